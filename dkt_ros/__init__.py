@@ -1,0 +1,1 @@
+"""Metric depth of transparent and reflective objects for ROS 2."""

@@ -1,0 +1,44 @@
+"""The `dkt` command: collects the rooms' subcommands. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from dkt_ros.errors import DktError
+
+_ROOMS = (
+    "dkt_ros.model.commands",
+    "dkt_ros.bags.commands",
+    "dkt_ros.synth.commands",
+    "dkt_ros.train.commands",
+    "dkt_ros.evaluation.commands",
+    "dkt_ros.doctor",
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command-line grammar; importing it loads no network, ROS or renderer."""
+    parser = argparse.ArgumentParser(
+        prog="dkt", description="Metric depth of glass, clear plastic and polished metal."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for room in _ROOMS:
+        importlib.import_module(room).add_commands(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns its exit status (2 for an error the user can mend)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except DktError as error:
+        print(f"dkt {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
