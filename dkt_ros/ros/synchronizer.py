@@ -1,0 +1,146 @@
+"""Pairs colour with depth by their stamps. Knows stamps only: no thread, no rclpy, no message type.
+
+Unlike message_filters' approximate time it decides as soon as no nearer partner can be expected,
+needs no queue to fill first, and starts anew when stamps run backwards, as after a bag loops.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+Color = TypeVar("Color")
+Depth = TypeVar("Depth")
+Payload = TypeVar("Payload")
+
+QUEUE_SIZE = 10
+"""Unpaired messages kept per stream: a third of a second at 30 Hz, the most depth lags colour."""
+
+
+class DropCause(Enum):
+    """Why the synchroniser gave a message up."""
+
+    NO_DEPTH = "colour without depth in time"
+    NO_COLOR = "depth without colour in time"
+    DUPLICATE = "the same stamp twice"
+    QUEUE_FULL = "waited for the other stream too long"
+    TIME_JUMP = "pending when stamps ran backwards"
+
+
+@dataclass(frozen=True)
+class Pair(Generic[Color, Depth]):
+    """A colour and a depth message at most the slop apart."""
+
+    color: Color
+    depth: Depth
+    color_stamp_ns: int
+    depth_stamp_ns: int
+
+
+class _Stream(Generic[Payload]):
+    """Pending messages of one topic, oldest first, and what their stamps tell of its period."""
+
+    def __init__(self) -> None:
+        self.pending: deque[tuple[int, Payload]] = deque()
+        self.last_ns: int | None = None
+        self.period_ns: int | None = None
+
+    def append(self, stamp_ns: int, payload: Payload) -> None:
+        if self.last_ns is not None:
+            self.period_ns = stamp_ns - self.last_ns
+        self.last_ns = stamp_ns
+        self.pending.append((stamp_ns, payload))
+
+
+class Synchronizer(Generic[Color, Depth]):
+    """Streams in, pairs out; every message that is not paired is counted under its cause.
+
+    A colour message is paired with the depth message of the nearest stamp, at most `slop_s` away
+    (0 means equal stamps). Each message is used once, and colour stamps of successive pairs rise.
+    """
+
+    def __init__(self, slop_s: float, queue_size: int = QUEUE_SIZE) -> None:
+        if slop_s < 0.0:
+            raise ValueError(f"slop_s is {slop_s}, expected seconds >= 0")
+        if queue_size < 1:
+            raise ValueError(f"queue_size is {queue_size}, expected at least 1")
+        self.slop_s = slop_s
+        self._queue_size = queue_size
+        self._color: _Stream[Color] = _Stream()
+        self._depth: _Stream[Depth] = _Stream()
+        self.dropped: Counter[DropCause] = Counter()
+        self.time_jumps = 0
+
+    def __len__(self) -> int:
+        """How many messages wait for a partner, both streams together."""
+        return len(self._color.pending) + len(self._depth.pending)
+
+    def push_color(self, stamp_ns: int, payload: Color) -> list[Pair[Color, Depth]]:
+        """Files a colour message; returns the pairs that it completed, oldest first."""
+        return self._push(self._color, stamp_ns, payload)
+
+    def push_depth(self, stamp_ns: int, payload: Depth) -> list[Pair[Color, Depth]]:
+        """Files a depth message; returns the pairs that it completed, oldest first."""
+        return self._push(self._depth, stamp_ns, payload)
+
+    def clear(self) -> None:
+        """Forgets pending messages and stamps; what was pending counts as lost to a time jump."""
+        self.dropped[DropCause.TIME_JUMP] += len(self)
+        self._color = _Stream()
+        self._depth = _Stream()
+
+    @property
+    def offset_ns(self) -> int | None:
+        """Newest colour stamp less newest depth stamp; None until both streams were seen."""
+        if self._color.last_ns is None or self._depth.last_ns is None:
+            return None
+        return self._color.last_ns - self._depth.last_ns
+
+    def _push(
+        self, stream: _Stream[Any], stamp_ns: int, payload: object
+    ) -> list[Pair[Color, Depth]]:
+        if stamp_ns == stream.last_ns:
+            self.dropped[DropCause.DUPLICATE] += 1
+            return []
+        if stream.last_ns is not None and stamp_ns < stream.last_ns:
+            self.time_jumps += 1
+            is_color = stream is self._color
+            self.clear()
+            stream = self._color if is_color else self._depth
+        stream.append(stamp_ns, payload)
+        pairs = list(self._match())
+        if len(stream.pending) > self._queue_size:
+            stream.pending.popleft()
+            self.dropped[DropCause.QUEUE_FULL] += 1
+        return pairs
+
+    def _match(self) -> Iterator[Pair[Color, Depth]]:
+        colors, depths = self._color.pending, self._depth.pending
+        slop_ns = round(self.slop_s * 1e9)
+        while colors and depths:
+            color_ns = colors[0][0]
+            index = min(range(len(depths)), key=lambda i: abs(depths[i][0] - color_ns))
+            distance_ns = abs(depths[index][0] - color_ns)
+            in_time = distance_ns <= slop_ns
+            newer_to_come = depths[-1][0] < color_ns
+            if newer_to_come and (not in_time or self._nearer_expected(color_ns, distance_ns)):
+                return
+            _, color = colors.popleft()
+            if not in_time:
+                self.dropped[DropCause.NO_DEPTH] += 1
+                continue
+            for _ in range(index):
+                depths.popleft()
+                self.dropped[DropCause.NO_COLOR] += 1
+            depth_ns, depth = depths.popleft()
+            yield Pair(color, depth, color_ns, depth_ns)
+
+    def _nearer_expected(self, color_ns: int, distance_ns: int) -> bool:
+        """Whether the next depth, if the stream keeps its period, lies nearer to `color_ns`."""
+        last_ns, period_ns = self._depth.last_ns, self._depth.period_ns
+        if last_ns is None or period_ns is None:
+            return False
+        return abs(last_ns + period_ns - color_ns) < distance_ns

@@ -1,0 +1,62 @@
+"""The mailbox keeps the latest item only, loses none silently and wakes whoever waits."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dkt_ros.ros.mailbox import Mailbox
+
+
+@given(st.lists(st.one_of(st.integers(), st.none())))
+def test_takes_the_latest_and_counts_the_rest(actions):
+    """An integer is put, None takes; what was put is taken, replaced or still there."""
+    mailbox = Mailbox()
+    put = taken = 0
+    latest = None
+    for action in actions:
+        if action is None:
+            item = mailbox.take(timeout_s=0.0)
+            assert item == latest
+            taken += item is not None
+            latest = None
+        else:
+            assert mailbox.put(action) == (latest is not None)
+            put += 1
+            latest = action
+    assert put == taken + mailbox.replaced + (latest is not None)
+
+
+def test_take_waits_for_an_item():
+    mailbox = Mailbox()
+    threading.Timer(0.05, mailbox.put, args=("late",)).start()
+    assert mailbox.take(timeout_s=5.0) == "late"
+
+
+def test_take_gives_up_after_its_timeout():
+    assert Mailbox().take(timeout_s=0.01) is None
+
+
+def test_close_wakes_the_taker_and_refuses_more():
+    mailbox = Mailbox()
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(mailbox.take()))
+    taker.start()
+    mailbox.close()
+    taker.join(timeout=5.0)
+    assert not taker.is_alive()
+    assert taken == [None]
+    assert mailbox.put("too late") is False
+    assert mailbox.take(timeout_s=0.0) is None
+    assert mailbox.wait_closed(0.0)
+
+
+def test_close_counts_what_nobody_took():
+    mailbox = Mailbox()
+    mailbox.put("never taken")
+    mailbox.close()
+    assert mailbox.replaced == 1
+
+
+def test_wait_closed_times_out():
+    assert not Mailbox().wait_closed(0.01)

@@ -1,0 +1,160 @@
+"""The synchroniser pairs by stamp, loses nothing uncounted and survives time that runs back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dkt_ros.ros.synchronizer import QUEUE_SIZE, DropCause, Synchronizer
+
+MS = 1_000_000
+
+events = st.lists(
+    st.tuples(st.sampled_from(["color", "depth"]), st.integers(0, 400).map(lambda ms: ms * MS)),
+    max_size=120,
+)
+
+
+def feed(synchronizer, stream, stamp_ns, payload=None):
+    push = synchronizer.push_color if stream == "color" else synchronizer.push_depth
+    return push(stamp_ns, payload)
+
+
+@given(events, st.sampled_from([0.0, 0.005, 0.02, 0.1]))
+def test_any_input_is_paired_or_counted(events, slop_s):
+    synchronizer = Synchronizer(slop_s)
+    pairs = []
+    for number, (stream, stamp_ns) in enumerate(events):
+        for pair in feed(synchronizer, stream, stamp_ns, number):
+            assert abs(pair.color_stamp_ns - pair.depth_stamp_ns) <= slop_s * 1e9
+            assert events[pair.color] == ("color", pair.color_stamp_ns)
+            assert events[pair.depth] == ("depth", pair.depth_stamp_ns)
+            pairs.append(pair)
+        assert len(synchronizer) <= 2 * QUEUE_SIZE
+    used = [pair.color for pair in pairs] + [pair.depth for pair in pairs]
+    assert len(used) == len(set(used)), "a message was used twice"
+    assert len(events) == len(used) + synchronizer.dropped.total() + len(synchronizer)
+
+
+@given(events)
+def test_colour_stamps_rise_between_time_jumps(events):
+    synchronizer = Synchronizer(0.02)
+    last = None
+    for stream, stamp_ns in events:
+        jumps = synchronizer.time_jumps
+        for pair in feed(synchronizer, stream, stamp_ns):
+            if last is not None and synchronizer.time_jumps == jumps:
+                assert pair.color_stamp_ns > last
+            last = pair.color_stamp_ns
+        if synchronizer.time_jumps != jumps:
+            last = None
+
+
+@given(
+    st.lists(st.integers(20, 60), min_size=1, max_size=60),
+    st.integers(0, QUEUE_SIZE - 1),
+    st.booleans(),
+    st.sampled_from([0.0, 0.02]),
+)
+def test_equal_stamps_all_meet_however_late_one_stream_is(gaps_ms, lag, color_first, slop_s):
+    """Two streams of the same stamps, one `lag` messages behind the other."""
+    stamps = [sum(gaps_ms[: i + 1]) * MS for i in range(len(gaps_ms))]
+    ahead, behind = ("color", "depth") if color_first else ("depth", "color")
+    synchronizer = Synchronizer(slop_s)
+    pairs = []
+    for i in range(len(stamps) + lag):
+        if i < len(stamps):
+            pairs += feed(synchronizer, ahead, stamps[i])
+        if i >= lag:
+            pairs += feed(synchronizer, behind, stamps[i - lag])
+    assert [(pair.color_stamp_ns, pair.depth_stamp_ns) for pair in pairs] == [
+        (stamp, stamp) for stamp in stamps
+    ]
+    assert synchronizer.dropped.total() == 0
+
+
+@pytest.mark.parametrize("depth_offset_ms", [-7, -3, 0, 3, 7])
+def test_every_colour_finds_the_nearest_depth(depth_offset_ms):
+    """At 60 Hz and 20 ms slop two depth images are in reach; the nearer one is taken."""
+    period = 17
+    arrivals = sorted(
+        [(i * period, "color") for i in range(30)]
+        + [(i * period + depth_offset_ms, "depth") for i in range(30)]
+    )
+    synchronizer = Synchronizer(0.02)
+    pairs = []
+    for stamp_ms, stream in arrivals:
+        pairs += feed(synchronizer, stream, (stamp_ms + 100) * MS)
+    assert len(pairs) >= 28
+    for pair in pairs[2:]:
+        assert pair.depth_stamp_ns - pair.color_stamp_ns == depth_offset_ms * MS
+
+
+def test_a_loop_starts_anew_at_once():
+    """message_filters pairs 9 of 150 after a loop; here every pair of every round arrives."""
+    synchronizer = Synchronizer(0.02)
+    for _ in range(3):
+        paired = 0
+        for i in range(150):
+            paired += len(feed(synchronizer, "color", i * 33 * MS))
+            paired += len(feed(synchronizer, "depth", i * 33 * MS))
+        assert paired == 150
+    assert synchronizer.time_jumps == 2
+
+
+def test_pending_messages_do_not_outlive_a_time_jump():
+    synchronizer = Synchronizer(0.02)
+    feed(synchronizer, "depth", 4_000 * MS)
+    feed(synchronizer, "color", 5_000 * MS)
+    assert feed(synchronizer, "color", 0) == []
+    assert len(feed(synchronizer, "depth", 0)) == 1
+    assert synchronizer.dropped[DropCause.TIME_JUMP] == 2
+
+
+def test_without_depth_colour_is_counted_and_memory_stays_bounded():
+    synchronizer = Synchronizer(0.02)
+    for i in range(100):
+        assert feed(synchronizer, "color", i * 33 * MS) == []
+    assert len(synchronizer) == QUEUE_SIZE
+    assert synchronizer.dropped[DropCause.QUEUE_FULL] == 100 - QUEUE_SIZE
+
+
+def test_different_clocks_are_visible_in_the_offset():
+    synchronizer = Synchronizer(0.02)
+    assert synchronizer.offset_ns is None
+    feed(synchronizer, "color", 5_000 * MS)
+    feed(synchronizer, "depth", 20 * MS)
+    assert synchronizer.offset_ns == 4_980 * MS
+
+
+def test_duplicates_are_dropped_and_named():
+    synchronizer = Synchronizer(0.02)
+    feed(synchronizer, "color", 0)
+    feed(synchronizer, "color", 0)
+    assert synchronizer.dropped[DropCause.DUPLICATE] == 1
+    assert len(feed(synchronizer, "depth", 0)) == 1
+
+
+def test_a_missing_depth_costs_one_pair_only():
+    synchronizer = Synchronizer(0.01)
+    pairs = []
+    for i in range(10):
+        pairs += feed(synchronizer, "color", i * 33 * MS)
+        if i != 4:
+            pairs += feed(synchronizer, "depth", i * 33 * MS)
+    assert len(pairs) == 9
+    assert synchronizer.dropped == {DropCause.NO_DEPTH: 1}
+
+
+def test_slop_changes_while_running():
+    synchronizer = Synchronizer(0.0)
+    feed(synchronizer, "color", 0)
+    assert feed(synchronizer, "depth", 5 * MS) == []
+    synchronizer.slop_s = 0.01
+    feed(synchronizer, "color", 33 * MS)
+    assert len(feed(synchronizer, "depth", 38 * MS)) == 1
+
+
+@pytest.mark.parametrize("arguments", [{"slop_s": -0.1}, {"slop_s": 0.1, "queue_size": 0}])
+def test_nonsense_is_refused(arguments):
+    with pytest.raises(ValueError, match="expected"):
+        Synchronizer(**arguments)
