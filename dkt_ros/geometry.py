@@ -1,0 +1,265 @@
+"""Intrinsics, depth and disparity, back-projection, point filters.
+
+Knows pinhole geometry in numpy, and open3d for the filters that need a neighbour search. Knows
+nothing of frames, networks, alignment or ROS.
+
+Conventions: depth is metres along the optical axis; 0, NaN, inf and negative values all mean
+unknown and leave every function here as NaN. Points are in the camera's optical frame (x right,
+y down, z forward). Integer pixel coordinates are pixel centres, as in ROS (image_geometry) and
+OpenCV: the top left pixel's centre is (0, 0), the image spans -0.5 .. width - 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.errors import DktError
+
+METRES_PER_MILLIMETRE = 1e-3
+
+FloatArray = NDArray[np.floating]
+Float32Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """A pinhole camera without distortion, in pixels: u = fx x/z + cx, v = fy y/z + cy."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise DktError(f"image size {self.width}x{self.height}: expected at least 1x1 pixels")
+        if (
+            not np.isfinite([self.fx, self.fy, self.cx, self.cy]).all()
+            or min(self.fx, self.fy) <= 0
+        ):
+            raise DktError(
+                f"intrinsics fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}: expected finite "
+                "numbers and positive focal lengths; calibrate the camera or fix its camera_info"
+            )
+
+    @classmethod
+    def from_matrix(cls, matrix: FloatArray, width: int, height: int) -> Intrinsics:
+        """From a (3, 3) camera matrix K in pixels. Skew must be 0."""
+        k = np.asarray(matrix, dtype=np.float64)
+        if k.shape != (3, 3):
+            raise DktError(f"camera matrix of shape {k.shape}: expected (3, 3)")
+        if k[0, 1] != 0 or k[1, 0] != 0 or not np.array_equal(k[2], (0, 0, 1)):
+            raise DktError(f"camera matrix {k.tolist()}: expected [[fx,0,cx],[0,fy,cy],[0,0,1]]")
+        return cls(k[0, 0], k[1, 1], k[0, 2], k[1, 2], int(width), int(height))
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The (3, 3) camera matrix K."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
+
+    def scaled_to(self, width: int, height: int) -> Intrinsics:
+        """The camera whose image is this one's resized to width x height (no crop).
+
+        x and y have factors of their own. The principal point keeps its place relative to the
+        image's borders, c' = (c + 1/2) s - 1/2, as resizing by pixel areas does (cv2.resize,
+        torch align_corners=False).
+        """
+        sx, sy = width / self.width, height / self.height
+        return Intrinsics(
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
+            width=width,
+            height=height,
+        )
+
+
+def _reciprocal(values: FloatArray, what: str) -> FloatArray:
+    values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.floating):
+        raise TypeError(f"{what} of type {values.dtype}: expected floats in metres or 1/metres")
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        inverse = 1.0 / values
+    # Positive and finite on both sides of the division; comparisons are false for NaN.
+    known = (values > 0) & (inverse > 0) & (inverse < np.inf)
+    return np.where(known, inverse, np.asarray(np.nan, values.dtype))
+
+
+def depth_to_disparity(depth: FloatArray) -> FloatArray:
+    """1/depth in 1/m, any shape, same dtype; NaN where the depth is unknown."""
+    return _reciprocal(depth, "depth")
+
+
+def disparity_to_depth(disparity: FloatArray) -> FloatArray:
+    """1/disparity in m, any shape, same dtype; NaN where the disparity is not positive."""
+    return _reciprocal(disparity, "disparity")
+
+
+@lru_cache(maxsize=8)
+def _rays(intrinsics: Intrinsics) -> tuple[Float32Array, Float32Array]:
+    x = (np.arange(intrinsics.width) - intrinsics.cx) / intrinsics.fx
+    y = (np.arange(intrinsics.height) - intrinsics.cy) / intrinsics.fy
+    rays = x.astype(np.float32)[None, :], y.astype(np.float32)[:, None]
+    for ray in rays:
+        ray.setflags(write=False)
+    return rays
+
+
+def _check_depth(depth: FloatArray, intrinsics: Intrinsics | None = None) -> None:
+    if not np.issubdtype(depth.dtype, np.floating):
+        raise TypeError(
+            f"depth of type {depth.dtype}: expected floats in metres; multiply millimetres by "
+            "METRES_PER_MILLIMETRE"
+        )
+    if depth.ndim != 2:
+        raise ValueError(f"depth of shape {depth.shape}: expected (height, width)")
+    if intrinsics is not None and depth.shape != (intrinsics.height, intrinsics.width):
+        raise ValueError(
+            f"depth of {depth.shape[1]}x{depth.shape[0]} pixels with intrinsics of "
+            f"{intrinsics.width}x{intrinsics.height}: expected the same size (see scaled_to)"
+        )
+
+
+def backproject(
+    depth: FloatArray, intrinsics: Intrinsics, out: Float32Array | None = None
+) -> Float32Array:
+    """Depth (H, W) in metres to an organised cloud (H, W, 3) float32 in the optical frame.
+
+    Unknown depth becomes a point of three NaN. `out`, any (H, W, 3) float32 view (a message's
+    buffer, say), is filled and returned when given.
+    """
+    depth = np.asarray(depth)
+    _check_depth(depth, intrinsics)
+    if out is None:
+        out = np.empty((*depth.shape, 3), np.float32)
+    elif out.shape != (*depth.shape, 3) or out.dtype != np.float32:
+        raise ValueError(f"out of {out.shape} {out.dtype}: expected {(*depth.shape, 3)} float32")
+    ray_x, ray_y = _rays(intrinsics)
+    z = out[..., 2]
+    z[...] = np.where((depth > 0) & (depth < np.inf), depth, np.float32(np.nan))
+    np.multiply(z, ray_x, out=out[..., 0])
+    np.multiply(z, ray_y, out=out[..., 1])
+    return out
+
+
+def project(points: FloatArray, intrinsics: Intrinsics) -> FloatArray:
+    """Points (..., 3) of the optical frame to pixel coordinates (..., 2), NaN behind the camera."""
+    points = np.asarray(points)
+    z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
+    u = intrinsics.fx * points[..., 0] / z + intrinsics.cx
+    v = intrinsics.fy * points[..., 1] / z + intrinsics.cy
+    return np.stack([u, v], axis=-1)
+
+
+def crop_depth(depth: FloatArray, min_depth: float, max_depth: float) -> FloatArray:
+    """Depth (H, W) with everything outside min_depth .. max_depth (metres, inclusive) as NaN."""
+    if not 0 <= min_depth < max_depth:
+        raise ValueError(f"depth range {min_depth} .. {max_depth} m: expected 0 <= min < max")
+    _check_depth(depth)
+    keep = (depth >= min_depth) & (depth <= max_depth) & (depth > 0) & (depth < np.inf)
+    return np.where(keep, depth, np.asarray(np.nan, depth.dtype))
+
+
+def remove_flying_pixels(depth: FloatArray, relative_jump: float = 0.03) -> FloatArray:
+    """Depth (H, W) without the pixels next to a jump in depth, which become NaN.
+
+    Where a foreground ends, sensors and networks leave pixels that float between it and the
+    background. A pixel goes when its depth and that of any of its four neighbours differ by more
+    than `relative_jump` times the nearer of the two. Unknown neighbours say nothing.
+    """
+    if relative_jump <= 0:
+        raise ValueError(f"relative_jump {relative_jump}: expected a positive ratio")
+    _check_depth(depth)
+    known = np.where((depth > 0) & (depth < np.inf), depth, np.asarray(np.nan, depth.dtype))
+    keep = np.ones(depth.shape, bool)
+    for a, b, keep_a, keep_b in (
+        (known[:, 1:], known[:, :-1], keep[:, 1:], keep[:, :-1]),
+        (known[1:], known[:-1], keep[1:], keep[:-1]),
+    ):
+        smooth = ~(np.abs(a - b) > relative_jump * np.minimum(a, b))
+        keep_a &= smooth
+        keep_b &= smooth
+    return np.where(keep, known, np.asarray(np.nan, depth.dtype))
+
+
+def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:
+    """Depth (H, W) resized to (height, width) by nearest neighbour: values are never mixed."""
+    if width < 1 or height < 1:
+        raise ValueError(f"size {width}x{height}: expected at least 1x1 pixels")
+    rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(np.intp)
+    return depth[rows[:, None], columns[None, :]]
+
+
+def known_points(
+    cloud: FloatArray, rgb: NDArray[np.uint8] | None = None
+) -> tuple[Float32Array, NDArray[np.uint8] | None]:
+    """The finite points of an organised cloud (H, W, 3), as (N, 3), with their colours (N, 3)."""
+    if rgb is not None and rgb.shape != cloud.shape:
+        raise ValueError(f"colours of shape {rgb.shape}: expected the cloud's {cloud.shape}")
+    known = np.isfinite(cloud[..., 2])
+    points = np.ascontiguousarray(cloud[known], dtype=np.float32)
+    return points, None if rgb is None else rgb[known]
+
+
+def voxel_downsample(
+    points: FloatArray, voxel_m: float, rgb: NDArray[np.uint8] | None = None
+) -> tuple[Float32Array, NDArray[np.uint8] | None]:
+    """One point (the mean) for each cube of `voxel_m` metres that holds any.
+
+    points (N, 3) finite metres, rgb (N, 3) or None; returns the same kinds with fewer rows.
+    """
+    if voxel_m <= 0:
+        raise ValueError(f"voxel size {voxel_m} m: expected a positive length")
+    if len(points) == 0:
+        return np.empty((0, 3), np.float32), rgb
+    cloud = _open3d_cloud(points, rgb).voxel_down_sample(voxel_m)
+    colours = None
+    if rgb is not None:
+        colours = np.rint(np.asarray(cloud.colors) * 255).astype(np.uint8)
+    return np.asarray(cloud.points).astype(np.float32), colours
+
+
+def remove_outliers(
+    points: FloatArray,
+    neighbours: int = 20,
+    deviations: float = 2.0,
+    rgb: NDArray[np.uint8] | None = None,
+) -> tuple[Float32Array, NDArray[np.uint8] | None]:
+    """Statistical outlier removal: drops points that stand off from their neighbours.
+
+    A point goes when its mean distance to its `neighbours` nearest points exceeds the cloud's mean
+    of that distance by more than `deviations` standard deviations. points (N, 3) finite metres,
+    rgb (N, 3) or None; order is kept.
+    """
+    if neighbours < 1 or deviations <= 0:
+        raise ValueError(
+            f"neighbours {neighbours}, deviations {deviations}: expected both to be positive"
+        )
+    points = np.asarray(points, dtype=np.float32)
+    if len(points) <= neighbours:
+        return points, rgb
+    _, kept = _open3d_cloud(points, None).remove_statistical_outlier(neighbours, deviations)
+    kept = np.asarray(kept, dtype=np.intp)
+    return points[kept], None if rgb is None else rgb[kept]
+
+
+def _open3d_cloud(points: FloatArray, rgb: NDArray[np.uint8] | None):  # type: ignore[no-untyped-def]
+    import open3d  # importing it takes seconds, and only filtered clouds need it
+
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"points of shape {points.shape}: expected (N, 3)")
+    cloud = open3d.geometry.PointCloud()
+    cloud.points = open3d.utility.Vector3dVector(np.ascontiguousarray(points, np.float64))
+    if rgb is not None:
+        if rgb.shape != points.shape:
+            raise ValueError(f"colours of shape {rgb.shape}: expected {points.shape}")
+        cloud.colors = open3d.utility.Vector3dVector(rgb / 255.0)
+    return cloud
