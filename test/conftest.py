@@ -1,0 +1,102 @@
+"""What every test may rely on: where things lie, and which tests this machine can run.
+
+A test that needs what is not there skips and says why. With DKT_TEST_REQUIRE (names of markers,
+separated by commas) such a test fails instead, so that a full environment cannot pass by skipping.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def _isolate_ros() -> None:
+    """Keeps the tests' DDS traffic on this machine and apart from other tests and robots.
+
+    Without multicast, as in many containers, processes find each other through the static peer
+    alone. Child processes inherit all of it.
+    """
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["ROS_STATIC_PEERS"] = "127.0.0.1"
+    os.environ.pop("ROS_LOCALHOST_ONLY", None)
+
+
+_isolate_ros()
+
+
+def _missing(*modules: str) -> list[str]:
+    return [name for name in modules if not _is_importable(name)]
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _why_no_ros() -> str | None:
+    if missing := _missing("rclpy", "sensor_msgs", "dkt_ros.msg"):
+        return f"not importable: {', '.join(missing)}; run `make build`, `source scripts/env.sh`"
+    return None
+
+
+def _why_no_launch() -> str | None:
+    if missing := _missing("launch", "launch_ros", "launch_testing"):
+        return f"not importable: {', '.join(missing)}; they come with a ROS installation"
+    return None
+
+
+def _why_no_bpy() -> str | None:
+    if _missing("bpy"):
+        return "bpy is not installed (its wheels are for CPython 3.11)"
+    return None
+
+
+_WHY_NOT: dict[str, Callable[[], str | None]] = {
+    "ros": _why_no_ros,
+    "launch": _why_no_launch,
+    "bpy": _why_no_bpy,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    required = set(filter(None, os.environ.get("DKT_TEST_REQUIRE", "").split(",")))
+    if unknown := required - _WHY_NOT.keys():
+        raise pytest.UsageError(
+            f"DKT_TEST_REQUIRE names {', '.join(sorted(unknown))}; known are {', '.join(_WHY_NOT)}"
+        )
+    for marker, why_not in _WHY_NOT.items():
+        reason = why_not()
+        if reason is None:
+            continue
+        if marker in required:
+            raise pytest.UsageError(f"DKT_TEST_REQUIRE names {marker}, but: {reason}")
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The checkout's root folder."""
+    return _ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """The folder with reference/ and cleargrasp_d435/; the test skips where it is absent.
+
+    It lies beside the checkout as shared/, or where DKT_SHARED points.
+    """
+    folder = Path(os.environ.get("DKT_SHARED", _ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set DKT_SHARED to the folder that holds it")
+    return folder
