@@ -1,0 +1,1 @@
+"""The network: checkpoint, conversion, sampling. Knows nothing of ROS, cameras or metres."""

@@ -1,0 +1,185 @@
+"""Checkpoint folders: written by `dkt convert` and the trainer, read by everything that predicts.
+
+A folder holds `transformer/` and `vae/` in diffusers layout, `prompt_embeds.safetensors` and
+`dkt.json`. Only safetensors are ever read. Knows nothing of the original files' layout.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.info import CheckpointInfo
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+    from dkt_ros.model.network import DktNetwork
+
+__all__ = ["CheckpointInfo", "default_checkpoint", "load_checkpoint", "save_checkpoint"]
+
+TRANSFORMER_DIR = "transformer"
+VAE_DIR = "vae"
+PROMPT_FILE = "prompt_embeds.safetensors"
+PROMPT_KEY = "prompt_embeds"
+WEIGHTS_STEM = "diffusion_pytorch_model"
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def default_checkpoint() -> Path:
+    """Folder of dkt-nano, the small checkpoint inside the package."""
+    path = Path(str(importlib.resources.files("dkt_ros"))) / "assets" / "dkt-nano"
+    if not path.is_dir():
+        raise DktError(
+            f"the embedded checkpoint {path} is missing: install dkt_ros again, or name another "
+            "checkpoint"
+        )
+    return path
+
+
+def load_checkpoint(
+    path: str | Path, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32"
+) -> DktNetwork:
+    """Reads a checkpoint folder into a network in evaluation mode, without gradients.
+
+    device: of torch, e.g. "cpu" or "cuda:0". dtype: float32, bfloat16 or float16, by name or as
+    torch's; it is the computing type, whatever type is stored.
+    Raises DktError naming what is missing, damaged or does not fit, and what to do.
+    """
+    folder = _checked_folder(Path(path))
+    info = CheckpointInfo.read(folder)
+    torch_dtype, torch_device = parse_dtype(dtype), parse_device(device)
+
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+    from dkt_ros.model.conv import use_stacked_convolutions
+    from dkt_ros.model.network import DktNetwork
+
+    prompt_embeds = _read_prompt(folder / PROMPT_FILE)
+    transformer = _read_part(WanTransformer3DModel, folder / TRANSFORMER_DIR, torch_dtype)
+    vae = _read_part(AutoencoderKLWan, folder / VAE_DIR, torch_dtype)
+    if torch_device.type == "cpu":
+        use_stacked_convolutions(vae)
+    return DktNetwork(transformer.to(torch_device), vae.to(torch_device), prompt_embeds, info)
+
+
+def save_checkpoint(
+    path: str | Path,
+    transformer: WanTransformer3DModel,
+    vae: AutoencoderKLWan,
+    prompt_embeds: torch.Tensor,
+    info: CheckpointInfo,
+) -> None:
+    """Writes a checkpoint folder; `dkt.json` comes last, so that a folder that has it is whole.
+
+    prompt_embeds: (L, text_dim) or (1, L, text_dim); trailing zero tokens are not stored.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    transformer.save_pretrained(folder / TRANSFORMER_DIR, safe_serialization=True)
+    vae.save_pretrained(folder / VAE_DIR, safe_serialization=True)
+    write_prompt(folder, prompt_embeds)
+    info.write(folder)
+
+
+def write_prompt(folder: Path, prompt_embeds: torch.Tensor) -> None:
+    """Stores the prompt embedding without its trailing zero tokens (at least one token stays)."""
+    from safetensors.torch import save_file
+
+    embeds = prompt_embeds.detach().cpu()
+    embeds = embeds[0] if embeds.dim() == 3 else embeds
+    used = embeds.abs().sum(dim=1).nonzero()
+    length = int(used.max()) + 1 if len(used) else 1
+    save_file({PROMPT_KEY: embeds[:length].clone().contiguous()}, folder / PROMPT_FILE)
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """float32, bfloat16 or float16 -> torch's type."""
+    import torch
+
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise DktError(f"dtype is {name}, expected one of {', '.join(DTYPES)}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def parse_device(device: str | torch.device) -> torch.device:
+    """A torch device that this machine has; raises DktError where it has none such."""
+    import torch
+
+    try:
+        parsed = torch.device(device)
+        torch.empty(0, device=parsed)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DktError(f"device {device} cannot be used: {reason}; try --device cpu") from error
+    return parsed
+
+
+def _checked_folder(folder: Path) -> Path:
+    if not folder.exists():
+        raise DktError(f"checkpoint {folder} does not exist; make one with `dkt convert`")
+    if not folder.is_dir():
+        raise DktError(
+            f"checkpoint {folder} is a file, expected a folder; original .safetensors and .pth "
+            "files become one with `dkt convert`"
+        )
+    info = folder / "dkt.json"
+    parts = [TRANSFORMER_DIR, VAE_DIR]
+    required = [info, folder / PROMPT_FILE, *(folder / part / "config.json" for part in parts)]
+    missing = [str(file.relative_to(folder)) for file in required if not file.is_file()]
+    for part in parts:
+        weights = f"{part}/{WEIGHTS_STEM}.safetensors"
+        if not (folder / weights).is_file() and not (folder / f"{weights}.index.json").is_file():
+            missing.append(weights)
+    if missing:
+        raise DktError(
+            f"checkpoint {folder} lacks {', '.join(missing)}; make it again with `dkt convert`"
+        )
+    return folder
+
+
+def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One diffusers model, complete and undamaged, or a DktError."""
+    from safetensors import SafetensorError
+
+    try:
+        model, loading = cls.from_pretrained(
+            folder,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise DktError(
+            f"{folder} cannot be read ({reason}); copy or convert the checkpoint again"
+        ) from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(str(name) for name in loading.get(kind) or ())
+        if names:
+            raise DktError(
+                f"{folder}: {len(names)} {kind.replace('_', ' ')}, the first is {names[0]}; "
+                "the weights do not fit config.json, convert the checkpoint again"
+            )
+    return model.eval().requires_grad_(False)
+
+
+def _read_prompt(file: Path) -> torch.Tensor:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise DktError(f"{file} cannot be read ({error}); convert the checkpoint again") from error
+    if set(tensors) != {PROMPT_KEY}:
+        raise DktError(f"{file} holds {sorted(tensors)}, expected one tensor {PROMPT_KEY}")
+    return tensors[PROMPT_KEY]

@@ -1,0 +1,126 @@
+"""What `dkt.json` says about a checkpoint. Knows nothing of weights; importing it loads no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.errors import DktError
+
+FORMAT_VERSION = 1
+INFO_FILE = "dkt.json"
+TASKS = ("depth", "normal")
+SIZE_MULTIPLE = 16
+"""Image sides the network takes are multiples of this: 8 in the VAE times 2 in the patches."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """The contents of `dkt.json`.
+
+    name: what the checkpoint is called in reports. task: "depth" (relative disparity) or "normal".
+    steps, sigma_shift, window, overlap: the sampler's defaults; window and overlap count latent
+    frames. height, width: training resolution in pixels. text_tokens: length to which the stored
+    prompt embedding is padded with zeros. origin: one sentence saying where the weights come from.
+    sources: name of each source file -> its SHA-256.
+
+    Raises DktError naming the field that is wrong.
+    """
+
+    name: str
+    task: str = "depth"
+    steps: int = 5
+    sigma_shift: float = 5.0
+    window: int = 21
+    overlap: int = 3
+    height: int = 480
+    width: int = 832
+    text_tokens: int = 512
+    origin: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        version = _integer("format_version", self.format_version)
+        if version != FORMAT_VERSION:
+            raise DktError(
+                f"format_version is {version}, this dkt_ros reads {FORMAT_VERSION}; "
+                "convert the checkpoint again or install the matching dkt_ros"
+            )
+        _check("name", self.name, "a non-empty string", isinstance(self.name, str) and self.name)
+        _check("task", self.task, f"one of {', '.join(TASKS)}", self.task in TASKS)
+        for name in ("steps", "window", "text_tokens"):
+            _check(name, getattr(self, name), "at least 1", _integer(name, getattr(self, name)) > 0)
+        overlap = _integer("overlap", self.overlap)
+        _check(
+            "overlap", overlap, f"0 to window - 1 = {self.window - 1}", 0 <= overlap < self.window
+        )
+        for name in ("height", "width"):
+            side = _integer(name, getattr(self, name))
+            expected = f"a positive multiple of {SIZE_MULTIPLE} pixels"
+            _check(name, side, expected, side > 0 and side % SIZE_MULTIPLE == 0)
+        shift = self.sigma_shift
+        is_number = isinstance(shift, (int, float)) and not isinstance(shift, bool)
+        valid_shift = is_number and math.isfinite(shift) and shift > 0
+        _check("sigma_shift", shift, "a finite number above 0", valid_shift)
+        _check("origin", self.origin, "a string", isinstance(self.origin, str))
+        hashes = isinstance(self.sources, Mapping) and all(
+            isinstance(key, str) and isinstance(value, str) for key, value in self.sources.items()
+        )
+        _check("sources", self.sources, "a mapping of file name to SHA-256", hashes)
+
+    @classmethod
+    def read(cls, path: Path) -> CheckpointInfo:
+        """Reads a checkpoint folder's `dkt.json`; raises DktError naming the file and the field."""
+        file = path / INFO_FILE
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DktError(
+                f"{file} is missing, so {path} is no dkt checkpoint; make one with `dkt convert`"
+            ) from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DktError(f"{file} cannot be read as JSON: {error}") from error
+        try:
+            return cls.from_dict(content)
+        except DktError as error:
+            raise DktError(f"{file}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, content: Any) -> CheckpointInfo:
+        """Builds the info from parsed JSON; unknown and missing fields are errors that name them."""
+        if not isinstance(content, dict):
+            raise DktError(f"expected a JSON object, found {type(content).__name__}")
+        # The version comes first: fields of another version would only confuse.
+        if "format_version" not in content:
+            raise DktError("format_version is missing")
+        if content["format_version"] != FORMAT_VERSION:
+            cls(name="unread", format_version=content["format_version"])
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(content) - known)
+        if unknown:
+            raise DktError(f"unknown fields {unknown}; known are {sorted(known)}")
+        if "name" not in content:
+            raise DktError("name is missing")
+        return cls(**content)
+
+    def write(self, path: Path) -> None:
+        """Writes `dkt.json` into the checkpoint folder `path`."""
+        content = dataclasses.asdict(self)
+        (path / INFO_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _check(name: str, value: object, expected: str, valid: object) -> None:
+    if not valid:
+        raise DktError(f"{name} is {value!r}, expected {expected}")
+
+
+def _integer(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise DktError(f"{name} is {value!r}, expected an integer")
+    return value
