@@ -1,5 +1,7 @@
 """The mailbox keeps the latest item only, loses none silently and wakes whoever waits."""
 
+from __future__ import annotations
+
 import threading
 
 from hypothesis import given
@@ -9,11 +11,11 @@ from dkt_ros.ros.mailbox import Mailbox
 
 
 @given(st.lists(st.one_of(st.integers(), st.none())))
-def test_takes_the_latest_and_counts_the_rest(actions):
+def test_takes_the_latest_and_counts_the_rest(actions: list[int | None]) -> None:
     """An integer is put, None takes; what was put is taken, replaced or still there."""
-    mailbox = Mailbox()
+    mailbox: Mailbox[int] = Mailbox()
     put = taken = 0
-    latest = None
+    latest: int | None = None
     for action in actions:
         if action is None:
             item = mailbox.take(timeout_s=0.0)
@@ -27,19 +29,20 @@ def test_takes_the_latest_and_counts_the_rest(actions):
     assert put == taken + mailbox.replaced + (latest is not None)
 
 
-def test_take_waits_for_an_item():
-    mailbox = Mailbox()
+def test_take_waits_for_an_item() -> None:
+    mailbox: Mailbox[str] = Mailbox()
     threading.Timer(0.05, mailbox.put, args=("late",)).start()
     assert mailbox.take(timeout_s=5.0) == "late"
 
 
-def test_take_gives_up_after_its_timeout():
-    assert Mailbox().take(timeout_s=0.01) is None
+def test_take_gives_up_after_its_timeout() -> None:
+    mailbox: Mailbox[str] = Mailbox()
+    assert mailbox.take(timeout_s=0.01) is None
 
 
-def test_close_wakes_the_taker_and_refuses_more():
-    mailbox = Mailbox()
-    taken = []
+def test_close_wakes_the_taker_and_refuses_more() -> None:
+    mailbox: Mailbox[str] = Mailbox()
+    taken: list[str | None] = []
     taker = threading.Thread(target=lambda: taken.append(mailbox.take()))
     taker.start()
     mailbox.close()
@@ -51,12 +54,13 @@ def test_close_wakes_the_taker_and_refuses_more():
     assert mailbox.wait_closed(0.0)
 
 
-def test_close_counts_what_nobody_took():
-    mailbox = Mailbox()
+def test_close_counts_what_nobody_took() -> None:
+    mailbox: Mailbox[str] = Mailbox()
     mailbox.put("never taken")
     mailbox.close()
     assert mailbox.replaced == 1
 
 
-def test_wait_closed_times_out():
-    assert not Mailbox().wait_closed(0.01)
+def test_wait_closed_times_out() -> None:
+    mailbox: Mailbox[str] = Mailbox()
+    assert not mailbox.wait_closed(0.01)

@@ -1,10 +1,14 @@
 """The synchroniser pairs by stamp, loses nothing uncounted and survives time that runs back."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkt_ros.ros.synchronizer import QUEUE_SIZE, DropCause, Synchronizer
+from dkt_ros.ros.synchronizer import QUEUE_SIZE, DropCause, Pair, Synchronizer
 
 MS = 1_000_000
 
@@ -14,15 +18,17 @@ events = st.lists(
 )
 
 
-def feed(synchronizer, stream, stamp_ns, payload=None):
+def feed(
+    synchronizer: Synchronizer[Any, Any], stream: str, stamp_ns: int, payload: Any = None
+) -> list[Pair[Any, Any]]:
     push = synchronizer.push_color if stream == "color" else synchronizer.push_depth
     return push(stamp_ns, payload)
 
 
 @given(events, st.sampled_from([0.0, 0.005, 0.02, 0.1]))
-def test_any_input_is_paired_or_counted(events, slop_s):
-    synchronizer = Synchronizer(slop_s)
-    pairs = []
+def test_any_input_is_paired_or_counted(events: list[tuple[str, int]], slop_s: float) -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(slop_s)
+    pairs: list[Pair[Any, Any]] = []
     for number, (stream, stamp_ns) in enumerate(events):
         for pair in feed(synchronizer, stream, stamp_ns, number):
             assert abs(pair.color_stamp_ns - pair.depth_stamp_ns) <= slop_s * 1e9
@@ -36,9 +42,9 @@ def test_any_input_is_paired_or_counted(events, slop_s):
 
 
 @given(events)
-def test_colour_stamps_rise_between_time_jumps(events):
-    synchronizer = Synchronizer(0.02)
-    last = None
+def test_colour_stamps_rise_between_time_jumps(events: list[tuple[str, int]]) -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
+    last: int | None = None
     for stream, stamp_ns in events:
         jumps = synchronizer.time_jumps
         for pair in feed(synchronizer, stream, stamp_ns):
@@ -55,12 +61,14 @@ def test_colour_stamps_rise_between_time_jumps(events):
     st.booleans(),
     st.sampled_from([0.0, 0.02]),
 )
-def test_equal_stamps_all_meet_however_late_one_stream_is(gaps_ms, lag, color_first, slop_s):
+def test_equal_stamps_all_meet_however_late_one_stream_is(
+    gaps_ms: list[int], lag: int, color_first: bool, slop_s: float
+) -> None:
     """Two streams of the same stamps, one `lag` messages behind the other."""
     stamps = [sum(gaps_ms[: i + 1]) * MS for i in range(len(gaps_ms))]
     ahead, behind = ("color", "depth") if color_first else ("depth", "color")
-    synchronizer = Synchronizer(slop_s)
-    pairs = []
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(slop_s)
+    pairs: list[Pair[Any, Any]] = []
     for i in range(len(stamps) + lag):
         if i < len(stamps):
             pairs += feed(synchronizer, ahead, stamps[i])
@@ -73,15 +81,15 @@ def test_equal_stamps_all_meet_however_late_one_stream_is(gaps_ms, lag, color_fi
 
 
 @pytest.mark.parametrize("depth_offset_ms", [-7, -3, 0, 3, 7])
-def test_every_colour_finds_the_nearest_depth(depth_offset_ms):
+def test_every_colour_finds_the_nearest_depth(depth_offset_ms: int) -> None:
     """At 60 Hz and 20 ms slop two depth images are in reach; the nearer one is taken."""
     period = 17
     arrivals = sorted(
         [(i * period, "color") for i in range(30)]
         + [(i * period + depth_offset_ms, "depth") for i in range(30)]
     )
-    synchronizer = Synchronizer(0.02)
-    pairs = []
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
+    pairs: list[Pair[Any, Any]] = []
     for stamp_ms, stream in arrivals:
         pairs += feed(synchronizer, stream, (stamp_ms + 100) * MS)
     assert len(pairs) >= 28
@@ -89,9 +97,9 @@ def test_every_colour_finds_the_nearest_depth(depth_offset_ms):
         assert pair.depth_stamp_ns - pair.color_stamp_ns == depth_offset_ms * MS
 
 
-def test_a_loop_starts_anew_at_once():
+def test_a_loop_starts_anew_at_once() -> None:
     """message_filters pairs 9 of 150 after a loop; here every pair of every round arrives."""
-    synchronizer = Synchronizer(0.02)
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
     for _ in range(3):
         paired = 0
         for i in range(150):
@@ -101,8 +109,8 @@ def test_a_loop_starts_anew_at_once():
     assert synchronizer.time_jumps == 2
 
 
-def test_pending_messages_do_not_outlive_a_time_jump():
-    synchronizer = Synchronizer(0.02)
+def test_pending_messages_do_not_outlive_a_time_jump() -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
     feed(synchronizer, "depth", 4_000 * MS)
     feed(synchronizer, "color", 5_000 * MS)
     assert feed(synchronizer, "color", 0) == []
@@ -110,33 +118,33 @@ def test_pending_messages_do_not_outlive_a_time_jump():
     assert synchronizer.dropped[DropCause.TIME_JUMP] == 2
 
 
-def test_without_depth_colour_is_counted_and_memory_stays_bounded():
-    synchronizer = Synchronizer(0.02)
+def test_without_depth_colour_is_counted_and_memory_stays_bounded() -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
     for i in range(100):
         assert feed(synchronizer, "color", i * 33 * MS) == []
     assert len(synchronizer) == QUEUE_SIZE
     assert synchronizer.dropped[DropCause.QUEUE_FULL] == 100 - QUEUE_SIZE
 
 
-def test_different_clocks_are_visible_in_the_offset():
-    synchronizer = Synchronizer(0.02)
+def test_different_clocks_are_visible_in_the_offset() -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
     assert synchronizer.offset_ns is None
     feed(synchronizer, "color", 5_000 * MS)
     feed(synchronizer, "depth", 20 * MS)
     assert synchronizer.offset_ns == 4_980 * MS
 
 
-def test_duplicates_are_dropped_and_named():
-    synchronizer = Synchronizer(0.02)
+def test_duplicates_are_dropped_and_named() -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
     feed(synchronizer, "color", 0)
     feed(synchronizer, "color", 0)
     assert synchronizer.dropped[DropCause.DUPLICATE] == 1
     assert len(feed(synchronizer, "depth", 0)) == 1
 
 
-def test_a_missing_depth_costs_one_pair_only():
-    synchronizer = Synchronizer(0.01)
-    pairs = []
+def test_a_missing_depth_costs_one_pair_only() -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.01)
+    pairs: list[Pair[Any, Any]] = []
     for i in range(10):
         pairs += feed(synchronizer, "color", i * 33 * MS)
         if i != 4:
@@ -145,8 +153,8 @@ def test_a_missing_depth_costs_one_pair_only():
     assert synchronizer.dropped == {DropCause.NO_DEPTH: 1}
 
 
-def test_slop_changes_while_running():
-    synchronizer = Synchronizer(0.0)
+def test_slop_changes_while_running() -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.0)
     feed(synchronizer, "color", 0)
     assert feed(synchronizer, "depth", 5 * MS) == []
     synchronizer.slop_s = 0.01
@@ -155,6 +163,6 @@ def test_slop_changes_while_running():
 
 
 @pytest.mark.parametrize("arguments", [{"slop_s": -0.1}, {"slop_s": 0.1, "queue_size": 0}])
-def test_nonsense_is_refused(arguments):
+def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Synchronizer(**arguments)
