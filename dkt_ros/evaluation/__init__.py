@@ -1,0 +1,1 @@
+"""Depth errors, baselines and reports. Knows nothing of ROS or training."""

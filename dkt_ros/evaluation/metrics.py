@@ -1,0 +1,138 @@
+"""Depth errors as the literature counts them. numpy alone; knows nothing of networks or files.
+
+Depth is in metres with NaN (or anything not positive) for unknown; masks are boolean and True where
+a pixel counts. Errors are averaged over the pixels of a frame, then over the frames of a video,
+then over videos, so that a large frame or a long video does not outweigh the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DELTA_THRESHOLDS = (1.05, 1.10, 1.25)
+MIN_DISPARITY = 1e-3
+"""1/m. Aligned disparity is clipped here before it is inverted, as published."""
+
+
+@dataclass(frozen=True)
+class DepthErrors:
+    """rel: mean |p - g| / g. rmse_m: metres. delta_*: share of pixels with max(p/g, g/p) below.
+
+    coverage: share of the true pixels for which there was a prediction; the others count in none
+    of the errors. All NaN (coverage too) where no true pixel was there to compare.
+    """
+
+    rel: float
+    rmse_m: float
+    delta_105: float
+    delta_110: float
+    delta_125: float
+    coverage: float
+
+
+def valid(depth: np.ndarray) -> np.ndarray:
+    """True where a depth (any shape, metres) is known: finite and above zero."""
+    return np.isfinite(depth) & (np.nan_to_num(depth) > 0)
+
+
+def frame_errors(
+    predicted: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None
+) -> DepthErrors:
+    """Errors of one depth map (H, W) in metres against the truth, over the mask.
+
+    Raises ValueError where shapes differ or the mask is not boolean.
+    """
+    mask = _checked(predicted, truth, mask)
+    known = mask & valid(truth)
+    used = known & valid(predicted)
+    if not used.any():
+        coverage = 0.0 if known.any() else np.nan
+        return DepthErrors(np.nan, np.nan, np.nan, np.nan, np.nan, coverage)
+    p = predicted[used].astype(np.float64)
+    g = truth[used].astype(np.float64)
+    ratio = np.maximum(p / g, g / p)
+    deltas = [float(np.mean(ratio < threshold)) for threshold in DELTA_THRESHOLDS]
+    return DepthErrors(
+        float(np.mean(np.abs(p - g) / g)),
+        float(np.sqrt(np.mean((p - g) ** 2))),
+        deltas[0],
+        deltas[1],
+        deltas[2],
+        float(used.sum() / known.sum()),
+    )
+
+
+def mean_errors(errors: Iterable[DepthErrors]) -> DepthErrors:
+    """The mean of each field, frames or videos that have no value left out; NaN where none has."""
+    rows = np.array([list(vars(e).values()) for e in errors], np.float64).reshape(-1, 6)
+    present = np.isfinite(rows)
+    sums = np.where(present, rows, 0.0).sum(axis=0)
+    counts = present.sum(axis=0)
+    means = np.divide(sums, counts, out=np.full(6, np.nan), where=counts > 0)
+    return DepthErrors(*(float(value) for value in means))
+
+
+def video_errors(
+    predicted: Sequence[np.ndarray] | np.ndarray,
+    truth: Sequence[np.ndarray] | np.ndarray,
+    masks: Sequence[np.ndarray] | np.ndarray | None = None,
+) -> DepthErrors:
+    """Mean over the frames of a video of frame_errors; arrays (T, H, W) or sequences of (H, W)."""
+    if len(predicted) != len(truth) or (masks is not None and len(masks) != len(truth)):
+        raise ValueError(f"{len(predicted)} predictions for {len(truth)} frames of truth")
+    rows = [
+        frame_errors(predicted[i], truth[i], None if masks is None else masks[i])
+        for i in range(len(truth))
+    ]
+    return mean_errors(rows)
+
+
+def fit_disparity(
+    disparity: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Scale and shift (1/m) minimising sum (scale * d + shift - 1/truth)^2 over a whole video.
+
+    disparity, truth (metres): arrays of one shape, usually (T, H, W). As published, pixels count
+    where the truth is known, the predicted disparity is above zero and the mask is True.
+    Raises ValueError where fewer than two such pixels exist or the disparity is constant there.
+    """
+    mask = _checked(disparity, truth, mask)
+    used = mask & valid(truth) & valid(disparity)
+    d = disparity[used].astype(np.float64)
+    g = 1.0 / truth[used].astype(np.float64)
+    spread = float(np.var(d)) if d.size else 0.0
+    if d.size < 2 or spread < 1e-12:
+        raise ValueError(f"{d.size} usable pixels, disparity variance {spread:g}: cannot align")
+    scale = float(np.mean((d - d.mean()) * (g - g.mean())) / spread)
+    return scale, float(g.mean() - scale * d.mean())
+
+
+def disparity_to_metric(
+    disparity: np.ndarray,
+    scale: float,
+    shift: float,
+    depth_range: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """1 / max(scale * d + shift, MIN_DISPARITY) in metres, float32, clipped to a given range.
+
+    Without a range a vanishing disparity becomes 1000 m and rules the RMSE: give the data's range.
+    """
+    depth = 1.0 / np.maximum(scale * disparity.astype(np.float64) + shift, MIN_DISPARITY)
+    if depth_range is not None:
+        depth = np.clip(depth, *depth_range)
+    return depth.astype(np.float32)
+
+
+def _checked(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    if mask is None:
+        mask = np.ones(second.shape, bool)
+    if first.shape != second.shape or mask.shape != second.shape:
+        raise ValueError(
+            f"shapes differ: prediction {first.shape}, truth {second.shape}, mask {mask.shape}"
+        )
+    if mask.dtype != np.bool_:
+        raise ValueError(f"mask is {mask.dtype}, expected bool (True where a pixel counts)")
+    return mask

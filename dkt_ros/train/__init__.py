@@ -1,0 +1,1 @@
+"""Data sets, losses and the loop that makes checkpoints. Knows nothing of ROS."""

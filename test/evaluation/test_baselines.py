@@ -1,0 +1,73 @@
+"""Completions of raw depth on cases whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dkt_ros.evaluation import baselines
+
+
+def table(height: int = 40, width: int = 60) -> np.ndarray:
+    """Depth of a plane: disparity linear in the image."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return (1.0 / (0.8 + 0.02 * rows + 0.002 * columns)).astype(np.float32)
+
+
+def test_raw_keeps_readings_and_marks_the_rest_unknown():
+    result = baselines.raw(np.array([[1.0, 0.0, np.nan, np.inf]]))
+    np.testing.assert_array_equal(result, [[1.0, np.nan, np.nan, np.nan]])
+
+
+def test_nearest_fill_takes_the_nearest_reading():
+    depth = np.full((5, 7), np.nan)
+    depth[2, 0], depth[2, 6] = 1.0, 2.0
+    filled = baselines.nearest_fill(depth)
+    np.testing.assert_array_equal(filled[2], [1, 1, 1, filled[2, 3], 2, 2, 2])
+    assert filled[2, 3] in (1.0, 2.0)
+    assert (filled[:, 0] == 1.0).all()
+
+
+def test_plane_ignores_a_third_of_outliers():
+    truth = table()
+    depth = truth.copy()
+    depth[:, :10] *= 0.7
+    depth[:, 40:50] = np.nan
+    depth[5:15, 20:30] *= 1.4
+    np.testing.assert_allclose(baselines.fit_plane(depth), truth, rtol=1e-3)
+
+
+def test_plane_has_no_depth_past_its_horizon():
+    rows = np.mgrid[0:40, 0:10][0]
+    disparity = (rows - 20) / 20.0
+    depth = np.where(disparity > 0.05, 1.0 / np.maximum(disparity, 0.05), np.nan)
+    fitted = baselines.fit_plane(depth)
+    assert np.isnan(fitted[:20]).all()
+    assert np.isfinite(fitted[25:]).all()
+
+
+def test_plane_fill_changes_holes_only():
+    depth = table()
+    depth[10:20, 10:20] = np.nan
+    depth[30, 30] = 9.0
+    filled = baselines.plane_fill(depth)
+    assert filled[30, 30] == 9.0
+    np.testing.assert_allclose(filled[10:20, 10:20], table()[10:20, 10:20], rtol=1e-3)
+
+
+def test_telea_continues_a_plane_into_a_small_hole():
+    truth = table()
+    depth = truth.copy()
+    depth[18:22, 28:32] = np.nan
+    filled = baselines.telea_fill(depth)
+    np.testing.assert_allclose(filled[18:22, 28:32], truth[18:22, 28:32], rtol=0.03)
+    kept = np.isfinite(depth)
+    np.testing.assert_array_equal(filled[kept], depth[kept])
+
+
+@pytest.mark.parametrize("name", baselines.BASELINES)
+def test_no_reading_gives_no_depth(name):
+    result = baselines.BASELINES[name](np.full((4, 5), np.nan, np.float32))
+    assert result.shape == (4, 5)
+    assert result.dtype == np.float32
+    assert np.isnan(result).all()
