@@ -1,0 +1,144 @@
+"""`dkt bag …`: the command line of this room. Knows arguments; the work is done next door."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dkt_ros.bags.recording import RecordingOptions
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `bag` with `from-images`, `from-sequence` and `info`."""
+    bag = subparsers.add_parser("bag", help="make bags from pictures or rendered data; list them")
+    actions = bag.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_from_images(actions)
+    _add_from_sequence(actions)
+    info = actions.add_parser("info", help="list a bag's topics")
+    info.add_argument("bag", type=Path, help="bag folder, .mcap, .db3 or ROS 1 .bag")
+    info.set_defaults(run=_info)
+
+
+def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "from-images",
+        help="a folder of colour pictures and depth maps -> a bag",
+        description="Patterns are relative to the folder and hold one *; pictures belong together "
+        "where the text in its place is the same.",
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--color", default="color/*", help="pattern, default %(default)s")
+    parser.add_argument("--depth", default="depth/*", help="pattern of the sensor's depth")
+    parser.add_argument("--truth", help="pattern of the true depth, for evaluation")
+    parser.add_argument("--mask", help="pattern of masks: 1 or 255 transparent, 2 reflective")
+    parser.add_argument(
+        "--depth-scale",
+        type=float,
+        default=0.001,
+        metavar="METRES",
+        help="metres per unit of 16-bit depth, default %(default)s; EXR is in metres",
+    )
+    camera = parser.add_mutually_exclusive_group(required=True)
+    camera.add_argument("--intrinsics", type=Path, help="YAML: fx fy cx cy, or a ROS calibration")
+    camera.add_argument("--pinhole", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"))
+    parser.add_argument("--repeat", type=int, default=1, help="show each picture so many times")
+    _add_recording(parser)
+    parser.set_defaults(run=_from_images)
+
+
+def _add_from_sequence(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = actions.add_parser(
+        "from-sequence", help="a rendered sequence (TransPhy3D tar) -> a bag with truth and mask"
+    )
+    parser.add_argument("sequence", type=Path)
+    parser.add_argument("--first", type=int, default=0, help="first frame, default %(default)s")
+    parser.add_argument("--count", type=int, help="number of frames, default all")
+    _add_recording(parser)
+    parser.set_defaults(run=_from_sequence)
+
+
+def _add_recording(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, help="bag folder to make")
+    parser.add_argument("--rate", type=float, default=10.0, metavar="HZ", help="default 10")
+    parser.add_argument("--start-time", type=float, metavar="SECONDS", help="first stamp")
+    parser.add_argument("--frame-id", default="camera_color_optical_frame")
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
+    parser.add_argument("--no-compress", action="store_true", help="no zstd in the storage")
+    parser.add_argument("--color-encoding", choices=("jpeg", "raw"), default="jpeg")
+    parser.add_argument("--depth-encoding", choices=("png", "16UC1", "32FC1"), default="png")
+    parser.add_argument("--jpeg-quality", type=int, default=90)
+    for role in ("color", "depth", "camera_info", "truth", "mask"):
+        parser.add_argument(f"--{role.replace('_', '-')}-topic", metavar="TOPIC")
+
+
+def _recording_options(args: argparse.Namespace) -> RecordingOptions:
+    from dkt_ros.bags.recording import RecordingOptions
+    from dkt_ros.bags.topics import CameraTopics
+
+    roles = ("color", "depth", "camera_info", "truth", "mask")
+    named = {role: getattr(args, f"{role}_topic") for role in roles}
+    return RecordingOptions(
+        topics=CameraTopics(**{role: name for role, name in named.items() if name}),
+        storage=args.storage,
+        compress=not args.no_compress,
+        color=args.color_encoding,
+        depth=args.depth_encoding,
+        jpeg_quality=args.jpeg_quality,
+    )
+
+
+def _from_images(args: argparse.Namespace) -> int:
+    from dkt_ros.bags.from_images import ImageFolder, read_frames
+    from dkt_ros.bags.recording import DEFAULT_START_S, record
+
+    source = ImageFolder(
+        folder=args.folder,
+        intrinsics=args.intrinsics or tuple(args.pinhole),
+        color=args.color,
+        depth=args.depth or None,
+        truth=args.truth,
+        mask=args.mask,
+        metres_per_unit=args.depth_scale,
+        rate_hz=args.rate,
+        start_s=DEFAULT_START_S if args.start_time is None else args.start_time,
+        frame_id=args.frame_id,
+        repeat=args.repeat,
+    )
+    count = record(read_frames(source), args.output, _recording_options(args))
+    return _report(args.output, count)
+
+
+def _from_sequence(args: argparse.Namespace) -> int:
+    from dkt_ros.bags.from_sequence import read_frames
+    from dkt_ros.bags.recording import DEFAULT_START_S, record
+
+    stop = None if args.count is None else args.first + args.count
+    frames = read_frames(
+        args.sequence,
+        rate_hz=args.rate,
+        start_s=DEFAULT_START_S if args.start_time is None else args.start_time,
+        frame_id=args.frame_id,
+        frames=slice(args.first, stop),
+    )
+    count = record(frames, args.output, _recording_options(args))
+    return _report(args.output, count)
+
+
+def _report(path: Path, frames: int) -> int:
+    size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+    print(f"{path}: {frames} frames, {size:.1f} MB")
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from dkt_ros.bags.reader import BagReader
+
+    with BagReader(args.bag) as bag:
+        seconds = (bag.end_ns - bag.start_ns) / 1e9
+        print(f"{args.bag}: {seconds:.2f} s, starts at {bag.start_ns / 1e9:.3f}")
+        for topic in bag.topics.values():
+            problem = f"  (cannot be read: {topic.problem})" if topic.problem else ""
+            print(f"  {topic.name}  {topic.msgtype}  {topic.count} messages{problem}")
+    return 0

@@ -1,0 +1,41 @@
+"""A rendered sequence (a TransPhy3D tar) as frames. Knows nothing of bags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
+from dkt_ros.errors import DktError
+from dkt_ros.frames import Frame
+from dkt_ros.geometry import Intrinsics
+from dkt_ros.transphy3d import read_sequence
+
+
+def read_frames(
+    path: Path,
+    *,
+    rate_hz: float = 10.0,
+    start_s: float = DEFAULT_START_S,
+    frame_id: str = "camera_color_optical_frame",
+    frames: slice = slice(None),
+) -> Iterator[LabelledFrame]:
+    """The sequence's frames with truth and mask, `frames` of them, stamped at `rate_hz`.
+
+    Raises DktError where the tar is unusable or holds no such frames.
+    """
+    sequence = read_sequence(path)
+    chosen = sequence[frames]
+    if not chosen:
+        raise DktError(f"{path}: none of its {len(sequence)} frames is chosen")
+    clock = stamps(rate_hz, start_s)
+    for source in chosen:
+        height, width = source.rgb.shape[:2]
+        frame = Frame(
+            rgb=source.rgb,
+            raw_depth=source.raw_depth,
+            intrinsics=Intrinsics.from_matrix(source.camera_matrix, width, height),
+            stamp_ns=next(clock),
+            frame_id=frame_id,
+        )
+        yield LabelledFrame(frame, source.depth, source.mask)

@@ -1,0 +1,118 @@
+"""Frames with truth, as the bag that a camera beside an oracle would have recorded.
+
+Knows which message goes onto which topic. Knows nothing of where the frames come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dkt_ros.bags.encode import MessageEncoder
+from dkt_ros.bags.topics import CameraTopics
+from dkt_ros.bags.writer import BagWriter
+from dkt_ros.errors import DktError
+from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
+
+# Stamps begin here unless told otherwise: what is made twice is the same twice, and 0 would read
+# as "no time" to ROS.
+DEFAULT_START_S = 1_700_000_000.0
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A camera frame and what is known of it.
+
+    truth_depth: (H,W) float32 metres, NaN = unknown, or None.
+    mask: (H,W) uint8 of transphy3d.MaterialClass, or None.
+    """
+
+    frame: Frame
+    truth_depth: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """How a bag is written.
+
+    storage: "mcap" or "sqlite3"; compress: zstd in the storage.
+    color, depth: the encodings of encode.MessageEncoder; compressed messages go onto the topics
+    that image_transport would use (`…/compressed`, `…/compressedDepth`).
+    """
+
+    topics: CameraTopics = field(default_factory=CameraTopics)
+    storage: str = "mcap"
+    compress: bool = True
+    color: str = "jpeg"
+    depth: str = "png"
+    jpeg_quality: int = 90
+
+
+def record(frames: Iterable[LabelledFrame], path: Path | str, options: RecordingOptions) -> int:
+    """Writes a bag and returns the number of frames; frames may be a generator.
+
+    The time of every message is its frame's stamp. Raises DktError where the path is taken, an
+    option is unknown, there is no frame, or truth or mask differ from colour in size.
+    """
+    count = 0
+    with BagWriter(path, storage=options.storage, compress=options.compress) as writer:
+        for labelled in frames:
+            frame = labelled.frame
+            encoder = MessageEncoder(
+                writer.typestore,
+                frame.frame_id,
+                color=options.color,
+                depth=options.depth,
+                jpeg_quality=options.jpeg_quality,
+            )
+            for topic, message in _messages(labelled, encoder, options.topics):
+                writer.write(topic, message, frame.stamp_ns)
+            count += 1
+        if not count:
+            raise DktError(f"{path}: no frames to record")
+    return count
+
+
+def stamps(rate_hz: float, start_s: float = DEFAULT_START_S) -> Iterator[int]:
+    """Endless stamps in nanoseconds, `rate_hz` a second; DktError unless it is positive."""
+    if not rate_hz > 0:
+        raise DktError(f"rate is {rate_hz} Hz, expected a positive number")
+    start = round(start_s * NANOSECONDS_PER_SECOND)
+    index = 0
+    while True:
+        yield start + round(index * NANOSECONDS_PER_SECOND / rate_hz)
+        index += 1
+
+
+def _messages(
+    labelled: LabelledFrame, encoder: MessageEncoder, topics: CameraTopics
+) -> Iterator[tuple[str, object]]:
+    frame = labelled.frame
+    color_suffix = "/compressed" if encoder.color == "jpeg" else ""
+    depth_suffix = "/compressedDepth" if encoder.depth == "png" else ""
+    stamp = frame.stamp_ns
+    # Intrinsics first: who pairs by stamp then has them when the picture arrives.
+    yield topics.camera_info, encoder.camera_info(frame.intrinsics, stamp)
+    yield topics.color + color_suffix, encoder.color_image(frame.rgb, stamp)
+    if topics.depth and frame.raw_depth is not None:
+        yield topics.depth + depth_suffix, encoder.depth_image(frame.raw_depth, stamp)
+    if topics.truth and labelled.truth_depth is not None:
+        depth = _checked(labelled.truth_depth, "true depth", frame)
+        yield topics.truth + depth_suffix, encoder.depth_image(depth, stamp)
+    if topics.mask and labelled.mask is not None:
+        mask = _checked(labelled.mask, "mask", frame)
+        yield topics.mask + color_suffix, encoder.mask_image(mask, stamp)
+
+
+def _checked(picture: np.ndarray, name: str, frame: Frame) -> np.ndarray:
+    if picture.shape[:2] != frame.rgb.shape[:2]:
+        found = f"{picture.shape[1]}x{picture.shape[0]}"
+        expected = f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]}"
+        raise DktError(
+            f"{name} is {found}, colour is {expected}: they must be registered to each other"
+        )
+    return picture

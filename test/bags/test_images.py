@@ -1,0 +1,98 @@
+"""Files to arrays: units, unknown pixels, and files that will not do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dkt_ros.bags.images import read_color, read_depth, read_intrinsics, read_mask
+from dkt_ros.errors import DktError
+
+
+def write_exr(path: Path, channels: dict[str, np.ndarray]) -> Path:
+    OpenEXR = pytest.importorskip("OpenEXR")
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, channels).write(str(path))
+    return path
+
+
+def test_color_is_rgb(tmp_path: Path) -> None:
+    bgr = np.zeros((4, 6, 3), np.uint8)
+    bgr[..., 2] = 250
+    cv2.imwrite(str(tmp_path / "a.png"), bgr)
+    np.testing.assert_array_equal(read_color(tmp_path / "a.png")[0, 0], [250, 0, 0])
+
+
+def test_depth_png_is_millimetres_unless_told(tmp_path: Path) -> None:
+    path = tmp_path / "d.png"
+    cv2.imwrite(str(path), np.array([[0, 500], [4000, 65535]], np.uint16))
+    np.testing.assert_allclose(read_depth(path), [[np.nan, 0.5], [4.0, 65.535]], rtol=1e-6)
+    np.testing.assert_allclose(read_depth(path, 1 / 4000)[1, 0], 1.0)
+
+
+@pytest.mark.parametrize("name", ["R", "Z", "Y"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_depth_exr_is_metres(tmp_path: Path, name: str, dtype: type[np.floating]) -> None:
+    pixels = np.array([[0.0, 0.5], [np.nan, -1.0], [np.inf, 2.0]], dtype)
+    depth = read_depth(write_exr(tmp_path / "d.exr", {name: pixels}))
+    assert depth.dtype == np.float32
+    np.testing.assert_array_equal(depth, [[np.nan, 0.5], [np.nan, np.nan], [np.nan, 2.0]])
+
+
+def test_the_mask_keeps_classes_and_takes_white_for_transparent(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "m.png"), np.array([[0, 1, 2, 255]], np.uint8))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1]])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fx: 10\nfy: 11\ncx: 3\ncy: 2\n",
+        "xres: 6\nyres: 4\nfx: 10\nfy: 11\ncx: 3\ncy: 2\n",
+        "image_width: 6\nimage_height: 4\ncamera_matrix:\n  rows: 3\n  cols: 3\n"
+        "  data: [10, 0, 3, 0, 11, 2, 0, 0, 1]\n",
+        "K: [10, 0, 3, 0, 11, 2, 0, 0, 1]\n",
+        "K: [[10, 0, 3], [0, 11, 2], [0, 0, 1]]\n",
+    ],
+)
+def test_intrinsics_in_every_form(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    found = read_intrinsics(tmp_path / "c.yaml", 6, 4)
+    assert (found.fx, found.fy, found.cx, found.cy) == (10, 11, 3, 2)
+    assert (found.width, found.height) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("xres: 12\nyres: 8\nfx: 1\nfy: 1\ncx: 1\ncy: 1\n", "12x8, the pictures are 6x4"),
+        ("fx: 1\n", "no usable intrinsics"),
+        ("fx: a\nfy: 1\ncx: 1\ncy: 1\n", "no usable intrinsics"),
+        ("K: [1, 2]\n", "no usable intrinsics"),
+        ("- 1\n", "expected `fx"),
+        ("a: [", "not readable as YAML"),
+    ],
+)
+def test_unusable_intrinsics_are_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(DktError, match=words):
+        read_intrinsics(tmp_path / "c.yaml", 6, 4)
+
+
+def test_unusable_files_are_named(tmp_path: Path) -> None:
+    junk = tmp_path / "junk.png"
+    junk.write_bytes(b"nothing")
+    for read in (read_color, read_depth, read_mask):
+        with pytest.raises(DktError, match=r"junk\.png"):
+            read(junk)
+    (tmp_path / "junk.exr").write_bytes(b"nothing")
+    with pytest.raises(DktError, match="not a readable EXR"):
+        read_depth(tmp_path / "junk.exr")
+    cv2.imwrite(str(tmp_path / "8bit.png"), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(DktError, match="uint8 with 3 channels"):
+        read_depth(tmp_path / "8bit.png")
+    with pytest.raises(DktError, match="channels other"):
+        read_depth(write_exr(tmp_path / "o.exr", {"other": np.zeros((2, 2), np.float32)}))
