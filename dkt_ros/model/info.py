@@ -1,4 +1,4 @@
-"""What `dkt.json` says about a checkpoint. Knows nothing of weights; importing it loads no network."""
+"""What `dkt.json` says about a checkpoint. Knows nothing of weights and loads no network."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class CheckpointInfo:
 
     @classmethod
     def from_dict(cls, content: Any) -> CheckpointInfo:
-        """Builds the info from parsed JSON; unknown and missing fields are errors that name them."""
+        """Builds the info from parsed JSON; unknown or missing fields are errors by name."""
         if not isinstance(content, dict):
             raise DktError(f"expected a JSON object, found {type(content).__name__}")
         # The version comes first: fields of another version would only confuse.

@@ -92,11 +92,15 @@ class DktNetwork:
         batch, channels, frames, height, width = noisy.shape
         spare = int(self.transformer.config["in_channels"]) - 2 * channels
         zeros = noisy.new_zeros(batch, spare, frames, height, width)
-        x = torch.cat([noisy, rgb_latents.to(noisy), zeros], dim=1).to(self.device, self.dtype)
+        return self.transform(torch.cat([noisy, rgb_latents.to(noisy), zeros], dim=1), timestep)
+
+    def transform(self, x: torch.Tensor, timestep: torch.Tensor | float) -> torch.Tensor:
+        """The transformer on all its input channels (B, in_channels, T, h, w); float32 out."""
+        batch = x.shape[0]
         steps = torch.as_tensor(timestep, dtype=torch.float32, device=self.device).expand(batch)
         clip = self.clip_features
         output = self.transformer(
-            hidden_states=x,
+            hidden_states=x.to(self.device, self.dtype),
             timestep=steps,
             encoder_hidden_states=self.prompt_embeds.expand(batch, -1, -1),
             encoder_hidden_states_image=None if clip is None else clip.expand(batch, -1, -1),
@@ -105,7 +109,7 @@ class DktNetwork:
         return output.float()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Normalised latents (1, Z, N+1, h, w) -> video (1, 3, 4N+1, 8h, 8w) in [-1, 1], float32."""
+        """Normalised latents (1, Z, N+1, h, w) -> video (1, 3, 4N+1, 8h, 8w) in [-1, 1]."""
         z = latents.to(self.device) * self._std + self._mean
         decoded = self.vae.decode(z.to(self.vae.dtype), return_dict=False)[0]
         return decoded.float().clamp(-1.0, 1.0)
@@ -130,8 +134,8 @@ def _check_parts(
     z_dim, config = int(vae.config["z_dim"]), transformer.config
     if config["out_channels"] != z_dim or config["in_channels"] < 2 * z_dim:
         raise DktError(
-            f"transformer takes {config['in_channels']} and gives {config['out_channels']} channels, "
-            f"the VAE has {z_dim}: expected at least {2 * z_dim} in and {z_dim} out"
+            f"the transformer takes {config['in_channels']} and gives {config['out_channels']} "
+            f"channels, the VAE has {z_dim}: expected at least {2 * z_dim} in and {z_dim} out"
         )
     for name in ("latents_mean", "latents_std"):
         if len(vae.config[name]) != z_dim:

@@ -1,0 +1,105 @@
+"""Reads a clip from disk as RGB frames. Knows files and image formats, nothing of what is seen."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from dkt_ros.errors import DktError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def read_clip(path: Path) -> np.ndarray:
+    """A clip as uint8 (T, H, W, 3), RGB.
+
+    path: a video file, one image, a folder of images of one size (in natural order: frame2 before
+    frame10), or an .npz whose `rgb` is the clip. Raises DktError naming the file that does not fit.
+    """
+    if not path.exists():
+        raise DktError(f"input {path} does not exist")
+    if path.is_dir():
+        return _read_folder(path)
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _read_image(path)[None]
+    return _read_video(path)
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts runs of digits by value and the rest as text, so that 2 comes before 10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts if p]
+
+
+def _read_folder(folder: Path) -> np.ndarray:
+    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        raise DktError(f"{folder} holds no images; expected files ending in {IMAGE_SUFFIXES}")
+    files.sort(key=natural_key)
+    frames: list[np.ndarray] = []
+    for file in files:
+        frame = _read_image(file)
+        if frames and frame.shape != frames[0].shape:
+            raise DktError(
+                f"{file} is {_size(frame)}, {files[0].name} is {_size(frames[0])}: the images of a "
+                "clip must have one size"
+            )
+        frames.append(frame)
+    return np.stack(frames)
+
+
+def _read_image(file: Path) -> np.ndarray:
+    import cv2
+
+    # As stored: a rotation in the metadata would turn the frames against their depth.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    bgr = cv2.imdecode(np.fromfile(file, dtype=np.uint8), flags) if file.stat().st_size else None
+    if bgr is None:
+        raise DktError(f"{file} is no readable image")
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def _read_npz(file: Path) -> np.ndarray:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            if "rgb" not in content:
+                raise DktError(f"{file} holds {sorted(content.files)}, expected an array rgb")
+            rgb = content["rgb"]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DktError(f"{file} is no readable .npz of plain arrays: {error}") from error
+    if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3 or 0 in rgb.shape:
+        raise DktError(
+            f"{file}: rgb is {rgb.dtype} {rgb.shape}, expected uint8 (frames, height, width, 3)"
+        )
+    return rgb
+
+
+def _read_video(file: Path) -> np.ndarray:
+    import cv2
+
+    capture = cv2.VideoCapture(str(file))
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+    frames = []
+    try:
+        while True:
+            grabbed, bgr = capture.read()
+            if not grabbed:
+                break
+            frames.append(np.ascontiguousarray(bgr[..., ::-1]))
+    finally:
+        capture.release()
+    if not frames:
+        raise DktError(
+            f"{file} gives no video frames; expected a video, an image, a folder of images or an "
+            ".npz with rgb"
+        )
+    return np.stack(frames)
+
+
+def _size(frame: np.ndarray) -> str:
+    return f"{frame.shape[0]}x{frame.shape[1]}"

@@ -1,0 +1,205 @@
+"""Weight files as lazy, named tensors: opened without reading, written one shard at a time.
+
+Knows safetensors and PyTorch's zip files. Knows nothing of what the tensors mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from dkt_ros.errors import DktError
+
+SHARD_BYTES = 2 * 1024**3
+"""Most bytes of one written file, and so of the memory that writing takes."""
+_FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Named tensors that are read when asked for.
+
+    shapes, dtypes: what `read(name)` will return. origin: where they come from, for messages.
+    files: the files behind them, for hashing.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, torch.dtype]
+    read: Callable[[str], torch.Tensor]
+    origin: str
+    files: tuple[Path, ...] = ()
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], origin: str) -> Weights:
+        """Wraps tensors that exist already (meta tensors too)."""
+        return cls(
+            shapes={name: tuple(tensor.shape) for name, tensor in tensors.items()},
+            dtypes={name: tensor.dtype for name, tensor in tensors.items()},
+            read=tensors.__getitem__,
+            origin=origin,
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> Weights:
+        """The tensors `names` lists, as {new name: present name}."""
+        return replace(
+            self,
+            shapes={new: self.shapes[old] for new, old in names.items()},
+            dtypes={new: self.dtypes[old] for new, old in names.items()},
+            read=lambda name: self.read(names[name]),
+        )
+
+    def cast(self, dtype: torch.dtype) -> Weights:
+        """The same tensors in another type."""
+        return replace(
+            self,
+            dtypes=dict.fromkeys(self.dtypes, dtype),
+            read=lambda name: self.read(name).to(dtype),
+        )
+
+
+def open_weights(path: Path) -> Weights:
+    """Opens a weight file for reading, or several shards of one.
+
+    path: a .safetensors file, the .index.json of a sharded one or a folder of its shards; or a
+    PyTorch .pth, .pt or .ckpt, of which nothing but tensors is unpickled.
+    Raises DktError naming the file that is missing, damaged or not allowed.
+    """
+    if not path.exists():
+        raise DktError(f"{path} does not exist")
+    if path.is_dir():
+        shards = sorted(path.glob("*.safetensors"))
+        if not shards:
+            raise DktError(f"{path} holds no .safetensors files")
+    elif path.name.endswith(".index.json"):
+        shards = _indexed_shards(path)
+    elif path.suffix == ".safetensors":
+        shards = [path]
+    elif path.suffix in (".pth", ".pt", ".ckpt"):
+        return replace(Weights.from_tensors(_load_pickled(path), str(path)), files=(path,))
+    else:
+        raise DktError(f"{path} is no weight file, expected .safetensors or .pth")
+    return _open_safetensors(path, shards)
+
+
+def write_sharded(weights: Weights, folder: Path, stem: str) -> None:
+    """Writes `stem`.safetensors, or numbered shards and their index, as diffusers reads them."""
+    shards = plan_shards(weights, SHARD_BYTES)
+    names = [f"{stem}.safetensors"]
+    if len(shards) > 1:
+        count = len(shards)
+        names = [f"{stem}-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+        size = sum(_bytes(weights, key) for key in weights.shapes)
+        index = {
+            "metadata": {"total_size": size},
+            "weight_map": {key: n for n, keys in zip(names, shards, strict=True) for key in keys},
+        }
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
+    for name, keys in zip(names, shards, strict=True):
+        tensors = {key: weights.read(key).contiguous() for key in keys}
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+
+
+def plan_shards(weights: Weights, limit: int) -> list[list[str]]:
+    """Names in order, cut into runs of at most `limit` bytes (a larger tensor stands alone)."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for key in weights.shapes:
+        size = _bytes(weights, key)
+        if shards[-1] and filled + size > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(key)
+        filled += size
+    return shards
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's contents."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _bytes(weights: Weights, key: str) -> int:
+    return math.prod(weights.shapes[key]) * weights.dtypes[key].itemsize
+
+
+def _indexed_shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DktError(f"{index} is no index of weight shards: {error!r}") from error
+    shards = [index.parent / str(name) for name in sorted(names)]
+    for shard in shards:
+        if not shard.is_file():
+            raise DktError(f"{index} names {shard.name}, which is missing")
+    return shards
+
+
+def _open_safetensors(path: Path, shards: list[Path]) -> Weights:
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    readers: dict[str, Callable[[str], torch.Tensor]] = {}
+    for shard in shards:
+        try:
+            handle = safe_open(shard, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise DktError(
+                f"{shard} is no readable safetensors file ({error}); fetch it again"
+            ) from error
+        for key in handle.keys():  # noqa: SIM118 - the handle is no mapping
+            if key in shapes:
+                raise DktError(f"{shard} holds {key}, which another shard of {path} holds too")
+            part = handle.get_slice(key)
+            shapes[key] = tuple(part.get_shape())
+            dtypes[key] = _float_type(part.get_dtype(), key, shard)
+            readers[key] = handle.get_tensor
+    return Weights(
+        shapes, dtypes, lambda key: readers[key](key), origin=str(path), files=tuple(shards)
+    )
+
+
+def _float_type(name: str, key: str, file: Path) -> torch.dtype:
+    if name not in _FLOATS:
+        raise DktError(
+            f"{file}: {key} is stored as {name}, expected one of {', '.join(_FLOATS)}; "
+            "quantised weights cannot be converted"
+        )
+    return _FLOATS[name]
+
+
+def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a PyTorch file, memory-mapped where its format allows."""
+    try:
+        loaded = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        raise DktError(
+            f"{path} is no plain file of tensors and is not loaded: it is damaged or would run "
+            "code; fetch it again from where it was published"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise DktError(f"{path} is no readable PyTorch file ({reason}); fetch it again") from error
+    if not isinstance(loaded, dict) or not loaded:
+        raise DktError(f"{path} holds a {type(loaded).__name__}, expected tensors by name")
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise DktError(f"{path}: {key!r} is a {type(value).__name__}, expected a tensor")
+        if value.dtype not in _FLOATS.values():
+            raise DktError(f"{path}: {key} has type {value.dtype}, expected a float type")
+    return loaded

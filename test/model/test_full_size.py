@@ -1,0 +1,87 @@
+"""The published sizes on the meta device: conversion finds a place for every key."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from fixtures.original_files import (
+    DIT_1_3B,
+    DIT_14B,
+    lora_shapes,
+    meta_tensors,
+    text_encoder_shapes,
+    transformer_shapes,
+    vae_shapes,
+)
+
+from dkt_ros.model.convert import Part, convert_transformer, convert_vae
+from dkt_ros.model.text_encoder import load_text_encoder
+from dkt_ros.model.weights import Weights
+
+
+def loaded(cls: Any, part: Part) -> Any:
+    """The diffusers model of a converted part; strict, so no key is missing or left over."""
+    with torch.device("meta"):
+        model = cls.from_config(part.config)
+    tensors = {key: part.weights.read(key) for key in part.weights.shapes}
+    model.load_state_dict(tensors, strict=True, assign=True)
+    return model
+
+
+@pytest.mark.parametrize(("size", "heads"), [(DIT_1_3B, 12), (DIT_14B, 40)], ids=["1.3B", "14B"])
+def test_every_transformer_and_lora_key_finds_its_place(size: dict[str, int], heads: int) -> None:
+    shapes = transformer_shapes(**size)
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    # v1.1 of the base model brings a part that DKT does not use.
+    shapes |= {"ref_conv.weight": (size["dim"], 16, 2, 2), "ref_conv.bias": (size["dim"],)}
+    sizes = {key: size[key] for key in ("dim", "ffn", "layers")}
+    lora = meta_tensors(lora_shapes(**sizes, rank=128))
+    said: list[str] = []
+
+    part = convert_transformer(
+        Weights.from_tensors(meta_tensors(shapes), "base"),
+        Weights.from_tensors(lora, "lora"),
+        report=said.append,
+    )
+    model = loaded(WanTransformer3DModel, part)
+
+    assert part.config["num_attention_heads"] == heads
+    assert part.config["attention_head_dim"] == 128
+    assert part.config["image_dim"] == 1280
+    assert (part.config["in_channels"], part.config["out_channels"]) == (48, 16)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert f"merging {10 * size['layers']} LoRA pairs of rank 128" in said
+    assert any("ref_conv.weight" in line for line in said)
+
+
+def test_every_vae_key_finds_its_place() -> None:
+    shapes = vae_shapes()
+
+    part = convert_vae(Weights.from_tensors(meta_tensors(shapes), "vae"))
+    model = loaded(AutoencoderKLWan, part)
+
+    assert len(part.weights.shapes) == len(shapes) == 194
+    assert sum(p.numel() for p in model.parameters()) == 126_892_531
+    published = AutoencoderKLWan.from_config({}).config
+    assert {k: published[k] for k in part.config} == part.config | {"decoder_base_dim": None}
+
+
+def test_vae_keys_are_those_of_diffusers_own_converter() -> None:
+    shapes = vae_shapes()
+    part = convert_vae(Weights.from_tensors(meta_tensors(shapes), "vae"))
+    theirs = convert_wan_vae_to_diffusers(dict(shapes))
+    assert theirs == dict(part.weights.shapes)
+
+
+def test_every_text_encoder_key_finds_its_place() -> None:
+    shapes = text_encoder_shapes(vocabulary=256384, dim=4096, ffn=10240, heads=64, layers=24)
+    model = load_text_encoder(Weights.from_tensors(meta_tensors(shapes), "umt5-xxl"))
+    assert len(shapes) == 2 + 24 * 10
+    assert model.config.d_kv == 64
+    assert sum(p.numel() for p in model.parameters()) == 5_680_910_336
