@@ -1,0 +1,48 @@
+# Set-up, build, demo and checks. `make` alone builds; every target does the set-up it needs.
+#
+#   make            the environment (.venv) and the package (install/)
+#   make demo       replay a bag into the node, results in demo_output/   [BAG=path of another bag]
+#   make test       lint, then the tests                                  [ARGS=more for pytest]
+#   make lint       ruff, mypy and import-linter alone
+#   make doctor     what is installed here and what is missing
+#   make lock       write requirements/lock.txt from the environment
+#   make clean      remove the build; make distclean removes the environment too
+#
+# With a ROS installation sourced, that one is used; otherwise ROS 2 is installed from wheels.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+.PHONY: setup build demo test lint doctor lock clean distclean
+
+in_env := source scripts/env.sh &&
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@scripts/build.sh
+
+demo: build
+	@$(in_env) python -m dkt_ros.ros.demo $(if $(BAG),--bag "$(BAG)") --output demo_output
+
+test: lint
+	$(in_env) DKT_TEST_REQUIRE=ros pytest $(ARGS)
+
+lint: build
+	$(in_env) ruff check
+	$(in_env) ruff format --check
+	$(in_env) mypy
+	$(in_env) lint-imports --no-logo
+
+doctor: build
+	@$(in_env) dkt doctor
+
+lock: setup
+	.venv/bin/python scripts/lock_requirements.py > requirements/lock.txt.new
+	mv requirements/lock.txt.new requirements/lock.txt
+
+clean:
+	rm -rf build install log demo_output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+distclean: clean
+	rm -rf .venv .setup

@@ -1,0 +1,10 @@
+"""Reads the version from package.xml, where ROS keeps it; all else stands in pyproject.toml."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    version=ElementTree.parse(Path(__file__).with_name("package.xml")).findtext("version"),
+)
