@@ -1,0 +1,270 @@
+"""`dkt_replay` in a process of its own, played over DDS to a subscriber in this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs rclpy")
+
+import rclpy
+from fixtures.recorded_frames import START_NS, labelled_frames
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rosbags.rosbag1 import Writer as Rosbag1Writer
+from rosbags.rosbag2 import Writer as Rosbag2Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
+
+from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.ros.bag_player import message_class
+from dkt_ros.ros.messages import stamp_to_ns
+
+pytestmark = pytest.mark.ros
+
+COLOR = "/camera/camera/color/image_raw"
+DEPTH = "/camera/camera/aligned_depth_to_color/image_raw"
+INFO = "/camera/camera/color/camera_info"
+TOPICS = [COLOR, DEPTH, INFO]
+WAIT = ["--wait-for-subscribers", "1", "--wait-timeout", "20"]
+
+
+class Listener:
+    """A node in this process that keeps what it hears, with the time of its arrival."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("listener", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.heard: dict[str, list[tuple[float, Any]]] = {}
+
+    def listen(self, topic: str, kind: Any, qos: QoSProfile | int = 100) -> None:
+        self.heard[topic] = []
+        self.node.create_subscription(
+            kind, topic, lambda m: self.heard[topic].append((time.monotonic(), m)), qos
+        )
+
+    def spin_until(self, done: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not done() and time.monotonic() < deadline:
+            self.executor.spin_once(timeout_sec=0.05)
+        return done()
+
+    def stamps(self, topic: str) -> list[int]:
+        return [stamp_to_ns(message.header.stamp) for _, message in self.heard[topic]]
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    made = Listener()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def replay() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts dkt_replay with arguments; what still runs at the test's end is ended."""
+    started = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "dkt_ros.ros.replay", *map(str, arguments)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """20 frames in a second, uncompressed pictures."""
+    frames = labelled_frames(20, rate_hz=20.0)
+    options = RecordingOptions(color="raw", depth="16UC1")
+    record(frames, tmp_path / "bag", options)
+    return tmp_path / "bag"
+
+
+def expected_stamps(count: int = 20) -> list[int]:
+    return [START_NS + index * 50_000_000 for index in range(count)]
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=20)
+    return output
+
+
+def test_every_message_arrives_as_recorded_and_at_its_time(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    listener.listen(COLOR, Image)
+    listener.listen(DEPTH, Image, qos_profile_sensor_data)
+    listener.listen(INFO, CameraInfo)
+    process = replay(bag, "--topics", *TOPICS, *WAIT)
+    everything = [20, 20, 20]
+    arrived = listener.spin_until(lambda: [len(listener.heard[t]) for t in TOPICS] == everything)
+    output = finished(process)
+    assert process.returncode == 0, output
+    assert arrived, output
+    assert "60 messages on 3 topics" in output
+    for topic in TOPICS:
+        assert listener.stamps(topic) == expected_stamps()
+    times = [at for at, _ in listener.heard[COLOR]]
+    assert times[-1] - times[0] == pytest.approx(19 * 0.05, abs=0.15)
+    for frame, (_, message) in zip(
+        labelled_frames(20, rate_hz=20.0), listener.heard[COLOR], strict=True
+    ):
+        assert message.header.frame_id == frame.frame.frame_id
+        np.testing.assert_array_equal(np.asarray(message.data), frame.frame.rgb.ravel())
+
+
+def test_rate_and_remaps_by_parameter_and_option(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    listener.listen("/renamed", CameraInfo)
+    process = replay(
+        *(bag, "--topics", INFO, *WAIT, "--rate", "100", "--remap", f"{INFO}:=/renamed"),
+        *("--ros-args", "-p", "rate:=2"),
+    )
+    assert listener.spin_until(lambda: len(listener.heard["/renamed"]) == 20), finished(process)
+    times = [at for at, _ in listener.heard["/renamed"]]
+    assert times[-1] - times[0] == pytest.approx(19 * 0.05 / 2, abs=0.1)
+    assert finished(process)
+
+
+def test_a_looped_bag_runs_backwards_and_so_does_its_clock(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    listener.listen(INFO, CameraInfo)
+    listener.listen("/clock", Clock, qos_profile_sensor_data)
+    process = replay(bag, "--topics", INFO, *WAIT, "--rate", "4", "--loop", "--clock")
+    assert listener.spin_until(lambda: len(listener.heard[INFO]) >= 50)
+    process.send_signal(signal.SIGINT)
+    output = finished(process)
+    assert process.returncode == 0, output
+    stamps = listener.stamps(INFO)
+    assert stamps[:50] == (expected_stamps() * 3)[:50]
+    clock = [stamp_to_ns(message.clock) for _, message in listener.heard["/clock"]]
+    backwards = int((np.diff(clock) < 0).sum())
+    assert 2 <= backwards <= 3
+    assert min(clock) >= START_NS
+    # At a rate of 4, 100 ticks a second are 40 ms apart: between messages time goes on.
+    assert len(clock) > 1.2 * len(stamps)
+
+
+def test_the_clock_is_never_behind_the_messages(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    order: list[int] = []
+    listener.node.create_subscription(
+        Clock, "/clock", lambda m: order.append(stamp_to_ns(m.clock)), 100
+    )
+    listener.listen(INFO, CameraInfo)
+    process = replay(bag, "--topics", INFO, *WAIT, "--clock", "--clock-hz", "1")
+    assert listener.spin_until(lambda: len(listener.heard[INFO]) == 20), finished(process)
+    finished(process)
+    assert set(expected_stamps()) <= set(order)
+    assert order == sorted(order)
+
+
+def test_latched_topics_and_ros1_bags(
+    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = get_typestore(Stores.ROS1_NOETIC)
+    with Rosbag1Writer(tmp_path / "a.bag") as writer:
+        connection = writer.add_connection(
+            "/map_name", "std_msgs/msg/String", typestore=store, latching=1
+        )
+        message = store.types["std_msgs/msg/String"](data="kitchen")
+        writer.write(connection, 1_000, store.serialize_ros1(message, connection.msgtype))
+    qos = QoSProfile(
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+    process = replay(tmp_path / "a.bag", "--loop")
+    time.sleep(1.0)  # subscribes late, as who needs latching does
+    listener.listen("/map_name", String, qos)
+    assert listener.spin_until(lambda: bool(listener.heard["/map_name"]))
+    process.send_signal(signal.SIGTERM)
+    assert finished(process) is not None
+    assert listener.heard["/map_name"][0][1].data == "kitchen"
+
+
+def test_types_that_are_not_installed_or_have_changed_are_named_and_left_out(
+    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    store.register(get_types_from_msg("float64 grip\n", "lab_msgs/msg/Grip"))
+    old = get_typestore(Stores.EMPTY)
+    old.register(get_types_from_msg("uint8 r\n", "std_msgs/msg/ColorRGBA"))
+    with Rosbag2Writer(tmp_path / "bag", version=8) as writer:
+        grip = writer.add_connection("/grip", "lab_msgs/msg/Grip", typestore=store)
+        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=store)
+        changed = writer.add_connection("/changed", "std_msgs/msg/ColorRGBA", typestore=old)
+        writer.write(
+            grip, 1, store.serialize_cdr(store.types["lab_msgs/msg/Grip"](0.5), grip.msgtype)
+        )
+        hello = store.types["std_msgs/msg/String"](data="hello")
+        writer.write(text, 2, store.serialize_cdr(hello, text.msgtype))
+        number = old.types["std_msgs/msg/ColorRGBA"](r=7)
+        writer.write(changed, 3, old.serialize_cdr(number, changed.msgtype))
+    listener.listen("/text", String)
+    process = replay(tmp_path / "bag", "--start-delay", "1")
+    assert listener.spin_until(lambda: bool(listener.heard["/text"])), finished(process)
+    output = finished(process)
+    assert process.returncode == 0
+    assert "leaving out /grip" in output
+    assert "lab_msgs" in output
+    assert "leaving out /changed: its messages do not fit" in output
+    assert finished(asked := replay(tmp_path / "bag", "--topics", "/grip"))
+    assert asked.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["/no/such/bag"], "no such bag"),
+        ([], "no bag given"),
+        (["BAG", "--rate", "0"], "rate is 0"),
+        (["BAG", "--topics", "/nope"], "no topic /nope; the bag holds"),
+        (["BAG", "--wait-for-subscribers", "1", "--wait-timeout", "0.2"], "fewer than 1"),
+        (["BAG", "--ros-args", "-p", "loop:=5"], "parameter loop is 5, expected a bool"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(
+    bag: Path, replay: Callable[..., subprocess.Popen[str]], arguments: list[str], words: str
+) -> None:
+    process = replay(*(bag if word == "BAG" else word for word in arguments))
+    output = finished(process)
+    assert process.returncode == 2, output
+    assert words in output
+    assert "Traceback" not in output
+
+
+def test_message_classes_by_name() -> None:
+    assert message_class("sensor_msgs/msg/CameraInfo") is CameraInfo
+    assert message_class("sensor_msgs/CameraInfo") is CameraInfo
