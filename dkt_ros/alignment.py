@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.disparity_fit import SEED, fit_line, line_covariance
+from dkt_ros.disparity_fit import SEED, LineFit, fit_line, line_covariance
 from dkt_ros.errors import DktError
 
 FloatArray = NDArray[np.floating]
@@ -77,7 +77,7 @@ class AlignmentConfig:
     max_held_s         or older than this many seconds
     """
 
-    max_samples: int = 5000
+    max_samples: int = 4000
     min_raw_depth: float = 0.1
     max_raw_depth: float = 10.0
     min_inliers: int = 50
@@ -119,11 +119,11 @@ class _Samples:
 
 @dataclass(frozen=True)
 class _Line:
-    """(scale, shift) with its covariance, and the sigma of the points on it in 1/m."""
+    """(scale, shift) with its covariance, and the frame's own fit that it last rests on."""
 
     values: Array64
     covariance: Array64
-    sigma: float
+    fit: LineFit
 
     def at(self, d: Array64) -> Array64:
         return self.values[0] * d + self.values[1]
@@ -198,27 +198,28 @@ class Aligner:
         self, disparity: FloatArray, raw_depth: FloatArray | None
     ) -> tuple[Array64, _Samples]:
         config = self.config
-        where = _grid(disparity.shape, config.max_samples)
+        where = _grid(disparity.shape, 2 * config.max_samples)
         picture = disparity.ravel()[where].astype(np.float64)
         finite = picture[np.isfinite(picture)]
         ends = np.quantile(finite, (0.02, 0.98)) if len(finite) else np.full(2, np.nan)
         if raw_depth is None:
             none = np.empty(0)
             return picture, _Samples(none, none, none.astype(np.intp), ends)
-        depth = raw_depth.ravel()[where]
-        known = (depth >= config.min_raw_depth) & (depth <= config.max_raw_depth)
+        flat = raw_depth.ravel()
+        known = self._known(flat[where], picture)
         if 5 * np.count_nonzero(known) < min(config.max_samples, disparity.size):
             # Few pixels have depth: look at them all, lest the grid miss those few.
-            flat = raw_depth.ravel()
-            known = (flat >= config.min_raw_depth) & (flat <= config.max_raw_depth)
-            where = np.flatnonzero(known)
-            where = where[_every(len(where), config.max_samples)]
-            known = np.ones(len(where), bool)
-        d = disparity.ravel()[where]
-        known &= np.isfinite(d)
-        where, d = where[known], d[known].astype(np.float64)
-        y = 1 / raw_depth.ravel()[where].astype(np.float64)
+            where = np.flatnonzero(self._known(flat, disparity.ravel()))
+        else:
+            where = where[known]
+        where = where[_every(len(where), config.max_samples)]
+        d = disparity.ravel()[where].astype(np.float64)
+        y = 1 / flat[where].astype(np.float64)
         return picture, _Samples(d, y, _blocks(where, disparity.shape), ends)
+
+    def _known(self, depth: FloatArray, disparity: FloatArray) -> NDArray[np.bool_]:
+        inside = (depth >= self.config.min_raw_depth) & (depth <= self.config.max_raw_depth)
+        return inside & np.isfinite(disparity)
 
     def _fit(self, samples: _Samples) -> tuple[_Line | None, str]:
         """This frame's own line, or None and why."""
@@ -232,11 +233,14 @@ class Aligner:
         guess = None if self._line is None else (self._line.values[0], self._line.values[1])
         fit = fit_line(samples.d, samples.y, guess)
         if fit is None:
-            return None, "raw depth does not fall as disparity rises: no positive scale fits"
+            return None, (
+                "no positive scale fits: the scene is too flat to show it, or depth and colour "
+                "do not belong together"
+            )
         values = np.array([fit.scale, fit.shift])
         residuals = samples.y - fit.scale * samples.d - fit.shift
         covariance = line_covariance(samples.d, residuals, fit.weights, samples.blocks)
-        line = _Line(values, covariance, fit.sigma)
+        line = _Line(values, covariance, fit)
         inliers = int(_agree(line, samples).sum())
         ratio = inliers / len(samples.d)
         if inliers < config.min_inliers or ratio < config.min_inlier_ratio:
@@ -300,14 +304,14 @@ class Aligner:
         seen = design @ fit.values
         noise = design @ fit.covariance @ design.T + np.diag(np.square(FIT_ERROR_FLOOR * seen))
         if before is None or _difference(fit, before, ends) > self.config.jump:
-            return _Line(fit.values, inverse @ noise @ inverse.T, fit.sigma)
+            return _Line(fit.values, inverse @ noise @ inverse.T, fit.fit)
         expected = design @ before.values
         drift = np.diag(np.square(self.config.drift_per_frame * expected)) * (1 + self._held)
         prior = design @ before.covariance @ design.T + drift
         gain = prior @ np.linalg.inv(prior + noise)
         values = expected + gain @ (seen - expected)
         covariance = (np.eye(2) - gain) @ prior
-        return _Line(inverse @ values, inverse @ covariance @ inverse.T, fit.sigma)
+        return _Line(inverse @ values, inverse @ covariance @ inverse.T, fit.fit)
 
     def _too_old(self, stamp_ns: int | None) -> bool:
         if self._held > self.config.max_held_frames:
@@ -376,7 +380,7 @@ def _check(disparity: FloatArray, raw_depth: FloatArray | None) -> None:
 
 def _agree(line: _Line, samples: _Samples) -> NDArray[np.bool_]:
     expected = line.at(samples.d)
-    tolerance = np.minimum(INLIER_SIGMAS * line.sigma, INLIER_LIMIT * expected)
+    tolerance = np.minimum(INLIER_SIGMAS * line.fit.sigma_at(expected), INLIER_LIMIT * expected)
     return np.abs(samples.y - expected) <= tolerance
 
 
@@ -397,14 +401,12 @@ def _grid(shape: tuple[int, int], wanted: int) -> NDArray[np.intp]:
     The place within the cell is random (seeded): a fixed one would alias with patterned holes.
     """
     height, width = shape
-    step = max(1, int(np.ceil(np.sqrt(height * width / wanted))))
-    rows, columns = np.meshgrid(
-        np.arange(0, height, step), np.arange(0, width, step), indexing="ij"
-    )
-    within = np.random.default_rng(SEED).random((2, *rows.shape))
-    rows = rows + (within[0] * np.minimum(step, height - rows)).astype(np.intp)
-    columns = columns + (within[1] * np.minimum(step, width - columns)).astype(np.intp)
-    flat = (rows * width + columns).ravel()
+    shrink = min(1.0, np.sqrt(wanted / (height * width)))
+    rows, columns = max(1, round(height * shrink)), max(1, round(width * shrink))
+    within = np.random.default_rng(SEED).random((2, rows, columns))
+    row = ((np.arange(rows)[:, None] + within[0]) * height / rows).astype(np.intp)
+    column = ((np.arange(columns) + within[1]) * width / columns).astype(np.intp)
+    flat = (row * width + column).ravel()
     flat.setflags(write=False)
     return flat
 

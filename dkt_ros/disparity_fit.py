@@ -11,7 +11,8 @@ them. Here the residual r = y - (scale d + shift) is drawn from a mixture,
 
 and scale, shift, sigma and the shares are those of greatest likelihood: pairs of points propose
 lines, the best few are polished by expectation maximisation (Dempster et al. 1977), the likeliest
-is kept. Sensor noise grows with z^2, hence is about constant in 1/z, where the fit is made.
+is kept. A depth camera's noise grows with z^2, hence is constant in 1/z, where the fit is made; a
+network's error is rather a share of 1/z. So sigma may grow with disparity, as its power 0 to 2.
 """
 
 from __future__ import annotations
@@ -27,31 +28,40 @@ Array64 = NDArray[np.float64]
 SEED = 20240229
 PROPOSALS = 256
 PROPOSAL_POINTS = 384
-POLISHED = 4
+POLISHED = 3  # for each start sigma
 POLISH_POINTS = 768
 POLISH_STEPS = 12
 FINAL_STEPS = 20
 START_SIGMAS = (0.004, 0.03)  # 1/m: sensor noise alone, and with a poor network's errors
 SIGMA_FLOOR = 0.002  # 1/m: no depth camera is better, and a tighter fit proves nothing
+MAX_POWER = 2.0  # noise constant in metres
 NEAR_SHARE = 0.01  # share c: pixels that read too near are rare whatever the frame says
 FAR_SHARE_LIMITS = (0.01, 0.75)  # share b
 UNIFORM_PART = 0.2  # of the far component; the rest is exponential
 MIN_SPAN = 0.02  # the line must span this share of its disparity, or its scale means nothing
+DISTINCT = 0.03  # 1/m at either end of d: closer lines climb to the same place
 PROPOSAL_CAP = 0.1  # 1/m: all residuals beyond count the same in the first scoring
 NEAR_PENALTY = 2.0
 
 
 @dataclass(frozen=True)
 class LineFit:
-    """y = scale * d + shift. sigma: standard deviation of the points on the line, in y's unit.
+    """y = scale * d + shift, and the spread of the points that lie on it.
 
-    weights (n,): each point's probability of lying on the line.
+    Their standard deviation is sigma * (y / middle) ** power, in y's unit. weights (n,): each
+    point's probability of lying on the line.
     """
 
     scale: float
     shift: float
     sigma: float
+    power: float
+    middle: float
     weights: Array64
+
+    def sigma_at(self, y: Array64) -> Array64:
+        """Standard deviation of points of the line at y, 1/m."""
+        return self.sigma * np.exp(self.power * _log_ratio(y, self.middle))
 
 
 def fit_line(d: Array64, y: Array64, guess: tuple[float, float] | None = None) -> LineFit | None:
@@ -85,18 +95,18 @@ def fit_line(d: Array64, y: Array64, guess: tuple[float, float] | None = None) -
         lines = np.concatenate([own, lines], axis=1)
     if lines.shape[1] == 0:
         return None
-    lines = _best_distinct(x32, y32, lines)
-    starts = np.repeat(lines, len(START_SIGMAS), axis=1)
-    sigmas = np.tile(np.asarray(START_SIGMAS, np.float32), lines.shape[1])
+    bests = [_best_distinct(x32, y32, lines, sigma) for sigma in START_SIGMAS]
+    starts = np.concatenate(bests, axis=1)
+    sigmas = np.repeat(np.asarray(START_SIGMAS, np.float32), [b.shape[1] for b in bests])
     some = _every(len(d), POLISH_POINTS)
-    polished = _Mixture(x32[some], y32[some], spread, starts, sigmas)
+    polished = _Mixture(x32[some], y32[some], centre, spread, starts, sigmas)
     polished.climb(POLISH_STEPS)
     usable = _rising(polished.lines, centre)
     if not usable.any():
         return None
     best = int(np.argmax(np.where(usable, polished.likelihood(), -np.inf)))
     final = polished.only(best, x32, y32)
-    final.climb(FINAL_STEPS)
+    final.climb(FINAL_STEPS, True)
     if not _rising(final.lines, centre)[0]:
         return None
 
@@ -104,7 +114,14 @@ def fit_line(d: Array64, y: Array64, guess: tuple[float, float] | None = None) -
     weights = np.empty(len(d))
     weights[order] = final.weights()[0]
     scale = slope / (high - low)
-    return LineFit(scale, offset + centre - scale * low, float(final.sigma[0]), weights)
+    return LineFit(
+        scale=scale,
+        shift=offset + centre - scale * low,
+        sigma=float(final.sigma[0]),
+        power=float(final.power[0]),
+        middle=centre,
+        weights=weights,
+    )
 
 
 def line_covariance(
@@ -139,6 +156,10 @@ def line_covariance(
     return to_shift @ covariance @ to_shift.T
 
 
+def _log_ratio(y: Array64, middle: float) -> Array64:
+    return np.log(np.maximum(y / middle, 0.1))
+
+
 def _every(count: int, wanted: int) -> NDArray[np.intp]:
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp)
 
@@ -163,36 +184,46 @@ def _propose(x: Array, y: Array, centre: float) -> Array:
     return lines[:, _rising(lines, centre)][:, :PROPOSALS]
 
 
-def _best_distinct(x: Array, y: Array, lines: Array) -> Array:
+def _best_distinct(x: Array, y: Array, lines: Array, sigma: float) -> Array:
     """The POLISHED best of lines (2, k) by a capped logarithmic loss, no two of them alike."""
     some = _every(len(x), PROPOSAL_POINTS)
     residual = y[some] - lines[0][:, None] * x[some] - lines[1][:, None]
-    noise = np.float32(START_SIGMAS[0])
-    loss = np.log1p(np.square(np.clip(residual, -PROPOSAL_CAP, PROPOSAL_CAP) / noise))
-    loss *= np.where(residual > 0, np.float32(NEAR_PENALTY), np.float32(1))
+    capped = np.clip(residual, -PROPOSAL_CAP, PROPOSAL_CAP) / np.float32(sigma)
+    loss = np.log(1 + np.square(capped))
+    loss *= 1 + (residual > 0) * np.float32(NEAR_PENALTY - 1)
+    costs = loss.mean(axis=1)
     ends = np.stack([lines[1], lines[0] + lines[1]])
     chosen: list[int] = []
-    for index in np.argsort(loss.mean(axis=1), kind="stable"):
-        if all(np.abs(ends[:, index] - ends[:, other]).max() > START_SIGMAS[1] for other in chosen):
-            chosen.append(int(index))
-            if len(chosen) == POLISHED:
-                break
+    while len(chosen) < POLISHED and np.isfinite(costs).any():
+        best = int(np.argmin(costs))
+        chosen.append(best)
+        costs[np.abs(ends - ends[:, [best]]).max(axis=0) < DISTINCT] = np.inf
     return lines[:, chosen]
 
 
 class _Mixture:
     """k mixtures over the same n points, climbing in likelihood side by side."""
 
-    def __init__(self, x: Array, y: Array, spread: float, lines: Array, sigma: Array) -> None:
-        self.x, self.y, self.spread = x, y, np.float32(spread)
+    def __init__(
+        self, x: Array, y: Array, centre: float, spread: float, lines: Array, sigma: Array
+    ) -> None:
+        self.x, self.y, self.centre, self.spread = x, y, centre, np.float32(spread)
         self.lines, self.sigma = lines, sigma
         k = lines.shape[1]
+        self.power = np.zeros(k, np.float32)
         self.far_share = np.full(k, 0.4, np.float32)
         self.far_length = np.full(k, max(spread / 6, 0.03), np.float32)
+        on_line = lines[0][:, None] * x + lines[1][:, None] + np.float32(centre)
+        self.growth = _log_ratio(on_line, centre)
+        # The same length in metres is so many times longer in 1/m here than in the middle.
+        self.stretch = np.exp(2 * self.growth)
 
     def only(self, index: int, x: Array, y: Array) -> _Mixture:
         """One of the mixtures, over other points."""
-        one = _Mixture(x, y, float(self.spread), self.lines[:, [index]], self.sigma[[index]])
+        one = _Mixture(
+            x, y, self.centre, float(self.spread), self.lines[:, [index]], self.sigma[[index]]
+        )
+        one.power = self.power[[index]]
         one.far_share = self.far_share[[index]]
         one.far_length = self.far_length[[index]]
         return one
@@ -201,27 +232,46 @@ class _Mixture:
         slope, offset = self.lines
         return self.y - slope[:, None] * self.x - offset[:, None]
 
-    def _densities(self, r: Array) -> tuple[Array, Array, np.float32]:
-        """Each point's density on the line, under it, and anywhere; (k, n), (k, n), scalar."""
-        z = r / self.sigma[:, None]
+    def _shares(self, r: Array) -> tuple[Array, Array, Array, Array]:
+        """Precision 1/sigma, and how probable each point is: on the line, under it, at all."""
+        precision = np.exp(-self.power[:, None] * self.growth) / self.sigma[:, None]
+        z = r * precision
         on = np.exp(-0.5 * np.minimum(np.square(z), 150))
-        on *= ((1 - NEAR_SHARE - self.far_share) / (np.sqrt(2 * np.pi) * self.sigma))[:, None]
-        under = np.exp(np.maximum(np.minimum(r, 0) / self.far_length[:, None], -80))
-        under *= ((1 - UNIFORM_PART) / self.far_length)[:, None]
+        on *= precision
+        on *= ((1 - NEAR_SHARE - self.far_share) / np.float32(np.sqrt(2 * np.pi)))[:, None]
+        lengths = self.far_length[:, None] * self.stretch
+        under = np.exp(np.maximum(np.minimum(r, 0) / lengths, -80))
+        under *= (1 - UNIFORM_PART) / lengths
         under += UNIFORM_PART / self.spread
         under *= 0.5 - 0.5 * z / np.sqrt(1 + np.square(z))  # a step at 0, as soft as the noise
         under *= self.far_share[:, None]
-        return on, under, np.float32(NEAR_SHARE / self.spread)
+        total = on + under
+        total += NEAR_SHARE / self.spread
+        on /= total
+        under /= total
+        return precision, on, under, total
 
-    def climb(self, steps: int) -> None:
+    def climb(self, steps: int, power: bool = False) -> None:
         """Up to `steps` rounds of expectation maximisation."""
         x, y, n = self.x, self.y, len(self.x)
         for _ in range(steps):
             r = self._residuals()
-            on, under, anywhere = self._densities(r)
-            total = on + under + anywhere
-            on /= total
-            under /= total
+            precision, on, under, _ = self._shares(r)
+            square = np.square(precision)
+
+            mass = on.sum(axis=1)
+            chi = square * np.square(r)
+            self._fit_noise(on / mass[:, None], chi, power)
+            far = under.sum(axis=1)
+            self.far_share = np.clip(far / n, *FAR_SHARE_LIMITS).astype(np.float32)
+            length = (
+                np.einsum("kn,kn->k", under, np.maximum(-r, 0) / self.stretch)
+                + 0.01 * n * self.spread / 6
+            )
+            length /= far + 0.01 * n
+            self.far_length = np.maximum(length, 4 * self.sigma).astype(np.float32)
+
+            on *= square
             mass = on.sum(axis=1)
             mean_x, mean_y = on @ x / mass, on @ y / mass
             var = on @ np.square(x) / mass - np.square(mean_x)
@@ -229,22 +279,33 @@ class _Mixture:
             lines = np.stack([slope, mean_y - slope * mean_x]).astype(np.float32)
             moved = float(np.abs(lines - self.lines).sum(axis=0).max())
             self.lines = lines
-            variance = np.einsum("kn,kn->k", on, np.square(r)) / mass
-            self.sigma = np.sqrt(variance + SIGMA_FLOOR**2).astype(np.float32)
-            far = under.sum(axis=1)
-            self.far_share = np.clip(far / n, *FAR_SHARE_LIMITS).astype(np.float32)
-            length = np.einsum("kn,kn->k", under, np.maximum(-r, 0)) + 0.01 * n * self.spread / 6
-            length /= far + 0.01 * n
-            self.far_length = np.maximum(length, 4 * self.sigma).astype(np.float32)
             if moved < 1e-5:
                 break
 
+    def _fit_noise(self, share: Array, chi: Array, grow: bool) -> None:
+        """Sigma and its power from the points' shares (k, n), rows summing to 1, and (r/sigma)^2.
+
+        For sigma the exact step, for the power one step of Fisher scoring.
+        """
+        growth = self.growth
+        mean = np.einsum("kn,kn->k", share, chi)
+        if not grow:
+            self.sigma = np.sqrt(np.square(self.sigma) * mean + SIGMA_FLOOR**2).astype(np.float32)
+            return
+        centre = np.einsum("kn,kn->k", share, growth)
+        variance = np.einsum("kn,kn->k", share, np.square(growth)) - np.square(centre)
+        covariance = np.einsum("kn,kn,kn->k", share, growth, chi) - centre * mean
+        step = 0.5 * covariance / np.maximum(variance * mean, 1e-4)
+        power = np.clip(self.power + np.clip(step, -0.5, 0.5), 0, MAX_POWER)
+        # sigma stands at growth 0: keep the noise at the points' centre while the power changes.
+        scale = np.sqrt(mean) * np.exp((self.power - power) * centre)
+        sigma = np.sqrt(np.square(self.sigma * scale) + SIGMA_FLOOR**2)
+        self.power, self.sigma = power.astype(np.float32), sigma.astype(np.float32)
+
     def likelihood(self) -> Array:
         """Mean log likelihood of a point, (k,)."""
-        on, under, anywhere = self._densities(self._residuals())
-        return np.log(on + under + anywhere).mean(axis=1)
+        return np.log(self._shares(self._residuals())[3]).mean(axis=1)
 
     def weights(self) -> Array:
         """Each point's probability of lying on the line, (k, n)."""
-        on, under, anywhere = self._densities(self._residuals())
-        return on / (on + under + anywhere)
+        return self._shares(self._residuals())[1]
