@@ -1,0 +1,189 @@
+"""Rendered sequences held in memory, and augmented batches drawn from them.
+
+Knows TransPhy3D tars and the normalisation of disparity. Knows nothing of networks. Every batch is
+a function of (seed, step) and of the clips loaded, so that a resumed run draws what the
+uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dkt_ros.errors import DktError
+from dkt_ros.transphy3d import SequenceFrame, read_sequence
+
+CLIP_FRAMES = 5
+LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
+_SMALLEST_CROP = 0.5
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sequence.
+
+    rgb: (T,H,W,3) uint8. disparity: (T,H,W) float32 1/m, 0 = unknown. mask: (T,H,W) uint8 material
+    class, 0 = opaque.
+    """
+
+    name: str
+    rgb: np.ndarray
+    disparity: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips of F frames, float32.
+
+    rgb: (B,3,F,H,W) in [-1,1]. target: (B,1,F,H,W) normalised disparity in [-1,1], unknown = -1.
+    known: (B,1,F,H,W) 1 where the target counts. objects: (B,1,F,H,W) 1 on transparent and
+    reflective pixels. relative: (B,1,F,H,W) what an error of 1 in target means as a relative
+    error of depth, half the clip's disparity range over the pixel's disparity.
+    """
+
+    rgb: np.ndarray
+    target: np.ndarray
+    known: np.ndarray
+    objects: np.ndarray
+    relative: np.ndarray
+
+
+class SequenceFolder:
+    """The tars of a folder, decoded once; `rescan` takes in those that have arrived since."""
+
+    def __init__(self, folder: Path, report: Callable[[str], None] = print) -> None:
+        """report: called with one line for every tar that is left out.
+
+        Raises DktError where the folder is missing or holds no usable sequence.
+        """
+        if not folder.is_dir():
+            raise DktError(f"{folder} is not a folder; expected rendered sequences (*.tar) in it")
+        self.folder = folder
+        self.clips: list[Clip] = []
+        self._seen: set[str] = set()
+        self._report = report
+        self.rescan()
+        if not self.clips:
+            raise DktError(f"{folder} holds no usable sequence (*.tar); render some first")
+
+    def rescan(self) -> int:
+        """Loads tars not seen before; returns how many sequences were added."""
+        before = len(self.clips)
+        for path in sorted(self.folder.glob("*.tar")):
+            if path.name in self._seen:
+                continue
+            self._seen.add(path.name)
+            try:
+                self.clips.append(_clip(path.stem, read_sequence(path)))
+            except DktError as error:
+                self._report(f"left out: {error}")
+        return len(self.clips) - before
+
+    def batch(self, seed: int, step: int, size: tuple[int, int], count: int, frames: int) -> Batch:
+        """An augmented batch of `count` clips of `frames` frames at (height, width) pixels.
+
+        Clips of more than one frame come from sequences long enough; where there is none, a
+        single frame stands still.
+        """
+        rng = np.random.default_rng([seed, step])
+        long_enough = [clip for clip in self.clips if len(clip.rgb) >= frames]
+        pool = long_enough or self.clips
+        rows = [_draw(pool[rng.integers(len(pool))], rng, size, frames) for _ in range(count)]
+        return stack(rows)
+
+
+def stack(rows: list[Batch]) -> Batch:
+    """Joins batches of equal sizes."""
+    return Batch(*(np.concatenate([vars(r)[k] for r in rows]) for k in Batch.__annotations__))
+
+
+def make_sample(rgb: np.ndarray, disparity: np.ndarray, mask: np.ndarray) -> Batch:
+    """One clip, (F,H,W,3) uint8, (F,H,W) 1/m and (F,H,W), as a batch of one.
+
+    Disparity is mapped to [-1, 1] between the clip's 2nd and 98th percentile, with clamping: per
+    clip, never per frame, so that what stands still keeps its value.
+    """
+    known = disparity > 0
+    low, high = 0.0, 1.0
+    if known.any():
+        low, high = (float(v) for v in np.percentile(disparity[known], (2.0, 98.0)))
+    half = max((high - low) / 2.0, 1e-6)
+    target = np.where(known, np.clip((disparity - low) / half - 1.0, -1.0, 1.0), -1.0)
+    relative = np.where(known, half / np.maximum(disparity, 1e-3), 0.0)
+    planes = [p.astype(np.float32)[None, None] for p in (target, known, mask > 0, relative)]
+    video = rgb.astype(np.float32).transpose(3, 0, 1, 2)[None] / 127.5 - 1.0
+    return Batch(video, *planes)
+
+
+def _clip(name: str, frames: tuple[SequenceFrame, ...]) -> Clip:
+    disparity = np.stack([frame.depth for frame in frames])
+    known = np.isfinite(disparity) & (disparity > 0)
+    disparity = np.where(known, 1.0 / np.where(known, disparity, 1.0), 0.0).astype(np.float32)
+    masks = [
+        np.zeros(frame.depth.shape, np.uint8) if frame.mask is None else frame.mask
+        for frame in frames
+    ]
+    return Clip(name, np.stack([frame.rgb for frame in frames]), disparity, np.stack(masks))
+
+
+def _draw(clip: Clip, rng: np.random.Generator, size: tuple[int, int], frames: int) -> Batch:
+    length = len(clip.rgb)
+    start = int(rng.integers(max(1, length - frames + 1)))
+    chosen = np.clip(np.arange(start, start + frames), 0, length - 1)
+    if frames > 1 and rng.random() < 0.5:
+        chosen = chosen[::-1]
+    height, width = clip.rgb.shape[1:3]
+    share = 1.0 if rng.random() < 0.4 else float(rng.uniform(_SMALLEST_CROP, 1.0))
+    crop_height, crop_width = round(height * share), round(width * share)
+    top = int(rng.integers(height - crop_height + 1))
+    left = int(rng.integers(width - crop_width + 1))
+    window = (slice(top, top + crop_height), slice(left, left + crop_width))
+    flip = rng.random() < 0.5
+    colour = _ColourChange(rng)
+    rgb, disparity, mask = [], [], []
+    for index in chosen:
+        rgb.append(colour(_resized(clip.rgb[index][window], size, flip)))
+        disparity.append(_resized(clip.disparity[index][window], size, flip, nearest=True))
+        mask.append(_resized(clip.mask[index][window], size, flip, nearest=True))
+    return make_sample(np.stack(rgb), np.stack(disparity), np.stack(mask))
+
+
+def _resized(
+    image: np.ndarray, size: tuple[int, int], flip: bool, nearest: bool = False
+) -> np.ndarray:
+    if flip:
+        image = image[:, ::-1]
+    if image.shape[:2] == size:
+        return np.ascontiguousarray(image)
+    shrinks = image.shape[0] > size[0]
+    method = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(image), size[::-1], interpolation=method)
+
+
+class _ColourChange:
+    """One photometric change, the same for every frame of a clip; noise differs per frame."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.gamma = float(np.exp(rng.uniform(-0.4, 0.4)))
+        self.gains = np.exp(rng.uniform(-0.15, 0.15, 3) + rng.uniform(-0.25, 0.25))
+        self.offset = float(rng.uniform(-0.08, 0.08))
+        self.saturation = float(rng.uniform(0.0, 1.4))
+        self.swap = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
+        self.noise = float(rng.uniform(0.0, 0.03))
+        self.blur = float(rng.uniform(0.3, 1.0)) if rng.random() < 0.2 else 0.0
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        x = (image.astype(np.float32) / 255.0) ** np.float32(self.gamma)
+        x = x[..., self.swap]
+        grey = x.mean(axis=-1, keepdims=True)
+        x = (grey + (x - grey) * self.saturation) * self.gains + self.offset
+        if self.blur:
+            x = cv2.GaussianBlur(x, (0, 0), self.blur)
+        x = x + self.rng.normal(0.0, self.noise, (*x.shape[:2], 1))
+        return np.clip(x * 255.0, 0, 255).astype(np.uint8)

@@ -1,0 +1,204 @@
+"""The training loop of dkt-nano: steps, learning rate, averaging, saving and resuming.
+
+Knows the order of things. Knows nothing of how losses or pictures are made. A step depends on the
+configuration, the data and the state alone, so a run that is resumed ends where the uninterrupted
+one would have ended, to the last bit on one machine.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.train.config import NanoConfig
+from dkt_ros.train.dataset import CLIP_FRAMES, Batch, SequenceFolder
+from dkt_ros.train.losses import TensorBatch, denoising_loss, vae_loss
+from dkt_ros.train.nano import NanoModel, config_as_dict, export
+
+STATE_FILE = "state.pt"
+CHECKPOINT_DIR = "checkpoint"
+_NOISE_STREAM = 7919
+"""Keeps the noise of a step apart from its augmentation, which starts from the same seed."""
+Report = Callable[[str], None]
+
+
+class NanoTrainer:
+    """Model, optimiser and averaged weights of one run, advanced step by step."""
+
+    def __init__(self, config: NanoConfig, data: SequenceFolder) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.data = data
+        self.model = NanoModel(config)
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(self.model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.step = 0
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step; returns the weighted losses and the gradient's norm.
+
+        Raises DktError where the loss is not finite; the state on disk stays as it was.
+        """
+        config = self.config
+        stage = config.stage_at(self.step)
+        clips = stage.clip_every > 0 and self.step % stage.clip_every == stage.clip_every - 1
+        clips = clips and self.step >= config.vae_steps
+        count, frames = (stage.clip_batch, CLIP_FRAMES) if clips else (stage.batch, 1)
+        batch = self.data.batch(config.seed, self.step, (stage.height, stage.width), count, frames)
+        tensors = to_tensors(batch)
+        generator = torch.Generator().manual_seed(config.seed * _NOISE_STREAM + self.step)
+        if self.step == config.vae_steps:
+            self._measure_latents()
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * rate_factor(self.step, config)
+        if self.step < config.vae_steps:
+            losses = vae_loss(self.model, tensors, config)
+        else:
+            losses = denoising_loss(self.model, tensors, config, generator)
+        total = torch.stack(list(losses.values())).sum()
+        if not math.isfinite(total.item()):
+            raise DktError(f"the loss became {total.item()} at step {self.step}; lower the rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        self.optimizer.step()
+        self._update_average()
+        self.step += 1
+        return {name: float(value.detach()) for name, value in losses.items()} | {
+            "norm": float(norm)
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes everything a resumed run needs, then the checkpoint; either is whole or absent."""
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / (STATE_FILE + ".partial")
+        state: dict[str, Any] = {
+            "config": config_as_dict(self.config),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        torch.save(state, partial)
+        os.replace(partial, folder / STATE_FILE)
+        fresh = folder / (CHECKPOINT_DIR + ".partial")
+        shutil.rmtree(fresh, ignore_errors=True)
+        export(self.model, self.average, fresh)
+        shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
+        os.replace(fresh, folder / CHECKPOINT_DIR)
+
+    def load(self, folder: Path) -> None:
+        """Continues the run saved in `folder`. Only lengths and rates of the run may differ.
+
+        Raises DktError where there is no state or it is of another network.
+        """
+        path = folder / STATE_FILE
+        if not path.is_file():
+            raise DktError(f"{path} is missing: there is no run to resume; start without --resume")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("network", "seed", "vae_steps"):
+            stored, asked = state["config"][name], config_as_dict(self.config)[name]
+            if stored != asked:
+                raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Early on the average is short, so that it does not drag the initial weights along.
+        since = max(0, self.step - self.config.vae_steps)
+        decay = min(self.config.ema, (1.0 + since) / (10.0 + since))
+        for name, value in self.model.state_dict().items():
+            if name.startswith("latents_"):
+                self.average[name].copy_(value)
+            else:
+                self.average[name].lerp_(value, 1.0 - decay)
+
+    @torch.no_grad()
+    def _measure_latents(self) -> None:
+        """Sets the latent statistics from the disparity of 64 random crops."""
+        stage = self.config.stage_at(self.step)
+        batch = self.data.batch(self.config.seed, 2**31, (stage.height, stage.width), 64, 1)
+        target = to_tensors(batch).target
+        latents = torch.cat(
+            [self.model.encode(t.expand(-1, 3, -1, -1, -1)) for t in target[:, None]]
+        )
+        self.model.latents_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
+        self.model.latents_std.copy_(latents.std(dim=(0, 2, 3, 4)).clamp(min=1e-3))
+
+
+def train(
+    config: NanoConfig,
+    data_folder: Path,
+    output: Path,
+    resume: bool = False,
+    report: Report = print,
+    report_every: int = 20,
+) -> None:
+    """Runs to config.total_steps, saving every config.save_every steps and at the end."""
+    data = SequenceFolder(data_folder, report)
+    trainer = NanoTrainer(config, data)
+    if resume:
+        trainer.load(output)
+    elif (output / STATE_FILE).exists():
+        raise DktError(f"{output} holds a run already; add --resume or name another folder")
+    report(f"{len(data.clips)} sequences, step {trainer.step} of {config.total_steps}")
+    sums: dict[str, float] = {}
+    counted, started = 0, time.monotonic()
+    while trainer.step < config.total_steps:
+        if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
+            report(f"{added} sequences arrived, {len(data.clips)} in all")
+        for name, value in trainer.train_step().items():
+            sums[name] = sums.get(name, 0.0) + value
+        counted += 1
+        if trainer.step % report_every == 0:
+            pace = (time.monotonic() - started) / counted
+            left = pace * (config.total_steps - trainer.step) / 60.0
+            means = "  ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
+            report(f"step {trainer.step}  {means}  {pace:.2f} s/step  {left:.0f} min left")
+            sums, counted, started = {}, 0, time.monotonic()
+        if trainer.step % config.save_every == 0 or trainer.step == config.total_steps:
+            trainer.save(output)
+
+
+def to_tensors(batch: Batch) -> TensorBatch:
+    """Numpy to torch, without copies."""
+    return TensorBatch(**{name: torch.from_numpy(array) for name, array in vars(batch).items()})
+
+
+def rate_factor(step: int, config: NanoConfig) -> float:
+    """The learning rate at a step, as a share of the configured one.
+
+    Linear warm-up at the start and again where the VAE's lone stage ends, then constant, then a
+    cosine to 2% over the last decay_steps.
+    """
+    since = step if step < config.vae_steps else step - config.vae_steps
+    warm = min(1.0, (since + 1) / max(1, config.warmup_steps))
+    left = config.total_steps - step
+    if left >= config.decay_steps:
+        return warm
+    return warm * (0.02 + 0.98 * 0.5 * (1.0 - math.cos(math.pi * left / config.decay_steps)))
+
+
+def _parameter_groups(model: NanoModel, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, gains and tables do not."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2 and p.shape[0] > 1]
+    others = [p for p in model.parameters() if not (p.dim() >= 2 and p.shape[0] > 1)]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,131 @@
+"""What dkt-nano learns to make small. Knows tensors of latents and pictures, nothing of the loop.
+
+Two views of one network: flow matching in latent space, as DKT is trained, and, because a network
+this small is trained with little data, an error in pixels through the decoder, which also teaches
+the encoder what in the RGB matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dkt_ros.model.sampler import sigmas
+from dkt_ros.train.config import NanoConfig
+from dkt_ros.train.nano import NanoModel
+
+
+@dataclass(frozen=True)
+class TensorBatch:
+    """dataset.Batch as tensors, same names and shapes."""
+
+    rgb: Tensor
+    target: Tensor
+    known: Tensor
+    objects: Tensor
+    relative: Tensor
+
+
+def vae_loss(model: NanoModel, batch: TensorBatch, config: NanoConfig) -> dict[str, Tensor]:
+    """The VAE alone: reconstruct disparity and, with less weight, the RGB of half the batch."""
+    disparity = batch.target.expand_as(batch.rgb)
+    half = (disparity.shape[0] + 1) // 2
+    latents = model.encode(torch.cat([disparity, batch.rgb[:half]]))
+    depth, rgb = model.decode(model.normalise(latents)).float().split([len(disparity), half])
+    return {
+        "reconstruction": (depth - disparity).abs().mean(),
+        "rgb": 0.3 * (rgb - batch.rgb[:half]).abs().mean(),
+        "penalty": config.loss.latent_penalty * latents.square().mean(),
+    }
+
+
+def denoising_loss(
+    model: NanoModel, batch: TensorBatch, config: NanoConfig, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Flow matching x = (1-s) x0 + s e with target e - x0, and the pixel error of the implied x0.
+
+    x0 is the encoded disparity, detached in both: it is a label here, and learns from its own
+    reconstruction alone.
+    """
+    weights = config.loss
+    count = batch.rgb.shape[0]
+    disparity = batch.target.expand_as(batch.rgb)
+    kept = round(count * weights.reconstruct_share)
+    latents = model.encode(torch.cat([batch.rgb, disparity[:kept]])).float()
+    with torch.no_grad():
+        others = model.encode(disparity[kept:]).float() if kept < count else latents[:0]
+    rgb_latents, depth_latents = model.normalise(latents).split([count, kept])
+    data = torch.cat([depth_latents.detach(), model.normalise(others)])
+    sigma = draw_sigmas(count, config, generator)
+    level = sigma.view(-1, 1, 1, 1, 1)
+    noise = torch.randn(data.shape, generator=generator)
+    noisy = (1.0 - level) * data + level * noise
+    velocity = model.velocity(noisy, rgb_latents, sigma).float()
+    flow = (velocity - (noise - data)).square().mean()
+    estimate = noisy - level * velocity
+
+    # A little noise keeps the decoder smooth where the transformer is not exact.
+    probe = depth_latents[:kept] + 0.1 * torch.randn(data[:kept].shape, generator=generator)
+    decoded = model.decode(torch.cat([estimate, probe])).float()
+    predicted = decoded[:count].mean(dim=1, keepdim=True)
+    weight = batch.known * batch.relative * (1.0 + weights.object_weight * batch.objects)
+    losses = {
+        "flow": weights.flow * flow,
+        "pixel": weights.pixel * pixel_error(predicted, batch.target, weight),
+        "gradient": weights.gradient * gradient_error(predicted, batch.target, batch.known),
+        "penalty": weights.latent_penalty * latents.square().mean(),
+    }
+    if kept:
+        error = (decoded[count:] - disparity[:kept]).abs().mean()
+        losses["reconstruction"] = weights.reconstruction * error
+    return losses
+
+
+def draw_sigmas(count: int, config: NanoConfig, generator: torch.Generator) -> Tensor:
+    """Noise levels (count,): 1 with probability sigma_one_share, else one of the sampler's."""
+    levels = sigmas(config.steps, config.sigma_shift)
+    index = torch.randint(len(levels), (count,), generator=generator)
+    pure = torch.rand(count, generator=generator) < config.loss.sigma_one_share
+    return torch.where(pure, torch.ones(count), levels[index])
+
+
+def pixel_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean absolute error, half as it stands and half after the best affine fit per clip.
+
+    Depth is judged after a fit of scale and shift, so errors that such a fit removes count less.
+    """
+    direct = (predicted - target).abs()
+    fitted = affine_fit(predicted, target, weight)
+    per_pixel = 0.5 * direct + 0.5 * (fitted - target).abs()
+    return (per_pixel * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def affine_fit(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Predicted (B, ...) mapped by the scale and shift per item that fit target best (weighted L2).
+
+    The scale is kept within [0.2, 5]; gradients flow through the fit.
+    """
+    dims = tuple(range(1, predicted.dim()))
+    total = weight.sum(dims, keepdim=True).clamp(min=1.0)
+    mean_p = (predicted * weight).sum(dims, keepdim=True) / total
+    mean_t = (target * weight).sum(dims, keepdim=True) / total
+    centred = predicted - mean_p
+    covariance = (centred * (target - mean_t) * weight).sum(dims, keepdim=True) / total
+    variance = (centred.square() * weight).sum(dims, keepdim=True) / total
+    scale = (covariance / (variance + 1e-3)).clamp(0.2, 5.0)
+    return scale * centred + mean_t
+
+
+def gradient_error(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute error of the vertical and horizontal steps between pixels 1 and 4 apart."""
+    error = predicted - target
+    total = predicted.new_zeros(())
+    for stride in (1, 4):
+        for dim in (-1, -2):
+            size = error.shape[dim] - stride
+            step = error.narrow(dim, stride, size) - error.narrow(dim, 0, size)
+            both = known.narrow(dim, stride, size) * known.narrow(dim, 0, size)
+            total = total + (step.abs() * both).sum() / both.sum().clamp(min=1.0)
+    return total / 4.0
