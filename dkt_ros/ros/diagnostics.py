@@ -1,0 +1,240 @@
+"""What the node says about itself on /diagnostics. Knows its numbers; touches no node.
+
+Four statuses: what comes in, what the network does, how the depth is scaled, what state the node
+is in. Each says in its message the one thing that an operator should do something about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.ros.engine import EngineInfo
+from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
+from dkt_ros.ros.worker import WorkerState, WorkerStatus
+
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
+INPUTS = ("color", "depth", "camera_info")
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class InputTopic:
+    """A subscription: its resolved topic and how many publishers it has."""
+
+    topic: str
+    publishers: int
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """All that diagnostics are made from, at one moment.
+
+    lifecycle      the lifecycle state's label; transition_error the last failed transition's text
+    active_s       seconds since activation, None while not active
+    inputs         "color", "depth", "camera_info" -> topic
+    complaints     cause -> what was reported last, and its age in seconds
+    offset_s       newest colour stamp less newest depth stamp
+    """
+
+    node_name: str
+    lifecycle: str
+    transition_error: str = ""
+    active_s: float | None = None
+    image_timeout_s: float = 2.0
+    max_gap_s: float = 3.0
+    inputs: Mapping[str, InputTopic] = field(default_factory=dict)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    offset_s: float | None = None
+    worker: WorkerStatus = field(default_factory=WorkerStatus)
+    engine: EngineInfo | None = None
+    alignment: Alignment | None = None
+    memory: Mapping[str, int] = field(default_factory=dict)
+
+
+def diagnostic_array(report: NodeReport, header: Header) -> DiagnosticArray:
+    """The message for /diagnostics."""
+    parts = (_lifecycle(report), _input(report), _inference(report), _alignment(report))
+    hardware = report.engine.device if report.engine else ""
+    return DiagnosticArray(
+        header=header,
+        status=[
+            DiagnosticStatus(
+                level=part.level,
+                name=f"{report.node_name}: {part.name}",
+                message=part.message,
+                hardware_id=hardware,
+                values=[KeyValue(key=key, value=value) for key, value in part.values],
+            )
+            for part in parts
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    name: str
+    level: bytes
+    message: str
+    values: list[tuple[str, str]]
+
+
+def _lifecycle(report: NodeReport) -> _Part:
+    values = [("state", report.lifecycle)]
+    if report.transition_error:
+        return _Part("lifecycle", ERROR, report.transition_error, values)
+    if report.lifecycle != "active":
+        return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made", values)
+    return _Part("lifecycle", OK, "active", values)
+
+
+def _input(report: NodeReport) -> _Part:
+    streams = report.snapshot.streams
+    values: list[tuple[str, str]] = []
+    for name, topic in report.inputs.items():
+        stream = streams.get(name, StreamSnapshot())
+        values += [
+            (f"{name} topic", topic.topic),
+            (f"{name} publishers", str(topic.publishers)),
+            (f"{name} rate (Hz)", f"{stream.rate_hz:.1f}"),
+            (f"{name} messages", str(stream.count)),
+        ]
+    if report.offset_s is not None:
+        values.append(("color stamp - depth stamp (s)", f"{report.offset_s:.3f}"))
+    values.append(("frames accepted", str(streams.get("frame", StreamSnapshot()).count)))
+    values += [(f"dropped: {cause}", str(n)) for cause, n in sorted(report.snapshot.drops.items())]
+    for cause, (text, age_s) in sorted(report.complaints.items()):
+        values.append((f"last {cause}", f"{text} ({age_s:.0f} s ago)"))
+    if report.active_s is None:
+        return _Part("input", OK, "not active, no topic is subscribed", values)
+    level, message = _input_verdict(report, report.active_s)
+    return _Part("input", level, message, values)
+
+
+def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
+    streams = report.snapshot.streams
+    silent = [
+        _silence(report.inputs[name], streams.get(name, StreamSnapshot()), active_s)
+        for name in report.inputs
+        if _quiet_s(streams.get(name), active_s) > report.image_timeout_s
+        # Calibration may be published once only.
+        and not (name == "camera_info" and streams.get(name, StreamSnapshot()).count)
+    ]
+    if silent:
+        return WARN, "; ".join(silent)
+    quiet_s = _quiet_s(streams.get("frame"), active_s)
+    recent = [
+        (age_s, text)
+        for text, age_s in report.complaints.values()
+        if age_s <= report.image_timeout_s
+    ]
+    if quiet_s > report.image_timeout_s:
+        if recent:
+            return ERROR, min(recent)[1]
+        offset = "" if report.offset_s is None else f", now {report.offset_s:.3f} s apart"
+        return WARN, (
+            f"color and depth arrive, but no two stamps match within sync_slop_s{offset}; both "
+            "must come from one clock"
+        )
+    if recent:
+        return WARN, min(recent)[1]
+    rate = streams.get("frame", StreamSnapshot()).rate_hz
+    return OK, f"{rate:.1f} frames per second"
+
+
+def _quiet_s(stream: StreamSnapshot | None, active_s: float) -> float:
+    """Seconds without a message while the node was listening."""
+    age_s = None if stream is None else stream.age_s
+    return active_s if age_s is None else min(age_s, active_s)
+
+
+def _silence(topic: InputTopic, stream: StreamSnapshot, active_s: float) -> str:
+    quiet = f"no message on {topic.topic} for {_quiet_s(stream, active_s):.1f} s"
+    if topic.publishers == 0:
+        return f"{quiet}: it has no publisher; is the camera running, is the topic right?"
+    return (
+        f"{quiet}: it has {topic.publishers} publisher(s); is the camera streaming, does QoS match?"
+    )
+
+
+def _inference(report: NodeReport) -> _Part:
+    snapshot, worker = report.snapshot, report.worker
+    output = snapshot.streams.get("depth image", StreamSnapshot())
+    values = [
+        ("state", worker.state.value),
+        ("rate (Hz)", f"{output.rate_hz:.2f}"),
+        ("depth images", str(output.count)),
+    ]
+    for stage, (mean, longest) in snapshot.timings_s.items():
+        values.append((f"{stage} (ms, mean and max)", f"{mean * 1e3:.1f}, {longest * 1e3:.1f}"))
+    values += [(f"flushed: {reason}", str(n)) for reason, n in sorted(snapshot.flushes.items())]
+    if report.engine is not None:
+        engine = report.engine
+        values += [
+            ("checkpoint", engine.checkpoint),
+            ("checkpoint path", engine.path),
+            ("checkpoint origin", engine.origin),
+            ("device", engine.device),
+            ("dtype", engine.dtype),
+            ("steps", str(engine.steps)),
+        ]
+    values += [(f"{k} memory (MiB)", str(v // MEBIBYTE)) for k, v in report.memory.items()]
+    if worker.error:
+        values.append(("last error", worker.error))
+    level, message = _inference_verdict(report, output)
+    return _Part("inference", level, message, values)
+
+
+def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[bytes, str]:
+    worker = report.worker
+    if worker.state is WorkerState.DEGRADED:
+        return ERROR, (
+            f"degraded after {worker.failures} failure(s), trying again every "
+            f"{worker.retry_s:g} s: {worker.error}"
+        )
+    if worker.error:
+        return WARN, worker.error
+    if worker.state is WorkerState.STOPPED:
+        return OK, "stopped"
+    if output.count == 0:
+        return OK, f"{worker.state.value}, no depth yet"
+    mean, _ = report.snapshot.timings_s.get("total", (0.0, 0.0))
+    if mean > report.max_gap_s:
+        return WARN, (
+            f"one inference takes {mean:.1f} s, longer than max_gap_s: every frame starts anew; "
+            "raise max_gap_s or set a smaller inference_size"
+        )
+    return OK, f"{output.rate_hz:.2f} depth images per second, {mean * 1e3:.0f} ms each"
+
+
+def _alignment(report: NodeReport) -> _Part:
+    alignment = report.alignment
+    if alignment is None:
+        return _Part("alignment", OK, "no depth yet", [])
+    values = [
+        ("state", alignment.state.name),
+        ("scale (1/m)", f"{alignment.scale:.4f}"),
+        ("shift (1/m)", f"{alignment.shift:.4f}"),
+        ("inliers", str(alignment.inliers)),
+        ("inlier ratio", f"{alignment.inlier_ratio:.2f}"),
+        ("residual (m)", f"{alignment.residual_m:.4f}"),
+        ("relative uncertainty", f"{alignment.uncertainty:.4f}"),
+    ]
+    quiet_s = _quiet_s(report.snapshot.streams.get("depth image"), report.active_s or 0.0)
+    _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
+    if report.active_s is None or quiet_s > max(report.image_timeout_s, 2.0 * longest_s):
+        return _Part("alignment", STALE, "no new depth", values)
+    if alignment.state is AlignmentState.OK:
+        return _Part("alignment", OK, f"residual {alignment.residual_m * 1e3:.1f} mm", values)
+    level = WARN if alignment.state is AlignmentState.HELD else ERROR
+    return _Part("alignment", level, f"{alignment.state.name}: {alignment.reason}", values)

@@ -1,0 +1,253 @@
+"""`dkt_node`: the lifecycle node that turns a camera's colour and raw depth into metric depth.
+
+Subscribed  color/image        sensor_msgs/Image, or CompressedImage on color/image/compressed
+            depth/image        sensor_msgs/Image registered to colour, or CompressedImage on
+                               depth/image/compressedDepth
+            color/camera_info  sensor_msgs/CameraInfo
+Published   dkt/depth          sensor_msgs/Image 32FC1, metres, NaN = unknown
+            dkt/camera_info    sensor_msgs/CameraInfo
+            dkt/alignment      dkt_ros/ScaleAlignment
+            dkt/points         sensor_msgs/PointCloud2, when someone listens
+            dkt/depth_color    sensor_msgs/Image rgb8, when someone listens
+            /diagnostics       diagnostic_msgs/DiagnosticArray
+Parameters  see parameters.py
+
+Knows what is alive in which lifecycle state. The executor's one thread converts and files
+messages (intake.py), one more infers and publishes (worker.py, outputs.py).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import rclpy
+import rclpy.logging
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import Header
+
+from dkt_ros.errors import DktError
+from dkt_ros.ros.declarations import ParameterChanges, declare, unknown_overrides
+from dkt_ros.ros.diagnostics import NodeReport, diagnostic_array
+from dkt_ros.ros.engine import Engine, build_engine
+from dkt_ros.ros.outputs import Outputs
+from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.pipeline import Pipeline
+from dkt_ros.ros.statistics import Complaints, Statistics
+from dkt_ros.ros.worker import WorkerStatus
+
+LOG_PERIOD_S = 10.0
+"""A cause that persists is logged this often; diagnostics name it all the time."""
+EXIT_PATIENCE_S = 10.0
+"""How long the end of the process waits for a running inference."""
+
+
+class DktNode(LifecycleNode):
+    """Unconfigured: parameters and diagnostics. Inactive: network and publishers. Active: all."""
+
+    def __init__(self, build: Callable[[NodeParameters], Engine] = build_engine) -> None:
+        """Raises DktError naming the parameters that are wrong."""
+        super().__init__("dkt_node")
+        self._build = build
+        self._engine: Engine | None = None
+        self._outputs: Outputs | None = None
+        self._pipeline: Pipeline | None = None
+        self._statistics = Statistics()
+        self._complaints = Complaints(LOG_PERIOD_S)
+        self._transition_error = ""
+        self._active_since: float | None = None
+        self._changes = ParameterChanges(declare(self), self._is_configured, self._apply)
+        for name in unknown_overrides(self):
+            self.get_logger().warning(f"parameter {name} is not known to this node and ignored")
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # On a clock of its own: a paused bag must not silence the node.
+        self.create_timer(
+            self.parameters.diagnostics_period_s,
+            self.publish_diagnostics,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+        self.add_on_set_parameters_callback(self._changes)
+
+    @property
+    def parameters(self) -> NodeParameters:
+        """The values that hold now."""
+        return self._changes.current
+
+    def autostart(self) -> None:
+        """Configures and activates; what fails is logged, and the node stays where it got to."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def close(self) -> None:
+        """Ends everything that runs, from any lifecycle state, and destroys the node."""
+        if self._pipeline is not None and not self._pipeline.stop(EXIT_PATIENCE_S):
+            self.get_logger().warning("an inference still runs; leaving it behind")
+        self.destroy_node()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads and warms the network, advertises the outputs."""
+        return self._transition("configure", self._configure, self._release)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes and starts the inference thread."""
+        return self._transition("activate", lambda: self._activate(state), self._halt)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and ends the inference thread."""
+        return self._transition("deactivate", lambda: self._deactivate(state))
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the network and takes the outputs down."""
+        return self._transition("clean up", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Ends everything."""
+        return self._transition("shut down", self._release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured with nothing left over."""
+        return self._transition("recover", self._release)
+
+    def publish_diagnostics(self) -> None:
+        """Says how the node is doing."""
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics.publish(diagnostic_array(self._node_report(), header))
+
+    def _transition(
+        self, name: str, act: Callable[[], None], undo: Callable[[], None] = lambda: None
+    ) -> TransitionCallbackReturn:
+        """Runs a transition; no exception leaves it, which on older rclpy would end the node."""
+        try:
+            act()
+        except DktError as error:
+            text = f"cannot {name}: {error}"
+        except Exception as error:  # noqa: BLE001 see above
+            text = f"cannot {name}: {type(error).__name__}: {error}"
+        else:
+            self._transition_error = ""
+            return TransitionCallbackReturn.SUCCESS
+        undo()
+        self._transition_error = text
+        self.get_logger().error(text)
+        return TransitionCallbackReturn.FAILURE
+
+    def _configure(self) -> None:
+        self.get_logger().info("loading the network")
+        self.publish_diagnostics()
+        started = time.monotonic()
+        self._engine = self._build(self.parameters)
+        self._outputs = Outputs(self, self.parameters, self._report)
+        info = self._engine.info
+        self.get_logger().info(
+            f"checkpoint {info.checkpoint} on {info.device} in {info.dtype}, {info.steps} steps, "
+            f"ready after {time.monotonic() - started:.1f} s"
+        )
+
+    def _activate(self, state: LifecycleState) -> None:
+        assert self._engine is not None  # the state machine configures first
+        assert self._outputs is not None
+        super().on_activate(state)
+        self._pipeline = Pipeline(
+            self,
+            self.parameters,
+            self._engine,
+            self._outputs,
+            self._statistics,
+            self._report,
+            self._report_failure,
+        )
+        self._pipeline.start()
+        self._active_since = time.monotonic()
+        topics = ", ".join(entry.topic for entry in self._pipeline.inputs().values())
+        self.get_logger().info(f"waiting for {topics}")
+
+    def _deactivate(self, state: LifecycleState) -> None:
+        self._halt()
+        super().on_deactivate(state)
+
+    def _halt(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.stop()
+        self._pipeline = None
+        self._active_since = None
+
+    def _release(self) -> None:
+        self._halt()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        engine, self._outputs, self._engine = self._engine, None, None
+        if engine is not None:
+            engine.close()
+
+    def _is_configured(self) -> bool:
+        return self._engine is not None
+
+    def _apply(self, parameters: NodeParameters) -> None:
+        for part in (self._engine, self._outputs, self._pipeline):
+            if part is not None:
+                part.apply(parameters)
+
+    def _report(self, cause: str, text: str) -> None:
+        if self._complaints.add(cause, text):
+            self.get_logger().warning(text)
+
+    def _report_failure(self, cause: str, text: str) -> None:
+        self._statistics.dropped(cause)
+        if self._complaints.add(cause, text):
+            self.get_logger().error(text)
+
+    def _node_report(self) -> NodeReport:
+        pipeline, engine, since = self._pipeline, self._engine, self._active_since
+        return NodeReport(
+            node_name=self.get_fully_qualified_name(),
+            lifecycle=self._state_machine.current_state[1],
+            transition_error=self._transition_error,
+            active_s=None if since is None else time.monotonic() - since,
+            image_timeout_s=self.parameters.image_timeout_s,
+            max_gap_s=self.parameters.max_gap_s,
+            inputs=pipeline.inputs() if pipeline else {},
+            snapshot=self._statistics.snapshot(),
+            complaints=self._complaints.latest(),
+            offset_s=pipeline.offset_s if pipeline else None,
+            worker=pipeline.worker_status if pipeline else WorkerStatus(),
+            engine=engine.info if engine else None,
+            alignment=pipeline.alignment if pipeline else None,
+            memory=engine.gpu_memory() if engine else {},
+        )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node until it is interrupted; returns 2 when its parameters are wrong."""
+    rclpy.init(args=args)
+    try:
+        try:
+            node = DktNode()
+        except DktError as error:
+            rclpy.logging.get_logger("dkt_node").fatal(str(error))
+            return 2
+        return run(node)
+    finally:
+        rclpy.try_shutdown()
+
+
+def run(node: DktNode) -> int:
+    """Spins `node`, after starting it if it is to start itself, until it is interrupted."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.parameters.autostart:
+            node.autostart()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

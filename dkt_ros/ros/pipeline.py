@@ -1,0 +1,127 @@
+"""The active node's moving parts: subscriptions, intake, mailbox, inference thread.
+
+Exists from activate to deactivate; leaves nothing behind. Knows how the parts hang together and
+nothing of lifecycle states.
+"""
+
+from __future__ import annotations
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from dkt_ros.alignment import Alignment
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.ros import qos
+from dkt_ros.ros.diagnostics import InputTopic
+from dkt_ros.ros.engine import Engine
+from dkt_ros.ros.intake import Intake
+from dkt_ros.ros.mailbox import Mailbox
+from dkt_ros.ros.observation import Observation
+from dkt_ros.ros.outputs import Outputs
+from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.statistics import Statistics
+from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
+
+
+class Pipeline:
+    """From the camera's messages to published depth, between start() and stop()."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        parameters: NodeParameters,
+        engine: Engine,
+        outputs: Outputs,
+        statistics: Statistics,
+        report: qos.Report,
+        failed: qos.Report,
+    ) -> None:
+        """`report` gets what was dropped or looks wrong, `failed` what the inference met."""
+        self._node = node
+        self._parameters = parameters
+        self._engine = engine
+        self._outputs = outputs
+        self._statistics = statistics
+        self._report = report
+        self._mailbox: Mailbox[Observation] = Mailbox()
+        self._intake = Intake(parameters, statistics, self._file, report)
+        self._worker = InferenceWorker(
+            self._mailbox, engine.estimator, self._publish, failed, engine.free_cache
+        )
+        self._subscriptions: dict[str, Subscription] = {}
+        self.alignment: Alignment | None = None
+
+    def start(self) -> None:
+        """Starts the inference thread, then subscribes."""
+        self._engine.predictor.allow()
+        self._worker.start()
+        for name, (message_type, topic, callback) in {
+            "color": (*self._color_source(), self._intake.on_color),
+            "depth": (*self._depth_source(), self._intake.on_depth),
+            "camera_info": (CameraInfo, "color/camera_info", self._intake.on_camera_info),
+        }.items():
+            self._subscriptions[name] = qos.create_subscription(
+                self._node, message_type, topic, callback, self._report
+            )
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Unsubscribes and ends the inference thread, a running inference at its next step.
+
+        Returns whether the thread has ended within `timeout_s`.
+        """
+        for subscription in self._subscriptions.values():
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self._engine.predictor.cancel()
+        return self._worker.stop(timeout_s)
+
+    def apply(self, parameters: NodeParameters) -> None:
+        """Takes over the parameters that act at once."""
+        self._intake.apply(parameters)
+
+    @property
+    def worker_status(self) -> WorkerStatus:
+        """What the inference thread is doing."""
+        return self._worker.status
+
+    @property
+    def offset_s(self) -> float | None:
+        """Newest colour stamp less newest depth stamp."""
+        return self._intake.offset_s
+
+    def inputs(self) -> dict[str, InputTopic]:
+        """The subscriptions and how many publishers each has."""
+        return {
+            name: InputTopic(
+                subscription.topic_name, self._node.count_publishers(subscription.topic_name)
+            )
+            for name, subscription in self._subscriptions.items()
+        }
+
+    def _color_source(self) -> tuple[type, str]:
+        if self._parameters.color_transport == "raw":
+            return Image, "color/image"
+        return CompressedImage, self._transport("color/image", "compressed")
+
+    def _depth_source(self) -> tuple[type, str]:
+        if self._parameters.depth_transport == "raw":
+            return Image, "depth/image"
+        return CompressedImage, self._transport("depth/image", "compressedDepth")
+
+    def _transport(self, base: str, transport: str) -> str:
+        """The topic of a transport, as image_transport names it: the base is remapped, then it."""
+        return f"{self._node.resolve_topic_name(base)}/{transport}"
+
+    def _file(self, observation: Observation) -> None:
+        self._statistics.seen("frame")
+        if self._mailbox.put(observation):
+            self._statistics.dropped("superseded by a newer frame before inference")
+
+    def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
+        timings_s = self._outputs.publish(observation, estimate)
+        self.alignment = estimate.alignment
+        self._statistics.seen("depth image")
+        self._statistics.timed({**estimate.timings_s, **timings_s})
+        if estimate.flush is not None:
+            self._statistics.flushed(estimate.flush.value)

@@ -1,0 +1,143 @@
+"""Quality of service: the profiles, how they are overridden, and what happens when they clash.
+
+Overrides are parameters of rclpy's own, read at start, named after the resolved topic:
+`qos_overrides./camera/color/image_raw.subscription.reliability: reliable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+
+try:
+    from rclpy import event_handler
+except ImportError:  # Humble
+    from rclpy import qos_event as event_handler
+
+INPUT_DEPTH = 5
+"""Messages kept per input: what arrives while one callback runs."""
+
+Report = Callable[[str, str], None]
+"""report(cause, text): counts the cause in diagnostics and logs the text."""
+
+
+def input_profile() -> QoSProfile:
+    """Best effort, keep last: matches every publisher."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=INPUT_DEPTH,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
+def output_profile() -> QoSProfile:
+    """Reliable, keep last 1: matches every volatile subscriber, RViz's included."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
+def overrides() -> QoSOverridingOptions:
+    """Lets history, depth, reliability and durability be set by parameter."""
+    return QoSOverridingOptions(
+        (
+            QoSPolicyKind.HISTORY,
+            QoSPolicyKind.DEPTH,
+            QoSPolicyKind.RELIABILITY,
+            QoSPolicyKind.DURABILITY,
+        )
+    )
+
+
+def create_subscription(
+    node: Node, message_type: type, topic: str, callback: Callable[[Any], None], report: Report
+) -> Subscription:
+    """A best-effort subscription that can be overridden and reports clashes."""
+
+    def create(events: event_handler.SubscriptionEventCallbacks | None) -> Subscription:
+        return node.create_subscription(
+            message_type,
+            topic,
+            callback,
+            input_profile(),
+            event_callbacks=events,
+            qos_overriding_options=overrides(),
+        )
+
+    try:
+        return create(subscription_events(node.resolve_topic_name(topic), report))
+    except event_handler.UnsupportedEventTypeError:  # a middleware whose QoS cannot clash
+        return create(None)
+
+
+def create_publisher(
+    node: LifecycleNode, message_type: type, topic: str, report: Report
+) -> LifecyclePublisher:
+    """A reliable publisher that can be overridden and reports clashes."""
+
+    def create(events: event_handler.PublisherEventCallbacks | None) -> LifecyclePublisher:
+        return node.create_lifecycle_publisher(
+            message_type,
+            topic,
+            output_profile(),
+            event_callbacks=events,
+            qos_overriding_options=overrides(),
+        )
+
+    try:
+        return create(publisher_events(node.resolve_topic_name(topic), report))
+    except event_handler.UnsupportedEventTypeError:
+        return create(None)
+
+
+def subscription_events(topic: str, report: Report) -> event_handler.SubscriptionEventCallbacks:
+    """Has publishers that cannot match our subscription reported."""
+
+    def incompatible(event: Any) -> None:
+        report(
+            "incompatible QoS",
+            f"a publisher of {topic} offers a {_policy(event)} that this node's subscription does "
+            f"not accept: no message will come from it. Set qos_overrides.{topic}.subscription."
+            f"{_policy(event)} to what it offers (ros2 topic info -v {topic}).",
+        )
+
+    return event_handler.SubscriptionEventCallbacks(incompatible_qos=incompatible)
+
+
+def publisher_events(topic: str, report: Report) -> event_handler.PublisherEventCallbacks:
+    """Has subscribers that cannot match our publisher reported."""
+
+    def incompatible(event: Any) -> None:
+        report(
+            "incompatible QoS",
+            f"a subscriber of {topic} asks for a {_policy(event)} that this node does not offer: "
+            f"it will get no message. Change the subscriber, or set qos_overrides.{topic}."
+            f"publisher.{_policy(event)} (ros2 topic info -v {topic}).",
+        )
+
+    return event_handler.PublisherEventCallbacks(incompatible_qos=incompatible)
+
+
+def _policy(event: Any) -> str:
+    """The policy's name as in a parameter, e.g. "reliability"."""
+    kind = event.last_policy_kind
+    try:
+        return QoSPolicyKind(int(kind)).name.lower()
+    except ValueError:
+        return f"policy {kind}"

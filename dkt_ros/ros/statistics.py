@@ -1,0 +1,153 @@
+"""Counts, rates and latencies of a running node, filled from both of its threads.
+
+Knows numbers and their names; nothing of ROS or what the numbers are good for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+RATE_WINDOW_S = 5.0
+_RATE_SAMPLES = 1000
+_TIMING_SAMPLES = 100
+
+Clock = Callable[[], float]
+
+
+class RateMeter:
+    """Events per second over the last RATE_WINDOW_S seconds."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._times: deque[float] = deque(maxlen=_RATE_SAMPLES)
+        self.count = 0
+
+    def tick(self) -> None:
+        """One event, now."""
+        self._times.append(self._clock())
+        self.count += 1
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last event; None before the first."""
+        return self._clock() - self._times[-1] if self._times else None
+
+    @property
+    def rate_hz(self) -> float:
+        """Events per second; 0 when there were fewer than two in the window."""
+        now = self._clock()
+        recent = [t for t in self._times if now - t <= RATE_WINDOW_S]
+        if len(recent) < 2 or recent[-1] <= recent[0]:
+            return 0.0
+        # An event is due a period after the last; when it fails to come, the rate falls at once.
+        period = (recent[-1] - recent[0]) / (len(recent) - 1)
+        return len(recent) / max(len(recent) * period, now - recent[0])
+
+
+@dataclass(frozen=True)
+class StreamSnapshot:
+    """One stream: messages in all, per second of late, and seconds since the last."""
+
+    count: int = 0
+    rate_hz: float = 0.0
+    age_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The statistics at one moment.
+
+    streams    name -> messages in ("color", "depth", "camera_info") or out ("depth image")
+    drops      cause -> frames or messages lost to it
+    flushes    reason -> how often the frames before were forgotten
+    timings_s  stage -> (mean, maximum) seconds over the last 100 frames
+    """
+
+    streams: Mapping[str, StreamSnapshot] = field(default_factory=dict)
+    drops: Mapping[str, int] = field(default_factory=dict)
+    flushes: Mapping[str, int] = field(default_factory=dict)
+    timings_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class Statistics:
+    """Thread-safe; every call costs a lock and little else."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._streams: dict[str, RateMeter] = {}
+        self._drops: Counter[str] = Counter()
+        self._flushes: Counter[str] = Counter()
+        self._timings: dict[str, deque[float]] = {}
+
+    def seen(self, stream: str) -> None:
+        """A message of this stream came in or went out."""
+        with self._lock:
+            meter = self._streams.get(stream)
+            if meter is None:
+                meter = self._streams[stream] = RateMeter(self._clock)
+            meter.tick()
+
+    def dropped(self, cause: str, number: int = 1) -> None:
+        """So many messages or frames were lost to this cause."""
+        with self._lock:
+            self._drops[cause] += number
+
+    def flushed(self, reason: str) -> None:
+        """The frames before were forgotten for this reason."""
+        with self._lock:
+            self._flushes[reason] += 1
+
+    def timed(self, timings_s: Mapping[str, float]) -> None:
+        """How long the stages took for one frame, seconds."""
+        with self._lock:
+            for stage, seconds in timings_s.items():
+                self._timings.setdefault(stage, deque(maxlen=_TIMING_SAMPLES)).append(seconds)
+
+    def snapshot(self) -> Snapshot:
+        """All numbers at this moment."""
+        with self._lock:
+            return Snapshot(
+                streams={
+                    name: StreamSnapshot(meter.count, meter.rate_hz, meter.age_s)
+                    for name, meter in self._streams.items()
+                },
+                drops=dict(self._drops),
+                flushes=dict(self._flushes),
+                timings_s={
+                    stage: (sum(values) / len(values), max(values))
+                    for stage, values in self._timings.items()
+                },
+            )
+
+
+class Complaints:
+    """What went wrong of late, one text per cause, and whether it is time to log it again."""
+
+    def __init__(self, log_period_s: float, clock: Clock = time.monotonic) -> None:
+        self._log_period_s = log_period_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._latest: dict[str, tuple[str, float]] = {}
+        self._logged: dict[str, float] = {}
+
+    def add(self, cause: str, text: str) -> bool:
+        """Remembers the text; returns whether this cause was not logged for a period."""
+        now = self._clock()
+        with self._lock:
+            self._latest[cause] = (text, now)
+            logged = self._logged.get(cause)
+            due = logged is None or now - logged >= self._log_period_s
+            if due:
+                self._logged[cause] = now
+            return due
+
+    def latest(self) -> dict[str, tuple[str, float]]:
+        """Cause -> latest text and its age in seconds."""
+        now = self._clock()
+        with self._lock:
+            return {cause: (text, now - then) for cause, (text, then) in self._latest.items()}

@@ -1,0 +1,164 @@
+"""The inference thread: takes the latest observation, has its depth estimated, hands it on.
+
+Knows a mailbox, an estimator and a callback; nothing of ROS or the network. A failure is named,
+waited out and tried again on a newer frame: old depth never goes out under a new stamp.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Protocol
+
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.frames import Frame
+from dkt_ros.ros.mailbox import Mailbox
+from dkt_ros.ros.observation import Observation
+
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 30.0
+
+
+class InferenceCancelledError(Exception):
+    """Raised inside an inference that the worker was told to leave."""
+
+
+class Estimator(Protocol):
+    """The part of DepthEstimator that the worker uses."""
+
+    def push(self, frame: Frame) -> DepthEstimate:
+        """Depth of this frame."""
+
+    def reset(self) -> None:
+        """Forgets the stream so far."""
+
+
+class WorkerState(Enum):
+    """What the inference thread is doing."""
+
+    STOPPED = "stopped"
+    WAITING = "waiting for a frame"
+    INFERRING = "inferring"
+    DEGRADED = "degraded"
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """What diagnostics tell of the worker.
+
+    failures   failures in a row; 0 once a frame has succeeded
+    error      the last failure's text, "" when there was none since the last success
+    retry_s    seconds waited after that failure before the next try
+    """
+
+    state: WorkerState = WorkerState.STOPPED
+    failures: int = 0
+    error: str = ""
+    retry_s: float = 0.0
+
+
+class InferenceWorker:
+    """One thread between a mailbox and a callback, from start() to stop()."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox[Observation],
+        estimator: Estimator,
+        publish: Callable[[Observation, DepthEstimate], None],
+        failed: Callable[[str, str], None],
+        recover: Callable[[], None] = lambda: None,
+        first_retry_s: float = FIRST_RETRY_S,
+    ) -> None:
+        """`publish` gets each estimate, in the worker's thread.
+
+        `failed(cause, text)` gets each failure; `recover` is called after one, to free what the
+        failed inference may have left behind.
+        """
+        self._mailbox = mailbox
+        self._estimator = estimator
+        self._publish = publish
+        self._failed = failed
+        self._recover = recover
+        self._first_retry_s = first_retry_s
+        self._epoch: int | None = None
+        self._status = WorkerStatus()
+        self._thread = threading.Thread(target=self._run, name="dkt_inference", daemon=True)
+
+    @property
+    def status(self) -> WorkerStatus:
+        """The state at this moment."""
+        return self._status
+
+    def start(self) -> None:
+        """Begins to take observations."""
+        self._status = WorkerStatus(WorkerState.WAITING)
+        self._thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Closes the mailbox and waits for the thread to end; returns whether it has."""
+        self._mailbox.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (observation := self._mailbox.take()) is not None:
+            estimate = self._estimate(observation)
+            if estimate is None:
+                self._mailbox.wait_closed(self._status.retry_s)
+                continue
+            self._hand_on(observation, estimate)
+        self._status = WorkerStatus(WorkerState.STOPPED)
+
+    def _estimate(self, observation: Observation) -> DepthEstimate | None:
+        if self._status.state is not WorkerState.DEGRADED:
+            self._status = replace(self._status, state=WorkerState.INFERRING)
+        try:
+            if self._epoch != observation.epoch:
+                self._estimator.reset()
+                self._epoch = observation.epoch
+            return self._estimator.push(observation.frame)
+        except InferenceCancelledError:
+            return None
+        except Exception as error:  # noqa: BLE001 whatever an engine raises, the node lives on
+            cause, text = _named(error)
+        # Here the exception is gone, and with it the tensors that its traceback held.
+        self._fail(cause, text)
+        return None
+
+    def _hand_on(self, observation: Observation, estimate: DepthEstimate) -> None:
+        try:
+            self._publish(observation, estimate)
+        except Exception as error:  # noqa: BLE001 a filter or the middleware may fail; depth goes on
+            text = f"publishing failed: {_describe(error)}"
+            self._failed("publishing failed", text)
+            self._status = WorkerStatus(WorkerState.WAITING, error=text)
+            return
+        self._status = WorkerStatus(WorkerState.WAITING)
+
+    def _fail(self, cause: str, text: str) -> None:
+        failures = self._status.failures + 1
+        retry_s = min(self._first_retry_s * 2 ** (failures - 1), LONGEST_RETRY_S)
+        self._status = WorkerStatus(WorkerState.DEGRADED, failures, text, retry_s)
+        self._failed(cause, f"{text}; trying again in {retry_s:g} s")
+        self._estimator.reset()
+        try:
+            self._recover()
+        except Exception as error:  # noqa: BLE001 a broken device fails here too; the thread lives on
+            self._failed("recovery failed", f"recovery failed: {_describe(error)}")
+
+
+def _named(error: Exception) -> tuple[str, str]:
+    """Cause and text of a failed inference."""
+    # torch.cuda.OutOfMemoryError goes by its name, so that torch need not be known here.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        remedy = "set a smaller inference_size or fewer buffer_frames"
+        return "out of memory", f"out of memory: {_describe(error)}; {remedy}"
+    return "inference failed", f"inference failed: {_describe(error)}"
+
+
+def _describe(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
