@@ -1,7 +1,8 @@
 """Relative disparity + raw sensor depth -> scale, shift, and how far to trust them.
 
-Knows which pixels to look at, when a frame's fit is worth believing and how it follows the frames
-before it. Knows nothing of cameras, frames, networks or ROS; disparity_fit finds the line.
+Knows when a frame's fit is worth believing and how it follows the frames before it. Which pixels
+are looked at is sampling's business, the line through them disparity_fit's. Knows nothing of
+cameras, frames, networks or ROS.
 
     1/z = scale * d + shift        z metres, d the network's relative disparity in [0, 1]
 """
@@ -10,22 +11,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.disparity_fit import SEED, LineFit, fit_line, line_covariance
+from dkt_ros.disparity_fit import fit_line, line_covariance
 from dkt_ros.errors import DktError
+from dkt_ros.sampling import Samples, sample
+from dkt_ros.scale_filter import FIT_ERROR_FLOOR, Line, difference, drifted, joined
 
 FloatArray = NDArray[np.floating]
 Array64 = NDArray[np.float64]
 
-BLOCK_ROWS, BLOCK_COLUMNS = 6, 8  # parts of the image whose errors count as independent
 INLIER_SIGMAS = 3.0
 INLIER_LIMIT = 0.1  # relative: beyond it no pixel agrees, however poor the fit
-FIT_ERROR_FLOOR = 0.001  # relative: what no single frame's fit can claim to know better
-SAME_PICTURE = 0.02  # of the disparity's range
 
 
 class AlignmentState(Enum):
@@ -107,42 +106,14 @@ class AlignmentConfig:
             )
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """Pixels (n,) with both values: disparity d, 1/depth y, block of the image. ends: d's range."""
-
-    d: Array64
-    y: Array64
-    blocks: NDArray[np.intp]
-    ends: Array64
-
-
-@dataclass(frozen=True)
-class _Line:
-    """(scale, shift) with its covariance, and the frame's own fit that it last rests on."""
-
-    values: Array64
-    covariance: Array64
-    fit: LineFit
-
-    def at(self, d: Array64) -> Array64:
-        return self.values[0] * d + self.values[1]
-
-    def uncertainty(self, ends: Array64, max_depth: float) -> float:
-        """Relative standard error of depth at the worse of the ends (2,)."""
-        design = np.stack([ends, np.ones(2)], axis=1)
-        variance = np.einsum("ki,ij,kj->k", design, self.covariance, design)
-        disparity = np.maximum(self.at(ends), 1 / max_depth)
-        return float((np.sqrt(np.maximum(variance, 0)) / disparity).max())
-
-
 class Aligner:
     """Aligns one stream's frames.
 
     Each frame is fitted on its own, then joined with the frames before it by a Kalman filter, which
     weighs a fit by how well the frame determines it: a good fit is taken nearly as it is, a poor
-    one moves the alignment little. A jump is believed at once when the picture changed; when the
-    same picture suddenly has another depth, or few pixels support the new fit, it must last.
+    one moves the alignment little. A jump is believed at once when the network's disparity is what
+    changed, or the whole picture; when the same picture suddenly has another depth, or few pixels
+    support the new fit, it must last.
     """
 
     def __init__(self, config: AlignmentConfig | None = None) -> None:
@@ -151,11 +122,11 @@ class Aligner:
 
     def reset(self) -> None:
         """Forgets the alignment so far, as on a flush."""
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._held = 0
         self._fitted_ns: int | None = None
-        self._picture: Array64 | None = None
-        self._doubted: _Line | None = None
+        self._seen: FloatArray | None = None
+        self._doubted: Line | None = None
         self._doubts = 0
 
     def update(
@@ -170,18 +141,25 @@ class Aligner:
         0/NaN/inf unknown, or None; stamp_ns lets an alignment be held by time as well as by frames.
         """
         _check(disparity, raw_depth)
-        picture, samples = self._sample(disparity, raw_depth)
-        fit: _Line | None = None
+        config = self.config
+        samples = sample(
+            disparity,
+            raw_depth,
+            config.max_samples,
+            config.min_raw_depth,
+            config.max_raw_depth,
+        )
+        fit: Line | None = None
         if raw_depth is None:
             reason = "no raw depth with this frame"
         else:
             fit, reason = self._fit(samples)
         if fit is not None and self._line is not None:
-            reason = self._doubt(fit, samples, picture)
+            reason = self._doubt(fit, samples)
 
         if fit is not None and not reason:
             self._line = self._joined(fit, samples.ends)
-            self._held, self._fitted_ns, self._picture = 0, stamp_ns, picture
+            self._held, self._fitted_ns, self._seen = 0, stamp_ns, samples.grid
             self._doubted, self._doubts = None, 0
             return self._report(self._line, samples, AlignmentState.OK, "")
 
@@ -192,36 +170,11 @@ class Aligner:
         if self._line is None:
             nan = float("nan")
             return Alignment(nan, nan, 0, 0.0, nan, np.inf, AlignmentState.UNALIGNED, reason)
-        return self._report(self._line, samples, AlignmentState.HELD, reason)
+        drift = config.drift_per_frame * np.sqrt(self._held)
+        held = drifted(self._line, samples.ends, drift)
+        return self._report(held, samples, AlignmentState.HELD, reason)
 
-    def _sample(
-        self, disparity: FloatArray, raw_depth: FloatArray | None
-    ) -> tuple[Array64, _Samples]:
-        config = self.config
-        where = _grid(disparity.shape, 2 * config.max_samples)
-        picture = disparity.ravel()[where].astype(np.float64)
-        finite = picture[np.isfinite(picture)]
-        ends = np.quantile(finite, (0.02, 0.98)) if len(finite) else np.full(2, np.nan)
-        if raw_depth is None:
-            none = np.empty(0)
-            return picture, _Samples(none, none, none.astype(np.intp), ends)
-        flat = raw_depth.ravel()
-        known = self._known(flat[where], picture)
-        if 5 * np.count_nonzero(known) < min(config.max_samples, disparity.size):
-            # Few pixels have depth: look at them all, lest the grid miss those few.
-            where = np.flatnonzero(self._known(flat, disparity.ravel()))
-        else:
-            where = where[known]
-        where = where[_every(len(where), config.max_samples)]
-        d = disparity.ravel()[where].astype(np.float64)
-        y = 1 / flat[where].astype(np.float64)
-        return picture, _Samples(d, y, _blocks(where, disparity.shape), ends)
-
-    def _known(self, depth: FloatArray, disparity: FloatArray) -> NDArray[np.bool_]:
-        inside = (depth >= self.config.min_raw_depth) & (depth <= self.config.max_raw_depth)
-        return inside & np.isfinite(disparity)
-
-    def _fit(self, samples: _Samples) -> tuple[_Line | None, str]:
+    def _fit(self, samples: Samples) -> tuple[Line | None, str]:
         """This frame's own line, or None and why."""
         config = self.config
         if len(samples.d) < config.min_inliers:
@@ -240,7 +193,7 @@ class Aligner:
         values = np.array([fit.scale, fit.shift])
         residuals = samples.y - fit.scale * samples.d - fit.shift
         covariance = line_covariance(samples.d, residuals, fit.weights, samples.blocks)
-        line = _Line(values, covariance, fit)
+        line = Line(values, covariance, fit)
         inliers = int(_agree(line, samples).sum())
         ratio = inliers / len(samples.d)
         if inliers < config.min_inliers or ratio < config.min_inlier_ratio:
@@ -262,19 +215,19 @@ class Aligner:
             )
         return line, ""
 
-    def _doubt(self, fit: _Line, samples: _Samples, picture: Array64) -> str:
+    def _doubt(self, fit: Line, samples: Samples) -> str:
         """Why the fit must not be believed yet; "" when it may."""
         assert self._line is not None
-        jump = _difference(fit, self._line, samples.ends)
+        jump = difference(fit, self._line, samples.ends)
         if jump <= self.config.jump:
             self._doubted, self._doubts = None, 0
             return ""
         weak = _agree(fit, samples).mean() < 0.5
-        if not weak and not self._same_picture(picture):
+        if not weak and not self._only_depth_changed(fit, samples.grid):
             return ""
         confirmed = (
             self._doubted is not None
-            and _difference(fit, self._doubted, samples.ends) <= self.config.jump
+            and difference(fit, self._doubted, samples.ends) <= self.config.jump
         )
         self._doubted, self._doubts = fit, self._doubts + 1 if confirmed else 1
         if self._doubts >= self.config.jump_frames:
@@ -284,34 +237,28 @@ class Aligner:
             "confirm it"
         )
 
-    def _same_picture(self, picture: Array64) -> bool:
-        before = self._picture
-        if before is None or before.shape != picture.shape:
+    def _only_depth_changed(self, fit: Line, now: FloatArray) -> bool:
+        """Whether metric depth would leap although the network sees what it saw before."""
+        then = self._seen
+        if then is None or self._line is None or then.shape != now.shape:
             return False
-        both = np.isfinite(before) & np.isfinite(picture)
-        if not both.any():
+        before = self._line.at(then)
+        seen = np.abs(self._line.at(now) / before - 1)
+        leap = np.abs(fit.at(now) / before - 1)
+        known = np.isfinite(seen)
+        if not known.any():
             return False
-        change = np.median(np.abs(picture[both] - before[both]))
-        return bool(change <= SAME_PICTURE * np.subtract(*np.quantile(picture[both], (0.98, 0.02))))
+        limit = self.config.jump / 2
+        return bool(np.median(seen[known]) < limit < np.median(leap[known]))
 
-    def _joined(self, fit: _Line, ends: Array64) -> _Line:
-        """The fit, or one Kalman step from the line so far towards it."""
-        before = self._line
-        design = np.stack([ends, np.ones(2)], axis=1)
-        inverse = np.linalg.inv(design)
-        # In disparity at the two ends of d: there the two unknowns are of one kind and nearly
-        # independent, scale and shift are neither.
-        seen = design @ fit.values
-        noise = design @ fit.covariance @ design.T + np.diag(np.square(FIT_ERROR_FLOOR * seen))
-        if before is None or _difference(fit, before, ends) > self.config.jump:
-            return _Line(fit.values, inverse @ noise @ inverse.T, fit.fit)
-        expected = design @ before.values
-        drift = np.diag(np.square(self.config.drift_per_frame * expected)) * (1 + self._held)
-        prior = design @ before.covariance @ design.T + drift
-        gain = prior @ np.linalg.inv(prior + noise)
-        values = expected + gain @ (seen - expected)
-        covariance = (np.eye(2) - gain) @ prior
-        return _Line(inverse @ values, inverse @ covariance @ inverse.T, fit.fit)
+    def _joined(self, fit: Line, ends: Array64) -> Line:
+        """The fit, weighed against the alignment so far unless it leaves that behind."""
+        config = self.config
+        fit = drifted(fit, ends, FIT_ERROR_FLOOR)
+        if self._line is None or difference(fit, self._line, ends) > config.jump:
+            return fit
+        drift = config.drift_per_frame * np.sqrt(self._held + 1)
+        return joined(drifted(self._line, ends, drift), fit, ends)
 
     def _too_old(self, stamp_ns: int | None) -> bool:
         if self._held > self.config.max_held_frames:
@@ -321,7 +268,7 @@ class Aligner:
         return stamp_ns - self._fitted_ns > self.config.max_held_s * 1e9
 
     def _report(
-        self, line: _Line, samples: _Samples, state: AlignmentState, reason: str
+        self, line: Line, samples: Samples, state: AlignmentState, reason: str
     ) -> Alignment:
         agree = _agree(line, samples)
         inliers = int(agree.sum())
@@ -378,40 +325,7 @@ def _check(disparity: FloatArray, raw_depth: FloatArray | None) -> None:
         )
 
 
-def _agree(line: _Line, samples: _Samples) -> NDArray[np.bool_]:
+def _agree(line: Line, samples: Samples) -> NDArray[np.bool_]:
     expected = line.at(samples.d)
     tolerance = np.minimum(INLIER_SIGMAS * line.fit.sigma_at(expected), INLIER_LIMIT * expected)
     return np.abs(samples.y - expected) <= tolerance
-
-
-def _difference(a: _Line, b: _Line, ends: Array64) -> float:
-    """Largest relative difference of two lines' disparity at the ends (2,)."""
-    at_a, at_b = a.at(ends), b.at(ends)
-    return float((np.abs(at_a - at_b) / np.maximum(np.abs(at_b), 1e-9)).max())
-
-
-def _every(count: int, wanted: int) -> NDArray[np.intp]:
-    return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp)
-
-
-@lru_cache(maxsize=8)
-def _grid(shape: tuple[int, int], wanted: int) -> NDArray[np.intp]:
-    """Flat indices of one pixel in each cell of a grid of about `wanted` cells.
-
-    The place within the cell is random (seeded): a fixed one would alias with patterned holes.
-    """
-    height, width = shape
-    shrink = min(1.0, np.sqrt(wanted / (height * width)))
-    rows, columns = max(1, round(height * shrink)), max(1, round(width * shrink))
-    within = np.random.default_rng(SEED).random((2, rows, columns))
-    row = ((np.arange(rows)[:, None] + within[0]) * height / rows).astype(np.intp)
-    column = ((np.arange(columns) + within[1]) * width / columns).astype(np.intp)
-    flat = (row * width + column).ravel()
-    flat.setflags(write=False)
-    return flat
-
-
-def _blocks(where: NDArray[np.intp], shape: tuple[int, int]) -> NDArray[np.intp]:
-    height, width = shape
-    rows, columns = np.divmod(where, width)
-    return rows * BLOCK_ROWS // height * BLOCK_COLUMNS + columns * BLOCK_COLUMNS // width

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.sampling import SEED, every
+
 Array = NDArray[np.float32]
 Array64 = NDArray[np.float64]
 
-SEED = 20240229
 PROPOSALS = 256
 PROPOSAL_POINTS = 384
 POLISHED = 3  # for each start sigma
@@ -98,7 +99,7 @@ def fit_line(d: Array64, y: Array64, guess: tuple[float, float] | None = None) -
     bests = [_best_distinct(x32, y32, lines, sigma) for sigma in START_SIGMAS]
     starts = np.concatenate(bests, axis=1)
     sigmas = np.repeat(np.asarray(START_SIGMAS, np.float32), [b.shape[1] for b in bests])
-    some = _every(len(d), POLISH_POINTS)
+    some = every(len(d), POLISH_POINTS)
     polished = _Mixture(x32[some], y32[some], centre, spread, starts, sigmas)
     polished.climb(POLISH_STEPS)
     usable = _rising(polished.lines, centre)
@@ -160,10 +161,6 @@ def _log_ratio(y: Array64, middle: float) -> Array64:
     return np.log(np.maximum(y / middle, 0.1))
 
 
-def _every(count: int, wanted: int) -> NDArray[np.intp]:
-    return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp)
-
-
 def _rising(lines: Array, centre: float) -> NDArray[np.bool_]:
     """Which lines (2, k) rise enough, and give positive disparity at the far end."""
     slope, offset = lines
@@ -186,7 +183,7 @@ def _propose(x: Array, y: Array, centre: float) -> Array:
 
 def _best_distinct(x: Array, y: Array, lines: Array, sigma: float) -> Array:
     """The POLISHED best of lines (2, k) by a capped logarithmic loss, no two of them alike."""
-    some = _every(len(x), PROPOSAL_POINTS)
+    some = every(len(x), PROPOSAL_POINTS)
     residual = y[some] - lines[0][:, None] * x[some] - lines[1][:, None]
     capped = np.clip(residual, -PROPOSAL_CAP, PROPOSAL_CAP) / np.float32(sigma)
     loss = np.log(1 + np.square(capped))

@@ -1,0 +1,111 @@
+"""The pixels of a frame that alignment looks at.
+
+Knows how to spread a few thousand samples over an image with holes. Knows nothing of what is
+fitted to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+Array64 = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+SEED = 20240229
+BLOCK_ROWS, BLOCK_COLUMNS = 6, 8
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Pixels (n,) at which a frame has both relative disparity and raw depth.
+
+    d       disparity
+    y       1/depth, 1/m
+    blocks  which of 6x8 parts of the image the pixel lies in
+    ends    (2,) range of the whole frame's disparity without its outermost 2%; NaN without any
+    grid    disparity at places that depend on the image's size alone
+    """
+
+    d: Array64
+    y: Array64
+    blocks: Indices
+    ends: Array64
+    grid: FloatArray
+
+
+def sample(
+    disparity: FloatArray,
+    raw_depth: FloatArray | None,
+    wanted: int,
+    min_depth: float,
+    max_depth: float,
+) -> Samples:
+    """At most `wanted` pixels, evenly spread over those with depth in min .. max (metres).
+
+    disparity, raw_depth: (H, W); without raw depth there are no pixels, but ends and grid.
+    """
+    # Twice the grid that is wanted: half of it may well fall into holes.
+    where = _grid(disparity.shape, 2 * wanted)
+    values = disparity.ravel()
+    grid = values[where]
+    if raw_depth is None:
+        none = np.empty(0)
+        return Samples(none, none, none.astype(np.intp), _ends(grid), grid)
+    depths = raw_depth.ravel()
+    known = _known(grid, depths[where], min_depth, max_depth)
+    if 5 * np.count_nonzero(known) < min(wanted, len(values)):
+        # Few pixels have depth: look at them all, lest the grid miss those few.
+        where = np.flatnonzero(_known(values, depths, min_depth, max_depth))
+    else:
+        where = where[known]
+    where = where[every(len(where), wanted)]
+    d = values[where].astype(np.float64)
+    y = 1 / depths[where].astype(np.float64)
+    return Samples(d, y, _blocks(where, disparity.shape), _ends(grid), grid)
+
+
+def every(count: int, wanted: int) -> Indices:
+    """At most `wanted` of the indices 0 .. count - 1, evenly spaced."""
+    return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp)
+
+
+def _known(
+    disparity: FloatArray, depth: FloatArray, min_depth: float, max_depth: float
+) -> NDArray[np.bool_]:
+    return (depth >= min_depth) & (depth <= max_depth) & np.isfinite(disparity)
+
+
+def _ends(grid: FloatArray) -> Array64:
+    finite = grid[np.isfinite(grid)].astype(np.float64)
+    if len(finite) == 0:
+        return np.full(2, np.nan)
+    ends: Array64 = np.quantile(finite, (0.02, 0.98))
+    return ends if ends[1] > ends[0] else np.array([finite.min(), finite.max()])
+
+
+@lru_cache(maxsize=8)
+def _grid(shape: tuple[int, ...], wanted: int) -> Indices:
+    """Flat indices of one pixel in each cell of a grid of about `wanted` cells.
+
+    The place within the cell is random (seeded): a fixed one would alias with patterned holes.
+    """
+    height, width = shape
+    shrink = min(1.0, np.sqrt(wanted / (height * width)))
+    rows, columns = max(1, round(height * shrink)), max(1, round(width * shrink))
+    within = np.random.default_rng(SEED).random((2, rows, columns))
+    row = ((np.arange(rows)[:, None] + within[0]) * height / rows).astype(np.intp)
+    column = ((np.arange(columns) + within[1]) * width / columns).astype(np.intp)
+    flat: Indices = (row * width + column).ravel()
+    flat.setflags(write=False)
+    return flat
+
+
+def _blocks(where: Indices, shape: tuple[int, ...]) -> Indices:
+    height, width = shape
+    rows, columns = np.divmod(where, width)
+    return rows * BLOCK_ROWS // height * BLOCK_COLUMNS + columns * BLOCK_COLUMNS // width
