@@ -123,7 +123,7 @@ def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
         if name not in members:
             raise DktError(f"{source}: member {name} is missing; render or download it again")
     rgb = _image(members, "image.png", source, np.uint8, channels=3)[..., ::-1]
-    size = rgb.shape[:2]
+    size = rgb.shape[0], rgb.shape[1]
     max_depth = _number(_json(members, "depth.json", source), "max_depth", source)
     steps = _image(members, "depth.png", source, np.uint16, size=size)
     depth = steps.astype(np.float32) * np.float32(max_depth / _DEPTH_STEPS)

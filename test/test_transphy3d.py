@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def test_round_trip(tmp_path: Path) -> None:
     for given, found in zip(frames, read, strict=True):
         np.testing.assert_array_equal(found.rgb, given.rgb)
         np.testing.assert_allclose(found.depth, given.depth, atol=1.7 / 65535)
-        np.testing.assert_array_equal(found.mask, given.mask)
-        np.testing.assert_allclose(found.raw_depth, given.raw_depth, atol=6e-4)
-        np.testing.assert_allclose(found.normal, given.normal, atol=0.012)
+        assert found.mask is not None
+        assert found.normal is not None
+        assert found.raw_depth is not None
+        np.testing.assert_array_equal(found.mask, np.asarray(given.mask))
+        np.testing.assert_allclose(found.raw_depth, np.asarray(given.raw_depth), atol=6e-4)
+        np.testing.assert_allclose(found.normal, np.asarray(given.normal), atol=0.012)
         np.testing.assert_allclose(found.camera_matrix, _K, atol=1e-9)
         np.testing.assert_array_equal(found.world_to_camera, given.world_to_camera)
         assert found.depth.dtype == found.raw_depth.dtype == np.float32
@@ -85,7 +89,9 @@ def test_own_members_are_optional() -> None:
     for name in ("mask.png", "raw_depth.png", "normal.png"):
         del members[name]
     frame = decode_frame(members, "here")
-    assert frame.mask is None and frame.raw_depth is None and frame.normal is None
+    assert frame.mask is None
+    assert frame.raw_depth is None
+    assert frame.normal is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +145,7 @@ def test_a_cut_or_foreign_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failing_source_leaves_no_tar(tmp_path: Path) -> None:
-    def frames():
+    def frames() -> Iterator[SequenceFrame]:
         yield make_frame()
         raise RuntimeError("the renderer died")
 

@@ -1,0 +1,1 @@
+"""Synthetic scenes of glass and metal: shapes, layout, Blender, passes, a simulated sensor."""

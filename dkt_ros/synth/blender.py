@@ -1,0 +1,135 @@
+"""A sampled scene as a Blender scene. Knows nothing of passes or of files."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from dkt_ros.synth.materials import substance_material, texture_material
+from dkt_ros.synth.scene import Item, Light, Scene, Texture
+
+_SHARP = np.radians(35)
+_TABLE_THICKNESS = 0.04
+_WALL_HEIGHT = 3.2
+OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
+"""Turns camera axes: Blender looks along -z with y up."""
+
+
+def build(scene: Scene) -> bpy.types.Scene:
+    """Empties Blender and fills it with the scene.
+
+    Objects carry their MaterialClass as pass_index; the active camera is there without a pose.
+    """
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    stage = bpy.context.scene
+    for item in scene.items:
+        _add_item(stage, item)
+    _add_room(stage, scene)
+    for light in scene.lights:
+        _add_light(stage, light)
+    _add_sky(stage, scene)
+    camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    camera.data.sensor_fit = "HORIZONTAL"
+    camera.data.clip_start, camera.data.clip_end = 0.02, 50.0
+    stage.collection.objects.link(camera)
+    stage.camera = camera
+    return stage
+
+
+def aim(stage: bpy.types.Scene, world_to_camera: np.ndarray, horizontal_fov: float) -> None:
+    """Puts the active camera at an OpenCV pose."""
+    stage.camera.data.angle = horizontal_fov
+    pose = np.linalg.inv(world_to_camera) @ OPENCV_TO_BLENDER
+    stage.camera.matrix_world = Matrix(pose.tolist())
+
+
+def _add_item(stage: bpy.types.Scene, item: Item) -> None:
+    mesh = _mesh(item.shape.family, item.shape.vertices, item.shape.faces)
+    mesh.shade_smooth()
+    mesh.set_sharp_from_angle(angle=float(_SHARP))
+    mesh.materials.append(substance_material(item.substance))
+    thing = bpy.data.objects.new(item.shape.family, mesh)
+    thing.matrix_world = Matrix(item.pose.tolist())
+    thing.pass_index = int(item.substance.kind)
+    stage.collection.objects.link(thing)
+
+
+def _add_room(stage: bpy.types.Scene, scene: Scene) -> None:
+    half_x, half_y = scene.table_half_size
+    depth = _TABLE_THICKNESS
+    _add_block(stage, "table", (0, 0, -depth / 2), (half_x, half_y, depth / 2), scene.table)
+    far, floor = scene.wall_distance, scene.floor_height
+    _add_block(stage, "floor", (0, 0, floor - 0.05), (far, far, 0.05), scene.floor)
+    middle = floor + _WALL_HEIGHT / 2
+    for name, x, y in (
+        ("wall_a", far, 0),
+        ("wall_b", -far, 0),
+        ("wall_c", 0, far),
+        ("wall_d", 0, -far),
+    ):
+        size = (0.05 if x else far + 0.05, 0.05 if y else far + 0.05, _WALL_HEIGHT / 2)
+        centre = (x + 0.05 * np.sign(x), y + 0.05 * np.sign(y), middle)
+        _add_block(stage, name, centre, size, scene.walls)
+
+
+def _add_block(
+    stage: bpy.types.Scene,
+    name: str,
+    centre: tuple[float, float, float],
+    half: tuple[float, float, float],
+    texture: Texture,
+) -> None:
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata((signs * half).tolist(), [], quads)
+    mesh.materials.append(texture_material(texture, name))
+    block = bpy.data.objects.new(name, mesh)
+    block.location = [float(value) for value in centre]
+    stage.collection.objects.link(block)
+
+
+def _mesh(name: str, vertices: np.ndarray, faces: np.ndarray) -> bpy.types.Mesh:
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata(vertices.tolist(), [], faces.tolist())
+    return mesh
+
+
+def _add_light(stage: bpy.types.Scene, light: Light) -> None:
+    data = bpy.data.lights.new("lamp", "AREA")
+    data.size, data.energy, data.color = light.size, light.power, light.colour
+    lamp = bpy.data.objects.new("lamp", data)
+    away = np.asarray(light.position, float)
+    away /= np.linalg.norm(away)
+    side = np.cross([0.0, 1.0, 0.3], away)
+    side /= np.linalg.norm(side)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([side, np.cross(away, side), away], axis=1)
+    pose[:3, 3] = light.position
+    lamp.matrix_world = Matrix(pose.tolist())
+    stage.collection.objects.link(lamp)
+
+
+def _add_sky(stage: bpy.types.Scene, scene: Scene) -> None:
+    """Two colours in soft patches: something for metal and glass to mirror."""
+    world = bpy.data.worlds.new("sky")
+    world.use_nodes = True
+    tree = world.node_tree
+    background = tree.nodes["Background"]
+    background.inputs["Strength"].default_value = scene.sky_strength
+    where = tree.nodes.new("ShaderNodeTexCoord")
+    noise = tree.nodes.new("ShaderNodeTexNoise")
+    noise.inputs["Scale"].default_value = 2.5
+    noise.inputs["Detail"].default_value = 1.0
+    ramp = tree.nodes.new("ShaderNodeValToRGB")
+    for element, position, colour in zip(
+        ramp.color_ramp.elements, (0.42, 0.6), scene.sky, strict=True
+    ):
+        element.position, element.color = position, (*colour, 1.0)
+    tree.links.new(where.outputs["Generated"], noise.inputs["Vector"])
+    tree.links.new(noise.outputs[0], ramp.inputs["Fac"])
+    tree.links.new(ramp.outputs["Color"], background.inputs["Color"])
+    world.cycles.sampling_method = "MANUAL"
+    world.cycles.sample_map_resolution = 128
+    stage.world = world

@@ -1,0 +1,92 @@
+"""A contact sheet of rendered sequences: what a person looks at before training on them.
+
+Knows decoded sequences alone. Knows nothing of Blender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dkt_ros.errors import DktError
+from dkt_ros.transphy3d import SequenceFrame, read_sequence
+
+_CLASS_COLOURS = np.array([[70, 70, 70], [0, 190, 255], [255, 140, 0]], np.uint8)
+_UNKNOWN = 0
+
+
+def contact_sheet(paths: Sequence[Path], columns: int = 2, tile_width: int = 240) -> np.ndarray:
+    """(H,W,3) uint8: for the first and the last frame of each tar, rgb, depth, mask, raw depth.
+
+    Depths of one frame share one colour scale, from the 1st to the 95th percentile of the truth.
+    """
+    if not paths:
+        raise DktError("no sequence to show; give a folder that holds .tar files")
+    strips = [_label(strip, path.stem) for path in paths for strip in _strips(path, tile_width)]
+    width = max(strip.shape[1] for strip in strips)
+    strips = [_fit(strip, strip.shape[0], width) for strip in strips]
+    rows = []
+    for first in range(0, len(strips), columns):
+        row = strips[first : first + columns]
+        row += [np.zeros_like(row[0])] * (columns - len(row))
+        height = max(strip.shape[0] for strip in row)
+        rows.append(np.hstack([_fit(strip, height, width) for strip in row]))
+    return np.vstack(rows)
+
+
+def write_contact_sheet(
+    folder: Path, output: Path, count: int, columns: int = 2, tile_width: int = 240
+) -> int:
+    """Draws up to `count` tars spread evenly over a folder's; returns how many were drawn."""
+    if not folder.is_dir():
+        raise DktError(f"{folder} is not a folder; expected one that holds .tar files")
+    paths = sorted(folder.glob("*.tar"))
+    if len(paths) > count:
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+    sheet = contact_sheet(paths, columns, tile_width)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(output), sheet[..., ::-1]):
+        raise DktError(f"cannot write {output}; expected a name that ends in .png or .jpg")
+    return len(paths)
+
+
+def depth_colours(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """(H,W) metres to (H,W,3) uint8, near is red, far is blue, unknown is black."""
+    known = np.isfinite(depth)
+    level = np.clip((far - np.where(known, depth, far)) / max(far - near, 1e-6), 0, 1)
+    colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return np.where(known[..., None], colours[..., ::-1], _UNKNOWN).astype(np.uint8)
+
+
+def _strips(path: Path, tile_width: int) -> list[np.ndarray]:
+    frames = read_sequence(path)
+    chosen = [frames[0]] if len(frames) == 1 else [frames[0], frames[-1]]
+    return [_strip(frame, tile_width) for frame in chosen]
+
+
+def _strip(frame: SequenceFrame, tile_width: int) -> np.ndarray:
+    known = frame.depth[np.isfinite(frame.depth)]
+    near, far = np.percentile(known, (1, 95)) if known.size else (0.0, 1.0)
+    tiles = [frame.rgb, depth_colours(frame.depth, near, far)]
+    if frame.mask is not None:
+        tiles.append(_CLASS_COLOURS[np.minimum(frame.mask, len(_CLASS_COLOURS) - 1)])
+    if frame.raw_depth is not None:
+        tiles.append(depth_colours(frame.raw_depth, near, far))
+    height = max(1, round(tile_width * frame.rgb.shape[0] / frame.rgb.shape[1]))
+    return np.hstack(
+        [cv2.resize(tile, (tile_width, height), interpolation=cv2.INTER_AREA) for tile in tiles]
+    )
+
+
+def _label(strip: np.ndarray, text: str) -> np.ndarray:
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(strip, text, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, thickness)
+    return strip
+
+
+def _fit(strip: np.ndarray, height: int, width: int) -> np.ndarray:
+    room = ((0, height - strip.shape[0]), (0, width - strip.shape[1]), (0, 0))
+    return np.pad(strip, room)

@@ -1,0 +1,168 @@
+"""One view of a scene as arrays: a denoised picture, exact geometry, and a sensor's raw depth.
+
+Knows which passes make a view. Knows nothing of what the scene shows or of tars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+
+from dkt_ros.errors import DktError
+from dkt_ros.synth.blender import aim, build
+from dkt_ros.synth.camera import camera_matrix
+from dkt_ros.synth.infrared import InfraredPair
+from dkt_ros.synth.passes import colour_of, copy_stage, prepare, quiet, read_channels
+from dkt_ros.synth.scene import Scene
+from dkt_ros.synth.sensor import StereoSensor, sense
+
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+_FAR = 1e3
+"""Blender writes 1e10 where a ray meets nothing."""
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Size in pixels, samples of the picture and of the infrared pair, threads (0 = all cores)."""
+
+    width: int = 320
+    height: int = 192
+    samples: int = 8
+    infrared_samples: int = 3
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        least = {"width": 16, "height": 16, "samples": 1, "infrared_samples": 1, "threads": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise DktError(f"{name} is {getattr(self, name)}, expected at least {value}")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The first surface along each pixel's central ray, glass included.
+
+    depth (H,W) float32 planar metres, NaN where nothing is hit; normal (H,W,3) float32 in camera
+    axes (y down, z forward), 0 where nothing is hit; mask (H,W) uint8 of MaterialClass.
+    """
+
+    depth: np.ndarray
+    normal: np.ndarray
+    mask: np.ndarray
+
+
+class Renderer:
+    """Holds one scene in Blender and renders views of it.
+
+    Blender's state is global: a new Renderer ends the one before. Poses are (4,4) world to camera
+    with OpenCV axes.
+    """
+
+    def __init__(self, scene: Scene, options: RenderOptions) -> None:
+        self.scene = scene
+        self.options = options
+        size = options.width, options.height
+        with quiet():
+            self._picture = build(scene)
+            prepare(self._picture, *size, options.threads)
+            _picture_settings(self._picture, options, scene.noise_seed)
+            self._geometry = copy_stage(self._picture, "geometry", {"MESH", "CAMERA"})
+            prepare(self._geometry, *size, options.threads)
+            _geometry_settings(self._geometry, self._picture.camera)
+        self._infrared: InfraredPair | None = None
+        self._exposure: float | None = None
+
+    @property
+    def camera_matrix(self) -> np.ndarray:
+        """(3,3) in pixels."""
+        fov = self.scene.path.horizontal_fov
+        return camera_matrix(fov, self.options.width, self.options.height)
+
+    def picture(self, world_to_camera: np.ndarray) -> np.ndarray:
+        """(H,W,3) uint8 denoised; the first one sets the exposure of all."""
+        aim(self._picture, world_to_camera, self.scene.path.horizontal_fov)
+        linear = colour_of(read_channels(self._picture))
+        if self._exposure is None:
+            self._exposure = exposure(linear, self.scene.brightness)
+        return develop(linear * self._exposure)
+
+    def geometry(self, world_to_camera: np.ndarray) -> Geometry:
+        """Exact depth, normals and classes from one sample per pixel."""
+        aim(self._geometry, world_to_camera, self.scene.path.horizontal_fov)
+        channels = read_channels(self._geometry)
+        hit = channels["Depth.Z"] < _FAR
+        normal = np.stack([channels[f"Normal.{axis}"] for axis in "XYZ"], axis=-1)
+        normal = normal @ world_to_camera[:3, :3].T.astype(np.float32)
+        return Geometry(
+            depth=np.where(hit, channels["Depth.Z"], np.nan).astype(np.float32),
+            normal=np.where(hit[..., None], normal, 0.0).astype(np.float32),
+            mask=np.where(hit, np.rint(channels["IndexOB.X"]), 0).astype(np.uint8),
+        )
+
+    def raw_depth(
+        self, world_to_camera: np.ndarray, sensor: StereoSensor, random: np.random.Generator
+    ) -> np.ndarray:
+        """(H,W) float32 metres as the sensor would give it, NaN where it gives nothing."""
+        width, height = self.options.width, self.options.height
+        if self._infrared is None or self._infrared.sensor != sensor:
+            self._infrared = InfraredPair(
+                self._picture,
+                sensor,
+                sensor.infrared_size(self.camera_matrix, width, height),
+                self.options.infrared_samples,
+                self.options.threads,
+            )
+        left, right = self._infrared.render(world_to_camera)
+        return sense(left, right, sensor, self.camera_matrix, width, height, random)
+
+
+def exposure(linear: np.ndarray, brightness: float) -> float:
+    """The factor that a camera's automatic exposure would choose for a linear picture.
+
+    It brings the 60th percentile of luminance to `brightness`.
+    """
+    return brightness / max(float(np.percentile(linear @ _LUMINANCE, 60)), 1e-6)
+
+
+def develop(linear: np.ndarray) -> np.ndarray:
+    """Linear (H,W,3) to 8-bit sRGB (IEC 61966-2-1) with a soft shoulder above 0.8."""
+    value = np.maximum(linear, 0.0)
+    over = np.maximum(value - 0.8, 0.0)
+    value = np.where(value > 0.8, 0.8 + 0.2 * (1 - np.exp(-over / 0.2)), value)
+    curve = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
+    return np.rint(np.clip(curve, 0, 1) * 255).astype(np.uint8)
+
+
+def _picture_settings(stage: bpy.types.Scene, options: RenderOptions, seed: int) -> None:
+    cycles = stage.cycles
+    cycles.samples, cycles.seed = options.samples, seed
+    cycles.use_denoising, cycles.denoiser = True, "OPENIMAGEDENOISE"
+    cycles.denoising_input_passes = "RGB_ALBEDO"
+    cycles.denoising_quality, cycles.denoising_use_gpu = "FAST", False
+    # A view through two vessels meets eight surfaces of glass.
+    cycles.max_bounces, cycles.transmission_bounces = 12, 12
+    cycles.diffuse_bounces, cycles.glossy_bounces = 1, 4
+    cycles.transparent_max_bounces = 8
+    cycles.caustics_reflective = cycles.caustics_refractive = False
+    cycles.blur_glossy, cycles.sample_clamp_indirect = 0.3, 5.0
+
+
+def _geometry_settings(stage: bpy.types.Scene, camera: bpy.types.Object) -> None:
+    """All objects in one plain material: first hits need no more."""
+    stage.camera = camera
+    plain = bpy.data.materials.new("plain")
+    plain.use_nodes = True
+    tree = plain.node_tree
+    tree.nodes.clear()
+    output = tree.nodes.new("ShaderNodeOutputMaterial")
+    emission = tree.nodes.new("ShaderNodeEmission")
+    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
+    layer = stage.view_layers[0]
+    layer.material_override = plain
+    layer.use_pass_z = layer.use_pass_normal = layer.use_pass_object_index = True
+    cycles = stage.cycles
+    cycles.samples, cycles.use_denoising, cycles.max_bounces = 1, False, 0
+    # One sample through the pixel's very centre.
+    cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 0.01

@@ -1,0 +1,148 @@
+"""Depth of an active stereo camera from its infrared pair: matching, registration to colour.
+
+Knows a D435's geometry and OpenCV's matcher. Knows nothing of how the pair was rendered.
+
+The imagers sit 25 mm left and right of the colour camera, parallel to it. Depth comes out as the
+real driver gives it: planar, registered to colour, whole millimetres. Where a pixel's surface is
+glass, the pair shows what lies behind or mirrors, so the matcher finds nothing or too far a depth:
+nothing here knows of materials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_STEPS_PER_PIXEL = 16
+"""StereoSGBM returns disparities in sixteenths of a pixel."""
+_WINDOW = 15
+_FAINT = 4.0
+"""Contrast in grey levels below which a window counts as plain."""
+
+
+@dataclass(frozen=True)
+class StereoSensor:
+    """What the sensor is, and how it matches.
+
+    Baseline and range in metres, focal length of the infrared pictures in pixels, noise of a
+    pixel in grey levels (standard deviation); the rest are StereoSGBM's parameters.
+    """
+
+    baseline: float = 0.05
+    focal: float = 400.0
+    nearest: float = 0.3
+    farthest: float = 4.0
+    noise: float = 2.0
+    block: int = 9
+    uniqueness: int = 28
+    speckle_size: int = 60
+    speckle_range: int = 1
+
+    @property
+    def disparities(self) -> int:
+        """Search range in pixels, a multiple of 16 as the matcher wants it."""
+        return int(np.ceil(self.focal * self.baseline / self.nearest / 16)) * 16
+
+    def infrared_size(self, colour_matrix: np.ndarray, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels of the infrared pictures.
+
+        They cover the colour camera's view beyond `nearest`, with room for the search at the left.
+        """
+        half_width = 0.5 * width / colour_matrix[0, 0] * self.focal
+        half_height = 0.5 * height / colour_matrix[1, 1] * self.focal
+        wide = 2 * (half_width + self.disparities / 2) + self.disparities + 2 * self.block
+        return 2 * int(np.ceil(wide / 2)), 2 * int(np.ceil(half_height)) + 2 * self.block
+
+
+def stereo_poses(world_to_camera: np.ndarray, baseline: float) -> tuple[np.ndarray, np.ndarray]:
+    """World to left and to right imager, (4,4) each, for a colour camera between them."""
+    left, right = world_to_camera.copy(), world_to_camera.copy()
+    left[0, 3] += 0.5 * baseline
+    right[0, 3] -= 0.5 * baseline
+    return left, right
+
+
+def level(picture: np.ndarray) -> np.ndarray:
+    """(H,W) uint8 with local brightness and contrast evened out, as a census matcher sees it."""
+    value = picture.astype(np.float32)
+    mean = cv2.blur(value, (_WINDOW, _WINDOW))
+    variance = cv2.blur(value * value, (_WINDOW, _WINDOW)) - mean * mean
+    contrast = np.sqrt(np.maximum(variance, 0.0)) + _FAINT
+    return np.clip(128 + 40 * (value - mean) / contrast, 0, 255).astype(np.uint8)
+
+
+def match(left: np.ndarray, right: np.ndarray, sensor: StereoSensor) -> np.ndarray:
+    """(H,W) float32 disparity in pixels of the left picture, NaN where nothing matched.
+
+    left, right: (H,W) uint8, rectified.
+    """
+    left, right = level(left), level(right)
+    matcher = cv2.StereoSGBM.create(
+        minDisparity=0,
+        numDisparities=sensor.disparities,
+        blockSize=sensor.block,
+        P1=8 * sensor.block**2,
+        P2=32 * sensor.block**2,
+        disp12MaxDiff=1,
+        preFilterCap=31,
+        uniquenessRatio=sensor.uniqueness,
+        speckleWindowSize=sensor.speckle_size,
+        speckleRange=sensor.speckle_range,
+        mode=cv2.STEREO_SGBM_MODE_SGBM,
+    )
+    disparity = matcher.compute(left, right).astype(np.float32) / _STEPS_PER_PIXEL
+    least = sensor.focal * sensor.baseline / sensor.farthest
+    disparity[disparity < least] = np.nan
+    return disparity
+
+
+def register(
+    disparity: np.ndarray, sensor: StereoSensor, colour_matrix: np.ndarray, width: int, height: int
+) -> np.ndarray:
+    """Left imager's disparity to (height,width) float32 metres in the colour picture.
+
+    As the camera's driver does it: every depth pixel's square is drawn into the colour picture,
+    the nearest wins. NaN where nothing falls. Whole millimetres.
+    """
+    rows, columns = np.nonzero(np.isfinite(disparity))
+    z = sensor.focal * sensor.baseline / disparity[rows, columns]
+    centre_x, centre_y = 0.5 * (disparity.shape[1] - 1), 0.5 * (disparity.shape[0] - 1)
+    far_first = np.argsort(-z, kind="stable")
+    rows, columns, z = rows[far_first], columns[far_first], z[far_first]
+    out = np.full((height, width), np.nan, np.float32)
+    corners = []
+    for step in (-0.5, 0.4999):
+        x = (columns + step - centre_x) / sensor.focal * z - 0.5 * sensor.baseline
+        y = (rows + step - centre_y) / sensor.focal * z
+        u = np.rint(colour_matrix[0, 0] * x / z + colour_matrix[0, 2]).astype(int)
+        v = np.rint(colour_matrix[1, 1] * y / z + colour_matrix[1, 2]).astype(int)
+        corners.append((u, v))
+    (u0, v0), (u1, v1) = corners
+    # A square spans few colour pixels; one pass over the pixels per offset inside it.
+    for dv in range(int((v1 - v0).max(initial=0)) + 1):
+        for du in range(int((u1 - u0).max(initial=0)) + 1):
+            u, v = u0 + du, v0 + dv
+            inside = (u <= u1) & (v <= v1) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+            np.fmin.at(out, (v[inside], u[inside]), z[inside])
+    millimetres = np.rint(out * 1000.0)
+    return (millimetres / 1000.0).astype(np.float32)
+
+
+def sense(
+    left: np.ndarray,
+    right: np.ndarray,
+    sensor: StereoSensor,
+    colour_matrix: np.ndarray,
+    width: int,
+    height: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Raw depth (height,width) float32 metres, NaN where there is none.
+
+    left, right: (H,W) float, noiseless, in grey levels 0 to 255.
+    """
+    noisy = [picture + random.normal(0, sensor.noise, picture.shape) for picture in (left, right)]
+    first, second = (np.rint(np.clip(picture, 0, 255)).astype(np.uint8) for picture in noisy)
+    return register(match(first, second, sensor), sensor, colour_matrix, width, height)

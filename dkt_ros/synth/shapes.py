@@ -1,0 +1,327 @@
+"""Parametric vessels and solids as closed meshes with wall thickness.
+
+Knows numpy alone: profiles are drawn from a random generator and turned about z. Knows nothing
+of materials, of where an object stands, or of Blender.
+
+Every shape stands upright with its base at z = 0 and its axis on z. Metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+_SEGMENTS = 48
+_HALF_PI = 0.5 * np.pi
+
+Profile = np.ndarray
+"""(N,2) of radius and height along a section, from the axis at the bottom outwards."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A closed triangle mesh.
+
+    vertices: (V,3) float64 metres; faces: (F,3) int64, outward by the right hand.
+    outline: (N,2) radius and height of the outermost section, for placing.
+    round: whether it is a surface of revolution and may lie on its side at any roll.
+    open: whether it has a mouth and may stand upside down on it.
+    """
+
+    family: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    outline: Profile
+    round: bool
+    open: bool
+
+    @property
+    def height(self) -> float:
+        """Metres from the table to the top."""
+        return float(self.outline[:, 1].max())
+
+    @property
+    def radius(self) -> float:
+        """Metres from the axis to the farthest point."""
+        return float(np.linalg.norm(self.vertices[:, :2], axis=1).max())
+
+
+def make_shape(family: str, random: np.random.Generator) -> Shape:
+    """One random member of a family in FAMILIES; the same generator state gives the same mesh."""
+    return FAMILIES[family](random)
+
+
+def smooth_curve(points: list[tuple[float, float]], steps: int = 6) -> Profile:
+    """Catmull-Rom (centripetal would differ little here) through (radius, height) points."""
+    p = np.asarray(points, float)
+    p = np.vstack([2 * p[0] - p[1], p, 2 * p[-1] - p[-2]])
+    t = np.linspace(0, 1, steps, endpoint=False)[:, None]
+    pieces = []
+    for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False):
+        cubic = 2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2
+        pieces.append(0.5 * (cubic + (3 * b - a - 3 * c + d) * t**3))
+    curve = np.vstack([*pieces, p[-2:-1]])
+    curve[:, 0] = np.maximum(curve[:, 0], 0.0)
+    return curve
+
+
+def hollow(outer: Profile, wall: float, floor: float, start: int = 0) -> Profile:
+    """Closes an open-topped outer profile with its inner wall.
+
+    The inner wall is the outer one from point `start` on, moved inwards along its normal by
+    `wall`; the cavity ends in a flat floor at height `floor`.
+    """
+    tangent = np.gradient(outer, axis=0)
+    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
+    inner = (outer + wall * np.stack([-tangent[:, 1], tangent[:, 0]], axis=1))[start:]
+    inner[-1, 1] = outer[-1, 1]
+    inner = inner[(inner[:, 1] > floor) & (inner[:, 0] > 1e-3)]
+    # The offset of a tight curve folds back on itself; keep heights rising towards the rim.
+    keep = inner[:, 1] >= np.maximum.accumulate(inner[:, 1]) - 1e-9
+    inner = inner[keep]
+    corner = np.array([[0.0, floor], [max(inner[0, 0] - 0.5 * wall, 1e-3), floor]])
+    return np.vstack([outer, inner[::-1], corner[::-1]])
+
+
+def turn(
+    section: Profile, cross: np.ndarray | None = None, closed_ring: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turns a section about z. `cross` (SEGMENTS,) scales the radius around the axis.
+
+    An ordinary section begins and ends on the axis; a closed ring (a tube's wall) does not.
+    """
+    angle = np.linspace(0, 2 * np.pi, _SEGMENTS, endpoint=False)
+    factor = np.ones(_SEGMENTS) if cross is None else cross
+    ring = np.stack([np.cos(angle) * factor, np.sin(angle) * factor], axis=1)
+    body = section if closed_ring else section[1:-1]
+    rings = len(body)
+    xyz = np.empty((rings, _SEGMENTS, 3))
+    xyz[..., :2] = body[:, None, :1] * ring
+    xyz[..., 2] = body[:, None, 1]
+    index = np.arange(rings * _SEGMENTS).reshape(rings, _SEGMENTS)
+    lower = index if closed_ring else index[:-1]
+    upper = np.roll(index, -1, axis=0) if closed_ring else index[1:]
+    a, b = lower, np.roll(lower, -1, axis=1)
+    d, c = upper, np.roll(upper, -1, axis=1)
+    faces = [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
+    vertices = xyz.reshape(-1, 3)
+    if not closed_ring:
+        first, last = len(vertices), len(vertices) + 1
+        ends = [[0.0, 0.0, section[0, 1]], [0.0, 0.0, section[-1, 1]]]
+        vertices = np.vstack([vertices, ends])
+        around = np.arange(_SEGMENTS)
+        after = np.roll(around, -1)
+        base, top = index[0], index[-1]
+        faces.append(np.stack([np.full(_SEGMENTS, first), base[after], base[around]], -1))
+        faces.append(np.stack([np.full(_SEGMENTS, last), top[around], top[after]], -1))
+    return vertices, np.vstack(faces)
+
+
+def cross_section(random: np.random.Generator) -> np.ndarray | None:
+    """Mostly round; sometimes faceted, fluted or a rounded square."""
+    angle = np.linspace(0, 2 * np.pi, _SEGMENTS, endpoint=False)
+    kind = random.choice(["round", "flutes", "square", "oval"], p=[0.7, 0.1, 0.12, 0.08])
+    if kind == "flutes":
+        return 1 + random.uniform(0.01, 0.04) * np.cos(int(random.integers(6, 13)) * angle)
+    if kind == "square":
+        power = random.uniform(3, 6)
+        norm = (np.abs(np.cos(angle)) ** power + np.abs(np.sin(angle)) ** power) ** (1 / power)
+        return 0.9 / norm
+    if kind == "oval":
+        flat = random.uniform(0.65, 0.9)
+        return 1 / np.sqrt(np.cos(angle) ** 2 + (np.sin(angle) / flat) ** 2)
+    return None
+
+
+def _vessel(family: str, outer: Profile, inside: Profile, cross: np.ndarray | None = None) -> Shape:
+    vertices, faces = turn(inside, cross)
+    return Shape(family, vertices, faces, outer, round=cross is None, open=True)
+
+
+def _solid(family: str, section: Profile) -> Shape:
+    vertices, faces = turn(section)
+    return Shape(family, vertices, faces, section, round=True, open=False)
+
+
+def _tumbler(random: np.random.Generator) -> Shape:
+    height, top = random.uniform(0.07, 0.16), random.uniform(0.028, 0.045)
+    bottom = top * random.uniform(0.65, 1.0)
+    wall = random.uniform(0.0015, 0.004)
+    side = [(bottom + (top - bottom) * t, height * t) for t in np.linspace(0.03, 1, 12)]
+    outer = np.array([(0, 0), (bottom * 0.5, 0), (bottom * 0.95, 0), *side])
+    inside = hollow(outer, wall, random.uniform(0.003, 0.015), start=2)
+    return _vessel("tumbler", outer, inside, cross_section(random))
+
+
+def _cup(random: np.random.Generator) -> Shape:
+    height, top = random.uniform(0.06, 0.11), random.uniform(0.032, 0.05)
+    bottom = top * random.uniform(0.4, 0.65)
+    curve = random.uniform(0.3, 0.7)
+    side = [
+        (bottom + (top - bottom) * t**curve, 0.004 + (height - 0.004) * t)
+        for t in np.linspace(0.0, 1, 14)
+    ]
+    outer = np.array([(0, 0), (bottom * 0.5, 0), (bottom * 0.94, 0), *side])
+    return _vessel("cup", outer, hollow(outer, random.uniform(0.0012, 0.003), 0.005, 2))
+
+
+def _stemmed(family: str, random: np.random.Generator, bowl: list[tuple[float, float]]) -> Shape:
+    foot, stem = random.uniform(0.028, 0.04), random.uniform(0.003, 0.006)
+    length = random.uniform(0.05, 0.1)
+    lower = [(0, 0), (foot * 0.9, 0), (foot, 0.001), (foot, 0.0025), (foot * 0.5, 0.005)]
+    lower += [(stem * 1.3, 0.012), (stem, 0.03), (stem, length - 0.008)]
+    raised = [(r, length + z) for r, z in bowl]
+    outer = np.vstack([np.array(lower), smooth_curve([(stem * 1.3, length), *raised], 5)])
+    floor = length + 0.4 * bowl[0][1] + 0.002
+    inside = hollow(outer, random.uniform(0.001, 0.002), floor, start=len(lower))
+    return _vessel(family, outer, inside)
+
+
+def _wine_glass(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.03, 0.048), random.uniform(0.06, 0.11)
+    rim = random.uniform(0.6, 0.95)
+    bowl = [(radius * 0.55, height * 0.08), (radius * 0.9, height * 0.25)]
+    bowl += [(radius, height * 0.45), (radius * 0.5 * (1 + rim), height * 0.75)]
+    return _stemmed("wine_glass", random, [*bowl, (radius * rim, height)])
+
+
+def _martini(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.045, 0.06), random.uniform(0.045, 0.07)
+    return _stemmed(
+        "martini", random, [(radius * t, height * t) for t in (0.15, 0.4, 0.6, 0.8, 1.0)]
+    )
+
+
+def _bottle(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.025, 0.045), random.uniform(0.16, 0.3)
+    neck = random.uniform(0.011, 0.016)
+    shoulder = random.uniform(0.5, 0.72)
+    body = [(radius, 0.006), (radius, 0.02), (radius, height * shoulder * 0.5)]
+    body += [(radius, height * shoulder), (radius * 0.85, height * (shoulder + 0.06))]
+    body += [(neck * 1.25, height * (shoulder + 0.17)), (neck, height * (shoulder + 0.22))]
+    lip = [(neck, height * 0.96), (neck * 1.15, height * 0.97), (neck * 1.15, height)]
+    outer = np.vstack([[(0, 0), (radius * 0.5, 0), (radius * 0.93, 0)], smooth_curve(body, 4), lip])
+    inside = hollow(outer, random.uniform(0.0015, 0.003), 0.005, start=2)
+    return _vessel("bottle", outer, inside, cross_section(random))
+
+
+def _jar(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.03, 0.05), random.uniform(0.07, 0.15)
+    mouth = radius * random.uniform(0.65, 0.9)
+    body = [(radius, 0.005), (radius, height * 0.4), (radius, height * 0.74)]
+    body += [(mouth * 1.04, height * 0.86), (mouth, height * 0.9)]
+    lip = [(mouth * 1.05, height * 0.92), (mouth * 1.05, height * 0.96), (mouth, height)]
+    outer = np.vstack([[(0, 0), (radius * 0.5, 0), (radius * 0.93, 0)], smooth_curve(body, 4), lip])
+    inside = hollow(outer, random.uniform(0.002, 0.004), 0.006, start=2)
+    return _vessel("jar", outer, inside, cross_section(random))
+
+
+def _bowl(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.05, 0.1), random.uniform(0.035, 0.07)
+    foot, power = radius * random.uniform(0.35, 0.5), random.uniform(1.6, 2.6)
+    t = np.linspace(0, 1, 16)
+    side = np.stack([foot + (radius - foot) * t, 0.003 + (height - 0.003) * t**power], axis=1)
+    outer = np.vstack([[(0, 0), (foot * 0.5, 0), (foot * 0.95, 0)], side])
+    return _vessel("bowl", outer, hollow(outer, random.uniform(0.002, 0.004), 0.006, 2))
+
+
+def _plate(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.07, 0.11), random.uniform(0.012, 0.022)
+    foot = radius * random.uniform(0.55, 0.7)
+    t = np.linspace(0, 1, 10)
+    side = np.stack([foot + (radius - foot) * t, 0.002 + (height - 0.002) * t**1.4], axis=1)
+    outer = np.vstack([[(0, 0), (foot * 0.5, 0), (foot * 0.97, 0)], side])
+    return _vessel("plate", outer, hollow(outer, random.uniform(0.002, 0.0035), 0.005, 2))
+
+
+def _vase(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.03, 0.055), random.uniform(0.12, 0.24)
+    waist, mouth = random.uniform(0.45, 0.8), random.uniform(0.6, 1.1)
+    body = [(radius * 0.6, 0.004), (radius * 0.9, height * 0.18), (radius, height * 0.36)]
+    body += [(radius * 0.5 * (1 + waist), height * 0.58), (radius * waist, height * 0.78)]
+    body += [(radius * 0.5 * (waist + mouth), height * 0.92), (radius * mouth, height)]
+    outer = np.vstack([[(0, 0), (radius * 0.3, 0), (radius * 0.55, 0)], smooth_curve(body, 4)])
+    inside = hollow(outer, random.uniform(0.002, 0.004), 0.008, start=2)
+    return _vessel("vase", outer, inside, cross_section(random))
+
+
+def _flask(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.035, 0.055), random.uniform(0.1, 0.17)
+    neck = random.uniform(0.012, 0.018)
+    body = [(radius, 0.008), (radius * 0.93, height * 0.18), (radius * 0.6, height * 0.45)]
+    body += [(neck * 1.1, height * 0.68), (neck, height * 0.78), (neck, height * 0.95)]
+    base = [(0, 0), (radius * 0.5, 0), (radius * 0.9, 0)]
+    lip = [(neck * 1.2, height * 0.98), (neck * 1.2, height)]
+    outer = np.vstack([base, smooth_curve(body, 4), lip])
+    return _vessel("flask", outer, hollow(outer, random.uniform(0.0012, 0.002), 0.004, 2))
+
+
+def _can(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.026, 0.045), random.uniform(0.06, 0.15)
+    inset = radius * 0.9
+    section = [(0, 0.002), (inset, 0.002), (inset, 0), (radius * 0.96, 0), (radius, 0.006)]
+    section += [(radius, height * 0.3), (radius, height * 0.7), (radius, height - 0.006)]
+    section += [(radius * 0.96, height), (inset, height), (inset, height - 0.003)]
+    return _solid("can", np.array([*section, (0, height - 0.003)], float))
+
+
+def _ball(random: np.random.Generator) -> Shape:
+    radius, flat = random.uniform(0.018, 0.045), random.uniform(0.75, 1.0)
+    t = np.linspace(-_HALF_PI, _HALF_PI, 28)
+    section = np.stack([np.cos(t) * radius, (np.sin(t) + 1) * radius * flat], axis=1)
+    section[[0, -1], 0] = 0.0
+    return _solid("ball", section)
+
+
+def _tube(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.012, 0.04), random.uniform(0.05, 0.18)
+    inner = radius - random.uniform(0.0015, 0.005)
+    levels = np.linspace(0, height, 6)
+    outer = np.stack([np.full(6, radius), levels], axis=1)
+    section = np.vstack([outer, np.stack([np.full(6, inner), levels[::-1]], axis=1)])
+    vertices, faces = turn(section, closed_ring=True)
+    return Shape("tube", vertices, faces, outer, round=True, open=False)
+
+
+def _box(random: np.random.Generator) -> Shape:
+    x, y, z = random.uniform((0.025, 0.025, 0.03), (0.07, 0.05, 0.11))
+    if random.random() < 0.5:
+        return _prism("box", [(x, y, 0.0), (x, y, z)])
+    wall = random.uniform(0.002, 0.004)
+    rings = [(x, y, 0.0), (x, y, z), (x - wall, y - wall, z), (x - wall, y - wall, wall * 1.5)]
+    return _prism("box", rings, open_top=True)
+
+
+def _prism(family: str, rings: list[tuple[float, float, float]], open_top: bool = False) -> Shape:
+    """Rectangles (half x, half y, z) one after another, the first and the last capped."""
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], float)
+    xyz = [np.column_stack([corners * (x, y), np.full(4, z)]) for x, y, z in rings]
+    faces = [(0, 2, 1), (0, 3, 2)]
+    for ring in range(len(rings) - 1):
+        for side in range(4):
+            a, b = 4 * ring + side, 4 * ring + (side + 1) % 4
+            faces += [(a, b, b + 4), (a, b + 4, a + 4)]
+    top = 4 * (len(rings) - 1)
+    faces += [(top, top + 1, top + 2), (top, top + 2, top + 3)]
+    outline = np.array([(float(np.hypot(x, y)), z) for x, y, z in rings])
+    return Shape(family, np.vstack(xyz), np.array(faces), outline, round=False, open=open_top)
+
+
+FAMILIES: dict[str, Callable[[np.random.Generator], Shape]] = {
+    "tumbler": _tumbler,
+    "cup": _cup,
+    "wine_glass": _wine_glass,
+    "martini": _martini,
+    "bottle": _bottle,
+    "jar": _jar,
+    "bowl": _bowl,
+    "plate": _plate,
+    "vase": _vase,
+    "flask": _flask,
+    "can": _can,
+    "ball": _ball,
+    "tube": _tube,
+    "box": _box,
+}
