@@ -79,9 +79,11 @@ def convert(
     dtype: stored type of the transformer, the source's by default. report: called with progress.
     Raises DktError naming the file and the key that does not fit; nothing is written then.
     """
+    base = open_weights(files.transformer)
+    lora = open_weights(files.lora) if files.lora else None
     transformer = convert_transformer(
-        open_weights(files.transformer),
-        lora=open_weights(files.lora) if files.lora else None,
+        base,
+        lora,
         num_heads=files.num_heads,
         sidecar=read_sidecar(files.transformer),
         report=report,
@@ -92,14 +94,14 @@ def convert(
     text_dim = int(transformer.config["text_dim"])
     embeds, prompt_files = _prompt_embeds(files, text_dim, report)
     report("hashing the source files")
+    groups = {
+        "transformer": base.files,
+        "vae": vae.weights.files,
+        "lora": lora.files if lora else (),
+        "prompt": prompt_files,
+    }
     sources = {
-        f"{role}/{file.name}": sha256(file)
-        for role, group in (
-            ("transformer and lora", transformer.weights.files),
-            ("vae", vae.weights.files),
-            ("prompt", prompt_files),
-        )
-        for file in group
+        f"{role}/{file.name}": sha256(file) for role, group in groups.items() for file in group
     }
     info = CheckpointInfo(
         name=output.resolve().name,
@@ -138,14 +140,15 @@ def convert_transformer(
 
     sidecar: the config.json beside the file, if any. Every key must find its place.
     """
-    names, ignored = original.split_transformer_keys(weights.shapes)
+    kept, ignored = original.split_transformer_keys(weights.shapes)
     if ignored:
         report(f"ignored, unused by DKT: {original.name_some(ignored)}")
-    shapes = {key: weights.shapes[key] for key in names.values()}
+    shapes = {key: weights.shapes[key] for key in kept}
     width = original.transformer_width(shapes)
     heads, eps = _heads(width, num_heads, sidecar or {}, report)
     config = original.transformer_config(shapes, heads, eps)
     expected = meta_shapes(WanTransformer3DModel, config)
+    names = original.transformer_names(kept)
     original.check_complete(names, shapes, expected, "transformer")
     renamed = weights.renamed({key: names[key] for key in expected})
     if lora is None:

@@ -70,7 +70,7 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
         a, b = (lora.read(key).float() for key in (pairs[name].a, pairs[name].b))
         return torch.addmm(weight.float(), b, a).to(weight.dtype)
 
-    return replace(targets, read=read, files=targets.files + lora.files)
+    return replace(targets, read=read)
 
 
 def _module(name: str) -> str:

@@ -28,8 +28,8 @@ _IGNORED_ROOTS = ("ref_conv",)
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
 
 
-def split_transformer_keys(keys: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """({diffusers key: original key}, ignored keys) of an original transformer file.
+def split_transformer_keys(keys: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(keys to convert, ignored keys) of an original transformer file.
 
     v1.1 of the base model has a `ref_conv`, which DKT does not use: it is ignored. Raises DktError
     naming any other key that DKT's network has no place for.
@@ -42,8 +42,7 @@ def split_transformer_keys(keys: Iterable[str]) -> tuple[dict[str, str], list[st
             f"unknown keys in the transformer: {name_some(unknown)}; expected Wan2.1-Fun-Control's "
             "diffusion_pytorch_model.safetensors"
         )
-    kept = [key for key in keys if key not in set(ignored)]
-    return transformer_names(kept), ignored
+    return [key for key in keys if _root(key) in _TRANSFORMER_ROOTS], ignored
 
 
 def transformer_names(keys: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,229 @@
+"""Checkpoint folders: what is written is read, and what is damaged is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixtures.tiny_checkpoint import TEXT_DIM, make_tiny_checkpoint, tiny_transformer, tiny_vae
+from safetensors.torch import load_file, save_file
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from dkt_ros.model.network import DktNetwork, pad_prompt
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def copied(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint that a test may damage."""
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+
+
+def rewrite_info(folder: Path, **changes: Any) -> None:
+    file = folder / "dkt.json"
+    content = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    transformer, vae, prompt = tiny_transformer(), tiny_vae(), torch.randn(1, 2, TEXT_DIM)
+    info = CheckpointInfo(name="x", steps=3, text_tokens=5, sources={"a": "00"}, origin="a test")
+    save_checkpoint(tmp_path / "c", transformer, vae, prompt, info)
+    network = load_checkpoint(tmp_path / "c")
+    assert network.info == info
+    for ours, theirs in ((network.transformer, transformer), (network.vae, vae)):
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[key], value), key
+    assert torch.equal(network.prompt_embeds[:, :2], prompt)
+    assert network.prompt_embeds.shape == (1, 5, TEXT_DIM)
+    assert not network.prompt_embeds[:, 2:].any()
+    assert not any(p.requires_grad for p in network.transformer.parameters())
+    assert not network.transformer.training
+
+
+def test_zero_tokens_are_not_stored(tmp_path: Path) -> None:
+    prompt = torch.zeros(512, TEXT_DIM)
+    prompt[1] = 1.0
+    info = CheckpointInfo(name="x")
+    save_checkpoint(tmp_path, tiny_transformer(), tiny_vae(), prompt, info)
+    assert load_file(tmp_path / "prompt_embeds.safetensors")["prompt_embeds"].shape[0] == 2
+    assert torch.equal(load_checkpoint(tmp_path).prompt_embeds[0], prompt)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", torch.bfloat16])
+def test_computing_types(tiny_checkpoint: Path, dtype: str | torch.dtype) -> None:
+    exact = load_checkpoint(tiny_checkpoint)
+    rough = load_checkpoint(tiny_checkpoint, dtype=dtype)
+    rgb = torch.rand(1, 3, 5, 32, 48) * 2 - 1
+    with torch.inference_mode():
+        latents = exact.encode_rgb(rgb)
+        noisy = torch.randn(latents.shape)
+        for ours, theirs in (
+            (rough.encode_rgb(rgb), latents),
+            (rough.velocity(noisy, latents, 500.0), exact.velocity(noisy, latents, 500.0)),
+            (rough.decode(latents), exact.decode(latents)),
+        ):
+            assert ours.dtype == torch.float32
+            error = (ours - theirs).norm() / theirs.norm()
+            assert 0 < error < 0.05
+
+
+def test_an_image_branch_is_fed_zeros(tmp_path: Path) -> None:
+    network = load_checkpoint(make_tiny_checkpoint(tmp_path, image_branch=True))
+    latents = torch.randn(1, 16, 2, 4, 6)
+    with torch.inference_mode():
+        ours = network.velocity(latents, latents, 500.0)
+        theirs = network.transformer(
+            torch.cat([latents, latents, torch.zeros_like(latents)], dim=1),
+            torch.tensor([500.0]),
+            network.prompt_embeds,
+            torch.zeros(1, 257, 32),
+        ).sample
+    assert torch.equal(ours, theirs)
+    assert network.prompt_embeds.shape[1] == 512
+
+
+def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -> None:
+    with pytest.raises(ValueError, match="4N"):
+        tiny_network.encode_rgb(torch.zeros(1, 3, 4, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"format_version": 2}, "format_version is 2"),
+        ({"format_version": ...}, "format_version is missing"),
+        ({"format_version": 2, "new_field": 1}, "format_version is 2"),
+        ({"name": ...}, "name"),
+        ({"name": ""}, "name"),
+        ({"task": "colour"}, "task is 'colour'"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 2.5}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"sigma_shift": 0}, "sigma_shift"),
+        ({"sigma_shift": "5"}, "sigma_shift"),
+        ({"sigma_shift": float("nan")}, "sigma_shift"),
+        ({"window": -1}, "window"),
+        ({"overlap": 3}, "overlap"),
+        ({"height": 50}, "height"),
+        ({"width": None}, "width"),
+        ({"text_tokens": 0}, "text_tokens"),
+        ({"origin": 3}, "origin"),
+        ({"sources": [1]}, "sources"),
+        ({"setps": 5}, "setps"),
+    ],
+)
+def test_info_names_the_field_that_is_wrong(copied: Path, changes: dict, named: str) -> None:
+    rewrite_info(copied, **changes)
+    with pytest.raises(DktError, match=f"dkt.json.*{named}"):
+        load_checkpoint(copied)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null", ""])
+def test_info_that_is_no_object_is_refused(copied: Path, text: str) -> None:
+    (copied / "dkt.json").write_text(text)
+    with pytest.raises(DktError, match=r"dkt\.json"):
+        load_checkpoint(copied)
+
+
+def test_a_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match=r"nowhere does not exist.*dkt convert"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["Wan2.1_VAE.pth", "model.safetensors"])
+def test_a_weight_file_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DktError, match="dkt convert"):
+        load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dkt.json",
+        "prompt_embeds.safetensors",
+        "transformer/config.json",
+        f"transformer/{WEIGHTS}",
+        "vae/config.json",
+        f"vae/{WEIGHTS}",
+    ],
+)
+def test_missing_files_are_named(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    with pytest.raises(DktError, match=f"lacks {name}"):
+        load_checkpoint(copied)
+
+
+def test_pickled_weights_do_not_stand_in(copied: Path) -> None:
+    file = copied / "vae" / WEIGHTS
+    torch.save(load_file(file), copied / "vae" / "diffusion_pytorch_model.bin")
+    file.unlink()
+    with pytest.raises(DktError, match=f"lacks vae/{WEIGHTS}"):
+        load_checkpoint(copied)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty"])
+def test_damaged_weights_are_named(copied: Path, part: str, damage: str) -> None:
+    file = copied / part / WEIGHTS
+    data = file.read_bytes()
+    file.write_bytes({"truncated": data[:-1000], "garbage": b"x" * 500, "empty": b""}[damage])
+    with pytest.raises(DktError, match=part):
+        load_checkpoint(copied)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_weights_that_do_not_fit_the_config_are_named(copied: Path, part: str) -> None:
+    file = copied / part / WEIGHTS
+    tensors = load_file(file)
+    key = min(tensors)
+    for changed, named in (
+        ({k: v for k, v in tensors.items() if k != key}, "missing"),
+        (tensors | {"stranger": torch.zeros(1)}, "stranger"),
+        (tensors | {key: torch.zeros(1, 1)}, part),
+    ):
+        save_file(changed, file, metadata={"format": "pt"})
+        with pytest.raises(DktError, match=named):
+            load_checkpoint(copied)
+
+
+def test_a_damaged_prompt_is_named(copied: Path) -> None:
+    file = copied / "prompt_embeds.safetensors"
+    save_file({"other": torch.zeros(1, TEXT_DIM)}, file)
+    with pytest.raises(DktError, match=r"prompt_embeds.safetensors.*other"):
+        load_checkpoint(copied)
+    file.write_bytes(b"12")
+    with pytest.raises(DktError, match=r"prompt_embeds.safetensors"):
+        load_checkpoint(copied)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta:3:4"])
+def test_a_device_that_is_not_there_is_named(tiny_checkpoint: Path, device: str) -> None:
+    with pytest.raises(DktError, match=device):
+        load_checkpoint(tiny_checkpoint, device=device)
+
+
+@pytest.mark.parametrize("dtype", ["int8", torch.float64, "double"])
+def test_other_types_are_refused(tiny_checkpoint: Path, dtype: str | torch.dtype) -> None:
+    with pytest.raises(DktError, match="dtype"):
+        load_checkpoint(tiny_checkpoint, dtype=dtype)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (2, 5), (2, 2, 4, 4)])
+def test_a_prompt_that_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DktError, match="at most 5 tokens of 4"):
+        pad_prompt(torch.zeros(shape), 5, 4)
+
+
+def test_parts_that_do_not_fit_each_other_are_refused(copied: Path) -> None:
+    rewrite_info(copied, text_tokens=1)
+    with pytest.raises(DktError, match="at most 1 tokens"):
+        load_checkpoint(copied)
