@@ -70,8 +70,8 @@ def _lying(shape: Shape, turn: np.ndarray) -> tuple[np.ndarray, list[Disc]]:
     radius, height = shape.outline.T
     low, high = _supporting_edge(radius, height, 0.45 * shape.height)
     tilt = np.arctan2(radius[high] - radius[low], height[high] - height[low])
-    # The axis z turns down to x; the outline's lower side then slopes by `tilt`, which is undone.
-    angle = 0.5 * np.pi + tilt
+    # The axis z turns to x and the outline's side +x downwards; `tilt` makes that edge level.
+    angle = 0.5 * np.pi - tilt
     lay = np.eye(4)
     lay[:3, :3] = [
         [np.cos(angle), 0.0, np.sin(angle)],

@@ -76,6 +76,7 @@ def hollow(outer: Profile, wall: float, floor: float, start: int = 0) -> Profile
     tangent = np.gradient(outer, axis=0)
     tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
     inner = (outer + wall * np.stack([-tangent[:, 1], tangent[:, 0]], axis=1))[start:]
+    inner[:, 1] = np.minimum(inner[:, 1], outer[-1, 1])
     inner[-1, 1] = outer[-1, 1]
     inner = inner[(inner[:, 1] > floor) & (inner[:, 0] > 1e-3)]
     # The offset of a tight curve folds back on itself; keep heights rising towards the rim.

@@ -1,0 +1,102 @@
+"""The simulated stereo sensor on pairs whose disparity is known."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from dkt_ros.synth.camera import camera_matrix
+from dkt_ros.synth.sensor import StereoSensor, level, register, sense, stereo_poses
+
+_SENSOR = StereoSensor()
+_WIDTH, _HEIGHT = 160, 96
+_COLOUR = camera_matrix(np.radians(50), _WIDTH, _HEIGHT)
+
+
+def dots(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    picture = (random.random(shape) < 0.12).astype(np.float32) * 200 + 20
+    return cv2.GaussianBlur(picture, (0, 0), 0.8)
+
+
+def wall(depth: float, plain: slice | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A pair that sees a dotted wall at a depth; columns in `plain` have no texture."""
+    width, height = _SENSOR.infrared_size(_COLOUR, _WIDTH, _HEIGHT)
+    scene = dots((height, width + 200))
+    if plain is not None:
+        scene[:, plain] = 20
+    shift = _SENSOR.focal * _SENSOR.baseline / depth
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    left = cv2.remap(scene, columns + 100, rows, cv2.INTER_CUBIC)
+    right = cv2.remap(scene, columns + 100 + np.float32(shift), rows, cv2.INTER_CUBIC)
+    return left, right
+
+
+@pytest.mark.parametrize("depth", [0.5, 0.8, 1.3])
+def test_a_dotted_wall_is_measured(depth: float) -> None:
+    raw = sense(*wall(depth), _SENSOR, _COLOUR, _WIDTH, _HEIGHT, np.random.default_rng(0))
+    assert raw.shape == (_HEIGHT, _WIDTH)
+    assert raw.dtype == np.float32
+    inner = raw[8:-8, 8:-8]
+    assert np.isfinite(inner).mean() > 0.97
+    # A quarter of a pixel of disparity: the matcher leans towards whole pixels.
+    allowed = depth**2 / (_SENSOR.focal * _SENSOR.baseline) / 4
+    assert abs(np.nanmedian(inner) - depth) < allowed
+    known = raw[np.isfinite(raw)] * 1000
+    np.testing.assert_allclose(known, np.rint(known), atol=1e-3)
+
+
+def test_a_plain_patch_is_a_hole() -> None:
+    width, _ = _SENSOR.infrared_size(_COLOUR, _WIDTH, _HEIGHT)
+    middle = 100 + width // 2
+    patch = slice(middle - 60, middle + 60)
+    raw = sense(*wall(0.8, patch), _SENSOR, _COLOUR, _WIDTH, _HEIGHT, np.random.default_rng(0))
+    # The patch lies where the left imager, half a baseline aside, sees it.
+    centre = (_WIDTH - 1) / 2 - 0.5 * _SENSOR.baseline / 0.8 * _COLOUR[0, 0]
+    hole = raw[10:-10, round(centre) - 12 : round(centre) + 12]
+    assert np.isnan(hole).mean() > 0.6
+    assert np.isfinite(raw[10:-10, -30:-8]).mean() > 0.95
+
+
+def test_registration_moves_each_pixel_by_its_parallax() -> None:
+    disparity = np.full((121, 201), np.nan, np.float32)
+    disparity[60, 100] = 40.0
+    disparity[60, 120] = 20.0
+    raw = register(disparity, _SENSOR, _COLOUR, _WIDTH, _HEIGHT)
+    for column, pixels in ((100, 40.0), (120, 20.0)):
+        z = _SENSOR.focal * _SENSOR.baseline / pixels
+        x = (column - 100) / _SENSOR.focal * z - 0.5 * _SENSOR.baseline
+        u = _COLOUR[0, 0] * x / z + _COLOUR[0, 2]
+        v = _COLOUR[1, 2]
+        found = np.argwhere(np.isclose(raw, round(z, 3)))
+        assert len(found) >= 1
+        assert np.abs(found - [v, u]).max() <= 1.0
+
+
+def test_the_nearest_surface_wins_in_registration() -> None:
+    disparity = np.full((121, 201), 20.0, np.float32)
+    disparity[:, 80:140] = 40.0
+    raw = register(disparity, _SENSOR, _COLOUR, _WIDTH, _HEIGHT)
+    assert np.nanmin(raw) == pytest.approx(0.5, abs=1e-3)
+    covered = np.isclose(raw[_HEIGHT // 2], 0.5)
+    expected = 60 / _SENSOR.focal * _COLOUR[0, 0]
+    assert covered.sum() == pytest.approx(expected, abs=2)
+
+
+def test_nothing_seen_is_nothing_measured() -> None:
+    raw = register(np.full((50, 60), np.nan, np.float32), _SENSOR, _COLOUR, _WIDTH, _HEIGHT)
+    assert np.isnan(raw).all()
+
+
+def test_levelling_undoes_brightness_and_contrast() -> None:
+    picture = dots((60, 80)).astype(np.uint8)
+    dim = (0.5 * picture.astype(np.float32) + 30).astype(np.uint8)
+    difference = np.abs(level(picture).astype(int) - level(dim).astype(int))
+    assert np.median(difference) < 6
+
+
+def test_the_imagers_stand_left_and_right_of_the_colour_camera() -> None:
+    left, right = stereo_poses(np.eye(4), 0.05)
+    centres = [-pose[:3, :3].T @ pose[:3, 3] for pose in (left, right)]
+    np.testing.assert_allclose(centres, [[-0.025, 0, 0], [0.025, 0, 0]])
