@@ -44,6 +44,13 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
     camera.add_argument("--intrinsics", type=Path, help="YAML: fx fy cx cy, or a ROS calibration")
     camera.add_argument("--pinhole", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"))
     parser.add_argument("--repeat", type=int, default=1, help="show each picture so many times")
+    parser.add_argument(
+        "--gap",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="extra time between two pictures; longer than the node's max_gap_s for unrelated ones",
+    )
     _add_recording(parser)
     parser.set_defaults(run=_from_images)
 
@@ -105,6 +112,7 @@ def _from_images(args: argparse.Namespace) -> int:
         start_s=DEFAULT_START_S if args.start_time is None else args.start_time,
         frame_id=args.frame_id,
         repeat=args.repeat,
+        gap_s=args.gap,
     )
     count = record(read_frames(source), args.output, _recording_options(args))
     return _report(args.output, count)

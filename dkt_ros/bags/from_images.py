@@ -12,7 +12,7 @@ from pathlib import Path
 from dkt_ros.bags.images import read_color, read_depth, read_intrinsics, read_mask
 from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
 from dkt_ros.errors import DktError
-from dkt_ros.frames import Frame
+from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
 
 
@@ -26,6 +26,7 @@ class ImageFolder:
     intrinsics: a YAML file (images.read_intrinsics) or fx, fy, cx, cy in pixels.
     metres_per_unit: of 16-bit depth maps.
     repeat: how often each picture is shown in a row, with stamps that go on.
+    gap_s: extra seconds between two pictures, so that unrelated scenes are not taken for one video.
     """
 
     folder: Path
@@ -39,10 +40,13 @@ class ImageFolder:
     start_s: float = DEFAULT_START_S
     frame_id: str = "camera_color_optical_frame"
     repeat: int = 1
+    gap_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
             raise DktError(f"repeat is {self.repeat}, expected 1 or more")
+        if not self.gap_s >= 0:
+            raise DktError(f"gap is {self.gap_s} s, expected 0 or more")
         if not self.metres_per_unit > 0:
             raise DktError(f"depth scale is {self.metres_per_unit}, expected metres per unit")
 
@@ -65,7 +69,8 @@ def read_frames(source: ImageFolder) -> Iterator[LabelledFrame]:
                 f"by the pattern {roles[role]!r}, the first is {color[missing[0]].name}"
             )
     clock = stamps(source.rate_hz, source.start_s)
-    for key in sorted(color):
+    for index, key in enumerate(sorted(color)):
+        pause_ns = round(index * source.gap_s * NANOSECONDS_PER_SECOND)
         rgb = read_color(color[key])
         height, width = rgb.shape[:2]
         intrinsics = _intrinsics(source.intrinsics, width, height)
@@ -79,7 +84,7 @@ def read_frames(source: ImageFolder) -> Iterator[LabelledFrame]:
                 rgb=rgb,
                 raw_depth=raw_depth,
                 intrinsics=intrinsics,
-                stamp_ns=next(clock),
+                stamp_ns=next(clock) + pause_ns,
                 frame_id=source.frame_id,
             )
             yield LabelledFrame(frame, truth, mask)

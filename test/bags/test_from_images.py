@@ -51,10 +51,12 @@ def test_patterns_in_one_folder_and_repetition(folder: Path) -> None:
         truth="depth/*.png",
         mask="*-mask.png",
         repeat=2,
+        gap_s=5.0,
     )
     frames = list(read_frames(source))
     assert [round(known(f.frame.raw_depth)[0, 0] * 10) for f in frames] == [1, 1, 2, 2, 10, 10]
-    assert len({f.frame.stamp_ns for f in frames}) == 6
+    steps = np.diff([f.frame.stamp_ns for f in frames]) / 1e9
+    np.testing.assert_allclose(steps, [0.1, 5.1, 0.1, 5.1, 0.1])
     assert all((known(f.mask) == 1).all() for f in frames)
     np.testing.assert_array_equal(known(frames[0].truth_depth), known(frames[0].frame.raw_depth))
 
@@ -70,6 +72,7 @@ def test_colour_alone_will_do(folder: Path) -> None:
         ({"color": "rgb/*"}, "no file matches 'rgb/"),
         ({"color": "color/0001.jpg"}, "exactly one"),
         ({"repeat": 0}, "repeat is 0"),
+        ({"gap_s": -1.0}, "gap is -1"),
         ({"metres_per_unit": 0.0}, "depth scale"),
         ({"rate_hz": -1.0}, "rate is -1"),
     ],
