@@ -66,7 +66,7 @@ def _read_image(file: Path) -> np.ndarray:
 
 def _read_npz(file: Path) -> np.ndarray:
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             if "rgb" not in content:
                 raise DktError(f"{file} holds {sorted(content.files)}, expected an array rgb")
             rgb = content["rgb"]

@@ -1,0 +1,220 @@
+"""`dkt convert` and `dkt predict` as scripts call them: flags, files, status, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.original_files import write_original_files
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+
+from dkt_ros.errors import DktError
+from dkt_ros.model import checkpoint as checkpoint_module
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.commands import add_commands
+from dkt_ros.model.predictor import PredictOptions, predict_disparity
+
+
+def dkt(*words: str | Path) -> int:
+    """Runs a subcommand in this process; a DktError passes through."""
+    parser = argparse.ArgumentParser(prog="dkt")
+    add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args([str(word) for word in words])
+    return int(args.run(args))
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    rgb = np.random.default_rng(0).integers(0, 255, (6, 32, 48, 3), dtype=np.uint8)
+    np.savez(tmp_path / "clip.npz", rgb=rgb)
+    return tmp_path / "clip.npz"
+
+
+def disparity(file: Path) -> np.ndarray:
+    with np.load(file) as content:
+        assert content.files == ["disparity"]
+        result: np.ndarray = content["disparity"]
+    assert result.dtype == np.float32
+    assert 0 <= result.min() <= result.max() <= 1
+    return result
+
+
+def test_convert_then_predict(
+    tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = write_original_files(tmp_path / "original")
+    flags = [f"--{name.replace('_', '-')}={file}" for name, file in files.items()]
+    assert dkt("convert", *flags, "--num-heads", "2", "--output", tmp_path / "mine") == 0
+    assert "mine (depth) written to" in capsys.readouterr().out
+
+    output = tmp_path / "out.npz"
+    flags = ["--steps=3", "--window=2", "--overlap=1", "--seed=7", "--size=48x64"]
+    flags += [f"--input={clip}", f"--output={output}", "--device=cpu", "--dtype=float32"]
+    assert dkt("predict", "--checkpoint", tmp_path / "mine", *flags) == 0
+    with np.load(clip) as content:
+        options = PredictOptions(steps=3, window=2, overlap=1, seed=7, size=(48, 64))
+        expected = predict_disparity(load_checkpoint(tmp_path / "mine"), content["rgb"], options)
+    np.testing.assert_array_equal(disparity(output), expected)
+    assert "6 frames of 32x48, worked on at 48x64" in capsys.readouterr().err
+
+
+def test_predict_defaults_to_the_embedded_checkpoint_and_its_options(
+    tmp_path: Path, tiny_checkpoint: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_module, "default_checkpoint", lambda: tiny_checkpoint)
+    dkt("predict", "--input", clip, "--output", tmp_path / "out.npz", "--size", "native")
+    with np.load(clip) as content:
+        expected = predict_disparity(load_checkpoint(tiny_checkpoint), content["rgb"])
+    np.testing.assert_array_equal(disparity(tmp_path / "out.npz"), expected)
+
+
+@pytest.mark.parametrize("source", ["folder", "video", "image"])
+def test_predict_reads_every_input(tmp_path: Path, tiny_checkpoint: Path, source: str) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (3, 32, 48, 3), dtype=np.uint8)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for n, frame in enumerate(rgb):
+        cv2.imwrite(str(folder / f"{n}.png"), frame)
+    video = tmp_path / "clip.avi"
+    fourcc = cv2.VideoWriter_fourcc(*"MJPG")  # type: ignore[attr-defined]
+    writer = cv2.VideoWriter(str(video), fourcc, 10, (48, 32))
+    for frame in rgb:
+        writer.write(frame)
+    writer.release()
+    given = {"folder": folder, "video": video, "image": folder / "0.png"}[source]
+    output = tmp_path / "out.npz"
+    dkt("predict", "--checkpoint", tiny_checkpoint, "--input", given, "--output", output)
+    assert disparity(output).shape == (1 if source == "image" else 3, 32, 48)
+
+
+def test_low_precision_predicts_nearly_the_same(
+    tmp_path: Path, tiny_checkpoint: Path, clip: Path
+) -> None:
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        output = tmp_path / f"{dtype}.npz"
+        words = [f"--checkpoint={tiny_checkpoint}", f"--input={clip}", f"--output={output}"]
+        dkt("predict", *words, "--dtype", dtype)
+        results.append(disparity(output))
+    assert 0 < np.abs(results[0] - results[1]).mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["predict", "--output=o.npz"], "--input"),
+        (["predict", "--input=i.npz"], "--output"),
+        (["predict", "--input=i", "--output=o.npz", "--size=480"], "HxW"),
+        (["predict", "--input=i", "--output=o.npz", "--size=0x16"], "HxW"),
+        (["predict", "--input=i", "--output=o.npz", "--steps=0"], "at least 1"),
+        (["predict", "--input=i", "--output=o.npz", "--window=x"], "at least 1"),
+        (["predict", "--input=i", "--output=o.npz", "--overlap=-1"], "at least 0"),
+        (["predict", "--input=i", "--output=o.npz", "--dtype=int8"], "int8"),
+        (["convert", "--vae=v", "--prompt-embeds=p", "--output=o"], "--transformer"),
+        (["convert", "--transformer=t", "--prompt-embeds=p", "--output=o"], "--vae"),
+        (["convert", "--transformer=t", "--vae=v", "--output=o"], "--prompt-embeds"),
+        (["convert", "--transformer=t", "--vae=v", "--prompt-embeds=p"], "--output"),
+        (["convert", "--transformer=t", "--vae=v", "--prompt-embeds=p", "--text-encoder=e",
+          "--output=o"], "not allowed"),
+        (["convert", "--transformer=t", "--vae=v", "--prompt-embeds=p", "--output=o",
+          "--num-heads=0"], "at least 1"),
+    ],
+)  # fmt: skip
+def test_wrong_flags_end_with_status_2_and_name_the_flag(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        dkt(*words)
+    assert ended.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("only", [["--text-encoder=e"], ["--prompt-embeds=e", "--tokenizer=t"]])
+def test_text_encoder_and_tokenizer_go_together(only: list[str]) -> None:
+    with pytest.raises(DktError, match="go together"):
+        dkt("convert", "--transformer=t", "--vae=v", "--output=o", *only)
+
+
+@pytest.mark.parametrize("output", ["out.txt", "nowhere/out.npz", "folder.npz"])
+def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path, output: str) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(DktError, match="output"):
+        dkt("predict", "--input", tmp_path / "missing", "--output", tmp_path / output)
+
+
+def test_overlap_must_be_less_than_the_window(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match="overlap is 3"):
+        dkt("predict", "--input=i", "--output", tmp_path / "o.npz", "--window=3", "--overlap=3")
+
+
+def test_normals_are_no_disparity(tmp_path: Path, clip: Path) -> None:
+    folder = make_tiny_checkpoint(tmp_path / "normals")
+    text = (folder / "dkt.json").read_text().replace('"depth"', '"normal"')
+    (folder / "dkt.json").write_text(text)
+    with pytest.raises(DktError, match="normals"):
+        dkt("predict", "--checkpoint", folder, "--input", clip, "--output", tmp_path / "o.npz")
+
+
+def test_the_embedded_checkpoint_is_in_the_package_or_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.resources, "files", lambda _: "/nonexistent")
+    with pytest.raises(DktError, match="dkt-nano is missing"):
+        checkpoint_module.default_checkpoint()
+
+
+def run(repo_root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import argparse, sys\n"
+        "from dkt_ros.errors import DktError\n"
+        "from dkt_ros.model.commands import add_commands\n"
+        "heavy = {'torch', 'diffusers', 'numpy', 'cv2', 'transformers'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+        "parser = argparse.ArgumentParser()\n"
+        "add_commands(parser.add_subparsers())\n"
+        "args = parser.parse_args()\n"
+        "try:\n"
+        "    sys.exit(args.run(args))\n"
+        "except DktError as error:\n"
+        "    sys.exit(f'dkt: {error}')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(repo_root), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_damaged_checkpoint_ends_in_one_line(repo_root: Path, tmp_path: Path, clip: Path) -> None:
+    folder = make_tiny_checkpoint(tmp_path / "damaged")
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    words = [f"--checkpoint={folder}", f"--input={clip}", f"--output={tmp_path / 'o.npz'}"]
+    ended = run(repo_root, "predict", *words)
+    assert ended.returncode != 0
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 1, ended.stderr
+    assert str(folder / "transformer") in lines[0]
+
+
+def test_predict_in_a_process_of_its_own_says_how_far_it_is(
+    repo_root: Path, tmp_path: Path, tiny_checkpoint: Path, clip: Path
+) -> None:
+    output = tmp_path / "o.npz"
+    words = [f"--checkpoint={tiny_checkpoint}", f"--input={clip}", f"--output={output}"]
+    ended = run(repo_root, "predict", *words)
+    assert ended.returncode == 0, ended.stderr
+    assert disparity(output).shape == (6, 32, 48)
+    stages = [line.split(",")[0] for line in ended.stderr.splitlines()]
+    assert stages[-3:] == ["encode 1/1", "denoise 2/2", "decode 1/1"]

@@ -1,0 +1,132 @@
+"""Clips from every kind of file, and what is wrong with broken ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.video import natural_key, read_clip
+
+
+def frames(count: int, height: int = 32, width: int = 48) -> np.ndarray:
+    """Even colours, a different one per frame, red unlike blue."""
+    rgb = np.empty((count, height, width, 3), np.uint8)
+    for n in range(count):
+        rgb[n] = (200 - 15 * n, 100, 10 * n)
+    return rgb
+
+
+def write_image(file: Path, rgb: np.ndarray) -> None:
+    assert cv2.imwrite(str(file), rgb[..., ::-1])
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+    clip = frames(12)
+    for n in (10, 2, 0, 11, 1, 9, 3, 4, 5, 6, 7, 8):
+        write_image(tmp_path / f"frame{n}.png", clip[n])
+    (tmp_path / "notes.txt").write_text("no image")
+    np.testing.assert_array_equal(read_clip(tmp_path), clip)
+
+
+def test_natural_order() -> None:
+    names = ["10.png", "a2.png", "A10.png", "2.png", "a1b3.png", "a1b20.png"]
+    ordered = ["2.png", "10.png", "a1b3.png", "a1b20.png", "a2.png", "A10.png"]
+    assert sorted(names, key=lambda name: natural_key(Path(name))) == ordered
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".bmp", ".tiff", ".webp"])
+def test_image_formats(tmp_path: Path, suffix: str) -> None:
+    clip = frames(1)
+    write_image(tmp_path / f"x{suffix}", clip[0])
+    for source in (tmp_path, tmp_path / f"x{suffix}"):
+        read = read_clip(source)
+        assert read.shape == clip.shape
+        assert np.abs(read.astype(int) - clip).max() <= 6
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.full((8, 8), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((8, 8, 4), (1, 2, 3, 4), np.uint8))
+    clip = read_clip(tmp_path)
+    assert clip[0, 0, 0].tolist() == [77, 77, 77]
+    assert clip[1, 0, 0].tolist() == [3, 2, 1]
+
+
+def test_mixed_sizes_name_the_file(tmp_path: Path) -> None:
+    for n, width in enumerate((48, 48, 40)):
+        write_image(tmp_path / f"{n}.png", frames(1, 32, width)[0])
+    with pytest.raises(DktError, match=r"2\.png is 32x40, 0\.png is 32x48"):
+        read_clip(tmp_path)
+
+
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png", frames(1)[0])
+    for content in (b"", b"\x89PNG broken"):
+        (tmp_path / "1.png").write_bytes(content)
+        with pytest.raises(DktError, match=r"1\.png is no readable image"):
+            read_clip(tmp_path)
+
+
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(DktError, match="holds no images"):
+        read_clip(tmp_path)
+
+
+@pytest.mark.parametrize(("suffix", "code"), [(".avi", "MJPG"), (".mp4", "mp4v")])
+def test_a_video(tmp_path: Path, suffix: str, code: str) -> None:
+    clip = frames(6, 64, 96)
+    file = tmp_path / f"clip{suffix}"
+    fourcc = cv2.VideoWriter_fourcc(*code)  # type: ignore[attr-defined]
+    writer = cv2.VideoWriter(str(file), fourcc, 10, (96, 64))
+    for frame in clip:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    read = read_clip(file)
+    assert read.shape == clip.shape
+    assert np.abs(read.astype(int) - clip).mean() < 6
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.weights", "clip"])
+def test_what_is_no_video_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not a video at all")
+    with pytest.raises(DktError, match=f"{name} gives no video frames"):
+        read_clip(tmp_path / name)
+
+
+def test_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", rgb=frames(3), other=np.zeros(2))
+    np.testing.assert_array_equal(read_clip(tmp_path / "a.npz"), frames(3))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        ({"frames": frames(1)}, r"holds \['frames'\], expected an array rgb"),
+        ({"rgb": frames(1).astype(np.float32)}, "float32"),
+        ({"rgb": frames(1)[0]}, r"\(32, 48, 3\)"),
+        ({"rgb": frames(1)[..., :2]}, r"\(1, 32, 48, 2\)"),
+        ({"rgb": frames(0)}, r"\(0, 32, 48, 3\)"),
+        ({"rgb": np.array([{"a": 1}], dtype=object)}, "no readable"),
+    ],
+)
+def test_npz_that_does_not_fit_is_named(tmp_path: Path, arrays: dict, named: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DktError, match=rf"a\.npz.*{named}"):
+        read_clip(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"text"])
+def test_a_broken_npz_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DktError, match=r"a\.npz"):
+        read_clip(tmp_path / "a.npz")
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match=r"none\.mp4 does not exist"):
+        read_clip(tmp_path / "none.mp4")
