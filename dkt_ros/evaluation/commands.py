@@ -33,6 +33,12 @@ def add_commands(subparsers: Any) -> None:
         "--align", choices=("video", "online", "both"), default="both", help="default: both"
     )
     parser.add_argument("--steps", type=int, help="sampler steps (default: the checkpoint's)")
+    parser.add_argument(
+        "--size",
+        default="auto",
+        metavar="auto|native|HxW",
+        help="size the network works at; auto: the area it was trained at (default)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the noise (default 1)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
@@ -60,11 +66,14 @@ def run_eval(args: argparse.Namespace) -> int:
     if not 0 < low < high:
         raise DktError(f"--range is {low} {high}, expected 0 < MIN < MAX metres")
     network = load_checkpoint(args.checkpoint or default_checkpoint(), args.device, args.dtype)
-    options = PredictOptions(steps=args.steps, seed=args.seed)
+    area = network.info.height * network.info.width
     alignments = ALIGNMENTS if args.align == "both" else (args.align,)
 
     def predict(rgb: np.ndarray, /) -> np.ndarray:
-        return predict_disparity(network, rgb, options)
+        size = working_size(args.size, rgb.shape[1:3], area)
+        return predict_disparity(
+            network, rgb, PredictOptions(args.steps, seed=args.seed, size=size)
+        )
 
     results = []
     for video in load_videos(args.data):
@@ -79,6 +88,19 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.output is not None:
         write_json(args.output, results, summary, network.info.name, vars(args))
     return 0
+
+
+def working_size(text: str, native: tuple[int, int], area: int) -> tuple[int, int] | None:
+    """(height, width) for --size: auto keeps the aspect ratio and never enlarges; None is native."""
+    if text == "native":
+        return None
+    if text == "auto":
+        share = min(1.0, math.sqrt(area / (native[0] * native[1])))
+        return max(1, round(native[0] * share)), max(1, round(native[1] * share))
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise DktError(f"--size is {text!r}, expected auto, native or HxW such as 192x320")
+    return int(parts[0]), int(parts[1])
 
 
 def format_table(summary: Mapping[str, Mapping[str, DepthErrors]]) -> str:

@@ -70,7 +70,7 @@ class LossConfig:
     """Weights of the losses; losses.py says what each is.
 
     sigma_one_share: share of samples that start from pure noise, the rest being spread over the
-    sigmas of a `steps`-step sampler. object_weight: extra weight of transparent and reflective
+    sigmas of a sampler of sigma_steps. object_weight: extra weight of transparent and reflective
     pixels. reconstruct_share: share of a batch whose disparity also goes through the VAE alone.
     """
 
@@ -99,8 +99,8 @@ class NanoConfig:
     vae_steps: first steps, in which the VAE learns alone; the latent statistics are measured at
     their end. decay_steps: last steps, over which the learning rate falls to zero (before them it
     is constant, after warmup_steps). ema: decay of the averaged weights, which are what is saved.
-    steps, sigma_shift: the sampler's defaults written into the checkpoint. save_every,
-    rescan_every: in steps.
+    steps, sigma_shift: the sampler's defaults written into the checkpoint. sigma_steps: the noise
+    levels trained on are those of a sampler of so many steps. save_every, rescan_every: in steps.
     """
 
     stages: tuple[StageConfig, ...]
@@ -115,7 +115,8 @@ class NanoConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     ema: float = 0.998
-    steps: int = 5
+    steps: int = 1
+    sigma_steps: int = 5
     sigma_shift: float = 5.0
     save_every: int = 250
     rescan_every: int = 200
@@ -124,7 +125,7 @@ class NanoConfig:
     def __post_init__(self) -> None:
         _check("stages", self.stages, "at least one stage", len(self.stages) > 0)
         _check("name", self.name, "a non-empty string", isinstance(self.name, str) and self.name)
-        for name in ("vae_steps", "steps", "save_every", "rescan_every"):
+        for name in ("vae_steps", "steps", "sigma_steps", "save_every", "rescan_every"):
             _positive(name, getattr(self, name))
         for name in ("seed", "warmup_steps", "decay_steps"):
             value = getattr(self, name)

@@ -85,7 +85,7 @@ def denoising_loss(
 
 def draw_sigmas(count: int, config: NanoConfig, generator: torch.Generator) -> Tensor:
     """Noise levels (count,): 1 with probability sigma_one_share, else one of the sampler's."""
-    levels = sigmas(config.steps, config.sigma_shift)
+    levels = sigmas(config.sigma_steps, config.sigma_shift)
     index = torch.randint(len(levels), (count,), generator=generator)
     pure = torch.rand(count, generator=generator) < config.loss.sigma_one_share
     return torch.where(pure, torch.ones(count), levels[index])

@@ -1,0 +1,61 @@
+"""The training file: what is accepted, and that errors name the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dkt_ros.errors import DktError
+from dkt_ros.train.config import load_config, parse_config
+
+STAGE = {"steps": 400, "height": 32, "width": 48, "batch": 2}
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "train" / "nano.yaml"
+
+
+def settings(**values: object) -> dict[str, object]:
+    return {"stages": [STAGE], "decay_steps": 10, **values}
+
+
+def test_defaults_and_stages():
+    config = parse_config(settings(stages=[STAGE, {**STAGE, "height": 64}]))
+    assert config.total_steps == 800
+    assert config.stage_at(399).height == 32
+    assert config.stage_at(400).height == 64
+    assert config.network.layers == 7
+
+
+def test_shipped_file_is_valid():
+    assert load_config(SHIPPED).name == "dkt-nano"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (settings(learning_rte=1.0), "learning_rte is unknown"),
+        (settings(learning_rate=0), "learning_rate is 0"),
+        (settings(learning_rate="fast"), "learning_rate is 'fast'"),
+        (settings(ema=1.0), "ema is 1.0"),
+        (settings(network={"heads": 0}), "network.heads is 0"),
+        (settings(network={"head_dim": 7}), "network.head_dim is 7"),
+        (settings(loss={"sigma_one_share": 1.5}), "loss.sigma_one_share is 1.5"),
+        (settings(stages=[{**STAGE, "height": 40}]), "stages.height is 40"),
+        (settings(stages=[{"steps": 1}]), "stages.height is missing"),
+        (settings(stages=[]), "stages is "),
+        (settings(stages=3), "stages is 3"),
+        (settings(decay_steps=400), "stages is 400, expected more than 400"),
+        ([1], "the file holds a list"),
+    ],
+)
+def test_errors_name_the_field(content, named):
+    with pytest.raises(DktError, match=named):
+        parse_config(content)
+
+
+def test_unreadable_file_is_named(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("stages: [")
+    with pytest.raises(DktError, match=r"broken\.yaml"):
+        load_config(path)
+    with pytest.raises(DktError, match=r"absent\.yaml"):
+        load_config(tmp_path / "absent.yaml")

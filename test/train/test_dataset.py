@@ -1,0 +1,82 @@
+"""Clips, normalisation and augmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fixtures.training_scenes import write_scene
+
+from dkt_ros.errors import DktError
+from dkt_ros.train.dataset import SequenceFolder, make_sample
+
+
+def test_normalisation_is_per_clip_and_clamped():
+    disparity = np.linspace(1.0, 3.0, 2 * 10 * 10).reshape(2, 10, 10).astype(np.float32)
+    disparity[0, 0, 0] = 0.0
+    sample = make_sample(np.zeros((2, 10, 10, 3), np.uint8), disparity, np.zeros((2, 10, 10)))
+    low, high = np.percentile(disparity[disparity > 0], (2, 98))
+    assert sample.target.shape == (1, 1, 2, 10, 10)
+    assert sample.target.min() == -1.0
+    assert sample.target.max() == 1.0
+    middle = disparity[1, 2, 3]
+    expected = (middle - low) / (high - low) * 2 - 1
+    assert sample.target[0, 0, 1, 2, 3] == pytest.approx(expected, abs=1e-5)
+    # Unknown pixels do not count; elsewhere the weight turns target units into relative depth.
+    assert sample.known[0, 0, 0, 0, 0] == 0
+    assert sample.relative[0, 0, 0, 0, 0] == 0
+    assert sample.relative[0, 0, 1, 2, 3] == pytest.approx((high - low) / 2 / middle, rel=1e-5)
+
+
+def test_batches_are_a_function_of_seed_and_step(tmp_path):
+    for index in range(3):
+        write_scene(tmp_path, f"scene{index}", frames=6)
+    data = SequenceFolder(tmp_path)
+    first = data.batch(1, 7, (32, 48), 2, 5)
+    again = SequenceFolder(tmp_path).batch(1, 7, (32, 48), 2, 5)
+    other = data.batch(1, 8, (32, 48), 2, 5)
+    assert first.rgb.shape == (2, 3, 5, 32, 48)
+    for name, array in vars(first).items():
+        np.testing.assert_array_equal(array, getattr(again, name))
+        assert array.dtype == np.float32
+    assert not np.array_equal(first.rgb, other.rgb)
+    assert np.abs(first.rgb).max() <= 1
+
+
+def test_geometry_of_rgb_and_target_changes_together(tmp_path):
+    write_scene(tmp_path, "scene")
+    data = SequenceFolder(tmp_path)
+    for step in range(10):
+        batch = data.batch(1, step, (48, 80), 1, 1)
+        objects = batch.objects[0, 0, 0] > 0
+        if objects.sum() < 50 or (~objects).sum() < 50:
+            continue
+        brightness = batch.rgb[0].mean(axis=0)[0]
+        assert brightness[objects].mean() > brightness[~objects].mean() + 0.1
+
+
+def test_late_and_broken_tars(tmp_path):
+    write_scene(tmp_path, "a")
+    lines: list[str] = []
+    data = SequenceFolder(tmp_path, lines.append)
+    write_scene(tmp_path, "b")
+    (tmp_path / "c.tar").write_bytes(b"not a tar")
+    (tmp_path / "d.tar.partial").write_bytes(b"")
+    assert data.rescan() == 1
+    assert data.rescan() == 0
+    assert [clip.name for clip in data.clips] == ["a", "b"]
+    assert len(lines) == 1
+    assert "c.tar" in lines[0]
+
+
+def test_short_sequences_stand_still(tmp_path):
+    write_scene(tmp_path, "one")
+    batch = SequenceFolder(tmp_path).batch(1, 1, (32, 48), 1, 5)
+    target = batch.target[0, 0]
+    assert (target == target[:1]).all()
+
+
+def test_empty_and_absent_folders(tmp_path):
+    with pytest.raises(DktError, match="no usable sequence"):
+        SequenceFolder(tmp_path)
+    with pytest.raises(DktError, match="not a folder"):
+        SequenceFolder(tmp_path / "absent")

@@ -1,0 +1,171 @@
+"""Training itself, on a network of toy size: learning, resuming, exporting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixtures.training_scenes import write_scene
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.train.config import NanoConfig, parse_config
+from dkt_ros.train.dataset import SequenceFolder
+from dkt_ros.train.loop import (
+    CHECKPOINT_DIR,
+    STATE_FILE,
+    NanoTrainer,
+    rate_factor,
+    to_tensors,
+    train,
+)
+from dkt_ros.train.nano import NanoModel
+
+TINY = {
+    "vae_base_dim": 4,
+    "heads": 4,
+    "head_dim": 32,
+    "layers": 1,
+    "ffn_dim": 64,
+    "text_dim": 4,
+    "image_dim": 4,
+    "freq_dim": 8,
+}
+
+
+def tiny(steps: int = 12, **values: Any) -> NanoConfig:
+    stage = {"steps": steps, "height": 32, "width": 48, "batch": 2, "clip_every": 4}
+    settings = {
+        "stages": [stage],
+        "network": TINY,
+        "vae_steps": 4,
+        "warmup_steps": 2,
+        "decay_steps": 4,
+        "save_every": 100,
+    }
+    return parse_config({**settings, **values})
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    folder = tmp_path / "scenes"
+    for index in range(3):
+        write_scene(folder, f"scene{index}", frames=5, size=(32, 48))
+    return folder
+
+
+def test_resumed_run_equals_the_uninterrupted_one(scenes, tmp_path):
+    config = tiny()
+    whole = NanoTrainer(config, SequenceFolder(scenes))
+    losses = [whole.train_step() for _ in range(12)]
+
+    begun = NanoTrainer(config, SequenceFolder(scenes))
+    for _ in range(7):
+        begun.train_step()
+    begun.save(tmp_path / "run")
+    resumed = NanoTrainer(config, SequenceFolder(scenes))
+    resumed.load(tmp_path / "run")
+    assert [resumed.train_step() for _ in range(5)] == losses[7:]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+        assert torch.equal(whole.average[name], resumed.average[name]), name
+
+
+def test_one_picture_is_learned(scenes):
+    data = SequenceFolder(scenes)
+    picture = data.batch(1, 0, (32, 48), 1, 1)
+    data.batch = lambda *wanted: picture  # type: ignore[method-assign]
+    config = tiny(200, vae_steps=30, learning_rate=5e-3, loss={"sigma_one_share": 1.0})
+    trainer = NanoTrainer(config, data)
+    history = [trainer.train_step() for _ in range(90)]
+    assert history[29]["reconstruction"] < 0.5 * history[0]["reconstruction"]
+    first = sum(step["pixel"] for step in history[30:35])
+    last = sum(step["pixel"] for step in history[-5:])
+    assert last < 0.6 * first
+
+
+def test_export_predicts_what_was_trained(scenes, tmp_path):
+    config = tiny()
+    trainer = NanoTrainer(config, SequenceFolder(scenes))
+    for _ in range(6):
+        trainer.train_step()
+    trainer.save(tmp_path)
+    network = load_checkpoint(tmp_path / CHECKPOINT_DIR)
+    model = NanoModel(config)
+    model.load_state_dict(trainer.average)
+    video = torch.rand(1, 3, 5, 32, 48) * 2 - 1
+    with torch.no_grad():
+        latents = model.normalise(model.encode(video))
+        noise = torch.randn(latents.shape)
+        # Weights are stored in float16: equal to about a thousandth.
+        tolerance = {"atol": 0.02, "rtol": 0.02}
+        torch.testing.assert_close(network.encode_rgb(video), latents, **tolerance)
+        expected = model.velocity(noise, latents, torch.ones(1))
+        torch.testing.assert_close(network.velocity(noise, latents, 1000.0), expected, **tolerance)
+        decoded = model.decode(latents).clamp(-1, 1)
+        torch.testing.assert_close(network.decode(latents), decoded, **tolerance)
+    assert network.info.steps == config.steps
+
+
+def test_a_clip_starts_as_good_as_its_pictures():
+    model = NanoModel(tiny())
+    image = torch.rand(1, 3, 1, 32, 48) * 2 - 1
+    with torch.no_grad():
+        still = model.encode(image.expand(-1, -1, 5, -1, -1))
+        single = model.encode(image)
+        assert still.shape == (1, 16, 2, 4, 6)
+        torch.testing.assert_close(still[:, :, :1], single)
+        torch.testing.assert_close(still[:, :, 1:], single)
+        clip = model.decode(still)
+        torch.testing.assert_close(clip, model.decode(single).expand(-1, -1, 5, -1, -1))
+
+
+def test_train_saves_and_will_not_overwrite(scenes, tmp_path):
+    lines: list[str] = []
+    train(tiny(), scenes, tmp_path / "run", report=lines.append, report_every=4)
+    assert (tmp_path / "run" / STATE_FILE).is_file()
+    assert (tmp_path / "run" / CHECKPOINT_DIR / "dkt.json").is_file()
+    assert any("step 12" in line and "min left" in line for line in lines)
+    with pytest.raises(DktError, match="--resume"):
+        train(tiny(), scenes, tmp_path / "run", report=lines.append)
+    other = tiny(network={**TINY, "layers": 2})
+    with pytest.raises(DktError, match="network was"):
+        train(other, scenes, tmp_path / "run", resume=True, report=lines.append)
+    with pytest.raises(DktError, match="no run to resume"):
+        train(tiny(), scenes, tmp_path / "new", resume=True, report=lines.append)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(scenes, tmp_path):
+    trainer = NanoTrainer(tiny(), SequenceFolder(scenes))
+    trainer.save(tmp_path)
+    before = (tmp_path / STATE_FILE).read_bytes()
+    with torch.no_grad():
+        trainer.model.vae.quant_conv.bias.fill_(float("nan"))
+    with pytest.raises(DktError, match="loss became nan at step 0"):
+        trainer.train_step()
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+
+
+def test_latent_statistics_are_measured_when_the_vae_is_done(scenes):
+    trainer = NanoTrainer(tiny(), SequenceFolder(scenes))
+    for _ in range(5):
+        trainer.train_step()
+    assert (trainer.model.latents_std != 1).all()
+    with torch.no_grad():
+        target = to_tensors(trainer.data.batch(1, 2**31, (32, 48), 64, 1)).target
+        latents = trainer.model.normalise(trainer.model.encode(target.expand(-1, 3, -1, -1, -1)))
+    # One step later the network has moved a little.
+    assert latents.mean().abs() < 0.3
+    assert 0.7 < latents.std() < 1.4
+
+
+def test_learning_rate():
+    config = tiny(100, vae_steps=20, warmup_steps=10, decay_steps=40)
+    assert rate_factor(0, config) == pytest.approx(0.1)
+    assert rate_factor(19, config) == 1.0
+    assert rate_factor(20, config) == pytest.approx(0.1)
+    assert rate_factor(59, config) == 1.0
+    assert rate_factor(80, config) == pytest.approx(0.02 + 0.98 * 0.5)
+    assert rate_factor(99, config) < 0.03

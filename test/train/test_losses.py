@@ -1,0 +1,56 @@
+"""The loss terms on cases worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dkt_ros.train.config import parse_config
+from dkt_ros.train.losses import affine_fit, draw_sigmas, gradient_error, pixel_error
+
+STAGES = [{"steps": 900, "height": 32, "width": 48, "batch": 2}]
+
+
+def test_affine_fit_undoes_scale_and_shift():
+    torch.manual_seed(0)
+    target = torch.rand(2, 1, 1, 8, 8) * 2 - 1
+    weight = torch.ones_like(target)
+    fitted = affine_fit(target * 0.5 + 0.3, target, weight)
+    # 1e-3 on the variance keeps flat predictions finite, at the cost of about 1%.
+    torch.testing.assert_close(fitted, target, atol=0.03, rtol=0)
+
+
+def test_affine_fit_ignores_pixels_without_weight():
+    target = torch.linspace(-1, 1, 16).view(1, 1, 1, 4, 4)
+    weight = torch.ones_like(target)
+    weight[..., 3] = 0
+    wild = target.clone()
+    wild[..., 3] = 50.0
+    fitted = affine_fit(wild, target, weight)
+    assert (fitted - target)[..., :3].abs().max() < 0.03
+
+
+def test_pixel_error_by_hand():
+    target = torch.zeros(1, 1, 1, 1, 4)
+    predicted = torch.full_like(target, 0.2)
+    # Directly 0.2 everywhere, after the fit 0: half of each.
+    error = pixel_error(predicted, target, torch.ones_like(target))
+    assert error.item() == pytest.approx(0.1, abs=1e-4)
+
+
+def test_gradient_error_sees_steps_not_offsets():
+    target = torch.zeros(1, 1, 1, 8, 8)
+    known = torch.ones_like(target)
+    assert gradient_error(target + 0.5, target, known).item() == 0
+    step = target.clone()
+    step[..., 4:] = 1.0
+    # Horizontal steps of 1: one of 7 neighbours, all 4 of the pairs 4 apart; over 4 terms.
+    assert gradient_error(step, target, known).item() == pytest.approx((1 / 7 + 1.0) / 4)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_sigmas_are_the_samplers(share):
+    config = parse_config({"stages": STAGES, "loss": {"sigma_one_share": share}})
+    drawn = draw_sigmas(200, config, torch.Generator().manual_seed(0))
+    levels = {round(v, 3) for v in drawn.tolist()}
+    assert levels == ({1.0} if share else {1.0, 0.952, 0.882, 0.769, 0.556})
