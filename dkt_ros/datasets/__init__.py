@@ -1,0 +1,1 @@
+"""Public data sets of transparent and reflective objects, read in their own layouts."""

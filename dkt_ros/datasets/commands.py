@@ -1,0 +1,156 @@
+"""`dkt data …`: the command line of this room. Knows arguments and how a report looks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dkt_ros.errors import DktError
+
+if TYPE_CHECKING:
+    from dkt_ros.datasets.check import CheckReport, Progress, SplitReport
+
+# Kept here too so that showing the help imports no layout; a test holds the two together.
+KINDS = ("transphy3d", "clearpose", "dreds", "hiss", "cleargrasp", "transcg")
+_HEADER: tuple[str, ...] = (
+    "split",
+    "clips",
+    "frames",
+    "read",
+    "bad",
+    "depth min/median/max m",
+    "unknown",
+    "transparent",
+    "raw unknown",
+    "size",
+)
+_REDRAW_S = 0.2
+_LINE_S = 30.0
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `data` with `check`."""
+    data = subparsers.add_parser("data", help="look at data sets of transparent objects")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser(
+        "check",
+        help="what a data set holds, and every file in it that does not fit",
+        description="Reads every frame and names every file that does not fit. Exit status: 0 "
+        "everything fits, 1 something does not, 2 no data set there.",
+    )
+    check.add_argument("folder", type=Path, help="the data set, one split of it or one scene")
+    check.add_argument("--kind", choices=KINDS, help="its layout; found out when not given")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
+    check.add_argument(
+        "--sample", type=_count, metavar="N", help="read N random frames, the same in every run"
+    )
+    check.add_argument(
+        "--workers", type=_count, default=2, help="threads that read, default %(default)s"
+    )
+    check.set_defaults(run=_check)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from dkt_ros.datasets.check import check_dataset
+    from dkt_ros.datasets.registry import open_dataset
+
+    dataset = open_dataset(args.folder, args.kind)
+    print(f"{args.folder}: {dataset.kind}, {len(dataset)} clips", flush=True)
+    line = _ProgressLine()
+
+    def show_problem(problem: str) -> None:
+        line.clear()
+        print(problem, flush=True)
+
+    report = check_dataset(
+        dataset,
+        sample=args.sample,
+        workers=args.workers,
+        on_problem=show_problem,
+        on_progress=line.show,
+    )
+    line.clear()
+    print(_table(report))
+    if args.json is not None:
+        _write(args.json, json.dumps(report.as_json(), indent=1) + "\n")
+    count = len(report.problems)
+    print(f"{count} problem{'' if count == 1 else 's'}" if count else "everything fits")
+    return 1 if count else 0
+
+
+def _table(report: CheckReport) -> str:
+    rows = [_HEADER, *(_row(name, split) for name, split in sorted(report.splits.items()))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _row(name: str, split: SplitReport) -> tuple[str, ...]:
+    summary = split.statistics.summary()
+    depth = summary["depth_m"]
+    sizes = split.statistics.sizes.most_common(3)
+    return (
+        name,
+        f"{split.clips}" + (f" ({split.bad_clips} bad)" if split.bad_clips else ""),
+        f"{split.frames}",
+        f"{split.checked}",
+        f"{split.bad_frames}",
+        "-" if depth is None else "/".join(f"{depth[key]:.3f}" for key in ("min", "median", "max")),
+        _percent(summary["unknown_share"]),
+        _percent(summary["transparent_share"]),
+        _percent(summary["raw_unknown_share"]),
+        " ".join(size for size, _ in sizes) or "-",
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise DktError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+class _ProgressLine:
+    """One line on stderr: rewritten on a terminal, now and then a new one elsewhere."""
+
+    def __init__(self) -> None:
+        self._start = self._drawn = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._drawn < (_REDRAW_S if self._live else _LINE_S):
+            return
+        self._drawn = now
+        text = f"clip {progress.clips}/{progress.all_clips}, frame {progress.frames}"
+        if progress.frames:
+            rate = progress.frames / (now - self._start)
+            left = max(progress.all_frames - progress.frames, 0) / rate
+            text += f" of about {progress.all_frames}, {rate:.1f}/s, {_duration(left)} left"
+        end, start = ("", "\r\033[K") if self._live else ("\n", "")
+        print(start + text, end=end, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Makes room for a line of output."""
+        if self._live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,134 @@
+"""Single files of a data set to arrays: pictures, 16-bit depth, labels, normals, camera YAML.
+
+Knows file formats and what a damaged file looks like. Knows nothing of layouts or of which values
+mean "unknown". Every function raises DktError that names the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from dkt_ros.errors import DktError
+from dkt_ros.exr import read_exr_plane, read_exr_vectors
+from dkt_ros.geometry import Intrinsics
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8"
+_END = {_PNG_SIGNATURE: b"IEND", _JPEG_SIGNATURE: b"\xff\xd9"}
+# Some writers pad files after the closing mark.
+_PADDING = 4096
+_BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(H,W,3) uint8 RGB of a colour PNG or JPEG; alpha is dropped, EXIF rotation ignored."""
+    stored = _read_picture(path)
+    channels = 1 if stored.ndim == 2 else stored.shape[2]
+    if stored.dtype != np.uint8 or channels not in (3, 4):
+        raise DktError(f"{path}: {_described(stored)}, expected an 8-bit colour picture")
+    return np.ascontiguousarray(stored[..., 2::-1])
+
+
+def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
+    """(H,W) float32: the stored 16-bit numbers over units_per_metre; 0 stays 0."""
+    stored = _read_picture(path)
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        raise DktError(f"{path}: {_described(stored)}, expected depth in one channel of 16 bits")
+    return (stored / units_per_metre).astype(np.float32)
+
+
+def read_depth_exr(path: Path) -> np.ndarray:
+    """(H,W) float32 as stored, from whichever channel holds depth."""
+    return read_exr_plane(path)
+
+
+def read_label(path: Path) -> np.ndarray:
+    """(H,W) uint8 as stored; grey kept in three equal channels is accepted."""
+    stored = _read_picture(path)
+    if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
+        stored = stored[..., 0]
+    if stored.dtype != np.uint8 or stored.ndim != 2:
+        raise DktError(f"{path}: {_described(stored)}, expected labels in one channel of 8 bits")
+    return stored
+
+
+def read_normal_png(path: Path) -> np.ndarray:
+    """(H,W,3) float32 unit vectors of an RGB picture that stores (n + 1) * 127.5; 0 = unknown."""
+    return _unit(read_rgb(path).astype(np.float32) / 127.5 - 1.0)
+
+
+def read_normal_exr_blender(path: Path) -> np.ndarray:
+    """(H,W,3) float32 unit vectors in camera axes, 0 = unknown.
+
+    The file holds x, y, z in R, G, B in Blender's camera axes (x right, y up, z backward).
+    """
+    return _unit(read_exr_vectors(path) * _BLENDER_TO_CAMERA)
+
+
+def read_camera_yaml(path: Path) -> Intrinsics:
+    """Intrinsics of a YAML file with xres, yres, fx, fy, cx, cy in pixels."""
+    try:
+        values = yaml.safe_load(path.read_text())
+        width, height = int(values["xres"]), int(values["yres"])
+        fx, fy, cx, cy = (float(values[name]) for name in ("fx", "fy", "cx", "cy"))
+    except OSError as error:
+        raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise DktError(
+            f"{path}: no usable camera ({error!r}), expected xres, yres, fx, fy, cx, cy"
+        ) from error
+    return Intrinsics(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+
+
+def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.ndarray:
+    """The normals (H,W,3), those that point away from the camera turned around.
+
+    A visible surface faces the viewer, n . ray < 0; this puts right data sets that store normals
+    pointing into the surface, or at random. Without a camera matrix rays are taken along z.
+    """
+    along = normal[..., 2].copy()
+    if camera_matrix is not None:
+        k = camera_matrix
+        height, width = normal.shape[:2]
+        x = ((np.arange(width) - k[0, 2]) / k[0, 0]).astype(np.float32)
+        y = ((np.arange(height) - k[1, 2]) / k[1, 1]).astype(np.float32)
+        along += normal[..., 0] * x[None, :] + normal[..., 1] * y[:, None]
+    return np.where(along[..., None] > 0, -normal, normal)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    # "No normal" is stored as zero or mid grey; shorter than half is no direction to trust.
+    with np.errstate(invalid="ignore"):
+        known = (length > 0.5) & np.isfinite(length)
+    return np.where(known, vectors / np.where(known, length, 1.0), 0.0).astype(np.float32)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not content:
+        raise DktError(f"{path}: is empty; download it again")
+    # cv2 fills up a picture that is cut short near its end: only the closing mark tells.
+    tail = content[-_PADDING:]
+    cut = any(content.startswith(start) and end not in tail for start, end in _END.items())
+    try:
+        encoded = np.frombuffer(content, np.uint8)
+        picture = None if cut else cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a format that is switched off, a size beyond its limits
+        picture = None
+    if picture is None:
+        kind = "truncated picture" if cut else "damaged, or no picture"
+        raise DktError(f"{path}: {kind}; download it again")
+    return picture
+
+
+def _described(array: np.ndarray) -> str:
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    return f"{array.dtype} with {channels} channel{'s' if channels > 1 else ''}"

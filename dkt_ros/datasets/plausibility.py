@@ -1,0 +1,98 @@
+"""What a readable frame can still give away as wrong: units, axes, empty pictures.
+
+Knows one frame. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.transphy3d import MaterialClass
+
+_MEDIAN_DEPTH_M = (0.01, 100.0)
+_RAW_TO_TRUE = (0.8, 1.25)
+_NORMAL_ANGLE_DEG = 45.0
+_ENOUGH_PIXELS = 200
+_GRID_POINTS = 20_000
+_REACH = 4
+"""Pixels to either side over which depth is differentiated: millimetre steps must not matter."""
+_SMOOTH = 0.05
+"""Neighbours whose depth differs by more than this share belong to different surfaces."""
+
+
+def suspicions(sample: Sample) -> tuple[str, ...]:
+    """One line for each thing that no frame of a sound data set shows."""
+    found = (_depth_unit(sample), _raw_depth_unit(sample), _normal_axes(sample), _picture(sample))
+    return tuple(f"{sample.source}: {line}" for line in found if line)
+
+
+def normal_angle(sample: Sample) -> float | None:
+    """Median angle in degrees between the normals and those of the depth's own slope.
+
+    None where there are no normals, no camera matrix or too few smooth pixels. A few degrees for
+    consistent data; 90 or so where an axis is flipped.
+    """
+    if sample.normal is None or sample.camera_matrix is None:
+        return None
+    height, width = sample.depth.shape
+    if min(height, width) <= 2 * _REACH:
+        return None
+    step = max(1, int(np.sqrt(height * width / _GRID_POINTS)))
+    v, u = np.mgrid[_REACH : height - _REACH : step, _REACH : width - _REACH : step]
+
+    def point(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        k = sample.camera_matrix
+        assert k is not None
+        z = sample.depth[rows, columns].astype(np.float64)
+        return np.stack([(columns - k[0, 2]) / k[0, 0] * z, (rows - k[1, 2]) / k[1, 1] * z, z], -1)
+
+    here = point(v, u)
+    across = point(v, u + _REACH) - point(v, u - _REACH)
+    down = point(v + _REACH, u) - point(v - _REACH, u)
+    slope = np.cross(down, across)  # faces the camera: y down times x right is -z
+    given = sample.normal[v, u]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope /= np.linalg.norm(slope, axis=-1, keepdims=True)
+        jump = np.maximum(np.abs(across[..., 2]), np.abs(down[..., 2])) / here[..., 2]
+        usable = (jump < _SMOOTH) & np.isfinite(slope).all(-1) & given.any(-1)
+    if np.count_nonzero(usable) < _ENOUGH_PIXELS:
+        return None
+    cosine = np.clip((slope * given).sum(-1)[usable], -1.0, 1.0)
+    return float(np.degrees(np.median(np.arccos(cosine))))
+
+
+def _depth_unit(sample: Sample) -> str | None:
+    median = float(np.nanmedian(sample.depth))
+    low, high = _MEDIAN_DEPTH_M
+    if low <= median <= high:
+        return None
+    return f"median depth is {median:g} m, expected {low:g} to {high:g}; is it in another unit?"
+
+
+def _raw_depth_unit(sample: Sample) -> str | None:
+    if sample.raw_depth is None:
+        return None
+    both = np.isfinite(sample.raw_depth) & sample.known
+    if sample.mask is not None:
+        both &= sample.mask == MaterialClass.OPAQUE
+    if np.count_nonzero(both) < _ENOUGH_PIXELS:
+        return None
+    ratio = float(np.median(sample.raw_depth[both] / sample.depth[both]))
+    low, high = _RAW_TO_TRUE
+    if low <= ratio <= high:
+        return None
+    return f"raw depth is {ratio:.3g} times the true one in the median; another unit or camera?"
+
+
+def _normal_axes(sample: Sample) -> str | None:
+    angle = normal_angle(sample)
+    if angle is None or angle <= _NORMAL_ANGLE_DEG:
+        return None
+    return f"normals are {angle:.0f} degrees off the depth's slope in the median; other axes?"
+
+
+def _picture(sample: Sample) -> str | None:
+    if (sample.rgb != sample.rgb[0, 0]).any():
+        return None
+    return f"the picture is of one colour, {sample.rgb[0, 0].tolist()}"

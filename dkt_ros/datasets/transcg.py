@@ -1,0 +1,160 @@
+"""TransCG (Fang et al., RA-L 2022): real table scenes, two cameras on a robot's hand.
+
+``sceneN/<view>/{rgb,depth}{1,2}.png, depth{1,2}-gt.png, depth{1,2}-gt-mask.png``. Camera 1 is a
+RealSense D435 (depth in millimetres), 2 an L515 (depth in quarters of a millimetre); 0 = unknown.
+The mask is not 0 on transparent objects. ``metadata.json`` beside the scenes lists the scenes of
+each split, that in a scene the views whose truth is usable. The views are stops on the robot's way,
+so pictures and no video.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from dkt_ros.datasets.assembly import FrameAssembly, Unknown
+from dkt_ros.datasets.dataset import Clip
+from dkt_ros.datasets.files import read_depth_png, read_label, read_rgb
+from dkt_ros.datasets.layout import Folder, Layout, list_folder
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.errors import DktError
+from dkt_ros.transphy3d import MaterialClass
+
+
+@dataclass(frozen=True)
+class _Camera:
+    name: str
+    number: int
+    units_per_metre: float
+
+
+_CAMERAS = (_Camera("D435", 1, 1000.0), _Camera("L515", 2, 4000.0))
+
+
+class TransCgClip(Clip):
+    """One scene as one of the cameras saw it."""
+
+    def __init__(self, scene: Path, name: str, split: str, camera: _Camera) -> None:
+        super().__init__(scene, name, split, is_video=False)
+        self._camera = camera
+
+    def problems(self) -> tuple[str, ...]:
+        """The scene's list of views and the camera's intrinsics, where one cannot be used."""
+        found = []
+        for check in (self._valid_views, self._camera_matrix):
+            try:
+                check()
+            except DktError as error:
+                found.append(str(error))
+        return tuple(found)
+
+    def _list_keys(self) -> Iterable[str]:
+        try:
+            valid = self._valid_views()
+        except DktError:  # said by problems()
+            valid = None
+        if valid is not None:
+            return valid
+        files = _key_files(self._camera.number)
+        return [
+            view
+            for view in list_folder(self.path)[1]
+            if view.isdecimal() and any((self.path / view / file).exists() for file in files)
+        ]
+
+    def _valid_views(self) -> list[str] | None:
+        """The views that the scene's metadata.json lists; None where there is no such file."""
+        path = self.path / "metadata.json"
+        metadata = _read_json(path)
+        if metadata is None:
+            return None
+        name = f"{self._camera.name}_valid_perspective_list"
+        views = metadata.get(name)
+        if not isinstance(views, list):
+            raise DktError(f"{path}: has no list {name}; all views are taken")
+        return [str(view) for view in views]
+
+    def _camera_matrix(self) -> np.ndarray | None:
+        camera = self._camera
+        folder = self.path.parent / "camera_intrinsics"
+        path = folder / f"{camera.number}-camIntrinsics-{camera.name}.npy"
+        return _load_matrix(path) if folder.is_dir() else None
+
+    def _read(self, key: str, with_normal: bool) -> Sample:
+        view = self.path / key
+        frame = FrameAssembly(f"{view}: {self._camera.name}")
+        number = self._camera.number
+        read_depth = partial(read_depth_png, units_per_metre=self._camera.units_per_metre)
+        frame.load("rgb", view / f"rgb{number}.png", read_rgb)
+        frame.load_depth("depth", view / f"depth{number}-gt.png", read_depth, Unknown.ZERO)
+        frame.load_depth("raw_depth", view / f"depth{number}.png", read_depth, Unknown.ZERO)
+        mask = frame.load("mask", view / f"depth{number}-gt-mask.png", read_label)
+        if mask is not None:
+            frame.replace("mask", np.where(mask > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8))
+        try:
+            camera_matrix = self._camera_matrix()
+        except DktError:  # said by problems()
+            camera_matrix = None
+        return frame.finish(camera_matrix)
+
+
+@lru_cache(maxsize=4)
+def _load_matrix(path: Path) -> np.ndarray:
+    try:
+        matrix = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DktError(f"{path}: not a readable array ({error}); no intrinsics") from error
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        raise DktError(f"{path}: shape {matrix.shape}, expected a finite 3x3 camera matrix")
+    return matrix.astype(np.float64)
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DktError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DktError(f"{path}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _split(folder: Folder, number: int) -> str:
+    metadata = _read_json(folder.path.parent / "metadata.json") or {}
+    for split in ("train", "test"):
+        if number in (metadata.get(split) or ()):
+            return split
+    return folder.split
+
+
+def _clips_of(folder: Folder) -> Iterator[Clip]:
+    scene = re.fullmatch(r"scene(\d+)", folder.path.resolve().name)
+    views = [name for name in folder.subfolders if name.isdecimal()]
+    if scene is None or not views:
+        return
+    for camera in _CAMERAS:
+        # Any view may lack a camera.
+        files = _key_files(camera.number)
+        if any((folder.path / view / file).exists() for view in views for file in files):
+            split = _split(folder, int(scene[1]))
+            yield TransCgClip(folder.path, folder.clip_name(camera.name), split, camera)
+
+
+def _key_files(number: int) -> tuple[str, str]:
+    return f"depth{number}-gt.png", f"rgb{number}.png"
+
+
+LAYOUT = Layout(
+    "transcg",
+    "sceneN/<view>/depth1-gt.png or depth2-gt.png",
+    _clips_of,
+    lambda folder: any(_clips_of(folder)),
+)

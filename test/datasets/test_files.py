@@ -1,0 +1,77 @@
+"""Single files: colours, padding, normals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.dataset_trees import CAMERA_MATRIX, HEIGHT, WIDTH, write_picture
+
+from dkt_ros.datasets import files
+from dkt_ros.errors import DktError
+
+
+def test_colours_are_not_swapped(tmp_path: Path) -> None:
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    for name in ("a.png", "a.jpg"):
+        write_picture(tmp_path / name, red)
+        found = files.read_rgb(tmp_path / name)
+        np.testing.assert_allclose(found[4, 4], [200, 0, 0], atol=3)
+
+
+def test_a_file_padded_after_its_end_is_whole(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    for name in ("a.png", "a.jpg"):
+        path = tmp_path / name
+        write_picture(path, picture)
+        path.write_bytes(path.read_bytes() + b"\0" * 100)
+        assert files.read_rgb(path).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_picture_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write_picture(path, np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8))
+    content = path.read_bytes()
+    for size in range(0, len(content) - 2, 37):
+        path.write_bytes(content[:size])
+        with pytest.raises(DktError, match=rf"{name}: (is empty|truncated|damaged)"):
+            files.read_rgb(path)
+
+
+def test_labels_kept_as_grey_colour_are_read(tmp_path: Path) -> None:
+    label = np.random.default_rng(0).integers(0, 70, (8, 9), np.uint8)
+    write_picture(tmp_path / "a.png", np.repeat(label[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(files.read_label(tmp_path / "a.png"), label)
+
+
+def test_depth_is_divided_by_its_units(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 1, 4000, 65535]], np.uint16))
+    depth = files.read_depth_png(tmp_path / "a.png", 4000)
+    np.testing.assert_allclose(depth, [[0, 0.00025, 1.0, 16.38375]])
+    assert depth.dtype == np.float32
+
+
+def test_grey_means_no_normal(tmp_path: Path) -> None:
+    stored = np.full((4, 4, 3), 127, np.uint8)
+    stored[0, 0] = [255, 128, 128]
+    write_picture(tmp_path / "a.png", stored)
+    normal = files.read_normal_png(tmp_path / "a.png")
+    np.testing.assert_allclose(normal[0, 0], [1, 0, 0], atol=0.005)
+    assert not normal[1:].any()
+
+
+def test_normals_are_turned_towards_the_camera_by_their_ray() -> None:
+    # At the left edge the ray leans so far left that a wall facing right is seen from within.
+    normal = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    normal[..., 0], normal[..., 2] = 0.95, 0.31
+    wide = CAMERA_MATRIX.copy()
+    wide[0, 0] = 10.0
+    turned = files.facing_camera(normal, wide)
+    np.testing.assert_array_equal(turned[5, 0], normal[5, 0])  # 0.95 * -3.95 + 0.31 < 0
+    np.testing.assert_array_equal(turned[5, 79], -normal[5, 79])
+    np.testing.assert_array_equal(files.facing_camera(normal, None), -normal)
+    np.testing.assert_array_equal(files.facing_camera(-normal, None), -normal)

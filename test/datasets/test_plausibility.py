@@ -1,0 +1,82 @@
+"""Wrong units, flipped axes and empty pictures are noticed; sound frames are not suspected."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fixtures.dataset_trees import CAMERA_MATRIX, normal_map, scene
+
+from dkt_ros.datasets.plausibility import normal_angle, suspicions
+from dkt_ros.datasets.sample import Sample
+
+
+def sound() -> Sample:
+    s = scene()
+    return Sample(
+        rgb=s.rgb,
+        depth=np.where(s.depth > 0, s.depth, np.nan).astype(np.float32),
+        source="frame 7",
+        raw_depth=np.where(s.raw_depth > 0, s.raw_depth, np.nan).astype(np.float32),
+        mask=s.glass.astype(np.uint8),
+        normal=normal_map(s.normal),
+        camera_matrix=CAMERA_MATRIX,
+    )
+
+
+def test_a_sound_frame_is_not_suspected() -> None:
+    assert suspicions(sound()) == ()
+    assert normal_angle(sound()) == pytest.approx(0.0, abs=0.1)
+
+
+def test_millimetres_taken_for_metres() -> None:
+    frame = sound()
+    assert frame.raw_depth is not None
+    wrong = replace(frame, depth=frame.depth * 1000, raw_depth=frame.raw_depth * 1000)
+    (line,) = suspicions(wrong)
+    assert line.startswith("frame 7: median depth is 5")
+    assert "in another unit?" in line
+
+
+def test_raw_depth_of_the_wrong_unit() -> None:
+    frame = sound()
+    assert frame.raw_depth is not None
+    (line,) = suspicions(replace(frame, raw_depth=frame.raw_depth * 4))
+    assert "raw depth is 4 times the true one in the median" in line
+
+
+def test_raw_depth_may_be_wrong_on_glass() -> None:
+    frame = sound()
+    assert frame.raw_depth is not None
+    assert frame.mask is not None
+    mask = np.zeros_like(frame.mask)
+    mask[:, :60] = 1
+    raw_depth = np.where(mask == 1, frame.depth * 3, frame.depth)
+    assert suspicions(replace(frame, raw_depth=raw_depth, mask=mask)) == ()
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        np.diag([1, -1, -1]),  # Blender's axes
+        -np.eye(3),  # into the surface
+        np.eye(3)[::-1],  # blue and red swapped
+    ],
+)
+def test_normals_in_other_axes(axes: np.ndarray) -> None:
+    frame = sound()
+    assert frame.normal is not None
+    normal = (frame.normal @ axes).astype(np.float32)
+    (line,) = suspicions(replace(frame, normal=normal))
+    assert "off the depth's slope in the median; other axes?" in line
+
+
+def test_normals_without_a_camera_say_nothing() -> None:
+    assert normal_angle(replace(sound(), camera_matrix=None)) is None
+    assert normal_angle(replace(sound(), normal=np.zeros((48, 80, 3), np.float32))) is None
+
+
+def test_a_black_picture() -> None:
+    (line,) = suspicions(replace(sound(), rgb=np.zeros((48, 80, 3), np.uint8)))
+    assert line == "frame 7: the picture is of one colour, [0, 0, 0]"

@@ -1,0 +1,97 @@
+"""Finding out which data set a folder holds."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from fixtures import dataset_trees as trees
+
+from dkt_ros.datasets import commands
+from dkt_ros.datasets.registry import KINDS, open_dataset
+from dkt_ros.errors import DktError
+
+
+def test_the_command_line_offers_every_kind() -> None:
+    assert commands.KINDS == KINDS
+
+
+def test_nothing_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DktError, match="holds no data set; looked for") as caught:
+        open_dataset(tmp_path)
+    for kind in KINDS:
+        assert f"{kind}: " in str(caught.value)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match="nowhere: no such folder"):
+        open_dataset(tmp_path / "nowhere")
+
+
+def test_two_kinds_at_once_are_refused(tmp_path: Path) -> None:
+    trees.hiss_folder(tmp_path / "hiss/train/scene")
+    trees.transcg_tree(tmp_path / "transcg")
+    with pytest.raises(DktError, match=r"hiss \(1 clips\), transcg \(4 clips\)"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, "hiss").kind == "hiss"
+    assert len(open_dataset(tmp_path, "transcg")) == 4
+
+
+def test_an_unknown_kind_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match="no data set kind 'nyu'; known are transphy3d, clearpose"):
+        open_dataset(tmp_path, "nyu")
+
+
+def test_the_wrong_kind_finds_nothing(tmp_path: Path) -> None:
+    trees.hiss_folder(tmp_path / "train/scene")
+    with pytest.raises(DktError, match="looked for clearpose: setN/sceneM"):
+        open_dataset(tmp_path, "clearpose")
+
+
+def test_a_download_left_beside_its_files_is_no_sequence(tmp_path: Path) -> None:
+    trees.clearpose_scene(tmp_path / "set1/scene1", frames=1)
+    with tarfile.open(tmp_path / "set1.tar", "w") as tar:
+        tar.add(tmp_path / "set1", "set1")
+    assert open_dataset(tmp_path).kind == "clearpose"
+
+
+def test_a_damaged_tar_among_sound_ones_is_a_clip(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path)
+    (tmp_path / "train/000009.tar").write_bytes(b"")
+    dataset = open_dataset(tmp_path)
+    assert [clip.name for clip in dataset.select("train")] == [
+        "train/000000_materials.000000",
+        "train/000009",
+    ]
+
+
+def test_tars_that_are_all_damaged_need_the_kind(tmp_path: Path) -> None:
+    (tmp_path / "000009.tar").write_bytes(b"\0" * 100)
+    with pytest.raises(DktError, match="holds no data set"):
+        open_dataset(tmp_path)
+    (clip,) = open_dataset(tmp_path, "transphy3d")
+    assert (clip.name, clip.split) == ("000009", "all")
+
+
+def test_one_split_by_itself_keeps_its_name(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path)
+    dataset = open_dataset(tmp_path / "test")
+    assert dataset.splits == ("test",)
+    assert dataset[0].name == "000001_materials.000000"
+
+
+def test_a_split_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path)
+    dataset = open_dataset(tmp_path)
+    with pytest.raises(DktError, match="no clip of split 'val'; found test, train"):
+        dataset.select("val")
+    assert dataset.select(None) == dataset.clips
+
+
+def test_clips_come_in_natural_order(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        trees.clearpose_scene(tmp_path / f"set2/scene{number}", frames=1)
+    names = [clip.name for clip in open_dataset(tmp_path)]
+    assert names == ["set2/scene1", "set2/scene2", "set2/scene10"]
