@@ -140,6 +140,14 @@ make_venv() {
   fi
 }
 
+# pip writes INSTALLER last: a package without it was cut short, and pip would count it as there.
+forget_half_installed() {
+  local information
+  for information in "$venv"/lib/python3.*/site-packages/*.dist-info; do
+    [ -f "$information/INSTALLER" ] || rm -rf "$information"
+  done
+}
+
 complete=$(fingerprint)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$complete" ]; then exit 0; fi
 
@@ -148,6 +156,7 @@ rm -f "$stamp"
 python=$(find_python)
 install_packages
 make_venv
+forget_half_installed
 if [ -n "$ros" ]; then
   say "using the ROS installation in $ros"
 else

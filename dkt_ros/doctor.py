@@ -1,0 +1,285 @@
+"""`dkt doctor`: what is installed here, and what to do about each lack.
+
+Knows the names of what the package uses, and what each is needed for. What has to be asked of ROS
+itself is asked by dkt_ros.ros.probe. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import dkt_ros
+from dkt_ros.errors import DktError
+
+Level = Literal["ok", "note", "lack", "error"]
+"""ok: there. note: there, with a catch. lack: something optional is missing. error: the node cannot
+run."""
+
+_BROKEN = (ImportError, OSError, RuntimeError, AttributeError, ValueError)
+"""What incomplete installations raise when they are loaded."""
+
+_OLDEST_PYTHON = (3, 10)
+_SMALL_RECEIVE_BUFFER = 2 * 1024**2
+"""Bytes; a colour image of 832x480 is 1.2 MB and arrives as one burst of UDP datagrams."""
+
+_BUILD = "run `make` in the checkout, then `source scripts/env.sh`"
+_WITH_ROS = "comes with a ROS installation: source /opt/ros/<distro>/setup.bash, run `make` again"
+
+_LOAD = """
+import importlib, importlib.metadata, sys
+module = importlib.import_module(sys.argv[1])
+print(getattr(module, "__version__", None) or importlib.metadata.version(sys.argv[1]))
+"""
+"""Loads the module that is named and prints its version."""
+
+MODULES: tuple[tuple[str, str, Level, str], ...] = (
+    ("diffusers", "diffusers", "error", _BUILD),
+    ("opencv", "cv2", "error", _BUILD),
+    (
+        "open3d",
+        "open3d",
+        "lack",
+        "clouds cannot be filtered; for its libraries on Debian and Ubuntu: "
+        "apt-get install libusb-1.0-0 libgl1 libegl1 libgomp1",
+    ),
+    ("launch", "launch_ros", "lack", f"`ros2 launch` {_WITH_ROS}"),
+    ("rosbags", "rosbags", "lack", f"`dkt bag` and dkt_replay need it: {_BUILD}"),
+    ("blender", "bpy", "lack", "`dkt synth` needs it; its wheels are for CPython 3.11 alone"),
+    (
+        "tensorrt",
+        "tensorrt",
+        "lack",
+        "optional, for GPUs: its libraries come from NVIDIA's own packages, its Python bindings "
+        "with requirements/tensorrt.txt",
+    ),
+)
+"""Name in the report, module, level of its absence, what to do about that."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    detail: what is there, or what is wrong. advice: what to do about it; empty where nothing is.
+    """
+
+    name: str
+    level: Level
+    detail: str
+    advice: str = ""
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `dkt doctor`."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="say what is installed and what to do about each lack",
+        description="Says what is installed and what to do about each lack. Exits with 1 when "
+        "something is missing without which the node cannot run.",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="checkpoint to look at; default: the one in the package",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    findings = []
+    for finding in examine(args.checkpoint):
+        findings.append(finding)
+        if not args.json:
+            print(_format(finding), flush=True)
+    errors = [finding.name for finding in findings if finding.level == "error"]
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    elif errors:
+        print(f"\nThe node cannot run. Wrong or missing: {', '.join(errors)}.")
+    else:
+        print("\nThe node can run.")
+    return 1 if errors else 0
+
+
+def _format(finding: Finding) -> str:
+    line = f"{finding.level:<7}{finding.name:<12}{finding.detail}"
+    return f"{line}\n{'':<19}-> {finding.advice}" if finding.advice else line
+
+
+def examine(checkpoint: Path | None = None) -> Iterator[Finding]:
+    """Runs every check and yields what each found.
+
+    checkpoint: folder to look at instead of the embedded one.
+    """
+    yield check_python()
+    yield check_package()
+    yield from check_ros()
+    yield from check_network()
+    yield check_torch()
+    for module in MODULES:
+        yield check_module(*module)
+    yield check_checkpoint(checkpoint)
+
+
+def check_python() -> Finding:
+    """The interpreter and its age."""
+    detail = f"{platform.python_version()} in {sys.prefix}"
+    if sys.version_info < _OLDEST_PYTHON:
+        oldest = ".".join(map(str, _OLDEST_PYTHON))
+        return Finding("python", "error", detail, f"install Python {oldest} or newer")
+    return Finding("python", "ok", detail)
+
+
+def check_package() -> Finding:
+    """This package: its version, where it is loaded from, whether its commands are on PATH."""
+    folders = ", ".join(dkt_ros.__path__)
+    try:
+        version = importlib.metadata.version("dkt_ros")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("dkt_ros", "note", f"run from its sources in {folders}", _BUILD)
+    if shutil.which("dkt_node") is None:
+        return Finding("dkt_ros", "note", f"{version}, but dkt_node is not on PATH", _BUILD)
+    return Finding("dkt_ros", "ok", f"{version} in {folders}")
+
+
+def check_ros() -> Iterator[Finding]:
+    """rclpy, then what hangs on it: the middleware and this package's generated messages."""
+    from dkt_ros.ros import probe
+
+    ros = _asked(
+        "ros",
+        probe.rclpy_version,
+        "source /opt/ros/<distro>/setup.bash; without a ROS installation run `make` in the "
+        "checkout, then `source scripts/env.sh`",
+    )
+    yield ros
+    if ros.level == "error":
+        return
+    yield _asked("middleware", probe.middleware, "set RMW_IMPLEMENTATION to an installed one")
+    yield _asked("messages", lambda: ", ".join(probe.message_types()), _BUILD)
+
+
+def _asked(name: str, question: Callable[[], str], advice: str) -> Finding:
+    try:
+        return Finding(name, "ok", question())
+    except _BROKEN as error:
+        return Finding(name, "error", _one_line(error), advice)
+
+
+def check_network() -> Iterator[Finding]:
+    """Whether processes can find each other, and whether an image survives the way."""
+    from dkt_ros.ros import probe
+
+    settings = ", ".join(
+        f"{variable}={os.environ[variable]}"
+        for variable in (
+            "ROS_DOMAIN_ID",
+            "ROS_AUTOMATIC_DISCOVERY_RANGE",
+            "ROS_LOCALHOST_ONLY",
+            "ROS_STATIC_PEERS",
+        )
+        if os.environ.get(variable)
+    )
+    if probe.multicast_returns():
+        yield Finding("discovery", "ok", f"multicast works; {settings or 'default settings'}")
+    elif os.environ.get("ROS_STATIC_PEERS"):
+        yield Finding("discovery", "ok", f"no multicast, static peers instead; {settings}")
+    else:
+        yield Finding(
+            "discovery",
+            "lack",
+            "no multicast on this machine: processes do not find each other",
+            "export ROS_STATIC_PEERS=127.0.0.1 (other machines: their addresses, with ; between)",
+        )
+    limit = probe.receive_buffer_limit()
+    if limit is not None and limit < _SMALL_RECEIVE_BUFFER:
+        yield Finding(
+            "buffers",
+            "note",
+            f"UDP receive buffers of at most {limit // 1024} KiB: best-effort images get lost",
+            "sysctl -w net.core.rmem_max=8388608, or use a DDS profile without UDP (see README)",
+        )
+
+
+def check_module(name: str, module: str, level: Level, advice: str) -> Finding:
+    """Whether a module loads; `level` and `advice` hold for when it does not.
+
+    A process of its own loads it: libraries that do not fit can end the process that loads them.
+    """
+    loaded = subprocess.run(
+        [sys.executable, "-c", _LOAD, module],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if loaded.returncode == 0:
+        return Finding(name, "ok", loaded.stdout.splitlines()[-1])
+    if loaded.returncode < 0:
+        why = f"loading {module} ends the process: {signal.strsignal(-loaded.returncode)}"
+    else:
+        why = (loaded.stderr.strip().splitlines() or [f"{module} does not load"])[-1]
+    return Finding(name, level, why.removeprefix("ModuleNotFoundError: "), advice)
+
+
+def check_torch() -> Finding:
+    """torch and the devices it can use."""
+    try:
+        import torch
+    except _BROKEN as error:
+        return Finding("torch", "error", _one_line(error), _BUILD)
+    if torch.cuda.is_available():
+        gpus = ", ".join(
+            f"{properties.name} with {properties.total_memory / 1024**3:.0f} GiB"
+            for properties in map(
+                torch.cuda.get_device_properties, range(torch.cuda.device_count())
+            )
+        )
+        return Finding("torch", "ok", f"{torch.__version__}, {gpus}")
+    detail = f"{torch.__version__}, no GPU, {torch.get_num_threads()} CPU threads"
+    if Path("/dev/nvidiactl").exists():
+        return Finding(
+            "torch",
+            "note",
+            f"{detail}, though an NVIDIA driver is loaded",
+            f"this torch was built for CUDA {torch.version.cuda or '(none)'}: install a build that "
+            "fits the driver",
+        )
+    return Finding("torch", "note", f"{detail}: enough for dkt-nano, not for the large checkpoints")
+
+
+def check_checkpoint(folder: Path | None) -> Finding:
+    """A checkpoint folder, the embedded one for None: loaded whole, on the CPU."""
+    from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
+
+    try:
+        folder = folder or default_checkpoint()
+        network = load_checkpoint(folder)
+    except (DktError, *_BROKEN) as error:
+        return Finding("checkpoint", "error", _one_line(error))
+    info = network.info
+    parts = (network.transformer, network.vae)
+    millions = sum(weights.numel() for part in parts for weights in part.parameters()) / 1e6
+    return Finding(
+        "checkpoint", "ok", f"{info.name}: {info.task}, {millions:.1f} M parameters, in {folder}"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error) if isinstance(error, DktError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

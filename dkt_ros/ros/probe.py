@@ -1,0 +1,83 @@
+"""What `dkt doctor` has to ask ROS and the network. Says what is; judges nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import socket
+import struct
+import uuid
+from pathlib import Path
+
+_DDS_MULTICAST_GROUP = "239.255.0.1"
+"""Where DDS participants announce themselves (RTPS 2.5, 9.6.2.4)."""
+
+
+def rclpy_version() -> str:
+    """ROS distribution and rclpy's version, e.g. "kilted, rclpy 9.1.2".
+
+    Raises ImportError or OSError where rclpy does not load.
+    """
+    import rclpy
+
+    distro = os.environ.get("ROS_DISTRO", "distribution unknown")
+    try:
+        version = importlib.metadata.version("rclpy")
+    except importlib.metadata.PackageNotFoundError:
+        version = "of unknown version"
+    return f"{distro}, rclpy {version} in {Path(rclpy.__file__).parent}"
+
+
+def middleware() -> str:
+    """Name of the RMW implementation that loads, e.g. "rmw_fastrtps_cpp"."""
+    import rclpy
+
+    return str(rclpy.get_rmw_implementation_identifier())
+
+
+def message_types() -> list[str]:
+    """Names of this package's messages, each with its type support loaded.
+
+    Raises ImportError where they were not generated, and what rosidl raises where their libraries
+    do not load.
+    """
+    import dkt_ros.msg as messages
+
+    types = {
+        name: value
+        for name, value in vars(messages).items()
+        if hasattr(value, "get_fields_and_field_types")
+    }
+    for message in types.values():
+        type(message).__import_type_support__()
+    return sorted(types)
+
+
+def multicast_returns(timeout_s: float = 0.5) -> bool:
+    """Whether a multicast datagram sent by this machine comes back to it, as discovery needs.
+
+    Uses DDS's group with a port of its own, so no participant sees it.
+    """
+    token = uuid.uuid4().bytes
+    membership = struct.pack("4sl", socket.inet_aton(_DDS_MULTICAST_GROUP), socket.INADDR_ANY)
+    try:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+        ):
+            receiver.bind(("", 0))
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            receiver.settimeout(timeout_s)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+            sender.sendto(token, (_DDS_MULTICAST_GROUP, receiver.getsockname()[1]))
+            return receiver.recv(64) == token
+    except OSError:  # no route, not permitted, or nothing came in time
+        return False
+
+
+def receive_buffer_limit() -> int | None:
+    """The largest socket receive buffer in bytes that a process may ask for; None if unknown."""
+    try:
+        return int(Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

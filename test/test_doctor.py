@@ -1,0 +1,148 @@
+"""dkt doctor: what it says, what it advises, and when it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+
+from dkt_ros import doctor
+from dkt_ros.cli import main
+from dkt_ros.ros import probe
+
+PutModule = Callable[[str, str], None]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("doctor") / "tiny")
+
+
+@pytest.fixture
+def put_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutModule:
+    """Puts a module of some name and content before the real one, for child processes."""
+
+    def put(name: str, content: str) -> None:
+        (tmp_path / f"{name}.py").write_text(content, encoding="utf-8")
+
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    return put
+
+
+@pytest.fixture
+def without_modules(put_module: PutModule) -> None:
+    """No module that the report tries to load does load."""
+    for _, module, _, _ in doctor.MODULES:
+        put_module(module, "raise OSError('libodd.so.1: cannot open shared object file')")
+
+
+@pytest.mark.ros
+def test_a_complete_environment_has_all_that_the_node_needs(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["doctor", "--checkpoint", str(checkpoint), "--json"])
+    findings = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    for name in ("python", "ros", "middleware", "messages", "diffusers", "opencv", "checkpoint"):
+        assert findings[name]["level"] == "ok", findings[name]
+    assert status == 0
+    assert findings["messages"]["detail"] == "ScaleAlignment, StageTiming"
+    assert findings["middleware"]["detail"].startswith("rmw_")
+
+
+@pytest.mark.usefixtures("without_modules")
+def test_what_does_not_load_is_named_with_the_reason_and_advice(checkpoint: Path) -> None:
+    findings = {finding.name: finding for finding in doctor.examine(checkpoint)}
+    for name, _, level, _ in doctor.MODULES:
+        assert findings[name].level == level
+        assert findings[name].detail == "OSError: libodd.so.1: cannot open shared object file"
+        assert findings[name].advice
+    errors = {name for name, _, level, _ in doctor.MODULES if level == "error"}
+    assert errors == {"diffusers", "opencv"}
+
+
+@pytest.mark.usefixtures("without_modules")
+def test_text_names_what_keeps_the_node_from_running(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    assert main(["doctor", "--checkpoint", str(checkpoint)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "The node cannot run. Wrong or missing: ros, diffusers, opencv."
+    at = next(i for i, line in enumerate(lines) if line.startswith("lack   open3d"))
+    assert "apt-get install" in lines[at + 1]
+
+
+def test_a_module_that_is_absent_is_named() -> None:
+    finding = doctor.check_module("odd", "no_such_module", "lack", "install it")
+    assert finding == doctor.Finding(
+        "odd", "lack", "No module named 'no_such_module'", "install it"
+    )
+
+
+def test_a_module_that_kills_its_process_does_not_kill_the_doctor(put_module: PutModule) -> None:
+    put_module("killer", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    finding = doctor.check_module("killer", "killer", "lack", "")
+    assert finding.level == "lack"
+    assert "Segmentation fault" in finding.detail
+
+
+def test_ros_that_is_missing_is_one_error_not_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    (finding,) = doctor.check_ros()
+    assert (finding.name, finding.level) == ("ros", "error")
+    assert "setup.bash" in finding.advice
+
+
+def test_messages_that_were_not_generated_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "rclpy_version", lambda: "any")
+    monkeypatch.setattr(probe, "middleware", lambda: "any")
+    monkeypatch.setitem(sys.modules, "dkt_ros.msg", None)
+    *_, finding = doctor.check_ros()
+    assert (finding.name, finding.level) == ("messages", "error")
+    assert "make" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("multicast", "peers", "level"),
+    [(True, "", "ok"), (False, "127.0.0.1", "ok"), (False, "", "lack")],
+)
+def test_discovery_needs_multicast_or_static_peers(
+    multicast: bool, peers: str, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "multicast_returns", lambda: multicast)
+    monkeypatch.setenv("ROS_STATIC_PEERS", peers)
+    finding = next(doctor.check_network())
+    assert (finding.name, finding.level) == ("discovery", level)
+    assert ("ROS_STATIC_PEERS" in finding.advice) == (level == "lack")
+
+
+@pytest.mark.parametrize(("limit", "noted"), [(212_992, True), (8_388_608, False), (None, False)])
+def test_small_receive_buffers_are_noted(
+    limit: int | None, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "receive_buffer_limit", lambda: limit)
+    assert ("buffers" in {finding.name for finding in doctor.check_network()}) == noted
+
+
+def test_torch_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert doctor.check_torch().level == "error"
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    finding = doctor.check_checkpoint(tmp_path / "none")
+    assert finding.level == "error"
+    assert str(tmp_path / "none") in finding.detail
+
+
+def test_the_checkpoint_is_described(checkpoint: Path) -> None:
+    finding = doctor.check_checkpoint(checkpoint)
+    assert finding.level == "ok"
+    assert "depth" in finding.detail
+    assert str(checkpoint) in finding.detail
