@@ -15,7 +15,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.disparity_fit import fit_line, line_covariance
+from dkt_ros.disparity_fit import LineFit, fit_line, line_covariance
 from dkt_ros.errors import DktError
 from dkt_ros.sampling import Samples, sample
 from dkt_ros.scale_filter import FIT_ERROR_FLOOR, Line, difference, drifted, joined
@@ -25,6 +25,7 @@ Array64 = NDArray[np.float64]
 
 INLIER_SIGMAS = 3.0
 INLIER_LIMIT = 0.1  # relative: beyond it no pixel agrees, however poor the fit
+EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
 
 
 class AlignmentState(Enum):
@@ -111,9 +112,9 @@ class Aligner:
 
     Each frame is fitted on its own, then joined with the frames before it by a Kalman filter, which
     weighs a fit by how well the frame determines it: a good fit is taken nearly as it is, a poor
-    one moves the alignment little. A jump is believed at once when the network's disparity is what
-    changed, or the whole picture; when the same picture suddenly has another depth, or few pixels
-    support the new fit, it must last.
+    one moves the alignment little. A jump is believed at once when the frame contradicts the
+    alignment so far, as after a cut or when the network normalises a clip anew. Where both explain
+    the frame's pixels, as when see-through pixels outnumber the table, the jump must last.
     """
 
     def __init__(self, config: AlignmentConfig | None = None) -> None:
@@ -125,7 +126,6 @@ class Aligner:
         self._line: Line | None = None
         self._held = 0
         self._fitted_ns: int | None = None
-        self._seen: FloatArray | None = None
         self._doubted: Line | None = None
         self._doubts = 0
 
@@ -159,7 +159,7 @@ class Aligner:
 
         if fit is not None and not reason:
             self._line = self._joined(fit, samples.ends)
-            self._held, self._fitted_ns, self._seen = 0, stamp_ns, samples.grid
+            self._held, self._fitted_ns = 0, stamp_ns
             self._doubted, self._doubts = None, 0
             return self._report(self._line, samples, AlignmentState.OK, "")
 
@@ -222,34 +222,22 @@ class Aligner:
         if jump <= self.config.jump:
             self._doubted, self._doubts = None, 0
             return ""
-        weak = _agree(fit, samples).mean() < 0.5
-        if not weak and not self._only_depth_changed(fit, samples.grid):
+        # Judged by the narrower of the two, since a line wide enough explains any frame.
+        narrow = min(fit.fit, self._line.fit, key=lambda found: found.sigma)
+        supported = _agree(fit, samples, narrow).sum()
+        explained = _agree(self._line, samples, narrow).sum()
+        if explained < EXPLAINS * supported:
             return ""
-        confirmed = (
-            self._doubted is not None
-            and difference(fit, self._doubted, samples.ends) <= self.config.jump
+        confirmed = self._doubted is not None and jump > difference(
+            fit, self._doubted, samples.ends
         )
         self._doubted, self._doubts = fit, self._doubts + 1 if confirmed else 1
         if self._doubts >= self.config.jump_frames:
             return ""
         return (
-            f"the scale jumped by {jump:.0%}; {self._doubts} of {self.config.jump_frames} frames "
-            "confirm it"
+            f"the scale jumped by {jump:.0%}, but {explained} pixels agree with the old one and "
+            f"{supported} with the new; seen {self._doubts} of {self.config.jump_frames} times"
         )
-
-    def _only_depth_changed(self, fit: Line, now: FloatArray) -> bool:
-        """Whether metric depth would leap although the network sees what it saw before."""
-        then = self._seen
-        if then is None or self._line is None or then.shape != now.shape:
-            return False
-        before = self._line.at(then)
-        seen = np.abs(self._line.at(now) / before - 1)
-        leap = np.abs(fit.at(now) / before - 1)
-        known = np.isfinite(seen)
-        if not known.any():
-            return False
-        limit = self.config.jump / 2
-        return bool(np.median(seen[known]) < limit < np.median(leap[known]))
 
     def _joined(self, fit: Line, ends: Array64) -> Line:
         """The fit, weighed against the alignment so far unless it leaves that behind."""
@@ -325,7 +313,10 @@ def _check(disparity: FloatArray, raw_depth: FloatArray | None) -> None:
         )
 
 
-def _agree(line: Line, samples: Samples) -> NDArray[np.bool_]:
+def _agree(line: Line, samples: Samples, noise: LineFit | None = None) -> NDArray[np.bool_]:
+    """Which samples lie on the line, as far as the noise of its own or another fit allows."""
     expected = line.at(samples.d)
-    tolerance = np.minimum(INLIER_SIGMAS * line.fit.sigma_at(expected), INLIER_LIMIT * expected)
-    return np.abs(samples.y - expected) <= tolerance
+    sigma = (noise or line.fit).sigma_at(expected)
+    return np.abs(samples.y - expected) <= np.minimum(
+        INLIER_SIGMAS * sigma, INLIER_LIMIT * expected
+    )

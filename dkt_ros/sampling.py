@@ -28,14 +28,12 @@ class Samples:
     y       1/depth, 1/m
     blocks  which of 6x8 parts of the image the pixel lies in
     ends    (2,) range of the whole frame's disparity without its outermost 2%; NaN without any
-    grid    disparity at places that depend on the image's size alone
     """
 
     d: Array64
     y: Array64
     blocks: Indices
     ends: Array64
-    grid: FloatArray
 
 
 def sample(
@@ -47,7 +45,7 @@ def sample(
 ) -> Samples:
     """At most `wanted` pixels, evenly spread over those with depth in min .. max (metres).
 
-    disparity, raw_depth: (H, W); without raw depth there are no pixels, but ends and grid.
+    disparity, raw_depth: (H, W); without raw depth there are no pixels, only ends.
     """
     # Twice the grid that is wanted: half of it may well fall into holes.
     where = _grid(disparity.shape, 2 * wanted)
@@ -55,7 +53,7 @@ def sample(
     grid = values[where]
     if raw_depth is None:
         none = np.empty(0)
-        return Samples(none, none, none.astype(np.intp), _ends(grid), grid)
+        return Samples(none, none, none.astype(np.intp), _ends(grid))
     depths = raw_depth.ravel()
     known = _known(grid, depths[where], min_depth, max_depth)
     if 5 * np.count_nonzero(known) < min(wanted, len(values)):
@@ -66,7 +64,7 @@ def sample(
     where = where[every(len(where), wanted)]
     d = values[where].astype(np.float64)
     y = 1 / depths[where].astype(np.float64)
-    return Samples(d, y, _blocks(where, disparity.shape), _ends(grid), grid)
+    return Samples(d, y, _blocks(where, disparity.shape), _ends(grid))
 
 
 def every(count: int, wanted: int) -> Indices:
