@@ -3,8 +3,8 @@
     python -m dkt_ros.ros.demo [--bag BAG] [--checkpoint DIR] [--rate R] [--output demo_output]
 
 Three processes over DDS: dkt_replay, dkt_node and demo.subscriber. Afterwards the output folder
-holds demo.png, report.md, report.json, the depth images received and the processes' logs. Knows the
-order of events; measuring and drawing are done next door.
+holds demo.png, report.md, report.json and the processes' logs. Knows the order of events; measuring
+and drawing are done next door.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DktError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
+    terminated = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         _run(plan)
         content = _evaluate(plan)
@@ -75,8 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
     _tell(plan, content)
     return 0
+
+
+def _raise_interrupt(_number: int, _frame: object) -> None:
+    """SIGTERM must not leave the three processes behind."""
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -226,6 +235,7 @@ def _evaluate(plan: _Plan) -> dict[str, Any]:
     draw(rows, plan.output / "demo.png", headline(content))
     (plan.output / "report.json").write_text(json.dumps(content, indent=1) + "\n")
     (plan.output / "report.md").write_text(as_markdown(content))
+    shutil.rmtree(received)  # an uncompressed depth image per frame
     return content
 
 

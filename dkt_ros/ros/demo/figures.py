@@ -104,6 +104,7 @@ def summary(reception: Reception, frames_in_bag: int, comparison: Comparison) ->
         },
         "coverage": comparison.mean_coverage(),
         "latency_s": latencies(reception.frames),
+        "per_frame": [asdict(frame) for frame in reception.frames],
     }
 
 

@@ -52,8 +52,10 @@ class ProcessGroup:
             for child in running:
                 _signal_session(child, stop)
             deadline = time.monotonic() + _STOP_TIMEOUT_S
-            while any(c.poll() is None for c in running) and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
+            # Who presses Ctrl-C again wants a harsher signal, not orphans.
+            with contextlib.suppress(KeyboardInterrupt):
+                while any(c.poll() is None for c in running) and time.monotonic() < deadline:
+                    time.sleep(_POLL_S)
             running = [child for child in running if child.poll() is None]
             if not running:
                 return

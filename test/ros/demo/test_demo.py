@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from fixtures.recorded_frames import labelled_frames
+from fixtures.recorded_frames import FRAME_ID, labelled_frames
 
 pytest.importorskip("rclpy", reason="needs rclpy")
 pytest.importorskip("diffusers", reason="needs the network's libraries")
@@ -59,6 +59,11 @@ def test_a_bag_becomes_a_picture_and_a_report(tmp_path: Path, bag: Path, checkpo
     assert {len(table) for table in content["errors"].values()} == {3}
     assert content["latency_s"]["depth, camera to planner"]["median"] > 0
     assert content["latency_s"]["in the node: predict"]["median"] > 0
+
+    stamps = [frame["stamp_ns"] for frame in content["per_frame"]]
+    assert set(stamps) <= {frame.frame.stamp_ns for frame in labelled_frames(FRAMES)}
+    assert all(frame["has_info"] for frame in content["per_frame"])
+    assert {frame["frame_id"] for frame in content["per_frame"]} == {FRAME_ID}
 
     text = (output / "report.md").read_text()
     assert f"{frames['answered']} were answered" in text
