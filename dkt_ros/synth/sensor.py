@@ -17,6 +17,7 @@ import numpy as np
 
 _STEPS_PER_PIXEL = 16
 """StereoSGBM returns disparities in sixteenths of a pixel."""
+_LENS_BLUR = 0.9
 _WINDOW = 15
 _FAINT = 4.0
 """Contrast in grey levels below which a window counts as plain."""
@@ -36,7 +37,7 @@ class StereoSensor:
     farthest: float = 4.0
     noise: float = 2.0
     block: int = 9
-    uniqueness: int = 28
+    uniqueness: int = 40
     speckle_size: int = 60
     speckle_range: int = 1
 
@@ -66,7 +67,7 @@ def stereo_poses(world_to_camera: np.ndarray, baseline: float) -> tuple[np.ndarr
 
 def level(picture: np.ndarray) -> np.ndarray:
     """(H,W) uint8 with local brightness and contrast evened out, as a census matcher sees it."""
-    value = picture.astype(np.float32)
+    value = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), _LENS_BLUR)
     mean = cv2.blur(value, (_WINDOW, _WINDOW))
     variance = cv2.blur(value * value, (_WINDOW, _WINDOW)) - mean * mean
     contrast = np.sqrt(np.maximum(variance, 0.0)) + _FAINT
@@ -86,7 +87,7 @@ def match(left: np.ndarray, right: np.ndarray, sensor: StereoSensor) -> np.ndarr
         P1=8 * sensor.block**2,
         P2=32 * sensor.block**2,
         disp12MaxDiff=1,
-        preFilterCap=31,
+        preFilterCap=63,
         uniquenessRatio=sensor.uniqueness,
         speckleWindowSize=sensor.speckle_size,
         speckleRange=sensor.speckle_range,
