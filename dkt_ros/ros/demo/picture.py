@@ -73,11 +73,11 @@ def draw(rows: Sequence[Row], path: Path, title: str) -> None:
             axis.set_yticks([])
     figure.suptitle(title, fontsize=12, y=1 - 0.08 / figure.get_figheight())
     figure.subplots_adjust(
-        left=0.01, right=0.93, top=1 - 0.95 / figure.get_figheight(),
+        left=0.01, right=0.915, top=1 - 0.95 / figure.get_figheight(),
         bottom=0.3 / figure.get_figheight(),
         wspace=0.03, hspace=0.16,
     )  # fmt: skip
-    bar = figure.colorbar(scale, cax=figure.add_axes((0.945, 0.1, 0.013, 0.75)), extend="both")
+    bar = figure.colorbar(scale, cax=figure.add_axes((0.927, 0.1, 0.012, 0.72)), extend="both")
     bar.set_label("depth in metres (grey: no depth)", fontsize=10)
     if any(row.recorded.mask is not None for row in rows):
         figure.text(
@@ -102,10 +102,19 @@ def _outline(axis: Any, mask: npt.NDArray[np.uint8] | None) -> None:
 
 
 def _range(rows: Sequence[Row]) -> tuple[float, float]:
-    """The scale's ends: nearly all true (or else shown) depths lie between them."""
-    depths = [row.dkt_depth if row.recorded.truth is None else row.recorded.truth for row in rows]
-    known = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
+    """The scale's ends: nearly all that the sensor or the objects show lies between them."""
+    known = np.concatenate([_of_interest(row.recorded) for row in rows])
     if not known.size:
         return 0.0, 1.0
-    near, far = np.percentile(known, [1, 98])
+    near, far = np.percentile(known, [1, 99])
     return float(near), float(max(far, near + 0.05))
+
+
+def _of_interest(recorded: RecordedFrame) -> npt.NDArray[np.float32]:
+    """Depths that the sensor gave, and the true ones of the objects; not a far background."""
+    parts = [] if recorded.raw_depth is None else [recorded.raw_depth.ravel()]
+    if recorded.truth is not None:
+        chosen = slice(None) if recorded.mask is None else recorded.mask > 0
+        parts.append(recorded.truth[chosen].ravel())
+    depths = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    return depths[np.isfinite(depths)]

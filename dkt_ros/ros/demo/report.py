@@ -34,13 +34,13 @@ def headline(summary: dict[str, Any]) -> str:
     text = f"Bag {summary['bag']} through dkt_node with {summary['checkpoint']}"
     errors = summary["errors"].get(OBJECTS, {})
     found = [
-        f"{name} {_percent(errors[method]['rel'])} on {_percent(errors[method]['coverage'])}"
-        for name, method in (("DKT", DKT), ("raw", RAW), ("raw with holes filled", NEAREST))
+        f"{name} {_percent(errors[method]['rel'])}{_share(errors[method]['coverage'])}"
+        for name, method in (("DKT", DKT), ("raw sensor", RAW), ("raw with holes filled", NEAREST))
         if method in errors and errors[method]["rel"] is not None
     ]
     if not found:
         return text
-    return f"{text}\nmean error on transparent and reflective objects: {', '.join(found)} of them"
+    return f"{text}\nmean error on transparent and reflective objects: {', '.join(found)}"
 
 
 def error_table(summary: dict[str, Any]) -> list[str]:
@@ -121,6 +121,11 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _states(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
+
+
+def _share(coverage: float) -> str:
+    """What the error leaves out, where that is worth a word."""
+    return "" if coverage > 0.995 else f" (on the {coverage:.0%} that have depth)"
 
 
 def _percent(value: float | None) -> str:

@@ -102,7 +102,8 @@ def test_the_report_states_every_number_and_is_plain_json() -> None:
     assert "1 OK, 1 HELD" in text
     row = next(line for line in text.splitlines() if line.startswith(f"| {OBJECTS}"))
     assert [cell.strip() for cell in row.split("|")][2:4] == [DKT, "10.0%"]
-    assert "DKT 10.0% on 50.0%, raw 100.0% on 50.0%" in headline(content)
+    assert headline(content).endswith("raw with holes filled 100.0%")
+    assert "DKT 10.0% (on the 50% that have depth), raw sensor 100.0% (" in headline(content)
 
 
 def test_a_method_without_any_depth_has_no_error() -> None:
