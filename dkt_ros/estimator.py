@@ -22,7 +22,7 @@ class DisparityPredictor(Protocol):
     """The network as the estimator sees it."""
 
     def __call__(self, rgb: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """rgb (T, H, W, 3) uint8, T = 4k+1, to relative disparity (T, H, W) float32 in [0, 1].
+        """Relative disparity (T, H, W) float32 in [0, 1] of rgb (T, H, W, 3) uint8, T = 4k+1.
 
         Larger is nearer; one unknown scale and shift for the whole clip.
         """
@@ -44,7 +44,8 @@ class EstimatorConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_depth < self.max_depth:
             raise DktError(
-                f"min_depth {self.min_depth} m, max_depth {self.max_depth} m: expected 0 < min < max"
+                f"min_depth {self.min_depth} m, max_depth {self.max_depth} m: "
+                "expected 0 < min < max"
             )
 
 

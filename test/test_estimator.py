@@ -1,0 +1,249 @@
+"""DepthEstimator: frames in, metric depth out, whatever the network and the sensor do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fixtures.glass_scenes import GlassScene, see_through, table_with_glass, with_holes, with_noise
+
+from dkt_ros.alignment import AlignmentConfig, AlignmentState
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import DepthEstimator, EstimatorConfig
+from dkt_ros.frames import FlushReason, Frame
+from dkt_ros.geometry import Intrinsics
+
+OK, HELD, UNALIGNED = AlignmentState.OK, AlignmentState.HELD, AlignmentState.UNALIGNED
+CAMERA = Intrinsics(120.0, 120.0, 63.5, 47.5, 128, 96)
+TENTH_NS = 100_000_000
+
+
+def scene(seed: int = 0) -> GlassScene:
+    made = see_through(table_with_glass(3, (96, 128)), 3, 0.3)
+    return with_holes(with_noise(made, seed), seed, 0.3)
+
+
+def frame(index: int, raw: bool = True) -> Frame:
+    return Frame(
+        rgb=np.full((96, 128, 3), index, np.uint8),
+        raw_depth=scene(index).raw if raw else None,
+        intrinsics=CAMERA,
+        stamp_ns=index * TENTH_NS,
+        frame_id="camera_optical",
+    )
+
+
+class Network:
+    """Knows the truth; notes what it was asked, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+        self.fails: Exception | None = None
+        self.answer: np.ndarray | None = None
+
+    def __call__(self, rgb: np.ndarray, /) -> np.ndarray:
+        assert rgb.dtype == np.uint8
+        self.seen.append([int(picture[0, 0, 0]) for picture in rgb])
+        if self.fails:
+            raise self.fails
+        if self.answer is not None:
+            return self.answer
+        # Only the newest frame's disparity is the scene's.
+        clip = np.zeros(rgb.shape[:3], np.float32)
+        clip[-1] = scene().disparity
+        return clip
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+def estimator(network: Network) -> DepthEstimator:
+    return DepthEstimator(network, EstimatorConfig(max_frames=5, max_gap_s=0.5))
+
+
+class TestPush:
+    def test_metric_depth_of_the_newest_frame(self, estimator: DepthEstimator) -> None:
+        for index in range(7):
+            pushed = frame(index)
+            estimate = estimator.push(pushed)
+            assert estimate.frame is pushed
+            assert estimate.flush is None
+            assert estimate.alignment.state is OK
+            assert estimate.depth.dtype == np.float32
+            np.testing.assert_allclose(estimate.depth, scene().truth, rtol=0.005)
+            np.testing.assert_array_equal(estimate.disparity, scene().disparity)
+
+    def test_the_network_sees_the_newest_4k_plus_1(
+        self, network: Network, estimator: DepthEstimator
+    ) -> None:
+        windows = [estimator.push(frame(index)).window for index in range(7)]
+        assert windows == [1, 1, 1, 1, 5, 5, 5]
+        assert network.seen == [
+            [0],
+            [1],
+            [2],
+            [3],
+            [0, 1, 2, 3, 4],
+            [1, 2, 3, 4, 5],
+            [2, 3, 4, 5, 6],
+        ]
+
+    def test_timings_add_up(self, estimator: DepthEstimator) -> None:
+        timings = estimator.push(frame(0)).timings_s
+        assert set(timings) == {"predict", "align", "convert", "total"}
+        assert all(seconds > 0 for seconds in timings.values())
+        parts = timings["predict"] + timings["align"] + timings["convert"]
+        assert timings["total"] == pytest.approx(parts)
+
+    def test_depth_outside_the_range_is_unknown(self, network: Network) -> None:
+        estimator = DepthEstimator(network, EstimatorConfig(min_depth=0.5, max_depth=0.9))
+        depth = estimator.push(frame(0)).depth
+        truth = scene().truth
+        assert np.isnan(depth[(truth < 0.49) | (truth > 0.92)]).all()
+        assert np.isfinite(depth[(truth > 0.51) & (truth < 0.88)]).all()
+
+    def test_alignment_s_own_settings_are_used(self, network: Network) -> None:
+        strict = AlignmentConfig(min_inlier_ratio=0.99)
+        estimator = DepthEstimator(network, EstimatorConfig(alignment=strict))
+        assert estimator.push(frame(0)).alignment.state is UNALIGNED
+
+    def test_the_same_frame_again_costs_nothing(
+        self, network: Network, estimator: DepthEstimator
+    ) -> None:
+        first = estimator.push(frame(0))
+        assert estimator.push(frame(0)) is first
+        assert len(network.seen) == 1
+
+    @pytest.mark.parametrize("limits", [(0.0, 1.0), (1.0, 0.5)])
+    def test_an_impossible_range(self, limits: tuple[float, float]) -> None:
+        with pytest.raises(DktError, match="min_depth"):
+            EstimatorConfig(min_depth=limits[0], max_depth=limits[1])
+
+
+class TestWithoutRawDepth:
+    def test_unaligned_from_the_start(self, estimator: DepthEstimator) -> None:
+        estimate = estimator.push(frame(0, raw=False))
+        assert estimate.alignment.state is UNALIGNED
+        assert "no raw depth" in estimate.alignment.reason
+        assert np.isnan(estimate.depth).all()
+        assert np.isfinite(estimate.disparity).all()
+
+    def test_held_after_a_good_frame(self, estimator: DepthEstimator) -> None:
+        estimator.push(frame(0))
+        estimate = estimator.push(frame(1, raw=False))
+        assert estimate.alignment.state is HELD
+        np.testing.assert_allclose(estimate.depth, scene().truth, rtol=0.005)
+
+    def test_held_by_the_frames_stamps(self, network: Network) -> None:
+        config = EstimatorConfig(max_gap_s=10, alignment=AlignmentConfig(max_held_s=1.0))
+        estimator = DepthEstimator(network, config)
+        estimator.push(frame(0))
+        states = [estimator.push(frame(i, raw=False)).alignment.state for i in (5, 10, 11)]
+        assert states == [HELD, HELD, UNALIGNED]
+
+
+class TestFlush:
+    @pytest.mark.parametrize(
+        ("newcomer", "reason"),
+        [
+            (replace(frame(1), stamp_ns=5), FlushReason.STAMP_BACKWARDS),
+            (replace(frame(9), stamp_ns=90 * TENTH_NS), FlushReason.GAP),
+            (
+                replace(frame(9), intrinsics=replace(CAMERA, fx=99.0)),
+                FlushReason.INTRINSICS_CHANGED,
+            ),
+        ],
+    )
+    def test_frames_and_scale_are_forgotten(
+        self, network: Network, estimator: DepthEstimator, newcomer: Frame, reason: FlushReason
+    ) -> None:
+        for index in range(1, 7):
+            estimator.push(frame(index))
+        estimate = estimator.push(replace(newcomer, raw_depth=None))
+        assert estimate.flush is reason
+        assert estimate.window == 1
+        assert estimate.alignment.state is UNALIGNED
+        follower = replace(newcomer, stamp_ns=newcomer.stamp_ns + TENTH_NS)
+        assert estimator.push(follower).flush is None
+
+    def test_reset(self, estimator: DepthEstimator) -> None:
+        for index in range(5):
+            estimator.push(frame(index))
+        estimator.reset()
+        estimate = estimator.push(frame(5, raw=False))
+        assert (estimate.window, estimate.flush) == (1, None)
+        assert estimate.alignment.state is UNALIGNED
+
+
+class TestFailure:
+    def test_the_next_push_works(self, network: Network, estimator: DepthEstimator) -> None:
+        for index in range(4):
+            estimator.push(frame(index))
+        network.fails = RuntimeError("CUDA out of memory")
+        with pytest.raises(RuntimeError, match="out of memory"):
+            estimator.push(frame(4))
+        network.fails = None
+        estimate = estimator.push(frame(5))
+        assert estimate.alignment.state is OK
+        assert network.seen[-1] == [1, 2, 3, 4, 5]
+
+    def test_the_failed_frame_can_be_tried_again(
+        self, network: Network, estimator: DepthEstimator
+    ) -> None:
+        estimator.push(frame(0))
+        network.fails = RuntimeError("once")
+        with pytest.raises(RuntimeError):
+            estimator.push(frame(1))
+        network.fails = None
+        estimate = estimator.push(frame(1))
+        assert estimate.frame.stamp_ns == TENTH_NS
+        assert len(network.seen) == 3
+
+    def test_a_flush_is_reported_by_the_first_estimate_after_it(
+        self, network: Network, estimator: DepthEstimator
+    ) -> None:
+        estimator.push(frame(0))
+        network.fails = RuntimeError("once")
+        with pytest.raises(RuntimeError):
+            estimator.push(frame(90))
+        network.fails = None
+        assert estimator.push(frame(91)).flush is FlushReason.GAP
+        assert estimator.push(frame(92)).flush is None
+
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [
+            (np.zeros((1, 48, 64), np.float32), "shape"),
+            (np.zeros((96, 128), np.float32), "shape"),
+            (np.full((1, 96, 128), np.nan, np.float32), "not finite"),
+            (np.full((1, 96, 128), np.inf, np.float32), "not finite"),
+        ],
+    )
+    def test_unusable_disparity_is_an_error(
+        self, network: Network, estimator: DepthEstimator, answer: np.ndarray, words: str
+    ) -> None:
+        network.answer = answer
+        with pytest.raises(DktError, match=words):
+            estimator.push(frame(0))
+        network.answer = None
+        assert estimator.push(frame(1)).alignment.state is OK
+
+    def test_one_pixel_that_is_not_finite(
+        self, network: Network, estimator: DepthEstimator
+    ) -> None:
+        network.answer = scene().disparity[None].copy()
+        network.answer[0, 50, 60] = np.nan
+        with pytest.raises(DktError, match="not finite"):
+            estimator.push(frame(0))
+
+    def test_double_precision_disparity_is_fine(
+        self, network: Network, estimator: DepthEstimator
+    ) -> None:
+        network.answer = scene().disparity[None].astype(np.float64)
+        estimate = estimator.push(frame(0))
+        assert estimate.disparity.dtype == np.float32
+        assert estimate.alignment.state is OK
