@@ -62,15 +62,10 @@ class FrameAssembly:
         return self._parts[part]
 
     def load_depth(
-        self,
-        part: str,
-        path: Path,
-        read: Callable[[Path], np.ndarray],
-        unknown: Unknown,
-        optional: bool = False,
+        self, part: str, path: Path, read: Callable[[Path], np.ndarray], unknown: Unknown
     ) -> None:
         """Reads a depth map in metres; what is no depth becomes NaN, unexpected kinds a remark."""
-        stored = self.load(part, path, read, optional)
+        stored = self.load(part, path, read)
         if stored is None:
             return
         with np.errstate(invalid="ignore"):

@@ -55,7 +55,7 @@ class ClearPoseClip(Clip):
         frame = FrameAssembly(f"{self.path}: {key}")
         metadata, row = self._metadata(key, frame)
         scale = _UNITS_PER_METRE if metadata is None else float(metadata.units_per_metre[row])
-        camera_matrix = None if metadata is None else metadata.camera_matrix[row]
+        camera_matrix = None if metadata is None else metadata.camera_matrix[row].copy()
         read_depth = partial(read_depth_png, units_per_metre=scale)
         frame.load("rgb", self._file(key, "-color.png"), read_rgb)
         frame.load_depth("depth", self._file(key, "-depth_true.png"), read_depth, Unknown.ZERO)
@@ -69,7 +69,7 @@ class ClearPoseClip(Clip):
             if normal is not None:
                 # Computed from depth by a library that can let them point into the surface.
                 frame.replace("normal", facing_camera(normal, camera_matrix))
-        pose = None if metadata is None else metadata.world_to_camera[row]
+        pose = None if metadata is None else metadata.world_to_camera[row].copy()
         return frame.finish(camera_matrix, pose)
 
     def _file(self, key: str, ending: str) -> Path:

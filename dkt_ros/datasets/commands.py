@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -61,18 +62,21 @@ def _check(args: argparse.Namespace) -> int:
     dataset = open_dataset(args.folder, args.kind)
     print(f"{args.folder}: {dataset.kind}, {len(dataset)} clips", flush=True)
     line = _ProgressLine()
+    out = sys.stdout
 
     def show_problem(problem: str) -> None:
         line.clear()
-        print(problem, flush=True)
+        print(problem, file=out, flush=True)
 
-    report = check_dataset(
-        dataset,
-        sample=args.sample,
-        workers=args.workers,
-        on_problem=show_problem,
-        on_progress=line.show,
-    )
+    # The EXR library prints remarks of its own, without the file's name, on damaged files.
+    with contextlib.redirect_stdout(sys.stderr):
+        report = check_dataset(
+            dataset,
+            sample=args.sample,
+            workers=args.workers,
+            on_problem=show_problem,
+            on_progress=line.show,
+        )
     line.clear()
     print(_table(report))
     if args.json is not None:

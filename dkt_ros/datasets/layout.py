@@ -21,7 +21,7 @@ class Folder:
 
     path: where it is. below: its path from the data set's folder, "" for that itself.
     split: what dataset.split_of makes of that path. endings: its files' names without leading
-    digits ("-color.png"). files, subfolders: names in natural order.
+    digits ("-color.png"). files, subfolders: their names, the latter in natural order.
     """
 
     path: Path
@@ -92,7 +92,7 @@ def _folder(path: Path, root: Path) -> Folder:
         path=path,
         below="" if path == root else below.as_posix(),
         split=split_of((root.resolve().name, *below.parts)),
-        files=tuple(sorted(files, key=natural_order)),
+        files=tuple(files),
         subfolders=tuple(sorted(subfolders, key=natural_order)),
     )
 

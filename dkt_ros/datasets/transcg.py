@@ -76,15 +76,15 @@ class TransCgClip(Clip):
             return None
         name = f"{self._camera.name}_valid_perspective_list"
         views = metadata.get(name)
-        if not isinstance(views, list):
-            raise DktError(f"{path}: has no list {name}; all views are taken")
+        if not isinstance(views, list) or not all(isinstance(view, int) for view in views):
+            raise DktError(f"{path}: has no list {name} of numbers; all views are taken")
         return [str(view) for view in views]
 
     def _camera_matrix(self) -> np.ndarray | None:
         camera = self._camera
         folder = self.path.parent / "camera_intrinsics"
         path = folder / f"{camera.number}-camIntrinsics-{camera.name}.npy"
-        return _load_matrix(path) if folder.is_dir() else None
+        return _load_matrix(path).copy() if folder.is_dir() else None
 
     def _read(self, key: str, with_normal: bool) -> Sample:
         view = self.path / key
@@ -130,7 +130,8 @@ def _read_json(path: Path) -> dict | None:
 def _split(folder: Folder, number: int) -> str:
     metadata = _read_json(folder.path.parent / "metadata.json") or {}
     for split in ("train", "test"):
-        if number in (metadata.get(split) or ()):
+        scenes = metadata.get(split)
+        if isinstance(scenes, list) and number in scenes:
             return split
     return folder.split
 

@@ -81,7 +81,7 @@ def _proves(folder: Folder) -> bool:
 
 
 def _tars(folder: Folder) -> list[str]:
-    return [name for name in folder.files if name.endswith(".tar")]
+    return sorted(name for name in folder.files if name.endswith(".tar"))
 
 
 def _is_sequence(path: Path) -> bool:

@@ -83,6 +83,19 @@ def test_every_bad_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (train["frames"], train["checked"], train["bad_frames"]) == (5, 5, 3)
 
 
+def test_nothing_but_the_report_is_on_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trees.dreds_scene(tmp_path / "train/00001")
+    path = tmp_path / "train/00001/0001_normal.exr"
+    trees.write_grey_exr(path, np.random.default_rng(0).random((48, 80)))
+    trees.truncate(path)
+    assert run(tmp_path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"{path}: truncated or damaged EXR")
+    assert [line.split()[0] for line in lines[2:]] == ["split", "train", "1"]
+
+
 def test_bad_tars_are_counted(tmp_path: Path) -> None:
     trees.transphy3d_tree(tmp_path)
     trees.truncate(tmp_path / "train/000000_materials.000000.tar")

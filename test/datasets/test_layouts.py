@@ -312,7 +312,7 @@ def test_transcg_lists_that_are_damaged_are_named(tmp_path: Path) -> None:
     (tmp_path / "scene2/metadata.json").write_text(json.dumps({"type": "isolated"}))
     dataset = open_dataset(tmp_path)
     assert "scene1/metadata.json: not readable as JSON" in dataset[0].problems()[0]
-    assert "has no list L515_valid_perspective_list" in dataset[3].problems()[0]
+    assert "has no list L515_valid_perspective_list of numbers" in dataset[3].problems()[0]
     assert dataset[3].keys == ("0", "1")
 
 
