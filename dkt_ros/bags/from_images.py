@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dkt_ros.bags.images import read_color, read_depth, read_intrinsics, read_mask
+from dkt_ros.bags.images import read_depth, read_intrinsics, read_mask
 from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
+from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
@@ -71,7 +72,7 @@ def read_frames(source: ImageFolder) -> Iterator[LabelledFrame]:
     clock = stamps(source.rate_hz, source.start_s)
     for index, key in enumerate(sorted(color)):
         pause_ns = round(index * source.gap_s * NANOSECONDS_PER_SECOND)
-        rgb = read_color(color[key])
+        rgb = read_rgb(color[key])
         height, width = rgb.shape[:2]
         intrinsics = _intrinsics(source.intrinsics, width, height)
         files = {role: found[key] for role, found in partners.items()}

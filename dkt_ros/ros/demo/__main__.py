@@ -37,7 +37,7 @@ from dkt_ros.ros.demo.recorded import read_frames
 from dkt_ros.ros.demo.report import as_markdown, error_table, headline, latency_table
 
 _DEMO_BAG = Path(__file__).resolve().parents[2] / "assets" / "demo" / "glassware"
-_STARTUP_TIMEOUT_S = 180.0
+_STARTUP_TIMEOUT_S = 300.0
 _END_TIMEOUT_S = 120.0
 # Unless told otherwise the replay takes this long per frame, which a CPU can follow with dkt-nano,
 # but no longer than that in all.
