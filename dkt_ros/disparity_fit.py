@@ -27,11 +27,11 @@ from dkt_ros.sampling import SEED, every
 Array = NDArray[np.float32]
 Array64 = NDArray[np.float64]
 
-PROPOSALS = 256
-PROPOSAL_POINTS = 384
+PROPOSALS = 192
+PROPOSAL_POINTS = 256
 POLISHED = 3  # for each start sigma
-POLISH_POINTS = 768
-POLISH_STEPS = 12
+POLISH_POINTS = 512
+POLISH_STEPS = 10
 FINAL_STEPS = 20
 START_SIGMAS = (0.004, 0.03)  # 1/m: sensor noise alone, and with a poor network's errors
 SIGMA_FLOOR = 0.002  # 1/m: no depth camera is better, and a tighter fit proves nothing
@@ -96,9 +96,7 @@ def fit_line(d: Array64, y: Array64, guess: tuple[float, float] | None = None) -
         lines = np.concatenate([own, lines], axis=1)
     if lines.shape[1] == 0:
         return None
-    bests = [_best_distinct(x32, y32, lines, sigma) for sigma in START_SIGMAS]
-    starts = np.concatenate(bests, axis=1)
-    sigmas = np.repeat(np.asarray(START_SIGMAS, np.float32), [b.shape[1] for b in bests])
+    starts, sigmas = _best_distinct(x32, y32, lines)
     some = every(len(d), POLISH_POINTS)
     polished = _Mixture(x32[some], y32[some], centre, spread, starts, sigmas)
     polished.climb(POLISH_STEPS)
@@ -181,21 +179,28 @@ def _propose(x: Array, y: Array, centre: float) -> Array:
     return lines[:, _rising(lines, centre)][:, :PROPOSALS]
 
 
-def _best_distinct(x: Array, y: Array, lines: Array, sigma: float) -> Array:
-    """The POLISHED best of lines (2, k) by a capped logarithmic loss, no two of them alike."""
+def _best_distinct(x: Array, y: Array, lines: Array) -> tuple[Array, Array]:
+    """For each start sigma the POLISHED best of lines (2, k) by a capped logarithmic loss.
+
+    No two of them alike; with the sigma that each of them starts from.
+    """
     some = every(len(x), PROPOSAL_POINTS)
     residual = y[some] - lines[0][:, None] * x[some] - lines[1][:, None]
-    capped = np.clip(residual, -PROPOSAL_CAP, PROPOSAL_CAP) / np.float32(sigma)
-    loss = np.log(1 + np.square(capped))
-    loss *= 1 + (residual > 0) * np.float32(NEAR_PENALTY - 1)
-    costs = loss.mean(axis=1)
+    capped = np.square(np.clip(residual, -PROPOSAL_CAP, PROPOSAL_CAP))
+    penalty = 1 + (residual > 0) * np.float32(NEAR_PENALTY - 1)
     ends = np.stack([lines[1], lines[0] + lines[1]])
     chosen: list[int] = []
-    while len(chosen) < POLISHED and np.isfinite(costs).any():
-        best = int(np.argmin(costs))
-        chosen.append(best)
-        costs[np.abs(ends - ends[:, [best]]).max(axis=0) < DISTINCT] = np.inf
-    return lines[:, chosen]
+    sigmas: list[float] = []
+    for sigma in START_SIGMAS:
+        costs = np.einsum("kn,kn->k", np.log(1 + capped / np.float32(sigma**2)), penalty)
+        for _ in range(POLISHED):
+            best = int(np.argmin(costs))
+            if not np.isfinite(costs[best]):
+                break
+            chosen.append(best)
+            sigmas.append(sigma)
+            costs[np.abs(ends - ends[:, [best]]).max(axis=0) < DISTINCT] = np.inf
+    return lines[:, chosen], np.asarray(sigmas, np.float32)
 
 
 class _Mixture:

@@ -55,7 +55,7 @@ def drifted(line: Line, ends: Array64, relative: float) -> Line:
     """The same line, less certain by a relative standard deviation of disparity at either end."""
     if not ends[1] > ends[0]:
         return line
-    inverse = np.linalg.inv(_design(ends))
+    inverse = _inverse(_design(ends))
     drift = inverse @ np.diag(np.square(relative * line.at(ends))) @ inverse.T
     return Line(line.values, line.covariance + drift, line.fit)
 
@@ -63,9 +63,9 @@ def drifted(line: Line, ends: Array64, relative: float) -> Line:
 def joined(expected: Line, seen: Line, ends: Array64) -> Line:
     """One Kalman step: the expected line moved towards the seen one as far as that is certain."""
     design = _design(ends)
-    inverse = np.linalg.inv(design)
+    inverse = _inverse(design)
     prior = design @ expected.covariance @ design.T
-    gain = prior @ np.linalg.inv(prior + design @ seen.covariance @ design.T)
+    gain = prior @ _inverse(prior + design @ seen.covariance @ design.T)
     at_ends = expected.at(ends) + gain @ (seen.at(ends) - expected.at(ends))
     covariance = inverse @ (np.eye(2) - gain) @ prior @ inverse.T
     return Line(inverse @ at_ends, covariance, seen.fit)
@@ -73,3 +73,9 @@ def joined(expected: Line, seen: Line, ends: Array64) -> Line:
 
 def _design(ends: Array64) -> Array64:
     return np.stack([ends, np.ones(2)], axis=1)
+
+
+def _inverse(matrix: Array64) -> Array64:
+    """Of a (2, 2) matrix, spelled out: LAPACK would wake a pool of threads for it."""
+    (a, b), (c, d) = matrix
+    return np.array([[d, -b], [-c, a]]) / (a * d - b * c)
