@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.tars import read_members, tar_index
 
 _DEPTH_STEPS = 65535
 _MILLIMETRES_PER_METRE = 1000.0
@@ -179,24 +180,8 @@ def read_sequence(path: Path | str) -> tuple[SequenceFrame, ...]:
 
 
 def _frame_members(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    by_key: dict[str, dict[str, bytes]] = {}
-    try:
-        with tarfile.open(path) as tar:
-            for info in tar:
-                key, _, name = info.name.rpartition("/")[2].partition(".")
-                stream = tar.extractfile(info) if info.isfile() else None
-                if stream is not None:
-                    content = stream.read()
-                    if len(content) != info.size:
-                        raise DktError(
-                            f"{path}: member {info.name} is truncated ({len(content)} of "
-                            f"{info.size} bytes); render or download the file again"
-                        )
-                    by_key.setdefault(key, {})[name] = content
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DktError(f"{path}: not a readable tar ({error})") from error
-    for key in sorted(by_key):
-        yield f"{path}: {key}", by_key[key]
+    for key, members in sorted(tar_index(path).items()):
+        yield f"{path}: {key}", read_members(path, key, members)
 
 
 def _png(array: np.ndarray) -> bytes:

@@ -136,11 +136,21 @@ def test_a_cut_or_foreign_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DktError, match=r"a\.tar"):
         read_sequence(path)
     path.write_bytes(b"not a tar at all")
-    with pytest.raises(DktError, match=r"a\.tar: not a readable tar"):
+    with pytest.raises(DktError, match=r"a\.tar: not a readable"):
         read_sequence(path)
     with tarfile.open(path, "w") as tar:
         tar.addfile(tarfile.TarInfo("readme"), io.BytesIO())
     with pytest.raises(DktError):
+        read_sequence(path)
+
+
+def test_a_tar_cut_within_a_header_is_not_taken_for_a_short_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    write_sequence(path, "s", [make_frame(0), make_frame(1)])
+    with tarfile.open(path) as tar:
+        second = next(info for info in tar if info.name.startswith("s_00000001"))
+    path.write_bytes(path.read_bytes()[: second.offset + 100])
+    with pytest.raises(DktError, match=r"a\.tar: damaged or cut short"):
         read_sequence(path)
 
 

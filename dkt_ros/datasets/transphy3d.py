@@ -18,8 +18,8 @@ from dkt_ros.datasets.assembly import depth_problem
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.layout import Folder, Layout
 from dkt_ros.datasets.sample import BadFrameError, Sample
-from dkt_ros.datasets.tars import read_members, tar_index
 from dkt_ros.errors import DktError
+from dkt_ros.tars import read_members, tar_index
 from dkt_ros.transphy3d import MaterialClass, decode_frame
 
 _MEMBER = ".depth.json"
