@@ -72,7 +72,7 @@ class Outputs:
         watch.lap("depth message")
         message = alignment_to_message(estimate.alignment, estimate.window, header)
         message.latency = time.monotonic() - observation.arrived_s
-        message.stages = _stages(estimate.timings_s, message.latency - sum(watch.laps_s.values()))
+        message.stages = _stages(estimate.timings_s, watch.laps_s, message.latency)
         self._send("dkt/alignment", message)
         watch.lap("alignment message")
         if self._is_heard("dkt/points"):
@@ -121,10 +121,13 @@ def alignment_to_message(alignment: Alignment, window: int, header: object) -> S
     )
 
 
-def _stages(timings_s: Mapping[str, float], latency_s: float) -> list[StageTiming]:
-    """Waiting (for depth to pair with, for the frame before) first, then the estimator's stages."""
-    stages = {"wait": latency_s - timings_s["total"]}
-    stages.update({name: value for name, value in timings_s.items() if name != "total"})
+def _stages(
+    estimator_s: Mapping[str, float], publishing_s: Mapping[str, float], latency_s: float
+) -> list[StageTiming]:
+    """Where the latency went: waiting for the depth image and for the inference before, first."""
+    stages = {name: value for name, value in estimator_s.items() if name != "total"}
+    stages |= publishing_s
+    stages = {"wait": latency_s - sum(stages.values())} | stages
     return [StageTiming(name=name, seconds=seconds) for name, seconds in stages.items()]
 
 

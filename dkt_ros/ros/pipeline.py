@@ -56,10 +56,11 @@ class Pipeline:
         """Starts the inference thread, then subscribes."""
         self._engine.predictor.allow()
         self._worker.start()
+        # rclpy runs what is ready in the order of creation: calibration before its own image.
         for name, (message_type, topic, callback) in {
+            "camera_info": (CameraInfo, "color/camera_info", self._intake.on_camera_info),
             "color": (*self._color_source(), self._intake.on_color),
             "depth": (*self._depth_source(), self._intake.on_depth),
-            "camera_info": (CameraInfo, "color/camera_info", self._intake.on_camera_info),
         }.items():
             self._subscriptions[name] = qos.create_subscription(
                 self._node, message_type, topic, callback, self._report

@@ -1,0 +1,125 @@
+"""Point clouds: the layout that others read, and the filters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
+
+from sensor_msgs.msg import PointCloud2
+
+from dkt_ros.frames import Frame
+from dkt_ros.geometry import Intrinsics, backproject
+from dkt_ros.ros.clouds import CloudOptions, CloudWriter
+from dkt_ros.ros.messages import make_header
+
+pytestmark = pytest.mark.ros
+HEADER = make_header(5, "camera")
+
+
+def scene(height: int = 30, width: int = 40) -> tuple[npt.NDArray[np.float32], Frame]:
+    """A wall at 1 m with a box at 0.5 m before it and a hole."""
+    depth = np.full((height, width), 1.0, dtype=np.float32)
+    depth[10:20, 10:20] = 0.5
+    depth[:5, :5] = np.nan
+    y, x = np.mgrid[0:height, 0:width]
+    rgb = np.stack([x, y, x + y], axis=-1).astype(np.uint8)
+    intrinsics = Intrinsics(30.0, 31.0, 19.5, 14.5, width, height)
+    return depth, Frame(rgb, None, intrinsics, 5, "camera")
+
+
+def write(options: CloudOptions = CloudOptions()) -> PointCloud2:  # noqa: B008 frozen
+    return CloudWriter().write(*scene(), options, HEADER)
+
+
+def points(cloud: PointCloud2) -> npt.NDArray[Any]:
+    """The cloud as depth_image_proc's readers take it: by the fields' offsets."""
+    names = [field.name for field in cloud.fields]
+    layout = np.dtype(
+        {
+            "names": names,
+            "formats": ["<f4"] * len(names),
+            "offsets": [field.offset for field in cloud.fields],
+            "itemsize": cloud.point_step,
+        }
+    )
+    return np.frombuffer(cloud.data, dtype=layout).reshape(cloud.height, cloud.width)
+
+
+def colours(cloud: PointCloud2) -> npt.NDArray[np.uint8]:
+    packed = np.ascontiguousarray(points(cloud)["rgb"]).view("<u4")
+    assert not (packed >> 24).any()
+    return np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], -1).astype(np.uint8)
+
+
+def test_organized_clouds_are_the_back_projection_row_by_row() -> None:
+    depth, frame = scene()
+    cloud = write()
+    assert (cloud.height, cloud.width, cloud.is_dense) == (30, 40, False)
+    assert (cloud.point_step, cloud.row_step, len(cloud.data)) == (32, 1280, 38400)
+    assert [field.offset for field in cloud.fields] == [0, 4, 8, 16]
+    seen = points(cloud)
+    xyz = np.stack([seen["x"], seen["y"], seen["z"]], axis=-1)
+    np.testing.assert_array_equal(xyz, backproject(depth, frame.intrinsics))
+    assert np.isnan(xyz[:5, :5]).all()
+    np.testing.assert_array_equal(colours(cloud), frame.rgb)
+    padding = np.frombuffer(cloud.data, "u1").reshape(-1, 32)[:, [*range(12, 16), *range(20, 32)]]
+    assert not padding.any()
+
+
+def test_filtered_clouds_hold_known_points_only() -> None:
+    depth, frame = scene()
+    cloud = write(CloudOptions(organized=False))
+    assert (cloud.height, cloud.width, cloud.is_dense) == (1, 30 * 40 - 25, True)
+    assert len(cloud.data) == 32 * cloud.width
+    np.testing.assert_array_equal(points(cloud)["z"][0], depth[np.isfinite(depth)])
+    np.testing.assert_array_equal(colours(cloud)[0], frame.rgb[np.isfinite(depth)])
+
+
+def test_jumps_in_depth_are_dropped_from_the_cloud() -> None:
+    z = points(write(CloudOptions(max_jump=0.1)))["z"]
+    assert np.isnan(z[10, 10])
+    assert np.isnan(z[9, 12])
+    assert z[15, 15] == 0.5
+    assert z[25, 35] == 1.0
+
+
+def test_voxels_thin_the_cloud() -> None:
+    pytest.importorskip("open3d")
+    cloud = write(CloudOptions(organized=False, voxel_m=0.2))
+    assert 0 < cloud.width < 100
+    assert np.isfinite(points(cloud)["z"]).all()
+
+
+def test_outliers_are_dropped() -> None:
+    pytest.importorskip("open3d")
+    depth, frame = scene()
+    depth[25, 35] = 9.0
+    options = CloudOptions(organized=False, outlier_neighbors=8, outlier_deviations=3.0)
+    z = points(CloudWriter().write(depth, frame, options, HEADER))["z"]
+    assert z.max() == 1.0
+    assert z.shape[1] > 1100
+
+
+@pytest.mark.parametrize("organized", [True, False])
+def test_without_depth_there_is_a_cloud_all_the_same(organized: bool) -> None:
+    depth, frame = scene()
+    depth[:] = np.nan
+    cloud = CloudWriter().write(depth, frame, CloudOptions(organized=organized), HEADER)
+    assert cloud.width == (40 if organized else 0)
+    assert len(cloud.data) == 32 * cloud.width * cloud.height
+    assert np.isnan(points(cloud)["z"]).all()
+
+
+def test_one_writer_serves_frames_of_all_sizes() -> None:
+    writer = CloudWriter()
+    for height, width in ((30, 40), (24, 32), (30, 40)):
+        depth, frame = scene(height, width)
+        cloud = writer.write(depth, frame, CloudOptions(), HEADER)
+        np.testing.assert_array_equal(points(cloud)["z"], depth)
+        cloud = writer.write(depth, frame, CloudOptions(organized=False), HEADER)
+        assert cloud.width == np.isfinite(depth).sum()

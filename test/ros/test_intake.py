@@ -1,0 +1,213 @@
+"""Intake: what is filed, what is dropped and how it is named; frames that only look odd pass."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
+
+from sensor_msgs.msg import CameraInfo, Image
+
+from dkt_ros.ros.images import depth_to_image, rgb_to_image
+from dkt_ros.ros.intake import Intake
+from dkt_ros.ros.messages import make_header
+from dkt_ros.ros.observation import Observation
+from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.statistics import Statistics
+
+pytestmark = pytest.mark.ros
+HEIGHT, WIDTH = 4, 6
+MS = 1_000_000
+
+
+class Desk:
+    """An intake and what it filed and reported."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.filed: list[Observation] = []
+        self.reports: list[tuple[str, str]] = []
+        self.statistics = Statistics()
+        self.intake = Intake(
+            NodeParameters(**parameters),
+            self.statistics,
+            self.filed.append,
+            lambda cause, text: self.reports.append((cause, text)),
+        )
+
+    def calibrate(self, **changes: Any) -> None:
+        fields: dict[str, Any] = {"width": WIDTH, "height": HEIGHT}
+        fields["k"] = [50.0, 0.0, 2.5, 0.0, 50.0, 1.5, 0.0, 0.0, 1.0]
+        fields["p"] = [40.0, 0.0, 2.5, 0.0, 0.0, 40.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+        self.intake.on_camera_info(CameraInfo(**(fields | changes)))
+
+    def show(self, ms: int, color: Image | None = None, depth: Image | None = None) -> None:
+        color, depth = color or rgb(), depth or metres()
+        for message in (color, depth):
+            message.header.stamp = make_header(ms * MS, "").stamp
+        self.intake.on_color(color)
+        self.intake.on_depth(depth)
+
+    @property
+    def drops(self) -> dict[str, int]:
+        return dict(self.statistics.snapshot().drops)
+
+
+def rgb(frame_id: str = "color_frame", height: int = HEIGHT) -> Image:
+    return rgb_to_image(np.full((height, WIDTH, 3), 7, np.uint8), make_header(0, frame_id))
+
+
+def metres(frame_id: str = "color_frame") -> Image:
+    return depth_to_image(np.full((HEIGHT, WIDTH), 0.5, np.float32), make_header(0, frame_id))
+
+
+def test_a_pair_becomes_one_observation_in_metres() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(40)
+    (filed,) = desk.filed
+    assert filed.frame.stamp_ns == 40 * MS
+    assert filed.frame.frame_id == "color_frame"
+    assert filed.frame.intrinsics.fx == 50.0
+    assert filed.frame.raw_depth is not None
+    assert (filed.frame.raw_depth == 0.5).all()
+    assert filed.camera_info.width == WIDTH
+    assert (desk.reports, desk.drops) == ([], {})
+
+
+def test_parameters_of_the_intake_act() -> None:
+    desk = Desk(rectified=True, depth_unit_m=0.01)
+    desk.calibrate()
+    steps = np.full((HEIGHT, WIDTH), 80, np.uint16)
+    message = Image(height=HEIGHT, width=WIDTH, encoding="16UC1", step=2 * WIDTH)
+    message.data = array("B", steps.tobytes())
+    message.header.frame_id = "color_frame"
+    desk.show(0, depth=message)
+    frame = desk.filed[0].frame
+    assert frame.intrinsics.fx == 40.0
+    assert frame.raw_depth is not None
+    assert frame.raw_depth == pytest.approx(0.8)
+
+
+def test_slop_acts_at_once() -> None:
+    desk = Desk(sync_slop_s=0.0)
+    desk.calibrate()
+
+    def pair_off(ms: int) -> None:
+        color, depth = rgb(), metres()
+        color.header.stamp = make_header(ms * MS, "").stamp
+        depth.header.stamp = make_header((ms + 5) * MS, "").stamp
+        desk.intake.on_color(color)
+        desk.intake.on_depth(depth)
+
+    pair_off(0)
+    assert desk.filed == []
+    desk.intake.apply(NodeParameters(sync_slop_s=0.01))
+    pair_off(33)
+    assert len(desk.filed) == 1
+    assert desk.drops == {"colour without depth in time": 1, "depth without colour in time": 1}
+
+
+def test_images_before_their_calibration_are_named() -> None:
+    desk = Desk()
+    desk.show(0)
+    assert desk.drops == {"no camera_info yet": 1}
+    assert "color/camera_info" in desk.reports[0][1]
+    desk.calibrate()
+    desk.show(33)
+    assert len(desk.filed) == 1
+
+
+def test_another_size_of_calibration_is_named() -> None:
+    desk = Desk()
+    desk.calibrate(width=1280, height=720)
+    desk.show(0)
+    assert desk.drops == {"camera_info of another size": 1}
+    assert "1280x720" in desk.reports[0][1]
+
+
+def test_a_region_of_interest_counts_as_the_images_size() -> None:
+    desk = Desk()
+    info = CameraInfo(width=12, height=8, binning_x=2, binning_y=2)
+    info.k = [50.0, 0.0, 2.5, 0.0, 50.0, 1.5, 0.0, 0.0, 1.0]
+    desk.intake.on_camera_info(info)
+    desk.show(0)
+    assert desk.filed[0].frame.intrinsics.fx == 25.0
+
+
+def test_another_frame_id_of_depth_is_a_warning_not_a_refusal() -> None:
+    desk = Desk()
+    desk.calibrate()
+    for ms in (0, 33, 66):
+        desk.show(ms, depth=metres("depth_frame"))
+    assert len(desk.filed) == 3
+    ((cause, text),) = desk.reports
+    assert cause == "frame_id"
+    assert "'depth_frame'" in text
+    assert "align_depth.enable:=true" in text
+
+
+def test_a_missing_frame_id_is_a_warning() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(0, color=rgb(""))
+    assert len(desk.filed) == 1
+    assert "no frame_id" in desk.reports[0][1]
+
+
+@pytest.mark.parametrize(("rectified", "warnings"), [(False, 1), (True, 0)])
+def test_distortion_is_a_warning_for_raw_images(rectified: bool, warnings: int) -> None:
+    desk = Desk(rectified=rectified)
+    desk.calibrate(d=[0.1, 0.0, 0.0, 0.0, 0.0], distortion_model="plumb_bob")
+    desk.show(0)
+    assert len(desk.filed) == 1
+    assert [cause for cause, _ in desk.reports] == ["distortion"] * warnings
+
+
+def test_time_running_back_starts_an_epoch() -> None:
+    desk = Desk()
+    desk.calibrate()
+    for ms in (100, 133, 0, 33, 66):
+        desk.show(ms)
+    assert [filed.epoch for filed in desk.filed] == [0, 0, 1, 1, 1]
+    assert desk.statistics.snapshot().flushes == {"stamps ran backwards": 1}
+
+
+def test_an_encoding_change_starts_an_epoch() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(0)
+    bgr = rgb()
+    bgr.encoding = "bgr8"
+    desk.show(33, color=bgr)
+    assert [filed.epoch for filed in desk.filed] == [0, 1]
+    assert desk.statistics.snapshot().flushes == {"image encoding changed": 1}
+
+
+def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.calibrate()
+
+    def explode(message: Image) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("dkt_ros.ros.intake.image_to_rgb", explode)
+    desk.show(0)
+    assert desk.drops == {"unexpected error": 1}
+    assert "ZeroDivisionError: surprise" in desk.reports[0][1]
+    monkeypatch.undo()
+    desk.show(33)
+    assert len(desk.filed) == 1
+
+
+def test_clocks_that_differ_are_visible() -> None:
+    desk = Desk()
+    assert desk.intake.offset_s is None
+    color, depth = rgb(), metres()
+    color.header.stamp = make_header(5_000 * MS, "").stamp
+    desk.intake.on_color(color)
+    desk.intake.on_depth(depth)
+    assert desk.intake.offset_s == 5.0

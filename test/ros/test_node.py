@@ -1,0 +1,533 @@
+"""The node as its users meet it: camera, node and planner in three processes over real DDS.
+
+One node process serves most tests; each test uses later stamps than the one before, unless time
+running back is what it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from dkt_ros.msg import ScaleAlignment
+from fixtures.camera_process import FOCAL_PX, FRAME_ID
+from fixtures.three_processes import CameraProcess, NodeProcess, Planner, closing
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, SetParametersAtomically
+from sensor_msgs.msg import Image, PointCloud2
+
+pytestmark = pytest.mark.ros
+
+HEIGHT, WIDTH = 64, 96
+SCALE, SHIFT = 4.0, 0.5
+STEP_NS = 33_333_333
+
+
+def picture() -> npt.NDArray[np.uint8]:
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    channels = [40 + 2 * x, 200 - 2 * y, 90 + x + y]
+    return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def sensor_depths(checkpoint: Path) -> dict[int, npt.NDArray[np.float32]]:
+    """The raw depth that SCALE and SHIFT relate to the network's disparity of a still clip.
+
+    Clips of 1 and of 5 frames, the lengths that a buffer of 5 gives.
+    """
+    import torch
+
+    from dkt_ros.model.checkpoint import load_checkpoint
+    from dkt_ros.model.predictor import predict_disparity
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    network = load_checkpoint(checkpoint)
+    disparities = {n: predict_disparity(network, np.stack([picture()] * n))[-1] for n in (1, 5)}
+    torch.set_num_threads(threads)
+    return {n: (1.0 / (SCALE * d + SHIFT)).astype(np.float32) for n, d in disparities.items()}
+
+
+def with_hole(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    holed = depth.copy()
+    holed[20:40, 30:60] = np.nan
+    return holed
+
+
+@dataclass
+class Rig:
+    """The three processes and the depth that a sensor would see for a clip of n frames."""
+
+    node: NodeProcess
+    camera: CameraProcess
+    planner: Planner
+    truth: dict[int, npt.NDArray[np.float32]]
+    now_ns: int = 1_700_000_000 * 10**9
+    name: str = "/dkt_node"
+
+    def next_stamp(self) -> int:
+        self.now_ns += STEP_NS
+        return self.now_ns
+
+    def show(self, depth: npt.NDArray[Any] | None = None, **changes: Any) -> int:
+        stamp = self.next_stamp()
+        self.camera.show(stamp, picture(), self.truth[1] if depth is None else depth, **changes)
+        return stamp
+
+    def exchange(self, depth: npt.NDArray[Any] | None = None, **changes: Any) -> int:
+        """Shows a frame and waits for everything that the node makes of it."""
+        stamp = self.show(depth, **changes)
+        self.await_outputs(stamp)
+        return stamp
+
+    def await_outputs(self, stamp: int) -> None:
+        planner = self.planner
+        kept = (planner.depth, planner.camera_info, planner.alignment)
+        planner.wait_until(lambda: all(stamp in messages for messages in kept), "depth")
+
+    def new_stream(self) -> None:
+        """So long a gap that the node starts anew."""
+        self.now_ns += 60 * 10**9
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(self.planner.call(ChangeState, f"{self.name}/change_state", request).success)
+
+    def state(self) -> str:
+        response = self.planner.call(GetState, f"{self.name}/get_state", GetState.Request())
+        return str(response.current_state.label)
+
+    def set(self, **values: float | int | str | bool) -> Any:
+        """Sets parameters together; returns the result with successful and reason."""
+        parameters = [Parameter(name=name, value=as_value(v)) for name, v in values.items()]
+        request = SetParametersAtomically.Request(parameters=parameters)
+        name = f"{self.name}/set_parameters_atomically"
+        return self.planner.call(SetParametersAtomically, name, request).result
+
+
+def as_value(value: float | int | str | bool) -> ParameterValue:
+    if isinstance(value, bool):
+        return ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=value)
+    if isinstance(value, int):
+        return ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=value)
+    if isinstance(value, float):
+        return ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+    return ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+def node_arguments(checkpoint: Path, **parameters: object) -> list[str]:
+    given: dict[str, object] = {
+        "checkpoint": checkpoint,
+        "device": "cpu",
+        "cpu_threads": 1,
+        "diagnostics_period_s": 0.2,
+        "image_timeout_s": 1.0,
+    }
+    given |= parameters
+    return [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
+
+
+@pytest.fixture(scope="module")
+def rig(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("rig")
+    topics = ("/color/image", "/depth/image", "/color/camera_info")
+    with closing(NodeProcess(folder / "node.log", *node_arguments(checkpoint))) as node:
+        truth = sensor_depths(checkpoint)
+        with closing(Planner()) as planner, closing(CameraProcess(folder, *topics)) as camera:
+            rig = Rig(node, camera, planner, truth)
+            wait_until_heard(rig)
+            yield rig
+
+
+def as_array(message: Image | PointCloud2, dtype: str, *shape: int) -> npt.NDArray[Any]:
+    return np.frombuffer(message.data, dtype=dtype).reshape(shape)
+
+
+def test_every_window_gives_one_depth_under_the_colour_stamp(rig: Rig) -> None:
+    """Clips of 1, 1, 1, 1 and 5 frames; all pixels within 1 mm of what the sensor would see."""
+    rig.new_stream()
+    before = rig.planner.counts["depth"]
+    stamps, windows = [], [1, 1, 1, 1, 5]
+    for window in windows:
+        stamp = rig.exchange(with_hole(rig.truth[window]))
+        stamps.append(stamp)
+        depth = rig.planner.depth[stamp]
+        assert depth.header.frame_id == FRAME_ID
+        assert (depth.encoding, depth.step, depth.is_bigendian) == ("32FC1", 4 * WIDTH, 0)
+        assert (depth.height, depth.width) == (HEIGHT, WIDTH)
+        alignment = rig.planner.alignment[stamp]
+        assert alignment.header == depth.header
+        assert alignment.state == ScaleAlignment.OK, alignment.reason
+        assert alignment.window == window
+        error = np.abs(as_array(depth, "<f4", HEIGHT, WIDTH) - rig.truth[window])
+        assert np.nanmax(error) < 1e-3, f"clip of {window}"
+    rig.planner.spin_for(0.3)
+    assert rig.planner.counts["depth"] - before == len(stamps)
+
+
+def test_camera_info_pairs_with_depth(rig: Rig) -> None:
+    stamp = rig.exchange()
+    info, depth = rig.planner.camera_info[stamp], rig.planner.depth[stamp]
+    assert info.header == depth.header
+    assert (info.height, info.width) == (depth.height, depth.width)
+    assert info.k[0] == FOCAL_PX
+
+
+def test_alignment_says_what_was_done(rig: Rig) -> None:
+    rig.new_stream()
+    stamp = rig.exchange()
+    alignment = rig.planner.alignment[stamp]
+    assert alignment.scale == pytest.approx(SCALE, rel=0.01)
+    assert alignment.shift == pytest.approx(SHIFT, abs=0.02)
+    assert alignment.inliers > 1000
+    assert 0.9 < alignment.inlier_ratio <= 1.0
+    assert alignment.residual < 1e-3
+    assert alignment.reason == ""
+    stages = {stage.name: stage.seconds for stage in alignment.stages}
+    assert list(stages) == ["wait", "predict", "align", "convert", "depth message"]
+    assert all(seconds >= 0 for seconds in stages.values())
+    assert sum(stages.values()) == pytest.approx(alignment.latency, rel=0.01)
+
+
+def test_unknown_is_nan_when_there_is_no_scale(rig: Rig) -> None:
+    rig.new_stream()
+    stamp = rig.exchange(np.full((HEIGHT, WIDTH), np.nan, dtype=np.float32))
+    alignment = rig.planner.alignment[stamp]
+    assert alignment.state == ScaleAlignment.UNALIGNED
+    assert alignment.reason
+    assert np.isnan(alignment.scale)
+    assert np.isnan(as_array(rig.planner.depth[stamp], "<f4", HEIGHT, WIDTH)).all()
+
+
+def test_millimetres_and_metres_give_the_same_depth(rig: Rig) -> None:
+    rig.new_stream()
+    metres = rig.exchange()
+    rig.new_stream()
+    millimetres = rig.exchange(np.round(rig.truth[1] * 1000).astype(np.uint16))
+    depths = [
+        as_array(rig.planner.depth[stamp], "<f4", HEIGHT, WIDTH) for stamp in (metres, millimetres)
+    ]
+    np.testing.assert_allclose(depths[0], depths[1], atol=1e-3)
+
+
+def test_the_cloud_is_laid_out_as_others_read_it(rig: Rig) -> None:
+    rig.new_stream()
+    stamp = rig.exchange()
+    cloud = rig.planner.wait_until(lambda: rig.planner.points.get(stamp), "cloud")
+    depth = as_array(rig.planner.depth[stamp], "<f4", HEIGHT, WIDTH)
+    assert cloud.header == rig.planner.depth[stamp].header
+    assert [(f.name, f.offset, f.datatype, f.count) for f in cloud.fields] == [
+        ("x", 0, 7, 1),
+        ("y", 4, 7, 1),
+        ("z", 8, 7, 1),
+        ("rgb", 16, 7, 1),
+    ]
+    assert (cloud.height, cloud.width) == (HEIGHT, WIDTH)
+    assert (cloud.point_step, cloud.row_step, cloud.is_dense) == (32, 32 * WIDTH, False)
+    xyz = as_array(cloud, "<f4", HEIGHT, WIDTH, 8)[..., :3]
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    np.testing.assert_array_equal(xyz[..., 2], depth)
+    np.testing.assert_allclose(
+        xyz[..., 0], (x - (WIDTH - 1) / 2) / FOCAL_PX * depth, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        xyz[..., 1], (y - (HEIGHT - 1) / 2) / FOCAL_PX * depth, rtol=1e-5, atol=1e-6
+    )
+    colour = as_array(cloud, "u1", HEIGHT, WIDTH, 32)[..., 16:20]
+    np.testing.assert_array_equal(colour[..., 2::-1], picture())
+    assert not colour[..., 3].any()
+
+
+def test_the_picture_for_people(rig: Rig) -> None:
+    stamp = rig.exchange()
+    picture_ = rig.planner.wait_until(lambda: rig.planner.depth_color.get(stamp), "picture")
+    assert (picture_.encoding, picture_.step) == ("rgb8", 3 * WIDTH)
+    assert as_array(picture_, "u1", HEIGHT, WIDTH, 3).any(axis=-1).all(), "all depth is known"
+
+
+def test_a_looped_bag_starts_anew(rig: Rig) -> None:
+    """The same five stamps three times over; from the second round on time runs back."""
+    rig.new_stream()
+    start = rig.now_ns
+    for _ in range(3):
+        rig.now_ns = start
+        rig.planner.alignment.clear()
+        rig.planner.depth.clear()
+        stamps = [rig.exchange(rig.truth[window]) for window in (1, 1, 1, 1, 5)]
+        windows = [rig.planner.alignment[stamp].window for stamp in stamps]
+        assert windows == [1, 1, 1, 1, 5]
+    status = rig.planner.status("inference", lambda s: "flushed: stamps ran backwards" in keys(s))
+    assert int(keys(status)["flushed: stamps ran backwards"]) >= 2
+
+
+def test_a_gap_starts_anew(rig: Rig) -> None:
+    rig.new_stream()
+    for _ in range(4):
+        rig.exchange()
+    assert rig.planner.alignment[rig.exchange()].window == 5
+    rig.new_stream()
+    assert rig.planner.alignment[rig.exchange()].window == 1
+
+
+def test_a_new_image_size_starts_anew(rig: Rig) -> None:
+    rig.new_stream()
+    for _ in range(5):
+        stamp = rig.exchange()
+    assert rig.planner.alignment[stamp].window == 5
+    stamp = rig.next_stamp()
+    rig.camera.show(stamp, picture()[:48], rig.truth[1][:48])
+    rig.await_outputs(stamp)
+    assert rig.planner.alignment[stamp].window == 1
+    assert rig.planner.depth[stamp].height == 48
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "color encoding": {"color": {"encoding": "8UC3"}},
+    "depth encoding": {"depth_message": {"encoding": "8UC1"}},
+    "truncated color": {"truncate": "color"},
+    "truncated depth": {"truncate": "depth"},
+    "color step": {"color": {"step": 1}},
+    "empty color": {"color": {"width": 0}},
+    "uncalibrated": {"info": {"k": [0.0] * 9}},
+    "camera_info of another size": {"info": {"width": 640, "height": 480}},
+    "nan calibration": {"info": {"k": [float("nan")] * 9}},
+    "zero camera_info size": {"info": {"width": 0}},
+}
+COMPLAINTS = {
+    "color encoding": "'8UC3'",
+    "depth encoding": "'8UC1'",
+    "truncated color": "holds 9216 bytes, expected 18432",
+    "truncated depth": "holds 12288 bytes, expected 24576",
+    "color step": "has step 1",
+    "empty color": "is 0x64",
+    "uncalibrated": "K[0]=0: the camera is not calibrated",
+    "camera_info of another size": "camera_info is for 640x480 images, color image is 96x64",
+    "nan calibration": "fx=nan",
+    "zero camera_info size": "0x64 pixels",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_message_is_named_and_the_next_frame_works(rig: Rig, kind: str) -> None:
+    broken = rig.show(**BROKEN[kind])
+    status = rig.planner.status("input", lambda s: COMPLAINTS[kind] in s.message)
+    assert status.level in (DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
+    rig.exchange()
+    assert broken not in rig.planner.depth
+    assert rig.node.process.poll() is None
+
+
+def test_depth_of_another_size_is_named_with_its_remedy(rig: Rig) -> None:
+    broken = rig.show(np.ones((48, 64), dtype=np.float32))
+    status = rig.planner.status("input", lambda s: "depth image is 64x48" in s.message)
+    assert "align_depth.enable:=true" in status.message
+    rig.exchange()
+    assert broken not in rig.planner.depth
+
+
+def test_colour_alone_gives_nothing_and_says_so(rig: Rig) -> None:
+    for _ in range(3):
+        stamp = rig.next_stamp()
+        rig.camera.show(stamp, picture(), None)
+    status = rig.planner.status("input", lambda s: "no message on /depth/image" in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    assert "1 publisher(s)" in status.message
+    assert stamp not in rig.planner.depth
+    rig.exchange()
+
+
+def test_diagnostics_carry_the_numbers_an_operator_needs(rig: Rig) -> None:
+    rig.exchange()
+    status = rig.planner.status("inference", lambda s: s.level == DiagnosticStatus.OK)
+    values = keys(status)
+    assert values["checkpoint"] == "tiny-random"
+    assert values["device"] == "cpu"
+    assert int(values["depth images"]) > 10
+    for stage in ("predict", "align", "convert", "total", "cloud", "cloud message"):
+        assert f"{stage} (ms, mean and max)" in values
+    values = keys(rig.planner.status("input", lambda s: True))
+    assert values["color topic"] == "/color/image"
+    assert values["depth publishers"] == "1"
+    assert int(values["frames accepted"]) > 10
+    assert int(values["dropped: truncated image"]) == 2
+    rig.new_stream()
+    rig.exchange()
+    values = keys(rig.planner.status("alignment", lambda s: s.level == DiagnosticStatus.OK))
+    assert float(values["scale (1/m)"]) == pytest.approx(SCALE, rel=0.05)
+    assert rig.planner.status("lifecycle", lambda s: s.message == "active")
+
+
+def keys(status: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
+
+
+def test_a_parameter_that_acts_at_once_does(rig: Rig) -> None:
+    rig.new_stream()
+    truth = rig.truth[1]
+    limit = float(np.median(truth))
+    assert rig.set(max_depth_m=limit).successful
+    stamp = rig.exchange()
+    depth = as_array(rig.planner.depth[stamp], "<f4", HEIGHT, WIDTH)
+    assert np.nanmax(depth) <= limit
+    assert np.isnan(depth[truth > limit + 1e-3]).all()
+    assert np.isfinite(depth[truth < limit - 1e-3]).all()
+    assert rig.set(points_organized=False, points_voxel_m=0.05).successful
+    stamp = rig.exchange()
+    cloud = rig.planner.wait_until(lambda: rig.planner.points.get(stamp), "cloud")
+    assert (cloud.height, cloud.is_dense) == (1, True)
+    assert 0 < cloud.width < 500
+    assert np.isfinite(as_array(cloud, "<f4", cloud.width, 8)).all()
+    assert rig.set(points_organized=True, points_voxel_m=0.0, max_depth_m=10.0).successful
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"checkpoint": "/elsewhere"}, "acts when the node is configured"),
+        ({"max_depth_m": 0.05}, "expected min_depth_m to be the smaller"),
+        ({"points_voxel_m": 0.1}, "set points_organized to false"),
+        ({"sync_slop_s": 7.0}, "out of range"),
+        ({"autostart": False}, "read-only"),
+        ({"max_depth_m": 5}, "type"),
+    ],
+)
+def test_a_parameter_that_cannot_act_is_refused(
+    rig: Rig, values: dict[str, Any], reason: str
+) -> None:
+    result = rig.set(**values)
+    assert not result.successful
+    assert reason in result.reason
+
+
+def test_parameters_are_described(rig: Rig) -> None:
+    request = DescribeParameters.Request(names=["max_depth_m"])
+    answer = rig.planner.call(DescribeParameters, f"{rig.name}/describe_parameters", request)
+    descriptor = answer.descriptors[0]
+    assert descriptor.description == "Farther depth becomes NaN."
+    assert descriptor.floating_point_range[0].to_value == 1000.0
+
+
+def test_lifecycle_by_service(rig: Rig) -> None:
+    assert rig.state() == "active"
+    assert rig.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert rig.state() == "inactive"
+    rig.planner.status("lifecycle", lambda s: s.level == DiagnosticStatus.WARN)
+    missed = rig.show()
+    rig.planner.spin_for(0.3)
+    assert missed not in rig.planner.depth
+
+    assert rig.change_state(Transition.TRANSITION_CLEANUP)
+    assert rig.set(checkpoint="/nowhere").successful
+    assert not rig.change_state(Transition.TRANSITION_CONFIGURE)
+    assert rig.state() == "unconfigured"
+    status = rig.planner.status("lifecycle", lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "checkpoint /nowhere does not exist" in status.message
+
+
+def test_lifecycle_recovers(rig: Rig, checkpoint: Path) -> None:
+    assert rig.set(checkpoint=str(checkpoint), buffer_frames=1).successful
+    assert rig.change_state(Transition.TRANSITION_CONFIGURE)
+    for _ in range(2):
+        assert rig.change_state(Transition.TRANSITION_ACTIVATE)
+        assert rig.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert rig.change_state(Transition.TRANSITION_ACTIVATE)
+    rig.new_stream()
+    wait_until_heard(rig)
+    stamps = [rig.exchange() for _ in range(5)]
+    assert [rig.planner.alignment[stamp].window for stamp in stamps] == [1] * 5
+
+
+def wait_until_heard(rig: Rig) -> None:
+    """Best-effort messages before discovery are lost; shows frames until one comes through."""
+
+    def heard() -> bool:
+        stamp = rig.show()
+        rig.planner.spin_for(0.3)
+        return stamp in rig.planner.depth
+
+    rig.planner.wait_until(heard, "depth after activation")
+
+
+def test_a_second_camera_in_a_namespace(rig: Rig, checkpoint: Path, tmp_path: Path) -> None:
+    """Each node hears its own camera only; compressed transports; states set by service."""
+    arguments = node_arguments(
+        checkpoint,
+        autostart=False,
+        color_transport="compressed",
+        depth_transport="compressedDepth",
+        buffer_frames=1,
+    )
+    topics = ("color/image/compressed", "depth/image/compressedDepth", "color/camera_info")
+    depth = np.round(rig.truth[1] * 1000).astype(np.uint16)
+    with (
+        closing(NodeProcess(tmp_path / "left.log", "-r", "__ns:=/left", *arguments)) as node,
+        closing(Planner("/left")) as planner,
+        closing(CameraProcess(tmp_path, *[f"/left/{topic}" for topic in topics])) as camera,
+    ):
+        left = Rig(node, camera, planner, {1: depth}, rig.next_stamp(), "/left/dkt_node")
+        assert left.state() == "unconfigured"
+        assert left.change_state(Transition.TRANSITION_CONFIGURE)
+        assert left.change_state(Transition.TRANSITION_ACTIVATE)
+        wait_until_heard(left)
+        stamp = left.exchange()
+        seen = as_array(left.planner.depth[stamp], "<f4", HEIGHT, WIDTH)
+        np.testing.assert_allclose(seen, rig.truth[1], atol=2e-3)
+        rig.now_ns = stamp
+        other = rig.exchange()
+        rig.planner.spin_for(0.1)
+        left.planner.spin_for(0.1)
+        assert stamp not in rig.planner.depth
+        assert other not in left.planner.depth
+        assert f"{left.name}: input" in left.planner.statuses
+        assert node.interrupt() == 0
+
+
+def test_ctrl_c_ends_the_node_cleanly(rig: Rig) -> None:
+    """The last test of the rig: it takes the node down, in the middle of its work."""
+    rig.show()
+    assert rig.node.interrupt() == 0
+    assert "Traceback" not in rig.node.output()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "found"),
+    [
+        ({"buffer_frames": 4}, "buffer_frames is 4, expected 4N+1"),
+        ({"max_gap_s": 3}, "write 1.0, not 1"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+    ],
+)
+def test_wrong_parameters_end_the_start_with_one_clear_line(
+    checkpoint: Path, tmp_path: Path, parameters: dict[str, object], found: str
+) -> None:
+    arguments = node_arguments(checkpoint, **parameters)
+    with closing(NodeProcess(tmp_path / "node.log", *arguments)) as node:
+        assert node.process.wait(60) == 2
+        assert found in node.output()
+        assert "Traceback" not in node.output()
+
+
+def test_a_missing_checkpoint_is_named_and_the_node_lives_on(tmp_path: Path) -> None:
+    arguments = node_arguments(tmp_path / "none", max_deph_m=3.0)
+    with closing(NodeProcess(tmp_path / "node.log", *arguments)) as node, closing(Planner()) as it:
+        status = it.status("lifecycle", lambda s: s.level == DiagnosticStatus.ERROR)
+        assert "does not exist; make one with `dkt convert`" in status.message
+        assert "parameter max_deph_m is not known" in node.output()
+        assert node.interrupt() == 0

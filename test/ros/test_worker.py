@@ -1,0 +1,221 @@
+"""The inference thread publishes what succeeds, names what fails, and always ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
+
+from sensor_msgs.msg import CameraInfo
+
+from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.frames import Frame
+from dkt_ros.geometry import Intrinsics
+from dkt_ros.ros.mailbox import Mailbox
+from dkt_ros.ros.observation import Observation
+from dkt_ros.ros.worker import InferenceCancelledError, InferenceWorker, WorkerState
+
+pytestmark = pytest.mark.ros
+PATIENCE_S = 10.0
+
+
+def observation(stamp_ns: int, epoch: int = 0) -> Observation:
+    frame = Frame(
+        rgb=np.zeros((2, 3, 3), dtype=np.uint8),
+        raw_depth=None,
+        intrinsics=Intrinsics(1.0, 1.0, 1.0, 1.0, 3, 2),
+        stamp_ns=stamp_ns,
+        frame_id="camera",
+    )
+    return Observation(frame, CameraInfo(), epoch, time.monotonic())
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's."""
+
+
+class ScriptedEstimator:
+    """Fails with whatever stands first in its script; None succeeds, as does an empty script."""
+
+    def __init__(self, script: list[Exception | None] | None = None) -> None:
+        self.script = script or []
+        self.pushed: list[int] = []
+        self.resets = 0
+
+    def push(self, frame: Frame) -> DepthEstimate:
+        self.pushed.append(frame.stamp_ns)
+        failure = self.script.pop(0) if self.script else None
+        if failure is not None:
+            raise failure
+        depth = np.ones((2, 3), dtype=np.float32)
+        alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
+        return DepthEstimate(frame, depth, depth, alignment, None, {"total": 0.0}, 1)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+class Bench:
+    """A worker on scripted estimators, and what came out of it."""
+
+    def __init__(self) -> None:
+        self.mailbox: Mailbox[Observation] = Mailbox()
+        self.published: list[int] = []
+        self.failures: list[tuple[str, str]] = []
+        self.recoveries = 0
+        self.publishing_fails = False
+        self.worker: InferenceWorker | None = None
+
+    def start(self, estimator: ScriptedEstimator, first_retry_s: float = 0.01) -> InferenceWorker:
+        self.worker = InferenceWorker(
+            self.mailbox,
+            estimator,
+            self._publish,
+            lambda cause, text: self.failures.append((cause, text)),
+            self._recover,
+            first_retry_s,
+        )
+        self.worker.start()
+        return self.worker
+
+    def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        if self.publishing_fails:
+            raise OSError("no open3d")
+        assert estimate.frame is observation.frame
+        self.published.append(estimate.frame.stamp_ns)
+
+    def _recover(self) -> None:
+        self.recoveries += 1
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    if bench.worker is not None:
+        assert bench.worker.stop(PATIENCE_S)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_what_is_put_is_estimated_and_published(bench: Bench) -> None:
+    worker = bench.start(ScriptedEstimator())
+    for stamp in (1, 2, 3):
+        bench.mailbox.put(observation(stamp))
+        eventually(lambda stamp=stamp: bench.published[-1:] == [stamp])  # type: ignore[misc]
+    eventually(lambda: worker.status.state is WorkerState.WAITING)
+    assert bench.failures == []
+    assert worker.stop(PATIENCE_S)
+    assert worker.status.state is WorkerState.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "remedy"),
+    [
+        (OutOfMemoryError("CUDA out of memory"), "out of memory", "smaller inference_size"),
+        (MemoryError(), "out of memory", "fewer buffer_frames"),
+        (RuntimeError("engine exploded\nlong story"), "inference failed", "engine exploded"),
+        (ValueError("bad"), "inference failed", "ValueError: bad"),
+    ],
+)
+def test_a_failure_is_named_and_retried_on_a_newer_frame(
+    bench: Bench, error: Exception, cause: str, remedy: str
+) -> None:
+    estimator = ScriptedEstimator([error])
+    worker = bench.start(estimator, first_retry_s=0.2)
+    bench.mailbox.put(observation(1))
+    eventually(lambda: worker.status.state is WorkerState.DEGRADED)
+    assert worker.status.failures == 1
+    assert "long story" not in worker.status.error
+    resets = estimator.resets
+    bench.mailbox.put(observation(2))
+    bench.mailbox.put(observation(3))
+    eventually(lambda: bench.published == [3])
+    eventually(lambda: worker.status.state is WorkerState.WAITING)
+    assert estimator.pushed == [1, 3]
+    assert resets >= 2, "the estimator forgets what a failed inference left in it"
+    assert bench.recoveries == 1
+    assert worker.status.error == ""
+    assert bench.failures[0][0] == cause
+    assert remedy in bench.failures[0][1]
+    assert "trying again in 0.2 s" in bench.failures[0][1]
+
+
+def test_waits_grow_while_failures_go_on(bench: Bench) -> None:
+    estimator = ScriptedEstimator([RuntimeError("again")] * 4)
+    worker = bench.start(estimator)
+    waits = []
+    for number in range(1, 5):
+        bench.mailbox.put(observation(number))
+        eventually(lambda number=number: worker.status.failures == number)  # type: ignore[misc]
+        waits.append(worker.status.retry_s)
+        assert worker.status.state is WorkerState.DEGRADED
+    assert waits == [0.01, 0.02, 0.04, 0.08]
+    assert bench.published == []
+
+
+def test_stop_does_not_wait_for_a_retry(bench: Bench) -> None:
+    worker = bench.start(ScriptedEstimator([RuntimeError("broken")]), first_retry_s=3600.0)
+    bench.mailbox.put(observation(1))
+    eventually(lambda: worker.status.state is WorkerState.DEGRADED)
+    assert worker.stop(PATIENCE_S)
+
+
+def test_failing_to_publish_is_named_and_does_not_stop_inference(bench: Bench) -> None:
+    estimator = ScriptedEstimator()
+    worker = bench.start(estimator)
+    bench.publishing_fails = True
+    bench.mailbox.put(observation(1))
+    eventually(lambda: bool(bench.failures))
+    assert bench.failures == [("publishing failed", "publishing failed: OSError: no open3d")]
+    eventually(lambda: worker.status.error == "publishing failed: OSError: no open3d")
+    bench.publishing_fails = False
+    bench.mailbox.put(observation(2))
+    eventually(lambda: bench.published == [2])
+    eventually(lambda: worker.status.error == "")
+
+
+def test_a_new_epoch_resets_the_estimator(bench: Bench) -> None:
+    estimator = ScriptedEstimator()
+    bench.start(estimator)
+    for stamp, epoch, resets in ((1, 0, 1), (2, 0, 1), (3, 1, 2), (4, 1, 2)):
+        bench.mailbox.put(observation(stamp, epoch))
+        eventually(lambda stamp=stamp: bench.published[-1:] == [stamp])  # type: ignore[misc]
+        assert estimator.resets == resets
+
+
+def test_a_cancelled_inference_is_no_failure(bench: Bench) -> None:
+    worker = bench.start(ScriptedEstimator([InferenceCancelledError("denoise 1/5")]))
+    bench.mailbox.put(observation(1))
+    bench.mailbox.put(observation(2))
+    eventually(lambda: bench.published == [2] or worker.status.state is WorkerState.INFERRING)
+    assert worker.stop(PATIENCE_S)
+    assert bench.failures == []
+    assert bench.recoveries == 0
+
+
+def test_a_failing_recovery_does_not_end_the_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(bench, "_recover", broken)
+    bench.start(ScriptedEstimator([RuntimeError("first")]))
+    bench.mailbox.put(observation(1))
+    eventually(lambda: len(bench.failures) == 2)
+    assert bench.failures[1] == ("recovery failed", "recovery failed: RuntimeError: device lost")
+    bench.mailbox.put(observation(2))
+    eventually(lambda: bench.published == [2])
