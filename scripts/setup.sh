@@ -114,8 +114,8 @@ install_group() {
       -e 's/^WARNING: Retrying .*: ([^ ]+)$/  no answer, trying again: \1/p'; then
     { grep '^ERROR' "$log" || tail -n 3 "$log"; } >&2
     local advice="Check the network and the package index that pip uses (pip config list)."
-    # A wheel that is invalid was cut short.
-    grep -qE 'Retrying|Connection|Timeout|timed out|IncompleteRead|Wheel .* is invalid' "$log" ||
+    # A wheel that is invalid was cut short; an index that does not answer has no versions.
+    grep -qE 'Retrying|Connection|Timeout|timed out|IncompleteRead|Wheel .* is invalid|versions: none' "$log" ||
       advice="The package index answered; the lines above and the log have its answer."
     fail "pip could not install $(culprit) (while installing $title)." "$advice" \
       "Then run make again: it goes on from here. The whole log: .setup/pip.log"

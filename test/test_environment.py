@@ -1,0 +1,148 @@
+"""The scripts behind `make`: the environment they make, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+CLOSED_PORT = "http://127.0.0.1:9/simple"
+"""An address at which nothing answers (the discard port)."""
+
+
+def _script(repo_root: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, repo_root / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _bash(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture
+def checkout(repo_root: Path, tmp_path: Path) -> Path:
+    """A checkout with nothing but what sets the environment up."""
+    for folder in ("scripts", "requirements"):
+        shutil.copytree(repo_root / folder, tmp_path / folder)
+    return tmp_path
+
+
+@pytest.fixture
+def bare_environment() -> dict[str, str]:
+    """The variables of a shell in which nothing was sourced; pip reads no configuration."""
+    return {"PATH": os.defpath, "HOME": "/nonexistent", "PIP_CONFIG_FILE": os.devnull}
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="sets up with this interpreter, 3.11")
+def test_a_package_that_cannot_be_had_is_named(
+    checkout: Path, bare_environment: dict[str, str]
+) -> None:
+    setup = _bash(
+        f"'{checkout}/scripts/setup.sh'",
+        **bare_environment,
+        PYTHON=sys.executable,
+        PIP_INDEX_URL=CLOSED_PORT,
+        PIP_RETRIES="0",
+    )
+    if "system packages" in setup.stderr:
+        pytest.skip(setup.stderr)
+    assert setup.returncode == 1
+    assert "pip could not install ros-rclpy[fastrtps]==9.1.2" in setup.stderr
+    assert "Check the network" in setup.stderr
+    assert not (checkout / ".venv/.dkt-complete").exists()
+
+
+def test_an_interpreter_that_does_not_run_is_named(
+    checkout: Path, bare_environment: dict[str, str]
+) -> None:
+    setup = _bash(f"'{checkout}/scripts/setup.sh'", **bare_environment, PYTHON="/no/python3.11")
+    assert setup.returncode == 1
+    assert "PYTHON=/no/python3.11 does not run" in setup.stderr
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_ros_installation_is_one_outside_the_checkout(
+    ours: bool,
+    checkout: Path,
+    bare_environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    prefix = (checkout if ours else tmp_path_factory.mktemp("ros")) / "prefix"
+    (prefix / "share/rclpy").mkdir(parents=True)
+    asked = _bash(
+        f". '{checkout}/scripts/common.sh'; ros_installation",
+        **bare_environment,
+        AMENT_PREFIX_PATH=f"/no/such:{prefix}",
+    )
+    assert asked.returncode == 0
+    assert asked.stdout.strip() == ("" if ours else str(prefix))
+
+
+@pytest.mark.ros
+def test_sourcing_the_environment_twice_changes_nothing(
+    repo_root: Path, bare_environment: dict[str, str]
+) -> None:
+    source = f". '{repo_root}/scripts/env.sh'"
+    once = _bash(f"{source}; env", **bare_environment)
+    twice = _bash(f"{source}; {source}; env", **bare_environment)
+    assert once.returncode == 0, once.stderr
+    assert once.stdout == twice.stdout
+
+
+@pytest.mark.ros
+def test_the_environment_finds_messages_and_commands(
+    repo_root: Path, bare_environment: dict[str, str]
+) -> None:
+    found = _bash(
+        f". '{repo_root}/scripts/env.sh'; cd /; command -v dkt_node && "
+        "python -c 'from dkt_ros.msg import ScaleAlignment; print(ScaleAlignment().state)'",
+        **bare_environment,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[-1] == "0"
+
+
+def test_pruning_drops_missing_include_folders_alone(repo_root: Path, tmp_path: Path) -> None:
+    prune = _script(repo_root, "prune_cmake_includes").prune
+    there = tmp_path / "include"
+    there.mkdir()
+
+    def targets(*folders: str) -> str:
+        joined = ";".join(folders)
+        return f'set_target_properties(a PROPERTIES\n  INTERFACE_INCLUDE_DIRECTORIES "{joined}")'
+
+    computed = "${_IMPORT_PREFIX}/include/a"
+    mixed = targets(computed, "/no/such/include", str(there), "$<INSTALL_INTERFACE:include>")
+    kept = targets(computed, str(there), "$<INSTALL_INTERFACE:include>")
+    assert prune(mixed) == kept
+    assert prune(kept) == kept
+    assert prune('set(PATHS "/no/such/include")') == 'set(PATHS "/no/such/include")'
+
+
+def test_pruning_reports_the_files_it_changed(repo_root: Path, tmp_path: Path) -> None:
+    prune_prefix = _script(repo_root, "prune_cmake_includes").prune_prefix
+    broken = tmp_path / "share/a/cmake/aExport.cmake"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('INTERFACE_INCLUDE_DIRECTORIES "/no/such"', encoding="utf-8")
+    (broken.parent / "other.cmake").write_text("project(a)", encoding="utf-8")
+    assert prune_prefix(tmp_path) == [broken]
+    assert broken.read_text(encoding="utf-8") == 'INTERFACE_INCLUDE_DIRECTORIES ""'
+    assert prune_prefix(tmp_path) == []

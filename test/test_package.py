@@ -1,0 +1,291 @@
+"""The package as a whole: versions, commands, requirements, what is installed, what is shipped."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
+
+
+_INSIDE_BLENDER = {"mathutils"}
+_ROS_MODULES = {
+    "ament_index_python",
+    "builtin_interfaces",
+    "diagnostic_msgs",
+    "geometry_msgs",
+    "launch",
+    "launch_ros",
+    "launch_testing",
+    "launch_testing_ros",
+    "lifecycle_msgs",
+    "rcl_interfaces",
+    "rclpy",
+    "rosgraph_msgs",
+    "sensor_msgs",
+    "std_msgs",
+    "std_srvs",
+    "visualization_msgs",
+}
+_HEAVY = {
+    "accelerate",
+    "bpy",
+    "cv2",
+    "diffusers",
+    "matplotlib",
+    "open3d",
+    "peft",
+    "rclpy",
+    "rosbags",
+    "scipy",
+    "torch",
+    "transformers",
+}
+
+
+@pytest.fixture(scope="module")
+def project(repo_root: Path) -> dict[str, Any]:
+    with (repo_root / "pyproject.toml").open("rb") as file:
+        content: dict[str, Any] = tomllib.load(file)
+    return content
+
+
+@pytest.fixture(scope="module")
+def manifest(repo_root: Path) -> ElementTree.Element:
+    return ElementTree.parse(repo_root / "package.xml").getroot()
+
+
+def _tracked(root: Path, *paths: str) -> list[Path]:
+    """The files that git tracks or would track; the test skips outside a checkout."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths],
+            cwd=root,
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    names = filter(None, listed.stdout.decode().split("\0"))
+    return [file for name in sorted(set(names)) if (file := root / name).is_file()]
+
+
+def _imports(files: list[Path]) -> dict[str, Path]:
+    """Top-level modules that the files import, wherever in the file, with one importer each."""
+    found: dict[str, Path] = {}
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                found.setdefault(name.partition(".")[0], file)
+    return {name: file for name, file in found.items() if name not in sys.stdlib_module_names}
+
+
+def _requirements(*files: Path) -> set[str]:
+    """Names of distributions in requirement files, normalised."""
+    names = set()
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if match := re.match(r"[A-Za-z0-9._-]+", line):
+                names.add(_normalised(match[0]))
+    return names
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_version_is_one_in_the_manifest_and_the_changelog(
+    repo_root: Path, manifest: ElementTree.Element
+) -> None:
+    version = manifest.findtext("version")
+    changelog = (repo_root / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[([^\]]+)\]", changelog, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
+
+
+def test_commands_are_the_same_for_pip_and_for_ros(
+    repo_root: Path, project: dict[str, Any]
+) -> None:
+    for_pip = {
+        f"{command}={target.removeprefix('dkt_ros.').removesuffix(':main')}"
+        for command, target in project["project"]["scripts"].items()
+    }
+    cmake = (repo_root / "CMakeLists.txt").read_text(encoding="utf-8")
+    listed = re.search(r"foreach\(command_and_module ([^)]+)\)", cmake)
+    assert listed is not None
+    assert set(re.findall(r'"([^"]+)"', listed[1])) == for_pip
+
+
+@pytest.mark.ros
+def test_commands_lead_to_functions(project: dict[str, Any]) -> None:
+    for target in project["project"]["scripts"].values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.ros
+def test_commands_are_on_the_path(project: dict[str, Any]) -> None:
+    for command in project["project"]["scripts"]:
+        assert shutil.which(command) is not None, f"{command} is missing: run `make build`"
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("command", ["dkt", "dkt_replay"])
+def test_commands_run(command: str) -> None:
+    shown = subprocess.run(
+        [command, "--help"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "usage:" in shown.stdout
+
+
+@pytest.mark.ros
+def test_all_files_are_installed_as_they_are_here(repo_root: Path) -> None:
+    prefixes = [Path(prefix) for prefix in os.environ["AMENT_PREFIX_PATH"].split(os.pathsep)]
+    prefix = next(path for path in prefixes if (path / "share" / "dkt_ros").is_dir())
+    (messages,) = prefix.glob("**/dkt_ros/msg/__init__.py")
+    for folder, installed in (
+        ("dkt_ros", messages.parent.parent),
+        ("launch", prefix / "share/dkt_ros/launch"),
+        ("config", prefix / "share/dkt_ros/config"),
+    ):
+        for file in _tracked(repo_root, folder):
+            copy = installed / file.relative_to(repo_root / folder)
+            assert copy.is_file(), f"{copy} is missing: run `make build`"
+            assert copy.read_bytes() == file.read_bytes(), f"{copy} is old: run `make build`"
+
+
+def test_wheel_holds_the_modules_the_assets_and_the_commands(
+    repo_root: Path, tmp_path: Path, manifest: ElementTree.Element
+) -> None:
+    source = tmp_path / "source"
+    for file in _tracked(repo_root):
+        copy = source / file.relative_to(repo_root)
+        if copy.parts[len(source.parts)] in {"test", "benchmarks"}:
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    pip = ["pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    subprocess.run(
+        [sys.executable, "-m", *pip, "-w", str(tmp_path), str(source)],
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"dkt_ros-{manifest.findtext('version')}-")
+    content = tmp_path / "content"
+    shutil.unpack_archive(wheel, content, "zip")
+    for file in _tracked(repo_root, "dkt_ros"):
+        assert (content / file.relative_to(repo_root)).is_file(), f"{file} is not in the wheel"
+    (metadata,) = content.glob("*.dist-info")
+    assert "dkt_node = dkt_ros.ros.node:main" in (metadata / "entry_points.txt").read_text()
+    assert "Requires-Dist: torch" in (metadata / "METADATA").read_text()
+
+
+def test_every_import_is_required(repo_root: Path) -> None:
+    files = [file for file in _tracked(repo_root, "dkt_ros") if file.suffix == ".py"]
+    groups = ("core", "synth", "tensorrt")
+    required = _requirements(*(repo_root / "requirements" / f"{name}.txt" for name in groups))
+    distributions = packages_distributions()
+    for module, file in _imports(files).items():
+        if module == "dkt_ros" or module in _ROS_MODULES or module in _INSIDE_BLENDER:
+            continue
+        names = {_normalised(name) for name in distributions.get(module, [module])}
+        assert names & required, f"{file} imports {module}, which no file in requirements/ names"
+
+
+def test_manifest_names_the_ros_packages_that_are_imported(
+    repo_root: Path, manifest: ElementTree.Element
+) -> None:
+    def declared(*tags: str) -> set[str]:
+        return {element.text or "" for tag in tags for element in manifest.iter(tag)}
+
+    def imported(*folders: str) -> set[str]:
+        files = [file for file in _tracked(repo_root, *folders) if file.suffix == ".py"]
+        return _ROS_MODULES & _imports(files).keys()
+
+    running = declared("depend", "exec_depend")
+    assert imported("dkt_ros", "launch") <= running
+    assert imported("test") <= running | declared("test_depend")
+    used = imported("dkt_ros", "launch", "test") | {"std_msgs"}  # std_msgs: in msg/
+    assert (running | declared("test_depend")) & _ROS_MODULES <= used
+
+
+def test_lock_pins_every_requirement_and_no_build_of_one(repo_root: Path) -> None:
+    lock = (repo_root / "requirements/lock.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lock if line and not line.startswith("#")]
+    assert pins == sorted(pins)
+    for pin in pins:
+        assert re.fullmatch(r"[a-z0-9._-]+==[A-Za-z0-9.!]+", pin), pin
+    locked = {_normalised(pin.partition("==")[0]) for pin in pins}
+    files = [repo_root / "requirements" / f"{n}.txt" for n in ("core", "ros", "synth", "test")]
+    assert _requirements(*files) <= locked
+    assert "torch==2.13.0" in pins
+
+
+def _parse(file: Path) -> object:
+    text = file.read_text(encoding="utf-8")
+    match file.suffix:
+        case ".yaml" | ".yml" | ".rviz":
+            return yaml.safe_load(text)
+        case ".json":
+            return json.loads(text)
+        case ".xml":
+            return ElementTree.fromstring(text)
+        case ".toml":
+            return tomllib.loads(text)
+    raise AssertionError(f"no reader for {file}: name its format here")
+
+
+def test_every_configuration_file_parses(repo_root: Path) -> None:
+    files = _tracked(repo_root, "config")
+    assert files
+    for file in files:
+        assert _parse(file) is not None, f"{file} is empty"
+
+
+def test_command_line_loads_no_network_ros_or_renderer() -> None:
+    script = (
+        "import sys; from dkt_ros.cli import build_parser; build_parser(); "
+        f"print(*sorted({_HEAVY!r} & sys.modules.keys()))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == []
+
+
+def _texts(root: Path) -> Iterator[tuple[Path, str]]:
+    for file in _tracked(root):
+        content = file.read_bytes()
+        if b"\0" not in content:
+            yield file, content.decode("utf-8")
+
+
+def test_no_file_names_a_place_on_one_machine(repo_root: Path) -> None:
+    places = re.compile(r"(?<![\w.$~}/-])/(?:root|work|home/\w+|Users/\w+)/[\w.]+")
+    for file, text in _texts(repo_root):
+        if match := places.search(text):
+            raise AssertionError(f"{file} names {match[0]}")
+        assert str(repo_root) not in text, f"{file} names the checkout's place"
