@@ -101,7 +101,7 @@ class DepthEstimator:
         newest = clip[-1]
 
         rgb = np.stack([member.rgb for member in clip])
-        disparity = self._checked(self._predict(rgb), rgb.shape[:3])[-1]
+        disparity = self._newest(self._predict(rgb), rgb.shape[:3])
         predicted = time.perf_counter()
         alignment = self._aligner.update(disparity, newest.raw_depth, newest.stamp_ns)
         aligned = time.perf_counter()
@@ -133,16 +133,18 @@ class DepthEstimator:
         self._latest = None
 
     @staticmethod
-    def _checked(disparity: NDArray[np.float32], expected: tuple[int, ...]) -> NDArray[np.float32]:
+    def _newest(disparity: NDArray[np.float32], expected: tuple[int, ...]) -> NDArray[np.float32]:
         disparity = np.asarray(disparity)
         if disparity.shape != expected:
             raise DktError(
                 f"the network returned disparity of shape {disparity.shape}: expected {expected}, "
                 "one value for each pixel of each frame"
             )
-        if not np.isfinite(disparity[-1]).all():
+        # A copy, lest the estimate hold the whole clip or change with the network's own memory.
+        newest = np.array(disparity[-1], np.float32)
+        if not np.isfinite(newest).all():
             raise DktError(
                 "the network returned disparity that is not finite: expected numbers in [0, 1]; "
                 "try another dtype (float32) or check the checkpoint"
             )
-        return disparity.astype(np.float32, copy=False)
+        return newest

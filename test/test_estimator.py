@@ -247,3 +247,11 @@ class TestFailure:
         estimate = estimator.push(frame(0))
         assert estimate.disparity.dtype == np.float32
         assert estimate.alignment.state is OK
+
+    def test_the_estimate_does_not_change_with_the_network_s_memory(
+        self, network: Network, estimator: DepthEstimator
+    ) -> None:
+        network.answer = scene().disparity[None].copy()
+        estimate = estimator.push(frame(0))
+        network.answer[:] = 0
+        np.testing.assert_array_equal(estimate.disparity, scene().disparity)
