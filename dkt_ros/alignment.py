@@ -191,8 +191,9 @@ class Aligner:
                 "do not belong together"
             )
         values = np.array([fit.scale, fit.shift])
-        residuals = samples.y - fit.scale * samples.d - fit.shift
-        covariance = line_covariance(samples.d, residuals, fit.weights, samples.blocks)
+        expected = fit.scale * samples.d + fit.shift
+        weights = fit.weights * np.square(fit.sigma / fit.sigma_at(expected))
+        covariance = line_covariance(samples.d, samples.y - expected, weights, samples.blocks)
         line = Line(values, covariance, fit)
         inliers = int(_agree(line, samples).sum())
         ratio = inliers / len(samples.d)

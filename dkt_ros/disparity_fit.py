@@ -43,6 +43,7 @@ MIN_SPAN = 0.02  # the line must span this share of its disparity, or its scale 
 DISTINCT = 0.03  # 1/m at either end of d: closer lines climb to the same place
 PROPOSAL_CAP = 0.1  # 1/m: all residuals beyond count the same in the first scoring
 NEAR_PENALTY = 2.0
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -109,17 +110,17 @@ def fit_line(d: Array64, y: Array64, guess: tuple[float, float] | None = None) -
     if not _rising(final.lines, centre)[0]:
         return None
 
-    slope, offset = (float(v) for v in final.lines[:, 0])
-    weights = np.empty(len(d))
-    weights[order] = final.weights()[0]
-    scale = slope / (high - low)
+    precision, weights, *_ = final.shares()
+    scale, shift = _weighted_line(d[order], y[order], (np.square(precision) * weights)[0])
+    unordered = np.empty(len(d))
+    unordered[order] = weights[0]
     return LineFit(
         scale=scale,
-        shift=offset + centre - scale * low,
+        shift=shift,
         sigma=float(final.sigma[0]),
         power=float(final.power[0]),
         middle=centre,
-        weights=weights,
+        weights=unordered,
     )
 
 
@@ -140,19 +141,24 @@ def line_covariance(
     mean = weights @ d / mass
     centred = d - mean
     variance = weights @ np.square(centred) / mass
-    labels = np.unique(groups[weights > 0.5])
-    if len(labels) < 4 or not variance > 0:
+    count = np.count_nonzero(np.bincount(groups, weights) > 1e-3 * mass)
+    if count < 4 or not variance > 0:
         return unknown
-    push = weights * residuals
-    count = int(groups.max()) + 1
-    scores = np.stack(
-        [np.bincount(groups, push * centred, count) / variance, np.bincount(groups, push, count)]
-    )
-    scores /= mass
-    covariance = scores @ scores.T * (len(labels) / (len(labels) - 2))
+    push = weights * residuals / mass
+    scores = np.stack([np.bincount(groups, push * centred) / variance, np.bincount(groups, push)])
+    covariance = scores @ scores.T * (count / (count - 2))
     # From (scale, value at the mean) to (scale, shift): shift = value - scale * mean.
     to_shift = np.array([[1.0, 0.0], [-mean, 1.0]])
     return to_shift @ covariance @ to_shift.T
+
+
+def _weighted_line(d: Array64, y: Array64, weights: Array) -> tuple[float, float]:
+    """Scale and shift by weighted least squares, in double precision."""
+    share = weights / weights.sum(dtype=np.float64)
+    mean_d, mean_y = share @ d, share @ y
+    centred = d - mean_d
+    scale = float((share * centred) @ (y - mean_y) / (share @ np.square(centred)))
+    return scale, float(mean_y - scale * mean_d)
 
 
 def _log_ratio(y: Array64, middle: float) -> Array64:
@@ -163,7 +169,7 @@ def _rising(lines: Array, centre: float) -> NDArray[np.bool_]:
     """Which lines (2, k) rise enough, and give positive disparity at the far end."""
     slope, offset = lines
     near = slope + offset + centre
-    return (slope > MIN_SPAN * near) & (offset + centre > -0.1 * near)
+    return (near > 0) & (slope > MIN_SPAN * near) & (offset + centre > -0.1 * near)
 
 
 def _propose(x: Array, y: Array, centre: float) -> Array:
@@ -234,8 +240,12 @@ class _Mixture:
         slope, offset = self.lines
         return self.y - slope[:, None] * self.x - offset[:, None]
 
-    def _shares(self, r: Array) -> tuple[Array, Array, Array, Array]:
-        """Precision 1/sigma, and how probable each point is: on the line, under it, at all."""
+    def shares(self) -> tuple[Array, Array, Array, Array]:
+        """Each point's 1/sigma, its probabilities to lie on and under the line, its likelihood.
+
+        All (k, n).
+        """
+        r = self._residuals()
         precision = np.exp(-self.power[:, None] * self.growth) / self.sigma[:, None]
         z = r * precision
         on = np.exp(-0.5 * np.minimum(np.square(z), 150))
@@ -258,9 +268,10 @@ class _Mixture:
         x, y, n = self.x, self.y, len(self.x)
         for _ in range(steps):
             r = self._residuals()
-            precision, on, under, _ = self._shares(r)
+            precision, on, under, _ = self.shares()
             square = np.square(precision)
 
+            on += TINY
             mass = on.sum(axis=1)
             chi = square * np.square(r)
             self._fit_noise(on / mass[:, None], chi, power)
@@ -306,8 +317,4 @@ class _Mixture:
 
     def likelihood(self) -> Array:
         """Mean log likelihood of a point, (k,)."""
-        return np.log(self._shares(self._residuals())[3]).mean(axis=1)
-
-    def weights(self) -> Array:
-        """Each point's probability of lying on the line, (k, n)."""
-        return self._shares(self._residuals())[1]
+        return np.log(self.shares()[3]).mean(axis=1)
