@@ -42,12 +42,18 @@ def default_checkpoint() -> Path:
 
 
 def load_checkpoint(
-    path: str | Path, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32"
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    *,
+    plain: bool = False,
 ) -> DktNetwork:
     """Reads a checkpoint folder into a network in evaluation mode, without gradients.
 
     device: of torch, e.g. "cpu" or "cuda:0". dtype: float32, bfloat16 or float16, by name or as
-    torch's; it is the computing type, whatever type is stored.
+    torch's; it is the computing type, whatever type is stored. plain: computes with diffusers' own
+    layers throughout, for comparison; otherwise with forms that are equal up to rounding and
+    faster (constant cross-attention context; on a CPU, 2-D convolutions over stacked frames).
     Raises DktError naming what is missing, damaged or does not fit, and what to do.
     """
     folder = _checked_folder(Path(path))
@@ -63,9 +69,12 @@ def load_checkpoint(
     prompt_embeds = _read_prompt(folder / PROMPT_FILE)
     transformer = _read_part(WanTransformer3DModel, folder / TRANSFORMER_DIR, torch_dtype)
     vae = _read_part(AutoencoderKLWan, folder / VAE_DIR, torch_dtype)
-    if torch_device.type == "cpu":
-        use_stacked_convolutions(vae)
-    return DktNetwork(transformer.to(torch_device), vae.to(torch_device), prompt_embeds, info)
+    network = DktNetwork(transformer.to(torch_device), vae.to(torch_device), prompt_embeds, info)
+    if not plain:
+        network.collapse_context()
+        if torch_device.type == "cpu":
+            use_stacked_convolutions(network.vae)
+    return network
 
 
 def save_checkpoint(

@@ -10,6 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.context import distinct_tokens, use_constant_context
 from dkt_ros.model.info import CheckpointInfo
 
 CLIP_TOKENS = 257
@@ -54,6 +55,16 @@ class DktNetwork:
         shape = (1, -1, 1, 1, 1)
         self._mean = torch.tensor(vae.config["latents_mean"], device=self.device).view(shape)
         self._std = torch.tensor(vae.config["latents_std"], device=self.device).view(shape)
+
+    def collapse_context(self) -> None:
+        """Gives cross-attention each distinct token once, in place; equal up to rounding.
+
+        The prompt's padding tokens are all equal, and so are the zero image tokens.
+        """
+        self.prompt_embeds, counts = distinct_tokens(self.prompt_embeds)
+        use_constant_context(self.transformer, counts)
+        if self.clip_features is not None:
+            self.clip_features = self.clip_features[:, :1]
 
     @property
     def latent_channels(self) -> int:

@@ -106,8 +106,13 @@ def write_sharded(weights: Weights, folder: Path, stem: str) -> None:
         text = json.dumps(index, indent=2) + "\n"
         (folder / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
     for name, keys in zip(names, shards, strict=True):
-        tensors = {key: weights.read(key).contiguous() for key in keys}
-        save_file(tensors, folder / name, metadata={"format": "pt"})
+        _write_shard(weights, keys, folder / name)
+
+
+def _write_shard(weights: Weights, keys: list[str], file: Path) -> None:
+    # A function of its own, so that one shard is gone from memory before the next is read.
+    tensors = {key: weights.read(key).contiguous() for key in keys}
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def plan_shards(weights: Weights, limit: int) -> list[list[str]]:

@@ -36,7 +36,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     transformer, vae, prompt = tiny_transformer(), tiny_vae(), torch.randn(1, 2, TEXT_DIM)
     info = CheckpointInfo(name="x", steps=3, text_tokens=5, sources={"a": "00"}, origin="a test")
     save_checkpoint(tmp_path / "c", transformer, vae, prompt, info)
-    network = load_checkpoint(tmp_path / "c")
+    network = load_checkpoint(tmp_path / "c", plain=True)
     assert network.info == info
     for ours, theirs in ((network.transformer, transformer), (network.vae, vae)):
         for key, value in theirs.state_dict().items():
@@ -54,7 +54,7 @@ def test_zero_tokens_are_not_stored(tmp_path: Path) -> None:
     info = CheckpointInfo(name="x")
     save_checkpoint(tmp_path, tiny_transformer(), tiny_vae(), prompt, info)
     assert load_file(tmp_path / "prompt_embeds.safetensors")["prompt_embeds"].shape[0] == 2
-    assert torch.equal(load_checkpoint(tmp_path).prompt_embeds[0], prompt)
+    assert torch.equal(load_checkpoint(tmp_path, plain=True).prompt_embeds[0], prompt)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", torch.bfloat16])
@@ -76,7 +76,7 @@ def test_computing_types(tiny_checkpoint: Path, dtype: str | torch.dtype) -> Non
 
 
 def test_an_image_branch_is_fed_zeros(tmp_path: Path) -> None:
-    network = load_checkpoint(make_tiny_checkpoint(tmp_path, image_branch=True))
+    network = load_checkpoint(make_tiny_checkpoint(tmp_path, image_branch=True), plain=True)
     latents = torch.randn(1, 16, 2, 4, 6)
     with torch.inference_mode():
         ours = network.velocity(latents, latents, 500.0)
@@ -88,6 +88,23 @@ def test_an_image_branch_is_fed_zeros(tmp_path: Path) -> None:
         ).sample
     assert torch.equal(ours, theirs)
     assert network.prompt_embeds.shape[1] == 512
+
+
+@pytest.mark.parametrize("image_branch", [False, True])
+def test_the_faster_forms_are_equal_up_to_rounding(tmp_path: Path, image_branch: bool) -> None:
+    folder = make_tiny_checkpoint(tmp_path, image_branch=image_branch)
+    plain, fast = load_checkpoint(folder, plain=True), load_checkpoint(folder)
+    assert fast.prompt_embeds.shape[1] == 3  # two tokens and the padding
+    rgb = torch.rand(1, 3, 9, 32, 48) * 2 - 1
+    with torch.inference_mode():
+        latents = plain.encode_rgb(rgb)
+        noisy = torch.randn(latents.shape)
+        for ours, theirs in (
+            (fast.encode_rgb(rgb), latents),
+            (fast.velocity(noisy, latents, 500.0), plain.velocity(noisy, latents, 500.0)),
+            (fast.decode(latents), plain.decode(latents)),
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -> None:

@@ -375,7 +375,7 @@ def test_a_short_prompt_is_padded(files: OriginalFiles, tmp_path: Path) -> None:
     assert files.prompt_embeds is not None
     save_file({"anything": torch.ones(3, 12)}, files.prompt_embeds)
     convert(files, tmp_path / "out")
-    embeds = load_checkpoint(tmp_path / "out").prompt_embeds
+    embeds = load_checkpoint(tmp_path / "out", plain=True).prompt_embeds
     assert embeds.shape == (1, 512, 12)
     assert embeds.sum() == 36
 

@@ -120,7 +120,7 @@ def test_conversion_embeds_the_prompt(encoder: Path, tokenizer: Path, tmp_path: 
         num_heads=2,
     )
     info = convert(files, tmp_path / "out")
-    network = load_checkpoint(tmp_path / "out")
+    network = load_checkpoint(tmp_path / "out", plain=True)
     expected = encode_prompt(encoder, tokenizer, "normal")
     torch.testing.assert_close(network.prompt_embeds[0, : len(expected)], expected)
     assert not network.prompt_embeds[0, len(expected) :].any()
