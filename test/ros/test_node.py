@@ -21,7 +21,13 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 from diagnostic_msgs.msg import DiagnosticStatus
 from dkt_ros.msg import ScaleAlignment
 from fixtures.camera_process import FOCAL_PX, FRAME_ID
-from fixtures.three_processes import CameraProcess, NodeProcess, Planner, closing
+from fixtures.three_processes import (
+    START_PATIENCE_S,
+    CameraProcess,
+    NodeProcess,
+    Planner,
+    closing,
+)
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -103,7 +109,8 @@ class Rig:
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(self.planner.call(ChangeState, f"{self.name}/change_state", request).success)
+        name = f"{self.name}/change_state"
+        return bool(self.planner.call(ChangeState, name, request, START_PATIENCE_S).success)
 
     def state(self) -> str:
         response = self.planner.call(GetState, f"{self.name}/get_state", GetState.Request())
@@ -458,11 +465,12 @@ def wait_until_heard(rig: Rig) -> None:
     """Best-effort messages before discovery are lost; shows frames until one comes through."""
 
     def heard() -> bool:
+        assert rig.node.process.poll() is None, rig.node.output()
         stamp = rig.show()
-        rig.planner.spin_for(0.3)
+        rig.planner.spin_for(0.5)
         return stamp in rig.planner.depth
 
-    rig.planner.wait_until(heard, "depth after activation")
+    rig.planner.wait_until(heard, "depth after activation", START_PATIENCE_S)
 
 
 def test_a_second_camera_in_a_namespace(rig: Rig, checkpoint: Path, tmp_path: Path) -> None:
