@@ -134,9 +134,11 @@ def run_convert(args: argparse.Namespace) -> int:
 def run_predict(args: argparse.Namespace) -> int:
     """Runs `dkt predict`; returns 0."""
     import numpy as np
+    import torch
 
+    from dkt_ros.model.canvas import working_size
     from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
-    from dkt_ros.model.predictor import PredictOptions, predict_disparity, working_size
+    from dkt_ros.model.predictor import PredictOptions, predict_disparity
     from dkt_ros.model.video import read_clip
 
     options = PredictOptions(args.steps, args.window, args.overlap, args.seed, args.size)
@@ -160,8 +162,15 @@ def run_predict(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     progress = _Progress()
-    disparity = predict_disparity(network, rgb, options, progress)
-    progress.end()
+    try:
+        disparity = predict_disparity(network, rgb, options, progress)
+    except torch.OutOfMemoryError as error:
+        raise DktError(
+            f"{args.device} has too little memory for {len(rgb)} frames at {height}x{width}; take a "
+            "smaller --size or --window, or --dtype bfloat16"
+        ) from error
+    finally:
+        progress.end()
     try:
         with args.output.open("wb") as file:
             np.savez_compressed(file, disparity=disparity)

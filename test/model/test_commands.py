@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from fixtures.original_files import write_original_files
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
@@ -161,6 +162,18 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path, out
 def test_overlap_must_be_less_than_the_window(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="overlap is 3"):
         dkt("predict", "--input=i", "--output", tmp_path / "o.npz", "--window=3", "--overlap=3")
+
+
+def test_too_little_memory_says_what_to_do(
+    tmp_path: Path, tiny_checkpoint: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("dkt_ros.model.network.DktNetwork.velocity", exhausted)
+    words = [f"--checkpoint={tiny_checkpoint}", f"--input={clip}", f"--output={tmp_path}/o.npz"]
+    with pytest.raises(DktError, match=r"too little memory for 6 frames at 32x48.*--size"):
+        dkt("predict", *words)
 
 
 def test_normals_are_no_disparity(tmp_path: Path, clip: Path) -> None:
