@@ -1,0 +1,192 @@
+"""Each trouble that an operator can have comes out as one sentence that names it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("diagnostic_msgs", reason="needs the ROS message packages")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.ros.diagnostics import InputTopic, NodeReport, diagnostic_array
+from dkt_ros.ros.engine import EngineInfo
+from dkt_ros.ros.messages import make_header
+from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
+from dkt_ros.ros.worker import WorkerState, WorkerStatus
+
+pytestmark = pytest.mark.ros
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
+HEALTHY = NodeReport(
+    node_name="/dkt_node",
+    lifecycle="active",
+    active_s=60.0,
+    inputs={name: InputTopic(f"/{name}", 1) for name in ("color", "depth", "camera_info")},
+    snapshot=Snapshot(
+        streams={
+            name: StreamSnapshot(100, 30.0, 0.03)
+            for name in ("color", "depth", "camera_info", "frame", "depth image")
+        },
+        drops={"truncated image": 3},
+        flushes={"gap between frames": 1},
+        timings_s={"predict": (0.1, 0.2), "total": (0.11, 0.21)},
+    ),
+    offset_s=0.001,
+    worker=WorkerStatus(WorkerState.WAITING),
+    engine=EngineInfo("dkt-1.3b", "/models/dkt", "converted", "cuda:0", "bfloat16", 5),
+    alignment=Alignment(2.0, 0.5, 4000, 0.9, 0.002, 0.004, AlignmentState.OK, ""),
+    memory={"free": 3 << 30},
+)
+
+
+def streams(**ages: float | None) -> Snapshot:
+    """Healthy statistics but for streams that fell silent this long ago; None: never came."""
+    changed = dict(HEALTHY.snapshot.streams)
+    for name, age in ages.items():
+        key = name.replace("_image", " image")
+        if age is None:
+            del changed[key]
+        else:
+            changed[key] = StreamSnapshot(100, 0.0, age)
+    return replace(HEALTHY.snapshot, streams=changed)
+
+
+def status(part: str, **changes: Any) -> DiagnosticStatus:
+    array = diagnostic_array(replace(HEALTHY, **changes), make_header(7, ""))
+    (found,) = [s for s in array.status if s.name == f"/dkt_node: {part}"]
+    return found
+
+
+def values(found: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in found.values}
+
+
+def test_a_healthy_node_is_ok_throughout() -> None:
+    array = diagnostic_array(HEALTHY, make_header(7, ""))
+    assert array.header.stamp.nanosec == 7
+    assert [s.level for s in array.status] == [OK] * 4
+    assert {s.hardware_id for s in array.status} == {"cuda:0"}
+
+
+def test_the_numbers_are_there() -> None:
+    found = values(status("input"))
+    assert found["color topic"] == "/color"
+    assert found["color rate (Hz)"] == "30.0"
+    assert found["dropped: truncated image"] == "3"
+    assert found["color stamp - depth stamp (s)"] == "0.001"
+    found = values(status("inference"))
+    assert found["predict (ms, mean and max)"] == "100.0, 200.0"
+    assert found["checkpoint"] == "dkt-1.3b"
+    assert found["free memory (MiB)"] == "3072"
+    assert found["flushed: gap between frames"] == "1"
+    found = values(status("alignment"))
+    assert found["residual (m)"] == "0.0020"
+    assert found["state"] == "OK"
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "level", "said"),
+    [
+        ("lifecycle", {"lifecycle": "inactive"}, WARN, "no depth is made"),
+        ("lifecycle", {"transition_error": "cannot configure: x"}, ERROR, "cannot configure: x"),
+        (
+            "input",
+            {
+                "snapshot": streams(color=None),
+                "active_s": 5.0,
+                "inputs": {**HEALTHY.inputs, "color": InputTopic("/cam/rgb", 0)},
+            },
+            WARN,
+            "no message on /cam/rgb for 5.0 s: it has no publisher",
+        ),
+        ("input", {"snapshot": streams(depth=9.0)}, WARN, "/depth for 9.0 s: it has 1 publisher"),
+        ("input", {"snapshot": streams(frame=9.0)}, WARN, "no two stamps match"),
+        (
+            "input",
+            {"snapshot": streams(frame=9.0), "offset_s": 86.4},
+            WARN,
+            "now 86.400 s apart; both must come from one clock",
+        ),
+        (
+            "input",
+            {"snapshot": streams(frame=9.0), "complaints": {"e": ("bad encoding", 0.1)}},
+            ERROR,
+            "bad encoding",
+        ),
+        (
+            "input",
+            {"complaints": {"a": ("older", 1.0), "b": ("newer", 0.5)}},
+            WARN,
+            "newer",
+        ),
+        ("input", {"active_s": None}, OK, "not active"),
+        (
+            "inference",
+            {"worker": WorkerStatus(WorkerState.DEGRADED, 3, "out of memory: x", 2.0)},
+            ERROR,
+            "degraded after 3 failure(s), trying again every 2 s: out of memory: x",
+        ),
+        (
+            "inference",
+            {"worker": WorkerStatus(WorkerState.WAITING, error="publishing failed: y")},
+            WARN,
+            "publishing failed: y",
+        ),
+        ("inference", {"max_gap_s": 0.1}, WARN, "raise max_gap_s"),
+        ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
+        ("alignment", {"alignment": None}, OK, "no depth yet"),
+        ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),
+        (
+            "alignment",
+            {"alignment": replace(HEALTHY.alignment, state=AlignmentState.HELD, reason="few")},  # type: ignore[type-var]
+            WARN,
+            "HELD: few",
+        ),
+        (
+            "alignment",
+            {"alignment": replace(HEALTHY.alignment, state=AlignmentState.UNALIGNED, reason="no")},  # type: ignore[type-var]
+            ERROR,
+            "UNALIGNED: no",
+        ),
+    ],
+)
+def test_each_trouble_is_one_sentence(
+    part: str, changes: dict[str, Any], level: bytes, said: str
+) -> None:
+    found = status(part, **changes)
+    assert said in found.message
+    assert found.level == level
+
+
+def test_a_node_just_activated_does_not_complain_yet() -> None:
+    snapshot = Snapshot()
+    assert status("input", snapshot=snapshot, active_s=0.5).level == OK
+    assert status("input", snapshot=snapshot, active_s=2.5).level == WARN
+
+
+def test_silence_before_this_activation_does_not_count() -> None:
+    assert status("input", snapshot=streams(color=500.0, depth=500.0), active_s=0.5).level == OK
+
+
+def test_calibration_may_come_once() -> None:
+    assert status("input", snapshot=streams(camera_info=500.0)).level == OK
+    assert "/camera_info" in status("input", snapshot=streams(camera_info=None)).message
+
+
+def test_a_slow_network_is_not_called_stale() -> None:
+    slow = replace(streams(depth_image=5.0), timings_s={"total": (4.0, 4.5)})
+    assert status("alignment", snapshot=slow).level == OK
+
+
+def test_old_complaints_are_listed_but_do_not_alarm() -> None:
+    found = status("input", complaints={"frame_id": ("depth/image has frame_id 'x'", 30.0)})
+    assert found.level == OK
+    assert values(found)["last frame_id"] == "depth/image has frame_id 'x' (30 s ago)"

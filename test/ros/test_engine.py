@@ -1,0 +1,154 @@
+"""Parameters become the network and estimator that they name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+
+from dkt_ros.errors import DktError
+from dkt_ros.ros.engine import (
+    Engine,
+    build_engine,
+    estimator_config,
+    fit_area,
+    resolve_device,
+    resolve_dtype,
+)
+from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.worker import InferenceCancelledError
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Path) -> Engine:
+    parameters = NodeParameters(
+        checkpoint=str(checkpoint), device="cpu", cpu_threads=1, buffer_frames=1, steps=1
+    )
+    return build_engine(parameters)
+
+
+def test_the_engine_says_what_it_is(engine: Engine, checkpoint: Path) -> None:
+    info = engine.info
+    assert (info.checkpoint, info.path) == ("tiny-random", str(checkpoint))
+    assert (info.device, info.dtype, info.steps) == ("cpu", "float32", 1)
+    assert engine.gpu_memory() == {}
+
+
+def test_it_predicts_at_the_cameras_size(engine: Engine) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (1, 120, 200, 3), dtype=np.uint8)
+    disparity = engine.predictor(rgb)
+    assert disparity.shape == (1, 120, 200)
+    assert disparity.dtype == np.float32
+    assert 0.0 <= disparity.min() < disparity.max() <= 1.0
+
+
+def test_it_stops_midway_when_told_to(engine: Engine) -> None:
+    rgb = np.zeros((1, 64, 96, 3), dtype=np.uint8)
+    engine.predictor.cancel()
+    with pytest.raises(InferenceCancelledError):
+        engine.predictor(rgb)
+    engine.predictor.allow()
+    engine.predictor(rgb)
+
+
+def test_depth_range_acts_at_once(engine: Engine) -> None:
+    engine.apply(NodeParameters(min_depth_m=0.5, max_depth_m=0.75))
+    assert engine.estimator.config.min_depth == 0.5
+    assert engine.estimator.config.max_depth == 0.75
+
+
+@pytest.mark.parametrize(
+    ("inference_size", "camera", "size"),
+    [
+        ("native", (480, 640), None),
+        ("96x160", (480, 640), (96, 160)),
+        ("auto", (64, 96), (64, 96)),
+        ("auto", (480, 640), (68, 91)),  # the tiny checkpoint was trained at 64x96
+        ("auto", (640, 480), (91, 68)),
+        ("auto", (32, 48), (32, 48)),
+    ],
+)
+def test_the_working_size(
+    engine: Engine, inference_size: str, camera: tuple[int, int], size: tuple[int, int] | None
+) -> None:
+    from dkt_ros.ros.engine import NetworkPredictor
+
+    parameters = NodeParameters(inference_size=inference_size)
+    predictor = NetworkPredictor(engine.predictor._network, parameters)
+    assert predictor.working_size(*camera) == size
+
+
+@given(st.integers(16, 4000), st.integers(16, 4000), st.integers(64 * 64, 2000 * 2000))
+def test_fitting_keeps_the_aspect_ratio_and_never_enlarges(
+    height: int, width: int, area: int
+) -> None:
+    fitted_height, fitted_width = fit_area(height, width, area)
+    assert fitted_height <= height
+    assert fitted_width <= width
+    if height * width <= area:
+        assert (fitted_height, fitted_width) == (height, width)
+    else:
+        assert fitted_height * fitted_width <= area + height + width
+        ratio = (fitted_height * width) / (fitted_width * height)
+        assert ratio == pytest.approx(1.0, abs=0.5 / fitted_height + 0.5 / fitted_width + 1e-3)
+
+
+def test_every_estimator_parameter_arrives() -> None:
+    config = estimator_config(
+        NodeParameters(
+            buffer_frames=9,
+            max_gap_s=2.0,
+            min_depth_m=0.3,
+            max_depth_m=3.0,
+            raw_min_depth_m=0.4,
+            raw_max_depth_m=4.0,
+            align_min_inlier_ratio=0.33,
+            align_max_uncertainty=0.02,
+            align_max_held_s=1.5,
+            align_max_held_frames=7,
+        )
+    )
+    assert (config.max_frames, config.max_gap_s) == (9, 2.0)
+    assert (config.min_depth, config.max_depth) == (0.3, 3.0)
+    alignment = config.alignment
+    assert (alignment.min_raw_depth, alignment.max_raw_depth) == (0.4, 4.0)
+    assert (alignment.min_inlier_ratio, alignment.max_uncertainty) == (0.33, 0.02)
+    assert (alignment.max_held_s, alignment.max_held_frames) == (1.5, 7)
+
+
+def test_auto_means_what_the_machine_has() -> None:
+    import torch
+
+    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cuda:1") == "cuda:1"
+    assert resolve_dtype("auto", "cuda:0") == "bfloat16"
+    assert resolve_dtype("auto", "cpu") == "float32"
+    assert resolve_dtype("float16", "cpu") == "float16"
+
+
+def test_a_device_that_is_not_there_is_named(checkpoint: Path) -> None:
+    with pytest.raises(DktError, match="device cuda:77 cannot be used"):
+        build_engine(NodeParameters(checkpoint=str(checkpoint), device="cuda:77"))
+
+
+def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
+    path = make_tiny_checkpoint(tmp_path)
+    info = json.loads((path / "dkt.json").read_text())
+    (path / "dkt.json").write_text(json.dumps(info | {"task": "normal"}))
+    with pytest.raises(DktError, match="predicts 'normal', expected 'depth'"):
+        build_engine(NodeParameters(checkpoint=str(path), device="cpu"))

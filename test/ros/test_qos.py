@@ -1,0 +1,90 @@
+"""Profiles match what others use, overrides act, and clashes are reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import qos_profile_sensor_data as sensor_data
+from std_msgs.msg import Empty
+
+from dkt_ros.ros import qos
+
+pytestmark = pytest.mark.ros
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@pytest.mark.parametrize("other", [BEST_EFFORT, RELIABLE, sensor_data])
+def test_every_camera_and_every_subscriber_matches(other: QoSProfile) -> None:
+    # Where a policy is left to the system the answer is WARNING.
+    assert qos_check_compatible(other, qos.input_profile())[0] != QoSCompatibility.ERROR
+    assert qos_check_compatible(qos.output_profile(), other)[0] != QoSCompatibility.ERROR
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    context = Context()
+    rclpy.init(
+        args=[
+            "--ros-args",
+            "-p",
+            "qos_overrides./image.subscription.reliability:=reliable",
+            "-p",
+            "qos_overrides./depth.publisher.reliability:=best_effort",
+        ],
+        context=context,
+    )
+    yield context
+    rclpy.shutdown(context=context)
+
+
+def test_overrides_act_and_clashes_are_reported(context: Context) -> None:
+    """A reliable reader of a best-effort camera, a reliable reader of best-effort depth."""
+    reports: list[tuple[str, str]] = []
+    node = LifecycleNode("qos_test", context=context)
+    subscription = qos.create_subscription(
+        node, Empty, "image", lambda message: None, lambda *report: reports.append(report)
+    )
+    publisher = qos.create_publisher(node, Empty, "depth", lambda *report: reports.append(report))
+    assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+
+    other = rclpy.create_node("qos_peer", context=context)
+    other.create_publisher(Empty, "image", BEST_EFFORT)
+    other.create_subscription(Empty, "depth", lambda message: None, RELIABLE)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    deadline = time.monotonic() + 20.0
+    while len(reports) < 2:
+        assert time.monotonic() < deadline, reports
+        executor.spin_once(timeout_sec=0.05)
+    assert {cause for cause, _ in reports} == {"incompatible QoS"}
+    texts = "\n".join(text for _, text in reports)
+    assert "qos_overrides./image.subscription.reliability" in texts
+    assert "qos_overrides./depth.publisher.reliability" in texts
+    node.destroy_node()
+    other.destroy_node()
+
+
+def test_entities_can_be_made_again(context: Context) -> None:
+    """As on every activation: their overriding parameters are declared already."""
+    node = LifecycleNode("qos_again", context=context)
+    for _ in range(2):
+        subscription = qos.create_subscription(
+            node, Empty, "image", lambda message: None, lambda *report: None
+        )
+        publisher = qos.create_publisher(node, Empty, "depth", lambda *report: None)
+        assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        node.destroy_subscription(subscription)
+        node.destroy_lifecycle_publisher(publisher)
+    node.destroy_node()
