@@ -94,10 +94,11 @@ def summary(reception: Reception, frames_in_bag: int, comparison: Comparison) ->
             "sent": len(reception.sent),
             "answered": len(answered),
             "dropped": len(reception.sent) - len(answered),
+            "incomplete": len(reception.incomplete),
             "clouds": sum(frame.points is not None for frame in reception.frames),
             "compared_with_truth": len(next(iter(comparison.errors.get(ALL, {"": []}).values()))),
         },
-        "alignment": dict(Counter(frame.state for frame in answered)),
+        "alignment": dict(Counter(frame.state or "unknown" for frame in answered)),
         "errors": {
             pixels: {method: _plain(asdict(errors)) for method, errors in table.items()}
             for pixels, table in means.items()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.05
 _TAIL_LINES = 15
 _STOP_TIMEOUT_S = 10.0
+_FAST_DDS_PROFILE = Path(__file__).resolve().parents[2] / "assets" / "demo" / "fastdds_local.xml"
 
 
 class ProcessGroup:
@@ -120,14 +121,17 @@ def local_dds_environment(domain_id: int) -> dict[str, str]:
     """Variables under which ROS processes find each other on this machine and nobody else's.
 
     Without multicast, as in many containers, they find each other through the static peer alone.
+    Fast DDS gets a profile whose shared memory holds images; other middlewares do not look at it.
     """
-    if os.environ.get("ROS_DISTRO") == "humble":
-        return {"ROS_DOMAIN_ID": str(domain_id), "ROS_LOCALHOST_ONLY": "1"}
+    distribution = os.environ.get("ROS_DISTRO", "")
+    old_name = distribution in ("humble", "iron", "jazzy")
+    prefix = "FASTRTPS" if old_name else "FASTDDS"
     return {
         "ROS_DOMAIN_ID": str(domain_id),
-        "ROS_LOCALHOST_ONLY": "0",
+        "ROS_LOCALHOST_ONLY": "1" if distribution == "humble" else "0",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_STATIC_PEERS": "127.0.0.1",
+        f"{prefix}_DEFAULT_PROFILES_FILE": str(_FAST_DDS_PROFILE),
     }
 
 

@@ -54,6 +54,15 @@ class Reception:
         """The answers that hold a depth image."""
         return tuple(frame for frame in self.frames if frame.has_depth)
 
+    @property
+    def incomplete(self) -> tuple[Received, ...]:
+        """The answers of which a message is missing: lost on the way, since the node sends all."""
+        return tuple(
+            frame
+            for frame in self.frames
+            if not (frame.has_depth and frame.has_info and frame.state) or frame.points is None
+        )
+
     def write(self, folder: Path) -> None:
         """Writes everything but the depth images into `folder`."""
         content = {"sent": self.sent, "frames": [asdict(frame) for frame in self.frames]}

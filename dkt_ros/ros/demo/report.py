@@ -19,7 +19,8 @@ def as_markdown(summary: dict[str, Any]) -> str:
         "",
         f"Of {frames['sent']} camera frames, {frames['answered']} were answered with depth and "
         f"{frames['dropped']} dropped: the node always takes the latest frame and never queues.",
-        f"Point clouds: {frames['clouds']}. Alignment: {_states(summary['alignment'])}.",
+        f"Point clouds: {frames['clouds']}. Alignment: {_states(summary['alignment'])}. Answers of "
+        f"which a message was lost on the way: {frames['incomplete']}.",
         "",
         "![colour, raw depth, DKT's depth, truth](demo.png)",
         "",

@@ -54,6 +54,7 @@ def test_a_bag_becomes_a_picture_and_a_report(tmp_path: Path, bag: Path, checkpo
     assert (frames["in_bag"], frames["sent"]) == (FRAMES, FRAMES)
     assert 2 <= frames["answered"] <= FRAMES
     assert frames["answered"] + frames["dropped"] == FRAMES
+    assert frames["incomplete"] == 0
     assert frames["clouds"] == frames["compared_with_truth"] == frames["answered"]
     assert sum(content["alignment"].values()) == frames["answered"]
     assert {len(table) for table in content["errors"].values()} == {3}

@@ -93,6 +93,7 @@ def test_the_report_states_every_number_and_is_plain_json() -> None:
         "sent": 3,
         "answered": 2,
         "dropped": 1,
+        "incomplete": 1,
         "clouds": 1,
         "compared_with_truth": 2,
     }
@@ -118,7 +119,7 @@ def told(comparison: Comparison) -> dict[str, Any]:
     reception = Reception(
         (1, 2, 3),
         (
-            Received(1, has_depth=True, state="OK", points=5, depth_s=0.2),
+            Received(1, "", True, True, depth_s=0.2, points=5, state="OK"),
             Received(2, has_depth=True, state="HELD", depth_s=0.3),
         ),
     )

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -81,6 +82,7 @@ def test_an_interrupt_at_the_terminal_reaches_the_children_in_order(tmp_path: Pa
     """The parent alone gets Ctrl-C; its children are gone when it is."""
     program = f"""
 from pathlib import Path
+from xml.etree import ElementTree
 from dkt_ros.ros.demo.processes import ProcessGroup
 with ProcessGroup(Path({str(tmp_path)!r}), {{}}) as group:
     group.start("child", {SLEEP!r})
@@ -97,6 +99,22 @@ with ProcessGroup(Path({str(tmp_path)!r}), {{}}) as group:
     _, errors = parent.communicate(timeout=20)
     assert "KeyboardInterrupt" in errors
     assert is_gone(child)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "variable"),
+    [("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"), ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE")],
+)
+def test_fast_dds_gets_its_profile_under_the_name_it_looks_for(
+    monkeypatch: pytest.MonkeyPatch, distribution: str, variable: str
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    profile = ElementTree.parse(local_dds_environment(1)[variable])
+    (segment,) = (node for node in profile.iter() if node.tag.endswith("segment_size"))
+    # A few organised clouds at 1280x720, 32 bytes a point.
+    assert int(segment.text or 0) > 2 * 1280 * 720 * 32
+    addresses = [node.text for node in profile.iter() if node.tag.endswith("address")]
+    assert addresses == ["127.0.0.1"]
 
 
 def wait_until(done: Callable[[], bool]) -> None:
