@@ -32,10 +32,8 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$complete" ]; then exit 0; fi
 say "building the package with colcon"
 mkdir -p "$state"
 rm -f "$stamp"
-set +u # setup files of ROS read unset variables
 # shellcheck source=scripts/env.sh
 . "$root/scripts/env.sh"
-set -u
 cd "$root"
 colcon --log-level error build --symlink-install --base-paths "$root" \
   --cmake-args "-DPython3_EXECUTABLE=$venv/bin/python" -DBUILD_TESTING=OFF \
@@ -47,3 +45,4 @@ colcon --log-level error build --symlink-install --base-paths "$root" \
 find install -xtype l -delete # links to sources that are gone
 for command in dkt dkt_node dkt_replay; do write_command "$command"; done
 echo "$complete" >"$stamp"
+say "built. In a new shell: source scripts/env.sh, then dkt doctor"

@@ -15,13 +15,13 @@ fail() {
   exit 1
 }
 
-# The prefix of a sourced ROS installation; nothing where ROS comes from this checkout or not at all.
+# The prefix of a sourced ROS installation; nothing where there is none. Virtual environments are
+# none, neither this checkout's nor another's.
 ros_installation() {
   local prefix prefixes
   IFS=: read -ra prefixes <<<"${AMENT_PREFIX_PATH:-}"
   for prefix in "${prefixes[@]}"; do
-    case $prefix in "$root"/*) continue ;; esac
-    if [ -d "$prefix/share/rclpy" ]; then
+    if [ -d "$prefix/share/rclpy" ] && [ ! -f "$prefix/pyvenv.cfg" ]; then
       echo "$prefix"
       return
     fi

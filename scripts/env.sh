@@ -14,6 +14,7 @@ else
   return 1
 fi
 _dkt_venv=$_dkt_root/.venv
+case $- in *u*) _dkt_strict=u && set +u ;; *) _dkt_strict= ;; esac # colcon reads unset variables
 
 # _dkt_prepend VARIABLE PATH: PATH becomes the first entry of VARIABLE unless it is one already.
 _dkt_prepend() {
@@ -46,5 +47,6 @@ elif [ -n "${ZSH_VERSION:-}" ] && [ -f "$_dkt_root/install/local_setup.zsh" ]; t
   . "$_dkt_root/install/local_setup.zsh"
 fi
 
-unset _dkt_root _dkt_venv _dkt_value _dkt_libs
+[ -z "$_dkt_strict" ] || set -u
+unset _dkt_root _dkt_venv _dkt_value _dkt_libs _dkt_strict
 unset -f _dkt_prepend

@@ -78,22 +78,21 @@ def test_an_interpreter_that_does_not_run_is_named(
     assert "PYTHON=/no/python3.11 does not run" in setup.stderr
 
 
-@pytest.mark.parametrize("ours", [True, False])
-def test_a_ros_installation_is_one_outside_the_checkout(
-    ours: bool,
-    checkout: Path,
-    bare_environment: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
+@pytest.mark.parametrize("virtual", [True, False])
+def test_a_ros_installation_is_no_virtual_environment(
+    virtual: bool, checkout: Path, bare_environment: dict[str, str]
 ) -> None:
-    prefix = (checkout if ours else tmp_path_factory.mktemp("ros")) / "prefix"
+    prefix = checkout / "prefix"
     (prefix / "share/rclpy").mkdir(parents=True)
+    if virtual:
+        (prefix / "pyvenv.cfg").touch()
     asked = _bash(
         f". '{checkout}/scripts/common.sh'; ros_installation",
         **bare_environment,
         AMENT_PREFIX_PATH=f"/no/such:{prefix}",
     )
     assert asked.returncode == 0
-    assert asked.stdout.strip() == ("" if ours else str(prefix))
+    assert asked.stdout.strip() == ("" if virtual else str(prefix))
 
 
 @pytest.mark.ros
@@ -101,7 +100,7 @@ def test_sourcing_the_environment_twice_changes_nothing(
     repo_root: Path, bare_environment: dict[str, str]
 ) -> None:
     source = f". '{repo_root}/scripts/env.sh'"
-    once = _bash(f"{source}; env", **bare_environment)
+    once = _bash(f"set -u; {source}; env", **bare_environment)
     twice = _bash(f"{source}; {source}; env", **bare_environment)
     assert once.returncode == 0, once.stderr
     assert once.stdout == twice.stdout
