@@ -96,9 +96,11 @@ class LossConfig:
 class NanoConfig:
     """Everything that decides a training run, apart from the data.
 
-    vae_steps: first steps, in which the VAE learns alone; the latent statistics are measured at
-    their end. decay_steps: last steps, over which the learning rate falls to zero (before them it
-    is constant, after warmup_steps). ema: decay of the averaged weights, which are what is saved.
+    vae_steps: first steps, in which the VAE learns disparity alone; the latent statistics are
+    measured at their end. encoder_steps: the steps after those, in which the encoder learns to give
+    RGB the latents of its disparity; cheap, since neither decoder nor transformer runs.
+    decay_steps: last steps, over which the learning rate falls to zero (before them it is constant,
+    after warmup_steps). ema: decay of the averaged weights, which are what is saved.
     steps, sigma_shift: the sampler's defaults written into the checkpoint. sigma_steps: the noise
     levels trained on are those of a sampler of so many steps. save_every, rescan_every: in steps.
     """
@@ -109,6 +111,7 @@ class NanoConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     vae_steps: int = 200
+    encoder_steps: int = 0
     warmup_steps: int = 100
     decay_steps: int = 500
     learning_rate: float = 1e-3
@@ -127,7 +130,7 @@ class NanoConfig:
         _check("name", self.name, "a non-empty string", isinstance(self.name, str) and self.name)
         for name in ("vae_steps", "steps", "sigma_steps", "save_every", "rescan_every"):
             _positive(name, getattr(self, name))
-        for name in ("seed", "warmup_steps", "decay_steps"):
+        for name in ("seed", "encoder_steps", "warmup_steps", "decay_steps"):
             value = getattr(self, name)
             _check(name, value, "an integer, 0 or more", isinstance(value, int) and value >= 0)
         for name in ("learning_rate", "gradient_clip", "sigma_shift"):
@@ -137,7 +140,7 @@ class NanoConfig:
         _check("weight_decay", value, "0 or more", _number(value) and value >= 0)
         _check("ema", self.ema, "in [0, 1)", _number(self.ema) and 0 <= self.ema < 1)
         total = self.total_steps
-        used = max(self.vae_steps, self.decay_steps)
+        used = max(self.vae_steps + self.encoder_steps, self.decay_steps)
         _check("stages", total, f"more than {used} steps in all", total > used)
 
     @property

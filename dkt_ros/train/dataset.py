@@ -138,7 +138,7 @@ def _draw(clip: Clip, rng: np.random.Generator, size: tuple[int, int], frames: i
     if frames > 1 and rng.random() < 0.5:
         chosen = chosen[::-1]
     height, width = clip.rgb.shape[1:3]
-    share = 1.0 if rng.random() < 0.4 else float(rng.uniform(_SMALLEST_CROP, 1.0))
+    share = 1.0 if rng.random() < 0.5 else float(rng.uniform(_SMALLEST_CROP, 1.0))
     crop_height, crop_width = round(height * share), round(width * share)
     top = int(rng.integers(height - crop_height + 1))
     left = int(rng.integers(width - crop_width + 1))

@@ -7,6 +7,7 @@ one would have ended, to the last bit on one machine.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
@@ -20,7 +21,7 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.train.config import NanoConfig
 from dkt_ros.train.dataset import CLIP_FRAMES, Batch, SequenceFolder
-from dkt_ros.train.losses import TensorBatch, denoising_loss, vae_loss
+from dkt_ros.train.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano import NanoModel, config_as_dict, export
 
 STATE_FILE = "state.pt"
@@ -44,6 +45,7 @@ class NanoTrainer:
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
+        self.teacher: NanoModel | None = None
         self.step = 0
 
     def train_step(self) -> dict[str, float]:
@@ -54,17 +56,21 @@ class NanoTrainer:
         config = self.config
         stage = config.stage_at(self.step)
         clips = stage.clip_every > 0 and self.step % stage.clip_every == stage.clip_every - 1
-        clips = clips and self.step >= config.vae_steps
+        clips = clips and self.step >= config.vae_steps + config.encoder_steps
         count, frames = (stage.clip_batch, CLIP_FRAMES) if clips else (stage.batch, 1)
         batch = self.data.batch(config.seed, self.step, (stage.height, stage.width), count, frames)
         tensors = to_tensors(batch)
         generator = torch.Generator().manual_seed(config.seed * _NOISE_STREAM + self.step)
         if self.step == config.vae_steps:
             self._measure_latents()
+            self._keep_teacher(self.model.state_dict())
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * rate_factor(self.step, config)
         if self.step < config.vae_steps:
             losses = vae_loss(self.model, tensors, config)
+        elif self.step < config.vae_steps + config.encoder_steps:
+            assert self.teacher is not None
+            losses = encoder_loss(self.model, self.teacher, tensors, config)
         else:
             losses = denoising_loss(self.model, tensors, config, generator)
         total = torch.stack(list(losses.values())).sum()
@@ -90,6 +96,7 @@ class NanoTrainer:
             "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
+            "teacher": None if self.teacher is None else self.teacher.state_dict(),
         }
         torch.save(state, partial)
         os.replace(partial, folder / STATE_FILE)
@@ -116,6 +123,8 @@ class NanoTrainer:
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
+        if state["teacher"] is not None:
+            self._keep_teacher(state["teacher"])
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -127,6 +136,10 @@ class NanoTrainer:
                 self.average[name].copy_(value)
             else:
                 self.average[name].lerp_(value, 1.0 - decay)
+
+    def _keep_teacher(self, state: dict[str, torch.Tensor]) -> None:
+        self.teacher = copy.deepcopy(self.model)
+        self.teacher.load_state_dict(state)
 
     @torch.no_grad()
     def _measure_latents(self) -> None:
@@ -183,10 +196,11 @@ def to_tensors(batch: Batch) -> TensorBatch:
 def rate_factor(step: int, config: NanoConfig) -> float:
     """The learning rate at a step, as a share of the configured one.
 
-    Linear warm-up at the start and again where the VAE's lone stage ends, then constant, then a
-    cosine to 2% over the last decay_steps.
+    Linear warm-up wherever another loss sets in, then constant, then a cosine to 2% over the last
+    decay_steps.
     """
-    since = step if step < config.vae_steps else step - config.vae_steps
+    starts = (0, config.vae_steps, config.vae_steps + config.encoder_steps)
+    since = step - max(start for start in starts if start <= step)
     warm = min(1.0, (since + 1) / max(1, config.warmup_steps))
     left = config.total_steps - step
     if left >= config.decay_steps:

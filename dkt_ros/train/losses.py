@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dkt_ros.model.sampler import sigmas
 from dkt_ros.train.config import NanoConfig
@@ -29,16 +30,37 @@ class TensorBatch:
 
 
 def vae_loss(model: NanoModel, batch: TensorBatch, config: NanoConfig) -> dict[str, Tensor]:
-    """The VAE alone: reconstruct disparity and, with less weight, the RGB of half the batch."""
+    """The VAE alone, on disparity."""
     disparity = batch.target.expand_as(batch.rgb)
-    half = (disparity.shape[0] + 1) // 2
-    latents = model.encode(torch.cat([disparity, batch.rgb[:half]]))
-    depth, rgb = model.decode(model.normalise(latents)).float().split([len(disparity), half])
+    latents = model.encode(disparity)
+    decoded = model.decode(model.normalise(latents))
     return {
-        "reconstruction": (depth - disparity).abs().mean(),
-        "rgb": 0.3 * (rgb - batch.rgb[:half]).abs().mean(),
+        "reconstruction": (decoded - disparity).abs().mean(),
         "penalty": config.loss.latent_penalty * latents.square().mean(),
     }
+
+
+def encoder_loss(
+    model: NanoModel, teacher: NanoModel, batch: TensorBatch, config: NanoConfig
+) -> dict[str, Tensor]:
+    """The encoder gives RGB the latents that the teacher's encoder gives its disparity.
+
+    The transformer starts with the RGB latents as its estimate, so this is most of the task in its
+    cheapest form. A share of the batch keeps the encoder's own view of disparity where it was.
+    """
+    count = batch.rgb.shape[0]
+    disparity = batch.target.expand_as(batch.rgb)
+    with torch.no_grad():
+        wanted = model.normalise(teacher.encode(disparity))
+    kept = round(count * config.loss.reconstruct_share)
+    latents = model.normalise(model.encode(torch.cat([batch.rgb, disparity[:kept]])))
+    objects = functional.adaptive_avg_pool3d(batch.objects, wanted.shape[2:])
+    weight = 1.0 + config.loss.object_weight * objects
+    error = (latents[:count] - wanted).square() * weight
+    losses = {"latent": error.mean() / weight.mean()}
+    if kept:
+        losses["kept"] = (latents[count:] - wanted[:kept]).square().mean()
+    return losses
 
 
 def denoising_loss(

@@ -60,7 +60,7 @@ class NanoModel(nn.Module):
         self.latents_mean: Tensor
         self.latents_std: Tensor
         _initialise_temporal(self.vae)
-        _initialise_noise_path(self.transformer)
+        _initialise_paths(self.transformer)
 
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, 4N+1, H, W) in [-1, 1] -> posterior mean (B, 16, N+1, h, w) as it comes."""
@@ -130,28 +130,30 @@ def _initialise_temporal(vae: AutoencoderKLWan) -> None:
                     nn.init.zeros_(module.bias)
 
 
-def _initialise_noise_path(transformer: WanTransformer3DModel) -> None:
-    """The velocity is noise minus data: let the noise pass from input to output from the start."""
-    weight = transformer.patch_embedding.weight
-    dim = weight.shape[0]
-    passed = transformer.proj_out.out_features
+def _initialise_paths(transformer: WanTransformer3DModel) -> None:
+    """Starts the transformer as velocity = noise - RGB latents, i.e. with the RGB as the estimate.
+
+    The noise need not be learned to pass, and the pixel error reaches the RGB encoder at once, as
+    in a plain encoder-decoder, instead of through random layers. What the blocks add refines it.
+    """
+    weight, projection = transformer.patch_embedding.weight, transformer.proj_out.weight
+    values = transformer.proj_out.out_features  # of one patch: rows, columns, channels
+    if weight.shape[0] < 2 * values:  # too narrow to reserve dimensions: diffusers' own start
+        return
     channels = LATENT_CHANNELS
     with torch.no_grad():
-        if dim < 2 * passed:  # too narrow to reserve dimensions: leave diffusers' own start
-            return
-        weight[:passed].zero_()
-        weight[passed:, :channels].zero_()
-        nn.init.normal_(weight[passed:, channels : 2 * channels], std=passed**-0.5)
+        weight.zero_()
+        nn.init.normal_(weight[2 * values :, : 2 * channels], std=(2 * values) ** -0.5)
         nn.init.zeros_(transformer.patch_embedding.bias)
-        nn.init.normal_(transformer.proj_out.weight, std=1e-3)
+        nn.init.normal_(projection, std=1e-3)
         nn.init.zeros_(transformer.proj_out.bias)
-        # Patch dimension order: rows, columns, channels on the way out.
-        for row in range(2):
-            for column in range(2):
-                for channel in range(channels):
-                    index = (row * 2 + column) * channels + channel
-                    weight[index, channel, 0, row, column] = 1.0
-                    transformer.proj_out.weight[index, index] = 1.0
+        for index in range(values):
+            patch, channel = divmod(index, channels)
+            row, column = divmod(patch, 2)
+            weight[index, channel, 0, row, column] = 1.0
+            weight[values + index, channels + channel, 0, row, column] = 1.0
+            projection[index, index] = 1.0
+            projection[index, values + index] = -1.0
         for block in transformer.blocks:
             for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
                 layer.weight.mul_(0.5)
