@@ -166,8 +166,8 @@ def run_predict(args: argparse.Namespace) -> int:
         disparity = predict_disparity(network, rgb, options, progress)
     except torch.OutOfMemoryError as error:
         raise DktError(
-            f"{args.device} has too little memory for {len(rgb)} frames at {height}x{width}; take a "
-            "smaller --size or --window, or --dtype bfloat16"
+            f"{args.device} has too little memory for {len(rgb)} frames at {height}x{width}; take "
+            "a smaller --size or --window, or --dtype bfloat16"
         ) from error
     finally:
         progress.end()
