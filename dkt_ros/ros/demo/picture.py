@@ -16,6 +16,8 @@ from dkt_ros.ros.images import DepthImage
 
 _HOLE_GREY = "0.35"
 _PANEL_INCHES = 3.3
+# How far the colour scale reaches beyond the objects' depths, as a share of their span.
+_SCALE_MARGIN = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Row:
 def draw(rows: Sequence[Row], path: Path, title: str) -> None:
     """Writes the picture: columns colour, raw depth, DKT depth and, where known, truth.
 
-    All depths share one colour scale, in metres, over the scene's range; holes are grey. The
+    All depths share one colour scale, in metres, over the objects' range; holes are grey. The
     outlines of transparent and reflective things are white.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -102,19 +104,26 @@ def _outline(axis: Any, mask: npt.NDArray[np.uint8] | None) -> None:
 
 
 def _range(rows: Sequence[Row]) -> tuple[float, float]:
-    """The scale's ends: nearly all that the sensor or the objects show lies between them."""
-    known = np.concatenate([_of_interest(row.recorded) for row in rows])
-    if not known.size:
-        return 0.0, 1.0
-    near, far = np.percentile(known, [1, 99])
+    """The colour scale's ends, chosen for what matters: the objects, or else the nearer part."""
+    objects = np.concatenate([_object_depths(row.recorded) for row in rows])
+    if objects.size:
+        near, far = np.percentile(objects, [1, 99])
+        margin = _SCALE_MARGIN * (far - near)
+        near, far = max(0.0, near - margin), far + margin
+    else:
+        shown = np.concatenate([_shown_depths(row) for row in rows])
+        near, far = np.percentile(shown, [1, 90]) if shown.size else (0.0, 1.0)
     return float(near), float(max(far, near + 0.05))
 
 
-def _of_interest(recorded: RecordedFrame) -> npt.NDArray[np.float32]:
-    """Depths that the sensor gave, and the true ones of the objects; not a far background."""
-    parts = [] if recorded.raw_depth is None else [recorded.raw_depth.ravel()]
-    if recorded.truth is not None:
-        chosen = slice(None) if recorded.mask is None else recorded.mask > 0
-        parts.append(recorded.truth[chosen].ravel())
-    depths = np.concatenate(parts) if parts else np.empty(0, np.float32)
+def _object_depths(recorded: RecordedFrame) -> npt.NDArray[np.float32]:
+    if recorded.truth is None or recorded.mask is None:
+        return np.empty(0, np.float32)
+    depths = recorded.truth[recorded.mask > 0]
     return depths[np.isfinite(depths)]
+
+
+def _shown_depths(row: Row) -> npt.NDArray[np.float32]:
+    recorded = row.recorded
+    depths = [d for d in (recorded.raw_depth, recorded.truth, row.dkt_depth) if d is not None]
+    return np.concatenate([depth[np.isfinite(depth)] for depth in depths])
