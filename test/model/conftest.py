@@ -32,3 +32,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_network(tiny_checkpoint: Path) -> DktNetwork:
     """The network of that checkpoint."""
     return load_checkpoint(tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def plain_network(tiny_checkpoint: Path) -> DktNetwork:
+    """The same weights in diffusers' own layers."""
+    return load_checkpoint(tiny_checkpoint, plain=True)

@@ -1,0 +1,227 @@
+"""The Wan VAE as a stream: chunk in, chunk out, with the past in caches of constant size.
+
+Knows the causal layers of diffusers' `AutoencoderKLWan` and the order of their caches. Knows
+nothing of sampling. The first chunk is one frame, every later one is a latent frame (4 images);
+both are pure functions of tensors, so that they can be compiled and exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    AutoencoderKLWan,
+    WanAttentionBlock,
+    WanCausalConv3d,
+    WanMidBlock,
+    WanResample,
+    WanResidualBlock,
+    WanRMS_norm,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dkt_ros.errors import DktError
+
+Caches = tuple[Tensor, ...]
+"""What a part of the VAE remembers, one tensor (B, C, 1 or 2, H', W') per causal convolution."""
+First = Callable[[Tensor], tuple[Tensor, Caches]]
+Following = Callable[[Tensor, Caches], tuple[Tensor, Caches]]
+FRAMES_PER_LATENT = 4
+
+
+class StreamingEncoder(nn.Module):
+    """Images to latents; the weights are those of the VAE it is made from."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__()
+        _check_supported(vae)
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+        self.register_buffer("mean", _per_channel(vae, "latents_mean"), persistent=False)
+        self.register_buffer("std", _per_channel(vae, "latents_std"), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def first(self, images: Tensor) -> tuple[Tensor, Caches]:
+        """The first image (B, 3, 1, H, W) in [-1, 1] -> latents and caches, see `following`."""
+        return self._encode(images, None)
+
+    def following(self, images: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
+        """The next four images (B, 3, 4, H, W) -> latents (B, Z, 1, H/8, W/8) and new caches.
+
+        Latents are float32, the posterior's mean, normalised by the VAE's latents_mean and _std.
+        """
+        return self._encode(images, caches)
+
+    def _encode(self, images: Tensor, caches: Caches | None) -> tuple[Tensor, Caches]:
+        past, encoder = _Past(caches), self.encoder
+        x = past.convolve(encoder.conv_in, images.to(self.quant_conv.weight.dtype))
+        for layer in encoder.down_blocks:
+            if isinstance(layer, WanResidualBlock):
+                x = _residual(layer, x, past)
+            else:
+                x = _downsample(layer, x, past)
+        x = _middle(encoder.mid_block, x, past)
+        x = past.convolve(encoder.conv_out, norm_silu(encoder.norm_out, x))
+        mean = self.quant_conv(x)[:, : self.mean.shape[1]].float()
+        return (mean - self.mean) / self.std, past.new
+
+
+class StreamingDecoder(nn.Module):
+    """Latents to images; the weights are those of the VAE it is made from."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__()
+        _check_supported(vae)
+        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
+        self.register_buffer("mean", _per_channel(vae, "latents_mean"), persistent=False)
+        self.register_buffer("std", _per_channel(vae, "latents_std"), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def first(self, latents: Tensor) -> tuple[Tensor, Caches]:
+        """The first normalised latents (B, Z, 1, h, w) -> image (B, 3, 1, 8h, 8w), and caches."""
+        return self._decode(latents, None)
+
+    def following(self, latents: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
+        """The next latents (B, Z, 1, h, w) -> images (B, 3, 4, 8h, 8w) in [-1, 1], new caches."""
+        return self._decode(latents, caches)
+
+    def _decode(self, latents: Tensor, caches: Caches | None) -> tuple[Tensor, Caches]:
+        past, decoder = _Past(caches), self.decoder
+        z = (latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype)
+        x = past.convolve(decoder.conv_in, self.post_quant_conv(z))
+        x = _middle(decoder.mid_block, x, past)
+        for block in decoder.up_blocks:
+            for layer in block.resnets:
+                x = _residual(layer, x, past)
+            if block.upsamplers is not None:
+                x = _upsample(block.upsamplers[0], x, past)
+        x = past.convolve(decoder.conv_out, norm_silu(decoder.norm_out, x))
+        return x.float().clamp(-1.0, 1.0), past.new
+
+
+class _Past:
+    """Hands each causal layer its cache, in the order of the layers, and collects the new ones."""
+
+    def __init__(self, caches: Caches | None) -> None:
+        self.is_first = caches is None
+        self._given = iter(caches or ())
+        self._new: list[Tensor] = []
+
+    @property
+    def new(self) -> Caches:
+        if next(self._given, None) is not None:
+            raise ValueError(f"more caches than the {len(self._new)} causal layers")
+        return tuple(self._new)
+
+    def take(self) -> Tensor:
+        return next(self._given)
+
+    def keep(self, x: Tensor) -> None:
+        # A copy: a view would keep the whole activation alive.
+        self._new.append(x.clone())
+
+    def convolve(self, layer: WanCausalConv3d, x: Tensor) -> Tensor:
+        """A causal convolution over the two frames before x and x; keeps its last two frames."""
+        if self.is_first:
+            self.keep(torch.cat([torch.zeros_like(x), x], dim=2))
+            return layer(x)
+        before = self.take()
+        self.keep(x[:, :, -2:] if x.shape[2] > 1 else torch.cat([before[:, :, -1:], x], dim=2))
+        return layer(x, before)
+
+
+def norm_silu(norm: WanRMS_norm, x: Tensor) -> Tensor:
+    """silu(norm(x)): RMS over the channels (B, C, ...) times gamma, in fewer passes over memory."""
+    wide = x.float()
+    length = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
+    return functional.silu((wide / length) * (norm.gamma * norm.scale)).to(x.dtype)
+
+
+def _residual(block: WanResidualBlock, x: Tensor, past: _Past) -> Tensor:
+    h = past.convolve(block.conv1, norm_silu(block.norm1, x))
+    h = past.convolve(block.conv2, norm_silu(block.norm2, h))
+    return h + block.conv_shortcut(x)
+
+
+def _middle(block: WanMidBlock, x: Tensor, past: _Past) -> Tensor:
+    x = _residual(block.resnets[0], x, past)
+    for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
+        x = _residual(resnet, attention(x), past)
+    return x
+
+
+def _downsample(layer: WanResample, x: Tensor, past: _Past) -> Tensor:
+    x = _each_image(layer.resample, x)
+    if layer.mode == "downsample3d":
+        before = None if past.is_first else past.take()
+        past.keep(x[:, :, -1:])
+        if before is not None:  # a first frame has no pair to be merged with
+            x = layer.time_conv(torch.cat([before, x], dim=2))
+    return x
+
+
+def _upsample(layer: WanResample, x: Tensor, past: _Past) -> Tensor:
+    if layer.mode == "upsample3d":
+        if past.is_first:  # the first frame stays one, and later ones see zeros in its place
+            past.keep(torch.zeros_like(x).expand(-1, -1, 2, -1, -1))
+        else:
+            twice = past.convolve(layer.time_conv, x)
+            # Channels (2, C) -> frames (T, 2).
+            x = twice.unflatten(1, (2, -1)).movedim(1, 3).flatten(2, 3)
+    return _each_image(layer.resample, x)
+
+
+def _each_image(layer: nn.Module, x: Tensor) -> Tensor:
+    """A 2-D layer over the frames of x (B, C, T, H, W)."""
+    images = x.transpose(1, 2)
+    return layer(images.flatten(0, 1)).unflatten(0, images.shape[:2]).transpose(1, 2)
+
+
+def _per_channel(vae: AutoencoderKLWan, name: str) -> Tensor:
+    device = next(vae.parameters()).device
+    return torch.tensor(vae.config[name], dtype=torch.float32, device=device).view(1, -1, 1, 1, 1)
+
+
+def _check_supported(vae: AutoencoderKLWan) -> None:
+    if vae.config["is_residual"] or vae.config["patch_size"] is not None:
+        raise DktError(
+            "the VAE has residual resampling or patches (Wan 2.2): expected the VAE of Wan 2.1"
+        )
+    layers = [*vae.encoder.down_blocks, *vae.decoder.up_blocks]
+    for layer in layers:
+        if isinstance(layer, WanAttentionBlock):
+            raise DktError("the VAE has attention between its stages: expected Wan 2.1's VAE")
+
+
+class Stream:
+    """One half of the VAE at work on one clip: `advance` chunk by chunk, `reset` for the next."""
+
+    def __init__(self, first: First, following: Following) -> None:
+        """The two pure functions of a StreamingEncoder or a StreamingDecoder."""
+        self._first, self._following = first, following
+        self.caches: Caches | None = None
+
+    def reset(self) -> None:
+        """Forgets the clip so far."""
+        self.caches = None
+
+    def advance(self, chunk: Tensor) -> Tensor:
+        """The next chunk's result: the first's, or that of the one that follows."""
+        result, self.caches = self._run(chunk)
+        return result
+
+    def peek(self, chunk: Tensor) -> Tensor:
+        """What `advance` would return, without moving on."""
+        return self._run(chunk)[0]
+
+    def nbytes(self) -> int:
+        """Bytes the caches hold."""
+        return sum(cache.untyped_storage().nbytes() for cache in self.caches or ())
+
+    def _run(self, chunk: Tensor) -> tuple[Tensor, Caches]:
+        if self.caches is None:
+            return self._first(chunk)
+        return self._following(chunk, self.caches)
