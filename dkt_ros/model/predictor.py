@@ -1,6 +1,6 @@
-"""Video in, relative disparity out: sizes, orientation and clip length around the exact sampler.
+"""Video in, relative disparity out: clip length and options around the exact sampler.
 
-Knows what the network may be fed. Knows nothing of files, cameras or metric scale.
+Knows the order of the work. Knows nothing of files, cameras or metric scale.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.fast_network import fast_network
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import initial_noise, sample
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 
-FRAMES_PER_LATENT = 4
 Stage = Callable[[str, int, int], None]
 """on_progress(stage name, parts done, parts in all)."""
 
@@ -57,7 +58,7 @@ def predict_disparity(
     options: PredictOptions | None = None,
     on_progress: Stage = lambda stage, done, total: None,
 ) -> np.ndarray:
-    """Relative disparity (near = large) of a video, by the exact sampler.
+    """Relative disparity (near = large) of a video of any length, by the exact sampler.
 
     rgb: uint8 (T, H, W, 3), T >= 1. Returns float32 (T, H, W) in [0, 1]: the decoded video's mean
     over its channels, (x + 1) / 2, never rounded to 8 bits. Portrait video is turned by 90 degrees
@@ -67,19 +68,25 @@ def predict_disparity(
     options = options or PredictOptions()
     _check_video(rgb)
     steps, window, overlap = _schedule(network, options)
-    count, height, width, _ = rgb.shape
-    turned = height > width
-    upright = np.rot90(rgb, axes=(1, 2)) if turned else rgb
-    size = working_size((height, width), options.size, network.size_multiple)
+    fast = fast_network(network)
+    canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
+    chunks = chunk_spans(len(rgb))
+    disparity = np.empty(rgb.shape[:3], np.float32)
 
     with torch.inference_mode():
-        on_progress("encode", 0, 1)
-        latents = network.encode_rgb(_to_video(upright, size))
-        on_progress("encode", 1, 1)
-        noise = initial_noise(tuple(latents.shape), options.seed)
+        # Chunk by chunk: a long clip at full size never exists as float.
+        encoder, latents = fast.encoder_stream(), []
+        on_progress("encode", 0, len(chunks))
+        for done, (start, stop) in enumerate(chunks, 1):
+            images = pad_chunk(rgb[start:stop], start)
+            latents.append(encoder.advance(canvas.paint(images).to(fast.device)))
+            on_progress("encode", done, len(chunks))
+        encoder.reset()
+        rgb_latents = torch.cat(latents, dim=2)
+        noise = initial_noise(tuple(rgb_latents.shape), options.seed)
         result = sample(
-            network,
-            latents,
+            fast,
+            fast.embed_rgb(rgb_latents),
             noise,
             steps=steps,
             shift=network.info.sigma_shift,
@@ -87,37 +94,28 @@ def predict_disparity(
             overlap=overlap,
             on_progress=lambda done, total: on_progress("denoise", done, total),
         )
-        on_progress("decode", 0, 1)
-        decoded = network.decode(result)[0, :, :count]
-        disparity = (decoded.mean(dim=0) + 1.0) / 2.0
-        disparity = resize(disparity[:, None], (upright.shape[1], upright.shape[2]))[:, 0].clamp(
-            0.0, 1.0
-        )
-        on_progress("decode", 1, 1)
-    array = disparity.cpu().numpy()
-    return np.ascontiguousarray(np.rot90(array, k=-1, axes=(1, 2)) if turned else array)
+        decoder = fast.decoder_stream()
+        on_progress("decode", 0, len(chunks))
+        for done, (start, stop) in enumerate(chunks, 1):
+            decoded = decoder.advance(result[:, :, done - 1 : done])[:, :, : stop - start]
+            disparity[start:stop] = canvas.disparity(decoded)
+            on_progress("decode", done, len(chunks))
+    return disparity
 
 
-def working_size(
-    native: tuple[int, int], requested: tuple[int, int] | None, multiple: int
-) -> tuple[int, int]:
-    """(height, width) the network works at, both multiples of `multiple`.
+def chunk_spans(frames: int) -> list[tuple[int, int]]:
+    """Half-open spans of the frames of each latent: the first frame, then four at a time."""
+    starts = range(1, frames, FRAMES_PER_LATENT)
+    return [(0, 1), *((start, min(start + FRAMES_PER_LATENT, frames)) for start in starts)]
 
-    native: the input's size. A portrait input is turned, so its size, and a portrait `requested`
-    with it, are read with the sides swapped.
+
+def pad_chunk(rgb: np.ndarray, start: int) -> np.ndarray:
+    """Repeats the last of a chunk's frames (T, H, W, 3) until the chunk is whole.
+
+    start: the chunk's first frame in the clip; the chunk that starts at 0 is one frame.
     """
-    height, width = requested or native
-    if native[0] > native[1] and height > width:
-        height, width = width, height
-    rounded = (max(1, round(side / multiple)) * multiple for side in (height, width))
-    return next(rounded), next(rounded)
-
-
-def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bicubic, antialiased; images (T, C, H, W) come back untouched where the size is the same."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return interpolate(images, size, mode="bicubic", align_corners=False, antialias=True)
+    missing = (1 if start == 0 else FRAMES_PER_LATENT) - len(rgb)
+    return np.concatenate([rgb, *([rgb[-1:]] * missing)]) if missing else rgb
 
 
 def _schedule(network: DktNetwork, options: PredictOptions) -> tuple[int, int, int]:
@@ -139,15 +137,3 @@ def _check_video(rgb: np.ndarray) -> None:
         raise DktError(f"rgb is {found}, expected a uint8 array")
     if rgb.ndim != 4 or rgb.shape[-1] != 3 or 0 in rgb.shape:
         raise DktError(f"rgb has shape {rgb.shape}, expected (frames, height, width, 3)")
-
-
-def _to_video(rgb: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (T, H, W, 3) -> float32 (1, 3, 4N+1, *size) in [-1, 1], the last frame repeated."""
-    # Frame by frame: a long clip at full size need not exist as float.
-    images = [
-        resize(torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0)[None].float(), size)
-        for image in rgb
-    ]
-    missing = -(len(images) - 1) % FRAMES_PER_LATENT
-    video = torch.cat(images + images[-1:] * missing)
-    return (video.clamp(0.0, 255.0) / 127.5 - 1.0).movedim(1, 0)[None]

@@ -113,7 +113,8 @@ def sample(
 ) -> torch.Tensor:
     """Integrates the flow from noise to disparity latents with Euler steps; float32 throughout.
 
-    rgb_latents, noise: (1, Z, T, h, w). on_progress(done, total) counts network evaluations.
+    noise: (1, Z, T, h, w); rgb_latents: the same, or whatever the model takes in their place, with
+    T at dimension 2. on_progress(done, total) counts network evaluations.
     """
     levels = sigmas(steps, shift)
     following = torch.cat([levels[1:], levels.new_zeros(1)])
@@ -125,7 +126,7 @@ def sample(
         done += 1
         on_progress(done, total)
 
-    x = noise.to(rgb_latents)
+    x = noise.to(rgb_latents.device)
     for level, timestep, next_level in zip(levels, timesteps(levels), following, strict=True):
         v = blended_velocity(model, x, rgb_latents, timestep, window, overlap, count)
         x = x + v * (next_level - level).item()

@@ -101,7 +101,7 @@ def test_predict_says_how_far_it_is(
     words = [f"--checkpoint={tiny_checkpoint}", f"--input={clip}", f"--output={tmp_path}/o.npz"]
     dkt("predict", *words)
     stages = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
-    assert stages[-3:] == ["encode 1/1", "denoise 2/2", "decode 1/1"]
+    assert stages[-3:] == ["encode 3/3", "denoise 2/2", "decode 3/3"]
 
 
 def test_low_precision_predicts_nearly_the_same(
@@ -170,7 +170,7 @@ def test_too_little_memory_says_what_to_do(
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("dkt_ros.model.network.DktNetwork.velocity", exhausted)
+    monkeypatch.setattr("dkt_ros.model.fast_network.FastNetwork.velocity", exhausted)
     words = [f"--checkpoint={tiny_checkpoint}", f"--input={clip}", f"--output={tmp_path}/o.npz"]
     with pytest.raises(DktError, match=r"too little memory for 6 frames at 32x48.*--size"):
         dkt("predict", *words)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.canvas import resize, working_size
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity, resize, working_size
+from dkt_ros.model.predictor import PredictOptions, predict_disparity
 
 
 def clip(frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -130,9 +131,9 @@ def test_progress_names_the_stages_and_reaches_the_end(tiny_network: DktNetwork)
     )
     assert [name for name, _, _ in seen if name == "denoise"] == ["denoise"] * 4
     assert {name: (done, total) for name, done, total in seen} == {
-        "encode": (1, 1),
+        "encode": (3, 3),
         "denoise": (4, 4),
-        "decode": (1, 1),
+        "decode": (3, 3),
     }
 
 

@@ -1,0 +1,62 @@
+"""Pictures as the network takes them, and back: size, orientation, range.
+
+Knows the sizes that the network may be fed. Knows nothing of networks or clip lengths.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+
+class Canvas:
+    """The network's view of a camera: portrait turned by 90 degrees, sides rounded."""
+
+    def __init__(
+        self, native: tuple[int, int], requested: tuple[int, int] | None, multiple: int
+    ) -> None:
+        """native: (height, width) of the pictures; the others as in `working_size`."""
+        self.native = native
+        self.turned = native[0] > native[1]
+        self.size = working_size(native, requested, multiple)
+
+    def paint(self, rgb: np.ndarray) -> torch.Tensor:
+        """uint8 (T, H, W, 3) -> float32 (1, 3, T, *size) in [-1, 1], resized bicubically."""
+        upright = np.rot90(rgb, axes=(1, 2)) if self.turned else rgb
+        images = torch.from_numpy(np.ascontiguousarray(upright)).movedim(-1, 1).float()
+        images = resize(images, self.size).clamp(0.0, 255.0) / 127.5 - 1.0
+        return images.movedim(1, 0)[None]
+
+    def disparity(self, decoded: torch.Tensor) -> np.ndarray:
+        """Decoded video (1, 3, T, *size) in [-1, 1] -> float32 (T, H, W) in [0, 1].
+
+        The channels' mean, (x + 1) / 2, resized to the pictures' size; never rounded to 8 bits.
+        """
+        values = (decoded[0].mean(dim=0) + 1.0) / 2.0
+        height, width = self.native
+        upright = (width, height) if self.turned else (height, width)
+        array = resize(values[:, None], upright)[:, 0].clamp(0.0, 1.0).cpu().numpy()
+        return np.ascontiguousarray(np.rot90(array, k=-1, axes=(1, 2)) if self.turned else array)
+
+
+def working_size(
+    native: tuple[int, int], requested: tuple[int, int] | None, multiple: int
+) -> tuple[int, int]:
+    """(height, width) the network works at, both multiples of `multiple`.
+
+    native: the input's size. A portrait input is turned, so its size, and a portrait `requested`
+    with it, are read with the sides swapped.
+    """
+    height, width = requested or native
+    if native[0] > native[1] and height > width:
+        height, width = width, height
+    rounded = (max(1, round(side / multiple)) * multiple for side in (height, width))
+    return next(rounded), next(rounded)
+
+
+def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bicubic, antialiased; images (T, C, H, W) come back untouched where the size is the same."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return interpolate(images, size, mode="bicubic", align_corners=False, antialias=True)

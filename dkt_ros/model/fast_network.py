@@ -1,0 +1,77 @@
+"""A loaded checkpoint as the samplers use it: streaming VAE and transformer with its constants.
+
+Equal to `DktNetwork` up to rounding, and never slower in counted operations. Knows which functions
+are compiled. Knows nothing of steps, windows or image sizes.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from dkt_ros.model.fast_transformer import FastTransformer
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.streaming_vae import Stream, StreamingDecoder, StreamingEncoder
+from dkt_ros.model.torch_backend import arrange, attention_kernels, compiled
+
+_KNOWN: WeakKeyDictionary[DktNetwork, FastNetwork] = WeakKeyDictionary()
+
+
+def fast_network(network: DktNetwork) -> FastNetwork:
+    """The network's fast form, made at the first call; its weights must not change afterwards."""
+    if network not in _KNOWN:
+        _KNOWN[network] = FastNetwork(network)
+    return _KNOWN[network]
+
+
+class FastNetwork:
+    """Streams of encoder and decoder, and the velocity; all without gradients."""
+
+    def __init__(self, network: DktNetwork) -> None:
+        """Shares the network's weights and lays the VAE's out anew, in place."""
+        self.device = network.device
+        arrange(network.vae)
+        self.encoder = StreamingEncoder(network.vae)
+        self.decoder = StreamingDecoder(network.vae)
+        self.transformer = FastTransformer(network.transformer, network.prompt_embeds)
+        self._encode = compiled(self.encoder.first, self.device)
+        self._encode_on = compiled(self.encoder.following, self.device)
+        self._decode = compiled(self.decoder.first, self.device)
+        self._decode_on = compiled(self.decoder.following, self.device)
+        self._step = compiled(self.transformer.step, self.device)
+
+    def encoder_stream(self) -> Stream:
+        """At the start of a clip: images (1, 3, 1 then 4, H, W) -> latents (1, Z, 1, h, w)."""
+        return Stream(self._encode, self._encode_on)
+
+    def decoder_stream(self) -> Stream:
+        """At the start of a clip: latents (1, Z, 1, h, w) -> images (1, 3, 1 then 4, H, W)."""
+        return Stream(self._decode, self._decode_on)
+
+    @torch.inference_mode()
+    def embed_rgb(self, latents: Tensor) -> Tensor:
+        """RGB latents (1, Z, T, h, w) -> what conditions the velocity, T at dimension 2."""
+        return self.transformer.embed_rgb(latents.to(self.device))
+
+    @torch.inference_mode()
+    def velocity(
+        self,
+        noisy: Tensor,
+        rgb_latents: Tensor,
+        timestep: Tensor | float,
+        keep: int | None = None,
+    ) -> Tensor:
+        """Flow velocity (1, Z, keep, h, w) of the last `keep` frames (all), float32.
+
+        noisy: (1, Z, T, h, w); rgb_latents: as `embed_rgb` made of them; timestep: 1000 sigma.
+        """
+        _, _, frames, height, width = noisy.shape
+        t, h, w = self.transformer.patch
+        modulation, final = self.transformer.modulations(float(timestep))
+        cos, sin = self.transformer.rope(frames // t, height // h, width // w)
+        with attention_kernels(self.device):
+            return self._step(
+                noisy, rgb_latents, modulation, final, cos, sin, frames if keep is None else keep
+            )

@@ -1,0 +1,171 @@
+"""The fast form of the network against the plain one, step by step, and what it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.fast_network import FastNetwork, fast_network
+from dkt_ros.model.fast_transformer import FastTransformer
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.predictor import PredictOptions, chunk_spans, pad_chunk, predict_disparity
+from dkt_ros.model.sampler import initial_noise, sample
+
+TOLERANCE = 1e-4
+
+
+def latents(frames: int, seed: int) -> torch.Tensor:
+    return initial_noise((1, 16, frames, 6, 8), seed)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["text", "text+image"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("c"), image_branch=request.param)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("timestep", [1000.0, 555.5])
+@pytest.mark.parametrize("plain", [True, False])
+def test_velocity(folder: Path, timestep: float, plain: bool) -> None:
+    """Whether the network's context is collapsed already or not."""
+    expected = load_checkpoint(folder, plain=True).velocity(latents(3, 0), latents(3, 1), timestep)
+    fast = FastNetwork(load_checkpoint(folder, plain=plain))
+    tokens = fast.embed_rgb(latents(3, 1))
+    for keep in (3, 2, 1):
+        ours = fast.velocity(latents(3, 0), tokens, timestep, keep)
+        torch.testing.assert_close(ours, expected[:, :, -keep:], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(
+        fast.velocity(latents(3, 0)[:, :, 1:], tokens[:, :, 1:], timestep).shape,
+        expected[:, :, 1:].shape,
+    )
+
+
+def test_rotary_table_is_diffusers(plain_network: DktNetwork) -> None:
+    fast = FastTransformer(plain_network.transformer, plain_network.prompt_embeds)
+    cos, sin = fast.rope(3, 4, 5)
+    theirs = plain_network.transformer.rope(torch.zeros(1, 48, 3, 8, 10))
+    torch.testing.assert_close(cos, theirs[0][0, :, :, 0::2], atol=1e-7, rtol=0)
+    torch.testing.assert_close(sin, theirs[1][0, :, :, 1::2], atol=1e-7, rtol=0)
+
+
+def plain_disparity(network: DktNetwork, rgb: np.ndarray, options: PredictOptions) -> np.ndarray:
+    """The exact sampler on the network's own three calls."""
+    info = network.info
+    canvas = Canvas((rgb.shape[1], rgb.shape[2]), None, network.size_multiple)
+    missing = -(len(rgb) - 1) % 4
+    padded = np.concatenate([rgb, *([rgb[-1:]] * missing)])
+    with torch.inference_mode():
+        encoded = network.encode_rgb(canvas.paint(padded))
+        result = sample(
+            network,
+            encoded,
+            initial_noise(tuple(encoded.shape), options.seed),
+            steps=options.steps or info.steps,
+            shift=info.sigma_shift,
+            window=options.window or info.window,
+            overlap=info.overlap if options.overlap is None else options.overlap,
+        )
+        return canvas.disparity(network.decode(result))[: len(rgb)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "options"),
+    [
+        (1, PredictOptions()),
+        (6, PredictOptions(steps=3)),
+        (17, PredictOptions()),
+        (13, PredictOptions(steps=1, window=2, overlap=0, seed=7)),
+    ],
+)
+def test_disparity_is_the_plain_samplers(
+    folder: Path, frames: int, options: PredictOptions
+) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (frames, 32, 48, 3), np.uint8)
+    expected = plain_disparity(load_checkpoint(folder, plain=True), rgb, options)
+    ours = predict_disparity(load_checkpoint(folder), rgb, options)
+    assert np.abs(ours - expected).max() < TOLERANCE
+    assert np.ptp(expected) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("frames", "spans"),
+    [(1, [(0, 1)]), (2, [(0, 1), (1, 2)]), (6, [(0, 1), (1, 5), (5, 6)])],
+)
+def test_chunks_of_a_clip(frames: int, spans: list[tuple[int, int]]) -> None:
+    assert chunk_spans(frames) == spans
+    rgb = np.arange(frames, dtype=np.uint8)[:, None, None, None]
+    whole = [pad_chunk(rgb[start:stop], start).ravel().tolist() for start, stop in spans]
+    assert [len(chunk) for chunk in whole] == [1] + [4] * (len(spans) - 1)
+    assert whole[-1][-1] == frames - 1
+
+
+def test_a_network_is_made_fast_once(tiny_checkpoint: Path) -> None:
+    network = load_checkpoint(tiny_checkpoint)
+    assert fast_network(network) is fast_network(network)
+    assert fast_network(load_checkpoint(tiny_checkpoint)) is not fast_network(network)
+
+
+def test_image_tokens_that_differ_are_refused(plain_network: DktNetwork) -> None:
+    config = dict(plain_network.transformer.config)
+    config |= {"image_dim": 8, "added_kv_proj_dim": 24, "pos_embed_seq_len": 2}
+    transformer = type(plain_network.transformer).from_config(config)
+    with pytest.raises(DktError, match="differ by position"):
+        FastTransformer(transformer, plain_network.prompt_embeds)
+
+
+def flops(function: Callable[..., object], *arguments: object) -> int:
+    """Counted operations; attention as plain products, for the CPU's kernel is not counted."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        function(*arguments)
+    return counter.get_total_flops()
+
+
+@torch.inference_mode()
+def test_counted_operations_of_a_step(folder: Path) -> None:
+    """The step's matrix products, term by term; and fewer than the plain network's."""
+    network = load_checkpoint(folder, plain=True)
+    fast = FastTransformer(network.transformer, network.prompt_embeds)
+    noisy, frames, keep = latents(3, 0), 3, 1
+    tokens = fast.embed_rgb(latents(3, 1))
+    arguments = (*fast.modulations(1000.0), *fast.rope(3, 3, 4))
+    dim, ffn, heads, distinct = 24, 32, 2, 3
+    every, kept = 12 * frames, 12 * keep  # one block: its queries are those of the kept frames
+    products = (
+        every * 64 * dim  # patch embedding of the noisy half
+        + 2 * every * dim * dim  # keys, values
+        + 2 * kept * dim * dim  # queries, output
+        + 2 * kept * every * dim  # attention
+        + kept * dim * dim  # the context's queries
+        + kept * dim * distinct  # their logits
+        + kept * heads * distinct * dim  # values and output at once
+        + 2 * kept * dim * ffn
+        + kept * dim * 64
+    )
+    counted = flops(fast.step, noisy, tokens, *arguments, keep)
+    assert counted == 2 * products
+    all_kept = flops(fast.step, noisy, tokens, *arguments, frames)
+    assert counted < all_kept < flops(network.velocity, noisy, latents(3, 1), 1000.0)
+
+
+@torch.inference_mode()
+def test_streaming_costs_no_more_than_the_whole_clip(tiny_checkpoint: Path) -> None:
+    network = load_checkpoint(tiny_checkpoint, plain=True)
+    rgb = torch.zeros(1, 3, 9, 32, 48)
+    plain = flops(lambda: network.decode(network.encode_rgb(rgb)))
+    fast = FastNetwork(network)
+    encoder, decoder = fast.encoder_stream(), fast.decoder_stream()
+    streamed = sum(
+        flops(lambda chunk: decoder.advance(encoder.advance(chunk)), chunk)
+        for chunk in (rgb[:, :, :1], *rgb[:, :, 1:].split(4, 2))
+    )
+    assert 0 < streamed <= plain
