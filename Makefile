@@ -29,10 +29,10 @@ test: lint
 	$(in_env) DKT_TEST_REQUIRE=ros pytest $(ARGS)
 
 lint: build
-	$(in_env) ruff check
-	$(in_env) ruff format --check
-	$(in_env) mypy
-	$(in_env) lint-imports --no-logo
+	@$(in_env) failed=0; \
+	for check in "ruff check" "ruff format --check" "mypy" "lint-imports --no-logo"; do \
+	  echo "lint: $$check"; $$check || failed=1; \
+	done; exit $$failed
 
 doctor: build
 	@$(in_env) dkt doctor
