@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.info import INFO_FILE, CheckpointInfo
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,15 @@ def save_checkpoint(
     transformer.save_pretrained(folder / TRANSFORMER_DIR, safe_serialization=True)
     vae.save_pretrained(folder / VAE_DIR, safe_serialization=True)
     write_prompt(folder, prompt_embeds)
+    finish_checkpoint(folder, info)
+
+
+def finish_checkpoint(folder: Path, info: CheckpointInfo) -> None:
+    """Writes `dkt.json` and lets whoever may read it read the weights too."""
     info.write(folder)
+    mode = (folder / INFO_FILE).stat().st_mode
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(mode)  # safetensors writes for the owner alone, whatever the umask
 
 
 def write_prompt(folder: Path, prompt_embeds: torch.Tensor) -> None:
@@ -139,7 +147,7 @@ def _checked_folder(folder: Path) -> Path:
             f"checkpoint {folder} is a file, expected a folder; original .safetensors and .pth "
             "files become one with `dkt convert`"
         )
-    info = folder / "dkt.json"
+    info = folder / INFO_FILE
     parts = [TRANSFORMER_DIR, VAE_DIR]
     required = [info, folder / PROMPT_FILE, *(folder / part / "config.json" for part in parts)]
     missing = [str(file.relative_to(folder)) for file in required if not file.is_file()]

@@ -27,6 +27,7 @@ from dkt_ros.model.checkpoint import (
     TRANSFORMER_DIR,
     VAE_DIR,
     WEIGHTS_STEM,
+    finish_checkpoint,
     write_prompt,
 )
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
@@ -122,7 +123,7 @@ def convert(
             report(f"writing {len(vae.weights.shapes)} VAE weights")
             _write_part(AutoencoderKLWan, vae, parts[1])
             write_prompt(folder, embeds)
-            info.write(folder)
+            finish_checkpoint(folder, info)
             _replace(folder, output)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ def test_zero_tokens_are_not_stored(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, tiny_transformer(), tiny_vae(), prompt, info)
     assert load_file(tmp_path / "prompt_embeds.safetensors")["prompt_embeds"].shape[0] == 2
     assert torch.equal(load_checkpoint(tmp_path, plain=True).prompt_embeds[0], prompt)
+
+
+def test_other_users_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        folder = make_tiny_checkpoint(tmp_path / "c")
+    finally:
+        os.umask(before)
+    modes = {file.stat().st_mode & 0o777 for file in folder.rglob("*") if file.is_file()}
+    assert modes == {0o644}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", torch.bfloat16])

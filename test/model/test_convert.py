@@ -78,6 +78,8 @@ def test_dkt_json_says_where_it_comes_from(files: OriginalFiles, tmp_path: Path)
     info = convert(replace(files, task="normal"), tmp_path / "mine")
     assert (info.name, info.task, info.text_tokens) == ("mine", "normal", 512)
     assert load_checkpoint(tmp_path / "mine").info == info
+    modes = {file.stat().st_mode for file in (tmp_path / "mine").rglob("*") if file.is_file()}
+    assert len(modes) == 1, "some files are readable by fewer users than others"
     assert info.sources["vae/Wan2.1_VAE.pth"] == sha256(files.vae)
     assert sorted(info.sources) == [
         "lora/dkt_lora.safetensors",
