@@ -11,23 +11,27 @@ A tar holds one sequence; every frame has the members ``<sequence>_<frame:08d>.<
 - ``metadata.json``  ``camera_matrices.extrinsics`` (4x4 world to camera, OpenCV axes) and
   ``camera_matrices.intrinsics`` (3x3, both focal lengths and cx over the width, cy over the height)
 
-Two members are this package's own and may be absent in data from elsewhere:
+Three members are this package's own and may be absent in data from elsewhere:
 
 - ``mask.png``       uint8 material class, see MaterialClass
+- ``instance.png``   uint8 number of the object, 0 = the room; metadata.json's ``objects`` says more
 - ``raw_depth.png``  uint16 millimetres, a depth sensor's output registered to colour; 0 = none
 """
 
 from __future__ import annotations
 
 import enum
+import errno
+import fcntl
 import io
 import json
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -37,7 +41,17 @@ from dkt_ros.tars import read_members, tar_index
 
 _DEPTH_STEPS = 65535
 _MILLIMETRES_PER_METRE = 1000.0
+_OWN_METADATA = ("camera_matrices", "frame_id", "sequence_id")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REQUIRED = ("image.png", "depth.png", "depth.json", "metadata.json")
+
+
+class StorageError(DktError):
+    """Files cannot be written, which the next sequence would meet as well."""
+
+
+class BusyError(DktError):
+    """Another process is writing the same tar."""
 
 
 class MaterialClass(enum.IntEnum):
@@ -59,7 +73,9 @@ class SequenceFrame:
     mask: (H,W) uint8 of MaterialClass, or None.
     normal: (H,W,3) float32 unit vectors in camera axes as above, 0 = unknown, or None.
     raw_depth: (H,W) float32 metres, NaN = no reading, or None.
+    instance: (H,W) uint8, 0 = the room, else the object's number, or None.
     index: the frame's number in its sequence.
+    extra: further entries of metadata.json.
     """
 
     rgb: np.ndarray
@@ -69,7 +85,9 @@ class SequenceFrame:
     mask: np.ndarray | None = None
     normal: np.ndarray | None = None
     raw_depth: np.ndarray | None = None
+    instance: np.ndarray | None = None
     index: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
@@ -78,7 +96,7 @@ def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
     Raises DktError where a picture has another size than rgb or no depth is known.
     """
     height, width = frame.rgb.shape[:2]
-    for name in ("depth", "mask", "normal", "raw_depth"):
+    for name in ("depth", "mask", "normal", "raw_depth", "instance"):
         array = getattr(frame, name)
         if array is not None and array.shape[:2] != (height, width):
             found = "x".join(map(str, array.shape[:2]))
@@ -97,6 +115,7 @@ def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
         },
         "frame_id": frame.index,
         "sequence_id": sequence,
+        **{key: value for key, value in frame.extra.items() if key not in _OWN_METADATA},
     }
     members = {
         "image.png": _png(frame.rgb[..., ::-1]),
@@ -109,6 +128,8 @@ def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
         members["normal.png"] = _png(np.rint((blender + 1.0) * 127.5).astype(np.uint8)[..., ::-1])
     if frame.mask is not None:
         members["mask.png"] = _png(frame.mask)
+    if frame.instance is not None:
+        members["instance.png"] = _png(frame.instance)
     if frame.raw_depth is not None:
         millimetres = np.nan_to_num(frame.raw_depth, nan=0.0) * _MILLIMETRES_PER_METRE
         members["raw_depth.png"] = _png(np.clip(np.rint(millimetres), 0, 65535).astype(np.uint16))
@@ -129,10 +150,12 @@ def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
     steps = _image(members, "depth.png", source, np.uint16, size=size)
     depth = steps.astype(np.float32) * np.float32(max_depth / _DEPTH_STEPS)
     depth[steps == 0] = np.nan
-    intrinsics, extrinsics, index = _metadata(members, source)
-    normal = raw_depth = mask = None
+    intrinsics, extrinsics, index, extra = _metadata(members, source)
+    normal = raw_depth = mask = instance = None
     if "mask.png" in members:
         mask = _image(members, "mask.png", source, np.uint8, size=size)
+    if "instance.png" in members:
+        instance = _image(members, "instance.png", source, np.uint8, size=size)
     if "normal.png" in members:
         normal = _normal(members, source, size)
     if "raw_depth.png" in members:
@@ -147,28 +170,71 @@ def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
         mask=mask,
         normal=normal,
         raw_depth=raw_depth,
+        instance=instance,
         index=index,
+        extra=extra,
     )
 
 
 def write_sequence(path: Path, sequence: str, frames: Iterable[SequenceFrame]) -> int:
     """Writes one tar and returns the number of frames.
 
-    Atomic: the tar appears under its name only when it is whole. The bytes depend on the frames
-    alone (no clock, no user). Frames may be a generator; one is held at a time.
+    Atomic: the tar appears under its name only when it is whole and on the disk. The bytes depend
+    on the frames alone (no clock, no user). Frames may be a generator; one is held at a time.
+
+    Raises StorageError where the disk is full or refuses, BusyError where another process is
+    writing the same tar. Either way, what was there stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     count = 0
-    with tarfile.open(partial, "w") as tar:
+    with _whole_or_not_at_all(path) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for frame in frames:
             for name, content in sorted(encode_frame(frame, sequence).items()):
                 info = tarfile.TarInfo(f"{sequence}_{frame.index:08d}.{name}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
             count += 1
-    os.replace(partial, path)
     return count
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unlike mode "wb", this leaves a file alone that another process is writing.
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+        with open(handle, "wb") as stream:
+            if not _is_ours(handle, partial):
+                raise BusyError(f"{partial} is being written by another process; leave it to that")
+            done = False
+            try:
+                stream.truncate()
+                yield stream
+                stream.flush()
+                os.fsync(handle)
+                os.replace(partial, path)
+                done = True
+            finally:
+                if not done:
+                    partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+
+
+def _is_ours(handle: int, path: Path) -> bool:
+    """Locks an open file until it is closed; False where another process was faster."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    if error.errno in _NO_ROOM:
+        advice = "make room and run the same command again: it goes on where it stopped"
+        return StorageError(f"{path}: the disk is full ({error.strerror}); {advice}")
+    return StorageError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def read_sequence(path: Path | str) -> tuple[SequenceFrame, ...]:
@@ -244,7 +310,9 @@ def _number(values: Mapping[str, Any], key: str, source: str) -> float:
     return float(value)
 
 
-def _metadata(members: Mapping[str, bytes], source: str) -> tuple[np.ndarray, np.ndarray, int]:
+def _metadata(
+    members: Mapping[str, bytes], source: str
+) -> tuple[np.ndarray, np.ndarray, int, dict[str, Any]]:
     metadata = _json(members, "metadata.json", source)
     try:
         matrices = metadata["camera_matrices"]
@@ -259,7 +327,8 @@ def _metadata(members: Mapping[str, bytes], source: str) -> tuple[np.ndarray, np
     ):
         if matrix.shape != shape or not np.isfinite(matrix).all():
             raise DktError(f"{source}: {name} in metadata.json is not a finite {shape} matrix")
-    return intrinsics, extrinsics, index
+    extra = {key: value for key, value in metadata.items() if key not in _OWN_METADATA}
+    return intrinsics, extrinsics, index, extra
 
 
 def _normalised(camera_matrix: np.ndarray, width: int, height: int) -> np.ndarray:

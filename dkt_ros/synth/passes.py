@@ -15,7 +15,7 @@ import bpy
 import numpy as np
 import OpenEXR
 
-from dkt_ros.errors import DktError
+from dkt_ros.transphy3d import StorageError
 
 Channels = dict[str, np.ndarray]
 _LAYER = "ViewLayer"
@@ -60,7 +60,9 @@ def read_channels(stage: bpy.types.Scene) -> Channels:
         with quiet():
             bpy.ops.render.render(scene=stage.name, write_still=True)
         if not path.exists():
-            raise DktError(f"Cycles wrote no picture to {path}; is the disk full?")
+            raise StorageError(
+                f"Cycles wrote no picture to {path}; is that disk full? (see TMPDIR)"
+            )
         channels = OpenEXR.File(str(path), separate_channels=True).channels()
     prefix = _LAYER + "."
     return {
