@@ -19,6 +19,10 @@ _STEPS_PER_PIXEL = 16
 """StereoSGBM returns disparities in sixteenths of a pixel."""
 _LENS_BLUR = 0.9
 _WINDOW = 15
+_REFINED, _REFINEMENTS = 9, 2
+"""Window in pixels, and rounds, of the refinement."""
+_SAME_SURFACE = 0.02
+"""Relative depth within which two pixels see one surface."""
 _FAINT = 4.0
 """Contrast in grey levels below which a window counts as plain."""
 
@@ -66,12 +70,15 @@ def stereo_poses(world_to_camera: np.ndarray, baseline: float) -> tuple[np.ndarr
 
 
 def level(picture: np.ndarray) -> np.ndarray:
-    """(H,W) uint8 with local brightness and contrast evened out, as a census matcher sees it."""
+    """(H,W) float32 with local brightness and contrast evened out, about 128, 0 to 255.
+
+    As a census matcher sees it.
+    """
     value = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), _LENS_BLUR)
     mean = cv2.blur(value, (_WINDOW, _WINDOW))
     variance = cv2.blur(value * value, (_WINDOW, _WINDOW)) - mean * mean
     contrast = np.sqrt(np.maximum(variance, 0.0)) + _FAINT
-    return np.clip(128 + 40 * (value - mean) / contrast, 0, 255).astype(np.uint8)
+    return np.clip(128 + 40 * (value - mean) / contrast, 0, 255)
 
 
 def match(left: np.ndarray, right: np.ndarray, sensor: StereoSensor) -> np.ndarray:
@@ -93,10 +100,47 @@ def match(left: np.ndarray, right: np.ndarray, sensor: StereoSensor) -> np.ndarr
         speckleRange=sensor.speckle_range,
         mode=cv2.STEREO_SGBM_MODE_SGBM,
     )
-    disparity = matcher.compute(left, right).astype(np.float32) / _STEPS_PER_PIXEL
+    coarse = matcher.compute(left.astype(np.uint8), right.astype(np.uint8))
+    disparity = refine(left, right, coarse.astype(np.float32) / _STEPS_PER_PIXEL)
     least = sensor.focal * sensor.baseline / sensor.farthest
     disparity[disparity < least] = np.nan
     return disparity
+
+
+def refine(left: np.ndarray, right: np.ndarray, disparity: np.ndarray) -> np.ndarray:
+    """Disparities by least squares on the brightness around each pixel.
+
+    StereoSGBM's parabola leans towards whole pixels; this (Lucas and Kanade, 1981, along rows)
+    does not. A pixel whose window disagrees by more than a pixel keeps its disparity, negative
+    ones mean "no match" and are kept too. (H,W) float32 each.
+    """
+    columns = np.broadcast_to(np.arange(left.shape[1], dtype=np.float32), left.shape)
+    known = disparity > 0
+    found = np.where(known, disparity, 0).astype(np.float32)
+    slopes = np.gradient(right, axis=1).astype(np.float32)
+    for _ in range(_REFINEMENTS):
+        warped = _along_rows(right, columns - found)
+        slope = np.where(known, _along_rows(slopes, columns - found), 0)
+        above = cv2.blur(slope * (warped - left), (_REFINED, _REFINED))
+        below = cv2.blur(slope * slope, (_REFINED, _REFINED))
+        # The right picture at x - d grows with x, hence falls with d, by its slope.
+        step = above / np.maximum(below, 1e-3)
+        moved = found + np.clip(step, -0.5, 0.5)
+        found = np.where(np.abs(moved - disparity) < 1, moved, found).astype(np.float32)
+    return np.where(known, found, disparity).astype(np.float32)
+
+
+def _along_rows(picture: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Catmull-Rom samples of each row at columns x; cv2.remap knows but 32 steps a pixel."""
+    base = np.floor(x)
+    t = x - base
+    last = picture.shape[1] - 1
+    at = base.astype(np.intp)
+    a, b, c, d = (
+        np.take_along_axis(picture, np.clip(at + k, 0, last), axis=1) for k in (-1, 0, 1, 2)
+    )
+    cubic = 2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)
+    return (b + 0.5 * t * (c - a + t * cubic)).astype(np.float32)
 
 
 def register(
@@ -104,15 +148,14 @@ def register(
 ) -> np.ndarray:
     """Left imager's disparity to (height,width) float32 metres in the colour picture.
 
-    As the camera's driver does it: every depth pixel's square is drawn into the colour picture,
-    the nearest wins. NaN where nothing falls. Whole millimetres.
+    Every depth pixel's square is drawn into the colour picture and the nearest surface wins, as
+    the camera's driver does it; where several pixels of that surface fall on one colour pixel,
+    their mean is taken (their nearest would lean towards the camera by the noise). NaN where
+    nothing falls. Whole millimetres.
     """
     rows, columns = np.nonzero(np.isfinite(disparity))
     z = sensor.focal * sensor.baseline / disparity[rows, columns]
     centre_x, centre_y = 0.5 * (disparity.shape[1] - 1), 0.5 * (disparity.shape[0] - 1)
-    far_first = np.argsort(-z, kind="stable")
-    rows, columns, z = rows[far_first], columns[far_first], z[far_first]
-    out = np.full((height, width), np.nan, np.float32)
     corners = []
     for step in (-0.5, 0.4999):
         x = (columns + step - centre_x) / sensor.focal * z - 0.5 * sensor.baseline
@@ -121,14 +164,22 @@ def register(
         v = np.rint(colour_matrix[1, 1] * y / z + colour_matrix[1, 2]).astype(int)
         corners.append((u, v))
     (u0, v0), (u1, v1) = corners
+    drawn: list[tuple[np.ndarray, np.ndarray]] = []
     # A square spans few colour pixels; one pass over the pixels per offset inside it.
     for dv in range(int((v1 - v0).max(initial=0)) + 1):
         for du in range(int((u1 - u0).max(initial=0)) + 1):
             u, v = u0 + du, v0 + dv
             inside = (u <= u1) & (v <= v1) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-            np.fmin.at(out, (v[inside], u[inside]), z[inside])
-    millimetres = np.rint(out * 1000.0)
-    return (millimetres / 1000.0).astype(np.float32)
+            drawn.append((v[inside] * width + u[inside], z[inside]))
+    places = np.concatenate([place for place, _ in drawn])
+    depths = np.concatenate([depth for _, depth in drawn])
+    nearest = np.full(height * width, np.inf)
+    np.minimum.at(nearest, places, depths)
+    same = depths < (1 + _SAME_SURFACE) * nearest[places]
+    count = np.bincount(places[same], minlength=height * width)
+    total = np.bincount(places[same], depths[same], minlength=height * width)
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan).reshape(height, width)
+    return (np.rint(mean * 1000.0) / 1000.0).astype(np.float32)
 
 
 def sense(
