@@ -6,8 +6,9 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from dkt_ros.errors import DktError
 from dkt_ros.synth.materials import substance_material, texture_material
-from dkt_ros.synth.scene import Item, Light, Scene, Texture
+from dkt_ros.synth.scene import Light, Panorama, Scene, Sky, Substance, Texture
 
 _SHARP = np.radians(35)
 _TABLE_THICKNESS = 0.04
@@ -19,16 +20,22 @@ OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 def build(scene: Scene) -> bpy.types.Scene:
     """Empties Blender and fills it with the scene.
 
-    Objects carry their MaterialClass as pass_index; the active camera is there without a pose.
+    Objects carry their number as pass_index: 0 for the room, k + 1 for item k, and the next for
+    the container. The active camera is there without a pose.
     """
     bpy.ops.wm.read_factory_settings(use_empty=True)
     stage = bpy.context.scene
-    for item in scene.items:
-        _add_item(stage, item)
+    for number, item in enumerate(scene.items, start=1):
+        mesh = _mesh(item.shape.family, item.shape.vertices, item.shape.faces)
+        _add_thing(stage, mesh, item.substance, number).matrix_world = Matrix(item.pose.tolist())
+    if scene.area.container is not None:
+        container = scene.area.container
+        mesh = _mesh(container.kind, *container.mesh())
+        _add_thing(stage, mesh, container.surface, len(scene.items) + 1)
     _add_room(stage, scene)
     for light in scene.lights:
         _add_light(stage, light)
-    _add_sky(stage, scene)
+    stage.world = _sky(scene.sky) if isinstance(scene.sky, Sky) else _panorama(scene.sky)
     camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
     camera.data.sensor_fit = "HORIZONTAL"
     camera.data.clip_start, camera.data.clip_end = 0.02, 50.0
@@ -44,15 +51,16 @@ def aim(stage: bpy.types.Scene, world_to_camera: np.ndarray, horizontal_fov: flo
     stage.camera.matrix_world = Matrix(pose.tolist())
 
 
-def _add_item(stage: bpy.types.Scene, item: Item) -> None:
-    mesh = _mesh(item.shape.family, item.shape.vertices, item.shape.faces)
+def _add_thing(
+    stage: bpy.types.Scene, mesh: bpy.types.Mesh, substance: Substance, number: int
+) -> bpy.types.Object:
     mesh.shade_smooth()
     mesh.set_sharp_from_angle(angle=float(_SHARP))
-    mesh.materials.append(substance_material(item.substance))
-    thing = bpy.data.objects.new(item.shape.family, mesh)
-    thing.matrix_world = Matrix(item.pose.tolist())
-    thing.pass_index = int(item.substance.kind)
+    mesh.materials.append(substance_material(substance))
+    thing = bpy.data.objects.new(mesh.name, mesh)
+    thing.pass_index = number
     stage.collection.objects.link(thing)
+    return thing
 
 
 def _add_room(stage: bpy.types.Scene, scene: Scene) -> None:
@@ -61,6 +69,8 @@ def _add_room(stage: bpy.types.Scene, scene: Scene) -> None:
     _add_block(stage, "table", (0, 0, -depth / 2), (half_x, half_y, depth / 2), scene.table)
     far, floor = scene.wall_distance, scene.floor_height
     _add_block(stage, "floor", (0, 0, floor - 0.05), (far, far, 0.05), scene.floor)
+    if scene.walls is None:
+        return
     middle = floor + _WALL_HEIGHT / 2
     for name, x, y in (
         ("wall_a", far, 0),
@@ -111,25 +121,49 @@ def _add_light(stage: bpy.types.Scene, light: Light) -> None:
     stage.collection.objects.link(lamp)
 
 
-def _add_sky(stage: bpy.types.Scene, scene: Scene) -> None:
-    """Two colours in soft patches: something for metal and glass to mirror."""
+def _sky(sky: Sky) -> bpy.types.World:
     world = bpy.data.worlds.new("sky")
     world.use_nodes = True
     tree = world.node_tree
     background = tree.nodes["Background"]
-    background.inputs["Strength"].default_value = scene.sky_strength
+    background.inputs["Strength"].default_value = sky.strength
     where = tree.nodes.new("ShaderNodeTexCoord")
     noise = tree.nodes.new("ShaderNodeTexNoise")
     noise.inputs["Scale"].default_value = 2.5
     noise.inputs["Detail"].default_value = 1.0
     ramp = tree.nodes.new("ShaderNodeValToRGB")
     for element, position, colour in zip(
-        ramp.color_ramp.elements, (0.42, 0.6), scene.sky, strict=True
+        ramp.color_ramp.elements, (0.42, 0.6), sky.colours, strict=True
     ):
         element.position, element.color = position, (*colour, 1.0)
     tree.links.new(where.outputs["Generated"], noise.inputs["Vector"])
     tree.links.new(noise.outputs[0], ramp.inputs["Fac"])
     tree.links.new(ramp.outputs["Color"], background.inputs["Color"])
+    _sample_as_light(world, 128)
+    return world
+
+
+def _panorama(panorama: Panorama) -> bpy.types.World:
+    world = bpy.data.worlds.new("panorama")
+    world.use_nodes = True
+    tree = world.node_tree
+    background = tree.nodes["Background"]
+    background.inputs["Strength"].default_value = panorama.strength
+    where = tree.nodes.new("ShaderNodeTexCoord")
+    turned = tree.nodes.new("ShaderNodeMapping")
+    turned.inputs["Rotation"].default_value = (0.0, 0.0, panorama.turn)
+    picture = tree.nodes.new("ShaderNodeTexEnvironment")
+    try:
+        picture.image = bpy.data.images.load(str(panorama.path.resolve()))
+    except RuntimeError as error:
+        raise DktError(f"{panorama.path}: Blender cannot read it ({error})") from error
+    tree.links.new(where.outputs["Generated"], turned.inputs["Vector"])
+    tree.links.new(turned.outputs["Vector"], picture.inputs["Vector"])
+    tree.links.new(picture.outputs["Color"], background.inputs["Color"])
+    _sample_as_light(world, 512)
+    return world
+
+
+def _sample_as_light(world: bpy.types.World, resolution: int) -> None:
     world.cycles.sampling_method = "MANUAL"
-    world.cycles.sample_map_resolution = 128
-    stage.world = world
+    world.cycles.sample_map_resolution = resolution

@@ -9,6 +9,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dkt_ros.errors import DktError
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PathOptions:
+    """Ranges that paths are drawn from: degrees (step: degrees a frame) and metres.
+
+    The defaults are the published data's. `period` is the length of the radius's sine in frames.
+    """
+
+    fov: Range = (40.0, 70.0)
+    radius: Range = (0.5, 1.6)
+    elevation: Range = (15.0, 60.0)
+    step: Range = (1.0, 3.0)
+    period: float = 60.0
+
+    def __post_init__(self) -> None:
+        limits = {"fov": (5, 150), "radius": (0.1, 10), "elevation": (1, 89), "step": (0, 180)}
+        for name, (least, most) in limits.items():
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most:
+                raise DktError(
+                    f"--{name} is {low:g} {high:g}, expected {least} <= MIN <= MAX <= {most}"
+                )
+        if not self.period > 0:
+            raise DktError(f"--period is {self.period:g} frames, expected more than 0")
+
 
 @dataclass(frozen=True)
 class CameraPath:
@@ -22,10 +51,11 @@ class CameraPath:
     radius_swing: float
     elevation_swing: float
     horizontal_fov: float
+    period: float = 60.0
 
     def world_to_camera(self, frame: float) -> np.ndarray:
         """(4,4) at a frame number; fractions lie between frames."""
-        phase = 2 * np.pi * frame / 60.0
+        phase = 2 * np.pi * frame / self.period
         radius = self.radius * (1 + self.radius_swing * np.sin(phase))
         elevation = self.elevation + self.elevation_swing * np.sin(1.3 * phase)
         azimuth = self.azimuth + self.step * frame
@@ -37,24 +67,31 @@ class CameraPath:
         return look_at(target + radius * away, target)
 
 
-def sample_path(random: np.random.Generator) -> CameraPath:
-    """A path as the published data have it, for a handful of objects about the origin."""
-    fov = random.uniform(40, 70)
+def sample_path(
+    random: np.random.Generator, options: PathOptions, least_elevation: float = 0.0
+) -> CameraPath:
+    """A path about a handful of objects at the origin, never flatter than `least_elevation`."""
+    fov = random.uniform(*options.fov)
     # A narrow view needs distance for the objects to fit in.
-    near = 0.5 + 0.3 * (70 - fov) / 30
+    near = 0.35 / np.tan(np.radians(0.5 * fov))
+    swing = random.uniform(0, 4)
+    low, high = options.elevation
+    swing = min(swing, 0.5 * (high - low))
+    low = min(max(low + swing, np.degrees(least_elevation)), high - swing)
     return CameraPath(
         target=(
             random.uniform(-0.03, 0.03),
             random.uniform(-0.03, 0.03),
             random.uniform(0.0, 0.06),
         ),
-        radius=random.uniform(near, min(near * 1.3, 1.2)),
-        elevation=np.radians(random.uniform(20, 55)),
+        radius=float(np.clip(near * random.uniform(1.0, 1.5), *options.radius)),
+        elevation=np.radians(random.uniform(low, high - swing)),
         azimuth=random.uniform(0, 2 * np.pi),
-        step=np.radians(random.uniform(1, 3) * random.choice([-1, 1])),
+        step=np.radians(random.uniform(*options.step) * random.choice([-1, 1])),
         radius_swing=random.uniform(0, 0.08),
-        elevation_swing=np.radians(random.uniform(0, 4)),
+        elevation_swing=np.radians(swing),
         horizontal_fov=np.radians(fov),
+        period=options.period,
     )
 
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dkt_ros.errors import DktError
+
+if TYPE_CHECKING:
+    from dkt_ros.synth.generate import GenerateOptions
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
@@ -17,22 +24,55 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _add_render(actions: argparse._SubParsersAction) -> None:
-    render = actions.add_parser("render", help="render scenes of glass and metal into tars")
-    render.add_argument("--output", type=Path, required=True, metavar="DIR")
-    render.add_argument("--seed", type=int, default=0, help="scene k of seed s is always the same")
-    render.add_argument("--scenes", type=int, required=True, metavar="N")
-    render.add_argument("--frames", type=int, default=1, metavar="F", help="views of each scene")
-    render.add_argument("--start", type=int, default=0, metavar="K", help="first scene")
-    render.add_argument("--size", type=_size, default=(192, 320), metavar="HxW")
-    render.add_argument("--samples", type=int, default=8, help="per pixel, before denoising")
-    render.add_argument("--threads", type=int, default=2, help="0 = all cores")
-    render.add_argument(
+    render = actions.add_parser(
+        "render",
+        help="render scenes of glass and metal into tars",
+        description="Renders scenes into tars in TransPhy3D's layout, one a scene. The same seed "
+        "gives the same scenes. Killed, it goes on where it stopped when called again. Exit "
+        "status: 0 done, 1 some scenes failed (named), 2 refused.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = render.add_argument
+    # argparse's formatter shows a default where there is a help text.
+    add("--output", type=Path, required=True, metavar="DIR", help="where the tars go")
+    add("--seed", type=int, default=0, help="scene k of seed s is always the same")
+    add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
+    add("--start", type=int, default=0, metavar="K", help="number of the first scene")
+    add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="every Nth scene, I from 0")
+    add("--frames", type=int, default=1, metavar="F", help="views of each scene")
+    add("--raw-depth", action="store_true", help="simulate a D435's depth too")
+    picture = render.add_argument_group("picture")
+    add = picture.add_argument
+    add("--size", type=_size, default=(192, 320), metavar="HxW", help="pixels; DKT's is 480x832")
+    add("--samples", type=int, default=8, help="per pixel, before denoising")
+    add("--infrared-samples", type=int, default=1, help="per quarter pixel of the infrared pair")
+    add("--bounces", type=int, default=24, help="surfaces of glass on a path of light, at most")
+    add("--threads", type=int, default=2, help="0 = all cores")
+    scene = render.add_argument_group("scene")
+    add = scene.add_argument
+    add(
         "--pool",
         choices=["train", "held-out", "all"],
         default="all",
         help="train leaves some shapes and materials out; held-out shows them in every scene",
     )
-    render.add_argument("--raw-depth", action="store_true", help="simulate a D435's depth too")
+    add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="a scene")
+    add("--drop-share", type=float, default=0.5, help="of scenes: dropped, not put down; 0 to 1")
+    add("--container-share", type=float, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1")
+    add("--meshes", type=Path, metavar="DIR", help="your GLB, glTF, OBJ, PLY files")
+    add("--mesh-share", type=float, default=0.5, help="of objects: your meshes; 0 to 1")
+    add("--mesh-scale", type=float, metavar="S", help="metres per unit; without it, guessed")
+    add("--hdris", type=Path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")
+    path = render.add_argument_group("camera path, a circle with sines in radius and elevation")
+    for name, default, what in (
+        ("fov", (40.0, 70.0), "horizontal view in degrees"),
+        ("radius", (0.5, 1.6), "distance in metres"),
+        ("elevation", (15.0, 60.0), "above the table in degrees"),
+        ("step", (1.0, 3.0), "degrees a frame"),
+    ):
+        words = {"nargs": 2, "metavar": ("MIN", "MAX")}
+        path.add_argument(f"--{name}", type=float, default=default, help=what, **words)
+    path.add_argument("--period", type=float, default=60.0, help="of the radius's sine in frames")
     render.set_defaults(run=_render)
 
 
@@ -52,30 +92,88 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, as in 0/4")
+    return int(part), int(parts)
+
+
 def _render(args: argparse.Namespace) -> int:
     try:
         import bpy  # noqa: F401
     except ImportError as error:
         raise DktError(f"rendering needs Blender as a module ({error}); pip install bpy") from error
-    from dkt_ros.synth.generate import GenerateOptions, generate
-    from dkt_ros.synth.render import RenderOptions
-    from dkt_ros.synth.scene import Pool
+    from dkt_ros.synth.generate import generate
 
+    say, draw = _outlets()
+    outcome = generate(_options(args, say), say, draw)
+    if outcome.elsewhere:
+        say(f"{len(outcome.elsewhere)} left to another process: {', '.join(outcome.elsewhere)}")
+    say(f"{outcome.made} made, {outcome.present} were there, {len(outcome.failed)} failed")
+    for name, reason in outcome.failed.items():
+        say(f"  {name}: {reason}")
+    return 1 if outcome.failed else 0
+
+
+def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOptions:
+    from dkt_ros.synth.camera import PathOptions
+    from dkt_ros.synth.generate import GenerateOptions
+    from dkt_ros.synth.meshes import read_meshes
+    from dkt_ros.synth.panoramas import find_panoramas
+    from dkt_ros.synth.render import RenderOptions
+    from dkt_ros.synth.sampling import Pool, SceneOptions
+
+    if args.mesh_scale is not None and args.meshes is None:
+        raise DktError("--mesh-scale needs --meshes")
     height, width = args.size
-    generate(
-        GenerateOptions(
-            output=args.output,
-            seed=args.seed,
-            scenes=args.scenes,
-            frames=args.frames,
-            start=args.start,
-            pool=Pool(args.pool),
-            raw_depth=args.raw_depth,
-            render=RenderOptions(width, height, args.samples, args.threads),
+    content = SceneOptions(
+        pool=Pool(args.pool),
+        objects=tuple(args.objects),
+        drop_share=args.drop_share,
+        container_share=args.container_share,
+        mesh_share=args.mesh_share,
+        path=PathOptions(
+            tuple(args.fov),
+            tuple(args.radius),
+            tuple(args.elevation),
+            tuple(args.step),
+            args.period,
         ),
-        say=lambda line: print(line, flush=True),
     )
-    return 0
+    render = RenderOptions(
+        width, height, args.samples, args.infrared_samples, args.threads, args.bounces
+    )
+    options = GenerateOptions(
+        output=args.output,
+        seed=args.seed,
+        scenes=args.scenes,
+        frames=args.frames,
+        start=args.start,
+        shard=args.shard,
+        raw_depth=args.raw_depth,
+        content=content,
+        render=render,
+    )
+    # The folders come last: reading them takes time that a wrong number would waste.
+    meshes = read_meshes(args.meshes, args.mesh_scale, say) if args.meshes else ()
+    panoramas = find_panoramas(args.hdris, say) if args.hdris else ()
+    return replace(options, content=replace(content, meshes=meshes, panoramas=panoramas))
+
+
+def _outlets() -> tuple[Callable[[str], None], Callable[[str], None] | None]:
+    """Where lines go, and the bar: the latter to a terminal alone, on a line that lines clear."""
+    if not sys.stderr.isatty():
+        return (lambda line: print(line, flush=True)), None
+
+    def say(line: str) -> None:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        print(line, flush=True)
+
+    def draw(bar: str) -> None:
+        print(f"\r\x1b[K{bar}", end="", file=sys.stderr, flush=True)
+
+    return say, draw
 
 
 def _preview(args: argparse.Namespace) -> int:

@@ -1,35 +1,57 @@
-"""Scenes to tars: the loop over seeds, what is already there, progress.
+"""Scenes to tars: which ones, what is already there, what failed.
 
 Knows the order of work. Knows nothing of how a scene is drawn or rendered.
 """
 
 from __future__ import annotations
 
-import time
+import dataclasses
+import hashlib
+import json
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.synth.physics import settle
+from dkt_ros.synth.progress import Progress
 from dkt_ros.synth.render import Renderer, RenderOptions
-from dkt_ros.synth.scene import Pool, sample_scene
+from dkt_ros.synth.sampling import SceneOptions, sample_scene
+from dkt_ros.synth.scene import Scene
 from dkt_ros.synth.sensor import StereoSensor
-from dkt_ros.transphy3d import SequenceFrame, write_sequence
+from dkt_ros.transphy3d import (
+    BusyError,
+    MaterialClass,
+    SequenceFrame,
+    StorageError,
+    write_sequence,
+)
+
+GENERATOR_VERSION = 2
+"""Grows with every change after which a seed gives other scenes or pictures."""
+
+_SCENE_ERRORS = (DktError, RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
 
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """What to render: scenes start .. start + scenes - 1 of a seed, `frames` views of each."""
+    """What to render: scenes start .. start + scenes - 1 of a seed, `frames` views of each.
+
+    shard (i, n): of these, the ones whose number leaves the remainder i when divided by n.
+    """
 
     output: Path
     seed: int
     scenes: int
     frames: int
     start: int = 0
-    pool: Pool = Pool.ALL
+    shard: tuple[int, int] = (0, 1)
     raw_depth: bool = False
+    content: SceneOptions = field(default_factory=SceneOptions)
     render: RenderOptions = field(default_factory=RenderOptions)
     sensor: StereoSensor = field(default_factory=StereoSensor)
 
@@ -37,6 +59,49 @@ class GenerateOptions:
         for name, least in (("seed", 0), ("scenes", 1), ("frames", 1), ("start", 0)):
             if getattr(self, name) < least:
                 raise DktError(f"--{name} is {getattr(self, name)}, expected at least {least}")
+        part, parts = self.shard
+        if not 0 <= part < parts:
+            raise DktError(f"--shard is {part}/{parts}, expected I/N with 0 <= I < N, as in 0/4")
+
+    @property
+    def indices(self) -> list[int]:
+        """The scenes of this shard."""
+        part, parts = self.shard
+        wanted = range(self.start, self.start + self.scenes)
+        return [index for index in wanted if index % parts == part]
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the scene's number that a sequence's content depends on."""
+        content = dataclasses.asdict(dataclasses.replace(self.content, meshes=(), panoramas=()))
+        render = dataclasses.asdict(self.render)
+        del render["threads"]
+        content["pool"] = self.content.pool.value
+        if self.content.meshes:
+            arrays = [array for s in self.content.meshes for array in (s.vertices, s.faces)]
+            content["meshes"] = _digest([array.tobytes() for array in arrays])
+        if self.content.panoramas:
+            content["panoramas"] = _digest([path.name.encode() for path in self.content.panoramas])
+        record = {
+            "name": "dkt synth",
+            "version": GENERATOR_VERSION,
+            "seed": self.seed,
+            "frames": self.frames,
+            "render": render,
+            "content": content,
+            "sensor": dataclasses.asdict(self.sensor) if self.raw_depth else None,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(record))
+        return plain
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Sequences made now, there before, left to another process; what failed, name to reason."""
+
+    made: int
+    present: int
+    elsewhere: tuple[str, ...]
+    failed: dict[str, str]
 
 
 def tar_path(options: GenerateOptions, index: int) -> Path:
@@ -49,32 +114,61 @@ def sequence_id(options: GenerateOptions, index: int) -> str:
     return f"s{options.seed:04d}-{index:06d}"
 
 
-def generate(options: GenerateOptions, say: Callable[[str], None] = print) -> int:
-    """Renders the scenes whose tar is missing; returns how many were rendered.
+def generate(
+    options: GenerateOptions,
+    say: Callable[[str], None] = print,
+    draw: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Renders the scenes whose tar is missing.
 
-    Safe to kill and to call again. A line of progress per scene goes to `say`.
+    Safe to kill and to call again. Lines go to `say`; `draw` gets a progress bar for one line of a
+    terminal. A scene that fails is named and left out.
+
+    Raises DktError where tars are there that other options made, StorageError where the disk is
+    full; whole tars stay.
     """
-    wanted = range(options.start, options.start + options.scenes)
-    missing = [index for index in wanted if not tar_path(options, index).exists()]
-    if len(missing) < options.scenes:
-        say(f"{options.scenes - len(missing)} of {options.scenes} scenes are there already")
-    started = time.monotonic()
-    for done, index in enumerate(missing, start=1):
-        path = tar_path(options, index)
-        write_sequence(path, sequence_id(options, index), render_scene(options, index))
-        spent = time.monotonic() - started
-        left = spent / done * (len(missing) - done)
-        say(
-            f"{path.name}  {done}/{len(missing)}  "
-            f"{spent / done / options.frames:.2f} s/frame  {left / 60:.1f} min left"
-        )
-    return len(missing)
+    missing = [index for index in options.indices if not tar_path(options, index).exists()]
+    present = sorted(set(options.indices) - set(missing))
+    record = options.record()
+    failed = _misfits(options, present, record)
+    if present:
+        say(f"{len(present)} of {len(options.indices)} sequences are there already")
+    progress = Progress(len(missing), options.frames, draw)
+    elsewhere, made = [], 0
+    for index in missing:
+        name = sequence_id(options, index)
+        try:
+            frames = render_scene(options, index, record, progress.frame)
+            write_sequence(tar_path(options, index), name, frames)
+        except StorageError:
+            raise
+        except BusyError:
+            elsewhere.append(name)
+        except _SCENE_ERRORS as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+            say(f"{name}  FAILED  {failed[name]}")
+        else:
+            made += 1
+        progress.sequence(made=name not in elsewhere and name not in failed)
+        if draw is None and name not in failed:
+            say(f"{name}  {progress}")
+    return Outcome(made, len(present), tuple(elsewhere), failed)
 
 
-def render_scene(options: GenerateOptions, index: int) -> Iterator[SequenceFrame]:
+def render_scene(
+    options: GenerateOptions,
+    index: int,
+    record: dict[str, Any] | None = None,
+    after_frame: Callable[[], None] = lambda: None,
+) -> Iterator[SequenceFrame]:
     """The frames of one scene, rendered one by one as they are asked for."""
-    scene = sample_scene(options.seed, index, options.pool)
+    scene = sample_scene(options.seed, index, options.content)
+    if scene.dropped:
+        scene = settle(scene)
+    if not scene.items:
+        raise DktError("no object found a place; allow more room or fewer --objects")
     renderer = Renderer(scene, options.render)
+    extra = {"generator": record or options.record(), **describe(scene)}
     for number in range(options.frames):
         pose = scene.path.world_to_camera(number)
         geometry = renderer.geometry(pose)
@@ -90,5 +184,78 @@ def render_scene(options: GenerateOptions, index: int) -> Iterator[SequenceFrame
             mask=geometry.mask,
             normal=geometry.normal,
             raw_depth=raw_depth,
+            instance=geometry.instance,
             index=number,
+            extra=extra,
         )
+        after_frame()
+
+
+def describe(scene: Scene) -> dict[str, Any]:
+    """What metadata.json says of a scene; an object's id is its number in instance.png."""
+    objects = [
+        {
+            "id": number,
+            "shape": item.shape.family,
+            "substance": item.substance.name,
+            "class": MaterialClass(item.substance.kind).name.lower(),
+            "object_to_world": item.pose.tolist(),
+        }
+        for number, item in enumerate(scene.items, start=1)
+    ]
+    container = scene.area.container
+    if container is not None:
+        objects.append(
+            {
+                "id": len(objects) + 1,
+                "shape": container.kind,
+                "substance": container.surface.name,
+                "class": MaterialClass(container.surface.kind).name.lower(),
+                "object_to_world": np.eye(4).tolist(),
+            }
+        )
+    return {"placement": "dropped" if scene.dropped else "placed", "objects": objects}
+
+
+def _misfits(
+    options: GenerateOptions, present: list[int], record: dict[str, Any]
+) -> dict[str, str]:
+    """Unreadable tars, name to reason; DktError where other options made one."""
+    failed = {}
+    for index in present:
+        path = tar_path(options, index)
+        try:
+            found = _record_of(path)
+        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            failed[path.stem] = f"{path} is there but unreadable ({error}); delete it"
+            continue
+        if found != record:
+            raise DktError(
+                f"{path} was made with other options ({_difference(found, record)}); "
+                "choose another --output or --seed, or delete what is there"
+            )
+    return failed
+
+
+def _record_of(path: Path) -> dict[str, Any]:
+    with tarfile.open(path) as tar:
+        for info in tar:
+            if info.name.endswith(".metadata.json") and (stream := tar.extractfile(info)):
+                found = json.loads(stream.read()).get("generator", {"version": 1})
+                return dict(found)
+    raise ValueError("no metadata.json")
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:
+    lines = []
+    for key in sorted(found.keys() | wanted.keys()):
+        a, b = found.get(key), wanted.get(key)
+        if isinstance(a, dict) and isinstance(b, dict) and a != b:
+            lines.append(_difference(a, b, f"{prefix}{key}."))
+        elif a != b and not (found.get("version") != wanted.get("version") and key != "version"):
+            lines.append(f"{prefix}{key} {json.dumps(a)}, now {json.dumps(b)}")
+    return ", ".join(lines)
+
+
+def _digest(parts: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

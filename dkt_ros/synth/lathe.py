@@ -1,4 +1,4 @@
-"""Closed triangle meshes from sections: turned about z, or stacked from rectangles.
+"""Closed triangle meshes from sections: turned about z, stacked, swept along a line.
 
 Knows numpy alone. Knows nothing of which vessels there are.
 
@@ -92,3 +92,48 @@ def stack(rings: list[tuple[float, float, float]]) -> Mesh:
     top = 4 * (len(rings) - 1)
     faces += [(top, top + 1, top + 2), (top, top + 2, top + 3)]
     return np.vstack(vertices), np.array(faces)
+
+
+def rod(line: np.ndarray, radius: float, around: int = 10) -> Mesh:
+    """A round rod along an (N,3) line in the plane y = 0, both ends capped."""
+    tangent = np.gradient(line, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    side = np.array([0.0, 1.0, 0.0])
+    normal = np.cross(side, tangent)
+    angle = np.linspace(0, 2 * np.pi, around, endpoint=False)
+    # normal, side and tangent are right-handed, so that rings turn outwards.
+    rings = (
+        line[:, None]
+        + radius * np.cos(angle)[None, :, None] * normal[:, None]
+        + radius * np.sin(angle)[None, :, None] * side
+    )
+    return _swept(rings)
+
+
+def slab(
+    along: np.ndarray, half: np.ndarray, rise: np.ndarray, dip: np.ndarray, thick: float
+) -> Mesh:
+    """A thin sheet along x: at each `along` its half width, height, and how far its middle dips."""
+    u = np.linspace(-1, 1, 9)
+    y = half[:, None] * u
+    low = rise[:, None] - dip[:, None] * (1 - u**2)
+    x = np.broadcast_to(along[:, None], y.shape)
+    under = np.stack([x, y, low], axis=-1)
+    over = np.stack([x, y, low + thick], axis=-1)
+    # Seen along +x, under from left to right and back over the top turns outwards.
+    return _swept(np.concatenate([under, over[:, ::-1]], axis=1))
+
+
+def _swept(rings: np.ndarray) -> Mesh:
+    """(N,M,3) rings one after another, the first and the last closed by a fan."""
+    count, around = rings.shape[:2]
+    index = np.arange(count * around).reshape(count, around)
+    a, b = index[:-1], np.roll(index[:-1], -1, axis=1)
+    d, c = index[1:], np.roll(index[1:], -1, axis=1)
+    faces = [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
+    ends = rings[[0, -1]].mean(axis=1)
+    first, last = count * around, count * around + 1
+    start, stop = index[0], index[-1]
+    faces.append(np.stack([np.full(around, first), np.roll(start, -1), start], -1))
+    faces.append(np.stack([np.full(around, last), stop, np.roll(stop, -1)], -1))
+    return np.vstack([rings.reshape(-1, 3), ends]), np.vstack(faces)

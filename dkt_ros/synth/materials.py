@@ -103,6 +103,9 @@ def _principled(tree: bpy.types.NodeTree, substance: Substance) -> bpy.types.Nod
     shader = tree.nodes.new("ShaderNodeBsdfPrincipled")
     shader.inputs["Base Color"].default_value = _rgba(substance.colour)
     shader.inputs["Roughness"].default_value = substance.roughness
+    shader.inputs["Coat Weight"].default_value = substance.coat
+    if substance.texture is not None and substance.texture.pattern != "plain":
+        tree.links.new(_pattern(tree, substance.texture), shader.inputs["Base Color"])
     if substance.kind == MaterialClass.REFLECTIVE:
         shader.inputs["Metallic"].default_value = _METALLIC
     if substance.brushed:

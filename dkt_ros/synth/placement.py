@@ -1,8 +1,8 @@
-"""Where shapes stand or lie on the table without touching one another.
+"""Where shapes stand or lie without touching one another, and from where they are dropped.
 
-Knows shapes' outlines and the table plane z = 0. Knows nothing of materials or of Blender.
-Poses are analytic: a shape stands on its base, on its mouth, or lies on the edge of its outline
-that supports it. A rigid-body drop would take this module's place and return the same poses.
+Knows shapes' outlines and the area they rest on. Knows nothing of materials or of Blender.
+Resting poses are analytic: a shape stands on its base, on its mouth, or lies on the edge of its
+outline that supports it.
 """
 
 from __future__ import annotations
@@ -12,38 +12,84 @@ from itertools import pairwise
 
 import numpy as np
 
+from dkt_ros.synth.scene import LIFT, Area, about_z
 from dkt_ros.synth.shapes import Shape
 
 _CLEARANCE = 0.004
-_LIFT = 2e-4
-"""Objects hover by this much, so that glass and table never share a surface."""
+_UPRIGHT_DROPS = 0.4
+_DROP = 0.02
+"""Metres between the floor and the lowest bodies at the start of a drop."""
 
 Disc = tuple[float, float, float]
 
 
 def place(
-    shapes: Sequence[Shape], spread: float, random: np.random.Generator, tries: int = 60
+    shapes: Sequence[Shape], area: Area, random: np.random.Generator, tries: int = 60
 ) -> list[np.ndarray | None]:
-    """A (4,4) object-to-world matrix for each shape, None where no free place was found.
-
-    spread: radius in metres of the area on the table about the origin.
-    """
+    """A (4,4) object-to-world matrix for each shape, None where no free place was found."""
     taken: list[Disc] = []
     poses: list[np.ndarray | None] = []
     for shape in shapes:
         poses.append(None)
         for _ in range(tries):
             rest, discs = _resting(shape, random)
-            distance, bearing = spread * np.sqrt(random.random()), random.uniform(0, 2 * np.pi)
-            x, y = distance * np.cos(bearing), distance * np.sin(bearing)
+            x, y = _somewhere(area, random)
             moved = [(x + dx, y + dy, r) for dx, dy, r in discs]
+            if area.container is not None and not all(area.holds(*disc) for disc in moved):
+                continue
             if not any(_touch(a, b) for a in moved for b in taken):
                 pose = rest.copy()
-                pose[:2, 3] += x, y
+                pose[:3, 3] += x, y, area.floor
                 poses[-1] = pose
                 taken += moved
                 break
     return poses
+
+
+def scatter(shapes: Sequence[Shape], area: Area, random: np.random.Generator) -> list[np.ndarray]:
+    """Poses over the area to drop shapes from: any way up, clear of one another."""
+    balls: list[tuple[np.ndarray, float]] = []
+    poses = []
+    for shape in shapes:
+        low, high = shape.vertices.min(axis=0), shape.vertices.max(axis=0)
+        middle = 0.5 * (low + high)
+        reach = float(np.linalg.norm(shape.vertices - middle, axis=1).max())
+        pose = np.eye(4)
+        if random.random() < _UPRIGHT_DROPS:
+            pose = about_z(random.uniform(0, 2 * np.pi))
+            up = float(middle[2])
+        else:
+            pose[:3, :3] = _any_rotation(random)
+            up = reach
+        centre = np.array([*_somewhere(area, random, 0.8), area.floor + up + _DROP])
+        while any(np.linalg.norm(centre - other) < reach + r for other, r in balls):
+            centre[2] += 0.01
+        pose[:3, 3] = centre - pose[:3, :3] @ middle
+        balls.append((centre, reach))
+        poses.append(pose)
+    return poses
+
+
+def _somewhere(area: Area, random: np.random.Generator, share: float = 1.0) -> tuple[float, float]:
+    if area.container is not None:
+        x, y = share * random.uniform(-1, 1, 2) * area.half_size
+        turned = about_z(area.container.turn)[:2, :2] @ (x, y)
+        return float(turned[0]), float(turned[1])
+    distance, bearing = np.sqrt(random.random()), random.uniform(0, 2 * np.pi)
+    distance *= share * area.half_size[0]
+    return float(distance * np.cos(bearing)), float(distance * np.sin(bearing))
+
+
+def _any_rotation(random: np.random.Generator) -> np.ndarray:
+    """Uniform over all rotations, from a unit quaternion."""
+    w, x, y, z = (q := random.normal(size=4)) / np.linalg.norm(q)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def _touch(a: Disc, b: Disc) -> bool:
@@ -52,7 +98,7 @@ def _touch(a: Disc, b: Disc) -> bool:
 
 def _resting(shape: Shape, random: np.random.Generator) -> tuple[np.ndarray, list[Disc]]:
     """A pose at the origin and the discs that cover its footprint."""
-    turn = _about_z(random.uniform(0, 2 * np.pi))
+    turn = about_z(random.uniform(0, 2 * np.pi))
     choice = random.random()
     slender = shape.height > 1.2 * shape.radius
     if shape.round and slender and choice < 0.25:
@@ -61,7 +107,7 @@ def _resting(shape: Shape, random: np.random.Generator) -> tuple[np.ndarray, lis
     if shape.open and 0.25 <= choice < 0.37:
         pose = turn @ np.diag([1.0, -1.0, -1.0, 1.0])
         pose[2, 3] = shape.height
-    pose[2, 3] += _LIFT
+    pose[2, 3] += LIFT
     return pose, [(0.0, 0.0, shape.radius)]
 
 
@@ -79,7 +125,7 @@ def _lying(shape: Shape, turn: np.ndarray) -> tuple[np.ndarray, list[Disc]]:
         [-np.sin(angle), 0.0, np.cos(angle)],
     ]
     lowest = (shape.vertices @ lay[:3, :3].T)[:, 2].min()
-    lay[2, 3] = _LIFT - lowest
+    lay[2, 3] = LIFT - lowest
     pose = turn @ lay
     discs = []
     for level in np.linspace(0, shape.height, 9):
@@ -106,8 +152,3 @@ def _supporting_edge(radius: np.ndarray, height: np.ndarray, middle: float) -> t
         if height[a] <= middle <= height[b]:
             return a, b
     return hull[0], hull[-1]
-
-
-def _about_z(angle: float) -> np.ndarray:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)

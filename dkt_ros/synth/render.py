@@ -25,16 +25,22 @@ _FAR = 1e3
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """Size in pixels, samples of the picture and of the infrared pair, threads (0 = all cores)."""
+    """Size in pixels, samples per pixel, threads (0 = all cores).
+
+    infrared_samples: per quarter of a pixel of the infrared pair.
+    bounces: the greatest number of surfaces of glass on a path of light.
+    """
 
     width: int = 320
     height: int = 192
     samples: int = 8
-    infrared_samples: int = 3
+    infrared_samples: int = 1
     threads: int = 2
+    bounces: int = 24
 
     def __post_init__(self) -> None:
-        least = {"width": 16, "height": 16, "samples": 1, "infrared_samples": 1, "threads": 0}
+        least = {"width": 16, "height": 16, "samples": 1, "infrared_samples": 1}
+        least |= {"threads": 0, "bounces": 1}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise DktError(f"{name} is {getattr(self, name)}, expected at least {value}")
@@ -45,12 +51,14 @@ class Geometry:
     """The first surface along each pixel's central ray, glass included.
 
     depth (H,W) float32 planar metres, NaN where nothing is hit; normal (H,W,3) float32 in camera
-    axes (y down, z forward), 0 where nothing is hit; mask (H,W) uint8 of MaterialClass.
+    axes (y down, z forward), 0 where nothing is hit; mask (H,W) uint8 of MaterialClass; instance
+    (H,W) uint8: 0 the room, k + 1 item k, then the container.
     """
 
     depth: np.ndarray
     normal: np.ndarray
     mask: np.ndarray
+    instance: np.ndarray
 
 
 class Renderer:
@@ -95,10 +103,12 @@ class Renderer:
         hit = channels["Depth.Z"] < _FAR
         normal = np.stack([channels[f"Normal.{axis}"] for axis in "XYZ"], axis=-1)
         normal = normal @ world_to_camera[:3, :3].T.astype(np.float32)
+        instance = np.where(hit, np.rint(channels["IndexOB.X"]), 0).astype(np.uint8)
         return Geometry(
             depth=np.where(hit, channels["Depth.Z"], np.nan).astype(np.float32),
             normal=np.where(hit[..., None], normal, 0.0).astype(np.float32),
-            mask=np.where(hit, np.rint(channels["IndexOB.X"]), 0).astype(np.uint8),
+            mask=_classes(self.scene)[instance],
+            instance=instance,
         )
 
     def raw_depth(
@@ -135,14 +145,24 @@ def develop(linear: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(curve, 0, 1) * 255).astype(np.uint8)
 
 
+def _classes(scene: Scene) -> np.ndarray:
+    """(256,) uint8: an instance's number to its MaterialClass."""
+    things = [item.substance for item in scene.items]
+    if scene.area.container is not None:
+        things.append(scene.area.container.surface)
+    classes = np.zeros(256, np.uint8)
+    classes[1 : len(things) + 1] = [int(substance.kind) for substance in things]
+    return classes
+
+
 def _picture_settings(stage: bpy.types.Scene, options: RenderOptions, seed: int) -> None:
     cycles = stage.cycles
     cycles.samples, cycles.seed = options.samples, seed
     cycles.use_denoising, cycles.denoiser = True, "OPENIMAGEDENOISE"
     cycles.denoising_input_passes = "RGB_ALBEDO"
     cycles.denoising_quality, cycles.denoising_use_gpu = "FAST", False
-    # A view through two vessels meets eight surfaces of glass.
-    cycles.max_bounces, cycles.transmission_bounces = 12, 12
+    # A view through two vessels meets eight surfaces of glass, through a heap more.
+    cycles.max_bounces = cycles.transmission_bounces = options.bounces
     cycles.diffuse_bounces, cycles.glossy_bounces = 1, 4
     cycles.transparent_max_bounces = 8
     cycles.caustics_reflective = cycles.caustics_refractive = False

@@ -13,14 +13,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkt_ros.synth.lathe import SEGMENTS, Profile, hollow, smooth_curve, stack, turn
+from dkt_ros.synth.lathe import (
+    SEGMENTS,
+    Mesh,
+    Profile,
+    hollow,
+    rod,
+    slab,
+    smooth_curve,
+    stack,
+    turn,
+)
 
 _HALF_PI = 0.5 * np.pi
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A closed triangle mesh.
+    """A triangle mesh, closed unless it is a user's and `closed` is False.
 
     vertices: (V,3) float64 metres; faces: (F,3) int64, outward by the right hand.
     outline: (N,2) radius and height of the outermost section, for placing.
@@ -34,6 +44,7 @@ class Shape:
     outline: Profile
     round: bool
     open: bool
+    closed: bool = True
 
     @property
     def height(self) -> float:
@@ -44,6 +55,15 @@ class Shape:
     def radius(self) -> float:
         """Metres from the axis to the farthest point."""
         return float(np.linalg.norm(self.vertices[:, :2], axis=1).max())
+
+    @property
+    def centre_of_mass(self) -> np.ndarray:
+        """(3,) metres, of the walls' own substance; an open mesh's box has its middle."""
+        a, b, c = np.moveaxis(self.vertices[self.faces], 1, 0)
+        volumes = np.einsum("ij,ij->i", a, np.cross(b, c))
+        if not self.closed or abs(volumes.sum()) < 1e-12:
+            return 0.5 * (self.vertices.min(axis=0) + self.vertices.max(axis=0))
+        return (volumes[:, None] * (a + b + c) / 4).sum(axis=0) / volumes.sum()
 
 
 def make_shape(family: str, random: np.random.Generator) -> Shape:
@@ -232,6 +252,101 @@ def _prism(family: str, rings: list[tuple[float, float, float]], open_top: bool 
     return Shape(family, vertices, faces, outline, round=False, open=open_top)
 
 
+def _pitcher(random: np.random.Generator) -> Shape:
+    """A jug with a handle on one side and a lip pulled out on the other."""
+    radius, height = random.uniform(0.04, 0.055), random.uniform(0.13, 0.21)
+    neck, mouth = random.uniform(0.6, 0.85), random.uniform(0.75, 0.95)
+    body = [(radius * 0.85, 0.005), (radius, height * 0.3), (radius * 0.95, height * 0.5)]
+    body += [(radius * neck, height * 0.8), (radius * mouth, height)]
+    base = [(0, 0), (radius * 0.4, 0), (radius * 0.75, 0)]
+    outer = np.vstack([base, smooth_curve(body, 5)])
+    vertices, faces = turn(hollow(outer, random.uniform(0.002, 0.0035), 0.006, start=2))
+    angle = np.arctan2(vertices[:, 1], vertices[:, 0])
+    rise = np.clip(vertices[:, 2] / height - 0.8, 0, 1) / 0.2
+    pull = radius * random.uniform(0.2, 0.4) * rise**2 * np.exp(-((angle / 0.35) ** 2))
+    vertices[:, 0] += pull
+    return _with_handle("pitcher", (vertices, faces), outer, (0.25 * height, 0.85 * height), random)
+
+
+def _mug(random: np.random.Generator) -> Shape:
+    radius, height = random.uniform(0.034, 0.045), random.uniform(0.07, 0.11)
+    side = [(radius, height * t) for t in np.linspace(0.04, 1, 10)]
+    outer = np.array([(0, 0), (radius * 0.5, 0), (radius * 0.93, 0), *side])
+    mesh = turn(hollow(outer, random.uniform(0.0025, 0.004), 0.005, start=2))
+    return _with_handle("mug", mesh, outer, (0.2 * height, 0.8 * height), random)
+
+
+def _with_handle(
+    family: str,
+    mesh: Mesh,
+    outer: Profile,
+    ends: tuple[float, float],
+    random: np.random.Generator,
+) -> Shape:
+    """Joins a handle at -x whose ends sit in the wall's skin at two heights."""
+    low, high = ends
+    reach = random.uniform(0.024, 0.034)
+    thick = random.uniform(0.0035, 0.005)
+    radius, height = outer.T
+    # The outline begins with its flat base; heights rise after that.
+    at_low, at_high = np.interp([low, high], height[3:], radius[3:])
+    t = np.linspace(0, np.pi, 15)
+    inward = 0.5 * (at_low + at_high) - 0.5 * (at_low - at_high) * np.cos(np.pi - t)
+    x = -(inward + reach * np.sin(t) ** 0.7 - 0.001)
+    z = 0.5 * (low + high) + 0.5 * (high - low) * -np.cos(t)
+    vertices, faces = mesh
+    handle, sides = rod(np.stack([x, np.zeros_like(x), z], axis=1), thick)
+    joined = np.vstack([vertices, handle]), np.vstack([faces, sides + len(vertices)])
+    return Shape(family, *joined, outer, round=False, open=True)
+
+
+def _lens(random: np.random.Generator) -> Shape:
+    """Plano-convex on its flat side, or biconvex on its edge's lower face."""
+    radius = random.uniform(0.015, 0.05)
+    edge = random.uniform(0.003, 0.006)
+    bulge = radius * random.uniform(0.12, 0.4)
+    lower = 0.0 if random.random() < 0.5 else bulge * random.uniform(0.3, 0.8)
+    t = np.linspace(0, 1, 14)
+    below = np.stack([radius * t, lower * t**2], axis=1)
+    above = np.stack([radius * t, lower + edge + bulge * (1 - t**2)], axis=1)[::-1]
+    return _solid("lens", np.vstack([below, above]))
+
+
+def _cutlery(random: np.random.Generator) -> Shape:
+    """A spoon, a fork or a knife, lying flat along x."""
+    length, kind = random.uniform(0.15, 0.21), random.choice(["spoon", "fork", "knife"])
+    thick, broad = random.uniform(0.002, 0.003), length * random.uniform(0.09, 0.12)
+    neck = broad * 0.22
+    at = np.array([0.0, 0.02, 0.1, 0.35, 0.6, 0.68, 0.74, 0.82, 0.9, 0.96, 1.0])
+    arch = np.array([0.0, 0.0, 0.0, 0.006, 0.012, 0.01, 0.004, 0.0, 0.0, 0.002, 0.006])
+    half = np.array([0.3, 0.4, 0.38, 0.28, 0.18, 0.25, 0.7, 1.0, 0.95, 0.6, 0.1]) * broad
+    dip = np.zeros_like(at)
+    if kind == "spoon":
+        dip = np.array([0, 0, 0, 0, 0, 0.1, 0.6, 1.0, 0.9, 0.5, 0.0]) * 0.4 * broad
+    elif kind == "knife":
+        half = np.array([0.3, 0.4, 0.4, 0.4, 0.38, 0.4, 0.42, 0.42, 0.4, 0.3, 0.06]) * broad
+        arch = np.zeros_like(at)
+    else:
+        half = np.where(at > 0.8, 0.75 * broad, half)
+    along, tines = (at - 0.5) * length, at > 0.8
+    if kind != "fork":
+        parts = [slab(along, half, arch, dip, thick)]
+    else:
+        shank = ~tines | (at <= 0.82)
+        parts = [slab(along[shank], half[shank], arch[shank], dip[shank], thick)]
+        for middle in np.linspace(-0.75, 0.75, 4) * broad * 0.8:
+            spike = np.full(int(tines.sum()), neck * 0.55) * np.linspace(1, 0.5, tines.sum())
+            vertices, faces = slab(along[tines] - 5e-4, spike, arch[tines], dip[tines], thick)
+            parts.append((vertices + np.array([0.0, middle, 0.0]), faces))
+    counts = np.cumsum([0, *(len(vertices) for vertices, _ in parts)])
+    vertices = np.vstack([vertices for vertices, _ in parts])
+    faces = np.vstack([faces + n for (_, faces), n in zip(parts, counts, strict=False)])
+    vertices[:, 2] -= vertices[:, 2].min()
+    top = float(vertices[:, 2].max())
+    outline = np.array([(0.0, 0.0), (0.5 * length, 0.0), (0.5 * length, top), (0.0, top)])
+    return Shape("cutlery", vertices, faces, outline, round=False, open=False)
+
+
 FAMILIES: dict[str, Callable[[np.random.Generator], Shape]] = {
     "tumbler": _tumbler,
     "cup": _cup,
@@ -247,4 +362,8 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Shape]] = {
     "ball": _ball,
     "tube": _tube,
     "box": _box,
+    "pitcher": _pitcher,
+    "mug": _mug,
+    "lens": _lens,
+    "cutlery": _cutlery,
 }

@@ -1,10 +1,8 @@
-"""Real renders, tiny: exact geometry, classes, files that survive a kill, a sensor with holes."""
+"""Real renders, tiny: exact geometry, classes, a sensor with holes."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +10,14 @@ import pytest
 pytest.importorskip("bpy", reason="rendering needs Blender as a module (pip install bpy)")
 
 from dkt_ros.errors import DktError
-from dkt_ros.synth.commands import add_commands
-from dkt_ros.synth.generate import GenerateOptions, generate, tar_path
 from dkt_ros.synth.render import Renderer, RenderOptions, develop, exposure
-from dkt_ros.synth.scene import Item, Pool, Scene, Substance, sample_scene
+from dkt_ros.synth.sampling import SceneOptions, sample_scene
+from dkt_ros.synth.scene import Item, Scene, Substance
 from dkt_ros.synth.sensor import StereoSensor
 from dkt_ros.synth.shapes import make_shape
-from dkt_ros.transphy3d import MaterialClass, SequenceFrame, read_sequence
+from dkt_ros.transphy3d import MaterialClass
 
-_TINY = RenderOptions(width=64, height=40, samples=2, infrared_samples=2)
+_TINY = RenderOptions(width=64, height=40, samples=2)
 
 
 def staged(size: RenderOptions) -> tuple[Renderer, np.ndarray]:
@@ -38,7 +35,7 @@ def staged(size: RenderOptions) -> tuple[Renderer, np.ndarray]:
         pose = np.eye(4)
         pose[0, 3], pose[2, 3] = x, 2e-4
         items.append(Item(make_shape(family, random), substance, pose))
-    scene: Scene = sample_scene(3, 0)
+    scene: Scene = sample_scene(3, 0, SceneOptions(container_share=0.0, drop_share=0.0))
     path = replace(
         scene.path,
         target=(0.0, 0.0, 0.04),
@@ -64,6 +61,9 @@ def test_geometry_is_exact_and_glass_is_a_surface() -> None:
     geometry = renderer.geometry(pose)
     assert geometry.depth.shape == (40, 64)
     assert set(np.unique(geometry.mask)) == {0, 1, 2}
+    assert set(np.unique(geometry.instance)) == {0, 1, 2, 3}
+    for number, item in enumerate(renderer.scene.items, start=1):
+        assert (geometry.mask[geometry.instance == number] == item.substance.kind).all()
     points = world_points(geometry.depth, renderer.camera_matrix, pose)
     height = points[..., 2]
     beside = np.abs(points[..., 0]) > 0.25
@@ -96,7 +96,7 @@ def test_normals_face_the_camera_and_the_table_points_up() -> None:
 
 
 def test_the_sensor_has_holes_on_glass_and_measures_the_table() -> None:
-    renderer, pose = staged(RenderOptions(width=160, height=100, samples=1, infrared_samples=2))
+    renderer, pose = staged(RenderOptions(width=160, height=100, samples=1))
     geometry = renderer.geometry(pose)
     raw = renderer.raw_depth(pose, StereoSensor(), np.random.default_rng(0))
     height = world_points(geometry.depth, renderer.camera_matrix, pose)[..., 2]
@@ -110,51 +110,6 @@ def test_the_sensor_has_holes_on_glass_and_measures_the_table() -> None:
     assert np.nanmedian((raw - geometry.depth)[glass]) > 0.005
 
 
-def options(folder: Path) -> GenerateOptions:
-    return GenerateOptions(output=folder, seed=4, scenes=2, frames=2, pool=Pool.TRAIN, render=_TINY)
-
-
-def frames_equal(first: tuple[SequenceFrame, ...], second: tuple[SequenceFrame, ...]) -> bool:
-    return all(
-        np.array_equal(a.depth, b.depth, equal_nan=True)
-        and np.array_equal(a.world_to_camera, b.world_to_camera)
-        and np.array_equal(np.asarray(a.mask), np.asarray(b.mask))
-        for a, b in zip(first, second, strict=True)
-    )
-
-
-def test_a_run_resumes_and_repeats_itself(tmp_path: Path) -> None:
-    lines: list[str] = []
-    whole = options(tmp_path / "whole")
-    assert generate(whole, lines.append) == 2
-    assert "s/frame" in lines[-1]
-    frames = read_sequence(tar_path(whole, 1))
-    assert [frame.index for frame in frames] == [0, 1]
-    # Two views of one scene agree: points of the first land on the second's surfaces.
-    first, second = frames
-    points = world_points(first.depth, first.camera_matrix, first.world_to_camera)
-    moved = points @ second.world_to_camera[:3, :3].T + second.world_to_camera[:3, 3]
-    image = moved @ second.camera_matrix.T
-    u, v = np.rint(image[..., :2] / image[..., 2:]).astype(int).reshape(-1, 2).T
-    inside = (u >= 0) & (u < 64) & (v >= 0) & (v < 40)
-    there = second.depth[v[inside], u[inside]]
-    gap = np.abs(there - moved[..., 2].reshape(-1)[inside])
-    assert np.nanmedian(gap) < 0.006
-
-    # Killed in the middle: one tar is there, the other half-written under its passing name.
-    part = options(tmp_path / "part")
-    kept = tar_path(part, 0)
-    kept.parent.mkdir()
-    kept.write_bytes(tar_path(whole, 0).read_bytes())
-    stamp = kept.stat().st_mtime_ns
-    half = tar_path(whole, 1).read_bytes()[:5000]
-    tar_path(part, 1).with_name(tar_path(part, 1).name + ".partial").write_bytes(half)
-    assert generate(part, lines.append) == 1
-    assert kept.stat().st_mtime_ns == stamp
-    assert frames_equal(read_sequence(tar_path(part, 1)), frames)
-    assert sorted(path.suffix for path in kept.parent.iterdir()) == [".tar", ".tar"]
-
-
 def test_the_picture_is_exposed_and_developed() -> None:
     grey = np.full((8, 8, 3), 0.01)
     factor = exposure(grey, 0.2)
@@ -163,39 +118,6 @@ def test_the_picture_is_exposed_and_developed() -> None:
     assert (develop(grey * factor) == 124).all()
     steps = develop(np.linspace(0, 3, 50)[:, None, None].repeat(3, axis=2))
     assert (np.diff(steps[:, 0, 0].astype(int)) >= 0).all()
-
-
-def test_the_command_renders_a_folder_and_draws_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
-    words = f"synth render --output {tmp_path}/out --seed 2 --scenes 1 --frames 1 --start 5"
-    args = parser.parse_args([*words.split(), "--size", "40x64", "--samples", "1", "--raw-depth"])
-    assert args.run(args) == 0
-    (tar,) = (tmp_path / "out").iterdir()
-    assert tar.name == "s0002-000005.tar"
-    (frame,) = read_sequence(tar)
-    assert frame.rgb.shape == (40, 64, 3)
-    assert frame.rgb.std() > 3
-    assert frame.raw_depth is not None
-    sheet = tmp_path / "sheet.png"
-    args = parser.parse_args(["synth", "preview", str(tar.parent), "--output", str(sheet)])
-    assert args.run(args) == 0
-    assert sheet.stat().st_size > 1000
-    assert "1 sequences" in capsys.readouterr().out
-
-
-def test_a_nonsense_amount_is_refused(tmp_path: Path) -> None:
-    good = options(tmp_path)
-    with pytest.raises(DktError, match="--scenes is 0"):
-        replace(good, scenes=0)
-    with pytest.raises(DktError, match="--frames is 0"):
-        replace(good, frames=0)
-    with pytest.raises(DktError, match="--seed is -1"):
-        replace(good, seed=-1)
-    with pytest.raises(DktError, match="--start is -2"):
-        replace(good, start=-2)
 
 
 def test_a_nonsense_size_is_refused() -> None:
