@@ -1,0 +1,180 @@
+"""A live stream: frames in one by one, relative disparity of the newest out.
+
+Knows chunks, windows and when to start anew. Knows nothing of cameras, stamps or metric scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.fast_network import fast_network
+from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.model.live_sampler import LiveSampler
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+_CUT_STRIDE = 8
+"""Every 8th pixel a side is enough to see that the scene is another."""
+
+
+@dataclass(frozen=True, eq=False)
+class LiveDisparity:
+    """disparity: (H, W) float32 in [0, 1] of the newest frame, near = large.
+
+    frames: how many frames the window that made it spans. restarted: whether a scene cut made the
+    stream begin anew since the result before, so that scale and shift may have changed.
+    """
+
+    disparity: np.ndarray
+    frames: int
+    restarted: bool
+
+
+class LivePredictor:
+    """The network on a stream. `push` is the whole interface; `reset` starts a new stream."""
+
+    def __init__(
+        self,
+        network: DktNetwork,
+        options: LiveOptions | None = None,
+        on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    ) -> None:
+        """on_progress(stage, done, total) is called between parts of the work; it may raise."""
+        self.options = options or LiveOptions()
+        info = network.info
+        self._fast = fast_network(network)
+        self._multiple = network.size_multiple
+        self._ratio = network.spatial_ratio
+        self._channels = network.latent_channels
+        self._on_progress = on_progress
+        self._sampler = LiveSampler(
+            self._fast,
+            steps=self.options.steps or info.steps,
+            shift=info.sigma_shift,
+            window=self.options.window,
+            new=self.options.new,
+            warm_start=self.options.warm_start,
+            seed=self.options.seed,
+        )
+        self._encoder = self._fast.encoder_stream()
+        self._decoder = self._fast.decoder_stream()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the stream so far."""
+        self._sampler.reset()
+        self._encoder.reset()
+        self._decoder.reset()
+        self._canvas: Canvas | None = None
+        self._images: list[Tensor] = []  # of the latent that is not complete
+        self._group: list[Tensor] = []  # conditions of complete latents without depth
+        self._luminance: np.ndarray | None = None
+        self._restarted = False
+
+    def push(self, rgb: np.ndarray) -> LiveDisparity | None:
+        """Takes the next frame, uint8 (H, W, 3); returns its disparity, or None: not yet.
+
+        The first frame of a stream has its disparity at once; later frames as `publish` says. An
+        exception (out of memory, or one that on_progress raises) resets the stream and passes on.
+        Raises DktError for a frame of another shape or type.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+            raise DktError(f"rgb of {rgb.shape} {rgb.dtype}: expected uint8 (height, width, 3)")
+        self._start_anew_if_needed(rgb)
+        try:
+            with torch.inference_mode():
+                return self._advance(rgb)
+        except BaseException:
+            self.reset()
+            raise
+
+    def nbytes(self) -> int:
+        """Bytes kept from frame to frame."""
+        waiting = [*self._images, *self._group]
+        parts = (self._sampler, self._encoder, self._decoder)
+        kept = sum(part.nbytes() for part in parts)
+        return kept + sum(part.untyped_storage().nbytes() for part in waiting)
+
+    def _advance(self, rgb: np.ndarray) -> LiveDisparity | None:
+        if self._canvas is None:
+            self._canvas = Canvas(rgb.shape[:2], self.options.size, self._multiple)
+        self._images.append(self._canvas.paint(rgb[None]).to(self._fast.device))
+        is_first = self._encoder.caches is None
+        complete = len(self._images) == (1 if is_first else FRAMES_PER_LATENT)
+        if complete:
+            self._on_progress("encode", 0, 1)
+            latent = self._encoder.advance(torch.cat(self._images, dim=2))
+            self._images.clear()
+            self._group.append(self._fast.embed_rgb(latent))
+        if complete and (is_first or len(self._group) == self.options.new):
+            return self._finish_window()
+        if self.options.publish == "all":
+            return self._look_ahead()
+        return None
+
+    def _finish_window(self) -> LiveDisparity:
+        conditions = torch.cat(self._group, dim=2)
+        self._group.clear()
+        latents, frames = self._denoise(conditions)
+        self._sampler.commit(latents, conditions)
+        self._on_progress("decode", 0, 1)
+        for latent in latents.split(1, dim=2):
+            decoded = self._decoder.advance(latent)
+        return self._result(decoded, -1, frames)
+
+    def _look_ahead(self) -> LiveDisparity:
+        """Depth of the newest frame before its latent or window is complete; moves nothing on."""
+        group, filled = list(self._group), len(self._images)
+        if filled:
+            self._on_progress("encode", 0, 1)
+            missing = FRAMES_PER_LATENT - filled
+            chunk = torch.cat(self._images + self._images[-1:] * missing, dim=2)
+            group.append(self._fast.embed_rgb(self._encoder.peek(chunk)))
+        latents, frames = self._denoise(torch.cat(group, dim=2))
+        self._on_progress("decode", 0, 1)
+        before = self._decoder.caches
+        for latent in latents.split(1, dim=2):
+            decoded = self._decoder.advance(latent)
+        self._decoder.caches = before
+        missing = FRAMES_PER_LATENT - filled if filled else 0
+        return self._result(decoded, -1 - missing, frames - missing)
+
+    def _denoise(self, conditions: Tensor) -> tuple[Tensor, int]:
+        assert self._canvas is not None
+        height, width = (side // self._ratio for side in self._canvas.size)
+        latents = self._sampler.denoise(
+            conditions,
+            (self._channels, height, width),
+            lambda done, total: self._on_progress("denoise", done, total),
+        )
+        count = self._sampler.context + conditions.shape[2]
+        begins = self._sampler.index == self._sampler.context  # the clip's first frame is in it
+        return latents, FRAMES_PER_LATENT * count - (FRAMES_PER_LATENT - 1 if begins else 0)
+
+    def _result(self, decoded: Tensor, position: int, frames: int) -> LiveDisparity:
+        assert self._canvas is not None
+        newest = decoded[:, :, position][:, :, None]
+        disparity = self._canvas.disparity(newest)[0]
+        restarted, self._restarted = self._restarted, False
+        return LiveDisparity(disparity, frames, restarted)
+
+    def _start_anew_if_needed(self, rgb: np.ndarray) -> None:
+        luminance = rgb[::_CUT_STRIDE, ::_CUT_STRIDE] @ (_LUMINANCE / 255.0)
+        before, threshold = self._luminance, self.options.scene_cut
+        if self._canvas is not None:
+            resized = self._canvas.native != rgb.shape[:2]
+            cut = False
+            if threshold is not None and before is not None and not resized:
+                cut = float(np.abs(luminance - before).mean()) > threshold
+            if resized or cut:
+                self.reset()
+                self._restarted = True
+        self._luminance = luminance

@@ -1,0 +1,318 @@
+"""The live sampler's windows, noise and state, and what a stream of frames gets when."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.live import LiveDisparity, LivePredictor
+from dkt_ros.model.live_options import PRESETS, LiveOptions
+from dkt_ros.model.live_sampler import LiveSampler, frame_noise
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.sampler import sigmas
+
+SHAPE = (2, 1, 1)
+
+
+class Recorder:
+    """A network whose flow ends at its conditions; it keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Tensor, float, int]] = []
+
+    def velocity(
+        self, noisy: Tensor, rgb_latents: Tensor, timestep: Tensor | float, keep: int | None = None
+    ) -> Tensor:
+        assert keep is not None
+        assert noisy.shape[2] == rgb_latents.shape[2]
+        self.calls.append((noisy, float(timestep) / 1000, keep))
+        target = rgb_latents[:, :1, -keep:]
+        return (noisy[:, :, -keep:] - target) / (float(timestep) / 1000)
+
+
+def sampler(model: Recorder, **changes: Any) -> LiveSampler:
+    options: dict[str, Any] = {
+        "steps": 5,
+        "shift": 5.0,
+        "window": 4,
+        "new": 2,
+        "warm_start": None,
+        "seed": 1,
+    }
+    return LiveSampler(model, **(options | changes))
+
+
+def conditions(*values: float) -> Tensor:
+    return torch.tensor(values).view(1, 1, -1, 1, 1)
+
+
+def noise_of(index: int, **changes: Any) -> Tensor:
+    """What a sampler starts latent `index` from."""
+    model = Recorder()
+    fresh = sampler(model, **changes)
+    fresh.index = index
+    fresh.denoise(conditions(0.0), SHAPE)
+    return model.calls[0][0]
+
+
+def test_windows_grow_and_then_slide() -> None:
+    model = Recorder()
+    live = sampler(model)
+    lengths = []
+    for group in ([0.1], [0.2, 0.3], [0.4, 0.5], [0.6, 0.7]):
+        z = live.denoise(conditions(*group), SHAPE)
+        torch.testing.assert_close(z[0, 0].flatten(), torch.tensor(group), atol=1e-5, rtol=0)
+        live.commit(z, conditions(*group))
+        lengths.append((model.calls[-1][0].shape[2], model.calls[-1][2]))
+    assert lengths == [(1, 1), (3, 2), (4, 2), (4, 2)]
+    assert live.index == 7
+
+
+def test_context_is_put_on_its_own_path_at_every_step() -> None:
+    model = Recorder()
+    live = sampler(model)
+    first = live.denoise(conditions(0.5), SHAPE)
+    live.commit(first, conditions(0.5))
+    model.calls.clear()
+    live.denoise(conditions(0.1, 0.2), SHAPE)
+    assert [level for _, level, _ in model.calls] == pytest.approx(sigmas(5, 5.0).tolist())
+    for noisy, level, _ in model.calls:
+        expected = (1 - level) * first + level * noise_of(0)
+        torch.testing.assert_close(noisy[:, :, :1], expected, atol=1e-6, rtol=0)
+
+
+def test_noise_belongs_to_absolute_time_and_seed() -> None:
+    model = Recorder()
+    live = sampler(model)
+    for group in (conditions(0.5), conditions(0.1, 0.2)):
+        live.commit(live.denoise(group, SHAPE), group)
+    model.calls.clear()
+    live.denoise(conditions(0.3), SHAPE)
+    assert torch.equal(model.calls[0][0][:, :, -1:], noise_of(3))
+    assert not torch.equal(noise_of(3), noise_of(2))
+    assert not torch.equal(noise_of(3), noise_of(3, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("warm_start", "levels"),
+    [(None, 5), (1.0, 5), (0.9, 3), (0.8, 2), (0.1, 1)],
+)
+def test_warm_start_leaves_out_the_first_steps(warm_start: float | None, levels: int) -> None:
+    model = Recorder()
+    live = sampler(model, warm_start=warm_start)
+    z = live.denoise(conditions(0.5), SHAPE)
+    assert len(model.calls) == 5, "nothing to start from yet"
+    live.commit(z, conditions(0.5))
+    model.calls.clear()
+    live.denoise(conditions(0.1), SHAPE)
+    schedule = sigmas(5, 5.0).tolist()[-levels:]
+    assert [level for _, level, _ in model.calls] == pytest.approx(schedule)
+    started = model.calls[0][0][:, :, -1:]
+    expected = (1 - schedule[0]) * z + schedule[0] * noise_of(1)
+    torch.testing.assert_close(started, expected, atol=1e-6, rtol=0)
+
+
+def test_state_is_bounded_and_reset_forgets_it() -> None:
+    live = sampler(Recorder())
+    sizes = []
+    for _ in range(6):
+        group = conditions(0.1, 0.2)
+        live.commit(live.denoise(group, SHAPE), group)
+        sizes.append(live.nbytes())
+    assert len(set(sizes)) == 1
+    live.reset()
+    assert (live.index, live.context, live.nbytes()) == (0, 0, 0)
+
+
+def video(frames: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (frames, 32, 48, 3), np.uint8)
+
+
+def results(live: LivePredictor, frames: np.ndarray) -> list[LiveDisparity | None]:
+    return [live.push(frame) for frame in frames]
+
+
+@pytest.mark.parametrize(("window", "new"), [(1, 1), (3, 1), (3, 2), (2, 2)])
+def test_latest_comes_with_the_first_frame_and_every_full_window(
+    tiny_network: DktNetwork, window: int, new: int
+) -> None:
+    live = LivePredictor(tiny_network, LiveOptions(window, new, scene_cut=None))
+    given = [i for i, result in enumerate(results(live, video(18))) if result is not None]
+    assert given == list(range(0, 18, 4 * new))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("window", "new"), [(2, 1), (3, 2)])
+def test_a_stream_is_the_plain_network_over_windows_with_context(
+    tiny_network: DktNetwork, plain_network: DktNetwork, window: int, new: int
+) -> None:
+    frames = video(1 + 4 * 4)
+    live = LivePredictor(tiny_network, LiveOptions(window, new, steps=3, scene_cut=None))
+    ours = [result.disparity for result in results(live, frames) if result is not None]
+
+    canvas = Canvas((32, 48), None, 16)
+    rgb = plain_network.encode_rgb(canvas.paint(frames))
+    noise = torch.cat([frame_noise(1, index, (16, 4, 6)) for index in range(5)], dim=2)
+    levels = [*sigmas(3, 5.0).tolist(), 0.0]
+    known = torch.zeros_like(noise[:, :, :0])
+    while (count := known.shape[2]) < 5:
+        stop = count + (new if count else 1)
+        start = max(0, stop - window)
+        x = noise[:, :, count:stop]
+        for level, after in pairwise(levels):
+            context = (1 - level) * known[:, :, start:] + level * noise[:, :, start:count]
+            noisy = torch.cat([context, x], dim=2)
+            v = plain_network.velocity(noisy, rgb[:, :, start:stop], 1000 * level)
+            x = x + (after - level) * v[:, :, count - start :]
+        known = torch.cat([known, x], dim=2)
+    expected = canvas.disparity(plain_network.decode(known))[:: 4 * new]
+    assert np.abs(np.stack(ours) - expected).max() < 1e-4
+
+
+def test_all_gives_every_frame_its_own_depth_and_ends_where_latest_does(
+    tiny_network: DktNetwork,
+) -> None:
+    frames = video(13)
+    options = {"window": 3, "new": 2, "scene_cut": None}
+    latest = results(LivePredictor(tiny_network, LiveOptions(**options)), frames)
+    every = results(LivePredictor(tiny_network, LiveOptions(publish="all", **options)), frames)
+    assert [r.frames for r in every if r is not None] == [*range(1, 10), *range(5, 9)]
+    for one, other in zip(latest, every, strict=True):
+        assert other is not None
+        if one is not None:  # looking ahead has changed nothing
+            np.testing.assert_array_equal(one.disparity, other.disparity)
+
+
+def test_a_look_ahead_sees_the_newest_frame(tiny_network: DktNetwork) -> None:
+    still = np.repeat(video(1), 5, axis=0)
+    moved = still.copy()
+    moved[2] = video(1, seed=5)[0]
+    options = LiveOptions(2, 1, publish="all", scene_cut=None)
+    first, second = (results(LivePredictor(tiny_network, options), f) for f in (still, moved))
+    difference = [
+        np.abs(a.disparity - b.disparity).max()
+        for a, b in zip(first, second, strict=True)
+        if a is not None and b is not None
+    ]
+    assert difference[:2] == [0.0, 0.0]
+    assert difference[2] > 0
+
+
+def test_memory_does_not_grow_with_the_stream(tiny_network: DktNetwork) -> None:
+    live = LivePredictor(tiny_network, LiveOptions(3, 1, scene_cut=None))
+    sizes = []
+    for i, frame in enumerate(video(25)):
+        live.push(frame)
+        if i % 4 == 0:
+            sizes.append(live.nbytes())
+    assert len(set(sizes[2:])) == 1
+    live.reset()
+    assert live.nbytes() == 0
+
+
+def test_a_reset_stream_is_a_new_one(tiny_network: DktNetwork) -> None:
+    options = LiveOptions(3, 1, scene_cut=None)
+    expected = results(LivePredictor(tiny_network, options), video(5))
+    live = LivePredictor(tiny_network, options)
+    results(live, video(7, seed=3))
+    live.reset()
+    for ours, theirs in zip(results(live, video(5)), expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            np.testing.assert_array_equal(ours.disparity, theirs.disparity)
+
+
+@pytest.mark.parametrize("resized", [False, True])
+def test_a_scene_cut_and_another_size_start_anew(tiny_network: DktNetwork, resized: bool) -> None:
+    dark, light = (np.full((3, 32, 48, 3), value, np.uint8) for value in (10, 200))
+    if resized:
+        light = light[:, :16]
+    live = LivePredictor(tiny_network, LiveOptions(2, 1, scene_cut=0.2))
+    given = results(live, dark)
+    assert [r is not None for r in given] == [True, False, False]
+    given = results(live, light)
+    assert [r is not None for r in given] == [True, False, False]
+    assert given[0] is not None
+    assert given[0].restarted
+    assert given[0].disparity.shape == light.shape[1:3]
+    fresh = LivePredictor(tiny_network).push(light[0])
+    assert fresh is not None
+    np.testing.assert_array_equal(given[0].disparity, fresh.disparity)
+
+
+def test_small_changes_are_no_cut(tiny_network: DktNetwork) -> None:
+    live = LivePredictor(tiny_network, LiveOptions(2, 1, scene_cut=0.2))
+    frames = np.stack([np.full((32, 48, 3), 10 + 40 * i, np.uint8) for i in range(5)])
+    assert [r is not None for r in results(live, frames)] == [True, False, False, False, True]
+
+
+def test_a_failure_resets_and_the_stream_goes_on(tiny_network: DktNetwork) -> None:
+    failing = False
+
+    def check(stage: str, done: int, total: int) -> None:
+        if failing and stage == "denoise":
+            raise InterruptedError
+
+    live = LivePredictor(tiny_network, LiveOptions(2, 1, scene_cut=None), check)
+    frames = video(5)
+    results(live, frames[:4])
+    failing = True
+    with pytest.raises(InterruptedError):
+        live.push(frames[4])
+    failing = False
+    assert live.nbytes() == 0
+    assert live.push(frames[4]) is not None
+
+
+def test_portrait_frames(tiny_network: DktNetwork) -> None:
+    landscape = video(1)[0]
+    wide, tall = (
+        LivePredictor(tiny_network).push(np.ascontiguousarray(frame))
+        for frame in (landscape, np.rot90(landscape, k=-1))
+    )
+    assert wide is not None
+    assert tall is not None
+    np.testing.assert_array_equal(np.rot90(wide.disparity, k=-1), tall.disparity)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"window": 0}, "window"),
+        ({"new": 0}, "new"),
+        ({"window": 3, "new": 4}, "new is 4"),
+        ({"steps": 0}, "steps"),
+        ({"warm_start": 0.0}, "warm_start"),
+        ({"warm_start": 1.1}, "warm_start"),
+        ({"publish": "some"}, "publish"),
+        ({"seed": -1}, "seed"),
+        ({"size": (0, 10)}, "size"),
+        ({"scene_cut": 0.0}, "scene_cut"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(values: dict, named: str) -> None:
+    with pytest.raises(DktError, match=named):
+        LiveOptions(**values)
+
+
+def test_presets() -> None:
+    assert set(PRESETS) == {"quality", "balanced", "fast"}
+    changed = LiveOptions.preset("fast", publish="all")
+    assert (changed.window, changed.publish) == (PRESETS["fast"].window, "all")
+    with pytest.raises(DktError, match="quality, balanced, fast"):
+        LiveOptions.preset("best")
+
+
+@pytest.mark.parametrize(
+    "frame", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((1, 8, 8, 3))]
+)
+def test_other_frames_are_refused(tiny_network: DktNetwork, frame: np.ndarray) -> None:
+    with pytest.raises(DktError, match="expected uint8"):
+        LivePredictor(tiny_network).push(frame)
