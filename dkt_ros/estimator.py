@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar, cast, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,33 @@ class DisparityPredictor(Protocol):
 
         Larger is nearer; one unknown scale and shift for the whole clip.
         """
+
+
+class StreamedDisparity(Protocol):
+    """What a streaming predictor says of the newest frame."""
+
+    @property
+    def disparity(self) -> NDArray[np.float32]:
+        """(H, W) float32 relative disparity in [0, 1]."""
+
+    @property
+    def frames(self) -> int:
+        """How many frames it was made from."""
+
+    @property
+    def restarted(self) -> bool:
+        """Whether another scene began, so that scale and shift may be others."""
+
+
+@runtime_checkable
+class StreamingPredictor(Protocol):
+    """A network that remembers the stream and is given each frame once."""
+
+    def push(self, rgb: NDArray[np.uint8], /) -> StreamedDisparity | None:
+        """Takes the next frame (H, W, 3); None where it has no depth for this one."""
+
+    def reset(self) -> None:
+        """Forgets the stream."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +98,35 @@ class DepthEstimate:
     window: int
 
 
-class DepthEstimator:
-    """Turns one camera's frames into metric depth, frame by frame."""
+Estimate = TypeVar("Estimate", bound="DepthEstimate | None", covariant=True)
 
-    def __init__(self, predict: DisparityPredictor, config: EstimatorConfig | None = None) -> None:
+
+class DepthEstimator(Generic[Estimate]):
+    """Turns one camera's frames into metric depth, frame by frame.
+
+    With a DisparityPredictor every frame has an estimate, from a clip of the newest frames; with a
+    StreamingPredictor, frames that it has no depth for have none.
+    """
+
+    @overload
+    def __init__(
+        self: DepthEstimator[DepthEstimate],
+        predict: DisparityPredictor,
+        config: EstimatorConfig | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: DepthEstimator[DepthEstimate | None],
+        predict: StreamingPredictor,
+        config: EstimatorConfig | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        predict: DisparityPredictor | StreamingPredictor,
+        config: EstimatorConfig | None = None,
+    ) -> None:
         self.config = config or EstimatorConfig()
         self._predict = predict
         self._buffer = FrameBuffer(self.config.max_frames, self.config.max_gap_s)
@@ -82,26 +134,29 @@ class DepthEstimator:
         self._pending_flush: FlushReason | None = None
         self._latest: DepthEstimate | None = None
 
-    def push(self, frame: Frame) -> DepthEstimate:
-        """Depth of this frame, from it and the frames before it.
+    def push(self, frame: Frame) -> Estimate:
+        """Depth of this frame, from it and the frames before it; None where a stream has none.
 
         Pushing the newest frame's stamp again returns its estimate again. When the network fails
         its exception passes through (DktError when its output is unusable): there is no estimate
-        for this frame, it stays in the buffer, and the next push works.
+        for this frame, and the next push works. A clip keeps the frame, a stream begins anew.
         """
+        return cast("Estimate", self._push(frame))
+
+    def _push(self, frame: Frame) -> DepthEstimate | None:
         started = time.perf_counter()
-        if self._latest is not None and self._buffer.is_duplicate(frame):
+        if self._buffer.is_duplicate(frame) and (
+            self._latest is not None or isinstance(self._predict, StreamingPredictor)
+        ):
             return self._latest
         self._latest = None
         flush = self._buffer.push(frame)
         if flush is not None:
-            self._aligner.reset()
-            self._pending_flush = flush
-        clip = self._buffer.clip()
-        newest = clip[-1]
-
-        rgb = np.stack([member.rgb for member in clip])
-        disparity = self._newest(self._predict(rgb), rgb.shape[:3])
+            self._begin_anew(flush)
+        prediction = self._predict_newest()
+        if prediction is None:
+            return None
+        newest, disparity, window = prediction
         predicted = time.perf_counter()
         alignment = self._aligner.update(disparity, newest.raw_depth, newest.stamp_ns)
         aligned = time.perf_counter()
@@ -121,7 +176,7 @@ class DepthEstimator:
                 "convert": converted - aligned,
                 "total": converted - started,
             },
-            window=len(clip),
+            window=window,
         )
         return self._latest
 
@@ -129,8 +184,31 @@ class DepthEstimator:
         """Forgets every frame and the scale, as at the start of a stream."""
         self._buffer.clear()
         self._aligner.reset()
+        if isinstance(self._predict, StreamingPredictor):
+            self._predict.reset()
         self._pending_flush = None
         self._latest = None
+
+    def _begin_anew(self, reason: FlushReason) -> None:
+        self._aligner.reset()
+        self._pending_flush = reason
+        if isinstance(self._predict, StreamingPredictor) and reason is not FlushReason.SCENE_CUT:
+            self._predict.reset()
+
+    def _predict_newest(self) -> tuple[Frame, NDArray[np.float32], int] | None:
+        """The frame that has a disparity now, that disparity (H, W), and the frames it took."""
+        if isinstance(self._predict, StreamingPredictor):
+            newest = self._buffer.newest()
+            streamed = self._predict.push(newest.rgb)
+            if streamed is None:
+                return None
+            if streamed.restarted:
+                self._begin_anew(FlushReason.SCENE_CUT)
+            disparity = self._newest(streamed.disparity[None], (1, *newest.rgb.shape[:2]))
+            return newest, disparity, streamed.frames
+        clip = self._buffer.clip()
+        rgb = np.stack([member.rgb for member in clip])
+        return clip[-1], self._newest(self._predict(rgb), rgb.shape[:3]), len(clip)
 
     @staticmethod
     def _newest(disparity: NDArray[np.float32], expected: tuple[int, ...]) -> NDArray[np.float32]:

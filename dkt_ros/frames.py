@@ -65,6 +65,7 @@ class FlushReason(Enum):
     GAP = "gap between frames"
     SIZE_CHANGED = "image size changed"
     INTRINSICS_CHANGED = "camera intrinsics changed"
+    SCENE_CUT = "another scene"  # noticed by a predictor, never by the buffer
 
 
 class FrameBuffer:
@@ -111,6 +112,10 @@ class FrameBuffer:
             return ()
         used = count - (count - 1) % 4
         return tuple(self._frames)[count - used :]
+
+    def newest(self) -> Frame:
+        """The frame pushed last; IndexError when empty."""
+        return self._frames[-1]
 
     def clear(self) -> None:
         """Forgets every frame."""

@@ -1,0 +1,120 @@
+"""The estimator around a predictor that remembers the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from dkt_ros.alignment import AlignmentState
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import DepthEstimator, EstimatorConfig
+from dkt_ros.frames import FlushReason, Frame
+from dkt_ros.geometry import Intrinsics
+
+HEIGHT, WIDTH = 24, 32
+SECOND = 1_000_000_000
+
+
+@dataclass
+class Result:
+    disparity: np.ndarray
+    frames: int = 1
+    restarted: bool = False
+
+
+class EveryOther:
+    """A stream that knows depth of every second frame; near on the left, far on the right."""
+
+    def __init__(self) -> None:
+        self.pushed = self.resets = 0
+        self.cut = False
+        self.shape = (HEIGHT, WIDTH)
+
+    def push(self, rgb: np.ndarray, /) -> Result | None:
+        self.pushed += 1
+        if self.pushed % 2 == 0:
+            return None
+        ramp = np.linspace(1.0, 0.1, self.shape[1], dtype=np.float32)
+        return Result(np.tile(ramp, (self.shape[0], 1)), self.pushed, self.cut)
+
+    def reset(self) -> None:
+        self.resets += 1
+        self.pushed = 0
+
+
+def frame(stamp_s: float, scale: float = 2.0) -> Frame:
+    ramp = np.linspace(1.0, 0.1, WIDTH, dtype=np.float32)
+    raw = np.tile(1.0 / (scale * ramp), (HEIGHT, 1)).astype(np.float32)
+    rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    intrinsics = Intrinsics(30.0, 30.0, 16.0, 12.0, WIDTH, HEIGHT)
+    return Frame(rgb, raw, intrinsics, int(stamp_s * SECOND), "camera")
+
+
+def test_frames_without_depth_have_no_estimate() -> None:
+    stream = EveryOther()
+    estimator = DepthEstimator(stream)
+    estimates = [estimator.push(frame(i / 10)) for i in range(5)]
+    assert [e is not None for e in estimates] == [True, False, True, False, True]
+    last = estimates[4]
+    assert last is not None
+    assert (last.window, last.flush) == (5, None)
+    assert last.frame.stamp_ns == int(0.4 * SECOND)
+    assert last.alignment.state is AlignmentState.OK
+    np.testing.assert_allclose(last.depth, last.frame.raw_depth, rtol=0.02)
+
+
+def test_a_frame_is_pushed_once() -> None:
+    stream = EveryOther()
+    estimator = DepthEstimator(stream)
+    first = estimator.push(frame(0.0))
+    assert estimator.push(frame(0.0)) is first
+    assert estimator.push(frame(0.1)) is None
+    assert estimator.push(frame(0.1)) is None
+    assert stream.pushed == 2
+
+
+@pytest.mark.parametrize(
+    ("stamp_s", "reason"), [(10.0, FlushReason.GAP), (-1.0, FlushReason.STAMP_BACKWARDS)]
+)
+def test_a_break_resets_the_stream(stamp_s: float, reason: FlushReason) -> None:
+    stream = EveryOther()
+    estimator = DepthEstimator(stream, EstimatorConfig(max_gap_s=1.0))
+    estimator.push(frame(0.0))
+    estimator.push(frame(0.1))
+    after = estimator.push(frame(stamp_s))
+    assert stream.resets == 1
+    assert after is not None
+    assert (after.flush, after.window) == (reason, 1)
+
+
+def test_a_scene_cut_forgets_the_scale() -> None:
+    stream = EveryOther()
+    estimator = DepthEstimator(stream)
+    for i in range(10):
+        estimator.push(frame(i / 10))
+    stream.cut = True
+    after = estimator.push(frame(1.0, scale=4.0))
+    assert stream.resets == 0, "the stream began anew by itself"
+    assert after is not None
+    assert after.flush is FlushReason.SCENE_CUT
+    assert after.alignment.scale == pytest.approx(4.0, rel=0.02)
+
+
+def test_reset_reaches_the_stream() -> None:
+    stream = EveryOther()
+    estimator = DepthEstimator(stream)
+    estimator.push(frame(0.0))
+    estimator.reset()
+    assert stream.resets == 1
+    again = estimator.push(frame(0.0))
+    assert again is not None
+    assert again.window == 1
+
+
+def test_disparity_of_another_size_is_refused() -> None:
+    stream = EveryOther()
+    stream.shape = (HEIGHT, WIDTH // 2)
+    with pytest.raises(DktError, match="shape"):
+        DepthEstimator(stream).push(frame(0.0))
