@@ -14,9 +14,10 @@ import numpy as np
 
 from dkt_ros.errors import DktError
 from dkt_ros.synth.camera import CameraPath, PathOptions, sample_path
+from dkt_ros.synth.families import FAMILIES, make_shape
 from dkt_ros.synth.placement import place, scatter
 from dkt_ros.synth.scene import Area, Container, Item, Light, Panorama, Scene, Sky, Substance
-from dkt_ros.synth.shapes import FAMILIES, Shape, make_shape
+from dkt_ros.synth.shapes import Shape
 from dkt_ros.synth.substances import (
     clear_plastic,
     sample_colour,

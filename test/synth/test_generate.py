@@ -236,7 +236,7 @@ def test_the_users_meshes_and_panoramas_are_used(
     (tmp_path / "meshes" / "broken.glb").write_bytes(b"glTF")
     bpy.ops.wm.read_factory_settings(use_empty=True)
     picture = bpy.data.images.new("sky", 32, 16, float_buffer=True)
-    picture.pixels.foreach_set(np.tile(np.float32([0.2, 0.4, 1.0, 1.0]), 32 * 16))
+    picture.pixels.foreach_set(np.tile(np.array([0.2, 0.4, 1.0, 1.0], np.float32), 32 * 16))
     picture.file_format, picture.filepath_raw = "HDR", str(tmp_path / "hdris" / "sky.hdr")
     picture.save()
     words = f"--meshes {tmp_path}/meshes --mesh-share 1 --hdris {tmp_path}/hdris"

@@ -12,9 +12,9 @@ pytest.importorskip("bpy", reason="meshes are read by Blender (pip install bpy)"
 import bpy
 
 from dkt_ros.errors import DktError
+from dkt_ros.synth.families import make_shape
 from dkt_ros.synth.meshes import is_closed, metres_per_unit, read_mesh, read_meshes
 from dkt_ros.synth.panoramas import find_panoramas
-from dkt_ros.synth.shapes import make_shape
 
 _VASE = make_shape("vase", np.random.default_rng(0))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkt_ros.synth.shapes import FAMILIES, Shape, make_shape
+from dkt_ros.synth.families import FAMILIES, make_shape
+from dkt_ros.synth.shapes import Shape
 
 _FLAT = {"lens", "cutlery"}
 _SOLID = {"can", "ball", "lens", "cutlery"}
