@@ -100,6 +100,7 @@ class Engine:
     def close(self) -> None:
         """Gives the network's memory back, as far as nobody else holds it."""
         del self.predictor, self.estimator
+        gc.unfreeze()
         self.free_cache()
 
     def gpu_memory(self) -> dict[str, int]:
@@ -159,6 +160,9 @@ def build_engine(parameters: NodeParameters) -> Engine:
         ),
     )
     warm_up(predictor, network.info.height, network.info.width, parameters.buffer_frames)
+    # A million objects that stay: spares every later collection, in either thread, to look at them.
+    gc.collect()
+    gc.freeze()
     return engine
 
 

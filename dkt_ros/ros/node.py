@@ -18,6 +18,8 @@ messages (intake.py), one more infers and publishes (worker.py, outputs.py).
 
 from __future__ import annotations
 
+import gc
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -245,7 +247,10 @@ def run(node: DktNode) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
         node.close()
+        # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
+        gc.freeze()
     return 0
 
 
