@@ -19,7 +19,7 @@ _STEPS_PER_PIXEL = 16
 """StereoSGBM returns disparities in sixteenths of a pixel."""
 _LENS_BLUR = 0.9
 _WINDOW = 15
-_REFINED, _REFINEMENTS = 9, 2
+_REFINED, _REFINEMENTS = 9, 1
 """Window in pixels, and rounds, of the refinement."""
 _SAME_SURFACE = 0.02
 """Relative depth within which two pixels see one surface."""
@@ -41,7 +41,7 @@ class StereoSensor:
     farthest: float = 4.0
     noise: float = 2.0
     block: int = 9
-    uniqueness: int = 40
+    uniqueness: int = 50
     speckle_size: int = 60
     speckle_range: int = 1
 
@@ -119,6 +119,8 @@ def refine(left: np.ndarray, right: np.ndarray, disparity: np.ndarray) -> np.nda
     found = np.where(known, disparity, 0).astype(np.float32)
     slopes = np.gradient(right, axis=1).astype(np.float32)
     for _ in range(_REFINEMENTS):
+        # Each pixel's own error would survive a step that is a mean over its window.
+        found = _smooth(found, known)
         warped = _along_rows(right, columns - found)
         slope = np.where(known, _along_rows(slopes, columns - found), 0)
         above = cv2.blur(slope * (warped - left), (_REFINED, _REFINED))
@@ -128,6 +130,14 @@ def refine(left: np.ndarray, right: np.ndarray, disparity: np.ndarray) -> np.nda
         moved = found + np.clip(step, -0.5, 0.5)
         found = np.where(np.abs(moved - disparity) < 1, moved, found).astype(np.float32)
     return np.where(known, found, disparity).astype(np.float32)
+
+
+def _smooth(disparity: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Means over windows where they are on the same surface."""
+    window = (_REFINED, _REFINED)
+    count = cv2.blur(known.astype(np.float32), window)
+    mean = cv2.blur(np.where(known, disparity, 0), window) / np.maximum(count, 1e-3)
+    return np.where(known & (np.abs(mean - disparity) < 0.5), mean, disparity).astype(np.float32)
 
 
 def _along_rows(picture: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dkt_ros.synth.camera import camera_matrix
-from dkt_ros.synth.sensor import StereoSensor, level, register, sense, stereo_poses
+from dkt_ros.synth.sensor import StereoSensor, level, match, register, sense, stereo_poses
 
 _SENSOR = StereoSensor()
 _WIDTH, _HEIGHT = 160, 96
@@ -40,11 +40,51 @@ def test_a_dotted_wall_is_measured(depth: float) -> None:
     assert raw.dtype == np.float32
     inner = raw[8:-8, 8:-8]
     assert np.isfinite(inner).mean() > 0.97
-    # A quarter of a pixel of disparity: the matcher leans towards whole pixels.
-    allowed = depth**2 / (_SENSOR.focal * _SENSOR.baseline) / 4
+    # An eighth of a pixel of disparity.
+    allowed = depth**2 / (_SENSOR.focal * _SENSOR.baseline) / 8
     assert abs(np.nanmedian(inner) - depth) < allowed
     known = raw[np.isfinite(raw)] * 1000
     np.testing.assert_allclose(known, np.rint(known), atol=1e-3)
+
+
+@pytest.mark.parametrize("shift", [20.0, 20.25, 20.5, 27.3])
+def test_disparities_do_not_lean_towards_whole_pixels(shift: float) -> None:
+    """Dots drawn where they belong: resampling a picture would err by as much as is asserted."""
+    random = np.random.default_rng(0)
+    height, width = 60, 300
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    pair = np.full((2, height, width), 20, np.float32)
+    for y, x in random.uniform((0, -20), (height, width + 60), (1400, 2)):
+        for picture, place in zip(pair, (x, x - shift), strict=True):
+            around = slice(max(int(y) - 3, 0), int(y) + 5), slice(max(int(place) - 3, 0), None)
+            near = around[0], slice(around[1].start, max(int(place), 0) + 5)
+            square = (columns[near] - place) ** 2 + (rows[near] - y) ** 2
+            picture[near] += 150 * np.exp(-square / (2 * 0.8**2))
+    noisy = np.clip(pair + random.normal(0, 2, pair.shape), 0, 255).astype(np.uint8)
+    found = match(noisy[0], noisy[1], _SENSOR)[8:-8, 90:-8]
+    assert np.isfinite(found).mean() > 0.95
+    assert abs(np.nanmedian(found) - shift) < 0.05
+    assert np.nanmedian(np.abs(found - shift)) < 0.06
+
+
+def test_a_slanted_wall_is_smooth() -> None:
+    left = dots((90, 460))
+    rows, columns = np.mgrid[:90, :460].astype(np.float32)
+    # The right picture's pixel x shows the left's x + shift; shift grows by 0.04 a row.
+    shift = 22 + 0.04 * rows
+    right = cv2.remap(left, columns + shift, rows, cv2.INTER_CUBIC)
+    found = match(left.astype(np.uint8), right.astype(np.uint8), _SENSOR)[10:-10, 110:-30]
+    error = found - shift[10:-10, 110:-30]
+    assert np.nanmedian(np.abs(error)) < 0.06
+
+
+def test_pixels_of_one_surface_are_averaged_in_registration() -> None:
+    random = np.random.default_rng(0)
+    disparity = (25 + random.normal(0, 0.1, (121, 201))).astype(np.float32)
+    raw = register(disparity, _SENSOR, _COLOUR, _WIDTH, _HEIGHT)
+    depth = _SENSOR.focal * _SENSOR.baseline / 25
+    assert abs(np.nanmean(raw) - depth) < 2e-4
+    assert np.nanstd(raw) < 0.75 * depth * 0.1 / 25
 
 
 def test_a_plain_patch_is_a_hole() -> None:
