@@ -14,7 +14,9 @@ import pytest
 
 from dkt_ros.errors import DktError
 from dkt_ros.transphy3d import (
+    BusyError,
     SequenceFrame,
+    StorageError,
     decode_frame,
     encode_frame,
     read_sequence,
@@ -162,3 +164,34 @@ def test_a_failing_source_leaves_no_tar(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_sequence(tmp_path / "a.tar", "s", frames())
     assert not (tmp_path / "a.tar").exists()
+
+
+def test_instances_and_further_metadata_come_back(tmp_path: Path) -> None:
+    instance = np.random.default_rng(0).integers(0, 9, (32, 48), dtype=np.uint8)
+    extra = {"generator": {"version": 3}, "frame_id": "never this"}
+    write_sequence(tmp_path / "a.tar", "x", [replace(make_frame(), instance=instance, extra=extra)])
+    (found,) = read_sequence(tmp_path / "a.tar")
+    assert found.instance is not None
+    np.testing.assert_array_equal(found.instance, instance)
+    assert found.extra == {"generator": {"version": 3}}
+    assert found.index == 0
+
+
+def test_a_second_writer_is_refused_and_the_first_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+
+    def frames() -> Iterator[SequenceFrame]:
+        yield make_frame(0)
+        with pytest.raises(BusyError, match="being written by another process"):
+            write_sequence(path, "x", [make_frame(5)])
+        yield make_frame(1)
+
+    write_sequence(path, "x", frames())
+    assert [frame.index for frame in read_sequence(path)] == [0, 1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file/a\.tar: cannot be written"):
+        write_sequence(tmp_path / "file" / "a.tar", "x", [make_frame()])
