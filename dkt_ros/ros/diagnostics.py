@@ -186,6 +186,7 @@ def _inference(report: NodeReport) -> _Part:
             ("checkpoint origin", engine.origin),
             ("device", engine.device),
             ("dtype", engine.dtype),
+            ("mode", engine.mode),
             ("steps", str(engine.steps)),
         ]
     values += [(f"{k} memory (MiB)", str(v // MEBIBYTE)) for k, v in report.memory.items()]

@@ -18,11 +18,13 @@ import numpy.typing as npt
 
 from dkt_ros.alignment import AlignmentConfig
 from dkt_ros.errors import DktError
-from dkt_ros.estimator import DepthEstimator, EstimatorConfig
+from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
+from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
 from dkt_ros.ros.worker import InferenceCancelledError
 
 if TYPE_CHECKING:
+    from dkt_ros.model.live import LiveDisparity, LivePredictor
     from dkt_ros.model.network import DktNetwork
 
 
@@ -36,10 +38,11 @@ class EngineInfo:
     device: str
     dtype: str
     steps: int
+    mode: str = "exact"
 
 
-class NetworkPredictor:
-    """The network as the estimator wants it: at the working size, and able to stop midway."""
+class _Stoppable:
+    """The network at the working size, able to stop midway."""
 
     def __init__(self, network: DktNetwork, parameters: NodeParameters) -> None:
         self._network = network
@@ -48,15 +51,6 @@ class NetworkPredictor:
         self._native = parameters.inference_size == "native"
         self._size = parse_inference_size(parameters.inference_size)
         self._cancelled = threading.Event()
-
-    def __call__(self, rgb: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
-        """Video (T, H, W, 3) -> relative disparity (T, H, W). Raises InferenceCancelledError."""
-        from dkt_ros.model.predictor import PredictOptions, predict_disparity
-
-        options = PredictOptions(
-            steps=self._steps, seed=self._seed, size=self.working_size(rgb.shape[1], rgb.shape[2])
-        )
-        return predict_disparity(self._network, rgb, options, self._check)
 
     def working_size(self, height: int, width: int) -> tuple[int, int] | None:
         """(height, width) the network works at for a camera of this size; None: the camera's."""
@@ -79,11 +73,59 @@ class NetworkPredictor:
             raise InferenceCancelledError(f"{stage} {done}/{total}")
 
 
+class NetworkPredictor(_Stoppable):
+    """Mode exact: a clip in, the disparity of its frames out, as the estimator wants it."""
+
+    def __call__(self, rgb: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+        """Video (T, H, W, 3) -> relative disparity (T, H, W). Raises InferenceCancelledError."""
+        from dkt_ros.model.predictor import PredictOptions, predict_disparity
+
+        options = PredictOptions(
+            steps=self._steps, seed=self._seed, size=self.working_size(rgb.shape[1], rgb.shape[2])
+        )
+        return predict_disparity(self._network, rgb, options, self._check)
+
+
+class StreamPredictor(_Stoppable):
+    """Mode live: frame by frame, as the estimator wants it."""
+
+    def __init__(self, network: DktNetwork, parameters: NodeParameters) -> None:
+        super().__init__(network, parameters)
+        cut = parameters.live_scene_cut
+        self.options = LiveOptions.preset(
+            parameters.live_preset,
+            steps=self._steps,
+            publish=parameters.live_publish,
+            seed=self._seed,
+            scene_cut=cut if cut < 1 else None,
+        )
+        self._shape: tuple[int, ...] = ()
+        self._live: LivePredictor | None = None
+
+    def push(self, rgb: npt.NDArray[np.uint8], /) -> LiveDisparity | None:
+        """The next frame (H, W, 3); see LivePredictor. Raises InferenceCancelledError."""
+        if self._live is None or self._shape != rgb.shape:
+            from dkt_ros.model.live import LivePredictor
+
+            self._shape = rgb.shape
+            options = replace(self.options, size=self.working_size(rgb.shape[0], rgb.shape[1]))
+            self._live = LivePredictor(self._network, options, self._check)
+        return self._live.push(rgb)
+
+    def reset(self) -> None:
+        """Forgets the stream."""
+        if self._live is not None:
+            self._live.reset()
+
+
 class Engine:
     """A loaded network and the estimator around it."""
 
     def __init__(
-        self, predictor: NetworkPredictor, estimator: DepthEstimator, info: EngineInfo
+        self,
+        predictor: NetworkPredictor | StreamPredictor,
+        estimator: DepthEstimator[DepthEstimate] | DepthEstimator[DepthEstimate | None],
+        info: EngineInfo,
     ) -> None:
         self.predictor = predictor
         self.estimator = estimator
@@ -146,10 +188,12 @@ def build_engine(parameters: NodeParameters) -> Engine:
             "checkpoint in parameter checkpoint"
         )
     torch.set_num_threads(parameters.cpu_threads or _default_threads())
-    predictor = NetworkPredictor(network, parameters)
+    config = estimator_config(parameters)
+    live = StreamPredictor(network, parameters) if parameters.mode == "live" else None
+    exact = NetworkPredictor(network, parameters)
     engine = Engine(
-        predictor,
-        DepthEstimator(predictor, estimator_config(parameters)),
+        live or exact,
+        DepthEstimator(live, config) if live else DepthEstimator(exact, config),
         EngineInfo(
             checkpoint=network.info.name,
             path=str(path),
@@ -157,9 +201,14 @@ def build_engine(parameters: NodeParameters) -> Engine:
             device=device,
             dtype=dtype,
             steps=parameters.steps or network.info.steps,
+            mode=f"live, {parameters.live_preset}" if live else "exact",
         ),
     )
-    warm_up(predictor, network.info.height, network.info.width, parameters.buffer_frames)
+    size = (network.info.height, network.info.width)
+    if live:
+        warm_up_live(live, *size, whole=device.startswith("cuda"))
+    else:
+        warm_up(exact, *size, parameters.buffer_frames)
     # A million objects that stay: spares every later collection, in either thread, to look at them.
     gc.collect()
     gc.freeze()
@@ -178,6 +227,15 @@ def warm_up(predictor: NetworkPredictor, height: int, width: int, frames: int) -
     """Runs the network on black clips of 1 and `frames` frames: the shortest and the longest."""
     for count in sorted({1, frames}):
         predictor(np.zeros((count, height, width, 3), dtype=np.uint8))
+
+
+def warm_up_live(predictor: StreamPredictor, height: int, width: int, whole: bool) -> None:
+    """Streams black frames: the first frame and one window, or until windows grow no more."""
+    options = predictor.options
+    windows = -(-options.window // options.new) + 1 if whole else 1
+    for _ in range(1 + 4 * options.new * windows):
+        predictor.push(np.zeros((height, width, 3), dtype=np.uint8))
+    predictor.reset()
 
 
 def estimator_config(parameters: NodeParameters) -> EstimatorConfig:

@@ -163,9 +163,37 @@ class NodeParameters:
         minimum=0,
         maximum=2**31 - 1,
     )
+    mode: str = _parameter(
+        "exact",
+        "`exact`: the exact sampler on the newest buffer_frames, for every frame; `live`: the live "
+        "sampler, which remembers the stream and computes what is new.",
+        Applies.ON_CONFIGURE,
+        choices=("exact", "live"),
+    )
+    live_preset: str = _parameter(
+        "balanced",
+        "Windows and steps of mode live; `fast` computes least, `quality` sees the most frames.",
+        Applies.ON_CONFIGURE,
+        choices=("quality", "balanced", "fast"),
+    )
+    live_publish: str = _parameter(
+        "latest",
+        "In mode live: `latest` is the newest frame's depth each time a window is full (every 16, "
+        "12 or 8 frames, by preset); `all` is depth of every frame, one window each.",
+        Applies.ON_CONFIGURE,
+        choices=("latest", "all"),
+    )
+    live_scene_cut: float = _parameter(
+        0.2,
+        "In mode live: change of mean brightness between two frames, as a share of white, above "
+        "which the stream starts anew; 1: never.",
+        Applies.ON_CONFIGURE,
+        minimum=0.01,
+        maximum=1.0,
+    )
     buffer_frames: int = _parameter(
         5,
-        "Frames the network sees at once: 1, 5, 9, ... 4N+1.",
+        "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1.",
         Applies.ON_CONFIGURE,
         minimum=1,
         maximum=81,

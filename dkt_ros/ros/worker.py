@@ -28,8 +28,8 @@ class InferenceCancelledError(Exception):
 class Estimator(Protocol):
     """The part of DepthEstimator that the worker uses."""
 
-    def push(self, frame: Frame) -> DepthEstimate:
-        """Depth of this frame."""
+    def push(self, frame: Frame) -> DepthEstimate | None:
+        """Depth of this frame, None where a stream has none for it."""
 
     def reset(self) -> None:
         """Forgets the stream so far."""
@@ -119,11 +119,15 @@ class InferenceWorker:
             if self._epoch != observation.epoch:
                 self._estimator.reset()
                 self._epoch = observation.epoch
-            return self._estimator.push(observation.frame)
+            estimate = self._estimator.push(observation.frame)
         except InferenceCancelledError:
             return None
         except Exception as error:  # noqa: BLE001 whatever an engine raises, the node lives on
             cause, text = _named(error)
+        else:
+            if estimate is None:
+                self._status = WorkerStatus(WorkerState.WAITING)
+            return estimate
         # Here the exception is gone, and with it the tensors that its traceback held.
         self._fail(cause, text)
         return None

@@ -15,8 +15,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.live_options import PRESETS
 from dkt_ros.ros.engine import (
     Engine,
+    NetworkPredictor,
+    StreamPredictor,
     build_engine,
     estimator_config,
     fit_area,
@@ -51,6 +54,7 @@ def test_the_engine_says_what_it_is(engine: Engine, checkpoint: Path) -> None:
 
 def test_it_predicts_at_the_cameras_size(engine: Engine) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (1, 120, 200, 3), dtype=np.uint8)
+    assert isinstance(engine.predictor, NetworkPredictor)
     disparity = engine.predictor(rgb)
     assert disparity.shape == (1, 120, 200)
     assert disparity.dtype == np.float32
@@ -59,11 +63,51 @@ def test_it_predicts_at_the_cameras_size(engine: Engine) -> None:
 
 def test_it_stops_midway_when_told_to(engine: Engine) -> None:
     rgb = np.zeros((1, 64, 96, 3), dtype=np.uint8)
+    assert isinstance(engine.predictor, NetworkPredictor)
     engine.predictor.cancel()
     with pytest.raises(InferenceCancelledError):
         engine.predictor(rgb)
     engine.predictor.allow()
     engine.predictor(rgb)
+
+
+def test_mode_live_streams(checkpoint: Path) -> None:
+    parameters = NodeParameters(
+        checkpoint=str(checkpoint),
+        device="cpu",
+        cpu_threads=1,
+        mode="live",
+        live_preset="fast",
+        live_publish="all",
+        live_scene_cut=1.0,
+        steps=1,
+        seed=5,
+    )
+    engine = build_engine(parameters)
+    assert engine.info.mode == "live, fast"
+    predictor = engine.predictor
+    assert isinstance(predictor, StreamPredictor)
+    options = predictor.options
+    assert (options.publish, options.steps, options.seed) == ("all", 1, 5)
+    assert options.scene_cut is None
+    assert (options.window, options.new) == (PRESETS["fast"].window, PRESETS["fast"].new)
+    black = np.zeros((64, 96, 3), dtype=np.uint8)
+    for count in (1, 2, 3):  # warming up has left nothing behind
+        result = predictor.push(black)
+        assert result is not None
+        assert result.frames == count
+    tall = predictor.push(np.zeros((120, 100, 3), dtype=np.uint8))
+    assert tall is not None
+    assert (tall.frames, tall.disparity.shape) == (1, (120, 100))
+    predictor.cancel()
+    with pytest.raises(InferenceCancelledError):
+        predictor.push(black)
+    predictor.allow()
+    assert predictor.push(black) is not None
+    engine.estimator.reset()
+    again = predictor.push(black)
+    assert again is not None
+    assert again.frames == 1
 
 
 def test_depth_range_acts_at_once(engine: Engine) -> None:
@@ -86,8 +130,6 @@ def test_depth_range_acts_at_once(engine: Engine) -> None:
 def test_the_working_size(
     engine: Engine, inference_size: str, camera: tuple[int, int], size: tuple[int, int] | None
 ) -> None:
-    from dkt_ros.ros.engine import NetworkPredictor
-
     parameters = NodeParameters(inference_size=inference_size)
     predictor = NetworkPredictor(engine.predictor._network, parameters)
     assert predictor.working_size(*camera) == size

@@ -47,9 +47,12 @@ class ScriptedEstimator:
         self.script = script or []
         self.pushed: list[int] = []
         self.resets = 0
+        self.without_depth: set[int] = set()
 
-    def push(self, frame: Frame) -> DepthEstimate:
+    def push(self, frame: Frame) -> DepthEstimate | None:
         self.pushed.append(frame.stamp_ns)
+        if frame.stamp_ns in self.without_depth:
+            return None
         failure = self.script.pop(0) if self.script else None
         if failure is not None:
             raise failure
@@ -219,3 +222,18 @@ def test_a_failing_recovery_does_not_end_the_thread(
     assert bench.failures[1] == ("recovery failed", "recovery failed: RuntimeError: device lost")
     bench.mailbox.put(observation(2))
     eventually(lambda: bench.published == [2])
+
+
+def test_a_frame_without_depth_is_no_failure(bench: Bench) -> None:
+    estimator = ScriptedEstimator([RuntimeError("once")])
+    estimator.without_depth = {2}
+    worker = bench.start(estimator)
+    bench.mailbox.put(observation(1))
+    eventually(lambda: worker.status.state is WorkerState.DEGRADED)
+    bench.mailbox.put(observation(2))
+    eventually(lambda: estimator.pushed == [1, 2])
+    eventually(lambda: worker.status.state is WorkerState.WAITING)
+    assert worker.status.failures == 0
+    bench.mailbox.put(observation(3))
+    eventually(lambda: bench.published == [3])
+    assert len(bench.failures) == 1
