@@ -62,6 +62,7 @@ def test_frames_without_depth_have_no_estimate() -> None:
     assert (last.window, last.flush) == (5, None)
     assert last.frame.stamp_ns == int(0.4 * SECOND)
     assert last.alignment.state is AlignmentState.OK
+    assert last.frame.raw_depth is not None
     np.testing.assert_allclose(last.depth, last.frame.raw_depth, rtol=0.02)
 
 

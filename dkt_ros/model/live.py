@@ -105,7 +105,7 @@ class LivePredictor:
 
     def _advance(self, rgb: np.ndarray) -> LiveDisparity | None:
         if self._canvas is None:
-            self._canvas = Canvas(rgb.shape[:2], self.options.size, self._multiple)
+            self._canvas = Canvas((rgb.shape[0], rgb.shape[1]), self.options.size, self._multiple)
         self._images.append(self._canvas.paint(rgb[None]).to(self._fast.device))
         is_first = self._encoder.caches is None
         complete = len(self._images) == (1 if is_first else FRAMES_PER_LATENT)

@@ -180,7 +180,7 @@ def test_all_gives_every_frame_its_own_depth_and_ends_where_latest_does(
     tiny_network: DktNetwork,
 ) -> None:
     frames = video(13)
-    options = {"window": 3, "new": 2, "scene_cut": None}
+    options: dict[str, Any] = {"window": 3, "new": 2, "scene_cut": None}
     latest = results(LivePredictor(tiny_network, LiveOptions(**options)), frames)
     every = results(LivePredictor(tiny_network, LiveOptions(publish="all", **options)), frames)
     assert [r.frames for r in every if r is not None] == [*range(1, 10), *range(5, 9)]
