@@ -1,0 +1,79 @@
+"""TAE on scenes whose value can be computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dkt_ros.evaluation.temporal import temporal_alignment_error, warped_difference
+
+K = np.array([[10.0, 0.0, 4.0], [0.0, 10.0, 3.0], [0.0, 0.0, 1.0]])
+SHAPE = (7, 9)
+HERE = np.eye(4)
+
+
+def pose(x: float = 0.0, z: float = 0.0) -> np.ndarray:
+    """World to camera of a camera at (x, 0, z) that looks along z."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = (-x, 0.0, -z)
+    return matrix
+
+
+def wall(distance: float) -> np.ndarray:
+    return np.full(SHAPE, distance, np.float32)
+
+
+def test_a_still_video_does_not_flicker() -> None:
+    assert temporal_alignment_error([wall(2.0)] * 3, K, [HERE] * 3) == 0.0
+
+
+def test_a_jump_counts_both_ways() -> None:
+    # 2 m becomes 2.5 m: |2 - 2.5| / 2.5 there and |2.5 - 2| / 2 back, over 2 (T - 1) = 2.
+    error = temporal_alignment_error([wall(2.0), wall(2.5)], K, [HERE] * 2)
+    assert error == pytest.approx((0.2 + 0.25) / 2)
+
+
+def test_a_moving_camera_is_accounted_for() -> None:
+    # The camera goes 0.5 m towards a wall 2 m away.
+    assert temporal_alignment_error(
+        [wall(2.0), wall(1.5)], K, [pose(), pose(z=0.5)]
+    ) == pytest.approx(0.0, abs=1e-6)
+    # Depth that does not follow is wrong by 0.5 on 2 there (1.5 expected) and back (2.5).
+    error = temporal_alignment_error([wall(2.0), wall(2.0)], K, [pose(), pose(z=0.5)])
+    assert error == pytest.approx((0.5 / 2 + 0.5 / 2) / 2)
+
+
+def test_pixels_are_compared_where_they_fall() -> None:
+    # 0.4 m to the right at 2 m: f * 0.4 / 2 = 2 pixels to the left.
+    source, target = wall(np.nan), wall(np.nan)
+    source[3, 5], target[3, 3], target[3, 5] = 2.0, 1.6, 9.0
+    motion = pose(x=0.4)
+    assert warped_difference(source, target, K, motion) == pytest.approx(0.4 / 1.6)
+
+
+def test_what_is_hidden_does_not_count() -> None:
+    source, target = wall(np.nan), wall(np.nan)
+    # Both fall on column 3: 2 pixels left at 2 m, 1 pixel left at 4 m.
+    source[3, 5], source[3, 4], target[3, 3] = 2.0, 4.0, 2.0
+    assert warped_difference(source, target, K, pose(x=0.4)) == 0.0
+
+
+def test_masks_choose_the_pixels() -> None:
+    first, second = wall(2.0), wall(2.0)
+    second[:, :4] = 4.0
+    masks = np.ones((2, *SHAPE), bool)
+    masks[:, :, :4] = False
+    assert temporal_alignment_error([first, second], K, [HERE] * 2) > 0
+    assert temporal_alignment_error([first, second], K, [HERE] * 2, masks) == 0.0
+
+
+def test_nothing_to_compare() -> None:
+    assert np.isnan(temporal_alignment_error([wall(2.0)], K, [HERE]))
+    assert np.isnan(temporal_alignment_error([wall(2.0), wall(np.nan)], K, [HERE] * 2))
+    behind = temporal_alignment_error([wall(2.0), wall(2.0)], K, [pose(), pose(z=50.0)])
+    assert behind == pytest.approx(50.0 / 2.0)  # only the way back falls into the picture
+
+
+def test_poses_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 poses for 2"):
+        temporal_alignment_error([wall(2.0), wall(2.0)], K, [HERE])
