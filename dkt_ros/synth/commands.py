@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from dkt_ros.synth.generate import GenerateOptions
 
 
+class _Defaults(argparse.HelpFormatter):
+    """Shows an option's default after its help where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        default, text = action.default, action.help or ""
+        if default is None or isinstance(default, bool) or default == argparse.SUPPRESS:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        return f"{text} (default {shown})"
+
+
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
     """Adds `synth render` and `synth preview`."""
     synth = subparsers.add_parser("synth", help="render training and test sequences")
@@ -30,20 +41,19 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         description="Renders scenes into tars in TransPhy3D's layout, one a scene. The same seed "
         "gives the same scenes. Killed, it goes on where it stopped when called again. Exit "
         "status: 0 done, 1 some scenes failed (named), 2 refused.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Defaults,
     )
     add = render.add_argument
-    # argparse's formatter shows a default where there is a help text.
     add("--output", type=Path, required=True, metavar="DIR", help="where the tars go")
     add("--seed", type=int, default=0, help="scene k of seed s is always the same")
     add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
     add("--start", type=int, default=0, metavar="K", help="number of the first scene")
-    add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="every Nth scene, I from 0")
+    add("--shard", type=_shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
     add("--frames", type=int, default=1, metavar="F", help="views of each scene")
     add("--raw-depth", action="store_true", help="simulate a D435's depth too")
     picture = render.add_argument_group("picture")
     add = picture.add_argument
-    add("--size", type=_size, default=(192, 320), metavar="HxW", help="pixels; DKT's is 480x832")
+    add("--size", type=_size, default="192x320", metavar="HxW", help="pixels; DKT's is 480x832")
     add("--samples", type=int, default=8, help="per pixel, before denoising")
     add("--infrared-samples", type=int, default=1, help="per quarter pixel of the infrared pair")
     add("--bounces", type=int, default=24, help="surfaces of glass on a path of light, at most")
