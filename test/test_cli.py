@@ -1,0 +1,61 @@
+"""The command line's manners: errors in one line, pipes that close, interrupts."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from dkt_ros import cli
+from dkt_ros.errors import DktError
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> int:
+    """Exit status of `dkt thing` whose work ends with the exception."""
+
+    def work(args: argparse.Namespace) -> int:
+        if raised is not None:
+            raise raised
+        return 1
+
+    parser = argparse.ArgumentParser()
+    parser.add_subparsers(dest="command").add_parser("thing").set_defaults(run=work)
+    monkeypatch.setattr(cli, "build_parser", lambda: parser)
+    return cli.main(["thing"])
+
+
+def test_a_mendable_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(monkeypatch, DktError("a.tar: is missing")) == 2
+    assert capsys.readouterr().err == "dkt thing: a.tar: is missing\n"
+
+
+def test_a_subcommands_status_is_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_with(monkeypatch, None) == 1
+    assert run_with(monkeypatch, KeyboardInterrupt()) == 128 + signal.SIGINT
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
+    script = (
+        "import argparse, sys\n"
+        "from dkt_ros import cli\n"
+        "parser = argparse.ArgumentParser()\n"
+        "def work(args):\n"
+        "    for _ in range(100_000): print('a line of output')\n"
+        "    return 0\n"
+        "parser.add_subparsers(dest='command').add_parser('thing').set_defaults(run=work)\n"
+        "cli.build_parser = lambda: parser\n"
+        "sys.exit(cli.main(['thing']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
