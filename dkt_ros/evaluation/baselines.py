@@ -61,7 +61,8 @@ def fit_plane(raw_depth: np.ndarray) -> np.ndarray:
         residual = a @ plane - b
         scale = max(1.4826 * float(np.median(np.abs(residual))), _PLANE_SCALE_FLOOR)
         root = np.clip(1.0 - (residual / (4.685 * scale)) ** 2, 0.0, None)  # of the weight
-        plane = np.linalg.lstsq(a * root[:, None], b * root, rcond=None)[0]
+        weighted = a * np.square(root)[:, None]
+        plane = np.linalg.solve(weighted.T @ a + 1e-9 * np.eye(3), weighted.T @ b)
     disparity = basis @ plane
     # Past the horizon the plane has no depth.
     depth = np.full(raw_depth.shape, np.nan)

@@ -70,7 +70,7 @@ def run_eval(args: argparse.Namespace) -> int:
     alignments = ALIGNMENTS if args.align == "both" else (args.align,)
 
     def predict(rgb: np.ndarray, /) -> np.ndarray:
-        size = working_size(args.size, rgb.shape[1:3], area)
+        size = working_size(args.size, (rgb.shape[1], rgb.shape[2]), area)
         return predict_disparity(
             network, rgb, PredictOptions(args.steps, seed=args.seed, size=size)
         )
@@ -91,7 +91,7 @@ def run_eval(args: argparse.Namespace) -> int:
 
 
 def working_size(text: str, native: tuple[int, int], area: int) -> tuple[int, int] | None:
-    """(height, width) for --size: auto keeps the aspect ratio and never enlarges; None is native."""
+    """(height, width) for --size; auto keeps the aspect ratio, never enlarges; None is native."""
     if text == "native":
         return None
     if text == "auto":

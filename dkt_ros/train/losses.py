@@ -54,7 +54,8 @@ def encoder_loss(
         wanted = model.normalise(teacher.encode(disparity))
     kept = round(count * config.loss.reconstruct_share)
     latents = model.normalise(model.encode(torch.cat([batch.rgb, disparity[:kept]])))
-    objects = functional.adaptive_avg_pool3d(batch.objects, wanted.shape[2:])
+    frames, height, width = wanted.shape[2:]
+    objects = functional.adaptive_avg_pool3d(batch.objects, (frames, height, width))
     weight = 1.0 + config.loss.object_weight * objects
     error = (latents[:count] - wanted).square() * weight
     losses = {"latent": error.mean() / weight.mean()}

@@ -14,12 +14,12 @@ def table(height: int = 40, width: int = 60) -> np.ndarray:
     return (1.0 / (0.8 + 0.02 * rows + 0.002 * columns)).astype(np.float32)
 
 
-def test_raw_keeps_readings_and_marks_the_rest_unknown():
+def test_raw_keeps_readings_and_marks_the_rest_unknown() -> None:
     result = baselines.raw(np.array([[1.0, 0.0, np.nan, np.inf]]))
     np.testing.assert_array_equal(result, [[1.0, np.nan, np.nan, np.nan]])
 
 
-def test_nearest_fill_takes_the_nearest_reading():
+def test_nearest_fill_takes_the_nearest_reading() -> None:
     depth = np.full((5, 7), np.nan)
     depth[2, 0], depth[2, 6] = 1.0, 2.0
     filled = baselines.nearest_fill(depth)
@@ -28,7 +28,7 @@ def test_nearest_fill_takes_the_nearest_reading():
     assert (filled[:, 0] == 1.0).all()
 
 
-def test_plane_ignores_a_third_of_outliers():
+def test_plane_ignores_a_third_of_outliers() -> None:
     truth = table()
     depth = truth.copy()
     depth[:, :10] *= 0.7
@@ -37,7 +37,7 @@ def test_plane_ignores_a_third_of_outliers():
     np.testing.assert_allclose(baselines.fit_plane(depth), truth, rtol=1e-3)
 
 
-def test_plane_has_no_depth_past_its_horizon():
+def test_plane_has_no_depth_past_its_horizon() -> None:
     rows = np.mgrid[0:40, 0:10][0]
     disparity = (rows - 20) / 20.0
     depth = np.where(disparity > 0.05, 1.0 / np.maximum(disparity, 0.05), np.nan)
@@ -46,7 +46,7 @@ def test_plane_has_no_depth_past_its_horizon():
     assert np.isfinite(fitted[25:]).all()
 
 
-def test_plane_fill_changes_holes_only():
+def test_plane_fill_changes_holes_only() -> None:
     depth = table()
     depth[10:20, 10:20] = np.nan
     depth[30, 30] = 9.0
@@ -55,7 +55,7 @@ def test_plane_fill_changes_holes_only():
     np.testing.assert_allclose(filled[10:20, 10:20], table()[10:20, 10:20], rtol=1e-3)
 
 
-def test_telea_continues_a_plane_into_a_small_hole():
+def test_telea_continues_a_plane_into_a_small_hole() -> None:
     truth = table()
     depth = truth.copy()
     depth[18:22, 28:32] = np.nan
@@ -66,7 +66,7 @@ def test_telea_continues_a_plane_into_a_small_hole():
 
 
 @pytest.mark.parametrize("name", baselines.BASELINES)
-def test_no_reading_gives_no_depth(name):
+def test_no_reading_gives_no_depth(name: str) -> None:
     result = baselines.BASELINES[name](np.full((4, 5), np.nan, np.float32))
     assert result.shape == (4, 5)
     assert result.dtype == np.float32

@@ -12,7 +12,7 @@ import pytest
 
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.commands import format_table, working_size, write_json
-from dkt_ros.evaluation.evaluate import Video, evaluate_video, load_videos, summarise
+from dkt_ros.evaluation.evaluate import Predict, Video, evaluate_video, load_videos, summarise
 from dkt_ros.transphy3d import SequenceFrame, write_sequence
 
 RANGE = (0.1, 10.0)
@@ -32,7 +32,7 @@ def scene(frames: int = 2, raw: bool = True) -> Video:
     return Video("made up", rgb, truth, classes, seen if raw else None, camera)
 
 
-def oracle(video: Video):
+def oracle(video: Video) -> Predict:
     """The true disparity, distorted affinely into (0, 1)."""
 
     def predict(rgb: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def oracle(video: Video):
     return predict
 
 
-def test_a_perfect_network_beats_the_baselines_where_glass_is():
+def test_a_perfect_network_beats_the_baselines_where_glass_is() -> None:
     video = scene()
     summary = summarise(evaluate_video(video, oracle(video), ("video", "online"), RANGE))
     assert summary["dkt, video"]["transparent"].rel < 1e-3
@@ -54,7 +54,7 @@ def test_a_perfect_network_beats_the_baselines_where_glass_is():
     assert math.isnan(summary["dkt, video"]["reflective"].rel)
 
 
-def test_baselines_need_raw_depth_and_online_says_so():
+def test_baselines_need_raw_depth_and_online_says_so() -> None:
     video = scene(raw=False)
     results = evaluate_video(video, oracle(video), ("video",), RANGE)
     assert [r.method for r in results] == ["dkt, video"]
@@ -62,14 +62,14 @@ def test_baselines_need_raw_depth_and_online_says_so():
         evaluate_video(video, oracle(video), ("online",), RANGE)
 
 
-def test_truth_outside_the_range_does_not_count():
+def test_truth_outside_the_range_does_not_count() -> None:
     video = scene()
     video.truth[:, 0] = 50.0
     errors = summarise(evaluate_video(video, None, (), RANGE))["nearest fill"]["all"]
     assert errors.rmse_m < 1.0
 
 
-def test_videos_come_from_tars(tmp_path: Path):
+def test_videos_come_from_tars(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="holds no sequence"):
         list(load_videos(tmp_path))
     video = scene()
@@ -91,10 +91,11 @@ def test_videos_come_from_tars(tmp_path: Path):
     assert loaded.name == "one"
     np.testing.assert_allclose(loaded.truth, video.truth, atol=1e-4)
     np.testing.assert_array_equal(loaded.classes, video.classes)
+    assert loaded.raw is not None
     assert np.isnan(loaded.raw).sum() == np.isnan(video.raw).sum()
 
 
-def test_table_and_json(tmp_path: Path):
+def test_table_and_json(tmp_path: Path) -> None:
     video = scene()
     results = evaluate_video(video, oracle(video), ("video",), RANGE)
     summary = summarise(results)
@@ -109,7 +110,7 @@ def test_table_and_json(tmp_path: Path):
     assert found == pytest.approx(summary["plane"]["transparent"].rel)
 
 
-def test_working_size():
+def test_working_size() -> None:
     assert working_size("auto", (192, 320), 96 * 160) == (96, 160)
     assert working_size("auto", (48, 64), 96 * 160) == (48, 64)
     assert working_size("native", (48, 64), 1) is None

@@ -40,7 +40,13 @@ def stacked(conv: WanCausalConv3d) -> WanCausalConv3d:
         ((3, 3, 3), (1, 2, 2), (1, 1, 1)),
     ],
 )
-def test_equals_conv3d(frames, cached, kernel, stride, padding):
+def test_equals_conv3d(
+    frames: int,
+    cached: int,
+    kernel: int | tuple[int, int, int],
+    stride: int | tuple[int, int, int],
+    padding: int | tuple[int, int, int],
+) -> None:
     torch.manual_seed(frames * 10 + cached)
     conv = WanCausalConv3d(5, 6, kernel, stride=stride, padding=padding)
     cache = torch.randn(2, 5, cached, 8, 10) if cached else None
@@ -53,7 +59,7 @@ def test_equals_conv3d(frames, cached, kernel, stride, padding):
     torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=0)
 
 
-def test_gradients_equal_conv3d():
+def test_gradients_equal_conv3d() -> None:
     torch.manual_seed(1)
     conv = WanCausalConv3d(3, 4, 3, padding=1)
     other = stacked(conv)
@@ -69,7 +75,7 @@ def test_gradients_equal_conv3d():
 
 
 @pytest.mark.parametrize("frames", [1, 5, 9])
-def test_whole_vae_is_unchanged(frames):
+def test_whole_vae_is_unchanged(frames: int) -> None:
     vae = tiny_vae()
     fast = copy.deepcopy(vae)
     keys = set(fast.state_dict())
@@ -86,14 +92,14 @@ def test_whole_vae_is_unchanged(frames):
         )
 
 
-def test_grouped_convolutions_are_left_alone():
+def test_grouped_convolutions_are_left_alone() -> None:
     conv = WanCausalConv3d(4, 4, 3, padding=1)
     conv.groups = 2
     assert use_stacked_convolutions(conv) == 0
     assert type(conv) is WanCausalConv3d
 
 
-def test_too_few_frames_are_refused():
+def test_too_few_frames_are_refused() -> None:
     conv = stacked(WanCausalConv3d(2, 2, (3, 1, 1), stride=(2, 1, 1)))
     with pytest.raises(ValueError, match="expected at least 3"):
         conv(torch.zeros(1, 2, 2, 4, 4))

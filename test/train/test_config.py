@@ -17,7 +17,7 @@ def settings(**values: object) -> dict[str, object]:
     return {"stages": [STAGE], "decay_steps": 10, **values}
 
 
-def test_defaults_and_stages():
+def test_defaults_and_stages() -> None:
     config = parse_config(settings(stages=[STAGE, {**STAGE, "height": 64}]))
     assert config.total_steps == 800
     assert config.stage_at(399).height == 32
@@ -25,7 +25,7 @@ def test_defaults_and_stages():
     assert config.network.layers == 7
 
 
-def test_shipped_file_is_valid():
+def test_shipped_file_is_valid() -> None:
     assert load_config(SHIPPED).name == "dkt-nano"
 
 
@@ -47,12 +47,12 @@ def test_shipped_file_is_valid():
         ([1], "the file holds a list"),
     ],
 )
-def test_errors_name_the_field(content, named):
+def test_errors_name_the_field(content: object, named: str) -> None:
     with pytest.raises(DktError, match=named):
         parse_config(content)
 
 
-def test_unreadable_file_is_named(tmp_path):
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("stages: [")
     with pytest.raises(DktError, match=r"broken\.yaml"):

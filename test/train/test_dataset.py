@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fixtures.training_scenes import write_scene
@@ -10,7 +12,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.train.dataset import SequenceFolder, make_sample
 
 
-def test_normalisation_is_per_clip_and_clamped():
+def test_normalisation_is_per_clip_and_clamped() -> None:
     disparity = np.linspace(1.0, 3.0, 2 * 10 * 10).reshape(2, 10, 10).astype(np.float32)
     disparity[0, 0, 0] = 0.0
     sample = make_sample(np.zeros((2, 10, 10, 3), np.uint8), disparity, np.zeros((2, 10, 10)))
@@ -27,7 +29,7 @@ def test_normalisation_is_per_clip_and_clamped():
     assert sample.relative[0, 0, 1, 2, 3] == pytest.approx((high - low) / 2 / middle, rel=1e-5)
 
 
-def test_batches_are_a_function_of_seed_and_step(tmp_path):
+def test_batches_are_a_function_of_seed_and_step(tmp_path: Path) -> None:
     for index in range(3):
         write_scene(tmp_path, f"scene{index}", frames=6)
     data = SequenceFolder(tmp_path)
@@ -42,7 +44,7 @@ def test_batches_are_a_function_of_seed_and_step(tmp_path):
     assert np.abs(first.rgb).max() <= 1
 
 
-def test_geometry_of_rgb_and_target_changes_together(tmp_path):
+def test_geometry_of_rgb_and_target_changes_together(tmp_path: Path) -> None:
     write_scene(tmp_path, "scene")
     data = SequenceFolder(tmp_path)
     for step in range(10):
@@ -54,7 +56,7 @@ def test_geometry_of_rgb_and_target_changes_together(tmp_path):
         assert brightness[objects].mean() > brightness[~objects].mean() + 0.1
 
 
-def test_late_and_broken_tars(tmp_path):
+def test_late_and_broken_tars(tmp_path: Path) -> None:
     write_scene(tmp_path, "a")
     lines: list[str] = []
     data = SequenceFolder(tmp_path, lines.append)
@@ -68,14 +70,14 @@ def test_late_and_broken_tars(tmp_path):
     assert "c.tar" in lines[0]
 
 
-def test_short_sequences_stand_still(tmp_path):
+def test_short_sequences_stand_still(tmp_path: Path) -> None:
     write_scene(tmp_path, "one")
     batch = SequenceFolder(tmp_path).batch(1, 1, (32, 48), 1, 5)
     target = batch.target[0, 0]
     assert (target == target[:1]).all()
 
 
-def test_empty_and_absent_folders(tmp_path):
+def test_empty_and_absent_folders(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="no usable sequence"):
         SequenceFolder(tmp_path)
     with pytest.raises(DktError, match="not a folder"):

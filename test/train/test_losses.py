@@ -11,7 +11,7 @@ from dkt_ros.train.losses import affine_fit, draw_sigmas, gradient_error, pixel_
 STAGES = [{"steps": 900, "height": 32, "width": 48, "batch": 2}]
 
 
-def test_affine_fit_undoes_scale_and_shift():
+def test_affine_fit_undoes_scale_and_shift() -> None:
     torch.manual_seed(0)
     target = torch.rand(2, 1, 1, 8, 8) * 2 - 1
     weight = torch.ones_like(target)
@@ -20,7 +20,7 @@ def test_affine_fit_undoes_scale_and_shift():
     torch.testing.assert_close(fitted, target, atol=0.03, rtol=0)
 
 
-def test_affine_fit_ignores_pixels_without_weight():
+def test_affine_fit_ignores_pixels_without_weight() -> None:
     target = torch.linspace(-1, 1, 16).view(1, 1, 1, 4, 4)
     weight = torch.ones_like(target)
     weight[..., 3] = 0
@@ -30,7 +30,7 @@ def test_affine_fit_ignores_pixels_without_weight():
     assert (fitted - target)[..., :3].abs().max() < 0.03
 
 
-def test_pixel_error_by_hand():
+def test_pixel_error_by_hand() -> None:
     target = torch.zeros(1, 1, 1, 1, 4)
     predicted = torch.full_like(target, 0.2)
     # Directly 0.2 everywhere, after the fit 0: half of each.
@@ -38,7 +38,7 @@ def test_pixel_error_by_hand():
     assert error.item() == pytest.approx(0.1, abs=1e-4)
 
 
-def test_gradient_error_sees_steps_not_offsets():
+def test_gradient_error_sees_steps_not_offsets() -> None:
     target = torch.zeros(1, 1, 1, 8, 8)
     known = torch.ones_like(target)
     assert gradient_error(target + 0.5, target, known).item() == 0
@@ -49,7 +49,7 @@ def test_gradient_error_sees_steps_not_offsets():
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_sigmas_are_the_samplers(share):
+def test_sigmas_are_the_samplers(share: float) -> None:
     config = parse_config({"stages": STAGES, "loss": {"sigma_one_share": share}})
     drawn = draw_sigmas(200, config, torch.Generator().manual_seed(0))
     levels = {round(v, 3) for v in drawn.tolist()}

@@ -1,0 +1,68 @@
+"""dkt-nano as it ships: small, deterministic, and better than filling holes on a held-out scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dkt_ros.evaluation.commands import working_size
+from dkt_ros.evaluation.evaluate import Video, evaluate_video, load_videos, summarise
+from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.predictor import PredictOptions, predict_disparity
+
+LARGEST_BYTES = 15_000_000
+HELDOUT = Path(__file__).resolve().parents[1] / "data" / "heldout"
+
+
+@pytest.fixture(scope="module")
+def network() -> DktNetwork:
+    return load_checkpoint(default_checkpoint())
+
+
+@pytest.fixture(scope="module")
+def video() -> Video:
+    """One frame of a rendered scene of shapes and materials that training never saw."""
+    (only,) = load_videos(HELDOUT)
+    return only
+
+
+def predict(network: DktNetwork, rgb: np.ndarray, steps: int | None = None) -> np.ndarray:
+    size = working_size(
+        "auto", (rgb.shape[1], rgb.shape[2]), network.info.height * network.info.width
+    )
+    return predict_disparity(network, rgb, PredictOptions(steps=steps, size=size))
+
+
+def test_it_is_small_and_computes_in_float32(network: DktNetwork) -> None:
+    files = [path for path in default_checkpoint().rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < LARGEST_BYTES
+    assert network.dtype.is_floating_point
+    assert {p.dtype for p in network.vae.parameters()} == {network.dtype}
+    assert str(network.dtype) == "torch.float32"
+    assert (default_checkpoint() / "MODEL_CARD.md").is_file()
+
+
+def test_it_is_deterministic_and_runs_at_any_step_count(network: DktNetwork, video: Video) -> None:
+    first = predict(network, video.rgb)
+    np.testing.assert_array_equal(first, predict(network, video.rgb))
+    for steps in (1, 2, 5):
+        disparity = predict(network, video.rgb, steps)
+        assert disparity.shape == video.truth.shape
+        assert np.isfinite(disparity).all()
+        # Near is large: the foreground at the bottom before the background at the top.
+        assert disparity[:, -20:].mean() > disparity[:, :20].mean() + 0.2
+
+
+@pytest.mark.parametrize("alignment", ["video", "online"])
+def test_glass_is_better_than_filling_holes(
+    network: DktNetwork, video: Video, alignment: str
+) -> None:
+    results = evaluate_video(video, lambda rgb: predict(network, rgb), [alignment], (0.1, 10.0))
+    transparent = {name: regions["transparent"] for name, regions in summarise(results).items()}
+    ours = transparent[f"dkt, {alignment}"]
+    assert ours.coverage == 1.0
+    for baseline in ("nearest fill", "plane", "Telea"):
+        assert ours.rel < transparent[baseline].rel, baseline
