@@ -169,3 +169,23 @@ def test_streaming_costs_no_more_than_the_whole_clip(tiny_checkpoint: Path) -> N
         for chunk in (rgb[:, :, :1], *rgb[:, :, 1:].split(4, 2))
     )
     assert 0 < streamed <= plain
+
+
+@torch.inference_mode()
+def test_every_part_is_one_graph(tiny_network: DktNetwork) -> None:
+    """What compiles and what is exported: no Python in between, static shapes, tensors only."""
+    fast = FastNetwork(tiny_network)
+    images, latent = torch.rand(1, 3, 5, 32, 48) * 2 - 1, latents(1, 0)[..., :4, :6]
+    _, seen = fast.encoder.first(images[:, :, :1])
+    _, shown = fast.decoder.first(latent)
+    tokens = fast.embed_rgb(torch.cat([latent, latent], dim=2))
+    constants = (*fast.transformer.modulations(1000.0), *fast.transformer.rope(2, 2, 3))
+    for function, arguments in (
+        (fast.encoder.first, (images[:, :, :1],)),
+        (fast.encoder.following, (images[:, :, 1:], seen)),
+        (fast.decoder.first, (latent,)),
+        (fast.decoder.following, (latent, shown)),
+        (fast.transformer.step, (torch.cat([latent] * 2, dim=2), tokens, *constants, 1)),
+    ):
+        graph = torch.compile(function, backend="eager", fullgraph=True, dynamic=False)
+        torch.testing.assert_close(graph(*arguments), function(*arguments))
