@@ -6,7 +6,6 @@ B, G, R, 0, the layout that depth_image_proc publishes and PCL's PointXYZRGB has
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 
 import cv2
@@ -60,7 +59,7 @@ class CloudWriter:
     """
 
     def __init__(self) -> None:
-        self._data = array("B")
+        self._reused = PointCloud2(fields=list(FIELDS), point_step=POINT_STEP)
         self._planes = np.zeros((_FLOATS, 0, 0), dtype=np.float32)
 
     def write(
@@ -104,18 +103,11 @@ class CloudWriter:
     def _message(
         self, cloud: npt.NDArray[np.float32], header: Header, is_dense: bool
     ) -> PointCloud2:
-        height, width = cloud.shape[:2]
-        message = PointCloud2(
-            header=header,
-            height=height,
-            width=width,
-            fields=list(FIELDS),
-            is_bigendian=False,
-            point_step=POINT_STEP,
-            row_step=width * POINT_STEP,
-            is_dense=is_dense,
-        )
-        message.data = self._data
+        message = self._reused
+        message.header = header
+        message.height, message.width = cloud.shape[:2]
+        message.row_step = message.width * POINT_STEP
+        message.is_dense = is_dense
         return message
 
     def _planes_of(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -126,9 +118,11 @@ class CloudWriter:
     def _cloud_of(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """(H, W, 8) float32 view of the message's own memory."""
         size = shape[0] * shape[1] * POINT_STEP
-        if len(self._data) != size:
-            self._data = array("B", bytes(size))
-        return np.frombuffer(self._data, dtype=np.float32).reshape(*shape, _FLOATS)
+        if len(self._reused.data) != size:
+            self._reused = PointCloud2(fields=list(FIELDS), point_step=POINT_STEP)
+            # Into its own array: assigning copies all of it, on every frame.
+            self._reused.data.frombytes(bytes(size))
+        return np.frombuffer(self._reused.data, dtype=np.float32).reshape(*shape, _FLOATS)
 
 
 def _packed(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

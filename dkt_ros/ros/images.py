@@ -6,7 +6,6 @@ comes with a ROS installation only, and copies each image twice.
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,16 +139,6 @@ def rgb_to_image(rgb: RgbImage, header: Header) -> Image:
     return _image(np.ascontiguousarray(rgb), "rgb8", header)
 
 
-def to_message_bytes(values: npt.NDArray[Any]) -> array[int]:
-    """The bytes of a contiguous array as the one type that rclpy assigns without checking each.
-
-    Any other type (bytes, list, numpy) is converted element by element.
-    """
-    data = array("B")
-    data.frombytes(values.data.cast("B"))
-    return data
-
-
 def _image(values: npt.NDArray[Any], encoding: str, header: Header) -> Image:
     message = Image(
         header=header,
@@ -159,7 +148,8 @@ def _image(values: npt.NDArray[Any], encoding: str, header: Header) -> Image:
         is_bigendian=0,
         step=values.strides[0],
     )
-    message.data = to_message_bytes(values)
+    # Into the message's own array: assigning copies once more, or looks at every element.
+    message.data.frombytes(values.data.cast("B"))
     return message
 
 

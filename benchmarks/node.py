@@ -1,0 +1,330 @@
+"""What the node costs besides its network: 1280x720 at 30 Hz through real DDS.
+
+    python benchmarks/node.py [--frames 3000] [--rate 30] [--width 1280 --height 720]
+
+Three processes: a camera, the node, a planner that takes depth and points. The network is replaced
+by a stand-in that returns one stored disparity image at once; everything else is the real thing:
+executor, conversion, synchroniser, worker, alignment, cloud, publishing, and config/fastdds.xml.
+
+Reported per frame: CPU time of the executor's thread (taking, converting, filing) and of the
+worker's thread by stage (alignment, conversion to depth, messages, cloud, publishing); bytes moved,
+computed from the shapes; frames lost, by cause; resident memory after 300 frames and at the end.
+CPU time is what counts: it does not grow when other programs share the machine, wall time does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import multiprocessing
+import os
+import sys
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Callable
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FOCAL_PX = 900.0
+NEAR_M, FAR_M = 0.5, 1.5
+WARM_UP_FRAMES = 300
+PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def ramp(width: int, height: int) -> npt.NDArray[np.float32]:
+    """Relative disparity of a tilted table, in [0, 1]."""
+    rows = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None]
+    return np.ascontiguousarray(np.broadcast_to(rows, (height, width)))
+
+
+def sensor_depth(width: int, height: int) -> npt.NDArray[np.uint16]:
+    """The table's depth in millimetres with 10% holes."""
+    disparity = 1 / FAR_M + (1 / NEAR_M - 1 / FAR_M) * ramp(width, height)
+    depth = (1000.0 / disparity).round().astype(np.uint16)
+    depth[np.random.default_rng(0).random(depth.shape) < 0.1] = 0
+    return depth
+
+
+def camera(options: argparse.Namespace, start: Event, done: Event) -> None:
+    """A process that publishes colour, depth and calibration at the rate, best effort."""
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CameraInfo, Image
+
+    rclpy.init()
+    node = rclpy.create_node("camera")
+    publishers = {
+        topic: node.create_publisher(kind, topic, qos_profile_sensor_data)
+        for topic, kind in (
+            ("color/camera_info", CameraInfo),
+            ("color/image", Image),
+            ("depth/image", Image),
+        )
+    }
+    width, height = options.width, options.height
+    rgb = np.random.default_rng(1).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    depth = sensor_depth(width, height)
+    info = CameraInfo(width=width, height=height)
+    info.k = [FOCAL_PX, 0.0, width / 2, 0.0, FOCAL_PX, height / 2, 0.0, 0.0, 1.0]
+    messages = {
+        "color/camera_info": info,
+        "color/image": Image(
+            width=width, height=height, encoding="rgb8", step=3 * width,
+            data=array("B", rgb.tobytes()),
+        ),
+        "depth/image": Image(
+            width=width, height=height, encoding="16UC1", step=2 * width,
+            data=array("B", depth.tobytes()),
+        ),
+    }  # fmt: skip
+    for message in messages.values():
+        message.header.frame_id = "camera_color_optical_frame"
+    start.wait()
+    begun = time.monotonic()
+    for number in range(options.frames):
+        time.sleep(max(0.0, begun + number / options.rate - time.monotonic()))
+        stamp = divmod(10**18 + round(number * 1e9 / options.rate), 10**9)
+        for topic, message in messages.items():
+            message.header.stamp.sec, message.header.stamp.nanosec = stamp
+            publishers[topic].publish(message)
+    print(f"camera: {options.frames} frames in {time.monotonic() - begun:.1f} s", flush=True)
+    time.sleep(2.0)
+    done.set()
+    rclpy.shutdown()
+
+
+def planner(options: argparse.Namespace, done: Event, counts: Any) -> None:
+    """A process that takes depth and points and counts them."""
+    import rclpy
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import Image, PointCloud2
+
+    rclpy.init()
+    node = rclpy.create_node("planner")
+    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+    def count(name: str, message: bytes) -> None:
+        counts[name] = counts.get(name, 0) + 1
+
+    node.create_subscription(Image, "dkt/depth", functools.partial(count, "depth"), qos, raw=True)
+    if options.points:
+        node.create_subscription(
+            PointCloud2, "dkt/points", functools.partial(count, "points"), qos, raw=True
+        )
+    while not done.is_set():
+        rclpy.spin_once(node, timeout_sec=0.1)
+    rclpy.shutdown()
+
+
+class Meter:
+    """CPU seconds of the calling thread, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+
+    def watch(self, owner: Any, attribute: str, stage: str) -> None:
+        """Replaces a function by one that also measures itself."""
+        function: Callable[..., Any] = getattr(owner, attribute)
+
+        @functools.wraps(function)
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[stage] += time.thread_time() - begun
+                self.calls[stage] += 1
+
+        setattr(owner, attribute, measured)
+
+
+class StandIn:
+    """In the network's place: the stored disparity for every frame, at once."""
+
+    def __init__(self, disparity: npt.NDArray[np.float32], frames: int) -> None:
+        self._clip = np.ascontiguousarray(np.broadcast_to(disparity, (frames, *disparity.shape)))
+        self.cpu_s: list[float] = []
+
+    def __call__(self, rgb: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+        """As many images as the clip has frames."""
+        self.cpu_s.append(time.thread_time())
+        return self._clip[: len(rgb)]
+
+    def cancel(self) -> None:
+        """Nothing runs long enough to be cancelled."""
+
+    def allow(self) -> None:
+        """See cancel."""
+
+
+def resident_mib() -> float:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def run(options: argparse.Namespace) -> None:
+    """Starts the other two processes and is the node."""
+    if options.profile:
+        os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(PROFILE)  # since Kilted
+        os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+    spawn = multiprocessing.get_context("spawn")
+    start, done = spawn.Event(), spawn.Event()
+    counts = spawn.Manager().dict()
+    children = [
+        spawn.Process(target=camera, args=(options, start, done)),
+        spawn.Process(target=planner, args=(options, done, counts)),
+    ]
+    for child in children:
+        child.start()
+    try:
+        report(options, measure(options, start, done), dict(counts))
+    finally:
+        done.set()
+        start.set()
+        for child in children:
+            child.join()
+
+
+def measure(options: argparse.Namespace, start: Event, done: Event) -> dict[str, Any]:
+    """Spins the node until the camera is done; returns what was measured."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from dkt_ros import estimator as estimator_module
+    from dkt_ros.alignment import Aligner
+    from dkt_ros.estimator import DepthEstimator
+    from dkt_ros.ros import clouds, intake, outputs
+    from dkt_ros.ros.engine import Engine, EngineInfo, estimator_config
+    from dkt_ros.ros.node import DktNode
+
+    meter = Meter()
+    meter.watch(intake, "image_to_rgb", "convert colour")
+    meter.watch(intake, "image_to_depth", "convert raw depth")
+    meter.watch(Aligner, "update", "align")
+    meter.watch(estimator_module, "align_depth", "disparity to depth")
+    meter.watch(outputs, "depth_to_image", "depth message")
+    meter.watch(clouds.CloudWriter, "write", "cloud")
+    meter.watch(outputs.Outputs, "_send", "publish")
+    stand_in = StandIn(ramp(options.width, options.height), 21)
+
+    def build(parameters: Any) -> Engine:
+        info = EngineInfo("stand-in", "", "no network", "cpu", "float32", 0)
+        estimator = DepthEstimator(stand_in, estimator_config(parameters))
+        return Engine(stand_in, estimator, info)  # type: ignore[arg-type]
+
+    rclpy.init(args=["--ros-args", "--log-level", "warn"])
+    node = DktNode(build)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    node.autostart()
+    wanted = ["dkt/depth", "dkt/points"] if options.points else ["dkt/depth"]
+    while not all(node.count_subscribers(topic) for topic in wanted) or not all(
+        node.count_publishers(topic) for topic in ("color/image", "depth/image")
+    ):
+        executor.spin_once(timeout_sec=0.05)
+    settle = time.monotonic() + 2.0
+    while time.monotonic() < settle:
+        executor.spin_once(timeout_sec=0.05)
+    start.set()
+    statistics = node._statistics
+    early_mib = 0.0
+    main_cpu, process_cpu = time.thread_time(), time.process_time()
+    while not done.is_set():
+        executor.spin_once(timeout_sec=0.1)
+        if not early_mib and len(stand_in.cpu_s) >= WARM_UP_FRAMES:
+            early_mib = resident_mib()
+    measured = {
+        "snapshot": statistics.snapshot(),
+        "executor_s": time.thread_time() - main_cpu,
+        "process_s": time.process_time() - process_cpu,
+        "worker_cpu_s": np.diff(stand_in.cpu_s),
+        "meter": meter,
+        "early_mib": early_mib,
+        "late_mib": resident_mib(),
+    }
+    node.close()
+    rclpy.shutdown()
+    return measured
+
+
+def report(options: argparse.Namespace, measured: dict[str, Any], counts: dict[str, int]) -> None:
+    """Prints the table."""
+    snapshot, meter = measured["snapshot"], measured["meter"]
+
+    def seen(stream: str) -> int:
+        found = snapshot.streams.get(stream)
+        return found.count if found else 0
+
+    frames = seen("depth image")
+    print(f"\n{options.width}x{options.height} at {options.rate:g} Hz, stand-in for the network")
+    print(f"\n{'CPU per frame':32}{'ms':>8}")
+    executor_ms = measured["executor_s"] / max(seen("color"), 1) * 1e3
+    print(f"{'executor thread':32}{executor_ms:8.2f}")
+    for stage in ("convert colour", "convert raw depth"):
+        print(f"{'  ' + stage:32}{per_call_ms(meter, stage):8.2f}")
+    worker = measured["worker_cpu_s"]
+    worker_ms = float(worker.mean()) * 1e3 if len(worker) else float("nan")
+    print(f"{'worker thread':32}{worker_ms:8.2f}")
+    for stage in ("align", "disparity to depth", "depth message", "cloud"):
+        print(f"{'  ' + stage:32}{per_call_ms(meter, stage):8.2f}")
+    publish_ms = meter.seconds["publish"] / max(frames, 1) * 1e3
+    print(f"{'  publish, all topics':32}{publish_ms:8.2f}")
+    print(f"{'both threads':32}{executor_ms + worker_ms:8.2f}   (aim: under 15)")
+    process_ms = measured["process_s"] / max(frames, 1) * 1e3
+    print(f"{'whole process, DDS included':32}{process_ms:8.2f}")
+
+    pixels = options.width * options.height
+    moved = {
+        "taken from DDS (rgb8, 16UC1)": pixels * 5,
+        "raw depth in metres": pixels * 4,
+        "clip of 5 frames for the network": pixels * 3 * 5,
+        "depth in metres, and its message": pixels * 8,
+        "cloud: planes, and its message": pixels * (32 + 32) if options.points else 0,
+    }
+    print(f"\n{'bytes written per frame':40}{'MB':>8}")
+    for what, number in moved.items():
+        print(f"{what:40}{number / 1e6:8.1f}")
+
+    print(f"\n{'frames':32}{'':>8}")
+    for what, number in (
+        ("sent by the camera", options.frames),
+        ("colour taken", seen("color")),
+        ("depth taken", seen("depth")),
+        ("pairs filed", seen("frame")),
+        ("depth images published", frames),
+        ("depth received by the planner", counts.get("depth", 0)),
+        ("points received by the planner", counts.get("points", 0)),
+    ):
+        print(f"{what:32}{number:8d}")
+    for cause, number in sorted(snapshot.drops.items()):
+        print(f"{'  lost: ' + cause:60}{number:8d}")
+    print(f"\nresident memory after {WARM_UP_FRAMES} frames {measured['early_mib']:.0f} MiB, ")
+    print(f"at the end, after {frames}, {measured['late_mib']:.0f} MiB")
+
+
+def per_call_ms(meter: Meter, stage: str) -> float:
+    """Mean CPU milliseconds of a stage per call."""
+    return meter.seconds[stage] / max(meter.calls[stage], 1) * 1e3
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--frames", type=int, default=3000)
+    parser.add_argument("--rate", type=float, default=30.0)
+    parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--height", type=int, default=720)
+    parser.add_argument("--no-profile", dest="profile", action="store_false", help="default DDS")
+    parser.add_argument("--no-points", dest="points", action="store_false")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    run(parse(sys.argv[1:]))
