@@ -46,6 +46,7 @@ class StageConfig:
 
     steps: optimiser steps. height, width: pixels, multiples of 16. batch: single frames per step.
     clip_every: every so many steps is made of 5-frame clips instead (0: never), clip_batch of them.
+    rate: this stretch's share of the learning rate.
     """
 
     steps: int
@@ -54,6 +55,7 @@ class StageConfig:
     batch: int
     clip_every: int = 0
     clip_batch: int = 1
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "height", "width", "batch", "clip_batch"):
@@ -61,6 +63,7 @@ class StageConfig:
         for name in ("height", "width"):
             value = getattr(self, name)
             _check(f"stages.{name}", value, "a multiple of 16", value % 16 == 0)
+        _check("stages.rate", self.rate, "a number above 0", _number(self.rate) and self.rate > 0)
         every = self.clip_every
         _check("stages.clip_every", every, "0 or more", isinstance(every, int) and every >= 0)
 

@@ -196,12 +196,12 @@ def to_tensors(batch: Batch) -> TensorBatch:
 def rate_factor(step: int, config: NanoConfig) -> float:
     """The learning rate at a step, as a share of the configured one.
 
-    Linear warm-up wherever another loss sets in, then constant, then a cosine to 2% over the last
-    decay_steps.
+    Linear warm-up wherever another loss sets in, then the stage's share, then a cosine to 2% of it
+    over the last decay_steps.
     """
     starts = (0, config.vae_steps, config.vae_steps + config.encoder_steps)
     since = step - max(start for start in starts if start <= step)
-    warm = min(1.0, (since + 1) / max(1, config.warmup_steps))
+    warm = min(1.0, (since + 1) / max(1, config.warmup_steps)) * config.stage_at(step).rate
     left = config.total_steps - step
     if left >= config.decay_steps:
         return warm

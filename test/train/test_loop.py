@@ -175,5 +175,12 @@ def test_learning_rate() -> None:
     assert rate_factor(59, config) == 1.0
     assert rate_factor(80, config) == pytest.approx(0.02 + 0.98 * 0.5)
     assert rate_factor(99, config) < 0.03
+    stages = [
+        {"steps": 50, "height": 32, "width": 48, "batch": 2},
+        {"steps": 50, "height": 32, "width": 48, "batch": 2, "rate": 0.5},
+    ]
+    halved = tiny(stages=stages, vae_steps=20, warmup_steps=10, decay_steps=20)
+    assert (rate_factor(49, halved), rate_factor(50, halved)) == (1.0, 0.5)
+    assert rate_factor(90, halved) == pytest.approx(0.5 * (0.02 + 0.98 * 0.5))
     # Another loss, another warm-up.
     assert rate_factor(30, tiny(100, vae_steps=20, encoder_steps=10, warmup_steps=10)) == 0.1
