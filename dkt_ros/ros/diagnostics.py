@@ -124,14 +124,14 @@ def _input(report: NodeReport) -> _Part:
 def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
     streams = report.snapshot.streams
     silent = [
-        _silence(report.inputs[name], streams.get(name, StreamSnapshot()), active_s)
+        name
         for name in report.inputs
         if _quiet_s(streams.get(name), active_s) > report.image_timeout_s
         # Calibration may be published once only.
-        and not (name == "camera_info" and streams.get(name, StreamSnapshot()).count)
+        and not (name == "camera_info" and name in streams)
     ]
     if silent:
-        return WARN, "; ".join(silent)
+        return WARN, _silence(report, silent, active_s)
     quiet_s = _quiet_s(streams.get("frame"), active_s)
     recent = [
         (age_s, text)
@@ -158,13 +158,19 @@ def _quiet_s(stream: StreamSnapshot | None, active_s: float) -> float:
     return active_s if age_s is None else min(age_s, active_s)
 
 
-def _silence(topic: InputTopic, stream: StreamSnapshot, active_s: float) -> str:
-    quiet = f"no message on {topic.topic} for {_quiet_s(stream, active_s):.1f} s"
-    if topic.publishers == 0:
-        return f"{quiet}: it has no publisher; is the camera running, is the topic right?"
-    return (
-        f"{quiet}: it has {topic.publishers} publisher(s); is the camera streaming, does QoS match?"
-    )
+def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
+    """Which inputs are silent: those that nobody publishes, then the others."""
+    sentences = []
+    for has_publisher, guess in (
+        (False, "no publisher; is the camera running, is the topic right?"),
+        (True, "it has a publisher; is the camera streaming, does QoS match?"),
+    ):
+        names = [name for name in silent if bool(report.inputs[name].publishers) == has_publisher]
+        if names:
+            topics = ", ".join(report.inputs[name].topic for name in names)
+            quiet_s = min(_quiet_s(report.snapshot.streams.get(name), active_s) for name in names)
+            sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}")
+    return " ".join(sentences)
 
 
 def _inference(report: NodeReport) -> _Part:

@@ -40,6 +40,7 @@ from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
 from dkt_ros.ros.statistics import Complaints, Statistics
+from dkt_ros.ros.status_log import StatusLog
 from dkt_ros.ros.worker import WorkerStatus
 
 LOG_PERIOD_S = 10.0
@@ -60,11 +61,18 @@ class DktNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._statistics = Statistics()
         self._complaints = Complaints(LOG_PERIOD_S)
+        logger = self.get_logger()
+        # rclpy's logger wants a line of its own for each severity.
+        self._status_log = StatusLog(
+            lambda text: logger.info(text),
+            lambda text: logger.warning(text),
+            lambda text: logger.error(text),
+        )
         self._transition_error = ""
         self._active_since: float | None = None
         self._changes = ParameterChanges(declare(self), self._is_configured, self._apply)
         for name in unknown_overrides(self):
-            self.get_logger().warning(f"parameter {name} is not known to this node and ignored")
+            logger.warning(f"parameter {name} is not known to this node and ignored")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock of its own: a paused bag must not silence the node.
         self.create_timer(
@@ -116,8 +124,12 @@ class DktNode(LifecycleNode):
 
     def publish_diagnostics(self) -> None:
         """Says how the node is doing."""
-        header = Header(stamp=self.get_clock().now().to_msg())
-        self._diagnostics.publish(diagnostic_array(self._node_report(), header))
+        report = self._node_report()
+        array = diagnostic_array(report, Header(stamp=self.get_clock().now().to_msg()))
+        self._diagnostics.publish(array)
+        # Transitions and complaints log themselves.
+        parts = [status for status in array.status if not status.name.endswith(": lifecycle")]
+        self._status_log.note(parts, [text for text, _ in report.complaints.values()])
 
     def _transition(
         self, name: str, act: Callable[[], None], undo: Callable[[], None] = lambda: None
@@ -133,6 +145,8 @@ class DktNode(LifecycleNode):
             self._transition_error = ""
             return TransitionCallbackReturn.SUCCESS
         undo()
+        if not self.context.ok():  # interrupted, which is no error
+            return TransitionCallbackReturn.FAILURE
         self._transition_error = text
         self.get_logger().error(text)
         return TransitionCallbackReturn.FAILURE

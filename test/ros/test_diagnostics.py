@@ -105,9 +105,14 @@ def test_the_numbers_are_there() -> None:
                 "inputs": {**HEALTHY.inputs, "color": InputTopic("/cam/rgb", 0)},
             },
             WARN,
-            "no message on /cam/rgb for 5.0 s: it has no publisher",
+            "no message on /cam/rgb for 5.0 s: no publisher; is the camera running",
         ),
-        ("input", {"snapshot": streams(depth=9.0)}, WARN, "/depth for 9.0 s: it has 1 publisher"),
+        (
+            "input",
+            {"snapshot": streams(depth=9.0)},
+            WARN,
+            "on /depth for 9.0 s: it has a publisher",
+        ),
         ("input", {"snapshot": streams(frame=9.0)}, WARN, "no two stamps match"),
         (
             "input",
@@ -174,6 +179,14 @@ def test_a_node_just_activated_does_not_complain_yet() -> None:
 
 def test_silence_before_this_activation_does_not_count() -> None:
     assert status("input", snapshot=streams(color=500.0, depth=500.0), active_s=0.5).level == OK
+
+
+def test_all_that_a_dead_camera_no_longer_sends_is_one_sentence() -> None:
+    gone = {name: InputTopic(f"/{name}", 0) for name in ("camera_info", "color", "depth")}
+    snapshot = streams(camera_info=None, color=4.0, depth=4.5)
+    message = status("input", snapshot=snapshot, inputs=gone).message
+    assert message.startswith("no message on /camera_info, /color, /depth for 4.0 s: no publisher")
+    assert message.count("no message") == 1
 
 
 def test_calibration_may_come_once() -> None:
