@@ -356,7 +356,8 @@ def test_colour_alone_gives_nothing_and_says_so(rig: Rig) -> None:
     status = rig.planner.status("input", lambda s: "no message on /depth/image" in s.message)
     assert status.level == DiagnosticStatus.WARN
     assert "it has a publisher" in status.message
-    assert "input: no message on /depth/image" in rig.node.output()
+    logged = "input: no message on /depth/image"
+    rig.planner.wait_until(lambda: logged in rig.node.output(), "line in the log")
     assert stamp not in rig.planner.depth
     rig.exchange()
 
