@@ -117,6 +117,7 @@ def alignment_to_message(alignment: Alignment, window: int, header: object) -> S
         inliers=int(alignment.inliers),
         inlier_ratio=float(alignment.inlier_ratio),
         residual=float(alignment.residual_m),
+        uncertainty=float(alignment.uncertainty),
         window=window,
     )
 

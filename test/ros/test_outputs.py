@@ -30,6 +30,7 @@ def test_an_alignment_becomes_a_message() -> None:
     assert (message.scale, message.shift, message.inliers) == (2.5, -0.25, 321)
     assert message.inlier_ratio == pytest.approx(0.75)
     assert message.residual == pytest.approx(0.0035)
+    assert message.uncertainty == pytest.approx(0.01)
     assert message.window == 5
 
 
@@ -38,6 +39,7 @@ def test_no_alignment_is_nan_in_the_message() -> None:
     alignment = Alignment(nan, nan, 0, 0.0, nan, float("inf"), AlignmentState.UNALIGNED, "none")
     message = alignment_to_message(alignment, 1, make_header(9, "camera"))
     assert np.isnan([message.scale, message.shift, message.residual]).all()
+    assert message.uncertainty == np.inf
 
 
 def test_colours_are_fixed_to_depth_and_black_is_unknown() -> None:
