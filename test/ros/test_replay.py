@@ -233,7 +233,7 @@ def test_types_that_are_not_installed_or_have_changed_are_named_and_left_out(
         number = old.types["std_msgs/msg/ColorRGBA"](r=7)
         writer.write(changed, 3, old.serialize_cdr(number, changed.msgtype))
     listener.listen("/text", String)
-    process = replay(tmp_path / "bag", "--start-delay", "1")
+    process = replay(tmp_path / "bag", "--start-delay", "5")
     assert listener.spin_until(lambda: bool(listener.heard["/text"])), finished(process)
     output = finished(process)
     assert process.returncode == 0

@@ -90,7 +90,12 @@ with ProcessGroup(Path({str(tmp_path)!r}), {{}}) as group:
     group.wait_for(lambda: False, "anything", timeout_s=60)
 """
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that started the tests in the background has made them ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
