@@ -1,23 +1,27 @@
-"""Diagnostics for those who only read the log: says when a part of the node changes its level.
+"""Diagnostics for those who only read the log: says when the state of a part changes.
 
 Knows statuses and a way to log; nothing of what the parts are.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
 PAUSE_S = 5.0
-"""A level that flickers is logged no more often than this."""
+"""What flickers is logged no more often than this."""
 
 Log = Callable[[str], None]
 
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_ALL_WELL = (DiagnosticStatus.OK, "")
+
 
 class StatusLog:
-    """Remembers each status's level as it was last logged."""
+    """Remembers what was last logged of each status: its level, and its message but for numbers."""
 
     def __init__(
         self, info: Log, warning: Log, error: Log, clock: Callable[[], float] = time.monotonic
@@ -28,19 +32,24 @@ class StatusLog:
             DiagnosticStatus.ERROR: error,
         }
         self._clock = clock
-        self._logged: dict[str, tuple[bytes, float]] = {}
+        self._logged: dict[str, tuple[tuple[bytes, str], float]] = {}
 
     def note(self, statuses: Iterable[DiagnosticStatus], known: Collection[str] = ()) -> None:
-        """Logs what has changed its level; messages in `known` are in the log already.
+        """Logs what has changed; messages in `known` are in the log already.
 
-        A status that was always OK is not worth a word, nor is a stale one: another says why.
+        That all is well is worth a word only after trouble, and staleness none: another status
+        says where it comes from.
         """
         now = self._clock()
         for status in statuses:
-            level, since = self._logged.get(status.name, (DiagnosticStatus.OK, float("-inf")))
-            if status.level == level or status.level not in self._logs or now - since < PAUSE_S:
+            if status.level not in self._logs:
                 continue
-            self._logged[status.name] = (status.level, now)
+            is_ok = status.level == DiagnosticStatus.OK
+            kind = (status.level, "" if is_ok else _NUMBER.sub("#", status.message))
+            last, since = self._logged.get(status.name, (_ALL_WELL, float("-inf")))
+            if kind == last or now - since < PAUSE_S:
+                continue
+            self._logged[status.name] = (kind, now)
             if status.message not in known:
                 part = status.name.rpartition(": ")[2]
                 self._logs[status.level](f"{part}: {status.message}")
