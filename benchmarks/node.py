@@ -219,7 +219,8 @@ def measure(options: argparse.Namespace, start: Event, done: Event) -> dict[str,
         estimator = DepthEstimator(stand_in, estimator_config(parameters))
         return Engine(stand_in, estimator, info)  # type: ignore[arg-type]
 
-    rclpy.init(args=["--ros-args", "--log-level", "warn"])
+    stride = f"points_stride:={options.stride}"
+    rclpy.init(args=["--ros-args", "--log-level", "warn", "-p", stride])
     node = DktNode(build)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -281,12 +282,13 @@ def report(options: argparse.Namespace, measured: dict[str, Any], counts: dict[s
     print(f"{'whole process, DDS included':32}{process_ms:8.2f}")
 
     pixels = options.width * options.height
+    cloud_pixels = -(-options.width // options.stride) * -(-options.height // options.stride)
     moved = {
         "taken from DDS (rgb8, 16UC1)": pixels * 5,
         "raw depth in metres": pixels * 4,
         "clip of 5 frames for the network": pixels * 3 * 5,
         "depth in metres, and its message": pixels * 8,
-        "cloud: planes, and its message": pixels * (32 + 32) if options.points else 0,
+        "cloud: planes, and its message": cloud_pixels * (32 + 32) if options.points else 0,
     }
     print(f"\n{'bytes written per frame':40}{'MB':>8}")
     for what, number in moved.items():
@@ -321,6 +323,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=30.0)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=720)
+    parser.add_argument("--stride", type=int, default=1, help="points_stride of the node")
     parser.add_argument("--no-profile", dest="profile", action="store_false", help="default DDS")
     parser.add_argument("--no-points", dest="points", action="store_false")
     return parser.parse_args(argv)

@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import (
+    Intrinsics,
     backproject,
     known_points,
     remove_flying_pixels,
@@ -36,6 +37,7 @@ class CloudOptions:
     """Which points are published.
 
     organized           rows and columns of the image, NaN where unknown; else known points only
+    stride              one point for every so many pixels, in rows and in columns
     max_jump            drop points beside a relative jump in depth larger than this; 0: keep
 
     Looked at only when not organized:
@@ -45,6 +47,7 @@ class CloudOptions:
     """
 
     organized: bool = True
+    stride: int = 1
     max_jump: float = 0.0
     voxel_m: float = 0.0
     outlier_neighbors: int = 0
@@ -68,24 +71,33 @@ class CloudWriter:
         """The cloud of `depth` (H, W) metres, NaN = unknown, coloured by its frame."""
         if options.max_jump > 0.0:
             depth = remove_flying_pixels(depth, options.max_jump).astype(np.float32, copy=False)
+        rgb, intrinsics = frame.rgb, frame.intrinsics
+        if options.stride > 1:
+            depth = depth[:: options.stride, :: options.stride]
+            rgb = rgb[:: options.stride, :: options.stride]
+            intrinsics = _every(intrinsics, options.stride, depth.shape)
         if options.organized:
-            return self._organized(depth, frame, header)
-        points, rgb = known_points(backproject(depth, frame.intrinsics), frame.rgb)
+            return self._organized(depth, rgb, intrinsics, header)
+        points, colors = known_points(backproject(depth, intrinsics), rgb)
         if options.voxel_m > 0.0:
-            points, rgb = voxel_downsample(points, options.voxel_m, rgb)
+            points, colors = voxel_downsample(points, options.voxel_m, colors)
         if options.outlier_neighbors > 0:
-            points, rgb = remove_outliers(
-                points, options.outlier_neighbors, options.outlier_deviations, rgb
+            points, colors = remove_outliers(
+                points, options.outlier_neighbors, options.outlier_deviations, colors
             )
-        assert rgb is not None  # it was given
-        return self._filtered(points, rgb, header)
+        assert colors is not None  # they were given
+        return self._filtered(points, colors, header)
 
     def _organized(
-        self, depth: npt.NDArray[np.float32], frame: Frame, header: Header
+        self,
+        depth: npt.NDArray[np.float32],
+        rgb: npt.NDArray[np.uint8],
+        intrinsics: Intrinsics,
+        header: Header,
     ) -> PointCloud2:
         planes = self._planes_of(depth.shape)
-        backproject(depth, frame.intrinsics, out=np.moveaxis(planes[:3], 0, -1))
-        planes[4] = _packed(frame.rgb)
+        backproject(depth, intrinsics, out=np.moveaxis(planes[:3], 0, -1))
+        planes[4] = _packed(rgb)
         cloud = self._cloud_of(depth.shape)
         cv2.merge(list(planes), dst=cloud)
         return self._message(cloud, header, is_dense=False)
@@ -123,6 +135,18 @@ class CloudWriter:
             # Into its own array: assigning copies all of it, on every frame.
             self._reused.data.frombytes(bytes(size))
         return np.frombuffer(self._reused.data, dtype=np.float32).reshape(*shape, _FLOATS)
+
+
+def _every(intrinsics: Intrinsics, stride: int, shape: tuple[int, ...]) -> Intrinsics:
+    """The camera that sees every so manieth pixel, of which `shape` (rows, columns) are left."""
+    return Intrinsics(
+        fx=intrinsics.fx / stride,
+        fy=intrinsics.fy / stride,
+        cx=intrinsics.cx / stride,
+        cy=intrinsics.cy / stride,
+        width=shape[1],
+        height=shape[0],
+    )
 
 
 def _packed(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

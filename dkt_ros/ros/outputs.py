@@ -99,6 +99,7 @@ class Outputs:
         parameters = self._parameters
         return CloudOptions(
             organized=parameters.points_organized,
+            stride=parameters.points_stride,
             max_jump=parameters.points_max_jump,
             voxel_m=parameters.points_voxel_m,
             outlier_neighbors=parameters.points_outlier_neighbors,

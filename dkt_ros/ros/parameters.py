@@ -265,6 +265,14 @@ class NodeParameters:
         "dkt/points has the image's rows and columns, NaN where unknown; false: known points only.",
         Applies.AT_ONCE,
     )
+    points_stride: int = _parameter(
+        1,
+        "One point of dkt/points for every so many pixels, in rows and in columns; a cloud of "
+        "1280x720 is 29 MB per frame.",
+        Applies.AT_ONCE,
+        minimum=1,
+        maximum=64,
+    )
     points_max_jump: float = _parameter(
         0.0,
         "Drops points of dkt/points beside a jump in depth of more than this share of the depth "

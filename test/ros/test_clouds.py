@@ -80,6 +80,21 @@ def test_filtered_clouds_hold_known_points_only() -> None:
     np.testing.assert_array_equal(colours(cloud)[0], frame.rgb[np.isfinite(depth)])
 
 
+@pytest.mark.parametrize("organized", [True, False])
+def test_a_stride_takes_every_so_manieth_pixel(organized: bool) -> None:
+    depth, frame = scene()
+    cloud = write(CloudOptions(organized=organized, stride=3))
+    full = backproject(depth, frame.intrinsics)[::3, ::3]
+    expected, rgb = full, frame.rgb[::3, ::3]
+    if not organized:
+        known = np.isfinite(full[..., 2])
+        expected, rgb = full[known][None], rgb[known][None]
+    seen = points(cloud)
+    xyz = np.stack([seen["x"], seen["y"], seen["z"]], axis=-1)
+    np.testing.assert_allclose(xyz, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(colours(cloud), rgb)
+
+
 def test_jumps_in_depth_are_dropped_from_the_cloud() -> None:
     z = points(write(CloudOptions(max_jump=0.1)))["z"]
     assert np.isnan(z[10, 10])
