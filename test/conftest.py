@@ -62,7 +62,7 @@ def _why_no_bpy() -> str | None:
 
 _WHY_NOT: dict[str, Callable[[], str | None]] = {
     "ros": _why_no_ros,
-    "launch": _why_no_launch,
+    "roslaunch": _why_no_launch,
     "bpy": _why_no_bpy,
 }
 

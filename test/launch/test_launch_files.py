@@ -12,7 +12,7 @@ import pytest
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.launch
+@pytest.mark.roslaunch
 @pytest.mark.ros
 @pytest.mark.parametrize("description", ["describe_grasp.py", "describe_replay.py"])
 def test_launch_file(description: str) -> None:
