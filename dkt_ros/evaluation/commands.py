@@ -95,8 +95,9 @@ def working_size(text: str, native: tuple[int, int], area: int) -> tuple[int, in
     if text == "native":
         return None
     if text == "auto":
-        share = min(1.0, math.sqrt(area / (native[0] * native[1])))
-        return max(1, round(native[0] * share)), max(1, round(native[1] * share))
+        from dkt_ros.model.canvas import fit_area
+
+        return fit_area(*native, area)
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise DktError(f"--size is {text!r}, expected auto, native or HxW such as 192x320")

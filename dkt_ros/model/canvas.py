@@ -5,6 +5,8 @@ Knows the sizes that the network may be fed. Knows nothing of networks or clip l
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
@@ -53,6 +55,12 @@ def working_size(
         height, width = width, height
     rounded = (max(1, round(side / multiple)) * multiple for side in (height, width))
     return next(rounded), next(rounded)
+
+
+def fit_area(height: int, width: int, area: int) -> tuple[int, int]:
+    """(height, width) of the same aspect ratio and about `area` pixels, never enlarged."""
+    scale = min(1.0, math.sqrt(area / (height * width)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

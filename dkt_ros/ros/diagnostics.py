@@ -142,9 +142,11 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
         if recent:
             return ERROR, min(recent)[1]
         offset = "" if report.offset_s is None else f", now {report.offset_s:.3f} s apart"
+        drops = report.snapshot.drops
+        mostly = f"; most were lost as '{max(drops, key=drops.__getitem__)}'" if drops else ""
         return WARN, (
-            f"color and depth arrive, but no two stamps match within sync_slop_s{offset}; both "
-            "must come from one clock"
+            f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
+            "both must come from one clock"
         )
     if recent:
         return WARN, min(recent)[1]

@@ -6,7 +6,6 @@ Knows which checkpoint, device, type and size the parameters mean. Knows nothing
 from __future__ import annotations
 
 import gc
-import math
 import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -54,6 +53,8 @@ class _Stoppable:
 
     def working_size(self, height: int, width: int) -> tuple[int, int] | None:
         """(height, width) the network works at for a camera of this size; None: the camera's."""
+        from dkt_ros.model.canvas import fit_area
+
         if self._native:
             return None
         return self._size or fit_area(
@@ -270,9 +271,3 @@ def resolve_dtype(name: str, device: str) -> str:
     if name != "auto":
         return name
     return "bfloat16" if device.startswith("cuda") else "float32"
-
-
-def fit_area(height: int, width: int, area: int) -> tuple[int, int]:
-    """(height, width) of the same aspect ratio and about `area` pixels, never enlarged."""
-    scale = min(1.0, math.sqrt(area / (height * width)))
-    return max(1, round(height * scale)), max(1, round(width * scale))

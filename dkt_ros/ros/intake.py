@@ -33,6 +33,9 @@ from dkt_ros.ros.synchronizer import Pair, Synchronizer
 ImageMessage: TypeAlias = "Image | CompressedImage"
 Report = Callable[[str, str], None]
 
+MOST_REMARKS = 20
+"""Things are named once each; a camera that invents frame_ids must not fill the memory."""
+
 
 @dataclass(frozen=True)
 class _Arrival:
@@ -160,7 +163,7 @@ class Intake:
             )
 
     def _once(self, cause: str, text: str) -> None:
-        if text not in self._remarked:
+        if text not in self._remarked and len(self._remarked) < MOST_REMARKS:
             self._remarked.add(text)
             self._report(cause, text)
 

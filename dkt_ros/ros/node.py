@@ -104,7 +104,9 @@ class DktNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes and starts the inference thread."""
-        return self._transition("activate", lambda: self._activate(state), self._halt)
+        return self._transition(
+            "activate", lambda: self._activate(state), lambda: self._deactivate(state)
+        )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribes and ends the inference thread."""
@@ -212,6 +214,8 @@ class DktNode(LifecycleNode):
             self.get_logger().warning(text)
 
     def _report_failure(self, cause: str, text: str) -> None:
+        if not self.context.ok():  # the process is ending, and publishing with it
+            return
         self._statistics.dropped(cause)
         if self._complaints.add(cause, text):
             self.get_logger().error(text)

@@ -147,8 +147,8 @@ class InferenceWorker:
         retry_s = min(self._first_retry_s * 2 ** (failures - 1), LONGEST_RETRY_S)
         self._status = WorkerStatus(WorkerState.DEGRADED, failures, text, retry_s)
         self._failed(cause, f"{text}; trying again in {retry_s:g} s")
-        self._estimator.reset()
         try:
+            self._estimator.reset()
             self._recover()
         except Exception as error:  # noqa: BLE001 a broken device fails here too; the thread lives on
             self._failed("recovery failed", f"recovery failed: {_describe(error)}")

@@ -15,6 +15,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.canvas import fit_area
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.ros.engine import (
     Engine,
@@ -22,7 +23,6 @@ from dkt_ros.ros.engine import (
     StreamPredictor,
     build_engine,
     estimator_config,
-    fit_area,
     resolve_device,
     resolve_dtype,
 )
