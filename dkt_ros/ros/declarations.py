@@ -93,6 +93,8 @@ class ParameterChanges:
         """Called by rclpy before it stores new values; what is refused keeps its old one."""
         ours = {p.name: p.value for p in parameters if p.name in specs()}
         changed = {name: v for name, v in ours.items() if v != getattr(self.current, name)}
+        if not changed:  # also when rclpy declares QoS overrides
+            return SetParametersResult(successful=True)
         late = [name for name in changed if specs()[name].applies is Applies.ON_CONFIGURE]
         if late and self._is_configured():
             return SetParametersResult(

@@ -134,8 +134,9 @@ class TestChanges:
         assert (current.device, current.buffer_frames) == ("cpu", 9)
 
     def test_setting_what_holds_already_is_no_change(self) -> None:
-        result, _, _ = self.ask(True, device="auto", unrelated="x")
+        result, _, applied = self.ask(True, device="auto", unrelated="x")
         assert result.successful
+        assert applied == []
 
     def test_values_that_fit_together_only_together(self) -> None:
         assert not self.ask(True, points_voxel_m=0.01)[0].successful

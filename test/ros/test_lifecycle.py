@@ -1,0 +1,133 @@
+"""Transitions that fail leave the node alive, clean and able to try again. No network, no DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
+
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from dkt_ros.errors import DktError
+from dkt_ros.ros.engine import Engine, EngineInfo
+from dkt_ros.ros.node import DktNode
+from dkt_ros.ros.parameters import NodeParameters
+
+pytestmark = pytest.mark.ros
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+CLASHING = "qos_overrides./depth/image.subscription.reliability:=sometimes"
+
+
+class Workshop:
+    """Builds engines without a network, or fails to."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.built: list[Engine] = []
+
+    def __call__(self, parameters: NodeParameters) -> Engine:
+        if self.failure is not None:
+            raise self.failure
+        predictor: Any = SimpleNamespace(allow=lambda: None, cancel=lambda: None)
+        estimator: Any = SimpleNamespace(reset=lambda: None)
+        info = EngineInfo("none", "", "", "cpu", "float32", 1)
+        self.built.append(Engine(predictor, estimator, info))
+        return self.built[-1]
+
+
+@pytest.fixture
+def workshop() -> Workshop:
+    return Workshop()
+
+
+@pytest.fixture
+def node(workshop: Workshop, request: pytest.FixtureRequest) -> Iterator[DktNode]:
+    words = [word for setting in getattr(request, "param", ()) for word in ("-p", setting)]
+    rclpy.init(args=["--ros-args", *words])
+    node = DktNode(workshop)
+    yield node
+    node.close()
+    rclpy.shutdown()
+
+
+def state(node: DktNode) -> str:
+    return str(node._state_machine.current_state[1])
+
+
+def topics(node: DktNode) -> set[str]:
+    """What this node subscribes to and publishes of its own."""
+    name, namespace = node.get_name(), node.get_namespace()
+    entities = [
+        *node.get_subscriber_names_and_types_by_node(name, namespace),
+        *node.get_publisher_names_and_types_by_node(name, namespace),
+    ]
+    return {topic for topic, _ in entities if topic.startswith(("/dkt/", "/color", "/depth"))}
+
+
+def test_each_state_has_its_topics(node: DktNode) -> None:
+    inputs = {"/color/image", "/color/camera_info", "/depth/image"}
+    outputs = {f"/dkt/{n}" for n in ("depth", "camera_info", "alignment", "points", "depth_color")}
+    assert topics(node) == set()
+    assert node.trigger_configure() == SUCCESS
+    assert topics(node) == outputs
+    for _ in range(2):
+        assert node.trigger_activate() == SUCCESS
+        assert topics(node) == outputs | inputs
+        assert node.trigger_deactivate() == SUCCESS
+        assert topics(node) == outputs
+    assert node.trigger_cleanup() == SUCCESS
+    assert topics(node) == set()
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (DktError("checkpoint /x does not exist"), "cannot configure: checkpoint /x does not"),
+        (RuntimeError("CUDA out of memory"), "cannot configure: RuntimeError: CUDA out of memory"),
+    ],
+)
+def test_a_failed_configuration_is_named_and_can_be_repeated(
+    node: DktNode, workshop: Workshop, failure: Exception, text: str
+) -> None:
+    workshop.failure = failure
+    node.autostart()
+    assert state(node) == "unconfigured"
+    assert text in node._transition_error
+    workshop.failure = None
+    node.autostart()
+    assert state(node) == "active"
+    assert node._transition_error == ""
+
+
+@pytest.mark.parametrize("node", [(CLASHING,)], indirect=True)
+def test_a_failed_activation_takes_back_what_it_had_begun(node: DktNode) -> None:
+    node.autostart()
+    assert state(node) == "inactive"
+    assert "cannot activate: RuntimeError" in node._transition_error
+    assert "sometimes" in node._transition_error
+    assert not any(topic.startswith(("/color", "/depth")) for topic in topics(node))
+    assert node.trigger_activate() == FAILURE
+    assert node.trigger_cleanup() == SUCCESS
+
+
+def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Workshop) -> None:
+    node.autostart()
+    assert node.trigger_shutdown() == SUCCESS
+    assert state(node) == "finalized"
+    assert topics(node) == set()
+    assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
+
+
+def test_a_wrong_parameter_is_refused_at_the_door() -> None:
+    rclpy.init(args=["--ros-args", "-p", "buffer_frames:=4"])
+    try:
+        with pytest.raises(DktError, match="buffer_frames is 4"):
+            DktNode(Workshop())
+    finally:
+        rclpy.shutdown()
