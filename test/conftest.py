@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,25 @@ def shared_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set DKT_SHARED to the folder that holds it")
     return folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Ends the process once everything is reported, without tearing libraries down.
+
+    Blender and Fast DDS in one process can wait for each other at exit when a failed test's
+    traceback has kept a node alive; the run would hang instead of failing.
+    """
+    if _exit_status is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exit_status)
+
+
+_exit_status: int | None = None
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Remembers the status that the process ends with."""
+    global _exit_status
+    _exit_status = int(exitstatus)
