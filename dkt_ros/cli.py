@@ -16,7 +16,7 @@ _ROOMS = (
     "dkt_ros.bags.commands",
     "dkt_ros.datasets.commands",
     "dkt_ros.synth.commands",
-    "dkt_ros.train.commands",
+    "dkt_ros.train.nano.commands",
     "dkt_ros.evaluation.commands",
     "dkt_ros.doctor",
 )

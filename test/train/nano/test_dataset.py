@@ -9,7 +9,7 @@ import pytest
 from fixtures.training_scenes import write_scene
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.dataset import SequenceFolder, make_sample
+from dkt_ros.train.nano.dataset import SequenceFolder, make_sample
 
 
 def test_normalisation_is_per_clip_and_clamped() -> None:

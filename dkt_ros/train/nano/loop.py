@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.config import NanoConfig
-from dkt_ros.train.dataset import CLIP_FRAMES, Batch, SequenceFolder
-from dkt_ros.train.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
-from dkt_ros.train.nano import NanoModel, config_as_dict, export
+from dkt_ros.train.nano.config import NanoConfig
+from dkt_ros.train.nano.dataset import CLIP_FRAMES, Batch, SequenceFolder
+from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
+from dkt_ros.train.nano.network import NanoModel, config_as_dict, export
 
 STATE_FILE = "state.pt"
 CHECKPOINT_DIR = "checkpoint"

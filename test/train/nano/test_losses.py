@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dkt_ros.train.config import parse_config
-from dkt_ros.train.losses import affine_fit, draw_sigmas, gradient_error, pixel_error
+from dkt_ros.train.nano.config import parse_config
+from dkt_ros.train.nano.losses import affine_fit, draw_sigmas, gradient_error, pixel_error
 
 STAGES = [{"steps": 900, "height": 32, "width": 48, "batch": 2}]
 

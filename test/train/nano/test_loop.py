@@ -11,9 +11,9 @@ from fixtures.training_scenes import write_scene
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.train.config import NanoConfig, parse_config
-from dkt_ros.train.dataset import SequenceFolder
-from dkt_ros.train.loop import (
+from dkt_ros.train.nano.config import NanoConfig, parse_config
+from dkt_ros.train.nano.dataset import SequenceFolder
+from dkt_ros.train.nano.loop import (
     CHECKPOINT_DIR,
     STATE_FILE,
     NanoTrainer,
@@ -21,7 +21,7 @@ from dkt_ros.train.loop import (
     to_tensors,
     train,
 )
-from dkt_ros.train.nano import NanoModel
+from dkt_ros.train.nano.network import NanoModel
 
 TINY = {
     "vae_base_dim": 4,

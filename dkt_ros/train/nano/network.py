@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dkt_ros.model.checkpoint import CheckpointInfo, save_checkpoint
 from dkt_ros.model.context import use_constant_context
 from dkt_ros.model.conv import use_stacked_convolutions
-from dkt_ros.train.config import NanoConfig
+from dkt_ros.train.nano.config import NanoConfig
 
 LATENT_CHANNELS = 16
 INPUT_CHANNELS = 48

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dkt_ros.model.sampler import sigmas
-from dkt_ros.train.config import NanoConfig
-from dkt_ros.train.nano import NanoModel
+from dkt_ros.train.nano.config import NanoConfig
+from dkt_ros.train.nano.network import NanoModel
 
 
 @dataclass(frozen=True)

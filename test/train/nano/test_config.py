@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.config import load_config, parse_config
+from dkt_ros.train.nano.config import load_config, parse_config
 
 STAGE = {"steps": 400, "height": 32, "width": 48, "batch": 2}
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "train" / "nano.yaml"

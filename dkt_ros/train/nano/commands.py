@@ -1,0 +1,37 @@
+"""`dkt pretrain`: the command line of dkt-nano's pretraining. Knows arguments alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `dkt pretrain`."""
+    parser = subparsers.add_parser(
+        "pretrain", help="train a small network (dkt-nano) from scratch on rendered sequences"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of TransPhy3D tars")
+    parser.add_argument("--config", type=Path, default=Path("config/train/dkt-nano.yaml"))
+    parser.add_argument("--output", type=Path, required=True, help="state and checkpoint go here")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    parser.set_defaults(run=_pretrain)
+
+
+def _pretrain(args: argparse.Namespace) -> int:
+    import torch
+
+    from dkt_ros.train.nano.config import load_config
+    from dkt_ros.train.nano.loop import train
+
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+    train(
+        load_config(args.config),
+        args.data,
+        args.output,
+        resume=args.resume,
+        report=lambda line: print(line, flush=True),
+    )
+    return 0
