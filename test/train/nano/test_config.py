@@ -10,7 +10,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.train.nano.config import load_config, parse_config
 
 STAGE = {"steps": 400, "height": 32, "width": 48, "batch": 2}
-SHIPPED = Path(__file__).resolve().parents[2] / "config" / "train" / "nano.yaml"
+SHIPPED = Path(__file__).resolve().parents[3] / "config" / "train" / "dkt-nano.yaml"
 
 
 def settings(**values: object) -> dict[str, object]:
