@@ -6,6 +6,7 @@ Knows which checkpoint, device, type and size the parameters mean. Knows nothing
 from __future__ import annotations
 
 import gc
+import math
 import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -243,7 +244,7 @@ def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
     """The part of the parameters that the estimator is made of."""
     return EstimatorConfig(
         max_frames=parameters.buffer_frames,
-        max_gap_s=parameters.max_gap_s,
+        max_gap_s=math.inf,  # the intake looks for gaps: it sees every frame
         min_depth=parameters.min_depth_m,
         max_depth=parameters.max_depth_m,
         alignment=AlignmentConfig(

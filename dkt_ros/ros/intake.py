@@ -15,7 +15,7 @@ from typing import TypeAlias
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dkt_ros.errors import DktError
-from dkt_ros.frames import FlushReason, Frame
+from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.ros.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.ros.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
@@ -64,6 +64,7 @@ class Intake:
         self._camera_info: CameraInfo | None = None
         self._encodings: tuple[str, str] | None = None
         self._time_jumps = 0
+        self._last_ns: int | None = None
         self._epoch = 0
         self._remarked: set[str] = set()
 
@@ -121,22 +122,31 @@ class Intake:
         raw_depth = _depth(depth, self._parameters.depth_unit_m)
         _check_sizes(rgb, raw_depth, intrinsics)
         frame = Frame(rgb, raw_depth, intrinsics, pair.color_stamp_ns, color.header.frame_id)
-        self._follow_stream(color, depth)
+        self._follow_stream(color, depth, frame.stamp_ns)
         self._remark(color.header.frame_id, depth.header.frame_id, info)
         return Observation(frame, info, self._epoch, pair.color.arrived_s)
 
-    def _follow_stream(self, color: ImageMessage, depth: ImageMessage) -> None:
-        """Starts a new epoch when time ran back or an encoding changed."""
+    def _follow_stream(self, color: ImageMessage, depth: ImageMessage, stamp_ns: int) -> None:
+        """Starts a new epoch when time ran back, stood open too long, or an encoding changed.
+
+        Looked at here, where every frame passes, because the network may be too slow to see more
+        than a few of them: the time between those says nothing about the camera.
+        """
         encodings = (_encoding(color), _encoding(depth))
-        changed = self._encodings is not None and self._encodings != encodings
-        jumped = self._synchronizer.time_jumps != self._time_jumps
-        if changed or jumped:
+        elapsed_ns = 0 if self._last_ns is None else stamp_ns - self._last_ns
+        reason: str | None = None
+        if self._encodings not in (None, encodings):
+            reason = "image encoding changed"
+        elif self._synchronizer.time_jumps != self._time_jumps:
+            reason = FlushReason.STAMP_BACKWARDS.value
+        elif elapsed_ns > self._parameters.max_gap_s * NANOSECONDS_PER_SECOND:
+            reason = FlushReason.GAP.value
+        if reason is not None:
             self._epoch += 1
-            self._statistics.flushed(
-                "image encoding changed" if changed else FlushReason.STAMP_BACKWARDS.value
-            )
+            self._statistics.flushed(reason)
         self._encodings = encodings
         self._time_jumps = self._synchronizer.time_jumps
+        self._last_ns = stamp_ns
 
     def _remark(self, color_frame: str, depth_frame: str, info: CameraInfo) -> None:
         """Names, once each, what works but is likely wrong."""

@@ -228,7 +228,6 @@ class DktNode(LifecycleNode):
             transition_error=self._transition_error,
             active_s=None if since is None else time.monotonic() - since,
             image_timeout_s=self.parameters.image_timeout_s,
-            max_gap_s=self.parameters.max_gap_s,
             inputs=pipeline.inputs() if pipeline else {},
             snapshot=self._statistics.snapshot(),
             complaints=self._complaints.latest(),

@@ -14,8 +14,8 @@ class Observation:
     """One accepted frame.
 
     camera_info  the calibration that holds for the frame, as the camera sent it
-    epoch        rises when the stream broke in a way that the frames do not show: time ran back
-                 while nobody looked, or an encoding changed
+    epoch        rises when the stream broke between frames that inference may not see: time ran
+                 back, no frame came for max_gap_s, or an encoding changed
     arrived_s    when the colour image reached the node, time.monotonic()
     """
 

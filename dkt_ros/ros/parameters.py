@@ -200,9 +200,8 @@ class NodeParameters:
     )
     max_gap_s: float = _parameter(
         3.0,
-        "A longer gap between two frames' stamps starts anew. Must exceed the time of one "
-        "inference.",
-        Applies.ON_CONFIGURE,
+        "A longer gap between the stamps of two frames from the camera starts anew.",
+        Applies.AT_ONCE,
         unit="s",
         minimum=0.05,
         maximum=60.0,

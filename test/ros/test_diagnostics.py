@@ -145,7 +145,6 @@ def test_the_numbers_are_there() -> None:
             WARN,
             "publishing failed: y",
         ),
-        ("inference", {"max_gap_s": 0.1}, WARN, "raise max_gap_s"),
         ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
         ("alignment", {"alignment": None}, OK, "no depth yet"),
         ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),

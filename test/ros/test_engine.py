@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,6 @@ def test_every_estimator_parameter_arrives() -> None:
     config = estimator_config(
         NodeParameters(
             buffer_frames=9,
-            max_gap_s=2.0,
             min_depth_m=0.3,
             max_depth_m=3.0,
             raw_min_depth_m=0.4,
@@ -165,7 +165,7 @@ def test_every_estimator_parameter_arrives() -> None:
             align_max_held_frames=7,
         )
     )
-    assert (config.max_frames, config.max_gap_s) == (9, 2.0)
+    assert (config.max_frames, config.max_gap_s) == (9, math.inf), "the intake finds gaps"
     assert (config.min_depth, config.max_depth) == (0.3, 3.0)
     alignment = config.alignment
     assert (alignment.min_raw_depth, alignment.max_raw_depth) == (0.4, 4.0)

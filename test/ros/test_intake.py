@@ -176,6 +176,37 @@ def test_time_running_back_starts_an_epoch() -> None:
     assert desk.statistics.snapshot().flushes == {"stamps ran backwards": 1}
 
 
+def test_a_gap_between_arrivals_starts_an_epoch() -> None:
+    desk = Desk(max_gap_s=0.1)
+    desk.calibrate()
+    for ms in (0, 33, 133, 234, 267):
+        desk.show(ms)
+    assert [filed.epoch for filed in desk.filed] == [0, 0, 0, 1, 1]
+    assert desk.statistics.snapshot().flushes == {"gap between frames": 1}
+    desk.intake.apply(NodeParameters(max_gap_s=1.0))
+    desk.show(1267)
+    assert desk.filed[-1].epoch == 1
+
+
+def test_dropped_frames_do_not_bridge_a_gap() -> None:
+    desk = Desk(max_gap_s=0.1)
+    desk.calibrate()
+    desk.show(0)
+    broken = rgb()
+    broken.encoding = "8UC3"
+    desk.show(80, color=broken)
+    desk.show(160)
+    assert [filed.epoch for filed in desk.filed] == [0, 1]
+
+
+def test_time_running_back_is_no_gap_too() -> None:
+    desk = Desk(max_gap_s=0.1)
+    desk.calibrate()
+    for ms in (5000, 33, 66):
+        desk.show(ms)
+    assert desk.statistics.snapshot().flushes == {"stamps ran backwards": 1}
+
+
 def test_an_encoding_change_starts_an_epoch() -> None:
     desk = Desk()
     desk.calibrate()
