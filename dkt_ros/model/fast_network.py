@@ -13,14 +13,20 @@ from torch import Tensor
 
 from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream, StreamingDecoder, StreamingEncoder
 from dkt_ros.model.torch_backend import arrange, attention_kernels, compiled
 
 _KNOWN: WeakKeyDictionary[DktNetwork, FastNetwork] = WeakKeyDictionary()
 
 
-def fast_network(network: DktNetwork) -> FastNetwork:
-    """The network's fast form, made at the first call; its weights must not change afterwards."""
+def fast_network(network: DktNetwork | StreamingNetwork) -> StreamingNetwork:
+    """The network's fast form, made at the first call; its weights must not change afterwards.
+
+    What is a streaming network already comes back as it is.
+    """
+    if not isinstance(network, DktNetwork):
+        return network
     if network not in _KNOWN:
         _KNOWN[network] = FastNetwork(network)
     return _KNOWN[network]
@@ -32,6 +38,10 @@ class FastNetwork:
     def __init__(self, network: DktNetwork) -> None:
         """Shares the network's weights and lays the VAE's out anew, in place."""
         self.device = network.device
+        self.info = network.info
+        self.latent_channels = network.latent_channels
+        self.spatial_ratio = network.spatial_ratio
+        self.size_multiple = network.size_multiple
         arrange(network.vae)
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)

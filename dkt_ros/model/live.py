@@ -18,6 +18,7 @@ from dkt_ros.model.fast_network import fast_network
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -43,11 +44,14 @@ class LivePredictor:
 
     def __init__(
         self,
-        network: DktNetwork,
+        network: DktNetwork | StreamingNetwork,
         options: LiveOptions | None = None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
-        """on_progress(stage, done, total) is called between parts of the work; it may raise."""
+        """network: a loaded checkpoint or an engine.
+
+        on_progress(stage, done, total) is called between parts of the work; it may raise.
+        """
         self.options = options or LiveOptions()
         info = network.info
         self._fast = fast_network(network)
