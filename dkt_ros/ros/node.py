@@ -33,6 +33,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
+from dkt_ros.ros.command_line import node_parser, split_ros_args
 from dkt_ros.ros.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.diagnostics import NodeReport, diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
@@ -240,7 +241,12 @@ class DktNode(LifecycleNode):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node until it is interrupted; returns 2 when its parameters are wrong."""
+    """Runs the node until it is interrupted; returns 2 when its parameters are wrong.
+
+    SystemExit for `--help` (0) and for words that are no ROS arguments (2).
+    """
+    words, _ = split_ros_args(sys.argv[1:] if args is None else args)
+    node_parser().parse_args(words)
     rclpy.init(args=args)
     try:
         try:
@@ -263,6 +269,10 @@ def run(node: DktNode) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # What was under way when the interrupt took the context from it fails; that is no error.
+        if node.context.ok():
+            raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
         node.close()

@@ -40,6 +40,18 @@ def parameters_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
+def parameters_text() -> str:
+    """The list that `dkt_node --help` shows."""
+    lines = []
+    for name, spec in specs().items():
+        values = f" ({spec.expectation})" if spec.expectation else ""
+        lines.append(f"  {name}:={_yaml_value(defaults()[name])}{values}")
+        indent = " " * 6
+        about = f"{spec.description} Acts {spec.applies.value}."
+        lines += textwrap.wrap(about, 100, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines) + "\n"
+
+
 def _yaml_value(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()

@@ -30,6 +30,7 @@ from rclpy.node import Node
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
 from dkt_ros.ros.bag_player import BagPlayer, Pace
+from dkt_ros.ros.command_line import split_ros_args
 
 _LATE_S = 0.1
 
@@ -73,7 +74,7 @@ class ReplayOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs until the bag's end or an interrupt; returns 2 for an error that the user can mend."""
-    own, ros = _split_ros_args(sys.argv[1:] if argv is None else argv)
+    own, ros = split_ros_args(sys.argv[1:] if argv is None else argv)
     given = vars(_parser().parse_args(own))
     for remap in given.pop("remap"):
         ros += ["--remap", remap]
@@ -142,24 +143,6 @@ def _parser() -> argparse.ArgumentParser:
         "--remap", action="append", default=[], metavar="FROM:=TO", help="play FROM as TO"
     )
     return parser
-
-
-def _split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our arguments and those between `--ros-args` and `--` (or the end).
-
-    rclpy's own remove_ros_args takes the value of `--remap /a:=/b` away, as a rule of old syntax.
-    """
-    own: list[str] = []
-    ros: list[str] = []
-    target = own
-    for word in argv:
-        if word == "--ros-args":
-            target = ros
-        elif word == "--" and target is ros:
-            target = own
-        else:
-            target.append(word)
-    return own, ros
 
 
 def _declared(node: Node, given: dict[str, Any]) -> ReplayOptions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.engine import Engine, EngineInfo
-from dkt_ros.ros.node import DktNode
+from dkt_ros.ros.node import DktNode, run
 from dkt_ros.ros.parameters import NodeParameters
 
 pytestmark = pytest.mark.ros
@@ -122,6 +124,42 @@ def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Works
     assert state(node) == "finalized"
     assert topics(node) == set()
     assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
+
+
+@pytest.fixture
+def ending_node() -> Iterator[DktNode]:
+    """A node for run(), which ends it, ignores interrupts and freezes what may be garbage."""
+    handler = signal.getsignal(signal.SIGINT)
+    rclpy.init()
+    yield DktNode(Workshop())
+    rclpy.try_shutdown()
+    signal.signal(signal.SIGINT, handler)
+    gc.unfreeze()
+
+
+def test_what_fails_because_of_an_interrupt_is_no_error(ending_node: DktNode) -> None:
+    failures = []
+
+    def interrupted() -> None:
+        ending_node.context.shutdown()  # as SIGINT does, which may come amid a callback
+        try:
+            ending_node.publish_diagnostics()
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    ending_node.create_timer(0.01, interrupted)
+    assert run(ending_node) == 0
+    assert len(failures) == 1
+
+
+def test_what_fails_otherwise_ends_the_process_with_its_cause(ending_node: DktNode) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("surprise")
+
+    ending_node.create_timer(0.01, broken)
+    with pytest.raises(ZeroDivisionError, match="surprise"):
+        run(ending_node)
 
 
 def test_a_wrong_parameter_is_refused_at_the_door() -> None:
