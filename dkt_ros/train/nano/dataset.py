@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.train.disparity import clip_range, half_range, normalise
 from dkt_ros.transphy3d import SequenceFrame, read_sequence
 
 CLIP_FRAMES = 5
-LOW_PERCENTILE, HIGH_PERCENTILE = 2.0, 98.0
 _SMALLEST_CROP = 0.5
 
 
@@ -105,16 +105,12 @@ def stack(rows: list[Batch]) -> Batch:
 def make_sample(rgb: np.ndarray, disparity: np.ndarray, mask: np.ndarray) -> Batch:
     """One clip, (F,H,W,3) uint8, (F,H,W) 1/m and (F,H,W), as a batch of one.
 
-    Disparity is mapped to [-1, 1] between the clip's 2nd and 98th percentile, with clamping: per
-    clip, never per frame, so that what stands still keeps its value.
+    Disparity is mapped to [-1, 1] between the clip's 2nd and 98th percentile, with clamping.
     """
     known = disparity > 0
-    low, high = 0.0, 1.0
-    if known.any():
-        low, high = (float(v) for v in np.percentile(disparity[known], (2.0, 98.0)))
-    half = max((high - low) / 2.0, 1e-6)
-    target = np.where(known, np.clip((disparity - low) / half - 1.0, -1.0, 1.0), -1.0)
-    relative = np.where(known, half / np.maximum(disparity, 1e-3), 0.0)
+    low, high = clip_range(disparity, known) if known.any() else (0.0, 1.0)
+    target = np.where(known, normalise(disparity, low, high), -1.0)
+    relative = np.where(known, half_range(low, high) / np.maximum(disparity, 1e-3), 0.0)
     planes = [p.astype(np.float32)[None, None] for p in (target, known, mask > 0, relative)]
     video = rgb.astype(np.float32).transpose(3, 0, 1, 2)[None] / 127.5 - 1.0
     return Batch(video, *planes)
