@@ -36,10 +36,36 @@ class Canvas:
         The channels' mean, (x + 1) / 2, resized to the pictures' size; never rounded to 8 bits.
         """
         values = (decoded[0].mean(dim=0) + 1.0) / 2.0
+        return self._unpaint(values[:, None]).clip(0.0, 1.0)[..., 0]
+
+    def normals(self, decoded: torch.Tensor) -> np.ndarray:
+        """Decoded video (1, 3, T, *size) in [-1, 1] -> float32 unit vectors (T, H, W, 3).
+
+        Resized to the pictures' size and then brought to length 1; see normals_in_camera_axes.
+        """
+        return normals_in_camera_axes(self._unpaint(decoded[0].movedim(1, 0)), self.turned)
+
+    def _unpaint(self, images: torch.Tensor) -> np.ndarray:
+        """(T, C, *size) -> (T, H, W, C) of the pictures' size and orientation."""
         height, width = self.native
         upright = (width, height) if self.turned else (height, width)
-        array = resize(values[:, None], upright)[:, 0].clamp(0.0, 1.0).cpu().numpy()
+        array = resize(images, upright).movedim(1, -1).cpu().numpy()
         return np.ascontiguousarray(np.rot90(array, k=-1, axes=(1, 2)) if self.turned else array)
+
+
+def normals_in_camera_axes(decoded: np.ndarray, turned: bool) -> np.ndarray:
+    """Decoded vectors (..., 3) -> float32 unit vectors, x right, y down, z forward; 0 = unknown.
+
+    decoded: x right, y up, z backward (Blender's camera axes) of the picture that the network saw.
+    turned: whether that picture was the camera's, turned by 90 degrees against the clock.
+    Vectors shorter than half are no direction to trust.
+    """
+    x, y, z = decoded[..., 0], -decoded[..., 1], -decoded[..., 2]
+    if turned:
+        x, y = -y, x
+    vectors = np.stack([x, y, z], axis=-1).astype(np.float32)
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(length > 0.5, vectors / np.maximum(length, 0.5), np.float32(0.0))
 
 
 def working_size(

@@ -1,4 +1,4 @@
-"""Video in, relative disparity out: clip length and options around the exact sampler.
+"""Video in, relative disparity or normals out: clip length and options around the exact sampler.
 
 Knows the order of the work. Knows nothing of files, cameras or metric scale.
 """
@@ -65,13 +65,55 @@ def predict_disparity(
     for the network, clips are padded to 4N+1 frames by repeating the last.
     Raises DktError for input of another shape or type and for options that do not fit together.
     """
-    options = options or PredictOptions()
-    _check_video(rgb)
+    _check(network, rgb, "depth")
+    disparity = np.empty(rgb.shape[:3], np.float32)
+
+    def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
+        disparity[frames] = canvas.disparity(decoded)
+
+    _run(network, rgb, options or PredictOptions(), on_progress, store)
+    return disparity
+
+
+def predict_normals(
+    network: DktNetwork,
+    rgb: np.ndarray,
+    options: PredictOptions | None = None,
+    on_progress: Stage = lambda stage, done, total: None,
+) -> np.ndarray:
+    """Surface normals of a video of any length, by the exact sampler and a normals checkpoint.
+
+    rgb: as in predict_disparity. Returns float32 unit vectors (T, H, W, 3) in camera axes (x right,
+    y down, z forward: a surface that faces the camera has z < 0), 0 where the network gives none.
+
+    The decoded video's channels are taken as x, y, z in [-1, 1] in Blender's camera axes (x right,
+    y up, z backward), for so TransPhy3D, which the published normals network learned from, stores
+    its normals; the axes of the published network's own output are not documented and could not
+    be checked against its weights. Raises DktError as predict_disparity, and for a depth
+    checkpoint.
+    """
+    _check(network, rgb, "normal")
+    normals = np.empty(rgb.shape, np.float32)
+
+    def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
+        normals[frames] = canvas.normals(decoded)
+
+    _run(network, rgb, options or PredictOptions(), on_progress, store)
+    return normals
+
+
+def _run(
+    network: DktNetwork,
+    rgb: np.ndarray,
+    options: PredictOptions,
+    on_progress: Stage,
+    store: Callable[[slice, Canvas, torch.Tensor], None],
+) -> None:
+    """Chunk by chunk: store(frames, canvas, their decoded video (1, 3, T, h, w) in [-1, 1])."""
     steps, window, overlap = _schedule(network, options)
     fast = fast_network(network)
     canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
     chunks = chunk_spans(len(rgb))
-    disparity = np.empty(rgb.shape[:3], np.float32)
 
     with torch.inference_mode():
         # Chunk by chunk: a long clip at full size never exists as float.
@@ -98,9 +140,8 @@ def predict_disparity(
         on_progress("decode", 0, len(chunks))
         for done, (start, stop) in enumerate(chunks, 1):
             decoded = decoder.advance(result[:, :, done - 1 : done])[:, :, : stop - start]
-            disparity[start:stop] = canvas.disparity(decoded)
+            store(slice(start, stop), canvas, decoded)
             on_progress("decode", done, len(chunks))
-    return disparity
 
 
 def chunk_spans(frames: int) -> list[tuple[int, int]]:
@@ -131,7 +172,12 @@ def _check_overlap(overlap: int, window: int) -> None:
         raise DktError(f"overlap is {overlap}, expected less than the window of {window}")
 
 
-def _check_video(rgb: np.ndarray) -> None:
+def _check(network: DktNetwork, rgb: np.ndarray, task: str) -> None:
+    if network.info.task != task:
+        raise DktError(
+            f"checkpoint {network.info.name} is for the task {network.info.task!r}, expected one "
+            f"for {task!r}"
+        )
     if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
         found = rgb.dtype if isinstance(rgb, np.ndarray) else type(rgb).__name__
         raise DktError(f"rgb is {found}, expected a uint8 array")
