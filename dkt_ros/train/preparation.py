@@ -1,0 +1,136 @@
+"""Frames of a data set to what the VAE is fed: pictures and disparity of one size, and weights.
+
+Knows sizes, augmentation and the normalisation of disparity. Knows nothing of where frames come
+from or what encodes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.errors import DktError
+from dkt_ros.evaluation.baselines import nearest_fill
+from dkt_ros.geometry import resize_nearest
+from dkt_ros.model.canvas import resize
+from dkt_ros.train.augmentation import Augmentation
+from dkt_ros.train.data_config import DisparityConfig
+from dkt_ros.train.disparity import clip_range, normalise
+
+LEAST_KNOWN = 0.01
+"""Share of a clip's pixels that must have a true depth."""
+LEAST_RELIEF = 1e-3
+"""Smallest range of a clip's disparity, as a share of the disparity: below, noise would be blown up
+to the whole of [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """One frame at the training size.
+
+    rgb: (3, H, W) float32 in [0, 255]. depth: (H, W) float32 metres, NaN = unknown.
+    native: (height, width) of the frame before.
+    """
+
+    rgb: Tensor
+    depth: np.ndarray
+    native: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ClipView:
+    """One clip of F = 4n - 3 frames as the VAE is fed with it, float32.
+
+    rgb: (1, 3, F, H, W) in [-1, 1]. disparity: (1, 1, F, H, W) in [-1, 1], near = 1, known
+    everywhere. weight: (1, n, H / ratio, W / ratio), share of pixels whose depth is truly known.
+    """
+
+    rgb: Tensor
+    disparity: Tensor
+    weight: Tensor
+
+
+def view_frame(
+    sample: Sample,
+    augmentation: Augmentation,
+    size: tuple[int, int],
+    depth_range: tuple[float, float] | None = None,
+) -> FrameView:
+    """Cut, mirrored and resized to (height, width); never distorted beyond a pixel's rounding.
+
+    RGB is resized as at inference (bicubic, antialiased), depth by nearest neighbour, since a mean
+    over an edge is no surface. A portrait picture is turned by 90 degrees where the size is not
+    portrait, as at inference. Depth outside depth_range (metres) becomes unknown.
+    """
+    rgb, depth = sample.rgb, sample.depth
+    native = depth.shape[0], depth.shape[1]
+    if native[0] > native[1] and size[0] <= size[1]:
+        rgb, depth = np.rot90(rgb), np.rot90(depth)
+    box = augmentation.box((depth.shape[0], depth.shape[1]), size)
+    rgb, depth = rgb[box], depth[box]
+    if augmentation.flip:
+        rgb, depth = rgb[:, ::-1], depth[:, ::-1]
+    image = torch.from_numpy(np.ascontiguousarray(rgb)).movedim(-1, 0)[None].float()
+    depth = resize_nearest(depth, size[1], size[0]).astype(np.float32)
+    if depth_range is not None:
+        with np.errstate(invalid="ignore"):
+            depth[(depth < depth_range[0]) | (depth > depth_range[1])] = np.nan
+    return FrameView(resize(image, size)[0].clamp_(0.0, 255.0), depth, native)
+
+
+def view_clip(
+    frames: Sequence[FrameView], augmentation: Augmentation, config: DisparityConfig, ratio: int
+) -> ClipView:
+    """Puts a clip together; ratio: pixels per latent along each side.
+
+    Disparity is normalised between percentiles of the whole clip, unknown pixels take the value of
+    the nearest known one of their frame (of the nearest frame in time where theirs has none).
+    Raises DktError where nothing could be learned from the clip.
+    """
+    natives = {frame.native for frame in frames}
+    if len(natives) > 1:
+        found = ", ".join(f"{height}x{width}" for height, width in sorted(natives))
+        raise DktError(f"frames of several sizes {found}, expected one")
+    depth = np.stack([frame.depth for frame in frames])
+    known = np.isfinite(depth)
+    if known.mean() < LEAST_KNOWN:
+        raise DktError(f"depth is known on {known.mean():.2%} of what is seen; too little")
+    disparity = np.divide(1.0, depth, out=np.zeros_like(depth), where=known)
+    low, high = clip_range(disparity, known, (config.low_percentile, config.high_percentile))
+    if high - low < LEAST_RELIEF * high:
+        raise DktError(f"depth range of zero in what is seen: all at about {1.0 / high:.4g} m")
+    target = normalise(fill(disparity), low, high)
+    rgb = augmentation.colour(torch.stack([frame.rgb for frame in frames]))
+    return ClipView(
+        (rgb / 127.5 - 1.0).movedim(1, 0)[None],
+        torch.from_numpy(target.astype(np.float32))[None, None],
+        latent_weight(known, ratio),
+    )
+
+
+def fill(disparity: np.ndarray) -> np.ndarray:
+    """(F,H,W) in 1/m, 0 = unknown -> without unknowns; at least one pixel must be known.
+
+    The nearest known pixel's value: the VAE sees no edges but those of the true disparity and of
+    borders between equally near neighbours, unlike with a constant.
+    """
+    has_any = np.flatnonzero((disparity > 0).any(axis=(1, 2)))
+    nearest = [has_any[np.abs(has_any - index).argmin()] for index in range(len(disparity))]
+    filled = {index: nearest_fill(disparity[index]) for index in has_any}
+    return np.stack([filled[index] for index in nearest])
+
+
+def latent_weight(known: np.ndarray, ratio: int) -> Tensor:
+    """(F,H,W) bool -> (1, n, H / ratio, W / ratio): known share of the pixels behind each latent.
+
+    Those are ratio x ratio pixels of the first frame, then of four frames at a time.
+    """
+    shares = avg_pool2d(torch.from_numpy(known.astype(np.float32))[None], ratio)[0]
+    following = shares[1:].reshape(-1, 4, *shares.shape[1:]).mean(dim=1)
+    return torch.cat([shares[:1], following])[None]
