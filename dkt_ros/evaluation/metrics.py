@@ -8,13 +8,18 @@ then over videos, so that a large frame or a long video does not outweigh the ot
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 
 DELTA_THRESHOLDS = (1.05, 1.10, 1.25)
 MIN_DISPARITY = 1e-3
 """1/m. Aligned disparity is clipped here before it is inverted, as published."""
+
+
+Errors = TypeVar("Errors")
+"""A dataclass of numbers, NaN = no value."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,24 @@ def frame_errors(
     )
 
 
-def mean_errors(errors: Iterable[DepthErrors]) -> DepthErrors:
-    """The mean of each field, frames or videos that have no value left out; NaN where none has."""
-    rows = np.array([list(vars(e).values()) for e in errors], np.float64).reshape(-1, 6)
+def mean_of(kind: type[Errors], errors: Iterable[Errors]) -> Errors:
+    """The mean of each field, frames or videos that have no value left out; NaN where none has.
+
+    kind: the dataclass of numbers that the errors are of.
+    """
+    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    rows = np.array([[getattr(e, name) for name in names] for e in errors], np.float64)
+    rows = rows.reshape(-1, len(names))
     present = np.isfinite(rows)
     sums = np.where(present, rows, 0.0).sum(axis=0)
     counts = present.sum(axis=0)
-    means = np.divide(sums, counts, out=np.full(6, np.nan), where=counts > 0)
-    return DepthErrors(*(float(value) for value in means))
+    means = np.divide(sums, counts, out=np.full(len(names), np.nan), where=counts > 0)
+    return kind(*(float(value) for value in means))
+
+
+def mean_errors(errors: Iterable[DepthErrors]) -> DepthErrors:
+    """mean_of for depth errors."""
+    return mean_of(DepthErrors, errors)
 
 
 def video_errors(

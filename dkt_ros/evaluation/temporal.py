@@ -22,14 +22,16 @@ def temporal_alignment_error(
 
     TAE = 1 / (2 (T - 1)) sum_k [r(k -> k+1) + r(k+1 -> k)], as Video Depth Anything defines it
     (there for a static scene, as here). depth: (T, H, W) metres along the optical axis, NaN or <= 0
-    unknown; camera_matrix: (3, 3) pixels, centre of the top left pixel at (0, 0); world_to_camera:
-    (T, 4, 4), x right, y down, z forward; masks: boolean (T, H, W), True where a pixel counts, in
-    the frame it comes from and in the one it falls into. A direction in which no pixel falls onto
-    a known one does not count. NaN where none does. Raises ValueError for unequal lengths.
+    unknown; camera_matrix: (3, 3) pixels, centre of the top left pixel at (0, 0), or (T, 3, 3)
+    where the frames' cameras differ; world_to_camera: (T, 4, 4), x right, y down, z forward; masks:
+    boolean (T, H, W), True where a pixel counts, in the frame it comes from and in the one it falls
+    into. A direction in which no pixel falls onto a known one does not count. NaN where none does.
+    Raises ValueError for unequal lengths.
     """
     count = len(depth)
     if len(world_to_camera) != count or (masks is not None and len(masks) != count):
         raise ValueError(f"{len(world_to_camera)} poses for {count} frames; masks alike")
+    cameras = np.broadcast_to(camera_matrix, (count, 3, 3))
     differences = []
     for k in range(count - 1):
         for source, target in ((k, k + 1), (k + 1, k)):
@@ -38,8 +40,9 @@ def temporal_alignment_error(
                 warped_difference(
                     _masked(depth[source], None if masks is None else masks[source]),
                     _masked(depth[target], None if masks is None else masks[target]),
-                    camera_matrix,
+                    cameras[source],
                     motion,
+                    cameras[target],
                 )
             )
     found = [value for value in differences if np.isfinite(value)]
@@ -47,13 +50,18 @@ def temporal_alignment_error(
 
 
 def warped_difference(
-    source: np.ndarray, target: np.ndarray, camera_matrix: np.ndarray, motion: np.ndarray
+    source: np.ndarray,
+    target: np.ndarray,
+    camera_matrix: np.ndarray,
+    motion: np.ndarray,
+    target_camera_matrix: np.ndarray | None = None,
 ) -> float:
     """Mean |z' - z| / z over the source's pixels that fall onto known pixels of the target.
 
-    source, target: (H, W) metres; motion: (4, 4) from the source camera to the target camera. Each
-    pixel is moved in space and compared with the nearest pixel it falls on; where several fall on
-    one, the nearest to the camera is compared, for it hides the others. NaN where none falls.
+    source, target: (H, W) metres; motion: (4, 4) from the source camera to the target camera;
+    target_camera_matrix: (3, 3) where that is another camera. Each pixel is moved in space and
+    compared with the nearest pixel it falls on; where several fall on one, the nearest to the
+    camera is compared, for it hides the others. NaN where none falls.
     """
     height, width = source.shape
     v, u = np.nonzero(valid(source))
@@ -62,7 +70,8 @@ def warped_difference(
     points = np.linalg.inv(camera_matrix) @ rays * z
     moved = motion[:3, :3] @ points + motion[:3, 3:]
     moved = moved[:, moved[2] > 0]
-    projected = camera_matrix @ moved / moved[2]
+    into = camera_matrix if target_camera_matrix is None else target_camera_matrix
+    projected = into @ moved / moved[2]
     column, row = np.rint(projected[:2]).astype(np.int64)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     pixel, moved_z = row[inside] * width + column[inside], moved[2, inside]
