@@ -16,6 +16,7 @@ from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.fast_network import fast_network
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import initial_noise, sample
+from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 
 Stage = Callable[[str, int, int], None]
@@ -53,7 +54,7 @@ class PredictOptions:
 
 
 def predict_disparity(
-    network: DktNetwork,
+    network: DktNetwork | StreamingNetwork,
     rgb: np.ndarray,
     options: PredictOptions | None = None,
     on_progress: Stage = lambda stage, done, total: None,
@@ -76,7 +77,7 @@ def predict_disparity(
 
 
 def predict_normals(
-    network: DktNetwork,
+    network: DktNetwork | StreamingNetwork,
     rgb: np.ndarray,
     options: PredictOptions | None = None,
     on_progress: Stage = lambda stage, done, total: None,
@@ -103,7 +104,7 @@ def predict_normals(
 
 
 def _run(
-    network: DktNetwork,
+    network: DktNetwork | StreamingNetwork,
     rgb: np.ndarray,
     options: PredictOptions,
     on_progress: Stage,
@@ -159,7 +160,9 @@ def pad_chunk(rgb: np.ndarray, start: int) -> np.ndarray:
     return np.concatenate([rgb, *([rgb[-1:]] * missing)]) if missing else rgb
 
 
-def _schedule(network: DktNetwork, options: PredictOptions) -> tuple[int, int, int]:
+def _schedule(
+    network: DktNetwork | StreamingNetwork, options: PredictOptions
+) -> tuple[int, int, int]:
     info = network.info
     window = info.window if options.window is None else options.window
     overlap = min(info.overlap, window - 1) if options.overlap is None else options.overlap
@@ -172,7 +175,7 @@ def _check_overlap(overlap: int, window: int) -> None:
         raise DktError(f"overlap is {overlap}, expected less than the window of {window}")
 
 
-def _check(network: DktNetwork, rgb: np.ndarray, task: str) -> None:
+def _check(network: DktNetwork | StreamingNetwork, rgb: np.ndarray, task: str) -> None:
     if network.info.task != task:
         raise DktError(
             f"checkpoint {network.info.name} is for the task {network.info.task!r}, expected one "
