@@ -5,7 +5,8 @@ Knows cameras and poses. Knows nothing of networks or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,61 +29,84 @@ def temporal_alignment_error(
     into. A direction in which no pixel falls onto a known one does not count. NaN where none does.
     Raises ValueError for unequal lengths.
     """
+    if masks is None:
+        masks = [np.ones(frame.shape, bool) for frame in depth]
+    return temporal_errors(depth, camera_matrix, world_to_camera, {"": masks})[""]
+
+
+def temporal_errors(
+    depth: Sequence[np.ndarray] | np.ndarray,
+    camera_matrix: np.ndarray,
+    world_to_camera: Sequence[np.ndarray] | np.ndarray,
+    masks: Mapping[str, Sequence[np.ndarray] | np.ndarray],
+) -> dict[str, float]:
+    """temporal_alignment_error for each of several masks, at the price of one."""
     count = len(depth)
-    if len(world_to_camera) != count or (masks is not None and len(masks) != count):
+    if len(world_to_camera) != count or any(len(mask) != count for mask in masks.values()):
         raise ValueError(f"{len(world_to_camera)} poses for {count} frames; masks alike")
     cameras = np.broadcast_to(camera_matrix, (count, 3, 3))
-    differences = []
+    sums, found = dict.fromkeys(masks, 0.0), dict.fromkeys(masks, 0)
     for k in range(count - 1):
         for source, target in ((k, k + 1), (k + 1, k)):
             motion = world_to_camera[target] @ np.linalg.inv(world_to_camera[source])
-            differences.append(
-                warped_difference(
-                    _masked(depth[source], None if masks is None else masks[source]),
-                    _masked(depth[target], None if masks is None else masks[target]),
-                    cameras[source],
-                    motion,
-                    cameras[target],
-                )
-            )
-    found = [value for value in differences if np.isfinite(value)]
-    return float(np.mean(found)) if found else float("nan")
+            warped = _warp(depth[source], depth[target], cameras[source], motion, cameras[target])
+            for name, mask in masks.items():
+                difference = warped.mean_difference(mask[source], mask[target])
+                if np.isfinite(difference):
+                    sums[name] += difference
+                    found[name] += 1
+    return {name: sums[name] / found[name] if found[name] else float("nan") for name in masks}
 
 
 def warped_difference(
-    source: np.ndarray,
-    target: np.ndarray,
-    camera_matrix: np.ndarray,
-    motion: np.ndarray,
-    target_camera_matrix: np.ndarray | None = None,
+    source: np.ndarray, target: np.ndarray, camera_matrix: np.ndarray, motion: np.ndarray
 ) -> float:
     """Mean |z' - z| / z over the source's pixels that fall onto known pixels of the target.
 
-    source, target: (H, W) metres; motion: (4, 4) from the source camera to the target camera;
-    target_camera_matrix: (3, 3) where that is another camera. Each pixel is moved in space and
-    compared with the nearest pixel it falls on; where several fall on one, the nearest to the
-    camera is compared, for it hides the others. NaN where none falls.
+    source, target: (H, W) metres; motion: (4, 4) from the source camera to the target camera. Each
+    pixel is moved in space and compared with the nearest pixel it falls on; where several fall on
+    one, the nearest to the camera is compared, for it hides the others. NaN where none falls.
     """
+    everywhere = np.ones(source.shape, bool)
+    warped = _warp(source, target, camera_matrix, motion, camera_matrix)
+    return warped.mean_difference(everywhere, everywhere)
+
+
+@dataclass(frozen=True)
+class _Warped:
+    """Pixels of one frame that are seen in another: their flat places in both, |z' - z| / z."""
+
+    source: np.ndarray
+    target: np.ndarray
+    difference: np.ndarray
+
+    def mean_difference(self, source_mask: np.ndarray, target_mask: np.ndarray) -> float:
+        used = source_mask.ravel()[self.source] & target_mask.ravel()[self.target]
+        return float(self.difference[used].mean()) if used.any() else float("nan")
+
+
+def _warp(
+    source: np.ndarray,
+    target: np.ndarray,
+    source_camera: np.ndarray,
+    motion: np.ndarray,
+    target_camera: np.ndarray,
+) -> _Warped:
     height, width = source.shape
-    v, u = np.nonzero(valid(source))
-    z = source[v, u].astype(np.float64)
+    known = np.flatnonzero(valid(source))
+    v, u = np.divmod(known, width)
     rays = np.stack([u, v, np.ones_like(u)]).astype(np.float64)
-    points = np.linalg.inv(camera_matrix) @ rays * z
+    points = np.linalg.inv(source_camera) @ rays * source.ravel()[known].astype(np.float64)
     moved = motion[:3, :3] @ points + motion[:3, 3:]
-    moved = moved[:, moved[2] > 0]
-    into = camera_matrix if target_camera_matrix is None else target_camera_matrix
-    projected = into @ moved / moved[2]
-    column, row = np.rint(projected[:2]).astype(np.int64)
+    before = moved[2] > 0
+    known, moved = known[before], moved[:, before]
+    column, row = np.rint((target_camera @ moved / moved[2])[:2])
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    pixel, moved_z = row[inside] * width + column[inside], moved[2, inside]
+    known, z = known[inside], moved[2, inside]
+    pixel = (row[inside] * width + column[inside]).astype(np.int64)
     nearest = np.full(height * width, np.inf)
-    np.minimum.at(nearest, pixel, moved_z)
-    seen = np.isfinite(nearest) & valid(target).ravel()
-    if not seen.any():
-        return float("nan")
-    truth = target.ravel()[seen].astype(np.float64)
-    return float(np.mean(np.abs(nearest[seen] - truth) / truth))
-
-
-def _masked(depth: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    return depth if mask is None else np.where(mask, depth, np.nan)
+    np.minimum.at(nearest, pixel, z)
+    seen = (z == nearest[pixel]) & valid(target).ravel()[pixel]
+    known, pixel, z = known[seen], pixel[seen], z[seen]
+    truth = target.ravel()[pixel].astype(np.float64)
+    return _Warped(known, pixel, np.abs(z - truth) / truth)

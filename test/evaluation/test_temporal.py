@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkt_ros.evaluation.temporal import temporal_alignment_error, warped_difference
+from dkt_ros.evaluation.temporal import (
+    temporal_alignment_error,
+    temporal_errors,
+    warped_difference,
+)
 
 K = np.array([[10.0, 0.0, 4.0], [0.0, 10.0, 3.0], [0.0, 0.0, 1.0]])
 SHAPE = (7, 9)
@@ -77,3 +81,37 @@ def test_nothing_to_compare() -> None:
 def test_poses_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="1 poses for 2"):
         temporal_alignment_error([wall(2.0), wall(2.0)], K, [HERE])
+
+
+def test_several_masks_at_once_are_the_same_as_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1.0, 3.0, (4, *SHAPE))
+    poses = [pose(x=0.1 * k, z=0.02 * k) for k in range(4)]
+    masks = {name: rng.random(depth.shape) < 0.6 for name in ("one", "two")}
+    masks["none"] = np.zeros(depth.shape, bool)
+    together = temporal_errors(depth, K, poses, masks)
+    for name in ("one", "two"):
+        assert together[name] == temporal_alignment_error(depth, K, poses, masks[name])
+    assert together["one"] != together["two"]
+    assert np.isnan(together["none"])
+
+
+def test_what_does_not_count_still_hides() -> None:
+    # The wall's pixel falls on column 3 behind the nearer one, which is masked out.
+    first, second = wall(np.nan), wall(np.nan)
+    first[3, 5], first[3, 4], second[3, 3] = 2.0, 4.0, 2.0
+    masks = np.ones((2, *SHAPE), bool)
+    masks[0, 3, 5] = False
+    poses = [pose(), pose(x=0.4)]
+    # The way back does not count either: column 3 falls on column 5, which is masked out.
+    assert np.isnan(temporal_alignment_error([first, second], K, poses, masks))
+
+
+def test_each_frame_may_have_its_own_camera() -> None:
+    # Twice the focal length in the second frame: column 5 (1 beside the centre) becomes column 6.
+    zoomed = K.copy()
+    zoomed[0, 0] = zoomed[1, 1] = 20.0
+    first, second = wall(np.nan), wall(np.nan)
+    first[3, 5], second[3, 6] = 2.0, 2.5
+    found = temporal_alignment_error([first, second], np.stack([K, zoomed]), [HERE] * 2)
+    assert found == pytest.approx((0.2 + 0.25) / 2)
