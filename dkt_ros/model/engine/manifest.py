@@ -74,13 +74,17 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One graph. onnx, plan: files relative to the folder; plan is None where none was built."""
+    """One graph. onnx, plan: files relative to the folder; plan is None where none was built.
+
+    plan_sha256: of the plan's file. A plan holds programs, so the runtime loads no other file.
+    """
 
     name: str
     onnx: str
     plan: str | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    plan_sha256: str | None = None
 
 
 @dataclass(frozen=True)
