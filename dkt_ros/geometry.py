@@ -1,7 +1,9 @@
 """Intrinsics, depth and disparity, back-projection, point filters.
 
-Knows pinhole geometry in numpy, and open3d for the filters that need a neighbour search. Knows
-nothing of frames, networks, alignment or ROS.
+Knows pinhole geometry, and open3d for the filters that need a neighbour search. Knows nothing of
+frames, networks, alignment or ROS. What a cloud is made with (backproject, remove_flying_pixels,
+known_points) takes numpy arrays, or torch tensors and leaves them on their device; the rest is
+numpy's, and open3d works on the host.
 
 Conventions: depth is metres along the optical axis; 0, NaN, inf and negative values all mean
 unknown and leave every function here as NaN. Points are in the camera's optical frame (x right,
@@ -11,12 +13,15 @@ OpenCV: the top left pixel's centre is (0, 0), the image spans -0.5 .. width - 0
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros import arrays
+from dkt_ros.arrays import Array, constant, device_of, is_floating, is_tensor, namespace
 from dkt_ros.errors import DktError
 
 METRES_PER_MILLIMETRE = 1e-3
@@ -112,14 +117,20 @@ def _rays(intrinsics: Intrinsics) -> tuple[Float32Array, Float32Array]:
     return rays
 
 
-def _check_depth(depth: FloatArray, intrinsics: Intrinsics | None = None) -> None:
-    if not np.issubdtype(depth.dtype, np.floating):
+@lru_cache(maxsize=8)
+def _rays_on(device: Hashable, intrinsics: Intrinsics) -> tuple[Array, Array]:
+    x, y = _rays(intrinsics)
+    return constant(x, device), constant(y, device)
+
+
+def _check_depth(depth: Array, intrinsics: Intrinsics | None = None) -> None:
+    if not is_floating(depth):
         raise TypeError(
             f"depth of type {depth.dtype}: expected floats in metres; multiply millimetres by "
             "METRES_PER_MILLIMETRE"
         )
     if depth.ndim != 2:
-        raise ValueError(f"depth of shape {depth.shape}: expected (height, width)")
+        raise ValueError(f"depth of shape {tuple(depth.shape)}: expected (height, width)")
     if intrinsics is not None and depth.shape != (intrinsics.height, intrinsics.width):
         raise ValueError(
             f"depth of {depth.shape[1]}x{depth.shape[0]} pixels with intrinsics of "
@@ -127,32 +138,32 @@ def _check_depth(depth: FloatArray, intrinsics: Intrinsics | None = None) -> Non
         )
 
 
-def _known(depth: FloatArray) -> FloatArray:
+def _known(depth: Array) -> Array:
     """A copy with NaN for every kind of unknown."""
-    known = depth.copy()
+    known = depth.clone() if is_tensor(depth) else depth.copy()
     known[~((depth > 0) & (depth < np.inf))] = np.nan
     return known
 
 
-def backproject(
-    depth: FloatArray, intrinsics: Intrinsics, out: Float32Array | None = None
-) -> Float32Array:
+def backproject(depth: Array, intrinsics: Intrinsics, out: Array | None = None) -> Array:
     """Depth (H, W) in metres to an organised cloud (H, W, 3) float32 in the optical frame.
 
-    Unknown depth becomes a point of three NaN. `out`, any (H, W, 3) float32 view (a message's
-    buffer, say), is filled and returned when given.
+    Unknown depth becomes a point of three NaN. `out`, any (H, W, 3) float32 view beside the depth
+    (a message's buffer, say), is filled and returned when given.
     """
-    depth = np.asarray(depth)
+    depth = depth if is_tensor(depth) else np.asarray(depth)
     _check_depth(depth, intrinsics)
+    expected = (*depth.shape, 3)
     if out is None:
-        out = np.empty((*depth.shape, 3), np.float32)
-    elif out.shape != (*depth.shape, 3) or out.dtype != np.float32:
-        raise ValueError(f"out of {out.shape} {out.dtype}: expected {(*depth.shape, 3)} float32")
-    ray_x, ray_y = _rays(intrinsics)
-    z = _known(depth.astype(np.float32, copy=False))
+        out = arrays.empty(expected, depth)
+    elif out.shape != expected or out.dtype != namespace(out).float32:
+        raise ValueError(f"out of {tuple(out.shape)} {out.dtype}: expected {expected} float32")
+    ray_x, ray_y = _rays_on(device_of(depth), intrinsics)
+    z = _known(arrays.float32(depth))
     out[..., 2] = z
-    np.multiply(z, ray_x, out=out[..., 0])
-    np.multiply(z, ray_y, out=out[..., 1])
+    multiply = namespace(depth).multiply
+    multiply(z, ray_x, out=out[..., 0])
+    multiply(z, ray_y, out=out[..., 1])
     return out
 
 
@@ -175,7 +186,7 @@ def crop_depth(depth: FloatArray, min_depth: float, max_depth: float) -> FloatAr
     return kept
 
 
-def remove_flying_pixels(depth: FloatArray, relative_jump: float = 0.03) -> FloatArray:
+def remove_flying_pixels(depth: Array, relative_jump: float = 0.03) -> Array:
     """Depth (H, W) without the pixels next to a jump in depth, which become NaN.
 
     Where a foreground ends, sensors and networks leave pixels that float between it and the
@@ -185,14 +196,15 @@ def remove_flying_pixels(depth: FloatArray, relative_jump: float = 0.03) -> Floa
     if relative_jump <= 0:
         raise ValueError(f"relative_jump {relative_jump}: expected a positive ratio")
     _check_depth(depth)
+    xp = namespace(depth)
     kept = _known(depth)
     leap = 1 + relative_jump
-    edge = np.zeros(depth.shape, bool)
+    edge = xp.zeros_like(depth, dtype=bool)
     for a, b, edge_a, edge_b in (
         (kept[:, 1:], kept[:, :-1], edge[:, 1:], edge[:, :-1]),
         (kept[1:], kept[:-1], edge[1:], edge[:-1]),
     ):
-        jump = np.maximum(a, b) > leap * np.minimum(a, b)  # false where either is NaN
+        jump = xp.maximum(a, b) > leap * xp.minimum(a, b)  # false where either is NaN
         edge_a |= jump
         edge_b |= jump
     kept[edge] = np.nan
@@ -208,16 +220,18 @@ def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:
     return depth[rows[:, None], columns[None, :]]
 
 
-def known_points(
-    cloud: FloatArray, rgb: NDArray[np.uint8] | None = None
-) -> tuple[Float32Array, NDArray[np.uint8] | None]:
+def known_points(cloud: Array, rgb: Array | None = None) -> tuple[Array, Array | None]:
     """The finite points of an organised cloud (H, W, 3), as (N, 3), with their colours (N, 3)."""
     if rgb is not None and rgb.shape != cloud.shape:
-        raise ValueError(f"colours of shape {rgb.shape}: expected the cloud's {cloud.shape}")
-    # Indices, since picking rows by a mask of booleans is several times slower.
-    known = np.flatnonzero(np.isfinite(cloud[..., 2]))
-    points = cloud.reshape(-1, 3).take(known, axis=0).astype(np.float32, copy=False)
-    return points, None if rgb is None else rgb.reshape(-1, 3).take(known, axis=0)
+        raise ValueError(
+            f"colours of shape {tuple(rgb.shape)}: expected the cloud's {tuple(cloud.shape)}"
+        )
+    known = namespace(cloud).isfinite(cloud[..., 2]).reshape(-1)
+    points = arrays.float32(cloud.reshape(-1, 3))
+    if rgb is None:
+        return arrays.rows_where(known, points)[0], None
+    points, colors = arrays.rows_where(known, points, rgb.reshape(-1, 3))
+    return points, colors
 
 
 def voxel_downsample(

@@ -1,16 +1,20 @@
 """The pixels of a frame that alignment looks at.
 
 Knows how to spread a few thousand samples over an image with holes. Knows nothing of what is
-fitted to them.
+fitted to them. Raw depth comes from the camera and lies on the host; disparity may lie on a device,
+of which then the samples alone are brought over, in one download.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dkt_ros.arrays import Array, constant, device_of, namespace, to_host
 
 FloatArray = NDArray[np.floating]
 Array64 = NDArray[np.float64]
@@ -37,7 +41,7 @@ class Samples:
 
 
 def sample(
-    disparity: FloatArray,
+    disparity: Array,
     raw_depth: FloatArray | None,
     wanted: int,
     min_depth: float,
@@ -45,26 +49,30 @@ def sample(
 ) -> Samples:
     """At most `wanted` pixels, evenly spread over those with depth in min .. max (metres).
 
-    disparity, raw_depth: (H, W); without raw depth there are no pixels, only ends.
+    disparity, raw_depth: (H, W); without raw depth there are no pixels, only ends. disparity may be
+    a tensor on any device; raw_depth is numpy's.
     """
+    shape = tuple(disparity.shape)
     # Twice the grid that is wanted: half of it may well fall into holes.
-    where = _grid(disparity.shape, 2 * wanted)
-    values = disparity.ravel()
-    grid = values[where]
+    where = _grid(shape, 2 * wanted)
+    found = _at(disparity, _grid_on(device_of(disparity), shape, 2 * wanted))
+    ends = _ends(found)
     if raw_depth is None:
         none = np.empty(0)
-        return Samples(none, none, none.astype(np.intp), _ends(grid))
+        return Samples(none, none, none.astype(np.intp), ends)
     depths = raw_depth.ravel()
-    known = _known(grid, depths[where], min_depth, max_depth)
-    if 5 * np.count_nonzero(known) < min(wanted, len(values)):
+    known = _in_range(depths[where], min_depth, max_depth) & np.isfinite(found)
+    if 5 * np.count_nonzero(known) < min(wanted, len(depths)):
         # Few pixels have depth: look at them all, lest the grid miss those few.
-        where = np.flatnonzero(_known(values, depths, min_depth, max_depth))
-    else:
-        where = where[known]
-    where = where[every(len(where), wanted)]
-    d = values[where].astype(np.float64)
+        where = np.flatnonzero(_in_range(depths, min_depth, max_depth))
+        found = _at(disparity, constant(where, device_of(disparity)))
+        known = np.isfinite(found)
+    kept = np.flatnonzero(known)
+    kept = kept[every(len(kept), wanted)]
+    where = where[kept]
+    d = found[kept].astype(np.float64)
     y = 1 / depths[where].astype(np.float64)
-    return Samples(d, y, _blocks(where, disparity.shape), _ends(grid))
+    return Samples(d, y, _blocks(where, shape), ends)
 
 
 def every(count: int, wanted: int) -> Indices:
@@ -72,10 +80,13 @@ def every(count: int, wanted: int) -> Indices:
     return np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp)
 
 
-def _known(
-    disparity: FloatArray, depth: FloatArray, min_depth: float, max_depth: float
-) -> NDArray[np.bool_]:
-    return (depth >= min_depth) & (depth <= max_depth) & np.isfinite(disparity)
+def _at(values: Array, where: Array) -> FloatArray:
+    """Values (H, W) at flat indices, on the host."""
+    return to_host(namespace(values).take(values, where))
+
+
+def _in_range(depth: FloatArray, min_depth: float, max_depth: float) -> NDArray[np.bool_]:
+    return (depth >= min_depth) & (depth <= max_depth)
 
 
 def _ends(grid: FloatArray) -> Array64:
@@ -101,6 +112,11 @@ def _grid(shape: tuple[int, ...], wanted: int) -> Indices:
     flat: Indices = (row * width + column).ravel()
     flat.setflags(write=False)
     return flat
+
+
+@lru_cache(maxsize=8)
+def _grid_on(device: Hashable, shape: tuple[int, ...], wanted: int) -> Array:
+    return constant(_grid(shape, wanted), device)
 
 
 def _blocks(where: Indices, shape: tuple[int, ...]) -> Indices:
