@@ -56,7 +56,7 @@ def load_checkpoint(
     faster (constant cross-attention context; on a CPU, 2-D convolutions over stacked frames).
     Raises DktError naming what is missing, damaged or does not fit, and what to do.
     """
-    folder = _checked_folder(Path(path))
+    folder = checked_folder(Path(path))
     info = CheckpointInfo.read(folder)
     torch_dtype, torch_device = parse_dtype(dtype), parse_device(device)
 
@@ -139,7 +139,8 @@ def parse_device(device: str | torch.device) -> torch.device:
     return parsed
 
 
-def _checked_folder(folder: Path) -> Path:
+def checked_folder(folder: Path) -> Path:
+    """The folder, once every file of a checkpoint is seen to be there; else DktError names them."""
     if not folder.exists():
         raise DktError(f"checkpoint {folder} does not exist; make one with `dkt convert`")
     if not folder.is_dir():

@@ -24,20 +24,26 @@ def add_commands(subparsers: Any) -> None:
 def _add_convert(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "convert",
-        help="turn the original model files into a checkpoint folder",
+        help="turn original model files, or a checkpoint and a LoRA, into a checkpoint folder",
         description="Turns the original files of Wan2.1-Fun-Control and a DKT LoRA into a "
-        "checkpoint folder. Sizes come from the tensors' shapes; the LoRA is merged.",
+        "checkpoint folder, or merges a LoRA into a checkpoint folder (--checkpoint with --lora "
+        "alone). Sizes come from the tensors' shapes; the LoRA is merged.",
     )
     file = {"type": Path, "metavar": "FILE"}
-    parser.add_argument(
+    base = parser.add_mutually_exclusive_group(required=True)
+    base.add_argument(
         "--transformer",
-        required=True,
         help="base transformer: .safetensors, its .index.json, or a folder of shards",
         **file,
     )
-    parser.add_argument("--vae", required=True, help="Wan2.1_VAE.pth", **file)
-    parser.add_argument("--lora", help="DKT's LoRA, .safetensors", **file)
-    prompt = parser.add_mutually_exclusive_group(required=True)
+    base.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder to add a LoRA to"
+    )
+    parser.add_argument("--vae", help="Wan2.1_VAE.pth (with --transformer)", **file)
+    parser.add_argument(
+        "--lora", help="LoRA by DKT's or peft's names: .safetensors or peft's folder", **file
+    )
+    prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt-embeds", help="the prompt's embedding, .safetensors", **file)
     prompt.add_argument(
         "--text-encoder", help="models_t5_umt5-xxl-enc-bf16.pth (with --tokenizer)", **file
@@ -110,6 +116,12 @@ def _add_predict(subparsers: Any) -> None:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Runs `dkt convert`; returns 0."""
+    if args.checkpoint is not None:
+        return _run_merge(args)
+    if args.vae is None:
+        raise DktError("--vae is missing: original files need it")
+    if args.prompt_embeds is None and args.text_encoder is None:
+        raise DktError("no prompt: give --prompt-embeds, or --text-encoder with --tokenizer")
     if (args.text_encoder is None) != (args.tokenizer is None):
         raise DktError("--text-encoder and --tokenizer go together, one of them is missing")
     from dkt_ros.model.checkpoint import parse_dtype
@@ -127,6 +139,21 @@ def run_convert(args: argparse.Namespace) -> int:
     )
     dtype = parse_dtype(args.dtype) if args.dtype else None
     info = convert(files, args.output, dtype, report=lambda line: print(line, file=sys.stderr))
+    print(f"{info.name} ({info.task}) written to {args.output}")
+    return 0
+
+
+def _run_merge(args: argparse.Namespace) -> int:
+    """`dkt convert --checkpoint DIR --lora FILE`."""
+    names = ("vae", "prompt_embeds", "text_encoder", "tokenizer", "num_heads", "dtype")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
+    if given:
+        raise DktError(f"{', '.join(given)} cannot go with --checkpoint, which has these already")
+    if args.lora is None:
+        raise DktError("--lora is missing: --checkpoint takes what is added to it")
+    from dkt_ros.model.merge import merge_into_checkpoint
+
+    info = merge_into_checkpoint(args.checkpoint, args.lora, args.output)
     print(f"{info.name} ({info.task}) written to {args.output}")
     return 0
 

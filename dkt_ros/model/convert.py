@@ -7,7 +7,6 @@ memory one shard at a time. Knows nothing of the command line.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from safetensors import SafetensorError
 from dkt_ros.errors import DktError
 from dkt_ros.model import original
 from dkt_ros.model.checkpoint import (
-    PROMPT_FILE,
     PROMPT_KEY,
     TRANSFORMER_DIR,
     VAE_DIR,
@@ -30,8 +28,9 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
     write_prompt,
 )
-from dkt_ros.model.info import INFO_FILE, CheckpointInfo
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.lora import match_lora, merge_lora
+from dkt_ros.model.merge import lora_scale, move_into_place
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
 from dkt_ros.model.weights import Weights, open_weights, sha256, write_sharded
@@ -88,6 +87,7 @@ def convert(
         num_heads=files.num_heads,
         sidecar=read_sidecar(files.transformer),
         report=report,
+        lora_factor=lora_scale(files.lora) if files.lora else 1.0,
     )
     vae = convert_vae(open_weights(files.vae))
     if output.exists() and not output.is_dir():
@@ -124,7 +124,7 @@ def convert(
             _write_part(AutoencoderKLWan, vae, parts[1])
             write_prompt(folder, embeds)
             finish_checkpoint(folder, info)
-            _replace(folder, output)
+            move_into_place(folder, output)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error
     return info
@@ -136,10 +136,12 @@ def convert_transformer(
     num_heads: int | None = None,
     sidecar: dict[str, Any] | None = None,
     report: Report = lambda line: None,
+    lora_factor: float = 1.0,
 ) -> Part:
     """The original transformer in diffusers' names, LoRA merged when a weight is read.
 
-    sidecar: the config.json beside the file, if any. Every key must find its place.
+    sidecar: the config.json beside the file, if any. lora_factor: of the LoRA's B A. Every key must
+    find its place.
     """
     kept, ignored = original.split_transformer_keys(weights.shapes)
     if ignored:
@@ -157,7 +159,7 @@ def convert_transformer(
     pairs = match_lora(lora, renamed)
     ranks = sorted({pair.rank for pair in pairs.values()})
     report(f"merging {len(pairs)} LoRA pairs of rank {', '.join(map(str, ranks))}")
-    return Part(config, merge_lora(renamed, lora, pairs))
+    return Part(config, merge_lora(renamed, lora, pairs, lora_factor))
 
 
 def convert_vae(weights: Weights) -> Part:
@@ -245,12 +247,3 @@ def _write_part(cls: Any, part: Part, folder: Path) -> None:
     with torch.device("meta"):
         cls.from_config(part.config).save_config(folder)
     write_sharded(part.weights, folder, WEIGHTS_STEM)
-
-
-def _replace(folder: Path, output: Path) -> None:
-    """Moves a whole new checkpoint into place; `dkt.json` goes first and comes back last."""
-    (output / INFO_FILE).unlink(missing_ok=True)
-    for name in (TRANSFORMER_DIR, VAE_DIR):
-        shutil.rmtree(output / name, ignore_errors=True)
-    for name in (TRANSFORMER_DIR, VAE_DIR, PROMPT_FILE, INFO_FILE):
-        (folder / name).replace(output / name)

@@ -60,15 +60,17 @@ def match_lora(lora: Weights, targets: Weights) -> dict[str, LoraPair]:
     return pairs
 
 
-def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -> Weights:
-    """The target weights with each pair added: W + B A (alpha 1), computed in float32."""
+def merge_lora(
+    targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair], scale: float = 1.0
+) -> Weights:
+    """The target weights with each pair added: W + scale B A, computed in float32."""
 
     def read(name: str) -> torch.Tensor:
         weight = targets.read(name)
         if name not in pairs:
             return weight
         a, b = (lora.read(key).float() for key in (pairs[name].a, pairs[name].b))
-        return torch.addmm(weight.float(), b, a).to(weight.dtype)
+        return torch.addmm(weight.float(), b, a, alpha=scale).to(weight.dtype)
 
     return replace(targets, read=read)
 

@@ -128,8 +128,6 @@ def test_low_precision_predicts_nearly_the_same(
         (["predict", "--input=i", "--output=o.npz", "--overlap=-1"], "at least 0"),
         (["predict", "--input=i", "--output=o.npz", "--dtype=int8"], "int8"),
         (["convert", "--vae=v", "--prompt-embeds=p", "--output=o"], "--transformer"),
-        (["convert", "--transformer=t", "--prompt-embeds=p", "--output=o"], "--vae"),
-        (["convert", "--transformer=t", "--vae=v", "--output=o"], "--prompt-embeds"),
         (["convert", "--transformer=t", "--vae=v", "--prompt-embeds=p"], "--output"),
         (["convert", "--transformer=t", "--vae=v", "--prompt-embeds=p", "--text-encoder=e",
           "--output=o"], "not allowed"),
@@ -144,6 +142,21 @@ def test_wrong_flags_end_with_status_2_and_name_the_flag(
         dkt(*words)
     assert ended.value.code == 2
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--transformer=t", "--prompt-embeds=p"], "--vae is missing"),
+        (["--transformer=t", "--vae=v"], "--prompt-embeds"),
+        (["--checkpoint=c"], "--lora is missing"),
+        (["--checkpoint=c", "--lora=l", "--vae=v"], "--vae cannot go with --checkpoint"),
+        (["--checkpoint=c", "--lora=l", "--num-heads=2"], "--num-heads cannot go"),
+    ],
+)
+def test_what_belongs_to_original_files_or_to_a_checkpoint(words: list[str], named: str) -> None:
+    with pytest.raises(DktError, match=named):
+        dkt("convert", *words, "--output=o")
 
 
 @pytest.mark.parametrize("only", [["--text-encoder=e"], ["--prompt-embeds=e", "--tokenizer=t"]])

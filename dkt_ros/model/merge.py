@@ -1,0 +1,124 @@
+"""A checkpoint folder with other weights in its transformer: a LoRA merged, or weights trained on.
+
+Knows checkpoint folders and lazy weights. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import (
+    PROMPT_FILE,
+    TRANSFORMER_DIR,
+    VAE_DIR,
+    WEIGHTS_STEM,
+    checked_folder,
+    finish_checkpoint,
+)
+from dkt_ros.model.info import INFO_FILE, CheckpointInfo
+from dkt_ros.model.lora import match_lora, merge_lora
+from dkt_ros.model.weights import Weights, open_weights, sha256, write_sharded
+
+
+def transformer_weights(checkpoint: Path) -> Weights:
+    """The transformer's weights of a checkpoint folder, by diffusers' names, still unread.
+
+    Raises DktError where the folder is no whole checkpoint.
+    """
+    return open_weights(checked_folder(checkpoint) / TRANSFORMER_DIR)
+
+
+def merge_into_checkpoint(base: Path, lora: Path, output: Path) -> CheckpointInfo:
+    """Writes the checkpoint `base` with the LoRA of a file (or peft folder) added to its weights.
+
+    Raises DktError naming what does not fit; nothing is written then.
+    """
+    known = CheckpointInfo.read(checked_folder(base))
+    adapter = open_weights(lora)
+    info = dataclasses.replace(
+        known,
+        name=output.resolve().name,
+        origin=f"{known.name} with a LoRA merged by dkt convert",
+        sources={
+            **{f"base/{file.name}": sha256(file) for file in transformer_weights(base).files},
+            **{f"lora/{file.name}": sha256(file) for file in adapter.files},
+        },
+    )
+    write_with(base, with_lora(base, adapter, lora_scale(lora)), output, info)
+    return info
+
+
+def with_lora(base: Path, lora: Weights, scale: float = 1.0) -> Weights:
+    """The transformer's weights of the checkpoint `base`, W + scale B A where the LoRA says so."""
+    targets = transformer_weights(base)
+    return merge_lora(targets, lora, match_lora(lora, targets), scale)
+
+
+def write_with(base: Path, transformer: Weights, output: Path, info: CheckpointInfo) -> None:
+    """Writes `output`: VAE, prompt and configuration of `base`, the given transformer and `info`.
+
+    A checkpoint that lies there is replaced once the new one is whole. Raises DktError where
+    nothing can be written, or `output` is `base`.
+    """
+    base = checked_folder(base)
+    if output.exists() and not output.is_dir():
+        raise DktError(f"output {output} is a file, expected a folder")
+    if output.resolve() == base.resolve():
+        raise DktError(f"output {output} is the checkpoint itself; name another folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as staging:
+            folder = Path(staging)
+            (folder / TRANSFORMER_DIR).mkdir()
+            shutil.copyfile(
+                base / TRANSFORMER_DIR / "config.json", folder / TRANSFORMER_DIR / "config.json"
+            )
+            write_sharded(transformer, folder / TRANSFORMER_DIR, WEIGHTS_STEM)
+            shutil.copytree(base / VAE_DIR, folder / VAE_DIR, copy_function=shutil.copyfile)
+            shutil.copyfile(base / PROMPT_FILE, folder / PROMPT_FILE)
+            finish_checkpoint(folder, info)
+            move_into_place(folder, output)
+    except (OSError, SafetensorError) as error:
+        raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error
+
+
+def move_into_place(folder: Path, output: Path) -> None:
+    """Moves a whole new checkpoint into place; `dkt.json` goes first and comes back last."""
+    (output / INFO_FILE).unlink(missing_ok=True)
+    for name in (TRANSFORMER_DIR, VAE_DIR):
+        shutil.rmtree(output / name, ignore_errors=True)
+    for name in (TRANSFORMER_DIR, VAE_DIR, PROMPT_FILE, INFO_FILE):
+        (folder / name).replace(output / name)
+
+
+def lora_scale(lora: Path) -> float:
+    """The factor of B A: 1, or what the adapter_config.json beside a peft file says.
+
+    lora: a file, or peft's folder. Raises DktError for adapters that are more than B A.
+    """
+    sidecar = (lora if lora.is_dir() else lora.parent) / "adapter_config.json"
+    is_peft = lora.is_dir() or lora.name == "adapter_model.safetensors"
+    if not is_peft or not sidecar.is_file():
+        return 1.0
+    try:
+        config: Any = json.loads(sidecar.read_text(encoding="utf-8"))
+        rank, alpha = float(config["r"]), float(config["lora_alpha"])
+        root = bool(config.get("use_rslora"))
+        special = [
+            name for name in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(name)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DktError(f"{sidecar} is no peft LoRA configuration: {error!r}") from error
+    if special or rank <= 0:
+        raise DktError(
+            f"{sidecar} asks for {', '.join(special) or 'rank 0'}, expected a plain LoRA"
+        )
+    return alpha / (rank**0.5 if root else rank)

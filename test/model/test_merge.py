@@ -1,0 +1,118 @@
+"""A LoRA added to a checkpoint folder: either naming, peft's factor, errors, nothing half done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dkt_ros.cli import main
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.merge import lora_scale, merge_into_checkpoint
+
+RANK, WIDTH = 2, 24  # the tiny transformer's width
+
+
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    source = torch.Generator().manual_seed(5)
+    a, b = torch.randn(RANK, WIDTH, generator=source), torch.randn(WIDTH, RANK, generator=source)
+    return a, b
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    a, b = pair()
+    names = {"A": a, "B": b}
+    file = tmp_path / "lora.safetensors"
+    tensors = {f"blocks.0.self_attn.q.lora_{s}.default.weight": v for s, v in names.items()}
+    save_file(tensors, file)
+    return file
+
+
+def write_peft(folder: Path, **config: object) -> Path:
+    a, b = pair()
+    folder.mkdir()
+    name = "base_model.model.blocks.0.attn1.to_q.lora_{}.weight"
+    save_file({name.format("A"): a, name.format("B"): b}, folder / "adapter_model.safetensors")
+    content = {"r": RANK, "lora_alpha": RANK, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    return folder
+
+
+def queries(checkpoint: Path) -> torch.Tensor:
+    weight: torch.Tensor = load_checkpoint(checkpoint).transformer.blocks[0].attn1.to_q.weight
+    return weight
+
+
+def test_the_command_adds_b_a_and_changes_nothing_else(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path
+) -> None:
+    words = ["convert", f"--checkpoint={tiny_checkpoint}", f"--lora={public}"]
+    assert main([*words, f"--output={tmp_path / 'merged'}"]) == 0
+    before = load_checkpoint(tiny_checkpoint)
+    after = load_checkpoint(tmp_path / "merged")
+    a, b = pair()
+    changed = "blocks.0.attn1.to_q.weight"
+    for name, value in before.transformer.state_dict().items():
+        delta = b @ a if name == changed else torch.zeros(())
+        torch.testing.assert_close(after.transformer.state_dict()[name], value + delta)
+    for name, value in before.vae.state_dict().items():
+        assert torch.equal(after.vae.state_dict()[name], value), name
+    assert torch.equal(after.prompt_embeds, before.prompt_embeds)
+    assert after.info.name == "merged"
+    assert after.info.steps == before.info.steps
+    assert "lora/lora.safetensors" in after.info.sources
+
+
+@pytest.mark.parametrize(
+    ("config", "factor"),
+    [({}, 1.0), ({"lora_alpha": 8}, 4.0), ({"lora_alpha": 2, "use_rslora": True}, 2**0.5)],
+)
+def test_peft_files_bring_their_factor(
+    tiny_checkpoint: Path, tmp_path: Path, config: dict[str, object], factor: float
+) -> None:
+    adapter = write_peft(tmp_path / "adapter", **config)
+    a, b = pair()
+    for index, lora in enumerate((adapter, adapter / "adapter_model.safetensors")):
+        assert lora_scale(lora) == pytest.approx(factor)
+        output = tmp_path / f"merged{index}"
+        merge_into_checkpoint(tiny_checkpoint, lora, output)
+        expected = queries(tiny_checkpoint) + factor * b @ a
+        torch.testing.assert_close(queries(output), expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"alpha_pattern": {"q": 4}}, "alpha_pattern"),
+        ({"lora_alpha": None}, "no peft LoRA configuration"),
+    ],
+)
+def test_adapters_that_are_more_than_b_a_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, config: dict[str, object], named: str
+) -> None:
+    adapter = write_peft(tmp_path / "adapter", **config)
+    with pytest.raises(DktError, match=named):
+        merge_into_checkpoint(tiny_checkpoint, adapter, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_checkpoint_is_never_merged_into_itself(tiny_checkpoint: Path, public: Path) -> None:
+    before = (tiny_checkpoint / "dkt.json").read_bytes()
+    with pytest.raises(DktError, match="is the checkpoint itself"):
+        merge_into_checkpoint(tiny_checkpoint, public, tiny_checkpoint)
+    assert (tiny_checkpoint / "dkt.json").read_bytes() == before
+
+
+def test_what_fits_no_weight_is_named(tiny_checkpoint: Path, public: Path, tmp_path: Path) -> None:
+    tensors = load_file(public)
+    save_file({key.replace("blocks.0", "blocks.9"): v for key, v in tensors.items()}, public)
+    with pytest.raises(DktError, match=r"blocks\.9.* match no weight"):
+        merge_into_checkpoint(tiny_checkpoint, public, tmp_path / "merged")
+    with pytest.raises(DktError, match="does not exist; make one"):
+        merge_into_checkpoint(tmp_path / "none", public, tmp_path / "merged")
