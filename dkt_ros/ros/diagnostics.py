@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.alignment import Alignment, AlignmentState
 from dkt_ros.ros.engine import EngineInfo
+from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 
@@ -56,6 +57,7 @@ class NodeReport:
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     offset_s: float | None = None
     worker: WorkerStatus = field(default_factory=WorkerStatus)
+    choice: ChoiceStatus | None = None
     engine: EngineInfo | None = None
     alignment: Alignment | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
@@ -182,6 +184,11 @@ def _inference(report: NodeReport) -> _Part:
         ("rate (Hz)", f"{output.rate_hz:.2f}"),
         ("depth images", str(output.count)),
     ]
+    if report.choice is not None:
+        values += [("frame choice", _choice(report.choice))]
+        if report.choice.share is not None:
+            values.append(("frames used (%)", f"{100 * report.choice.share:.0f}"))
+    values.append(("frames skipped by choice", str(snapshot.skipped)))
     for stage, (mean, longest) in snapshot.timings_s.items():
         values.append((f"{stage} (ms, mean and max)", f"{mean * 1e3:.1f}, {longest * 1e3:.1f}"))
     values += [(f"flushed: {reason}", str(n)) for reason, n in sorted(snapshot.flushes.items())]
@@ -217,7 +224,17 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
     if output.count == 0:
         return OK, f"{worker.state.value}, no depth yet"
     mean, _ = report.snapshot.timings_s.get("total", (0.0, 0.0))
-    return OK, f"{output.rate_hz:.2f} depth images per second, {mean * 1e3:.0f} ms each"
+    text = f"{output.rate_hz:.2f} depth images per second, {mean * 1e3:.0f} ms each"
+    choice = report.choice
+    if choice is not None and choice.share is not None and choice.share < 0.995:
+        text += f", from {100 * choice.share:.0f}% of the frames ({_choice(choice)})"
+    return OK, text
+
+
+def _choice(choice: ChoiceStatus) -> str:
+    if choice.stride is None:
+        return choice.policy
+    return f"{choice.policy}, 1 in {choice.stride}"
 
 
 def _alignment(report: NodeReport) -> _Part:

@@ -234,6 +234,7 @@ class DktNode(LifecycleNode):
             complaints=self._complaints.latest(),
             offset_s=pipeline.offset_s if pipeline else None,
             worker=pipeline.worker_status if pipeline else WorkerStatus(),
+            choice=pipeline.choice_status if pipeline else None,
             engine=engine.info if engine else None,
             alignment=pipeline.alignment if pipeline else None,
             memory=engine.gpu_memory() if engine else {},

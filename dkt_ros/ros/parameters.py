@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from dkt_ros.alignment import AlignmentConfig
 from dkt_ros.errors import DktError
+from dkt_ros.ros.frame_choice import POLICIES
 
 Value = bool | int | float | str
 
@@ -197,6 +198,13 @@ class NodeParameters:
         Applies.ON_CONFIGURE,
         minimum=1,
         maximum=81,
+    )
+    frame_choice: str = _parameter(
+        "newest",
+        "Which frames inference gets when it is slower than the camera: `newest`, whenever it is "
+        "free, or `even`, every k-th, k from the time it takes, in mode live a window's.",
+        Applies.ON_CONFIGURE,
+        choices=POLICIES,
     )
     max_gap_s: float = _parameter(
         3.0,

@@ -15,6 +15,7 @@ from dkt_ros.estimator import DepthEstimate
 from dkt_ros.ros import qos
 from dkt_ros.ros.diagnostics import InputTopic
 from dkt_ros.ros.engine import Engine
+from dkt_ros.ros.frame_choice import NEWEST, ChoiceStatus, FrameChoice
 from dkt_ros.ros.intake import Intake
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.observation import Observation
@@ -44,10 +45,16 @@ class Pipeline:
         self._outputs = outputs
         self._statistics = statistics
         self._report = report
+        self._choice = FrameChoice(parameters.frame_choice)
         self._mailbox: Mailbox[Observation] = Mailbox()
         self._intake = Intake(parameters, statistics, self._file, report)
         self._worker = InferenceWorker(
-            self._mailbox, engine.estimator, self._publish, failed, engine.free_cache
+            self._mailbox,
+            engine.estimator,
+            self._publish,
+            failed,
+            engine.free_cache,
+            took=self._choice.took,
         )
         self._subscriptions: dict[str, Subscription] = {}
         self.alignment: Alignment | None = None
@@ -87,6 +94,11 @@ class Pipeline:
         return self._worker.status
 
     @property
+    def choice_status(self) -> ChoiceStatus:
+        """Which frames inference is given."""
+        return self._choice.status
+
+    @property
     def offset_s(self) -> float | None:
         """Newest colour stamp less newest depth stamp."""
         return self._intake.offset_s
@@ -116,8 +128,14 @@ class Pipeline:
 
     def _file(self, observation: Observation) -> None:
         self._statistics.seen("frame")
-        if self._mailbox.put(observation):
-            self._statistics.dropped("superseded by a newer frame before inference")
+        if not self._choice.wants(observation.frame.stamp_ns, observation.arrived_s):
+            self._statistics.skipped()
+        elif self._mailbox.put(observation):
+            self._choice.overwritten()
+            if self._choice.policy == NEWEST:
+                self._statistics.skipped()
+            else:
+                self._statistics.dropped("inference was late for its turn")
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
         timings_s = self._outputs.publish(observation, estimate)

@@ -63,12 +63,14 @@ class Snapshot:
 
     streams    name -> messages in ("color", "depth", "camera_info") or out ("depth image")
     drops      cause -> frames or messages lost to it
+    skipped    frames that inference was not given, by choice
     flushes    reason -> how often the frames before were forgotten
     timings_s  stage -> (mean, maximum) seconds over the last 100 frames
     """
 
     streams: Mapping[str, StreamSnapshot] = field(default_factory=dict)
     drops: Mapping[str, int] = field(default_factory=dict)
+    skipped: int = 0
     flushes: Mapping[str, int] = field(default_factory=dict)
     timings_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -81,6 +83,7 @@ class Statistics:
         self._clock = clock
         self._streams: dict[str, RateMeter] = {}
         self._drops: Counter[str] = Counter()
+        self._skipped = 0
         self._flushes: Counter[str] = Counter()
         self._timings: dict[str, deque[float]] = {}
 
@@ -96,6 +99,11 @@ class Statistics:
         """So many messages or frames were lost to this cause."""
         with self._lock:
             self._drops[cause] += number
+
+    def skipped(self) -> None:
+        """A frame was left out by choice."""
+        with self._lock:
+            self._skipped += 1
 
     def flushed(self, reason: str) -> None:
         """The frames before were forgotten for this reason."""
@@ -117,6 +125,7 @@ class Statistics:
                     for name, meter in self._streams.items()
                 },
                 drops=dict(self._drops),
+                skipped=self._skipped,
                 flushes=dict(self._flushes),
                 timings_s={
                     stage: (sum(values) / len(values), max(values))

@@ -7,6 +7,7 @@ waited out and tried again on a newer frame: old depth never goes out under a ne
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -70,11 +71,13 @@ class InferenceWorker:
         failed: Callable[[str, str], None],
         recover: Callable[[], None] = lambda: None,
         first_retry_s: float = FIRST_RETRY_S,
+        took: Callable[[float, float], None] = lambda seconds, ended_s: None,
     ) -> None:
         """`publish` gets each estimate, in the worker's thread.
 
         `failed(cause, text)` gets each failure; `recover` is called after one, to free what the
-        failed inference may have left behind.
+        failed inference may have left behind. `took(seconds, ended_s)` gets the time that each
+        frame without a failure kept the thread busy, until time.monotonic() was `ended_s`.
         """
         self._mailbox = mailbox
         self._estimator = estimator
@@ -82,6 +85,7 @@ class InferenceWorker:
         self._failed = failed
         self._recover = recover
         self._first_retry_s = first_retry_s
+        self._took = took
         self._epoch: int | None = None
         self._status = WorkerStatus()
         self._thread = threading.Thread(target=self._run, name="dkt_inference", daemon=True)
@@ -105,11 +109,15 @@ class InferenceWorker:
 
     def _run(self) -> None:
         while (observation := self._mailbox.take()) is not None:
+            began_s = time.monotonic()
             estimate = self._estimate(observation)
-            if estimate is None:
+            if estimate is not None:
+                self._hand_on(observation, estimate)
+            if self._status.error:
                 self._mailbox.wait_closed(self._status.retry_s)
                 continue
-            self._hand_on(observation, estimate)
+            ended_s = time.monotonic()
+            self._took(ended_s - began_s, ended_s)
         self._status = WorkerStatus(WorkerState.STOPPED)
 
     def _estimate(self, observation: Observation) -> DepthEstimate | None:

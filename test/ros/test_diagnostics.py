@@ -14,6 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from dkt_ros.alignment import Alignment, AlignmentState
 from dkt_ros.ros.diagnostics import InputTopic, NodeReport, diagnostic_array
 from dkt_ros.ros.engine import EngineInfo
+from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.messages import make_header
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
@@ -90,6 +91,26 @@ def test_the_numbers_are_there() -> None:
     found = values(status("alignment"))
     assert found["residual (m)"] == "0.0020"
     assert found["state"] == "OK"
+
+
+@pytest.mark.parametrize(
+    ("choice", "told", "used", "said"),
+    [
+        (ChoiceStatus("newest", share=1.0), "newest", "100", "110 ms each"),
+        (ChoiceStatus("newest", share=0.27), "newest", "27", "from 27% of the frames (newest)"),
+        (ChoiceStatus("even", 4, 0.25), "even, 1 in 4", "25", "of the frames (even, 1 in 4)"),
+    ],
+)
+def test_frames_left_out_by_choice_are_told_and_no_trouble(
+    choice: ChoiceStatus, told: str, used: str, said: str
+) -> None:
+    snapshot = replace(HEALTHY.snapshot, skipped=75)
+    found = status("inference", choice=choice, snapshot=snapshot)
+    assert found.level == OK
+    assert found.message.endswith(said)
+    assert values(found)["frame choice"] == told
+    assert values(found)["frames used (%)"] == used
+    assert values(found)["frames skipped by choice"] == "75"
 
 
 @pytest.mark.parametrize(

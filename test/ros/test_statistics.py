@@ -56,6 +56,7 @@ def test_a_snapshot_holds_everything_counted(clock: TurnedClock) -> None:
     statistics.seen("color")
     statistics.dropped("truncated image")
     statistics.dropped("truncated image", 2)
+    statistics.skipped()
     statistics.flushed("gap between frames")
     statistics.timed({"predict": 0.1})
     statistics.timed({"predict": 0.3, "cloud": 0.02})
@@ -63,6 +64,7 @@ def test_a_snapshot_holds_everything_counted(clock: TurnedClock) -> None:
     statistics.dropped("later")
     assert snapshot.streams["color"].count == 1
     assert snapshot.drops == {"truncated image": 3}
+    assert snapshot.skipped == 1
     assert snapshot.flushes == {"gap between frames": 1}
     assert snapshot.timings_s["predict"] == pytest.approx((0.2, 0.3))
     assert snapshot.timings_s["cloud"] == (0.02, 0.02)

@@ -73,6 +73,8 @@ class Bench:
         self.failures: list[tuple[str, str]] = []
         self.recoveries = 0
         self.publishing_fails = False
+        self.slow_s = 0.0
+        self.took: list[tuple[float, float]] = []
         self.worker: InferenceWorker | None = None
 
     def start(self, estimator: ScriptedEstimator, first_retry_s: float = 0.01) -> InferenceWorker:
@@ -83,6 +85,7 @@ class Bench:
             lambda cause, text: self.failures.append((cause, text)),
             self._recover,
             first_retry_s,
+            took=lambda seconds, ended_s: self.took.append((seconds, ended_s)),
         )
         self.worker.start()
         return self.worker
@@ -92,6 +95,7 @@ class Bench:
         if self.publishing_fails:
             raise OSError("no open3d")
         assert estimate.frame is observation.frame
+        time.sleep(self.slow_s)
         self.published.append(estimate.frame.stamp_ns)
 
     def _recover(self) -> None:
@@ -207,6 +211,23 @@ def test_a_cancelled_inference_is_no_failure(bench: Bench) -> None:
     assert worker.stop(PATIENCE_S)
     assert bench.failures == []
     assert bench.recoveries == 0
+
+
+def test_the_time_of_each_frame_without_a_failure_is_told(bench: Bench) -> None:
+    estimator = ScriptedEstimator([None, RuntimeError("broken")])
+    estimator.without_depth = {3}
+    bench.start(estimator)
+    began_s = time.monotonic()
+    bench.slow_s = 0.05
+    bench.mailbox.put(observation(1))
+    eventually(lambda: len(bench.took) == 1)
+    (seconds, ended_s) = bench.took[0]
+    assert 0.05 <= seconds <= ended_s - began_s
+    bench.mailbox.put(observation(2))
+    eventually(lambda: bool(bench.failures))
+    bench.mailbox.put(observation(3))
+    eventually(lambda: len(bench.took) == 2)
+    assert estimator.pushed == [1, 2, 3]
 
 
 def test_a_failing_recovery_does_not_end_the_thread(

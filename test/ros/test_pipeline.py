@@ -1,0 +1,120 @@
+"""From the camera's messages to published depth in one process: inference slower than the camera.
+
+The messages are handed to the intake as the subscriptions would; no network, no DDS to wait for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
+
+import rclpy
+from sensor_msgs.msg import CameraInfo
+
+from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.frames import Frame
+from dkt_ros.ros.engine import Engine, EngineInfo
+from dkt_ros.ros.images import depth_to_image, rgb_to_image
+from dkt_ros.ros.messages import make_header
+from dkt_ros.ros.node import DktNode
+from dkt_ros.ros.parameters import NodeParameters
+
+pytestmark = pytest.mark.ros
+HEIGHT, WIDTH = 4, 6
+CAMERA_S, INFERENCE_S = 0.01, 0.035
+
+
+class SlowEstimator:
+    """Depth of one metre, after a while."""
+
+    def __init__(self) -> None:
+        self.stamps_ns: list[int] = []
+
+    def push(self, frame: Frame) -> DepthEstimate:
+        self.stamps_ns.append(frame.stamp_ns)
+        time.sleep(INFERENCE_S)
+        depth = np.ones((HEIGHT, WIDTH), dtype=np.float32)
+        alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
+        return DepthEstimate(frame, depth, depth, alignment, None, {"total": INFERENCE_S}, 1)
+
+    def reset(self) -> None:
+        """There is nothing to forget."""
+
+
+@pytest.fixture
+def node(request: pytest.FixtureRequest) -> Iterator[DktNode]:
+    def build(parameters: NodeParameters) -> Engine:
+        predictor: Any = SimpleNamespace(allow=lambda: None, cancel=lambda: None)
+        estimator: Any = SlowEstimator()
+        return Engine(predictor, estimator, EngineInfo("none", "", "", "cpu", "float32", 1))
+
+    rclpy.init(args=["--ros-args", "-p", f"frame_choice:={request.param}"])
+    node = DktNode(build)
+    node.autostart()
+    yield node
+    node.close()
+    rclpy.shutdown()
+
+
+def show_frames(node: DktNode, count: int) -> None:
+    """A camera at its own pace; a busy machine makes it slower, in bunches, never faster."""
+    assert node._pipeline is not None
+    intake = node._pipeline._intake
+    info = CameraInfo(width=WIDTH, height=HEIGHT)
+    info.k = [50.0, 0.0, 2.5, 0.0, 50.0, 1.5, 0.0, 0.0, 1.0]
+    intake.on_camera_info(info)
+    began = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, began + number * CAMERA_S - time.monotonic()))
+        header = make_header(10**18 + round(number * CAMERA_S * 1e9), "camera")
+        intake.on_color(rgb_to_image(np.zeros((HEIGHT, WIDTH, 3), np.uint8), header))
+        intake.on_depth(depth_to_image(np.ones((HEIGHT, WIDTH), np.float32), header))
+
+
+def values(node: DktNode, part: str) -> dict[str, str]:
+    from dkt_ros.ros.diagnostics import diagnostic_array
+
+    array = diagnostic_array(node._node_report(), make_header(0, ""))
+    [found] = [status for status in array.status if status.name.endswith(f": {part}")]
+    return {pair.key: pair.value for pair in found.values}
+
+
+@pytest.mark.parametrize("node", ["newest"], indirect=True)
+def test_newest_skips_what_comes_while_it_is_busy(node: DktNode) -> None:
+    show_frames(node, 60)
+    inference = values(node, "inference")
+    assert inference["frame choice"] == "newest"
+    skipped = int(inference["frames skipped by choice"])
+    assert skipped >= 20
+    assert skipped + len(estimator(node).stamps_ns) >= 59, "all others were taken, one may wait"
+    assert int(inference["frames used (%)"]) == pytest.approx(100 * (60 - skipped) / 60, abs=1)
+    assert not [key for key in values(node, "input") if key.startswith("dropped")]
+
+
+@pytest.mark.parametrize("node", ["even"], indirect=True)
+def test_even_finds_a_pace_and_keeps_it(node: DktNode) -> None:
+    show_frames(node, 150)
+    inference = values(node, "inference")
+    policy, _, stride = inference["frame choice"].rpartition("1 in ")
+    assert policy == "even, "
+    assert int(stride) >= 2, "4 on a machine that is not busy"
+    skipped, late = int(inference["frames skipped by choice"]), values(node, "input")
+    assert skipped > 30
+    assert skipped + int(late.get("dropped: inference was late for its turn", 0)) < 150
+    assert 0 < int(inference["frames used (%)"]) < 75
+
+
+def estimator(node: DktNode) -> SlowEstimator:
+    assert node._engine is not None
+    slow: Any = node._engine.estimator
+    assert isinstance(slow, SlowEstimator)
+    return slow
