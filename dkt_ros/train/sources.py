@@ -1,0 +1,209 @@
+"""The mixture of data sets: which window of which clip a sample is drawn from, and its frames.
+
+Knows data sets, weights and what has turned out to be unusable. Knows nothing of tensors, sizes or
+augmentation. Frames are read when asked for and not kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from dkt_ros.datasets.dataset import UNSPLIT, Clip, Dataset
+from dkt_ros.datasets.iterate import Skipped
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.errors import DktError
+from dkt_ros.train.data_config import AUTO, SourceConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames start to start + frames - 1 of a clip, from the set at that place of the mixture."""
+
+    source: int
+    clip: Clip
+    start: int
+    frames: int
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The frames' names."""
+        return self.clip.keys[self.start : self.start + self.frames]
+
+    def __str__(self) -> str:
+        last = self.start + self.frames - 1
+        span = f"frame {self.start}" if self.frames == 1 else f"frames {self.start} to {last}"
+        return f"{self.clip.path}: {span}"
+
+
+class Source:
+    """One data set of the mixture.
+
+    kind: its layout. clips: those of the chosen split. depth_range, weight: as configured.
+    has_video: whether any of them is one.
+    """
+
+    def __init__(self, config: SourceConfig) -> None:
+        """Opens the data set; DktError where there is none or it has no clip of that split."""
+        dataset = open_dataset(config.path, None if config.kind == AUTO else config.kind)
+        self.kind, self.root = dataset.kind, dataset.root
+        self.clips = _chosen(dataset, config.split)
+        self.weight, self.depth_range = float(config.weight), config.depth_range
+        self._still = config.still
+        self.has_video = any(self.is_video(clip) for clip in self.clips)
+        self._steady: dict[Clip, tuple[int, ...]] = {}
+
+    def is_video(self, clip: Clip) -> bool:
+        """Whether windows of more than one frame may be taken."""
+        return clip.is_video if self._still == AUTO else not self._still
+
+    def starts(self, clip: Clip, frames: int, stride: int) -> tuple[int, ...]:
+        """First frames of the clip's windows, `stride` apart and one that ends with the clip.
+
+        None where the clip is too short or no video, and none across a break in the numbering of
+        its frames. Raises DktError where the clip cannot be listed.
+        """
+        if frames > 1 and not self.is_video(clip):
+            return ()
+        last = len(clip) - frames
+        if last < 0:
+            return ()
+        starts = [*range(0, last, stride), last]
+        if frames == 1:
+            return tuple(starts)
+        if clip not in self._steady:
+            self._steady[clip] = _breaks(clip.keys)
+        breaks = self._steady[clip]
+        return tuple(s for s in starts if not any(s < b < s + frames for b in breaks))
+
+
+class Mixture:
+    """Draws windows from several sources and reads them.
+
+    skipped: frames and clips that did not fit, with the reason; drawn again, they count again.
+    """
+
+    def __init__(
+        self, sources: Sequence[SourceConfig], stride: Callable[[int], int], threads: int = 4
+    ) -> None:
+        """stride: frames between windows of so many frames. threads: that read a window's frames.
+
+        Raises DktError where a data set cannot be opened.
+        """
+        self.sources = tuple(Source(config) for config in sources)
+        self.skipped = Skipped()
+        self._stride = stride
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dkt-read")
+
+    def candidates(self, random: np.random.Generator, frames: int) -> Iterator[Window]:
+        """Windows in the order in which they are to be tried; the first usable one is the sample.
+
+        A source is drawn by weight, of it a clip and of that a window, each as likely as the next;
+        every window of the source comes up in the end, then those of the other sources. A single
+        frame may come from any clip, several from videos alone.
+        """
+        left = [i for i, source in enumerate(self.sources) if frames == 1 or source.has_video]
+        while left:
+            weights = np.array([self.sources[index].weight for index in left])
+            index = left.pop(int(random.choice(len(left), p=weights / weights.sum())))
+            yield from self._windows(index, random, frames)
+
+    def require(self, frames: int) -> None:
+        """Raises DktError where no clip is long enough for such a window; reads no frame."""
+        if next(self.candidates(np.random.default_rng(0), frames), None) is None:
+            raise self.nothing_left(frames)
+
+    def nothing_left(self, frames: int) -> DktError:
+        """What to raise when all candidates have failed."""
+        roots = ", ".join(str(source.root) for source in self.sources)
+        wanted = "a usable frame" if frames == 1 else f"{frames} usable frames of a video"
+        advice = "" if frames == 1 else ", add longer videos or lower latent_frames"
+        return DktError(
+            f"{roots}: no clip offers {wanted} ({self.skipped}); check them with `dkt data check`"
+            + advice
+        )
+
+    def read(self, window: Window, view: Callable[[Sample], T]) -> list[T] | None:
+        """What `view` makes of each frame of the window; None where one of them does not fit.
+
+        `view` runs in several threads. Only these frames are decoded, each gone when viewed.
+        """
+        names = [f"{window.clip.path}: frame {key}" for key in window.keys]
+        known_bad = [name for name in names if name in self.skipped.reasons]
+        if known_bad:
+            for name in known_bad:
+                self.skipped.add(name, self.skipped.reasons[name])
+            return None
+
+        def one(index: int) -> T | DktError:
+            try:
+                return view(window.clip.read(index, with_normal=False))
+            except DktError as error:
+                return error
+
+        span = range(window.start, window.start + window.frames)
+        found = list(self._pool.map(one, span))
+        views = []
+        for name, result in zip(names, found, strict=True):
+            if isinstance(result, DktError):
+                self.skipped.add(name, str(result))
+            else:
+                views.append(result)
+        return views if len(views) == len(names) else None
+
+    def close(self) -> None:
+        """Ends the reading threads."""
+        self._pool.shutdown()
+
+    def _windows(self, index: int, random: np.random.Generator, frames: int) -> Iterator[Window]:
+        source = self.sources[index]
+        tried = {}
+        for place in random.permutation(len(source.clips)):
+            clip = source.clips[place]
+            starts = self._starts(source, clip, frames)
+            if starts:
+                tried[clip] = starts[int(random.integers(len(starts)))]
+                yield Window(index, clip, tried[clip], frames)
+        for clip, first in tried.items():
+            starts = self._starts(source, clip, frames)
+            for place in random.permutation(len(starts)):
+                if starts[place] != first:
+                    yield Window(index, clip, starts[place], frames)
+
+    def _starts(self, source: Source, clip: Clip, frames: int) -> tuple[int, ...]:
+        name = str(clip.path)
+        if name in self.skipped.reasons:
+            self.skipped.add(name, self.skipped.reasons[name])
+            return ()
+        try:
+            return source.starts(clip, frames, self._stride(frames))
+        except DktError as error:
+            self.skipped.add(name, str(error))
+            return ()
+
+
+def _chosen(dataset: Dataset, split: str) -> tuple[Clip, ...]:
+    if split == AUTO:
+        split = "train" if "train" in dataset.splits else UNSPLIT
+    return dataset.select(None if split == "any" else split)
+
+
+def _breaks(keys: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the frames whose number (the last in the key) is not a usual step on."""
+    found = [re.findall(r"\d+", key) for key in keys]
+    if len(keys) < 3 or not all(found):
+        return ()
+    numbers = [int(digits[-1]) for digits in found]
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
+    usual, _ = Counter(steps).most_common(1)[0]
+    return tuple(place + 1 for place, step in enumerate(steps) if step != usual)
