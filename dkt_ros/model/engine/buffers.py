@@ -5,13 +5,17 @@ Knows shapes and who still holds a set of buffers. Knows nothing of TensorRT, or
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from dkt_ros.model.engine.manifest import TensorSpec
+
+RECORD_LIMIT_BYTES = 256 << 20
+"""Graphs with more input and output than this are computed for long enough to hide launches."""
 
 
 class CachePool:
@@ -64,6 +68,20 @@ def torch_dtype(name: str) -> torch.dtype:
     """torch's type of a TensorSpec's dtype."""
     found: torch.dtype = getattr(torch, name)
     return found
+
+
+def is_cache(spec: TensorSpec) -> bool:
+    """Whether an input or output is one of a stream's caches, see manifest.py."""
+    return spec.name.removeprefix("new_").startswith("cache_")
+
+
+def worth_recording(specs: Iterable[TensorSpec]) -> bool:
+    """Whether a graph with these inputs and outputs is small enough to be launch-bound.
+
+    Recording needs memory of its own for all of them; a large VAE's caches alone are gigabytes.
+    """
+    nbytes = sum(math.prod(spec.shape) * torch_dtype(spec.dtype).itemsize for spec in specs)
+    return nbytes <= RECORD_LIMIT_BYTES
 
 
 def addresses(tensors: Sequence[Tensor]) -> tuple[int, ...]:

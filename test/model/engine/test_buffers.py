@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dkt_ros.model.engine.buffers import CachePool, addresses
+from dkt_ros.model.engine.buffers import CachePool, addresses, is_cache, worth_recording
 from dkt_ros.model.engine.manifest import TensorSpec
 from dkt_ros.model.streaming_vae import Caches, Stream
 
@@ -85,3 +85,16 @@ def test_one_tensor_that_is_held_keeps_its_set() -> None:
     del held
     assert address in addresses(pool.lend())
     assert len(pool) == 2
+
+
+def test_small_graphs_are_recorded_and_large_ones_are_not() -> None:
+    assert worth_recording(SPECS)
+    full_size = TensorSpec("new_cache_30", (2, 96, 480, 832), "bfloat16")
+    assert worth_recording([full_size])
+    assert not worth_recording([full_size] * 4)
+
+
+def test_caches_are_told_by_their_names() -> None:
+    names = ("cache_00", "new_cache_12", "images", "modulation")
+    specs = [TensorSpec(name, (1,), "float32") for name in names]
+    assert [is_cache(spec) for spec in specs] == [True, True, False, False]
