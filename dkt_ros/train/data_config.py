@@ -107,13 +107,16 @@ class DataConfig:
     """All that decides which samples there are.
 
     data: the mixture. size: [height, width] in pixels that the network is trained at, multiples of
-    16. cache: folder of the encoded samples, None leaves it to the caller.
+    16. validation: data sets that previews are drawn from; without any, the mixture's val split, or
+    else its test split, or else what is trained on. cache: folder of the encoded samples, None
+    leaves it to the caller.
     """
 
     data: tuple[SourceConfig, ...]
     size: tuple[int, int]
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     disparity: DisparityConfig = field(default_factory=DisparityConfig)
+    validation: tuple[SourceConfig, ...] = ()
     cache: str | None = None
 
     def __post_init__(self) -> None:
@@ -134,27 +137,14 @@ def parse_data(values: Mapping[str, Any]) -> DataConfig:
     Raises DktError naming the field that is unknown, missing, of another type or out of range.
     """
     values = dict(values)
-    if "data" in values:
-        values["data"] = parse_sources("data", values["data"])
+    for name in ("data", "validation"):
+        if name in values:
+            values[name] = _parse_sources(name, values[name])
     for name, kind in (("augmentation", AugmentationConfig), ("disparity", DisparityConfig)):
         if name in values:
             values[name] = _build(kind, f"{name}.", values[name])
     built: DataConfig = _build(DataConfig, "", values)
     return built
-
-
-def parse_sources(name: str, content: Any) -> tuple[SourceConfig, ...]:
-    """Data sets from a YAML list of mappings; `name` is the field that holds it."""
-    if not isinstance(content, list):
-        raise DktError(f"{name} is {content!r}, expected a list of data sets")
-    sources = []
-    for index, entry in enumerate(content):
-        _check_mapping(f"{name}[{index}]", entry)
-        try:
-            sources.append(_build(SourceConfig, "", entry))
-        except DktError as error:
-            raise DktError(f"{name}[{index}].{error}") from error
-    return tuple(sources)
 
 
 def check(name: str, value: object, expected: str, valid: object) -> None:
@@ -173,6 +163,19 @@ def number(value: object) -> bool:
 def whole(value: object) -> bool:
     """An integer, 0 or more."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _parse_sources(name: str, content: Any) -> tuple[SourceConfig, ...]:
+    if not isinstance(content, list):
+        raise DktError(f"{name} is {content!r}, expected a list of data sets")
+    sources = []
+    for index, entry in enumerate(content):
+        _check_mapping(f"{name}[{index}]", entry)
+        try:
+            sources.append(_build(SourceConfig, "", entry))
+        except DktError as error:
+            raise DktError(f"{name}[{index}].{error}") from error
+    return tuple(sources)
 
 
 def _pair(value: Any, valid: Any) -> bool:

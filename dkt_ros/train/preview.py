@@ -1,0 +1,186 @@
+"""What the network being trained makes of a few fixed clips: errors and one picture.
+
+Knows how a disparity is compared and drawn. Knows nothing of losses, logs or when to look.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.evaluation.metrics import (
+    DepthErrors,
+    disparity_to_metric,
+    fit_disparity,
+    mean_errors,
+    valid,
+    video_errors,
+)
+from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.sampler import initial_noise, sample
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+from dkt_ros.train.augmentation import Augmentation
+from dkt_ros.train.data_config import AUTO, DataConfig, SourceConfig
+from dkt_ros.train.disparity import clip_range
+from dkt_ros.train.preparation import FrameView, view_frame
+from dkt_ros.train.sources import Mixture
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""rgb uint8 (F,H,W,3) to relative disparity float32 (F,H,W) in [0, 1]."""
+_DRAWS = 0x9E3
+_GAP = 2
+
+
+@dataclass(frozen=True)
+class PreviewClip:
+    """rgb: (F,H,W,3) uint8. depth: (F,H,W) metres, NaN = unknown. F = 4n - 3."""
+
+    name: str
+    rgb: np.ndarray
+    depth: np.ndarray
+
+
+@dataclass(frozen=True)
+class Preview:
+    """errors: mean over the clips, after one scale and shift each. clips: the same by clip's name.
+
+    picture: (H,W,3) uint8, a row per clip: RGB, true and predicted disparity of its middle frame,
+    red near, blue far, black unknown; both in the colours of the clip's true range.
+    """
+
+    errors: DepthErrors
+    clips: dict[str, DepthErrors]
+    picture: np.ndarray
+
+
+def load_clips(config: DataConfig, clips: int, frames: int) -> tuple[PreviewClip, ...]:
+    """The same clips every time, from all validation sets in turn, without augmentation.
+
+    frames: of each, rounded down to 4n - 3; pictures and shorter videos give as many as they have.
+    Raises DktError where there is not one usable clip.
+    """
+    chosen = config.validation or tuple(_held_out(source) for source in config.data)
+    mixtures = [Mixture([source], stride=lambda frames: frames, threads=1) for source in chosen]
+    waiting = [_clips(mixture, config.size, frames) for mixture in mixtures]
+    found: list[PreviewClip] = []
+    while waiting and len(found) < clips:
+        current = waiting.pop(0)
+        clip = next(current, None)
+        if clip is not None:
+            found.append(clip)
+            waiting.append(current)
+    for mixture in mixtures:
+        mixture.close()
+    if not found and clips > 0:
+        raise mixtures[0].nothing_left(1)
+    return tuple(found)
+
+
+def preview(clips: Sequence[PreviewClip], predict: Predict) -> Preview:
+    """Predicts all clips, in order."""
+    errors: dict[str, DepthErrors] = {}
+    rows = []
+    for clip in clips:
+        disparity = predict(clip.rgb)
+        scale, shift = _alignment(disparity, clip.depth)
+        known = clip.depth[valid(clip.depth)]
+        depth_range = float(known.min()), float(known.max())
+        metric = disparity_to_metric(disparity, scale, shift, depth_range)
+        errors[clip.name] = video_errors(metric, clip.depth)
+        rows.append(_row(clip, scale * disparity + shift))
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0))) for row in rows]
+    return Preview(mean_errors(errors.values()), errors, np.concatenate(padded)[:-_GAP])
+
+
+def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> Predict:
+    """A prediction by the exact sampler, the whole clip in one window.
+
+    steps: None for the checkpoint's own. Unlike predict_disparity it keeps nothing that is made of
+    the weights, which may change between calls.
+    """
+
+    def predict(rgb: np.ndarray) -> np.ndarray:
+        canvas = Canvas((rgb.shape[1], rgb.shape[2]), None, network.size_multiple)
+        with torch.no_grad():
+            latents = network.encode_rgb(canvas.paint(rgb))
+            result = sample(
+                network,
+                latents,
+                initial_noise(tuple(latents.shape), seed),
+                steps=network.info.steps if steps is None else steps,
+                shift=network.info.sigma_shift,
+                window=latents.shape[2],
+                overlap=0,
+            )
+            return canvas.disparity(network.decode(result))
+
+    return predict
+
+
+def _held_out(source: SourceConfig) -> SourceConfig:
+    dataset = open_dataset(source.path, None if source.kind == AUTO else source.kind)
+    split = next((split for split in ("val", "test") if split in dataset.splits), source.split)
+    return dataclasses.replace(source, split=split)
+
+
+def _clips(mixture: Mixture, size: tuple[int, int], frames: int) -> Iterator[PreviewClip]:
+    """One window of each clip: first of the clips as long as wanted, then of ever shorter ones."""
+    (source,) = mixture.sources
+    random = np.random.default_rng(_DRAWS)
+    plain = Augmentation()
+    used = set()
+    for count in range((frames - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1, 0, -4):
+        for window in mixture.candidates(random, count):
+            if window.clip in used:
+                continue
+            views = mixture.read(
+                window, lambda sample: view_frame(sample, plain, size, source.depth_range)
+            )
+            if views is None or not _comparable(views):
+                continue
+            used.add(window.clip)
+            rgb = torch.stack([view.rgb for view in views]).round().byte().movedim(1, -1).numpy()
+            yield PreviewClip(str(window), rgb, np.stack([view.depth for view in views]))
+
+
+def _comparable(views: Sequence[FrameView]) -> bool:
+    known = np.concatenate([view.depth[np.isfinite(view.depth)] for view in views])
+    return len({view.native for view in views}) == 1 and known.size > 1 and known.min() < known.max()
+
+
+def _alignment(disparity: np.ndarray, depth: np.ndarray) -> tuple[float, float]:
+    try:
+        return fit_disparity(disparity, depth)
+    except ValueError:
+        # A constant (a network that has learned nothing): the best line through it is flat.
+        return 0.0, float(np.mean(1.0 / depth[valid(depth)].astype(np.float64)))
+
+
+def _row(clip: PreviewClip, disparity: np.ndarray) -> np.ndarray:
+    known = valid(clip.depth)
+    truth = np.divide(1.0, clip.depth, out=np.zeros_like(clip.depth), where=known)
+    low, high = clip_range(truth, known)
+    middle = len(clip.rgb) // 2
+    gap = np.zeros((clip.rgb.shape[1], _GAP, 3), np.uint8)
+    parts = [
+        clip.rgb[middle],
+        gap,
+        _coloured(truth[middle], low, high) * known[middle][..., None],
+        gap,
+        _coloured(disparity[middle], low, high),
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _coloured(disparity: np.ndarray, low: float, high: float) -> np.ndarray:
+    share = np.clip((disparity - low) / max(high - low, 1e-9), 0.0, 1.0)
+    colours = cv2.applyColorMap(np.rint(share * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return np.ascontiguousarray(colours[..., ::-1])
