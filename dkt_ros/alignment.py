@@ -286,7 +286,7 @@ class Aligner:
 def align_depth(
     disparity: Array, alignment: Alignment, min_depth: float, max_depth: float
 ) -> Array:
-    """Relative disparity (H, W) to metric depth (H, W) float32, metres; a tensor stays on its device.
+    """Relative disparity (H, W) to metric depth (H, W) float32, metres; a tensor on its device.
 
     NaN where the depth lies outside min_depth .. max_depth, where the disparity is not finite, and
     everywhere when UNALIGNED.
@@ -305,7 +305,8 @@ def align_depth(
 def _check(disparity: Array, raw_depth: FloatArray | None) -> None:
     if disparity.ndim != 2 or not is_floating(disparity):
         raise DktError(
-            f"disparity of {tuple(disparity.shape)} {disparity.dtype}: expected (height, width) floats"
+            f"disparity of {tuple(disparity.shape)} {disparity.dtype}: expected (height, width) "
+            "floats"
         )
     if raw_depth is None:
         return
@@ -316,7 +317,8 @@ def _check(disparity: Array, raw_depth: FloatArray | None) -> None:
         )
     if raw_depth.shape != disparity.shape:
         raise DktError(
-            f"raw depth of shape {raw_depth.shape}: expected the disparity's {tuple(disparity.shape)}"
+            f"raw depth of shape {raw_depth.shape}: expected the disparity's "
+            f"{tuple(disparity.shape)}"
         )
 
 

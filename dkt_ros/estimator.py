@@ -1,7 +1,8 @@
 """Frames in, metric depth out: the one object that the node, the bag tool and the evaluator share.
 
 Knows the order of the work (buffer, network, alignment, conversion) and times it. Knows nothing of
-how the network makes disparity, and nothing of ROS.
+how the network makes disparity, and nothing of ROS. Disparity on a device stays there, and depth
+is computed there: only the fit's samples and the depth come to the host.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.alignment import Aligner, Alignment, AlignmentConfig, align_depth
+from dkt_ros.arrays import Array, float32, is_tensor, namespace, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame, FrameBuffer
 
@@ -32,8 +34,12 @@ class StreamedDisparity(Protocol):
     """What a streaming predictor says of the newest frame."""
 
     @property
-    def disparity(self) -> NDArray[np.float32]:
-        """(H, W) float32 relative disparity in [0, 1]."""
+    def disparity(self) -> Array:
+        """(H, W) float32 relative disparity in [0, 1], numpy's or a tensor on any device."""
+
+    @property
+    def rgb(self) -> Array:
+        """(H, W, 3) uint8, the frame, where its disparity is."""
 
     @property
     def frames(self) -> int:
@@ -77,25 +83,40 @@ class EstimatorConfig:
 
 
 @dataclass(frozen=True, eq=False)
+class Pixels:
+    """depth (H, W) float32 metres, NaN = unknown; rgb (H, W, 3) uint8; in the same memory."""
+
+    depth: Array
+    rgb: Array
+
+
+@dataclass(frozen=True, eq=False)
 class DepthEstimate:
     """Metric depth of one frame.
 
     frame      the frame that the depth belongs to (its stamp, frame_id and intrinsics hold)
     depth      (H, W) float32 metres along the optical axis, NaN = unknown
-    disparity  (H, W) float32 relative disparity, as the network gave it
+    disparity  (H, W) float32 relative disparity, as the network gave it and where it gave it
     alignment  the scale and shift used, and how far to trust them
     flush      why the frames before this one were forgotten, if they were
     timings_s  seconds spent in "predict", "align", "convert", and in "total"
     window     frames the network saw
+    on_device  the same depth and the frame's colours on the network's device; None: on the host
     """
 
     frame: Frame
     depth: NDArray[np.float32]
-    disparity: NDArray[np.float32]
+    disparity: Array
     alignment: Alignment
     flush: FlushReason | None
     timings_s: dict[str, float]
     window: int
+    on_device: Pixels | None = None
+
+    @property
+    def pixels(self) -> Pixels:
+        """Depth and colours to compute with: on the device if they are there, else on the host."""
+        return self.on_device or Pixels(self.depth, self.frame.rgb)
 
 
 Estimate = TypeVar("Estimate", bound="DepthEstimate | None", covariant=True)
@@ -156,11 +177,13 @@ class DepthEstimator(Generic[Estimate]):
         prediction = self._predict_newest()
         if prediction is None:
             return None
-        newest, disparity, window = prediction
+        newest, disparity, rgb, window = prediction
         predicted = time.perf_counter()
         alignment = self._aligner.update(disparity, newest.raw_depth, newest.stamp_ns)
         aligned = time.perf_counter()
         depth = align_depth(disparity, alignment, self.config.min_depth, self.config.max_depth)
+        on_device = Pixels(depth, rgb) if is_tensor(depth) else None
+        depth = to_host(depth)
         converted = time.perf_counter()
 
         flush, self._pending_flush = self._pending_flush, None
@@ -177,6 +200,7 @@ class DepthEstimator(Generic[Estimate]):
                 "total": converted - started,
             },
             window=window,
+            on_device=on_device,
         )
         return self._latest
 
@@ -195,8 +219,8 @@ class DepthEstimator(Generic[Estimate]):
         if isinstance(self._predict, StreamingPredictor) and reason is not FlushReason.SCENE_CUT:
             self._predict.reset()
 
-    def _predict_newest(self) -> tuple[Frame, NDArray[np.float32], int] | None:
-        """The frame that has a disparity now, that disparity (H, W), and the frames it took."""
+    def _predict_newest(self) -> tuple[Frame, Array, Array, int] | None:
+        """The frame that has a disparity now, that (H, W) and its colours, the frames it took."""
         if isinstance(self._predict, StreamingPredictor):
             newest = self._buffer.newest()
             streamed = self._predict.push(newest.rgb)
@@ -205,22 +229,21 @@ class DepthEstimator(Generic[Estimate]):
             if streamed.restarted:
                 self._begin_anew(FlushReason.SCENE_CUT)
             disparity = self._newest(streamed.disparity[None], (1, *newest.rgb.shape[:2]))
-            return newest, disparity, streamed.frames
+            return newest, disparity, streamed.rgb, streamed.frames
         clip = self._buffer.clip()
         rgb = np.stack([member.rgb for member in clip])
-        return clip[-1], self._newest(self._predict(rgb), rgb.shape[:3]), len(clip)
+        return clip[-1], self._newest(self._predict(rgb), rgb.shape[:3]), rgb[-1], len(clip)
 
     @staticmethod
-    def _newest(disparity: NDArray[np.float32], expected: tuple[int, ...]) -> NDArray[np.float32]:
-        disparity = np.asarray(disparity)
+    def _newest(disparity: Array, expected: tuple[int, ...]) -> Array:
         if disparity.shape != expected:
             raise DktError(
-                f"the network returned disparity of shape {disparity.shape}: expected {expected}, "
-                "one value for each pixel of each frame"
+                f"the network returned disparity of shape {tuple(disparity.shape)}: expected "
+                f"{expected}, one value for each pixel of each frame"
             )
         # A copy, lest the estimate hold the whole clip or change with the network's own memory.
-        newest = np.array(disparity[-1], np.float32)
-        if not np.isfinite(newest).all():
+        newest = float32(disparity[-1], copy=True)
+        if not bool(namespace(newest).isfinite(newest).all()):
             raise DktError(
                 "the network returned disparity that is not finite: expected numbers in [0, 1]; "
                 "try another dtype (float32) or check the checkpoint"

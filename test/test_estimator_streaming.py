@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ class Result:
     disparity: np.ndarray
     frames: int = 1
     restarted: bool = False
+    rgb: np.ndarray = field(default_factory=lambda: np.zeros((HEIGHT, WIDTH, 3), np.uint8))
 
 
 class EveryOther:

@@ -1,6 +1,7 @@
 """Pictures as the network takes them, and back: size, orientation, range.
 
-Knows the sizes that the network may be fed. Knows nothing of networks or clip lengths.
+Knows the sizes that the network may be fed, and works wherever the pictures lie: on a device once
+they were uploaded. Knows nothing of networks or clip lengths.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
+
+from dkt_ros.arrays import to_host
 
 
 class Canvas:
@@ -23,10 +26,11 @@ class Canvas:
         self.turned = native[0] > native[1]
         self.size = working_size(native, requested, multiple)
 
-    def paint(self, rgb: np.ndarray) -> torch.Tensor:
+    def paint(self, rgb: np.ndarray | torch.Tensor) -> torch.Tensor:
         """uint8 (T, H, W, 3) -> float32 (1, 3, T, *size) in [-1, 1], resized bicubically."""
-        upright = np.rot90(rgb, axes=(1, 2)) if self.turned else rgb
-        images = torch.from_numpy(np.ascontiguousarray(upright)).movedim(-1, 1).float()
+        pictures = rgb if isinstance(rgb, torch.Tensor) else upload(rgb)
+        upright = torch.rot90(pictures, dims=(1, 2)) if self.turned else pictures
+        images = upright.movedim(-1, 1).float()
         images = resize(images, self.size).clamp(0.0, 255.0) / 127.5 - 1.0
         return images.movedim(1, 0)[None]
 
@@ -35,22 +39,34 @@ class Canvas:
 
         The channels' mean, (x + 1) / 2, resized to the pictures' size; never rounded to 8 bits.
         """
+        return to_host(self.disparity_tensor(decoded))
+
+    def disparity_tensor(self, decoded: torch.Tensor) -> torch.Tensor:
+        """The same, left on its device."""
         values = (decoded[0].mean(dim=0) + 1.0) / 2.0
-        return self._unpaint(values[:, None]).clip(0.0, 1.0)[..., 0]
+        return self._unpaint(values[:, None])[..., 0].clamp(0.0, 1.0)
 
     def normals(self, decoded: torch.Tensor) -> np.ndarray:
         """Decoded video (1, 3, T, *size) in [-1, 1] -> float32 unit vectors (T, H, W, 3).
 
         Resized to the pictures' size and then brought to length 1; see normals_in_camera_axes.
         """
-        return normals_in_camera_axes(self._unpaint(decoded[0].movedim(1, 0)), self.turned)
+        images = to_host(self._unpaint(decoded[0].movedim(1, 0)))
+        return normals_in_camera_axes(images, self.turned)
 
-    def _unpaint(self, images: torch.Tensor) -> np.ndarray:
+    def _unpaint(self, images: torch.Tensor) -> torch.Tensor:
         """(T, C, *size) -> (T, H, W, C) of the pictures' size and orientation."""
         height, width = self.native
         upright = (width, height) if self.turned else (height, width)
-        array = resize(images, upright).movedim(1, -1).cpu().numpy()
-        return np.ascontiguousarray(np.rot90(array, k=-1, axes=(1, 2)) if self.turned else array)
+        pictures = resize(images, upright).movedim(1, -1)
+        if self.turned:
+            pictures = torch.rot90(pictures, k=-1, dims=(1, 2))
+        return pictures.contiguous()
+
+
+def upload(rgb: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 pictures on the device; on a CPU the array's own memory."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).to(device)
 
 
 def normals_in_camera_axes(decoded: np.ndarray, turned: bool) -> np.ndarray:

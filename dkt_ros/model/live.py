@@ -1,6 +1,7 @@
 """A live stream: frames in one by one, relative disparity of the newest out.
 
-Knows chunks, windows and when to start anew. Knows nothing of cameras, stamps or metric scale.
+Knows chunks, windows and when to start anew. Knows nothing of cameras, stamps or metric scale. A
+frame crosses to the network's device once, as its camera took it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
-from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.fast_network import fast_network
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
@@ -28,13 +30,15 @@ _CUT_STRIDE = 8
 
 @dataclass(frozen=True, eq=False)
 class LiveDisparity:
-    """disparity: (H, W) float32 in [0, 1] of the newest frame, near = large.
+    """disparity: (H, W) float32 in [0, 1] of the newest frame, near = large; rgb: that frame.
 
+    Both numpy arrays, or both tensors on the network's device where that was asked for.
     frames: how many frames the window that made it spans. restarted: whether a scene cut made the
     stream begin anew since the result before, so that scale and shift may have changed.
     """
 
-    disparity: np.ndarray
+    disparity: Array
+    rgb: Array
     frames: int
     restarted: bool
 
@@ -47,10 +51,12 @@ class LivePredictor:
         network: DktNetwork | StreamingNetwork,
         options: LiveOptions | None = None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        keep_on_device: bool = False,
     ) -> None:
         """network: a loaded checkpoint or an engine.
 
         on_progress(stage, done, total) is called between parts of the work; it may raise.
+        keep_on_device: results are tensors on the network's device, unless that is the CPU.
         """
         self.options = options or LiveOptions()
         info = network.info
@@ -59,6 +65,7 @@ class LivePredictor:
         self._ratio = network.spatial_ratio
         self._channels = network.latent_channels
         self._on_progress = on_progress
+        self._keep_on_device = keep_on_device and self._fast.device.type != "cpu"
         self._sampler = LiveSampler(
             self._fast,
             steps=self.options.steps or info.steps,
@@ -110,7 +117,9 @@ class LivePredictor:
     def _advance(self, rgb: np.ndarray) -> LiveDisparity | None:
         if self._canvas is None:
             self._canvas = Canvas((rgb.shape[0], rgb.shape[1]), self.options.size, self._multiple)
-        self._images.append(self._canvas.paint(rgb[None]).to(self._fast.device))
+        picture = upload(rgb, self._fast.device)
+        newest = picture if self._keep_on_device else rgb
+        self._images.append(self._canvas.paint(picture[None]))
         is_first = self._encoder.caches is None
         complete = len(self._images) == (1 if is_first else FRAMES_PER_LATENT)
         if complete:
@@ -119,12 +128,12 @@ class LivePredictor:
             self._images.clear()
             self._group.append(self._fast.embed_rgb(latent))
         if complete and (is_first or len(self._group) == self.options.new):
-            return self._finish_window()
+            return self._finish_window(newest)
         if self.options.publish == "all":
-            return self._look_ahead()
+            return self._look_ahead(newest)
         return None
 
-    def _finish_window(self) -> LiveDisparity:
+    def _finish_window(self, newest: Array) -> LiveDisparity:
         conditions = torch.cat(self._group, dim=2)
         self._group.clear()
         latents, frames = self._denoise(conditions)
@@ -132,9 +141,9 @@ class LivePredictor:
         self._on_progress("decode", 0, 1)
         for latent in latents.split(1, dim=2):
             decoded = self._decoder.advance(latent)
-        return self._result(decoded, -1, frames)
+        return self._result(newest, decoded, -1, frames)
 
-    def _look_ahead(self) -> LiveDisparity:
+    def _look_ahead(self, newest: Array) -> LiveDisparity:
         """Depth of the newest frame before its latent or window is complete; moves nothing on."""
         group, filled = list(self._group), len(self._images)
         if filled:
@@ -149,7 +158,7 @@ class LivePredictor:
             decoded = self._decoder.advance(latent)
         self._decoder.caches = before
         missing = FRAMES_PER_LATENT - filled if filled else 0
-        return self._result(decoded, -1 - missing, frames - missing)
+        return self._result(newest, decoded, -1 - missing, frames - missing)
 
     def _denoise(self, conditions: Tensor) -> tuple[Tensor, int]:
         assert self._canvas is not None
@@ -163,12 +172,12 @@ class LivePredictor:
         begins = self._sampler.index == self._sampler.context  # the clip's first frame is in it
         return latents, FRAMES_PER_LATENT * count - (FRAMES_PER_LATENT - 1 if begins else 0)
 
-    def _result(self, decoded: Tensor, position: int, frames: int) -> LiveDisparity:
+    def _result(self, rgb: Array, decoded: Tensor, position: int, frames: int) -> LiveDisparity:
         assert self._canvas is not None
-        newest = decoded[:, :, position][:, :, None]
-        disparity = self._canvas.disparity(newest)[0]
+        disparity = self._canvas.disparity_tensor(decoded[:, :, position][:, :, None])[0]
         restarted, self._restarted = self._restarted, False
-        return LiveDisparity(disparity, frames, restarted)
+        kept = disparity if self._keep_on_device else to_host(disparity)
+        return LiveDisparity(kept, rgb, frames, restarted)
 
     def _start_anew_if_needed(self, rgb: np.ndarray) -> None:
         luminance = rgb[::_CUT_STRIDE, ::_CUT_STRIDE] @ (_LUMINANCE / 255.0)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.fast_network import fast_network
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import initial_noise, sample
@@ -122,7 +122,7 @@ def _run(
         on_progress("encode", 0, len(chunks))
         for done, (start, stop) in enumerate(chunks, 1):
             images = pad_chunk(rgb[start:stop], start)
-            latents.append(encoder.advance(canvas.paint(images).to(fast.device)))
+            latents.append(encoder.advance(canvas.paint(upload(images, fast.device))))
             on_progress("encode", done, len(chunks))
         encoder.reset()
         rgb_latents = torch.cat(latents, dim=2)

@@ -2,6 +2,9 @@
 
 Each point takes 32 bytes: x y z as float32 at 0, 4, 8 and rgb as a float32 at 16 whose bytes are
 B, G, R, 0, the layout that depth_image_proc publishes and PCL's PointXYZRGB has in memory.
+
+Depth and colour on a device become points there, and one download brings these into the message;
+voxels and outliers are found by open3d on the host.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from dkt_ros.frames import Frame
+from dkt_ros.arrays import Array, download, is_tensor, namespace, write_to
 from dkt_ros.geometry import (
     Intrinsics,
     backproject,
@@ -66,19 +69,26 @@ class CloudWriter:
         self._planes = np.zeros((_FLOATS, 0, 0), dtype=np.float32)
 
     def write(
-        self, depth: npt.NDArray[np.float32], frame: Frame, options: CloudOptions, header: Header
+        self,
+        depth: Array,
+        rgb: Array,
+        intrinsics: Intrinsics,
+        options: CloudOptions,
+        header: Header,
     ) -> PointCloud2:
-        """The cloud of `depth` (H, W) metres, NaN = unknown, coloured by its frame."""
+        """The cloud of depth (H, W) float32 metres, NaN = unknown, in the colours of rgb.
+
+        rgb: (H, W, 3) uint8. Both numpy arrays, or both tensors on one device.
+        """
         if options.max_jump > 0.0:
-            depth = remove_flying_pixels(depth, options.max_jump).astype(np.float32, copy=False)
-        rgb, intrinsics = frame.rgb, frame.intrinsics
+            depth = remove_flying_pixels(depth, options.max_jump)
         if options.stride > 1:
             depth = depth[:: options.stride, :: options.stride]
             rgb = rgb[:: options.stride, :: options.stride]
-            intrinsics = _every(intrinsics, options.stride, depth.shape)
+            intrinsics = _every(intrinsics, options.stride, tuple(depth.shape))
         if options.organized:
             return self._organized(depth, rgb, intrinsics, header)
-        points, colors = known_points(backproject(depth, intrinsics), rgb)
+        points, colors = download(*known_points(backproject(depth, intrinsics), rgb))
         if options.voxel_m > 0.0:
             points, colors = voxel_downsample(points, options.voxel_m, colors)
         if options.outlier_neighbors > 0:
@@ -89,12 +99,15 @@ class CloudWriter:
         return self._filtered(points, colors, header)
 
     def _organized(
-        self,
-        depth: npt.NDArray[np.float32],
-        rgb: npt.NDArray[np.uint8],
-        intrinsics: Intrinsics,
-        header: Header,
+        self, depth: Array, rgb: Array, intrinsics: Intrinsics, header: Header
     ) -> PointCloud2:
+        if is_tensor(depth):
+            cells = depth.new_zeros((*depth.shape, _FLOATS))
+            backproject(depth, intrinsics, out=cells[..., :3])
+            cells[..., 4] = _packed_tensor(rgb)
+            cloud = self._cloud_of(tuple(depth.shape))
+            write_to(cloud, cells)
+            return self._message(cloud, header, is_dense=False)
         planes = self._planes_of(depth.shape)
         backproject(depth, intrinsics, out=np.moveaxis(planes[:3], 0, -1))
         planes[4] = _packed(rgb)
@@ -155,3 +168,9 @@ def _packed(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     bgra &= 0x00FFFFFF
     packed: npt.NDArray[np.float32] = bgra.view(np.float32)
     return packed
+
+
+def _packed_tensor(rgb: Array) -> Array:
+    """The same of a tensor, on its device."""
+    red, green, blue = rgb.int().unbind(-1)
+    return (red << 16 | green << 8 | blue).view(namespace(rgb).float32)

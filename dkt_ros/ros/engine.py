@@ -111,7 +111,7 @@ class StreamPredictor(_Stoppable):
 
             self._shape = rgb.shape
             options = replace(self.options, size=self.working_size(rgb.shape[0], rgb.shape[1]))
-            self._live = LivePredictor(self._network, options, self._check)
+            self._live = LivePredictor(self._network, options, self._check, keep_on_device=True)
         return self._live.push(rgb)
 
     def reset(self) -> None:

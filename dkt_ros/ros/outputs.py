@@ -76,7 +76,10 @@ class Outputs:
         self._send("dkt/alignment", message)
         watch.lap("alignment message")
         if self._is_heard("dkt/points"):
-            cloud = self._cloud.write(estimate.depth, frame, self._cloud_options(), header)
+            pixels = estimate.pixels
+            cloud = self._cloud.write(
+                pixels.depth, pixels.rgb, frame.intrinsics, self._cloud_options(), header
+            )
             watch.lap("cloud")
             self._send("dkt/points", cloud)
             watch.lap("cloud message")

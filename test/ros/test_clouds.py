@@ -33,7 +33,13 @@ def scene(height: int = 30, width: int = 40) -> tuple[npt.NDArray[np.float32], F
 
 
 def write(options: CloudOptions = CloudOptions()) -> PointCloud2:  # noqa: B008 frozen
-    return CloudWriter().write(*scene(), options, HEADER)
+    return write_scene(CloudWriter(), *scene(), options)
+
+
+def write_scene(
+    writer: CloudWriter, depth: npt.NDArray[np.float32], frame: Frame, options: CloudOptions
+) -> PointCloud2:
+    return writer.write(depth, frame.rgb, frame.intrinsics, options, HEADER)
 
 
 def points(cloud: PointCloud2) -> npt.NDArray[Any]:
@@ -115,7 +121,7 @@ def test_outliers_are_dropped() -> None:
     depth, frame = scene()
     depth[25, 35] = 9.0
     options = CloudOptions(organized=False, outlier_neighbors=8, outlier_deviations=3.0)
-    z = points(CloudWriter().write(depth, frame, options, HEADER))["z"]
+    z = points(write_scene(CloudWriter(), depth, frame, options))["z"]
     assert z.max() == 1.0
     assert z.shape[1] > 1100
 
@@ -124,7 +130,7 @@ def test_outliers_are_dropped() -> None:
 def test_without_depth_there_is_a_cloud_all_the_same(organized: bool) -> None:
     depth, frame = scene()
     depth[:] = np.nan
-    cloud = CloudWriter().write(depth, frame, CloudOptions(organized=organized), HEADER)
+    cloud = write_scene(CloudWriter(), depth, frame, CloudOptions(organized=organized))
     assert cloud.width == (40 if organized else 0)
     assert len(cloud.data) == 32 * cloud.width * cloud.height
     assert np.isnan(points(cloud)["z"]).all()
@@ -134,7 +140,7 @@ def test_one_writer_serves_frames_of_all_sizes() -> None:
     writer = CloudWriter()
     for height, width in ((30, 40), (24, 32), (30, 40)):
         depth, frame = scene(height, width)
-        cloud = writer.write(depth, frame, CloudOptions(), HEADER)
+        cloud = write_scene(writer, depth, frame, CloudOptions())
         np.testing.assert_array_equal(points(cloud)["z"], depth)
-        cloud = writer.write(depth, frame, CloudOptions(organized=False), HEADER)
+        cloud = write_scene(writer, depth, frame, CloudOptions(organized=False))
         assert cloud.width == np.isfinite(depth).sum()
