@@ -135,5 +135,5 @@ def test_a_plan_that_is_none_is_named(engine: tuple[Path, Manifest], tmp_path: P
     _, manifest = engine
     (tmp_path / "first.plan").write_bytes(b"no plan")
     graph = replace(manifest.graphs[0], plan_sha256=hashlib.sha256(b"no plan").hexdigest())
-    with pytest.raises(DktError, match="first.plan cannot be loaded"):
+    with pytest.raises(DktError, match=r"first\.plan cannot be loaded"):
         load_runners(tmp_path, replace(manifest, graphs=(graph,)), ["first"], torch.device("cuda"))

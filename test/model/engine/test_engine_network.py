@@ -1,0 +1,185 @@
+"""EngineNetwork against FastNetwork, with graphs that torch itself computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.engine.engine_network import EngineNetwork
+from dkt_ros.model.engine.manifest import (
+    DECODER_FIRST,
+    DECODER_FOLLOWING,
+    EMBED_RGB,
+    ENCODER_FIRST,
+    ENCODER_FOLLOWING,
+    GraphRunner,
+    GraphSpec,
+    Manifest,
+    TensorSpec,
+    cache_name,
+    step_name,
+)
+from dkt_ros.model.engine.windows import exact_windows, live_windows
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.live import LiveDisparity, LivePredictor
+from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.predictor import PredictOptions, predict_disparity
+from dkt_ros.model.sampler import sigmas, timesteps
+
+SIZE = (32, 48)
+STEPS = 2
+LIVE = LiveOptions(window=3, new=2, steps=STEPS, publish="all", scene_cut=None)
+EXACT = PredictOptions(steps=STEPS, window=3, overlap=1)
+FRAMES = 13
+
+
+class Graphs:
+    """Runners over torch functions, and the specs of what they take and give."""
+
+    def __init__(self) -> None:
+        self.specs: list[GraphSpec] = []
+        self.runners: dict[str, GraphRunner] = {}
+
+    def add(
+        self, name: str, names: Sequence[str], result: str, function: Callable[..., Any], *args: Any
+    ) -> list[Tensor]:
+        """function(*args) -> result, or result and caches."""
+
+        def flat(*arguments: Tensor) -> list[Tensor]:
+            given = arguments[: len(names)]
+            caches = (tuple(arguments[len(names) :]),) if len(arguments) > len(names) else ()
+            outputs = function(*given, *caches)
+            return [outputs] if isinstance(outputs, Tensor) else [outputs[0], *outputs[1]]
+
+        outputs = flat(*args)
+        inputs = [*names, *(cache_name(i) for i in range(len(args) - len(names)))]
+        given = [result, *(cache_name(i, new=True) for i in range(len(outputs) - 1))]
+        self.specs.append(GraphSpec(name, "", None, specs(inputs, args), specs(given, outputs)))
+
+        def run(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            assert list(tensors) == inputs
+            return dict(zip(given, flat(*tensors.values()), strict=True))
+
+        self.runners[name] = run
+        return outputs
+
+
+def specs(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, tuple(t.shape), str(t.dtype).removeprefix("torch."))
+        for name, t in zip(names, tensors, strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_network: DktNetwork) -> EngineNetwork:
+    fast, graphs = FastNetwork(tiny_network), Graphs()
+    height, width = SIZE
+    transformer = fast.transformer
+    levels = timesteps(sigmas(STEPS, tiny_network.info.sigma_shift)).tolist()
+    windows = (*live_windows(LIVE), *exact_windows([FRAMES], 3, 1))
+    with torch.inference_mode():
+        images = torch.zeros(1, 3, 5, height, width)
+        latent, *seen = graphs.add(
+            ENCODER_FIRST, ["images"], "latents", fast.encoder.first, images[:, :, :1]
+        )
+        graphs.add(
+            ENCODER_FOLLOWING,
+            ["images"],
+            "latents",
+            fast.encoder.following,
+            images[:, :, 1:],
+            *seen,
+        )
+        _, *shown = graphs.add(DECODER_FIRST, ["latents"], "images", fast.decoder.first, latent)
+        graphs.add(DECODER_FOLLOWING, ["latents"], "images", fast.decoder.following, latent, *shown)
+        [token] = graphs.add(EMBED_RGB, ["latents"], "tokens", fast.embed_rgb, latent)
+        for frames, keep in dict.fromkeys(windows):
+            rope = transformer.rope(frames, height // 16, width // 16)
+
+            def step(
+                noisy: Tensor,
+                tokens: Tensor,
+                modulation: Tensor,
+                final: Tensor,
+                rope: tuple[Tensor, Tensor] = rope,
+                keep: int = keep,
+            ) -> Tensor:
+                return transformer.step(noisy, tokens, modulation, final, *rope, keep)
+
+            graphs.add(
+                step_name(frames, keep),
+                ["noisy", "rgb_tokens", "modulation", "final"],
+                "velocity",
+                step,
+                torch.cat([latent] * frames, dim=2),
+                torch.cat([token] * frames, dim=2),
+                *transformer.modulations(levels[0]),
+            )
+        modulations = {level: transformer.modulations(level) for level in levels}
+    manifest = Manifest(
+        system=None,
+        checkpoint="",
+        info=tiny_network.info,
+        size=SIZE,
+        windows=tuple(dict.fromkeys(windows)),
+        precision="fp32",
+        steps=STEPS,
+        latent_channels=16,
+        spatial_ratio=8,
+        patch=(1, 2, 2),
+        head_dim=transformer.head_dim,
+        graphs=tuple(graphs.specs),
+    )
+    return EngineNetwork(manifest, graphs.runners, modulations, torch.device("cpu"))
+
+
+def video(frames: int = FRAMES, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, *size, 3), np.uint8)
+
+
+def push_all(live: LivePredictor, frames: np.ndarray) -> list[LiveDisparity | None]:
+    return [live.push(frame) for frame in frames]
+
+
+def test_live(engine: EngineNetwork, tiny_network: DktNetwork) -> None:
+    ours = push_all(LivePredictor(engine, LIVE), video())
+    theirs = push_all(LivePredictor(tiny_network, LIVE), video())
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert mine is not None
+        assert reference is not None
+        np.testing.assert_allclose(mine.disparity, reference.disparity, atol=1e-5)
+
+
+def test_exact(engine: EngineNetwork, tiny_network: DktNetwork) -> None:
+    ours = predict_disparity(engine, video(), EXACT)
+    np.testing.assert_allclose(ours, predict_disparity(tiny_network, video(), EXACT), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "says"),
+    [
+        (LiveOptions(4, 2, STEPS, scene_cut=None), SIZE, "no graph for windows of 4 .* 2 are new"),
+        (LiveOptions(3, 2, 3), SIZE, "no constants for timestep 909.*2 steps"),
+        (LIVE, (48, 64), "takes images of 1x3x1x32x48, got 1x3x1x48x64"),
+    ],
+)
+def test_what_it_was_not_built_for_is_named(
+    engine: EngineNetwork, options: LiveOptions, size: tuple[int, int], says: str
+) -> None:
+    live = LivePredictor(engine, options)
+    with pytest.raises(DktError, match=says):
+        push_all(live, video(17, size))
+
+
+def test_the_camera_may_be_of_another_size(engine: EngineNetwork) -> None:
+    result = LivePredictor(engine, LiveOptions(3, 2, STEPS, size=SIZE)).push(video(1, (50, 60))[0])
+    assert result is not None
+    assert result.disparity.shape == (50, 60)
