@@ -153,7 +153,8 @@ def _clips(mixture: Mixture, size: tuple[int, int], frames: int) -> Iterator[Pre
 
 def _comparable(views: Sequence[FrameView]) -> bool:
     known = np.concatenate([view.depth[np.isfinite(view.depth)] for view in views])
-    return len({view.native for view in views}) == 1 and known.size > 1 and known.min() < known.max()
+    one_size = len({view.native for view in views}) == 1
+    return one_size and known.size > 1 and bool(known.min() < known.max())
 
 
 def _alignment(disparity: np.ndarray, depth: np.ndarray) -> tuple[float, float]:
