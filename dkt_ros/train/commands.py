@@ -1,0 +1,62 @@
+"""`dkt train`: flags and what they print. Imports no network until run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `dkt train`."""
+    parser = subparsers.add_parser(
+        "train",
+        help="fine-tune a checkpoint on depth data: LoRA, full, or for one step",
+        description="Fine-tunes a checkpoint as a recipe says (config/train/*.yaml explain every "
+        "field). On several GPUs: accelerate launch -m dkt_ros.cli train ...; on several CPUs: "
+        "torchrun --nproc-per-node N -m dkt_ros.cli train ... Ctrl-C saves and leaves.",
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the recipe")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the run")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="put over the recipe's value, as in --set lora.rank=16 or --set data.0.path=DIR",
+    )
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--resume", action="store_true", help="continue the run in --output")
+    choice.add_argument(
+        "--export",
+        action="store_true",
+        help="only write the checkpoint (and adapter) of the run's newest state",
+    )
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from dkt_ros.train.recipe import load_recipe
+
+    recipe = load_recipe(args.config, args.set)
+    if args.export:
+        from dkt_ros.train.export import export_run
+
+        print(f"{export_run(recipe, args.output).name} written to {args.output}")
+        return 0
+    from dkt_ros.train.materials import Materials
+    from dkt_ros.train.run import train
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with Materials(recipe, args.output, report) as materials:
+        outcome = train(
+            recipe,
+            args.output,
+            materials.source,
+            materials.previews,
+            resume=args.resume,
+            report=report,
+        )
+    return 0 if outcome.signal is None else 128 + outcome.signal

@@ -1,0 +1,127 @@
+"""Dataclasses from parsed YAML, type-checked field by field by their annotations.
+
+Knows annotations and how to name a field in an error. Knows nothing of what the fields mean; their
+ranges are checked where they are declared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from dkt_ros.errors import DktError
+
+T = TypeVar("T")
+_EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+"""1e-5, which YAML 1.1 takes for text unless it is written 1.0e-5."""
+
+
+def read_yaml(path: Path) -> Any:
+    """The parsed content of a YAML file; DktError naming the file where it is none."""
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DktError(f"{path} cannot be read as YAML: {reason}") from error
+
+
+def build(kind: type[T], content: Any, name: str = "") -> T:
+    """A dataclass from a mapping, nested dataclasses and tuples of them included.
+
+    Raises DktError naming the field (with `name` and a dot before it) that is unknown, missing or
+    not of its annotated type. Understands bool, int, float, str, Path, Literal, X | None, tuples
+    and dataclasses; an int is taken where a float is asked for.
+    """
+    if not isinstance(content, dict):
+        raise DktError(f"{name or 'the file'} holds {_shown(content)}, expected fields with values")
+    prefix = f"{name}." if name else ""
+    entries = {entry.name: entry for entry in dataclasses.fields(typing.cast(Any, kind))}
+    for key in content:
+        if key not in entries:
+            raise DktError(f"{prefix}{key} is unknown; known are {', '.join(sorted(entries))}")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, entry in entries.items():
+        if key in content:
+            values[key] = convert(hints[key], content[key], prefix + key)
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            raise DktError(f"{prefix}{key} is missing")
+    return kind(**values)
+
+
+def convert(hint: Any, value: Any, name: str) -> Any:
+    """The value as the annotation `hint` asks for, or a DktError naming the field."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return convert(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is Literal:
+        check(name, value, f"one of {', '.join(map(str, arguments))}", value in arguments)
+        return value
+    if origin is tuple:
+        return _tuple(arguments, value, name)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
+        return build(typing.cast(Any, hint), value, name)
+    if hint is bool:
+        check(name, value, "true or false", isinstance(value, bool))
+    elif hint is int:
+        check(name, value, "an integer", isinstance(value, int) and not isinstance(value, bool))
+    elif hint is float:
+        if isinstance(value, str) and _EXPONENT.match(value):
+            value = float(value)
+        check(name, value, "a finite number", is_number(value))
+        return float(value)
+    elif hint in (str, Path):
+        check(name, value, "text", isinstance(value, str) and value)
+        return hint(value)
+    return value
+
+
+def check(name: str, value: object, expected: str, valid: object) -> None:
+    """Raises DktError naming the field, its value and what is expected, unless `valid`."""
+    if not valid:
+        raise DktError(f"{name} is {_shown(value)}, expected {expected}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite int or float (True and False are neither)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(typing.cast(float, value))
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and paths as what YAML and JSON can hold; `build` takes it back."""
+    if dataclasses.is_dataclass(value):
+        entries = dataclasses.fields(value)
+        return {entry.name: plain(getattr(value, entry.name)) for entry in entries}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    check(name, value, "a list", isinstance(value, list | tuple))
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        hints: tuple[Any, ...] = (arguments[0],) * len(value)
+    else:
+        check(name, value, f"{len(arguments)} values", len(value) == len(arguments))
+        hints = arguments
+    return tuple(
+        convert(hint, item, f"{name}[{index}]")
+        for index, (hint, item) in enumerate(zip(hints, value, strict=True))
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,76 @@
+"""A run's log: TensorBoard events, and the same numbers as lines of JSON.
+
+Knows files and how a resumed run takes back what it is about to repeat. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LINES_FILE = "log.jsonl"
+EVENTS_DIR = "tensorboard"
+
+
+class RunLog:
+    """Numbers and pictures by step; `step` counts finished steps."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        """done: steps of the run so far; what was logged after them is taken back."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._file = folder / LINES_FILE
+        _take_back(self._file, done)
+        self._lines = self._file.open("a", encoding="utf-8")
+        self._events: Any = SummaryWriter(str(folder / EVENTS_DIR), purge_step=done + 1)
+
+    def numbers(self, step: int, values: Mapping[str, float], group: str = "train") -> None:
+        """Logs numbers; group: the TensorBoard tab."""
+        for name, value in values.items():
+            self._events.add_scalar(f"{group}/{name}", value, step)
+        self._lines.write(json.dumps({"step": step, "group": group, **values}) + "\n")
+        self._lines.flush()
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Logs a picture, uint8 (H, W, 3), to TensorBoard."""
+        self._events.add_image(name, image, step, dataformats="HWC")
+
+    def text(self, name: str, text: str) -> None:
+        """Logs a text to TensorBoard."""
+        self._events.add_text(name, text)
+
+    def flush(self) -> None:
+        """Brings everything to the disk."""
+        self._events.flush()
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+
+    def close(self) -> None:
+        """Ends the log."""
+        self._events.close()
+        self._lines.close()
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """What `numbers` logged, in order; a line that a kill cut short is left out."""
+    file = folder / LINES_FILE
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def _take_back(file: Path, done: int) -> None:
+    kept = [line for line in read_lines(file.parent) if line["step"] <= done]
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    os.replace(partial, file)

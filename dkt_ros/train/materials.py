@@ -1,0 +1,62 @@
+"""A recipe's data as the run takes it: encoded samples and the previews of fixed clips.
+
+Knows what the recipe says of its data. Knows nothing of steps or weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.train.encoded_source import EncodedSource
+from dkt_ros.train.export import described
+from dkt_ros.train.preview import load_clips, preview, sampled
+from dkt_ros.train.recipe import Recipe
+
+LATENTS_DIR = "latents"
+Report = Callable[[str], None]
+
+
+class Materials:
+    """Opens what is asked for, and closes it at the end of `with`."""
+
+    def __init__(self, recipe: Recipe, output: Path, report: Report = lambda line: None) -> None:
+        self.recipe, self.output, self.report = recipe, output, report
+        self._opened: EncodedSource | None = None
+
+    def source(self, network: DktNetwork) -> EncodedSource:
+        """The samples, encoded by the network's VAE. DktError where the data cannot give them."""
+        recipe = self.recipe
+        source = EncodedSource(network, recipe.data, recipe.seed, self.output / LATENTS_DIR)
+        self._opened = source
+        source.require(recipe.latent_frames)
+        return source
+
+    def previews(self) -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:
+        """What measures REL, RMSE and delta after one scale and shift per clip, and draws."""
+        wanted = self.recipe.preview
+        clips = load_clips(self.recipe.data, wanted.clips, wanted.frames)
+        steps = wanted.steps or described(self.recipe, 0, "preview").steps
+
+        def judge(network: DktNetwork) -> tuple[dict[str, float], np.ndarray]:
+            found = preview(clips, sampled(network, steps=steps, seed=wanted.seed))
+            return dict(vars(found.errors)), found.picture
+
+        return judge
+
+    def __enter__(self) -> Materials:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            self.report(self._opened.report())
+            self._opened.close()

@@ -1,0 +1,197 @@
+"""The recipe of a training: one YAML file, every field checked and named when it is wrong.
+
+Knows the fields, their ranges and their defaults. Knows nothing of tensors; what concerns the data
+stands in data_config, what concerns the loss in objective. The shipped files in config/train/
+explain every default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.train.data_config import DATA_FIELDS, DataConfig, parse_data
+from dkt_ros.train.fields import build, check, convert, read_yaml
+from dkt_ros.train.lora import LoraShape
+from dkt_ros.train.objective import Objective
+
+EMBEDDED = "dkt-nano"
+"""Names the checkpoint inside the package."""
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """AdamW. learning_rate: after warmup steps, over which it rises linearly.
+
+    schedule: "constant", or a half "cosine" down to `final` times learning_rate at the last step.
+    clip: largest norm of the gradient.
+    """
+
+    learning_rate: float = 1e-5
+    warmup: int = 500
+    schedule: Literal["constant", "cosine"] = "constant"
+    final: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "clip"):
+            value = getattr(self, name)
+            check(f"optimizer.{name}", value, "above 0", value > 0)
+        for name in ("warmup", "weight_decay"):
+            value = getattr(self, name)
+            check(f"optimizer.{name}", value, "0 or more", value >= 0)
+        check("optimizer.final", self.final, "a share from 0 to 1", 0 <= self.final <= 1)
+        valid = all(0 <= beta < 1 for beta in self.betas)
+        check("optimizer.betas", list(self.betas), "two numbers in [0, 1)", valid)
+
+
+@dataclass(frozen=True)
+class SaveRecipe:
+    """Every so many steps the state is saved; the last `keep` states stay."""
+
+    every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep"):
+            check(f"save.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
+
+
+@dataclass(frozen=True)
+class PreviewRecipe:
+    """Predictions of fixed clips with the weights so far, for TensorBoard.
+
+    every: steps between them, 0 for none. clips: how many. frames: images of each. seed: of the
+    sampler's noise. steps: of the sampler, None for the trained checkpoint's own.
+    """
+
+    every: int = 500
+    clips: int = 2
+    frames: int = 21
+    seed: int = 1
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check("preview.every", self.every, "0 or more", self.every >= 0)
+        for name in ("clips", "frames"):
+            check(f"preview.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
+        check("preview.seed", self.seed, "0 or more", self.seed >= 0)
+        check("preview.steps", self.steps, "at least 1", self.steps is None or self.steps >= 1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run.
+
+    data: see DataConfig; its fields stand at the top level of the file. checkpoint: folder to start
+    from, or dkt-nano for the one in the package. name: of the result, by default the output
+    folder's. method: "lora", or "full" for all weights of the transformer. steps: of the optimiser.
+    batch: samples of each step over all processes. micro_batch: samples that a process takes at
+    once; the gradients of the rest of its share are added up. latent_frames: clip lengths n of
+    which every step draws one, for clips of 4n - 3 images. ema: decay of the averaged weights,
+    which are then what is saved; 0 for none. precision: of the computing; "auto" is bfloat16 on a
+    GPU and float32 on a CPU. gradient_checkpointing: computes activations twice to keep fewer.
+    """
+
+    data: DataConfig
+    checkpoint: str = EMBEDDED
+    name: str | None = None
+    method: Literal["lora", "full"] = "lora"
+    seed: int = 1
+    steps: int = 70000
+    batch: int = 8
+    micro_batch: int = 1
+    latent_frames: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    lora: LoraShape = field(default_factory=LoraShape)
+    objective: Objective = field(default_factory=Objective)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    ema: float = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = True
+    save: SaveRecipe = field(default_factory=SaveRecipe)
+    preview: PreviewRecipe = field(default_factory=PreviewRecipe)
+
+    def __post_init__(self) -> None:
+        check("seed", self.seed, "0 or more", self.seed >= 0)
+        for name in ("steps", "batch", "micro_batch"):
+            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
+        lengths = list(self.latent_frames)
+        valid = len(lengths) > 0 and min(lengths) >= 1
+        check("latent_frames", lengths, "one length or more, of at least 1", valid)
+        check("ema", self.ema, "in [0, 1)", 0 <= self.ema < 1)
+
+    def checkpoint_folder(self) -> Path:
+        """The folder that `checkpoint` names."""
+        return checkpoint_folder(self.checkpoint)
+
+
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe. changes: `field=value` each, put over the file's values (`lora.rank=16`).
+
+    Raises DktError naming the file and the field.
+    """
+    content = read_yaml(path)
+    for change in changes:
+        _apply(content, change)
+    try:
+        return parse_recipe(content)
+    except DktError as error:
+        raise DktError(f"{path}: {error}") from error
+
+
+def parse_recipe(content: Any) -> Recipe:
+    """Builds a recipe from parsed YAML; an absent or null `size` is the checkpoint's own."""
+    if not isinstance(content, Mapping):
+        raise DktError(f"the file holds a {type(content).__name__}, expected fields with values")
+    known = {entry.name for entry in dataclasses.fields(Recipe)} | set(DATA_FIELDS)
+    for key in content:
+        if key not in known:
+            raise DktError(f"{key} is unknown; known are {', '.join(sorted(known))}")
+    values = {key: value for key, value in content.items() if key not in DATA_FIELDS}
+    data = {key: value for key, value in content.items() if key in DATA_FIELDS}
+    if data.get("size") is None:
+        named = convert(str, content.get("checkpoint", EMBEDDED), "checkpoint")
+        info = CheckpointInfo.read(checkpoint_folder(named))
+        data["size"] = [info.height, info.width]
+    return build(Recipe, {**values, "data": parse_data(data)})
+
+
+def checkpoint_folder(name: str) -> Path:
+    """The folder of a checkpoint, or of the embedded one by its name."""
+    return default_checkpoint() if name == EMBEDDED else Path(name)
+
+
+def _apply(content: Any, change: str) -> None:
+    """Puts one `field=value` over parsed YAML; a number in the path indexes a list."""
+    import yaml
+
+    path, separator, text = change.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DktError(f"--set {change}: {text!r} is no YAML value") from error
+    if not separator:
+        raise DktError(f"--set {change}: expected field=value")
+    *parents, last = path.split(".")
+    place = content
+    for parent in parents:
+        if isinstance(place, dict):
+            place = place.setdefault(parent, {})
+        elif isinstance(place, list) and parent.isdigit() and int(parent) < len(place):
+            place = place[int(parent)]
+        else:
+            raise DktError(f"--set {change}: there is no {parent} to change")
+    if isinstance(place, dict):
+        place[last] = value
+    elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    else:
+        raise DktError(f"--set {change}: there is no {last} to change")

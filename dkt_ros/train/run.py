@@ -1,0 +1,315 @@
+"""A training run from its recipe to its last state: resuming, logging, previews, saving, stopping.
+
+Knows the folder of a run and the order of things. Knows nothing of what a step does.
+
+    OUTPUT/recipe.yaml        what the run was started with
+    OUTPUT/states/step-N/     state.pt, and a LoRA in both layouts
+    OUTPUT/log.jsonl          every step's numbers; the same under tensorboard/
+    OUTPUT/checkpoint/        at the end: ready to predict with; adapter/ and dkt_lora.safetensors
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import InitProcessGroupKwargs
+from tqdm import tqdm
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.weights import sha256
+from dkt_ros.train.export import STATES_DIR, export_run
+from dkt_ros.train.fields import plain
+from dkt_ros.train.latents import LatentSource
+from dkt_ros.train.log import RunLog
+from dkt_ros.train.lora import write_adapter
+from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.states import STATE_FILE, States, read_state
+from dkt_ros.train.stopping import StopRequest
+from dkt_ros.train.trainer import Trainer
+
+RECIPE_FILE = "recipe.yaml"
+_FIXED = ("method", "seed", "batch", "latent_frames", "objective")
+_WAIT = timedelta(hours=2)
+"""How long processes wait for the first one's previews and files."""
+Report = Callable[[str], None]
+
+
+Previews = Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]
+"""Judges a network on fixed clips: measures by name, and a picture, uint8 (H, W, 3)."""
+MakeSource = Callable[[DktNetwork], LatentSource]
+MakePreviews = Callable[[], Previews]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: steps done, and the signal that stopped it, if any."""
+
+    done: int
+    signal: int | None
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Device, precision and processes. Raises DktError for other than plain data parallelism."""
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bfloat16" if torch.cuda.is_available() else "float32"
+    accelerator = Accelerator(
+        mixed_precision="bf16" if precision == "bfloat16" else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_WAIT)],
+    )
+    plain_kinds = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+    if accelerator.distributed_type not in plain_kinds:
+        raise DktError(
+            f"accelerate is set to {accelerator.distributed_type.value}, expected one process or "
+            "plain data parallelism; run `accelerate config` again"
+        )
+    return accelerator
+
+
+def load_network(recipe: Recipe, accelerator: Accelerator) -> DktNetwork:
+    """The checkpoint to start from, frozen weights in the computing type, what learns in float32.
+
+    Raises DktError where it is missing, damaged or not one for depth.
+    """
+    bf16 = accelerator.mixed_precision == "bf16" and recipe.method == "lora"
+    network = load_checkpoint(
+        recipe.checkpoint_folder(), accelerator.device, "bfloat16" if bf16 else "float32"
+    )
+    if network.info.task != "depth":
+        raise DktError(
+            f"checkpoint {network.info.name} predicts {network.info.task}s; train a depth one"
+        )
+    return network
+
+
+def train(
+    recipe: Recipe,
+    output: Path,
+    make_source: MakeSource,
+    make_previews: MakePreviews | None = None,
+    *,
+    resume: bool = False,
+    report: Report = lambda line: None,
+) -> Outcome:
+    """Runs to recipe.steps, saving on the way, and exports the result; or until a signal.
+
+    On SIGINT or SIGTERM the step is finished and saved. make_source: the training data for a
+    network; make_previews: called if the recipe wants previews. report: called with lines to show.
+    Raises DktError for a folder that holds a run already (without `resume`) or none (with it), and
+    where a step or a file fails; the last good state stays and is named.
+    """
+    accelerator = make_accelerator(recipe)
+    tell = report if accelerator.is_main_process else lambda line: None
+    states = States(output / STATES_DIR, recipe.save.keep)
+    start = _starting_state(recipe, output, states, resume, tell)
+    network = load_network(recipe, accelerator)
+    source = make_source(network)
+    trainer = Trainer(recipe, network, source, accelerator)
+    if start is not None:
+        trainer.load(start)
+    wanted = recipe.preview.every > 0 and accelerator.is_main_process
+    previews = make_previews() if make_previews and wanted else None
+    run = _Run(recipe, output, trainer, states, previews, tell)
+    try:
+        outcome = run.go()
+    except OSError as error:
+        raise DktError(f"{error}; {states.described()}") from error
+    finally:
+        run.close()
+    if outcome.done == recipe.steps:
+        run.on_main(lambda: tell(f"{export_run(recipe, output).name} written to {output}"))
+    return outcome
+
+
+class _Run:
+    """One process's view of a run; files, log and previews are the main process's."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        output: Path,
+        trainer: Trainer,
+        states: States,
+        previews: Previews | None,
+        report: Report,
+    ) -> None:
+        self.recipe, self.trainer, self.states = recipe, trainer, states
+        self.previews, self.report = previews, report
+        self.accelerator = trainer.accelerator
+        self.log: RunLog | None = None
+        self.on_main(lambda: self._open(output))
+
+    def go(self) -> Outcome:
+        """Steps until the recipe's last, or a signal."""
+        trainer, recipe = self.trainer, self.recipe
+        bar = tqdm(
+            total=recipe.steps,
+            initial=trainer.done,
+            smoothing=0,  # clip lengths differ from step to step: only the mean pace is honest
+            unit="step",
+            mininterval=0.1 if sys.stderr.isatty() else 60.0,
+            disable=not self.accelerator.is_main_process,
+        )
+        with StopRequest() as stop, bar:
+            if trainer.done == 0:
+                self._preview()
+            while trainer.done < recipe.steps:
+                began = time.perf_counter()
+                values = self._step()
+                values["seconds"] = time.perf_counter() - began
+                if self.log is not None:
+                    self.log.numbers(trainer.done, values)
+                bar.set_postfix(loss=f"{values['loss']:.4g}", refresh=False)
+                bar.update()
+                stopped = self._agree(stop.signal)
+                last = trainer.done == recipe.steps or stopped is not None
+                if last or trainer.done % recipe.save.every == 0:
+                    self.on_main(self._save)
+                if stopped is not None:
+                    self.report(f"stopped at step {trainer.done}; {self.states.described()}")
+                    return Outcome(trainer.done, stopped)
+                every = recipe.preview.every
+                if every and (trainer.done % every == 0 or trainer.done == recipe.steps):
+                    self._preview()
+        return Outcome(trainer.done, None)
+
+    def on_main(self, action: Callable[[], None]) -> None:
+        """Runs something on the main process; where it fails, all processes raise DktError."""
+        failure: DktError | None = None
+        if self.accelerator.is_main_process:
+            try:
+                action()
+            except DktError as error:
+                failure = error
+            except OSError as error:
+                failure = DktError(f"{error}; {self.states.described()}")
+        failed = torch.tensor(float(failure is not None), device=self.accelerator.device)
+        failed = self.accelerator.reduce(failed, reduction="sum")
+        if failure is not None:
+            raise failure
+        if failed.item() > 0:
+            raise DktError("the main process failed, and says why")
+
+    def close(self) -> None:
+        """Ends the log."""
+        if self.log is not None:
+            self.log.close()
+
+    def _open(self, output: Path) -> None:
+        output.mkdir(parents=True, exist_ok=True)
+        text = _as_yaml(self.recipe)
+        (output / RECIPE_FILE).write_text(text, encoding="utf-8")
+        self.log = RunLog(output, self.trainer.done)
+        self.log.text("recipe", f"```yaml\n{text}\n```")
+        counted = sum(p.numel() for p in self.trainer.parameters.values())
+        self.report(
+            f"{self.trainer.network.info.name}: {counted:,} weights learn, step "
+            f"{self.trainer.done} of {self.recipe.steps}"
+        )
+
+    def _step(self) -> dict[str, float]:
+        try:
+            return self.trainer.step()
+        except DktError as error:
+            raise DktError(f"{error}; {self.states.described()}") from error
+        except torch.OutOfMemoryError as error:
+            raise DktError(
+                "out of GPU memory; lower micro_batch or size, or set gradient_checkpointing: true;"
+                f" {self.states.described()}"
+            ) from error
+
+    def _save(self) -> None:
+        if self.log is not None:
+            self.log.flush()
+        self.states.save(self.trainer.done, self._write_state)
+
+    def _write_state(self, folder: Path) -> None:
+        recipe = self.recipe
+        content = self.trainer.state() | {
+            "recipe": plain(recipe),
+            "base": _digest(recipe.checkpoint_folder()),
+        }
+        with (folder / STATE_FILE).open("wb") as file:
+            torch.save(content, file)
+        if recipe.method == "lora":
+            write_adapter(folder, self.trainer.trained(), recipe.lora)
+
+    def _preview(self) -> None:
+        self.on_main(self._log_preview)
+
+    def _log_preview(self) -> None:
+        if self.previews is None or self.log is None:
+            return
+        with self.trainer.finished() as network:
+            measures, picture = self.previews(network)
+        self.log.numbers(self.trainer.done, measures, "preview")
+        self.log.picture(self.trainer.done, "preview", picture)
+
+    def _agree(self, signal: int | None) -> int | None:
+        """The signal that any process got, so that all stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return signal
+        found = torch.tensor([float(signal or 0)], device=self.accelerator.device)
+        return int(self.accelerator.gather(found).max().item()) or None
+
+
+def _starting_state(
+    recipe: Recipe, output: Path, states: States, resume: bool, report: Report
+) -> dict[str, Any] | None:
+    latest = states.latest()
+    if not resume:
+        if latest is not None:
+            raise DktError(f"{output} holds a run already; add --resume or name another folder")
+        return None
+    if latest is None:
+        if (output / RECIPE_FILE).exists():  # ended before its first state
+            return None
+        raise DktError(f"{output} holds no run to resume; start without --resume")
+    state = read_state(latest)
+    _compare(state, recipe, latest, report)
+    return state
+
+
+def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report) -> None:
+    """What would make another run of it is refused by name; other changes are reported."""
+    before, now = state["recipe"], plain(recipe)
+    fixed = [*_FIXED, *(["lora"] if recipe.method == "lora" else [])]
+    for name in fixed:
+        if before[name] != now[name]:
+            raise DktError(
+                f"{latest}: {name} was {before[name]}, the recipe says {now[name]}; name another "
+                "folder for another run"
+            )
+    if (before["ema"] > 0) != (now["ema"] > 0):
+        raise DktError(f"{latest}: ema was {before['ema']}, the recipe says {now['ema']}")
+    if state["base"] != _digest(recipe.checkpoint_folder()):
+        raise DktError(
+            f"{latest}: checkpoint {recipe.checkpoint} holds other weights than the run began with"
+        )
+    for name in before.keys() & now.keys():
+        if before[name] != now[name]:
+            report(f"{name} was {before[name]}, is now {now[name]}")
+
+
+def _digest(checkpoint: Path) -> str:
+    files = sorted((checkpoint / "transformer").glob("*.safetensors"))
+    return " ".join(sha256(file) for file in files)
+
+
+def _as_yaml(recipe: Recipe) -> str:
+    import yaml
+
+    values = plain(recipe)
+    text: str = yaml.safe_dump({**values, **values.pop("data")}, sort_keys=False)
+    return text

@@ -1,0 +1,168 @@
+"""One optimiser step after another: batches, losses, gradients, averaged weights, the state.
+
+Knows the order of a step. Knows nothing of files, logs or when to save. A step is a function of the
+recipe, the data and the state alone, so a resumed run ends where the uninterrupted one would have,
+to the last bit on one machine; processes that share a batch follow one that has it all, up to
+rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.train.latents import LatentSource
+from dkt_ros.train.objective import ask, losses
+from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.schedule import clip_length, rate_factor, share
+from dkt_ros.train.tuning import Trained, Velocity, prepare, wearing
+
+
+class Trainer:
+    """Network, optimiser and averaged weights of one run; `done` counts its steps."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: DktNetwork,
+        source: LatentSource,
+        accelerator: Accelerator,
+    ) -> None:
+        """Makes the network trainable in place. Raises DktError where the recipe does not fit."""
+        self.recipe, self.network, self.source = recipe, network, source
+        self.accelerator = accelerator
+        self.micro_batches = share(
+            recipe.batch, recipe.micro_batch, accelerator.process_index, accelerator.num_processes
+        )
+        self.parameters = prepare(network, recipe)
+        settings = recipe.optimizer
+        optimizer = torch.optim.AdamW(
+            _groups(self.parameters, settings.weight_decay),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+        )
+        self.model, self.optimizer = accelerator.prepare(Velocity(network), optimizer)
+        self.average: Trained | None = None
+        if recipe.ema > 0:
+            self.average = {n: p.detach().float().clone() for n, p in self.parameters.items()}
+        self.done = 0
+
+    def step(self) -> dict[str, float]:
+        """One optimiser step; returns losses over the global batch, `loss`, and more by name.
+
+        norm: of the gradient before clipping. rate: the learning rate. latent_frames: of the clips.
+        Raises DktError where loss or gradient are not finite, before any weight changes.
+        """
+        recipe, accelerator = self.recipe, self.accelerator
+        settings = recipe.optimizer
+        frames = clip_length(recipe.seed, self.done, recipe.latent_frames)
+        factor = rate_factor(
+            self.done, recipe.steps, settings.warmup, settings.schedule, settings.final
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        found: dict[str, Tensor] = {}
+        for place, indices in enumerate(self.micro_batches, 1):
+            # Processes exchange gradients once, with the last micro-batch.
+            last = place == len(self.micro_batches)
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                parts = self._losses(indices, frames)
+                total = torch.stack(list(parts.values())).sum() / len(self.micro_batches)
+                accelerator.backward(total)
+            for name, value in parts.items():
+                share_of_batch = value.detach() / len(self.micro_batches)
+                found[name] = found.get(name, torch.zeros_like(share_of_batch)) + share_of_batch
+        means = accelerator.reduce(torch.stack(list(found.values())), reduction="mean").tolist()
+        self._check("loss", sum(means))
+        norm = float(accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip))
+        self._check("norm of the gradient", norm)
+        self.optimizer.step()
+        self.done += 1
+        self._update_average()
+        return {
+            "loss": sum(means),
+            **dict(zip(found, means, strict=True)),
+            "norm": norm,
+            "rate": settings.learning_rate * factor,
+            "latent_frames": float(frames),
+        }
+
+    def trained(self) -> Trained:
+        """What the run is about: the averaged weights where there are any, else the weights."""
+        if self.average is not None:
+            return self.average
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    @contextmanager
+    def finished(self) -> Iterator[DktNetwork]:
+        """The network with the weights of `trained`, to be used without gradients meanwhile."""
+        values = self.average
+        with nullcontext() if values is None else wearing(self.parameters, values):
+            yield self.network
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `load` needs, as tensors and plain values."""
+        return {
+            "done": self.done,
+            "weights": {name: p.detach().cpu() for name, p in self.parameters.items()},
+            "average": self.average and {n: v.cpu() for n, v in self.average.items()},
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        """Continues from a state; DktError where it is of other weights."""
+        if set(state["weights"]) != set(self.parameters):
+            raise DktError("the state is of other weights than the recipe trains")
+        for name, parameter in self.parameters.items():
+            parameter.copy_(state["weights"][name])
+        if self.average is not None:
+            for name, value in self.average.items():
+                value.copy_(state["average"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done = int(state["done"])
+
+    def _losses(self, indices: range, frames: int) -> dict[str, Tensor]:
+        recipe, device = self.recipe, self.accelerator.device
+        batch = self.source.batch(self.done, indices, frames)
+        batch = type(batch)(*(getattr(batch, n).to(device) for n in vars(batch)))
+        shift = self.network.info.sigma_shift
+        question = ask(recipe.objective, batch, recipe.seed, self.done, indices, shift)
+        velocity = self.model(question.noisy, batch.rgb, question.timestep)
+        return losses(recipe.objective, question, velocity, batch)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average is None:
+            return
+        # Early on the average is short, so that it does not drag the initial weights along.
+        decay = min(self.recipe.ema, self.done / (9.0 + self.done))
+        for name, parameter in self.parameters.items():
+            self.average[name].lerp_(parameter.float(), 1.0 - decay)
+
+    def _check(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DktError(
+                f"the {what} became {value} at step {self.done + 1}; lower "
+                "optimizer.learning_rate, or raise optimizer.warmup"
+            )
+
+
+def _groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, gains and tables do not."""
+    matrices = [p for p in parameters.values() if p.dim() >= 2 and p.shape[0] > 1]
+    others = [p for p in parameters.values() if not (p.dim() >= 2 and p.shape[0] > 1)]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
