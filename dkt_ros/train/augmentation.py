@@ -49,8 +49,8 @@ class Augmentation:
         rgb.mul_(self.brightness)
         mean = _grey(rgb).mean()  # the clip's: frames must not flicker
         rgb.sub_(mean).mul_(self.contrast).add_(mean)
-        rgb = torch.einsum("ij,fjhw->fihw", self._chroma(rgb), rgb)
-        return rgb.clamp_(0.0, 255.0)
+        turned = self._chroma(rgb) @ rgb.flatten(2)
+        return turned.view_as(rgb).clamp_(0.0, 255.0)
 
     def _chroma(self, rgb: Tensor) -> Tensor:
         """Scales and turns colours about the grey axis; grey keeps its lightness."""
@@ -86,4 +86,4 @@ def draw(config: AugmentationConfig, random: np.random.Generator) -> Augmentatio
 
 
 def _grey(rgb: Tensor) -> Tensor:
-    return torch.einsum("j,fjhw->fhw", torch.tensor(_GREY).to(rgb), rgb)
+    return torch.tensor(_GREY).to(rgb) @ rgb.flatten(2)
