@@ -1,0 +1,165 @@
+"""Entries of the latent cache: whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dkt_ros.errors import DktError
+from dkt_ros.train import latent_cache
+from dkt_ros.train.latent_cache import LatentCache, content_key, files_digest, module_digest
+
+KEY = content_key({"sample": 1})
+
+
+def entry() -> dict[str, torch.Tensor]:
+    return {
+        "rgb": torch.arange(48, dtype=torch.float16).view(2, 1, 4, 6) / 7,
+        "weight": torch.full((1, 1, 4, 6), 0.25, dtype=torch.float16),
+    }
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path) -> None:
+    LatentCache(tmp_path).store(KEY, entry(), "a sample")
+    cache = LatentCache(tmp_path)
+    loaded = cache.load(KEY)
+    assert loaded is not None
+    assert loaded.keys() == entry().keys()
+    for name, tensor in entry().items():
+        assert loaded[name].dtype == tensor.dtype
+        assert torch.equal(loaded[name], tensor)
+    assert cache.load(content_key({"sample": 2})) is None
+    assert cache.remade == {}
+    assert files(tmp_path) == [cache.path(KEY)]
+
+
+def cut(share: float) -> Callable[[bytes], bytes]:
+    return lambda content: content[: int(len(content) * share)]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:-5] + bytes([content[-5] ^ 4]) + content[-4:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut(0.0), cut(0.02), cut(0.3), cut(0.99), flip_a_bit, lambda c: bytes(len(c))],
+    ids=["empty", "no header", "half a header", "end missing", "one bit", "zeros"],
+)
+def test_a_damaged_entry_is_named_deleted_and_made_again(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    cache = LatentCache(tmp_path)
+    cache.store(KEY, entry(), "a sample")
+    path = cache.path(KEY)
+    path.write_bytes(damage(path.read_bytes()))
+    assert cache.load(KEY) is None
+    assert list(cache.remade) == [str(path)]
+    assert cache.remade[str(path)]
+    assert not path.exists()
+    cache.store(KEY, entry(), "a sample")
+    assert cache.load(KEY) is not None
+
+
+def test_an_entry_under_another_name_is_none(tmp_path: Path) -> None:
+    cache = LatentCache(tmp_path)
+    cache.store(KEY, entry(), "a sample")
+    other = content_key({"sample": 2})
+    cache.path(other).parent.mkdir(exist_ok=True)
+    cache.path(KEY).rename(cache.path(other))
+    assert cache.load(other) is None
+    assert list(cache.remade) == [str(cache.path(other))]
+
+
+class FullDisk:
+    """A file that takes ten bytes."""
+
+    def __init__(self, handle: int, mode: str) -> None:
+        self.file = os.fdopen(handle, mode)
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, content: bytes) -> None:
+        self.file.write(content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_no_half_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = LatentCache(tmp_path)
+    monkeypatch.setattr(latent_cache, "open", FullDisk, raising=False)
+    with pytest.raises(DktError, match=r"disk is full .* make room"):
+        cache.store(KEY, entry(), "a sample")
+    assert files(tmp_path) == []
+    monkeypatch.undo()
+    cache.store(KEY, entry(), "a sample")
+    assert cache.load(KEY) is not None
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DktError, match="file/latents"):
+        LatentCache(tmp_path / "file" / "latents")
+
+
+def test_leftovers_of_killed_processes_go_others_stay(tmp_path: Path) -> None:
+    cache = LatentCache(tmp_path)
+    cache.store(KEY, entry(), "a sample")
+    old, young = (cache.path(KEY).with_name(f"{name}.partial") for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    hours_ago = time.time() - 7200
+    os.utime(old, (hours_ago, hours_ago))
+    LatentCache(tmp_path)
+    assert sorted(files(tmp_path)) == sorted([cache.path(KEY), young])
+
+
+def test_keys_tell_apart_whatever_differs() -> None:
+    base: dict[str, Any] = {"size": (96, 160), "share": 0.1, "none": None}
+    assert content_key(base) == content_key(dict(reversed(base.items())))
+    assert content_key(base) != content_key({**base, "share": 0.1 + 2e-17})
+    assert content_key(base) != content_key({**base, "size": (160, 96)})
+
+
+def test_files_are_identified_by_path_size_and_time(tmp_path: Path) -> None:
+    tar, folder = tmp_path / "a.tar", tmp_path / "scene"
+    (folder / "below").mkdir(parents=True)
+    for path in (tar, folder / "below" / "0.png"):
+        path.write_bytes(b"x")
+    before = files_digest(tar), files_digest(folder)
+    assert before == (files_digest(tar), files_digest(folder))
+    os.utime(tar, (1, 1))
+    (folder / "below" / "0.png").write_bytes(b"xy")
+    after = files_digest(tar), files_digest(folder)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    with pytest.raises(DktError, match="gone"):
+        files_digest(tmp_path / "gone")
+
+
+def test_a_network_is_identified_by_every_weight_and_its_configuration() -> None:
+    network = nn.Linear(4, 4)
+    before = module_digest(network, {"a": 1})
+    assert before == module_digest(network, {"a": 1})
+    assert before != module_digest(network, {"a": 2})
+    assert before != module_digest(network.to(torch.bfloat16), {"a": 1})
+    network = network.float()
+    rounded = module_digest(network, {"a": 1})
+    with torch.no_grad():
+        network.weight[2, 3] += 1e-3
+    assert module_digest(network, {"a": 1}) != rounded
