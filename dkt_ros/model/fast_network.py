@@ -1,7 +1,7 @@
 """A loaded checkpoint as the samplers use it: streaming VAE and transformer with its constants.
 
 Equal to `DktNetwork` up to rounding, and never slower in counted operations. Knows which functions
-are compiled. Knows nothing of steps, windows or image sizes.
+are compiled and recorded. Knows nothing of steps, windows or image sizes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream, StreamingDecoder, StreamingEncoder
-from dkt_ros.model.torch_backend import arrange, attention_kernels, compiled
+from dkt_ros.model.torch_backend import accelerated, arrange, attention_kernels
 
 _KNOWN: WeakKeyDictionary[DktNetwork, FastNetwork] = WeakKeyDictionary()
 
@@ -46,11 +46,11 @@ class FastNetwork:
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)
         self.transformer = FastTransformer(network.transformer, network.prompt_embeds)
-        self._encode = compiled(self.encoder.first, self.device)
-        self._encode_on = compiled(self.encoder.following, self.device)
-        self._decode = compiled(self.decoder.first, self.device)
-        self._decode_on = compiled(self.decoder.following, self.device)
-        self._step = compiled(self.transformer.step, self.device)
+        self._encode = accelerated(self.encoder.first, self.device)
+        self._encode_on = accelerated(self.encoder.following, self.device)
+        self._decode = accelerated(self.decoder.first, self.device)
+        self._decode_on = accelerated(self.decoder.following, self.device)
+        self._step = accelerated(self.transformer.step, self.device)
 
     def encoder_stream(self) -> Stream:
         """At the start of a clip: images (1, 3, 1 then 4, H, W) -> latents (1, Z, 1, h, w)."""

@@ -1,4 +1,4 @@
-"""How torch computes on a device: memory layout, attention kernels, compilation.
+"""How torch computes on a device: types, memory layout, attention kernels, compilation.
 
 Knows devices and torch's switches. Knows nothing of what the network computes.
 """
@@ -15,7 +15,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dkt_ros.model.conv import StackedCausalConv3d, use_stacked_convolutions
+from dkt_ros.model.cuda_graphs import CudaRecording, RecordedFunction
 
+SHAPES = 64
+"""A live stream that publishes every frame has up to 9 windows, each a shape of its own."""
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -33,6 +36,21 @@ def arrange(vae: nn.Module) -> None:
             module.weight.data = taps_first.permute(1, 4, 0, 2, 3)
         elif isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def half_precision(device: torch.device) -> str:
+    """The 16-bit type that the device multiplies fast: bfloat16, before Ampere float16.
+
+    bfloat16 also where there is no such device: whoever asks for it is told so elsewhere.
+    """
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return "bfloat16"
+    return half_precision_of(torch.cuda.get_device_capability(device))
+
+
+def half_precision_of(capability: tuple[int, int]) -> str:
+    """The same by CUDA's compute capability; older GPUs only emulate bfloat16."""
+    return "bfloat16" if capability >= (8, 0) else "float16"
 
 
 def attention_kernels(device: torch.device) -> AbstractContextManager[None]:
@@ -72,5 +90,25 @@ def compiled(
     """The function compiled for static shapes where that is possible, otherwise the function."""
     if not can_compile(device):
         return function
+    _allow_shapes(SHAPES)
     result: Callable[Arguments, Result] = torch.compile(function, dynamic=False)
     return result
+
+
+def _allow_shapes(count: int) -> None:
+    """Has torch compile a function for this many shapes, rather than give up after eight."""
+    from torch._dynamo import config
+
+    for name in ("recompile_limit", "cache_size_limit"):  # from torch 2.6, and before
+        if hasattr(config, name):
+            setattr(config, name, max(getattr(config, name), count))
+            return
+
+
+def accelerated(
+    function: Callable[Arguments, Result], device: torch.device
+) -> Callable[Arguments, Result]:
+    """The function compiled, and replayed as a CUDA graph where it is small; on a CPU as it is."""
+    if device.type != "cuda":
+        return function
+    return RecordedFunction(compiled(function, device), CudaRecording)

@@ -14,9 +14,6 @@ from torch import Tensor
 
 from dkt_ros.model.engine.manifest import TensorSpec
 
-RECORD_LIMIT_BYTES = 256 << 20
-"""Graphs with more input and output than this are computed for long enough to hide launches."""
-
 
 class CachePool:
     """Sets of buffers of the same shapes. A lent set is free again once nobody holds its tensors.
@@ -75,13 +72,9 @@ def is_cache(spec: TensorSpec) -> bool:
     return spec.name.removeprefix("new_").startswith("cache_")
 
 
-def worth_recording(specs: Iterable[TensorSpec]) -> bool:
-    """Whether a graph with these inputs and outputs is small enough to be launch-bound.
-
-    Recording needs memory of its own for all of them; a large VAE's caches alone are gigabytes.
-    """
-    nbytes = sum(math.prod(spec.shape) * torch_dtype(spec.dtype).itemsize for spec in specs)
-    return nbytes <= RECORD_LIMIT_BYTES
+def nbytes(specs: Iterable[TensorSpec]) -> int:
+    """Bytes of tensors like these."""
+    return sum(math.prod(spec.shape) * torch_dtype(spec.dtype).itemsize for spec in specs)
 
 
 def addresses(tensors: Sequence[Tensor]) -> tuple[int, ...]:

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.cuda_graphs import worth_recording
 from dkt_ros.model.engine.buffers import (
     CachePool,
     addresses,
     is_cache,
+    nbytes,
     torch_dtype,
-    worth_recording,
 )
 from dkt_ros.model.engine.manifest import GraphRunner, GraphSpec, Manifest
 from dkt_ros.model.engine.plans import (
@@ -103,7 +104,7 @@ class TensorRTRunner:
         self._device = scratch.device
         self._stream = torch.cuda.Stream(self._device)
         self._recorder: _Recorder | None = None
-        if cuda_graphs and worth_recording((*graph.inputs, *graph.outputs)):
+        if cuda_graphs and worth_recording(nbytes((*graph.inputs, *graph.outputs))):
             self._recorder = _Recorder(graph, self._device)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

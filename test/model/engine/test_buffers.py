@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dkt_ros.model.engine.buffers import CachePool, addresses, is_cache, worth_recording
+from dkt_ros.model.engine.buffers import CachePool, addresses, is_cache, nbytes
 from dkt_ros.model.engine.manifest import TensorSpec
 from dkt_ros.model.streaming_vae import Caches, Stream
 
@@ -87,11 +87,9 @@ def test_one_tensor_that_is_held_keeps_its_set() -> None:
     assert len(pool) == 2
 
 
-def test_small_graphs_are_recorded_and_large_ones_are_not() -> None:
-    assert worth_recording(SPECS)
-    full_size = TensorSpec("new_cache_30", (2, 96, 480, 832), "bfloat16")
-    assert worth_recording([full_size])
-    assert not worth_recording([full_size] * 4)
+def test_bytes_are_counted_by_type() -> None:
+    assert nbytes(SPECS) == 4 * 4 + 3 * 2
+    assert nbytes([TensorSpec("new_cache_30", (2, 96, 480, 832), "bfloat16")]) == 153_354_240
 
 
 def test_caches_are_told_by_their_names() -> None:

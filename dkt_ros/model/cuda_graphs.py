@@ -1,0 +1,129 @@
+"""Functions of tensors, recorded once per shape and replayed with a single launch.
+
+Knows CUDA graphs and when they pay. Knows nothing of what is computed. Recorded by hand rather than
+by torch.compile's mode reduce-overhead, which keeps its graphs per thread and takes an output back
+at the next run: here a stream's caches outlive the run that made them, and one thread warms up what
+another then runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+RECORD_LIMIT_BYTES = 256 << 20
+"""What takes and gives more than this computes for long enough to hide its launches.
+
+Recording needs memory of its own for all of it; a full-size VAE's caches alone are gigabytes.
+"""
+_pools: dict[torch.device, Any] = {}
+
+
+class Recording(Protocol):
+    """A recorded call, ready to be made again with other values of the same shapes."""
+
+    def __call__(self, tensors: list[Tensor]) -> Any:
+        """The function's result for these in place of the tensors it was recorded with."""
+        ...
+
+
+Record = Callable[[Callable[..., Any], tuple[Any, ...]], Recording]
+"""Records a call of the function with these arguments."""
+
+
+class RecordedFunction:
+    """The function, replayed from its third call with the same shapes on.
+
+    The first call compiles, fills caches and shows how much memory the results take; the second
+    is recorded, unless that is too much. Arguments are tensors, tuples of them, and numbers; the
+    result is a tensor or tuples of tensors. Without gradients, and not for two threads at once.
+    """
+
+    def __init__(self, function: Callable[..., Any], record: Record) -> None:
+        self._function, self._record = function, record
+        self._recordings: dict[Hashable, Recording | None] = {}
+        self._seen: set[Hashable] = set()
+
+    @torch.inference_mode()
+    def __call__(self, *arguments: Any) -> Any:
+        """As the function; what it returns is the caller's."""
+        key = signature(arguments)
+        if key not in self._seen:
+            result = self._function(*arguments)
+            self._seen.add(key)
+            moved = sum(tensor.nbytes for tensor in tensors_in((arguments, result)))
+            if not worth_recording(moved):
+                self._recordings[key] = None
+            return result
+        if key not in self._recordings:
+            self._recordings[key] = self._record(self._function, arguments)
+        recording = self._recordings[key]
+        if recording is None:
+            return self._function(*arguments)
+        return recording(list(tensors_in(arguments)))
+
+
+class CudaRecording:
+    """A CUDA graph of one call, its inputs and its results in places of their own."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        inputs = [tensor.clone() for tensor in tensors_in(arguments)]
+        self._inputs = inputs
+        placed = with_tensors(arguments, iter(inputs))
+        device = inputs[0].device
+        if device not in _pools:  # graphs never run at the same time, so they share their memory
+            _pools[device] = torch.cuda.graph_pool_handle()
+        self._graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(
+                self._graph,
+                pool=_pools[device],
+                stream=torch.cuda.Stream(device),
+                capture_error_mode="thread_local",
+            ),
+        ):
+            self._result = function(*placed)
+
+    def __call__(self, tensors: list[Tensor]) -> Any:
+        """See Recording."""
+        for place, value in zip(self._inputs, tensors, strict=True):
+            place.copy_(value)
+        self._graph.replay()
+        copies = (tensor.clone() for tensor in tensors_in(self._result))
+        return with_tensors(self._result, copies)
+
+
+def worth_recording(nbytes: int) -> bool:
+    """Whether a call that takes and gives this much is small enough to be bound by its launches."""
+    return nbytes <= RECORD_LIMIT_BYTES
+
+
+def signature(value: Any) -> Hashable:
+    """What must be the same for a recording to serve again: shapes, types, devices, numbers."""
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), value.dtype, value.device)
+    if isinstance(value, tuple):
+        return tuple(signature(part) for part in value)
+    return (type(value), value)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from tensors_in(part)
+
+
+def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """The same nested tuples with other tensors in their places."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, tuple):
+        return tuple(with_tensors(part, tensors) for part in value)
+    return value
