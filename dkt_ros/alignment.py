@@ -19,7 +19,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import Array, float32, is_floating
+from dkt_ros.arrays import Array, float32, invert, is_floating
 from dkt_ros.disparity_fit import LineFit, fit_line, line_covariance
 from dkt_ros.errors import DktError
 from dkt_ros.sampling import Samples, sample
@@ -296,7 +296,7 @@ def align_depth(
     depth = float32(disparity) * alignment.scale
     depth += alignment.shift
     with np.errstate(divide="ignore"):
-        depth = 1 / depth
+        invert(depth)
     outside = ~((depth >= min_depth) & (depth <= max_depth))
     depth[outside] = np.nan
     return depth

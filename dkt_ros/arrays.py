@@ -63,6 +63,14 @@ def constant(values: NDArray[Any], device: Hashable) -> Array:
     return sys.modules["torch"].tensor(values, device=device)
 
 
+def invert(array: Array) -> None:
+    """Takes each number's reciprocal, in place."""
+    if is_tensor(array):
+        array.reciprocal_()
+    else:
+        np.divide(1, array, out=array)
+
+
 def rows_where(mask: Array, *arrays: Array) -> tuple[Array, ...]:
     """The rows of arrays (N, ...) at which mask (N,) is true.
 
