@@ -2,31 +2,32 @@
 
     python benchmarks/live_consistency.py --data DIR [--checkpoint DIR] [--output F.json]
 
-Every clip is played forth and back until it has --frames frames, so that windows slide; one scale
-and shift per video, least squares to the truth; TAE over the same depth. Exact windows are as long
-as the checkpoint says. `latest` counts only the frames that have a depth when `publish` is latest.
+`dkt eval --mode both` for several settings of the live sampler, aligned per video. Every clip is
+played forth and back until it has --frames frames, so that windows slide. Exact windows are as
+long as the checkpoint says. Only frames that live has a depth for are compared; when --publish is
+latest, those are few.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
+import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from dkt_ros.evaluation.evaluate import aligned_to_truth, region_masks
-from dkt_ros.evaluation.metrics import video_errors
-from dkt_ros.evaluation.temporal import temporal_alignment_error
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.evaluation.evaluate import Methods, evaluate_video
+from dkt_ros.evaluation.models import DepthModel, ExactModel
+from dkt_ros.evaluation.networks import NetworkOptions, exact_model, live_model_of
+from dkt_ros.evaluation.report import describe, format_difference, format_summary, write_json
+from dkt_ros.evaluation.sets import SetReport
+from dkt_ros.evaluation.videos import Video, VideoReader, depth_range_of
 from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
-from dkt_ros.model.live import LivePredictor
 from dkt_ros.model.live_options import LiveOptions
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
-from dkt_ros.transphy3d import SequenceFrame, read_sequence
 
-RANGE = (0.1, 10.0)
 SETTINGS = {
     "quality": LiveOptions.preset("quality"),
     "balanced": LiveOptions.preset("balanced"),
@@ -35,8 +36,23 @@ SETTINGS = {
 }
 
 
+class Remembered(ExactModel):
+    """The exact sampler, which computes each video once for all settings."""
+
+    def __init__(self, model: DepthModel) -> None:
+        self._model = model
+        self._known: dict[str, dict[str, np.ndarray]] = {}
+
+    def depths(self, video, truth, alignments, depth_range):  # type: ignore[no-untyped-def]
+        """See DepthModel."""
+        if video.name not in self._known:
+            found = self._model.depths(video, truth, alignments, depth_range)
+            self._known = {video.name: found}
+        return self._known[video.name]
+
+
 def main() -> None:
-    """Prints one line per setting, and writes the figures where asked to."""
+    """Prints the tables of each setting, and writes the figures where asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path)
@@ -46,68 +62,55 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     network = load_checkpoint(args.checkpoint or default_checkpoint())
-    size = (network.info.height, network.info.width)
-    rows: dict[str, dict[str, list[float]]] = {}
-    for path in sorted(args.data.glob("*.tar"))[: args.clips]:
-        clip = forth_and_back(list(read_sequence(path)), args.frames)
-        rgb = np.stack([frame.rgb for frame in clip])
-        exact = predict_disparity(network, rgb, PredictOptions(size=size))
-        for name, options in SETTINGS.items():
-            changes: dict[str, Any] = {"size": size, "scene_cut": None, "publish": args.publish}
-            live = LivePredictor(network, LiveOptions(**(vars(options) | changes)))
-            results = [live.push(image) for image in rgb]
-            given = [i for i, result in enumerate(results) if result is not None]
-            streamed = np.stack([r.disparity for r in results if r is not None])
-            row = rows.setdefault(name, {})
-            for mode, disparity in (("exact", exact[given]), ("live", streamed)):
-                for measure, value in figures([clip[i] for i in given], disparity).items():
-                    row.setdefault(f"{mode} {measure}", []).append(value)
-        print(f"{path.name} done", flush=True)
-    means = {
-        name: {measure: float(np.nanmean(values)) for measure, values in row.items()}
-        for name, row in rows.items()
+    exact = Remembered(exact_model(network, NetworkOptions()))
+    live = {
+        name: live_model_of(
+            network, dataclasses.replace(options, scene_cut=None, publish=args.publish)
+        )
+        for name, options in SETTINGS.items()
     }
-    report(means)
+    dataset = open_dataset(args.data)
+    reader = VideoReader(dataset, with_normals=False)
+    depth_range = depth_range_of(dataset.kind)
+    reports = {
+        name: SetReport(f"{args.data}, {name}", dataset.kind, None, depth_range, reader.skipped)
+        for name in SETTINGS
+    }
+    for video in itertools.islice(reader, args.clips):
+        clip = forth_and_back(video, args.frames)
+        for name, model in live.items():
+            methods = Methods((exact, model), ("video",), with_normals=False)
+            reports[name].results += evaluate_video(clip, methods, depth_range, reader.skipped)
+            reports[name].frames[clip.name] = len(clip)
+        print(f"{video.name} done", flush=True)
+    for report in reports.values():
+        parts = (
+            describe(report),
+            format_summary(report.summary),
+            format_difference(report.summary),
+        )
+        print("\n" + "\n\n".join(parts))
     if args.output:
-        content = {
+        about = {
             "checkpoint": network.info.name,
             "clips": args.clips,
             "frames": args.frames,
             "publish": args.publish,
             "torch": torch.__version__,
-            "mean": means,
         }
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(args.output, list(reports.values()), about)
 
 
-def forth_and_back(frames: list[SequenceFrame], count: int) -> list[SequenceFrame]:
-    """The clip mirrored in time again and again: frames 0 1 2 1 0 1 2 ..."""
-    period = frames + frames[-2:0:-1]
-    return [period[i % len(period)] for i in range(count)]
-
-
-def figures(frames: list[SequenceFrame], disparity: np.ndarray) -> dict[str, float]:
-    """REL over all and over transparent pixels, and TAE, of disparity (T, H, W) put to scale."""
-    truth = np.stack([frame.depth for frame in frames])
-    truth = np.where((truth >= RANGE[0]) & (truth <= RANGE[1]), truth, np.nan)
-    regions = region_masks(np.stack([f.mask for f in frames if f.mask is not None]))
-    depth = aligned_to_truth(disparity, truth, RANGE)
-    poses = [frame.world_to_camera for frame in frames]
-    return {
-        "REL": video_errors(depth, truth, regions["all"]).rel,
-        "REL transparent": video_errors(depth, truth, regions["transparent"]).rel,
-        "TAE": temporal_alignment_error(depth, frames[0].camera_matrix, poses),
+def forth_and_back(video: Video, count: int) -> Video:
+    """The clip mirrored in time again and again, frames 0 1 2 1 0 1 2 ..., without raw depth."""
+    period = [*range(len(video)), *range(len(video) - 2, 0, -1)]
+    chosen = [period[i % len(period)] for i in range(count)]
+    parts = {
+        entry.name: value[chosen]
+        for entry in dataclasses.fields(video)
+        if isinstance(value := getattr(video, entry.name), np.ndarray)
     }
-
-
-def report(means: dict[str, dict[str, float]]) -> None:
-    """Prints the means and the change from exact to live."""
-    for name, row in means.items():
-        for measure in ("REL", "REL transparent", "TAE"):
-            exact, live = row[f"exact {measure}"], row[f"live {measure}"]
-            change = 100 * (live / exact - 1)
-            print(f"{name:18}{measure:18}exact {exact:.4f}  live {live:.4f}  {change:+.1f} %")
+    return dataclasses.replace(video, **(parts | {"raw": None}))
 
 
 if __name__ == "__main__":

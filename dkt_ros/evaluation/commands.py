@@ -1,144 +1,212 @@
-"""`dkt eval`: the command line of the evaluation room. Knows arguments and the printed table."""
+"""`dkt eval`: its arguments, and the run from data sets to tables. Imports no network until run."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import math
-from collections.abc import Mapping
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 
 if TYPE_CHECKING:
-    from dkt_ros.evaluation.metrics import DepthErrors
+    from dkt_ros.evaluation.videos import VideoReader
+
+MODES = ("exact", "live", "both")
+PRESETS = ("quality", "balanced", "fast")
+_DEFAULT_MAX_FRAMES = 120
+_LINE_S = 10.0
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds `dkt eval`."""
     parser = subparsers.add_parser(
         "eval",
-        help="errors of a checkpoint and of the baselines on rendered sequences",
-        description="Depth errors per region (all, transparent, reflective, rest), of a checkpoint "
-        "aligned per video to the truth, as papers do, or online to the raw depth, as a robot "
-        "does, and of completions of the raw depth that need no network.",
+        help="errors of a checkpoint and of the baselines on any data set",
+        description="Errors of depth, flicker (TAE) and normals per region (all, transparent and "
+        "reflective objects together and apart, the rest), of a checkpoint aligned per video to "
+        "the truth, as papers do, or online to the raw depth, as a robot does, and of completions "
+        "of the raw depth that need no network. Averaged over frames, videos and data sets in "
+        "turn.",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of tars")
-    parser.add_argument(
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="a data set, one split of it or one scene; may be given several times",
+    )
+    data.add_argument("--kind", choices=KINDS, help="its layout; found out when not given")
+    data.add_argument("--split", choices=("train", "val", "test"), help="default: all of it")
+    data.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="look at every Nth frame (default 1)"
+    )
+    data.add_argument(
+        "--max-frames",
+        type=int,
+        default=_DEFAULT_MAX_FRAMES,
+        metavar="N",
+        help="frames looked at per video, which bounds the memory, or pictures per folder; 0: all "
+        "(default %(default)s, the length of TransPhy3D's videos)",
+    )
+    data.add_argument(
+        "--range",
+        type=float,
+        nargs=2,
+        metavar=("MIN", "MAX"),
+        help="depths that count, metres (default 0.3 1.5 for clearpose, as published, else 0.1 10)",
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="default: the embedded dkt-nano"
     )
-    parser.add_argument(
+    network.add_argument(
         "--align", choices=("video", "online", "both"), default="both", help="default: both"
     )
-    parser.add_argument("--steps", type=int, help="sampler steps (default: the checkpoint's)")
-    parser.add_argument(
+    network.add_argument(
+        "--mode",
+        choices=MODES,
+        default="exact",
+        help="sampler; both: also how far live is from exact (default: exact)",
+    )
+    network.add_argument(
+        "--preset", choices=PRESETS, default="balanced", help="of live (default: balanced)"
+    )
+    network.add_argument(
+        "--live-publish",
+        choices=("latest", "all"),
+        default="latest",
+        help="live depth each time a window is full, or of every frame (default: latest, as the "
+        "node's)",
+    )
+    network.add_argument("--steps", type=int, help="sampler steps (default: the checkpoint's)")
+    network.add_argument(
         "--size",
         default="auto",
         metavar="auto|native|HxW",
         help="size the network works at; auto: the area it was trained at (default)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the noise (default 1)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    network.add_argument("--seed", type=int, default=1, help="of the noise (default 1)")
+    network.add_argument("--device", default="cpu")
+    network.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument(
-        "--range",
-        type=float,
-        nargs=2,
-        default=(0.1, 10.0),
-        metavar=("MIN", "MAX"),
-        help="depths that count, metres (default 0.1 10)",
+        "--no-normals", action="store_true", help="leave out the normals of depth, to save time"
     )
     parser.add_argument("--output", type=Path, metavar="F.json", help="also write all figures here")
     parser.set_defaults(run=run_eval)
 
 
 def run_eval(args: argparse.Namespace) -> int:
-    """Evaluates, prints the table, writes the JSON."""
-    import numpy as np
+    """Evaluates set by set, prints the tables, writes the JSON after each set."""
+    from dkt_ros.evaluation.evaluate import summarise_sets
+    from dkt_ros.evaluation.networks import NetworkOptions, load_methods
+    from dkt_ros.evaluation.report import (
+        describe,
+        format_difference,
+        format_summary,
+        format_videos,
+        legend,
+        write_json,
+    )
+    from dkt_ros.evaluation.sets import evaluate_set
+    from dkt_ros.evaluation.videos import depth_range_of
 
-    from dkt_ros.evaluation.evaluate import ALIGNMENTS, evaluate_video, load_videos, summarise
-    from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
-    from dkt_ros.model.predictor import PredictOptions, predict_disparity
-
-    low, high = args.range
-    if not 0 < low < high:
-        raise DktError(f"--range is {low} {high}, expected 0 < MIN < MAX metres")
-    network = load_checkpoint(args.checkpoint or default_checkpoint(), args.device, args.dtype)
-    area = network.info.height * network.info.width
-    alignments = ALIGNMENTS if args.align == "both" else (args.align,)
-
-    def predict(rgb: np.ndarray, /) -> np.ndarray:
-        size = working_size(args.size, (rgb.shape[1], rgb.shape[2]), area)
-        return predict_disparity(
-            network, rgb, PredictOptions(args.steps, seed=args.seed, size=size)
-        )
-
-    results = []
-    for video in load_videos(args.data):
-        wanted = [a for a in alignments if a == "video" or video.raw is not None]
-        if args.align == "online" and not wanted:
-            raise DktError(f"{video.name} has no raw depth to align to; use --align video")
-        results += evaluate_video(video, predict, wanted, (low, high))
-        print(f"{video.name} done", flush=True)
-    summary = summarise(results)
-    print(f"\n{network.info.name}, {len({r.video for r in results})} videos of {args.data}")
-    print(format_table(summary))
-    if args.output is not None:
-        write_json(args.output, results, summary, network.info.name, vars(args))
+    if args.range is not None and not 0 < args.range[0] < args.range[1]:
+        low, high = args.range
+        raise DktError(f"--range is {low:g} {high:g}, expected 0 < MIN < MAX metres")
+    # All are opened before the first is measured: a wrong folder should not be found hours later.
+    readers = _readers(args)
+    options = NetworkOptions(
+        checkpoint=args.checkpoint,
+        mode=args.mode,
+        align=args.align,
+        preset=args.preset,
+        publish=args.live_publish,
+        steps=args.steps,
+        size=args.size,
+        seed=args.seed,
+        device=args.device,
+        dtype=args.dtype,
+    )
+    info, methods = load_methods(options, with_normals=not args.no_normals)
+    about = {"checkpoint": info.name, "task": info.task, "arguments": _arguments(args)}
+    print(f"checkpoint {info.name}, task {info.task}", flush=True)
+    reports = []
+    for reader in readers:
+        depth_range = args.range or depth_range_of(reader.dataset.kind)
+        progress = _Progress(len(reader.clips))
+        report = evaluate_set(reader, methods, tuple(depth_range), progress.show)
+        progress.clear()
+        reports.append(report)
+        parts = [describe(report), format_summary(report.summary), legend(report.summary)]
+        parts += [format_difference(report.summary), format_videos(report)]
+        print("\n" + "\n\n".join(part for part in parts if part), flush=True)
+        if args.output is not None:
+            write_json(args.output, reports, about, done=len(reports) == len(readers))
+    if not any(report.results for report in reports):
+        raise DktError(f"nothing could be measured: {reports[0].skipped}")
+    if len(reports) > 1:
+        total = summarise_sets([report.summary for report in reports])
+        parts = [f"mean over {len(reports)} data sets, each counting once", format_summary(total)]
+        print("\n" + "\n\n".join(part for part in (*parts, format_difference(total)) if part))
     return 0
 
 
-def working_size(text: str, native: tuple[int, int], area: int) -> tuple[int, int] | None:
-    """(height, width) for --size; auto keeps the aspect ratio, never enlarges; None is native."""
-    if text == "native":
-        return None
-    if text == "auto":
-        from dkt_ros.model.canvas import fit_area
+def _readers(args: argparse.Namespace) -> list[VideoReader]:
+    from dkt_ros.datasets.registry import open_dataset
+    from dkt_ros.evaluation.videos import VideoReader
 
-        return fit_area(*native, area)
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise DktError(f"--size is {text!r}, expected auto, native or HxW such as 192x320")
-    return int(parts[0]), int(parts[1])
-
-
-def format_table(summary: Mapping[str, Mapping[str, DepthErrors]]) -> str:
-    """One block per region: REL %, RMSE cm, delta %, and the share of pixels with a prediction."""
-    lines = []
-    for region in next(iter(summary.values())):
-        header = ("REL %", "RMSE cm", "d1.05 %", "d1.10 %", "d1.25 %", "covered %")
-        lines.append(f"{region:<16}" + "".join(f"{title:>11}" for title in header))
-        for method, regions in summary.items():
-            values = list(vars(regions[region]).values())
-            cells = "".join(
-                f"{'-':>11}" if math.isnan(value) else f"{100 * value:>11.2f}" for value in values
-            )
-            lines.append(f"  {method:<14}{cells}")
-        lines.append("")
-    return "\n".join(lines)
+    if args.max_frames < 0:
+        raise DktError(f"--max-frames is {args.max_frames}, expected at least 1, or 0 for all")
+    return [
+        VideoReader(
+            open_dataset(folder, args.kind),
+            split=args.split,
+            stride=args.stride,
+            max_frames=args.max_frames or None,
+            with_normals=not args.no_normals,
+        )
+        for folder in args.data
+    ]
 
 
-def write_json(
-    path: Path, results: Any, summary: Any, checkpoint: str, arguments: Mapping[str, Any]
-) -> None:
-    """Every figure, per video and in the mean; NaN becomes null."""
-
-    def plain(errors: DepthErrors) -> dict[str, float | None]:
-        values = dataclasses.asdict(errors)
-        return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-    def regions(errors: Mapping[str, DepthErrors]) -> dict[str, Any]:
-        return {region: plain(e) for region, e in errors.items()}
-
-    content = {
-        "checkpoint": checkpoint,
-        "arguments": {k: str(v) for k, v in arguments.items() if k != "run"},
-        "mean": {method: regions(e) for method, e in summary.items()},
-        "videos": [
-            {"method": r.method, "video": r.video, "errors": regions(r.errors)} for r in results
-        ],
+def _arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The command line as JSON can hold it."""
+    return {
+        name: [str(path) for path in value]
+        if name == "data"
+        else str(value)
+        if isinstance(value, Path)
+        else value
+        for name, value in vars(args).items()
+        if name not in ("run", "command")
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+class _Progress:
+    """One line on stderr: rewritten on a terminal, a new one every few seconds elsewhere."""
+
+    def __init__(self, clips: int) -> None:
+        self._clips = clips
+        self._start = self._drawn = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def show(self, clips: int, name: str, frames: int) -> None:
+        """clips: begun so far. name: of the video just measured. frames: measured in all."""
+        now = time.monotonic()
+        if not self._live and now - self._drawn < _LINE_S:
+            return
+        self._drawn = now
+        spent = now - self._start
+        text = f"clip {clips}/{self._clips}, {name} done, frame {frames}, {spent:.0f} s"
+        end, start = ("", "\r\033[K") if self._live else ("\n", "")
+        print(start + text, end=end, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Makes room for a line of output."""
+        if self._live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,176 +1,128 @@
-"""A checkpoint and the baselines over a folder of rendered sequences, region by region.
+"""Checkpoint and baselines on videos, region by region, and the means over videos and data sets.
 
-Knows which pixels are compared and how predictions get their metric scale. Knows nothing of how
-disparity is predicted or how results are printed.
+Knows which methods are compared and how their figures are averaged: over the pixels of a frame,
+the frames of a video, the videos of a set, the sets. Knows nothing of how depth is predicted, of
+files or of how results are printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.errors import DktError
-from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.evaluation.baselines import BASELINES
-from dkt_ros.evaluation.metrics import (
-    DepthErrors,
-    disparity_to_metric,
-    fit_disparity,
-    mean_errors,
-    valid,
-    video_errors,
-)
-from dkt_ros.frames import Frame
-from dkt_ros.geometry import Intrinsics
-from dkt_ros.transphy3d import MaterialClass, read_sequence
+from dkt_ros.evaluation.judge import Figures, Judge
+from dkt_ros.evaluation.metrics import mean_of
+from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel, ExactModel, LiveModel
+from dkt_ros.evaluation.regions import in_order
+from dkt_ros.evaluation.videos import Video
 
-ALIGNMENTS = ("video", "online")
-REGIONS = ("all", "transparent", "reflective", "rest")
-_FRAME_PERIOD_NS = 100_000_000
-Predict = Callable[[np.ndarray], np.ndarray]
-"""rgb uint8 (T,H,W,3) to relative disparity float32 (T,H,W) in [0, 1]."""
+TRUTH = "truth"
+"""The true depth as a method: its TAE and its normals are those of a perfect prediction."""
+NORMALS = "dkt normals"
 
-
-@dataclass(frozen=True)
-class Video:
-    """One sequence with its truth.
-
-    rgb (T,H,W,3) uint8; truth (T,H,W) metres, NaN unknown; classes (T,H,W) MaterialClass; raw
-    (T,H,W) metres, NaN no reading, or None where no sensor was simulated; camera_matrix (3,3).
-    """
-
-    name: str
-    rgb: np.ndarray
-    truth: np.ndarray
-    classes: np.ndarray
-    raw: np.ndarray | None
-    camera_matrix: np.ndarray
+Regions = Mapping[str, Figures]
+Summary = dict[str, dict[str, Figures]]
+"""Method -> region -> figures."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One method on one video: the errors per region of REGIONS."""
+    """One method on one video: its figures per region."""
 
     method: str
     video: str
-    errors: dict[str, DepthErrors]
+    regions: Regions
 
 
-def load_videos(folder: Path) -> Iterator[Video]:
-    """The folder's tars in order of name; DktError where there is none or one is damaged."""
-    paths = sorted(folder.glob("*.tar"))
-    if not paths:
-        raise DktError(f"{folder} holds no sequence (*.tar); render some or name another folder")
-    for path in paths:
-        frames = read_sequence(path)
-        sizes = {frame.rgb.shape for frame in frames}
-        if len(sizes) > 1:
-            raise DktError(f"{path}: frames of several sizes {sorted(sizes)}, expected one")
-        if any(frame.mask is None for frame in frames):
-            raise DktError(f"{path}: frames without mask.png; regions cannot be told apart")
-        raws = [frame.raw_depth for frame in frames if frame.raw_depth is not None]
-        yield Video(
-            path.stem,
-            np.stack([frame.rgb for frame in frames]),
-            np.stack([frame.depth for frame in frames]),
-            np.stack([frame.mask for frame in frames if frame.mask is not None]),
-            np.stack(raws) if len(raws) == len(frames) else None,
-            frames[0].camera_matrix,
-        )
+@dataclass(frozen=True)
+class Methods:
+    """What is measured beside the baselines.
+
+    models: in the order of the table. alignments: of ALIGNMENTS. predict_normals: rgb (T,H,W,3)
+    uint8 -> unit vectors (T,H,W,3), for a normals checkpoint. with_normals: whether depth is judged
+    by its normals too.
+    """
+
+    models: Sequence[DepthModel] = ()
+    alignments: Sequence[str] = ALIGNMENTS
+    predict_normals: Callable[[np.ndarray], np.ndarray] | None = None
+    with_normals: bool = True
+
+
+def method_name(model: str, alignment: str, shared: bool = False) -> str:
+    """A model's row; shared: only on the frames that the live sampler has a depth for."""
+    return f"{model}, {alignment}{', live frames' if shared else ''}"
 
 
 def evaluate_video(
     video: Video,
-    predict: Predict | None,
-    alignments: Sequence[str],
+    methods: Methods,
     depth_range: tuple[float, float],
+    skipped: Skipped | None = None,
 ) -> list[Result]:
-    """Errors of the baselines (where there is raw depth) and of `predict` under each alignment.
+    """Figures of the truth itself, the baselines (where there is raw depth) and the models.
 
-    depth_range: metres; truth outside does not count, predictions are clipped into it.
+    depth_range: metres; truth outside does not count, predictions are clipped into it. Where a
+    model fails, or no true depth is within the range, that is noted in `skipped` and its results
+    are left out. Where the live sampler passes frames over (publish "latest"), the exact one has a
+    second row of figures, of live's frames alone.
     """
-    truth = np.where(
-        valid(video.truth) & (video.truth >= depth_range[0]) & (video.truth <= depth_range[1]),
-        video.truth,
-        np.nan,
-    )
-    regions = region_masks(video.classes)
-    results = []
+    skipped = Skipped() if skipped is None else skipped
+    judge = Judge(video, depth_range, methods.with_normals)
+    if not np.isfinite(judge.truth).any():
+        low, high = depth_range
+        skipped.add(video.name, f"no true depth from {low:g} to {high:g} m")
+        return []
+    found: dict[str, Regions] = {}
+    floor = judge.floor()
+    if floor is not None:
+        found[TRUTH] = floor
     if video.raw is not None:
         for name, complete in BASELINES.items():
-            depth = np.stack([complete(raw) for raw in video.raw])
-            depth = np.clip(depth, *depth_range)
-            results.append(_result(name, video.name, depth, truth, regions))
-    for alignment in alignments if predict is not None else ():
-        assert predict is not None
-        if alignment == "video":
-            depth = aligned_to_truth(predict(video.rgb), truth, depth_range)
-        else:
-            depth = aligned_online(video, predict, depth_range)
-        results.append(_result(f"dkt, {alignment}", video.name, depth, truth, regions))
-    return results
+            found[name] = judge.depth(np.stack([complete(raw) for raw in video.raw]))
+    if methods.predict_normals is not None:
+        found[NORMALS] = judge.normals(methods.predict_normals(video.rgb))
+    exact: dict[str, np.ndarray] = {}
+    for model in methods.models:
+        try:
+            depths = model.depths(video, judge.truth, methods.alignments, depth_range)
+        except DktError as error:
+            skipped.add(f"{video.name}, {model.name}", str(error))
+            continue
+        for alignment, depth in depths.items():
+            found[method_name(model.name, alignment)] = judge.depth(depth)
+            given = np.isfinite(depth).any(axis=(1, 2))
+            if model.name == LiveModel.name and alignment in exact and not given.all():
+                shared = np.where(given[:, None, None], exact[alignment], np.nan)
+                name = method_name(ExactModel.name, alignment, shared=True)
+                found[name] = judge.depth(shared)
+        if model.name == ExactModel.name:
+            exact = depths
+    return [Result(method, video.name, regions) for method, regions in found.items()]
 
 
-def aligned_to_truth(
-    disparity: np.ndarray, truth: np.ndarray, depth_range: tuple[float, float]
-) -> np.ndarray:
-    """(T,H,W) disparity -> metres by one scale and shift per video, least squares to the truth."""
-    scale, shift = fit_disparity(disparity, truth)
-    return disparity_to_metric(disparity, scale, shift, depth_range)
+def summarise(results: Iterable[Result]) -> Summary:
+    """The mean over the videos, per method (in order of appearance) and region."""
+    results = list(results)
+    methods = dict.fromkeys(result.method for result in results)
+    return {m: mean_regions([r.regions for r in results if r.method == m]) for m in methods}
 
 
-def aligned_online(video: Video, predict: Predict, depth_range: tuple[float, float]) -> np.ndarray:
-    """What a robot gets: frames pushed one by one, scale and shift from the sensor's raw depth.
-
-    Raises DktError where the video has no raw depth.
-    """
-    if video.raw is None:
-        raise DktError(f"{video.name}: no raw_depth.png, so nothing to align to online")
-    height, width = video.rgb.shape[1:3]
-    intrinsics = Intrinsics.from_matrix(video.camera_matrix, width, height)
-    estimator = DepthEstimator(
-        predict, EstimatorConfig(min_depth=depth_range[0], max_depth=depth_range[1])
-    )
-    depth = [
-        estimator.push(
-            Frame(video.rgb[i], video.raw[i], intrinsics, i * _FRAME_PERIOD_NS, "camera")
-        ).depth
-        for i in range(len(video.rgb))
-    ]
-    return np.stack(depth)
+def summarise_sets(summaries: Sequence[Summary]) -> Summary:
+    """The mean over data sets, each counting once; those that lack a row are left out of it."""
+    methods = dict.fromkeys(method for summary in summaries for method in summary)
+    return {m: mean_regions([s[m] for s in summaries if m in s]) for m in methods}
 
 
-def region_masks(classes: np.ndarray) -> dict[str, np.ndarray]:
-    """Boolean masks of REGIONS, shaped like the material classes."""
+def mean_regions(rows: Sequence[Regions]) -> dict[str, Figures]:
+    """The mean of each region over the rows that have it."""
+    regions = in_order(region for row in rows for region in row)
     return {
-        "all": np.ones(classes.shape, bool),
-        "transparent": classes == MaterialClass.TRANSPARENT,
-        "reflective": classes == MaterialClass.REFLECTIVE,
-        "rest": classes == MaterialClass.OPAQUE,
+        region: mean_of(Figures, (row[region] for row in rows if region in row))
+        for region in regions
     }
-
-
-def summarise(results: Sequence[Result]) -> dict[str, dict[str, DepthErrors]]:
-    """Mean over videos, per method (in order of appearance) and region."""
-    methods = list(dict.fromkeys(result.method for result in results))
-    return {
-        method: {
-            region: mean_errors(r.errors[region] for r in results if r.method == method)
-            for region in REGIONS
-        }
-        for method in methods
-    }
-
-
-def _result(
-    method: str,
-    video: str,
-    depth: np.ndarray,
-    truth: np.ndarray,
-    regions: dict[str, np.ndarray],
-) -> Result:
-    errors = {name: video_errors(depth, truth, mask) for name, mask in regions.items()}
-    return Result(method, video, errors)

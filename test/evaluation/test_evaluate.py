@@ -1,119 +1,165 @@
-"""The comparison over a folder: regions, alignments, table and JSON."""
+"""The comparison of methods on a video, and how figures are averaged."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from fixtures.evaluated_scenes import RANGE, EveryOther, oracle, table_with_glass
 
-from dkt_ros.errors import DktError
-from dkt_ros.evaluation.commands import format_table, working_size, write_json
-from dkt_ros.evaluation.evaluate import Predict, Video, evaluate_video, load_videos, summarise
-from dkt_ros.transphy3d import SequenceFrame, write_sequence
-
-RANGE = (0.1, 10.0)
-
-
-def scene(frames: int = 2, raw: bool = True) -> Video:
-    """A table with a nearer glass block, of which the sensor sees nothing."""
-    height, width = 48, 64
-    rows = np.mgrid[0:height, 0:width][0]
-    disparity = np.repeat((0.6 + rows / height)[None], frames, axis=0)
-    classes = np.zeros(disparity.shape, np.uint8)
-    classes[:, 10:26, 20:44] = 1
-    truth = (1.0 / np.where(classes == 1, disparity + 0.5, disparity)).astype(np.float32)
-    seen = np.where(classes == 1, np.nan, truth).astype(np.float32)
-    camera = np.array([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1]])
-    rgb = np.zeros((frames, height, width, 3), np.uint8)
-    return Video("made up", rgb, truth, classes, seen if raw else None, camera)
-
-
-def oracle(video: Video) -> Predict:
-    """The true disparity, distorted affinely into (0, 1)."""
-
-    def predict(rgb: np.ndarray) -> np.ndarray:
-        truth = np.repeat(video.truth[:1], len(rgb), axis=0)
-        return ((1.0 / truth - 0.5) / 2.0).astype(np.float32)
-
-    return predict
+from dkt_ros.datasets.iterate import Skipped
+from dkt_ros.evaluation.evaluate import (
+    Methods,
+    Result,
+    evaluate_video,
+    mean_regions,
+    summarise,
+    summarise_sets,
+)
+from dkt_ros.evaluation.judge import Figures
+from dkt_ros.evaluation.models import ExactModel, LiveModel
 
 
 def test_a_perfect_network_beats_the_baselines_where_glass_is() -> None:
-    video = scene()
-    summary = summarise(evaluate_video(video, oracle(video), ("video", "online"), RANGE))
-    assert summary["dkt, video"]["transparent"].rel < 1e-3
-    assert summary["dkt, online"]["transparent"].rel < 5e-3
+    video = table_with_glass()
+    methods = Methods([ExactModel(oracle(video))])
+    summary = summarise(evaluate_video(video, methods, RANGE))
+    assert summary["dkt exact, video"]["transparent"].rel < 1e-3
+    assert summary["dkt exact, online"]["transparent"].rel < 5e-3
     assert summary["plane"]["transparent"].rel > 0.2
     assert summary["plane"]["rest"].rel < 1e-3
     assert summary["raw"]["transparent"].coverage == 0.0
     assert math.isnan(summary["raw"]["transparent"].rel)
-    assert math.isnan(summary["dkt, video"]["reflective"].rel)
+    assert math.isnan(summary["dkt exact, video"]["reflective"].rel)
+    assert summary["plane"]["transparent/reflective"].rel == summary["plane"]["transparent"].rel
 
 
-def test_baselines_need_raw_depth_and_online_says_so() -> None:
-    video = scene(raw=False)
-    results = evaluate_video(video, oracle(video), ("video",), RANGE)
-    assert [r.method for r in results] == ["dkt, video"]
-    with pytest.raises(DktError, match="no raw_depth"):
-        evaluate_video(video, oracle(video), ("online",), RANGE)
+def test_the_plane_is_off_by_what_the_glass_stands_out() -> None:
+    # Glass 0.5 1/m nearer: z = 1/(d + .5) against 1/d, so |p - g|/g = .5 / d, d = .6 + row/48.
+    video = table_with_glass(1)
+    figures = summarise(evaluate_video(video, Methods(), RANGE))["plane"]["transparent"]
+    rows = np.arange(10, 26)
+    assert figures.rel == pytest.approx(np.mean(0.5 / (0.6 + rows / 48)), rel=1e-3)
+
+
+def test_without_raw_depth_there_is_nothing_to_complete_or_to_align_to() -> None:
+    video = table_with_glass(raw=False)
+    results = evaluate_video(video, Methods([ExactModel(oracle(video))]), RANGE)
+    assert [r.method for r in results] == ["truth", "dkt exact, video"]
+
+
+def test_alignments_are_those_asked_for() -> None:
+    video = table_with_glass()
+    results = evaluate_video(video, Methods([ExactModel(oracle(video))], ("online",)), RANGE)
+    assert [r.method for r in results if "dkt" in r.method] == ["dkt exact, online"]
 
 
 def test_truth_outside_the_range_does_not_count() -> None:
-    video = scene()
+    video = table_with_glass()
     video.truth[:, 0] = 50.0
-    errors = summarise(evaluate_video(video, None, (), RANGE))["nearest fill"]["all"]
-    assert errors.rmse_m < 1.0
+    assert summarise(evaluate_video(video, Methods(), RANGE))["nearest fill"]["all"].rmse_m < 1.0
 
 
-def test_videos_come_from_tars(tmp_path: Path) -> None:
-    with pytest.raises(DktError, match="holds no sequence"):
-        list(load_videos(tmp_path))
-    video = scene()
-    assert video.raw is not None
-    frames = [
-        SequenceFrame(
-            rgb=video.rgb[i],
-            depth=video.truth[i],
-            camera_matrix=video.camera_matrix,
-            world_to_camera=np.eye(4),
-            mask=video.classes[i],
-            raw_depth=video.raw[i],
-            index=i,
-        )
-        for i in range(2)
-    ]
-    write_sequence(tmp_path / "one.tar", "one", frames)
-    (loaded,) = load_videos(tmp_path)
-    assert loaded.name == "one"
-    np.testing.assert_allclose(loaded.truth, video.truth, atol=1e-4)
-    np.testing.assert_array_equal(loaded.classes, video.classes)
-    assert loaded.raw is not None
-    assert np.isnan(loaded.raw).sum() == np.isnan(video.raw).sum()
+def test_a_video_without_truth_in_the_range_is_named() -> None:
+    skipped = Skipped()
+    assert evaluate_video(table_with_glass(), Methods(), (5.0, 6.0), skipped) == []
+    assert skipped.reasons == {"made up": "no true depth from 5 to 6 m"}
 
 
-def test_table_and_json(tmp_path: Path) -> None:
-    video = scene()
-    results = evaluate_video(video, oracle(video), ("video",), RANGE)
+def test_a_network_that_cannot_be_aligned_is_named_and_the_baselines_stay() -> None:
+    video = table_with_glass()
+    flat = ExactModel(lambda rgb: np.full(rgb.shape[:3], 0.5, np.float32))
+    skipped = Skipped()
+    results = evaluate_video(video, Methods([flat]), RANGE, skipped)
+    assert {r.method for r in results} >= {"raw", "Telea"}
+    assert not any("dkt" in r.method for r in results)
+    (reason,) = skipped.reasons.items()
+    assert reason[0] == "made up, dkt exact"
+    assert "cannot align" in reason[1]
+
+
+def test_live_is_compared_with_exact_on_its_own_frames() -> None:
+    video = table_with_glass(4)
+    truth = video.truth.copy()
+    good = oracle(video)
+
+    def worse_later(rgb: np.ndarray, /) -> np.ndarray:
+        """The exact sampler errs in frames 1 and 3, which live passes over."""
+        disparity = good(rgb)
+        disparity[1::2] += np.linspace(0.0, 0.2, disparity.shape[2], dtype=np.float32)
+        return disparity
+
+    models = [ExactModel(worse_later), LiveModel(lambda size: EveryOther(good))]
+    results = evaluate_video(video, Methods(models, ("video",)), RANGE)
     summary = summarise(results)
-    table = format_table(summary)
-    assert "transparent" in table
-    assert "nearest fill" in table
-    path = tmp_path / "deep" / "out.json"
-    write_json(path, results, summary, "nano", vars(argparse.Namespace(align="video")))
-    content = json.loads(path.read_text())
-    assert content["mean"]["raw"]["transparent"]["rel"] is None
-    found = content["mean"]["plane"]["transparent"]["rel"]
-    assert found == pytest.approx(summary["plane"]["transparent"].rel)
+    exact, live = summary["dkt exact, video"]["all"], summary["dkt live, video"]["all"]
+    shared = summary["dkt exact, video, live frames"]["all"]
+    assert live.coverage == shared.coverage == 0.5
+    assert exact.coverage == 1.0
+    assert live.rel < 1e-3
+    assert live.rel < shared.rel < exact.rel
+    np.testing.assert_array_equal(video.truth, truth)
 
 
-def test_working_size() -> None:
-    assert working_size("auto", (192, 320), 96 * 160) == (96, 160)
-    assert working_size("auto", (48, 64), 96 * 160) == (48, 64)
-    assert working_size("native", (48, 64), 1) is None
-    assert working_size("100x200", (48, 64), 1) == (100, 200)
-    with pytest.raises(DktError, match="expected auto, native or HxW"):
-        working_size("big", (48, 64), 1)
+def test_live_alone_and_live_on_every_frame_have_no_second_row() -> None:
+    video = table_with_glass(3)
+
+    class EveryFrame(EveryOther):
+        def push(self, rgb: np.ndarray, /):  # type: ignore[no-untyped-def]
+            self._count = 0
+            return super().push(rgb)
+
+    live = LiveModel(lambda size: EveryFrame(oracle(video)))
+    both = evaluate_video(video, Methods([ExactModel(oracle(video)), live]), RANGE)
+    assert not any("live frames" in r.method for r in both)
+    alone = evaluate_video(
+        video, Methods([LiveModel(lambda size: EveryOther(oracle(video)))]), RANGE
+    )
+    assert [r.method for r in alone if "dkt" in r.method] == ["dkt live, video", "dkt live, online"]
+
+
+def test_a_normals_network_is_measured_by_its_normals_alone() -> None:
+    video = table_with_glass()
+    assert video.normals is not None
+    methods = Methods(predict_normals=lambda rgb: video.normals)
+    figures = summarise(evaluate_video(video, methods, RANGE))["dkt normals"]["all"]
+    assert figures.mean_deg == pytest.approx(0.0, abs=1e-4)
+    assert figures.normal_coverage == 1.0
+    assert math.isnan(figures.rel)
+
+
+def test_videos_count_alike_and_so_do_sets() -> None:
+    def result(video: str, rel: float) -> Result:
+        return Result("m", video, {"all": Figures(rel=rel)})
+
+    first = summarise([result("a", 0.1), result("b", 0.3)])
+    second = summarise([result("c", 0.8)])
+    assert first["m"]["all"].rel == pytest.approx(0.2)
+    assert summarise_sets([first, second])["m"]["all"].rel == pytest.approx(0.5)
+    lone = {"other": first["m"]}
+    assert summarise_sets([lone, second])["m"]["all"].rel == pytest.approx(0.8)
+
+
+def test_regions_that_one_row_lacks_are_the_mean_of_the_others() -> None:
+    rows = [
+        {"all": Figures(rel=0.1)},
+        {"all": Figures(rel=0.3), "rest": Figures(rel=0.7)},
+        {"rest": Figures(), "all": Figures(rel=math.nan, tae=0.5)},
+    ]
+    means = mean_regions(rows)
+    assert list(means) == ["all", "rest"]
+    assert means["all"].rel == pytest.approx(0.2)
+    assert means["all"].tae == 0.5
+    assert means["rest"].rel == pytest.approx(0.7)
+
+
+def test_frames_count_alike_within_a_video() -> None:
+    video = table_with_glass(2)
+    assert video.raw is not None
+    raw = video.raw.copy()
+    raw[0] *= 1.3
+    raw[1, 5:] = np.nan
+    figures = summarise(evaluate_video(replace(video, raw=raw), Methods(), RANGE))["raw"]["all"]
+    assert figures.rel == pytest.approx(0.15, abs=1e-5)  # not weighted by pixels

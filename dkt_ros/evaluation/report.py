@@ -1,0 +1,236 @@
+"""How results look: tables for people, JSON for programs. Knows nothing of how they came about."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.evaluation.evaluate import (
+    TRUTH,
+    Regions,
+    Summary,
+    method_name,
+    summarise_sets,
+)
+from dkt_ros.evaluation.judge import Figures
+from dkt_ros.evaluation.models import ALIGNMENTS, ExactModel, LiveModel
+from dkt_ros.evaluation.regions import OBJECTS, in_order
+from dkt_ros.evaluation.sets import SetReport
+
+MOST_VIDEOS = 40
+"""Longer lists of single videos are for the JSON."""
+_MOST_SKIPPED = 10
+
+_Column = tuple[str, str, float]
+"""Title with unit, field of Figures, factor."""
+_DEPTH: tuple[_Column, ...] = (
+    ("REL %", "rel", 100),
+    ("RMSE cm", "rmse_m", 100),
+    ("d<1.05 %", "delta_105", 100),
+    ("d<1.10 %", "delta_110", 100),
+    ("d<1.25 %", "delta_125", 100),
+    ("covered %", "coverage", 100),
+    ("TAE %", "tae", 100),
+)
+_NORMALS: tuple[_Column, ...] = (
+    ("mean deg", "mean_deg", 1),
+    ("median deg", "median_deg", 1),
+    ("<11.25 %", "within_1125", 100),
+    ("<22.5 %", "within_2250", 100),
+    ("<30 %", "within_3000", 100),
+    ("covered %", "normal_coverage", 100),
+)
+_COMPARED: tuple[tuple[str, str], ...] = (("REL", "rel"), ("TAE", "tae"))
+
+
+def describe(report: SetReport) -> str:
+    """What was measured of a data set, what was left out, and what it lacks."""
+    low, high = report.depth_range
+    frames = sum(report.frames.values())
+    lines = [
+        f"{report.data}: {report.kind}, split {report.split or 'all'}, "
+        f"{_count(len(report.frames), 'video')}, {_count(frames, 'frame')}; "
+        f"depths from {low:g} to {high:g} m count"
+    ]
+    if report.left_out:
+        lines.append(f"  {_count(report.left_out, 'frame')} passed over (--max-frames, --stride)")
+    lines += [f"  {note}" for note in report.notes]
+    reasons = list(report.skipped.reasons.items())
+    if reasons:
+        lines.append(f"  skipped {len(reasons)}:")
+        lines += [f"    {what}: {why}" for what, why in reasons[:_MOST_SKIPPED]]
+        if len(reasons) > _MOST_SKIPPED:
+            lines.append(f"    and {len(reasons) - _MOST_SKIPPED} more, all in the JSON")
+    return "\n".join(lines)
+
+
+def format_summary(summary: Summary) -> str:
+    """One block per region of depth errors, then of normals where there are any."""
+    chosen: list[tuple[str, dict[str, Figures], list[_Column]]] = []
+    for title, columns in (("", _DEPTH), ("normals, ", _NORMALS)):
+        for region in in_order(region for regions in summary.values() for region in regions):
+            rows = {
+                method: regions[region]
+                for method, regions in summary.items()
+                if region in regions and _has_any(regions[region], columns)
+            }
+            # The truth by itself is not worth a block.
+            if set(rows) - {TRUTH}:
+                chosen.append((title + region, rows, _present(columns, rows.values())))
+    texts = (text for title, rows, _ in chosen for text in (title, *(f"  {m}" for m in rows)))
+    width = max(map(len, texts), default=0)
+    return "\n\n".join(_block(title, rows, columns, width) for title, rows, columns in chosen)
+
+
+def legend(methods: Iterable[str]) -> str:
+    """What the rows' names mean, of those that occur."""
+    methods = tuple(methods)
+    lines = []
+    if TRUTH in methods:
+        lines.append("truth: the true depth itself, the TAE and angles of a perfect prediction")
+    if any(", video" in method for method in methods):
+        lines.append("video: one scale and shift per video, least squares to the truth")
+    if any(", online" in method for method in methods):
+        lines.append(
+            "online: scale and shift from the raw depth, frame by frame, as a robot has it"
+        )
+    if any("live frames" in method for method in methods):
+        lines.append("live frames: only the frames that the live sampler has a depth for")
+    return "\n".join(lines)
+
+
+def format_videos(report: SetReport) -> str:
+    """One line per video, one column per method: REL of the objects, or mean angle of normals."""
+    if not report.results:
+        return ""
+    methods = [m for m in dict.fromkeys(r.method for r in report.results) if m != TRUTH]
+    regions = in_order(region for r in report.results for region in r.regions)
+    region = OBJECTS if OBJECTS in regions else "all"
+    title, entry, factor = _DEPTH[0]
+    if all(math.isnan(r.regions["all"].rel) for r in report.results):
+        title, entry, factor = _NORMALS[0]
+    found = {(r.video, r.method): getattr(r.regions[region], entry) for r in report.results}
+    names = list(report.frames)
+    shown = names[:MOST_VIDEOS]
+    first = f"{title}, {region}"
+    width = max(len(text) for text in (first, *(f"  {name}" for name in shown)))
+    widths = [max(len(method), 7) + 2 for method in methods]
+    lines = [first.ljust(width) + "".join(map(str.rjust, methods, widths))]
+    for name in shown:
+        cells = [_cell(found.get((name, m), math.nan) * factor) for m in methods]
+        lines.append(f"  {name}".ljust(width) + "".join(map(str.rjust, cells, widths)))
+    if len(names) > len(shown):
+        lines.append(f"  and {len(names) - len(shown)} more, all in the JSON")
+    return "\n".join(lines)
+
+
+def format_difference(summary: Summary) -> str:
+    """Live against exact on the same frames; "" where one of the two was not measured."""
+    rows = []
+    for alignment in ALIGNMENTS:
+        live = summary.get(method_name(LiveModel.name, alignment))
+        shared = method_name(ExactModel.name, alignment, shared=True)
+        exact = summary.get(shared, summary.get(method_name(ExactModel.name, alignment)))
+        if live is None or exact is None:
+            continue
+        for region in in_order(set(live) & set(exact)):
+            for title, entry in _COMPARED:
+                before, after = getattr(exact[region], entry), getattr(live[region], entry)
+                if math.isfinite(before) and math.isfinite(after):
+                    change = 100 * (after / before - 1) if before else math.nan
+                    cells = (_cell(100 * before), _cell(100 * after), _cell(change, sign=True))
+                    rows.append((f"  {title}, {alignment}, {region}", *cells))
+    if not rows:
+        return ""
+    header = ("live against exact, same frames", "exact %", "live %", "change %")
+    width = max(len(row[0]) for row in (header, *rows))
+    return "\n".join(
+        row[0].ljust(width) + "".join(f"{cell:>11}" for cell in row[1:]) for row in (header, *rows)
+    )
+
+
+def write_json(
+    path: Path, reports: Sequence[SetReport], about: Mapping[str, Any], done: bool = True
+) -> None:
+    """Every figure: per set, per video and in the mean over sets; NaN becomes null.
+
+    about: entries for the top level (checkpoint, arguments). done: False while sets are missing.
+    Raises DktError where the file cannot be written.
+    """
+    content = {
+        **about,
+        "complete": done,
+        "mean": _plain_summary(summarise_sets([report.summary for report in reports])),
+        "sets": [_plain_set(report) for report in reports],
+    }
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise DktError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _plain_set(report: SetReport) -> dict[str, Any]:
+    videos: dict[str, dict[str, Any]] = {
+        name: {"name": name, "frames": count, "methods": {}}
+        for name, count in report.frames.items()
+    }
+    for result in report.results:
+        videos[result.video]["methods"][result.method] = _plain_regions(result.regions)
+    return {
+        "data": report.data,
+        "kind": report.kind,
+        "split": report.split,
+        "depth_range_m": list(report.depth_range),
+        "frames": sum(report.frames.values()),
+        "frames_passed_over": report.left_out,
+        "notes": report.notes,
+        "skipped": {"count": report.skipped.count, "reasons": report.skipped.reasons},
+        "mean": _plain_summary(report.summary),
+        "videos": list(videos.values()),
+    }
+
+
+def _plain_summary(summary: Summary) -> dict[str, Any]:
+    return {method: _plain_regions(regions) for method, regions in summary.items()}
+
+
+def _plain_regions(regions: Regions) -> dict[str, Any]:
+    return {
+        region: {k: None if math.isnan(v) else v for k, v in dataclasses.asdict(figures).items()}
+        for region, figures in regions.items()
+    }
+
+
+def _block(title: str, rows: Mapping[str, Figures], columns: Sequence[_Column], width: int) -> str:
+    widths = [max(len(column[0]), 7) + 2 for column in columns]
+    lines = [title.ljust(width) + "".join(map(str.rjust, (c[0] for c in columns), widths))]
+    for method, figures in rows.items():
+        cells = [_cell(getattr(figures, entry) * factor) for _, entry, factor in columns]
+        lines.append(f"  {method}".ljust(width) + "".join(map(str.rjust, cells, widths)))
+    return "\n".join(lines)
+
+
+def _present(columns: Sequence[_Column], rows: Iterable[Figures]) -> list[_Column]:
+    rows = list(rows)
+    return [c for c in columns if any(math.isfinite(getattr(row, c[1])) for row in rows)]
+
+
+def _has_any(figures: Figures, columns: Sequence[_Column]) -> bool:
+    return any(math.isfinite(getattr(figures, entry)) for _, entry, _ in columns)
+
+
+def _cell(value: float, sign: bool = False) -> str:
+    return "-" if math.isnan(value) else f"{value:{'+' if sign else ''}.2f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
