@@ -6,15 +6,34 @@ separated by commas) such a test fails instead, so that a full environment canno
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
+_domain_locks: list[IO[str]] = []
+"""Held as long as the process lives."""
+
+
+def _own_domain() -> int:
+    """A DDS domain that no other run of tests on this machine uses."""
+    domains = [1 + (os.getpid() + number) % 100 for number in range(100)]
+    for domain in domains:
+        path = Path(tempfile.gettempdir()) / f"dkt_ros_test_domain_{domain}.lock"
+        with suppress(OSError):  # another run's, or another user's
+            lock = path.open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _domain_locks.append(lock)
+            return domain
+    return domains[0]
 
 
 def _isolate_ros() -> None:
@@ -23,7 +42,7 @@ def _isolate_ros() -> None:
     Without multicast, as in many containers, processes find each other through the static peer
     alone. Child processes inherit all of it.
     """
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    os.environ["ROS_DOMAIN_ID"] = str(_own_domain())
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["ROS_STATIC_PEERS"] = "127.0.0.1"
     os.environ.pop("ROS_LOCALHOST_ONLY", None)
@@ -74,10 +93,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError(
             f"DKT_TEST_REQUIRE names {', '.join(sorted(unknown))}; known are {', '.join(_WHY_NOT)}"
         )
-    for item in items:
-        # Processes over DDS on a busy machine are late at times; what is broken fails thrice.
-        if item.path.is_relative_to(_ROOT / "test" / "ros"):
-            item.add_marker(pytest.mark.flaky(reruns=2))
     for marker, why_not in _WHY_NOT.items():
         reason = why_not()
         if reason is None:

@@ -36,7 +36,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParametersAtomically
 from sensor_msgs.msg import Image, PointCloud2
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 
 HEIGHT, WIDTH = 64, 96
 SCALE, SHIFT = 4.0, 0.5
@@ -84,6 +84,20 @@ class Rig:
     now_ns: int = 1_700_000_000 * 10**9
     name: str = "/dkt_node"
 
+    def __post_init__(self) -> None:
+        # Once the node has answered the client made last, it knows all of them.
+        self.planner.client(ChangeState, f"{self.name}/change_state")
+        self.planner.client(SetParametersAtomically, f"{self.name}/set_parameters_atomically")
+        self.planner.client(DescribeParameters, f"{self.name}/describe_parameters")
+        last = self.planner.client(GetState, f"{self.name}/get_state")
+
+        def is_up() -> bool:
+            assert self.node.process.poll() is None, self.node.output()
+            return bool(last.service_is_ready())
+
+        self.planner.wait_until(is_up, "service of the node", START_PATIENCE_S)
+        self.state()
+
     def next_stamp(self) -> int:
         self.now_ns += STEP_NS
         return self.now_ns
@@ -95,14 +109,25 @@ class Rig:
 
     def exchange(self, depth: npt.NDArray[Any] | None = None, **changes: Any) -> int:
         """Shows a frame and waits for everything that the node makes of it."""
-        stamp = self.show(depth, **changes)
-        self.await_outputs(stamp)
+        stamp = self.next_stamp()
+        self.deliver(stamp, picture(), self.truth[1] if depth is None else depth, **changes)
         return stamp
 
-    def await_outputs(self, stamp: int) -> None:
+    def deliver(
+        self, stamp: int, rgb: npt.NDArray[np.uint8], depth: npt.NDArray[Any], **changes: Any
+    ) -> None:
+        """Shows a frame until the node's outputs for it are there.
+
+        The node drops whatever half of the frame it has already.
+        """
+
+        def show() -> None:
+            self.camera.show(stamp, rgb, depth, **changes)
+
         planner = self.planner
         kept = (planner.depth, planner.camera_info, planner.alignment)
-        planner.wait_until(lambda: all(stamp in messages for messages in kept), "depth")
+        show()
+        planner.wait_until(lambda: all(stamp in messages for messages in kept), "depth", again=show)
 
     def new_stream(self) -> None:
         """So long a gap that the node starts anew."""
@@ -114,7 +139,10 @@ class Rig:
         return bool(self.planner.call(ChangeState, name, request, START_PATIENCE_S).success)
 
     def state(self) -> str:
-        response = self.planner.call(GetState, f"{self.name}/get_state", GetState.Request())
+        name = f"{self.name}/get_state"
+        response = self.planner.call(
+            GetState, name, GetState.Request(), START_PATIENCE_S, repeatable=True
+        )
         return str(response.current_state.label)
 
     def set(self, **values: float | int | str | bool) -> Any:
@@ -122,7 +150,7 @@ class Rig:
         parameters = [Parameter(name=name, value=as_value(v)) for name, v in values.items()]
         request = SetParametersAtomically.Request(parameters=parameters)
         name = f"{self.name}/set_parameters_atomically"
-        return self.planner.call(SetParametersAtomically, name, request).result
+        return self.planner.call(SetParametersAtomically, name, request, repeatable=True).result
 
 
 def as_value(value: float | int | str | bool) -> ParameterValue:
@@ -300,8 +328,7 @@ def test_a_new_image_size_starts_anew(rig: Rig) -> None:
         stamp = rig.exchange()
     assert rig.planner.alignment[stamp].window == 5
     stamp = rig.next_stamp()
-    rig.camera.show(stamp, picture()[:48], rig.truth[1][:48])
-    rig.await_outputs(stamp)
+    rig.deliver(stamp, picture()[:48], rig.truth[1][:48])
     assert rig.planner.alignment[stamp].window == 1
     assert rig.planner.depth[stamp].height == 48
 
@@ -334,20 +361,29 @@ COMPLAINTS = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_message_is_named_and_the_next_frame_works(rig: Rig, kind: str) -> None:
-    broken = rig.show(**BROKEN[kind])
-    status = rig.planner.status("input", lambda s: COMPLAINTS[kind] in s.message)
+    broken = [rig.show(**BROKEN[kind])]
+    status = rig.planner.status(
+        "input",
+        lambda s: COMPLAINTS[kind] in s.message,
+        again=lambda: broken.append(rig.show(**BROKEN[kind])),
+    )
     assert status.level in (DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
     rig.exchange()
-    assert broken not in rig.planner.depth
+    assert not rig.planner.depth.keys() & set(broken)
     assert rig.node.process.poll() is None
 
 
 def test_depth_of_another_size_is_named_with_its_remedy(rig: Rig) -> None:
-    broken = rig.show(np.ones((48, 64), dtype=np.float32))
-    status = rig.planner.status("input", lambda s: "depth image is 64x48" in s.message)
+    small = np.ones((48, 64), dtype=np.float32)
+    broken = [rig.show(small)]
+    status = rig.planner.status(
+        "input",
+        lambda s: "depth image is 64x48" in s.message,
+        again=lambda: broken.append(rig.show(small)),
+    )
     assert "align_depth.enable:=true" in status.message
     rig.exchange()
-    assert broken not in rig.planner.depth
+    assert not rig.planner.depth.keys() & set(broken)
 
 
 def test_colour_alone_gives_nothing_and_says_so(rig: Rig) -> None:
@@ -369,7 +405,7 @@ def test_colour_alone_gives_nothing_and_says_so(rig: Rig) -> None:
 
 def test_diagnostics_carry_the_numbers_an_operator_needs(rig: Rig) -> None:
     rig.exchange()
-    status = rig.planner.status("inference", lambda s: s.level == DiagnosticStatus.OK)
+    status = rig.planner.status("inference", lambda s: "depth images per second" in s.message)
     values = keys(status)
     assert values["checkpoint"] == "tiny-random"
     assert values["device"] == "cpu"
@@ -380,11 +416,17 @@ def test_diagnostics_carry_the_numbers_an_operator_needs(rig: Rig) -> None:
     assert values["color topic"] == "/color/image"
     assert values["depth publishers"] == "1"
     assert int(values["frames accepted"]) > 10
-    assert int(values["dropped: truncated image"]) == 2
+    assert int(values["dropped: truncated image"]) >= 2
     rig.new_stream()
     rig.exchange()
-    values = keys(rig.planner.status("alignment", lambda s: s.level == DiagnosticStatus.OK))
-    assert float(values["scale (1/m)"]) == pytest.approx(SCALE, rel=0.05)
+    rig.planner.status(
+        "alignment",
+        lambda s: (
+            s.level == DiagnosticStatus.OK
+            and float(keys(s)["scale (1/m)"]) == pytest.approx(SCALE, rel=0.05)
+        ),
+        again=rig.exchange,
+    )
     assert rig.planner.status("lifecycle", lambda s: s.message == "active")
 
 
@@ -432,7 +474,8 @@ def test_a_parameter_that_cannot_act_is_refused(
 
 def test_parameters_are_described(rig: Rig) -> None:
     request = DescribeParameters.Request(names=["max_depth_m"])
-    answer = rig.planner.call(DescribeParameters, f"{rig.name}/describe_parameters", request)
+    name = f"{rig.name}/describe_parameters"
+    answer = rig.planner.call(DescribeParameters, name, request, repeatable=True)
     descriptor = answer.descriptors[0]
     assert descriptor.description == "Farther depth becomes NaN."
     assert descriptor.floating_point_range[0].to_value == 1000.0
@@ -469,15 +512,25 @@ def test_lifecycle_recovers(rig: Rig, checkpoint: Path) -> None:
 
 
 def wait_until_heard(rig: Rig) -> None:
-    """Best-effort messages before discovery are lost; shows frames until one comes through."""
+    """Shows frames until one has come through on every topic: before discovery all is lost."""
+    planner = rig.planner
+    topics = (
+        planner.depth,
+        planner.camera_info,
+        planner.alignment,
+        planner.points,
+        planner.depth_color,
+    )
+    shown = []
 
     def heard() -> bool:
         assert rig.node.process.poll() is None, rig.node.output()
-        stamp = rig.show()
-        rig.planner.spin_for(0.5)
-        return stamp in rig.planner.depth
+        shown.append(rig.show())
+        planner.spin_for(0.5)
+        return any(all(stamp in messages for messages in topics) for stamp in shown)
 
-    rig.planner.wait_until(heard, "depth after activation", START_PATIENCE_S)
+    planner.wait_until(heard, "frame on every topic", START_PATIENCE_S)
+    rig.exchange()  # and with it, whatever was shown before is done
 
 
 def test_a_second_camera_in_a_namespace(rig: Rig, checkpoint: Path, tmp_path: Path) -> None:
@@ -510,7 +563,9 @@ def test_a_second_camera_in_a_namespace(rig: Rig, checkpoint: Path, tmp_path: Pa
         left.planner.spin_for(0.1)
         assert stamp not in rig.planner.depth
         assert other not in left.planner.depth
-        assert f"{left.name}: input" in left.planner.statuses
+        left.planner.wait_until(
+            lambda: f"{left.name}: input" in left.planner.statuses, "diagnostics of its own"
+        )
         assert node.interrupt() == 0
 
 
@@ -534,7 +589,7 @@ def test_wrong_parameters_end_the_start_with_one_clear_line(
 ) -> None:
     arguments = node_arguments(checkpoint, **parameters)
     with closing(NodeProcess(tmp_path / "node.log", *arguments)) as node:
-        assert node.process.wait(60) == 2
+        assert node.process.wait(START_PATIENCE_S) == 2
         assert found in node.output()
         assert "Traceback" not in node.output()
 
