@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dkt_ros.datasets.registry import KINDS
-from dkt_ros.errors import DktError
+from dkt_ros.train.fields import build, check
 
 AUTO = "auto"
 SPLITS = (AUTO, "any", "train", "val", "test", "all")
@@ -34,19 +34,17 @@ class SourceConfig:
     kind: str = AUTO
     split: str = AUTO
     weight: float = 1.0
-    still: bool | str = AUTO
+    still: Literal["auto", True, False] = "auto"
     depth_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        check("path", self.path, "a folder", isinstance(self.path, str) and self.path)
-        check("kind", self.kind, f"auto or one of {', '.join(KINDS)}", self.kind in (AUTO, *KINDS))
-        check("split", self.split, f"one of {', '.join(SPLITS)}", self.split in SPLITS)
-        check("weight", self.weight, "a number above 0", number(self.weight) and self.weight > 0)
-        still = self.still == AUTO or isinstance(self.still, bool)
-        check("still", self.still, "auto, true or false", still)
+        known = (AUTO, *KINDS)
+        check("data.kind", self.kind, f"one of {', '.join(known)}", self.kind in known)
+        check("data.split", self.split, f"one of {', '.join(SPLITS)}", self.split in SPLITS)
+        check("data.weight", self.weight, "a number above 0", self.weight > 0)
         limits = self.depth_range
-        valid = limits is None or (_pair(limits, number) and 0 < limits[0] < limits[1])
-        check("depth_range", limits, "[nearest, farthest] in metres, both above 0", valid)
+        valid = limits is None or 0 < limits[0] < limits[1]
+        check("data.depth_range", limits, "[nearest, farthest] in metres, both above 0", valid)
 
 
 @dataclass(frozen=True)
@@ -73,16 +71,13 @@ class AugmentationConfig:
     window_stride: int = 0
 
     def __post_init__(self) -> None:
-        check("augmentation.flip", self.flip, "true or false", isinstance(self.flip, bool))
-        valid = number(self.crop) and 0.1 <= self.crop <= 1
-        check("augmentation.crop", self.crop, "a share from 0.1 to 1", valid)
+        check("augmentation.crop", self.crop, "a share from 0.1 to 1", 0.1 <= self.crop <= 1)
         for name, most in (("brightness", 0.9), ("contrast", 0.9), ("saturation", 1), ("hue", 0.5)):
             value = getattr(self, name)
-            valid = number(value) and 0 <= value <= most
-            check(f"augmentation.{name}", value, f"a number from 0 to {most}", valid)
+            check(f"augmentation.{name}", value, f"a number from 0 to {most}", 0 <= value <= most)
         for name in ("variants", "window_stride"):
             value = getattr(self, name)
-            check(f"augmentation.{name}", value, "an integer, 0 or more", whole(value))
+            check(f"augmentation.{name}", value, "0 or more", value >= 0)
 
 
 @dataclass(frozen=True)
@@ -95,8 +90,7 @@ class DisparityConfig:
     def __post_init__(self) -> None:
         for name in ("low_percentile", "high_percentile"):
             value = getattr(self, name)
-            valid = number(value) and 0 <= value <= 100
-            check(f"disparity.{name}", value, "a number from 0 to 100", valid)
+            check(f"disparity.{name}", value, "a number from 0 to 100", 0 <= value <= 100)
         expected = f"above low_percentile ({self.low_percentile:g})"
         above = self.high_percentile > self.low_percentile
         check("disparity.high_percentile", self.high_percentile, expected, above)
@@ -121,10 +115,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check("data", self.data, "at least one data set", len(self.data) > 0)
-        valid = _pair(self.size, whole) and all(side > 0 and side % 16 == 0 for side in self.size)
-        check("size", self.size, "[height, width], multiples of 16", valid)
-        valid = self.cache is None or (isinstance(self.cache, str) and bool(self.cache))
-        check("cache", self.cache, "a folder", valid)
+        valid = all(side > 0 and side % 16 == 0 for side in self.size)
+        check("size", list(self.size), "[height, width], multiples of 16", valid)
 
 
 DATA_FIELDS = tuple(entry.name for entry in dataclasses.fields(DataConfig))
@@ -136,65 +128,4 @@ def parse_data(values: Mapping[str, Any]) -> DataConfig:
 
     Raises DktError naming the field that is unknown, missing, of another type or out of range.
     """
-    values = dict(values)
-    for name in ("data", "validation"):
-        if name in values:
-            values[name] = _parse_sources(name, values[name])
-    for name, kind in (("augmentation", AugmentationConfig), ("disparity", DisparityConfig)):
-        if name in values:
-            values[name] = _build(kind, f"{name}.", values[name])
-    built: DataConfig = _build(DataConfig, "", values)
-    return built
-
-
-def check(name: str, value: object, expected: str, valid: object) -> None:
-    """Raises the DktError that says what a field is and what it should be, unless valid."""
-    if not valid:
-        raise DktError(f"{name} is {value!r}, expected {expected}")
-
-
-def number(value: object) -> bool:
-    """A finite int or float; YAML's true and false are none."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return value == value and abs(value) != float("inf")
-
-
-def whole(value: object) -> bool:
-    """An integer, 0 or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _parse_sources(name: str, content: Any) -> tuple[SourceConfig, ...]:
-    if not isinstance(content, list):
-        raise DktError(f"{name} is {content!r}, expected a list of data sets")
-    sources = []
-    for index, entry in enumerate(content):
-        _check_mapping(f"{name}[{index}]", entry)
-        try:
-            sources.append(_build(SourceConfig, "", entry))
-        except DktError as error:
-            raise DktError(f"{name}[{index}].{error}") from error
-    return tuple(sources)
-
-
-def _pair(value: Any, valid: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(valid(item) for item in value)
-
-
-def _check_mapping(name: str, content: object) -> None:
-    check(name, content, "fields with values", isinstance(content, Mapping))
-
-
-def _build(kind: Any, prefix: str, content: Any) -> Any:
-    _check_mapping(prefix.rstrip(".") or "the data", content)
-    known = {entry.name: entry for entry in dataclasses.fields(kind)}
-    for key in content:
-        if key not in known:
-            raise DktError(f"{prefix}{key} is unknown; known are {', '.join(known)}")
-    for key, entry in known.items():
-        required = entry.default is entry.default_factory is dataclasses.MISSING
-        if key not in content and required:
-            raise DktError(f"{prefix}{key} is missing")
-    # YAML's lists stand for pairs here.
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in content.items()})
+    return build(DataConfig, dict(values))

@@ -60,6 +60,11 @@ class EncodedSource:
         read and resize frames; None: one per core, at most 8.
         Raises DktError where a data set cannot be opened or the size does not suit the network.
         """
+        if network.info.task != "depth":
+            raise DktError(
+                f"checkpoint {network.info.name} predicts {network.info.task}; training is about "
+                "disparity, so start from a depth checkpoint"
+            )
         multiple = network.size_multiple
         if any(side % multiple for side in config.size):
             raise DktError(f"size is {list(config.size)}, expected multiples of {multiple}")

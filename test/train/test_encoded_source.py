@@ -1,0 +1,307 @@
+"""Samples as latents: the same for whoever asks, fresh or cached, and never of bad data."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures import dataset_trees as trees
+from fixtures.training_data import PLAIN, SIZE, config, picture_set, tiny_network, video_set
+
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.errors import DktError
+from dkt_ros.model.canvas import Canvas
+from dkt_ros.train import encoded_source, latent_cache
+from dkt_ros.train.encoded_source import EncodedSource
+from dkt_ros.train.latents import LatentBatch, LatentSource
+
+SEED = 5
+
+
+def source(*data: Path | dict[str, Any], cache: Path | None = None, **fields: Any) -> EncodedSource:
+    return EncodedSource(tiny_network(), config(*data, **fields), SEED, cache, threads=1)
+
+
+def same(one: LatentBatch, other: LatentBatch) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return video_set(tmp_path / "video")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return picture_set(tmp_path / "pictures")
+
+
+def test_shapes_types_and_range(video: Path, pictures: Path, tmp_path: Path) -> None:
+    made: LatentSource = source(video, pictures, cache=tmp_path / "cache")
+    for n in (1, 2):
+        batch = made.batch(0, range(3), n)
+        for name, channels in (("rgb", 16), ("disparity", 16), ("weight", 1)):
+            tensor = getattr(batch, name)
+            assert tensor.shape == (3, channels, n, SIZE[0] // 8, SIZE[1] // 8)
+            assert tensor.dtype == torch.float32
+            assert not tensor.requires_grad
+        assert 0.5 < float(batch.weight.mean()) <= 1.0
+
+
+@pytest.mark.parametrize("variants", [0, 3])
+def test_a_sample_depends_on_seed_step_and_index_alone(
+    video: Path, pictures: Path, tmp_path: Path, variants: int
+) -> None:
+    def made(folder: str, seed: int = SEED) -> EncodedSource:
+        chosen = config(video, pictures, augmentation={"variants": variants})
+        return EncodedSource(tiny_network(), chosen, seed, tmp_path / folder, threads=2)
+
+    whole = made("a").batch(4, range(4), 1)
+    shared = made("b")
+    shared.batch(9, [1], 2)  # what was asked for before does not count
+    for part in ([3], [0, 1], [2]):
+        rows = LatentBatch(*(getattr(whole, name)[part] for name in vars(whole)))
+        assert same(shared.batch(4, part, 1), rows)
+    assert not same(made("a").batch(5, range(4), 1), whole)
+    assert not same(made("c", seed=SEED + 1).batch(4, range(4), 1), whole)
+
+
+@pytest.mark.parametrize("latent_frames", [1, 2])
+def test_cached_equals_fresh_to_the_bit(video: Path, tmp_path: Path, latent_frames: int) -> None:
+    def batches(made: EncodedSource) -> Sequence[LatentBatch]:
+        return [made.batch(step, range(3), latent_frames) for step in range(2)]
+
+    first = source(video, cache=tmp_path / "cache")
+    fresh = batches(first)
+    cached = source(video, cache=tmp_path / "cache")
+    for one, other in zip(fresh, batches(cached), strict=True):
+        assert same(one, other)
+    assert first.encoded == len(entries(tmp_path / "cache")) > 0
+    assert cached.encoded == 0
+    assert "nothing skipped" in cached.report()
+
+
+def test_latents_are_the_encoders_of_pictures_and_normalised_disparity(
+    tmp_path: Path, pictures: Path
+) -> None:
+    for path in pictures.rglob("00000000[123]-*"):
+        path.unlink()
+    plain = {**PLAIN, "hue": 0.0, "variants": 1}
+    batch = source(pictures, cache=tmp_path / "cache", augmentation=plain).batch(0, [0], 1)
+    sample = open_dataset(pictures)[0].read(0)
+    errors = []
+    for left in range(9):  # 72 of 80 columns are seen; where they begin is drawn
+        columns = slice(left, left + 72)
+        rgb, disparity = latents_by_hand(sample.rgb[:, columns], sample.depth[:, columns])
+        difference = [batch.rgb - rgb, batch.disparity - disparity]
+        errors.append(max(float(d.abs().max()) for d in difference))
+    errors.sort()
+    assert errors[0] < 5e-3  # float16
+    assert errors[1] > 10 * errors[0]
+
+
+def latents_by_hand(rgb: np.ndarray, depth: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """(48,72,3) and (48,72) metres at 32x48: every 1.5th pixel of depth."""
+    pick = np.floor((np.arange(48) + 0.5) * 1.5).astype(int)
+    depth = depth[pick[:32, None], pick]
+    known = np.isfinite(depth)
+    disparity = 1.0 / np.where(known, depth, depth[0, 1])  # unknown is pixel (0, 0) at most
+    low, high = np.percentile(disparity[known], (2, 98))
+    target = np.clip(2 * (disparity - low) / (high - low) - 1, -1, 1).astype(np.float32)
+    three = torch.from_numpy(target).expand(1, 3, 1, *SIZE)
+    network = tiny_network()
+    with torch.no_grad():
+        painted = Canvas((48, 72), SIZE, 8).paint(rgb[None])
+        return network.encode_rgb(painted), network.encode_rgb(three)
+
+
+def test_variants_bound_what_is_cached(pictures: Path, tmp_path: Path) -> None:
+    made = source(pictures, cache=tmp_path / "cache", augmentation={"variants": 2})
+    for step in range(20):
+        made.batch(step, range(2), 1)
+    assert made.encoded == len(entries(tmp_path / "cache")) == 4 * 2
+    source(pictures, cache=tmp_path / "none", augmentation={"variants": 0}).batch(0, [0], 1)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": [48, 64]},
+        {"disparity": {"low_percentile": 5}},
+        {"augmentation": {"variants": 1, "brightness": 0.3}},
+    ],
+)
+def test_other_settings_have_other_entries(
+    pictures: Path, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    def made(fields: dict[str, Any]) -> EncodedSource:
+        return source(pictures, cache=tmp_path, **{"augmentation": {"variants": 1}, **fields})
+
+    made({}).batch(0, [0], 1)
+    other = made(fields)
+    other.batch(0, [0], 1)
+    assert other.encoded == 1
+
+
+def test_changed_files_are_encoded_again(pictures: Path, tmp_path: Path) -> None:
+    before = source(pictures, cache=tmp_path).batch(0, [0], 1)
+    for path in pictures.rglob("*-rgb.jpg"):
+        trees.write_picture(path, np.full((trees.HEIGHT, trees.WIDTH, 3), 9, np.uint8))
+    after = source(pictures, cache=tmp_path)
+    assert not torch.equal(after.batch(0, [0], 1).rgb, before.rgb)
+    assert after.encoded == 1
+
+
+def test_a_truncated_entry_is_made_again(video: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    before = source(video, cache=cache).batch(0, [0], 2)
+    (entry,) = entries(cache)
+    trees.truncate(entry)
+    made = source(video, cache=cache)
+    assert same(made.batch(0, [0], 2), before)
+    assert made.encoded == 1
+    assert str(entry) in made.report()
+    again = source(video, cache=cache)
+    assert same(again.batch(0, [0], 2), before)
+    assert again.encoded == 0
+
+
+def test_bad_pictures_are_never_in_a_batch(pictures: Path, tmp_path: Path) -> None:
+    depths = "cup/depth-imgs-rectified/00000000{}-depth-rectified.exr"
+    trees.write_grey_exr(pictures / depths.format(0), np.full((trees.HEIGHT, trees.WIDTH), np.nan))
+    (pictures / depths.format(1)).unlink()
+    trees.truncate(pictures / "cup/rgb-imgs/000000002-rgb.jpg")
+    plain = {**PLAIN, "hue": 0.0, "variants": 1}
+    made = source(pictures, cache=tmp_path / "cache", augmentation=plain)
+    batch = made.batch(0, range(12), 1)
+    # Of four pictures one is sound, so there is one sample with one place of the cut-out.
+    assert len(entries(tmp_path / "cache")) == made.encoded == 1
+    assert all(torch.equal(row, batch.rgb[0]) for row in batch.rgb)
+    skipped = made.mixture.skipped
+    assert len(skipped.reasons) == 3
+    assert skipped.count >= 3
+    for number in range(3):
+        assert f"{pictures / 'cup'}: frame 00000000{number}" in skipped.reasons
+    assert f"{skipped.count} skipped, 3 different ones" in made.report()
+
+
+def test_a_clip_without_depth_in_range_is_skipped(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # True depth runs from 0.5 to 0.57 m.
+    beyond = {"path": str(pictures), "depth_range": [2.0, 3.0]}
+    made = source(beyond, cache=tmp_path, augmentation={"variants": 1})
+    with pytest.raises(DktError, match=r"no clip offers a usable frame .*depth is known on 0.00%"):
+        made.batch(0, [0], 1)
+    assert entries(tmp_path) == []
+    assert made.mixture.skipped.count == 4
+    # What has no use now will have none later: it is not even decoded again.
+    monkeypatch.delattr(type(made.mixture), "read")
+    with pytest.raises(DktError, match="8 skipped, 4 different"):
+        made.batch(0, [0], 1)
+
+
+def test_require_speaks_before_the_training_starts(video: Path, pictures: Path) -> None:
+    source(video, pictures).require((1, 2))
+    with pytest.raises(DktError, match="9 usable frames of a video"):
+        source(video, pictures).require((1, 2, 3))
+    with pytest.raises(DktError, match="5 usable frames of a video"):
+        source(pictures).require((1, 2))
+
+
+def test_a_full_disk_stops_the_batch(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = source(pictures, cache=tmp_path / "cache")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(latent_cache.os, "replace", full)
+    with pytest.raises(DktError, match=r"disk is full .*augmentation\.variants"):
+        made.batch(0, [0], 1)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    monkeypatch.undo()
+    assert same(made.batch(0, [0], 1), source(pictures, cache=tmp_path / "x").batch(0, [0], 1))
+
+
+def test_latents_that_are_not_finite_stop_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = encoded_source.encode_clip
+
+    def broken(*arguments: Any) -> dict[str, torch.Tensor]:
+        return {**encode(*arguments), "rgb": torch.full((1,), torch.nan)}
+
+    monkeypatch.setattr(encoded_source, "encode_clip", broken)
+    with pytest.raises(DktError, match=r"frame .*not finite in torch\.float32"):
+        source(pictures, cache=tmp_path).batch(0, [0], 1)
+    assert entries(tmp_path) == []
+
+
+def test_a_size_that_the_network_cannot_take(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tiny_network()), "size_multiple", 32)
+    with pytest.raises(DktError, match=r"size is \[48, 80\], expected multiples of 32"):
+        source(pictures, size=[48, 80])
+
+
+_WORKER = """
+import sys
+from pathlib import Path
+
+import torch
+from fixtures.training_data import config, tiny_network
+
+from dkt_ros.train.encoded_source import EncodedSource
+
+torch.set_num_threads(1)
+video, pictures, cache = sys.argv[1:]
+made = EncodedSource(tiny_network(), config(Path(video), Path(pictures)), 5, Path(cache), threads=1)
+for step in range(6):
+    batch = made.batch(step, range(3), 1 + step % 2)
+    assert batch.rgb.isfinite().all()
+assert made.cache.remade == {}, made.cache.remade
+"""
+
+
+def test_two_processes_fill_one_cache(
+    video: Path, pictures: Path, tmp_path: Path, repo_root: Path
+) -> None:
+    cache = tmp_path / "cache"
+    path = os.pathsep.join([str(repo_root), str(repo_root / "test")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(video), str(pictures), str(cache)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 0, errors
+    cached = source(video, pictures, cache=cache)
+    fresh = source(video, pictures, cache=tmp_path / "other")
+    for step in range(6):
+        asked = (step, range(3), 1 + step % 2)
+        assert same(cached.batch(*asked), fresh.batch(*asked))
+    assert cached.encoded == 0
+    assert [p.name for p in entries(cache)] == [p.name for p in entries(tmp_path / "other")]
+    assert list(cache.rglob("*.partial")) == []
