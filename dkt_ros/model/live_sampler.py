@@ -54,11 +54,13 @@ class LiveSampler:
         self._latents: Tensor | None = None
         self._conditions: Tensor | None = None
         self._last: Tensor | None = None
+        self._drawn: dict[int, Tensor] = {}  # noise on the device, by absolute index
 
     def reset(self) -> None:
         """Forgets the stream so far."""
         self.index = 0
         self._latents = self._conditions = self._last = None
+        self._drawn.clear()
 
     @property
     def context(self) -> int:
@@ -67,7 +69,7 @@ class LiveSampler:
 
     def nbytes(self) -> int:
         """Bytes of the state."""
-        kept = (self._latents, self._conditions, self._last)
+        kept = (self._latents, self._conditions, self._last, *self._drawn.values())
         return sum(part.untyped_storage().nbytes() for part in kept if part is not None)
 
     def denoise(
@@ -108,6 +110,8 @@ class LiveSampler:
         """Takes the next frames' denoised latents (1, Z, m, h, w) and their conditions as known."""
         self.index += latents.shape[2]
         self._last = latents[:, :, -1:].clone()
+        for index in [old for old in self._drawn if old < self.index - self._context_length]:
+            del self._drawn[index]
         if self._context_length == 0:
             return
         if self._latents is not None and self._conditions is not None:
@@ -117,8 +121,11 @@ class LiveSampler:
         self._conditions = conditions[:, :, -self._context_length :].clone()
 
     def _noise(self, indices: range, shape: tuple[int, int, int], device: torch.device) -> Tensor:
-        draws = [frame_noise(self._seed, index, shape) for index in indices]
-        return torch.cat(draws, dim=2).to(device)
+        """Each latent frame's is drawn and uploaded once, however many windows it is part of."""
+        for index in indices:
+            if index not in self._drawn:
+                self._drawn[index] = frame_noise(self._seed, index, shape).to(device)
+        return torch.cat([self._drawn[index] for index in indices], dim=2)
 
 
 def frame_noise(seed: int, index: int, shape: tuple[int, int, int]) -> Tensor:

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
+import torch
+from fixtures.transfers import DEVICE, PretendDevice
 from sensor_msgs.msg import PointCloud2
 
 from dkt_ros.frames import Frame
@@ -134,6 +136,46 @@ def test_without_depth_there_is_a_cloud_all_the_same(organized: bool) -> None:
     assert cloud.width == (40 if organized else 0)
     assert len(cloud.data) == 32 * cloud.width * cloud.height
     assert np.isnan(points(cloud)["z"]).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CloudOptions(),
+        CloudOptions(stride=3, max_jump=0.1),
+        CloudOptions(organized=False),
+        CloudOptions(organized=False, stride=2, max_jump=0.1),
+    ],
+)
+def test_from_a_device_in_one_download(options: CloudOptions) -> None:
+    depth, frame = scene()
+    expected = write(options)
+    with PretendDevice() as device:
+        held, colors = (torch.from_numpy(array).to(DEVICE) for array in (depth, frame.rgb))
+        writer = CloudWriter()
+        for _ in range(2):  # the first puts the camera's rays there
+            before = len(device.crossings.uploads), len(device.crossings.downloads)
+            cloud = writer.write(held, colors, frame.intrinsics, options, HEADER)
+    assert (cloud.height, cloud.width) == (expected.height, expected.width)
+    assert cloud.is_dense == expected.is_dense
+    seen, wanted = points(cloud), points(expected)
+    for name in ("x", "y", "z"):
+        np.testing.assert_allclose(seen[name], wanted[name], rtol=1e-5, equal_nan=True)
+    np.testing.assert_array_equal(colours(cloud), colours(expected))
+    assert len(device.crossings.uploads) == before[0]
+    per_point = 32 if options.organized else 15
+    count = cloud.height * cloud.width
+    assert device.crossings.downloads[before[1] :] == [per_point * count]
+
+
+def test_a_device_s_cloud_without_points() -> None:
+    depth, frame = scene()
+    depth[:] = np.nan
+    with PretendDevice():
+        held, colors = (torch.from_numpy(array).to(DEVICE) for array in (depth, frame.rgb))
+        options = CloudOptions(organized=False)
+        cloud = CloudWriter().write(held, colors, frame.intrinsics, options, HEADER)
+    assert (cloud.width, len(cloud.data)) == (0, 0)
 
 
 def test_one_writer_serves_frames_of_all_sizes() -> None:
