@@ -201,8 +201,9 @@ def measure(options: argparse.Namespace, start: Event, done: Event) -> dict[str,
     from dkt_ros.alignment import Aligner
     from dkt_ros.estimator import DepthEstimator
     from dkt_ros.ros import clouds, intake, outputs
-    from dkt_ros.ros.engine import Engine, EngineInfo, estimator_config
+    from dkt_ros.ros.engine import Engine, EngineInfo
     from dkt_ros.ros.node import DktNode
+    from dkt_ros.ros.settings import estimator_config
 
     meter = Meter()
     meter.watch(intake, "image_to_rgb", "convert colour")

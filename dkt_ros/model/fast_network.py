@@ -42,6 +42,7 @@ class FastNetwork:
         self.latent_channels = network.latent_channels
         self.spatial_ratio = network.spatial_ratio
         self.size_multiple = network.size_multiple
+        self.fixed_size: tuple[int, int] | None = None
         arrange(network.vae)
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)

@@ -42,6 +42,11 @@ class StreamingNetwork(Protocol):
         """Image sides must be multiples of this many pixels."""
         ...
 
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """(H, W) of the only images it takes; None: any multiples of size_multiple."""
+        ...
+
     def encoder_stream(self) -> Stream:
         """At the start of a clip: images (1, 3, 1 then 4, H, W) -> latents (1, Z, 1, h, w)."""
         ...

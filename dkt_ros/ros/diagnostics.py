@@ -200,6 +200,7 @@ def _inference(report: NodeReport) -> _Part:
             ("checkpoint origin", engine.origin),
             ("device", engine.device),
             ("dtype", engine.dtype),
+            ("backend", engine.backend),
             ("mode", engine.mode),
             ("steps", str(engine.steps)),
         ]
@@ -207,6 +208,8 @@ def _inference(report: NodeReport) -> _Part:
     if worker.error:
         values.append(("last error", worker.error))
     level, message = _inference_verdict(report, output)
+    if level == OK and report.engine is not None and report.engine.note:
+        level, message = WARN, f"{message}; {report.engine.note}"
     return _Part("inference", level, message, values)
 
 

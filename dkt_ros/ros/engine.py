@@ -1,31 +1,21 @@
 """From the node's parameters to a loaded, warm network inside a DepthEstimator.
 
-Knows which checkpoint, device, type and size the parameters mean. Knows nothing of topics.
+Knows in which order they are made. Knows nothing of topics, nor what a parameter means.
 """
 
 from __future__ import annotations
 
 import gc
-import math
-import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
 
-import numpy as np
-import numpy.typing as npt
-
-from dkt_ros.alignment import AlignmentConfig
-from dkt_ros.errors import DktError
-from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
-from dkt_ros.model.live_options import LiveOptions
-from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
-from dkt_ros.ros.worker import InferenceCancelledError
-
-if TYPE_CHECKING:
-    from dkt_ros.model.live import LiveDisparity, LivePredictor
-    from dkt_ros.model.network import DktNetwork
+from dkt_ros.estimator import DepthEstimate, DepthEstimator
+from dkt_ros.ros.parameters import NodeParameters, parse_size
+from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
+from dkt_ros.ros.settings import estimator_config, request_of
+from dkt_ros.ros.warm_up import warm_up, warm_up_live
 
 
 @dataclass(frozen=True)
@@ -39,85 +29,9 @@ class EngineInfo:
     dtype: str
     steps: int
     mode: str = "exact"
-
-
-class _Stoppable:
-    """The network at the working size, able to stop midway."""
-
-    def __init__(self, network: DktNetwork, parameters: NodeParameters) -> None:
-        self._network = network
-        self._steps = parameters.steps or None
-        self._seed = parameters.seed
-        self._native = parameters.inference_size == "native"
-        self._size = parse_inference_size(parameters.inference_size)
-        self._cancelled = threading.Event()
-
-    def working_size(self, height: int, width: int) -> tuple[int, int] | None:
-        """(height, width) the network works at for a camera of this size; None: the camera's."""
-        from dkt_ros.model.canvas import fit_area
-
-        if self._native:
-            return None
-        return self._size or fit_area(
-            height, width, self._network.info.height * self._network.info.width
-        )
-
-    def cancel(self) -> None:
-        """Has a running and every later prediction raise InferenceCancelledError, until allow()."""
-        self._cancelled.set()
-
-    def allow(self) -> None:
-        """Lets predictions run again."""
-        self._cancelled.clear()
-
-    def _check(self, stage: str, done: int, total: int) -> None:
-        if self._cancelled.is_set():
-            raise InferenceCancelledError(f"{stage} {done}/{total}")
-
-
-class NetworkPredictor(_Stoppable):
-    """Mode exact: a clip in, the disparity of its frames out, as the estimator wants it."""
-
-    def __call__(self, rgb: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
-        """Video (T, H, W, 3) -> relative disparity (T, H, W). Raises InferenceCancelledError."""
-        from dkt_ros.model.predictor import PredictOptions, predict_disparity
-
-        options = PredictOptions(
-            steps=self._steps, seed=self._seed, size=self.working_size(rgb.shape[1], rgb.shape[2])
-        )
-        return predict_disparity(self._network, rgb, options, self._check)
-
-
-class StreamPredictor(_Stoppable):
-    """Mode live: frame by frame, as the estimator wants it."""
-
-    def __init__(self, network: DktNetwork, parameters: NodeParameters) -> None:
-        super().__init__(network, parameters)
-        cut = parameters.live_scene_cut
-        self.options = LiveOptions.preset(
-            parameters.live_preset,
-            steps=self._steps,
-            publish=parameters.live_publish,
-            seed=self._seed,
-            scene_cut=cut if cut < 1 else None,
-        )
-        self._shape: tuple[int, ...] = ()
-        self._live: LivePredictor | None = None
-
-    def push(self, rgb: npt.NDArray[np.uint8], /) -> LiveDisparity | None:
-        """The next frame (H, W, 3); see LivePredictor. Raises InferenceCancelledError."""
-        if self._live is None or self._shape != rgb.shape:
-            from dkt_ros.model.live import LivePredictor
-
-            self._shape = rgb.shape
-            options = replace(self.options, size=self.working_size(rgb.shape[0], rgb.shape[1]))
-            self._live = LivePredictor(self._network, options, self._check, keep_on_device=True)
-        return self._live.push(rgb)
-
-    def reset(self) -> None:
-        """Forgets the stream."""
-        if self._live is not None:
-            self._live.reset()
+    backend: str = "torch"
+    note: str = ""
+    """What is other than asked for; empty where nothing is."""
 
 
 class Engine:
@@ -169,26 +83,22 @@ class Engine:
             torch.cuda.empty_cache()
 
 
-def build_engine(parameters: NodeParameters) -> Engine:
-    """Loads the checkpoint and runs it once per clip length, so that the first frame is not late.
+def build_engine(
+    parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
+) -> Engine:
+    """Loads the network and warms it up, so that the first frame is not late; `log` gets progress.
 
     Raises DktError for what the parameters name wrongly; what torch raises (out of memory) passes.
     """
     import torch
 
-    from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
+    from dkt_ros.model.backends import load_network
+    from dkt_ros.model.fast_network import fast_network
 
-    device = resolve_device(parameters.device)
-    dtype = resolve_dtype(parameters.dtype, device)
-    path = (
-        Path(parameters.checkpoint).expanduser() if parameters.checkpoint else default_checkpoint()
-    )
-    network = load_checkpoint(path, device, dtype)
-    if network.info.task != "depth":
-        raise DktError(
-            f"checkpoint {path} predicts '{network.info.task}', expected 'depth'; name a depth "
-            "checkpoint in parameter checkpoint"
-        )
+    request = request_of(parameters)
+    loaded = load_network(request, _progress_lines(log))
+    network = fast_network(loaded.network)
+    info = network.info
     torch.set_num_threads(parameters.cpu_threads or _default_threads())
     config = estimator_config(parameters)
     live = StreamPredictor(network, parameters) if parameters.mode == "live" else None
@@ -197,24 +107,39 @@ def build_engine(parameters: NodeParameters) -> Engine:
         live or exact,
         DepthEstimator(live, config) if live else DepthEstimator(exact, config),
         EngineInfo(
-            checkpoint=network.info.name,
-            path=str(path),
-            origin=network.info.origin,
-            device=device,
-            dtype=dtype,
-            steps=parameters.steps or network.info.steps,
+            checkpoint=info.name,
+            path=str(request.checkpoint),
+            origin=info.origin,
+            device=str(network.device),
+            dtype=loaded.dtype,
+            steps=parameters.steps or info.steps,
             mode=f"live, {parameters.live_preset}" if live else "exact",
+            backend=loaded.backend,
+            note=loaded.note,
         ),
     )
-    size = (network.info.height, network.info.width)
+    size = parse_size(parameters.warm_up_size) or (info.height, info.width)
+    whole = network.device.type == "cuda"
+    lines = partial(_progress_lines(log), "warm-up")
     if live:
-        warm_up_live(live, *size, whole=device.startswith("cuda"))
+        warm_up_live(live, size, whole, lines)
     else:
-        warm_up(exact, *size, parameters.buffer_frames)
+        warm_up(exact, size, parameters.buffer_frames, whole, lines)
     # A million objects that stay: spares every later collection, in either thread, to look at them.
     gc.collect()
     gc.freeze()
     return engine
+
+
+def _progress_lines(log: Callable[[str], None]) -> Callable[[str, int, int], None]:
+    """Lines such as "warm-up 2/6 after 3.1 s", one for each part that is done."""
+    started = time.monotonic()
+
+    def line(stage: str, done: int, total: int) -> None:
+        if done:
+            log(f"{stage} {done}/{total} after {time.monotonic() - started:.1f} s")
+
+    return line
 
 
 @lru_cache(maxsize=1)
@@ -223,52 +148,3 @@ def _default_threads() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def warm_up(predictor: NetworkPredictor, height: int, width: int, frames: int) -> None:
-    """Runs the network on black clips of 1 and `frames` frames: the shortest and the longest."""
-    for count in sorted({1, frames}):
-        predictor(np.zeros((count, height, width, 3), dtype=np.uint8))
-
-
-def warm_up_live(predictor: StreamPredictor, height: int, width: int, whole: bool) -> None:
-    """Streams black frames: the first frame and one window, or until windows grow no more."""
-    options = predictor.options
-    windows = -(-options.window // options.new) + 1 if whole else 1
-    for _ in range(1 + 4 * options.new * windows):
-        predictor.push(np.zeros((height, width, 3), dtype=np.uint8))
-    predictor.reset()
-
-
-def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
-    """The part of the parameters that the estimator is made of."""
-    return EstimatorConfig(
-        max_frames=parameters.buffer_frames,
-        max_gap_s=math.inf,  # the intake looks for gaps: it sees every frame
-        min_depth=parameters.min_depth_m,
-        max_depth=parameters.max_depth_m,
-        alignment=AlignmentConfig(
-            min_raw_depth=parameters.raw_min_depth_m,
-            max_raw_depth=parameters.raw_max_depth_m,
-            min_inlier_ratio=parameters.align_min_inlier_ratio,
-            max_uncertainty=parameters.align_max_uncertainty,
-            max_held_s=parameters.align_max_held_s,
-            max_held_frames=parameters.align_max_held_frames,
-        ),
-    )
-
-
-def resolve_device(name: str) -> str:
-    """`auto` -> "cuda" where torch finds a GPU, else "cpu"; other names as they are."""
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def resolve_dtype(name: str, device: str) -> str:
-    """`auto` -> bfloat16 on a GPU, float32 elsewhere; other names as they are."""
-    if name != "auto":
-        return name
-    return "bfloat16" if device.startswith("cuda") else "float32"

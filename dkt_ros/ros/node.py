@@ -23,6 +23,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import rclpy
 import rclpy.logging
@@ -53,16 +54,16 @@ EXIT_PATIENCE_S = 10.0
 class DktNode(LifecycleNode):
     """Unconfigured: parameters and diagnostics. Inactive: network and publishers. Active: all."""
 
-    def __init__(self, build: Callable[[NodeParameters], Engine] = build_engine) -> None:
+    def __init__(self, build: Callable[[NodeParameters], Engine] | None = None) -> None:
         """Raises DktError naming the parameters that are wrong."""
         super().__init__("dkt_node")
-        self._build = build
         self._engine: Engine | None = None
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
         self._statistics = Statistics()
         self._complaints = Complaints(LOG_PERIOD_S)
         logger = self.get_logger()
+        self._build = build or partial(build_engine, log=lambda text: logger.info(text))
         # rclpy's logger wants a line of its own for each severity.
         self._status_log = StatusLog(
             lambda text: logger.info(text),
@@ -162,9 +163,11 @@ class DktNode(LifecycleNode):
         self._outputs = Outputs(self, self.parameters, self._report)
         info = self._engine.info
         self.get_logger().info(
-            f"checkpoint {info.checkpoint} on {info.device} in {info.dtype}, {info.steps} steps, "
-            f"ready after {time.monotonic() - started:.1f} s"
+            f"checkpoint {info.checkpoint} on {info.device} by {info.backend} in {info.dtype}, "
+            f"{info.steps} steps, ready after {time.monotonic() - started:.1f} s"
         )
+        if info.note:
+            self.get_logger().warning(info.note)
 
     def _activate(self, state: LifecycleState) -> None:
         assert self._engine is not None  # the state machine configures first

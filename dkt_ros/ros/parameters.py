@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from dkt_ros.alignment import AlignmentConfig
 from dkt_ros.errors import DktError
+from dkt_ros.model.backends import BACKENDS
 from dkt_ros.ros.frame_choice import POLICIES
 
 Value = bool | int | float | str
@@ -137,6 +138,22 @@ class NodeParameters:
         Applies.ON_CONFIGURE,
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    backend: str = _parameter(
+        "torch",
+        "What computes the network: `torch`, or the graphs of an engine by `tensorrt` or "
+        "`onnxruntime` (`dkt engine build` makes one). The node refuses an engine that was not "
+        "made for the other parameters, and says why.",
+        Applies.ON_CONFIGURE,
+        choices=BACKENDS,
+    )
+    engine_dir: str = _parameter(
+        "", "Folder of the engine. Needed by backends other than torch.", Applies.ON_CONFIGURE
+    )
+    engine_fallback: bool = _parameter(
+        False,
+        "Compute with torch where the engine does not fit, and warn in diagnostics.",
+        Applies.ON_CONFIGURE,
+    )
     cpu_threads: int = _parameter(
         0,
         "Threads the network may use on a CPU; 0: as many as torch likes.",
@@ -147,7 +164,14 @@ class NodeParameters:
     inference_size: str = _parameter(
         "auto",
         "Size the network works at: `auto` (the area it was trained at, the camera's aspect "
-        "ratio), `native` (the camera's) or HEIGHTxWIDTH.",
+        "ratio), `native` (the camera's) or HEIGHTxWIDTH. With an engine `auto` is the one size "
+        "it was built for.",
+        Applies.ON_CONFIGURE,
+    )
+    warm_up_size: str = _parameter(
+        "",
+        "HEIGHTxWIDTH of the camera that the network is warmed up for when it is configured; "
+        "empty: the size it was trained at. On a GPU another size costs its first frames seconds.",
         Applies.ON_CONFIGURE,
     )
     steps: int = _parameter(
@@ -363,10 +387,20 @@ class NodeParameters:
                         f"parameter {name} is {getattr(self, name)} while points_organized is "
                         "true; set points_organized to false, the filter breaks rows and columns"
                     )
+        if self.backend != "torch" and not self.engine_dir:
+            yield (
+                f"parameter backend is {self.backend!r} and engine_dir is empty, expected the "
+                "folder that `dkt engine build` has written"
+            )
         try:
             parse_inference_size(self.inference_size)
         except DktError as error:
             yield str(error)
+        if self.warm_up_size and parse_size(self.warm_up_size) is None:
+            yield (
+                f"parameter warm_up_size is {self.warm_up_size!r}, expected HEIGHTxWIDTH in "
+                "pixels such as 720x1280, or nothing"
+            )
 
 
 def specs() -> dict[str, Spec]:
@@ -383,10 +417,16 @@ def parse_inference_size(text: str) -> tuple[int, int] | None:
     """(height, width) of "HEIGHTxWIDTH"; None for "auto" and "native"."""
     if text in ("auto", "native"):
         return None
-    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
-    if match is None:
+    size = parse_size(text)
+    if size is None:
         raise DktError(
             f"parameter inference_size is {text!r}, expected auto, native or HEIGHTxWIDTH in "
             "pixels such as 480x832"
         )
-    return int(match[1]), int(match[2])
+    return size
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of "HEIGHTxWIDTH", None for anything else."""
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
+    return (int(match[1]), int(match[2])) if match else None

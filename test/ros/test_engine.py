@@ -18,16 +18,10 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import fit_area
 from dkt_ros.model.live_options import PRESETS
-from dkt_ros.ros.engine import (
-    Engine,
-    NetworkPredictor,
-    StreamPredictor,
-    build_engine,
-    estimator_config,
-    resolve_device,
-    resolve_dtype,
-)
+from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
+from dkt_ros.ros.settings import estimator_config, resolve_device, resolve_dtype
 from dkt_ros.ros.worker import InferenceCancelledError
 
 pytestmark = pytest.mark.ros

@@ -47,7 +47,7 @@ class EngineNetwork:
         """
         self.info = manifest.info
         self.device = device
-        self.size = manifest.size
+        self.fixed_size: tuple[int, int] | None = manifest.size
         self.latent_channels = manifest.latent_channels
         self.spatial_ratio = manifest.spatial_ratio
         self.size_multiple = manifest.size_multiple

@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,6 +56,12 @@ class GraphRunner(Protocol):
 def step_name(frames: int, keep: int) -> str:
     """Name of the step's graph for windows of `frames` latent frames, the last `keep` wanted."""
     return f"step_T{frames}_keep{keep}"
+
+
+def graph_names(windows: Iterable[tuple[int, int]]) -> list[str]:
+    """Names of all graphs of an engine with these windows (T, keep)."""
+    fixed = (ENCODER_FIRST, ENCODER_FOLLOWING, DECODER_FIRST, DECODER_FOLLOWING, EMBED_RGB)
+    return [*fixed, *(step_name(frames, keep) for frames, keep in windows)]
 
 
 def cache_name(index: int, new: bool = False) -> str:

@@ -25,7 +25,7 @@ from dkt_ros.model.engine.buffers import (
     nbytes,
     torch_dtype,
 )
-from dkt_ros.model.engine.manifest import GraphRunner, GraphSpec, Manifest
+from dkt_ros.model.engine.manifest import GraphRunner, GraphSpec, Manifest, System
 from dkt_ros.model.engine.plans import (
     REBUILD,
     Described,
@@ -191,6 +191,14 @@ def _usable_stream(own: torch.cuda.Stream) -> Iterator[torch.cuda.Stream]:
     own.wait_stream(current)
     yield own
     current.wait_stream(own)
+
+
+def current_system(device: torch.device) -> System:
+    """What a plan made for this CUDA device and this TensorRT is bound to."""
+    trt = import_tensorrt()
+    major, minor = torch.cuda.get_device_capability(device)
+    name = torch.cuda.get_device_name(device)
+    return System(name, f"{major}.{minor}", str(trt.__version__))
 
 
 def import_tensorrt() -> Any:

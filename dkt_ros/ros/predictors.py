@@ -1,0 +1,99 @@
+"""The network as the estimator wants it: clip by clip or frame by frame, able to stop midway.
+
+Knows the working size for a camera's. Knows nothing of how the network was loaded, or of topics.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
+from dkt_ros.ros.settings import live_options
+from dkt_ros.ros.worker import InferenceCancelledError
+
+if TYPE_CHECKING:
+    from dkt_ros.model.live import LiveDisparity, LivePredictor
+    from dkt_ros.model.network import DktNetwork
+    from dkt_ros.model.streaming_network import StreamingNetwork
+
+
+class _Stoppable:
+    """The network at the working size, able to stop midway."""
+
+    def __init__(self, network: DktNetwork | StreamingNetwork, parameters: NodeParameters) -> None:
+        from dkt_ros.model.fast_network import fast_network
+
+        self._network = fast_network(network)
+        self._steps = parameters.steps or None
+        self._seed = parameters.seed
+        self._native = parameters.inference_size == "native"
+        self._size = parse_inference_size(parameters.inference_size)
+        self._cancelled = threading.Event()
+
+    def working_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """(height, width) the network works at for a camera of this size; None: the camera's."""
+        from dkt_ros.model.canvas import fit_area
+
+        if self._native:
+            return None
+        info = self._network.info
+        return (
+            self._size
+            or self._network.fixed_size
+            or fit_area(height, width, info.height * info.width)
+        )
+
+    def cancel(self) -> None:
+        """Has a running and every later prediction raise InferenceCancelledError, until allow()."""
+        self._cancelled.set()
+
+    def allow(self) -> None:
+        """Lets predictions run again."""
+        self._cancelled.clear()
+
+    def _check(self, stage: str, done: int, total: int) -> None:
+        if self._cancelled.is_set():
+            raise InferenceCancelledError(f"{stage} {done}/{total}")
+
+
+class NetworkPredictor(_Stoppable):
+    """Mode exact: a clip in, the disparity of its frames out, as the estimator wants it."""
+
+    def __call__(self, rgb: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+        """Video (T, H, W, 3) -> relative disparity (T, H, W). Raises InferenceCancelledError."""
+        from dkt_ros.model.predictor import PredictOptions, predict_disparity
+
+        options = PredictOptions(
+            steps=self._steps, seed=self._seed, size=self.working_size(rgb.shape[1], rgb.shape[2])
+        )
+        return predict_disparity(self._network, rgb, options, self._check)
+
+
+class StreamPredictor(_Stoppable):
+    """Mode live: frame by frame, as the estimator wants it."""
+
+    def __init__(self, network: DktNetwork | StreamingNetwork, parameters: NodeParameters) -> None:
+        super().__init__(network, parameters)
+        self.options = live_options(parameters)
+        self._shape: tuple[int, ...] = ()
+        self._live: LivePredictor | None = None
+
+    def push(self, rgb: npt.NDArray[np.uint8], /) -> LiveDisparity | None:
+        """The next frame (H, W, 3); see LivePredictor. Raises InferenceCancelledError."""
+        if self._live is None or self._shape != rgb.shape:
+            from dkt_ros.model.live import LivePredictor
+
+            self._shape = rgb.shape
+            options = replace(self.options, size=self.working_size(rgb.shape[0], rgb.shape[1]))
+            self._live = LivePredictor(self._network, options, self._check, keep_on_device=True)
+        return self._live.push(rgb)
+
+    def reset(self) -> None:
+        """Forgets the stream."""
+        if self._live is not None:
+            self._live.reset()

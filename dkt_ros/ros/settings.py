@@ -1,0 +1,104 @@
+"""What the node's parameters mean for the network and the estimator.
+
+Knows which checkpoint, device, type, backend and windows they ask for. Loads nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from dkt_ros.alignment import AlignmentConfig
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import EstimatorConfig
+from dkt_ros.model.backends import Request
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
+
+
+def request_of(parameters: NodeParameters) -> Request:
+    """What network the parameters ask for. Raises DktError where they name no depth checkpoint."""
+    from dkt_ros.model.checkpoint import default_checkpoint
+    from dkt_ros.model.engine.windows import exact_windows, live_windows
+
+    path = (
+        Path(parameters.checkpoint).expanduser() if parameters.checkpoint else default_checkpoint()
+    )
+    if not path.is_dir():
+        raise DktError(f"checkpoint {path} is no folder; make one with `dkt convert`")
+    info = CheckpointInfo.read(path)
+    if info.task != "depth":
+        raise DktError(
+            f"checkpoint {path} predicts '{info.task}', expected 'depth'; name a depth checkpoint "
+            "in parameter checkpoint"
+        )
+    if parameters.mode == "live":
+        windows = live_windows(live_options(parameters))
+    else:
+        lengths = range(1, parameters.buffer_frames + 1, 4)
+        windows = exact_windows(lengths, info.window, info.overlap)
+    device = resolve_device(parameters.device)
+    return Request(
+        checkpoint=path,
+        device=device,
+        dtype=resolve_dtype(parameters.dtype, device),
+        windows=windows,
+        steps=parameters.steps or None,
+        size=parse_inference_size(parameters.inference_size),
+        backend=parameters.backend,
+        engine=Path(parameters.engine_dir).expanduser() if parameters.engine_dir else None,
+        fall_back=parameters.engine_fallback,
+    )
+
+
+def live_options(parameters: NodeParameters) -> LiveOptions:
+    """How the live sampler is to work, but for the working size."""
+    cut = parameters.live_scene_cut
+    return LiveOptions.preset(
+        parameters.live_preset,
+        steps=parameters.steps or None,
+        publish=parameters.live_publish,
+        seed=parameters.seed,
+        scene_cut=cut if cut < 1 else None,
+    )
+
+
+def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
+    """The part of the parameters that the estimator is made of."""
+    return EstimatorConfig(
+        max_frames=parameters.buffer_frames,
+        max_gap_s=math.inf,  # the intake looks for gaps: it sees every frame
+        min_depth=parameters.min_depth_m,
+        max_depth=parameters.max_depth_m,
+        alignment=AlignmentConfig(
+            min_raw_depth=parameters.raw_min_depth_m,
+            max_raw_depth=parameters.raw_max_depth_m,
+            min_inlier_ratio=parameters.align_min_inlier_ratio,
+            max_uncertainty=parameters.align_max_uncertainty,
+            max_held_s=parameters.align_max_held_s,
+            max_held_frames=parameters.align_max_held_frames,
+        ),
+    )
+
+
+def resolve_device(name: str) -> str:
+    """`auto` -> "cuda" where torch finds a GPU, else "cpu"; other names as they are."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def resolve_dtype(name: str, device: str) -> str:
+    """`auto` -> the GPU's fast 16-bit type, float32 elsewhere; other names as they are."""
+    if name != "auto":
+        return name
+    if not device.startswith("cuda"):
+        return "float32"
+    import torch
+
+    from dkt_ros.model.torch_backend import half_precision
+
+    return half_precision(torch.device(device))
