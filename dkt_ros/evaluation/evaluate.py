@@ -24,6 +24,8 @@ from dkt_ros.evaluation.videos import Video
 TRUTH = "truth"
 """The true depth as a method: its TAE and its normals are those of a perfect prediction."""
 NORMALS = "dkt normals"
+SHARED = ", live frames"
+"""Ends the name of a row of the exact sampler on the frames alone that live has a depth for."""
 
 Regions = Mapping[str, Figures]
 Summary = dict[str, dict[str, Figures]]
@@ -56,7 +58,7 @@ class Methods:
 
 def method_name(model: str, alignment: str, shared: bool = False) -> str:
     """A model's row; shared: only on the frames that the live sampler has a depth for."""
-    return f"{model}, {alignment}{', live frames' if shared else ''}"
+    return f"{model}, {alignment}{SHARED if shared else ''}"
 
 
 def evaluate_video(

@@ -11,6 +11,7 @@ from typing import Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import (
+    SHARED,
     TRUTH,
     Regions,
     Summary,
@@ -99,8 +100,11 @@ def legend(methods: Iterable[str]) -> str:
         lines.append(
             "online: scale and shift from the raw depth, frame by frame, as a robot has it"
         )
-    if any("live frames" in method for method in methods):
-        lines.append("live frames: only the frames that the live sampler has a depth for")
+    if any(method.endswith(SHARED) for method in methods):
+        lines.append(
+            "live frames: only the frames that the live sampler has a depth for, as in its own "
+            "rows; further apart, so TAE is larger"
+        )
     return "\n".join(lines)
 
 
@@ -108,7 +112,11 @@ def format_videos(report: SetReport) -> str:
     """One line per video, one column per method: REL of the objects, or mean angle of normals."""
     if not report.results:
         return ""
-    methods = [m for m in dict.fromkeys(r.method for r in report.results) if m != TRUTH]
+    methods = [
+        method
+        for method in dict.fromkeys(result.method for result in report.results)
+        if method != TRUTH and not method.endswith(SHARED)
+    ]
     regions = in_order(region for r in report.results for region in r.regions)
     region = OBJECTS if OBJECTS in regions else "all"
     title, entry, factor = _DEPTH[0]
@@ -119,8 +127,13 @@ def format_videos(report: SetReport) -> str:
     shown = names[:MOST_VIDEOS]
     first = f"{title}, {region}"
     width = max(len(text) for text in (first, *(f"  {name}" for name in shown)))
-    widths = [max(len(method), 7) + 2 for method in methods]
-    lines = [first.ljust(width) + "".join(map(str.rjust, methods, widths))]
+    # Names of two words take two lines, lest the table be too wide for a screen.
+    heads = [method.rpartition(" ") for method in methods]
+    widths = [max(len(above), len(below), 6) + 2 for above, _, below in heads]
+    lines = [
+        " " * width + "".join(map(str.rjust, (above for above, _, _ in heads), widths)),
+        first.ljust(width) + "".join(map(str.rjust, (below for _, _, below in heads), widths)),
+    ]
     for name in shown:
         cells = [_cell(found.get((name, m), math.nan) * factor) for m in methods]
         lines.append(f"  {name}".ljust(width) + "".join(map(str.rjust, cells, widths)))

@@ -1,0 +1,178 @@
+"""Tables as their reader sees them, and JSON as a program does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dkt_ros.datasets.iterate import Skipped
+from dkt_ros.errors import DktError
+from dkt_ros.evaluation.evaluate import Result
+from dkt_ros.evaluation.judge import Figures
+from dkt_ros.evaluation.report import (
+    MOST_VIDEOS,
+    describe,
+    format_difference,
+    format_summary,
+    format_videos,
+    legend,
+    write_json,
+)
+from dkt_ros.evaluation.sets import SetReport
+
+DEPTH = Figures(0.1234, 0.0567, 0.5, 0.75, 1.0, 0.9, 0.0123)
+
+
+def report(results: list[Result], **changes: object) -> SetReport:
+    frames = {result.video: 3 for result in results}
+    given = {"results": results, "frames": frames, "skipped": Skipped(), **changes}
+    return SetReport("somewhere", "clearpose", "test", (0.3, 1.5), **given)  # type: ignore[arg-type]
+
+
+def words(text: str, line: int) -> str:
+    """One line with single blanks."""
+    return " ".join(text.splitlines()[line].split())
+
+
+def test_a_block_per_region_in_percent_and_centimetres() -> None:
+    table = format_summary(
+        {
+            "raw": {"rest": Figures(coverage=0.0), "all": DEPTH},
+            "dkt exact, video": {"all": DEPTH, "rest": Figures(rel=2.5)},
+        }
+    )
+    everything, rest = table.split("\n\n")
+    assert words(everything, 0) == ("all REL % RMSE cm d<1.05 % d<1.10 % d<1.25 % covered % TAE %")
+    assert words(everything, 1) == ("raw 12.34 5.67 50.00 75.00 100.00 90.00 1.23")
+    # What no method has, TAE here, is no column; what one lacks is a dash.
+    assert "TAE" not in rest
+    assert rest.splitlines()[1].split() == ["raw", "-", "0.00"]
+    assert rest.splitlines()[2].split() == ["dkt", "exact,", "video", "250.00", "-"]
+
+
+def test_columns_stand_under_their_titles_in_every_block() -> None:
+    summary = {
+        "raw": {"all": DEPTH, "transparent/reflective": DEPTH},
+        "a method of a longer name": {"all": DEPTH, "transparent/reflective": DEPTH},
+    }
+    lines = [line for line in format_summary(summary).splitlines() if line]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_normals_have_blocks_of_their_own() -> None:
+    angles = Figures(
+        mean_deg=20.0,
+        median_deg=15.0,
+        within_1125=0.25,
+        within_2250=0.5,
+        within_3000=0.75,
+        normal_coverage=1.0,
+    )
+    table = format_summary({"truth": {"all": Figures(tae=0.01)}, "dkt normals": {"all": angles}})
+    assert words(table, 0) == ("normals, all mean deg median deg <11.25 % <22.5 % <30 % covered %")
+    assert words(table, 1) == ("dkt normals 20.00 15.00 25.00 50.00 75.00 100.00")
+    assert format_summary({"truth": {"all": Figures(tae=0.01)}}) == ""
+    assert format_summary({}) == ""
+
+
+def test_what_was_looked_at_is_said() -> None:
+    skipped = Skipped()
+    for number in range(12):
+        skipped.add(f"scene frame {number}", "truncated")
+    text = describe(
+        report(
+            [Result("raw", "a", {"all": DEPTH})], left_out=7, notes=["no poses"], skipped=skipped
+        )
+    )
+    lines = text.splitlines()
+    assert lines[0] == (
+        "somewhere: clearpose, split test, 1 video, 3 frames; depths from 0.3 to 1.5 m count"
+    )
+    assert lines[1] == "  7 frames passed over (--max-frames, --stride)"
+    assert lines[2] == "  no poses"
+    assert lines[3] == "  skipped 12:"
+    assert lines[4] == "    scene frame 0: truncated"
+    assert lines[-1] == "    and 2 more, all in the JSON"
+
+
+def test_videos_line_by_line() -> None:
+    results = [
+        Result(method, video, {"all": Figures(rel=9.0), "transparent/reflective": Figures(rel=rel)})
+        for video, rel in (("a", 0.1), ("longer", 0.2))
+        for method in ("truth", "raw", "dkt exact, online", "dkt exact, online, live frames")
+    ]
+    lines = format_videos(report(results)).splitlines()
+    assert [line.split() for line in lines] == [
+        ["dkt", "exact,"],
+        ["REL", "%,", "transparent/reflective", "raw", "online"],
+        ["a", "10.00", "10.00"],
+        ["longer", "20.00", "20.00"],
+    ]
+    many = [Result("raw", f"v{i}", {"all": DEPTH}) for i in range(MOST_VIDEOS + 5)]
+    assert format_videos(report(many)).splitlines()[-1] == "  and 5 more, all in the JSON"
+    assert format_videos(report([])) == ""
+
+
+def test_videos_of_a_normals_network_show_angles() -> None:
+    results = [Result("dkt normals", "a", {"all": Figures(mean_deg=12.0)})]
+    lines = format_videos(report(results)).splitlines()
+    assert lines[1].split() == ["mean", "deg,", "all", "normals"]
+    assert lines[2].split() == ["a", "12.00"]
+
+
+def test_live_is_set_against_exact_on_the_same_frames() -> None:
+    summary = {
+        "dkt exact, video": {"all": Figures(rel=0.1, tae=0.02)},
+        "dkt live, video": {"all": Figures(rel=0.11, tae=0.01)},
+        "dkt exact, online": {"all": Figures(rel=0.5)},
+        "dkt live, online": {"all": Figures(rel=0.3)},
+        "dkt exact, online, live frames": {"all": Figures(rel=0.2)},
+    }
+    rows = [line.split()[-3:] for line in format_difference(summary).splitlines()[1:]]
+    assert rows == [
+        ["10.00", "11.00", "+10.00"],
+        ["2.00", "1.00", "-50.00"],
+        ["20.00", "30.00", "+50.00"],
+    ]
+    assert format_difference({"dkt live, video": {"all": Figures(rel=0.1)}}) == ""
+
+
+def test_the_legend_explains_the_rows_that_occur() -> None:
+    assert legend(["raw"]) == ""
+    text = legend(["truth", "dkt exact, video", "dkt exact, video, live frames"])
+    assert [line.split(":")[0] for line in text.splitlines()] == ["truth", "video", "live frames"]
+
+
+def test_json_holds_every_figure(tmp_path: Path) -> None:
+    results = [
+        Result("raw", "a", {"all": DEPTH}),
+        Result("raw", "b", {"all": Figures(rel=0.3), "rest": Figures()}),
+    ]
+    skipped = Skipped()
+    skipped.add("c frame 1", "truncated")
+    path = tmp_path / "deep" / "out.json"
+    reports = [
+        report(results, skipped=skipped, notes=["odd"], left_out=2),
+        report([Result("raw", "d", {"all": Figures(rel=0.9)})]),
+    ]
+    write_json(path, reports, {"checkpoint": "nano"}, done=False)
+    content = json.loads(path.read_text())
+    assert content["checkpoint"] == "nano"
+    assert content["complete"] is False
+    first = content["sets"][0]
+    assert first["depth_range_m"] == [0.3, 1.5]
+    assert first["skipped"] == {"count": 1, "reasons": {"c frame 1": "truncated"}}
+    assert (first["frames"], first["frames_passed_over"], first["notes"]) == (6, 2, ["odd"])
+    assert first["videos"][0]["methods"]["raw"]["all"]["rmse_m"] == 0.0567
+    assert first["videos"][1]["methods"]["raw"]["rest"]["rel"] is None
+    assert first["mean"]["raw"]["all"]["rel"] == pytest.approx((0.1234 + 0.3) / 2)
+    assert content["mean"]["raw"]["all"]["rel"] == pytest.approx(((0.1234 + 0.3) / 2 + 0.9) / 2)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DktError, match="cannot be written"):
+        write_json(tmp_path / "file" / "out.json", [], {})

@@ -1,0 +1,128 @@
+"""A whole data set: every kind is measured, and what it lacks is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures import dataset_trees as trees
+
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.evaluation.evaluate import Methods
+from dkt_ros.evaluation.models import ExactModel
+from dkt_ros.evaluation.sets import SetReport, evaluate_set
+from dkt_ros.evaluation.videos import VideoReader, depth_range_of
+from dkt_ros.transphy3d import SequenceFrame, write_sequence
+
+
+def plane(rgb: np.ndarray, /) -> np.ndarray:
+    """The trees' scene is 1/z = 2 - u / 320: right up to scale and shift."""
+    row = np.linspace(1.0, 0.5, rgb.shape[2], dtype=np.float32)
+    return np.broadcast_to(row, rgb.shape[:3]).copy()
+
+
+def measured(folder: Path, **options: bool) -> SetReport:
+    dataset = open_dataset(folder)
+    reader = VideoReader(dataset, **options)  # type: ignore[arg-type]
+    return evaluate_set(reader, Methods([ExactModel(plane)]), depth_range_of(dataset.kind))
+
+
+OBJECTS = {"all", "transparent/reflective", "rest"}
+PICTURES = "pictures, no videos: aligned one by one, no TAE"
+UNTOLD = "masks do not tell transparent from reflective"
+
+
+@pytest.mark.parametrize(
+    ("make", "regions", "notes"),
+    [
+        (trees.transphy3d_tree, OBJECTS | {"transparent", "reflective"}, []),
+        (lambda p: trees.clearpose_scene(p / "set2/scene1"), OBJECTS, [UNTOLD]),
+        (
+            lambda p: trees.std_sequence(p / "0"),
+            OBJECTS | {"transparent", "reflective"},
+            ["no camera poses: no TAE", "no true normals"],
+        ),
+        (lambda p: trees.dreds_scene(p / "1"), OBJECTS | {"transparent", "reflective"}, [PICTURES]),
+        (
+            lambda p: trees.hiss_folder(p / "a"),
+            {"all"},
+            ["no masks: all pixels only", PICTURES, "no true normals"],
+        ),
+        (
+            lambda p: trees.cleargrasp_rendered(p / "cup"),
+            OBJECTS,
+            ["no raw depth: no baselines, no online alignment", PICTURES, UNTOLD],
+        ),
+        (
+            lambda p: trees.cleargrasp_real(p / "d435"),
+            OBJECTS,
+            [PICTURES, "no true normals", UNTOLD],
+        ),
+        (trees.transcg_tree, OBJECTS, [PICTURES, "no true normals", UNTOLD]),
+    ],
+)
+def test_every_kind_of_data_set(
+    tmp_path: Path, make: Callable[[Path], None], regions: set[str], notes: list[str]
+) -> None:
+    make(tmp_path)
+    report = measured(tmp_path)
+    assert not report.skipped.count
+    assert report.notes == notes
+    has_raw = "no raw depth: no baselines, no online alignment" not in notes
+    assert ("raw" in report.summary) == has_raw
+    assert ("dkt exact, online" in report.summary) == has_raw
+    ours = report.summary["dkt exact, video"]
+    assert set(ours) == regions
+    assert ours["all"].rel < 2e-3  # JPEG, half floats and millimetres
+    assert ours["all"].coverage == 1.0
+    assert np.isfinite(ours["all"].tae) == (
+        PICTURES not in notes and not any("pose" in n for n in notes)
+    )
+    assert np.isfinite(ours["all"].mean_deg) == ("no true normals" not in notes)
+    if np.isfinite(ours["all"].tae):
+        assert ours["all"].tae < 0.01
+    if np.isfinite(ours["all"].mean_deg):
+        assert ours["all"].median_deg < 1.0
+    assert sum(report.frames.values()) == len(report.frames) * next(iter(report.frames.values()))
+
+
+def test_no_normals_are_read_where_none_are_wanted(tmp_path: Path) -> None:
+    trees.hiss_folder(tmp_path / "a")
+    dataset = open_dataset(tmp_path)
+    methods = Methods([ExactModel(plane)], with_normals=False)
+    report = evaluate_set(VideoReader(dataset, with_normals=False), methods, (0.1, 10.0))
+    assert "no true normals" not in report.notes
+
+
+def test_a_set_without_anything_to_measure_says_so(tmp_path: Path) -> None:
+    trees.hiss_folder(tmp_path / "a")
+    reader = VideoReader(open_dataset(tmp_path))
+    report = evaluate_set(reader, Methods([ExactModel(plane)]), (5.0, 9.0))
+    assert report.results == []
+    assert report.notes == ["nothing could be measured"]
+    assert report.skipped.count == 2
+
+
+def test_progress_counts_clips_and_frames(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path)
+    seen: list[tuple[int, str, int]] = []
+    reader = VideoReader(open_dataset(tmp_path))
+    evaluate_set(reader, Methods(), (0.1, 10.0), lambda *progress: seen.append(progress))
+    assert [(clips, frames) for clips, _, frames in seen] == [(1, 3), (2, 6)]
+
+
+def test_what_some_videos_lack_is_counted(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path)
+    frame = trees.sequence_frame(0)
+    bare = SequenceFrame(frame.rgb, frame.depth, frame.camera_matrix, frame.world_to_camera)
+    write_sequence(tmp_path / "bare.tar", "bare", [bare])
+    report = measured(tmp_path)
+    assert report.notes == [
+        "1 of 3 videos: no raw depth: no baselines, no online alignment",
+        "1 of 3 videos: no masks: all pixels only",
+        "1 of 3 videos: no true normals",
+    ]
+    # The mean is over the videos that have the region.
+    assert report.summary["raw"]["rest"].coverage > 0.9
