@@ -173,15 +173,14 @@ class _Run:
                 bar.set_postfix(loss=f"{values['loss']:.4g}", refresh=False)
                 bar.update()
                 stopped = self._agree(stop.signal)
-                last = trainer.done == recipe.steps or stopped is not None
-                if last or trainer.done % recipe.save.every == 0:
+                last = trainer.done == recipe.steps
+                if stopped is None and (last or _due(trainer.done, recipe.preview.every)):
+                    self._preview()
+                if stopped is not None or last or _due(trainer.done, recipe.save.every):
                     self.on_main(self._save)
                 if stopped is not None:
                     self.report(f"stopped at step {trainer.done}; {self.states.described()}")
                     return Outcome(trainer.done, stopped)
-                every = recipe.preview.every
-                if every and (trainer.done % every == 0 or trainer.done == recipe.steps):
-                    self._preview()
         return Outcome(trainer.done, None)
 
     def on_main(self, action: Callable[[], None]) -> None:
@@ -262,6 +261,10 @@ class _Run:
             return signal
         found = torch.tensor([float(signal or 0)], device=self.accelerator.device)
         return int(self.accelerator.gather(found).max().item()) or None
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
 
 
 def _starting_state(

@@ -80,7 +80,8 @@ def _freeze_idle(network: DktNetwork) -> None:
     """Freezes parameters that a backward pass over the smallest clip does not reach."""
     side = network.size_multiple // network.spatial_ratio
     latents = torch.ones(1, network.latent_channels, 1, side, side, device=network.device)
-    network.velocity(latents, latents, 500.0).sum().backward()
+    # Where nothing learns there is still something to go back to.
+    network.velocity(latents.requires_grad_(), latents, 500.0).sum().backward()
     for parameter in network.transformer.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

@@ -1,0 +1,90 @@
+"""Dataclasses from YAML: what fits is taken, what does not is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from dkt_ros.errors import DktError
+from dkt_ros.train.fields import build, plain, read_yaml
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int = 3
+    pair: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Outer:
+    path: Path
+    kind: Literal["a", "b"] = "a"
+    rate: float = 1.0
+    many: tuple[Inner, ...] = ()
+    on: bool = False
+    maybe: int | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_values_of_every_kind_are_taken_and_given_back() -> None:
+    content = {
+        "path": "x",
+        "kind": "b",
+        "rate": "1e-5",  # which YAML 1.1 leaves as text
+        "many": [{"size": 4}, {"pair": [1, 2]}],
+        "on": True,
+        "maybe": None,
+        "inner": {"size": 7},
+    }
+    built = build(Outer, content)
+    assert built == Outer(
+        Path("x"), "b", 1e-5, (Inner(4), Inner(pair=(1.0, 2.0))), True, None, Inner(7)
+    )
+    assert isinstance(build(Outer, {"path": "x", "rate": 2}).rate, float)
+    assert build(Outer, plain(built)) == built
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"other": 1}, r"^other is unknown; known are inner, kind"),
+        ({"inner": {"sise": 1}}, r"^inner\.sise is unknown; known are pair, size"),
+        ({"inner": [1]}, r"^inner holds \[1\], expected fields with values"),
+        ({"inner": {"size": 1.5}}, r"^inner\.size is 1\.5, expected an integer"),
+        ({"inner": {"size": True}}, r"^inner\.size is True, expected an integer"),
+        ({"inner": {"pair": [1]}}, r"^inner\.pair is \[1\], expected 2 values"),
+        ({"inner": {"pair": [1, "x"]}}, r"^inner\.pair\[1\] is 'x', expected a finite number"),
+        ({"many": {"size": 1}}, r"^many is .* expected a list"),
+        ({"many": [{"size": "3"}]}, r"^many\[0\]\.size is '3', expected an integer"),
+        ({"kind": "c"}, r"^kind is 'c', expected one of a, b"),
+        ({"kind": []}, r"^kind is \[\], expected one of a, b"),
+        ({"rate": float("nan")}, r"^rate is nan, expected a finite number"),
+        ({"rate": "fast"}, r"^rate is 'fast', expected a finite number"),
+        ({"on": 1}, r"^on is 1, expected true or false"),
+        ({"maybe": "x"}, r"^maybe is 'x', expected an integer"),
+        ({"path": None}, r"^path is None, expected text"),
+    ],
+)
+def test_wrong_fields_are_named(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(DktError, match=named):
+        build(Outer, {"path": "x", **change})
+
+
+def test_missing_fields_are_named() -> None:
+    with pytest.raises(DktError, match=r"^path is missing"):
+        build(Outer, {})
+    with pytest.raises(DktError, match=r"^the file holds \[\], expected fields"):
+        build(Outer, [])
+
+
+def test_files_that_are_no_yaml_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    with pytest.raises(DktError, match=r"x\.yaml cannot be read"):
+        read_yaml(file)
+    file.write_text("a: [1,")
+    with pytest.raises(DktError, match=r"x\.yaml cannot be read as YAML") as caught:
+        read_yaml(file)
+    assert "\n" not in str(caught.value)

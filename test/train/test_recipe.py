@@ -1,0 +1,117 @@
+"""Recipes: the shipped files, what may stand in one, and what is named as wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.train.data_config import DataConfig, SourceConfig
+from dkt_ros.train.fields import plain
+from dkt_ros.train.recipe import Recipe, load_recipe, parse_recipe
+
+DATA = [{"path": "somewhere"}]
+
+
+def shipped(repo_root: Path, name: str) -> Recipe:
+    return load_recipe(repo_root / "config" / "train" / f"{name}.yaml")
+
+
+def test_lora_yaml_states_every_field_and_its_default(repo_root: Path) -> None:
+    recipe = shipped(repo_root, "lora")
+    info = CheckpointInfo.read(default_checkpoint())
+    data = DataConfig((SourceConfig("data/train"),), (info.height, info.width))
+    assert recipe == Recipe(data)
+    content = yaml.safe_load((repo_root / "config/train/lora.yaml").read_text())
+    expected = plain(recipe)
+    expected |= expected.pop("data")
+
+    def fields(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fields(item) for key, item in value.items()}
+        return [fields(item) for item in value] if isinstance(value, list) else None
+
+    assert fields(content | {"size": expected["size"]}) == fields(expected)
+
+
+def test_the_other_shipped_recipes(repo_root: Path) -> None:
+    assert shipped(repo_root, "full").method == "full"
+    one_step = shipped(repo_root, "one_step")
+    assert (one_step.method, one_step.objective.kind) == ("lora", "one_step")
+    assert one_step.objective.gradient > 0
+
+
+def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
+    info = CheckpointInfo.read(default_checkpoint())
+    assert parse_recipe({"data": DATA}).data.size == (info.height, info.width)
+    assert parse_recipe({"data": DATA, "size": [64, 96]}).data.size == (64, 96)
+    with pytest.raises(DktError, match=r"nowhere/dkt\.json is missing"):
+        parse_recipe({"data": DATA, "checkpoint": "nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"rank": 3}, r"^rank is unknown; known are augmentation, batch"),
+        ({"lora": {"alpha": 3}}, r"^lora\.alpha is unknown; known are rank, targets"),
+        ({"lora": {"rank": 0}}, r"^lora\.rank is 0, expected at least 1"),
+        ({"lora": {"targets": ["q"]}}, r"^lora\.targets is \['q'\], expected some of self_attn\.q"),
+        ({"lora": {"targets": []}}, r"^lora\.targets is \[\]"),
+        ({"method": "dora"}, r"^method is 'dora', expected one of lora, full"),
+        ({"objective": {"kind": "x"}}, r"^objective\.kind is 'x'"),
+        ({"objective": {"weighting": "x"}}, r"^objective\.weighting is 'x'"),
+        ({"objective": {"levels": 0}}, r"^objective\.levels is 0"),
+        ({"objective": {"gradient": -1}}, r"^objective\.gradient is -1\.0"),
+        ({"optimizer": {"learning_rate": 0}}, r"^optimizer\.learning_rate is 0\.0, .*above 0"),
+        ({"optimizer": {"learning_rate": "fast"}}, r"^optimizer\.learning_rate is 'fast'"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, r"^optimizer\.betas is \[0\.9, 1\.0\]"),
+        ({"optimizer": {"final": 2}}, r"^optimizer\.final is 2\.0"),
+        ({"optimizer": {"warmup": -1}}, r"^optimizer\.warmup is -1"),
+        ({"latent_frames": []}, r"^latent_frames is \[\]"),
+        ({"latent_frames": [0]}, r"^latent_frames is \[0\]"),
+        ({"latent_frames": 3}, r"^latent_frames is 3, expected a list"),
+        ({"ema": 1.0}, r"^ema is 1\.0, expected in \[0, 1\)"),
+        ({"seed": -1}, r"^seed is -1"),
+        ({"steps": 0}, r"^steps is 0, expected at least 1"),
+        ({"batch": 1.5}, r"^batch is 1\.5, expected an integer"),
+        ({"precision": "float16"}, r"^precision is 'float16', expected one of auto, float32"),
+        ({"save": {"every": 0}}, r"^save\.every is 0"),
+        ({"preview": {"frames": 0}}, r"^preview\.frames is 0"),
+        ({"preview": {"steps": 0}}, r"^preview\.steps is 0"),
+        ({"size": [60, 96]}, r"size is"),
+        ({"data": []}, r"^data is"),
+        ({"data": None}, r"^data is"),
+        ({"data": [{"path": "x", "kind": "nothing"}]}, r"kind is 'nothing'"),
+    ],
+)
+def test_wrong_fields_are_named(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(DktError, match=named):
+        parse_recipe({"data": DATA, **change})
+
+
+def test_changes_from_the_command_line(repo_root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("data: [{path: here}]\nlora: {rank: 8}\n")
+    changes = ["lora.rank=16", "data.0.path=there", "optimizer.learning_rate=1e-4", "name=x=y"]
+    recipe = load_recipe(file, changes)
+    assert recipe.lora.rank == 16
+    assert recipe.data.data[0].path == "there"
+    assert recipe.optimizer.learning_rate == 1e-4
+    assert recipe.name == "x=y"
+    assert replace(recipe, name=None).lora == recipe.lora
+    for wrong, named in [
+        ("lora.rank", "expected field=value"),
+        ("data.1.path=x", "there is no 1"),
+        ("data.9=x", "there is no 9"),
+        ("lora.rank.x=1", "there is no x"),
+        ("steps=[", "is no YAML value"),
+        ("steps=many", r"recipe\.yaml: steps is 'many'"),
+    ]:
+        with pytest.raises(DktError, match=named):
+            load_recipe(file, [wrong])

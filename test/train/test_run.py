@@ -1,0 +1,312 @@
+"""Whole runs: killed and resumed, stopped, on two processes, out of disk, and what they leave."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures import train_process
+from fixtures.latent_source import FixedLatents
+from fixtures.train_process import run_small, small_recipe
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.merge import merge_into_checkpoint
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.predictor import predict_disparity
+from dkt_ros.train.export import export_run
+from dkt_ros.train.latents import LatentBatch
+from dkt_ros.train.log import read_lines
+from dkt_ros.train.run import train
+from dkt_ros.train.states import States, read_state
+
+
+def environment() -> dict[str, str]:
+    root = Path(__file__).parents[2]
+    return os.environ | {
+        "PYTHONPATH": f"{root}:{root / 'test'}",
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+
+
+def losses(output: Path) -> list[tuple[int, float, float]]:
+    lines = [line for line in read_lines(output) if line["group"] == "train"]
+    return [(line["step"], line["loss"], line["norm"]) for line in lines]
+
+
+def final(output: Path) -> dict[str, Any]:
+    latest = States(output / "states", 1).latest()
+    assert latest is not None
+    return read_state(latest)
+
+
+def same(first: Any, second: Any) -> bool:
+    """Equal to the last bit, tensors within dictionaries and lists included."""
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The uninterrupted run that others are compared with."""
+    output = tmp_path_factory.mktemp("whole")
+    assert run_small(small_recipe(tiny_checkpoint, ema=0.9), output).done == 8
+    return output
+
+
+def test_killed_and_resumed_equals_the_uninterrupted_run(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    endless = json.dumps({"ema": 0.9, "steps": 100_000, "save": {"every": 3, "keep": 100_000}})
+    script = [sys.executable, train_process.__file__, str(tiny_checkpoint), str(output), endless]
+    process = subprocess.Popen(script, env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 300
+        while len(losses(output)) < 5:
+            assert process.poll() is None, "the process ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    states = States(output / "states", 1)
+    assert states.latest() is not None
+    for later in states.all()[1:]:  # as if it had been killed between its first and second state
+        later.rename(tmp_path / later.name)
+    # The log is ahead of the state: those steps are repeated, and logged once.
+    assert len(losses(output)) > 3
+    run_small(small_recipe(tiny_checkpoint, ema=0.9), output, resume=True)
+    assert losses(output) == losses(whole)
+    before, after = final(whole), final(output)
+    for part in ("done", "weights", "average", "optimizer"):
+        assert same(before[part], after[part]), part
+    for file in ("adapter/adapter_model.safetensors", "dkt_lora.safetensors"):
+        assert (output / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_two_processes_follow_the_single_one(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    values = json.dumps({"ema": 0.9, "micro_batch": 1})
+    script = [sys.executable, train_process.__file__, str(tiny_checkpoint), str(output), values]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in ("0", "1"):  # as torchrun or `accelerate launch` would start them
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(
+            subprocess.Popen(script, env=environment() | ranks | address, stderr=subprocess.PIPE)
+        )
+    try:
+        said = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    np.testing.assert_allclose(losses(output), losses(whole), rtol=1e-4)
+    single = final(whole)
+    for name, value in final(output)["weights"].items():
+        torch.testing.assert_close(value, single["weights"][name], atol=3e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    class Signalling(FixedLatents):
+        def batch(self, step: int, indices: Any, latent_frames: int) -> LatentBatch:
+            if step == 4:
+                os.kill(os.getpid(), number)
+            return super().batch(step, indices, latent_frames)
+
+    recipe, lines = small_recipe(tiny_checkpoint, ema=0.9), list[str]()
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    outcome = train(recipe, tmp_path, lambda network: Signalling(), report=lines.append)
+    assert (outcome.done, outcome.signal) == (5, number)
+    assert "stopped at step 5; the last good state is" in lines[-1]
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert not (tmp_path / "checkpoint").exists()
+    run_small(recipe, tmp_path, resume=True)
+    assert losses(tmp_path) == losses(whole)
+    assert same(final(tmp_path)["weights"], final(whole)["weights"])
+
+
+def spoil_loss(step: int, batch: LatentBatch) -> None:
+    if step == 4:
+        batch.rgb.fill_(float("nan"))
+
+
+def fill_disk(step: int, batch: LatentBatch) -> None:
+    if step == 4:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"), [(spoil_loss, "loss became nan at step 5"), (fill_disk, "No space left")]
+)
+def test_what_goes_wrong_leaves_the_last_good_state(
+    tiny_checkpoint: Path,
+    whole: Path,
+    tmp_path: Path,
+    spoil: Callable[[int, LatentBatch], None],
+    named: str,
+) -> None:
+    class Failing(FixedLatents):
+        def batch(self, step: int, indices: Any, latent_frames: int) -> LatentBatch:
+            made = super().batch(step, indices, latent_frames)
+            spoil(step, made)
+            return made
+
+    recipe = small_recipe(tiny_checkpoint, ema=0.9)
+    with pytest.raises(DktError, match=rf"{named}.*last good state is .*step-00000003, continue"):
+        train(recipe, tmp_path, lambda network: Failing())
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-00000003"]
+    run_small(recipe, tmp_path, resume=True)
+    assert same(final(tmp_path)["weights"], final(whole)["weights"])
+
+
+def test_a_disk_that_fills_up_while_a_state_is_written(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    original = torch.save
+
+    def save(content: Any, file: Any) -> None:
+        calls.append(file)
+        if len(calls) == 2:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(content, file)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(DktError, match=r"state of step 6 .*No space left.*step-00000003"):
+        run_small(small_recipe(tiny_checkpoint), tmp_path)
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-00000003"]
+    assert final(tmp_path)["done"] == 3
+
+
+def test_the_checkpoint_and_the_adapters_are_the_same_network(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    exported = load_checkpoint(whole / "checkpoint")
+    assert exported.info.steps == load_checkpoint(tiny_checkpoint).info.steps
+    assert "LoRA of rank 4 over 8 steps" in exported.info.origin
+    expected = exported.transformer.state_dict()
+    for name in ("adapter", "dkt_lora.safetensors"):
+        merge_into_checkpoint(tiny_checkpoint, whole / name, tmp_path / name)
+        found = load_checkpoint(tmp_path / name).transformer.state_dict()
+        assert same(dict(found), dict(expected))
+    state = final(whole)
+    name = "blocks.0.attn1.to_q.lora_{}.default.weight"
+    a, b = (state["average"][name.format(side)] for side in "AB")
+    base = load_checkpoint(tiny_checkpoint).transformer.blocks[0].attn1.to_q.weight
+    torch.testing.assert_close(expected["blocks.0.attn1.to_q.weight"], base + b @ a)
+    assert not torch.equal(expected["blocks.0.attn1.to_q.weight"], base)
+
+
+def test_one_step_training_gives_a_one_step_checkpoint(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    recipe = small_recipe(
+        tiny_checkpoint,
+        method="full",
+        objective={"kind": "one_step"},
+        steps=40,
+        latent_frames=[1],
+        optimizer={"learning_rate": 3e-3, "warmup": 2},
+        save={"every": 100},
+    )
+    run_small(recipe, tmp_path)
+    network = load_checkpoint(tmp_path / "checkpoint")
+    assert network.info.steps == 1
+    rgb = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
+    assert predict_disparity(network, rgb).shape == (1, 32, 48)
+
+    def error(of: DktNetwork) -> float:
+        given = FixedLatents().batch(0, range(4), 1)
+        noise = torch.randn(given.disparity.shape, generator=torch.Generator().manual_seed(9))
+        with torch.no_grad():
+            estimate = noise - of.velocity(noise, given.rgb, 1000.0)
+        return (estimate - given.disparity).square().mean().item()
+
+    assert error(network) < 0.8 * error(load_checkpoint(tiny_checkpoint))
+
+
+def test_previews_and_numbers_reach_tensorboard(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    seen = []
+
+    def previews() -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:
+        def judge(network: DktNetwork) -> tuple[dict[str, float], np.ndarray]:
+            latents = torch.ones(1, 16, 1, 2, 2)
+            with torch.no_grad():
+                seen.append(network.velocity(latents, latents, 500.0).sum().item())
+            return {"rel": float(len(seen))}, np.full((4, 6, 3), 9, np.uint8)
+
+        return judge
+
+    recipe = small_recipe(tiny_checkpoint, steps=4, preview={"every": 3})
+    train(recipe, tmp_path, lambda network: FixedLatents(), previews)
+    assert len(seen) == len(set(seen)) == 3  # before the first step, after the third and the last
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [e.value for e in events.Scalars("train/loss")] == pytest.approx(
+        [loss for _, loss, _ in losses(tmp_path)]
+    )
+    assert [(e.step, e.value) for e in events.Scalars("preview/rel")] == [(0, 1), (3, 2), (4, 3)]
+    assert [event.step for event in events.Images("preview")] == [0, 3, 4]
+
+
+def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Path) -> None:
+    def again(**values: Any) -> None:
+        run_small(small_recipe(tiny_checkpoint, **{"ema": 0.9, **values}), whole, resume=True)
+
+    with pytest.raises(DktError, match="holds a run already; add --resume"):
+        run_small(small_recipe(tiny_checkpoint), whole)
+    with pytest.raises(DktError, match="holds no run to resume"):
+        run_small(small_recipe(tiny_checkpoint), tmp_path / "new", resume=True)
+    for values, named in [
+        ({"lora": {"rank": 8}}, "lora was"),
+        ({"seed": 2}, "seed was 1, the recipe says 2"),
+        ({"batch": 8}, "batch was 4"),
+        ({"ema": 0}, r"ema was 0\.9"),
+        ({"method": "full"}, "method was lora"),
+        ({"objective": {"kind": "one_step"}}, "objective was"),
+    ]:
+        with pytest.raises(DktError, match=named):
+            again(**values)
+    with pytest.raises(DktError, match="nothing to export yet"):
+        export_run(small_recipe(tiny_checkpoint), tmp_path)
+
+
+def test_a_base_of_other_weights_is_refused(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    merge_into_checkpoint(tiny_checkpoint, whole / "adapter", tmp_path / "other")
+    with pytest.raises(DktError, match="holds other weights than the run began with"):
+        run_small(small_recipe(tmp_path / "other", ema=0.9), whole, resume=True)
+    with pytest.raises(DktError, match=r"no dkt checkpoint|does not exist"):
+        run_small(small_recipe(tmp_path / "none"), tmp_path / "run")

@@ -1,0 +1,96 @@
+"""States on disk: whole or absent, whatever the disk does."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.train.states import STATE_FILE, States, read_state
+
+
+def write(folder: Path, value: float = 1.0) -> None:
+    with (folder / STATE_FILE).open("wb") as file:
+        torch.save({"done": 1, "weights": {"w": torch.full((50_000,), value)}}, file)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_the_newest_few_stay(tmp_path: Path) -> None:
+    states = States(tmp_path / "states", keep=2)
+    assert states.latest() is None
+    for step in (5, 10, 99_999):
+        states.save(step, write)
+    assert [path.name for path in states.all()] == ["step-00000010", "step-00099999"]
+    assert states.latest() == tmp_path / "states" / "step-00099999"
+    assert read_state(states.all()[0])["done"] == 1
+    before = contents(states.folder)
+    states.save(10, lambda folder: write(folder, 2.0))  # is there already
+    assert contents(states.folder) == before
+
+
+def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
+    states = States(tmp_path / "states", keep=1)
+    states.save(1, write)
+    before = contents(states.folder)
+
+    def fails(folder: Path) -> None:
+        (folder / STATE_FILE).write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DktError, match=r"step 2 .*No space left.*last good state is .*step-0+1,"):
+        states.save(2, fails)
+    assert contents(states.folder) == before
+    with pytest.raises(DktError, match=r"No space left.*no state was saved before"):
+        States(tmp_path / "empty", keep=1).save(2, fails)
+
+
+def test_a_write_that_the_system_cuts_short(tmp_path: Path) -> None:
+    """A limit on file sizes makes torch's own writing fail midway, as a full disk would."""
+    states = States(tmp_path / "states", keep=1)
+    states.save(1, write)
+    before = contents(states.folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(DktError, match=r"state of step 2 cannot be written"):
+            states.save(2, write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert contents(states.folder) == before
+
+
+def test_what_a_kill_left_behind_is_no_state(tmp_path: Path) -> None:
+    states = States(tmp_path, keep=2)
+    states.save(1, write)
+    left = tmp_path / ".partial-step-00000002"
+    left.mkdir()
+    (left / STATE_FILE).write_bytes(b"half")
+    assert states.latest() == tmp_path / "step-00000001"
+    states.save(2, write)
+    assert read_state(tmp_path / "step-00000002")["done"] == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "code", "list"])
+def test_damaged_states_are_named(tmp_path: Path, damage: str) -> None:
+    state = States(tmp_path, keep=2).save(7, write)
+    file = state / STATE_FILE
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-2000])
+    elif damage == "code":
+        torch.save({"done": Path("anything that is no tensor")}, file)
+    else:
+        torch.save([1, 2], file)
+    with pytest.raises(DktError, match=r"step-00000007/state\.pt"):
+        read_state(state)
