@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -258,50 +256,3 @@ def test_a_size_that_the_network_cannot_take(
     monkeypatch.setattr(type(tiny_network()), "size_multiple", 32)
     with pytest.raises(DktError, match=r"size is \[48, 80\], expected multiples of 32"):
         source(pictures, size=[48, 80])
-
-
-_WORKER = """
-import sys
-from pathlib import Path
-
-import torch
-from fixtures.training_data import config, tiny_network
-
-from dkt_ros.train.encoded_source import EncodedSource
-
-torch.set_num_threads(1)
-video, pictures, cache = sys.argv[1:]
-made = EncodedSource(tiny_network(), config(Path(video), Path(pictures)), 5, Path(cache), threads=1)
-for step in range(6):
-    batch = made.batch(step, range(3), 1 + step % 2)
-    assert batch.rgb.isfinite().all()
-assert made.cache.remade == {}, made.cache.remade
-"""
-
-
-def test_two_processes_fill_one_cache(
-    video: Path, pictures: Path, tmp_path: Path, repo_root: Path
-) -> None:
-    cache = tmp_path / "cache"
-    path = os.pathsep.join([str(repo_root), str(repo_root / "test")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(video), str(pictures), str(cache)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=300)
-        assert worker.returncode == 0, errors
-    cached = source(video, pictures, cache=cache)
-    fresh = source(video, pictures, cache=tmp_path / "other")
-    for step in range(6):
-        asked = (step, range(3), 1 + step % 2)
-        assert same(cached.batch(*asked), fresh.batch(*asked))
-    assert cached.encoded == 0
-    assert [p.name for p in entries(cache)] == [p.name for p in entries(tmp_path / "other")]
-    assert list(cache.rglob("*.partial")) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -163,3 +165,56 @@ def test_a_network_is_identified_by_every_weight_and_its_configuration() -> None
     with torch.no_grad():
         network.weight[2, 3] += 1e-3
     assert module_digest(network, {"a": 1}) != rounded
+
+
+_WORKER = """
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from dkt_ros.train.latent_cache import LatentCache, content_key
+
+folder, name = Path(sys.argv[1]), sys.argv[2]
+folder.joinpath(name).touch()
+while not (folder / "a").exists() or not (folder / "b").exists():
+    time.sleep(0.01)
+cache, found = LatentCache(folder / "cache"), 0
+for index in range(60):
+    key = content_key({"sample": index})
+    for turn in range(3):
+        entry = cache.load(key) if turn else None
+        if entry is None:
+            cache.store(key, {"rgb": torch.full((16, 2, 30, 40), float(index))}, "made")
+        else:
+            assert (entry["rgb"] == index).all()
+            found += 1
+assert found == 120 and not cache.remade, (found, cache.remade)
+"""
+
+
+def test_two_processes_fill_one_folder(tmp_path: Path, repo_root: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repo_root), "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(tmp_path), name],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+    try:
+        for worker in workers:
+            _, errors = worker.communicate(timeout=300)
+            assert worker.returncode == 0, errors
+    finally:
+        for worker in workers:
+            worker.kill()
+    cache = LatentCache(tmp_path / "cache")
+    assert len(files(tmp_path / "cache")) == 60
+    for index in range(60):
+        loaded = cache.load(content_key({"sample": index}))
+        assert loaded is not None
+        assert (loaded["rgb"] == index).all()
