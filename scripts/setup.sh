@@ -165,7 +165,7 @@ else
 fi
 # One run for these two: Blender's wheels decide which NumPy the others get.
 install_group "the network, point clouds, bags and the renderer" core.txt synth.txt
-install_group "the checks" test.txt
+install_group "the checks and ONNX" test.txt onnx.txt
 [ "$(python_version "$venv/bin/python")" = 3.11 ] ||
   say "not CPython 3.11: versions are not the tested ones, and Blender (dkt synth) is left out"
 echo "$complete" >"$stamp"
