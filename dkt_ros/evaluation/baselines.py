@@ -74,6 +74,9 @@ def _initial_plane(basis: np.ndarray, disparity: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(0)
     sample = rng.integers(0, len(disparity), _PLANE_SAMPLE)
     triples = rng.integers(0, len(disparity), (_PLANE_HYPOTHESES, 3))
+    # A reading drawn twice gives a plane through two, which a few readings would confirm.
+    first, second, third = triples.T
+    triples = triples[(first != second) & (second != third) & (third != first)]
     planes = np.linalg.pinv(basis[triples]) @ disparity[triples][..., None]
     residuals = np.abs(basis[sample] @ planes[..., 0].T - disparity[sample][:, None])
     return np.asarray(planes[np.median(residuals, axis=0).argmin(), :, 0])

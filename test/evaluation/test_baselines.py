@@ -71,3 +71,32 @@ def test_no_reading_gives_no_depth(name: str) -> None:
     assert result.shape == (4, 5)
     assert result.dtype == np.float32
     assert np.isnan(result).all()
+
+
+def test_nearest_fill_by_hand() -> None:
+    depth = np.zeros((3, 4), np.float32)
+    depth[0, 0], depth[2, 3] = 1.5, 0.5
+    # (1, 1) is sqrt 2 away from the one reading, sqrt 5 from the other; (2, 1) sqrt 5 and 2.
+    expected = [[1.5, 1.5, 1.5, 0.5], [1.5, 1.5, 0.5, 0.5], [1.5, 0.5, 0.5, 0.5]]
+    np.testing.assert_array_equal(baselines.nearest_fill(depth), np.array(expected, np.float32))
+
+
+def test_plane_through_three_readings_by_hand() -> None:
+    # 1/z = 1 + u / 4 + v / 2: 1 at (0, 0), 2 at column 4, 2 at row 2; so 3 at row 2, column 4.
+    depth = np.full((3, 5), np.nan)
+    depth[0, 0], depth[0, 4], depth[2, 0] = 1.0, 0.5, 0.5
+    fitted = baselines.fit_plane(depth)
+    assert fitted[2, 4] == pytest.approx(1 / 3, rel=1e-4)
+    assert fitted[1, 2] == pytest.approx(1 / 2, rel=1e-4)
+    assert np.isnan(baselines.fit_plane(np.where(depth == 1.0, np.nan, depth))).all()
+
+
+def test_telea_between_two_depths_stays_between_them() -> None:
+    depth = np.full((9, 9), 2.0)
+    depth[:, 5:] = 1.0
+    depth[3:6, 3:6] = np.nan
+    hole = baselines.telea_fill(depth)[3:6, 3:6]
+    assert ((hole > 0.999) & (hole < 2.001)).all()
+    assert (hole[:, 0] > hole[:, 2]).all()
+    same = baselines.telea_fill(np.where(np.isnan(depth), np.nan, 1.25))
+    np.testing.assert_allclose(same, 1.25, rtol=1e-4)
