@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ def forth_and_back(video: Video, count: int) -> Video:
     """The clip mirrored in time again and again, frames 0 1 2 1 0 1 2 ..., without raw depth."""
     period = [*range(len(video)), *range(len(video) - 2, 0, -1)]
     chosen = [period[i % len(period)] for i in range(count)]
-    parts = {
+    parts: dict[str, Any] = {
         entry.name: value[chosen]
         for entry in dataclasses.fields(video)
         if isinstance(value := getattr(video, entry.name), np.ndarray)

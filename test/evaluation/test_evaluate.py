@@ -19,7 +19,7 @@ from dkt_ros.evaluation.evaluate import (
     summarise_sets,
 )
 from dkt_ros.evaluation.judge import Figures
-from dkt_ros.evaluation.models import ExactModel, LiveModel
+from dkt_ros.evaluation.models import DepthModel, ExactModel, LiveModel
 
 
 def test_a_perfect_network_beats_the_baselines_where_glass_is() -> None:
@@ -91,7 +91,7 @@ def test_live_is_compared_with_exact_on_its_own_frames() -> None:
         disparity[1::2] += np.linspace(0.0, 0.2, disparity.shape[2], dtype=np.float32)
         return disparity
 
-    models = [ExactModel(worse_later), LiveModel(lambda size: EveryOther(good))]
+    models: list[DepthModel] = [ExactModel(worse_later), LiveModel(lambda size: EveryOther(good))]
     results = evaluate_video(video, Methods(models, ("video",)), RANGE)
     summary = summarise(results)
     exact, live = summary["dkt exact, video"]["all"], summary["dkt live, video"]["all"]
@@ -122,8 +122,9 @@ def test_live_alone_and_live_on_every_frame_have_no_second_row() -> None:
 
 def test_a_normals_network_is_measured_by_its_normals_alone() -> None:
     video = table_with_glass()
-    assert video.normals is not None
-    methods = Methods(predict_normals=lambda rgb: video.normals)
+    normals = video.normals
+    assert normals is not None
+    methods = Methods(predict_normals=lambda rgb: normals)
     figures = summarise(evaluate_video(video, methods, RANGE))["dkt normals"]["all"]
     assert figures.mean_deg == pytest.approx(0.0, abs=1e-4)
     assert figures.normal_coverage == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from dkt_ros.evaluation.videos import Video
 SHAPE = (2, HEIGHT, WIDTH)
 
 
-def wall(distance: float = 2.0, **parts: np.ndarray) -> Video:
+def wall(distance: float = 2.0, **parts: Any) -> Video:
     """A wall straight ahead, two frames from one place."""
     facing = np.broadcast_to(np.array([0.0, 0.0, -1.0], np.float32), (*SHAPE, 3))
-    given = {
+    given: dict[str, Any] = {
         "normals": facing,
         "camera_matrices": np.repeat(CAMERA[None], 2, axis=0),
         "world_to_camera": np.repeat(np.eye(4)[None], 2, axis=0),
@@ -128,7 +129,7 @@ def test_regions_by_masks() -> None:
         "reflective": 0.3,
         "rest": 0.0,
     }
-    untold = Judge(wall(classes=classes, reflective=False), RANGE).depth(depth)  # type: ignore[arg-type]
+    untold = Judge(wall(classes=classes, reflective=False), RANGE).depth(depth)
     assert list(untold) == ["all", "transparent/reflective", "rest"]
 
 
