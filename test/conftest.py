@@ -46,6 +46,8 @@ def _isolate_ros() -> None:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["ROS_STATIC_PEERS"] = "127.0.0.1"
     os.environ.pop("ROS_LOCALHOST_ONLY", None)
+    # Processes that a test ends the hard way leave shared memory and its locks behind.
+    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
 
 
 _isolate_ros()

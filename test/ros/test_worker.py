@@ -19,7 +19,7 @@ from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.observation import Observation
-from dkt_ros.ros.worker import InferenceCancelledError, InferenceWorker, WorkerState
+from dkt_ros.ros.worker import InferenceCancelledError, InferenceWorker, WorkerState, WorkerStatus
 
 pytestmark = pytest.mark.ros
 PATIENCE_S = 10.0
@@ -45,12 +45,15 @@ class ScriptedEstimator:
 
     def __init__(self, script: list[Exception | None] | None = None) -> None:
         self.script = script or []
+        self.free = threading.Event()
+        self.free.set()
         self.pushed: list[int] = []
         self.resets = 0
         self.without_depth: set[int] = set()
 
     def push(self, frame: Frame) -> DepthEstimate | None:
         self.pushed.append(frame.stamp_ns)
+        assert self.free.wait(PATIENCE_S)
         if frame.stamp_ns in self.without_depth:
             return None
         failure = self.script.pop(0) if self.script else None
@@ -71,6 +74,7 @@ class Bench:
         self.mailbox: Mailbox[Observation] = Mailbox()
         self.published: list[int] = []
         self.failures: list[tuple[str, str]] = []
+        self.degraded: list[WorkerStatus] = []
         self.recoveries = 0
         self.publishing_fails = False
         self.slow_s = 0.0
@@ -82,7 +86,7 @@ class Bench:
             self.mailbox,
             estimator,
             self._publish,
-            lambda cause, text: self.failures.append((cause, text)),
+            self._failed,
             self._recover,
             first_retry_s,
             took=lambda seconds, ended_s: self.took.append((seconds, ended_s)),
@@ -97,6 +101,11 @@ class Bench:
         assert estimate.frame is observation.frame
         time.sleep(self.slow_s)
         self.published.append(estimate.frame.stamp_ns)
+
+    def _failed(self, cause: str, text: str) -> None:
+        assert self.worker is not None
+        self.degraded.append(self.worker.status)
+        self.failures.append((cause, text))
 
     def _recover(self) -> None:
         self.recoveries += 1
@@ -142,17 +151,20 @@ def test_a_failure_is_named_and_retried_on_a_newer_frame(
 ) -> None:
     estimator = ScriptedEstimator([error])
     worker = bench.start(estimator, first_retry_s=0.2)
+    estimator.free.clear()
     bench.mailbox.put(observation(1))
-    eventually(lambda: worker.status.state is WorkerState.DEGRADED)
-    assert worker.status.failures == 1
-    assert "long story" not in worker.status.error
-    resets = estimator.resets
+    eventually(lambda: estimator.pushed == [1])
     bench.mailbox.put(observation(2))
     bench.mailbox.put(observation(3))
+    estimator.free.set()
     eventually(lambda: bench.published == [3])
     eventually(lambda: worker.status.state is WorkerState.WAITING)
     assert estimator.pushed == [1, 3]
-    assert resets >= 2, "the estimator forgets what a failed inference left in it"
+    assert estimator.resets == 2, "the estimator forgets what a failed inference left in it"
+    [degraded] = bench.degraded
+    assert degraded.state is WorkerState.DEGRADED
+    assert degraded.failures == 1
+    assert "long story" not in degraded.error
     assert bench.recoveries == 1
     assert worker.status.error == ""
     assert bench.failures[0][0] == cause

@@ -20,7 +20,7 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.ros.demo.__main__ import main
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.flaky(reruns=2)]
 
 FRAMES = 6
 
