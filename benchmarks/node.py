@@ -2,6 +2,8 @@
 
     python benchmarks/node.py [--frames 3000] [--rate 30] [--width 1280 --height 720]
 
+The table goes to benchmarks/results/node.json too (--output).
+
 Three processes: a camera, the node, a planner that takes depth and points. The network is replaced
 by a stand-in that returns one stored disparity image at once; everything else is the real thing:
 executor, conversion, synchroniser, worker, alignment, cloud, publishing, and config/fastdds.xml.
@@ -16,8 +18,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import multiprocessing
 import os
+import platform
 import sys
 import time
 from array import array
@@ -33,7 +37,9 @@ import numpy.typing as npt
 FOCAL_PX = 900.0
 NEAR_M, FAR_M = 0.5, 1.5
 WARM_UP_FRAMES = 300
+AIM_MS = 15.0
 PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
+RESULT = Path(__file__).resolve().parent / "results" / "node.json"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -184,7 +190,11 @@ def run(options: argparse.Namespace) -> None:
     for child in children:
         child.start()
     try:
-        report(options, measure(options, start, done), dict(counts))
+        found = summary(options, measure(options, start, done, children), dict(counts))
+        show(found)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"\nwritten to {options.output}")
     finally:
         done.set()
         start.set()
@@ -192,7 +202,9 @@ def run(options: argparse.Namespace) -> None:
             child.join()
 
 
-def measure(options: argparse.Namespace, start: Event, done: Event) -> dict[str, Any]:
+def measure(
+    options: argparse.Namespace, start: Event, done: Event, children: list[Any]
+) -> dict[str, Any]:
     """Spins the node until the camera is done; returns what was measured."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -231,16 +243,18 @@ def measure(options: argparse.Namespace, start: Event, done: Event) -> dict[str,
         node.count_publishers(topic) for topic in ("color/image", "depth/image")
     ):
         executor.spin_once(timeout_sec=0.05)
+        if any(child.exitcode is not None for child in children):
+            sys.exit("the camera or the planner ended before it was discovered; see above")
     settle = time.monotonic() + 2.0
     while time.monotonic() < settle:
         executor.spin_once(timeout_sec=0.05)
     start.set()
     statistics = node._statistics
-    early_mib = 0.0
+    early_mib: float | None = None
     main_cpu, process_cpu = time.thread_time(), time.process_time()
-    while not done.is_set():
+    while not done.is_set() and all(child.exitcode is None for child in children):
         executor.spin_once(timeout_sec=0.1)
-        if not early_mib and len(stand_in.cpu_s) >= WARM_UP_FRAMES:
+        if early_mib is None and len(stand_in.cpu_s) >= WARM_UP_FRAMES:
             early_mib = resident_mib()
     measured = {
         "snapshot": statistics.snapshot(),
@@ -256,8 +270,10 @@ def measure(options: argparse.Namespace, start: Event, done: Event) -> dict[str,
     return measured
 
 
-def report(options: argparse.Namespace, measured: dict[str, Any], counts: dict[str, int]) -> None:
-    """Prints the table."""
+def summary(
+    options: argparse.Namespace, measured: dict[str, Any], counts: dict[str, int]
+) -> dict[str, Any]:
+    """What was measured, for people and for the file."""
     snapshot, meter = measured["snapshot"], measured["meter"]
 
     def seen(stream: str) -> int:
@@ -265,56 +281,77 @@ def report(options: argparse.Namespace, measured: dict[str, Any], counts: dict[s
         return found.count if found else 0
 
     frames = seen("depth image")
-    print(f"\n{options.width}x{options.height} at {options.rate:g} Hz, stand-in for the network")
-    print(f"\n{'CPU per frame':32}{'ms':>8}")
-    executor_ms = measured["executor_s"] / max(seen("color"), 1) * 1e3
-    print(f"{'executor thread':32}{executor_ms:8.2f}")
-    for stage in ("convert colour", "convert raw depth"):
-        print(f"{'  ' + stage:32}{per_call_ms(meter, stage):8.2f}")
     worker = measured["worker_cpu_s"]
-    worker_ms = float(worker.mean()) * 1e3 if len(worker) else float("nan")
-    print(f"{'worker thread':32}{worker_ms:8.2f}")
-    for stage in ("align", "disparity to depth", "depth message", "cloud"):
-        print(f"{'  ' + stage:32}{per_call_ms(meter, stage):8.2f}")
-    publish_ms = meter.seconds["publish"] / max(frames, 1) * 1e3
-    print(f"{'  publish, all topics':32}{publish_ms:8.2f}")
-    print(f"{'both threads':32}{executor_ms + worker_ms:8.2f}   (aim: under 15)")
-    process_ms = measured["process_s"] / max(frames, 1) * 1e3
-    print(f"{'whole process, DDS included':32}{process_ms:8.2f}")
-
+    executor_ms = measured["executor_s"] / max(seen("color"), 1) * 1e3
+    worker_ms = float(worker.mean()) * 1e3 if len(worker) else None
     pixels = options.width * options.height
     cloud_pixels = -(-options.width // options.stride) * -(-options.height // options.stride)
-    moved = {
-        "taken from DDS (rgb8, 16UC1)": pixels * 5,
-        "raw depth in metres": pixels * 4,
-        "clip of 5 frames for the network": pixels * 3 * 5,
-        "depth in metres, and its message": pixels * 8,
-        "cloud: planes, and its message": cloud_pixels * (32 + 32) if options.points else 0,
+    early_mib, late_mib = measured["early_mib"], measured["late_mib"]
+    return {
+        "machine": platform.platform(),
+        "processors": os.cpu_count(),
+        "camera": {name: getattr(options, name) for name in ("width", "height", "rate", "frames")},
+        "points_stride": options.stride if options.points else None,
+        "cpu_ms_per_frame": {
+            "executor thread": executor_ms,
+            "  convert colour": per_call_ms(meter, "convert colour"),
+            "  convert raw depth": per_call_ms(meter, "convert raw depth"),
+            "worker thread": worker_ms,
+            **{
+                f"  {stage}": per_call_ms(meter, stage)
+                for stage in ("align", "disparity to depth", "depth message", "cloud")
+            },
+            "  publish, all topics": meter.seconds["publish"] / max(frames, 1) * 1e3,
+            "both threads": None if worker_ms is None else executor_ms + worker_ms,
+            "whole process, DDS included": measured["process_s"] / max(frames, 1) * 1e3,
+        },
+        "aim_ms_both_threads": AIM_MS,
+        "mb_written_per_frame": {
+            "taken from DDS (rgb8, 16UC1)": pixels * 5 / 1e6,
+            "raw depth in metres": pixels * 4 / 1e6,
+            "clip of 5 frames for the network": pixels * 3 * 5 / 1e6,
+            "depth in metres, and its message": pixels * 8 / 1e6,
+            "cloud: planes, and its message": cloud_pixels * 64 / 1e6 if options.points else 0.0,
+        },
+        "frames": {
+            "sent by the camera": options.frames,
+            "colour taken": seen("color"),
+            "depth taken": seen("depth"),
+            "pairs filed": seen("frame"),
+            "skipped by choice": snapshot.skipped,
+            "depth images published": frames,
+            "depth received by the planner": counts.get("depth", 0),
+            "points received by the planner": counts.get("points", 0),
+        },
+        "lost": dict(sorted(snapshot.drops.items())),
+        "resident_mib": {
+            f"after {WARM_UP_FRAMES} frames": early_mib,
+            f"after {frames} frames": late_mib,
+            "growth": None if early_mib is None else late_mib - early_mib,
+        },
     }
-    print(f"\n{'bytes written per frame':40}{'MB':>8}")
-    for what, number in moved.items():
-        print(f"{what:40}{number / 1e6:8.1f}")
 
-    print(f"\n{'frames':32}{'':>8}")
-    for what, number in (
-        ("sent by the camera", options.frames),
-        ("colour taken", seen("color")),
-        ("depth taken", seen("depth")),
-        ("pairs filed", seen("frame")),
-        ("depth images published", frames),
-        ("depth received by the planner", counts.get("depth", 0)),
-        ("points received by the planner", counts.get("points", 0)),
+
+def show(found: dict[str, Any]) -> None:
+    """Prints the table."""
+    camera = found["camera"]
+    print(f"\n{camera['width']}x{camera['height']} at {camera['rate']:g} Hz, no network")
+    for title, key, form in (
+        ("CPU per frame, ms", "cpu_ms_per_frame", "12.2f"),
+        ("written per frame, MB", "mb_written_per_frame", "12.1f"),
+        ("frames", "frames", "12d"),
+        ("lost", "lost", "12d"),
+        ("resident memory, MiB", "resident_mib", "12.1f"),
     ):
-        print(f"{what:32}{number:8d}")
-    for cause, number in sorted(snapshot.drops.items()):
-        print(f"{'  lost: ' + cause:60}{number:8d}")
-    print(f"\nresident memory after {WARM_UP_FRAMES} frames {measured['early_mib']:.0f} MiB, ")
-    print(f"at the end, after {frames}, {measured['late_mib']:.0f} MiB")
+        print(f"\n{title}")
+        for name, number in found[key].items():
+            aim = f"   (aim: under {AIM_MS:g})" if name == "both threads" else ""
+            print(f"  {name:50}{'-':>12}" if number is None else f"  {name:50}{number:{form}}{aim}")
 
 
-def per_call_ms(meter: Meter, stage: str) -> float:
-    """Mean CPU milliseconds of a stage per call."""
-    return meter.seconds[stage] / max(meter.calls[stage], 1) * 1e3
+def per_call_ms(meter: Meter, stage: str) -> float | None:
+    """Mean CPU milliseconds of a stage per call; None where it was never called."""
+    return meter.seconds[stage] / meter.calls[stage] * 1e3 if meter.calls[stage] else None
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -327,6 +364,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--stride", type=int, default=1, help="points_stride of the node")
     parser.add_argument("--no-profile", dest="profile", action="store_false", help="default DDS")
     parser.add_argument("--no-points", dest="points", action="store_false")
+    parser.add_argument("--output", type=Path, default=RESULT, help="a JSON file")
     return parser.parse_args(argv)
 
 
