@@ -5,12 +5,13 @@ Knows the order of the work. Knows nothing of plans or of who runs the graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.engine.constants import write_constants
+from dkt_ros.model.engine.fp8 import use_fp8
 from dkt_ros.model.engine.graphs import NetworkGraphs
 from dkt_ros.model.engine.manifest import GraphSpec, Manifest
 from dkt_ros.model.engine.onnx_export import check_file, export, import_onnx
@@ -27,18 +28,26 @@ def export_engine(
     request: EngineRequest,
     folder: Path,
     on_progress: Progress = lambda stage, done, total: None,
+    largest_inputs: Mapping[str, float] | None = None,
 ) -> Manifest:
     """Exports what is asked for into `folder`, which exists; returns the manifest it wrote.
 
-    engine.json comes last, so that a folder that has it is whole. Raises DktError.
+    engine.json comes last, so that a folder that has it is whole. largest_inputs: of the
+    transformer's layers, which precision fp8 needs (see calibration.py). Raises DktError.
     """
     import_onnx()
+    if request.precision is None:
+        raise DktError(f"an export needs a precision, one of {', '.join(DTYPES)}")
+    if (request.precision == "fp8") != (largest_inputs is not None):
+        raise DktError("precision fp8 and calibration go together, one of them is missing")
     network = load_checkpoint(request.checkpoint, "cpu", DTYPES[request.precision])
     multiple = network.size_multiple
     if any(side % multiple for side in request.size):
         raise DktError(
             f"size {request.size[0]}x{request.size[1]}: expected multiples of {multiple} pixels"
         )
+    if largest_inputs is not None:
+        use_fp8(network.transformer, largest_inputs)
     graphs = NetworkGraphs(network, request.size)
     total = len(request.windows) + 5
     specs = []

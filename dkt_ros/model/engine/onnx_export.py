@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.engine.fp8 import onnx_fp8_round
 from dkt_ros.model.engine.graphs import Traceable
 
 OPSET = 22
@@ -112,7 +113,10 @@ def check_file(file: str) -> None:
 
 
 def _translations() -> dict[Any, Any]:
-    return {torch.ops.aten.scaled_dot_product_attention.default: _attention}
+    return {
+        torch.ops.aten.scaled_dot_product_attention.default: _attention,
+        torch.ops.dkt_ros.fp8_round.default: onnx_fp8_round,
+    }
 
 
 def _attention(

@@ -68,8 +68,9 @@ def differences(
         if has != wants:
             found.append(f"{what} is {has}, expected {wants}")
 
-    if system is not None and manifest.system is None:
-        found.append("it holds graphs only, expected plans")
+    without = [graph.name for graph in manifest.graphs if graph.plan is None]
+    if system is not None and without:
+        found.append(f"it holds no plans of {', '.join(without)}, only graphs")
     if system is not None and manifest.system is not None:
         built = manifest.system
         compare("its GPU", built.gpu, system.gpu)

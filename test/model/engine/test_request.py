@@ -1,0 +1,125 @@
+"""An engine that does not fit says in which points, and what to run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.engine.manifest import GraphSpec, Manifest, System, TensorSpec
+from dkt_ros.model.engine.request import EngineRequest, differences, require_match
+from dkt_ros.model.info import CheckpointInfo
+
+HERE = System("NVIDIA L4", "8.9", "10.8.0.43")
+GRAPH = GraphSpec(
+    "embed_rgb",
+    "embed_rgb.onnx",
+    "embed_rgb.plan",
+    (TensorSpec("latents", (1, 16, 1, 4, 6), "float32"),),
+    (TensorSpec("tokens", (1, 1, 1, 6, 24), "bfloat16"),),
+    "0" * 64,
+)
+MANIFEST = Manifest(
+    system=HERE,
+    checkpoint="a" * 64,
+    info=CheckpointInfo(name="tiny"),
+    size=(32, 48),
+    windows=((1, 1), (4, 3)),
+    precision="bf16",
+    steps=5,
+    latent_channels=16,
+    spatial_ratio=8,
+    patch=(1, 2, 2),
+    head_dim=12,
+    graphs=(GRAPH,),
+)
+REQUEST = EngineRequest(
+    checkpoint=Path("my checkpoints/tiny"),
+    fingerprint="a" * 64,
+    size=(32, 48),
+    windows=((1, 1), (4, 3)),
+    steps=5,
+    options=("--preset", "balanced"),
+)
+
+
+def test_one_that_fits() -> None:
+    assert differences(MANIFEST, REQUEST, HERE) == []
+    assert differences(MANIFEST, replace(REQUEST, windows=((1, 1),)), HERE) == []
+    require_match(Path("e"), MANIFEST, REQUEST, HERE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fingerprint": "b" * 64}, ["tiny with hash aaaaaaaaaaaa", "bbbbbbbbbbbb"]),
+        ({"size": (64, 96)}, ["size is 32x48, expected 64x96"]),
+        ({"windows": ((1, 1), (6, 3))}, ["1 of 1, 3 of 4", "expected 3 of 6 as well"]),
+        ({"steps": 3}, ["steps is 5, expected 3"]),
+        ({"precision": "fp16"}, ["precision is bf16, expected fp16"]),
+    ],
+)
+def test_each_difference_is_named(changes: dict[str, Any], words: list[str]) -> None:
+    [found] = differences(MANIFEST, replace(REQUEST, **changes), HERE)
+    assert all(word in found for word in words)
+
+
+@pytest.mark.parametrize("field", ["gpu", "compute_capability", "tensorrt"])
+def test_each_part_of_the_system_is_compared(field: str) -> None:
+    other = replace(HERE, **{field: "other"})
+    [found] = differences(MANIFEST, REQUEST, other)
+    assert f"is {getattr(HERE, field)}, expected other" in found
+
+
+def test_graphs_without_plans() -> None:
+    bare = replace(MANIFEST, system=None, graphs=(replace(GRAPH, plan=None, plan_sha256=None),))
+    assert differences(bare, REQUEST) == []
+    assert differences(bare, REQUEST, HERE) == ["it holds no plans of embed_rgb, only graphs"]
+
+
+def test_the_error_names_all_and_the_command() -> None:
+    wanted = replace(REQUEST, size=(64, 96), steps=3)
+    with pytest.raises(DktError) as caught:
+        require_match(Path("e"), MANIFEST, wanted, HERE)
+    message = str(caught.value)
+    assert "size" in message
+    assert "steps" in message
+    assert "\n" not in message
+    assert message.endswith(
+        "run `dkt engine build --checkpoint 'my checkpoints/tiny' --precision bf16 --preset "
+        "balanced --size 64x96 --steps 3 --output e`"
+    )
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    MANIFEST.write(tmp_path)
+    assert Manifest.read(tmp_path) == MANIFEST
+    assert [file.name for file in tmp_path.iterdir()] == ["engine.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format_version": 2}, "format_version is 2"),
+        ({"precision": "int8"}, "int8"),
+        ({"size": [0, 48]}, "positive integers"),
+        ({"extra": 1}, "unknown"),
+        ({"graphs": [{"name": "x"}]}, "missing"),
+        (
+            {"graphs": [dataclasses.asdict(replace(GRAPH, plan="../elsewhere.plan"))]},
+            "a file in the folder",
+        ),
+    ],
+)
+def test_a_manifest_that_is_wrong(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(DktError, match=words):
+        Manifest.from_dict(dataclasses.asdict(MANIFEST) | changes)
+
+
+def test_a_folder_without_an_engine(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match="dkt engine build"):
+        Manifest.read(tmp_path)
