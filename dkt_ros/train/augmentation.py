@@ -43,17 +43,18 @@ class Augmentation:
         return slice(top, top + height), slice(left, left + width)
 
     def colour(self, rgb: Tensor) -> Tensor:
-        """(F, 3, H, W) in [0, 255] -> the same with other colours, in place where they change."""
+        """(F, 3, H, W) in [0, 255] -> the same with other colours."""
         if (self.brightness, self.contrast, self.saturation, self.hue) == (1.0, 1.0, 1.0, 0.0):
             return rgb
-        rgb.mul_(self.brightness)
-        mean = _grey(rgb).mean()  # the clip's: frames must not flicker
-        rgb.sub_(mean).mul_(self.contrast).add_(mean)
-        turned = self._chroma(rgb) @ rgb.flatten(2)
-        return turned.view_as(rgb).clamp_(0.0, 255.0)
+        # Contrast is about the mean grey of the clip, lest frames flicker. Grey passes the matrix
+        # unchanged, so that all is one linear map.
+        mean = self.brightness * float(torch.tensor(_GREY) @ rgb.mean(dim=(0, 2, 3)))
+        matrix = self.contrast * self.brightness * self._chroma()
+        changed = torch.matmul(matrix.to(rgb), rgb.flatten(2)).view_as(rgb)
+        return changed.add_((1.0 - self.contrast) * mean).clamp_(0.0, 255.0)
 
-    def _chroma(self, rgb: Tensor) -> Tensor:
-        """Scales and turns colours about the grey axis; grey keeps its lightness."""
+    def _chroma(self) -> Tensor:
+        """(3, 3) that scales and turns colours about the grey axis and leaves grey alone."""
         turn = 2.0 * np.pi * self.hue
         cos, sin = float(np.cos(turn)), float(np.sin(turn))
         axis = torch.full((3, 3), 1.0 / 3.0, dtype=torch.float64)
@@ -63,7 +64,7 @@ class Augmentation:
         eye = torch.eye(3, dtype=torch.float64)
         rotation = cos * eye + sin / np.sqrt(3.0) * cross + (1.0 - cos) * axis  # Rodrigues
         grey = torch.tensor(_GREY, dtype=torch.float64).expand(3, 3)
-        return ((grey + self.saturation * (eye - grey)) @ rotation).to(rgb)
+        return (grey + self.saturation * (eye - grey)) @ rotation
 
 
 def draw(config: AugmentationConfig, random: np.random.Generator) -> Augmentation:
@@ -83,7 +84,3 @@ def draw(config: AugmentationConfig, random: np.random.Generator) -> Augmentatio
         saturation=factor(float(u[6]), config.saturation),
         hue=(2.0 * float(u[7]) - 1.0) * config.hue,
     )
-
-
-def _grey(rgb: Tensor) -> Tensor:
-    return torch.tensor(_GREY).to(rgb) @ rgb.flatten(2)

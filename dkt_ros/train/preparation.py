@@ -120,7 +120,10 @@ def fill(disparity: np.ndarray) -> np.ndarray:
     The nearest known pixel's value: the VAE sees no edges but those of the true disparity and of
     borders between equally near neighbours, unlike with a constant.
     """
-    has_any = np.flatnonzero((disparity > 0).any(axis=(1, 2)))
+    known = disparity > 0
+    if known.all():
+        return disparity
+    has_any = np.flatnonzero(known.any(axis=(1, 2)))
     nearest = [has_any[np.abs(has_any - index).argmin()] for index in range(len(disparity))]
     filled = {index: nearest_fill(disparity[index]) for index in has_any}
     return np.stack([filled[index] for index in nearest])

@@ -25,7 +25,12 @@ def sample(height: int = 48, width: int = 80, seed: int = 0) -> Sample:
 
 def views(*depths: np.ndarray) -> list[FrameView]:
     return [
-        FrameView(torch.full((3, *d.shape), 100.0), d.astype(np.float32), d.shape) for d in depths
+        FrameView(
+            torch.full((3, *depth.shape), 100.0),
+            depth.astype(np.float32),
+            (depth.shape[0], depth.shape[1]),
+        )
+        for depth in depths
     ]
 
 
