@@ -1,53 +1,83 @@
-"""What the engine costs: counted operations at full size, time and memory here.
+"""What the engine costs: counted operations at full size, time and memory here, in one table each.
 
-    python benchmarks/engine.py [--device cuda] [--checkpoint DIR] [--output F.json]
+    python benchmarks/engine.py [--checkpoint DIR] [--output F.json]
+    python benchmarks/engine.py --full-size --device cuda --reference DIR --output F.json
+    python benchmarks/engine.py --checkpoint DIR --device cuda --backend tensorrt --engine DIR
 
-Two tables. Counted: the published network (1.3 billion parameters, 832x480) on the meta device,
-TFLOP per frame of a long clip, by torch's counter. Measured: a checkpoint at its training size, or
-with --full-size one of random weights at 832x480; ms per new frame, latency of the newest frame,
-peak memory, and the share of the matrix-product rate that the device reaches in the same run.
+Counted: the published network (1.3 billion parameters, 832x480) on the meta device, TFLOP per frame
+of a long clip, by torch's counter. Measured: a checkpoint at its training size, or with --full-size
+one of random weights at 832x480; ms per new frame, latency of the newest frame, peak memory, and
+the share of the matrix-product rate that the device reaches in the same run.
 
-The plain rows run first, on the network as it is loaded: the later ones change its layout. `plain
-sliding` is what the plain sampler costs a live user: a clip of the newest 5 frames for every
-new frame. `plain` and `exact` are the mean over a clip of --frames frames. CPU ms is the processor
-time, which other programs on the machine do not lengthen; the ratios below the table are of it.
+`reference` is the public code, a copy of which --reference names (see reference.py). `plain` is
+this project's plain sampler, which takes the same way with the layers of diffusers: what to compare
+with where there is no copy. `plain sliding` is what it costs a live user: a clip of the newest 5
+frames for every new frame. `reference`, `plain` and `exact` are the mean over a clip of --frames
+frames; the network's layers change between `plain` and `exact`, so that rows run in the table's
+order. `to depth` is the live preset `balanced` from the camera's image to metric depth in the
+host's memory, alignment included; what crosses to and from the device is printed with it. CPU ms is
+the processor time, which other programs on the machine do not lengthen.
+
+Peak memory on a GPU is what torch allocated for the row, the network included. An engine's rows
+take the operations of torch's, whose sampler they share.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import platform
-import resource
+import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import diffusers
-import numpy as np
-import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(_ROOT), str(_ROOT / "test")]
 
-from dkt_ros.model.canvas import Canvas
-from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
-from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.live import LivePredictor
-from dkt_ros.model.live_options import PRESETS, LiveOptions
-from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
-from dkt_ros.model.sampler import initial_noise, sample, sigmas
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from fixtures.transfers import Transfers  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-FULL_STEPS = 5
-WINDOW, OVERLAP = 21, 3
-SLIDING_FRAMES = 5
-PROMPT_TOKENS = 3
-"""Tokens of the prompt "depth" before its padding; all that the counted cost depends on."""
+from benchmarks.counts import (  # noqa: E402
+    LIVE,
+    SLIDING_FRAMES,
+    Counts,
+    count,
+    full_size,
+    without_weights,
+)
+from benchmarks.device import Machine, matmul_rate, peak_memory, synchronise  # noqa: E402
+from benchmarks.reference import Reference, published_transformer  # noqa: E402
+from dkt_ros.estimator import DepthEstimator  # noqa: E402
+from dkt_ros.frames import Frame  # noqa: E402
+from dkt_ros.geometry import Intrinsics  # noqa: E402
+from dkt_ros.model.backends import BACKENDS, Request, load_network  # noqa: E402
+from dkt_ros.model.canvas import Canvas  # noqa: E402
+from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint  # noqa: E402
+from dkt_ros.model.engine.manifest import Manifest  # noqa: E402
+from dkt_ros.model.engine.windows import exact_windows, live_windows  # noqa: E402
+from dkt_ros.model.info import CheckpointInfo  # noqa: E402
+from dkt_ros.model.live import LivePredictor  # noqa: E402
+from dkt_ros.model.live_options import LiveOptions  # noqa: E402
+from dkt_ros.model.network import DktNetwork  # noqa: E402
+from dkt_ros.model.predictor import PredictOptions, predict_disparity  # noqa: E402
+from dkt_ros.model.sampler import initial_noise, sample  # noqa: E402
+from dkt_ros.model.streaming_network import StreamingNetwork  # noqa: E402
+
+FRAME_NS = 33_333_333
+WARM_UPS = 3
+"""Calls on a GPU before the first that is timed: compiling, recording, and one as all that follow.
+
+One is enough for what is neither compiled nor recorded, and on a CPU.
+"""
+AS_THEY_ARE = ("reference", "plain", "plain sliding")
+Run = Callable[[], tuple[int, float]]
+"""-> new frames, seconds until the newest had its depth since it came."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +86,7 @@ class Row:
 
     mode: str
     preset: str
+    backend: str = "torch"
     ms_per_frame: float | None = None
     cpu_ms_per_frame: float | None = None
     latency_ms: float | None = None
@@ -64,129 +95,28 @@ class Row:
     share_of_matmul_rate: float | None = None
 
 
-def full_size(device: str, dtype: torch.dtype) -> DktNetwork:
-    """The published network with weights of no meaning."""
-    diffusers.utils.logging.set_verbosity_error()  # types of weights that mean nothing
-    with torch.device(device):
-        transformer = WanTransformer3DModel(
-            num_attention_heads=12,
-            in_channels=48,
-            out_channels=16,
-            ffn_dim=8960,
-            num_layers=30,
-            image_dim=1280,
-            added_kv_proj_dim=1536,
-        )
-        vae = AutoencoderKLWan()
-    info = CheckpointInfo(name="dkt-1.3b (random)", steps=FULL_STEPS)
-    prompt = torch.randn(PROMPT_TOKENS, 4096)
-    parts = (part.to(dtype).eval().requires_grad_(False) for part in (transformer, vae))
-    return DktNetwork(next(parts), next(parts), prompt, info)
-
-
-def counted(function: Callable[[], object]) -> float:
-    """TFLOP of a call; attention as plain products, so that every kernel counts alike."""
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
-        counter = FlopCounterMode(display=False)
-        with counter:
-            function()
-    return counter.get_total_flops() / 1e12
-
-
-def count_full_size() -> list[Row]:
-    """Steady state per frame of a long clip at 832x480, without the first chunk."""
-    network = full_size("meta", torch.bfloat16)
-    prompt = torch.randn(1, 512, 4096).masked_fill(torch.arange(512)[:, None] >= PROMPT_TOKENS, 0)
-    latent = torch.empty(1, 16, 1, 60, 104, device="meta")
-    clip = torch.empty(1, 3, 5, 480, 832, device="meta")
-    one = clip[:, :, :1]
-
-    def transformer(frames: int) -> float:
-        x = latent.expand(-1, -1, frames, -1, -1)
-        return counted(lambda: network.velocity(x, x, 500.0))
-
-    # Before the fast form lays the VAE out anew.
-    plain_vae = (
-        counted(lambda: network.encode_rgb(clip))
-        - counted(lambda: network.encode_rgb(one))
-        + counted(lambda: network.decode(latent.expand(-1, -1, 2, -1, -1)))
-        - counted(lambda: network.decode(latent))
-    ) / 4
-    stride = 4 * (WINDOW - OVERLAP)
-    sliding_vae = counted(lambda: network.encode_rgb(clip)) + counted(
-        lambda: network.decode(latent.expand(-1, -1, 2, -1, -1))
-    )
-    rows = [
-        Row("plain", "", tflop_per_frame=FULL_STEPS * transformer(WINDOW) / stride + plain_vae),
-        Row(
-            "plain sliding",
-            f"{SLIDING_FRAMES} frames",
-            tflop_per_frame=FULL_STEPS * transformer(2) + sliding_vae,
-        ),
-    ]
-    network.prompt_embeds = prompt  # its distinct tokens are found by value
-    fast = FastNetwork(network)
-    encoder, decoder = fast.encoder_stream(), fast.decoder_stream()
-    encoder.advance(one)
-    decoder.advance(latent)
-    fast_vae = (
-        counted(lambda: encoder.peek(clip[:, :, 1:])) + counted(lambda: decoder.peek(latent))
-    ) / 4
-    conditions = fast.embed_rgb(latent)
-
-    def step(frames: int, keep: int) -> float:
-        noisy = latent.expand(-1, -1, frames, -1, -1)
-        tokens = conditions.expand(-1, -1, frames, -1, -1)
-        return counted(lambda: fast.velocity(noisy, tokens, 500.0, keep))
-
-    embed = counted(lambda: fast.embed_rgb(latent)) / 4
-    exact = FULL_STEPS * step(WINDOW, WINDOW) / stride + fast_vae + embed
-    rows.append(Row("exact", "", tflop_per_frame=exact))
-    for name, options in PRESETS.items():
-        levels = sigmas(options.steps or FULL_STEPS, 5.0).tolist()
-        if options.warm_start is not None:
-            levels = [s for s in levels if s <= options.warm_start] or levels[-1:]
-        window = len(levels) * step(options.window, options.new) / (4 * options.new)
-        rows.append(Row("live", name, tflop_per_frame=window + fast_vae + embed))
-    return rows
-
-
 class Bench:
-    """Times of one network on one device at one size."""
+    """Times on one device at one size."""
 
     def __init__(
-        self, network: DktNetwork, size: tuple[int, int], frames: int, repeats: int
+        self, device: torch.device, dtype: torch.dtype, rgb: np.ndarray, repeats: int
     ) -> None:
-        self.network = network
-        self.repeats = repeats
-        self.device = network.device
-        rng = np.random.default_rng(0)
-        self.rgb = rng.integers(0, 256, (frames, *size, 3), np.uint8)
-        self.rate = matmul_rate(self.device, network.dtype)
+        """rgb: the clip (T, H, W, 3)."""
+        self.device, self.rgb, self.repeats = device, rgb, repeats
+        self.rate = matmul_rate(device, dtype)
+        self.counts: Counts = {}
+        self.rows: list[Row] = []
+        self.crossings: dict[str, Any] = {}
 
-    def plain(self, rgb: np.ndarray) -> None:
-        """The reference's way, stage by stage over the whole clip."""
-        info = self.network.info
-        canvas = Canvas((rgb.shape[1], rgb.shape[2]), None, self.network.size_multiple)
-        with torch.inference_mode():
-            latents = self.network.encode_rgb(canvas.paint(rgb))
-            result = sample(
-                self.network,
-                latents,
-                initial_noise(tuple(latents.shape), 1),
-                steps=info.steps,
-                shift=info.sigma_shift,
-                window=info.window,
-                overlap=info.overlap,
-            )
-            canvas.disparity(self.network.decode(result))
-
-    def row(self, mode: str, preset: str, run: Callable[[], tuple[int, float]]) -> Row:
-        """run() -> new frames, seconds until the newest had its depth since it came."""
-        run()
-        self._synchronise()
-        if self.device.type == "cuda":
+    def measure(self, mode: str, preset: str, run: Run, backend: str = "torch") -> None:
+        """Adds a row. Without a count of its operations they are counted where that is possible."""
+        on_cpu = self.device.type == "cpu"
+        if not on_cpu:
+            gc.collect()
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
+        for _ in range(1 if on_cpu or mode in AS_THEY_ARE else WARM_UPS):
+            run()
         tries = []
         for _ in range(self.repeats):
             start, busy = time.perf_counter(), time.process_time()
@@ -194,96 +124,146 @@ class Bench:
             wall, busy = time.perf_counter() - start, time.process_time() - busy
             tries.append((wall / frames, busy / frames, latency))
         seconds, busy, latency = (min(values) for values in zip(*tries, strict=True))
-        on_cpu = self.device.type == "cpu"
-        exact_kernels = sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext()
-        with FlopCounterMode(display=False) as counter, exact_kernels:
-            run()
-        tflop = counter.get_total_flops() / 1e12 / frames
-        return Row(
+        peak = peak_memory(self.device)
+        if on_cpu and backend == "torch" and mode != "to depth":
+            self.counts[mode, preset] = _counted(run)
+        tflop = self.counts.get((mode, preset))
+        row = Row(
             mode,
             preset,
+            backend,
             1000 * seconds,
             1000 * busy if on_cpu else None,
             1000 * latency,
-            peak_memory(self.device),
+            peak,
             tflop,
-            tflop / seconds / self.rate,
+            None if tflop is None else tflop / seconds / self.rate,
         )
+        self.rows.append(row)
+        print(f"  {mode} {preset} {backend}: {row.ms_per_frame:.1f} ms a frame", flush=True)
 
-    def rows(self) -> list[Row]:
-        """Plain, exact and every preset."""
+    def on_clip(
+        self, mode: str, compute: Callable[[np.ndarray], object], backend: str = "torch"
+    ) -> None:
+        """A row of something that takes a whole clip."""
+        self.measure(mode, "", self._timed(lambda: compute(self.rgb), len(self.rgb)), backend)
 
-        def timed(function: Callable[[], object], frames: int) -> Callable[[], tuple[int, float]]:
-            def run() -> tuple[int, float]:
-                start = time.perf_counter()
-                function()
-                self._synchronise()
-                return frames, time.perf_counter() - start
-
-            return run
-
-        count, few = len(self.rgb), self.rgb[:SLIDING_FRAMES]
+    def plain(self, network: DktNetwork) -> None:
+        """The plain sampler's rows."""
+        self.on_clip("plain", lambda rgb: _plain(network, rgb))
+        few = self.rgb[:SLIDING_FRAMES]
         sliding = f"{SLIDING_FRAMES} frames"
-        rows = [
-            self.row("plain", "", timed(lambda: self.plain(self.rgb), count)),
-            self.row("plain sliding", sliding, timed(lambda: self.plain(few), 1)),
-        ]
-        exact = timed(lambda: predict_disparity(self.network, self.rgb, PredictOptions()), count)
-        rows.append(self.row("exact", "", exact))
-        for name, options in PRESETS.items():
-            rows.append(self.row("live", name, self._live(options)))
-        return rows
+        self.measure("plain sliding", sliding, self._timed(lambda: _plain(network, few), 1))
 
-    def _live(self, options: LiveOptions) -> Callable[[], tuple[int, float]]:
-        live = LivePredictor(self.network, LiveOptions(**(vars(options) | {"scene_cut": None})))
-        warm = 1 + 4 * (options.window + options.new)  # until windows have their whole context
+    def live(
+        self,
+        network: DktNetwork | StreamingNetwork,
+        name: str,
+        options: LiveOptions,
+        backend: str = "torch",
+    ) -> None:
+        """The row of one preset."""
+        live = LivePredictor(network, _uncut(options))
+        self.measure("live", name, self._steady(options, live.push), backend)
+
+    def to_depth(
+        self, network: DktNetwork | StreamingNetwork, name: str, backend: str = "torch"
+    ) -> None:
+        """The row from image to metric depth, and what crosses between host and device for it."""
+        options = LIVE[name]
+        live = LivePredictor(network, _uncut(options), keep_on_device=True)
+        estimator = DepthEstimator(live)
+        height, width = self.rgb.shape[1:3]
+        intrinsics = Intrinsics(width, width, width / 2, height / 2, width, height)
+        ramp = np.linspace(0.5, 2.0, height, dtype=np.float32)
+        raw = np.repeat(ramp[:, None], width, axis=1)
+        stamp = 0
+
+        def push(rgb: np.ndarray) -> object:
+            nonlocal stamp
+            stamp += FRAME_NS
+            return estimator.push(Frame(rgb, raw, intrinsics, stamp, "camera"))
+
+        run = self._steady(options, push)
+        self.counts["to depth", name] = self.counts.get(("live", name), float("nan"))
+        self.measure("to depth", name, run, backend)
+        if self.device.type == "cpu":
+            return
+        with Transfers() as transfers:
+            frames, _ = run()
+        crossings = asdict(transfers.crossings)
+        self.crossings = {"frames": frames, **crossings}
+        for way in ("uploads", "downloads"):
+            sizes = crossings[way]
+            print(f"  {frames} frames: {len(sizes)} {way}, {sum(sizes) / 1e6:.2f} MB")
+
+    def _steady(self, options: LiveOptions, push: Callable[[np.ndarray], object]) -> Run:
+        """One window's frames, once windows have their whole context."""
+        warm = 1 + 4 * (options.window + options.new)
         warm += -(warm - 1) % (4 * options.new)
-        steady = 4 * options.new
-        frames = np.concatenate([self.rgb] * (1 + (warm + steady) // len(self.rgb)))
-        for frame in frames[:warm]:
-            live.push(frame)
+        for index in range(warm):
+            push(self.rgb[index % len(self.rgb)])
+        steady, pushed = 4 * options.new, warm
 
         def run() -> tuple[int, float]:
+            nonlocal pushed
             latency = 0.0
-            for frame in frames[warm : warm + steady]:
+            for _ in range(steady):
                 start = time.perf_counter()
-                result = live.push(frame)
-                self._synchronise()
+                result = push(self.rgb[pushed % len(self.rgb)])
+                synchronise(self.device)
                 latency = time.perf_counter() - start if result is not None else latency
+                pushed += 1
             return steady, latency
 
         return run
 
-    def _synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def _timed(self, function: Callable[[], object], frames: int) -> Run:
+        def run() -> tuple[int, float]:
+            start = time.perf_counter()
+            function()
+            synchronise(self.device)
+            return frames, time.perf_counter() - start
+
+        return run
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """TFLOP per second of a large square product, the best of five."""
-    side = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        (a @ b)[0, 0].item()
-        times.append(time.perf_counter() - start)
-    return 2 * side**3 / min(times) / 1e12
+def _plain(network: DktNetwork, rgb: np.ndarray) -> None:
+    """The reference's way, stage by stage over the whole clip."""
+    info = network.info
+    canvas = Canvas((rgb.shape[1], rgb.shape[2]), None, network.size_multiple)
+    with torch.inference_mode():
+        latents = network.encode_rgb(canvas.paint(rgb))
+        result = sample(
+            network,
+            latents,
+            initial_noise(tuple(latents.shape), 1),
+            steps=info.steps,
+            shift=info.sigma_shift,
+            window=info.window,
+            overlap=info.overlap,
+        )
+        canvas.disparity(network.decode(result))
 
 
-def peak_memory(device: torch.device) -> float:
-    """MiB: on a GPU since the last reset, on a CPU the process's so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _uncut(options: LiveOptions) -> LiveOptions:
+    """Frames of noise would be a scene cut each."""
+    return LiveOptions(**(vars(options) | {"scene_cut": None}))
+
+
+def _counted(run: Run) -> float:
+    """TFLOP per frame, of what torch computes eagerly on a CPU."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        frames, _ = run()
+    return counter.get_total_flops() / 1e12 / frames
 
 
 def show(title: str, rows: list[Row]) -> None:
     """One table."""
     print(f"\n{title}")
     print(
-        f"{'mode':15}{'preset':11}{'ms/frame':>10}{'CPU ms':>9}{'latency ms':>12}{'peak MiB':>10}"
-        f"{'TFLOP/frame':>13}{'of matmul':>11}"
+        f"{'mode':15}{'backend':12}{'preset':11}{'ms/frame':>10}{'CPU ms':>9}{'latency ms':>12}"
+        f"{'peak MiB':>10}{'TFLOP/frame':>13}{'of matmul':>11}"
     )
     for row in rows:
         numbers = (
@@ -298,7 +278,86 @@ def show(title: str, rows: list[Row]) -> None:
             f"{'-':>{width}}" if value is None else f"{value:>{width}{form}}"
             for value, width, form in numbers
         )
-        print(f"{row.mode:15}{row.preset:11}{cells}")
+        print(f"{row.mode:15}{row.backend:12}{row.preset:11}{cells}")
+
+
+def show_ratios(rows: list[Row]) -> None:
+    """How many times as fast as the plain ways, and as the reference, exact and live are."""
+    ms = {(row.mode, row.preset, row.backend): row for row in rows}
+    for row in rows:
+        if row.mode not in ("exact", "live"):
+            continue
+        ratios = []
+        for name, key in (
+            ("reference", ("reference", "", "torch")),
+            ("plain", ("plain", "", "torch")),
+            ("plain sliding", ("plain sliding", f"{SLIDING_FRAMES} frames", "torch")),
+        ):
+            if key in ms:
+                theirs, ours = (one.cpu_ms_per_frame or one.ms_per_frame for one in (ms[key], row))
+                ratios.append(f"{(theirs or np.nan) / (ours or np.nan):.2f}x {name}")
+        print(f"{row.mode} {row.preset} {row.backend}: {', '.join(ratios)}")
+
+
+def measure_torch(args: argparse.Namespace, dtype: str) -> tuple[Bench, str]:
+    """The rows of the reference and of torch; what was measured, in words."""
+    device = torch.device(args.device)
+    kind = getattr(torch, dtype)
+    if args.full_size:
+        network = full_size("meta", kind)
+    else:
+        path = args.checkpoint or default_checkpoint()
+        network = load_checkpoint(path, args.device, dtype, plain=args.plain_layers)
+    info = network.info
+    size = (info.height, info.width)
+    rgb = np.random.default_rng(0).integers(0, 256, (args.frames, *size, 3), np.uint8)
+    bench = Bench(device, kind, rgb, args.repeats)
+    if device.type != "cpu":  # compiled and recorded functions hide what they compute
+        bench.counts = count(without_weights(network), size, args.frames)
+    if args.reference:
+        if not args.full_size:
+            raise SystemExit("--reference is the published network: it needs --full-size")
+        reference = Reference(args.reference, device, kind, info, published_transformer())
+        bench.counts["reference", ""] = bench.counts.get(("plain", ""), float("nan"))
+        bench.on_clip("reference", reference)
+        del reference
+    if args.full_size:
+        network = full_size(args.device, kind)
+    bench.plain(network)
+    bench.on_clip("exact", lambda clip: predict_disparity(network, clip, PredictOptions()))
+    for name in args.live:
+        bench.live(network, name, LIVE[name])
+    if "balanced" in args.live:
+        bench.to_depth(network, "balanced")
+    layers = ", diffusers' layers" if args.plain_layers or args.full_size else ""
+    return bench, f"{info.name} at {info.width}x{info.height}, {args.device}, {dtype}{layers}"
+
+
+def measure_engine(bench: Bench, args: argparse.Namespace, dtype: str) -> None:
+    """The rows of an engine: of every mode and preset whose windows it has."""
+    manifest = Manifest.read(args.engine)
+    path = args.checkpoint or default_checkpoint()
+    info = CheckpointInfo.read(path)
+    network = load_network(
+        Request(
+            checkpoint=path,
+            device=args.device if args.backend == "tensorrt" else "cpu",
+            dtype=dtype,
+            windows=manifest.windows,
+            backend=args.backend,
+            engine=args.engine,
+        )
+    ).network
+    has = set(manifest.windows)
+    if has >= set(exact_windows([len(bench.rgb)], info.window, info.overlap)):
+        bench.on_clip(
+            "exact", lambda clip: predict_disparity(network, clip, PredictOptions()), args.backend
+        )
+    for name in args.live:
+        options = LIVE[name]
+        same_steps = (options.steps or manifest.steps) == manifest.steps
+        if same_steps and has >= set(live_windows(options)):
+            bench.live(network, name, options, args.backend)
 
 
 def main() -> None:
@@ -308,53 +367,51 @@ def main() -> None:
     parser.add_argument("--dtype", default=None, help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--full-size", action="store_true", help="measure random 1.3B weights")
+    parser.add_argument("--backend", choices=BACKENDS, default="torch", help="rows beside torch's")
+    parser.add_argument("--engine", type=Path, help="what `dkt engine build` wrote, for --backend")
+    parser.add_argument("--reference", type=Path, help="copy of the public code, see reference.py")
     parser.add_argument(
-        "--reference",
+        "--plain-layers",
         action="store_true",
         help="plain rows with diffusers' own layers (3-D convolutions, the whole context)",
     )
+    parser.add_argument("--live", nargs="*", choices=LIVE, default=list(LIVE), help="live rows")
     parser.add_argument("--frames", type=int, default=81)
     parser.add_argument("--repeats", type=int, default=3, help="of which the best counts")
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--count-only", action="store_true", help="leave the measurements out")
+    parser.add_argument("--no-count", action="store_true", help="leave the table of counts out")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    if args.backend != "torch" and (args.engine is None or args.full_size):
+        parser.error(f"--backend {args.backend} needs --engine and a --checkpoint")
     if args.threads:
         torch.set_num_threads(args.threads)
-    count = count_full_size()
-    show("Counted: 1.3B at 832x480", count)
+    counted: list[Row] = []
+    if not args.no_count:
+        found = count(full_size("meta", torch.bfloat16), (480, 832))
+        counted = [Row(mode, preset, tflop_per_frame=n) for (mode, preset), n in found.items()]
+        show("Counted: 1.3B at 832x480", counted)
     measured: list[Row] = []
-    name = ""
+    name, crossings = "", {}
     if not args.count_only:
         dtype = args.dtype or ("bfloat16" if args.device.startswith("cuda") else "float32")
-        if args.full_size:
-            network = full_size(args.device, getattr(torch, dtype))
-        else:
-            path = args.checkpoint or default_checkpoint()
-            network = load_checkpoint(path, args.device, dtype, plain=args.reference)
-        info = network.info
-        layers = ", diffusers' layers" if args.reference or args.full_size else ""
-        name = f"{info.name} at {info.width}x{info.height}, {args.device}, {dtype}{layers}"
-        measured = Bench(network, (info.height, info.width), args.frames, args.repeats).rows()
+        bench, name = measure_torch(args, dtype)
+        if args.backend != "torch":
+            measure_engine(bench, args, dtype)
+        measured, crossings = bench.rows, bench.crossings
         show(f"Measured: {name}", measured)
-        ms = {
-            (row.mode, row.preset): row.cpu_ms_per_frame or row.ms_per_frame or np.nan
-            for row in measured
-        }
-        for preset in PRESETS:
-            live = ms["live", preset]
-            ratios = (ms[key] / live for key in (("plain", ""), ("plain sliding", "5 frames")))
-            print(f"live {preset}: {next(ratios):.2f}x plain, {next(ratios):.2f}x plain sliding")
+        print(f"matrix products: {bench.rate:.3g} TFLOP/s")
+        show_ratios(measured)
     if args.output:
-        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         content = {
-            "machine": platform.platform(),
-            "gpu": gpu,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "counted": [asdict(row) for row in count],
-            "measured": {"what": name, "rows": [asdict(row) for row in measured]},
+            **asdict(Machine.here()),
+            "counted": [asdict(row) for row in counted],
+            "measured": {
+                "what": name,
+                "rows": [asdict(row) for row in measured],
+                "crossings": crossings,
+            },
         }
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
