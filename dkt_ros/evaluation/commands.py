@@ -102,6 +102,8 @@ def add_commands(subparsers: Any) -> None:
 
 def run_eval(args: argparse.Namespace) -> int:
     """Evaluates set by set, prints the tables, writes the JSON after each set."""
+    import torch
+
     from dkt_ros.evaluation.evaluate import summarise_sets
     from dkt_ros.evaluation.networks import NetworkOptions, load_methods
     from dkt_ros.evaluation.report import (
@@ -118,6 +120,8 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.range is not None and not 0 < args.range[0] < args.range[1]:
         low, high = args.range
         raise DktError(f"--range is {low:g} {high:g}, expected 0 < MIN < MAX metres")
+    if args.output is not None and args.output.is_dir():
+        raise DktError(f"--output is the folder {args.output}, expected a file's name")
     # All are opened before the first is measured: a wrong folder should not be found hours later.
     readers = _readers(args)
     options = NetworkOptions(
@@ -139,8 +143,15 @@ def run_eval(args: argparse.Namespace) -> int:
     for reader in readers:
         depth_range = args.range or depth_range_of(reader.dataset.kind)
         progress = _Progress(len(reader.clips))
-        report = evaluate_set(reader, methods, tuple(depth_range), progress.show)
-        progress.clear()
+        try:
+            report = evaluate_set(reader, methods, tuple(depth_range), progress.show)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise DktError(
+                f"{reader.dataset.root}: too little memory; take a smaller --max-frames or --size, "
+                "or --dtype bfloat16"
+            ) from error
+        finally:
+            progress.clear()
         reports.append(report)
         parts = [describe(report), format_summary(report.summary), legend(report.summary)]
         parts += [format_difference(report.summary), format_videos(report)]
@@ -151,7 +162,11 @@ def run_eval(args: argparse.Namespace) -> int:
         raise DktError(f"nothing could be measured: {reports[0].skipped}")
     if len(reports) > 1:
         total = summarise_sets([report.summary for report in reports])
-        parts = [f"mean over {len(reports)} data sets, each counting once", format_summary(total)]
+        title = (
+            f"mean over {len(reports)} data sets, each counting once; what a set lacks is the mean "
+            "of the others"
+        )
+        parts = [title, format_summary(total)]
         print("\n" + "\n\n".join(part for part in (*parts, format_difference(total)) if part))
     return 0
 

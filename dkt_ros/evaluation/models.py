@@ -53,7 +53,10 @@ class DepthModel(Protocol):
 
 
 class ExactModel:
-    """The exact sampler: the whole video at once, or online the newest frames for every frame."""
+    """The exact sampler: the whole video at once; online, for every frame, the newest ones.
+
+    Those are five, as in the node's default.
+    """
 
     name = "dkt exact"
 
@@ -69,10 +72,17 @@ class ExactModel:
     ) -> dict[str, np.ndarray]:
         """See DepthModel."""
         found = {}
+        predict = self._predict
         if "video" in alignments:
-            found["video"] = aligned_to_truth(self._predict(video.rgb), truth, depth_range)
+            disparity = self._predict(video.rgb)
+            found["video"] = aligned_to_truth(disparity, truth, depth_range)
+            if len(video) == 1:
+
+                def predict(rgb: np.ndarray, /) -> np.ndarray:
+                    return disparity  # of the only clip there is
+
         if "online" in alignments and video.raw is not None:
-            estimator = DepthEstimator(self._predict, _config(depth_range))
+            estimator = DepthEstimator(predict, _config(depth_range))
             found["online"] = np.stack([estimator.push(frame).depth for frame in frames_of(video)])
         return found
 

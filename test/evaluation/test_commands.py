@@ -142,6 +142,24 @@ def test_mistakes_are_named(
     assert said in capsys.readouterr().err
 
 
+def test_too_little_memory_is_told_with_what_to_do(
+    checkpoint: Path,
+    rendered: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("dkt_ros.evaluation.networks.predict_disparity", fail)
+    arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered)]
+    assert main(arguments) == 2
+    assert "take a smaller --max-frames" in capsys.readouterr().err
+    assert main([*arguments, "--output", str(tmp_path)]) == 2
+    assert "expected a file's name" in capsys.readouterr().err
+
+
 def test_the_presets_are_those_of_the_live_sampler() -> None:
     assert set(commands.PRESETS) == set(live_options.PRESETS)
 

@@ -50,6 +50,21 @@ def test_without_raw_depth_there_is_nothing_to_complete_or_to_align_to() -> None
     assert [r.method for r in results] == ["truth", "dkt exact, video"]
 
 
+def test_a_single_picture_is_predicted_once() -> None:
+    video = table_with_glass(1)
+    good, calls = oracle(video), []
+
+    def counted(rgb: np.ndarray, /) -> np.ndarray:
+        calls.append(len(rgb))
+        return good(rgb)
+
+    summary = summarise(evaluate_video(video, Methods([ExactModel(counted)]), RANGE))
+    assert calls == [1]
+    assert summary["dkt exact, online"]["all"].rel < 5e-3
+    evaluate_video(video, Methods([ExactModel(counted)], ("online",)), RANGE)
+    assert calls == [1, 1]
+
+
 def test_alignments_are_those_asked_for() -> None:
     video = table_with_glass()
     results = evaluate_video(video, Methods([ExactModel(oracle(video))], ("online",)), RANGE)
