@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy")
+pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
 from fixtures.recorded_frames import START_NS, labelled_frames
@@ -59,7 +60,8 @@ class Listener:
         self.published_ns: dict[str, list[int]] = {}
 
     def listen(self, topic: str, kind: Any, qos: QoSProfile | int = LISTENER_QUEUE) -> None:
-        heard, published_ns = [], []
+        heard: list[Any] = []
+        published_ns: list[int] = []
         self.heard[topic], self.published_ns[topic] = heard, published_ns
 
         def hear(message: Any, info: dict[str, int]) -> None:
