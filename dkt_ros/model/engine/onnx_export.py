@@ -20,6 +20,7 @@ from dkt_ros.model.engine.graphs import Traceable
 
 OPSET = 22
 """The first whose convolutions take bfloat16."""
+UNLIMITED = 2**62
 FORBIDDEN = {
     "If": "control flow",
     "Loop": "control flow",
@@ -74,7 +75,10 @@ def export(graph: Traceable) -> Any:
     # Constants are folded, identities and what nobody reads fall away: no pattern is rewritten, so
     # that what TensorRT recognises (LayerNormalization, Gelu, attention) stays as it was exported.
     onnxscript.optimizer.inline(model)
-    onnxscript.optimizer.fold_constants(model)
+    # Weights of any size are folded: a transposed or sliced one is a constant too.
+    onnxscript.optimizer.fold_constants(
+        model, input_size_limit=UNLIMITED, output_size_limit=UNLIMITED
+    )
     for change in (
         passes.IdentityEliminationPass(),
         passes.CommonSubexpressionEliminationPass(),
