@@ -35,9 +35,11 @@ def request_of(parameters: NodeParameters) -> Request:
         )
     if parameters.mode == "live":
         windows = live_windows(live_options(parameters))
+        flags = ("--preset", parameters.live_preset, "--publish", parameters.live_publish)
     else:
-        lengths = range(1, parameters.buffer_frames + 1, 4)
+        lengths = range(1, parameters.buffer_frames + 1, 4)  # as the buffer fills
         windows = exact_windows(lengths, info.window, info.overlap)
+        flags = ("--preset", "exact", "--frames", *map(str, lengths))
     device = resolve_device(parameters.device)
     return Request(
         checkpoint=path,
@@ -49,6 +51,7 @@ def request_of(parameters: NodeParameters) -> Request:
         backend=parameters.backend,
         engine=Path(parameters.engine_dir).expanduser() if parameters.engine_dir else None,
         fall_back=parameters.engine_fallback,
+        build_flags=flags,
     )
 
 
