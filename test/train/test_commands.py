@@ -1,0 +1,95 @@
+"""`dkt train` from a folder of tars to a network that predicts: trained, resumed, exported."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from fixtures.training_scenes import write_scene
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.merge import merge_into_checkpoint
+from dkt_ros.model.predictor import predict_disparity
+from dkt_ros.train.commands import add_commands
+from dkt_ros.train.log import read_lines
+
+
+def dkt(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    args = parser.parse_args(words)
+    return int(args.run(args))
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_checkpoint: Path) -> Path:
+    """Two short videos of a square of glass, and a recipe for them."""
+    for index in range(2):
+        write_scene(tmp_path / "scenes", f"scene{index}", frames=5, size=(32, 48))
+    content = {
+        "checkpoint": str(tiny_checkpoint),
+        "data": [{"path": str(tmp_path / "scenes")}],
+        "size": [32, 48],
+        "augmentation": {"variants": 1},
+        "steps": 2,
+        "batch": 2,
+        "latent_frames": [1, 2],
+        "lora": {"rank": 2},
+        "optimizer": {"learning_rate": 1e-3, "warmup": 0},
+        "save": {"every": 2},
+        "preview": {"every": 2, "clips": 1, "frames": 5},
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_from_tars_to_a_network_that_predicts(
+    config: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = ["train", f"--config={config}", f"--output={run}"]
+    assert dkt(*words) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"tiny-random: [\d,]+ weights learn, step 0 of 2", said)
+    assert re.search(r"\d samples encoded; nothing skipped", said)
+    assert list((run / "latents").rglob("*.safetensors"))
+    assert dkt(*words, "--resume", "--set", "steps=4", "--set", "objective.levels=1000") == 0
+    assert "steps was 2, is now 4" in capsys.readouterr().err
+    lines = read_lines(run)
+    assert [line["step"] for line in lines if line["group"] == "train"] == [1, 2, 3, 4]
+    previews = [line for line in lines if line["group"] == "preview"]
+    assert [line["step"] for line in previews] == [0, 2, 4]
+    assert all(line["rel"] > 0 and 0 <= line["delta_125"] <= 1 for line in previews)
+
+    network = load_checkpoint(run / "checkpoint")
+    assert (network.info.name, network.info.height, network.info.width) == ("run", 32, 48)
+    rgb = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
+    trained = predict_disparity(network, rgb)
+    assert not np.array_equal(trained, predict_disparity(load_checkpoint(tiny_checkpoint), rgb))
+    merge_into_checkpoint(tiny_checkpoint, run / "adapter", tmp_path / "merged")
+    merged = predict_disparity(load_checkpoint(tmp_path / "merged"), rgb)
+    np.testing.assert_array_equal(trained, merged)
+
+    (run / "checkpoint" / "dkt.json").unlink()
+    assert dkt(*words, "--export") == 0
+    assert load_checkpoint(run / "checkpoint").info == network.info
+
+
+def test_bad_checkpoints_and_data_are_named(config: Path, tmp_path: Path) -> None:
+    words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}"]
+    with pytest.raises(DktError, match="nowhere does not exist"):
+        dkt(*words, "--set", "checkpoint=nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DktError, match="empty"):
+        dkt(*words, "--set", f"data.0.path={tmp_path / 'empty'}")
+    with pytest.raises(DktError, match="frames of a video"):
+        dkt(*words, "--set", "latent_frames=[6]")
+    with pytest.raises(DktError, match=r"recipe\.yaml: lora\.rank is 0"):
+        dkt(*words, "--set", "lora.rank=0")
+    assert not (tmp_path / "run" / "states").exists()
