@@ -19,15 +19,13 @@ from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
 
 def request_of(parameters: NodeParameters) -> Request:
     """What network the parameters ask for. Raises DktError where they name no depth checkpoint."""
-    from dkt_ros.model.checkpoint import default_checkpoint
+    from dkt_ros.model.checkpoint import checked_folder, default_checkpoint
     from dkt_ros.model.engine.windows import exact_windows, live_windows
 
     path = (
         Path(parameters.checkpoint).expanduser() if parameters.checkpoint else default_checkpoint()
     )
-    if not path.is_dir():
-        raise DktError(f"checkpoint {path} is no folder; make one with `dkt convert`")
-    info = CheckpointInfo.read(path)
+    info = CheckpointInfo.read(checked_folder(path))
     if info.task != "depth":
         raise DktError(
             f"checkpoint {path} predicts '{info.task}', expected 'depth'; name a depth checkpoint "

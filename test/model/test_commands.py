@@ -20,6 +20,8 @@ from dkt_ros.errors import DktError
 from dkt_ros.model import checkpoint as checkpoint_module
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.commands import add_commands
+from dkt_ros.model.live import LivePredictor
+from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.predictor import PredictOptions, predict_disparity
 
 
@@ -102,6 +104,49 @@ def test_predict_says_how_far_it_is(
     dkt("predict", *words)
     stages = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
     assert stages[-3:] == ["encode 3/3", "denoise 2/2", "decode 3/3"]
+
+
+def test_live_is_what_the_stream_gives(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rgb = np.random.default_rng(1).integers(100, 130, (10, 32, 48, 3), dtype=np.uint8)
+    np.savez(tmp_path / "clip.npz", rgb=rgb)
+    words = [f"--checkpoint={tiny_checkpoint}", f"--input={tmp_path}/clip.npz", "--mode=live"]
+    results = {}
+    for publish in ("latest", "all"):
+        output = tmp_path / f"{publish}.npz"
+        dkt("predict", *words, "--preset=fast", f"--output={output}", f"--publish={publish}")
+        with np.load(output) as content:
+            results[publish] = content["disparity"]
+    assert "live 10/10" in capsys.readouterr().err
+    given = np.isfinite(results["latest"]).all(axis=(1, 2))
+    assert list(np.flatnonzero(given)) == [0, 8], "a frame at once, then every second latent"
+    assert np.isnan(results["latest"][~given]).all()
+    assert np.isfinite(results["all"]).all()
+    options = LiveOptions.preset("fast")
+    live = LivePredictor(load_checkpoint(tiny_checkpoint), options)
+    for index, frame in enumerate(rgb):
+        expected = live.push(frame)
+        if expected is not None:
+            for result in results.values():
+                np.testing.assert_array_equal(result[index], expected.disparity)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--mode=live", "--window=3", "--overlap=1"], "--window and --overlap: only with .*exact"),
+        (["--preset=fast"], "--preset: only with --mode live"),
+        (["--backend=onnxruntime"], "needs the folder of an engine"),
+        (["--backend=onnxruntime", "--engine=nowhere"], "engine.json is missing"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    tmp_path: Path, tiny_checkpoint: Path, clip: Path, words: list[str], says: str
+) -> None:
+    given = [f"--checkpoint={tiny_checkpoint}", f"--input={clip}", f"--output={tmp_path}/o.npz"]
+    with pytest.raises(DktError, match=says):
+        dkt("predict", *given, *words)
 
 
 def test_low_precision_predicts_nearly_the_same(

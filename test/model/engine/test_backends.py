@@ -16,6 +16,7 @@ from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.live import LivePredictor
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.predict_command import add_predict
 from dkt_ros.model.predictor import PredictOptions, predict_disparity
 
 SIZE = (32, 48)
@@ -90,6 +91,24 @@ def test_a_folder_without_an_engine_is_named(tiny_checkpoint: Path, tmp_path: Pa
 def test_tensorrt_wants_a_gpu(tiny_checkpoint: Path, tiny_engine: Path) -> None:
     with pytest.raises(DktError, match="NVIDIA GPUs"):
         load_network(request(tiny_checkpoint, tiny_engine, backend="tensorrt"))
+
+
+def test_dkt_predict_takes_an_engine(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_engine: Path
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_predict(parser.add_subparsers())
+    np.savez(tmp_path / "clip.npz", rgb=video(9, (40, 60)))
+    flags = ["--window=2", "--overlap=1", f"--input={tmp_path}/clip.npz"]
+    results = []
+    for more in (["--size=32x48"], ["--backend=onnxruntime", f"--engine={tiny_engine}"]):
+        output = tmp_path / f"{len(results)}.npz"
+        words = ["predict", f"--checkpoint={tiny_checkpoint}", f"--output={output}", *flags, *more]
+        args = parser.parse_args(words)
+        assert args.run(args) == 0
+        with np.load(output) as content:
+            results.append(content["disparity"])
+    np.testing.assert_allclose(*results, atol=1e-3)
 
 
 class TestNode:

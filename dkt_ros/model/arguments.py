@@ -1,0 +1,33 @@
+"""Words of a command line to values. Knows argparse; imports no deep learning library."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    return _at_least(text, 1)
+
+
+def natural(text: str) -> int:
+    """An integer of at least 0."""
+    return _at_least(text, 0)
+
+
+def native_or_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of HxW; None for native."""
+    if text == "native":
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or 0 in (size := (int(match[1]), int(match[2]))):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither native nor HxW, such as 480x832")
+    return size
+
+
+def _at_least(text: str, least: int) -> int:
+    value = int(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else None
+    if value is None or value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {least}")
+    return value
