@@ -219,6 +219,15 @@ def test_a_slow_network_is_not_called_stale() -> None:
     assert status("alignment", snapshot=slow).level == OK
 
 
+def test_another_backend_than_asked_for_is_a_warning() -> None:
+    assert HEALTHY.engine is not None
+    note = "computing with torch, because backend tensorrt failed: another GPU"
+    found = status("inference", engine=replace(HEALTHY.engine, note=note))
+    assert found.level == WARN
+    assert found.message.endswith(f"ms each; {note}")
+    assert ("backend", "torch") in [(pair.key, pair.value) for pair in found.values]
+
+
 def test_old_complaints_are_listed_but_do_not_alarm() -> None:
     found = status("input", complaints={"frame_id": ("depth/image has frame_id 'x'", 30.0)})
     assert found.level == OK

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,14 +16,17 @@ from hypothesis import strategies as st
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from torch import Tensor
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import fit_area
+from dkt_ros.model.engine.windows import live_windows
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.parameters import NodeParameters
 from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
 from dkt_ros.ros.settings import estimator_config, resolve_device, resolve_dtype
+from dkt_ros.ros.warm_up import warm_up, warm_up_live
 from dkt_ros.ros.worker import InferenceCancelledError
 
 pytestmark = pytest.mark.ros
@@ -103,6 +108,54 @@ def test_mode_live_streams(checkpoint: Path) -> None:
     again = predictor.push(black)
     assert again is not None
     assert again.frames == 1
+
+
+def test_it_is_warm_for_every_shape_that_will_come(engine: Engine) -> None:
+    """On a GPU, where a new shape costs seconds."""
+    assert isinstance(engine.predictor, NetworkPredictor)
+    clips: list[int] = []
+    reports: list[tuple[int, int]] = []
+
+    def exact(rgb: np.ndarray) -> None:
+        clips.append(len(rgb))
+
+    warm_up(cast("Any", exact), (32, 48), 9, True, lambda *report: reports.append(report))
+    assert clips == [1, 1, 5, 5, 9, 9], "compiled, then recorded"
+    assert reports == [(done, 6) for done in range(7)]
+
+    parameters = NodeParameters(live_publish="all", live_preset="fast", steps=1)
+    predictor = StreamPredictor(engine.predictor._network, parameters)
+    asked: Counter[tuple[int, int]] = Counter()
+    velocity = engine.predictor._network.velocity
+
+    def watched(noisy: Tensor, tokens: Tensor, timestep: float, keep: int) -> Tensor:
+        asked[noisy.shape[2], keep] += 1
+        return velocity(noisy, tokens, timestep, keep)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.predictor._network, "velocity", watched)
+        warm_up_live(predictor, (32, 48), True, lambda *report: None)
+    assert set(asked) == set(live_windows(predictor.options))
+    assert min(asked.values()) >= 2
+    fresh = predictor.push(np.zeros((32, 48, 3), dtype=np.uint8))
+    assert fresh is not None
+    assert fresh.frames == 1
+
+
+def test_warming_up_takes_the_size_it_is_told(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        NetworkPredictor, "__call__", lambda self, rgb: sizes.append(rgb.shape[1:3])
+    )
+    for warm_up_size in ("", "48x32"):
+        build_engine(
+            NodeParameters(
+                checkpoint=str(checkpoint), device="cpu", cpu_threads=1, warm_up_size=warm_up_size
+            )
+        )
+    assert sizes == [(64, 96), (64, 96), (48, 32), (48, 32)]
 
 
 def test_depth_range_acts_at_once(engine: Engine) -> None:

@@ -51,6 +51,9 @@ def test_every_parameter_is_used_by_the_node(repo_root: Path) -> None:
         ({"points_voxel_m": 0.01}, ["points_voxel_m", "points_organized"]),
         ({"points_outlier_neighbors": 5}, ["points_outlier_neighbors", "points_organized"]),
         ({"inference_size": "big"}, ["inference_size is 'big'", "480x832"]),
+        ({"warm_up_size": "720p"}, ["warm_up_size is '720p'", "720x1280"]),
+        ({"backend": "tensorrt"}, ["backend is 'tensorrt'", "engine_dir", "dkt engine build"]),
+        ({"backend": "tvm", "engine_dir": "e"}, ["backend is 'tvm'", "onnxruntime"]),
     ],
 )
 def test_wrong_values_are_all_named(values: dict[str, Any], named: list[str]) -> None:
