@@ -28,7 +28,7 @@ def test_a_tensor_on_a_cpu_shares_its_memory() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_which_numbers_are_floats(dtype: type) -> None:
-    array = np.zeros(2, dtype)
+    array: np.ndarray = np.zeros(2, dtype)
     floats = dtype is not np.int64
     assert arrays.is_floating(array) is floats
     assert arrays.is_floating(torch.from_numpy(array)) is floats
@@ -38,19 +38,20 @@ def test_several_arrays_in_one_download() -> None:
     points = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     colours = np.arange(15, dtype=np.uint8).reshape(5, 3)
     with PretendDevice() as device:
-        held = [torch.from_numpy(array).to(DEVICE) for array in (points, colours)]
+        held = [torch.from_numpy(points).to(DEVICE), torch.from_numpy(colours).to(DEVICE)]
         brought = arrays.download(*held)
     assert device.crossings.downloads == [5 * 3 * 4 + 5 * 3]
-    for array, expected in zip(brought, (points, colours), strict=True):
-        np.testing.assert_array_equal(array, expected)
-        assert array.dtype == expected.dtype
+    np.testing.assert_array_equal(brought[0], points)
+    np.testing.assert_array_equal(brought[1], colours)
+    assert [array.dtype for array in brought] == [np.float32, np.uint8]
 
 
 def test_rows_are_picked_alike() -> None:
     mask = np.array([True, False, True])
     rows, numbers = np.arange(6.0).reshape(3, 2), np.arange(3)
     ours = arrays.rows_where(mask, rows, numbers)
-    theirs = arrays.rows_where(*(torch.from_numpy(array) for array in (mask, rows, numbers)))
+    tensors = [torch.from_numpy(mask), torch.from_numpy(rows), torch.from_numpy(numbers)]
+    theirs = arrays.rows_where(*tensors)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a, b.numpy())
     np.testing.assert_array_equal(ours[0], [[0, 1], [4, 5]])
@@ -82,7 +83,7 @@ class TestThePretendedDevice:
             tensor = torch.arange(4.0).to(DEVICE)
             assert isinstance(tensor, DeviceTensor)
             tensor[tensor > 2] = -1.0
-            tensor += 1.0
+            tensor.add_(1.0)
             assert tensor.cpu().tolist() == [1.0, 2.0, 3.0, 0.0]
             assert tensor[1].item() == 2.0
         assert device.crossings.uploads == [16]

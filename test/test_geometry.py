@@ -179,7 +179,7 @@ class TestBackproject:
 
     def test_unusable_memory(self) -> None:
         with pytest.raises(ValueError, match="float64"):
-            backproject(np.ones((24, 32), np.float32), SMALL, out=np.empty((24, 32, 3)))  # type: ignore[arg-type]
+            backproject(np.ones((24, 32), np.float32), SMALL, out=np.empty((24, 32, 3)))
 
 
 class TestDepthFilters:

@@ -45,7 +45,7 @@ def measurements(args: argparse.Namespace) -> dict[str, Measurement]:
     found = {
         "engine": Measurement("engine.py", [*device, *full, *small, *reference, "--no-count"]),
         "convolution": Measurement("convolution.py", device),
-        "training": Measurement("training.py", [*device, *full, "--steps", "5" if on_gpu else "1"]),
+        "training": Measurement("training.py", [*full, "--steps", "5" if on_gpu else "1"]),
         "engine-nano": Measurement("engine.py", [*device, *small, "--no-count"]),
     }
     if args.tensorrt:

@@ -88,6 +88,8 @@ class CloudWriter:
             intrinsics = _every(intrinsics, options.stride, tuple(depth.shape))
         if options.organized:
             return self._organized(depth, rgb, intrinsics, header)
+        points: npt.NDArray[np.float32]
+        colors: npt.NDArray[np.uint8] | None
         points, colors = download(*known_points(backproject(depth, intrinsics), rgb))
         if options.voxel_m > 0.0:
             points, colors = voxel_downsample(points, options.voxel_m, colors)

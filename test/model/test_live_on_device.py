@@ -9,12 +9,13 @@ from fixtures.transfers import DEVICE, PretendDevice, moved
 from torch import Tensor
 
 from dkt_ros.arrays import to_host
-from dkt_ros.model.fast_network import FastNetwork, fast_network
+from dkt_ros.model.fast_network import fast_network
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live import LiveDisparity, LivePredictor
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.predictor import PredictOptions, predict_disparity
+from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream
 
 CAMERA = (40, 60)
@@ -25,8 +26,9 @@ class NetworkOnDevice:
     """A network whose tensors must lie on the pretended device."""
 
     device = DEVICE
+    fixed_size = None
 
-    def __init__(self, fast: FastNetwork) -> None:
+    def __init__(self, fast: StreamingNetwork) -> None:
         self._fast = fast
         self.info: CheckpointInfo = fast.info
         self.latent_channels = fast.latent_channels
