@@ -226,14 +226,14 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
         raise DktError("--frames goes with --preset exact")
     else:
         live = LiveOptions.preset(args.preset, publish=args.publish)
-        windows, steps = live_windows(live), steps or live.steps
+        windows, steps = live_windows(live), live.steps if steps is None else steps
         options += ("--publish", args.publish)
     return EngineRequest(
         checkpoint=args.checkpoint,
         fingerprint=checkpoint_fingerprint(args.checkpoint),
         size=args.size or (info.height, info.width),
         windows=windows,
-        steps=steps or info.steps,
+        steps=info.steps if steps is None else steps,
         precision=args.precision,
         options=options,
     )

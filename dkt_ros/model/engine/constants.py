@@ -23,18 +23,17 @@ def write_constants(
 
     timesteps (S,) float64: 1000 sigma; modulation (S, L, 6, D) and final (S, 2, D) float32.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     timesteps = [level * TRAIN_TIMESTEPS for level in sigmas(steps, sigma_shift).tolist()]
     tables = [transformer.modulations(timestep) for timestep in timesteps]
-    save_file(
-        {
-            "timesteps": torch.tensor(timesteps, dtype=torch.float64),
-            "modulation": torch.stack([modulation for modulation, _ in tables]).cpu(),
-            "final": torch.stack([final for _, final in tables]).cpu(),
-        },
-        folder / CONSTANTS_FILE,
-    )
+    tensors = {
+        "timesteps": torch.tensor(timesteps, dtype=torch.float64),
+        "modulation": torch.stack([modulation for modulation, _ in tables]).cpu(),
+        "final": torch.stack([final for _, final in tables]).cpu(),
+    }
+    # Not save_file, which writes for the owner alone, whatever the umask.
+    (folder / CONSTANTS_FILE).write_bytes(save(tensors))
 
 
 def read_constants(

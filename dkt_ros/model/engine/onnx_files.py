@@ -50,7 +50,8 @@ class GraphFolder:
 
         for value in model.graph.initializers.values():
             tensor = value.const_value
-            if tensor.nbytes < self._smallest:
+            # Integers are shapes and axes, without which nothing can be inferred of a graph.
+            if tensor.nbytes < self._smallest or not tensor.dtype.is_floating_point():
                 continue
             offset, length = self._store(tensor)
             value.const_value = onnx_ir.ExternalTensor(
