@@ -13,9 +13,11 @@ from dkt_ros.errors import DktError
 
 _ROOMS = (
     "dkt_ros.model.commands",
+    "dkt_ros.model.engine.commands",
     "dkt_ros.bags.commands",
     "dkt_ros.datasets.commands",
     "dkt_ros.synth.commands",
+    "dkt_ros.train.commands",
     "dkt_ros.train.nano.commands",
     "dkt_ros.evaluation.commands",
     "dkt_ros.doctor",
