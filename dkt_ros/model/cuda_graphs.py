@@ -25,7 +25,7 @@ _pools: dict[torch.device, Any] = {}
 class Recording(Protocol):
     """A recorded call, ready to be made again with other values of the same shapes."""
 
-    def __call__(self, tensors: list[Tensor]) -> Any:
+    def __call__(self, tensors: list[Tensor], /) -> Any:
         """The function's result for these in place of the tensors it was recorded with."""
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import nn
@@ -111,4 +111,5 @@ def accelerated(
     """The function compiled, and replayed as a CUDA graph where it is small; on a CPU as it is."""
     if device.type != "cuda":
         return function
-    return RecordedFunction(compiled(function, device), CudaRecording)
+    recorded = RecordedFunction(compiled(function, device), CudaRecording)
+    return cast("Callable[Arguments, Result]", recorded)

@@ -31,6 +31,7 @@ def request_of(parameters: NodeParameters) -> Request:
             f"checkpoint {path} predicts '{info.task}', expected 'depth'; name a depth checkpoint "
             "in parameter checkpoint"
         )
+    flags: tuple[str, ...]
     if parameters.mode == "live":
         windows = live_windows(live_options(parameters))
         flags = ("--preset", parameters.live_preset, "--publish", parameters.live_publish)

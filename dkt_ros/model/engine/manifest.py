@@ -48,7 +48,7 @@ EMBED_RGB = "embed_rgb"
 class GraphRunner(Protocol):
     """One graph, ready to run."""
 
-    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, inputs: Mapping[str, Tensor], /) -> dict[str, Tensor]:
         """Tensors by the names, shapes and types of its GraphSpec, in and out."""
         ...
 

@@ -246,7 +246,7 @@ def _logger(trt: Any) -> Any:
         trt.ILogger.VERBOSE: logging.DEBUG,
     }
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self._errors: deque[str] = deque(maxlen=1)

@@ -29,7 +29,12 @@ def video(frames: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def request(checkpoint: Path, engine: Path | None, **changes: Any) -> Request:
-    values = {"backend": "onnxruntime", "windows": WINDOWS, "steps": 2, "engine": engine}
+    values: dict[str, Any] = {
+        "backend": "onnxruntime",
+        "windows": WINDOWS,
+        "steps": 2,
+        "engine": engine,
+    }
     return Request(checkpoint, "cpu", "float32", **(values | changes))
 
 
@@ -100,7 +105,7 @@ def test_dkt_predict_takes_an_engine(
     add_predict(parser.add_subparsers())
     np.savez(tmp_path / "clip.npz", rgb=video(9, (40, 60)))
     flags = ["--window=2", "--overlap=1", f"--input={tmp_path}/clip.npz"]
-    results = []
+    results: list[np.ndarray] = []
     for more in (["--size=32x48"], ["--backend=onnxruntime", f"--engine={tiny_engine}"]):
         output = tmp_path / f"{len(results)}.npz"
         words = ["predict", f"--checkpoint={tiny_checkpoint}", f"--output={output}", *flags, *more]
@@ -108,7 +113,7 @@ def test_dkt_predict_takes_an_engine(
         assert args.run(args) == 0
         with np.load(output) as content:
             results.append(content["disparity"])
-    np.testing.assert_allclose(*results, atol=1e-3)
+    np.testing.assert_allclose(results[0], results[1], atol=1e-3)
 
 
 class TestNode:
@@ -121,7 +126,12 @@ class TestNode:
     def parameters(self, checkpoint: Path, **more: Any) -> Any:
         from dkt_ros.ros.parameters import NodeParameters
 
-        values = {"device": "cpu", "cpu_threads": 1, "buffer_frames": 5, "steps": 2}
+        values: dict[str, Any] = {
+            "device": "cpu",
+            "cpu_threads": 1,
+            "buffer_frames": 5,
+            "steps": 2,
+        }
         return NodeParameters(checkpoint=str(checkpoint), **(values | more))
 
     def test_its_depth_is_that_of_torch(self, tiny_checkpoint: Path, tiny_engine: Path) -> None:

@@ -54,6 +54,7 @@ def test_two_sets_take_turns_in_a_stream() -> None:
     assert seen[0::2] == [seen[0]] * 4
     assert seen[1::2] == [seen[1]] * 3
     assert not set(seen[0]) & set(seen[1])
+    assert stream.caches is not None
     assert stream.caches[0].mean() == 7
     assert pool.nbytes() == 2 * (4 * 4 + 3 * 2)
 
