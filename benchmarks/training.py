@@ -173,10 +173,19 @@ def count(method: str) -> list[Counted]:
         hidden = 2 * width * (shape[2] * shape[3] * shape[4] // 4)  # a block's input, bfloat16
         kept = outside + (layers * hidden + block if checkpointing else layers * block)
         weights = 4 * parameters if method == "full" else 2 * parameters + 4 * learn
-        parts = [weights, 4 * learn, 8 * learn, kept]
-        gib = [part / 2**30 for part in parts]
         rows.append(
-            Counted(method, checkpointing, parameters, learn, *gib, sum(gib), tflop_of(network))
+            Counted(
+                method=method,
+                gradient_checkpointing=checkpointing,
+                parameters=parameters,
+                learn=learn,
+                weights_gib=weights / 2**30,
+                gradients_gib=4 * learn / 2**30,
+                optimizer_gib=8 * learn / 2**30,
+                kept_gib=kept / 2**30,
+                total_gib=(weights + 12 * learn + kept) / 2**30,
+                tflop=tflop_of(network),
+            )
         )
     return rows
 

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.conv import use_stacked_convolutions
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.weights import sha256
 from dkt_ros.train.export import STATES_DIR, export_run
@@ -86,6 +87,8 @@ def load_network(recipe: Recipe, accelerator: Accelerator) -> DktNetwork:
     network = load_checkpoint(
         recipe.checkpoint_folder(), accelerator.device, "bfloat16" if bf16 else "float32"
     )
+    # On a GPU too: equal up to rounding, and away from cuDNN's bf16 3-D kernels (see arrange).
+    use_stacked_convolutions(network.vae)
     if network.info.task != "depth":
         raise DktError(
             f"checkpoint {network.info.name} predicts {network.info.task}s; train a depth one"

@@ -1,4 +1,4 @@
-"""Being told to stop: the first signal is remembered, a second one ends the process as usual.
+"""Being told to stop: a signal is remembered; asked again later, the process ends as usual.
 
 Knows signals. Knows nothing of what has to be finished first.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TOGETHER_S = 3.0
+"""Signals this close are one request: a launcher passes on what the terminal sent to all."""
 
 
 class StopRequest:
@@ -18,6 +21,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -38,6 +42,9 @@ class StopRequest:
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._since = number, now
+        elif now - self._since > _TOGETHER_S:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)

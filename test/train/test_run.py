@@ -288,14 +288,15 @@ def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Pat
         run_small(small_recipe(tiny_checkpoint), whole)
     with pytest.raises(DktError, match="holds no run to resume"):
         run_small(small_recipe(tiny_checkpoint), tmp_path / "new", resume=True)
-    for values, named in [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"lora": {"rank": 8}}, "lora was"),
         ({"seed": 2}, "seed was 1, the recipe says 2"),
         ({"batch": 8}, "batch was 4"),
         ({"ema": 0}, r"ema was 0\.9"),
         ({"method": "full"}, "method was lora"),
         ({"objective": {"kind": "one_step"}}, "objective was"),
-    ]:
+    ]
+    for values, named in changes:
         with pytest.raises(DktError, match=named):
             again(**values)
     with pytest.raises(DktError, match="nothing to export yet"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from fixtures.latent_source import FixedLatents
 from fixtures.train_process import small_recipe
 from torch import Tensor
@@ -24,6 +26,14 @@ def trainer(checkpoint: Path, source: Any = None, **values: Any) -> Trainer:
     accelerator = make_accelerator(recipe)
     network = load_network(recipe, accelerator)
     return Trainer(recipe, network, source or FixedLatents(), accelerator)
+
+
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """accelerate remembers the first precision of a process; within the test it may be another."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def weights(of: Trainer) -> dict[str, Tensor]:
@@ -90,6 +100,29 @@ def test_accumulated_micro_batches_equal_the_whole_batch(tiny_checkpoint: Path) 
     assert [asked[1] for asked in source.asked[:5]] == [(0, 1, 2, 3), (0,), (1,), (2,), (3,)]
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(parts)[name], value, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.usefixtures("other_precision")
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_bfloat16_computes_and_float32_learns(tiny_checkpoint: Path, method: str) -> None:
+    made = trainer(
+        tiny_checkpoint, method=method, precision="bfloat16", gradient_checkpointing=True
+    )
+    computed = []
+    layer = made.network.transformer.blocks[0].ffn.net[2]
+    layer.register_forward_hook(lambda module, given, result: computed.append(result.dtype))
+    loss = made.step()["loss"]
+    assert set(computed) == {torch.bfloat16}
+    assert {p.dtype for p in made.parameters.values()} == {torch.float32}
+    stored = made.network.transformer.state_dict()["blocks.0.attn1.norm_q.weight"].dtype
+    assert stored == (torch.bfloat16 if method == "lora" else torch.float32)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    exact = trainer(tiny_checkpoint, method=method).step()["loss"]
+    assert loss != exact
+    assert loss == pytest.approx(exact, rel=0.02)
+    with made.finished() as network, torch.no_grad():
+        latents = torch.ones(1, 16, 1, 2, 2)
+        assert network.velocity(latents, latents, 500.0).isfinite().all()
 
 
 def gradients(of: Trainer) -> dict[str, Tensor]:
