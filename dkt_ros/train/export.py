@@ -5,7 +5,6 @@ Knows a run's folder and the state in it. Knows nothing of training.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import transformer_weights, with_lora, write_with
-from dkt_ros.model.weights import Weights
+from dkt_ros.model.weights import Weights, sha256
 from dkt_ros.train.lora import public_tensors, write_adapter
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.states import States, read_state
@@ -37,6 +36,8 @@ def export_run(recipe: Recipe, output: Path) -> CheckpointInfo:
     if recipe.method == "lora":
         write_adapter(output, trained, recipe.lora)
     info = described(recipe, int(state["done"]), recipe.name or output.resolve().name)
+    files = transformer_weights(recipe.checkpoint_folder()).files
+    info = replace(info, sources={f"base/{file.name}": sha256(file) for file in files})
     write_with(recipe.checkpoint_folder(), merged(recipe, trained), output / CHECKPOINT_DIR, info)
     return info
 
@@ -47,7 +48,7 @@ def described(recipe: Recipe, done: int, name: str) -> CheckpointInfo:
     height, width = recipe.data.size
     how = f"LoRA of rank {recipe.lora.rank}" if recipe.method == "lora" else "full fine-tuning"
     one_step = recipe.objective.kind == "one_step"
-    return dataclasses.replace(
+    return replace(
         base,
         name=name,
         height=height,
