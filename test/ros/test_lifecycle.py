@@ -14,10 +14,13 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
+from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.engine import Engine, EngineInfo
+from dkt_ros.ros.diagnostics import diagnostic_array
+from dkt_ros.ros.engine import Engine, EngineInfo, build_engine
 from dkt_ros.ros.node import DktNode, run
 from dkt_ros.ros.parameters import NodeParameters
 
@@ -105,6 +108,21 @@ def test_a_failed_configuration_is_named_and_can_be_repeated(
     node.autostart()
     assert state(node) == "active"
     assert node._transition_error == ""
+
+
+@pytest.mark.parametrize(
+    "node", [("backend:=onnxruntime", "engine_dir:=/nowhere", "device:=cpu")], indirect=True
+)
+def test_an_engine_that_does_not_fit_is_refused_by_name(node: DktNode, workshop: Workshop) -> None:
+    node._build = build_engine
+    node.autostart()
+    assert state(node) == "unconfigured"
+    assert "engine.json is missing" in node._transition_error
+    assert "dkt engine build" in node._transition_error
+    statuses = diagnostic_array(node._node_report(), Header()).status
+    [lifecycle] = [status for status in statuses if status.name.endswith(": lifecycle")]
+    assert (lifecycle.level, lifecycle.message) == (DiagnosticStatus.ERROR, node._transition_error)
+    assert workshop.built == []
 
 
 @pytest.mark.parametrize("node", [(CLASHING,)], indirect=True)
