@@ -116,7 +116,7 @@ def _write_whole(file: Path, content: Any) -> None:
 
 
 def _monitor(trt: Any, on_progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):
         """Reports the outermost phase; exceptions may not pass through TensorRT."""
 
         def __init__(self) -> None:
@@ -150,7 +150,7 @@ def _monitor(trt: Any, on_progress: Progress) -> Any:
 
 
 def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):
         """Keeps the last error, for our own message."""
 
         def __init__(self) -> None:

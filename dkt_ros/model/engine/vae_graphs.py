@@ -101,7 +101,7 @@ def _tap(layer: WanCausalConv3d, tap: int, frames: Tensor, bias: Tensor | None =
     return functional.conv2d(frames, layer.weight[:, :, tap], bias, padding=padding)
 
 
-def _pointwise(layer: nn.Module, x: Tensor) -> Tensor:
+def _pointwise(layer: nn.Conv3d | nn.Identity, x: Tensor) -> Tensor:
     """A 1x1x1 convolution, or nothing."""
     if isinstance(layer, nn.Identity):
         return x
