@@ -45,6 +45,20 @@ ARGUMENTS = (
         "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: auto"
     ),
     DeclareLaunchArgument(
+        "mode", default_value="", choices=["", "exact", "live"], description="empty: exact"
+    ),
+    DeclareLaunchArgument(
+        "backend",
+        default_value="",
+        choices=["", "torch", "tensorrt", "onnxruntime"],
+        description="what computes the network; empty: torch",
+    ),
+    DeclareLaunchArgument(
+        "engine_dir",
+        default_value="",
+        description="folder made by `dkt engine build`, for backends other than torch",
+    ),
+    DeclareLaunchArgument(
         "params_file",
         default_value="",
         description="parameters of the node, like config/dkt_node.yaml; wins over the preset",
@@ -68,7 +82,15 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS
     }
     preset = chosen_preset(CAMERAS, given)
-    by_name = ("checkpoint", "device", "color_transport", "depth_transport")
+    by_name = (
+        "checkpoint",
+        "device",
+        "mode",
+        "backend",
+        "engine_dir",
+        "color_transport",
+        "depth_transport",
+    )
     explicit = {name: given[name] for name in by_name if given[name]}
     explicit["use_sim_time"] = given["use_sim_time"] == "true"
     # ROS lets the first mention of a wildcard or node name decide which of them wins. In this order
