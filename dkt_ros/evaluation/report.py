@@ -122,7 +122,11 @@ def format_videos(report: SetReport) -> str:
     title, entry, factor = _DEPTH[0]
     if all(math.isnan(r.regions["all"].rel) for r in report.results):
         title, entry, factor = _NORMALS[0]
-    found = {(r.video, r.method): getattr(r.regions[region], entry) for r in report.results}
+    # A video without masks has no line of figures for the objects, whatever the others have.
+    found = {
+        (r.video, r.method): getattr(r.regions.get(region, Figures()), entry)
+        for r in report.results
+    }
     names = list(report.frames)
     shown = names[:MOST_VIDEOS]
     first = f"{title}, {region}"

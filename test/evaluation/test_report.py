@@ -110,6 +110,9 @@ def test_videos_line_by_line() -> None:
         ["a", "10.00", "10.00"],
         ["longer", "20.00", "20.00"],
     ]
+    without_masks = Result("raw", "b", {"all": DEPTH})
+    last = format_videos(report([*results, without_masks])).splitlines()[-1]
+    assert last.split() == ["b", "-", "-"]
     many = [Result("raw", f"v{i}", {"all": DEPTH}) for i in range(MOST_VIDEOS + 5)]
     assert format_videos(report(many)).splitlines()[-1] == "  and 5 more, all in the JSON"
     assert format_videos(report([])) == ""
