@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ RECORD_LIMIT_BYTES = 256 << 20
 
 Recording needs memory of its own for all of it; a full-size VAE's caches alone are gigabytes.
 """
-_pools: dict[torch.device, Any] = {}
 
 
 class Recording(Protocol):
@@ -74,14 +74,13 @@ class CudaRecording:
         self._inputs = inputs
         placed = with_tensors(arguments, iter(inputs))
         device = inputs[0].device
-        if device not in _pools:  # graphs never run at the same time, so they share their memory
-            _pools[device] = torch.cuda.graph_pool_handle()
+        self._pool = pool_of(device)
         self._graph = torch.cuda.CUDAGraph()
         with (
             torch.cuda.device(device),
             torch.cuda.graph(
                 self._graph,
-                pool=_pools[device],
+                pool=self._pool.handle,
                 stream=torch.cuda.Stream(device),
                 capture_error_mode="thread_local",
             ),
@@ -95,6 +94,28 @@ class CudaRecording:
         self._graph.replay()
         copies = (tensor.clone() for tensor in tensors_in(self._result))
         return with_tensors(self._result, copies)
+
+
+class Pool:
+    """Memory that recordings share, for they never run at the same time."""
+
+    def __init__(self) -> None:
+        self.handle = torch.cuda.graph_pool_handle()
+
+
+_pools: WeakValueDictionary[torch.device, Pool] = WeakValueDictionary()
+
+
+def pool_of(device: torch.device) -> Pool:
+    """The device's, alive as long as somebody holds it.
+
+    A new one when nobody does: torch takes no handle again once all graphs recorded with it are
+    gone.
+    """
+    pool = _pools.get(device)
+    if pool is None:
+        pool = _pools[device] = Pool()
+    return pool
 
 
 def worth_recording(nbytes: int) -> bool:

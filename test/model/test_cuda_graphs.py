@@ -104,6 +104,27 @@ def test_what_differs_is_told_apart(other: object) -> None:
     assert signature(other) != signature(torch.zeros(2, 3))
 
 
+def test_a_pool_ends_with_the_last_that_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    handles = iter(range(9))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(handles))
+    device, other = torch.device("cuda", 0), torch.device("cuda", 1)
+    first = cuda_graphs.pool_of(device)
+    assert cuda_graphs.pool_of(device) is first
+    assert cuda_graphs.pool_of(other).handle != first.handle
+    ended = first.handle
+    del first
+    assert cuda_graphs.pool_of(device).handle != ended
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_recording_goes_on_after_all_recordings_are_gone() -> None:
+    """As when a network is taken down and another one loaded."""
+    for _ in range(2):
+        recording = CudaRecording(lambda x: 2 * x, (torch.ones(3, device="cuda"),))
+        assert recording([torch.full((3,), 4.0, device="cuda")]).tolist() == [8.0] * 3
+        del recording
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @torch.inference_mode()
 def test_a_replay_on_a_gpu_is_the_function(tiny_network: DktNetwork) -> None:
