@@ -110,15 +110,35 @@ def evaluate_video(
 
 def summarise(results: Iterable[Result]) -> Summary:
     """The mean over the videos, per method (in order of appearance) and region."""
-    results = list(results)
-    methods = dict.fromkeys(result.method for result in results)
-    return {m: mean_regions([r.regions for r in results if r.method == m]) for m in methods}
+    videos: dict[str, dict[str, Regions]] = {}
+    for result in results:
+        videos.setdefault(result.video, {})[result.method] = result.regions
+    return _mean(list(videos.values()))
 
 
 def summarise_sets(summaries: Sequence[Summary]) -> Summary:
     """The mean over data sets, each counting once; those that lack a row are left out of it."""
-    methods = dict.fromkeys(method for summary in summaries for method in summary)
-    return {m: mean_regions([s[m] for s in summaries if m in s]) for m in methods}
+    return _mean(summaries)
+
+
+def _mean(parts: Sequence[Mapping[str, Regions]]) -> Summary:
+    """Over videos or sets, each counting once in the rows that it has."""
+    methods = dict.fromkeys(method for part in parts for method in part)
+    rows = {method: [_row(part, method) for part in parts] for method in methods}
+    return {m: mean_regions([row for row in rows[m] if row is not None]) for m in methods}
+
+
+def _row(part: Mapping[str, Regions], method: str) -> Regions | None:
+    """A method's figures of one video or set.
+
+    Where live passed no frame over, the exact sampler's figures are those of live's frames: without
+    them the mean would be over other videos than that of live's own row.
+    """
+    if method not in part and method.endswith(SHARED):
+        exact = method.removesuffix(SHARED)
+        if exact.replace(ExactModel.name, LiveModel.name) in part:
+            method = exact
+    return part.get(method)
 
 
 def mean_regions(rows: Sequence[Regions]) -> dict[str, Figures]:

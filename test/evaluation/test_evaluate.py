@@ -158,6 +158,27 @@ def test_videos_count_alike_and_so_do_sets() -> None:
     assert summarise_sets([lone, second])["m"]["all"].rel == pytest.approx(0.8)
 
 
+def test_live_and_exact_are_means_over_the_same_videos() -> None:
+    """Of a picture live has every frame, so that exact has no second row there."""
+
+    def result(video: str, method: str, rel: float) -> Result:
+        return Result(f"dkt {method}", video, {"all": Figures(rel=rel)})
+
+    picture = [result("a", "exact, video", 0.1), result("a", "live, video", 0.1)]
+    failed = [result("b", "exact, video", 0.9)]
+    long = [
+        result("c", "exact, video", 0.3),
+        result("c", "live, video", 0.5),
+        result("c", "exact, video, live frames", 0.4),
+    ]
+    summary = summarise([*picture, *failed, *long])
+    assert summary["dkt live, video"]["all"].rel == pytest.approx(0.3)
+    assert summary["dkt exact, video, live frames"]["all"].rel == pytest.approx(0.25)
+    over_sets = summarise_sets([summarise(picture), summarise(failed), summarise(long)])
+    for name, regions in summary.items():
+        assert over_sets[name]["all"].rel == pytest.approx(regions["all"].rel)
+
+
 def test_regions_that_one_row_lacks_are_the_mean_of_the_others() -> None:
     rows = [
         {"all": Figures(rel=0.1)},
