@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
+from dkt_ros.model.arguments import natural, positive
+from dkt_ros.model.live_options import PRESETS, PUBLISH
 
 if TYPE_CHECKING:
     from dkt_ros.evaluation.videos import VideoReader
 
 MODES = ("exact", "live", "both")
-PRESETS = ("quality", "balanced", "fast")
 _DEFAULT_MAX_FRAMES = 120
 _LINE_S = 10.0
 
@@ -43,11 +44,15 @@ def add_commands(subparsers: Any) -> None:
     data.add_argument("--kind", choices=KINDS, help="its layout; found out when not given")
     data.add_argument("--split", choices=("train", "val", "test"), help="default: all of it")
     data.add_argument(
-        "--stride", type=int, default=1, metavar="N", help="look at every Nth frame (default 1)"
+        "--stride",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="look at every Nth frame (default 1)",
     )
     data.add_argument(
         "--max-frames",
-        type=int,
+        type=natural,
         default=_DEFAULT_MAX_FRAMES,
         metavar="N",
         help="frames looked at per video, which bounds the memory, or pictures per folder; 0: all "
@@ -74,16 +79,16 @@ def add_commands(subparsers: Any) -> None:
         help="sampler; both: also how far live is from exact (default: exact)",
     )
     network.add_argument(
-        "--preset", choices=PRESETS, default="balanced", help="of live (default: balanced)"
+        "--preset", choices=tuple(PRESETS), default="balanced", help="of live (default: balanced)"
     )
     network.add_argument(
         "--live-publish",
-        choices=("latest", "all"),
+        choices=PUBLISH,
         default="latest",
         help="live depth each time a window is full, or of every frame (default: latest, as the "
         "node's)",
     )
-    network.add_argument("--steps", type=int, help="sampler steps (default: the checkpoint's)")
+    network.add_argument("--steps", type=positive, help="sampler steps (default: the checkpoint's)")
     network.add_argument(
         "--size",
         default="auto",
@@ -175,8 +180,6 @@ def _readers(args: argparse.Namespace) -> list[VideoReader]:
     from dkt_ros.datasets.registry import open_dataset
     from dkt_ros.evaluation.videos import VideoReader
 
-    if args.max_frames < 0:
-        raise DktError(f"--max-frames is {args.max_frames}, expected at least 1, or 0 for all")
     return [
         VideoReader(
             open_dataset(folder, args.kind),

@@ -49,7 +49,9 @@ def load_methods(
     options: NetworkOptions, with_normals: bool = True
 ) -> tuple[CheckpointInfo, Methods]:
     """Loads the checkpoint. Raises DktError naming the option that does not fit."""
-    working_size(options.size, (16, 16), 256)  # so that a wrong text is found before anything runs
+    # So that what is wrong is found before anything runs.
+    working_size(options.size, (16, 16), 256)
+    PredictOptions(options.steps, seed=options.seed)
     network = load_checkpoint(
         options.checkpoint or default_checkpoint(), options.device, options.dtype
     )

@@ -14,9 +14,7 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation import commands
 from dkt_ros.evaluation.networks import working_size
-from dkt_ros.model import live_options
 from dkt_ros.transphy3d import write_sequence
 
 
@@ -122,8 +120,7 @@ def test_a_normals_checkpoint(
     ("arguments", "said"),
     [
         (["--range", "2", "1"], "expected 0 < MIN < MAX"),
-        (["--stride", "0"], "stride is 0"),
-        (["--max-frames", "-1"], "--max-frames is -1"),
+        (["--seed", str(2**64)], "expected a 64-bit integer"),
         (["--size", "big"], "expected auto, native or HxW"),
         (["--split", "val"], "no clip of split 'val'"),
         (["--kind", "hiss"], "holds no data set"),
@@ -142,6 +139,19 @@ def test_mistakes_are_named(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--stride", "0"), ("--max-frames", "-1"), ("--steps", "0"), ("--preset", "slow")],
+)
+def test_words_that_are_no_values_are_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", "--data", "somewhere", option, value])
+    assert ended.value.code == 2
+    assert f"argument {option}" in capsys.readouterr().err
+
+
 def test_too_little_memory_is_told_with_what_to_do(
     checkpoint: Path,
     rendered: Path,
@@ -158,10 +168,6 @@ def test_too_little_memory_is_told_with_what_to_do(
     assert "take a smaller --max-frames" in capsys.readouterr().err
     assert main([*arguments, "--output", str(tmp_path)]) == 2
     assert "expected a file's name" in capsys.readouterr().err
-
-
-def test_the_presets_are_those_of_the_live_sampler() -> None:
-    assert set(commands.PRESETS) == set(live_options.PRESETS)
 
 
 def test_working_size() -> None:
