@@ -174,14 +174,22 @@ class DepthEstimator(Generic[Estimate]):
         flush = self._buffer.push(frame)
         if flush is not None:
             self._begin_anew(flush)
-        prediction = self._predict_newest()
+        try:
+            prediction = self._predict_newest()
+        except BaseException:
+            if isinstance(self._predict, StreamingPredictor):
+                # Neither what the stream holds by now nor its scale is good for the next frame.
+                self._aligner.reset()
+                self._predict.reset()
+            raise
         if prediction is None:
             return None
         newest, disparity, rgb, window = prediction
         predicted = time.perf_counter()
         alignment = self._aligner.update(disparity, newest.raw_depth, newest.stamp_ns)
         aligned = time.perf_counter()
-        depth = align_depth(disparity, alignment, self.config.min_depth, self.config.max_depth)
+        config = self.config  # read once: another thread may put another one in its place
+        depth = align_depth(disparity, alignment, config.min_depth, config.max_depth)
         on_device = Pixels(depth, rgb) if is_tensor(depth) else None
         depth = to_host(depth)
         converted = time.perf_counter()

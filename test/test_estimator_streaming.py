@@ -30,7 +30,7 @@ class EveryOther:
 
     def __init__(self) -> None:
         self.pushed = self.resets = 0
-        self.cut = False
+        self.cut = self.broken = False
         self.shape = (HEIGHT, WIDTH)
 
     def push(self, rgb: np.ndarray, /) -> Result | None:
@@ -38,6 +38,8 @@ class EveryOther:
         if self.pushed % 2 == 0:
             return None
         ramp = np.linspace(1.0, 0.1, self.shape[1], dtype=np.float32)
+        if self.broken:
+            ramp[0] = np.nan
         return Result(np.tile(ramp, (self.shape[0], 1)), self.pushed, self.cut)
 
     def reset(self) -> None:
@@ -113,6 +115,22 @@ def test_reset_reaches_the_stream() -> None:
     again = estimator.push(frame(0.0))
     assert again is not None
     assert again.window == 1
+
+
+def test_a_stream_that_fails_begins_anew_with_a_scale_of_its_own() -> None:
+    stream = EveryOther()
+    estimator = DepthEstimator(stream)
+    for i in range(10):
+        estimator.push(frame(i / 10))
+    stream.broken = True
+    with pytest.raises(DktError, match="not finite"):
+        estimator.push(frame(1.0))
+    assert stream.resets == 1
+    stream.broken = False
+    after = estimator.push(frame(1.1, scale=2.06))
+    assert after is not None
+    assert after.window == 1
+    assert after.alignment.scale == pytest.approx(2.06, rel=1e-3), "nothing of the old scale"
 
 
 def test_disparity_of_another_size_is_refused() -> None:
