@@ -19,13 +19,6 @@ class Mailbox(Generic[Item]):
         self._condition = threading.Condition()
         self._item: Item | None = None
         self._closed = False
-        self._replaced = 0
-
-    @property
-    def replaced(self) -> int:
-        """How many items were overwritten or thrown away before anybody took them."""
-        with self._condition:
-            return self._replaced
 
     def put(self, item: Item) -> bool:
         """Files `item`; returns whether it replaced one that nobody had taken.
@@ -36,7 +29,6 @@ class Mailbox(Generic[Item]):
             if self._closed:
                 return False
             replaced = self._item is not None
-            self._replaced += replaced
             self._item = item
             self._condition.notify()
             return replaced
@@ -56,7 +48,6 @@ class Mailbox(Generic[Item]):
     def close(self) -> None:
         """Drops what lies in the box, wakes all takers, and takes nothing from now on."""
         with self._condition:
-            self._replaced += self._item is not None
             self._item = None
             self._closed = True
             self._condition.notify_all()
