@@ -16,6 +16,7 @@ from dkt_ros.alignment import Alignment, AlignmentState
 from dkt_ros.ros.engine import EngineInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
+from dkt_ros.ros.synchronizer import DropCause
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 
 OK, WARN, ERROR, STALE = (
@@ -143,7 +144,8 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
         if recent:
             return ERROR, min(recent)[1]
         offset = "" if report.offset_s is None else f", now {report.offset_s:.3f} s apart"
-        drops = report.snapshot.drops
+        unpaired = {cause.value for cause in DropCause}
+        drops = {cause: n for cause, n in report.snapshot.drops.items() if cause in unpaired}
         mostly = f"; most were lost as '{max(drops, key=drops.__getitem__)}'" if drops else ""
         return WARN, (
             f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "

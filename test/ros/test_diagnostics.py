@@ -139,7 +139,22 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "input",
             {"snapshot": streams(frame=9.0), "offset_s": 86.4},
             WARN,
-            "now 86.400 s apart; most were lost as 'truncated image'; both must come",
+            "now 86.400 s apart; both must come",
+        ),
+        (
+            "input",
+            {
+                "snapshot": replace(
+                    streams(frame=9.0),
+                    drops={
+                        "inference was late for its turn": 900,
+                        "colour without depth in time": 20,
+                        "depth without colour in time": 19,
+                    },
+                )
+            },
+            WARN,
+            "0.001 s apart; most were lost as 'colour without depth in time'; both must come",
         ),
         (
             "input",
