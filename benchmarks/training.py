@@ -37,9 +37,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.counts import full_size
 from benchmarks.device import Machine, peak_memory, synchronise
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.train.environment import load_network, make_accelerator
 from dkt_ros.train.latents import LatentBatch
 from dkt_ros.train.recipe import EMBEDDED, Recipe, parse_recipe
-from dkt_ros.train.run import load_network, make_accelerator
 from dkt_ros.train.trainer import Trainer
 from dkt_ros.train.tuning import prepare
 
@@ -291,8 +291,12 @@ def main() -> None:
     if not args.count_only:
         for method in METHODS:
             for checkpointing in (False, True):
-                measured.append(measure(method, checkpointing, args))
-        show("Measured", measured)
+                try:
+                    measured.append(measure(method, checkpointing, args))
+                except torch.OutOfMemoryError:
+                    print(f"{method}, checkpointing {_cell(checkpointing)}: out of memory")
+        if measured:
+            show("Measured", measured)
     if args.output:
         content = {
             **asdict(Machine.here()),

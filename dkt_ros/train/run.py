@@ -14,35 +14,26 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType
-from accelerate.utils import InitProcessGroupKwargs
 from tqdm import tqdm
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.conv import use_stacked_convolutions
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.weights import sha256
+from dkt_ros.train.environment import load_network, make_accelerator
 from dkt_ros.train.export import STATES_DIR, export_run
 from dkt_ros.train.fields import plain
 from dkt_ros.train.latents import LatentSource
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
 from dkt_ros.train.recipe import Recipe
-from dkt_ros.train.states import STATE_FILE, States, read_state
+from dkt_ros.train.resuming import RECIPE_FILE, base_digest, starting_state
+from dkt_ros.train.states import STATE_FILE, States
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.train.trainer import Trainer
 
-RECIPE_FILE = "recipe.yaml"
-_FIXED = ("method", "seed", "batch", "latent_frames", "objective")
-_WAIT = timedelta(hours=2)
-"""How long processes wait for the first one's previews and files."""
 Report = Callable[[str], None]
 
 
@@ -58,42 +49,6 @@ class Outcome:
 
     done: int
     signal: int | None
-
-
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """Device, precision and processes. Raises DktError for other than plain data parallelism."""
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bfloat16" if torch.cuda.is_available() else "float32"
-    accelerator = Accelerator(
-        mixed_precision="bf16" if precision == "bfloat16" else "no",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_WAIT)],
-    )
-    plain_kinds = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
-    if accelerator.distributed_type not in plain_kinds:
-        raise DktError(
-            f"accelerate is set to {accelerator.distributed_type.value}, expected one process or "
-            "plain data parallelism; run `accelerate config` again"
-        )
-    return accelerator
-
-
-def load_network(recipe: Recipe, accelerator: Accelerator) -> DktNetwork:
-    """The checkpoint to start from, frozen weights in the computing type, what learns in float32.
-
-    Raises DktError where it is missing, damaged or not one for depth.
-    """
-    bf16 = accelerator.mixed_precision == "bf16" and recipe.method == "lora"
-    network = load_checkpoint(
-        recipe.checkpoint_folder(), accelerator.device, "bfloat16" if bf16 else "float32"
-    )
-    # On a GPU too: equal up to rounding, and away from cuDNN's bf16 3-D kernels (see arrange).
-    use_stacked_convolutions(network.vae)
-    if network.info.task != "depth":
-        raise DktError(
-            f"checkpoint {network.info.name} predicts {network.info.task}s; train a depth one"
-        )
-    return network
 
 
 def train(
@@ -115,7 +70,7 @@ def train(
     accelerator = make_accelerator(recipe)
     tell = report if accelerator.is_main_process else lambda line: None
     states = States(output / STATES_DIR, recipe.save.keep)
-    start = _starting_state(recipe, output, states, resume, tell)
+    start = starting_state(recipe, output, states, resume, tell)
     network = load_network(recipe, accelerator)
     source = make_source(network)
     trainer = Trainer(recipe, network, source, accelerator)
@@ -151,6 +106,7 @@ class _Run:
         self.previews, self.report = previews, report
         self.accelerator = trainer.accelerator
         self.log: RunLog | None = None
+        self._base = ""
         self.on_main(lambda: self._open(output))
 
     def go(self) -> Outcome:
@@ -209,6 +165,7 @@ class _Run:
             self.log.close()
 
     def _open(self, output: Path) -> None:
+        self._base = base_digest(self.recipe)
         output.mkdir(parents=True, exist_ok=True)
         text = _as_yaml(self.recipe)
         (output / RECIPE_FILE).write_text(text, encoding="utf-8")
@@ -240,7 +197,7 @@ class _Run:
         recipe = self.recipe
         content = self.trainer.state() | {
             "recipe": plain(recipe),
-            "base": _digest(recipe.checkpoint_folder()),
+            "base": self._base,
         }
         with (folder / STATE_FILE).open("wb") as file:
             torch.save(content, file)
@@ -268,49 +225,6 @@ class _Run:
 
 def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
-
-
-def _starting_state(
-    recipe: Recipe, output: Path, states: States, resume: bool, report: Report
-) -> dict[str, Any] | None:
-    latest = states.latest()
-    if not resume:
-        if latest is not None:
-            raise DktError(f"{output} holds a run already; add --resume or name another folder")
-        return None
-    if latest is None:
-        if (output / RECIPE_FILE).exists():  # ended before its first state
-            return None
-        raise DktError(f"{output} holds no run to resume; start without --resume")
-    state = read_state(latest)
-    _compare(state, recipe, latest, report)
-    return state
-
-
-def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report) -> None:
-    """What would make another run of it is refused by name; other changes are reported."""
-    before, now = state["recipe"], plain(recipe)
-    fixed = [*_FIXED, *(["lora"] if recipe.method == "lora" else [])]
-    for name in fixed:
-        if before[name] != now[name]:
-            raise DktError(
-                f"{latest}: {name} was {before[name]}, the recipe says {now[name]}; name another "
-                "folder for another run"
-            )
-    if (before["ema"] > 0) != (now["ema"] > 0):
-        raise DktError(f"{latest}: ema was {before['ema']}, the recipe says {now['ema']}")
-    if state["base"] != _digest(recipe.checkpoint_folder()):
-        raise DktError(
-            f"{latest}: checkpoint {recipe.checkpoint} holds other weights than the run began with"
-        )
-    for name in before.keys() & now.keys():
-        if before[name] != now[name]:
-            report(f"{name} was {before[name]}, is now {now[name]}")
-
-
-def _digest(checkpoint: Path) -> str:
-    files = sorted((checkpoint / "transformer").glob("*.safetensors"))
-    return " ".join(sha256(file) for file in files)
 
 
 def _as_yaml(recipe: Recipe) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,15 @@ def test_bad_checkpoints_and_data_are_named(config: Path, tmp_path: Path) -> Non
     words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}"]
     with pytest.raises(DktError, match="nowhere does not exist"):
         dkt(*words, "--set", "checkpoint=nowhere")
+    normals = shutil.copytree(yaml.safe_load(config.read_text())["checkpoint"], tmp_path / "other")
+    info = json.loads((normals / "dkt.json").read_text())
+    (normals / "dkt.json").write_text(json.dumps(info | {"task": "normal"}))
+    with pytest.raises(DktError, match="predicts normals; train a depth one"):
+        dkt(*words, "--set", f"checkpoint={normals}")
+    weights = normals / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(DktError, match="transformer cannot be read"):
+        dkt(*words, "--set", f"checkpoint={normals}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DktError, match="empty"):
         dkt(*words, "--set", f"data.0.path={tmp_path / 'empty'}")

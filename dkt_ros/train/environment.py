@@ -1,0 +1,57 @@
+"""What a run computes with and starts from: devices, processes, precision, the base checkpoint.
+
+Knows accelerate and checkpoints. Knows nothing of steps or of a run's folder.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import InitProcessGroupKwargs
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.conv import use_stacked_convolutions
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.train.recipe import Recipe
+
+_WAIT = timedelta(hours=2)
+"""How long processes wait for the first one's previews and files."""
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Device, precision and processes. Raises DktError for other than plain data parallelism."""
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bfloat16" if torch.cuda.is_available() else "float32"
+    accelerator = Accelerator(
+        mixed_precision="bf16" if precision == "bfloat16" else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_WAIT)],
+    )
+    plain_kinds = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+    if accelerator.distributed_type not in plain_kinds:
+        raise DktError(
+            f"accelerate is set to {accelerator.distributed_type.value}, expected one process or "
+            "plain data parallelism; run `accelerate config` again"
+        )
+    return accelerator
+
+
+def load_network(recipe: Recipe, accelerator: Accelerator) -> DktNetwork:
+    """The checkpoint to start from, frozen weights in the computing type, what learns in float32.
+
+    Raises DktError where it is missing, damaged or not one for depth.
+    """
+    bf16 = accelerator.mixed_precision == "bf16" and recipe.method == "lora"
+    network = load_checkpoint(
+        recipe.checkpoint_folder(), accelerator.device, "bfloat16" if bf16 else "float32"
+    )
+    # On a GPU too: equal up to rounding, and away from cuDNN's bf16 3-D kernels (see arrange).
+    use_stacked_convolutions(network.vae)
+    if network.info.task != "depth":
+        raise DktError(
+            f"checkpoint {network.info.name} predicts {network.info.task}s; train a depth one"
+        )
+    return network

@@ -1,0 +1,70 @@
+"""Where a run goes on from, and whether the recipe still is that run's.
+
+Knows a run's folder and what a state says of its recipe. Knows nothing of networks or steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.merge import transformer_weights
+from dkt_ros.model.weights import sha256
+from dkt_ros.train.fields import plain
+from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.states import States, read_state
+
+RECIPE_FILE = "recipe.yaml"
+_FIXED = ("method", "seed", "batch", "latent_frames", "objective")
+Report = Callable[[str], None]
+
+
+def starting_state(
+    recipe: Recipe, output: Path, states: States, resume: bool, report: Report
+) -> dict[str, Any] | None:
+    """The newest state of the run in `output`, or None to begin.
+
+    What would make it another run is refused, other changes of the recipe are reported. Raises
+    DktError where there is a run already without `resume`, none with it, or a damaged one.
+    """
+    latest = states.latest()
+    if not resume:
+        if latest is not None:
+            raise DktError(f"{output} holds a run already; add --resume or name another folder")
+        return None
+    if latest is None:
+        if (output / RECIPE_FILE).exists():  # ended before its first state
+            return None
+        raise DktError(f"{output} holds no run to resume; start without --resume")
+    state = read_state(latest)
+    _compare(state, recipe, latest, report)
+    return state
+
+
+def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report) -> None:
+    """What would make another run of it is refused by name; other changes are reported."""
+    before, now = state["recipe"], plain(recipe)
+    fixed = [*_FIXED, *(["lora"] if recipe.method == "lora" else [])]
+    for name in fixed:
+        if before.get(name) != now[name]:
+            raise DktError(
+                f"{latest}: {name} was {before.get(name)}, the recipe says {now[name]}; another "
+                "run needs another folder"
+            )
+    if (before["ema"] > 0) != (now["ema"] > 0):
+        raise DktError(f"{latest}: ema was {before['ema']}, the recipe says {now['ema']}")
+    if state["base"] != base_digest(recipe):
+        raise DktError(
+            f"{latest}: checkpoint {recipe.checkpoint} holds other weights than the run began with"
+        )
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            report(f"{name} was {before[name]}, is now {now[name]}")
+
+
+def base_digest(recipe: Recipe) -> str:
+    """Tells the weights of one base checkpoint from another's."""
+    files = transformer_weights(recipe.checkpoint_folder()).files
+    return " ".join(sha256(file) for file in files)
