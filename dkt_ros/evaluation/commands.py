@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import natural, positive
+from dkt_ros.model.arguments import DTYPES, natural, positive
 from dkt_ros.model.live_options import PRESETS, PUBLISH
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def add_commands(subparsers: Any) -> None:
     )
     network.add_argument("--seed", type=int, default=1, help="of the noise (default 1)")
     network.add_argument("--device", default="cpu")
-    network.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    network.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
         "--no-normals", action="store_true", help="leave out the normals of depth, to save time"
     )

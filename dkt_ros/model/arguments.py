@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""torch's types that networks are stored and computed in."""
+
 
 def positive(text: str) -> int:
     """An integer of at least 1."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import positive
+from dkt_ros.model.arguments import DTYPES, positive
 from dkt_ros.model.info import TASKS
-from dkt_ros.model.predict_command import DTYPES, add_predict
+from dkt_ros.model.predict_command import add_predict
 
 
 def add_commands(subparsers: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import native_or_size, natural, positive
+from dkt_ros.model.arguments import DTYPES, native_or_size, natural, positive
 from dkt_ros.model.backends import BACKENDS, Request
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS, PUBLISH, LiveOptions
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from dkt_ros.model.network import DktNetwork
     from dkt_ros.model.predictor import PredictOptions
     from dkt_ros.model.streaming_network import StreamingNetwork
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def add_predict(subparsers: Any) -> None:
