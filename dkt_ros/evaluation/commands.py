@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -122,7 +123,7 @@ def run_eval(args: argparse.Namespace) -> int:
     from dkt_ros.evaluation.sets import evaluate_set
     from dkt_ros.evaluation.videos import depth_range_of
 
-    if args.range is not None and not 0 < args.range[0] < args.range[1]:
+    if args.range is not None and not 0 < args.range[0] < args.range[1] < math.inf:
         low, high = args.range
         raise DktError(f"--range is {low:g} {high:g}, expected 0 < MIN < MAX metres")
     if args.output is not None and args.output.is_dir():

@@ -120,6 +120,7 @@ def test_a_normals_checkpoint(
     ("arguments", "said"),
     [
         (["--range", "2", "1"], "expected 0 < MIN < MAX"),
+        (["--range", "1", "inf"], "expected 0 < MIN < MAX"),
         (["--seed", str(2**64)], "expected a 64-bit integer"),
         (["--size", "big"], "expected auto, native or HxW"),
         (["--split", "val"], "no clip of split 'val'"),
