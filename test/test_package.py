@@ -205,7 +205,7 @@ def test_wheel_holds_the_modules_the_assets_and_the_commands(
 
 def test_every_import_is_required(repo_root: Path) -> None:
     files = [file for file in _tracked(repo_root, "dkt_ros") if file.suffix == ".py"]
-    groups = ("core", "synth", "tensorrt")
+    groups = ("core", "synth", "tensorrt", "onnx")
     required = _requirements(*(repo_root / "requirements" / f"{name}.txt" for name in groups))
     distributions = packages_distributions()
     for module, file in _imports(files).items():
