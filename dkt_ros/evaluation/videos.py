@@ -64,7 +64,7 @@ class VideoReader:
 
     split: only its clips, or all. stride: every which frame is looked at. max_frames: frames looked
     at per clip, which bounds the memory that a long video takes (per frame of H x W pixels, about
-    50 H W bytes with predictions); None is all. with_normals: whether to read true normals.
+    90 H W bytes with predictions); None is all. with_normals: whether to read true normals.
 
     After iterating: skipped names what did not fit, left_out counts frames that stride and
     max_frames passed over, remarks holds what is odd about clips as a whole.
