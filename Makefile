@@ -5,6 +5,7 @@
 #   make test       lint, then the tests                                  [ARGS=more for pytest]
 #   make lint       ruff, mypy and import-linter alone
 #   make doctor     what is installed here and what is missing
+#   make nano       render dkt-nano's data, train and evaluate it (hours)
 #   make lock       write requirements/lock.txt from the environment
 #   make clean      remove the build; make distclean removes the environment too
 #
@@ -12,7 +13,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: setup build demo test lint doctor lock clean distclean
+.PHONY: setup build demo test lint doctor nano lock clean distclean
 
 in_env := source scripts/env.sh &&
 
@@ -36,6 +37,9 @@ lint: build
 
 doctor: build
 	@$(in_env) dkt doctor
+
+nano: build
+	@$(in_env) scripts/make_nano.sh
 
 lock: setup
 	.venv/bin/python scripts/lock_requirements.py > requirements/lock.txt.new
