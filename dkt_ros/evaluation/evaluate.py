@@ -88,7 +88,10 @@ def evaluate_video(
         for name, complete in BASELINES.items():
             found[name] = judge.depth(np.stack([complete(raw) for raw in video.raw]))
     if methods.predict_normals is not None:
-        found[NORMALS] = judge.normals(methods.predict_normals(video.rgb))
+        try:
+            found[NORMALS] = judge.normals(methods.predict_normals(video.rgb))
+        except DktError as error:
+            skipped.add(f"{video.name}, {NORMALS}", str(error))
     exact: dict[str, np.ndarray] = {}
     for model in methods.models:
         try:

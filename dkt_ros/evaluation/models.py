@@ -28,6 +28,8 @@ ALIGNMENTS = ("video", "online")
 """video: one scale and shift per video, least squares to the truth, as papers do. online: frame by
 frame to the raw depth, by the node's own estimator, as a robot has it."""
 _FRAME_PERIOD_NS = 100_000_000
+_WIDEST = {"min_depth": 1e-3, "max_depth": 1e3}
+"""Metres. What lies beyond the evaluation's range is clipped into it, for every method alike."""
 
 Stream = Callable[[tuple[int, int]], StreamingPredictor]
 """(height, width) of the pictures -> a predictor that remembers nothing yet."""
@@ -82,7 +84,7 @@ class ExactModel:
                     return disparity  # of the only clip there is
 
         if "online" in alignments and video.raw is not None:
-            estimator = DepthEstimator(predict, _config(depth_range))
+            estimator = DepthEstimator(predict, EstimatorConfig(**_WIDEST))
             found["online"] = np.stack([estimator.push(frame).depth for frame in frames_of(video)])
         return found
 
@@ -103,7 +105,7 @@ class LiveModel:
         depth_range: tuple[float, float],
     ) -> dict[str, np.ndarray]:
         """See DepthModel. One pass of the network serves both alignments."""
-        estimator = DepthEstimator(self._stream(video.size), _config(depth_range))
+        estimator = DepthEstimator(self._stream(video.size), EstimatorConfig(**_WIDEST))
         estimates = [estimator.push(frame) for frame in frames_of(video)]
         disparity, online = newest_frames(video, estimates)
         found = {}
@@ -155,7 +157,3 @@ def frames_of(video: Video) -> list[Frame]:
         )
         for i in range(len(video))
     ]
-
-
-def _config(depth_range: tuple[float, float]) -> EstimatorConfig:
-    return EstimatorConfig(min_depth=depth_range[0], max_depth=depth_range[1])

@@ -10,6 +10,7 @@ import pytest
 from fixtures.evaluated_scenes import RANGE, EveryOther, oracle, table_with_glass
 
 from dkt_ros.datasets.iterate import Skipped
+from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import (
     Methods,
     Result,
@@ -69,6 +70,20 @@ def test_alignments_are_those_asked_for() -> None:
     video = table_with_glass()
     results = evaluate_video(video, Methods([ExactModel(oracle(video))], ("online",)), RANGE)
     assert [r.method for r in results if "dkt" in r.method] == ["dkt exact, online"]
+
+
+def test_depth_beyond_the_range_counts_online_as_it_does_per_video() -> None:
+    video = table_with_glass()
+
+    def far_glass(rgb: np.ndarray, /) -> np.ndarray:
+        disparity = oracle(video)(rgb)
+        disparity[:, 12:14, 22:30] = (0.2 - 0.5) / 2.0  # 5 m, in a range that ends at 2 m
+        return disparity
+
+    results = evaluate_video(video, Methods([ExactModel(far_glass)]), (0.1, 2.0))
+    glass = {r.method: r.regions["transparent"] for r in results}
+    assert glass["dkt exact, online"].coverage == 1.0
+    assert glass["dkt exact, online"].rel > 0.05
 
 
 def test_truth_outside_the_range_does_not_count() -> None:
@@ -133,6 +148,16 @@ def test_live_alone_and_live_on_every_frame_have_no_second_row() -> None:
         video, Methods([LiveModel(lambda size: EveryOther(oracle(video)))]), RANGE
     )
     assert [r.method for r in alone if "dkt" in r.method] == ["dkt live, video", "dkt live, online"]
+
+
+def test_a_normals_network_that_fails_is_named_and_the_rest_goes_on() -> None:
+    def fail(rgb: np.ndarray) -> np.ndarray:
+        raise DktError("no")
+
+    skipped = Skipped()
+    results = evaluate_video(table_with_glass(), Methods(predict_normals=fail), RANGE, skipped)
+    assert "plane" in [r.method for r in results]
+    assert skipped.reasons == {"made up, dkt normals": "no"}
 
 
 def test_a_normals_network_is_measured_by_its_normals_alone() -> None:
