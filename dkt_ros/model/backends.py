@@ -139,6 +139,7 @@ def _on_tensorrt(
     from dkt_ros.model.checkpoint import parse_device
     from dkt_ros.model.engine.constants import read_constants
     from dkt_ros.model.engine.engine_network import EngineNetwork
+    from dkt_ros.model.engine.files import require_unchanged
     from dkt_ros.model.engine.manifest import graph_names
     from dkt_ros.model.engine.request import require_match
     from dkt_ros.model.engine.tensorrt_runtime import current_system, load_runners
@@ -148,6 +149,7 @@ def _on_tensorrt(
     require_match(folder, manifest, wanted, current_system(device))
     names = graph_names(wanted.windows)
     report = partial(on_progress, "load plans")
+    require_unchanged(folder, manifest, [manifest.constants])
     runners = load_runners(folder, manifest, names, device, on_progress=report)
     return EngineNetwork(manifest, runners, read_constants(folder, manifest, device), device)
 
@@ -159,13 +161,17 @@ def _on_onnxruntime(
 
     from dkt_ros.model.engine.constants import read_constants
     from dkt_ros.model.engine.engine_network import EngineNetwork
+    from dkt_ros.model.engine.files import require_unchanged
     from dkt_ros.model.engine.manifest import graph_names
+    from dkt_ros.model.engine.onnx_files import WEIGHTS_FILE
     from dkt_ros.model.engine.onnx_runtime import load_runners
     from dkt_ros.model.engine.request import require_match
 
     require_match(folder, manifest, wanted)
-    runners: dict[str, GraphRunner] = {}
     names = graph_names(wanted.windows)
+    graphs = [manifest.graph(name).onnx for name in names]
+    require_unchanged(folder, manifest, [*graphs, WEIGHTS_FILE, manifest.constants])
+    runners: dict[str, GraphRunner] = {}
     for done, name in enumerate(names, start=1):
         runners |= load_runners(folder, manifest, [name])
         on_progress("load graphs", done, len(names))

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.engine.manifest import MANIFEST_FILE, GraphSpec, Manifest, System
+from dkt_ros.model.engine.files import changed_files
+from dkt_ros.model.engine.manifest import CONSTANTS_FILE, MANIFEST_FILE, GraphSpec, Manifest, System
 from dkt_ros.model.engine.onnx_files import WEIGHTS_FILE
 from dkt_ros.model.engine.request import EngineRequest, differences
 from dkt_ros.model.weights import sha256
@@ -25,14 +26,14 @@ Report = Callable[[str], None]
 def update_graphs(folder: Path, request: EngineRequest, export: Export, report: Report) -> Manifest:
     """The manifest of graphs that fit the request; they are exported unless they are there."""
     manifest = _existing(folder)
-    if manifest is not None and not differences(manifest, request) and _graphs_whole(folder):
+    if manifest is not None and not differences(manifest, request) and _whole(folder, manifest):
         report(f"the graphs in {folder} are up to date")
         return manifest
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Before anything else: half an engine must not look like a whole one.
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
-        for pattern in ("*.onnx", "*.plan", WEIGHTS_FILE):
+        for pattern in ("*.onnx", "*.plan", WEIGHTS_FILE, CONSTANTS_FILE):
             for file in folder.glob(pattern):
                 file.unlink()
     except OSError as error:
@@ -73,9 +74,10 @@ def plan_whole(folder: Path, graph: GraphSpec) -> bool:
     return file.is_file() and sha256(file) == graph.plan_sha256
 
 
-def _graphs_whole(folder: Path) -> bool:
-    files = [graph.onnx for graph in Manifest.read(folder).graphs]
-    return all((folder / file).is_file() for file in (*files, WEIGHTS_FILE))
+def _whole(folder: Path, manifest: Manifest) -> bool:
+    """Whether what was exported is there and unchanged."""
+    files = (*(graph.onnx for graph in manifest.graphs), WEIGHTS_FILE, manifest.constants)
+    return not changed_files(folder, manifest, files)
 
 
 def _existing(folder: Path) -> Manifest | None:

@@ -6,12 +6,15 @@ import argparse
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dkt_ros.model.engine.manifest import Manifest
     from dkt_ros.model.engine.request import EngineRequest
     from dkt_ros.model.info import CheckpointInfo
@@ -105,6 +108,7 @@ def run_build(args: argparse.Namespace) -> int:
     """Runs `dkt engine build`; returns 0."""
     from dkt_ros.model.engine.builder import update_graphs, update_plans
     from dkt_ros.model.engine.exporter import export_engine
+    from dkt_ros.model.engine.fingerprint import clip_fingerprint
     from dkt_ros.model.info import CheckpointInfo
 
     if (args.precision == "fp8") != (args.calibrate is not None):
@@ -116,13 +120,16 @@ def run_build(args: argparse.Namespace) -> int:
     # Asked first: a missing TensorRT is not found out after minutes of exporting.
     builder = None if args.onnx_only else _PlanBuilder(args)
     request = _request(args, info)
+    clip = _calibration_clip(args)
+    if clip is not None:
+        request = replace(request, calibration=clip_fingerprint(clip))
     progress = _Progress()
     try:
         manifest = update_graphs(
             folder,
             request,
             lambda request, folder: export_engine(
-                request, folder, progress, _largest_inputs(args, request)
+                request, folder, progress, _largest_inputs(clip, request, args.device)
             ),
             report=progress.say,
         )
@@ -143,15 +150,12 @@ def run_build(args: argparse.Namespace) -> int:
 def run_check(args: argparse.Namespace) -> int:
     """Runs `dkt engine check`; returns 0 where all fits, otherwise 2."""
     from dkt_ros.model.engine.builder import plan_whole
+    from dkt_ros.model.engine.files import changed_files
     from dkt_ros.model.engine.fingerprint import checkpoint_fingerprint
     from dkt_ros.model.engine.manifest import Manifest
 
     manifest = Manifest.read(args.engine)
-    wrong = [
-        f"{graph.onnx} is missing"
-        for graph in manifest.graphs
-        if not (args.engine / graph.onnx).is_file()
-    ]
+    wrong = changed_files(args.engine, manifest)
     plans = [graph for graph in manifest.graphs if graph.plan is not None]
     wrong += [
         f"{graph.plan} is missing or is not the file that was built"
@@ -239,18 +243,27 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
     )
 
 
-def _largest_inputs(args: argparse.Namespace, request: EngineRequest) -> dict[str, float] | None:
-    """What precision fp8 needs; None for the others."""
+def _calibration_clip(args: argparse.Namespace) -> np.ndarray | None:
     if args.calibrate is None:
+        return None
+    from dkt_ros.model.video import read_clip
+
+    return read_clip(args.calibrate)
+
+
+def _largest_inputs(
+    clip: np.ndarray | None, request: EngineRequest, device: str
+) -> dict[str, float] | None:
+    """What precision fp8 needs; None for the others."""
+    if clip is None:
         return None
     import torch
 
     from dkt_ros.model.engine.calibration import measure
     from dkt_ros.model.engine.exporter import DTYPES
-    from dkt_ros.model.video import read_clip
 
-    device = torch.device(args.device if torch.cuda.is_available() else "cpu")
-    return measure(request, read_clip(args.calibrate), device, DTYPES["fp8"])
+    found = torch.device(device if torch.cuda.is_available() else "cpu")
+    return measure(request, clip, found, DTYPES["fp8"])
 
 
 def _of_this_machine(manifest: Manifest, device: str) -> list[str]:

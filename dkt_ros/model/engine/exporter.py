@@ -11,11 +11,12 @@ from pathlib import Path
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.engine.constants import write_constants
+from dkt_ros.model.engine.files import file_hashes
 from dkt_ros.model.engine.fp8 import use_fp8
 from dkt_ros.model.engine.graphs import NetworkGraphs
-from dkt_ros.model.engine.manifest import GraphSpec, Manifest
+from dkt_ros.model.engine.manifest import CONSTANTS_FILE, GraphSpec, Manifest
 from dkt_ros.model.engine.onnx_export import check_file, export, import_onnx
-from dkt_ros.model.engine.onnx_files import GraphFolder
+from dkt_ros.model.engine.onnx_files import WEIGHTS_FILE, GraphFolder
 from dkt_ros.model.engine.request import EngineRequest
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
@@ -74,6 +75,8 @@ def export_engine(
         patch=(t, h, w),
         head_dim=graphs.transformer.head_dim,
         graphs=tuple(specs),
+        calibration=request.calibration,
+        files=file_hashes(folder, [*(spec.onnx for spec in specs), WEIGHTS_FILE, CONSTANTS_FILE]),
     )
     manifest.write(folder)
     return manifest

@@ -1,9 +1,12 @@
-"""One hash of a checkpoint folder, to tell whether an engine was made from it."""
+"""Hashes of what an engine is made from: a checkpoint folder, a clip for calibration."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import INFO_FILE
@@ -25,4 +28,11 @@ def checkpoint_fingerprint(folder: Path) -> str:
             digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
     except OSError as error:
         raise DktError(f"checkpoint {folder} cannot be read: {error}") from error
+    return digest.hexdigest()
+
+
+def clip_fingerprint(rgb: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 over shape and pixels of a clip (T, H, W, 3), wherever it was read from."""
+    digest = hashlib.sha256(str(rgb.shape).encode())
+    digest.update(np.ascontiguousarray(rgb).tobytes())
     return digest.hexdigest()

@@ -24,7 +24,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,6 +119,8 @@ class Manifest:
     latent_channels, spatial_ratio, patch, head_dim
                  Z, pixels per latent along a side, (t, h, w) of a token, channels of a head
     constants    file of the modulations, relative to the folder
+    calibration  fingerprint of the clip that FP8's scales come from; None for other precisions
+    files        name -> SHA-256 of the folder's files other than plans
     """
 
     system: System | None
@@ -134,6 +136,8 @@ class Manifest:
     head_dim: int
     graphs: tuple[GraphSpec, ...]
     constants: str = CONSTANTS_FILE
+    calibration: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @property
@@ -160,7 +164,9 @@ class Manifest:
                 f"{file} is missing, so {folder} holds no engine; make one with `dkt engine build`"
             ) from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DktError(f"{file} cannot be read as JSON: {error}") from error
+            raise DktError(
+                f"{file} cannot be read as JSON: {error}; build it again with `dkt engine build`"
+            ) from error
         try:
             return cls.from_dict(content)
         except DktError as error:
@@ -183,10 +189,13 @@ class Manifest:
                     "windows": tuple(_integers(pair, 2) for pair in content["windows"]),
                     "patch": _integers(content["patch"], 3),
                     "graphs": tuple(_graph(graph) for graph in content["graphs"]),
+                    "files": {str(k): str(v) for k, v in content["files"].items()},
                 }
             )
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise DktError(f"fields are missing, unknown or of the wrong type ({error})") from error
+        _require_own_files("constants", manifest.constants)
+        _require_own_files("files", *manifest.files)
         if manifest.precision not in PRECISIONS:
             raise DktError(
                 f"precision is {manifest.precision!r}, expected one of {', '.join(PRECISIONS)}"
@@ -209,11 +218,15 @@ def _graph(content: Mapping[str, Any]) -> GraphSpec:
     graph = GraphSpec(
         **{**content, "inputs": specs(content["inputs"]), "outputs": specs(content["outputs"])}
     )
-    for name in (graph.onnx, graph.plan):
-        # A manifest may come from elsewhere: it names files of its own folder only.
-        if name is not None and Path(name).name != name:
-            raise DktError(f"graph {graph.name} names {name!r}, expected a file in the folder")
+    _require_own_files(f"graph {graph.name}", graph.onnx, graph.plan)
     return graph
+
+
+def _require_own_files(what: str, *names: str | None) -> None:
+    """A manifest may come from elsewhere: it names files of its own folder only."""
+    for name in names:
+        if name is not None and Path(name).name != name:
+            raise DktError(f"{what} names {name!r}, expected a file in the folder")
 
 
 def _tensor(content: Mapping[str, Any]) -> TensorSpec:

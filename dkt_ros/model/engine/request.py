@@ -23,8 +23,9 @@ class EngineRequest:
     size         (H, W) in pixels the network works at
     windows      (T, keep) of every window that the sampler asks for, see windows.py
     steps        Euler steps of the schedule
-    precision    one of PRECISIONS; None: any will do
+    precision    one of PRECISIONS; None: any will do, with any calibration
     options      the flags that ask `dkt engine build` for these windows, e.g. ("--preset", "fast")
+    calibration  fingerprint of the clip that FP8's scales are to come from; None without FP8
     """
 
     checkpoint: Path
@@ -34,6 +35,7 @@ class EngineRequest:
     steps: int
     precision: str | None = None
     options: tuple[str, ...] = ()
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -44,10 +46,15 @@ class EngineRequest:
             raise DktError(f"steps is {self.steps}, expected at least 1")
 
     def command(self, folder: Path, precision: str | None = None) -> str:
-        """The command line that builds it into `folder`; precision: instead of one left open."""
+        """The command line that builds it into `folder`; precision: instead of one left open.
+
+        Where it is FP8, the clip to calibrate with is left to whoever runs it.
+        """
+        precision = self.precision or precision or "bf16"
         words: Sequence[object] = (
             *("dkt", "engine", "build", "--checkpoint", self.checkpoint),
-            *("--precision", self.precision or precision or "bf16", *self.options),
+            *("--precision", precision, *(("--calibrate", "CLIP") if precision == "fp8" else ())),
+            *self.options,
             *("--size", f"{self.size[0]}x{self.size[1]}", "--steps", self.steps),
             *("--output", folder),
         )
@@ -85,6 +92,7 @@ def differences(
     compare("its number of steps", manifest.steps, request.steps)
     if request.precision is not None:
         compare("its precision", manifest.precision, request.precision)
+        compare("its calibration clip's hash", manifest.calibration, request.calibration)
     missing = [window for window in request.windows if window not in manifest.windows]
     if missing:
         found.append(

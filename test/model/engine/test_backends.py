@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ def test_a_folder_without_an_engine_is_named(tiny_checkpoint: Path, tmp_path: Pa
         request(tiny_checkpoint, None)
     with pytest.raises(DktError, match="expected one of torch, tensorrt, onnxruntime"):
         request(tiny_checkpoint, tmp_path, backend="tvm")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "constants.safetensors", "embed_rgb.onnx"])
+def test_files_that_were_changed_are_not_computed_with(
+    tiny_checkpoint: Path, tiny_engine: Path, tmp_path: Path, name: str
+) -> None:
+    copy = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
+    content = bytearray((copy / name).read_bytes())
+    content[-1] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(DktError, match=f"{name} has SHA-256.*dkt engine build"):
+        load_network(request(tiny_checkpoint, copy))
 
 
 def test_tensorrt_wants_a_gpu(tiny_checkpoint: Path, tiny_engine: Path) -> None:

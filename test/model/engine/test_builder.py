@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dkt_ros.model.engine.builder import update_graphs, update_plans
+from dkt_ros.model.engine.files import file_hashes
 from dkt_ros.model.engine.manifest import GraphSpec, Manifest, System
 from dkt_ros.model.engine.request import EngineRequest, differences
 from dkt_ros.model.info import CheckpointInfo
@@ -40,6 +41,7 @@ class Workshop:
         for name in NAMES:
             (folder / f"{name}.onnx").write_text(name)
         (folder / "weights.bin").write_text("weights")
+        (folder / "constants.safetensors").write_text("constants")
         manifest = Manifest(
             system=None,
             checkpoint=request.fingerprint,
@@ -53,6 +55,8 @@ class Workshop:
             patch=(1, 2, 2),
             head_dim=12,
             graphs=tuple(GraphSpec(name, f"{name}.onnx", None, (), ()) for name in NAMES),
+            calibration=request.calibration,
+            files=file_hashes(folder, [file.name for file in folder.iterdir()]),
         )
         manifest.write(folder)
         return manifest
@@ -88,6 +92,31 @@ def test_another_request_starts_anew(tmp_path: Path) -> None:
     shop.run(folder, replace(REQUEST, size=(64, 96)))
     assert shop.exported == 2
     assert tuple(shop.built) == NAMES * 2
+
+
+def test_another_calibration_clip_starts_anew(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    first = replace(REQUEST, precision="fp8", calibration="b" * 64)
+    shop.run(folder, first)
+    shop.run(folder, first)
+    assert shop.exported == 1
+    shop.run(folder, replace(first, calibration="c" * 64))
+    assert shop.exported == 2
+
+
+@pytest.mark.parametrize("name", [f"{NAMES[0]}.onnx", "weights.bin", "constants.safetensors"])
+@pytest.mark.parametrize("content", ["something else", None])
+def test_a_file_that_was_changed_or_lost_is_exported_again(
+    tmp_path: Path, name: str, content: str | None
+) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    shop.run(folder)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    shop.run(folder)
+    assert shop.exported == 2
 
 
 def test_another_system_needs_plans_of_its_own_only(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.engine.calibration import measure
+from dkt_ros.model.engine.fingerprint import clip_fingerprint
 from dkt_ros.model.engine.fp8 import Fp8Linear, use_fp8
 from dkt_ros.model.engine.request import EngineRequest
 
@@ -54,3 +55,12 @@ def test_the_scales_are_of_what_was_seen(seen: dict[str, float], tiny_checkpoint
     layer = network.transformer.blocks[0].ffn.net[2]
     assert isinstance(layer, Fp8Linear)
     assert layer.input_scale == pytest.approx(seen["blocks.0.ffn.net.2"] / 448.0, rel=1e-6)
+
+
+def test_clips_are_told_apart_by_their_pixels() -> None:
+    one = clip(5)
+    other = one.copy()
+    other[4, 0, 0, 0] ^= 1
+    assert clip_fingerprint(one) == clip_fingerprint(np.asfortranarray(one))
+    prints = {clip_fingerprint(rgb) for rgb in (one, other, one[:4], one.reshape(5, 40, 30, 3))}
+    assert len(prints) == 4

@@ -59,16 +59,19 @@ def test_check(tiny_checkpoint: Path, copy: Path, capsys: pytest.CaptureFixture[
     assert "differs" not in out
 
 
-def test_check_names_what_is_missing_and_another_checkpoint(
+def test_check_names_what_is_missing_or_changed_and_another_checkpoint(
     tiny_checkpoint: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copy / "embed_rgb.onnx").unlink()
+    with (copy / "weights.bin").open("r+b") as weights:
+        weights.write(b"other")
     other = Path(shutil.copytree(tiny_checkpoint, tmp_path / "other"))
     info = json.loads((other / "dkt.json").read_text())
     (other / "dkt.json").write_text(json.dumps(info | {"sigma_shift": 3.0}))
     assert run("check", copy, "--checkpoint", other) == 2
     out = capsys.readouterr().out
     assert "embed_rgb.onnx is missing" in out
+    assert "weights.bin has SHA-256" in out
     assert Manifest.read(copy).checkpoint[:12] in out
     assert "dkt engine build" in out
 

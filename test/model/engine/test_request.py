@@ -61,6 +61,10 @@ def test_one_that_fits() -> None:
         ({"windows": ((1, 1), (6, 3))}, ["1 of 1, 3 of 4", "expected 3 of 6 as well"]),
         ({"steps": 3}, ["steps is 5, expected 3"]),
         ({"precision": "fp16"}, ["precision is bf16, expected fp16"]),
+        (
+            {"precision": "bf16", "calibration": "c" * 64},
+            ["clip's hash is None, expected cccccccccccc"],
+        ),
     ],
 )
 def test_each_difference_is_named(changes: dict[str, Any], words: list[str]) -> None:
@@ -95,6 +99,13 @@ def test_the_error_names_all_and_the_command() -> None:
     )
 
 
+def test_the_command_of_an_fp8_engine_leaves_the_clip_open() -> None:
+    """A node does not mind which clip it was."""
+    engine = replace(MANIFEST, precision="fp8", calibration="c" * 64)
+    assert differences(engine, REQUEST, HERE) == []
+    assert "--precision fp8 --calibrate CLIP" in REQUEST.command(Path("e"), engine.precision)
+
+
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     MANIFEST.write(tmp_path)
     assert Manifest.read(tmp_path) == MANIFEST
@@ -113,11 +124,22 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
             {"graphs": [dataclasses.asdict(replace(GRAPH, plan="../elsewhere.plan"))]},
             "a file in the folder",
         ),
+        ({"constants": "/etc/constants"}, "a file in the folder"),
+        ({"files": {"../weights.bin": "0"}}, "a file in the folder"),
+        ({"files": ["weights.bin"]}, "wrong type"),
     ],
 )
 def test_a_manifest_that_is_wrong(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DktError, match=words):
         Manifest.from_dict(dataclasses.asdict(MANIFEST) | changes)
+
+
+def test_a_manifest_that_was_cut_off(tmp_path: Path) -> None:
+    MANIFEST.write(tmp_path)
+    file = tmp_path / "engine.json"
+    file.write_text(file.read_text()[:100])
+    with pytest.raises(DktError, match=r"engine\.json cannot be read as JSON.*dkt engine build"):
+        Manifest.read(tmp_path)
 
 
 def test_a_folder_without_an_engine(tmp_path: Path) -> None:
