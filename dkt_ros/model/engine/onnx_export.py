@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -160,11 +161,13 @@ WIDEST_FUSED_HEAD = 256
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of torchvision's absence and other things that change nothing here."""
+    """The exporter warns of torchvision's absence, its own deprecated calls and the like."""
     log = logging.getLogger("torch.onnx")
     before = log.level
     log.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
+            yield
     finally:
         log.setLevel(before)
