@@ -120,7 +120,10 @@ def _load_engine(request: Request, on_progress: Progress) -> Loaded:
         size=working_size(size, size, manifest.size_multiple),
         windows=request.windows,
         steps=request.steps or CheckpointInfo.read(request.checkpoint).steps,
-        options=request.build_flags,
+        options=(
+            *request.build_flags,
+            *(("--onnx-only",) if request.backend == "onnxruntime" else ()),
+        ),
     )
     if request.backend == "tensorrt":
         network = _on_tensorrt(folder, manifest, wanted, torch.device(request.device), on_progress)
@@ -142,10 +145,14 @@ def _on_tensorrt(
     from dkt_ros.model.engine.files import require_unchanged
     from dkt_ros.model.engine.manifest import graph_names
     from dkt_ros.model.engine.request import require_match
-    from dkt_ros.model.engine.tensorrt_runtime import current_system, load_runners
+    from dkt_ros.model.engine.tensorrt_module import current_system
+    from dkt_ros.model.engine.tensorrt_runtime import load_runners
 
     if parse_device(device).type != "cuda":
-        raise DktError(f"backend tensorrt computes on NVIDIA GPUs, and the device is {device}")
+        raise DktError(
+            f"backend tensorrt computes on NVIDIA GPUs, and the device is {device}; choose device "
+            "cuda, or backend torch"
+        )
     require_match(folder, manifest, wanted, current_system(device))
     names = graph_names(wanted.windows)
     report = partial(on_progress, "load plans")

@@ -57,7 +57,6 @@ def _add_build(commands: Any) -> None:
     parser.add_argument(
         "--publish",
         choices=("latest", "all"),
-        default="latest",
         help="as the node's live_publish; `all` takes more graphs (latest)",
     )
     parser.add_argument(
@@ -141,6 +140,8 @@ def run_build(args: argparse.Namespace) -> int:
                 lambda graph, plan: builder.build(graph, plan, progress),
                 progress.say,
             )
+    except OSError as error:
+        raise DktError(f"engine {folder} cannot be made: {error}") from error
     finally:
         progress.end()
     print(f"{_summary(manifest)}: {folder}")
@@ -221,6 +222,8 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
     options: tuple[str, ...] = ("--preset", args.preset)
     steps = args.steps
     if args.preset == "exact":
+        if args.publish is not None:
+            raise DktError("--publish goes with a live --preset: quality, balanced or fast")
         frames = args.frames or [4 * info.window - 3]
         if min(frames) < 1:
             raise DktError(f"--frames {min(frames)}: expected at least 1")
@@ -229,9 +232,9 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
     elif args.frames:
         raise DktError("--frames goes with --preset exact")
     else:
-        live = LiveOptions.preset(args.preset, publish=args.publish)
+        live = LiveOptions.preset(args.preset, publish=args.publish or "latest")
         windows, steps = live_windows(live), live.steps if steps is None else steps
-        options += ("--publish", args.publish)
+        options += ("--publish", live.publish)
     return EngineRequest(
         checkpoint=args.checkpoint,
         fingerprint=checkpoint_fingerprint(args.checkpoint),

@@ -18,7 +18,7 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.engine.manifest import System
-from dkt_ros.model.engine.tensorrt_runtime import current_system, import_tensorrt
+from dkt_ros.model.engine.tensorrt_module import current_system, import_tensorrt, make_logger
 
 Progress = Callable[[str, int, int], None]
 """on_progress(phase, steps done, steps in all)."""
@@ -64,7 +64,7 @@ def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Prog
     words.
     """
     trt = import_tensorrt()
-    log = _logger(trt)
+    log = make_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
@@ -147,21 +147,3 @@ def _monitor(trt: Any, on_progress: Progress) -> Any:
                 self.interrupted = True
 
     return Monitor()
-
-
-def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):
-        """Keeps the last error, for our own message."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._error = ""
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self._error = msg.strip()
-
-        def last(self) -> str:
-            return self._error or "it gave no reason"
-
-    return Logger()

@@ -6,8 +6,6 @@ loaded (plans.py). All plans share one scratch memory, because they never run at
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +23,14 @@ from dkt_ros.model.engine.buffers import (
     nbytes,
     torch_dtype,
 )
-from dkt_ros.model.engine.manifest import GraphRunner, GraphSpec, Manifest, System
+from dkt_ros.model.engine.manifest import GraphRunner, GraphSpec, Manifest
 from dkt_ros.model.engine.plans import (
     REBUILD,
     Described,
     check_described,
-    check_version,
     read_plan,
 )
-
-_LOG = logging.getLogger("dkt_ros.tensorrt")
+from dkt_ros.model.engine.tensorrt_module import import_tensorrt, make_logger
 
 
 def load_runners(
@@ -66,7 +62,7 @@ def _load(
     cuda_graphs: bool,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, GraphRunner]:
-    log = _logger(trt)
+    log = make_logger(trt)
     runtime = trt.Runtime(log)
     engines = []
     for done, graph in enumerate(graphs):
@@ -193,27 +189,6 @@ def _usable_stream(own: torch.cuda.Stream) -> Iterator[torch.cuda.Stream]:
     current.wait_stream(own)
 
 
-def current_system(device: torch.device) -> System:
-    """What a plan made for this CUDA device and this TensorRT is bound to."""
-    trt = import_tensorrt()
-    major, minor = torch.cuda.get_device_capability(device)
-    name = torch.cuda.get_device_name(device)
-    return System(name, f"{major}.{minor}", str(trt.__version__))
-
-
-def import_tensorrt() -> Any:
-    """The module `tensorrt`; raises DktError where it is missing or too old or too new."""
-    try:
-        import tensorrt
-    except (ImportError, OSError) as error:  # OSError: its libraries are not those it was made for
-        raise DktError(
-            f"TensorRT cannot be loaded ({error}); install it with requirements/tensorrt.txt, or "
-            "choose backend torch"
-        ) from error
-    check_version(str(tensorrt.__version__))
-    return tensorrt
-
-
 def _described(trt: Any, engine: Any) -> Described:
     types = {trt.DataType.FLOAT: "float32", trt.DataType.HALF: "float16"}
     types[trt.DataType.BF16] = "bfloat16"
@@ -234,30 +209,3 @@ def _deserialize(runtime: Any, log: Any, content: bytes, graph: GraphSpec) -> An
     if engine is None:
         raise DktError(f"plan {graph.plan} cannot be loaded: {log.last()}; {REBUILD}")
     return engine
-
-
-def _logger(trt: Any) -> Any:
-    """TensorRT's messages in Python's log, the last errors kept for our own."""
-    levels = {
-        trt.ILogger.INTERNAL_ERROR: logging.ERROR,
-        trt.ILogger.ERROR: logging.ERROR,
-        trt.ILogger.WARNING: logging.WARNING,
-        trt.ILogger.INFO: logging.DEBUG,
-        trt.ILogger.VERBOSE: logging.DEBUG,
-    }
-
-    class Logger(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._errors: deque[str] = deque(maxlen=1)
-
-        def log(self, severity: Any, msg: str) -> None:
-            level = levels.get(severity, logging.WARNING)
-            if level == logging.ERROR:
-                self._errors.append(msg.strip())
-            _LOG.log(level, "%s", msg)
-
-        def last(self) -> str:
-            return self._errors[-1] if self._errors else "TensorRT gave no reason"
-
-    return Logger()

@@ -107,7 +107,7 @@ def test_files_that_were_changed_are_not_computed_with(
 
 
 def test_tensorrt_wants_a_gpu(tiny_checkpoint: Path, tiny_engine: Path) -> None:
-    with pytest.raises(DktError, match="NVIDIA GPUs"):
+    with pytest.raises(DktError, match=r"NVIDIA GPUs.*choose device cuda"):
         load_network(request(tiny_checkpoint, tiny_engine, backend="tensorrt"))
 
 
@@ -200,6 +200,7 @@ class TestNode:
         args = parser.parse_args(shlex.split(command)[1:])
         built = _request(args, CheckpointInfo.read(tiny_checkpoint))
         assert set(wanted.windows) <= set(built.windows)
+        assert args.onnx_only
         assert (built.size, built.steps, args.output) == (SIZE, 2, tiny_engine)
 
     def test_torch_in_its_place_is_a_warning(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.engine import exporter
 from dkt_ros.model.engine.commands import PRECISIONS, PRESETS, add_commands
 from dkt_ros.model.engine.manifest import PRECISIONS as ALL_PRECISIONS
 from dkt_ros.model.engine.manifest import Manifest
@@ -83,6 +84,7 @@ def test_check_names_what_is_missing_or_changed_and_another_checkpoint(
         (["--calibrate", "clip"], "fp8"),
         (["--preset", "fast", "--frames", "5"], "--preset exact"),
         (["--preset", "exact", "--frames", "0"], "at least 1"),
+        (["--preset", "exact", "--publish", "all"], "live --preset"),
         (["--steps", "0"], "steps is 0"),
         (["--workspace", "-1"], "above 0"),
     ],
@@ -94,6 +96,17 @@ def test_flags_that_do_not_go_together(
     with pytest.raises(DktError, match=message):
         run("build", "--checkpoint", tiny_checkpoint, "--output", output, "--onnx-only", *words)
     assert not output.exists()
+
+
+def test_a_disk_that_is_full(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporter, "export_engine", fail)
+    with pytest.raises(DktError, match=r"engine .* cannot be made: .*No space left"):
+        run(*build_words(tiny_checkpoint, tmp_path / "engine"))
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
