@@ -184,7 +184,9 @@ def _request(
         window = info.window if options.window is None else options.window
         overlap = info.overlap if options.overlap is None else options.overlap
         windows = exact_windows([frames], window, overlap)
-        flags = ("--preset", "exact", "--frames", str(frames))
+        # By the windows' lengths, for a build cuts clips by the checkpoint's own window.
+        lengths = (str(4 * length - 3) for length, _ in windows)
+        flags = ("--preset", "exact", "--frames", *lengths)
     return Request(
         checkpoint=checkpoint,
         device=args.device,

@@ -62,7 +62,10 @@ class Engine:
         self.free_cache()
 
     def gpu_memory(self) -> dict[str, int]:
-        """Bytes on the GPU: allocated by this process, free, total; empty when there are none."""
+        """Bytes on the GPU: allocated by torch here, free, total; empty when there are none.
+
+        TensorRT allocates by itself: its plans' weights are missing in free alone.
+        """
         if not self.info.device.startswith("cuda"):
             return {}
         import torch
@@ -96,10 +99,11 @@ def build_engine(
     from dkt_ros.model.fast_network import fast_network
 
     request = request_of(parameters)
+    # Before loading: onnxruntime takes its number of threads from torch's then.
+    torch.set_num_threads(parameters.cpu_threads or _default_threads())
     loaded = load_network(request, _progress_lines(log))
     network = fast_network(loaded.network)
     info = network.info
-    torch.set_num_threads(parameters.cpu_threads or _default_threads())
     config = estimator_config(parameters)
     live = StreamPredictor(network, parameters) if parameters.mode == "live" else None
     exact = NetworkPredictor(network, parameters)

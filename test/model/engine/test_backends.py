@@ -14,6 +14,8 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.backends import Request, load_network
+from dkt_ros.model.engine.commands import _request, add_commands
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live import LivePredictor
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
@@ -129,6 +131,27 @@ def test_dkt_predict_takes_an_engine(
     np.testing.assert_allclose(results[0], results[1], atol=1e-3)
 
 
+def test_the_command_that_dkt_predict_names_asks_for_its_windows(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_engine: Path
+) -> None:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    add_predict(subparsers)
+    add_commands(subparsers)
+    np.savez(tmp_path / "clip.npz", rgb=video(9))
+    words = ["--window=2", "--overlap=1", f"--input={tmp_path}/clip.npz", "--steps=3"]
+    words += [f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path}/out.npz"]
+    words += ["--backend=onnxruntime", f"--engine={tiny_engine}"]
+    args = parser.parse_args(["predict", *words])
+    with pytest.raises(DktError, match="number of steps is 2, expected 3") as error:
+        args.run(args)
+    command = str(error.value).partition("run `")[2].rstrip("`")
+    built = _request(
+        parser.parse_args(shlex.split(command)[1:]), CheckpointInfo.read(tiny_checkpoint)
+    )
+    assert (built.windows, built.steps) == (((2, 2),), 3)
+
+
 class TestNode:
     """The node's parameters to a warm engine."""
 
@@ -151,6 +174,7 @@ class TestNode:
         from dkt_ros.ros.engine import build_engine
 
         lines: list[str] = []
+        torch.set_num_threads(2)  # which parameter cpu_threads changes
         ours = build_engine(
             self.parameters(tiny_checkpoint, backend="onnxruntime", engine_dir=str(tiny_engine)),
             lines.append,
@@ -167,6 +191,9 @@ class TestNode:
             "warm-up 1/2",
             "warm-up 2/2",
         ]
+        network: Any = ours.predictor._network
+        for runner in network._runners.values():
+            assert runner._session.get_session_options().intra_op_num_threads == 1
         theirs = build_engine(self.parameters(tiny_checkpoint, inference_size="32x48"))
         for frames in (1, 5):
             rgb = video(frames, (50, 70))
@@ -184,8 +211,6 @@ class TestNode:
     def test_the_command_it_names_asks_for_what_it_needs(
         self, tiny_checkpoint: Path, tiny_engine: Path, more: dict[str, Any]
     ) -> None:
-        from dkt_ros.model.engine.commands import _request, add_commands
-        from dkt_ros.model.info import CheckpointInfo
         from dkt_ros.ros.settings import request_of
 
         parameters = self.parameters(
