@@ -192,8 +192,8 @@ class _PlanBuilder:
         from dkt_ros.model.checkpoint import parse_device
         from dkt_ros.model.engine import tensorrt_build as trt
 
-        self._trt, self._device = trt, parse_device(args.device)
-        self.system = trt.building_system(self._device)
+        self._trt, self.system = trt, trt.building_system(args.device)
+        self._device = parse_device(args.device)
         self._options = trt.BuildOptions(
             workspace=None if args.workspace is None else int(args.workspace * GIB),
             level=args.level,
@@ -270,11 +270,10 @@ def _largest_inputs(
 
 
 def _of_this_machine(manifest: Manifest, device: str) -> list[str]:
-    from dkt_ros.model.checkpoint import parse_device
     from dkt_ros.model.engine.tensorrt_build import building_system
 
     try:
-        system = building_system(parse_device(device))
+        system = building_system(device)
     except DktError as error:
         return [f"its plans cannot run here: {error}"]
     if manifest.system == system:

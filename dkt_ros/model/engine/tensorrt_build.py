@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import parse_device
 from dkt_ros.model.engine.manifest import System
 from dkt_ros.model.engine.tensorrt_module import current_system, import_tensorrt, make_logger
 
@@ -37,15 +38,18 @@ class BuildOptions:
     timing_cache: Path | None = None
 
 
-def building_system(device: torch.device) -> System:
-    """The GPU and the TensorRT that plans would be built for; DktError where one is missing."""
+def building_system(device: str) -> System:
+    """The GPU of that name and the TensorRT that plans are made for; DktError without either."""
     import_tensorrt()
     if not torch.cuda.is_available():
         raise DktError(
             "TensorRT needs an NVIDIA GPU and a torch that can use it, and torch finds none; "
             "export the graphs alone with --onnx-only"
         )
-    return current_system(device)
+    found = parse_device(device)
+    if found.type != "cuda":
+        raise DktError(f"plans are for NVIDIA GPUs, and --device is {device}; name one as cuda:0")
+    return current_system(found)
 
 
 def timing_cache_file(system: System) -> Path:

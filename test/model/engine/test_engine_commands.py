@@ -131,6 +131,6 @@ def test_without_tensorrt_nothing_is_exported(tiny_checkpoint: Path, tmp_path: P
     else:
         pytest.skip("TensorRT is installed")
     output = tmp_path / "engine"
-    with pytest.raises(DktError, match=r"TensorRT cannot be loaded|device cuda:0 cannot be used"):
+    with pytest.raises(DktError, match=r"TensorRT cannot be loaded.*--onnx-only"):
         run("build", "--checkpoint", tiny_checkpoint, "--output", output)
     assert not output.exists()

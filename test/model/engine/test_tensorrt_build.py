@@ -18,7 +18,12 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.model.engine import tensorrt_build
 from dkt_ros.model.engine.manifest import Manifest, System
-from dkt_ros.model.engine.tensorrt_build import BuildOptions, build_plan, timing_cache_file
+from dkt_ros.model.engine.tensorrt_build import (
+    BuildOptions,
+    build_plan,
+    building_system,
+    timing_cache_file,
+)
 
 GRAPH = Path("step_T1_keep1.onnx")
 
@@ -187,6 +192,15 @@ def test_ctrl_c_stops_the_build(trt: StandIn, tmp_path: Path) -> None:
         build_plan(GRAPH, tmp_path / "a.plan", BuildOptions(), interrupt)
     assert trt.cancelled
     assert not list(tmp_path.iterdir())
+
+
+def test_plans_are_for_a_gpu(trt: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DktError, match=r"needs an NVIDIA GPU.*--onnx-only"):
+        building_system("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(DktError, match=r"--device is cpu; name one as cuda:0"):
+        building_system("cpu")
 
 
 def test_timing_caches_are_kept_by_gpu_and_version(
