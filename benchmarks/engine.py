@@ -18,8 +18,9 @@ order. `to depth` is the live preset `balanced` from the camera's image to metri
 host's memory, alignment included; what crosses to and from the device is printed with it. CPU ms is
 the processor time, which other programs on the machine do not lengthen.
 
-Peak memory on a GPU is what torch allocated for the row, the network included. An engine's rows
-take the operations of torch's, whose sampler they share.
+Peak memory on a GPU is what torch allocated for the row, the network included; TensorRT's own, the
+weights of its plans above all, is not in it. An engine's rows take the operations of torch's, whose
+sampler they share.
 """
 
 from __future__ import annotations
