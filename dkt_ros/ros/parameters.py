@@ -392,6 +392,11 @@ class NodeParameters:
                 f"parameter backend is {self.backend!r} and engine_dir is empty, expected the "
                 "folder that `dkt engine build` has written"
             )
+        if self.backend != "torch" and self.inference_size == "native":
+            yield (
+                f"parameter inference_size is 'native' and backend {self.backend!r}, expected auto "
+                "or the size of the engine, which works at no other; set it to auto"
+            )
         try:
             parse_inference_size(self.inference_size)
         except DktError as error:

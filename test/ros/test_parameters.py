@@ -53,6 +53,10 @@ def test_every_parameter_is_used_by_the_node(repo_root: Path) -> None:
         ({"inference_size": "big"}, ["inference_size is 'big'", "480x832"]),
         ({"warm_up_size": "720p"}, ["warm_up_size is '720p'", "720x1280"]),
         ({"backend": "tensorrt"}, ["backend is 'tensorrt'", "engine_dir", "dkt engine build"]),
+        (
+            {"backend": "onnxruntime", "engine_dir": "e", "inference_size": "native"},
+            ["inference_size is 'native'", "onnxruntime", "set it to auto"],
+        ),
         ({"backend": "tvm", "engine_dir": "e"}, ["backend is 'tvm'", "onnxruntime"]),
     ],
 )
