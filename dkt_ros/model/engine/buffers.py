@@ -50,10 +50,6 @@ class CachePool:
         """How many sets there are."""
         return len(self._sets)
 
-    def nbytes(self) -> int:
-        """Bytes of all sets."""
-        return sum(tensor.nbytes for buffers in self._sets for tensor in buffers)
-
     def _hand_out(self, index: int) -> tuple[Tensor, ...]:
         # Tensors of their own over the same memory: their lives tell whether the set is held.
         lent = tuple(buffer.detach() for buffer in self._sets[index])

@@ -14,17 +14,7 @@ import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.engine.constants import read_constants
-from dkt_ros.model.engine.engine_network import EngineNetwork
 from dkt_ros.model.engine.manifest import GraphRunner, GraphSpec, Manifest
-
-
-def load_onnx_network(folder: Path) -> EngineNetwork:
-    """The engine in a folder as a network on the CPU. Raises DktError for one that cannot run."""
-    manifest = Manifest.read(folder)
-    runners = load_runners(folder, manifest, [graph.name for graph in manifest.graphs])
-    constants = read_constants(folder, manifest)
-    return EngineNetwork(manifest, runners, constants, torch.device("cpu"))
 
 
 def load_runners(folder: Path, manifest: Manifest, names: Iterable[str]) -> dict[str, GraphRunner]:

@@ -11,6 +11,7 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.engine.constants import read_constants
 from dkt_ros.model.engine.engine_network import EngineNetwork
 from dkt_ros.model.engine.exporter import export_engine
 from dkt_ros.model.engine.graphs import NetworkGraphs
@@ -28,7 +29,7 @@ from dkt_ros.model.streaming_vae import Stream
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from dkt_ros.model.engine.onnx_runtime import OnnxRunner, load_onnx_network
+from dkt_ros.model.engine.onnx_runtime import OnnxRunner, load_runners
 
 TOLERANCE = 1e-3
 SIZE = (32, 48)
@@ -37,7 +38,10 @@ LIVE = LiveOptions(window=2, new=1, steps=2, scene_cut=None)
 
 @pytest.fixture(scope="module")
 def engine(tiny_engine: Path) -> EngineNetwork:
-    return load_onnx_network(tiny_engine)
+    manifest = Manifest.read(tiny_engine)
+    runners = load_runners(tiny_engine, manifest, [graph.name for graph in manifest.graphs])
+    constants = read_constants(tiny_engine, manifest)
+    return EngineNetwork(manifest, runners, constants, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
