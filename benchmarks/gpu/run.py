@@ -80,15 +80,20 @@ def device_name(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
 
 
+def _folder(text: str) -> Path:
+    """Absolute: measurements run in the repository's root, wherever this was called."""
+    return Path(text).resolve()
+
+
 def main() -> int:
     """Runs what was asked for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--reference", type=Path, help="copy of the public code")
-    parser.add_argument("--tensorrt", type=Path, help="engine built on this GPU")
-    parser.add_argument("--checkpoint", type=Path, help="what --tensorrt was built from")
+    parser.add_argument("--reference", type=_folder, help="copy of the public code")
+    parser.add_argument("--tensorrt", type=_folder, help="engine built on this GPU")
+    parser.add_argument("--checkpoint", type=_folder, help="what --tensorrt was built from")
     parser.add_argument("--only", nargs="+", help="names of measurements; default: all")
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for each")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help=f"seconds for each ({LIMIT_S})")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
     if bool(args.tensorrt) != bool(args.checkpoint):
