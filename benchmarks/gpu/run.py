@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--tensorrt", type=_folder, help="engine built on this GPU")
     parser.add_argument("--checkpoint", type=_folder, help="what --tensorrt was built from")
     parser.add_argument("--only", nargs="+", help="names of measurements; default: all")
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help=f"seconds for each ({LIMIT_S})")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help=f"of each, s ({LIMIT_S})")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
     if bool(args.tensorrt) != bool(args.checkpoint):
