@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.train.encoded_source import EncodedSource
+from dkt_ros.train.data.encoded_source import EncodedSource
 from dkt_ros.train.export import described
 from dkt_ros.train.preview import load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from dkt_ros.model.sampler import sigmas, timesteps
+from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.fields import check
-from dkt_ros.train.latents import LatentBatch
 from dkt_ros.train.schedule import NOISE_STREAM, generator
 
 

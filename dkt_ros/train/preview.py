@@ -26,11 +26,11 @@ from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import initial_noise, sample
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
-from dkt_ros.train.augmentation import Augmentation
-from dkt_ros.train.data_config import AUTO, DataConfig, SourceConfig
-from dkt_ros.train.disparity import clip_range
-from dkt_ros.train.preparation import FrameView, view_frame
-from dkt_ros.train.sources import Mixture
+from dkt_ros.train.data.augmentation import Augmentation
+from dkt_ros.train.data.config import AUTO, DataConfig, SourceConfig
+from dkt_ros.train.data.disparity import clip_range
+from dkt_ros.train.data.preparation import FrameView, view_frame
+from dkt_ros.train.data.sources import Mixture
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """rgb uint8 (F,H,W,3) to relative disparity float32 (F,H,W) in [0, 1]."""

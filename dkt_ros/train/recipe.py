@@ -1,7 +1,7 @@
 """The recipe of a training: one YAML file, every field checked and named when it is wrong.
 
 Knows the fields, their ranges and their defaults. Knows nothing of tensors; what concerns the data
-stands in data_config, what concerns the loss in objective. The shipped files in config/train/
+stands in data.config, what concerns the loss in objective. The shipped files in config/train/
 explain every default.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.train.data_config import DATA_FIELDS, DataConfig, parse_data
+from dkt_ros.train.data.config import DATA_FIELDS, DataConfig, parse_data
 from dkt_ros.train.fields import build, check, convert, read_yaml
 from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective

@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.environment import load_network, make_accelerator
 from dkt_ros.train.export import STATES_DIR, export_run
 from dkt_ros.train.fields import plain
-from dkt_ros.train.latents import LatentSource
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
 from dkt_ros.train.recipe import Recipe

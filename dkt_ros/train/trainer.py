@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.train.latents import LatentSource
+from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.objective import ask, losses
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.schedule import clip_length, rate_factor, share

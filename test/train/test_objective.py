@@ -10,7 +10,7 @@ from fixtures.latent_source import FixedLatents
 from torch import Tensor
 
 from dkt_ros.model.sampler import sample, sigmas, timesteps
-from dkt_ros.train.latents import LatentBatch
+from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.objective import Objective, ask, gradient_loss, level_weights, losses
 
 INDICES = [0, 1, 2]

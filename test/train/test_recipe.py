@@ -12,7 +12,7 @@ import yaml
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.train.data_config import DataConfig, SourceConfig
+from dkt_ros.train.data.config import DataConfig, SourceConfig
 from dkt_ros.train.fields import plain
 from dkt_ros.train.recipe import Recipe, load_recipe, parse_recipe
 

@@ -28,8 +28,8 @@ from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.predictor import predict_disparity
+from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.export import export_run
-from dkt_ros.train.latents import LatentBatch
 from dkt_ros.train.log import read_lines
 from dkt_ros.train.run import train
 from dkt_ros.train.states import States, read_state

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.environment import load_network, make_accelerator
-from dkt_ros.train.latents import LatentBatch
 from dkt_ros.train.trainer import Trainer
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.disparity import clip_range, half_range, normalise
+from dkt_ros.train.data.disparity import clip_range, half_range, normalise
 from dkt_ros.transphy3d import SequenceFrame, read_sequence
 
 CLIP_FRAMES = 5

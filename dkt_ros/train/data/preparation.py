@@ -19,9 +19,9 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.baselines import nearest_fill
 from dkt_ros.geometry import resize_nearest
 from dkt_ros.model.canvas import resize
-from dkt_ros.train.augmentation import Augmentation
-from dkt_ros.train.data_config import DisparityConfig
-from dkt_ros.train.disparity import clip_range, normalise
+from dkt_ros.train.data.augmentation import Augmentation
+from dkt_ros.train.data.config import DisparityConfig
+from dkt_ros.train.data.disparity import clip_range, normalise
 
 LEAST_KNOWN = 0.01
 """Share of a clip's pixels that must have a true depth."""

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from dkt_ros.errors import DktError
-from dkt_ros.train import latent_cache
-from dkt_ros.train.latent_cache import LatentCache, content_key, files_digest, module_digest
+from dkt_ros.train.data import latent_cache
+from dkt_ros.train.data.latent_cache import LatentCache, content_key, files_digest, module_digest
 
 KEY = content_key({"sample": 1})
 
@@ -174,7 +174,7 @@ from pathlib import Path
 
 import torch
 
-from dkt_ros.train.latent_cache import LatentCache, content_key
+from dkt_ros.train.data.latent_cache import LatentCache, content_key
 
 folder, name = Path(sys.argv[1]), sys.argv[2]
 folder.joinpath(name).touch()

@@ -21,7 +21,7 @@ from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.train.data_config import AUTO, SourceConfig
+from dkt_ros.train.data.config import AUTO, SourceConfig
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dkt_ros.train.augmentation import Augmentation, draw
-from dkt_ros.train.data_config import AugmentationConfig
+from dkt_ros.train.data.augmentation import Augmentation, draw
+from dkt_ros.train.data.config import AugmentationConfig
 
 
 def colours(*values: tuple[float, float, float]) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.data_config import DATA_FIELDS, parse_data
+from dkt_ros.train.data.config import DATA_FIELDS, parse_data
 
 SMALL: dict[str, Any] = {"data": [{"path": "somewhere"}], "size": [96, 160]}
 

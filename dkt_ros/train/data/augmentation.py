@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dkt_ros.train.data_config import AugmentationConfig
+from dkt_ros.train.data.config import AugmentationConfig
 
 _GREY = (0.299, 0.587, 0.114)
 

@@ -22,12 +22,12 @@ from torch import Tensor
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
-from dkt_ros.train.augmentation import Augmentation, draw
-from dkt_ros.train.data_config import DataConfig
-from dkt_ros.train.latent_cache import LatentCache, content_key, files_digest, module_digest
-from dkt_ros.train.latents import LatentBatch
-from dkt_ros.train.preparation import ClipView, view_clip, view_frame
-from dkt_ros.train.sources import Mixture, Window
+from dkt_ros.train.data.augmentation import Augmentation, draw
+from dkt_ros.train.data.config import DataConfig
+from dkt_ros.train.data.latent_cache import LatentCache, content_key, files_digest, module_digest
+from dkt_ros.train.data.latents import LatentBatch
+from dkt_ros.train.data.preparation import ClipView, view_clip, view_frame
+from dkt_ros.train.data.sources import Mixture, Window
 
 _FORMAT = 1
 """Counts changes of the code that change what is encoded: older entries are then left alone."""

@@ -17,9 +17,9 @@ from fixtures.training_data import PLAIN, SIZE, config, picture_set, tiny_networ
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import Canvas
-from dkt_ros.train import encoded_source
-from dkt_ros.train.encoded_source import EncodedSource
-from dkt_ros.train.latents import LatentBatch, LatentSource
+from dkt_ros.train.data import encoded_source
+from dkt_ros.train.data.encoded_source import EncodedSource
+from dkt_ros.train.data.latents import LatentBatch, LatentSource
 
 SEED = 5
 
@@ -228,7 +228,7 @@ def test_a_full_disk_stops_the_batch(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("dkt_ros.train.latent_cache.os.replace", full)
+    monkeypatch.setattr("dkt_ros.train.data.latent_cache.os.replace", full)
     with pytest.raises(DktError, match=r"disk is full .*augmentation\.variants"):
         made.batch(0, [0], 1)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []

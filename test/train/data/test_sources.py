@@ -17,8 +17,8 @@ from fixtures.training_data import picture_set, video_set
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.train.data_config import SourceConfig
-from dkt_ros.train.sources import Mixture, Window
+from dkt_ros.train.data.config import SourceConfig
+from dkt_ros.train.data.sources import Mixture, Window
 from dkt_ros.transphy3d import encode_frame, write_sequence
 
 

@@ -1,0 +1,1 @@
+"""Training samples: data sets to encoded batches. Imports nothing by itself."""
