@@ -134,7 +134,8 @@ class NodeParameters:
     )
     dtype: str = _parameter(
         "auto",
-        "Computing type; `auto` is bfloat16 on a GPU and float32 on a CPU.",
+        "Computing type of backend torch; `auto` is bfloat16 on a GPU (float16 before Ampere) and "
+        "float32 on a CPU. An engine has its own.",
         Applies.ON_CONFIGURE,
         choices=("auto", "float32", "bfloat16", "float16"),
     )
