@@ -28,8 +28,8 @@ ALIGNMENTS = ("video", "online")
 """video: one scale and shift per video, least squares to the truth, as papers do. online: frame by
 frame to the raw depth, by the node's own estimator, as a robot has it."""
 _FRAME_PERIOD_NS = 100_000_000
-_WIDEST = {"min_depth": 1e-3, "max_depth": 1e3}
-"""Metres. What lies beyond the evaluation's range is clipped into it, for every method alike."""
+_CONFIG = EstimatorConfig(min_depth=1e-3, max_depth=1e3)
+"""Nearly any depth: what lies beyond the evaluation's range is clipped into it, for every method alike."""
 
 Stream = Callable[[tuple[int, int]], StreamingPredictor]
 """(height, width) of the pictures -> a predictor that remembers nothing yet."""
@@ -84,7 +84,7 @@ class ExactModel:
                     return disparity  # of the only clip there is
 
         if "online" in alignments and video.raw is not None:
-            estimator = DepthEstimator(predict, EstimatorConfig(**_WIDEST))
+            estimator = DepthEstimator(predict, _CONFIG)
             found["online"] = np.stack([estimator.push(frame).depth for frame in frames_of(video)])
         return found
 
@@ -105,7 +105,7 @@ class LiveModel:
         depth_range: tuple[float, float],
     ) -> dict[str, np.ndarray]:
         """See DepthModel. One pass of the network serves both alignments."""
-        estimator = DepthEstimator(self._stream(video.size), EstimatorConfig(**_WIDEST))
+        estimator = DepthEstimator(self._stream(video.size), _CONFIG)
         estimates = [estimator.push(frame) for frame in frames_of(video)]
         disparity, online = newest_frames(video, estimates)
         found = {}
