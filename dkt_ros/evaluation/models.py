@@ -29,7 +29,7 @@ ALIGNMENTS = ("video", "online")
 frame to the raw depth, by the node's own estimator, as a robot has it."""
 _FRAME_PERIOD_NS = 100_000_000
 _CONFIG = EstimatorConfig(min_depth=1e-3, max_depth=1e3)
-"""Nearly any depth: what lies beyond the evaluation's range is clipped into it, for every method alike."""
+"""Nearly any depth: the judge clips every method's into the evaluation's range."""
 
 Stream = Callable[[tuple[int, int]], StreamingPredictor]
 """(height, width) of the pictures -> a predictor that remembers nothing yet."""
