@@ -212,6 +212,7 @@ def measure(
     from dkt_ros import estimator as estimator_module
     from dkt_ros.alignment import Aligner
     from dkt_ros.estimator import DepthEstimator
+    from dkt_ros.model.info import CheckpointInfo
     from dkt_ros.ros import clouds, intake, outputs
     from dkt_ros.ros.engine import Engine, EngineInfo
     from dkt_ros.ros.node import DktNode
@@ -229,7 +230,9 @@ def measure(
 
     def build(parameters: Any) -> Engine:
         info = EngineInfo("stand-in", "", "no network", "cpu", "float32", 0)
-        estimator = DepthEstimator(stand_in, estimator_config(parameters))
+        estimator = DepthEstimator(
+            stand_in, estimator_config(parameters, CheckpointInfo(info.checkpoint))
+        )
         return Engine(stand_in, estimator, info)  # type: ignore[arg-type]
 
     stride = f"points_stride:={options.stride}"

@@ -6,6 +6,7 @@ Knows how disparity gets its metric scale. Knows nothing of how it is predicted 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -55,15 +56,14 @@ class DepthModel(Protocol):
 
 
 class ExactModel:
-    """The exact sampler: the whole video at once; online, for every frame, the newest ones.
-
-    Those are five, as in the node's default.
-    """
+    """The exact sampler: the whole video at once; online, for every frame, the newest ones."""
 
     name = "dkt exact"
 
-    def __init__(self, predict: DisparityPredictor) -> None:
+    def __init__(self, predict: DisparityPredictor, buffer_frames: int = 5) -> None:
+        """buffer_frames: how many those are, 4N+1; the node's default is the checkpoint's."""
         self._predict = predict
+        self._config = replace(_CONFIG, max_frames=buffer_frames)
 
     def depths(
         self,
@@ -84,7 +84,7 @@ class ExactModel:
                     return disparity  # of the only clip there is
 
         if "online" in alignments and video.raw is not None:
-            estimator = DepthEstimator(predict, _CONFIG)
+            estimator = DepthEstimator(predict, self._config)
             found["online"] = np.stack([estimator.push(frame).depth for frame in frames_of(video)])
         return found
 

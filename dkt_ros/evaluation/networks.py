@@ -79,7 +79,7 @@ def exact_model(network: DktNetwork, options: NetworkOptions) -> ExactModel:
     def predict(rgb: np.ndarray, /) -> np.ndarray:
         return predict_disparity(network, rgb, _predict_options(network, options, rgb))
 
-    return ExactModel(predict)
+    return ExactModel(predict, network.info.buffer_frames)
 
 
 def live_model(network: DktNetwork, options: NetworkOptions) -> LiveModel:

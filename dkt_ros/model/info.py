@@ -26,7 +26,9 @@ class CheckpointInfo:
     name: what the checkpoint is called in reports. task: "depth" (relative disparity) or "normal".
     steps, sigma_shift, window, overlap: the sampler's defaults; window and overlap count latent
     frames. height, width: training resolution in pixels. text_tokens: length to which the stored
-    prompt embedding is padded with zeros. origin: one sentence saying where the weights come from.
+    prompt embedding is padded with zeros. buffer_frames: 4N+1, how many of the newest frames the
+    exact sampler does best to look at where frames arrive one by one. origin: one sentence saying
+    where the weights come from.
     sources: name of each source file -> its SHA-256.
 
     Raises DktError naming the field that is wrong.
@@ -41,6 +43,7 @@ class CheckpointInfo:
     height: int = 480
     width: int = 832
     text_tokens: int = 512
+    buffer_frames: int = 5
     origin: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -64,6 +67,8 @@ class CheckpointInfo:
             side = _integer(name, getattr(self, name))
             expected = f"a positive multiple of {SIZE_MULTIPLE} pixels"
             _check(name, side, expected, side > 0 and side % SIZE_MULTIPLE == 0)
+        frames = _integer("buffer_frames", self.buffer_frames)
+        _check("buffer_frames", frames, "4N+1: 1, 5, 9, ...", frames > 0 and frames % 4 == 1)
         shift = self.sigma_shift
         is_number = isinstance(shift, (int, float)) and not isinstance(shift, bool)
         valid_shift = is_number and math.isfinite(shift) and shift > 0

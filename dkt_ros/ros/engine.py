@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.ros.parameters import NodeParameters, parse_size
 from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
-from dkt_ros.ros.settings import estimator_config, request_of
+from dkt_ros.ros.settings import buffer_frames, estimator_config, request_of
 from dkt_ros.ros.warm_up import warm_up, warm_up_live
 
 
@@ -104,7 +104,7 @@ def build_engine(
     loaded = load_network(request, _progress_lines(log))
     network = fast_network(loaded.network)
     info = network.info
-    config = estimator_config(parameters)
+    config = estimator_config(parameters, info)
     live = StreamPredictor(network, parameters) if parameters.mode == "live" else None
     exact = NetworkPredictor(network, parameters)
     engine = Engine(
@@ -128,7 +128,7 @@ def build_engine(
     if live:
         warm_up_live(live, size, whole, lines)
     else:
-        warm_up(exact, size, parameters.buffer_frames, whole, lines)
+        warm_up(exact, size, buffer_frames(parameters, info), whole, lines)
     # A million objects that stay: spares every later collection, in either thread, to look at them.
     gc.collect()
     gc.freeze()

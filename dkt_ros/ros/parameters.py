@@ -218,10 +218,11 @@ class NodeParameters:
         maximum=1.0,
     )
     buffer_frames: int = _parameter(
-        5,
-        "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1.",
+        0,
+        "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1; 0: as many as the "
+        "checkpoint does best with.",
         Applies.ON_CONFIGURE,
-        minimum=1,
+        minimum=0,
         maximum=81,
     )
     frame_choice: str = _parameter(
@@ -366,10 +367,10 @@ class NodeParameters:
                 yield f"parameter {name} is {value!r}, {problem}"
 
     def _joint_problems(self) -> Iterator[str]:
-        if self.buffer_frames % 4 != 1:
+        if self.buffer_frames and self.buffer_frames % 4 != 1:
             yield (
                 f"parameter buffer_frames is {self.buffer_frames}, expected 4N+1: "
-                "1, 5, 9, 13, 17 or 21"
+                "1, 5, 9, 13, 17 or 21, or 0 for the checkpoint's own"
             )
         for low, high in (
             ("raw_min_depth_m", "raw_max_depth_m"),

@@ -36,7 +36,7 @@ def request_of(parameters: NodeParameters) -> Request:
         windows = live_windows(live_options(parameters))
         flags = ("--preset", parameters.live_preset, "--publish", parameters.live_publish)
     else:
-        lengths = range(1, parameters.buffer_frames + 1, 4)  # as the buffer fills
+        lengths = range(1, buffer_frames(parameters, info) + 1, 4)  # as the buffer fills
         windows = exact_windows(lengths, info.window, info.overlap)
         flags = ("--preset", "exact", "--frames", *map(str, lengths))
     device = resolve_device(parameters.device)
@@ -66,10 +66,15 @@ def live_options(parameters: NodeParameters) -> LiveOptions:
     )
 
 
-def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
-    """The part of the parameters that the estimator is made of."""
+def buffer_frames(parameters: NodeParameters, info: CheckpointInfo) -> int:
+    """How many frames the exact sampler looks at."""
+    return parameters.buffer_frames or info.buffer_frames
+
+
+def estimator_config(parameters: NodeParameters, info: CheckpointInfo) -> EstimatorConfig:
+    """What the estimator is made of: part of the parameters, and what the checkpoint says."""
     return EstimatorConfig(
-        max_frames=parameters.buffer_frames,
+        max_frames=buffer_frames(parameters, info),
         max_gap_s=math.inf,  # the intake looks for gaps: it sees every frame
         min_depth=parameters.min_depth_m,
         max_depth=parameters.max_depth_m,

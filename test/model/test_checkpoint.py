@@ -140,6 +140,7 @@ def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -
         ({"sigma_shift": float("nan")}, "sigma_shift"),
         ({"window": -1}, "window"),
         ({"overlap": 3}, "overlap"),
+        ({"buffer_frames": 4}, "buffer_frames"),
         ({"height": 50}, "height"),
         ({"width": None}, "width"),
         ({"text_tokens": 0}, "text_tokens"),

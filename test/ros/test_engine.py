@@ -21,6 +21,7 @@ from torch import Tensor
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import fit_area
 from dkt_ros.model.engine.windows import live_windows
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.parameters import NodeParameters
@@ -198,6 +199,12 @@ def test_fitting_keeps_the_aspect_ratio_and_never_enlarges(
         assert ratio == pytest.approx(1.0, abs=0.5 / fitted_height + 0.5 / fitted_width + 1e-3)
 
 
+def test_the_checkpoint_says_how_many_frames_unless_the_parameter_does() -> None:
+    info = CheckpointInfo("a", buffer_frames=13)
+    assert estimator_config(NodeParameters(), info).max_frames == 13
+    assert estimator_config(NodeParameters(buffer_frames=1), info).max_frames == 1
+
+
 def test_every_estimator_parameter_arrives() -> None:
     config = estimator_config(
         NodeParameters(
@@ -210,7 +217,8 @@ def test_every_estimator_parameter_arrives() -> None:
             align_max_uncertainty=0.02,
             align_max_held_s=1.5,
             align_max_held_frames=7,
-        )
+        ),
+        CheckpointInfo("a", buffer_frames=5),
     )
     assert (config.max_frames, config.max_gap_s) == (9, math.inf), "the intake finds gaps"
     assert (config.min_depth, config.max_depth) == (0.3, 3.0)

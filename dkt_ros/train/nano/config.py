@@ -104,7 +104,7 @@ class NanoConfig:
     RGB the latents of its disparity; cheap, since neither decoder nor transformer runs.
     decay_steps: last steps, over which the learning rate falls to zero (before them it is constant,
     after warmup_steps). ema: decay of the averaged weights, which are what is saved.
-    steps, sigma_shift: the sampler's defaults written into the checkpoint. sigma_steps: the noise
+    steps, sigma_shift, buffer_frames: defaults written into the checkpoint. sigma_steps: the noise
     levels trained on are those of a sampler of so many steps. save_every, rescan_every: in steps.
     """
 
@@ -124,6 +124,7 @@ class NanoConfig:
     steps: int = 1
     sigma_steps: int = 5
     sigma_shift: float = 5.0
+    buffer_frames: int = 5
     save_every: int = 250
     rescan_every: int = 200
     origin: str = "trained from scratch by the dkt_ros project on scenes it rendered"

@@ -176,6 +176,7 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
         name=config.name,
         steps=config.steps,
         sigma_shift=config.sigma_shift,
+        buffer_frames=config.buffer_frames,
         window=21,
         overlap=3,
         height=stage.height,
