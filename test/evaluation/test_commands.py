@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from fixtures import dataset_trees as trees
+from fixtures.one_thread import one_thread as one_thread
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.networks import working_size
 from dkt_ros.transphy3d import write_sequence
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from fixtures.one_thread import one_thread as one_thread
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.network import DktNetwork
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from threads and lose much where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
