@@ -15,6 +15,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import StreamingPredictor
 from dkt_ros.evaluation.evaluate import Methods
 from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel, ExactModel, LiveModel
+from dkt_ros.model.arguments import parse_size
 from dkt_ros.model.canvas import fit_area
 from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
 from dkt_ros.model.info import CheckpointInfo
@@ -106,10 +107,10 @@ def working_size(text: str, native: tuple[int, int], area: int) -> tuple[int, in
         return None
     if text == "auto":
         return fit_area(*native, area)
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    size = parse_size(text.lower())
+    if size is None:
         raise DktError(f"--size is {text!r}, expected auto, native or HxW such as 192x320")
-    return int(parts[0]), int(parts[1])
+    return size
 
 
 def _normals(network: DktNetwork, options: NetworkOptions) -> Callable[[np.ndarray], np.ndarray]:

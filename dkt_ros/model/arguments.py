@@ -23,10 +23,25 @@ def native_or_size(text: str) -> tuple[int, int] | None:
     """(height, width) of HxW; None for native."""
     if text == "native":
         return None
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or 0 in (size := (int(match[1]), int(match[2]))):
+    found = parse_size(text)
+    if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is neither native nor HxW, such as 480x832")
-    return size
+    return found
+
+
+def size(text: str) -> tuple[int, int]:
+    """(height, width) of HxW."""
+    found = parse_size(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HxW, such as 480x832")
+    return found
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of HxW, both above 0; None for anything else."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    found = (int(match[1]), int(match[2])) if match else (0, 0)
+    return None if 0 in found else found
 
 
 def _at_least(text: str, least: int) -> int:

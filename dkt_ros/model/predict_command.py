@@ -97,6 +97,7 @@ def run_predict(args: argparse.Namespace) -> int:
     from dkt_ros.model.backends import load_network
     from dkt_ros.model.canvas import working_size
     from dkt_ros.model.checkpoint import checked_folder, default_checkpoint
+    from dkt_ros.model.fast_network import fast_network
     from dkt_ros.model.video import read_clip
 
     options = _exact_options(args) if args.mode == "exact" else _live_options(args)
@@ -111,7 +112,7 @@ def run_predict(args: argparse.Namespace) -> int:
     progress = _Progress()
     request = _request(args, checkpoint, options, info, len(rgb))
     network = load_network(request, progress).network
-    options = replace(options, size=args.size or getattr(network, "fixed_size", None))
+    options = replace(options, size=args.size or fast_network(network).fixed_size)
     height, width = working_size((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
     print(
         f"{info.name}: {len(rgb)} frames of {rgb.shape[1]}x{rgb.shape[2]}, worked on at "

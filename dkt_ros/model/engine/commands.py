@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.arguments import size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,7 +70,7 @@ def _add_build(commands: Any) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="sampling steps (5*)")
     parser.add_argument(
         "--size",
-        type=_size,
+        type=size,
         metavar="HxW",
         help="working size, multiples of 16 (480x832*)",
     )
@@ -314,10 +314,3 @@ class _Progress:
         """Leaves the line behind."""
         if self._live:
             print(file=sys.stderr)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or 0 in (size := (int(match[1]), int(match[2]))):
-        raise argparse.ArgumentTypeError(f"{text!r} is no HxW, such as 480x832")
-    return size

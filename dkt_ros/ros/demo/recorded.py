@@ -72,11 +72,6 @@ def read_frames(
     yield from _decoded(pending, sorted(pending))
 
 
-def count_frames(bag: BagReader, topics: CameraTopics) -> int:
-    """Colour images in the bag."""
-    return bag.topics[topics.color].count
-
-
 def header_stamp_ns(cdr: bytes) -> int:
     """The stamp of a serialized message that begins with a Header, without decoding the rest."""
     order = "<" if cdr[1] & 1 else ">"

@@ -187,14 +187,6 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
     save_checkpoint(folder, copy.transformer.half(), copy.vae.half(), prompt, info)
 
 
-def parameter_counts(model: NanoModel) -> dict[str, int]:
-    """Trainable parameters per part."""
-    return {
-        name: sum(p.numel() for p in part.parameters())
-        for name, part in (("transformer", model.transformer), ("vae", model.vae))
-    }
-
-
 def config_as_dict(config: NanoConfig) -> dict[str, object]:
     """Plain values, to compare a stored run with the one asked for."""
     return dataclasses.asdict(config)
