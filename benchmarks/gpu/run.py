@@ -14,6 +14,7 @@ The most wanted come first. --reference is a copy of the public code (see benchm
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -57,8 +58,10 @@ def measurements(args: argparse.Namespace) -> dict[str, Measurement]:
     return found
 
 
-def run(name: str, measurement: Measurement, output: Path, limit_s: float) -> str:
+def run(name: str, measurement: Measurement, device: str, output: Path, limit_s: float) -> str:
     """Runs one; returns why it failed, "" when it did not."""
+    # Training is accelerate's, which takes its device from here.
+    environment = {**os.environ, "ACCELERATE_TORCH_DEVICE": device}
     script = ROOT / "benchmarks" / measurement.script
     if not script.is_file():
         return f"there is no {script.relative_to(ROOT)}"
@@ -66,7 +69,8 @@ def run(name: str, measurement: Measurement, output: Path, limit_s: float) -> st
     print(f"\n== {name}: {' '.join(command[1:])}", flush=True)
     started = time.monotonic()
     try:
-        status = subprocess.run(command, cwd=ROOT, timeout=limit_s, check=False).returncode
+        result = subprocess.run(command, cwd=ROOT, env=environment, timeout=limit_s, check=False)
+        status = result.returncode
     except subprocess.TimeoutExpired:
         return f"took longer than {limit_s:.0f} s"
     print(f"== {name}: {time.monotonic() - started:.0f} s", flush=True)
@@ -108,7 +112,7 @@ def main() -> int:
     failed = {}
     for name in args.only or found:
         output = args.results.resolve() / f"{name}-{where}.json"
-        if why := run(name, found[name], output, args.limit):
+        if why := run(name, found[name], args.device, output, args.limit):
             failed[name] = why
     for name, why in failed.items():
         print(f"{name} FAILED: {why}")
