@@ -89,13 +89,12 @@ class Rig:
         self.planner.client(ChangeState, f"{self.name}/change_state")
         self.planner.client(SetParametersAtomically, f"{self.name}/set_parameters_atomically")
         self.planner.client(DescribeParameters, f"{self.name}/describe_parameters")
-        last = self.planner.client(GetState, f"{self.name}/get_state")
+        last = f"{self.name}/get_state"
 
-        def is_up() -> bool:
+        def still_runs() -> None:
             assert self.node.process.poll() is None, self.node.output()
-            return bool(last.service_is_ready())
 
-        self.planner.wait_until(is_up, "service of the node", START_PATIENCE_S)
+        self.planner.find_service(GetState, last, START_PATIENCE_S, still_runs)
         self.state()
 
     def next_stamp(self) -> int:
