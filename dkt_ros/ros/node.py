@@ -72,7 +72,12 @@ class DktNode(LifecycleNode):
         )
         self._transition_error = ""
         self._active_since: float | None = None
-        self._changes = ParameterChanges(declare(self), self._is_configured, self._apply)
+        try:
+            parameters = declare(self)
+        except BaseException:
+            self.destroy_node()
+            raise
+        self._changes = ParameterChanges(parameters, self._is_configured, self._apply)
         for name in unknown_overrides(self):
             logger.warning(f"parameter {name} is not known to this node and ignored")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -99,6 +104,11 @@ class DktNode(LifecycleNode):
         if self._pipeline is not None and not self._pipeline.stop(EXIT_PATIENCE_S):
             self.get_logger().warning("an inference still runs; leaving it behind")
         self.destroy_node()
+
+    def destroy_node(self) -> None:
+        """As rclpy's, which leaves the lifecycle services to the garbage collector."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms the network, advertises the outputs."""
@@ -272,7 +282,7 @@ def run(node: DktNode) -> int:
             node.autostart()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        self._state_machine.destroy_when_not_in_use()
     except Exception:
         # What was under way when the interrupt took the context from it fails; that is no error.
         if node.context.ok():

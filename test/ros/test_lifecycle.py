@@ -185,5 +185,26 @@ def test_a_wrong_parameter_is_refused_at_the_door() -> None:
     try:
         with pytest.raises(DktError, match="buffer_frames is 4"):
             DktNode(Workshop())
+        assert services() == []
     finally:
         rclpy.shutdown()
+
+
+def test_a_closed_node_leaves_no_service_behind(workshop: Workshop) -> None:
+    """A ghost of get_state would keep other processes from calling the next node's."""
+    rclpy.init()
+    try:
+        node = DktNode(workshop)
+        assert "/dkt_node/get_state" in services()
+        node.close()
+        assert services() == []
+    finally:
+        rclpy.shutdown()
+
+
+def services() -> list[str]:
+    """Services of the node as the process's own participant knows them."""
+    onlooker = rclpy.create_node("onlooker")
+    names = [name for name, _ in onlooker.get_service_names_and_types()]
+    onlooker.destroy_node()
+    return [name for name in names if name.startswith("/dkt_node/")]
