@@ -282,7 +282,7 @@ def run(node: DktNode) -> int:
             node.autostart()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
-        self._state_machine.destroy_when_not_in_use()
+        pass
     except Exception:
         # What was under way when the interrupt took the context from it fails; that is no error.
         if node.context.ok():
