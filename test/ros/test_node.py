@@ -89,12 +89,13 @@ class Rig:
         self.planner.client(ChangeState, f"{self.name}/change_state")
         self.planner.client(SetParametersAtomically, f"{self.name}/set_parameters_atomically")
         self.planner.client(DescribeParameters, f"{self.name}/describe_parameters")
-        last = f"{self.name}/get_state"
+        last = self.planner.client(GetState, f"{self.name}/get_state")
 
-        def still_runs() -> None:
+        def is_up() -> bool:
             assert self.node.process.poll() is None, self.node.output()
+            return bool(last.service_is_ready())
 
-        self.planner.find_service(GetState, last, START_PATIENCE_S, still_runs)
+        self.planner.wait_until(is_up, "service of the node", START_PATIENCE_S)
         self.state()
 
     def next_stamp(self) -> int:
