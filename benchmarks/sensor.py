@@ -1,6 +1,6 @@
 """The simulated depth sensor beside a real D435: holes, see-through and noise, as a table.
 
-    python benchmarks/sensor.py data/heldout/*.tar [--shared FOLDER] [--far 1.2]
+    python benchmarks/sensor.py data/heldout/*.tar [--shared FOLDER] [--far 1.2] [--output JSON]
 
 The tars are of `dkt synth render --raw-depth`. Real: two ClearGrasp scenes, whose truth is the
 same sensor's depth of the same objects under paint. Simulated: the mean over frames, between them
@@ -11,6 +11,7 @@ the 10th and 90th percentile. "Around" is what is neither transparent nor reflec
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -88,17 +89,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("tars", type=Path, nargs="+")
     parser.add_argument("--shared", type=Path, default=shared)
     parser.add_argument("--far", type=float, default=1.2, help="metres (default %(default)s)")
+    parser.add_argument("--output", type=Path, help="the table as JSON")
     args = parser.parse_args(argv)
     real = list(real_figures(args.shared, args.far))
     simulated = list(simulated_figures(args.tars, args.far))
     print(f"{'':38}{'real':>8}{'real':>8}   simulated, {len(simulated)} frames")
+    table: dict[str, dict[str, float | None]] = {}
     for row, unit in ROWS.items():
         values = [frame[row] for frame in simulated if row in frame]
         line = "".join(f"{scene.get(row, np.nan):8.1f}" for scene in real)
+        entry = {f"real, {name}": s.get(row) for name, s in zip(REAL_SCENES, real, strict=True)}
+        table[f"{row}, {unit}"] = entry
         if values:
             low, high = np.percentile(values, (10, 90))
+            entry |= {"simulated": float(np.mean(values)), "p10": float(low), "p90": float(high)}
             line += f"{np.mean(values):8.1f}  ({low:.1f} to {high:.1f})"
         print(f"{row + ', ' + unit:38}{line}")
+    if args.output:
+        report = {"simulated frames": len(simulated), "far (m)": args.far, "table": table}
+        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
