@@ -12,21 +12,17 @@ from typing import Any
 
 from dkt_ros.errors import DktError
 
-_EVEN_SIZES = {"head_dim", "freq_dim", "vae_base_dim", "vae_decoder_base_dim"}
-
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """Sizes of the two networks; the rest of the architecture is DKT's own.
 
-    vae_base_dim: channels of the encoder at full resolution. vae_decoder_base_dim: of the decoder,
-    None for as many. vae_res_blocks: residual blocks per encoder stage.
+    vae_base_dim: channels at full resolution. vae_res_blocks: residual blocks per encoder stage.
     heads, head_dim, layers, ffn_dim: of the transformer. text_dim, image_dim: of the constant
     prompt and image tokens. freq_dim: of the timestep embedding.
     """
 
     vae_base_dim: int = 12
-    vae_decoder_base_dim: int | None = None
     vae_res_blocks: int = 1
     heads: int = 6
     head_dim: int = 32
@@ -37,12 +33,11 @@ class NetworkConfig:
     freq_dim: int = 64
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name == "vae_decoder_base_dim" and value is None:
-                continue
-            _positive(f"network.{name}", value)
-            if name in _EVEN_SIZES:
-                _check(f"network.{name}", value, "an even number", value % 2 == 0)
+        for entry in dataclasses.fields(self):
+            _positive(f"network.{entry.name}", getattr(self, entry.name))
+        for name in ("head_dim", "freq_dim", "vae_base_dim"):
+            value = getattr(self, name)
+            _check(f"network.{name}", value, "an even number", value % 2 == 0)
 
 
 @dataclass(frozen=True)

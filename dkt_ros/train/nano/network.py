@@ -51,7 +51,6 @@ class NanoModel(nn.Module):
         use_constant_context(self.transformer, torch.tensor([PROMPT_TOKENS]))
         self.vae = AutoencoderKLWan(
             base_dim=sizes.vae_base_dim,
-            decoder_base_dim=sizes.vae_decoder_base_dim,
             z_dim=LATENT_CHANNELS,
             num_res_blocks=sizes.vae_res_blocks,
         )

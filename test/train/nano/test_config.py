@@ -38,8 +38,6 @@ def test_shipped_file_is_valid() -> None:
         (settings(ema=1.0), "ema is 1.0"),
         (settings(network={"heads": 0}), "network.heads is 0"),
         (settings(network={"head_dim": 7}), "network.head_dim is 7"),
-        (settings(network={"vae_decoder_base_dim": 0}), "network.vae_decoder_base_dim is 0"),
-        (settings(network={"vae_base_dim": None}), "network.vae_base_dim is None"),
         (settings(loss={"sigma_one_share": 1.5}), "loss.sigma_one_share is 1.5"),
         (settings(stages=[{**STAGE, "height": 40}]), "stages.height is 40"),
         (settings(stages=[{"steps": 1}]), "stages.height is missing"),

@@ -25,7 +25,6 @@ from dkt_ros.train.nano.network import NanoModel
 
 TINY = {
     "vae_base_dim": 4,
-    "vae_decoder_base_dim": 6,
     "heads": 4,
     "head_dim": 32,
     "layers": 1,
