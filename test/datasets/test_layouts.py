@@ -15,6 +15,7 @@ from fixtures.dataset_trees import CAMERA_MATRIX, GLASS, HEIGHT, WIDTH, scene, t
 from dkt_ros.datasets.plausibility import normal_angle, suspicions
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import BadFrameError, Sample
+from dkt_ros.errors import DktError
 from dkt_ros.transphy3d import MaterialClass
 
 _MILLIMETRE = 5.1e-4
@@ -314,6 +315,17 @@ def test_transcg_lists_that_are_damaged_are_named(tmp_path: Path) -> None:
     assert "scene1/metadata.json: not readable as JSON" in dataset[0].problems()[0]
     assert "has no list L515_valid_perspective_list of numbers" in dataset[3].problems()[0]
     assert dataset[3].keys == ("0", "1")
+
+
+def test_transcg_is_known_by_a_scene_without_usable_views(tmp_path: Path) -> None:
+    trees.transcg_tree(tmp_path)
+    lists = {"D435_valid_perspective_list": [], "L515_valid_perspective_list": []}
+    (tmp_path / "scene1/metadata.json").write_text(json.dumps(lists))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.kind, len(dataset)) == ("transcg", 4)
+    with pytest.raises(DktError, match=r"scene1: holds no frame"):
+        dataset[0].keys  # noqa: B018
+    assert dataset[2].keys == ("0", "1")
 
 
 def test_a_pickled_camera_is_refused(tmp_path: Path) -> None:
