@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -41,9 +42,10 @@ class Window:
         return self.clip.keys[self.start : self.start + self.frames]
 
     def __str__(self) -> str:
-        last = self.start + self.frames - 1
-        span = f"frame {self.start}" if self.frames == 1 else f"frames {self.start} to {last}"
-        return f"{self.clip.path}: {span}"
+        # Not what a frame of it is called: one cut-out may be unusable where another is of use.
+        keys = self.keys
+        span = f"frame {keys[0]}" if self.frames == 1 else f"frames {keys[0]} to {keys[-1]}"
+        return f"{_named(self.clip)}: window of {span}"
 
 
 class Source:
@@ -90,7 +92,9 @@ class Source:
 class Mixture:
     """Draws windows from several sources and reads them.
 
-    skipped: frames and clips that did not fit, with the reason; drawn again, they count again.
+    skipped: frames, windows and clips that did not fit, with the reason; drawn again, they count
+    again. It tells and decides nothing: which frames are usable depends on their files alone, so
+    that the same candidates are passed over whatever was read before.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Mixture:
         """
         self.sources = tuple(Source(config) for config in sources)
         self.skipped = Skipped()
+        self._bad_frames: dict[tuple[int, str, str], str] = {}
+        self._bad_clips: dict[tuple[int, str], str] = {}
         self._stride = stride
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dkt-read")
 
@@ -136,30 +142,24 @@ class Mixture:
     def read(self, window: Window, view: Callable[[Sample], T]) -> list[T] | None:
         """What `view` makes of each frame of the window; None where one of them does not fit.
 
-        `view` runs in several threads. Only these frames are decoded, each gone when viewed.
+        `view` runs in several threads; what it raises is raised. Only these frames are decoded,
+        each gone when viewed.
         """
-        names = [f"{window.clip.path}: frame {key}" for key in window.keys]
-        known_bad = [name for name in names if name in self.skipped.reasons]
-        if known_bad:
-            for name in known_bad:
-                self.skipped.add(name, self.skipped.reasons[name])
-            return None
-
-        def one(index: int) -> T | DktError:
-            try:
-                return view(window.clip.read(index, with_normal=False))
-            except DktError as error:
-                return error
-
-        span = range(window.start, window.start + window.frames)
-        found = list(self._pool.map(one, span))
-        views = []
-        for name, result in zip(names, found, strict=True):
-            if isinstance(result, DktError):
-                self.skipped.add(name, str(result))
-            else:
-                views.append(result)
-        return views if len(views) == len(names) else None
+        frames = [(window.source, window.clip.name, key) for key in window.keys]
+        if not any(frame in self._bad_frames for frame in frames):
+            span = range(window.start, window.start + window.frames)
+            found = list(self._pool.map(partial(_view, window.clip, view), span))
+            views = [result for result in found if not isinstance(result, _Unreadable)]
+            if len(views) == len(found):
+                return views
+            for frame, result in zip(frames, found, strict=True):
+                if isinstance(result, _Unreadable):
+                    self._bad_frames[frame] = result.why
+        for frame in frames:
+            if frame in self._bad_frames:
+                name = f"{_named(window.clip)}: frame {frame[-1]}"
+                self.skipped.add(name, self._bad_frames[frame])
+        return None
 
     def close(self) -> None:
         """Ends the reading threads."""
@@ -170,26 +170,44 @@ class Mixture:
         tried = {}
         for place in random.permutation(len(source.clips)):
             clip = source.clips[place]
-            starts = self._starts(source, clip, frames)
+            starts = self._starts(index, clip, frames)
             if starts:
                 tried[clip] = starts[int(random.integers(len(starts)))]
                 yield Window(index, clip, tried[clip], frames)
         for clip, first in tried.items():
-            starts = self._starts(source, clip, frames)
+            starts = self._starts(index, clip, frames)
             for place in random.permutation(len(starts)):
                 if starts[place] != first:
                     yield Window(index, clip, starts[place], frames)
 
-    def _starts(self, source: Source, clip: Clip, frames: int) -> tuple[int, ...]:
-        name = str(clip.path)
-        if name in self.skipped.reasons:
-            self.skipped.add(name, self.skipped.reasons[name])
-            return ()
-        try:
-            return source.starts(clip, frames, self._stride(frames))
-        except DktError as error:
-            self.skipped.add(name, str(error))
-            return ()
+    def _starts(self, index: int, clip: Clip, frames: int) -> tuple[int, ...]:
+        known_bad = self._bad_clips.get((index, clip.name))
+        if known_bad is None:
+            try:
+                return self.sources[index].starts(clip, frames, self._stride(frames))
+            except DktError as error:
+                known_bad = self._bad_clips[index, clip.name] = str(error)
+        self.skipped.add(_named(clip), known_bad)
+        return ()
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    why: str
+
+
+def _view(clip: Clip, view: Callable[[Sample], T], index: int) -> T | _Unreadable:
+    try:
+        sample = clip.read(index, with_normal=False)
+    except DktError as error:
+        return _Unreadable(str(error))
+    return view(sample)
+
+
+def _named(clip: Clip) -> str:
+    """Where a clip is; what the name ends in too where the path has it not (a scene's cameras)."""
+    last = clip.name.rpartition("/")[2]
+    return str(clip.path) if last in (clip.path.name, clip.path.stem) else f"{clip.path} ({last})"
 
 
 def _chosen(dataset: Dataset, split: str) -> tuple[Clip, ...]:

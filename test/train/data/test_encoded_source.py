@@ -196,6 +196,35 @@ def test_bad_pictures_are_never_in_a_batch(pictures: Path, tmp_path: Path) -> No
     assert f"{skipped.count} skipped, 3 different ones" in made.report()
 
 
+def test_what_was_read_before_changes_no_sample_though_frames_are_unusable(tmp_path: Path) -> None:
+    """A scene's two cameras, the frame of one bad, and one of use only where it is cut out."""
+    scene = tmp_path / "set/scene1"
+    trees.transcg_tree(tmp_path / "set")
+    (scene / "0/depth1-gt.png").unlink()
+    trees.write_picture(scene / "1/depth1-gt.png", barely_known())
+    fields = {"augmentation": {"variants": 0, "crop": 0.2}}
+
+    def made() -> EncodedSource:
+        return source(tmp_path / "set", **fields)
+
+    wanted = [(step, index) for step in range(4) for index in range(3)]
+    forward, backward = made(), made()
+    one_way = {of: forward.batch(of[0], [of[1]], 1) for of in wanted}
+    other_way = {of: backward.batch(of[0], [of[1]], 1) for of in reversed(wanted)}
+    for of in wanted:
+        assert same(one_way[of], other_way[of])
+        assert same(one_way[of], made().batch(of[0], [of[1]], 1))
+    names = set(forward.mixture.skipped.reasons)
+    assert names == {f"{scene} (D435): frame 0", f"{scene} (D435): window of frame 1"}
+
+
+def barely_known() -> np.ndarray:
+    """The scene's depth in millimetres, known at the right edge alone."""
+    depth = trees.to_units(trees.scene(seed=1).depth, 1000)
+    depth[:, :-8] = 0
+    return depth
+
+
 def test_a_clip_without_depth_in_range_is_skipped(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -228,6 +229,39 @@ def test_a_corrupt_tar_is_named_and_the_others_serve(tmp_path: Path) -> None:
     assert {window.source for window in first(mixed, 3, 20)} == {1}
     assert list(mixed.skipped.reasons) == [path]
     assert "cut short" in mixed.skipped.reasons[path]
+
+
+def test_one_cameras_bad_frame_is_not_the_others(tmp_path: Path) -> None:
+    """Both clips of a TransCG scene lie in one folder and name their frames alike."""
+    trees.transcg_tree(tmp_path)
+    (tmp_path / "scene1/0/depth1-gt.png").unlink()  # the D435's
+    mixed = mixture(SourceConfig(str(tmp_path)))
+    read = {}
+    for window in mixed.candidates(np.random.default_rng(0), 1):
+        read[window.clip.name, window.keys] = mixed.read(window, source_of)
+    found = {window for window, views in read.items() if views}
+    assert set(read) - found == {("scene1/D435", ("0",))}
+    assert ("scene1/L515", ("0",)) in found
+    assert list(mixed.skipped.reasons) == [f"{tmp_path / 'scene1'} (D435): frame 0"]
+
+
+def test_one_cameras_empty_list_does_not_silence_the_other(tmp_path: Path) -> None:
+    trees.transcg_tree(tmp_path)
+    lists = {"D435_valid_perspective_list": [], "L515_valid_perspective_list": [0]}
+    (tmp_path / "scene1/metadata.json").write_text(json.dumps(lists))
+    mixed = mixture(SourceConfig(str(tmp_path)))
+    assert {window.clip.name for window in first(mixed, 1, 10)} == {"scene1/L515"}
+    assert list(mixed.skipped.reasons) == [f"{tmp_path / 'scene1'} (D435)"]
+
+
+def test_what_is_noted_about_a_window_rejects_no_frame(tmp_path: Path) -> None:
+    trees.transcg_tree(tmp_path)
+    mixed = mixture(SourceConfig(str(tmp_path)))
+    windows = list(mixed.candidates(np.random.default_rng(0), 1))
+    for window in windows:
+        mixed.skipped.add(str(window), "this cut-out shows nothing")
+    assert len(mixed.skipped.reasons) == len(windows) == 3
+    assert all(mixed.read(window, source_of) for window in windows)
 
 
 def test_every_window_comes_up_before_giving_up(tmp_path: Path) -> None:
