@@ -39,6 +39,12 @@ ARGUMENTS = (
         description="instead of the preset's; depth_topic stays the topic without its suffix",
     ),
     DeclareLaunchArgument(
+        "warm_up_size",
+        default_value="",
+        description="HEIGHTxWIDTH of the colour image, which the network is made ready for; "
+        "instead of the preset's, which is its driver's default",
+    ),
+    DeclareLaunchArgument(
         "checkpoint", default_value="", description="checkpoint folder; empty: dkt-nano"
     ),
     DeclareLaunchArgument(
@@ -90,6 +96,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "engine_dir",
         "color_transport",
         "depth_transport",
+        "warm_up_size",
     )
     explicit = {name: given[name] for name in by_name if given[name]}
     explicit["use_sim_time"] = given["use_sim_time"] == "true"

@@ -14,6 +14,9 @@ from torch.nn.functional import interpolate
 
 from dkt_ros.arrays import to_host
 
+NEAR_STRETCH = 1.05
+"""Rounding the sides to multiples stretches a picture by as much."""
+
 
 class Canvas:
     """The network's view of a camera: portrait turned by 90 degrees, sides rounded."""
@@ -103,6 +106,26 @@ def fit_area(height: int, width: int, area: int) -> tuple[int, int]:
     """(height, width) of the same aspect ratio and about `area` pixels, never enlarged."""
     scale = min(1.0, math.sqrt(area / (height * width)))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def near_size(fitted: tuple[int, int], known: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The known (height, width) where the fitted one is about the same, otherwise the fitted.
+
+    About the same: as `working_size` rounds them, no side is more than one `multiple` off, and
+    pixels become at most NEAR_STRETCH times longer one way than the other. A portrait `fitted` is
+    compared with `known` turned, and answered so.
+    """
+    turned = fitted[0] > fitted[1] and known[0] < known[1]
+    height, width = known[::-1] if turned else known
+    rounded = working_size(fitted, None, multiple)
+    landscape = working_size((height, width), None, multiple)
+    stretch = (fitted[1] * height) / (fitted[0] * width)
+    if (
+        max(abs(a - b) for a, b in zip(rounded, landscape, strict=True)) <= multiple
+        and 1.0 / NEAR_STRETCH <= stretch <= NEAR_STRETCH
+    ):
+        return height, width
+    return fitted
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -165,14 +165,15 @@ class NodeParameters:
     inference_size: str = _parameter(
         "auto",
         "Size the network works at: `auto` (the area it was trained at, the camera's aspect "
-        "ratio), `native` (the camera's) or HEIGHTxWIDTH. With an engine `auto` is the one size "
-        "it was built for.",
+        "ratio; the very size it was trained at where that is within 5%), `native` (the camera's) "
+        "or HEIGHTxWIDTH. With an engine `auto` is the one size it was built for.",
         Applies.ON_CONFIGURE,
     )
     warm_up_size: str = _parameter(
         "",
         "HEIGHTxWIDTH of the camera that the network is warmed up for when it is configured; "
-        "empty: the size it was trained at. On a GPU another size costs its first frames seconds.",
+        "empty: the size it was trained at. On a GPU a camera of another size has its first frames "
+        "compile, minutes of it for a large network. The camera presets of grasp.launch.py set it.",
         Applies.ON_CONFIGURE,
     )
     steps: int = _parameter(

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dkt_ros.errors import DktError
+from dkt_ros.ros.parameters import parse_size
 
 PRESET_ARGUMENTS = (
     "camera",
@@ -21,6 +22,7 @@ PRESET_ARGUMENTS = (
     "camera_info_topic",
     "color_transport",
     "depth_transport",
+    "warm_up_size",
 )
 TRANSPORTS = {"raw": "", "compressed": "/compressed", "compressedDepth": "/compressedDepth"}
 
@@ -32,6 +34,7 @@ class CameraPreset:
     color, depth, camera_info         topics; with a compressed transport the base topics
     color_transport, depth_transport  as the node's parameters of these names
     rectified                         whether the colour image is rectified
+    warm_up_size                      HEIGHTxWIDTH of the colour image; "": not known
     """
 
     color: str
@@ -40,6 +43,7 @@ class CameraPreset:
     color_transport: str = "raw"
     depth_transport: str = "raw"
     rectified: bool = False
+    warm_up_size: str = ""
 
     @property
     def remappings(self) -> list[tuple[str, str]]:
@@ -53,11 +57,12 @@ class CameraPreset:
     @property
     def parameters(self) -> dict[str, Any]:
         """The node's parameters that this camera needs."""
-        return {
+        values: dict[str, Any] = {
             "color_transport": self.color_transport,
             "depth_transport": self.depth_transport,
             "rectified": self.rectified,
         }
+        return values | ({"warm_up_size": self.warm_up_size} if self.warm_up_size else {})
 
     def topics(self, namespace: str = "") -> list[str]:
         """The absolute topics that a node in `namespace` subscribes to."""
@@ -81,6 +86,7 @@ def chosen_preset(folder: Path, arguments: Mapping[str, str]) -> CameraPreset:
         "camera_info": arguments["camera_info_topic"],
         "color_transport": arguments["color_transport"],
         "depth_transport": arguments["depth_transport"],
+        "warm_up_size": arguments["warm_up_size"],
     }
     preset = load_preset(folder, arguments["camera"])
     return replace(preset, **{name: value for name, value in instead.items() if value})
@@ -107,5 +113,11 @@ def load_preset(folder: Path, name: str) -> CameraPreset:
         raise DktError(
             f"{path} holds {found}: expected {', '.join(sorted(required))}, and if need be "
             f"{', '.join(sorted(known - required))}"
+        )
+    size = values.get("warm_up_size", "")
+    if size and (not isinstance(size, str) or parse_size(size) is None):
+        raise DktError(
+            f"{path} has warm_up_size {size!r}: expected HEIGHTxWIDTH of the colour image, such as "
+            "720x1280"
         )
     return CameraPreset(**values)

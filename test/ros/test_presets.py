@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.parameters import NodeParameters, parse_size
 from dkt_ros.ros.presets import (
     PRESET_ARGUMENTS,
     CameraPreset,
@@ -28,7 +28,8 @@ def test_every_preset_fits_the_node(cameras: Path) -> None:
     assert "realsense" in names
     for name in names:
         preset = load_preset(cameras, name)
-        NodeParameters(**preset.parameters)
+        parameters = NodeParameters(**preset.parameters)
+        assert bool(parse_size(parameters.warm_up_size)) == (name != "none")
         assert len(set(preset.topics())) == 3
         assert all(topic.startswith("/") for topic in preset.topics())
 
@@ -55,6 +56,13 @@ def test_arguments_win_over_the_preset(cameras: Path) -> None:
     ]
     assert preset.topics()[1].endswith("/image_raw/compressedDepth")
     assert preset.parameters["depth_transport"] == "compressedDepth"
+    assert preset.parameters["warm_up_size"] == "720x1280", "what its driver sends by itself"
+    preset = chosen_preset(cameras, arguments | {"warm_up_size": "480x640"})
+    assert preset.parameters["warm_up_size"] == "480x640"
+
+
+def test_a_camera_of_unknown_size_leaves_the_size_to_the_node(cameras: Path) -> None:
+    assert "warm_up_size" not in load_preset(cameras, "none").parameters
 
 
 @pytest.mark.parametrize("namespace", ["left", "/left", "/left/"])
@@ -85,4 +93,12 @@ def test_a_file_that_is_no_preset_is_named(cameras: Path, tmp_path: Path, conten
     path = tmp_path / "broken.yaml"
     path.write_text(content)
     with pytest.raises(DktError, match="expected camera_info, color, depth"):
+        load_preset(cameras, str(path))
+
+
+@pytest.mark.parametrize("size", ["720p", "720", "[720, 1280]"])
+def test_a_size_that_is_none_is_named(cameras: Path, tmp_path: Path, size: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(f"color: /a\ndepth: /b\ncamera_info: /c\nwarm_up_size: {size}\n")
+    with pytest.raises(DktError, match=r"broken.yaml has warm_up_size .*HEIGHTxWIDTH"):
         load_preset(cameras, str(path))
