@@ -5,8 +5,10 @@ Knows in which order they are made. Knows nothing of topics, nor what a paramete
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -79,11 +81,7 @@ class Engine:
 
     def free_cache(self) -> None:
         """Gives memory back that nothing uses any more."""
-        gc.collect()
-        if self.info.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
+        _free_cache(self.info.device)
 
 
 def build_engine(
@@ -92,7 +90,19 @@ def build_engine(
     """Loads the network and warms it up, so that the first frame is not late; `log` gets progress.
 
     Raises DktError for what the parameters name wrongly; what torch raises (out of memory) passes.
+    Either way nothing of the network stays in memory, not even for whoever keeps the exception.
     """
+    try:
+        return _build(parameters, log)
+    except BaseException as error:
+        _forget_frames(error)
+        # After some errors a GPU answers nothing any more; the first error tells more.
+        with contextlib.suppress(RuntimeError):
+            _free_cache(parameters.device)
+        raise
+
+
+def _build(parameters: NodeParameters, log: Callable[[str], None]) -> Engine:
     import torch
 
     from dkt_ros.model.backends import load_network
@@ -133,6 +143,28 @@ def build_engine(
     gc.collect()
     gc.freeze()
     return engine
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Empties the ended calls that the error's traceback keeps, and those of what led to it."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        pending += [one.__cause__, one.__context__]
+
+
+def _free_cache(device: str) -> None:
+    """Gives memory back that nothing uses any more."""
+    gc.collect()
+    if device == "auto" or device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _progress_lines(log: Callable[[str], None]) -> Callable[[str, int, int], None]:

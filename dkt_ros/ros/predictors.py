@@ -33,31 +33,38 @@ class _Stoppable:
         self._seed = parameters.seed
         self._native = parameters.inference_size == "native"
         self._size = parse_inference_size(parameters.inference_size)
-        self._cancelled = threading.Event()
+        self._stop = _Stop()
 
     def working_size(self, height: int, width: int) -> tuple[int, int] | None:
         """(height, width) the network works at for a camera of this size; None: the camera's."""
-        from dkt_ros.model.canvas import fit_area
+        from dkt_ros.model.canvas import fit_area, near_size
 
         if self._native:
             return None
+        if self._size or self._network.fixed_size:
+            return self._size or self._network.fixed_size
         info = self._network.info
-        return (
-            self._size
-            or self._network.fixed_size
-            or fit_area(height, width, info.height * info.width)
-        )
+        fitted = fit_area(height, width, info.height * info.width)
+        # Every size costs a GPU compilations of its own, and it is warmed up for one of them.
+        return near_size(fitted, (info.height, info.width), self._network.size_multiple)
 
     def cancel(self) -> None:
         """Has a running and every later prediction raise InferenceCancelledError, until allow()."""
-        self._cancelled.set()
+        self._stop.asked.set()
 
     def allow(self) -> None:
         """Lets predictions run again."""
-        self._cancelled.clear()
+        self._stop.asked.clear()
 
-    def _check(self, stage: str, done: int, total: int) -> None:
-        if self._cancelled.is_set():
+
+class _Stop:
+    """What the network asks between parts of its work; apart, lest it hold who holds it."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def check(self, stage: str, done: int, total: int) -> None:
+        if self.asked.is_set():
             raise InferenceCancelledError(f"{stage} {done}/{total}")
 
 
@@ -71,7 +78,7 @@ class NetworkPredictor(_Stoppable):
         options = PredictOptions(
             steps=self._steps, seed=self._seed, size=self.working_size(rgb.shape[1], rgb.shape[2])
         )
-        return predict_disparity(self._network, rgb, options, self._check)
+        return predict_disparity(self._network, rgb, options, self._stop.check)
 
 
 class StreamPredictor(_Stoppable):
@@ -90,7 +97,9 @@ class StreamPredictor(_Stoppable):
 
             self._shape = rgb.shape
             options = replace(self.options, size=self.working_size(rgb.shape[0], rgb.shape[1]))
-            self._live = LivePredictor(self._network, options, self._check, keep_on_device=True)
+            self._live = LivePredictor(
+                self._network, options, self._stop.check, keep_on_device=True
+            )
         return self._live.push(rgb)
 
     def reset(self) -> None:

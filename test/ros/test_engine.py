@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +23,7 @@ from torch import Tensor
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import fit_area
 from dkt_ros.model.engine.windows import live_windows
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.ros.engine import Engine, build_engine
@@ -159,6 +162,43 @@ def test_warming_up_takes_the_size_it_is_told(
     assert sizes == [(64, 96), (64, 96), (48, 32), (48, 32)]
 
 
+@pytest.mark.parametrize("mode", ["exact", "live"])
+def test_a_failed_warm_up_leaves_no_network_behind(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """However long the error is kept: as it stands, and as the one it was raised from."""
+    networks: list[weakref.ref[FastNetwork]] = []
+
+    def exhausted(network: FastNetwork, *arguments: Any) -> Tensor:
+        networks.append(weakref.ref(network))
+        try:
+            raise MemoryError("no room for this")
+        except MemoryError as error:
+            raise RuntimeError("out of memory") from error
+
+    monkeypatch.setattr(FastNetwork, "velocity", exhausted)
+    parameters = NodeParameters(checkpoint=str(checkpoint), device="cpu", cpu_threads=1, mode=mode)
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        build_engine(parameters)
+    assert networks, "it never came to computing"
+    assert [network() for network in networks] == [None] * len(networks)
+    names = [entry.name for entry in caught.traceback]
+    assert names[-1] == "exhausted", "where it happened can still be told"
+
+
+def test_a_stream_is_gone_with_its_last_reference(engine: Engine) -> None:
+    assert isinstance(engine.predictor, NetworkPredictor)
+    predictor = StreamPredictor(engine.predictor._network, NodeParameters(steps=1))
+    assert predictor.push(np.zeros((32, 48, 3), dtype=np.uint8)) is not None
+    stream = weakref.ref(predictor)
+    gc.disable()
+    try:
+        del predictor
+        assert stream() is None
+    finally:
+        gc.enable()
+
+
 def test_depth_range_acts_at_once(engine: Engine) -> None:
     engine.apply(NodeParameters(min_depth_m=0.5, max_depth_m=0.75))
     assert engine.estimator.config.min_depth == 0.5
@@ -173,6 +213,8 @@ def test_depth_range_acts_at_once(engine: Engine) -> None:
         ("auto", (64, 96), (64, 96)),
         ("auto", (480, 640), (68, 91)),  # the tiny checkpoint was trained at 64x96
         ("auto", (640, 480), (91, 68)),
+        ("auto", (640, 980), (64, 96)),
+        ("auto", (980, 640), (96, 64)),
         ("auto", (32, 48), (32, 48)),
     ],
 )
