@@ -36,8 +36,10 @@ def build(kind: type[T], content: Any, name: str = "") -> T:
     """A dataclass from a mapping, nested dataclasses and tuples of them included.
 
     Raises DktError naming the field (with `name` and a dot before it) that is unknown, missing or
-    not of its annotated type. Understands bool, int, float, str, Path, Literal, X | None, tuples
-    and dataclasses; an int is taken where a float is asked for.
+    not of its annotated type, or that the dataclass itself refuses, which names it without the
+    place it stands in (or with all of it, where there is but one).
+    Understands bool, int, float, str, Path, Literal, X | None, tuples and dataclasses; an int is
+    taken where a float is asked for.
     """
     if not isinstance(content, dict):
         raise DktError(f"{name or 'the file'} holds {_shown(content)}, expected fields with values")
@@ -53,7 +55,11 @@ def build(kind: type[T], content: Any, name: str = "") -> T:
             values[key] = convert(hints[key], content[key], prefix + key)
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             raise DktError(f"{prefix}{key} is missing")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except DktError as error:
+        text = str(error)
+        raise DktError(text if text.startswith(prefix) else prefix + text) from error
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:

@@ -44,13 +44,13 @@ class OptimizerRecipe:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "clip"):
             value = getattr(self, name)
-            check(f"optimizer.{name}", value, "above 0", value > 0)
+            check(name, value, "above 0", value > 0)
         for name in ("warmup", "weight_decay"):
             value = getattr(self, name)
-            check(f"optimizer.{name}", value, "0 or more", value >= 0)
-        check("optimizer.final", self.final, "a share from 0 to 1", 0 <= self.final <= 1)
+            check(name, value, "0 or more", value >= 0)
+        check("final", self.final, "a share from 0 to 1", 0 <= self.final <= 1)
         valid = all(0 <= beta < 1 for beta in self.betas)
-        check("optimizer.betas", list(self.betas), "two numbers in [0, 1)", valid)
+        check("betas", list(self.betas), "two numbers in [0, 1)", valid)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SaveRecipe:
 
     def __post_init__(self) -> None:
         for name in ("every", "keep"):
-            check(f"save.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
+            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class PreviewRecipe:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        check("preview.every", self.every, "0 or more", self.every >= 0)
+        check("every", self.every, "0 or more", self.every >= 0)
         for name in ("clips", "frames"):
-            check(f"preview.{name}", getattr(self, name), "at least 1", getattr(self, name) >= 1)
-        check("preview.seed", self.seed, "0 or more", self.seed >= 0)
-        check("preview.steps", self.steps, "at least 1", self.steps is None or self.steps >= 1)
+            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
+        check("seed", self.seed, "0 or more", self.seed >= 0)
+        check("steps", self.steps, "at least 1", self.steps is None or self.steps >= 1)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,18 @@ from typing import Any, Literal
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.fields import build, plain, read_yaml
+from dkt_ros.train.fields import build, check, plain, read_yaml
 
 
 @dataclass(frozen=True)
 class Inner:
     size: int = 3
     pair: tuple[float, float] = (0.0, 1.0)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check("size", self.size, "at least 1", self.size >= 1)
+        check("inner.scale", self.scale, "above 0", self.scale > 0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def test_values_of_every_kind_are_taken_and_given_back() -> None:
     ("change", "named"),
     [
         ({"other": 1}, r"^other is unknown; known are inner, kind"),
-        ({"inner": {"sise": 1}}, r"^inner\.sise is unknown; known are pair, size"),
+        ({"inner": {"sise": 1}}, r"^inner\.sise is unknown; known are pair, scale, size"),
         ({"inner": [1]}, r"^inner holds \[1\], expected fields with values"),
         ({"inner": {"size": 1.5}}, r"^inner\.size is 1\.5, expected an integer"),
         ({"inner": {"size": True}}, r"^inner\.size is True, expected an integer"),
@@ -59,6 +64,9 @@ def test_values_of_every_kind_are_taken_and_given_back() -> None:
         ({"inner": {"pair": [1, "x"]}}, r"^inner\.pair\[1\] is 'x', expected a finite number"),
         ({"many": {"size": 1}}, r"^many is .* expected a list"),
         ({"many": [{"size": "3"}]}, r"^many\[0\]\.size is '3', expected an integer"),
+        ({"inner": {"size": 0}}, r"^inner\.size is 0, expected at least 1"),
+        ({"inner": {"scale": 0}}, r"^inner\.scale is 0\.0, expected above 0"),
+        ({"many": [{}, {"size": 0}]}, r"^many\[1\]\.size is 0, expected at least 1"),
         ({"kind": "c"}, r"^kind is 'c', expected one of a, b"),
         ({"kind": []}, r"^kind is \[\], expected one of a, b"),
         ({"rate": float("nan")}, r"^rate is nan, expected a finite number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dkt_ros.datasets.registry import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.model.info import CheckpointInfo
@@ -38,6 +40,12 @@ def test_lora_yaml_states_every_field_and_its_default(repo_root: Path) -> None:
         return [fields(item) for item in value] if isinstance(value, list) else None
 
     assert fields(content | {"size": expected["size"]}) == fields(expected)
+
+
+def test_lora_yaml_names_the_kinds_that_there_are(repo_root: Path) -> None:
+    text = (repo_root / "config/train/lora.yaml").read_text()
+    (named,) = re.findall(r"^ +kind: auto +# or (.*)$", text, re.MULTILINE)
+    assert sorted(named.split(", ")) == sorted(KINDS)
 
 
 def test_the_other_shipped_recipes(repo_root: Path) -> None:
@@ -87,7 +95,12 @@ def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
         ({"size": [60, 96]}, r"size is"),
         ({"data": []}, r"^data is"),
         ({"data": None}, r"^data is"),
-        ({"data": [{"path": "x", "kind": "nothing"}]}, r"kind is 'nothing'"),
+        ({"data": [{"path": "x", "kind": "nothing"}]}, r"^data\[0\]\.kind is 'nothing'"),
+        ({"data": [DATA[0], {"path": "x", "weight": 0}]}, r"^data\[1\]\.weight is 0\.0"),
+        ({"data": [{"path": "x", "depth_range": [2, 1]}]}, r"^data\[0\]\.depth_range is \(2"),
+        ({"augmentation": {"crop": 0}}, r"^augmentation\.crop is 0"),
+        ({"disparity": {"low_percentile": 98}}, r"^disparity\.high_percentile is 98"),
+        ({"validation": [{"path": "b", "split": "vall"}]}, r"^validation\[0\]\.split is 'vall'"),
     ],
 )
 def test_wrong_fields_are_named(change: dict[str, Any], named: str) -> None:

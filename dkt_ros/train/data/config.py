@@ -39,12 +39,12 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         known = (AUTO, *KINDS)
-        check("data.kind", self.kind, f"one of {', '.join(known)}", self.kind in known)
-        check("data.split", self.split, f"one of {', '.join(SPLITS)}", self.split in SPLITS)
-        check("data.weight", self.weight, "a number above 0", self.weight > 0)
+        check("kind", self.kind, f"one of {', '.join(known)}", self.kind in known)
+        check("split", self.split, f"one of {', '.join(SPLITS)}", self.split in SPLITS)
+        check("weight", self.weight, "a number above 0", self.weight > 0)
         limits = self.depth_range
         valid = limits is None or 0 < limits[0] < limits[1]
-        check("data.depth_range", limits, "[nearest, farthest] in metres, both above 0", valid)
+        check("depth_range", limits, "[nearest, farthest] in metres, both above 0", valid)
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class AugmentationConfig:
     window_stride: int = 0
 
     def __post_init__(self) -> None:
-        check("augmentation.crop", self.crop, "a share from 0.1 to 1", 0.1 <= self.crop <= 1)
+        check("crop", self.crop, "a share from 0.1 to 1", 0.1 <= self.crop <= 1)
         for name, most in (("brightness", 0.9), ("contrast", 0.9), ("saturation", 1), ("hue", 0.5)):
             value = getattr(self, name)
-            check(f"augmentation.{name}", value, f"a number from 0 to {most}", 0 <= value <= most)
+            check(name, value, f"a number from 0 to {most}", 0 <= value <= most)
         for name in ("variants", "window_stride"):
             value = getattr(self, name)
-            check(f"augmentation.{name}", value, "0 or more", value >= 0)
+            check(name, value, "0 or more", value >= 0)
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class DisparityConfig:
     def __post_init__(self) -> None:
         for name in ("low_percentile", "high_percentile"):
             value = getattr(self, name)
-            check(f"disparity.{name}", value, "a number from 0 to 100", 0 <= value <= 100)
+            check(name, value, "a number from 0 to 100", 0 <= value <= 100)
         expected = f"above low_percentile ({self.low_percentile:g})"
         above = self.high_percentile > self.low_percentile
-        check("disparity.high_percentile", self.high_percentile, expected, above)
+        check("high_percentile", self.high_percentile, expected, above)
 
 
 @dataclass(frozen=True)
