@@ -5,7 +5,7 @@ Knows what the recipe says of its data. Knows nothing of steps or weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +14,7 @@ import numpy as np
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.encoded_source import EncodedSource
 from dkt_ros.train.export import described
-from dkt_ros.train.preview import load_clips, preview, sampled
+from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe
 
 LATENTS_DIR = "latents"
@@ -37,9 +37,13 @@ class Materials:
         return source
 
     def previews(self) -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:
-        """What measures REL, RMSE and delta after one scale and shift per clip, and draws."""
+        """What measures REL, RMSE and delta after one scale and shift per clip, and draws.
+
+        Reports which clips these are, and which of them are trained on.
+        """
         wanted = self.recipe.preview
         clips = load_clips(self.recipe.data, wanted.clips, wanted.frames)
+        self._report_shown(clips)
         steps = wanted.steps or described(self.recipe, 0, "preview").steps
 
         def judge(network: DktNetwork) -> tuple[dict[str, float], np.ndarray]:
@@ -47,6 +51,14 @@ class Materials:
             return dict(vars(found.errors)), found.picture
 
         return judge
+
+    def _report_shown(self, clips: Sequence[PreviewClip]) -> None:
+        if held_out := [clip.name for clip in clips if not clip.trained]:
+            self.report(f"previews show held-out clips: {', '.join(held_out)}")
+        if trained := [clip.name for clip in clips if clip.trained]:
+            named = self.recipe.data.validation
+            why = "validation names them" if named else "no held-out split found"
+            self.report(f"previews show training clips: {why}: {', '.join(trained)}")
 
     def __enter__(self) -> Materials:
         return self

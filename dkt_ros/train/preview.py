@@ -6,14 +6,16 @@ Knows how a disparity is compared and drawn. Knows nothing of losses, logs or wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
 from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import (
     DepthErrors,
     disparity_to_metric,
@@ -30,7 +32,7 @@ from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import AUTO, DataConfig, SourceConfig
 from dkt_ros.train.data.disparity import clip_range
 from dkt_ros.train.data.preparation import FrameView, view_frame
-from dkt_ros.train.data.sources import Mixture
+from dkt_ros.train.data.sources import Mixture, Source
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """rgb uint8 (F,H,W,3) to relative disparity float32 (F,H,W) in [0, 1]."""
@@ -40,11 +42,15 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class PreviewClip:
-    """rgb: (F,H,W,3) uint8. depth: (F,H,W) metres, NaN = unknown. F = 4n - 3."""
+    """rgb: (F,H,W,3) uint8. depth: (F,H,W) metres, NaN = unknown. F = 4n - 3.
+
+    trained: whether the clip is one of those that are trained on.
+    """
 
     name: str
     rgb: np.ndarray
     depth: np.ndarray
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,14 @@ class Preview:
 def load_clips(config: DataConfig, clips: int, frames: int) -> tuple[PreviewClip, ...]:
     """The same clips every time, from all validation sets in turn, without augmentation.
 
+    Without validation sets from each set's own val or test split, or else from what is trained on.
     frames: of each, rounded down to 4n - 3; pictures and shorter videos give as many as they have.
     Raises DktError where there is not one usable clip.
     """
     chosen = config.validation or tuple(_held_out(source) for source in config.data)
     mixtures = [Mixture([source], stride=lambda frames: frames, threads=1) for source in chosen]
-    waiting = [_clips(mixture, config.size, frames) for mixture in mixtures]
+    trained = {path for source in config.data for path in _trained_on(source)}
+    waiting = [_clips(mixture, config.size, frames, trained) for mixture in mixtures]
     found: list[PreviewClip] = []
     while waiting and len(found) < clips:
         current = waiting.pop(0)
@@ -127,11 +135,21 @@ def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> 
 
 def _held_out(source: SourceConfig) -> SourceConfig:
     dataset = open_dataset(source.path, None if source.kind == AUTO else source.kind)
-    split = next((split for split in ("val", "test") if split in dataset.splits), source.split)
+    unused = [s for s in ("val", "test") if s in dataset.splits and s != source.split]
+    split = next(iter(unused), source.split)
     return dataclasses.replace(source, split=split)
 
 
-def _clips(mixture: Mixture, size: tuple[int, int], frames: int) -> Iterator[PreviewClip]:
+def _trained_on(source: SourceConfig) -> set[Path]:
+    try:
+        return {clip.path.resolve() for clip in Source(source).clips}
+    except DktError:  # which ends the training, where it opens that set
+        return set()
+
+
+def _clips(
+    mixture: Mixture, size: tuple[int, int], frames: int, trained: Set[Path]
+) -> Iterator[PreviewClip]:
     """One window of each clip: first of the clips as long as wanted, then of ever shorter ones."""
     (source,) = mixture.sources
     random = np.random.default_rng(_DRAWS)
@@ -148,7 +166,8 @@ def _clips(mixture: Mixture, size: tuple[int, int], frames: int) -> Iterator[Pre
                 continue
             used.add(window.clip)
             rgb = torch.stack([view.rgb for view in views]).round().byte().movedim(1, -1).numpy()
-            yield PreviewClip(str(window), rgb, np.stack([view.depth for view in views]))
+            depth = np.stack([view.depth for view in views])
+            yield PreviewClip(str(window), rgb, depth, window.clip.path.resolve() in trained)
 
 
 def _comparable(views: Sequence[FrameView]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,28 @@ def test_named_validation_data_come_first(tmp_path: Path) -> None:
     clips = load_clips(config(video, validation=[{"path": str(pictures)}]), 2, 5)
     assert len(clips) == 1
     assert str(pictures) in clips[0].name
+
+
+def test_clips_that_are_trained_on_are_marked(tmp_path: Path) -> None:
+    video, pictures = video_set(tmp_path / "v"), picture_set(tmp_path / "p")
+
+    def marks(*sources: Path | dict[str, Any], **fields: Any) -> list[bool]:
+        return [clip.trained for clip in load_clips(config(*sources, **fields), 2, 1)]
+
+    assert marks(video) == [False]
+    assert marks(pictures) == [True]  # has no split at all
+    assert marks(video, pictures) == [False, True]
+    assert marks({"path": str(video), "split": "any"}) == [True]
+    assert marks({"path": str(video), "split": "test"}) == [True]
+    assert marks(video, validation=[{"path": str(pictures)}]) == [False]
+    assert marks(video, validation=[{"path": str(video)}]) == [True]
+
+
+def test_a_held_out_split_that_is_trained_on_is_not_the_first_choice(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path, splits=("val", "test"))
+    (clip,) = load_clips(config({"path": str(tmp_path), "split": "val"}), 2, 1)
+    assert f"{tmp_path}/test/" in clip.name
+    assert not clip.trained
 
 
 def test_bad_clips_are_passed_over(tmp_path: Path) -> None:
