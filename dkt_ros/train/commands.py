@@ -30,7 +30,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     choice.add_argument(
         "--export",
         action="store_true",
-        help="only write the checkpoint (and adapter) of the run's newest state",
+        help="only write the checkpoint (and adapter) of the run's newest state; "
+        "OUTPUT/recipe.yaml is its recipe",
     )
     parser.set_defaults(run=_train)
 

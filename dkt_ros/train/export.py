@@ -1,44 +1,93 @@
 """What a run leaves for others: adapters in both layouts, and a checkpoint that is ready to run.
 
-Knows a run's folder and the state in it. Knows nothing of training.
+Knows a run's folder and the state in it, which says itself how it was made. Knows nothing of
+training.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import transformer_weights, with_lora, write_with
-from dkt_ros.model.weights import Weights, sha256
+from dkt_ros.model.weights import Weights
+from dkt_ros.train.fields import build, plain
 from dkt_ros.train.lora import public_tensors, write_adapter
 from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.resuming import RECIPE_FILE, base_digest
 from dkt_ros.train.states import States, read_state
 from dkt_ros.train.tuning import Trained
 
 CHECKPOINT_DIR = "checkpoint"
 STATES_DIR = "states"
+_DECIDING = ("name", "method", "lora", "objective")
 
 
 def export_run(recipe: Recipe, output: Path) -> CheckpointInfo:
     """Writes `checkpoint/` (and for a LoRA both adapter files) of the run's newest state.
 
-    Raises DktError where the run has no state yet.
+    What is written follows the recipe in the state. The given one says where the base checkpoint
+    lies now. Raises DktError where the run has no state yet, where the given recipe says another
+    thing than the run's on what decides the result, where the checkpoint is not the one the run
+    began with, and where nothing can be written.
     """
-    latest = States(output / STATES_DIR, recipe.save.keep).latest()
+    state = _newest(output)
+    return _export(state, _own_recipe(state, recipe, output), output)
+
+
+def export_result(recipe: Recipe, output: Path) -> CheckpointInfo:
+    """The same at the end of a run, whose recipe has been compared with the state's already."""
+    return _export(_newest(output), recipe, output)
+
+
+def _newest(output: Path) -> dict[str, Any]:
+    latest = States(output / STATES_DIR, keep=1).latest()
     if latest is None:
         raise DktError(f"{output} holds no state of a run: there is nothing to export yet")
-    state = read_state(latest)
+    return read_state(latest)
+
+
+def _own_recipe(state: dict[str, Any], given: Recipe, output: Path) -> Recipe:
+    """The recipe of the state, with the given place of the base checkpoint."""
+    try:
+        own = build(Recipe, state.get("recipe"))
+    except DktError as error:
+        raise DktError(f"{output}: the recipe in its state does not fit: {error}") from error
+    deciding = [name for name in _DECIDING if name != "lora" or own.method == "lora"]
+    pairs = [(name, getattr(own, name), getattr(given, name)) for name in deciding]
+    for name, before, now in [*pairs, ("size", own.data.size, given.data.size)]:
+        if before != now:
+            raise DktError(
+                f"{output}: {name} was {plain(before)}, the recipe says {plain(now)}; export with "
+                f"the run's own, --config {output / RECIPE_FILE}"
+            )
+    return replace(own, checkpoint=given.checkpoint)
+
+
+def _export(state: dict[str, Any], recipe: Recipe, output: Path) -> CheckpointInfo:
+    base = recipe.checkpoint_folder()
+    digest = base_digest(recipe)
+    if digest != state.get("base"):
+        raise DktError(
+            f"checkpoint {recipe.checkpoint} holds other weights than the run in {output} began "
+            "with; name the one it began with as checkpoint"
+        )
     trained = state["average"] or state["weights"]
-    if recipe.method == "lora":
-        write_adapter(output, trained, recipe.lora)
     info = described(recipe, int(state["done"]), recipe.name or output.resolve().name)
-    files = transformer_weights(recipe.checkpoint_folder()).files
-    info = replace(info, sources={f"base/{file.name}": sha256(file) for file in files})
-    write_with(recipe.checkpoint_folder(), merged(recipe, trained), output / CHECKPOINT_DIR, info)
+    names = [f"base/{file.name}" for file in transformer_weights(base).files]
+    info = replace(info, sources=dict(zip(names, digest.split(), strict=True)))
+    try:
+        if recipe.method == "lora":
+            write_adapter(output, trained, recipe.lora)
+        write_with(base, merged(recipe, trained), output / CHECKPOINT_DIR, info)
+    except (OSError, SafetensorError) as error:
+        raise DktError(f"the run cannot be exported to {output}: {error}") from error
     return info
 
 

@@ -6,6 +6,8 @@ W + B A, without a factor: peft's alpha equals the rank, as the public DKT code 
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +46,10 @@ class LoraShape:
     targets: tuple[str, ...] = tuple(TARGETS)
 
     def __post_init__(self) -> None:
-        check("lora.rank", self.rank, "at least 1", self.rank >= 1)
+        check("rank", self.rank, "at least 1", self.rank >= 1)
         targets = list(self.targets)
         valid = targets and set(targets) <= set(TARGETS) and len(set(targets)) == len(targets)
-        check("lora.targets", targets, f"some of {', '.join(TARGETS)}", valid)
+        check("targets", targets, f"some of {', '.join(TARGETS)}", valid)
 
 
 def peft_config(shape: LoraShape) -> LoraConfig:
@@ -96,13 +98,21 @@ def peft_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_adapter(folder: Path, state: Mapping[str, Tensor], shape: LoraShape) -> None:
-    """Writes `adapter/` as peft reads it, and the public DKT file beside it, both float32."""
+    """Writes `adapter/` as peft reads it, and the public DKT file beside it, both float32.
+
+    What lies there is replaced file by file, once all of the new is written. Raises OSError or
+    SafetensorError where that fails; what lay there stays then.
+    """
     state = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
-    adapter = folder / PEFT_DIR
-    adapter.mkdir(parents=True, exist_ok=True)
     config = peft_config(shape)
     config.inference_mode = True
-    config.save_pretrained(str(adapter))
     metadata = {"format": "pt"}
-    save_file(peft_tensors(state), adapter / "adapter_model.safetensors", metadata=metadata)
-    save_file(public_tensors(state), folder / PUBLIC_FILE, metadata=metadata)
+    (folder / PEFT_DIR).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as staging:
+        made = Path(staging)
+        adapter = made / PEFT_DIR
+        config.save_pretrained(str(adapter))
+        save_file(peft_tensors(state), adapter / "adapter_model.safetensors", metadata=metadata)
+        save_file(public_tensors(state), made / PUBLIC_FILE, metadata=metadata)
+        for file in sorted(path for path in made.rglob("*") if path.is_file()):
+            os.replace(file, folder / file.relative_to(made))

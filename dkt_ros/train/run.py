@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.environment import load_network, make_accelerator
-from dkt_ros.train.export import STATES_DIR, export_run
+from dkt_ros.train.export import STATES_DIR, export_result
 from dkt_ros.train.fields import plain
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
@@ -81,12 +82,12 @@ def train(
     run = _Run(recipe, output, trainer, states, previews, tell)
     try:
         outcome = run.go()
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise DktError(f"{error}; {states.described()}") from error
     finally:
         run.close()
     if outcome.done == recipe.steps:
-        run.on_main(lambda: tell(f"{export_run(recipe, output).name} written to {output}"))
+        run.on_main(lambda: tell(f"{export_result(recipe, output).name} written to {output}"))
     return outcome
 
 
@@ -150,7 +151,7 @@ class _Run:
                 action()
             except DktError as error:
                 failure = error
-            except OSError as error:
+            except (OSError, SafetensorError) as error:
                 failure = DktError(f"{error}; {self.states.described()}")
         failed = torch.tensor(float(failure is not None), device=self.accelerator.device)
         failed = self.accelerator.reduce(failed, reduction="sum")
@@ -160,9 +161,13 @@ class _Run:
             raise DktError("the main process failed, and says why")
 
     def close(self) -> None:
-        """Ends the log."""
-        if self.log is not None:
+        """Ends the log. Raises nothing, so as not to hide how the run ended."""
+        if self.log is None:
+            return
+        try:
             self.log.close()
+        except OSError as error:
+            self.report(f"the log lacks its last entries ({error})")
 
     def _open(self, output: Path) -> None:
         self._base = base_digest(self.recipe)

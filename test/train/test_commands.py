@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.model.predictor import predict_disparity
 from dkt_ros.train.commands import add_commands
 from dkt_ros.train.log import read_lines
+from dkt_ros.train.materials import Materials
+from dkt_ros.train.recipe import parse_recipe
 
 
 def dkt(*words: str) -> int:
@@ -60,6 +63,7 @@ def test_from_tars_to_a_network_that_predicts(
     said = capsys.readouterr().err
     assert re.search(r"tiny-random: [\d,]+ weights learn, step 0 of 2", said)
     assert re.search(r"\d samples encoded; nothing skipped", said)
+    assert re.search(r"previews show training clips: no held-out split found: .*scenes", said)
     assert list((run / "latents").rglob("*.safetensors"))
     assert dkt(*words, "--resume", "--set", "steps=4", "--set", "objective.levels=1000") == 0
     assert "steps was 2, is now 4" in capsys.readouterr().err
@@ -78,9 +82,35 @@ def test_from_tars_to_a_network_that_predicts(
     merged = predict_disparity(load_checkpoint(tmp_path / "merged"), rgb)
     np.testing.assert_array_equal(trained, merged)
 
+    with pytest.raises(DktError, match=r"lora was .*the recipe says"):
+        dkt(*words, "--export", "--set", "lora.rank=4")
     (run / "checkpoint" / "dkt.json").unlink()
     assert dkt(*words, "--export") == 0
     assert load_checkpoint(run / "checkpoint").info == network.info
+
+
+def test_what_the_previews_show_is_said(config: Path, tmp_path: Path) -> None:
+    def said(**fields: Any) -> list[str]:
+        content = yaml.safe_load(config.read_text()) | fields
+        lines = list[str]()
+        with Materials(parse_recipe(content), tmp_path / "run", lines.append) as materials:
+            materials.previews()
+        return lines
+
+    write_scene(tmp_path / "other", "scene", frames=5, size=(32, 48))
+    scenes, other = tmp_path / "scenes", tmp_path / "other"
+    (line,) = said(validation=[{"path": str(other)}])
+    assert line.startswith(f"previews show held-out clips: {other}")
+    (line,) = said(validation=[{"path": str(scenes)}])
+    assert line.startswith(f"previews show training clips: validation names them: {scenes}")
+    wanted = {"every": 2, "clips": 2, "frames": 5}
+    held_out, trained = said(
+        validation=[{"path": str(path)} for path in (scenes, other)], preview=wanted
+    )
+    assert "held-out" in held_out
+    assert str(other) in held_out
+    assert "training clips" in trained
+    assert str(scenes) in trained
 
 
 def test_bad_checkpoints_and_data_are_named(config: Path, tmp_path: Path) -> None:

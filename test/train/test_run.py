@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.predictor import predict_disparity
 from dkt_ros.train.data.latents import LatentBatch
-from dkt_ros.train.export import export_run
 from dkt_ros.train.log import read_lines
 from dkt_ros.train.run import train
 from dkt_ros.train.states import States, read_state
@@ -209,6 +209,38 @@ def test_a_disk_that_fills_up_while_a_state_is_written(
     assert final(tmp_path)["done"] == 3
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
+def test_a_disk_that_fills_up_while_the_log_is_written(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    limit_files: Callable[[int], AbstractContextManager[None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The log can then not be closed either, which must not hide why the run ended.
+
+    capsys keeps stderr, and with it the progress bar, off the disk.
+    """
+    with ExitStack() as full:
+
+        class Filling(FixedLatents):
+            def batch(self, step: int, indices: Any, latent_frames: int) -> LatentBatch:
+                if step == 4:
+                    full.enter_context(limit_files(100))
+                return super().batch(step, indices, latent_frames)
+
+        lines = list[str]()
+        with pytest.raises(DktError, match=r"File too large.*last good state is .*step-00000003"):
+            train(
+                small_recipe(tiny_checkpoint),
+                tmp_path,
+                lambda network: Filling(),
+                report=lines.append,
+            )
+    assert "the log lacks its last entries" in lines[-1]
+    run_small(small_recipe(tiny_checkpoint), tmp_path, resume=True)
+    assert [step for step, _, _ in losses(tmp_path)] == list(range(1, 9))
+
+
 def test_the_checkpoint_and_the_adapters_are_the_same_network(
     tiny_checkpoint: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -299,8 +331,6 @@ def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Pat
     for values, named in changes:
         with pytest.raises(DktError, match=named):
             again(**values)
-    with pytest.raises(DktError, match="nothing to export yet"):
-        export_run(small_recipe(tiny_checkpoint), tmp_path)
 
 
 def test_a_base_of_other_weights_is_refused(

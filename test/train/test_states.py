@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import resource
-import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -52,20 +52,15 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
         States(tmp_path / "empty", keep=1).save(2, fails)
 
 
-def test_a_write_that_the_system_cuts_short(tmp_path: Path) -> None:
+def test_a_write_that_the_system_cuts_short(
+    tmp_path: Path, limit_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
     """A limit on file sizes makes torch's own writing fail midway, as a full disk would."""
     states = States(tmp_path / "states", keep=1)
     states.save(1, write)
     before = contents(states.folder)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        with pytest.raises(DktError, match=r"state of step 2 cannot be written"):
-            states.save(2, write)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, ignored)
+    with limit_files(100_000), pytest.raises(DktError, match=r"state of step 2 cannot be written"):
+        states.save(2, write)
     assert contents(states.folder) == before
 
 
