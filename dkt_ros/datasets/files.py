@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 import yaml
 
 from dkt_ros.errors import DktError
@@ -21,6 +22,8 @@ _JPEG_SIGNATURE = b"\xff\xd8"
 _END = {_PNG_SIGNATURE: b"IEND", _JPEG_SIGNATURE: b"\xff\xd9"}
 # Some writers pad files after the closing mark.
 _PADDING = 4096
+# Others (CMYK) are cv2's to convert.
+_JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
 _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
 
@@ -119,14 +122,29 @@ def _read_picture(path: Path) -> np.ndarray:
     tail = content[-_PADDING:]
     cut = any(content.startswith(start) and end not in tail for start, end in _END.items())
     try:
-        encoded = np.frombuffer(content, np.uint8)
-        picture = None if cut else cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        picture = None if cut else _decoded(content)
+    except ValueError as error:
+        raise DktError(f"{path}: damaged ({error}); download it again") from error
     except cv2.error:  # a format that is switched off, a size beyond its limits
         picture = None
     if picture is None:
         kind = "truncated picture" if cut else "damaged, or no picture"
         raise DktError(f"{path}: {kind}; download it again")
     return picture
+
+
+def _decoded(content: bytes) -> np.ndarray | None:
+    """As cv2.imdecode does; ValueError where a JPEG's content does not add up.
+
+    cv2 makes up for damage within a JPEG and only writes a line to stderr. A JPEG has no checksum:
+    a byte that is wrong but stands for other, valid colours goes unnoticed here too.
+    """
+    if content.startswith(_JPEG_SIGNATURE):
+        colours = _JPEG_COLOURS.get(simplejpeg.decode_jpeg_header(content)[2])
+        if colours is not None:
+            picture = simplejpeg.decode_jpeg(content, colours, strict=True)
+            return picture[..., 0] if colours == "GRAY" else picture
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _described(array: np.ndarray) -> str:

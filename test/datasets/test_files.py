@@ -42,6 +42,55 @@ def test_a_picture_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
             files.read_rgb(path)
 
 
+@pytest.mark.parametrize("picture", ["smooth", "noise", "flat"])
+@pytest.mark.parametrize("quality", [30, 75, 100])
+def test_sound_jpegs_are_read_as_opencv_reads_them(
+    tmp_path: Path, picture: str, quality: int
+) -> None:
+    path, found = tmp_path / "a.jpg", pictures()[picture]
+    for progressive, restarts in ((0, 0), (1, 0), (0, 2)):
+        save_jpeg(path, found, quality, progressive, restarts)
+        expected = cv2.imread(str(path))[..., ::-1]
+        np.testing.assert_array_equal(files.read_rgb(path), expected)
+    save_jpeg(path, found[..., 0], quality)
+    grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(files.read_label(path), grey)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_damaged_within_is_refused(tmp_path: Path, progressive: int) -> None:
+    path = tmp_path / "a.jpg"
+    save_jpeg(path, pictures()["smooth"], 90, progressive)
+    sound = path.read_bytes()
+    third = len(sound) // 3
+    middle = {
+        "zeros": bytes(third),
+        "gone": b"",
+        "other": np.random.default_rng(1).integers(0, 256, third, np.uint8).tobytes(),
+    }
+    for content in middle.values():
+        path.write_bytes(sound[:third] + content + sound[2 * third :])
+        with pytest.raises(DktError, match=r"a\.jpg: damaged \(.+\); download it again"):
+            files.read_rgb(path)
+
+
+def pictures() -> dict[str, np.ndarray]:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
+    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    return {"noise": noise, "smooth": smooth, "flat": np.full_like(noise, 7)}
+
+
+def save_jpeg(
+    path: Path, picture: np.ndarray, quality: int, progressive: int = 0, restarts: int = 0
+) -> None:
+    options = {
+        cv2.IMWRITE_JPEG_QUALITY: quality,
+        cv2.IMWRITE_JPEG_PROGRESSIVE: progressive,
+        cv2.IMWRITE_JPEG_RST_INTERVAL: restarts,
+    }
+    assert cv2.imwrite(str(path), picture, [value for item in options.items() for value in item])
+
+
 def test_labels_kept_as_grey_colour_are_read(tmp_path: Path) -> None:
     label = np.random.default_rng(0).integers(0, 70, (8, 9), np.uint8)
     write_picture(tmp_path / "a.png", np.repeat(label[..., None], 3, axis=-1))
