@@ -16,6 +16,7 @@ from dkt_ros.transphy3d import SequenceFrame, read_sequence
 
 _CLASS_COLOURS = np.array([[70, 70, 70], [0, 190, 255], [255, 140, 0]], np.uint8)
 _UNKNOWN = 0
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def contact_sheet(paths: Sequence[Path], columns: int = 2, tile_width: int = 240) -> np.ndarray:
@@ -40,17 +41,42 @@ def contact_sheet(paths: Sequence[Path], columns: int = 2, tile_width: int = 240
 def write_contact_sheet(
     folder: Path, output: Path, count: int, columns: int = 2, tile_width: int = 240
 ) -> int:
-    """Draws up to `count` tars spread evenly over a folder's; returns how many were drawn."""
+    """Draws up to `count` tars spread evenly over a folder's; returns how many were drawn.
+
+    Raises DktError, before any tar is read where that is possible, if there is nothing to draw or
+    output cannot be written.
+    """
+    if output.suffix.lower() not in _SUFFIXES:
+        raise DktError(f"cannot write {output}; expected a name that ends in .png or .jpg")
     if not folder.is_dir():
         raise DktError(f"{folder} is not a folder; expected one that holds .tar files")
     paths = sorted(folder.glob("*.tar"))
     if len(paths) > count:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(output, error) from error
     sheet = contact_sheet(paths, columns, tile_width)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(output), sheet[..., ::-1]):
-        raise DktError(f"cannot write {output}; expected a name that ends in .png or .jpg")
+    try:
+        done, encoded = cv2.imencode(output.suffix, np.ascontiguousarray(sheet[..., ::-1]))
+    except cv2.error:  # a JPEG has at most 65535 pixels a side
+        done = False
+    if not done:
+        height, width = sheet.shape[:2]
+        raise DktError(
+            f"cannot draw {width}x{height} pixels into {output}; show fewer or end it in .png"
+        )
+    try:
+        # cv2.imwrite would not say why it failed.
+        output.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise _unwritable(output, error) from error
     return len(paths)
+
+
+def _unwritable(output: Path, error: OSError) -> DktError:
+    return DktError(f"cannot write {output} ({error.strerror or error}); name another --output")
 
 
 def depth_colours(depth: np.ndarray, near: float, far: float) -> np.ndarray:
