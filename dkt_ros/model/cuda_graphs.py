@@ -8,6 +8,7 @@ another then runs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -15,6 +16,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+_LOG = logging.getLogger(__name__)
 RECORD_LIMIT_BYTES = 256 << 20
 """What takes and gives more than this computes for long enough to hide its launches.
 
@@ -31,21 +33,29 @@ class Recording(Protocol):
 
 
 Record = Callable[[Callable[..., Any], tuple[Any, ...]], Recording]
-"""Records a call of the function with these arguments."""
+"""Records a call of the function with these arguments; RuntimeError where that cannot be."""
 
 
 class RecordedFunction:
     """The function, replayed from its third call with the same shapes on.
 
     The first call compiles, fills caches and shows how much memory the results take; the second
-    is recorded, unless that is too much. Arguments are tensors, tuples of them, and numbers; the
-    result is a tensor or tuples of tensors. Without gradients, and not for two threads at once.
+    is recorded, unless that is too much. What cannot be recorded is called as it is from then on,
+    and the log says so once. The function is pure: to be recorded it runs more than once.
+    Arguments are tensors, tuples of them, and numbers; the result is a tensor or tuples of tensors.
+    Without gradients, and not for two threads at once.
     """
 
     def __init__(self, function: Callable[..., Any], record: Record) -> None:
         self._function, self._record = function, record
         self._recordings: dict[Hashable, Recording | None] = {}
         self._seen: set[Hashable] = set()
+        self._told = False
+
+    @property
+    def recordings(self) -> int:
+        """How many signatures are replayed."""
+        return sum(recording is not None for recording in self._recordings.values())
 
     @torch.inference_mode()
     def __call__(self, *arguments: Any) -> Any:
@@ -59,11 +69,22 @@ class RecordedFunction:
                 self._recordings[key] = None
             return result
         if key not in self._recordings:
-            self._recordings[key] = self._record(self._function, arguments)
+            self._recordings[key] = self._recorded(arguments)
         recording = self._recordings[key]
         if recording is None:
             return self._function(*arguments)
         return recording(list(tensors_in(arguments)))
+
+    def _recorded(self, arguments: tuple[Any, ...]) -> Recording | None:
+        try:
+            return self._record(self._function, arguments)
+        except RuntimeError as error:  # what CUDA, its memory and the compiler raise
+            if not self._told:
+                name = getattr(self._function, "__qualname__", repr(self._function))
+                why = str(error).partition("\n")[0]
+                _LOG.warning("%s runs without a CUDA graph, for recording failed: %s", name, why)
+            self._told = True
+            return None
 
 
 class CudaRecording:
@@ -76,16 +97,22 @@ class CudaRecording:
         device = inputs[0].device
         self._pool = pool_of(device)
         self._graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(device),
-            torch.cuda.graph(
-                self._graph,
-                pool=self._pool.handle,
-                stream=torch.cuda.Stream(device),
-                capture_error_mode="thread_local",
-            ),
-        ):
-            self._result = function(*placed)
+        with torch.cuda.device(device):
+            caller, aside = torch.cuda.current_stream(), self._pool.aside
+            aside.wait_stream(caller)
+            # Around the capture too: one that fails does not leave its own stream.
+            with torch.cuda.stream(aside):
+                # Clones may have other strides than all calls before: compiled now or, too late,
+                # in the capture, where nothing can be.
+                function(*placed)
+                with torch.cuda.graph(
+                    self._graph,
+                    pool=self._pool.handle,
+                    stream=self._pool.capture,
+                    capture_error_mode="thread_local",
+                ):
+                    self._result = function(*placed)
+            caller.wait_stream(aside)
 
     def __call__(self, tensors: list[Tensor]) -> Any:
         """See Recording."""
@@ -97,10 +124,15 @@ class CudaRecording:
 
 
 class Pool:
-    """Memory that recordings share, for they never run at the same time."""
+    """Memory that recordings share, for they never run at the same time.
 
-    def __init__(self) -> None:
+    capture: the stream of them all; torch hands memory of the pool to the stream that had it
+    before, and to no other. aside: the stream of what runs before a capture.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self.handle = torch.cuda.graph_pool_handle()
+        self.capture, self.aside = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
 
 _pools: WeakValueDictionary[torch.device, Pool] = WeakValueDictionary()
@@ -114,7 +146,7 @@ def pool_of(device: torch.device) -> Pool:
     """
     pool = _pools.get(device)
     if pool is None:
-        pool = _pools[device] = Pool()
+        pool = _pools[device] = Pool(device)
     return pool
 
 
@@ -124,7 +156,10 @@ def worth_recording(nbytes: int) -> bool:
 
 
 def signature(value: Any) -> Hashable:
-    """What must be the same for a recording to serve again: shapes, types, devices, numbers."""
+    """What must be the same for a recording to serve again: shapes, types, devices, numbers.
+
+    Not the strides: values are copied into the recording's own places.
+    """
     if isinstance(value, Tensor):
         return (tuple(value.shape), value.dtype, value.device)
     if isinstance(value, tuple):

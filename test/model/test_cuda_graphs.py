@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from fixtures.compile_counter import CompileCounter
 from torch import Tensor
 
 from dkt_ros.model import cuda_graphs
+from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.cuda_graphs import (
     CudaRecording,
     RecordedFunction,
@@ -17,8 +23,10 @@ from dkt_ros.model.cuda_graphs import (
     tensors_in,
     with_tensors,
 )
-from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.sampler import initial_noise
 from dkt_ros.model.streaming_vae import Caches, Stream
+from dkt_ros.model.torch_backend import accelerated
 
 
 def running_sum(chunk: Tensor, caches: Caches, factor: int = 1) -> tuple[Tensor, Caches]:
@@ -104,9 +112,157 @@ def test_what_differs_is_told_apart(other: object) -> None:
     assert signature(other) != signature(torch.zeros(2, 3))
 
 
-def test_a_pool_ends_with_the_last_that_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    handles = iter(range(9))
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(handles))
+class FakeStream:
+    """Notes whom it waits for."""
+
+    def __init__(self, device: object = None) -> None:
+        self.waited_for: list[FakeStream] = []
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self.waited_for.append(other)
+
+
+class FakeCuda:
+    """torch.cuda on a machine without: everything runs at once, and a replay does nothing."""
+
+    Stream = FakeStream
+
+    def __init__(self) -> None:
+        self.caller = self.current = FakeStream()
+        self.capturing = False
+        self.pools = 0
+        self.captures: list[dict[str, Any]] = []
+
+    def graph_pool_handle(self) -> int:
+        self.pools += 1
+        return self.pools
+
+    def current_stream(self) -> FakeStream:
+        return self.current
+
+    def device(self, device: torch.device) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
+    def CUDAGraph(self) -> SimpleNamespace:  # noqa: N802 - as torch has it
+        return SimpleNamespace(replay=lambda: None)
+
+    @contextlib.contextmanager
+    def stream(self, stream: FakeStream) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextlib.contextmanager
+    def graph(self, graph: object, **options: Any) -> Iterator[None]:
+        self.captures.append(options)
+        self.current, self.capturing = options["stream"], True
+        yield  # what fails in it leaves the stream as it is, as torch's own does where CUDA fails
+        self.capturing = False
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    monkeypatch.setattr(cuda_graphs, "torch", SimpleNamespace(cuda=fake))
+    return fake
+
+
+def slices(parts: int) -> list[Tensor]:
+    """The same shape and type, and other strides each time."""
+    return [torch.randn(1, 2, 3 + length, 4)[:, :, :3] for length in range(parts)]
+
+
+def as_caches(parts: int) -> list[Tensor]:
+    """From `first`, then from `following`: dense both, in another order."""
+    last = torch.randn(1, 3, 4, 2).permute(0, 3, 1, 2)
+    return [torch.randn(1, 2, 3, 4), *([last] * (parts - 1))]
+
+
+@pytest.mark.parametrize("given", [slices, as_caches])
+def test_nothing_compiles_in_a_capture(
+    cuda: FakeCuda, given: Callable[[int], list[Tensor]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Strides are no part of a signature, but torch compiles for each; in a capture it cannot."""
+    counter = CompileCounter()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        if cuda.capturing:
+            raise RuntimeError("compiled in a capture")
+        return counter(graph, inputs)
+
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x: (x.mean(), (x + 1,)), backend=backend, dynamic=False)
+    function = RecordedFunction(compiled, CudaRecording)
+    first, second = given(2)
+    function(first)
+    mean, (after,) = function(second)
+    assert counter.compiled == 2, "the strides differ, so that the second call compiles too"
+    assert function.recordings == len(cuda.captures) == 1
+    assert not caplog.records
+    torch.testing.assert_close(mean, second.mean())
+    torch.testing.assert_close(after, second + 1)
+    torch.compiler.reset()
+
+
+def test_before_a_capture_the_function_runs_once_aside(cuda: FakeCuda) -> None:
+    streams: list[FakeStream] = []
+
+    def function(x: Tensor) -> Tensor:
+        streams.append(cuda.current)
+        return x + 1
+
+    recordings = [CudaRecording(function, (torch.ones(size),)) for size in (1, 2)]
+    aside, capture = streams[:2]
+    assert len({cuda.caller, aside, capture}) == 3
+    assert streams == [aside, capture] * 2, "memory is shared between captures of one stream"
+    assert [options["stream"] for options in cuda.captures] == [capture] * 2
+    assert len({options["pool"] for options in cuda.captures}) == 1
+    assert aside.waited_for == [cuda.caller] * 2
+    assert cuda.caller.waited_for == [aside] * 2
+    assert cuda.current is cuda.caller
+    assert len(recordings) == 2
+
+
+def test_what_cannot_be_recorded_is_called_as_it_is(
+    cuda: FakeCuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stubborn(x: Tensor) -> Tensor:
+        if cuda.capturing:
+            cuda.capturing = False
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return 2 * x
+
+    function = RecordedFunction(stubborn, CudaRecording)
+    for _ in range(4):
+        for size in (2, 3):
+            assert function(torch.ones(size)).tolist() == [2.0] * size
+    assert len(cuda.captures) == 2, "one attempt for each signature"
+    assert cuda.current is cuda.caller, "and nothing is left on the capture's stream"
+    assert function.recordings == 0
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "stubborn" in record.getMessage()
+    assert "not permitted" in record.getMessage()
+
+
+def test_a_function_that_fails_by_itself_fails_as_ever(cuda: FakeCuda) -> None:
+    calls = []
+
+    def failing(x: Tensor) -> Tensor:
+        calls.append(x)
+        if len(calls) > 1:
+            raise RuntimeError("out of memory")
+        return x
+
+    function = RecordedFunction(failing, CudaRecording)
+    function(torch.ones(1))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        function(torch.ones(1))
+
+
+def test_a_pool_ends_with_the_last_that_holds_it(cuda: FakeCuda) -> None:
     device, other = torch.device("cuda", 0), torch.device("cuda", 1)
     first = cuda_graphs.pool_of(device)
     assert cuda_graphs.pool_of(device) is first
@@ -126,22 +282,68 @@ def test_recording_goes_on_after_all_recordings_are_gone() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@torch.inference_mode()
-def test_a_replay_on_a_gpu_is_the_function(tiny_network: DktNetwork) -> None:
-    from dkt_ros.model.streaming_vae import StreamingEncoder
-
-    encoder = StreamingEncoder(tiny_network.vae).cuda()
-    plain = Stream(encoder.first, encoder.following)
-    recorded = Stream(
-        RecordedFunction(encoder.first, CudaRecording),
-        RecordedFunction(encoder.following, CudaRecording),
-    )
-    images = torch.randn(6, 1, 3, 4, 32, 48, device="cuda")
+def test_a_capture_that_cuda_refuses_leaves_torch_whole(caplog: pytest.LogCaptureFixture) -> None:
+    function = RecordedFunction(lambda x: x * x.sum().item(), CudaRecording)
     for _ in range(3):
-        plain.reset()
-        recorded.reset()
-        for index, chunk in enumerate(images):
-            part = chunk if index else chunk[:, :, :1]
-            torch.testing.assert_close(recorded.peek(part), plain.peek(part))
-            torch.testing.assert_close(recorded.advance(part), plain.advance(part))
-    tiny_network.vae.cpu()
+        assert function(torch.ones(2, device="cuda")).tolist() == [2.0, 2.0]
+    assert function.recordings == 0
+    assert len(caplog.records) == 1
+    torch.cuda.synchronize()
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    other = RecordedFunction(lambda x: x + 1, CudaRecording)
+    for _ in range(3):
+        assert other(torch.ones(2, device="cuda")).tolist() == [2.0, 2.0]
+
+
+@pytest.fixture
+def on_gpu(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> FastNetwork:
+    """As it is used on a GPU, compiled and recorded; in full float32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    return FastNetwork(load_checkpoint(tiny_checkpoint, "cuda", "float32"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.inference_mode()
+def test_a_replay_on_a_gpu_is_the_function(
+    on_gpu: FastNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    for first, following, shape in (
+        (on_gpu.encoder.first, on_gpu.encoder.following, (3, 4, 32, 48)),
+        (on_gpu.decoder.first, on_gpu.decoder.following, (16, 1, 4, 6)),
+    ):
+        fast = [accelerated(part, on_gpu.device) for part in (first, following)]
+        recorded, plain = Stream(fast[0], fast[1]), Stream(first, following)
+        for _ in range(3):
+            plain.reset()
+            recorded.reset()
+            for index, chunk in enumerate(initial_noise((6, 1, *shape), 0).cuda()):
+                part = chunk if index else chunk[:, :, :1]
+                expected = plain.peek(part)
+                torch.testing.assert_close(recorded.peek(part), expected, atol=1e-3, rtol=1e-3)
+                torch.testing.assert_close(
+                    recorded.advance(part), plain.advance(part), atol=1e-3, rtol=1e-3
+                )
+        for function in fast:
+            assert isinstance(function, RecordedFunction)
+            assert function.recordings == 1
+    assert not caplog.records, "nothing failed to be recorded"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.inference_mode()
+def test_a_replayed_step_on_a_gpu_is_the_step_whatever_its_strides(
+    on_gpu: FastNetwork, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_cpu = FastNetwork(load_checkpoint(tiny_checkpoint))
+    step = on_gpu._step
+    for length in (3, 4, 5, 6):
+        noisy, rgb = (initial_noise((1, 16, length, 4, 6), seed) for seed in (length, 9))
+        expected = on_cpu.velocity(noisy[:, :, :3], on_cpu.embed_rgb(rgb[:, :, :3]), 555.5)
+        # Slices, as a clip's windows are: given to the step itself, past FastNetwork's care.
+        tokens = on_gpu.embed_rgb(rgb)[:, :, :3]
+        constants = (*on_gpu.transformer.modulations(555.5), *on_gpu.transformer.rope(3, 2, 3))
+        found = step(noisy.cuda()[:, :, :3], tokens, *constants, 3)
+        torch.testing.assert_close(found.cpu(), expected, atol=1e-3, rtol=1e-3)
+    assert isinstance(step, RecordedFunction)
+    assert step.recordings == 1
+    assert not caplog.records, "nothing failed to be recorded"
