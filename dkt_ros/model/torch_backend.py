@@ -6,6 +6,7 @@ Knows devices and torch's switches. Knows nothing of what the network computes.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar, cast
@@ -90,18 +91,27 @@ def compiled(
     """The function compiled for static shapes where that is possible, otherwise the function."""
     if not can_compile(device):
         return function
-    _allow_shapes(SHAPES)
-    result: Callable[Arguments, Result] = torch.compile(function, dynamic=False)
-    return result
+    static: Callable[Arguments, Result] = torch.compile(function, dynamic=False)
+
+    @functools.wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        _allow_shapes(SHAPES)  # at each call: the thread may be another
+        return static(*args, **kwargs)
+
+    return call
 
 
 def _allow_shapes(count: int) -> None:
-    """Has torch compile a function for this many shapes, rather than give up after eight."""
+    """Has torch compile a function for this many shapes, rather than give up after eight.
+
+    In the calling thread: of torch 2.13, what one thread sets no other sees.
+    """
     from torch._dynamo import config
 
-    for name in ("recompile_limit", "cache_size_limit"):  # from torch 2.6, and before
+    for name in ("recompile_limit", "cache_size_limit"):  # from torch 2.7, and before
         if hasattr(config, name):
-            setattr(config, name, max(getattr(config, name), count))
+            if getattr(config, name) < count:
+                setattr(config, name, count)
             return
 
 

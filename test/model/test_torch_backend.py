@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
-from torch._dynamo import config
+from fixtures.compile_counter import CompileCounter
 
+from dkt_ros.model import torch_backend
 from dkt_ros.model.torch_backend import (
     SHAPES,
-    _allow_shapes,
     accelerated,
     can_compile,
     compiled,
@@ -17,6 +21,8 @@ from dkt_ros.model.torch_backend import (
 )
 
 CPU = torch.device("cpu")
+MANY = 12
+"""More shapes than torch compiles a function for by itself, and fewer than SHAPES."""
 
 
 @pytest.mark.parametrize(
@@ -41,10 +47,31 @@ def test_a_cpu_has_bfloat16_and_computes_eagerly() -> None:
     assert accelerated(torch.neg, CPU) is torch.neg
 
 
-def test_a_function_may_be_compiled_for_every_window(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounter]:
+    """Stands for the compiler, of a device that has one."""
+    backend = CompileCounter()
+    monkeypatch.setattr(torch_backend, "can_compile", lambda device: True)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    torch.compiler.reset()
+    yield backend
+    torch.compiler.reset()
+
+
+def test_every_window_is_compiled_whichever_thread_it_comes_to(counter: CompileCounter) -> None:
+    """The node makes its network in one thread and calls it in another."""
+    function = compiled(lambda x: x + 1, CPU)
+    function(torch.zeros(1))
+    with ThreadPoolExecutor(1) as worker:
+        for size in range(2, MANY + 1):
+            assert worker.submit(function, torch.zeros(size)).result().tolist() == [1.0] * size
+    assert counter.compiled == MANY
+
+
+def test_what_others_allow_stays_allowed(counter: CompileCounter) -> None:
+    from torch._dynamo import config
+
     name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
-    monkeypatch.setattr(config, name, 8)
-    _allow_shapes(SHAPES)
-    assert getattr(config, name) == SHAPES
-    _allow_shapes(2)
-    assert getattr(config, name) == SHAPES, "what others allow stays allowed"
+    with config.patch({name: SHAPES + 1}):
+        compiled(torch.neg, CPU)(torch.zeros(1))
+        assert getattr(config, name) == SHAPES + 1
