@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.ros.parameters import NodeParameters, parse_size
 from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
-from dkt_ros.ros.settings import buffer_frames, estimator_config, request_of
+from dkt_ros.ros.settings import buffer_frames, estimator_config, proof_frames, request_of
 from dkt_ros.ros.warm_up import warm_up, warm_up_live
 
 
@@ -44,10 +44,13 @@ class Engine:
         predictor: NetworkPredictor | StreamPredictor,
         estimator: DepthEstimator[DepthEstimate] | DepthEstimator[DepthEstimate | None],
         info: EngineInfo,
+        proof_frames: int = 1,
     ) -> None:
+        """`proof_frames` of a new stream have to succeed for the next one to be sure to."""
         self.predictor = predictor
         self.estimator = estimator
         self.info = info
+        self.proof_frames = proof_frames
 
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
@@ -131,6 +134,7 @@ def _build(parameters: NodeParameters, log: Callable[[str], None]) -> Engine:
             backend=loaded.backend,
             note=loaded.note,
         ),
+        proof_frames(parameters, info),
     )
     size = parse_size(parameters.warm_up_size) or (info.height, info.width)
     whole = network.device.type == "cuda"

@@ -3,7 +3,8 @@
 `newest` leaves it to the mailbox, where each frame replaces the one that nobody has taken yet:
 least latency, but time between the frames that the network sees is what chance makes of it. `even`
 takes every k-th frame, so that the network sees a video of even pace, and finds k from the time
-that inference takes and the camera's period. Knows stamps and seconds; nothing of pixels or ROS.
+that inference takes and the camera's period. Where one long inference is for several frames, the
+time is their mean, and they wait for it. Knows stamps and seconds; nothing of pixels or ROS.
 """
 
 from __future__ import annotations
@@ -48,15 +49,18 @@ class ChoiceStatus:
 class FrameChoice:
     """Asked by the executor's thread for each frame, told by the inference thread how long it took.
 
-    At most one chosen frame waits for inference at any time; `overwritten` tells of one that
-    waited until the next was chosen.
+    At most `together` chosen frames wait for inference at any time; `let_go` tells of some that
+    waited in vain.
     """
 
-    def __init__(self, policy: str) -> None:
-        """`policy` is one of POLICIES."""
+    def __init__(self, policy: str, together: int = 1) -> None:
+        """`policy` is one of POLICIES; one inference in `together` is long, for all of them."""
         if policy not in POLICIES:
             raise ValueError(f"policy is {policy!r}, expected one of {', '.join(POLICIES)}")
+        if not 1 <= together <= INFERENCES // 2:
+            raise ValueError(f"together is {together}, expected 1 to {INFERENCES // 2}")
         self.policy = policy
+        self._together = together
         self._lock = threading.Lock()
         self._camera = _CameraPace()
         self._inferences: deque[tuple[float, float]] = deque(maxlen=INFERENCES)
@@ -78,26 +82,32 @@ class FrameChoice:
             self._used.append(wanted)
             return wanted
 
-    def overwritten(self) -> None:
-        """A frame that was wanted gave way to the next one before inference could take it."""
+    def let_go(self, count: int) -> None:
+        """So many frames that were wanted gave way before inference could take them."""
         with self._lock:
-            # The one that gave way is not the last, but only their number counts.
-            self._used[-1] = False
+            # Perhaps not the newest ones, but only their number counts.
+            for number in range(len(self._used) - 1, -1, -1):
+                if count == 0:
+                    return
+                if self._used[number]:
+                    self._used[number] = False
+                    count -= 1
 
     def took(self, seconds: float, ended_s: float) -> None:
         """Inference and publishing were busy with a frame for so long, until `ended_s`."""
         with self._lock:
             inferences = self._inferences
             inferences.append((ended_s, seconds))
-            while len(inferences) > FEWEST_REMEMBERED and ended_s - inferences[0][0] > MEMORY_S:
+            fewest = max(FEWEST_REMEMBERED, 2 * self._together)
+            while len(inferences) > fewest and ended_s - inferences[0][0] > MEMORY_S:
                 inferences.popleft()
             period_s = self._camera.period_s
-            if period_s is None or len(inferences) < 2:
+            busy_s = means([seconds for _, seconds in inferences], self._together)
+            if period_s is None or len(busy_s) < 2:
                 return
             is_settled = (
                 len(inferences) == INFERENCES or ended_s - inferences[0][0] > 0.8 * MEMORY_S
             )
-            busy_s = [seconds for _, seconds in inferences]
             self._stride = next_stride(self._stride, period_s, busy_s, is_settled)
 
     def _is_due(self, stamp_ns: int, arrived_s: float) -> bool:
@@ -149,6 +159,18 @@ class _CameraPace:
             return None
         # Not the median of their differences: frames may come in bunches.
         return period_ns * elapsed_s / (self._stamps_ns[-1] - self._stamps_ns[0])
+
+
+def means(inferences_s: Sequence[float], together: int) -> list[float]:
+    """Means of so many inferences that follow each other; the oldest few may be left over.
+
+    Wherever they begin, each is of one long inference and all that come with it.
+    """
+    begin = len(inferences_s) % together
+    return [
+        math.fsum(inferences_s[start : start + together]) / together
+        for start in range(begin, len(inferences_s), together)
+    ]
 
 
 def next_stride(

@@ -229,7 +229,9 @@ class NodeParameters:
     frame_choice: str = _parameter(
         "newest",
         "Which frames inference gets when it is slower than the camera: `newest`, whenever it is "
-        "free, or `even`, every k-th, k from the time it takes, in mode live a window's.",
+        "free, or `even`, every k-th, k from the time it takes; in mode live with live_publish "
+        "latest from its mean over a window, whose frames (16, 12 or 8, by preset) may wait while "
+        "the one before is computed: depth may lag by one window, never by more.",
         Applies.ON_CONFIGURE,
         choices=POLICIES,
     )

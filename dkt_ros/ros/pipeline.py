@@ -21,6 +21,7 @@ from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.settings import frames_together
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
 
@@ -45,8 +46,10 @@ class Pipeline:
         self._outputs = outputs
         self._statistics = statistics
         self._report = report
-        self._choice = FrameChoice(parameters.frame_choice)
-        self._mailbox: Mailbox[Observation] = Mailbox()
+        together = frames_together(parameters)
+        self._choice = FrameChoice(parameters.frame_choice, together)
+        self._mailbox: Mailbox[Observation] = Mailbox(together)
+        self._epoch: int | None = None
         self._intake = Intake(parameters, statistics, self._file, report)
         self._worker = InferenceWorker(
             self._mailbox,
@@ -55,6 +58,8 @@ class Pipeline:
             failed,
             engine.free_cache,
             took=self._choice.took,
+            proof_frames=engine.proof_frames,
+            let_go=self._let_go,
         )
         self._subscriptions: dict[str, Subscription] = {}
         self.alignment: Alignment | None = None
@@ -128,14 +133,22 @@ class Pipeline:
 
     def _file(self, observation: Observation) -> None:
         self._statistics.seen("frame")
+        if observation.epoch != self._epoch:
+            self._epoch = observation.epoch
+            self._let_go(self._mailbox.drop(), "the stream began anew before its turn")
         if not self._choice.wants(observation.frame.stamp_ns, observation.arrived_s):
             self._statistics.skipped()
         elif self._mailbox.put(observation):
-            self._choice.overwritten()
-            if self._choice.policy == NEWEST:
+            self._let_go(1)
+
+    def _let_go(self, count: int, cause: str = "inference was late for its turn") -> None:
+        """Frames that were chosen and waited, and that inference will not get."""
+        self._choice.let_go(count)
+        if self._choice.policy == NEWEST:
+            for _ in range(count):
                 self._statistics.skipped()
-            else:
-                self._statistics.dropped("inference was late for its turn")
+        elif count:
+            self._statistics.dropped(cause, count)
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
         timings_s = self._outputs.publish(observation, estimate)

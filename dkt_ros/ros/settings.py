@@ -14,7 +14,9 @@ from dkt_ros.estimator import EstimatorConfig
 from dkt_ros.model.backends import Request
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.ros.frame_choice import EVEN
 from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
+from dkt_ros.ros.warm_up import windows_until_full
 
 
 def request_of(parameters: NodeParameters) -> Request:
@@ -69,6 +71,24 @@ def live_options(parameters: NodeParameters) -> LiveOptions:
 def buffer_frames(parameters: NodeParameters, info: CheckpointInfo) -> int:
     """How many frames the exact sampler looks at."""
     return parameters.buffer_frames or info.buffer_frames
+
+
+def frames_together(parameters: NodeParameters) -> int:
+    """How many frames one long inference is for: a window's new ones, where only they have depth.
+
+    So many may wait for it, but only where frames are to be evenly spaced.
+    """
+    if parameters.mode != "live" or parameters.live_publish != "latest":
+        return 1
+    return 4 * live_options(parameters).new if parameters.frame_choice == EVEN else 1
+
+
+def proof_frames(parameters: NodeParameters, info: CheckpointInfo) -> int:
+    """How many frames of a new stream it takes until each costs what every later one does."""
+    if parameters.mode != "live":
+        return buffer_frames(parameters, info)
+    options = live_options(parameters)
+    return 1 + 4 * options.new * windows_until_full(options)
 
 
 def estimator_config(parameters: NodeParameters, info: CheckpointInfo) -> EstimatorConfig:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from dkt_ros.model.live_options import LiveOptions
     from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
 
 Report = Callable[[int, int], None]
@@ -41,7 +42,7 @@ def warm_up_live(
     whole: until windows grow no more, as often as a GPU needs; else the first frame and one window.
     """
     options, black = predictor.options, np.zeros((*size, 3), dtype=np.uint8)
-    windows = -(-options.window // options.new) + 1 if whole else 1
+    windows = windows_until_full(options) if whole else 1
     streams = 2 if whole else 1
     total, done = streams * (1 + windows), 0
     for _ in range(streams):
@@ -52,3 +53,8 @@ def warm_up_live(
             done += 1
         predictor.reset()
     report(done, total)
+
+
+def windows_until_full(options: LiveOptions) -> int:
+    """After how many windows, the first frame's not counted, a stream's windows grow no more."""
+    return -(-options.window // options.new) + 1

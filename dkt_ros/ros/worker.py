@@ -1,4 +1,4 @@
-"""The inference thread: takes the latest observation, has its depth estimated, hands it on.
+"""The inference thread: takes the next observation, has its depth estimated, hands it on.
 
 Knows a mailbox, an estimator and a callback; nothing of ROS or the network. A failure is named,
 waited out and tried again on a newer frame: old depth never goes out under a new stamp.
@@ -49,8 +49,8 @@ class WorkerState(Enum):
 class WorkerStatus:
     """What diagnostics tell of the worker.
 
-    failures   failures in a row; 0 once a frame has succeeded
-    error      the last failure's text, "" when there was none since the last success
+    failures   failures of late; 0 once enough frames in a row have succeeded
+    error      the last failure's text, "" when there was none since then
     retry_s    seconds waited after that failure before the next try
     """
 
@@ -72,12 +72,17 @@ class InferenceWorker:
         recover: Callable[[], None] = lambda: None,
         first_retry_s: float = FIRST_RETRY_S,
         took: Callable[[float, float], None] = lambda seconds, ended_s: None,
+        proof_frames: int = 1,
+        let_go: Callable[[int], None] = lambda count: None,
     ) -> None:
         """`publish` gets each estimate, in the worker's thread.
 
         `failed(cause, text)` gets each failure; `recover` is called after one, to free what the
         failed inference may have left behind. `took(seconds, ended_s)` gets the time that each
         frame without a failure kept the thread busy, until time.monotonic() was `ended_s`.
+        `proof_frames`: how many frames after a reset the estimator needs the most that it ever
+        does; so many in a row have to succeed after a failure, or as many as it took to fail, for
+        it to be over. `let_go(count)` is told of observations that became old during its wait.
         """
         self._mailbox = mailbox
         self._estimator = estimator
@@ -86,6 +91,10 @@ class InferenceWorker:
         self._recover = recover
         self._first_retry_s = first_retry_s
         self._took = took
+        self._proof_frames = proof_frames
+        self._let_go = let_go
+        self._succeeded = 0  # frames in a row
+        self._required = 0  # of them, for the last failure to be over
         self._epoch: int | None = None
         self._status = WorkerStatus()
         self._thread = threading.Thread(target=self._run, name="dkt_inference", daemon=True)
@@ -110,17 +119,13 @@ class InferenceWorker:
     def _run(self) -> None:
         while (observation := self._mailbox.take()) is not None:
             began_s = time.monotonic()
-            estimate = self._estimate(observation)
-            if estimate is not None:
-                self._hand_on(observation, estimate)
-            if self._status.error:
-                self._mailbox.wait_closed(self._status.retry_s)
-                continue
-            ended_s = time.monotonic()
-            self._took(ended_s - began_s, ended_s)
+            if self._work_on(observation):
+                ended_s = time.monotonic()
+                self._took(ended_s - began_s, ended_s)
         self._status = WorkerStatus(WorkerState.STOPPED)
 
-    def _estimate(self, observation: Observation) -> DepthEstimate | None:
+    def _work_on(self, observation: Observation) -> bool:
+        """Whether it went without a failure."""
         if self._status.state is not WorkerState.DEGRADED:
             self._status = replace(self._status, state=WorkerState.INFERRING)
         try:
@@ -129,29 +134,35 @@ class InferenceWorker:
                 self._epoch = observation.epoch
             estimate = self._estimator.push(observation.frame)
         except InferenceCancelledError:
-            return None
+            return False
         except Exception as error:  # noqa: BLE001 whatever an engine raises, the node lives on
             cause, text = _named(error)
         else:
-            if estimate is None:
-                self._status = WorkerStatus(WorkerState.WAITING)
-            return estimate
+            self._succeeded += 1
+            error_text = "" if estimate is None else self._hand_on(observation, estimate)
+            # The first frames of a stream cost little: that they succeed says nothing of the rest.
+            if self._status.failures == 0 or self._succeeded >= self._required:
+                self._status = WorkerStatus(WorkerState.WAITING, error=error_text)
+            return not error_text
         # Here the exception is gone, and with it the tensors that its traceback held.
         self._fail(cause, text)
-        return None
+        return False
 
-    def _hand_on(self, observation: Observation, estimate: DepthEstimate) -> None:
+    def _hand_on(self, observation: Observation, estimate: DepthEstimate) -> str:
+        """What went wrong in it, "" if nothing."""
         try:
             self._publish(observation, estimate)
         except Exception as error:  # noqa: BLE001 a filter or the middleware may fail; depth goes on
             text = f"publishing failed: {_describe(error)}"
             self._failed("publishing failed", text)
-            self._status = WorkerStatus(WorkerState.WAITING, error=text)
-            return
-        self._status = WorkerStatus(WorkerState.WAITING)
+            return text
+        return ""
 
     def _fail(self, cause: str, text: str) -> None:
         failures = self._status.failures + 1
+        reached = min(self._succeeded + 1, self._proof_frames)
+        self._required = reached if failures == 1 else max(self._required, reached)
+        self._succeeded = 0
         retry_s = min(self._first_retry_s * 2 ** (failures - 1), LONGEST_RETRY_S)
         self._status = WorkerStatus(WorkerState.DEGRADED, failures, text, retry_s)
         self._failed(cause, f"{text}; trying again in {retry_s:g} s")
@@ -160,6 +171,8 @@ class InferenceWorker:
             self._recover()
         except Exception as error:  # noqa: BLE001 a broken device fails here too; the thread lives on
             self._failed("recovery failed", f"recovery failed: {_describe(error)}")
+        self._mailbox.wait_closed(retry_s)
+        self._let_go(self._mailbox.drop(keep=1))
 
 
 def _named(error: Exception) -> tuple[str, str]:

@@ -27,9 +27,16 @@ from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.ros.engine import Engine, build_engine
+from dkt_ros.ros.frame_choice import FrameChoice
 from dkt_ros.ros.parameters import NodeParameters
 from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
-from dkt_ros.ros.settings import estimator_config, resolve_device, resolve_dtype
+from dkt_ros.ros.settings import (
+    estimator_config,
+    frames_together,
+    proof_frames,
+    resolve_device,
+    resolve_dtype,
+)
 from dkt_ros.ros.warm_up import warm_up, warm_up_live
 from dkt_ros.ros.worker import InferenceCancelledError
 
@@ -89,6 +96,7 @@ def test_mode_live_streams(checkpoint: Path) -> None:
     )
     engine = build_engine(parameters)
     assert engine.info.mode == "live, fast"
+    assert engine.proof_frames == 25
     predictor = engine.predictor
     assert isinstance(predictor, StreamPredictor)
     options = predictor.options
@@ -144,6 +152,43 @@ def test_it_is_warm_for_every_shape_that_will_come(engine: Engine) -> None:
     fresh = predictor.push(np.zeros((32, 48, 3), dtype=np.uint8))
     assert fresh is not None
     assert fresh.frames == 1
+
+
+def test_a_stream_is_proven_when_its_windows_have_all_been_had(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(engine.predictor, NetworkPredictor)
+    network = engine.predictor._network
+    parameters = NodeParameters(mode="live", live_preset="fast", steps=1)
+    predictor = StreamPredictor(network, parameters)
+    asked: set[tuple[int, int]] = set()
+    velocity = network.velocity
+
+    def watched(noisy: Tensor, tokens: Tensor, timestep: float, keep: int) -> Tensor:
+        asked.add((noisy.shape[2], keep))
+        return velocity(noisy, tokens, timestep, keep)
+
+    monkeypatch.setattr(network, "velocity", watched)
+    for _ in range(proof_frames(parameters, network.info)):
+        predictor.push(np.zeros((32, 48, 3), dtype=np.uint8))
+    assert asked == set(live_windows(predictor.options))
+
+
+def test_frames_wait_together_where_a_window_is_for_all_of_them() -> None:
+    def together(**values: str) -> int:
+        return frames_together(NodeParameters(**values))  # type: ignore[arg-type]
+
+    even = {"mode": "live", "frame_choice": "even"}
+    assert together(**even, live_preset="quality") == 16
+    assert together(**even, live_preset="balanced") == 12
+    assert together(**even, live_preset="fast") == 8
+    assert together(**even, live_publish="all") == 1
+    assert together(mode="live") == 1, "the newest never waits"
+    assert together(frame_choice="even") == 1
+    for name in PRESETS:
+        FrameChoice("even", together(**even, live_preset=name))
+    exact = CheckpointInfo("a", buffer_frames=13)
+    assert proof_frames(NodeParameters(), exact) == 13
 
 
 def test_warming_up_takes_the_size_it_is_told(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkt_ros.ros.frame_choice import INFERENCES, FrameChoice, keeps_up, next_stride
+from dkt_ros.ros.frame_choice import INFERENCES, FrameChoice, keeps_up, means, next_stride
+from dkt_ros.ros.mailbox import Mailbox
 
 PERIOD_NS = 33_333_333
 PERIOD_S = PERIOD_NS * 1e-9
@@ -27,14 +28,15 @@ def camera(count: int, period_ns: int = PERIOD_NS, first: int = 0) -> Iterator[t
 
 @dataclass
 class Simulation:
-    """A camera, a mailbox of one and a worker, on a clock that only frames move on."""
+    """A camera, a mailbox and a worker, on a clock that only frames move on."""
 
     choice: FrameChoice
     durations: Durations
+    mailbox: Mailbox[tuple[int, float]] = field(default_factory=Mailbox)
     taken: list[int] = field(default_factory=list)
     strides: list[int | None] = field(default_factory=list)
-    overwritten: list[int] = field(default_factory=list)
-    waiting: tuple[int, float] | None = None
+    filed: list[int] = field(default_factory=list)
+    waits_s: list[float] = field(default_factory=list)
     free_at_s: float = 0.0
     busy_s: float | None = None
 
@@ -42,10 +44,9 @@ class Simulation:
         for stamp_ns, now_s in frames:
             self.work_until(now_s)
             if self.choice.wants(stamp_ns, now_s):
-                if self.waiting is not None:
-                    self.choice.overwritten()
-                    self.overwritten.append(self.waiting[0])
-                self.waiting = (stamp_ns, now_s)
+                self.filed.append(stamp_ns)
+                if self.mailbox.put((stamp_ns, now_s)):
+                    self.choice.let_go(1)
                 self.work_until(now_s)
             self.strides.append(self.choice.status.stride)
         return self
@@ -55,13 +56,19 @@ class Simulation:
             if self.busy_s is not None and self.free_at_s <= now_s:
                 self.choice.took(self.busy_s, self.free_at_s)
                 self.busy_s = None
-            if self.waiting is None or self.busy_s is not None:
+            if self.busy_s is not None or (taken := self.mailbox.take(0.0)) is None:
                 return
-            stamp_ns, filed_s = self.waiting
-            self.waiting = None
+            stamp_ns, filed_s = taken
             self.taken.append(stamp_ns)
             self.busy_s = next(self.durations)
-            self.free_at_s = max(filed_s, self.free_at_s) + self.busy_s
+            begins_s = max(filed_s, self.free_at_s)
+            self.waits_s.append(begins_s - filed_s)
+            self.free_at_s = begins_s + self.busy_s
+
+    @property
+    def overwritten(self) -> list[int]:
+        """Filed, and never taken, though later ones were."""
+        return sorted(set(self.filed[: self.filed.index(self.taken[-1])]) - set(self.taken))
 
     def steps(self, last: int) -> list[int]:
         """Frames between the last so many that were taken."""
@@ -85,8 +92,17 @@ def bursts(every: int, seconds: float) -> Durations:
         yield seconds
 
 
-def even(durations: Durations) -> Simulation:
-    return Simulation(FrameChoice("even"), durations)
+def windows(together: int, mean_s: float) -> Durations:
+    """Mode live as it is: every fourth frame is encoded, and the last of a window denoised."""
+    while True:
+        yield mean_s  # the stream's first frame
+        for _ in range(100):
+            joining = [0.002, 0.002, 0.002, 0.02] * (together // 4)
+            yield from [*joining[:-1], together * mean_s - sum(joining[:-1])]
+
+
+def even(durations: Durations, together: int = 1) -> Simulation:
+    return Simulation(FrameChoice("even", together), durations, Mailbox(together))
 
 
 def test_a_network_that_keeps_up_gets_every_frame() -> None:
@@ -114,7 +130,7 @@ def test_newest_is_what_even_is_not() -> None:
     assert set(simulation.steps(100)) == {2, 3}
     assert simulation.choice.status.stride is None
     assert simulation.choice.status.share == pytest.approx(1 / 2.4, abs=0.02)
-    assert len(simulation.taken) + len(simulation.overwritten) >= 299
+    assert simulation.filed == [stamp for stamp, _ in camera(300)]
 
 
 def test_the_stride_follows_a_load_that_comes_and_goes() -> None:
@@ -157,6 +173,43 @@ def test_windows_that_complete_now_and_then_lose_no_frame() -> None:
     assert late == []
 
 
+@pytest.mark.parametrize("together", [8, 12, 16])
+@pytest.mark.parametrize(("mean_s", "stride"), [(0.02, 1), (0.03, 1), (0.045, 2), (0.1, 4)])
+def test_frames_that_may_wait_for_their_window_are_taken_at_its_mean_pace(
+    together: int, mean_s: float, stride: int
+) -> None:
+    simulation = even(windows(together, mean_s), together).run(camera(60 * together * stride))
+    assert simulation.choice.status.stride == stride
+    assert set(simulation.steps(30 * together)) == {stride}
+    known_ns = 4 * together * stride * PERIOD_NS
+    assert all(stamp < known_ns for stamp in simulation.overwritten), "the pace was known by then"
+    assert max(simulation.waits_s) <= together * stride * PERIOD_S, "a window's lag, no backlog"
+    assert simulation.choice.status.share == pytest.approx(1 / stride, abs=0.02)
+
+
+def test_without_waiting_most_frames_would_be_left_out() -> None:
+    """The reason to let them wait."""
+    simulation = even(windows(12, 0.045)).run(camera(2000))
+    assert (simulation.choice.status.stride or 0) >= 8
+
+
+def test_a_load_on_windows_comes_and_goes() -> None:
+    quick, slow = windows(12, 0.045), windows(12, 0.1)
+    load = (next(quick) if not 241 <= number < 601 else next(slow) for number in range(10**6))
+    simulation = even(load, 12).run(camera(8000))
+    changes = [b for a, b in pairwise([None, *simulation.strides]) if a != b]
+    assert changes[:2] == [1, 2]
+    assert max(change or 0 for change in changes) == 4
+    assert simulation.strides[-1] == 2
+
+
+def test_a_mean_is_of_one_window_wherever_it_begins() -> None:
+    pushes = [3.0, 0.0, 0.0, 9.0, 0.0, 0.0, 9.0, 0.0]
+    assert means(pushes, 3) == [3.0, 3.0]
+    assert means(pushes[:2], 3) == []
+    assert means(pushes, 1) == pushes
+
+
 def test_frames_that_the_camera_loses_make_one_step_longer_and_none_shorter() -> None:
     rng = random.Random(2)
     frames = [frame for frame in camera(2000) if rng.random() > 0.1]
@@ -195,7 +248,7 @@ def test_time_that_runs_back_is_taken_up_at_once() -> None:
     simulation = even(always(5.5 * PERIOD_S)).run(camera(300))
     again = [(stamp, 300 * PERIOD_S + arrived_s) for stamp, arrived_s in camera(40)]
     simulation.run(again[:1])
-    assert simulation.taken[-1] == 0 or simulation.waiting is not None
+    assert simulation.filed[-1] == 0
     simulation.run(again[1:])
     assert simulation.strides[-40:] == [7] * 40
 
@@ -228,6 +281,23 @@ def test_more_room_never_makes_it_too_slow(busy_s: list[float], spacing_s: float
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="newest, even"):
         FrameChoice("oldest")
+
+
+@pytest.mark.parametrize("together", [0, INFERENCES // 2 + 1])
+def test_more_together_than_is_remembered_is_refused(together: int) -> None:
+    with pytest.raises(ValueError, match=f"together is {together}"):
+        FrameChoice("even", together)
+
+
+def test_frames_let_go_are_no_longer_counted_as_used() -> None:
+    choice = FrameChoice("newest")
+    for stamp_ns, arrived_s in camera(10):
+        choice.wants(stamp_ns, arrived_s)
+    choice.let_go(3)
+    choice.let_go(1)
+    assert choice.status.share == pytest.approx(0.6)
+    choice.let_go(100)
+    assert choice.status.share == 0.0
 
 
 def test_before_the_first_frame_there_is_no_share() -> None:

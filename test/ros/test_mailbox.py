@@ -1,28 +1,45 @@
-"""The mailbox keeps the latest item only, loses none silently and wakes whoever waits."""
+"""The mailbox keeps the latest items only, loses none silently and wakes whoever waits."""
 
 from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dkt_ros.ros.mailbox import Mailbox
 
 
-@given(st.lists(st.one_of(st.integers(), st.none())))
-def test_takes_the_latest_and_tells_what_it_replaces(actions: list[int | None]) -> None:
+@given(st.lists(st.one_of(st.integers(), st.none())), st.integers(1, 4))
+def test_takes_the_latest_in_order_and_tells_what_gave_way(
+    actions: list[int | None], capacity: int
+) -> None:
     """An integer is put, None takes."""
-    mailbox: Mailbox[int] = Mailbox()
-    latest: int | None = None
+    mailbox: Mailbox[int] = Mailbox(capacity)
+    waiting: list[int] = []
     for action in actions:
         if action is None:
             item = mailbox.take(timeout_s=0.0)
-            assert item == latest
-            latest = None
+            assert item == (waiting.pop(0) if waiting else None)
         else:
-            assert mailbox.put(action) == (latest is not None)
-            latest = action
+            assert mailbox.put(action) == (len(waiting) == capacity)
+            waiting = [*waiting, action][-capacity:]
+
+
+@pytest.mark.parametrize(("keep", "dropped"), [(0, 3), (1, 2), (3, 0), (9, 0)])
+def test_dropping_keeps_the_newest(keep: int, dropped: int) -> None:
+    mailbox: Mailbox[int] = Mailbox(5)
+    for item in (1, 2, 3):
+        mailbox.put(item)
+    assert mailbox.drop(keep) == dropped
+    left = [mailbox.take(timeout_s=0.0) for _ in range(4)]
+    assert left == [*[1, 2, 3][dropped:], *[None] * (dropped + 1)]
+
+
+def test_a_mailbox_without_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="capacity is 0"):
+        Mailbox(0)
 
 
 def test_take_waits_for_an_item() -> None:

@@ -5,6 +5,7 @@ The messages are handed to the intake as the subscriptions would; no network, no
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -38,10 +39,13 @@ class SlowEstimator:
 
     def __init__(self) -> None:
         self.stamps_ns: list[int] = []
+        self.free = threading.Event()
+        self.free.set()
 
     def push(self, frame: Frame) -> DepthEstimate:
         self.stamps_ns.append(frame.stamp_ns)
         time.sleep(INFERENCE_S)
+        self.free.wait(10.0)
         depth = np.ones((HEIGHT, WIDTH), dtype=np.float32)
         alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
         return DepthEstimate(frame, depth, depth, alignment, None, {"total": INFERENCE_S}, 1)
@@ -57,7 +61,8 @@ def node(request: pytest.FixtureRequest) -> Iterator[DktNode]:
         estimator: Any = SlowEstimator()
         return Engine(predictor, estimator, EngineInfo("none", "", "", "cpu", "float32", 1))
 
-    rclpy.init(args=["--ros-args", "-p", f"frame_choice:={request.param}"])
+    settings = [word for setting in request.param.split() for word in ("-p", setting)]
+    rclpy.init(args=["--ros-args", *settings])
     node = DktNode(build)
     node.autostart()
     yield node
@@ -65,7 +70,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[DktNode]:
     rclpy.shutdown()
 
 
-def show_frames(node: DktNode, count: int) -> None:
+def show_frames(node: DktNode, count: int, first: int = 0) -> None:
     """A camera at its own pace; a busy machine makes it slower, in bunches, never faster."""
     assert node._pipeline is not None
     intake = node._pipeline._intake
@@ -75,7 +80,7 @@ def show_frames(node: DktNode, count: int) -> None:
     began = time.monotonic()
     for number in range(count):
         time.sleep(max(0.0, began + number * CAMERA_S - time.monotonic()))
-        header = make_header(10**18 + round(number * CAMERA_S * 1e9), "camera")
+        header = make_header(10**18 + round((first + number) * CAMERA_S * 1e9), "camera")
         intake.on_color(rgb_to_image(np.zeros((HEIGHT, WIDTH, 3), np.uint8), header))
         intake.on_depth(depth_to_image(np.ones((HEIGHT, WIDTH), np.float32), header))
 
@@ -88,7 +93,7 @@ def values(node: DktNode, part: str) -> dict[str, str]:
     return {pair.key: pair.value for pair in found.values}
 
 
-@pytest.mark.parametrize("node", ["newest"], indirect=True)
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
 def test_newest_skips_what_comes_while_it_is_busy(node: DktNode) -> None:
     show_frames(node, 60)
     inference = values(node, "inference")
@@ -100,7 +105,7 @@ def test_newest_skips_what_comes_while_it_is_busy(node: DktNode) -> None:
     assert not [key for key in values(node, "input") if key.startswith("dropped")]
 
 
-@pytest.mark.parametrize("node", ["even"], indirect=True)
+@pytest.mark.parametrize("node", ["frame_choice:=even"], indirect=True)
 def test_even_finds_a_pace_and_keeps_it(node: DktNode) -> None:
     show_frames(node, 150)
     inference = values(node, "inference")
@@ -111,6 +116,44 @@ def test_even_finds_a_pace_and_keeps_it(node: DktNode) -> None:
     assert skipped > 30
     assert skipped + int(late.get("dropped: inference was late for its turn", 0)) < 150
     assert 0 < int(inference["frames used (%)"]) < 75
+
+
+@pytest.mark.parametrize(
+    ("node", "room"),
+    [
+        ("mode:=live frame_choice:=even", 12),
+        ("mode:=live frame_choice:=even live_preset:=fast", 8),
+        ("mode:=live frame_choice:=even live_publish:=all", 1),
+        ("mode:=live frame_choice:=newest", 1),
+        ("frame_choice:=even", 1),
+    ],
+    indirect=["node"],
+)
+def test_frames_of_one_window_wait_and_no_more(node: DktNode, room: int) -> None:
+    slow = estimator(node)
+    slow.free.clear()
+    show_frames(node, 1)
+    deadline = time.monotonic() + 10.0
+    while not slow.stamps_ns:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    show_frames(node, room + 3, first=1)
+
+    def lost(cause: str) -> int:
+        if node.parameters.frame_choice == "newest":
+            return int(values(node, "inference")["frames skipped by choice"])
+        return int(values(node, "input").get(f"dropped: {cause}", 0))
+
+    assert lost("inference was late for its turn") == 3
+    began_anew = "the stream began anew before its turn"
+    before = lost(began_anew)
+    show_frames(node, 1)  # time runs back: who waits is of a stream that is over
+    assert lost(began_anew) - before == room
+    slow.free.set()
+    while len(slow.stamps_ns) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert slow.stamps_ns[1] == slow.stamps_ns[0], "the new stream's first frame"
 
 
 def estimator(node: DktNode) -> SlowEstimator:

@@ -41,7 +41,10 @@ class OutOfMemoryError(RuntimeError):
 
 
 class ScriptedEstimator:
-    """Fails with whatever stands first in its script; None succeeds, as does an empty script."""
+    """Fails with whatever stands first in its script; None succeeds, as does an empty script.
+
+    Fails besides at every stream's frame number `fails_at`, as a window that grows too large does.
+    """
 
     def __init__(self, script: list[Exception | None] | None = None) -> None:
         self.script = script or []
@@ -49,11 +52,16 @@ class ScriptedEstimator:
         self.free.set()
         self.pushed: list[int] = []
         self.resets = 0
+        self.position = 0
+        self.fails_at: int | None = None
         self.without_depth: set[int] = set()
 
     def push(self, frame: Frame) -> DepthEstimate | None:
         self.pushed.append(frame.stamp_ns)
         assert self.free.wait(PATIENCE_S)
+        self.position += 1
+        if self.position == self.fails_at:
+            raise OutOfMemoryError("CUDA out of memory")
         if frame.stamp_ns in self.without_depth:
             return None
         failure = self.script.pop(0) if self.script else None
@@ -65,13 +73,15 @@ class ScriptedEstimator:
 
     def reset(self) -> None:
         self.resets += 1
+        self.position = 0
 
 
 class Bench:
     """A worker on scripted estimators, and what came out of it."""
 
     def __init__(self) -> None:
-        self.mailbox: Mailbox[Observation] = Mailbox()
+        self.mailbox: Mailbox[Observation] = Mailbox(4)
+        self.let_go: list[int] = []
         self.published: list[int] = []
         self.failures: list[tuple[str, str]] = []
         self.degraded: list[WorkerStatus] = []
@@ -81,7 +91,9 @@ class Bench:
         self.took: list[tuple[float, float]] = []
         self.worker: InferenceWorker | None = None
 
-    def start(self, estimator: ScriptedEstimator, first_retry_s: float = 0.01) -> InferenceWorker:
+    def start(
+        self, estimator: ScriptedEstimator, first_retry_s: float = 0.01, proof_frames: int = 1
+    ) -> InferenceWorker:
         self.worker = InferenceWorker(
             self.mailbox,
             estimator,
@@ -90,6 +102,8 @@ class Bench:
             self._recover,
             first_retry_s,
             took=lambda seconds, ended_s: self.took.append((seconds, ended_s)),
+            proof_frames=proof_frames,
+            let_go=self.let_go.append,
         )
         self.worker.start()
         return self.worker
@@ -169,6 +183,7 @@ def test_a_failure_is_named_and_retried_on_a_newer_frame(
     assert worker.status.error == ""
     assert bench.failures[0][0] == cause
     assert remedy in bench.failures[0][1]
+    assert bench.let_go == [1], "2 was old by then"
     assert "trying again in 0.2 s" in bench.failures[0][1]
 
 
@@ -183,6 +198,58 @@ def test_waits_grow_while_failures_go_on(bench: Bench) -> None:
         assert worker.status.state is WorkerState.DEGRADED
     assert waits == [0.01, 0.02, 0.04, 0.08]
     assert bench.published == []
+
+
+def show(bench: Bench, stamps: range) -> None:
+    """One after the other, each once the one before is done with."""
+    estimator = bench.worker._estimator if bench.worker else None
+    assert isinstance(estimator, ScriptedEstimator)
+    for stamp in stamps:
+        failures = len(bench.failures)
+        bench.mailbox.put(observation(stamp))
+        eventually(
+            lambda stamp=stamp, failures=failures: (  # type: ignore[misc]
+                bench.published[-1:] == [stamp] or len(bench.failures) > failures
+            )
+        )
+
+
+def test_the_first_frames_of_a_stream_do_not_end_a_failure(bench: Bench) -> None:
+    """Else a window that does not fit into memory would be tried twice a second for ever."""
+    estimator = ScriptedEstimator()
+    estimator.fails_at = 4
+    worker = bench.start(estimator, proof_frames=10)
+    show(bench, range(1, 13))
+    assert [status.retry_s for status in bench.degraded] == [0.01, 0.02, 0.04]
+    assert [status.failures for status in bench.degraded] == [1, 2, 3]
+    assert bench.published == [1, 2, 3, 5, 6, 7, 9, 10, 11], "depth goes out as far as there is any"
+    estimator.fails_at = None
+    show(bench, range(13, 16))
+    assert worker.status == bench.degraded[-1], "diagnostics go on to say so"
+    show(bench, range(16, 17))
+    eventually(lambda: worker.status == WorkerStatus(WorkerState.WAITING))
+    estimator.fails_at = estimator.position + 1
+    show(bench, range(17, 18))
+    assert bench.degraded[-1].retry_s == 0.01, "it was over"
+
+
+def test_a_late_failure_is_over_once_a_stream_is_in_full_swing(bench: Bench) -> None:
+    estimator = ScriptedEstimator()
+    estimator.fails_at = 9
+    worker = bench.start(estimator, proof_frames=3)
+    show(bench, range(1, 12))
+    assert worker.status.state is WorkerState.DEGRADED
+    show(bench, range(12, 13))
+    eventually(lambda: worker.status == WorkerStatus(WorkerState.WAITING))
+
+
+def test_failing_to_publish_does_not_hide_a_failure(bench: Bench) -> None:
+    worker = bench.start(ScriptedEstimator([None, RuntimeError("first")]), proof_frames=3)
+    show(bench, range(1, 3))
+    bench.publishing_fails = True
+    show(bench, range(3, 4))
+    assert "RuntimeError: first" in worker.status.error
+    assert worker.status.failures == 1
 
 
 def test_stop_does_not_wait_for_a_retry(bench: Bench) -> None:
