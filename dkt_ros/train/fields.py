@@ -37,7 +37,7 @@ def build(kind: type[T], content: Any, name: str = "") -> T:
 
     Raises DktError naming the field (with `name` and a dot before it) that is unknown, missing or
     not of its annotated type, or that the dataclass itself refuses, which names it without the
-    place it stands in (or with all of it, where there is but one).
+    place it stands in.
     Understands bool, int, float, str, Path, Literal, X | None, tuples and dataclasses; an int is
     taken where a float is asked for.
     """
@@ -58,8 +58,7 @@ def build(kind: type[T], content: Any, name: str = "") -> T:
     try:
         return kind(**values)
     except DktError as error:
-        text = str(error)
-        raise DktError(text if text.startswith(prefix) else prefix + text) from error
+        raise DktError(f"{prefix}{error}") from error
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:

@@ -52,8 +52,10 @@ class RunLog:
 
     def close(self) -> None:
         """Ends the log."""
-        self._events.close()
-        self._lines.close()
+        try:
+            self._events.close()
+        finally:
+            self._lines.close()
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dkt_ros.train.fields import check
@@ -112,7 +112,12 @@ def write_adapter(folder: Path, state: Mapping[str, Tensor], shape: LoraShape) -
         made = Path(staging)
         adapter = made / PEFT_DIR
         config.save_pretrained(str(adapter))
-        save_file(peft_tensors(state), adapter / "adapter_model.safetensors", metadata=metadata)
-        save_file(public_tensors(state), made / PUBLIC_FILE, metadata=metadata)
+        # safetensors' own writing lets nobody but the owner read.
+        weights = {
+            adapter / "adapter_model.safetensors": peft_tensors,
+            made / PUBLIC_FILE: public_tensors,
+        }
+        for file, naming in weights.items():
+            file.write_bytes(save(naming(state), metadata=metadata))
         for file in sorted(path for path in made.rglob("*") if path.is_file()):
             os.replace(file, folder / file.relative_to(made))

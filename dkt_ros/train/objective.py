@@ -38,8 +38,8 @@ class Objective:
     gradient: float = 0.5
 
     def __post_init__(self) -> None:
-        check("objective.levels", self.levels, "at least 1", self.levels >= 1)
-        check("objective.gradient", self.gradient, "0 or more", self.gradient >= 0)
+        check("levels", self.levels, "at least 1", self.levels >= 1)
+        check("gradient", self.gradient, "0 or more", self.gradient >= 0)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Inner:
 
     def __post_init__(self) -> None:
         check("size", self.size, "at least 1", self.size >= 1)
-        check("inner.scale", self.scale, "above 0", self.scale > 0)
+        check("scale", self.scale, "above 0", self.scale > 0)
 
 
 @dataclass(frozen=True)
