@@ -1,8 +1,8 @@
 """Rendered sequences held in memory, and augmented batches drawn from them.
 
-Knows TransPhy3D tars and the normalisation of disparity. Knows nothing of networks. Every batch is
-a function of (seed, step) and of the clips loaded, so that a resumed run draws what the
-uninterrupted one would have drawn.
+Knows TransPhy3D tars, of which only sound ones are taken, and the normalisation of disparity. Knows
+nothing of networks. Every batch is a function of (seed, step) and of the clips loaded, so that a
+resumed run draws what the uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dkt_ros.datasets.dataset import UNSPLIT
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
 from dkt_ros.train.data.disparity import clip_range, half_range, normalise
-from dkt_ros.transphy3d import SequenceFrame, read_sequence
 
 CLIP_FRAMES = 5
 _SMALLEST_CROP = 0.5
@@ -79,7 +81,7 @@ class SequenceFolder:
                 continue
             self._seen.add(path.name)
             try:
-                self.clips.append(_clip(path.stem, read_sequence(path)))
+                self.clips.append(_read_clip(path))
             except DktError as error:
                 self._report(f"left out: {error}")
         return len(self.clips) - before
@@ -116,15 +118,35 @@ def make_sample(rgb: np.ndarray, disparity: np.ndarray, mask: np.ndarray) -> Bat
     return Batch(video, *planes)
 
 
-def _clip(name: str, frames: tuple[SequenceFrame, ...]) -> Clip:
-    disparity = np.stack([frame.depth for frame in frames])
-    known = np.isfinite(disparity) & (disparity > 0)
-    disparity = np.where(known, 1.0 / np.where(known, disparity, 1.0), 0.0).astype(np.float32)
+def _read_clip(path: Path) -> Clip:
+    """The whole tar, refused where one frame is: without it the others were no video.
+
+    Raises DktError that names what `dkt data check` would.
+    """
+    clip = TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True)
+    breaks = clip.problems()
+    if breaks:
+        raise DktError("; ".join(breaks))
+    frames = [clip.read(index, with_normal=False) for index in range(len(clip))]
+    sizes = {frame.depth.shape for frame in frames}
+    if len(sizes) > 1:
+        found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
+        raise DktError(f"{path}: frames of several sizes {found}, expected one")
+    return _clip(path.stem, frames)
+
+
+def _clip(name: str, frames: list[Sample]) -> Clip:
+    disparity = np.stack([_disparity(frame) for frame in frames])
     masks = [
         np.zeros(frame.depth.shape, np.uint8) if frame.mask is None else frame.mask
         for frame in frames
     ]
     return Clip(name, np.stack([frame.rgb for frame in frames]), disparity, np.stack(masks))
+
+
+def _disparity(frame: Sample) -> np.ndarray:
+    inverse = np.divide(1.0, frame.depth, out=np.zeros_like(frame.depth), where=frame.known)
+    return np.asarray(inverse, np.float32)
 
 
 def _draw(clip: Clip, rng: np.random.Generator, size: tuple[int, int], frames: int) -> Batch:

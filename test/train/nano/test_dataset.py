@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from fixtures import dataset_trees as trees
 from fixtures.training_scenes import write_scene
 
 from dkt_ros.errors import DktError
 from dkt_ros.train.nano.dataset import SequenceFolder, make_sample
+from dkt_ros.transphy3d import SequenceFrame, encode_frame, write_sequence
 
 
 def test_normalisation_is_per_clip_and_clamped() -> None:
@@ -68,6 +75,79 @@ def test_late_and_broken_tars(tmp_path: Path) -> None:
     assert [clip.name for clip in data.clips] == ["a", "b"]
     assert len(lines) == 1
     assert "c.tar" in lines[0]
+
+
+def flat(frame: SequenceFrame) -> SequenceFrame:
+    return replace(frame, depth=np.full_like(frame.depth, 0.7))
+
+
+def class_7(frame: SequenceFrame) -> SequenceFrame:
+    return replace(frame, mask=np.full(frame.depth.shape, 7, np.uint8))
+
+
+def smaller(frame: SequenceFrame) -> SequenceFrame:
+    assert frame.mask is not None
+    parts = {"rgb": frame.rgb, "depth": frame.depth, "mask": frame.mask}
+    cut_out = {name: part[:40, :64] for name, part in parts.items()}
+    return replace(frame, **cut_out, normal=None, raw_depth=None)
+
+
+def later(frame: SequenceFrame) -> SequenceFrame:
+    return replace(frame, index=9)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (flat, "000000_00000002: depth range of zero"),
+        (class_7, "000000_00000002: mask.png holds 7"),
+        (smaller, "frames of several sizes 40x64, 48x80, expected one"),
+        (later, "frame numbers go by 1, but not at 1 places"),
+    ],
+)
+def test_what_the_data_sets_loader_refuses_is_not_learned_from(
+    tmp_path: Path, change: Callable[[SequenceFrame], SequenceFrame], why: str
+) -> None:
+    write_scene(tmp_path, "sound", frames=3)
+    frames = [trees.sequence_frame(index) for index in range(3)]
+    write_sequence(tmp_path / "bad.tar", "000000", [*frames[:2], change(frames[2])])
+    lines: list[str] = []
+    data = SequenceFolder(tmp_path, lines.append)
+    assert [clip.name for clip in data.clips] == ["sound"]
+    (line,) = lines
+    assert line.startswith(f"left out: {tmp_path / 'bad.tar'}: ")
+    assert why in line
+
+
+def test_a_frame_without_any_depth_is_named(tmp_path: Path) -> None:
+    write_scene(tmp_path, "sound")
+    members = encode_frame(trees.sequence_frame(0), "000000")
+    done, nothing = cv2.imencode(".png", np.zeros((trees.HEIGHT, trees.WIDTH), np.uint16))
+    assert done
+    members["depth.png"] = nothing.tobytes()
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"000000_00000000.{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    lines: list[str] = []
+    assert len(SequenceFolder(tmp_path, lines.append).clips) == 1
+    assert lines == [
+        f"left out: {tmp_path / 'bad.tar'}: 000000_00000000: no pixel has a known depth"
+    ]
+
+
+def test_a_clip_is_what_was_rendered(tmp_path: Path) -> None:
+    frames = [trees.sequence_frame(index) for index in range(2)]
+    write_sequence(tmp_path / "a.tar", "000000", frames)
+    (clip,) = SequenceFolder(tmp_path).clips
+    for index, frame in enumerate(frames):
+        np.testing.assert_array_equal(clip.rgb[index], frame.rgb)
+        np.testing.assert_array_equal(clip.mask[index], frame.mask)
+        expected = np.where(np.isfinite(frame.depth), 1.0 / frame.depth, 0.0)
+        np.testing.assert_allclose(clip.disparity[index], expected, rtol=1e-4)
+        assert clip.disparity[index, 0, 0] == 0  # unknown
+    assert clip.disparity.dtype == np.float32
 
 
 def test_short_sequences_stand_still(tmp_path: Path) -> None:
