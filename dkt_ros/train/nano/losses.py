@@ -30,12 +30,12 @@ class TensorBatch:
 
 
 def vae_loss(model: NanoModel, batch: TensorBatch, config: NanoConfig) -> dict[str, Tensor]:
-    """The VAE alone, on disparity."""
+    """The VAE alone, on disparity where that is known (rendered: everywhere)."""
     disparity = batch.target.expand_as(batch.rgb)
     latents = model.encode(disparity)
     decoded = model.decode(model.normalise(latents))
     return {
-        "reconstruction": (decoded - disparity).abs().mean(),
+        "reconstruction": known_error(decoded, disparity, batch.known),
         "penalty": config.loss.latent_penalty * latents.square().mean(),
     }
 
@@ -47,6 +47,7 @@ def encoder_loss(
 
     The transformer starts with the RGB latents as its estimate, so this is most of the task in its
     cheapest form. A share of the batch keeps the encoder's own view of disparity where it was.
+    As in the flow, unknown disparity counts as -1.
     """
     count = batch.rgb.shape[0]
     disparity = batch.target.expand_as(batch.rgb)
@@ -70,7 +71,8 @@ def denoising_loss(
     """Flow matching x = (1-s) x0 + s e with target e - x0, and the pixel error of the implied x0.
 
     x0 is the encoded disparity, detached in both: it is a label here, and learns from its own
-    reconstruction alone.
+    reconstruction alone. Of the errors only that of the flow counts unknown pixels, as -1: a latent
+    knows no single ones. Rendered data has none.
     """
     weights = config.loss
     count = batch.rgb.shape[0]
@@ -101,7 +103,7 @@ def denoising_loss(
         "penalty": weights.latent_penalty * latents.square().mean(),
     }
     if kept:
-        error = (decoded[count:] - disparity[:kept]).abs().mean()
+        error = known_error(decoded[count:], disparity[:kept], batch.known[:kept])
         losses["reconstruction"] = weights.reconstruction * error
     return losses
 
@@ -112,6 +114,12 @@ def draw_sigmas(count: int, config: NanoConfig, generator: torch.Generator) -> T
     index = torch.randint(len(levels), (count,), generator=generator)
     pure = torch.rand(count, generator=generator) < config.loss.sigma_one_share
     return torch.where(pure, torch.ones(count), levels[index])
+
+
+def known_error(decoded: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute error of videos (B, C, F, H, W) where known (B, 1, F, H, W) is 1."""
+    total = known.sum() * decoded.shape[1]
+    return ((decoded - target).abs() * known).sum() / total.clamp(min=1.0)
 
 
 def pixel_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -6,8 +6,28 @@ import pytest
 import torch
 
 from dkt_ros.train.nano.config import parse_config
-from dkt_ros.train.nano.losses import affine_fit, draw_sigmas, gradient_error, pixel_error
+from dkt_ros.train.nano.losses import (
+    TensorBatch,
+    affine_fit,
+    denoising_loss,
+    draw_sigmas,
+    gradient_error,
+    known_error,
+    pixel_error,
+    vae_loss,
+)
+from dkt_ros.train.nano.network import NanoModel
 
+TINY = {
+    "vae_base_dim": 4,
+    "heads": 4,
+    "head_dim": 32,
+    "layers": 1,
+    "ffn_dim": 64,
+    "text_dim": 4,
+    "image_dim": 4,
+    "freq_dim": 8,
+}
 STAGES = [{"steps": 900, "height": 32, "width": 48, "batch": 2}]
 
 
@@ -36,6 +56,53 @@ def test_pixel_error_by_hand() -> None:
     # Directly 0.2 everywhere, after the fit 0: half of each.
     error = pixel_error(predicted, target, torch.ones_like(target))
     assert error.item() == pytest.approx(0.1, abs=1e-4)
+
+
+def test_known_error_is_the_mean_of_what_is_known() -> None:
+    torch.manual_seed(0)
+    decoded, target = torch.rand(2, 3, 1, 4, 4), torch.rand(2, 3, 1, 4, 4)
+    known = torch.ones(2, 1, 1, 4, 4)
+    assert torch.equal(known_error(decoded, target, known), (decoded - target).abs().mean())
+    known[0, ..., 3] = 0
+    wild = decoded.clone()
+    wild[0, ..., 3] = 50.0
+    error = (decoded - target).abs()
+    expected = (error[0, ..., :3].sum() + error[1].sum()) / (3 * 12 + 3 * 16)
+    torch.testing.assert_close(known_error(wild, target, known), expected)
+    assert known_error(wild, target, torch.zeros_like(known)) == 0
+
+
+@pytest.mark.parametrize("stage", ["vae", "denoising"])
+def test_no_reconstruction_is_asked_for_where_depth_is_unknown(stage: str) -> None:
+    """The decoder's output there changes nothing, elsewhere it does."""
+    torch.manual_seed(0)
+    config = parse_config({"stages": STAGES, "network": TINY, "loss": {"reconstruct_share": 1.0}})
+    model = NanoModel(config)
+    shape = (2, 1, 1, 32, 48)
+    known = torch.ones(shape)
+    known[..., :8] = 0
+    planes = {"objects": torch.zeros(shape), "relative": torch.ones(shape)}
+    target = torch.where(known > 0, torch.rand(shape), -1.0)
+    batch = TensorBatch(torch.rand(2, 3, 1, 32, 48), target, known, **planes)
+
+    def reconstruction(columns: slice) -> float:
+        decode = NanoModel.decode
+
+        def changed(latents: torch.Tensor) -> torch.Tensor:
+            video = decode(model, latents)
+            video[..., columns] += 5.0
+            return video
+
+        model.decode = changed  # type: ignore[method-assign]
+        with torch.no_grad():
+            if stage == "vae":
+                return float(vae_loss(model, batch, config)["reconstruction"])
+            generator = torch.Generator().manual_seed(0)
+            return float(denoising_loss(model, batch, config, generator)["reconstruction"])
+
+    asis = reconstruction(slice(0, 0))
+    assert reconstruction(slice(0, 8)) == asis
+    assert reconstruction(slice(8, 16)) > asis + 0.01
 
 
 def test_gradient_error_sees_steps_not_offsets() -> None:
