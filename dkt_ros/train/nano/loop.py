@@ -7,6 +7,7 @@ one would have ended, to the last bit on one machine.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
 from dkt_ros.train.nano.config import NanoConfig
@@ -87,9 +89,10 @@ class NanoTrainer:
         }
 
     def save(self, folder: Path) -> None:
-        """Writes everything a resumed run needs, then the checkpoint; either is whole or absent."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / (STATE_FILE + ".partial")
+        """Writes the checkpoint and everything a resumed run needs; either is whole or absent.
+
+        Raises DktError where that fails, on a full disk say; what was saved before stays as it was.
+        """
         state: dict[str, Any] = {
             "config": config_as_dict(self.config),
             "step": self.step,
@@ -98,13 +101,23 @@ class NanoTrainer:
             "optimizer": self.optimizer.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
         }
-        torch.save(state, partial)
-        os.replace(partial, folder / STATE_FILE)
-        fresh = folder / (CHECKPOINT_DIR + ".partial")
+        partial, fresh = (folder / f"{name}.partial" for name in (STATE_FILE, CHECKPOINT_DIR))
         shutil.rmtree(fresh, ignore_errors=True)
-        export(self.model, self.average, fresh)
-        shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
-        os.replace(fresh, folder / CHECKPOINT_DIR)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.save(state, partial)
+            export(self.model, self.average, fresh)
+            # Both are whole: from here on nothing needs room. Killed in between, a resumed run has
+            # the older state and makes the checkpoint again.
+            shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
+            os.replace(fresh, folder / CHECKPOINT_DIR)
+            os.replace(partial, folder / STATE_FILE)
+        # torch reports a failed write as RuntimeError, safetensors as its own error.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise self._unsaved(folder, error) from error
 
     def load(self, folder: Path) -> None:
         """Continues the run saved in `folder`. Only lengths and rates of the run may differ.
@@ -125,6 +138,13 @@ class NanoTrainer:
         self.step = int(state["step"])
         if state["teacher"] is not None:
             self._keep_teacher(state["teacher"])
+
+    def _unsaved(self, folder: Path, error: Exception) -> DktError:
+        kept = "no state was saved before"
+        if (folder / STATE_FILE).is_file():
+            kept = f"{STATE_FILE} there is the last good one, make room and go on with --resume"
+        reason = " ".join(str(error).split()) or repr(error)
+        return DktError(f"step {self.step} cannot be saved to {folder} ({reason}); {kept}")
 
     @torch.no_grad()
     def _update_average(self) -> None:

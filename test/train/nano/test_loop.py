@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fixtures.training_scenes import write_scene
+from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.train.nano import loop
 from dkt_ros.train.nano.config import NanoConfig, parse_config
 from dkt_ros.train.nano.dataset import SequenceFolder
 from dkt_ros.train.nano.loop import (
@@ -152,6 +156,48 @@ def test_a_loss_that_is_not_finite_stops_the_run(scenes: Path, tmp_path: Path) -
     with pytest.raises(DktError, match="loss became nan at step 0"):
         trainer.train_step()
     assert (tmp_path / STATE_FILE).read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_last_good_state(
+    scenes: Path,
+    tmp_path: Path,
+    limit_files: Callable[[int], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A limit on file sizes makes torch's own writing fail midway, as a full disk would."""
+    trainer, run = NanoTrainer(tiny(), SequenceFolder(scenes)), tmp_path / "run"
+    none_before = r"step 0 cannot be saved to .*run \(.+\); no state was saved before"
+    with limit_files(10_000), pytest.raises(DktError, match=none_before):
+        trainer.save(run)
+    assert contents(run) == {}
+    trainer.save(run)
+    before = contents(run)
+    trainer.train_step()
+    kept = r"step 1 cannot be saved to .*state.pt there is the last good one, .*--resume"
+    with limit_files(10_000), pytest.raises(DktError, match=kept):
+        trainer.save(run)
+    assert contents(run) == before
+
+    def fails(_model: object, _state: object, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "half.safetensors").write_bytes(b"half of it")
+        raise SafetensorError("Error while serializing: No space left on device")
+
+    # With room for the state, but not for the checkpoint, neither is new.
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "export", fails)
+        with pytest.raises(DktError, match="No space left"):
+            trainer.save(run)
+    assert contents(run) == before
+    trainer.save(run)
+    resumed = NanoTrainer(tiny(), SequenceFolder(scenes))
+    resumed.load(run)
+    assert resumed.step == 1
+    assert contents(run).keys() == before.keys()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
 def test_latent_statistics_are_measured_when_the_vae_is_done(scenes: Path) -> None:
