@@ -45,12 +45,17 @@ class Engine:
         estimator: DepthEstimator[DepthEstimate] | DepthEstimator[DepthEstimate | None],
         info: EngineInfo,
         proof_frames: int = 1,
+        warmed_up: tuple[int, int] | None = None,
     ) -> None:
-        """`proof_frames` of a new stream have to succeed for the next one to be sure to."""
+        """`proof_frames` of a new stream have to succeed for the next one to be sure to.
+
+        warmed_up: (height, width) of the camera that the network was made ready for.
+        """
         self.predictor = predictor
         self.estimator = estimator
         self.info = info
         self.proof_frames = proof_frames
+        self._warmed_up = warmed_up
 
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
@@ -58,6 +63,20 @@ class Engine:
             self.estimator.config,
             min_depth=parameters.min_depth_m,
             max_depth=parameters.max_depth_m,
+        )
+
+    def remark_on(self, height: int, width: int) -> str:
+        """What a user should do about a camera of this size; "" when nothing."""
+        warm = self._warmed_up
+        if warm is None or not self.info.device.startswith("cuda"):
+            return ""
+        size = self.predictor.network_size
+        if size(height, width) == size(*warm):
+            return ""
+        return (
+            f"the camera's images are {height}x{width} (rows x columns), and the network was "
+            f"warmed up for {warm[0]}x{warm[1]}: the first frames have it compile, for minutes if "
+            f"it is large. Set parameter warm_up_size to {height}x{width}."
         )
 
     def close(self) -> None:
@@ -120,6 +139,7 @@ def _build(parameters: NodeParameters, log: Callable[[str], None]) -> Engine:
     config = estimator_config(parameters, info)
     live = StreamPredictor(network, parameters) if parameters.mode == "live" else None
     exact = NetworkPredictor(network, parameters)
+    size = parse_size(parameters.warm_up_size) or (info.height, info.width)
     engine = Engine(
         live or exact,
         DepthEstimator(live, config) if live else DepthEstimator(exact, config),
@@ -135,8 +155,8 @@ def _build(parameters: NodeParameters, log: Callable[[str], None]) -> Engine:
             note=loaded.note,
         ),
         proof_frames(parameters, info),
+        size,
     )
-    size = parse_size(parameters.warm_up_size) or (info.height, info.width)
     whole = network.device.type == "cuda"
     lines = partial(_progress_lines(log), "warm-up")
     if live:

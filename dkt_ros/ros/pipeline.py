@@ -50,6 +50,7 @@ class Pipeline:
         self._choice = FrameChoice(parameters.frame_choice, together)
         self._mailbox: Mailbox[Observation] = Mailbox(together)
         self._epoch: int | None = None
+        self._size: tuple[int, int] | None = None
         self._intake = Intake(parameters, statistics, self._file, report)
         self._worker = InferenceWorker(
             self._mailbox,
@@ -136,10 +137,19 @@ class Pipeline:
         if observation.epoch != self._epoch:
             self._epoch = observation.epoch
             self._let_go(self._mailbox.drop(), "the stream began anew before its turn")
+        self._look_at_size(observation.frame.rgb.shape[0], observation.frame.rgb.shape[1])
         if not self._choice.wants(observation.frame.stamp_ns, observation.arrived_s):
             self._statistics.skipped()
         elif self._mailbox.put(observation):
             self._let_go(1)
+
+    def _look_at_size(self, height: int, width: int) -> None:
+        if self._size == (height, width):
+            return
+        self._size = (height, width)
+        remark = self._engine.remark_on(height, width)
+        if remark:
+            self._report("warm-up", remark)
 
     def _let_go(self, count: int, cause: str = "inference was late for its turn") -> None:
         """Frames that were chosen and waited, and that inference will not get."""

@@ -48,6 +48,13 @@ class _Stoppable:
         # Every size costs a GPU compilations of its own, and it is warmed up for one of them.
         return near_size(fitted, (info.height, info.width), self._network.size_multiple)
 
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what the network computes for such a camera: rounded, not portrait."""
+        from dkt_ros.model.canvas import working_size
+
+        requested = self.working_size(height, width)
+        return working_size((height, width), requested, self._network.size_multiple)
+
     def cancel(self) -> None:
         """Has a running and every later prediction raise InferenceCancelledError, until allow()."""
         self._stop.asked.set()

@@ -7,6 +7,7 @@ import json
 import math
 import weakref
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -205,6 +206,31 @@ def test_warming_up_takes_the_size_it_is_told(
             )
         )
     assert sizes == [(64, 96), (64, 96), (48, 32), (48, 32)]
+
+
+@pytest.mark.parametrize(
+    ("device", "camera", "is_warm"),
+    [
+        ("cuda:0", (720, 1080), True),
+        ("cuda:0", (1080, 720), True),  # turned
+        ("cuda:0", (640, 960), True),
+        ("cuda:0", (480, 640), True),  # rounded
+        ("cuda:0", (960, 960), False),
+        ("cuda:0", (32, 48), False),
+        ("cpu", (960, 960), True),
+    ],
+)
+def test_a_camera_that_it_is_not_warmed_up_for_is_named(
+    engine: Engine, device: str, camera: tuple[int, int], is_warm: bool
+) -> None:
+    info = replace(engine.info, device=device)
+    elsewhere = Engine(engine.predictor, engine.estimator, info, warmed_up=(720, 1080))
+    remark = elsewhere.remark_on(*camera)
+    if is_warm:
+        assert remark == ""
+    else:
+        assert remark.endswith(f"Set parameter warm_up_size to {camera[0]}x{camera[1]}.")
+        assert "720x1080" in remark
 
 
 @pytest.mark.parametrize("mode", ["exact", "live"])

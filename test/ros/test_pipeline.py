@@ -156,6 +156,21 @@ def test_frames_of_one_window_wait_and_no_more(node: DktNode, room: int) -> None
     assert slow.stamps_ns[1] == slow.stamps_ns[0], "the new stream's first frame"
 
 
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+def test_a_camera_of_an_unforeseen_size_is_remarked_on_once(node: DktNode) -> None:
+    assert node._engine is not None
+    asked: list[tuple[int, int]] = []
+
+    def remark_on(height: int, width: int) -> str:
+        asked.append((height, width))
+        return "set warm_up_size"
+
+    node._engine.remark_on = remark_on  # type: ignore[method-assign]
+    show_frames(node, 3)
+    assert asked == [(HEIGHT, WIDTH)]
+    assert "set warm_up_size" in values(node, "input")["last warm-up"]
+
+
 def estimator(node: DktNode) -> SlowEstimator:
     assert node._engine is not None
     slow: Any = node._engine.estimator
