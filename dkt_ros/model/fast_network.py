@@ -82,7 +82,7 @@ class FastNetwork:
         t, h, w = self.transformer.patch
         modulation, final = self.transformer.modulations(float(timestep))
         cos, sin = self.transformer.rope(frames // t, height // h, width // w)
+        # A window of a clip has the clip's strides, for each of which torch would compile anew.
+        noisy, kept = noisy.contiguous(), frames if keep is None else keep
         with attention_kernels(self.device):
-            return self._step(
-                noisy, rgb_latents, modulation, final, cos, sin, frames if keep is None else keep
-            )
+            return self._step(noisy, rgb_latents, modulation, final, cos, sin, kept)

@@ -129,12 +129,13 @@ def _run(
         noise = initial_noise(tuple(rgb_latents.shape), options.seed)
         result = sample(
             fast,
-            fast.embed_rgb(rgb_latents),
+            rgb_latents,
             noise,
             steps=steps,
             shift=network.info.sigma_shift,
             window=window,
             overlap=overlap,
+            embed=fast.embed_rgb,
             on_progress=lambda done, total: on_progress("denoise", done, total),
         )
         decoder = fast.decoder_stream()

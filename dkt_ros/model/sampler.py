@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 
 TRAIN_TIMESTEPS = 1000.0
+Embed = Callable[[torch.Tensor], torch.Tensor]
+"""RGB latents (1, Z, T, h, w) of a window -> what the model takes in their place."""
 
 
 class VelocityModel(Protocol):
@@ -22,6 +24,11 @@ class VelocityModel(Protocol):
     ) -> torch.Tensor:
         """(1, Z, T, h, w) noisy and RGB latents -> velocity of the same shape."""
         ...
+
+
+def as_they_are(rgb_latents: torch.Tensor) -> torch.Tensor:
+    """The Embed of a model that takes RGB latents themselves."""
+    return rgb_latents
 
 
 def sigmas(steps: int, shift: float) -> torch.Tensor:
@@ -81,10 +88,12 @@ def blended_velocity(
     window: int,
     overlap: int,
     on_window: Callable[[], None] = lambda: None,
+    embed: Embed = as_they_are,
 ) -> torch.Tensor:
     """Velocity of a whole clip (1, Z, T, h, w): windows weighted, summed, divided by the weights.
 
     Every window's positions start at 0. `on_window` is called after each network evaluation.
+    embed: called for each window, so that no more than one window is ever embedded.
     """
     length = noisy.shape[2]
     total = torch.zeros_like(noisy)
@@ -93,7 +102,7 @@ def blended_velocity(
         span = slice(start, stop)
         mask = blend_weights(start, stop, length, overlap).to(noisy).view(1, 1, -1, 1, 1)
         total[:, :, span] += mask * model.velocity(
-            noisy[:, :, span], rgb_latents[:, :, span], timestep
+            noisy[:, :, span], embed(rgb_latents[:, :, span]), timestep
         )
         weight[:, :, span] += mask
         on_window()
@@ -109,16 +118,20 @@ def sample(
     shift: float,
     window: int,
     overlap: int,
+    embed: Embed = as_they_are,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> torch.Tensor:
     """Integrates the flow from noise to disparity latents with Euler steps; float32 throughout.
 
-    noise: (1, Z, T, h, w); rgb_latents: the same, or whatever the model takes in their place, with
-    T at dimension 2. on_progress(done, total) counts network evaluations.
+    noise, rgb_latents: (1, Z, T, h, w). embed: makes of a window's RGB latents what the model
+    takes, at every step anew unless one window is the whole clip: what is embedded may be many
+    times as large, and making it is a small part of a step. on_progress(done, total) counts
+    network evaluations.
     """
     levels = sigmas(steps, shift)
     following = torch.cat([levels[1:], levels.new_zeros(1)])
-    total = steps * len(window_spans(noise.shape[2], window, overlap))
+    windows = len(window_spans(noise.shape[2], window, overlap))
+    total = steps * windows
     done = 0
 
     def count() -> None:
@@ -127,7 +140,9 @@ def sample(
         on_progress(done, total)
 
     x = noise.to(rgb_latents.device)
+    if windows == 1:
+        rgb_latents, embed = embed(rgb_latents), as_they_are
     for level, timestep, next_level in zip(levels, timesteps(levels), following, strict=True):
-        v = blended_velocity(model, x, rgb_latents, timestep, window, overlap, count)
+        v = blended_velocity(model, x, rgb_latents, timestep, window, overlap, count, embed)
         x = x + v * (next_level - level).item()
     return x

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fixtures.compile_counter import CompileCounter
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dkt_ros.errors import DktError
+from dkt_ros.model import fast_network as fast_network_module
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork, fast_network
 from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.predictor import PredictOptions, chunk_spans, pad_chunk, predict_disparity
-from dkt_ros.model.sampler import initial_noise, sample
+from dkt_ros.model.sampler import (
+    Embed,
+    VelocityModel,
+    as_they_are,
+    initial_noise,
+    sample,
+    sigmas,
+    timesteps,
+)
 
 TOLERANCE = 1e-4
 
@@ -169,6 +180,90 @@ def test_streaming_costs_no_more_than_the_whole_clip(tiny_checkpoint: Path) -> N
         for chunk in (rgb[:, :, :1], *rgb[:, :, 1:].split(4, 2))
     )
     assert 0 < streamed <= plain
+
+
+def conditions_at_once(network: FastNetwork, rgb: np.ndarray, options: PredictOptions) -> int:
+    """Most bytes of embedded latents that exist at any time of a prediction."""
+    alive, most, embed = 0, 0, network.embed_rgb
+
+    def ended(nbytes: int) -> None:
+        nonlocal alive
+        alive -= nbytes
+
+    def watched(latents: torch.Tensor) -> torch.Tensor:
+        nonlocal alive, most
+        tokens = embed(latents)
+        nbytes = tokens.untyped_storage().nbytes()
+        alive += nbytes
+        most = max(most, alive)
+        weakref.finalize(tokens, ended, nbytes)
+        return tokens
+
+    network.embed_rgb = watched  # type: ignore[method-assign]
+    predict_disparity(network, rgb, options)
+    assert alive == 0
+    return most
+
+
+def test_a_long_clip_is_embedded_window_by_window(tiny_checkpoint: Path) -> None:
+    """Embedded, a latent frame takes many times its own memory; a clip's must not add up."""
+    options = PredictOptions(steps=2, window=3, overlap=1)
+    fast = FastNetwork(load_checkpoint(tiny_checkpoint))
+    of_a_window = fast.embed_rgb(latents(3, 0)[..., :4, :6]).nbytes
+    for frames in (9, 33):  # 3 and 9 latent frames
+        network = FastNetwork(load_checkpoint(tiny_checkpoint))
+        assert conditions_at_once(network, moving(frames), options) == of_a_window
+
+
+def moving(frames: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, 32, 48, 3), np.uint8)
+
+
+@torch.inference_mode()
+def test_embedding_windows_costs_less_than_the_plain_sampler(folder: Path) -> None:
+    """Of a clip of one window every latent is embedded once; of a longer one at every step."""
+    network = load_checkpoint(folder, plain=True)
+    fast = FastNetwork(network)
+    steps, window, overlap = 3, 4, 2
+
+    def cost(model: VelocityModel, length: int, embed: Embed = as_they_are) -> int:
+        noise, rgb = latents(length, 0), latents(length, 1)
+        sizes = {"steps": steps, "window": window, "overlap": overlap}
+        return flops(lambda: sample(model, rgb, noise, shift=5.0, embed=embed, **sizes))
+
+    def step(length: int) -> int:
+        tokens = fast.embed_rgb(latents(length, 1))
+        return flops(fast.velocity, latents(length, 0), tokens, 500.0)
+
+    for timestep in [500.0, *timesteps(sigmas(steps, 5.0)).tolist()]:
+        fast.transformer.modulations(timestep)  # kept from now on, and so in no count below
+    embedding = flops(fast.embed_rgb, latents(1, 1))
+    assert embedding == 2 * 12 * 64 * 24  # tokens, values of a patch, width
+    assert cost(fast, 4, fast.embed_rgb) == steps * step(4) + 4 * embedding
+    # Windows of 4, 4 and 4 of 8 latent frames, half of them shared.
+    long = cost(fast, 8, fast.embed_rgb)
+    assert long == steps * 3 * (step(4) + 4 * embedding)
+    assert long < cost(network, 8)
+
+
+@torch.inference_mode()
+def test_a_window_is_compiled_once_whatever_the_clips_length(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice has its clip's strides, and torch compiles for strides as it does for shapes."""
+    counter = CompileCounter()
+
+    def accelerated(function: Callable[..., object], device: torch.device) -> object:
+        return torch.compile(function, backend=counter, dynamic=False)
+
+    torch.compiler.reset()
+    monkeypatch.setattr(fast_network_module, "accelerated", accelerated)
+    fast = FastNetwork(load_checkpoint(tiny_checkpoint))
+    for length in (3, 5, 7):  # in windows of 3, one shared
+        noise, rgb = latents(length, 0), latents(length, 1)
+        sample(fast, rgb, noise, steps=2, shift=5.0, window=3, overlap=1, embed=fast.embed_rgb)
+    assert counter.compiled == 1
+    torch.compiler.reset()
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkt_ros.model.sampler import (
+    Embed,
     blend_weights,
     blended_velocity,
     initial_noise,
@@ -154,3 +155,32 @@ def test_windows_that_differ_are_blended_by_their_weights() -> None:
     v = blended_velocity(Counter(), x, x, 1000.0, window=4, overlap=2)
     # Two shared frames: weights 3/4, 1/4 and 1/4, 3/4.
     assert v.flatten().tolist() == pytest.approx([1, 1, 1.25, 1.75, 2])
+
+
+@settings(deadline=None)
+@given(LENGTHS, WINDOWS, st.integers(1, 3))
+def test_windows_are_embedded_one_at_a_time_and_a_lone_one_once(
+    length: int, sizes: tuple[int, int], steps: int
+) -> None:
+    embedded: list[int] = []
+
+    def embed(rgb_latents: torch.Tensor) -> torch.Tensor:
+        embedded.append(rgb_latents.shape[2])
+        return 2 * rgb_latents
+
+    def run(rgb_latents: torch.Tensor, **options: Embed) -> torch.Tensor:
+        return sample(
+            Towards(torch.tensor(0.3)),
+            rgb_latents,
+            initial_noise((1, 2, length, 1, 1), 1),
+            steps=steps,
+            shift=5.0,
+            window=sizes[0],
+            overlap=sizes[1],
+            **options,
+        )
+
+    rgb_latents = initial_noise((1, 2, length, 1, 1), 2)
+    assert torch.equal(run(rgb_latents, embed=embed), run(2 * rgb_latents))
+    lengths = [stop - start for start, stop in window_spans(length, *sizes)]
+    assert embedded == lengths * (1 if len(lengths) == 1 else steps)
