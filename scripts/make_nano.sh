@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes dkt-nano again: renders its data, trains, evaluates. Killed, it goes on where it stopped when
-# called again. About 4 hours of rendering and 5 of training on two CPU cores.
+# called again. About 4 hours of rendering and 5 of training on two CPU cores. Scenes that cannot be
+# rendered are named and done without.
 #
 #   scripts/make_nano.sh [FOLDER]     default: runs/nano/
 #
@@ -9,12 +10,24 @@ set -euo pipefail
 
 folder=${1:-runs/nano}
 config=${CONFIG:-config/train/dkt-nano.yaml}
-render=(dkt synth render --size 192x320)
 
-"${render[@]}" --output "$folder/train" --pool train --seed 100 --frames 1 --scenes "${SINGLES:-600}"
-"${render[@]}" --output "$folder/train" --pool train --seed 101 --frames 5 --scenes "${CLIPS:-90}"
-"${render[@]}" --output "$folder/heldout" --pool held-out --seed 220 --frames 9 --raw-depth \
-  --scenes "${HELDOUT:-12}"
+# render NAME SEED OPTIONS...: into $folder/NAME. Status 1 says that some scenes failed; whatever
+# failed, there is something to train on where tars of this seed lie.
+render() {
+  local output=$folder/$1 seed=$2 status=0
+  shift 2
+  dkt synth render --size 192x320 --output "$output" --seed "$seed" "$@" || status=$?
+  if ((status == 1)) && compgen -G "$output/s0$seed-*.tar" >/dev/null; then
+    echo "make_nano: scenes of seed $seed failed (named above); going on without them" >&2
+  elif ((status != 0)); then
+    echo "make_nano: rendering seed $seed into $output failed (status $status)" >&2
+    exit "$status"
+  fi
+}
+
+render train 100 --pool train --frames 1 --scenes "${SINGLES:-600}"
+render train 101 --pool train --frames 5 --scenes "${CLIPS:-90}"
+render heldout 220 --pool held-out --frames 9 --raw-depth --scenes "${HELDOUT:-12}"
 
 resume=()
 [[ -e $folder/run/state.pt ]] && resume=(--resume)

@@ -1,0 +1,87 @@
+"""scripts/make_nano.sh, with a `dkt` that only notes how it is called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "make_nano.sh"
+# Renders one scene, but none of the seed that is to have nothing; ends as it is told to.
+DKT = """#!/usr/bin/env bash
+set -eu
+echo "$*" >> "$CALLS"
+[ "$1 $2" = "synth render" ] || exit 0
+while [ $# -gt 0 ]; do
+  case $1 in --output) output=$2 ;; --seed) seed=$2 ;; esac
+  shift
+done
+mkdir -p "$output"
+[ "$seed" = "${NOTHING_OF:-}" ] || touch "$output/s0$seed-000000.tar"
+[ "$seed" != "${FAILS:-}" ] || exit "$STATUS"
+"""
+
+
+def make(folder: Path, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """The ended script and how it called dkt."""
+    commands = folder / "commands"
+    commands.mkdir()
+    (commands / "dkt").write_text(DKT)
+    (commands / "dkt").chmod(0o755)
+    calls = folder / "calls"
+    path = f"{commands}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "CALLS": str(calls), **variables}
+    done = subprocess.run(
+        ["bash", str(SCRIPT), str(folder / "nano")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done, calls.read_text().splitlines()
+
+
+def test_it_renders_trains_and_evaluates(tmp_path: Path) -> None:
+    done, calls = make(tmp_path, SINGLES="3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [" ".join(call.split()[:2]) for call in calls] == [
+        *["synth render"] * 3,
+        "pretrain --data",
+        "eval --data",
+    ]
+    assert "--seed 100 --pool train --frames 1 --scenes 3" in calls[0]
+    assert "--resume" not in calls[3]
+
+
+def test_it_goes_on_with_the_run_that_is_there(tmp_path: Path) -> None:
+    state = tmp_path / "nano/run/state.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    _, calls = make(tmp_path)
+    assert calls[3].endswith(" --resume")
+
+
+@pytest.mark.parametrize("seed", ["100", "101", "220"])
+def test_a_scene_that_fails_is_done_without(tmp_path: Path, seed: str) -> None:
+    done, calls = make(tmp_path, FAILS=seed, STATUS="1")
+    assert done.returncode == 0
+    assert f"scenes of seed {seed} failed" in done.stderr
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize(
+    ("variables", "status"),
+    [
+        ({"STATUS": "2"}, 2),  # refused, or the disk is full
+        ({"STATUS": "130"}, 130),  # interrupted
+        ({"STATUS": "1", "NOTHING_OF": "101"}, 1),  # tars of another seed do not count
+    ],
+)
+def test_any_other_failure_stops_it(tmp_path: Path, variables: dict[str, str], status: int) -> None:
+    done, calls = make(tmp_path, FAILS="101", **variables)
+    assert done.returncode == status
+    assert f"rendering seed 101 into {tmp_path}/nano/train failed" in done.stderr
+    assert len(calls) == 2
