@@ -228,8 +228,20 @@ def test_embedding_windows_costs_less_than_the_plain_sampler(folder: Path) -> No
 
     def cost(model: VelocityModel, length: int, embed: Embed = as_they_are) -> int:
         noise, rgb = latents(length, 0), latents(length, 1)
-        sizes = {"steps": steps, "window": window, "overlap": overlap}
-        return flops(lambda: sample(model, rgb, noise, shift=5.0, embed=embed, **sizes))
+
+        def run() -> torch.Tensor:
+            return sample(
+                model,
+                rgb,
+                noise,
+                steps=steps,
+                shift=5.0,
+                window=window,
+                overlap=overlap,
+                embed=embed,
+            )
+
+        return flops(run)
 
     def step(length: int) -> int:
         tokens = fast.embed_rgb(latents(length, 1))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dkt_ros.model.sampler import (
     Embed,
+    as_they_are,
     blend_weights,
     blended_velocity,
     initial_noise,
@@ -168,7 +169,7 @@ def test_windows_are_embedded_one_at_a_time_and_a_lone_one_once(
         embedded.append(rgb_latents.shape[2])
         return 2 * rgb_latents
 
-    def run(rgb_latents: torch.Tensor, **options: Embed) -> torch.Tensor:
+    def run(rgb_latents: torch.Tensor, embed: Embed = as_they_are) -> torch.Tensor:
         return sample(
             Towards(torch.tensor(0.3)),
             rgb_latents,
@@ -177,10 +178,10 @@ def test_windows_are_embedded_one_at_a_time_and_a_lone_one_once(
             shift=5.0,
             window=sizes[0],
             overlap=sizes[1],
-            **options,
+            embed=embed,
         )
 
     rgb_latents = initial_noise((1, 2, length, 1, 1), 2)
-    assert torch.equal(run(rgb_latents, embed=embed), run(2 * rgb_latents))
+    assert torch.equal(run(rgb_latents, embed), run(2 * rgb_latents))
     lengths = [stop - start for start, stop in window_spans(length, *sizes)]
     assert embedded == lengths * (1 if len(lengths) == 1 else steps)
