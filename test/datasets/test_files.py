@@ -76,7 +76,8 @@ def test_a_jpeg_damaged_within_is_refused(tmp_path: Path, progressive: int) -> N
 
 def pictures() -> dict[str, np.ndarray]:
     noise = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
-    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    blurred = cv2.GaussianBlur(noise, (0, 0), 3).astype(float)
+    smooth = np.rint(255 * (blurred - blurred.min()) / np.ptp(blurred)).astype(np.uint8)
     return {"noise": noise, "smooth": smooth, "flat": np.full_like(noise, 7)}
 
 

@@ -319,7 +319,9 @@ def test_transcg_lists_that_are_damaged_are_named(tmp_path: Path) -> None:
 
 def test_transcg_is_known_by_a_scene_without_usable_views(tmp_path: Path) -> None:
     trees.transcg_tree(tmp_path)
-    lists = {"D435_valid_perspective_list": [], "L515_valid_perspective_list": []}
+    lists: dict[str, list[int]] = {
+        f"{camera}_valid_perspective_list": [] for camera in ("D435", "L515")
+    }
     (tmp_path / "scene1/metadata.json").write_text(json.dumps(lists))
     dataset = open_dataset(tmp_path)
     assert (dataset.kind, len(dataset)) == ("transcg", 4)

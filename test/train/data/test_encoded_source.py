@@ -202,10 +202,9 @@ def test_what_was_read_before_changes_no_sample_though_frames_are_unusable(tmp_p
     trees.transcg_tree(tmp_path / "set")
     (scene / "0/depth1-gt.png").unlink()
     trees.write_picture(scene / "1/depth1-gt.png", barely_known())
-    fields = {"augmentation": {"variants": 0, "crop": 0.2}}
 
     def made() -> EncodedSource:
-        return source(tmp_path / "set", **fields)
+        return source(tmp_path / "set", augmentation={"variants": 0, "crop": 0.2})
 
     wanted = [(step, index) for step in range(4) for index in range(3)]
     forward, backward = made(), made()

@@ -88,8 +88,8 @@ def test_no_reconstruction_is_asked_for_where_depth_is_unknown(stage: str) -> No
     def reconstruction(columns: slice) -> float:
         decode = NanoModel.decode
 
-        def changed(latents: torch.Tensor) -> torch.Tensor:
-            video = decode(model, latents)
+        def changed(normalised: torch.Tensor) -> torch.Tensor:
+            video = decode(model, normalised)
             video[..., columns] += 5.0
             return video
 
