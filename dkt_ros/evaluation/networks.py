@@ -16,7 +16,7 @@ from dkt_ros.estimator import StreamingPredictor
 from dkt_ros.evaluation.evaluate import Methods
 from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel, ExactModel, LiveModel
 from dkt_ros.model.arguments import parse_size
-from dkt_ros.model.canvas import fit_area
+from dkt_ros.model.canvas import auto_size
 from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live import LivePredictor
@@ -51,7 +51,7 @@ def load_methods(
 ) -> tuple[CheckpointInfo, Methods]:
     """Loads the checkpoint. Raises DktError naming the option that does not fit."""
     # So that what is wrong is found before anything runs.
-    working_size(options.size, (16, 16), 256)
+    working_size(options.size, (16, 16), (16, 16), 16)
     PredictOptions(options.steps, seed=options.seed)
     network = load_checkpoint(
         options.checkpoint or default_checkpoint(), options.device, options.dtype
@@ -95,22 +95,28 @@ def live_model_of(network: DktNetwork, live: LiveOptions, size: str = "auto") ->
     """The live sampler with options of its own, but for the size."""
 
     def stream(native: tuple[int, int]) -> StreamingPredictor:
-        area = network.info.height * network.info.width
-        return LivePredictor(network, replace(live, size=working_size(size, native, area)))
+        return LivePredictor(network, replace(live, size=_size(network, size, native)))
 
     return LiveModel(stream)
 
 
-def working_size(text: str, native: tuple[int, int], area: int) -> tuple[int, int] | None:
-    """(height, width) for --size; auto keeps the aspect ratio, never enlarges; None is native."""
+def working_size(
+    text: str, native: tuple[int, int], known: tuple[int, int], multiple: int
+) -> tuple[int, int] | None:
+    """(height, width) for --size; None is native. auto is the node's: see canvas.auto_size."""
     if text == "native":
         return None
     if text == "auto":
-        return fit_area(*native, area)
+        return auto_size(native, known, multiple)
     size = parse_size(text.lower())
     if size is None:
         raise DktError(f"--size is {text!r}, expected auto, native or HxW such as 192x320")
     return size
+
+
+def _size(network: DktNetwork, text: str, native: tuple[int, int]) -> tuple[int, int] | None:
+    info = network.info
+    return working_size(text, native, (info.height, info.width), network.size_multiple)
 
 
 def _normals(network: DktNetwork, options: NetworkOptions) -> Callable[[np.ndarray], np.ndarray]:
@@ -123,6 +129,5 @@ def _normals(network: DktNetwork, options: NetworkOptions) -> Callable[[np.ndarr
 def _predict_options(
     network: DktNetwork, options: NetworkOptions, rgb: np.ndarray
 ) -> PredictOptions:
-    area = network.info.height * network.info.width
-    size = working_size(options.size, (rgb.shape[1], rgb.shape[2]), area)
+    size = _size(network, options.size, (rgb.shape[1], rgb.shape[2]))
     return PredictOptions(options.steps, seed=options.seed, size=size)

@@ -108,6 +108,15 @@ def fit_area(height: int, width: int, area: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def auto_size(native: tuple[int, int], known: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """(height, width) to work at for pictures of size `native`: their aspect, the known area.
+
+    Where that is about the known size it is the known size: every size costs a GPU compilations
+    of its own, and it is warmed up for one of them.
+    """
+    return near_size(fit_area(*native, known[0] * known[1]), known, multiple)
+
+
 def near_size(fitted: tuple[int, int], known: tuple[int, int], multiple: int) -> tuple[int, int]:
     """The known (height, width) where the fitted one is about the same, otherwise the fitted.
 

@@ -37,16 +37,15 @@ class _Stoppable:
 
     def working_size(self, height: int, width: int) -> tuple[int, int] | None:
         """(height, width) the network works at for a camera of this size; None: the camera's."""
-        from dkt_ros.model.canvas import fit_area, near_size
+        from dkt_ros.model.canvas import auto_size
 
         if self._native:
             return None
         if self._size or self._network.fixed_size:
             return self._size or self._network.fixed_size
         info = self._network.info
-        fitted = fit_area(height, width, info.height * info.width)
-        # Every size costs a GPU compilations of its own, and it is warmed up for one of them.
-        return near_size(fitted, (info.height, info.width), self._network.size_multiple)
+        known = info.height, info.width
+        return auto_size((height, width), known, self._network.size_multiple)
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of what the network computes for such a camera: rounded, not portrait."""

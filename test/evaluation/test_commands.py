@@ -164,9 +164,10 @@ def test_too_little_memory_is_told_with_what_to_do(
 
 
 def test_working_size() -> None:
-    assert working_size("auto", (192, 320), 96 * 160) == (96, 160)
-    assert working_size("auto", (48, 64), 96 * 160) == (48, 64)
-    assert working_size("native", (48, 64), 1) is None
-    assert working_size("100x200", (48, 64), 1) == (100, 200)
+    assert working_size("auto", (192, 320), (96, 160), 16) == (96, 160)
+    assert working_size("auto", (192, 330), (96, 160), 16) == (96, 160), "about the same"
+    assert working_size("auto", (48, 64), (96, 160), 16) == (48, 64)
+    assert working_size("native", (48, 64), (96, 160), 16) is None
+    assert working_size("100x200", (48, 64), (96, 160), 16) == (100, 200)
     with pytest.raises(DktError, match="expected auto, native or HxW"):
-        working_size("big", (48, 64), 1)
+        working_size("big", (48, 64), (96, 160), 16)
