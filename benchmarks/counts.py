@@ -106,7 +106,7 @@ def count(network: DktNetwork, size: tuple[int, int], frames: int | None = None)
     fast_vae = (
         _counted(lambda: encoder.peek(clip[:, :, 1:])) + _counted(lambda: decoder.peek(latent))
     ) / 4
-    fast_vae += _counted(lambda: fast.embed_rgb(latent)) / 4
+    embed = _counted(lambda: fast.embed_rgb(latent))
     conditions = fast.embed_rgb(latent)
 
     def step(length: int, keep: int) -> float:
@@ -115,13 +115,16 @@ def count(network: DktNetwork, size: tuple[int, int], frames: int | None = None)
         return _counted(lambda: fast.velocity(noisy, known, 500.0, keep))
 
     exact = info.steps * sum(step(stop - start, stop - start) for start, stop in spans)
-    counts["exact", ""] = exact / shared + fast_vae
+    # A single window is embedded once, several at every step.
+    embedded = sum(stop - start for start, stop in spans)
+    embedded *= info.steps if len(spans) > 1 else 1
+    counts["exact", ""] = (exact + embedded * embed) / shared + fast_vae
     for name, options in LIVE.items():
         levels = sigmas(options.steps or info.steps, info.sigma_shift).tolist()
         if options.warm_start is not None:
             levels = [level for level in levels if level <= options.warm_start] or levels[-1:]
         window = len(levels) * step(options.window, options.new) / (4 * options.new)
-        counts["live", name] = window + fast_vae
+        counts["live", name] = window + fast_vae + embed / 4
     return counts
 
 

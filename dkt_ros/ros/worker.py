@@ -179,7 +179,7 @@ def _named(error: Exception) -> tuple[str, str]:
     """Cause and text of a failed inference."""
     # torch.cuda.OutOfMemoryError goes by its name, so that torch need not be known here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        remedy = "set a smaller inference_size or fewer buffer_frames"
+        remedy = "set a smaller inference_size or, in mode exact, fewer buffer_frames"
         return "out of memory", f"out of memory: {_describe(error)}; {remedy}"
     return "inference failed", f"inference failed: {_describe(error)}"
 
