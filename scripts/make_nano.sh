@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes dkt-nano again: renders its data, trains, evaluates. Killed, it goes on where it stopped when
-# called again. About 4 hours of rendering and 5 of training on two CPU cores. Scenes that cannot be
-# rendered are named and done without.
+# called again. By their pace, an hour of rendering and three of training on two CPU cores. Scenes
+# that cannot be rendered are named and done without.
 #
 #   scripts/make_nano.sh [FOLDER]     default: runs/nano/
 #
@@ -25,7 +25,7 @@ render() {
   fi
 }
 
-render train 100 --pool train --frames 1 --scenes "${SINGLES:-600}"
+render train 100 --pool train --frames 1 --scenes "${SINGLES:-900}"
 render train 101 --pool train --frames 5 --scenes "${CLIPS:-90}"
 render heldout 220 --pool held-out --frames 9 --raw-depth --scenes "${HELDOUT:-12}"
 
