@@ -32,8 +32,8 @@ def video() -> Video:
 
 
 def predict(network: DktNetwork, rgb: np.ndarray, steps: int | None = None) -> np.ndarray:
-    native, known = rgb.shape[1:3], (network.info.height, network.info.width)
-    size = working_size("auto", native, known, network.size_multiple)
+    known = network.info.height, network.info.width
+    size = working_size("auto", (rgb.shape[1], rgb.shape[2]), known, network.size_multiple)
     return predict_disparity(network, rgb, PredictOptions(steps=steps, size=size))
 
 
