@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.tiny_nano import TINY
 from fixtures.training_scenes import write_scene
 from safetensors import SafetensorError
 
@@ -26,17 +27,6 @@ from dkt_ros.train.nano.loop import (
     train,
 )
 from dkt_ros.train.nano.network import NanoModel
-
-TINY = {
-    "vae_base_dim": 4,
-    "heads": 4,
-    "head_dim": 32,
-    "layers": 1,
-    "ffn_dim": 64,
-    "text_dim": 4,
-    "image_dim": 4,
-    "freq_dim": 8,
-}
 
 
 def tiny(steps: int = 12, **values: Any) -> NanoConfig:

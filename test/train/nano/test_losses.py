@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fixtures.tiny_nano import TINY
 
 from dkt_ros.train.nano.config import parse_config
 from dkt_ros.train.nano.losses import (
@@ -18,16 +19,6 @@ from dkt_ros.train.nano.losses import (
 )
 from dkt_ros.train.nano.network import NanoModel
 
-TINY = {
-    "vae_base_dim": 4,
-    "heads": 4,
-    "head_dim": 32,
-    "layers": 1,
-    "ffn_dim": 64,
-    "text_dim": 4,
-    "image_dim": 4,
-    "freq_dim": 8,
-}
 STAGES = [{"steps": 900, "height": 32, "width": 48, "batch": 2}]
 
 
