@@ -155,8 +155,7 @@ class Pipeline:
         """Frames that were chosen and waited, and that inference will not get."""
         self._choice.let_go(count)
         if self._choice.policy == NEWEST:
-            for _ in range(count):
-                self._statistics.skipped()
+            self._statistics.skipped(count)
         elif count:
             self._statistics.dropped(cause, count)
 

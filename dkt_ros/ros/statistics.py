@@ -100,10 +100,10 @@ class Statistics:
         with self._lock:
             self._drops[cause] += number
 
-    def skipped(self) -> None:
-        """A frame was left out by choice."""
+    def skipped(self, number: int = 1) -> None:
+        """So many frames were left out by choice."""
         with self._lock:
-            self._skipped += 1
+            self._skipped += number
 
     def flushed(self, reason: str) -> None:
         """The frames before were forgotten for this reason."""
