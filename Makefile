@@ -24,7 +24,7 @@ build: setup
 	@scripts/build.sh
 
 demo: build
-	@$(in_env) python -m dkt_ros.ros.demo $(if $(BAG),--bag "$(BAG)") --output demo_output
+	@$(in_env) python -m demo $(if $(BAG),--bag "$(BAG)") --output demo_output
 
 test: lint
 	$(in_env) DKT_TEST_REQUIRE=ros pytest $(ARGS)

@@ -33,8 +33,8 @@ from fixtures.glass_scenes import (  # noqa: E402
     with_noise,
 )
 
-from dkt_ros.alignment import Aligner, AlignmentConfig  # noqa: E402
-from dkt_ros.sampling import Samples, sample  # noqa: E402
+from dkt_ros.alignment.aligner import Aligner, AlignmentConfig  # noqa: E402
+from dkt_ros.alignment.pixels import Samples, sample  # noqa: E402
 
 Line = tuple[float, float]
 CONFIG = AlignmentConfig()

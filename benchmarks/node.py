@@ -210,10 +210,11 @@ def measure(
     from rclpy.executors import SingleThreadedExecutor
 
     from dkt_ros import estimator as estimator_module
-    from dkt_ros.alignment import Aligner
+    from dkt_ros.alignment.aligner import Aligner
     from dkt_ros.estimator import DepthEstimator
     from dkt_ros.model.info import CheckpointInfo
-    from dkt_ros.ros import clouds, intake, outputs
+    from dkt_ros.ros import intake, outputs
+    from dkt_ros.ros.convert import clouds
     from dkt_ros.ros.engine import Engine, EngineInfo
     from dkt_ros.ros.node import DktNode
     from dkt_ros.ros.settings import estimator_config

@@ -24,7 +24,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from fixtures.glass_scenes import REAL_SCENES, read_real_scene  # noqa: E402
 
-from dkt_ros.transphy3d import MaterialClass, read_sequence  # noqa: E402
+from dkt_ros.formats.transphy3d import MaterialClass, read_sequence  # noqa: E402
 
 Figures = dict[str, float]
 SEEN_THROUGH = 0.01  # metres beyond the glass

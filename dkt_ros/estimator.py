@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar, cast, overload, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.alignment import Aligner, Alignment, AlignmentConfig, align_depth
+from dkt_ros.alignment.aligner import Aligner, Alignment, AlignmentConfig, align_depth
 from dkt_ros.arrays import Array, float32, is_tensor, namespace, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame, FrameBuffer

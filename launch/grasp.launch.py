@@ -6,7 +6,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from dkt_ros.ros.presets import camera_names, chosen_preset
+from dkt_ros.ros.params.presets import camera_names, chosen_preset
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 CONFIG = Path(__file__).parents[1] / "config"

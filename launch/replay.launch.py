@@ -10,7 +10,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from dkt_ros.ros.presets import PRESET_ARGUMENTS, chosen_preset
+from dkt_ros.ros.params.presets import PRESET_ARGUMENTS, chosen_preset
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 FOLDER = Path(__file__).parent

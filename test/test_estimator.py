@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fixtures.glass_scenes import GlassScene, see_through, table_with_glass, with_holes, with_noise
 
-from dkt_ros.alignment import AlignmentConfig, AlignmentState
+from dkt_ros.alignment.aligner import AlignmentConfig, AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import FlushReason, Frame

@@ -20,7 +20,7 @@ from fixtures.glass_scenes import (
 )
 from fixtures.transfers import DEVICE, PretendDevice
 
-from dkt_ros.alignment import Aligner, AlignmentState, align_depth
+from dkt_ros.alignment.aligner import Aligner, AlignmentState, align_depth
 from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator

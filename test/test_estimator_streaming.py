@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from dkt_ros.alignment import AlignmentState
+from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import FlushReason, Frame

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import read_sequence
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.transphy3d import read_sequence
 
 
 def read_frames(

@@ -14,8 +14,8 @@ import yaml
 
 from dkt_ros.datasets.files import read_depth_exr, read_depth_png, read_label
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
-from dkt_ros.transphy3d import MaterialClass
 
 
 def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np.ndarray:

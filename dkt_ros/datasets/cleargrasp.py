@@ -28,8 +28,8 @@ from dkt_ros.datasets.files import (
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.transphy3d import MaterialClass
 
 _UNKNOWN = Unknown.ZERO | Unknown.NAN
 _RENDERED = {

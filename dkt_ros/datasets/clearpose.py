@@ -29,7 +29,7 @@ from dkt_ros.datasets.files import (
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import MaterialClass
 
 _LAST_TRANSPARENT_ID = 63
 _UNITS_PER_METRE = 1000.0

@@ -23,9 +23,9 @@ from dkt_ros.datasets.files import read_depth_exr, read_label, read_normal_exr_b
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.exr import read_exr_plane
+from dkt_ros.formats.exr import read_exr_plane
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.transphy3d import MaterialClass
 
 _UNKNOWN = Unknown.ZERO | Unknown.NEGATIVE | Unknown.FAR
 _CLASS_OF_MATERIAL = {

@@ -14,7 +14,7 @@ import simplejpeg
 import yaml
 
 from dkt_ros.errors import DktError
-from dkt_ros.exr import read_exr_plane, read_exr_vectors
+from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
 from dkt_ros.geometry import Intrinsics
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from dkt_ros.datasets.sample import Sample
-from dkt_ros.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import MaterialClass
 
 _MEDIAN_DEPTH_M = (0.01, 100.0)
 _RAW_TO_TRUE = (0.8, 1.25)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dkt_ros.errors import DktError
-from dkt_ros.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import MaterialClass
 
 
 class BadFrameError(DktError):

@@ -24,7 +24,7 @@ from dkt_ros.datasets.files import read_depth_png, read_label, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import MaterialClass
 
 
 @dataclass(frozen=True)

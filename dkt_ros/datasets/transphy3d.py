@@ -1,6 +1,6 @@
 """TransPhy3D, and what `dkt synth` writes: one tar per video, in folders that name the split.
 
-Knows how the sequences lie on disk; dkt_ros.transphy3d knows what a sequence holds.
+Knows how the sequences lie on disk; dkt_ros.formats.transphy3d knows what a sequence holds.
 
 Folders train, test and parametric_train/{training,validation,test}, or none. A tar's own name does
 not count: its sequence's frames are whatever keys it has.
@@ -19,8 +19,8 @@ from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.layout import Folder, Layout
 from dkt_ros.datasets.sample import BadFrameError, Sample
 from dkt_ros.errors import DktError
-from dkt_ros.tars import read_members, tar_index
-from dkt_ros.transphy3d import MaterialClass, decode_frame
+from dkt_ros.formats.tar_index import read_members, tar_index
+from dkt_ros.formats.transphy3d import MaterialClass, decode_frame
 
 _MEMBER = ".depth.json"
 _PEEKED_TARS = 20

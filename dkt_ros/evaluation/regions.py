@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dkt_ros.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import MaterialClass
 
 OBJECTS = "transparent/reflective"
 """Both kinds together, as papers report them."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.ros.engine import EngineInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot

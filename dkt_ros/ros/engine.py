@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
-from dkt_ros.ros.parameters import NodeParameters, parse_size
+from dkt_ros.ros.params.parameters import NodeParameters, parse_size
 from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
 from dkt_ros.ros.settings import buffer_frames, estimator_config, proof_frames, request_of
 from dkt_ros.ros.warm_up import warm_up, warm_up_live

@@ -17,16 +17,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.ros.compressed_images import compressed_to_depth, compressed_to_rgb
-from dkt_ros.ros.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
-from dkt_ros.ros.messages import (
+from dkt_ros.ros.convert.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.ros.convert.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
+from dkt_ros.ros.convert.messages import (
     MessageError,
     camera_info_to_intrinsics,
     has_distortion,
     stamp_to_ns,
 )
 from dkt_ros.ros.observation import Observation
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.synchronizer import Pair, Synchronizer
 

@@ -34,12 +34,12 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.command_line import node_parser, split_ros_args
-from dkt_ros.ros.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.diagnostics import NodeReport, diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.outputs import Outputs
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.command_line import node_parser, split_ros_args
+from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
+from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
 from dkt_ros.ros.statistics import Complaints, Statistics
 from dkt_ros.ros.status_log import StatusLog

@@ -16,15 +16,15 @@ import numpy.typing as npt
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from dkt_ros.alignment import Alignment
+from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.msg import ScaleAlignment, StageTiming
 from dkt_ros.ros import qos
-from dkt_ros.ros.clouds import CloudOptions, CloudWriter
-from dkt_ros.ros.images import RgbImage, depth_to_image, rgb_to_image
-from dkt_ros.ros.messages import camera_info_with_header, make_header
+from dkt_ros.ros.convert.clouds import CloudOptions, CloudWriter
+from dkt_ros.ros.convert.images import RgbImage, depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
 from dkt_ros.ros.observation import Observation
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.parameters import NodeParameters
 
 TOPICS: dict[str, type] = {
     "dkt/depth": Image,

@@ -10,7 +10,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from dkt_ros.alignment import Alignment
+from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.ros import qos
 from dkt_ros.ros.diagnostics import InputTopic
@@ -20,7 +20,7 @@ from dkt_ros.ros.intake import Intake
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.outputs import Outputs
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.settings import frames_together
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus

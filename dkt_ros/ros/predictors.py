@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
+from dkt_ros.ros.params.parameters import NodeParameters, parse_inference_size
 from dkt_ros.ros.settings import live_options
 from dkt_ros.ros.worker import InferenceCancelledError
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from dkt_ros.alignment import AlignmentConfig
+from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig
 from dkt_ros.model.backends import Request
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.ros.frame_choice import EVEN
-from dkt_ros.ros.parameters import NodeParameters, parse_inference_size
+from dkt_ros.ros.params.parameters import NodeParameters, parse_inference_size
 from dkt_ros.ros.warm_up import windows_until_full
 
 

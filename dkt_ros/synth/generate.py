@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 
 from dkt_ros.errors import DktError
-from dkt_ros.synth.physics import settle
-from dkt_ros.synth.progress import Progress
-from dkt_ros.synth.render import Renderer, RenderOptions
-from dkt_ros.synth.sampling import SceneOptions, sample_scene
-from dkt_ros.synth.scene import Scene
-from dkt_ros.synth.sensor import StereoSensor
-from dkt_ros.transphy3d import (
+from dkt_ros.formats.transphy3d import (
     BusyError,
     MaterialClass,
     SequenceFrame,
     StorageError,
     write_sequence,
 )
+from dkt_ros.synth.physics import settle
+from dkt_ros.synth.progress import Progress
+from dkt_ros.synth.render import Renderer, RenderOptions
+from dkt_ros.synth.sampling import SceneOptions, sample_scene
+from dkt_ros.synth.scene import Scene
+from dkt_ros.synth.sensor import StereoSensor
 
 GENERATOR_VERSION = 2
 """Grows with every change after which a seed gives other scenes or pictures."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import bpy
 
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.scene import Colour, Substance, Texture
-from dkt_ros.transphy3d import MaterialClass
 
 _METALLIC = 1.0
 _SHADOW = "shadow"

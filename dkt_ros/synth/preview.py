@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
-from dkt_ros.transphy3d import SequenceFrame, read_sequence
+from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
 
 _CLASS_COLOURS = np.array([[70, 70, 70], [0, 190, 255], [255, 140, 0]], np.uint8)
 _UNKNOWN = 0

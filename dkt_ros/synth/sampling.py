@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.camera import CameraPath, PathOptions, sample_path
 from dkt_ros.synth.families import FAMILIES, make_shape
 from dkt_ros.synth.placement import place, scatter
@@ -25,7 +26,6 @@ from dkt_ros.synth.substances import (
     sample_substance,
     sample_texture,
 )
-from dkt_ros.transphy3d import MaterialClass
 
 HELD_OUT_FAMILIES = ("martini", "flask", "vase")
 _BIN_ELEVATION = np.radians(36)

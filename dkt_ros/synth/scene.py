@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.camera import CameraPath
 from dkt_ros.synth.lathe import Mesh, stack
 from dkt_ros.synth.shapes import Shape
-from dkt_ros.transphy3d import MaterialClass
 
 Colour = tuple[float, float, float]
 

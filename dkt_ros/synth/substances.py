@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.scene import Colour, Substance, Texture
 from dkt_ros.synth.shapes import Shape
-from dkt_ros.transphy3d import MaterialClass
 
 HELD_OUT_SUBSTANCES = ("amber_glass", "copper")
 _PATTERNS = {

@@ -11,7 +11,7 @@ from fixtures.recorded_frames import known
 from dkt_ros.bags.from_sequence import read_frames
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.errors import DktError
-from dkt_ros.transphy3d import SequenceFrame, write_sequence
+from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
 
 
 @pytest.fixture

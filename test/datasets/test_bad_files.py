@@ -17,7 +17,7 @@ from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import BadFrameError
 from dkt_ros.errors import DktError
-from dkt_ros.transphy3d import encode_frame
+from dkt_ros.formats.transphy3d import encode_frame
 
 
 def clearpose(root: Path) -> Clip:

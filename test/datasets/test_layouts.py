@@ -16,7 +16,7 @@ from dkt_ros.datasets.plausibility import normal_angle, suspicions
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import BadFrameError, Sample
 from dkt_ros.errors import DktError
-from dkt_ros.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import MaterialClass
 
 _MILLIMETRE = 5.1e-4
 

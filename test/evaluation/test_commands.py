@@ -15,7 +15,7 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.networks import working_size
-from dkt_ros.transphy3d import write_sequence
+from dkt_ros.formats.transphy3d import write_sequence
 
 
 @pytest.fixture(scope="module")

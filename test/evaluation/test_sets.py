@@ -14,7 +14,7 @@ from dkt_ros.evaluation.evaluate import Methods
 from dkt_ros.evaluation.models import ExactModel
 from dkt_ros.evaluation.sets import SetReport, evaluate_set
 from dkt_ros.evaluation.videos import VideoReader, depth_range_of
-from dkt_ros.transphy3d import SequenceFrame, write_sequence
+from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
 
 
 def plane(rgb: np.ndarray, /) -> np.ndarray:

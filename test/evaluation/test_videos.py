@@ -124,7 +124,7 @@ def test_a_frame_of_another_size_is_no_part_of_the_video(tmp_path: Path) -> None
 
 
 def test_parts_that_some_frames_lack_are_unknown_there(tmp_path: Path) -> None:
-    from dkt_ros.transphy3d import SequenceFrame, write_sequence
+    from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
 
     frames = [trees.sequence_frame(i) for i in range(2)]
     bare = frames[1]

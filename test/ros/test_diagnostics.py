@@ -11,11 +11,11 @@ pytest.importorskip("diagnostic_msgs", reason="needs the ROS message packages")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.diagnostics import InputTopic, NodeReport, diagnostic_array
 from dkt_ros.ros.engine import EngineInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
-from dkt_ros.ros.messages import make_header
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 

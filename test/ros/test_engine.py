@@ -29,7 +29,7 @@ from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.frame_choice import FrameChoice
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
 from dkt_ros.ros.settings import (
     estimator_config,

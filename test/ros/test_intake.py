@@ -12,11 +12,11 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from dkt_ros.ros.images import depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.intake import Intake
-from dkt_ros.ros.messages import make_header
 from dkt_ros.ros.observation import Observation
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 
 pytestmark = pytest.mark.ros

@@ -22,7 +22,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, EngineInfo, build_engine
 from dkt_ros.ros.node import DktNode, run
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.parameters import NodeParameters
 
 pytestmark = pytest.mark.ros
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

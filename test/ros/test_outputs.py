@@ -10,8 +10,8 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 from dkt_ros.msg import ScaleAlignment
 
-from dkt_ros.alignment import Alignment, AlignmentState
-from dkt_ros.ros.messages import make_header
+from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.outputs import alignment_to_message, colored_depth
 
 pytestmark = pytest.mark.ros

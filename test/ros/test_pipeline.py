@@ -20,14 +20,14 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 import rclpy
 from sensor_msgs.msg import CameraInfo
 
-from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
+from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.engine import Engine, EngineInfo
-from dkt_ros.ros.images import depth_to_image, rgb_to_image
-from dkt_ros.ros.messages import make_header
 from dkt_ros.ros.node import DktNode
-from dkt_ros.ros.parameters import NodeParameters
+from dkt_ros.ros.params.parameters import NodeParameters
 
 pytestmark = pytest.mark.ros
 HEIGHT, WIDTH = 4, 6

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.ros
 
 
 def test_the_parameter_table_is_the_generated_one(repo_root: Path) -> None:
-    from dkt_ros.ros.parameter_docs import parameters_markdown
+    from dkt_ros.ros.params.docs import parameters_markdown
 
     text = (repo_root / "README.md").read_text()
     table = text.split("<!-- parameters -->\n")[1].split("<!-- /parameters -->")[0]
     assert table == parameters_markdown(), (
-        "put the output of `python -m dkt_ros.ros.parameter_docs markdown` into the README"
+        "put the output of `python -m dkt_ros.ros.params.docs markdown` into the README"
     )
 
 

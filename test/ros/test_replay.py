@@ -33,8 +33,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import ColorRGBA, String
 
 from dkt_ros.bags.recording import RecordingOptions, record
-from dkt_ros.ros.bag_player import message_class
-from dkt_ros.ros.messages import stamp_to_ns
+from dkt_ros.ros.convert.messages import stamp_to_ns
+from dkt_ros.ros.replay.bag_player import message_class
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 
@@ -101,7 +101,7 @@ def replay() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started = []
 
     def start(*arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "dkt_ros.ros.replay", *map(str, arguments)]
+        command = [sys.executable, "-m", "dkt_ros.ros.replay.node", *map(str, arguments)]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import CameraInfo
 
-from dkt_ros.alignment import Alignment, AlignmentState
+from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics

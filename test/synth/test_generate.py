@@ -22,6 +22,7 @@ pytest.importorskip("bpy", reason="rendering needs Blender as a module (pip inst
 import bpy
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
 from dkt_ros.synth import commands
 from dkt_ros.synth import generate as generation
 from dkt_ros.synth.camera import PathOptions
@@ -34,7 +35,6 @@ from dkt_ros.synth.generate import (
 )
 from dkt_ros.synth.render import RenderOptions
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
-from dkt_ros.transphy3d import SequenceFrame, read_sequence
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WORDS = "--seed 4 --frames 2 --size 24x40 --samples 1 --objects 2 3 --drop-share 1 --threads 1"

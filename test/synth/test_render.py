@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("bpy", reason="rendering needs Blender as a module (pip install bpy)")
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.families import make_shape
 from dkt_ros.synth.render import Renderer, RenderOptions, develop, exposure
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
 from dkt_ros.synth.scene import Item, Scene, Substance
 from dkt_ros.synth.sensor import StereoSensor
-from dkt_ros.transphy3d import MaterialClass
 
 _TINY = RenderOptions(width=64, height=40, samples=2)
 

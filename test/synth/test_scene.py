@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.camera import PathOptions, camera_matrix, look_at
 from dkt_ros.synth.sampling import HELD_OUT_FAMILIES, Pool, SceneOptions, sample_scene
 from dkt_ros.synth.scene import Scene
 from dkt_ros.synth.substances import HELD_OUT_SUBSTANCES
-from dkt_ros.transphy3d import MaterialClass
 
 _PLACED = SceneOptions(drop_share=0.0)
 _SCENES = [sample_scene(11, index, _PLACED) for index in range(25)]

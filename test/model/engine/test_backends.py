@@ -160,7 +160,7 @@ class TestNode:
         pytest.importorskip("rclpy", reason="needs ROS 2")
 
     def parameters(self, checkpoint: Path, **more: Any) -> Any:
-        from dkt_ros.ros.parameters import NodeParameters
+        from dkt_ros.ros.params.parameters import NodeParameters
 
         values: dict[str, Any] = {
             "device": "cpu",

@@ -18,9 +18,9 @@ from fixtures.training_data import picture_set, video_set
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import encode_frame, write_sequence
 from dkt_ros.train.data.config import SourceConfig
 from dkt_ros.train.data.sources import Mixture, Window
-from dkt_ros.transphy3d import encode_frame, write_sequence
 
 
 def mixture(*configs: SourceConfig, stride: int | None = None) -> Mixture:

@@ -15,8 +15,8 @@ from fixtures import dataset_trees as trees
 from fixtures.training_scenes import write_scene
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import SequenceFrame, encode_frame, write_sequence
 from dkt_ros.train.nano.dataset import SequenceFolder, make_sample
-from dkt_ros.transphy3d import SequenceFrame, encode_frame, write_sequence
 
 
 def test_normalisation_is_per_clip_and_clamped() -> None:

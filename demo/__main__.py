@@ -1,0 +1,261 @@
+"""`make demo`: a bag is replayed into the node, a third process listens like a planner.
+
+    python -m demo [--bag BAG] [--checkpoint DIR] [--rate R] [--output demo_output]
+
+Three processes over DDS: dkt_replay, dkt_node and demo.subscriber. Afterwards the output folder
+holds demo.png, report.md, report.json and the processes' logs. Knows the order of events; measuring
+and drawing are done next door.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dkt_ros
+from demo import subscriber
+from demo.figures import Comparison, summary
+from demo.picture import Row, draw
+from demo.processes import ProcessGroup, local_dds_environment
+from demo.received import Reception, read_depth
+from demo.recorded import read_frames
+from demo.report import as_markdown, error_table, headline, latency_table
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.topics import CameraTopics, base_topic, discover_topics
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.model.info import CheckpointInfo
+
+_DEMO_BAG = Path(dkt_ros.__file__).parent / "assets" / "demo" / "glassware"
+_STARTUP_TIMEOUT_S = 300.0
+_END_TIMEOUT_S = 120.0
+# Unless told otherwise the replay takes this long per frame, which a CPU can follow with dkt-nano,
+# but no longer than that in all.
+_SECONDS_PER_FRAME = 1.5
+_LONGEST_REPLAY_S = 45.0
+_PICTURE_ROWS = 3
+_FRAMES_TIMED = 50
+
+
+@dataclass(frozen=True)
+class _Plan:
+    bag: Path
+    topics: CameraTopics
+    frames: int
+    duration_s: float
+    rate: float
+    checkpoint: Path
+    output: Path
+    domain_id: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demonstration; returns 1 where a process failed, 2 where an argument is wrong."""
+    args = _parser().parse_args(argv)
+    try:
+        plan = _plan(args)
+    except DktError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    terminated = signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        _run(plan)
+        content = _evaluate(plan)
+    except DktError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+    _tell(plan, content)
+    return 0
+
+
+def _raise_interrupt(_number: int, _frame: object) -> None:
+    """SIGTERM must not leave the three processes behind."""
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo",
+        description="Replays a bag into dkt_node, listens like a planner, draws and measures.",
+    )
+    parser.add_argument("--bag", type=Path, default=_DEMO_BAG, help="default: the bag in dkt_ros")
+    parser.add_argument("--checkpoint", type=Path, help="default: dkt-nano in dkt_ros")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"))
+    parser.add_argument("--rate", type=float, help="bag seconds per second; default: by frames")
+    for role in ("color", "depth", "camera_info", "truth", "mask"):
+        flag = f"--{role.replace('_', '-')}-topic"
+        parser.add_argument(flag, dest=role, metavar="TOPIC", help="default: by type and name")
+    parser.add_argument(
+        "--domain-id", type=int, help="ROS_DOMAIN_ID; default: one that is likely unused"
+    )
+    return parser
+
+
+def _plan(args: argparse.Namespace) -> _Plan:
+    roles = ("color", "depth", "camera_info", "truth", "mask")
+    with BagReader(args.bag) as bag:
+        named = {role: getattr(args, role) for role in roles if getattr(args, role)}
+        topics = discover_topics(bag.topics, named)
+        frames = bag.topics[topics.color].count
+        interval_s = _frame_interval_s(bag, topics)
+        duration_s = (bag.end_ns - bag.start_ns) / 1e9
+    if topics.depth is None:
+        raise DktError(f"{args.bag}: no depth image found; name its topic with --depth-topic")
+    checkpoint = args.checkpoint or default_checkpoint()
+    CheckpointInfo.read(checkpoint)
+    rate = args.rate
+    if rate is None:
+        rate = max(interval_s / _SECONDS_PER_FRAME, duration_s / _LONGEST_REPLAY_S)
+        rate = min(1.0, rate) or 1.0
+    elif not rate > 0:
+        raise DktError(f"rate is {rate:g}, expected a positive number")
+    domain_id = 1 + os.getpid() % 100 if args.domain_id is None else args.domain_id
+    output = args.output.resolve()
+    return _Plan(args.bag, topics, frames, duration_s, rate, checkpoint, output, domain_id)
+
+
+def _frame_interval_s(bag: BagReader, topics: CameraTopics) -> float:
+    """Median time between the first frames, 0 for a single one."""
+    messages = itertools.islice(bag.messages([topics.camera_info]), _FRAMES_TIMED)
+    times = [message.time_ns for message in messages]
+    return float(np.median(np.diff(times))) / 1e9 if len(times) > 1 else 0.0
+
+
+def _run(plan: _Plan) -> None:
+    """The three processes, from the first to the last message."""
+    received = plan.output / "received"
+    shutil.rmtree(received, ignore_errors=True)
+    environment = {**local_dds_environment(plan.domain_id), "PYTHONUNBUFFERED": "1"}
+    print(
+        f"Playing {plan.bag} ({plan.frames} frames in {plan.duration_s:.1f} s) at "
+        f"{plan.rate:.2g} times its speed into dkt_node with {plan.checkpoint.name}.\n"
+        f"To watch: ROS_DOMAIN_ID={plan.domain_id}, /dkt/depth_color and /dkt/points.",
+        flush=True,
+    )
+    with ProcessGroup(plan.output / "logs", environment) as processes:
+        processes.start("subscriber", _subscriber_command(plan, received))
+        processes.start("node", _node_command(plan))
+        processes.wait_for(
+            lambda: subscriber.READY in processes.log_text("subscriber"),
+            "subscriber",
+            timeout_s=_STARTUP_TIMEOUT_S,
+        )
+        processes.start("replay", _replay_command(plan))
+        replay_s = plan.duration_s / plan.rate
+
+        def replay_has_ended() -> bool:
+            # The node stays alive without its network; it says so once.
+            if "cannot configure" in processes.log_text("node"):
+                raise DktError(f"the node did not start:\n{processes.tail('node')}")
+            return processes.has_ended("replay")
+
+        processes.wait_for(
+            replay_has_ended,
+            "end of the replay",
+            may_end=["replay"],
+            timeout_s=_STARTUP_TIMEOUT_S + 2.0 * replay_s,
+        )
+        processes.interrupt("subscriber")
+        processes.wait_for(
+            lambda: processes.has_ended("subscriber"),
+            "end of the subscriber",
+            may_end=["replay", "subscriber"],
+            timeout_s=_END_TIMEOUT_S,
+        )
+        if not Reception.read(received).with_depth:
+            raise DktError(
+                f"the node published no depth\n{processes.tail('node')}\n{processes.tail('replay')}"
+            )
+
+
+def _subscriber_command(plan: _Plan, received: Path) -> list[str]:
+    command = [sys.executable, "-m", subscriber.__name__]
+    return [*command, "--camera-info", plan.topics.camera_info, "--output", str(received)]
+
+
+def _node_command(plan: _Plan) -> list[str]:
+    topics = plan.topics
+    assert topics.depth is not None
+    color, depth = base_topic(topics.color), base_topic(topics.depth)
+    return [
+        *(sys.executable, "-m", "dkt_ros.ros.node", "--ros-args"),
+        *("-r", f"color/image:={color}"),
+        *("-r", f"depth/image:={depth}"),
+        *("-r", f"color/camera_info:={topics.camera_info}"),
+        *("-p", f"color_transport:={'raw' if color == topics.color else 'compressed'}"),
+        *("-p", f"depth_transport:={'raw' if depth == topics.depth else 'compressedDepth'}"),
+        *("-p", f"checkpoint:={plan.checkpoint.resolve()}"),
+    ]
+
+
+def _replay_command(plan: _Plan) -> list[str]:
+    return [
+        *(sys.executable, "-m", "dkt_ros.ros.replay.node", str(plan.bag)),
+        *("--rate", repr(plan.rate), "--topics", *plan.topics.camera()),
+        *("--wait-for-subscribers", "1", "--wait-timeout", str(_STARTUP_TIMEOUT_S)),
+    ]
+
+
+def _evaluate(plan: _Plan) -> dict[str, Any]:
+    """Compares what came with what is known; writes picture and reports, returns the summary."""
+    received = plan.output / "received"
+    reception = Reception.read(received)
+    answered = {frame.stamp_ns: frame for frame in reception.with_depth}
+    drawn = _spread_out(sorted(answered), _PICTURE_ROWS)
+    comparison = Comparison()
+    rows = []
+    with BagReader(plan.bag) as bag:
+        for recorded in read_frames(bag, plan.topics, answered):
+            depth = read_depth(received, recorded.stamp_ns)
+            notes = comparison.add(recorded, depth)
+            if recorded.stamp_ns in drawn:
+                seconds = (recorded.stamp_ns - reception.sent[0]) / 1e9
+                rows.append(Row(recorded, depth, seconds, notes))
+    content = {
+        "bag": plan.bag.name,
+        "checkpoint": plan.checkpoint.name,
+        "rate": plan.rate,
+        **summary(reception, plan.frames, comparison),
+    }
+    draw(rows, plan.output / "demo.png", headline(content))
+    (plan.output / "report.json").write_text(json.dumps(content, indent=1) + "\n")
+    (plan.output / "report.md").write_text(as_markdown(content))
+    shutil.rmtree(received)  # an uncompressed depth image per frame
+    return content
+
+
+def _spread_out(stamps: list[int], count: int) -> set[int]:
+    """Evenly spread, the last among them: the node's buffer has filled by then."""
+    return {stamps[len(stamps) - 1 - index * len(stamps) // count] for index in range(count)}
+
+
+def _tell(plan: _Plan, content: dict[str, Any]) -> None:
+    frames = content["frames"]
+    print()
+    for line in [*error_table(content), "", *latency_table(content)]:
+        print(line)
+    print(
+        f"\n{frames['answered']} of {frames['sent']} frames answered, {frames['dropped']} dropped."
+        f"\nPicture:  {plan.output / 'demo.png'}"
+        f"\nReport:   {plan.output / 'report.md'} (numbers: report.json; logs: logs/)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""A subscriber as a grasp planner has one: hears the node's topics and writes down what came when.
+
+Runs as a process of its own until it is interrupted and nothing more comes. Knows the node's
+contract; nothing of bags or truth.
+
+Subscribed  /dkt/depth, /dkt/camera_info, /dkt/alignment, /dkt/points   what a planner uses
+            the camera's camera_info                                    when a frame was sent
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rclpy
+from dkt_ros.msg import ScaleAlignment
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from demo.received import Received, Reception, write_depth
+from dkt_ros.ros.convert.images import image_to_depth
+from dkt_ros.ros.convert.messages import stamp_to_ns
+
+READY = "listening"
+_STATES = {
+    ScaleAlignment.OK: "OK",
+    ScaleAlignment.HELD: "HELD",
+    ScaleAlignment.UNALIGNED: "UNALIGNED",
+}
+# After the interrupt, silence for this long, or for twice the longest latency seen, is the end.
+_SILENCE_S = 2.0
+
+
+class Subscriber(Node):
+    """Keeps a Received per camera frame and writes each depth image into `folder`."""
+
+    def __init__(self, camera_info_topic: str, folder: Path) -> None:
+        super().__init__("dkt_demo_subscriber")
+        self._folder = folder
+        self._sent: dict[int, float] = {}
+        self.received: dict[int, Received] = {}
+        self.last_heard = time.monotonic()
+        self.longest_s = 0.0
+        # Reliable, so that what is missing was dropped by the node and not on the way.
+        qos = QoSProfile(depth=30)
+        for topic, kind, callback in (
+            (camera_info_topic, CameraInfo, self._on_camera),
+            ("/dkt/depth", Image, self._on_depth),
+            ("/dkt/camera_info", CameraInfo, self._on_info),
+            ("/dkt/alignment", ScaleAlignment, self._on_alignment),
+            ("/dkt/points", PointCloud2, self._on_points),
+        ):
+            self.create_subscription(kind, topic, self._timed(callback), qos)
+
+    def _timed(self, callback: Callable[[Any, float], None]) -> Callable[[Any], None]:
+        def on_message(message: Any) -> None:
+            now = time.monotonic()
+            self.last_heard = now
+            callback(message, now)
+
+        return on_message
+
+    def _on_camera(self, message: CameraInfo, now: float) -> None:
+        self._sent[stamp_to_ns(message.header.stamp)] = now
+
+    def _entry(self, header: Any) -> Received:
+        stamp_ns = stamp_to_ns(header.stamp)
+        return self.received.setdefault(stamp_ns, Received(stamp_ns, header.frame_id))
+
+    def _elapsed(self, entry: Received, now: float) -> float | None:
+        sent = self._sent.get(entry.stamp_ns)
+        if sent is None:
+            return None
+        self.longest_s = max(self.longest_s, now - sent)
+        return now - sent
+
+    def _on_depth(self, message: Image, now: float) -> None:
+        entry = self._entry(message.header)
+        entry.depth_s = self._elapsed(entry, now)
+        entry.has_depth = True
+        write_depth(self._folder, entry.stamp_ns, image_to_depth(message))
+
+    def _on_info(self, message: CameraInfo, now: float) -> None:
+        self._entry(message.header).has_info = True
+
+    def _on_alignment(self, message: ScaleAlignment, now: float) -> None:
+        entry = self._entry(message.header)
+        entry.alignment_s = self._elapsed(entry, now)
+        entry.state = _STATES.get(message.state, str(message.state))
+        entry.reason = message.reason
+        entry.scale, entry.shift = _finite(message.scale), _finite(message.shift)
+        entry.inlier_ratio = _finite(message.inlier_ratio)
+        entry.residual_m = _finite(message.residual)
+        entry.window = message.window
+        entry.stages_s = {stage.name: stage.seconds for stage in message.stages}
+
+    def _on_points(self, message: PointCloud2, now: float) -> None:
+        entry = self._entry(message.header)
+        entry.points_s = self._elapsed(entry, now)
+        entry.points = _finite_points(message)
+
+    def reception(self) -> Reception:
+        """All that was heard, in order of stamps."""
+        frames = (self.received[stamp] for stamp in sorted(self.received))
+        return Reception(tuple(sorted(self._sent)), tuple(frames))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Listens until interrupted and quiet; then writes received.json into the folder."""
+    parser = argparse.ArgumentParser(prog="demo.subscriber")
+    parser.add_argument("--camera-info", required=True, help="the camera's camera_info topic")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args(argv)
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    interrupted = False
+
+    def on_signal(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = Subscriber(args.camera_info, args.output)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    print(READY, flush=True)
+    try:
+        while True:
+            executor.spin_once(timeout_sec=0.1)
+            quiet_s = time.monotonic() - node.last_heard
+            if interrupted and quiet_s > max(_SILENCE_S, 2.0 * node.longest_s):
+                break
+    finally:
+        node.reception().write(args.output)
+        rclpy.try_shutdown()
+    return 0
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _finite_points(message: PointCloud2) -> int:
+    """Points whose depth is known; reads z by the offset that the message states."""
+    offset = next(field.offset for field in message.fields if field.name == "z")
+    shape = (message.height, message.width)
+    strides = (message.row_step, message.point_step)
+    order = ">" if message.is_bigendian else "<"
+    z: npt.NDArray[np.float32] = np.ndarray(
+        shape, f"{order}f4", memoryview(message.data), offset, strides
+    )
+    return int(np.isfinite(z).sum())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Relative disparity onto the metric scale of raw depth: one scale and one shift."""

@@ -1,0 +1,331 @@
+"""Relative disparity + raw sensor depth -> scale, shift, and how far to trust them.
+
+Knows when a frame's fit is worth believing and how it follows the frames before it. Which pixels
+are looked at is the business of pixels, the line through them of line_fit. Knows nothing of
+cameras, frames, networks or ROS.
+
+Disparity may be a tensor on a device: what touches every pixel is computed there, while the fit
+gets a few thousand samples on the host. It takes 4 ms of one processor; as some 1500 calls on
+arrays of that size it would keep a GPU waiting for its own launches for longer.
+
+    1/z = scale * d + shift        z metres, d the network's relative disparity in [0, 1]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.alignment.line_filter import FIT_ERROR_FLOOR, Line, difference, drifted, joined
+from dkt_ros.alignment.line_fit import LineFit, fit_line, line_covariance
+from dkt_ros.alignment.pixels import Samples, sample
+from dkt_ros.arrays import Array, float32, invert, is_floating
+from dkt_ros.errors import DktError
+
+FloatArray = NDArray[np.floating]
+Array64 = NDArray[np.float64]
+
+INLIER_SIGMAS = 3.0
+INLIER_LIMIT = 0.1  # relative: beyond it no pixel agrees, however poor the fit
+EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
+
+
+class AlignmentState(Enum):
+    """What an alignment rests on."""
+
+    OK = 0  # this frame's own fit
+    HELD = 1  # an earlier frame's fit, because this frame's failed or is not yet believed
+    UNALIGNED = 2  # nothing: there is no metric scale
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """1/z = scale * d + shift, and how far to trust it on this frame.
+
+    scale, shift  1/m; NaN when UNALIGNED
+    inliers       sampled pixels whose raw depth agrees with the line within three sigma
+    inlier_ratio  those, over the sampled pixels that have both depth and disparity; 0..1
+    residual_m    median |raw depth - aligned depth| of the inliers, metres; NaN without any
+    uncertainty   standard error of the aligned depth, relative (0.01 = 1%), at the worse end of
+                  the frame's disparities; inf when UNALIGNED
+    state         what it rests on
+    reason        why it is not OK; "" when it is
+    """
+
+    scale: float
+    shift: float
+    inliers: int
+    inlier_ratio: float
+    residual_m: float
+    uncertainty: float
+    state: AlignmentState
+    reason: str
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """How a fit is made, when it is believed, how it follows the earlier ones.
+
+    max_samples        pixels looked at, spread evenly over the image
+    min_raw_depth      m; raw depth outside min .. max is unknown
+    max_raw_depth      m
+    min_inliers        fewer agreeing samples are no fit
+    min_inlier_ratio   nor is a smaller share of the samples
+    max_uncertainty    nor a larger relative standard error of depth
+    drift_per_frame    relative change of scale expected from frame to frame: smaller is steadier
+    jump               relative change that is no drift
+    jump_frames        frames that must agree before a doubtful jump is believed
+    max_held_frames    an alignment older than this many frames is dropped
+    max_held_s         or older than this many seconds
+    """
+
+    max_samples: int = 4000
+    min_raw_depth: float = 0.1
+    max_raw_depth: float = 10.0
+    min_inliers: int = 50
+    min_inlier_ratio: float = 0.2
+    max_uncertainty: float = 0.05
+    drift_per_frame: float = 0.005
+    jump: float = 0.05
+    jump_frames: int = 3
+    max_held_frames: int = 10
+    max_held_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (np.isfinite(value) and value >= 0):
+                raise DktError(f"alignment {field.name} is {value}: expected a number >= 0")
+        if not 0 < self.min_raw_depth < self.max_raw_depth:
+            raise DktError(
+                f"alignment raw depth range {self.min_raw_depth} .. {self.max_raw_depth} m: "
+                "expected 0 < min < max"
+            )
+        if self.min_inliers < 3 or self.max_samples < self.min_inliers or self.jump_frames < 1:
+            raise DktError(
+                f"alignment min_inliers {self.min_inliers}, max_samples {self.max_samples}, "
+                f"jump_frames {self.jump_frames}: expected 3 <= min_inliers <= max_samples and "
+                "jump_frames >= 1"
+            )
+
+
+class Aligner:
+    """Aligns one stream's frames.
+
+    Each frame is fitted on its own, then joined with the frames before it by a Kalman filter, which
+    weighs a fit by how well the frame determines it: a good fit is taken nearly as it is, a poor
+    one moves the alignment little. A jump is believed at once when the frame contradicts the
+    alignment so far, as after a cut or when the network normalises a clip anew. Where both explain
+    the frame's pixels, as when see-through pixels outnumber the table, the jump must last.
+    """
+
+    def __init__(self, config: AlignmentConfig | None = None) -> None:
+        self.config = config or AlignmentConfig()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the alignment so far, as on a flush."""
+        self._line: Line | None = None
+        self._held = 0
+        self._fitted_ns: int | None = None
+        self._doubted: Line | None = None
+        self._doubts = 0
+
+    def update(
+        self,
+        disparity: Array,
+        raw_depth: FloatArray | None,
+        stamp_ns: int | None = None,
+    ) -> Alignment:
+        """Aligns the next frame.
+
+        disparity (H, W) float, relative, larger is nearer, numpy's or a tensor on any device;
+        raw_depth (H, W) float metres with 0/NaN/inf unknown, or None; stamp_ns lets an alignment be
+        held by time as well as by frames.
+        """
+        _check(disparity, raw_depth)
+        config = self.config
+        samples = sample(
+            disparity,
+            raw_depth,
+            config.max_samples,
+            config.min_raw_depth,
+            config.max_raw_depth,
+        )
+        fit: Line | None = None
+        if raw_depth is None:
+            reason = "no raw depth with this frame"
+        else:
+            fit, reason = self._fit(samples)
+        if fit is not None and self._line is not None:
+            reason = self._doubt(fit, samples)
+
+        if fit is not None and not reason:
+            self._line = self._joined(fit, samples.ends)
+            self._held, self._fitted_ns = 0, stamp_ns
+            self._doubted, self._doubts = None, 0
+            return self._report(self._line, samples, AlignmentState.OK, "")
+
+        self._held += 1
+        if self._line is not None and self._too_old(stamp_ns):
+            self._line = self._doubted = None
+            reason += "; the last good alignment is too old"
+        if self._line is None:
+            nan = float("nan")
+            return Alignment(nan, nan, 0, 0.0, nan, np.inf, AlignmentState.UNALIGNED, reason)
+        drift = config.drift_per_frame * np.sqrt(self._held)
+        held = drifted(self._line, samples.ends, drift)
+        return self._report(held, samples, AlignmentState.HELD, reason)
+
+    def _fit(self, samples: Samples) -> tuple[Line | None, str]:
+        """This frame's own line, or None and why."""
+        config = self.config
+        if len(samples.d) < config.min_inliers:
+            return None, (
+                f"{len(samples.d)} sampled pixels have raw depth between {config.min_raw_depth:g} "
+                f"and {config.max_raw_depth:g} m: expected {config.min_inliers}; is the depth "
+                "stream registered and in metres?"
+            )
+        guess = None if self._line is None else (self._line.values[0], self._line.values[1])
+        fit = fit_line(samples.d, samples.y, guess)
+        if fit is None:
+            return None, (
+                "no positive scale fits: the scene is too flat to show it, or depth and colour "
+                "do not belong together"
+            )
+        values = np.array([fit.scale, fit.shift])
+        expected = fit.scale * samples.d + fit.shift
+        weights = fit.weights * np.square(fit.sigma / fit.sigma_at(expected))
+        covariance = line_covariance(samples.d, samples.y - expected, weights, samples.blocks)
+        line = Line(values, covariance, fit)
+        inliers = int(_agree(line, samples).sum())
+        ratio = inliers / len(samples.d)
+        if inliers < config.min_inliers or ratio < config.min_inlier_ratio:
+            return None, (
+                f"{inliers} of {len(samples.d)} sampled pixels agree with the best scale: "
+                f"expected {config.min_inliers} and {config.min_inlier_ratio:.0%}"
+            )
+        spread = fit.scale * np.sqrt(np.cov(samples.d, aweights=fit.weights))
+        if spread < fit.sigma:
+            return None, (
+                f"the scene is too flat to show the scale: disparity spreads by {spread:.3g} 1/m, "
+                f"errors by {fit.sigma:.3g} 1/m"
+            )
+        uncertainty = line.uncertainty(samples.ends, config.max_raw_depth)
+        if not uncertainty <= config.max_uncertainty:
+            return None, (
+                f"the frame determines depth to {uncertainty:.0%}: expected "
+                f"{config.max_uncertainty:.0%}"
+            )
+        return line, ""
+
+    def _doubt(self, fit: Line, samples: Samples) -> str:
+        """Why the fit must not be believed yet; "" when it may."""
+        assert self._line is not None
+        jump = difference(fit, self._line, samples.ends)
+        if jump <= self.config.jump:
+            self._doubted, self._doubts = None, 0
+            return ""
+        # Judged by the narrower of the two, since a line wide enough explains any frame.
+        narrow = min(fit.fit, self._line.fit, key=lambda found: found.sigma)
+        supported = _agree(fit, samples, narrow).sum()
+        explained = _agree(self._line, samples, narrow).sum()
+        if explained < EXPLAINS * supported:
+            return ""
+        confirmed = self._doubted is not None and jump > difference(
+            fit, self._doubted, samples.ends
+        )
+        self._doubted, self._doubts = fit, self._doubts + 1 if confirmed else 1
+        if self._doubts >= self.config.jump_frames:
+            return ""
+        return (
+            f"the scale jumped by {jump:.0%}, but {explained} pixels agree with the old one and "
+            f"{supported} with the new; seen {self._doubts} of {self.config.jump_frames} times"
+        )
+
+    def _joined(self, fit: Line, ends: Array64) -> Line:
+        """The fit, weighed against the alignment so far unless it leaves that behind."""
+        config = self.config
+        fit = drifted(fit, ends, FIT_ERROR_FLOOR)
+        if self._line is None or difference(fit, self._line, ends) > config.jump:
+            return fit
+        drift = config.drift_per_frame * np.sqrt(self._held + 1)
+        return joined(drifted(self._line, ends, drift), fit, ends)
+
+    def _too_old(self, stamp_ns: int | None) -> bool:
+        if self._held > self.config.max_held_frames:
+            return True
+        if stamp_ns is None or self._fitted_ns is None:
+            return False
+        return stamp_ns - self._fitted_ns > self.config.max_held_s * 1e9
+
+    def _report(
+        self, line: Line, samples: Samples, state: AlignmentState, reason: str
+    ) -> Alignment:
+        agree = _agree(line, samples)
+        inliers = int(agree.sum())
+        residual = float("nan")
+        if inliers:
+            errors = 1 / samples.y[agree] - 1 / line.at(samples.d[agree])
+            residual = float(np.median(np.abs(errors)))
+        return Alignment(
+            scale=float(line.values[0]),
+            shift=float(line.values[1]),
+            inliers=inliers,
+            inlier_ratio=inliers / max(len(samples.d), 1),
+            residual_m=residual,
+            uncertainty=line.uncertainty(samples.ends, self.config.max_raw_depth),
+            state=state,
+            reason=reason,
+        )
+
+
+def align_depth(
+    disparity: Array, alignment: Alignment, min_depth: float, max_depth: float
+) -> Array:
+    """Relative disparity (H, W) to metric depth (H, W) float32, metres; a tensor on its device.
+
+    NaN where the depth lies outside min_depth .. max_depth, where the disparity is not finite, and
+    everywhere when UNALIGNED.
+    """
+    if not 0 < min_depth < max_depth:
+        raise DktError(f"depth range {min_depth} .. {max_depth} m: expected 0 < min < max")
+    depth = float32(disparity) * alignment.scale
+    depth += alignment.shift
+    with np.errstate(divide="ignore"):
+        invert(depth)
+    outside = ~((depth >= min_depth) & (depth <= max_depth))
+    depth[outside] = np.nan
+    return depth
+
+
+def _check(disparity: Array, raw_depth: FloatArray | None) -> None:
+    if disparity.ndim != 2 or not is_floating(disparity):
+        raise DktError(
+            f"disparity of {tuple(disparity.shape)} {disparity.dtype}: expected (height, width) "
+            "floats"
+        )
+    if raw_depth is None:
+        return
+    if not np.issubdtype(raw_depth.dtype, np.floating):
+        raise DktError(
+            f"raw depth of type {raw_depth.dtype}: expected floats in metres; convert millimetres "
+            "(uint16) first"
+        )
+    if raw_depth.shape != disparity.shape:
+        raise DktError(
+            f"raw depth of shape {raw_depth.shape}: expected the disparity's "
+            f"{tuple(disparity.shape)}"
+        )
+
+
+def _agree(line: Line, samples: Samples, noise: LineFit | None = None) -> NDArray[np.bool_]:
+    """Which samples lie on the line, as far as the noise of its own or another fit allows."""
+    expected = line.at(samples.d)
+    sigma = (noise or line.fit).sigma_at(expected)
+    return np.abs(samples.y - expected) <= np.minimum(
+        INLIER_SIGMAS * sigma, INLIER_LIMIT * expected
+    )

@@ -1,0 +1,354 @@
+"""One rendered sequence as a tar in TransPhy3D's layout: encoding, atomic writing, reading.
+
+Knows the members and their units. Knows nothing of who renders the sequences or learns from them.
+
+A tar holds one sequence; every frame has the members ``<sequence>_<frame:08d>.<name>``:
+
+- ``image.png``      RGB, uint8
+- ``depth.png``      planar depth, uint16: metres = value / 65535 * max_depth; 0 = unknown
+- ``depth.json``     ``{"max_depth": metres}``
+- ``normal.png``     (n + 1) * 127.5 in Blender's camera axes (x right, y up, z backward)
+- ``metadata.json``  ``camera_matrices.extrinsics`` (4x4 world to camera, OpenCV axes) and
+  ``camera_matrices.intrinsics`` (3x3, both focal lengths and cx over the width, cy over the height)
+
+Three members are this package's own and may be absent in data from elsewhere:
+
+- ``mask.png``       uint8 material class, see MaterialClass
+- ``instance.png``   uint8 number of the object, 0 = the room; metadata.json's ``objects`` says more
+- ``raw_depth.png``  uint16 millimetres, a depth sensor's output registered to colour; 0 = none
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import fcntl
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+
+from dkt_ros.errors import DktError
+from dkt_ros.formats.tar_index import read_members, tar_index
+
+_DEPTH_STEPS = 65535
+_MILLIMETRES_PER_METRE = 1000.0
+_OWN_METADATA = ("camera_matrices", "frame_id", "sequence_id")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REQUIRED = ("image.png", "depth.png", "depth.json", "metadata.json")
+
+
+class StorageError(DktError):
+    """Files cannot be written, which the next sequence would meet as well."""
+
+
+class BusyError(DktError):
+    """Another process is writing the same tar."""
+
+
+class MaterialClass(enum.IntEnum):
+    """What a pixel of ``mask.png`` shows first."""
+
+    OPAQUE = 0
+    TRANSPARENT = 1
+    REFLECTIVE = 2
+
+
+@dataclass(frozen=True)
+class SequenceFrame:
+    """One frame of a sequence.
+
+    rgb: (H,W,3) uint8.
+    depth: (H,W) float32, planar metres to the first surface (glass included), NaN = unknown.
+    camera_matrix: (3,3) float64 in pixels; the centre of the top left pixel is (0, 0).
+    world_to_camera: (4,4) float64; camera axes are x right, y down, z forward.
+    mask: (H,W) uint8 of MaterialClass, or None.
+    normal: (H,W,3) float32 unit vectors in camera axes as above, 0 = unknown, or None.
+    raw_depth: (H,W) float32 metres, NaN = no reading, or None.
+    instance: (H,W) uint8, 0 = the room, else the object's number, or None.
+    index: the frame's number in its sequence.
+    extra: further entries of metadata.json.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    camera_matrix: np.ndarray
+    world_to_camera: np.ndarray
+    mask: np.ndarray | None = None
+    normal: np.ndarray | None = None
+    raw_depth: np.ndarray | None = None
+    instance: np.ndarray | None = None
+    index: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
+    """The frame's members, name without the ``<sequence>_<frame>.`` prefix to content.
+
+    Raises DktError where a picture has another size than rgb or no depth is known.
+    """
+    height, width = frame.rgb.shape[:2]
+    for name in ("depth", "mask", "normal", "raw_depth", "instance"):
+        array = getattr(frame, name)
+        if array is not None and array.shape[:2] != (height, width):
+            found = "x".join(map(str, array.shape[:2]))
+            raise DktError(f"{name} is {found}, expected {height}x{width} as rgb")
+    known = np.isfinite(frame.depth) & (frame.depth > 0)
+    if not known.any():
+        raise DktError(f"frame {frame.index} of {sequence} has no known depth")
+    max_depth = float(frame.depth[known].max())
+    steps = np.where(known, frame.depth, 0.0).astype(np.float64) / max_depth * _DEPTH_STEPS
+    # A reading that rounds to 0 would turn into "unknown".
+    depth = np.where(known, np.clip(np.rint(steps), 1, _DEPTH_STEPS), 0).astype(np.uint16)
+    metadata = {
+        "camera_matrices": {
+            "extrinsics": frame.world_to_camera.tolist(),
+            "intrinsics": _normalised(frame.camera_matrix, width, height).tolist(),
+        },
+        "frame_id": frame.index,
+        "sequence_id": sequence,
+        **{key: value for key, value in frame.extra.items() if key not in _OWN_METADATA},
+    }
+    members = {
+        "image.png": _png(frame.rgb[..., ::-1]),
+        "depth.png": _png(depth),
+        "depth.json": json.dumps({"max_depth": max_depth}).encode(),
+        "metadata.json": json.dumps(metadata).encode(),
+    }
+    if frame.normal is not None:
+        blender = frame.normal * np.array([1.0, -1.0, -1.0])
+        members["normal.png"] = _png(np.rint((blender + 1.0) * 127.5).astype(np.uint8)[..., ::-1])
+    if frame.mask is not None:
+        members["mask.png"] = _png(frame.mask)
+    if frame.instance is not None:
+        members["instance.png"] = _png(frame.instance)
+    if frame.raw_depth is not None:
+        millimetres = np.nan_to_num(frame.raw_depth, nan=0.0) * _MILLIMETRES_PER_METRE
+        members["raw_depth.png"] = _png(np.clip(np.rint(millimetres), 0, 65535).astype(np.uint16))
+    return members
+
+
+def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
+    """The inverse of encode_frame; `source` names the frame in errors.
+
+    Raises DktError naming source and member where one is missing, unreadable or does not fit.
+    """
+    for name in _REQUIRED:
+        if name not in members:
+            raise DktError(f"{source}: member {name} is missing; render or download it again")
+    rgb = _image(members, "image.png", source, np.uint8, channels=3)[..., ::-1]
+    size = rgb.shape[0], rgb.shape[1]
+    max_depth = _number(_json(members, "depth.json", source), "max_depth", source)
+    steps = _image(members, "depth.png", source, np.uint16, size=size)
+    depth = steps.astype(np.float32) * np.float32(max_depth / _DEPTH_STEPS)
+    depth[steps == 0] = np.nan
+    intrinsics, extrinsics, index, extra = _metadata(members, source)
+    normal = raw_depth = mask = instance = None
+    if "mask.png" in members:
+        mask = _image(members, "mask.png", source, np.uint8, size=size)
+    if "instance.png" in members:
+        instance = _image(members, "instance.png", source, np.uint8, size=size)
+    if "normal.png" in members:
+        normal = _normal(members, source, size)
+    if "raw_depth.png" in members:
+        millimetres = _image(members, "raw_depth.png", source, np.uint16, size=size)
+        raw_depth = (millimetres / _MILLIMETRES_PER_METRE).astype(np.float32)
+        raw_depth[millimetres == 0] = np.nan
+    return SequenceFrame(
+        rgb=np.ascontiguousarray(rgb),
+        depth=depth,
+        camera_matrix=_in_pixels(intrinsics, size[1], size[0]),
+        world_to_camera=extrinsics,
+        mask=mask,
+        normal=normal,
+        raw_depth=raw_depth,
+        instance=instance,
+        index=index,
+        extra=extra,
+    )
+
+
+def write_sequence(path: Path, sequence: str, frames: Iterable[SequenceFrame]) -> int:
+    """Writes one tar and returns the number of frames.
+
+    Atomic: the tar appears under its name only when it is whole and on the disk. The bytes depend
+    on the frames alone (no clock, no user). Frames may be a generator; one is held at a time.
+
+    Raises StorageError where the disk is full or refuses, BusyError where another process is
+    writing the same tar. Either way, what was there stays as it was.
+    """
+    count = 0
+    with _whole_or_not_at_all(path) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        for frame in frames:
+            for name, content in sorted(encode_frame(frame, sequence).items()):
+                info = tarfile.TarInfo(f"{sequence}_{frame.index:08d}.{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            count += 1
+    return count
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unlike mode "wb", this leaves a file alone that another process is writing.
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+        with open(handle, "wb") as stream:
+            if not _is_ours(handle, partial):
+                raise BusyError(f"{partial} is being written by another process; leave it to that")
+            done = False
+            try:
+                stream.truncate()
+                yield stream
+                stream.flush()
+                os.fsync(handle)
+                os.replace(partial, path)
+                done = True
+            finally:
+                if not done:
+                    partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+
+
+def _is_ours(handle: int, path: Path) -> bool:
+    """Locks an open file until it is closed; False where another process was faster."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    if error.errno in _NO_ROOM:
+        advice = "make room and run the same command again: it goes on where it stopped"
+        return StorageError(f"{path}: the disk is full ({error.strerror}); {advice}")
+    return StorageError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def read_sequence(path: Path | str) -> tuple[SequenceFrame, ...]:
+    """All frames of one tar in the order of their keys; DktError names file and member."""
+    frames = tuple(decode_frame(members, source) for source, members in _frame_members(Path(path)))
+    if not frames:
+        raise DktError(f"{path}: holds no frame; expected members like 000000_00000000.image.png")
+    return frames
+
+
+def _frame_members(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    for key, members in sorted(tar_index(path).items()):
+        yield f"{path}: {key}", read_members(path, key, members)
+
+
+def _png(array: np.ndarray) -> bytes:
+    done, buffer = cv2.imencode(".png", np.ascontiguousarray(array))
+    if not done:
+        raise DktError(f"cannot encode an array of {array.shape} {array.dtype} as PNG")
+    return buffer.tobytes()
+
+
+def _image(
+    members: Mapping[str, bytes],
+    name: str,
+    source: str,
+    dtype: type[np.generic],
+    channels: int = 1,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    content = np.frombuffer(members[name], np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    # A PNG cut short decodes to a partly black picture: its closing chunk tells.
+    if image is None or b"IEND" not in members[name][-12:]:
+        raise DktError(f"{source}: {name} is truncated or not a PNG")
+    found = 1 if image.ndim == 2 else image.shape[2]
+    if image.dtype != dtype or found not in (channels, channels + 1 if channels == 3 else 1):
+        raise DktError(
+            f"{source}: {name} is {image.dtype} with {found} channels, "
+            f"expected {np.dtype(dtype)} with {channels}"
+        )
+    if size is not None and image.shape[:2] != size:
+        raise DktError(
+            f"{source}: {name} is {image.shape[0]}x{image.shape[1]}, "
+            f"expected {size[0]}x{size[1]} as image.png"
+        )
+    return image[..., :3] if channels == 3 else image
+
+
+def _normal(members: Mapping[str, bytes], source: str, size: tuple[int, int]) -> np.ndarray:
+    stored = _image(members, "normal.png", source, np.uint8, channels=3, size=size)[..., ::-1]
+    normal = stored.astype(np.float32) / 127.5 - 1.0
+    normal *= np.array([1.0, -1.0, -1.0], np.float32)
+    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    # "No normal" is stored as the mid grey, whose length is rounding only.
+    return np.where(length > 0.5, normal / np.maximum(length, 0.5), 0.0).astype(np.float32)
+
+
+def _json(members: Mapping[str, bytes], name: str, source: str) -> dict[str, Any]:
+    try:
+        value = json.loads(members[name])
+    except ValueError as error:
+        raise DktError(f"{source}: {name} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise DktError(f"{source}: {name} holds a {type(value).__name__}, expected an object")
+    return value
+
+
+def _number(values: Mapping[str, Any], key: str, source: str) -> float:
+    value = values.get(key)
+    if not isinstance(value, int | float) or not np.isfinite(value) or value <= 0:
+        raise DktError(f"{source}: {key} is {value!r}, expected a positive number of metres")
+    return float(value)
+
+
+def _metadata(
+    members: Mapping[str, bytes], source: str
+) -> tuple[np.ndarray, np.ndarray, int, dict[str, Any]]:
+    metadata = _json(members, "metadata.json", source)
+    try:
+        matrices = metadata["camera_matrices"]
+        intrinsics = np.array(matrices["intrinsics"], np.float64)
+        extrinsics = np.array(matrices["extrinsics"], np.float64)
+        index = int(metadata.get("frame_id", 0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DktError(f"{source}: metadata.json lacks usable camera_matrices ({error})") from error
+    for name, matrix, shape in (
+        ("intrinsics", intrinsics, (3, 3)),
+        ("extrinsics", extrinsics, (4, 4)),
+    ):
+        if matrix.shape != shape or not np.isfinite(matrix).all():
+            raise DktError(f"{source}: {name} in metadata.json is not a finite {shape} matrix")
+    extra = {key: value for key, value in metadata.items() if key not in _OWN_METADATA}
+    return intrinsics, extrinsics, index, extra
+
+
+def _normalised(camera_matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Normalised coordinates start at the picture's corner, pixels at the first pixel's centre."""
+    k = camera_matrix
+    return np.array(
+        [
+            [k[0, 0] / width, 0.0, (k[0, 2] + 0.5) / width],
+            [0.0, k[1, 1] / width, (k[1, 2] + 0.5) / height],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+
+
+def _in_pixels(intrinsics: np.ndarray, width: int, height: int) -> np.ndarray:
+    n = intrinsics
+    return np.array(
+        [
+            [n[0, 0] * width, 0.0, n[0, 2] * width - 0.5],
+            [0.0, n[1, 1] * width, n[1, 2] * height - 0.5],
+            [0.0, 0.0, 1.0],
+        ]
+    )

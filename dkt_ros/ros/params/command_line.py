@@ -1,0 +1,62 @@
+"""The words after `dkt_node` and `dkt_replay`: ours, ROS's, and what `dkt_node --help` says.
+
+Knows words; nothing of what becomes of them, and nothing of rclpy, which would take `--help` for
+one of its own and start the node.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from dkt_ros.ros.params.docs import parameters_text
+
+_DESCRIPTION = """\
+Metric depth of glass, clear plastic and polished metal, from a camera's colour and raw depth.
+
+With a camera's driver running, start it by its preset, which maps the topics:
+
+  ros2 launch dkt_ros grasp.launch.py camera:=realsense
+  ros2 launch dkt_ros grasp.launch.py --show-args
+
+or by itself:
+
+  dkt_node --ros-args --params-file config/dkt_node.yaml -p device:=cuda \\
+      -r color/image:=/camera/color/image_raw -r color/camera_info:=/camera/color/camera_info \\
+      -r depth/image:=/camera/aligned_depth_to_color/image_raw
+"""
+_TOPICS = """\
+subscribed:   color/image, color/camera_info, depth/image (registered to colour)
+published:    dkt/depth, dkt/camera_info, dkt/alignment, dkt/points, dkt/depth_color, /diagnostics
+"""
+
+
+def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our arguments and those between `--ros-args` and `--` (or the end).
+
+    rclpy's own remove_ros_args takes the value of `--remap /a:=/b` away, as a rule of old syntax.
+    """
+    own: list[str] = []
+    ros: list[str] = []
+    target = own
+    for word in argv:
+        if word == "--ros-args":
+            target = ros
+        elif word == "--" and target is ros:
+            target = own
+        else:
+            target.append(word)
+    return own, ros
+
+
+def node_parser() -> argparse.ArgumentParser:
+    """The command line of `dkt_node`: everything that is set on it is a ROS argument."""
+    return argparse.ArgumentParser(
+        prog="dkt_node",
+        usage="dkt_node [-h] [--ros-args [-p PARAMETER:=VALUE ...] [-r FROM:=TO ...] ...]",
+        description=_DESCRIPTION,
+        epilog=f"{_TOPICS}\nparameters (a file with all of them: config/dkt_node.yaml):\n\n"
+        f"{parameters_text()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

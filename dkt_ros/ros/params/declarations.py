@@ -1,0 +1,111 @@
+"""NodeParameters <-> a ROS node's parameters. Knows rclpy; nothing of what a parameter does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from dkt_ros.errors import DktError
+from dkt_ros.ros.params.parameters import Applies, NodeParameters, Spec, Value, defaults, specs
+
+
+def declare(node: Node) -> NodeParameters:
+    """Declares every parameter on `node` and returns their values, overrides applied.
+
+    Raises DktError naming each parameter whose override has a wrong type or value.
+    """
+    values: dict[str, Value] = {}
+    problems: list[str] = []
+    for name, spec in specs().items():
+        default = defaults()[name]
+        try:
+            values[name] = node.declare_parameter(name, default, descriptor(spec, default)).value
+        except InvalidParameterTypeException as error:
+            kind = type(default).__name__
+            hint = " (write 1.0, not 1)" if isinstance(default, float) else ""
+            problems.append(f"parameter {name}: expected a value of type {kind}{hint}: {error}")
+        except InvalidParameterValueException as error:
+            problems.append(f"parameter {name}: expected {spec.expectation}: {error}")
+    if problems:
+        raise DktError("; ".join(problems))
+    return NodeParameters(**values)  # type: ignore[arg-type]
+
+
+def unknown_overrides(node: Node) -> list[str]:
+    """Parameters given at start that no declaration has asked for: misspelt, most likely."""
+    # rclpy drops them in silence and has no public way to ask for them.
+    given = getattr(node, "_parameter_overrides", {})
+    known = (*specs(), "use_sim_time", "start_type_description_service")
+    return [name for name in given if name not in known and not name.startswith("qos_overrides.")]
+
+
+def descriptor(spec: Spec, default: Value) -> ParameterDescriptor:
+    """What `ros2 param describe` shows, and the range that rclpy enforces by itself."""
+    message = ParameterDescriptor(
+        description=spec.description,
+        additional_constraints=f"Acts {spec.applies.value}. {spec.expectation}".rstrip(),
+        read_only=spec.applies is Applies.AT_START,
+    )
+    if spec.minimum is None or spec.maximum is None:
+        return message
+    if isinstance(default, float):
+        message.floating_point_range = [
+            FloatingPointRange(from_value=float(spec.minimum), to_value=float(spec.maximum))
+        ]
+    else:
+        message.integer_range = [
+            IntegerRange(from_value=int(spec.minimum), to_value=int(spec.maximum), step=1)
+        ]
+    return message
+
+
+class ParameterChanges:
+    """The answer to requests to change parameters of a running node.
+
+    Accepts what can act, has it act, and refuses everything else with a reason.
+    """
+
+    def __init__(
+        self,
+        current: NodeParameters,
+        is_configured: Callable[[], bool],
+        apply: Callable[[NodeParameters], None],
+    ) -> None:
+        """`apply` gets the new parameters whenever some that act at once have changed."""
+        self.current = current
+        self._is_configured = is_configured
+        self._apply = apply
+
+    def __call__(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        """Called by rclpy before it stores new values; what is refused keeps its old one."""
+        ours = {p.name: p.value for p in parameters if p.name in specs()}
+        changed = {name: v for name, v in ours.items() if v != getattr(self.current, name)}
+        if not changed:  # also when rclpy declares QoS overrides
+            return SetParametersResult(successful=True)
+        late = [name for name in changed if specs()[name].applies is Applies.ON_CONFIGURE]
+        if late and self._is_configured():
+            return SetParametersResult(
+                successful=False,
+                reason=f"{', '.join(late)}: acts when the node is configured, and it is already; "
+                "deactivate it and clean it up first, then set, configure and activate it",
+            )
+        try:
+            new = replace(self.current, **changed)
+        except DktError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self.current = new
+        self._apply(new)
+        return SetParametersResult(successful=True)

@@ -1,0 +1,65 @@
+"""Parameter documentation for people, made from parameters.py so that it cannot drift apart.
+
+python -m dkt_ros.ros.params.docs yaml > config/dkt_node.yaml
+python -m dkt_ros.ros.params.docs markdown
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+
+from dkt_ros.ros.params.parameters import Value, defaults, specs
+
+
+def parameters_markdown() -> str:
+    """The README's table of parameters."""
+    lines = ["| parameter | default | values | acts | meaning |", "|---|---|---|---|---|"]
+    for name, spec in specs().items():
+        default = f"`{_yaml_value(defaults()[name])}`"
+        values = ", ".join(f"`{choice}`" for choice in spec.choices) or spec.expectation
+        lines.append(
+            f"| `{name}` | {default} | {values} | {spec.applies.value} | {spec.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def parameters_yaml() -> str:
+    """A parameter file that holds every default, for `--params-file`."""
+    lines = [
+        "# Parameters of dkt_node and their defaults, for any node name and namespace.",
+        "# Written by `python -m dkt_ros.ros.params.docs yaml`; copy it and change the copy.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for name, spec in specs().items():
+        values = f" Values: {spec.expectation}." if spec.expectation else ""
+        about = f"{spec.description}{values} Acts {spec.applies.value}."
+        lines += textwrap.wrap(about, 100, initial_indent="    # ", subsequent_indent="    # ")
+        lines.append(f"    {name}: {_yaml_value(defaults()[name])}")
+    return "\n".join(lines) + "\n"
+
+
+def parameters_text() -> str:
+    """The list that `dkt_node --help` shows."""
+    lines = []
+    for name, spec in specs().items():
+        values = f" ({spec.expectation})" if spec.expectation else ""
+        lines.append(f"  {name}:={_yaml_value(defaults()[name])}{values}")
+        indent = " " * 6
+        about = f"{spec.description} Acts {spec.applies.value}."
+        lines += textwrap.wrap(about, 100, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+if __name__ == "__main__":
+    writers = {"markdown": parameters_markdown, "yaml": parameters_yaml}
+    if len(sys.argv) != 2 or sys.argv[1] not in writers:
+        sys.exit(f"usage: python -m dkt_ros.ros.params.docs {{{','.join(writers)}}}")
+    sys.stdout.write(writers[sys.argv[1]]())

@@ -1,0 +1,442 @@
+"""The node's parameters, each once: value, range, meaning, and when a change acts.
+
+ROS declarations (declarations.py), config/dkt_node.yaml and the README's table (parameter_docs.py)
+are all made from this one dataclass. Knows nothing of rclpy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, cast
+
+from dkt_ros.alignment.aligner import AlignmentConfig
+from dkt_ros.errors import DktError
+from dkt_ros.model.backends import BACKENDS
+from dkt_ros.ros.frame_choice import POLICIES
+
+Value = bool | int | float | str
+
+_ALIGNMENT = AlignmentConfig()
+
+
+class Applies(Enum):
+    """When a new value of a parameter acts."""
+
+    AT_ONCE = "at once"
+    ON_CONFIGURE = "when configured"
+    AT_START = "at start"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is known of a parameter besides its name and default. The range is inclusive."""
+
+    description: str
+    applies: Applies
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def problem(self, value: Value) -> str | None:
+        """What is wrong with this value, None when nothing."""
+        if self.choices and value not in self.choices:
+            return f"expected one of {', '.join(self.choices)}"
+        low, high = self.minimum, self.maximum
+        if isinstance(value, str) or low is None or high is None or low <= value <= high:
+            return None
+        return f"expected {low:g} to {high:g} {self.unit}".rstrip()
+
+    @property
+    def expectation(self) -> str:
+        """Unit, and range or choices, for people."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.minimum is None or self.maximum is None:
+            return self.unit
+        return f"{self.minimum:g} to {self.maximum:g} {self.unit}".rstrip()
+
+
+def _parameter(default: Value, description: str, applies: Applies, **more: Any) -> Any:
+    return field(default=default, metadata={"spec": Spec(description, applies, **more)})
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """Everything that can be set on `dkt_node`. Wrong values raise one DktError that names all."""
+
+    autostart: bool = _parameter(
+        True,
+        "Configure and activate at start, without a lifecycle manager.",
+        Applies.AT_START,
+    )
+    diagnostics_period_s: float = _parameter(
+        1.0,
+        "Time between two messages on /diagnostics.",
+        Applies.AT_START,
+        unit="s",
+        minimum=0.1,
+        maximum=60.0,
+    )
+
+    color_transport: str = _parameter(
+        "raw",
+        "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed.",
+        Applies.ON_CONFIGURE,
+        choices=("raw", "compressed"),
+    )
+    depth_transport: str = _parameter(
+        "raw",
+        "How raw depth arrives: sensor_msgs/Image, or a PNG on depth/image/compressedDepth.",
+        Applies.ON_CONFIGURE,
+        choices=("raw", "compressedDepth"),
+    )
+    rectified: bool = _parameter(
+        False,
+        "The images are rectified: P of camera_info holds instead of K.",
+        Applies.ON_CONFIGURE,
+    )
+    depth_unit_m: float = _parameter(
+        0.001,
+        "What one step of an integer raw depth image means.",
+        Applies.ON_CONFIGURE,
+        unit="m",
+        minimum=1e-5,
+        maximum=0.1,
+    )
+    sync_slop_s: float = _parameter(
+        0.02,
+        "How far apart the stamps of colour and depth of one frame may be.",
+        Applies.AT_ONCE,
+        unit="s",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    image_timeout_s: float = _parameter(
+        2.0,
+        "Diagnostics warn after this long without images.",
+        Applies.AT_ONCE,
+        unit="s",
+        minimum=0.1,
+        maximum=3600.0,
+    )
+
+    checkpoint: str = _parameter(
+        "",
+        "Folder of the checkpoint (`dkt convert` makes one); empty: dkt-nano inside the package.",
+        Applies.ON_CONFIGURE,
+    )
+    device: str = _parameter(
+        "auto", "`auto` (the GPU if there is one), `cpu`, `cuda` or `cuda:N`.", Applies.ON_CONFIGURE
+    )
+    dtype: str = _parameter(
+        "auto",
+        "Computing type of backend torch; `auto` is bfloat16 on a GPU (float16 before Ampere) and "
+        "float32 on a CPU. An engine has its own.",
+        Applies.ON_CONFIGURE,
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    backend: str = _parameter(
+        "torch",
+        "What computes the network: `torch`, or the graphs of an engine by `tensorrt` or "
+        "`onnxruntime` (`dkt engine build` makes one). The node refuses an engine that was not "
+        "made for the other parameters, and says why.",
+        Applies.ON_CONFIGURE,
+        choices=BACKENDS,
+    )
+    engine_dir: str = _parameter(
+        "", "Folder of the engine. Needed by backends other than torch.", Applies.ON_CONFIGURE
+    )
+    engine_fallback: bool = _parameter(
+        False,
+        "Compute with torch where the engine does not fit, and warn in diagnostics.",
+        Applies.ON_CONFIGURE,
+    )
+    cpu_threads: int = _parameter(
+        0,
+        "Threads the network may use on a CPU; 0: as many as torch likes.",
+        Applies.ON_CONFIGURE,
+        minimum=0,
+        maximum=1024,
+    )
+    inference_size: str = _parameter(
+        "auto",
+        "Size the network works at: `auto` (the area it was trained at, the camera's aspect "
+        "ratio; the very size it was trained at where that is within 5%), `native` (the camera's) "
+        "or HEIGHTxWIDTH. With an engine `auto` is the one size it was built for.",
+        Applies.ON_CONFIGURE,
+    )
+    warm_up_size: str = _parameter(
+        "",
+        "HEIGHTxWIDTH of the camera that the network is warmed up for when it is configured; "
+        "empty: the size it was trained at. On a GPU a camera of another size has its first frames "
+        "compile, minutes of it for a large network. The camera presets of grasp.launch.py set it.",
+        Applies.ON_CONFIGURE,
+    )
+    steps: int = _parameter(
+        0,
+        "Denoising steps; 0: the checkpoint's own number.",
+        Applies.ON_CONFIGURE,
+        minimum=0,
+        maximum=50,
+    )
+    seed: int = _parameter(
+        1,
+        "Seed of the noise, the same for every frame.",
+        Applies.ON_CONFIGURE,
+        minimum=0,
+        maximum=2**31 - 1,
+    )
+    mode: str = _parameter(
+        "exact",
+        "`exact`: the exact sampler on the newest buffer_frames, for every frame; `live`: the live "
+        "sampler, which remembers the stream and computes what is new.",
+        Applies.ON_CONFIGURE,
+        choices=("exact", "live"),
+    )
+    live_preset: str = _parameter(
+        "balanced",
+        "Windows and steps of mode live; `fast` computes least, `quality` sees the most frames.",
+        Applies.ON_CONFIGURE,
+        choices=("quality", "balanced", "fast"),
+    )
+    live_publish: str = _parameter(
+        "latest",
+        "In mode live: `latest` is the newest frame's depth each time a window is full (every 16, "
+        "12 or 8 frames, by preset); `all` is depth of every frame, one window each.",
+        Applies.ON_CONFIGURE,
+        choices=("latest", "all"),
+    )
+    live_scene_cut: float = _parameter(
+        0.2,
+        "In mode live: change of mean brightness between two frames, as a share of white, above "
+        "which the stream starts anew; 1: never.",
+        Applies.ON_CONFIGURE,
+        minimum=0.01,
+        maximum=1.0,
+    )
+    buffer_frames: int = _parameter(
+        0,
+        "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1; 0: as many as the "
+        "checkpoint does best with.",
+        Applies.ON_CONFIGURE,
+        minimum=0,
+        maximum=81,
+    )
+    frame_choice: str = _parameter(
+        "newest",
+        "Which frames inference gets when it is slower than the camera: `newest`, whenever it is "
+        "free, or `even`, every k-th, k from the time it takes; in mode live with live_publish "
+        "latest from its mean over a window, whose frames (16, 12 or 8, by preset) may wait while "
+        "the one before is computed: depth may lag by one window, never by more.",
+        Applies.ON_CONFIGURE,
+        choices=POLICIES,
+    )
+    max_gap_s: float = _parameter(
+        3.0,
+        "A longer gap between the stamps of two frames from the camera starts anew.",
+        Applies.AT_ONCE,
+        unit="s",
+        minimum=0.05,
+        maximum=60.0,
+    )
+
+    raw_min_depth_m: float = _parameter(
+        _ALIGNMENT.min_raw_depth,
+        "Nearer raw depth is not looked at when the scale is found.",
+        Applies.ON_CONFIGURE,
+        unit="m",
+        minimum=0.01,
+        maximum=100.0,
+    )
+    raw_max_depth_m: float = _parameter(
+        _ALIGNMENT.max_raw_depth,
+        "Farther raw depth is not looked at when the scale is found.",
+        Applies.ON_CONFIGURE,
+        unit="m",
+        minimum=0.02,
+        maximum=1000.0,
+    )
+    align_min_inlier_ratio: float = _parameter(
+        _ALIGNMENT.min_inlier_ratio,
+        "Smallest share of the raw depth that must agree with a scale.",
+        Applies.ON_CONFIGURE,
+        minimum=0.0,
+        maximum=1.0,
+    )
+    align_max_uncertainty: float = _parameter(
+        _ALIGNMENT.max_uncertainty,
+        "Largest relative standard error of depth (0.05 = 5%) with which a scale is believed.",
+        Applies.ON_CONFIGURE,
+        minimum=0.0001,
+        maximum=1.0,
+    )
+    align_max_held_s: float = _parameter(
+        _ALIGNMENT.max_held_s,
+        "How long an earlier frame's scale is held while none can be found.",
+        Applies.ON_CONFIGURE,
+        unit="s",
+        minimum=0.0,
+        maximum=60.0,
+    )
+    align_max_held_frames: int = _parameter(
+        _ALIGNMENT.max_held_frames,
+        "And for how many frames.",
+        Applies.ON_CONFIGURE,
+        minimum=0,
+        maximum=10000,
+    )
+
+    min_depth_m: float = _parameter(
+        0.1, "Nearer depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.01, maximum=100.0
+    )
+    max_depth_m: float = _parameter(
+        10.0, "Farther depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.02, maximum=1000.0
+    )
+    points_organized: bool = _parameter(
+        True,
+        "dkt/points has the image's rows and columns, NaN where unknown; false: known points only.",
+        Applies.AT_ONCE,
+    )
+    points_stride: int = _parameter(
+        1,
+        "One point of dkt/points for every so many pixels, in rows and in columns; a cloud of "
+        "1280x720 is 29 MB per frame.",
+        Applies.AT_ONCE,
+        minimum=1,
+        maximum=64,
+    )
+    points_max_jump: float = _parameter(
+        0.0,
+        "Drops points of dkt/points beside a jump in depth of more than this share of the depth "
+        "(0.03 = 3%); 0: keeps all. dkt/depth is left as it is.",
+        Applies.AT_ONCE,
+        minimum=0.0,
+        maximum=1.0,
+    )
+    points_voxel_m: float = _parameter(
+        0.0,
+        "One point for each cube of this edge; 0: all points. Needs points_organized false.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    points_outlier_neighbors: int = _parameter(
+        0,
+        "Drops points that stand off from this many neighbours; 0: keeps all. Needs "
+        "points_organized false.",
+        Applies.AT_ONCE,
+        minimum=0,
+        maximum=1000,
+    )
+    points_outlier_deviations: float = _parameter(
+        2.0,
+        "How many standard deviations farther than usual such a point's neighbours are.",
+        Applies.AT_ONCE,
+        minimum=0.01,
+        maximum=100.0,
+    )
+    depth_color_min_m: float = _parameter(
+        0.2,
+        "Depth with the first colour of dkt/depth_color.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    depth_color_max_m: float = _parameter(
+        2.0,
+        "Depth with the last colour of dkt/depth_color.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.01,
+        maximum=1000.0,
+    )
+
+    def __post_init__(self) -> None:
+        problems = [*self._field_problems(), *self._joint_problems()]
+        if problems:
+            raise DktError("; ".join(problems))
+
+    def _field_problems(self) -> Iterator[str]:
+        for name, spec in specs().items():
+            value = getattr(self, name)
+            problem = spec.problem(value)
+            if problem is not None:
+                yield f"parameter {name} is {value!r}, {problem}"
+
+    def _joint_problems(self) -> Iterator[str]:
+        if self.buffer_frames and self.buffer_frames % 4 != 1:
+            yield (
+                f"parameter buffer_frames is {self.buffer_frames}, expected 4N+1: "
+                "1, 5, 9, 13, 17 or 21, or 0 for the checkpoint's own"
+            )
+        for low, high in (
+            ("raw_min_depth_m", "raw_max_depth_m"),
+            ("min_depth_m", "max_depth_m"),
+            ("depth_color_min_m", "depth_color_max_m"),
+        ):
+            if getattr(self, low) >= getattr(self, high):
+                yield (
+                    f"parameter {low} is {getattr(self, low):g} and {high} "
+                    f"{getattr(self, high):g}, expected {low} to be the smaller"
+                )
+        if self.points_organized:
+            for name in ("points_voxel_m", "points_outlier_neighbors"):
+                if getattr(self, name):
+                    yield (
+                        f"parameter {name} is {getattr(self, name)} while points_organized is "
+                        "true; set points_organized to false, the filter breaks rows and columns"
+                    )
+        if self.backend != "torch" and not self.engine_dir:
+            yield (
+                f"parameter backend is {self.backend!r} and engine_dir is empty, expected the "
+                "folder that `dkt engine build` has written"
+            )
+        if self.backend != "torch" and self.inference_size == "native":
+            yield (
+                f"parameter inference_size is 'native' and backend {self.backend!r}, expected auto "
+                "or the size of the engine, which works at no other; set it to auto"
+            )
+        try:
+            parse_inference_size(self.inference_size)
+        except DktError as error:
+            yield str(error)
+        if self.warm_up_size and parse_size(self.warm_up_size) is None:
+            yield (
+                f"parameter warm_up_size is {self.warm_up_size!r}, expected HEIGHTxWIDTH in "
+                "pixels such as 720x1280, or nothing"
+            )
+
+
+def specs() -> dict[str, Spec]:
+    """Name -> what is known of the parameter, in the order of declaration."""
+    return {entry.name: entry.metadata["spec"] for entry in fields(NodeParameters)}
+
+
+def defaults() -> dict[str, Value]:
+    """Name -> default value."""
+    return {entry.name: cast(Value, entry.default) for entry in fields(NodeParameters)}
+
+
+def parse_inference_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of "HEIGHTxWIDTH"; None for "auto" and "native"."""
+    if text in ("auto", "native"):
+        return None
+    size = parse_size(text)
+    if size is None:
+        raise DktError(
+            f"parameter inference_size is {text!r}, expected auto, native or HEIGHTxWIDTH in "
+            "pixels such as 480x832"
+        )
+    return size
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of "HEIGHTxWIDTH", None for anything else."""
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
+    return (int(match[1]), int(match[2])) if match else None

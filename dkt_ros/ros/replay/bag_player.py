@@ -1,0 +1,248 @@
+"""Publishes a bag's messages at the pace at which they were recorded.
+
+Knows publishers, pacing and /clock. Knows nothing of the command line or parameters.
+
+Topics are offered reliable and keep-last: a reliable publisher matches reliable and best-effort
+subscribers alike. What was recorded latched is offered transient local, which matches both kinds
+of durability too. Messages go out as they were serialized, stamps and all; nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rosgraph_msgs.msg import Clock
+
+from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
+from dkt_ros.errors import DktError
+from dkt_ros.ros.convert.messages import NANOSECONDS_PER_SECOND
+
+_PROGRESS_EVERY_S = 5.0
+_ACKNOWLEDGE_TIMEOUT_S = 5.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a bag is played.
+
+    rate: bag seconds per second. clock_hz: how often /clock is published between messages, 0 for
+    no /clock. topics: those to play, () for all. queue_depth: messages kept for slow subscribers.
+    """
+
+    rate: float = 1.0
+    clock_hz: float = 0.0
+    topics: tuple[str, ...] = ()
+    queue_depth: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.rate < float("inf"):
+            raise DktError(f"rate is {self.rate:g}, expected a positive number (1 = as recorded)")
+        if self.clock_hz < 0.0:
+            raise DktError(f"clock_hz is {self.clock_hz:g}, expected 0 (no /clock) or more")
+        if self.queue_depth < 1:
+            raise DktError(f"queue_depth is {self.queue_depth}, expected 1 or more")
+
+
+class BagPlayer:
+    """Plays `bag` onto topics of `node`. `published` counts messages over all passes.
+
+    Topics whose messages cannot be read or whose type is not installed are named in a warning and
+    left out. Raises DktError where a topic that was asked for is among them, or none is left.
+    """
+
+    def __init__(
+        self, node: Node, executor: SingleThreadedExecutor, bag: BagReader, pace: Pace
+    ) -> None:
+        self._node = node
+        self._executor = executor
+        self._bag = bag
+        self._pace = pace
+        self._types: dict[str, Any] = {}
+        self._unchecked: set[str] = set()
+        self._publishers = self._open_publishers()
+        self._clock = self._open_clock() if pace.clock_hz else None
+        self._clock_due = 0.0
+        self.published = 0
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that are played, by their recorded names."""
+        return tuple(self._publishers)
+
+    def wait_for_subscribers(self, count: int, timeout_s: float) -> None:
+        """Returns once every topic has `count` subscribers; DktError naming those that lack."""
+        deadline = time.monotonic() + timeout_s
+        while lacking := self._topics_below(count):
+            if time.monotonic() > deadline:
+                raise DktError(
+                    f"fewer than {count} subscribers after {timeout_s:g} s on "
+                    f"{', '.join(lacking)}. Start them, choose other topics (--topics), or do "
+                    "not wait (--wait-for-subscribers 0)"
+                )
+            self._spin(_POLL_S)
+
+    def pause(self, seconds: float) -> None:
+        """Lets time pass while the node stays answerable."""
+        self._spin_until(time.monotonic() + seconds, None)
+
+    def play(self) -> float:
+        """Plays the bag once; returns by how many seconds the latest message was late."""
+        bag, rate = self._bag, self._pace.rate
+        start_ns, start = bag.start_ns, time.monotonic()
+        self._clock_due = start
+        next_report = start + _PROGRESS_EVERY_S
+        worst = 0.0
+        for message in bag.messages(self.topics):
+            due = start + (message.time_ns - start_ns) / rate / NANOSECONDS_PER_SECOND
+            self._spin_until(due, lambda now: start_ns + self._bag_ns(now - start))
+            now = time.monotonic()
+            worst = max(worst, now - due)
+            self._publish_clock(message.time_ns)
+            self._publish(message)
+            if now > next_report:
+                next_report = now + _PROGRESS_EVERY_S
+                self._report(message.time_ns)
+        return worst
+
+    def loop_gap_s(self) -> float:
+        """Seconds between the last message of a pass and the first of the next: one frame's."""
+        busiest = max(self._bag.topics[name].count for name in self.topics)
+        duration_s = (self._bag.end_ns - self._bag.start_ns) / NANOSECONDS_PER_SECOND
+        return (duration_s / (busiest - 1) if busiest > 1 and duration_s else 1.0) / self._pace.rate
+
+    def finish(self) -> None:
+        """Waits until reliable subscribers have all that was sent, a few seconds at most."""
+        deadline = time.monotonic() + _ACKNOWLEDGE_TIMEOUT_S
+        for topic, publisher in self._publishers.items():
+            left = max(0.0, deadline - time.monotonic())
+            if not publisher.wait_for_all_acked(Duration(seconds=left)):
+                self._warn(f"{topic}: not every subscriber has acknowledged all messages")
+
+    def _open_publishers(self) -> dict[str, Publisher]:
+        self._bag.require(self._pace.topics)
+        publishers = {}
+        for name in self._pace.topics or self._bag.topics:
+            topic = self._bag.topics[name]
+            problem = topic.problem
+            if not problem:
+                try:
+                    self._types[name] = message_class(topic.msgtype)
+                except DktError as error:
+                    problem = str(error)
+            if not problem:
+                publishers[name] = self._open_publisher(topic)
+            elif self._pace.topics:
+                raise DktError(f"{name} cannot be played: {problem}")
+            else:
+                self._warn(f"leaving out {name}: {problem}")
+        if not publishers:
+            raise DktError(f"{self._bag.path}: none of its topics can be played")
+        self._unchecked = set(publishers)
+        return publishers
+
+    def _open_publisher(self, topic: BagTopic) -> Publisher:
+        durability = (
+            DurabilityPolicy.TRANSIENT_LOCAL if topic.latched else DurabilityPolicy.VOLATILE
+        )
+        qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=self._pace.queue_depth,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=durability,
+        )
+        return self._node.create_publisher(self._types[topic.name], topic.name, qos)
+
+    def _open_clock(self) -> Publisher:
+        if "/clock" in self._publishers:
+            raise DktError("the bag holds /clock itself: play it without --clock, or choose topics")
+        return self._node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
+
+    def _topics_below(self, count: int) -> list[str]:
+        publishers = self._publishers.items()
+        return [name for name, p in publishers if p.get_subscription_count() < count]
+
+    def _publish(self, message: RecordedMessage) -> None:
+        publisher = self._publishers.get(message.topic)
+        if publisher is None:
+            return
+        if message.topic in self._unchecked and not self._fits(message):
+            self._node.destroy_publisher(self._publishers.pop(message.topic))
+            return
+        publisher.publish(message.cdr)
+        self.published += 1
+
+    def _fits(self, message: RecordedMessage) -> bool:
+        """Whether the installed type can read the recorded bytes; asked once for each topic.
+
+        Subscribers would otherwise get garbage, or fail, where the definition has changed since.
+        """
+        self._unchecked.discard(message.topic)
+        try:
+            deserialize_message(message.cdr, self._types[message.topic])
+        except RuntimeError as error:  # what rclpy raises for any failure of the middleware's
+            self._warn(
+                f"leaving out {message.topic}: its messages do not fit the installed "
+                f"{message.msgtype} ({error})"
+            )
+            return False
+        return True
+
+    def _publish_clock(self, time_ns: int) -> None:
+        if self._clock is not None:
+            stamp = Clock()
+            stamp.clock.sec, stamp.clock.nanosec = divmod(time_ns, NANOSECONDS_PER_SECOND)
+            self._clock.publish(stamp)
+
+    def _bag_ns(self, elapsed_s: float) -> int:
+        return int(elapsed_s * self._pace.rate * NANOSECONDS_PER_SECOND)
+
+    def _spin_until(self, due: float, bag_time: Callable[[float], int] | None) -> None:
+        """Serves the node until `due` (monotonic seconds), ticking /clock where time is known."""
+        while (now := time.monotonic()) < due:
+            wake = due
+            if self._clock is not None and bag_time is not None:
+                if now >= self._clock_due:
+                    self._publish_clock(bag_time(now))
+                    self._clock_due = now + 1.0 / self._pace.clock_hz
+                wake = min(due, self._clock_due)
+            self._spin(max(0.0, wake - time.monotonic()))
+
+    def _spin(self, seconds: float) -> None:
+        self._executor.spin_once(timeout_sec=seconds)
+
+    def _report(self, time_ns: int) -> None:
+        bag = self._bag
+        done = (time_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
+        total = (bag.end_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
+        self._node.get_logger().info(
+            f"{done / total:.0%}: {done:.1f} of {total:.1f} s, {self.published} messages"
+        )
+
+    def _warn(self, text: str) -> None:
+        self._node.get_logger().warning(text)
+
+
+def message_class(msgtype: str) -> Any:
+    """The Python class of a ROS 2 type name, `package/msg/Type`.
+
+    Raises DktError where no installed package has it.
+    """
+    package, _, name = msgtype.replace("/msg/", "/").partition("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise DktError(
+            f"no installed package has its type {msgtype} ({error}); install it, or source the "
+            "workspace that holds it"
+        ) from error

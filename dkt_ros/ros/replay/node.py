@@ -1,0 +1,177 @@
+"""`dkt_replay`: a rosbag, ROS 1 or ROS 2, onto topics.
+
+    dkt_replay BAG [--rate 0.5] [--loop] [--clock] [--topics /a /b] [--remap /a:=/b]
+
+Every option is a ROS parameter of the node `dkt_replay` too (`--ros-args -p rate:=0.5`), which wins
+over the option. Knows the options; the playing is bag_player's.
+
+| Published | type | meaning |
+|---|---|---|
+| the bag's topics | as recorded | at the recorded pace, with the recorded stamps |
+| /clock | rosgraph_msgs/Clock | the bag's time, with --clock |
+
+With --loop stamps (and /clock) jump back at the start of every pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.errors import DktError
+from dkt_ros.ros.params.command_line import split_ros_args
+from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
+
+_LATE_S = 0.1
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What is played and how; command line and ROS parameters are made from these fields."""
+
+    bag: str = _option("", "bag folder, .mcap, .db3 or ROS 1 .bag file")
+    rate: float = _option(1.0, "bag seconds per second")
+    loop: bool = _option(False, "start again at the end, until interrupted")
+    clock: bool = _option(False, "publish the bag's time on /clock")
+    clock_hz: float = _option(100.0, "how often /clock is published, at least")
+    topics: tuple[str, ...] = _option((), "topics to play (default: all)")
+    start_delay_s: float = _option(
+        0.0, "seconds between the publishers' start and the first message"
+    )
+    wait_for_subscribers: int = _option(0, "begin when every topic has this many subscribers")
+    wait_timeout_s: float = _option(60.0, "how long to wait for them before giving up")
+    queue_depth: int = _option(10, "messages per topic kept for slow subscribers")
+
+    def __post_init__(self) -> None:
+        if not self.bag:
+            raise DktError("no bag given; expected `dkt_replay BAG` or the parameter `bag`")
+        for name in ("start_delay_s", "wait_for_subscribers", "wait_timeout_s"):
+            if getattr(self, name) < 0:
+                raise DktError(f"{name} is {getattr(self, name):g}, expected 0 or more")
+
+    @property
+    def pace(self) -> Pace:
+        """How the player is to play."""
+        clock_hz = self.clock_hz if self.clock else 0.0
+        if self.clock and not clock_hz > 0:
+            raise DktError(f"clock_hz is {self.clock_hz:g}, expected a positive number")
+        return Pace(self.rate, clock_hz, self.topics, self.queue_depth)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs until the bag's end or an interrupt; returns 2 for an error that the user can mend."""
+    own, ros = split_ros_args(sys.argv[1:] if argv is None else argv)
+    given = vars(_parser().parse_args(own))
+    for remap in given.pop("remap"):
+        ros += ["--remap", remap]
+    rclpy.init(args=["--ros-args", *ros])
+    try:
+        return _run(given)
+    except DktError as error:
+        print(f"dkt_replay: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        rclpy.try_shutdown()
+
+
+def _run(given: dict[str, Any]) -> int:
+    node = Node("dkt_replay")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    options = _declared(node, given)
+    with BagReader(options.bag) as bag:
+        player = BagPlayer(node, executor, bag, options.pace)
+        if options.wait_for_subscribers:
+            player.wait_for_subscribers(options.wait_for_subscribers, options.wait_timeout_s)
+        player.pause(options.start_delay_s)
+        started = time.monotonic()
+        passes = 0
+        while passes == 0 or options.loop:
+            if passes:
+                player.pause(player.loop_gap_s())
+            late_s = player.play()
+            passes += 1
+            if late_s > _LATE_S:
+                node.get_logger().warning(
+                    f"messages were up to {late_s:.2f} s late; lower --rate or play fewer topics"
+                )
+        player.finish()
+        seconds = time.monotonic() - started
+        node.get_logger().info(
+            f"played {options.bag}: {player.published} messages on {len(player.topics)} topics "
+            f"in {seconds:.1f} s"
+        )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dkt_replay",
+        description="Plays a rosbag, ROS 1 or ROS 2, onto topics. Options are ROS parameters too.",
+    )
+    for item in fields(ReplayOptions):
+        text = item.metadata["help"]
+        if item.name == "bag":
+            parser.add_argument("bag", nargs="?", help=text)
+            continue
+        flag = f"--{item.name.removesuffix('_s').replace('_', '-')}"
+        if isinstance(item.default, bool):
+            parser.add_argument(flag, dest=item.name, action="store_true", default=None, help=text)
+        elif isinstance(item.default, tuple):
+            parser.add_argument(flag, dest=item.name, nargs="+", metavar="TOPIC", help=text)
+        else:
+            text = f"{text}; default {item.default:g}"
+            kind = type(item.default)
+            parser.add_argument(flag, dest=item.name, type=kind, metavar="N", help=text)
+    parser.add_argument(
+        "--remap", action="append", default=[], metavar="FROM:=TO", help="play FROM as TO"
+    )
+    return parser
+
+
+def _declared(node: Node, given: dict[str, Any]) -> ReplayOptions:
+    """The options: a parameter's override before the command line before the default."""
+    values = {}
+    for item in fields(ReplayOptions):
+        default: Any = item.default
+        value = default if given[item.name] is None else given[item.name]
+        if isinstance(default, tuple):
+            value = list(value) or [""]  # rclpy cannot tell an empty list's type
+        # Dynamic typing lets `-p rate:=2` set a float.
+        descriptor = ParameterDescriptor(
+            description=item.metadata["help"], read_only=True, dynamic_typing=True
+        )
+        found = node.declare_parameter(item.name, value, descriptor).value
+        values[item.name] = _converted(item, found)
+    return ReplayOptions(**values)
+
+
+def _converted(item: Field[Any], value: Any) -> Any:
+    kind = type(item.default)
+    if kind is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(v for v in value if v)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is kind:
+        return value
+    raise DktError(f"parameter {item.name} is {value!r}, expected a {kind.__name__}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The demonstration as a user runs it: three real processes, files at the end, plain errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from fixtures.recorded_frames import FRAME_ID, labelled_frames
+
+pytest.importorskip("rclpy", reason="needs rclpy")
+pytest.importorskip("diffusers", reason="needs the network's libraries")
+
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+
+from demo.__main__ import main
+from dkt_ros.bags.recording import RecordingOptions, record
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.flaky(reruns=2)]
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    frames = labelled_frames(FRAMES, width=96, height=64)
+    record(frames, tmp_path / "bag", RecordingOptions())
+    return tmp_path / "bag"
+
+
+def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "demo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_a_bag_becomes_a_picture_and_a_report(tmp_path: Path, bag: Path, checkpoint: Path) -> None:
+    output = tmp_path / "output"
+    result = demo("--bag", bag, "--checkpoint", checkpoint, "--output", output, "--rate", 0.2)
+    assert result.returncode == 0, result.stderr
+    assert str(output / "demo.png") in result.stdout
+    assert str(output / "report.md") in result.stdout
+
+    content = json.loads((output / "report.json").read_text())
+    frames = content["frames"]
+    assert (frames["in_bag"], frames["sent"]) == (FRAMES, FRAMES)
+    assert 2 <= frames["answered"] <= FRAMES
+    assert frames["answered"] + frames["dropped"] == FRAMES
+    assert frames["incomplete"] == 0
+    assert frames["clouds"] == frames["compared_with_truth"] == frames["answered"]
+    assert sum(content["alignment"].values()) == frames["answered"]
+    assert {len(table) for table in content["errors"].values()} == {3}
+    assert content["latency_s"]["depth, camera to planner"]["median"] > 0
+    assert content["latency_s"]["in the node: predict"]["median"] > 0
+
+    stamps = [frame["stamp_ns"] for frame in content["per_frame"]]
+    assert set(stamps) <= {frame.frame.stamp_ns for frame in labelled_frames(FRAMES)}
+    assert all(frame["has_info"] for frame in content["per_frame"])
+    assert {frame["frame_id"] for frame in content["per_frame"]} == {FRAME_ID}
+
+    text = (output / "report.md").read_text()
+    assert f"{frames['answered']} were answered" in text
+    assert "raw sensor depth" in text
+    picture = cv2.imread(str(output / "demo.png"))
+    assert picture.shape[0] > 400
+    assert picture.shape[1] > 1000
+
+
+def test_a_node_that_cannot_start_is_shown(tmp_path: Path, bag: Path, checkpoint: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint, broken)
+    (weights,) = (broken / "vae").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    result = demo("--bag", bag, "--checkpoint", broken, "--output", tmp_path / "output")
+    assert result.returncode == 1
+    assert "the node did not start" in result.stderr
+    assert "cannot configure" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bag", "/no/such/bag"], "no such bag"),
+        (["--bag", "BAG", "--checkpoint", "/no/such/checkpoint"], "/no/such/checkpoint"),
+        (["--bag", "BAG", "--checkpoint", "TINY", "--rate", "0"], "rate is 0"),
+        (["--bag", "BAG", "--checkpoint", "TINY", "--color-topic", "/x"], "no topic /x for color"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_status_2(
+    tmp_path: Path,
+    bag: Path,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    known = {"BAG": str(bag), "TINY": str(checkpoint)}
+    words_of_command = [known.get(word, word) for word in arguments]
+    assert main([*words_of_command, "--output", str(tmp_path / "o")]) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "o").exists()

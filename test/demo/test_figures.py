@@ -1,0 +1,127 @@
+"""Errors, coverage and latency of made-up frames, and how they are told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
+
+from demo.figures import (
+    ALL,
+    DKT,
+    NEAREST,
+    OBJECTS,
+    RAW,
+    REST,
+    Comparison,
+    latencies,
+    summary,
+)
+from demo.received import Received, Reception
+from demo.recorded import RecordedFrame
+from demo.report import as_markdown, headline
+
+pytestmark = pytest.mark.ros
+
+
+def frame(truth: bool = True, mask: bool = True) -> RecordedFrame:
+    """1 m everywhere; the sensor sees 2 m through the left half, which is glass, and has holes."""
+    depth = np.ones((4, 8), np.float32)
+    raw = depth.copy()
+    raw[:, :4] = 2.0
+    raw[:, :2] = np.nan
+    glass = np.zeros((4, 8), np.uint8)
+    glass[:, :4] = 1
+    rgb = np.zeros((4, 8, 3), np.uint8)
+    return RecordedFrame(7, rgb, raw, depth if truth else None, glass if mask else None)
+
+
+def test_errors_by_pixels_and_method() -> None:
+    comparison = Comparison()
+    notes = comparison.add(frame(), np.full((4, 8), 1.1, np.float32))
+    comparison.add(frame(), np.full((4, 8), 0.9, np.float32))
+    means = comparison.means()
+    assert set(means) == {ALL, OBJECTS, REST}
+    assert means[OBJECTS][DKT].rel == pytest.approx(0.1, rel=1e-5)
+    assert means[OBJECTS][RAW].rel == pytest.approx(1.0)
+    assert means[OBJECTS][RAW].coverage == pytest.approx(0.5)
+    assert means[OBJECTS][NEAREST].coverage == 1.0
+    assert means[REST][RAW].rel == 0.0
+    assert comparison.mean_coverage() == {DKT: 1.0, RAW: 0.75, NEAREST: 1.0}
+    assert notes[RAW] == "objects: depth on 50%, off by 100.0%"
+
+
+def test_without_truth_there_is_coverage_alone() -> None:
+    comparison = Comparison()
+    notes = comparison.add(frame(truth=False), np.full((4, 8), np.nan, np.float32))
+    assert comparison.means() == {}
+    assert notes == {DKT: "0% of pixels", RAW: "75% of pixels", NEAREST: "100% of pixels"}
+    content = told(comparison)
+    assert content["errors"] == {}
+    assert "no truth" in as_markdown(content)
+    assert "75.0%" in as_markdown(content)
+
+
+def test_without_a_mask_all_pixels_are_one_group() -> None:
+    comparison = Comparison()
+    comparison.add(frame(mask=False), np.ones((4, 8), np.float32))
+    assert set(comparison.means()) == {ALL}
+
+
+def test_latencies_spread_over_what_came() -> None:
+    frames = [
+        Received(i, has_depth=True, depth_s=float(i), stages_s={"predict": 0.5}) for i in range(11)
+    ]
+    frames.append(Received(99))
+    found = latencies(frames)
+    assert found["depth, camera to planner"] == {"median": 5.0, "p95": 9.5, "max": 10.0}
+    assert found["in the node: predict"]["max"] == 0.5
+    assert "points, camera to planner" not in found
+
+
+def test_the_report_states_every_number_and_is_plain_json() -> None:
+    comparison = Comparison()
+    comparison.add(frame(), np.full((4, 8), np.nan, np.float32))
+    comparison.add(frame(), np.full((4, 8), 1.1, np.float32))
+    content = json.loads(json.dumps(told(comparison), allow_nan=False))
+    assert content["frames"] == {
+        "in_bag": 9,
+        "sent": 3,
+        "answered": 2,
+        "dropped": 1,
+        "incomplete": 1,
+        "clouds": 1,
+        "compared_with_truth": 2,
+    }
+    assert content["alignment"] == {"OK": 1, "HELD": 1}
+    text = as_markdown(content)
+    assert "2 were answered with depth and 1 dropped" in text
+    assert "1 OK, 1 HELD" in text
+    row = next(line for line in text.splitlines() if line.startswith(f"| {OBJECTS}"))
+    assert [cell.strip() for cell in row.split("|")][2:4] == [DKT, "10.0%"]
+    assert headline(content).endswith("raw with holes filled 100.0%")
+    assert "DKT 10.0% (on the 50% that have depth), raw sensor 100.0% (" in headline(content)
+
+
+def test_a_method_without_any_depth_has_no_error() -> None:
+    comparison = Comparison()
+    comparison.add(frame(), np.full((4, 8), np.nan, np.float32))
+    content = told(comparison)
+    assert content["errors"][OBJECTS][DKT]["rel"] is None
+    assert "| –" in as_markdown(content)
+
+
+def told(comparison: Comparison) -> dict[str, Any]:
+    reception = Reception(
+        (1, 2, 3),
+        (
+            Received(1, "", True, True, depth_s=0.2, points=5, state="OK"),
+            Received(2, has_depth=True, state="HELD", depth_s=0.3),
+        ),
+    )
+    found = summary(reception, 9, comparison)
+    return {"bag": "b", "checkpoint": "c", "rate": 0.1, **found}

@@ -1,0 +1,143 @@
+"""JPEG, PNG and compressedDepth; and a broken message of each kind."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
+
+from sensor_msgs.msg import CompressedImage
+
+from dkt_ros.ros.convert.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.ros.convert.messages import MessageError
+
+pytestmark = pytest.mark.ros
+
+
+def colour() -> npt.NDArray[np.uint8]:
+    y, x = np.mgrid[0:48, 0:64].astype(np.float64)
+    return np.stack([40 + 2 * x, 200 - 2 * y, 90 + x / 2], axis=-1).round().astype(np.uint8)
+
+
+def message(data: bytes, format_: str) -> CompressedImage:
+    return CompressedImage(format=format_, data=array("B", data))
+
+
+def encoded(image: npt.NDArray[Any], extension: str) -> bytes:
+    return cv2.imencode(extension, image)[1].tobytes()
+
+
+def depth_message(
+    image: npt.NDArray[Any],
+    format_: str = "16UC1; compressedDepth png",
+    quant: tuple[float, float] = (0.0, 0.0),
+) -> CompressedImage:
+    return message(struct.pack("<iff", 0, *quant) + encoded(image, ".png"), format_)
+
+
+def test_png_is_exact() -> None:
+    png = encoded(colour()[..., ::-1], ".png")
+    np.testing.assert_array_equal(compressed_to_rgb(message(png, "png")), colour())
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0" * 100])
+def test_jpeg_is_near_and_may_be_padded(padding: bytes) -> None:
+    jpeg = encoded(colour()[..., ::-1], ".jpg") + padding
+    rgb = compressed_to_rgb(message(jpeg, "rgb8; jpeg compressed bgr8"))
+    assert rgb.shape == colour().shape
+    assert np.abs(rgb.astype(int) - colour()).mean() < 3
+
+
+def test_grey_jpeg_becomes_three_channels() -> None:
+    rgb = compressed_to_rgb(message(encoded(colour()[..., 0], ".jpg"), "mono8; jpeg compressed "))
+    assert rgb.shape == (48, 64, 3)
+
+
+def test_integer_depth_is_exact() -> None:
+    steps = np.array([[0, 1, 1000], [65535, 742, 0]], dtype=np.uint16)
+    depth = compressed_to_depth(depth_message(steps))
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, [[np.nan, 0.001, 1.0], [65.535, 0.742, np.nan]], rtol=1e-6)
+    np.testing.assert_allclose(
+        compressed_to_depth(depth_message(steps, "16UC1; compressedDepth"), 1e-4)[0, 2], 0.1
+    )
+
+
+def test_float_depth_comes_back_within_its_quantisation() -> None:
+    """The quantisation of compressed_depth_image_transport with its default parameters."""
+    depth_max, quantisation = 10.0, 100.0
+    quant_a = quantisation * (quantisation + 1.0)
+    quant_b = 1.0 - quant_a / depth_max
+    depth = np.linspace(0.3, 9.9, 60, dtype=np.float32).reshape(6, 10)
+    steps = (quant_a / depth + quant_b).astype(np.uint16)
+    steps[0, 0] = 0
+    seen = compressed_to_depth(
+        depth_message(steps, "32FC1; compressedDepth png", (quant_a, quant_b))
+    )
+    assert np.isnan(seen[0, 0])
+    known = np.isfinite(seen)
+    assert known.sum() == 59
+    assert np.abs(seen - depth)[known].max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("data", "format_", "cause", "remedy"),
+    [
+        (b"\0\0\0\1\x67\x42", "h264", "unsupported color encoding", "color_transport to raw"),
+        (b"", "jpeg", "unsupported color encoding", "neither JPEG nor PNG"),
+        (b"\0" * 40, "16UC1; compressedDepth", "unsupported color encoding", "depth topic"),
+        (b"\xff\xd8\xff\xe0garbage\xff\xd9", "jpeg", "truncated image", "damaged"),
+    ],
+)
+def test_broken_colour_is_named(data: bytes, format_: str, cause: str, remedy: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        compressed_to_rgb(message(data, format_))
+    assert caught.value.cause == cause
+    assert remedy in str(caught.value)
+    assert f"'{format_}'" in str(caught.value)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_truncated_colour_is_refused_rather_than_grey(extension: str, share: float) -> None:
+    data = encoded(colour()[..., ::-1], extension)
+    with pytest.raises(MessageError, match="cut short") as caught:
+        compressed_to_rgb(message(data[: int(len(data) * share)], extension[1:]))
+    assert caught.value.cause == "truncated image"
+
+
+STEPS = np.full((8, 8), 1000, dtype=np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("broken", "found"),
+    [
+        (message(encoded(colour(), ".jpg"), "rgb8; jpeg compressed bgr8"), "'rgb8; jpeg"),
+        (message(b"\0" * 60, "16UC1; compressedDepth rvl"), "RVL is not decoded"),
+        (message(b"", "16UC1; compressedDepth png"), "no PNG"),
+        (message(encoded(STEPS, ".png"), "16UC1; compressedDepth png"), "no PNG"),
+        (depth_message(STEPS.astype(np.uint8)), "uint8"),
+        (depth_message(colour()), r"\(48, 64, 3\)"),
+        (depth_message(STEPS, "32FC1; compressedDepth png", (0.0, 1.0)), "parameters 0"),
+        (depth_message(STEPS, "32FC1; compressedDepth png", (float("nan"), 1.0)), "nan"),
+        (depth_message(STEPS, "8UC1; compressedDepth png"), "'8UC1;"),
+    ],
+)
+def test_broken_depth_is_named(broken: CompressedImage, found: str) -> None:
+    with pytest.raises(MessageError, match=found) as caught:
+        compressed_to_depth(broken)
+    assert caught.value.cause == "unsupported depth encoding"
+
+
+def test_truncated_depth_is_refused() -> None:
+    whole = depth_message(np.arange(4096, dtype=np.uint16).reshape(64, 64))
+    whole.data = whole.data[: len(whole.data) // 2]
+    with pytest.raises(MessageError, match="cut short"):
+        compressed_to_depth(whole)

@@ -1,0 +1,96 @@
+"""Stamps survive the round trip; calibration is read as ROS means it and refused when wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
+
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
+
+from dkt_ros.ros.convert.messages import (
+    MessageError,
+    camera_info_to_intrinsics,
+    camera_info_with_header,
+    has_distortion,
+    make_header,
+    stamp_to_ns,
+)
+
+pytestmark = pytest.mark.ros
+
+
+def camera_info(**changes: Any) -> CameraInfo:
+    fields = {
+        "width": 640,
+        "height": 480,
+        "k": [600.0, 0.0, 320.5, 0.0, 601.0, 240.25, 0.0, 0.0, 1.0],
+        "p": [500.0, 0.0, 310.0, 7.0, 0.0, 501.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+        "d": [0.1, 0.0, 0.0, 0.0, 0.0],
+    }
+    return CameraInfo(**(fields | changes))
+
+
+@given(st.integers(0, (2**31 - 1) * 10**9 + 999_999_999))
+def test_stamps_are_exact(stamp_ns: int) -> None:
+    header = make_header(stamp_ns, "camera")
+    assert stamp_to_ns(header.stamp) == stamp_ns
+    assert header.frame_id == "camera"
+
+
+def test_raw_images_use_k_and_rectified_ones_p() -> None:
+    raw = camera_info_to_intrinsics(camera_info(), rectified=False)
+    assert (raw.fx, raw.fy, raw.cx, raw.cy) == (600.0, 601.0, 320.5, 240.25)
+    rectified = camera_info_to_intrinsics(camera_info(), rectified=True)
+    assert (rectified.fx, rectified.fy, rectified.cx, rectified.cy) == (500.0, 501.0, 310.0, 230.0)
+    assert (raw.width, raw.height) == (640, 480)
+
+
+def test_region_of_interest_and_binning_move_the_camera() -> None:
+    roi = RegionOfInterest(x_offset=100, y_offset=40, width=400, height=200)
+    intrinsics = camera_info_to_intrinsics(
+        camera_info(roi=roi, binning_x=2, binning_y=4), rectified=False
+    )
+    assert (intrinsics.width, intrinsics.height) == (200, 50)
+    assert (intrinsics.fx, intrinsics.fy) == (300.0, 150.25)
+    assert (intrinsics.cx, intrinsics.cy) == (110.25, 50.0625)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rectified", "cause", "found", "remedy"),
+    [
+        ({"k": [0.0] * 9}, False, "uncalibrated camera", r"K\[0\]=0", "Calibrate"),
+        ({"p": [0.0] * 12}, True, "uncalibrated camera", r"P\[0\]=0", "rectified to false"),
+        ({"k": [float("nan")] * 9}, False, "invalid camera_info", "fx=nan", "Calibrate"),
+        ({"k": [-600.0] * 9}, False, "invalid camera_info", "fx=-600", "Calibrate"),
+        ({"width": 0}, False, "invalid camera_info", "0x480", "Mend"),
+        ({"binning_x": 1000}, False, "invalid camera_info", "binned 1000x1", "Mend"),
+    ],
+)
+def test_a_bad_calibration_is_named(
+    changes: dict[str, Any], rectified: bool, cause: str, found: str, remedy: str
+) -> None:
+    with pytest.raises(MessageError, match=found) as caught:
+        camera_info_to_intrinsics(camera_info(**changes), rectified)
+    assert caught.value.cause == cause
+    assert remedy in str(caught.value)
+
+
+def test_distortion() -> None:
+    assert has_distortion(camera_info())
+    assert not has_distortion(camera_info(d=[0.0] * 5))
+    assert not has_distortion(camera_info(d=[]))
+
+
+def test_camera_info_is_copied_but_for_its_header() -> None:
+    info = camera_info(roi=RegionOfInterest(width=7), binning_x=2, distortion_model="plumb_bob")
+    info.header.frame_id = "camera"
+    copy = camera_info_with_header(info, make_header(5, "color"))
+    assert copy.header.frame_id == "color"
+    assert info.header.frame_id == "camera"
+    copy.header = info.header
+    assert copy == info

@@ -1,0 +1,47 @@
+"""`dkt_node --help` tells how to start it instead of starting it; odd words are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
+
+import rclpy
+
+from dkt_ros.ros.node import main
+from dkt_ros.ros.params.command_line import split_ros_args
+from dkt_ros.ros.params.parameters import specs
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--ros-args", "-p", "a:=1", "--", "-h"]])
+def test_help_is_printed_and_nothing_started(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert not rclpy.ok()
+    said = capsys.readouterr().out
+    assert "ros2 launch dkt_ros grasp.launch.py" in said
+    assert "depth/image" in said
+    missing = [name for name in specs() if f"  {name}:=" not in said]
+    assert missing == []
+
+
+def test_words_that_ros_would_pass_over_in_silence_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["device:=cuda", "--ros-args", "-p", "max_depth_m:=2.0"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "unrecognized arguments: device:=cuda" in said
+    assert "--ros-args [-p PARAMETER:=VALUE" in said
+
+
+def test_ros_arguments_end_at_two_dashes_or_at_the_end() -> None:
+    words = ["BAG", "--ros-args", "-r", "/a:=/b", "--", "--loop", "--ros-args", "-p", "rate:=2"]
+    assert split_ros_args(words) == (["BAG", "--loop"], ["-r", "/a:=/b", "-p", "rate:=2"])
