@@ -7,6 +7,7 @@ plain products, so that every kernel counts alike.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import diffusers
 import torch
@@ -17,15 +18,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.live_options import PRESETS, LiveOptions
+from dkt_ros.model.live_options import PRESETS
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sigmas, window_spans
+from dkt_ros.predict.options import PredictorOptions
 
 FULL_STEPS = 5
 SLIDING_FRAMES = 5
 PROMPT_TOKENS = 3
 """Tokens of the prompt "depth" before its padding; all that the counted cost depends on."""
-LIVE: dict[str, LiveOptions] = PRESETS | {"3 steps": LiveOptions.preset("balanced", steps=3)}
+STEADY = PredictorOptions(mode="live", live_scene_cut=1)
+"""Frames of noise would be a scene cut each."""
+LIVE = {name: replace(STEADY, live_preset=name) for name in PRESETS} | {
+    "3 steps": replace(STEADY, steps=3)
+}
 """What is counted and measured live: the presets, and `balanced` at three steps."""
 Counts = dict[tuple[str, str], float]
 """(mode, preset) -> TFLOP per new frame."""
@@ -119,7 +125,8 @@ def count(network: DktNetwork, size: tuple[int, int], frames: int | None = None)
     embedded = sum(stop - start for start, stop in spans)
     embedded *= info.steps if len(spans) > 1 else 1
     counts["exact", ""] = (exact + embedded * embed) / shared + fast_vae
-    for name, options in LIVE.items():
+    for name, chosen in LIVE.items():
+        options = chosen.live
         levels = sigmas(options.steps or info.steps, info.sigma_shift).tolist()
         if options.warm_start is not None:
             levels = [level for level in levels if level <= options.warm_start] or levels[-1:]

@@ -27,11 +27,12 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,23 +55,24 @@ from benchmarks.counts import (  # noqa: E402
 )
 from benchmarks.device import Machine, matmul_rate, peak_memory, synchronise  # noqa: E402
 from benchmarks.reference import Reference, published_transformer  # noqa: E402
+from dkt_ros.arrays import to_host  # noqa: E402
+from dkt_ros.errors import DktError  # noqa: E402
 from dkt_ros.estimator import DepthEstimator  # noqa: E402
-from dkt_ros.frames import Frame  # noqa: E402
-from dkt_ros.geometry import Intrinsics  # noqa: E402
-from dkt_ros.model.backends import BACKENDS, Request, load_network  # noqa: E402
+from dkt_ros.frames import Frame, frames_of  # noqa: E402
+from dkt_ros.model.backends import BACKENDS  # noqa: E402
 from dkt_ros.model.canvas import Canvas  # noqa: E402
 from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint  # noqa: E402
-from dkt_ros.model.engine.manifest import Manifest  # noqa: E402
-from dkt_ros.model.engine.windows import exact_windows, live_windows  # noqa: E402
-from dkt_ros.model.info import CheckpointInfo  # noqa: E402
-from dkt_ros.model.live import LivePredictor  # noqa: E402
-from dkt_ros.model.live_options import LiveOptions  # noqa: E402
+from dkt_ros.model.fast_network import FastNetwork  # noqa: E402
 from dkt_ros.model.network import DktNetwork  # noqa: E402
-from dkt_ros.model.predictor import PredictOptions, predict_disparity  # noqa: E402
 from dkt_ros.model.sampler import initial_noise, sample  # noqa: E402
-from dkt_ros.model.streaming_network import StreamingNetwork  # noqa: E402
+from dkt_ros.predict.clip import predict_disparity  # noqa: E402
+from dkt_ros.predict.dkt import DktPredictor  # noqa: E402
+from dkt_ros.predict.load import load_predictor  # noqa: E402
+from dkt_ros.predict.options import PredictorOptions  # noqa: E402
+from dkt_ros.predict.predictor import Predictor  # noqa: E402
+from dkt_ros.predict.stream import StreamPredictor  # noqa: E402
 
-FRAME_NS = 33_333_333
+FRAME_S = 1 / 30
 WARM_UPS = 3
 """Calls on a GPU before the first that is timed: compiling, recording, and one as all that follow.
 
@@ -156,38 +158,21 @@ class Bench:
         sliding = f"{SLIDING_FRAMES} frames"
         self.measure("plain sliding", sliding, self._timed(lambda: _plain(network, few), 1))
 
-    def live(
-        self,
-        network: DktNetwork | StreamingNetwork,
-        name: str,
-        options: LiveOptions,
-        backend: str = "torch",
-    ) -> None:
-        """The row of one preset."""
-        live = LivePredictor(network, _uncut(options))
-        self.measure("live", name, self._steady(options, live.push), backend)
+    def live(self, predictor: Predictor, name: str, backend: str = "torch") -> None:
+        """The row of one preset: disparity in the host's memory."""
 
-    def to_depth(
-        self, network: DktNetwork | StreamingNetwork, name: str, backend: str = "torch"
-    ) -> None:
+        def push(frame: Frame) -> object:
+            answer = predictor.push(frame)
+            return None if answer is None else to_host(answer.disparity)
+
+        self.measure("live", name, self._steady(predictor.proof_frames, LIVE[name], push), backend)
+
+    def to_depth(self, predictor: Predictor, name: str) -> None:
         """The row from image to metric depth, and what crosses between host and device for it."""
-        options = LIVE[name]
-        live = LivePredictor(network, _uncut(options), keep_on_device=True)
-        estimator = DepthEstimator(live)
-        height, width = self.rgb.shape[1:3]
-        intrinsics = Intrinsics(width, width, width / 2, height / 2, width, height)
-        ramp = np.linspace(0.5, 2.0, height, dtype=np.float32)
-        raw = np.repeat(ramp[:, None], width, axis=1)
-        stamp = 0
-
-        def push(rgb: np.ndarray) -> object:
-            nonlocal stamp
-            stamp += FRAME_NS
-            return estimator.push(Frame(rgb, raw, intrinsics, stamp, "camera"))
-
-        run = self._steady(options, push)
+        estimator = DepthEstimator(predictor)
+        run = self._steady(predictor.proof_frames, LIVE[name], estimator.push)
         self.counts["to depth", name] = self.counts.get(("live", name), float("nan"))
-        self.measure("to depth", name, run, backend)
+        self.measure("to depth", name, run)
         if self.device.type == "cpu":
             return
         with Transfers() as transfers:
@@ -198,23 +183,22 @@ class Bench:
             sizes = crossings[way]
             print(f"  {frames} frames: {len(sizes)} {way}, {sum(sizes) / 1e6:.2f} MB")
 
-    def _steady(self, options: LiveOptions, push: Callable[[np.ndarray], object]) -> Run:
-        """One window's frames, once windows have their whole context."""
-        warm = 1 + 4 * (options.window + options.new)
-        warm += -(warm - 1) % (4 * options.new)
-        for index in range(warm):
-            push(self.rgb[index % len(self.rgb)])
-        steady, pushed = 4 * options.new, warm
+    def _steady(self, warm: int, options: PredictorOptions, push: Callable[[Frame], object]) -> Run:
+        """One window's frames, once windows have their whole context after `warm` frames."""
+        height, width = self.rgb.shape[1:3]
+        raw = np.repeat(np.linspace(0.5, 2.0, height, dtype=np.float32)[:, None], width, axis=1)
+        frames = frames_of(((rgb, raw) for rgb in itertools.cycle(self.rgb)), period_s=FRAME_S)
+        for frame in itertools.islice(frames, warm):
+            push(frame)
+        steady = 4 * options.live.new
 
         def run() -> tuple[int, float]:
-            nonlocal pushed
             latency = 0.0
-            for _ in range(steady):
+            for frame in itertools.islice(frames, steady):
                 start = time.perf_counter()
-                result = push(self.rgb[pushed % len(self.rgb)])
+                result = push(frame)
                 synchronise(self.device)
                 latency = time.perf_counter() - start if result is not None else latency
-                pushed += 1
             return steady, latency
 
         return run
@@ -245,11 +229,6 @@ def _plain(network: DktNetwork, rgb: np.ndarray) -> None:
             overlap=info.overlap,
         )
         canvas.disparity(network.decode(result))
-
-
-def _uncut(options: LiveOptions) -> LiveOptions:
-    """Frames of noise would be a scene cut each."""
-    return LiveOptions(**(vars(options) | {"scene_cut": None}))
 
 
 def _counted(run: Run) -> float:
@@ -325,40 +304,46 @@ def measure_torch(args: argparse.Namespace, dtype: str) -> tuple[Bench, str]:
     if args.full_size:
         network = full_size(args.device, kind)
     bench.plain(network)
-    bench.on_clip("exact", lambda clip: predict_disparity(network, clip, PredictOptions()))
+    fast = FastNetwork(network)
+    bench.on_clip("exact", lambda clip: predict_disparity(fast, clip))
     for name in args.live:
-        bench.live(network, name, LIVE[name])
+        bench.live(StreamPredictor(fast, LIVE[name]), name)
     if "balanced" in args.live:
-        bench.to_depth(network, "balanced")
+        bench.to_depth(StreamPredictor(fast, LIVE["balanced"]), "balanced")
     layers = ", diffusers' layers" if args.plain_layers or args.full_size else ""
     return bench, f"{info.name} at {info.width}x{info.height}, {args.device}, {dtype}{layers}"
 
 
-def measure_engine(bench: Bench, args: argparse.Namespace, dtype: str) -> None:
-    """The rows of an engine: of every mode and preset whose windows it has."""
-    manifest = Manifest.read(args.engine)
-    path = args.checkpoint or default_checkpoint()
-    info = CheckpointInfo.read(path)
-    network = load_network(
-        Request(
-            checkpoint=path,
+def measure_engine(bench: Bench, args: argparse.Namespace) -> None:
+    """The rows of an engine: of every mode and preset that it was built for."""
+    height, width = bench.rgb.shape[1:3]
+
+    def load(mode: str, name: str, options: PredictorOptions) -> DktPredictor | None:
+        chosen = replace(
+            options,
+            checkpoint=args.checkpoint or "",
             device=args.device if args.backend == "tensorrt" else "cpu",
-            dtype=dtype,
-            windows=manifest.windows,
+            cpu_threads=args.threads or 0,
+            inference_size=f"{height}x{width}",
             backend=args.backend,
-            engine=args.engine,
+            engine_dir=args.engine,
         )
-    ).network
-    has = set(manifest.windows)
-    if has >= set(exact_windows([len(bench.rgb)], info.window, info.overlap)):
-        bench.on_clip(
-            "exact", lambda clip: predict_disparity(network, clip, PredictOptions()), args.backend
-        )
+        try:
+            found = load_predictor(chosen, video_frames=len(bench.rgb))
+        except DktError as error:
+            print(f"  {mode} {name} {args.backend}: left out: {error}", flush=True)
+            return None
+        assert isinstance(found, DktPredictor)
+        return found
+
+    exact = load("exact", "", PredictorOptions())
+    if exact is not None:
+        network = exact.network
+        bench.on_clip("exact", lambda clip: predict_disparity(network, clip), args.backend)
     for name in args.live:
-        options = LIVE[name]
-        same_steps = (options.steps or manifest.steps) == manifest.steps
-        if same_steps and has >= set(live_windows(options)):
-            bench.live(network, name, options, args.backend)
+        live = load("live", name, LIVE[name])
+        if live is not None:
+            bench.live(live, name, args.backend)
 
 
 def main() -> None:
@@ -399,7 +384,7 @@ def main() -> None:
         dtype = args.dtype or ("bfloat16" if args.device.startswith("cuda") else "float32")
         bench, name = measure_torch(args, dtype)
         if args.backend != "torch":
-            measure_engine(bench, args, dtype)
+            measure_engine(bench, args)
         measured, crossings = bench.rows, bench.crossings
         show(f"Measured: {name}", measured)
         print(f"matrix products: {bench.rate:.3g} TFLOP/s")

@@ -13,69 +13,86 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from dkt_ros.datasets.registry import open_dataset
-from dkt_ros.evaluation.evaluate import Methods, evaluate_video
-from dkt_ros.evaluation.models import DepthModel, ExactModel
-from dkt_ros.evaluation.networks import NetworkOptions, exact_model, live_model_of
-from dkt_ros.evaluation.report import describe, format_difference, format_summary, write_json
-from dkt_ros.evaluation.sets import SetReport
-from dkt_ros.evaluation.videos import Video, VideoReader, depth_range_of
-from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
-from dkt_ros.model.live_options import LiveOptions
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
-SETTINGS = {
-    "quality": LiveOptions.preset("quality"),
-    "balanced": LiveOptions.preset("balanced"),
-    "fast": LiveOptions.preset("fast"),
-    "window 2, new 1": LiveOptions(2, 1),
-}
+from dkt_ros.datasets.registry import open_dataset  # noqa: E402
+from dkt_ros.evaluation.evaluate import Methods, evaluate_video  # noqa: E402
+from dkt_ros.evaluation.models import PredictorModel  # noqa: E402
+from dkt_ros.evaluation.report import describe, format_difference, format_summary, write_json  # noqa: E402
+from dkt_ros.evaluation.sets import SetReport  # noqa: E402
+from dkt_ros.evaluation.videos import Video, VideoReader, depth_range_of  # noqa: E402
+from dkt_ros.model.live_options import PRESETS, PUBLISH, LiveOptions  # noqa: E402
+from dkt_ros.predict.clip import ClipPredictor  # noqa: E402
+from dkt_ros.predict.load import load_predictor  # noqa: E402
+from dkt_ros.predict.options import PredictorOptions  # noqa: E402
+from dkt_ros.predict.stream import StreamPredictor  # noqa: E402
 
 
-class Remembered(ExactModel):
+class Short(PredictorOptions):
+    """Windows shorter than any preset's: two latent frames, of which one is new."""
+
+    @property
+    def live(self) -> LiveOptions:
+        """See PredictorOptions."""
+        return dataclasses.replace(super().live, window=2, new=1)
+
+
+def settings(publish: str) -> dict[str, PredictorOptions]:
+    """What is compared with the exact sampler, by name."""
+    common: dict[str, Any] = {"mode": "live", "live_publish": publish, "live_scene_cut": 1}
+    presets = {name: PredictorOptions(live_preset=name, **common) for name in PRESETS}
+    return presets | {"window 2, new 1": Short(**common)}
+
+
+class Remembered(PredictorModel):
     """The exact sampler, which computes each video once for all settings."""
 
-    def __init__(self, model: DepthModel) -> None:
-        self._model = model
-        self._known: dict[str, dict[str, np.ndarray]] = {}
+    _known: tuple[str, dict[str, np.ndarray]] = "", {}
 
-    def depths(self, video, truth, alignments, depth_range):  # type: ignore[no-untyped-def]
+    def depths(
+        self,
+        video: Video,
+        truth: np.ndarray,
+        alignments: Sequence[str],
+        depth_range: tuple[float, float],
+    ) -> dict[str, np.ndarray]:
         """See DepthModel."""
-        if video.name not in self._known:
-            found = self._model.depths(video, truth, alignments, depth_range)
-            self._known = {video.name: found}
-        return self._known[video.name]
+        if video.name != self._known[0]:
+            self._known = video.name, super().depths(video, truth, alignments, depth_range)
+        return self._known[1]
 
 
 def main() -> None:
     """Prints the tables of each setting, and writes the figures where asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--checkpoint", default="")
     parser.add_argument("--frames", type=int, default=25)
     parser.add_argument("--clips", type=int, default=5)
-    parser.add_argument("--publish", choices=("latest", "all"), default="latest")
+    parser.add_argument("--publish", choices=PUBLISH, default="latest")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    network = load_checkpoint(args.checkpoint or default_checkpoint())
-    exact = Remembered(exact_model(network, NetworkOptions()))
+    predictor = load_predictor(PredictorOptions(checkpoint=args.checkpoint, device="cpu"))
+    assert isinstance(predictor, ClipPredictor)
+    exact = Remembered("dkt exact", predictor)
     live = {
-        name: live_model_of(
-            network, dataclasses.replace(options, scene_cut=None, publish=args.publish)
-        )
-        for name, options in SETTINGS.items()
+        name: PredictorModel("dkt live", StreamPredictor(predictor.network, options))
+        for name, options in settings(args.publish).items()
     }
     dataset = open_dataset(args.data)
     reader = VideoReader(dataset, with_normals=False)
     depth_range = depth_range_of(dataset.kind)
     reports = {
         name: SetReport(f"{args.data}, {name}", dataset.kind, None, depth_range, reader.skipped)
-        for name in SETTINGS
+        for name in live
     }
     for video in itertools.islice(reader, args.clips):
         clip = forth_and_back(video, args.frames)
@@ -84,16 +101,13 @@ def main() -> None:
             reports[name].results += evaluate_video(clip, methods, depth_range, reader.skipped)
             reports[name].frames[clip.name] = len(clip)
         print(f"{video.name} done", flush=True)
-    for report in reports.values():
-        parts = (
-            describe(report),
-            format_summary(report.summary),
-            format_difference(report.summary),
-        )
+    for name, report in reports.items():
+        difference = format_difference(report.summary, (exact, live[name]))
+        parts = (describe(report), format_summary(report.summary), difference)
         print("\n" + "\n\n".join(parts))
     if args.output:
         about = {
-            "checkpoint": network.info.name,
+            "checkpoint": predictor.info.name,
             "clips": args.clips,
             "frames": args.frames,
             "publish": args.publish,

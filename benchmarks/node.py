@@ -34,6 +34,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from dkt_ros.frames import Frame  # noqa: E402
+from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo  # noqa: E402
+
 FOCAL_PX = 900.0
 NEAR_M, FAR_M = 0.5, 1.5
 WARM_UP_FRAMES = 300
@@ -151,23 +156,18 @@ class Meter:
         setattr(owner, attribute, measured)
 
 
-class StandIn:
+class StandIn(Predictor):
     """In the network's place: the stored disparity for every frame, at once."""
 
-    def __init__(self, disparity: npt.NDArray[np.float32], frames: int) -> None:
-        self._clip = np.ascontiguousarray(np.broadcast_to(disparity, (frames, *disparity.shape)))
+    def __init__(self, disparity: npt.NDArray[np.float32]) -> None:
+        super().__init__(PredictorInfo("stand-in", origin="no network"))
+        self._disparity = disparity
         self.cpu_s: list[float] = []
 
-    def __call__(self, rgb: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
-        """As many images as the clip has frames."""
+    def push(self, frame: Frame) -> Prediction:
+        """The same for every frame."""
         self.cpu_s.append(time.thread_time())
-        return self._clip[: len(rgb)]
-
-    def cancel(self) -> None:
-        """Nothing runs long enough to be cancelled."""
-
-    def allow(self) -> None:
-        """See cancel."""
+        return Prediction(frame.rgb, self._disparity)
 
 
 def resident_mib() -> float:
@@ -212,12 +212,10 @@ def measure(
     from dkt_ros import estimator as estimator_module
     from dkt_ros.alignment.aligner import Aligner
     from dkt_ros.estimator import DepthEstimator
-    from dkt_ros.model.info import CheckpointInfo
     from dkt_ros.ros import intake, outputs
     from dkt_ros.ros.convert import clouds
-    from dkt_ros.ros.engine import Engine, EngineInfo
+    from dkt_ros.ros.engine import Engine, estimator_config
     from dkt_ros.ros.node import DktNode
-    from dkt_ros.ros.settings import estimator_config
 
     meter = Meter()
     meter.watch(intake, "image_to_rgb", "convert colour")
@@ -227,14 +225,10 @@ def measure(
     meter.watch(outputs, "depth_to_image", "depth message")
     meter.watch(clouds.CloudWriter, "write", "cloud")
     meter.watch(outputs.Outputs, "_send", "publish")
-    stand_in = StandIn(ramp(options.width, options.height), 21)
+    stand_in = StandIn(ramp(options.width, options.height))
 
     def build(parameters: Any) -> Engine:
-        info = EngineInfo("stand-in", "", "no network", "cpu", "float32", 0)
-        estimator = DepthEstimator(
-            stand_in, estimator_config(parameters, CheckpointInfo(info.checkpoint))
-        )
-        return Engine(stand_in, estimator, info)  # type: ignore[arg-type]
+        return Engine(DepthEstimator(stand_in, estimator_config(parameters)))
 
     stride = f"points_stride:={options.stride}"
     rclpy.init(args=["--ros-args", "--log-level", "warn", "-p", stride])
@@ -313,7 +307,7 @@ def summary(
         "mb_written_per_frame": {
             "taken from DDS (rgb8, 16UC1)": pixels * 5 / 1e6,
             "raw depth in metres": pixels * 4 / 1e6,
-            "clip of 5 frames for the network": pixels * 3 * 5 / 1e6,
+            "the network's disparity, copied": pixels * 4 / 1e6,
             "depth in metres, and its message": pixels * 8 / 1e6,
             "cloud: planes, and its message": cloud_pixels * 64 / 1e6 if options.points else 0.0,
         },

@@ -3,5 +3,32 @@
 # The generated messages (dkt_ros.msg) lie in the colcon install folder, beside a copy of these
 # sources: with both on the path, one package is made of the two, whichever comes first.
 from pkgutil import extend_path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dkt_ros.estimator import DepthEstimator as DepthEstimator
+    from dkt_ros.estimator import EstimatorConfig as EstimatorConfig
+    from dkt_ros.estimator import load_estimator as load_estimator
+    from dkt_ros.frames import Frame as Frame
+    from dkt_ros.frames import frames_of as frames_of
+    from dkt_ros.geometry import Intrinsics as Intrinsics
+    from dkt_ros.predict.options import PredictorOptions as PredictorOptions
 
 __path__ = extend_path(__path__, __name__)
+
+_HOMES = {
+    "estimator": ("DepthEstimator", "EstimatorConfig", "load_estimator"),
+    "frames": ("Frame", "frames_of"),
+    "geometry": ("Intrinsics",),
+    "predict.options": ("PredictorOptions",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """The package's own names, imported at their first use: `import dkt_ros` stays light."""
+    import importlib
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,15 @@
-"""One synchronised RGB + raw depth + intrinsics, and the sliding buffer of the newest 4N+1.
+"""One synchronised RGB + raw depth + intrinsics, and where a stream of them breaks.
 
-Knows when a stream has broken (stamps running backwards, a gap, another size or camera) and that
-the network's clips hold 4k+1 frames. Knows nothing of the network, alignment or ROS.
+Knows nothing of the network, alignment or ROS.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,80 +60,77 @@ class Frame:
 
 
 class FlushReason(Enum):
-    """Why a buffer forgot the frames it held."""
+    """Why the frames before were forgotten."""
 
     STAMP_BACKWARDS = "stamps ran backwards"
     GAP = "gap between frames"
     SIZE_CHANGED = "image size changed"
     INTRINSICS_CHANGED = "camera intrinsics changed"
-    SCENE_CUT = "another scene"  # noticed by a predictor, never by the buffer
+    SCENE_CUT = "another scene"  # noticed by a predictor
 
 
-class FrameBuffer:
-    """The newest frames of one unbroken stream, oldest first."""
+class Continuity:
+    """Tells whether a frame continues the stream of the one before it."""
 
-    def __init__(self, max_frames: int, max_gap_s: float) -> None:
-        """Holds at most `max_frames` (4N+1: 1, 5, 9, ...), no two further apart than max_gap_s."""
-        if max_frames < 1 or max_frames % 4 != 1:
-            raise DktError(f"max_frames {max_frames}: expected 4N+1, that is 1, 5, 9, 13, 17, 21")
+    def __init__(self, max_gap_s: float = math.inf) -> None:
+        """max_gap_s: stamps further apart start a new stream; may be changed at any time."""
         if not max_gap_s > 0:
             raise DktError(f"max_gap_s {max_gap_s}: expected a positive number of seconds")
-        self.max_frames = max_frames
         self.max_gap_s = max_gap_s
-        self._frames: deque[Frame] = deque(maxlen=max_frames)
+        self._newest: tuple[int, Intrinsics] | None = None
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def push(self, frame: Frame) -> FlushReason | None:
-        """Takes a frame; drops it if its stamp is the newest one's.
-
-        Returns why the frames before it were forgotten, None when it continues their stream.
-        """
-        reason = self._break_before(frame)
-        if reason is not None:
-            self._frames.clear()
-        elif self.is_duplicate(frame):
-            return None
-        self._frames.append(frame)
+    def follow(self, frame: Frame) -> FlushReason | None:
+        """Takes the next frame; why a new stream begins with it, None when it continues one."""
+        reason = self.break_before(frame.stamp_ns, frame.intrinsics)
+        self._newest = (frame.stamp_ns, frame.intrinsics)
         return reason
 
     def is_duplicate(self, frame: Frame) -> bool:
         """Whether the frame has the newest one's stamp and continues its stream."""
         return (
-            bool(self._frames)
-            and frame.stamp_ns == self._frames[-1].stamp_ns
-            and self._break_before(frame) is None
+            self._newest is not None
+            and frame.stamp_ns == self._newest[0]
+            and self.break_before(frame.stamp_ns, frame.intrinsics) is None
         )
 
-    def clip(self) -> tuple[Frame, ...]:
-        """The newest 4k+1 frames, oldest first, k as large as the buffer allows; () when empty."""
-        count = len(self._frames)
-        if count == 0:
-            return ()
-        used = count - (count - 1) % 4
-        return tuple(self._frames)[count - used :]
+    def reset(self) -> None:
+        """Forgets the stream: whatever comes next begins one."""
+        self._newest = None
 
-    def newest(self) -> Frame:
-        """The frame pushed last; IndexError when empty."""
-        return self._frames[-1]
-
-    def clear(self) -> None:
-        """Forgets every frame."""
-        self._frames.clear()
-
-    def _break_before(self, frame: Frame) -> FlushReason | None:
-        if not self._frames:
+    def break_before(self, stamp_ns: int, camera: Intrinsics) -> FlushReason | None:
+        """Why such a frame would not continue the stream; None where it would."""
+        if self._newest is None:
             return None
-        newest = self._frames[-1]
-        now, then = frame.intrinsics, newest.intrinsics
-        if (now.width, now.height) != (then.width, then.height):
+        then_ns, then = self._newest
+        if (camera.width, camera.height) != (then.width, then.height):
             return FlushReason.SIZE_CHANGED
-        if now != then:
+        if camera != then:
             return FlushReason.INTRINSICS_CHANGED
-        elapsed_ns = frame.stamp_ns - newest.stamp_ns
+        elapsed_ns = stamp_ns - then_ns
         if elapsed_ns < 0:
             return FlushReason.STAMP_BACKWARDS
         if elapsed_ns > self.max_gap_s * NANOSECONDS_PER_SECOND:
             return FlushReason.GAP
         return None
+
+
+def frames_of(
+    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[Any] | None]],
+    intrinsics: Intrinsics | None = None,
+    period_s: float = 0.1,
+    frame_id: str = "camera",
+) -> Iterator[Frame]:
+    """Arrays as a camera would send them: (rgb (H, W, 3) uint8, raw depth (H, W) metres or None).
+
+    period_s: between two stamps, which begin at 0. intrinsics: without them a camera with 53
+    degrees of horizontal view stands in, which matters for point clouds, not for depth.
+    Raises DktError as Frame does.
+    """
+    for index, (rgb, raw_depth) in enumerate(pictures):
+        height, width = rgb.shape[:2]
+        camera = intrinsics or Intrinsics(
+            width, width, (width - 1) / 2, (height - 1) / 2, width, height
+        )
+        raw = None if raw_depth is None else np.asarray(raw_depth, np.float32)
+        stamp_ns = round(index * period_s * NANOSECONDS_PER_SECOND)
+        yield Frame(np.ascontiguousarray(rgb), raw, camera, stamp_ns, frame_id)

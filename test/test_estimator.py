@@ -10,9 +10,10 @@ from fixtures.glass_scenes import GlassScene, see_through, table_with_glass, wit
 
 from dkt_ros.alignment.aligner import AlignmentConfig, AlignmentState
 from dkt_ros.errors import DktError
-from dkt_ros.estimator import DepthEstimator, EstimatorConfig
+from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
 OK, HELD, UNALIGNED = AlignmentState.OK, AlignmentState.HELD, AlignmentState.UNALIGNED
 CAMERA = Intrinsics(120.0, 120.0, 63.5, 47.5, 128, 96)
@@ -34,25 +35,35 @@ def frame(index: int, raw: bool = True) -> Frame:
     )
 
 
-class Network:
+class Network(Predictor):
     """Knows the truth; notes what it was asked, and fails when it is told to."""
 
     def __init__(self) -> None:
-        self.seen: list[list[int]] = []
+        super().__init__(PredictorInfo("truth"))
+        self.seen: list[int] = []
+        self.stream: list[int] = []
         self.fails: Exception | None = None
         self.answer: np.ndarray | None = None
 
-    def __call__(self, rgb: np.ndarray, /) -> np.ndarray:
-        assert rgb.dtype == np.uint8
-        self.seen.append([int(picture[0, 0, 0]) for picture in rgb])
+    def push(self, frame: Frame) -> Prediction:
+        self.seen.append(int(frame.rgb[0, 0, 0]))
+        self.stream.append(self.seen[-1])
         if self.fails:
             raise self.fails
-        if self.answer is not None:
-            return self.answer
-        # Only the newest frame's disparity is the scene's.
-        clip = np.zeros(rgb.shape[:3], np.float32)
-        clip[-1] = scene().disparity
-        return clip
+        answer = scene().disparity if self.answer is None else self.answer
+        return Prediction(frame.rgb, answer, frames=len(self.stream))
+
+    def reset(self) -> None:
+        self.stream.clear()
+
+
+class Estimator(DepthEstimator):
+    """One whose network answers every frame."""
+
+    def push(self, frame: Frame) -> DepthEstimate:
+        estimate = super().push(frame)
+        assert estimate is not None
+        return estimate
 
 
 @pytest.fixture
@@ -61,12 +72,12 @@ def network() -> Network:
 
 
 @pytest.fixture
-def estimator(network: Network) -> DepthEstimator:
-    return DepthEstimator(network, EstimatorConfig(max_frames=5, max_gap_s=0.5))
+def estimator(network: Network) -> Estimator:
+    return Estimator(network, EstimatorConfig(max_gap_s=0.5))
 
 
 class TestPush:
-    def test_metric_depth_of_the_newest_frame(self, estimator: DepthEstimator) -> None:
+    def test_metric_depth_of_the_newest_frame(self, estimator: Estimator) -> None:
         for index in range(7):
             pushed = frame(index)
             estimate = estimator.push(pushed)
@@ -77,22 +88,10 @@ class TestPush:
             np.testing.assert_allclose(estimate.depth, scene().truth, rtol=0.005)
             np.testing.assert_array_equal(estimate.disparity, scene().disparity)
 
-    def test_the_network_sees_the_newest_4k_plus_1(
-        self, network: Network, estimator: DepthEstimator
-    ) -> None:
-        windows = [estimator.push(frame(index)).window for index in range(7)]
-        assert windows == [1, 1, 1, 1, 5, 5, 5]
-        assert network.seen == [
-            [0],
-            [1],
-            [2],
-            [3],
-            [0, 1, 2, 3, 4],
-            [1, 2, 3, 4, 5],
-            [2, 3, 4, 5, 6],
-        ]
+    def test_it_says_how_many_frames_the_network_saw(self, estimator: Estimator) -> None:
+        assert [estimator.push(frame(index)).window for index in range(3)] == [1, 2, 3]
 
-    def test_timings_add_up(self, estimator: DepthEstimator) -> None:
+    def test_timings_add_up(self, estimator: Estimator) -> None:
         timings = estimator.push(frame(0)).timings_s
         assert set(timings) == {"predict", "align", "convert", "total"}
         assert all(seconds > 0 for seconds in timings.values())
@@ -100,7 +99,7 @@ class TestPush:
         assert timings["total"] == pytest.approx(parts)
 
     def test_depth_outside_the_range_is_unknown(self, network: Network) -> None:
-        estimator = DepthEstimator(network, EstimatorConfig(min_depth=0.5, max_depth=0.9))
+        estimator = Estimator(network, EstimatorConfig(min_depth=0.5, max_depth=0.9))
         depth = estimator.push(frame(0)).depth
         truth = scene().truth
         assert np.isnan(depth[(truth < 0.49) | (truth > 0.92)]).all()
@@ -108,11 +107,11 @@ class TestPush:
 
     def test_alignment_s_own_settings_are_used(self, network: Network) -> None:
         strict = AlignmentConfig(min_inlier_ratio=0.99)
-        estimator = DepthEstimator(network, EstimatorConfig(alignment=strict))
+        estimator = Estimator(network, EstimatorConfig(alignment=strict))
         assert estimator.push(frame(0)).alignment.state is UNALIGNED
 
     def test_the_same_frame_again_costs_nothing(
-        self, network: Network, estimator: DepthEstimator
+        self, network: Network, estimator: Estimator
     ) -> None:
         first = estimator.push(frame(0))
         assert estimator.push(frame(0)) is first
@@ -121,18 +120,25 @@ class TestPush:
     @pytest.mark.parametrize("limits", [(0.0, 1.0), (1.0, 0.5)])
     def test_an_impossible_range(self, limits: tuple[float, float]) -> None:
         with pytest.raises(DktError, match="min_depth"):
-            EstimatorConfig(min_depth=limits[0], max_depth=limits[1])
+            Estimator(Network(), EstimatorConfig(min_depth=limits[0], max_depth=limits[1]))
+
+    def test_another_range_acts_at_once(self, estimator: Estimator) -> None:
+        estimator.push(frame(0))
+        estimator.depth_range = (0.1, 0.2)
+        assert np.isnan(estimator.push(frame(1)).depth).all()
+        with pytest.raises(DktError, match="min_depth"):
+            estimator.depth_range = (2.0, 1.0)
 
 
 class TestWithoutRawDepth:
-    def test_unaligned_from_the_start(self, estimator: DepthEstimator) -> None:
+    def test_unaligned_from_the_start(self, estimator: Estimator) -> None:
         estimate = estimator.push(frame(0, raw=False))
         assert estimate.alignment.state is UNALIGNED
         assert "no raw depth" in estimate.alignment.reason
         assert np.isnan(estimate.depth).all()
         assert np.isfinite(estimate.disparity).all()
 
-    def test_held_after_a_good_frame(self, estimator: DepthEstimator) -> None:
+    def test_held_after_a_good_frame(self, estimator: Estimator) -> None:
         estimator.push(frame(0))
         estimate = estimator.push(frame(1, raw=False))
         assert estimate.alignment.state is HELD
@@ -140,7 +146,7 @@ class TestWithoutRawDepth:
 
     def test_held_by_the_frames_stamps(self, network: Network) -> None:
         config = EstimatorConfig(max_gap_s=10, alignment=AlignmentConfig(max_held_s=1.0))
-        estimator = DepthEstimator(network, config)
+        estimator = Estimator(network, config)
         estimator.push(frame(0))
         states = [estimator.push(frame(i, raw=False)).alignment.state for i in (5, 10, 11)]
         assert states == [HELD, HELD, UNALIGNED]
@@ -159,7 +165,7 @@ class TestFlush:
         ],
     )
     def test_frames_and_scale_are_forgotten(
-        self, network: Network, estimator: DepthEstimator, newcomer: Frame, reason: FlushReason
+        self, network: Network, estimator: Estimator, newcomer: Frame, reason: FlushReason
     ) -> None:
         for index in range(1, 7):
             estimator.push(frame(index))
@@ -170,7 +176,7 @@ class TestFlush:
         follower = replace(newcomer, stamp_ns=newcomer.stamp_ns + TENTH_NS)
         assert estimator.push(follower).flush is None
 
-    def test_reset(self, estimator: DepthEstimator) -> None:
+    def test_reset(self, estimator: Estimator) -> None:
         for index in range(5):
             estimator.push(frame(index))
         estimator.reset()
@@ -180,7 +186,7 @@ class TestFlush:
 
 
 class TestFailure:
-    def test_the_next_push_works(self, network: Network, estimator: DepthEstimator) -> None:
+    def test_the_next_push_works(self, network: Network, estimator: Estimator) -> None:
         for index in range(4):
             estimator.push(frame(index))
         network.fails = RuntimeError("CUDA out of memory")
@@ -189,10 +195,10 @@ class TestFailure:
         network.fails = None
         estimate = estimator.push(frame(5))
         assert estimate.alignment.state is OK
-        assert network.seen[-1] == [1, 2, 3, 4, 5]
+        assert network.stream == [5], "what a failed stream holds is good for nothing"
 
     def test_the_failed_frame_can_be_tried_again(
-        self, network: Network, estimator: DepthEstimator
+        self, network: Network, estimator: Estimator
     ) -> None:
         estimator.push(frame(0))
         network.fails = RuntimeError("once")
@@ -204,7 +210,7 @@ class TestFailure:
         assert len(network.seen) == 3
 
     def test_a_flush_is_reported_by_the_first_estimate_after_it(
-        self, network: Network, estimator: DepthEstimator
+        self, network: Network, estimator: Estimator
     ) -> None:
         estimator.push(frame(0))
         network.fails = RuntimeError("once")
@@ -217,14 +223,14 @@ class TestFailure:
     @pytest.mark.parametrize(
         ("answer", "words"),
         [
-            (np.zeros((1, 48, 64), np.float32), "shape"),
-            (np.zeros((96, 128), np.float32), "shape"),
-            (np.full((1, 96, 128), np.nan, np.float32), "not finite"),
-            (np.full((1, 96, 128), np.inf, np.float32), "not finite"),
+            (np.zeros((48, 64), np.float32), "shape"),
+            (np.zeros((1, 96, 128), np.float32), "shape"),
+            (np.full((96, 128), np.nan, np.float32), "not finite"),
+            (np.full((96, 128), np.inf, np.float32), "not finite"),
         ],
     )
     def test_unusable_disparity_is_an_error(
-        self, network: Network, estimator: DepthEstimator, answer: np.ndarray, words: str
+        self, network: Network, estimator: Estimator, answer: np.ndarray, words: str
     ) -> None:
         network.answer = answer
         with pytest.raises(DktError, match=words):
@@ -232,26 +238,60 @@ class TestFailure:
         network.answer = None
         assert estimator.push(frame(1)).alignment.state is OK
 
-    def test_one_pixel_that_is_not_finite(
-        self, network: Network, estimator: DepthEstimator
-    ) -> None:
-        network.answer = scene().disparity[None].copy()
-        network.answer[0, 50, 60] = np.nan
+    def test_one_pixel_that_is_not_finite(self, network: Network, estimator: Estimator) -> None:
+        network.answer = scene().disparity.copy()
+        network.answer[50, 60] = np.nan
         with pytest.raises(DktError, match="not finite"):
             estimator.push(frame(0))
 
     def test_double_precision_disparity_is_fine(
-        self, network: Network, estimator: DepthEstimator
+        self, network: Network, estimator: Estimator
     ) -> None:
-        network.answer = scene().disparity[None].astype(np.float64)
+        network.answer = scene().disparity.astype(np.float64)
         estimate = estimator.push(frame(0))
         assert estimate.disparity.dtype == np.float32
         assert estimate.alignment.state is OK
 
     def test_the_estimate_does_not_change_with_the_network_s_memory(
-        self, network: Network, estimator: DepthEstimator
+        self, network: Network, estimator: Estimator
     ) -> None:
-        network.answer = scene().disparity[None].copy()
+        network.answer = scene().disparity.copy()
         estimate = estimator.push(frame(0))
         network.answer[:] = 0
         np.testing.assert_array_equal(estimate.disparity, scene().disparity)
+
+
+class Metric(Network):
+    """Gives metres of its own, as a network that knows raw depth may."""
+
+    def push(self, frame: Frame) -> Prediction:
+        assert frame.raw_depth is not None
+        depth = scene().truth.astype(np.float32)
+        depth[0] = np.nan
+        confidence = np.full(depth.shape, 0.9, np.float32)
+        return Prediction(frame.rgb, depth=depth, confidence=confidence)
+
+
+class TestMetricNetwork:
+    def test_its_depth_is_published_as_it_is(self) -> None:
+        estimate = Estimator(Metric()).push(frame(0))
+        np.testing.assert_allclose(estimate.depth[1:], scene().truth[1:], rtol=1e-6)
+        assert np.isnan(estimate.depth[0]).all()
+        assert estimate.confidence is not None
+        assert (estimate.alignment.scale, estimate.alignment.shift) == (1.0, 0.0)
+        assert estimate.alignment.state is OK
+
+    def test_raw_depth_tells_how_far_it_agrees(self) -> None:
+        right = Estimator(Metric()).push(frame(0)).alignment
+        far = replace(frame(0), raw_depth=scene().truth.astype(np.float32) * 1.5)
+        wrong = Estimator(Metric()).push(far).alignment
+        assert right.uncertainty < 0.02
+        assert right.inlier_ratio > 0.6
+        assert wrong.uncertainty == pytest.approx(0.5, rel=0.01)
+        assert wrong.inlier_ratio == 0.0
+
+    def test_an_answer_is_disparity_or_depth(self) -> None:
+        rgb, answer = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.float32)
+        for values in (None, answer):
+            with pytest.raises(DktError, match="expected one"):
+                Prediction(rgb, disparity=values, depth=values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics, backproject, known_points, remove_flying_pixels
+from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
 TOLERANCE = 1e-5
 """Relative; on this machine's processor both paths even agree to the last bit."""
@@ -108,30 +108,20 @@ def test_few_pixels_with_depth() -> None:
     assert device.crossings.uploads[before[1] :] == [15 * 30 * 8]
 
 
-@dataclass
-class Streamed:
-    disparity: Array
-    rgb: Array
-    frames: int = 1
-    restarted: bool = False
-
-
-class Stream:
+class Stream(Predictor):
     """Knows each frame's disparity from the start, and holds it where it is told to."""
 
     def __init__(self, disparities: list[np.ndarray], on_device: bool) -> None:
+        super().__init__(PredictorInfo("known"))
         self.disparities, self.on_device = disparities, on_device
         self.pushed = 0
 
-    def push(self, rgb: np.ndarray, /) -> Streamed:
+    def push(self, frame: Frame) -> Prediction:
         disparity = self.disparities[self.pushed]
         self.pushed += 1
         if self.on_device:
-            return Streamed(uploaded(disparity), uploaded(rgb))
-        return Streamed(disparity, rgb)
-
-    def reset(self) -> None:
-        pass
+            return Prediction(uploaded(frame.rgb), uploaded(disparity))
+        return Prediction(frame.rgb, disparity)
 
 
 def frames() -> tuple[list[np.ndarray], list[Frame]]:
@@ -189,7 +179,7 @@ def test_the_fit_s_samples_and_the_depth_are_all_that_comes_to_the_host() -> Non
         estimator.push(pushed[3])
     height, width = SIZE
     pixels = height * width
-    assert crossings.uploads == [4 * pixels, 3 * pixels]  # the stream's own
+    assert crossings.uploads == [3 * pixels, 4 * pixels]  # the stream's own
     samples, depth = crossings.downloads
     assert samples <= 4 * 2 * estimator.config.alignment.max_samples * 1.02
     assert depth == 4 * pixels
@@ -206,5 +196,5 @@ def test_disparity_that_is_not_finite_is_refused_there_too() -> None:
 
 def test_a_device_s_disparity_of_another_size_is_refused() -> None:
     disparities, pushed = frames()
-    with PretendDevice(), pytest.raises(DktError, match=r"\(1, 60, 160\)"):
+    with PretendDevice(), pytest.raises(DktError, match=r"\(60, 160\)"):
         DepthEstimator(Stream([disparities[0][::2]], True)).push(pushed[0])

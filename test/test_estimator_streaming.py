@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
 
@@ -12,35 +10,30 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
 HEIGHT, WIDTH = 24, 32
 SECOND = 1_000_000_000
 
 
-@dataclass
-class Result:
-    disparity: np.ndarray
-    frames: int = 1
-    restarted: bool = False
-    rgb: np.ndarray = field(default_factory=lambda: np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-
-
-class EveryOther:
+class EveryOther(Predictor):
     """A stream that knows depth of every second frame; near on the left, far on the right."""
 
     def __init__(self) -> None:
+        super().__init__(PredictorInfo("every other"))
         self.pushed = self.resets = 0
         self.cut = self.broken = False
         self.shape = (HEIGHT, WIDTH)
 
-    def push(self, rgb: np.ndarray, /) -> Result | None:
+    def push(self, frame: Frame) -> Prediction | None:
         self.pushed += 1
         if self.pushed % 2 == 0:
             return None
         ramp = np.linspace(1.0, 0.1, self.shape[1], dtype=np.float32)
         if self.broken:
             ramp[0] = np.nan
-        return Result(np.tile(ramp, (self.shape[0], 1)), self.pushed, self.cut)
+        disparity = np.tile(ramp, (self.shape[0], 1))
+        return Prediction(frame.rgb, disparity, frames=self.pushed, restarted=self.cut)
 
     def reset(self) -> None:
         self.resets += 1

@@ -6,11 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dkt_ros.errors import DktError
-from dkt_ros.frames import FlushReason, Frame, FrameBuffer
+from dkt_ros.frames import Continuity, FlushReason, Frame, frames_of
 from dkt_ros.geometry import Intrinsics
 
 CAMERA = Intrinsics(50.0, 50.0, 3.5, 2.5, 8, 6)
@@ -26,10 +24,6 @@ def frame(stamp_s: float, camera: Intrinsics = CAMERA) -> Frame:
         stamp_ns=round(stamp_s * SECOND),
         frame_id="camera_optical",
     )
-
-
-def stamps(buffer: FrameBuffer) -> list[float]:
-    return [member.stamp_ns / SECOND for member in buffer.clip()]
 
 
 class TestFrame:
@@ -52,49 +46,17 @@ class TestFrame:
             replace(frame(1), **{field: value})  # type: ignore[arg-type]
 
 
-class TestClip:
-    def test_lengths_while_filling(self) -> None:
-        buffer = FrameBuffer(max_frames=9, max_gap_s=1)
-        assert buffer.clip() == ()
-        lengths = []
-        for index in range(12):
-            assert buffer.push(frame(index / 10)) is None
-            lengths.append(len(buffer.clip()))
-            assert buffer.clip()[-1].stamp_ns == round(index / 10 * SECOND)
-        assert lengths == [1, 1, 1, 1, 5, 5, 5, 5, 9, 9, 9, 9]
-        assert len(buffer) == 9
-
-    @given(
-        capacity=st.integers(0, 5).map(lambda n: 4 * n + 1),
-        pushed=st.integers(0, 40),
-    )
-    def test_newest_frames_in_order(self, capacity: int, pushed: int) -> None:
-        buffer = FrameBuffer(capacity, max_gap_s=1)
-        for index in range(pushed):
-            buffer.push(frame(index / 8))
-        clip = stamps(buffer)
-        held = min(capacity, pushed)
-        assert len(buffer) == held
-        assert len(clip) == (0 if held == 0 else held - (held - 1) % 4)
-        assert clip == [index / 8 for index in range(pushed - len(clip), pushed)]
-
-    @pytest.mark.parametrize("max_frames", [0, -3, 2, 4, 20])
-    def test_a_length_the_network_has_no_clip_for(self, max_frames: int) -> None:
-        with pytest.raises(DktError, match="4N"):
-            FrameBuffer(max_frames, 1.0)
+class TestContinuity:
+    def following(self) -> Continuity:
+        continuity = Continuity(max_gap_s=0.5)
+        for index in range(5):
+            assert continuity.follow(frame(10 + index / 10)) is None
+        return continuity
 
     @pytest.mark.parametrize("gap", [0, -1, float("nan")])
     def test_an_impossible_gap(self, gap: float) -> None:
         with pytest.raises(DktError, match="max_gap_s"):
-            FrameBuffer(5, gap)
-
-
-class TestFlush:
-    def filled(self) -> FrameBuffer:
-        buffer = FrameBuffer(max_frames=5, max_gap_s=0.5)
-        for index in range(5):
-            buffer.push(frame(10 + index / 10))
-        return buffer
+            Continuity(gap)
 
     @pytest.mark.parametrize(
         ("newcomer", "reason"),
@@ -108,31 +70,49 @@ class TestFlush:
         ],
     )
     def test_what_breaks_a_stream(self, newcomer: Frame, reason: FlushReason) -> None:
-        buffer = self.filled()
-        assert not buffer.is_duplicate(newcomer)
-        assert buffer.push(newcomer) is reason
-        assert buffer.clip() == (newcomer,)
+        continuity = self.following()
+        assert not continuity.is_duplicate(newcomer)
+        assert continuity.follow(newcomer) is reason
+        assert continuity.is_duplicate(newcomer), "which begins a stream of its own"
 
     def test_the_longest_gap_is_none(self) -> None:
-        buffer = self.filled()
-        assert buffer.push(frame(10.9)) is None
-        assert len(buffer) == 5
+        assert self.following().follow(frame(10.9)) is None
 
-    def test_a_duplicate_is_dropped(self) -> None:
-        buffer = self.filled()
-        before = buffer.clip()
-        again = frame(10.4)
-        assert buffer.is_duplicate(again)
-        assert buffer.push(again) is None
-        assert buffer.clip() == before
+    def test_a_longer_gap_may_be_allowed_at_any_time(self) -> None:
+        continuity = self.following()
+        continuity.max_gap_s = 2.0
+        assert continuity.follow(frame(12)) is None
 
-    def test_an_empty_buffer_knows_no_duplicates_and_no_breaks(self) -> None:
-        buffer = self.filled()
-        buffer.clear()
-        assert len(buffer) == 0
-        assert not buffer.is_duplicate(frame(10.4))
-        assert buffer.push(frame(0)) is None
+    def test_a_duplicate_breaks_nothing(self) -> None:
+        continuity = self.following()
+        assert continuity.is_duplicate(frame(10.4))
+        assert continuity.follow(frame(10.4)) is None
+        assert not continuity.is_duplicate(frame(10.3))
+
+    def test_after_a_reset_there_are_no_duplicates_and_no_breaks(self) -> None:
+        continuity = self.following()
+        continuity.reset()
+        assert not continuity.is_duplicate(frame(10.4))
+        assert continuity.follow(frame(0)) is None
 
     def test_the_name_of_the_frame_breaks_nothing(self) -> None:
-        buffer = self.filled()
-        assert buffer.push(replace(frame(10.5), frame_id="elsewhere")) is None
+        assert self.following().follow(replace(frame(10.5), frame_id="elsewhere")) is None
+
+
+class TestFramesOf:
+    def test_arrays_become_a_stream(self) -> None:
+        rgb = np.zeros((6, 8, 3), np.uint8)
+        millimetres = np.full((6, 8), 500, np.uint16)
+        made = list(frames_of([(rgb, millimetres * 0.001), (rgb, None)], period_s=0.5))
+        assert [one.stamp_ns for one in made] == [0, SECOND // 2]
+        assert made[0].raw_depth is not None
+        assert made[0].raw_depth.dtype == np.float32
+        np.testing.assert_allclose(made[0].raw_depth, 0.5)
+        assert made[1].raw_depth is None
+        assert (made[0].intrinsics.width, made[0].intrinsics.height) == (8, 6)
+
+    def test_a_camera_of_ones_own(self) -> None:
+        rgb = np.zeros((6, 8, 3), np.uint8)
+        assert next(frames_of([(rgb, None)], CAMERA)).intrinsics == CAMERA
+        with pytest.raises(DktError, match="intrinsics state"):
+            next(frames_of([(rgb[:5], None)], CAMERA))

@@ -283,6 +283,35 @@ class Aligner:
         )
 
 
+def metric_alignment(
+    disparity: Array, raw_depth: FloatArray | None, config: AlignmentConfig | None = None
+) -> Alignment:
+    """What raw depth says of a metric network's 1/depth (H, W) in 1/m: scale 1, shift 0, OK.
+
+    uncertainty: the median relative disagreement with the raw depth, infinite where there is none.
+    """
+    config = config or AlignmentConfig()
+    _check(disparity, raw_depth)
+    found = sample(
+        disparity, raw_depth, config.max_samples, config.min_raw_depth, config.max_raw_depth
+    )
+    known = found.d > 0
+    d, y = found.d[known], found.y[known]
+    error = np.abs(d / y - 1)
+    agree = error <= INLIER_LIMIT
+    residual = float(np.median(np.abs(1 / y[agree] - 1 / d[agree]))) if agree.any() else np.nan
+    return Alignment(
+        scale=1.0,
+        shift=0.0,
+        inliers=int(agree.sum()),
+        inlier_ratio=float(agree.mean()) if len(d) else 0.0,
+        residual_m=residual,
+        uncertainty=float(np.median(error)) if len(d) else np.inf,
+        state=AlignmentState.OK,
+        reason="" if len(d) else "the network's own metric scale; no raw depth to compare it with",
+    )
+
+
 def align_depth(
     disparity: Array, alignment: Alignment, min_depth: float, max_depth: float
 ) -> Array:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import DTYPES, natural, positive
-from dkt_ros.model.live_options import PRESETS, PUBLISH
+from dkt_ros.model.arguments import natural, positive
+from dkt_ros.predict.options import add_arguments, options_of
 
 if TYPE_CHECKING:
     from dkt_ros.evaluation.videos import VideoReader
@@ -68,37 +68,9 @@ def add_commands(subparsers: Any) -> None:
     )
     network = parser.add_argument_group("network")
     network.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="default: the embedded dkt-nano"
-    )
-    network.add_argument(
         "--align", choices=("video", "online", "both"), default="both", help="default: both"
     )
-    network.add_argument(
-        "--mode",
-        choices=MODES,
-        default="exact",
-        help="sampler; both: also how far live is from exact (default: exact)",
-    )
-    network.add_argument(
-        "--preset", choices=tuple(PRESETS), default="balanced", help="of live (default: balanced)"
-    )
-    network.add_argument(
-        "--live-publish",
-        choices=PUBLISH,
-        default="latest",
-        help="live depth each time a window is full, or of every frame (default: latest, as the "
-        "node's)",
-    )
-    network.add_argument("--steps", type=positive, help="sampler steps (default: the checkpoint's)")
-    network.add_argument(
-        "--size",
-        default="auto",
-        metavar="auto|native|HxW",
-        help="size the network works at; auto: the area it was trained at (default)",
-    )
-    network.add_argument("--seed", type=int, default=1, help="of the noise (default 1)")
-    network.add_argument("--device", default="cpu")
-    network.add_argument("--dtype", default="float32", choices=DTYPES)
+    add_arguments(network, checkpoints=True, modes=MODES)
     parser.add_argument(
         "--no-normals", action="store_true", help="leave out the normals of depth, to save time"
     )
@@ -111,7 +83,8 @@ def run_eval(args: argparse.Namespace) -> int:
     import torch
 
     from dkt_ros.evaluation.evaluate import summarise_sets
-    from dkt_ros.evaluation.networks import NetworkOptions, load_methods
+    from dkt_ros.evaluation.models import ALIGNMENTS
+    from dkt_ros.evaluation.networks import load_methods
     from dkt_ros.evaluation.report import (
         describe,
         format_difference,
@@ -130,21 +103,16 @@ def run_eval(args: argparse.Namespace) -> int:
         raise DktError(f"--output is the folder {args.output}, expected a file's name")
     # All are opened before the first is measured: a wrong folder should not be found hours later.
     readers = _readers(args)
-    options = NetworkOptions(
-        checkpoint=args.checkpoint,
-        mode=args.mode,
-        align=args.align,
-        preset=args.preset,
-        publish=args.live_publish,
-        steps=args.steps,
-        size=args.size,
-        seed=args.seed,
-        device=args.device,
-        dtype=args.dtype,
+    modes = MODES[:2] if args.mode == "both" else (args.mode,)
+    names, methods = load_methods(
+        [options_of(args, checkpoint=path, mode=modes[0]) for path in args.checkpoint or [""]],
+        modes,
+        ALIGNMENTS if args.align == "both" else (args.align,),
+        with_normals=not args.no_normals,
     )
-    info, methods = load_methods(options, with_normals=not args.no_normals)
-    about = {"checkpoint": info.name, "task": info.task, "arguments": _arguments(args)}
-    print(f"checkpoint {info.name}, task {info.task}", flush=True)
+    task = "normal" if methods.predict_normals else "depth"
+    about = {"checkpoint": ", ".join(names), "task": task, "arguments": _arguments(args)}
+    print(f"checkpoint {', '.join(names)}, task {task}", flush=True)
     reports = []
     for reader in readers:
         depth_range = args.range or depth_range_of(reader.dataset.kind)
@@ -160,7 +128,7 @@ def run_eval(args: argparse.Namespace) -> int:
             progress.clear()
         reports.append(report)
         parts = [describe(report), format_summary(report.summary), legend(report.summary)]
-        parts += [format_difference(report.summary), format_videos(report)]
+        parts += [format_difference(report.summary, methods.models), format_videos(report)]
         print("\n" + "\n\n".join(part for part in parts if part), flush=True)
         if args.output is not None:
             write_json(args.output, reports, about, done=len(reports) == len(readers))
@@ -172,8 +140,8 @@ def run_eval(args: argparse.Namespace) -> int:
             f"mean over {len(reports)} data sets, each counting once; what a set lacks is the mean "
             "of the others"
         )
-        parts = [title, format_summary(total)]
-        print("\n" + "\n\n".join(part for part in (*parts, format_difference(total)) if part))
+        parts = [title, format_summary(total), format_difference(total, methods.models)]
+        print("\n" + "\n\n".join(part for part in parts if part))
     return 0
 
 

@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.baselines import BASELINES
 from dkt_ros.evaluation.judge import Figures, Judge
 from dkt_ros.evaluation.metrics import mean_of
-from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel, ExactModel, LiveModel
+from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
 from dkt_ros.evaluation.regions import in_order
 from dkt_ros.evaluation.videos import Video
 
@@ -71,8 +71,8 @@ def evaluate_video(
 
     depth_range: metres; truth outside does not count, predictions are clipped into it. Where a
     model fails, or no true depth is within the range, that is noted in `skipped` and its results
-    are left out. Where the live sampler passes frames over (publish "latest"), the exact one has a
-    second row of figures, of live's frames alone.
+    are left out. Where a model passes frames over (live with publish "latest"), the one before it
+    that does not has a second row of figures, of those frames alone.
     """
     skipped = Skipped() if skipped is None else skipped
     judge = Judge(video, depth_range, methods.with_normals)
@@ -92,7 +92,8 @@ def evaluate_video(
             found[NORMALS] = judge.normals(methods.predict_normals(video.rgb))
         except DktError as error:
             skipped.add(f"{video.name}, {NORMALS}", str(error))
-    exact: dict[str, np.ndarray] = {}
+    whole: dict[str, np.ndarray] = {}  # of the last model that answers every frame
+    whole_name = ""
     for model in methods.models:
         try:
             depths = model.depths(video, judge.truth, methods.alignments, depth_range)
@@ -100,14 +101,18 @@ def evaluate_video(
             skipped.add(f"{video.name}, {model.name}", str(error))
             continue
         for alignment, depth in depths.items():
-            found[method_name(model.name, alignment)] = judge.depth(depth)
-            given = np.isfinite(depth).any(axis=(1, 2))
-            if model.name == LiveModel.name and alignment in exact and not given.all():
-                shared = np.where(given[:, None, None], exact[alignment], np.nan)
-                name = method_name(ExactModel.name, alignment, shared=True)
-                found[name] = judge.depth(shared)
-        if model.name == ExactModel.name:
-            exact = depths
+            row = method_name(model.name, alignment)
+            found[row] = judge.depth(depth)
+            if model.answers_every > 1 and alignment in whole:
+                given = np.isfinite(depth).any(axis=(1, 2))
+                shared = np.where(given[:, None, None], whole[alignment], np.nan)
+                found[method_name(whole_name, alignment, shared=True)] = (
+                    found[method_name(whole_name, alignment)]
+                    if given.all()
+                    else judge.depth(shared)
+                )
+        if model.answers_every == 1:
+            whole, whole_name = depths, model.name
     return [Result(method, video.name, regions) for method, regions in found.items()]
 
 
@@ -127,21 +132,8 @@ def summarise_sets(summaries: Sequence[Summary]) -> Summary:
 def _mean(parts: Sequence[Mapping[str, Regions]]) -> Summary:
     """Over videos or sets, each counting once in the rows that it has."""
     methods = dict.fromkeys(method for part in parts for method in part)
-    rows = {method: [_row(part, method) for part in parts] for method in methods}
+    rows = {method: [part.get(method) for part in parts] for method in methods}
     return {m: mean_regions([row for row in rows[m] if row is not None]) for m in methods}
-
-
-def _row(part: Mapping[str, Regions], method: str) -> Regions | None:
-    """A method's figures of one video or set.
-
-    Where live passed no frame over, the exact sampler's figures are those of live's frames: without
-    them the mean would be over other videos than that of live's own row.
-    """
-    if method not in part and method.endswith(SHARED):
-        exact = method.removesuffix(SHARED)
-        if exact.replace(ExactModel.name, LiveModel.name) in part:
-            method = exact
-    return part.get(method)
 
 
 def mean_regions(rows: Sequence[Regions]) -> dict[str, Figures]:

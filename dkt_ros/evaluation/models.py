@@ -1,45 +1,35 @@
-"""From a network to metric depth of a video: exact or live, aligned to the truth or to raw depth.
-
-Knows how disparity gets its metric scale. Knows nothing of how it is predicted or measured.
-"""
+"""From a network to metric depth of a video, aligned to the truth or to raw depth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from dkt_ros.arrays import to_host
 from dkt_ros.errors import DktError
-from dkt_ros.estimator import (
-    DepthEstimate,
-    DepthEstimator,
-    DisparityPredictor,
-    EstimatorConfig,
-    StreamingPredictor,
-)
+from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
 from dkt_ros.evaluation.metrics import disparity_to_metric, fit_disparity
 from dkt_ros.evaluation.videos import Video
-from dkt_ros.frames import Frame
-from dkt_ros.geometry import Intrinsics
+from dkt_ros.frames import Frame, frames_of
+from dkt_ros.predict.predictor import Predictor
 
 ALIGNMENTS = ("video", "online")
 """video: one scale and shift per video, least squares to the truth, as papers do. online: frame by
 frame to the raw depth, by the node's own estimator, as a robot has it."""
-_FRAME_PERIOD_NS = 100_000_000
 _CONFIG = EstimatorConfig(min_depth=1e-3, max_depth=1e3)
 """Nearly any depth: the judge clips every method's into the evaluation's range."""
 
-Stream = Callable[[tuple[int, int]], StreamingPredictor]
-"""(height, width) of the pictures -> a predictor that remembers nothing yet."""
-
 
 class DepthModel(Protocol):
-    """Something that gives a video metric depth."""
+    """Something that gives a video metric depth.
+
+    answers_every: frames that one answer is for; the others have none (see Predictor).
+    """
 
     name: str
+    answers_every: int
 
     def depths(
         self,
@@ -55,15 +45,13 @@ class DepthModel(Protocol):
         """
 
 
-class ExactModel:
-    """The exact sampler: the whole video at once; online, for every frame, the newest ones."""
+class PredictorModel:
+    """A network through the node's own estimator."""
 
-    name = "dkt exact"
-
-    def __init__(self, predict: DisparityPredictor, buffer_frames: int = 5) -> None:
-        """buffer_frames: how many those are, 4N+1; the node's default is the checkpoint's."""
-        self._predict = predict
-        self._config = replace(_CONFIG, max_frames=buffer_frames)
+    def __init__(self, name: str, predictor: Predictor) -> None:
+        self.name = name
+        self.answers_every = predictor.answers_every
+        self._predictor = predictor
 
     def depths(
         self,
@@ -72,47 +60,22 @@ class ExactModel:
         alignments: Sequence[str],
         depth_range: tuple[float, float],
     ) -> dict[str, np.ndarray]:
-        """See DepthModel."""
+        """See DepthModel. One pass of the network serves both alignments where it sees the same."""
+        frames = camera_frames(video)
+        online = "online" in alignments and video.raw is not None
+        in_one_go = self._predictor.sees_video and len(video) > 1
         found = {}
-        predict = self._predict
+        if online or not in_one_go:
+            estimator = DepthEstimator(self._predictor, _CONFIG)
+            estimator.reset()
+            disparity, depth = newest_frames(video, [estimator.push(frame) for frame in frames])
+            estimator.reset()
         if "video" in alignments:
-            disparity = self._predict(video.rgb)
+            if in_one_go:
+                disparity = self._predictor.video(frames)
             found["video"] = aligned_to_truth(disparity, truth, depth_range)
-            if len(video) == 1:
-
-                def predict(rgb: np.ndarray, /) -> np.ndarray:
-                    return disparity  # of the only clip there is
-
-        if "online" in alignments and video.raw is not None:
-            estimator = DepthEstimator(predict, self._config)
-            found["online"] = np.stack([estimator.push(frame).depth for frame in frames_of(video)])
-        return found
-
-
-class LiveModel:
-    """The live sampler: frame by frame, the newest frame's depth each time there is one."""
-
-    name = "dkt live"
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def depths(
-        self,
-        video: Video,
-        truth: np.ndarray,
-        alignments: Sequence[str],
-        depth_range: tuple[float, float],
-    ) -> dict[str, np.ndarray]:
-        """See DepthModel. One pass of the network serves both alignments."""
-        estimator = DepthEstimator(self._stream(video.size), _CONFIG)
-        estimates = [estimator.push(frame) for frame in frames_of(video)]
-        disparity, online = newest_frames(video, estimates)
-        found = {}
-        if "video" in alignments:
-            found["video"] = aligned_to_truth(disparity, truth, depth_range)
-        if "online" in alignments and video.raw is not None:
-            found["online"] = online
+        if online:
+            found["online"] = depth
         return found
 
 
@@ -142,18 +105,7 @@ def aligned_to_truth(
     return disparity_to_metric(disparity, scale, shift, depth_range)
 
 
-def frames_of(video: Video) -> list[Frame]:
+def camera_frames(video: Video) -> list[Frame]:
     """The video as a camera would send it, 0.1 s apart, with its raw depth where there is any."""
-    height, width = video.size
-    # The estimator looks at no rays, and takes another camera for another stream: any one will do.
-    camera = Intrinsics(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
-    return [
-        Frame(
-            video.rgb[i],
-            None if video.raw is None else video.raw[i],
-            camera,
-            i * _FRAME_PERIOD_NS,
-            "camera",
-        )
-        for i in range(len(video))
-    ]
+    raw = [None] * len(video) if video.raw is None else list(video.raw)
+    return list(frames_of(zip(video.rgb, raw, strict=True)))

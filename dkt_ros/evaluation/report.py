@@ -19,7 +19,7 @@ from dkt_ros.evaluation.evaluate import (
     summarise_sets,
 )
 from dkt_ros.evaluation.judge import Figures
-from dkt_ros.evaluation.models import ALIGNMENTS, ExactModel, LiveModel
+from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
 from dkt_ros.evaluation.regions import OBJECTS, in_order
 from dkt_ros.evaluation.sets import SetReport
 
@@ -146,25 +146,30 @@ def format_videos(report: SetReport) -> str:
     return "\n".join(lines)
 
 
-def format_difference(summary: Summary) -> str:
-    """Live against exact on the same frames; "" where one of the two was not measured."""
+def format_difference(summary: Summary, models: Sequence[DepthModel]) -> str:
+    """Every model against the first, on the frames that both answer; "" where there is one."""
+    tables = [_difference(summary, models[0].name, after.name) for after in models[1:]]
+    return "\n\n".join(table for table in tables if table)
+
+
+def _difference(summary: Summary, first: str, second: str) -> str:
     rows = []
     for alignment in ALIGNMENTS:
-        live = summary.get(method_name(LiveModel.name, alignment))
-        shared = method_name(ExactModel.name, alignment, shared=True)
-        exact = summary.get(shared, summary.get(method_name(ExactModel.name, alignment)))
-        if live is None or exact is None:
+        after = summary.get(method_name(second, alignment))
+        shared = method_name(first, alignment, shared=True)
+        before = summary.get(shared, summary.get(method_name(first, alignment)))
+        if after is None or before is None:
             continue
-        for region in in_order(set(live) & set(exact)):
+        for region in in_order(set(after) & set(before)):
             for title, entry in _COMPARED:
-                before, after = getattr(exact[region], entry), getattr(live[region], entry)
-                if math.isfinite(before) and math.isfinite(after):
-                    change = 100 * (after / before - 1) if before else math.nan
-                    cells = (_cell(100 * before), _cell(100 * after), _cell(change, sign=True))
+                old, new = getattr(before[region], entry), getattr(after[region], entry)
+                if math.isfinite(old) and math.isfinite(new):
+                    change = 100 * (new / old - 1) if old else math.nan
+                    cells = (_cell(100 * old), _cell(100 * new), _cell(change, sign=True))
                     rows.append((f"  {title}, {alignment}, {region}", *cells))
     if not rows:
         return ""
-    header = ("live against exact, same frames", "exact %", "live %", "change %")
+    header = (f"{second} against {first}, same frames", "before %", "after %", "change %")
     width = max(len(row[0]) for row in (header, *rows))
     return "\n".join(
         row[0].ljust(width) + "".join(f"{cell:>11}" for cell in row[1:]) for row in (header, *rows)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dkt_ros.model.engine.engine_network import EngineNetwork
     from dkt_ros.model.engine.manifest import GraphRunner, Manifest
     from dkt_ros.model.engine.request import EngineRequest
-    from dkt_ros.model.network import DktNetwork
     from dkt_ros.model.streaming_network import StreamingNetwork
 
 BACKENDS = ("torch", "tensorrt", "onnxruntime")
@@ -73,7 +72,7 @@ class Loaded:
     note: why it is another backend than the one asked for; empty where it is not.
     """
 
-    network: DktNetwork | StreamingNetwork
+    network: StreamingNetwork
     backend: str
     dtype: str
     note: str = ""
@@ -96,8 +95,9 @@ def load_network(
                 raise
             note = f"computing with torch, because backend {request.backend} failed: {error}"
     from dkt_ros.model.checkpoint import load_checkpoint
+    from dkt_ros.model.fast_network import FastNetwork
 
-    network = load_checkpoint(request.checkpoint, request.device, request.dtype)
+    network = FastNetwork(load_checkpoint(request.checkpoint, request.device, request.dtype))
     return Loaded(network, "torch", request.dtype, note)
 
 

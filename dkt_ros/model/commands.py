@@ -10,13 +10,11 @@ from typing import Any
 from dkt_ros.errors import DktError
 from dkt_ros.model.arguments import DTYPES, positive
 from dkt_ros.model.info import TASKS
-from dkt_ros.model.predict_command import add_predict
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds the model's subcommands to the `dkt` command."""
     _add_convert(subparsers)
-    add_predict(subparsers)
 
 
 def _add_convert(subparsers: Any) -> None:

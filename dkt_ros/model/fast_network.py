@@ -6,37 +6,23 @@ are compiled and recorded. Knows nothing of steps, windows or image sizes.
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import torch
 from torch import Tensor
 
 from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream, StreamingDecoder, StreamingEncoder
 from dkt_ros.model.torch_backend import accelerated, arrange, attention_kernels
-
-_KNOWN: WeakKeyDictionary[DktNetwork, FastNetwork] = WeakKeyDictionary()
-
-
-def fast_network(network: DktNetwork | StreamingNetwork) -> StreamingNetwork:
-    """The network's fast form, made at the first call; its weights must not change afterwards.
-
-    What is a streaming network already comes back as it is.
-    """
-    if not isinstance(network, DktNetwork):
-        return network
-    if network not in _KNOWN:
-        _KNOWN[network] = FastNetwork(network)
-    return _KNOWN[network]
 
 
 class FastNetwork:
     """Streams of encoder and decoder, and the velocity; all without gradients."""
 
     def __init__(self, network: DktNetwork) -> None:
-        """Shares the network's weights and lays the VAE's out anew, in place."""
+        """Shares the network's weights and lays the VAE's out anew, in place.
+
+        They must not change afterwards.
+        """
         self.device = network.device
         self.info = network.info
         self.latent_channels = network.latent_channels

@@ -1,9 +1,10 @@
-"""Reads a clip from disk as RGB frames. Knows files and image formats, nothing of what is seen."""
+"""Reads a clip from disk as RGB frames."""
 
 from __future__ import annotations
 
 import re
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,19 @@ from dkt_ros.errors import DktError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def read_clip(path: Path) -> np.ndarray:
+def read_clip(path: Path, color: str | None = None) -> np.ndarray:
     """A clip as uint8 (T, H, W, 3), RGB.
 
     path: a video file, one image, a folder of images of one size (in natural order: frame2 before
-    frame10), or an .npz whose `rgb` is the clip. Raises DktError naming the file that does not fit.
+    frame10), or an .npz whose `rgb` is the clip. color: glob of the folder's images that are meant;
+    None: all. Raises DktError naming the file that does not fit, depth pictures among them.
     """
     if not path.exists():
         raise DktError(f"input {path} does not exist")
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, color)
+    if color is not None:
+        raise DktError(f"input {path} is no folder: images are chosen by name in folders only")
     if path.suffix.lower() == ".npz":
         return _read_npz(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -36,10 +40,15 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts if p]
 
 
-def _read_folder(folder: Path) -> np.ndarray:
+def _read_folder(folder: Path, color: str | None) -> np.ndarray:
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise DktError(f"{folder} holds no images; expected files ending in {IMAGE_SUFFIXES}")
+    if color is not None:
+        names = ", ".join(sorted(file.name for file in files)[:3])
+        files = [file for file in files if fnmatch(file.name, color)]
+        if not files:
+            raise DktError(f"{folder} holds no image {color}; it holds {names} and so on")
     files.sort(key=natural_key)
     frames: list[np.ndarray] = []
     for file in files:
@@ -57,10 +66,15 @@ def _read_image(file: Path) -> np.ndarray:
     import cv2
 
     # As stored: a rotation in the metadata would turn the frames against their depth.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(np.fromfile(file, dtype=np.uint8), flags) if file.stat().st_size else None
     if bgr is None:
         raise DktError(f"{file} is no readable image")
+    if bgr.dtype != np.uint8:
+        raise DktError(
+            f"{file} has {8 * bgr.itemsize} bits a channel, as depth has: expected 8-bit colour; "
+            "choose a folder's colour images by name (--color '*rgb*')"
+        )
     return np.ascontiguousarray(bgr[..., ::-1])
 
 

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
-from dkt_ros.ros.engine import EngineInfo
+from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.synchronizer import DropCause
@@ -59,7 +59,7 @@ class NodeReport:
     offset_s: float | None = None
     worker: WorkerStatus = field(default_factory=WorkerStatus)
     choice: ChoiceStatus | None = None
-    engine: EngineInfo | None = None
+    engine: PredictorInfo | None = None
     alignment: Alignment | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
 
@@ -197,7 +197,7 @@ def _inference(report: NodeReport) -> _Part:
     if report.engine is not None:
         engine = report.engine
         values += [
-            ("checkpoint", engine.checkpoint),
+            ("checkpoint", engine.name),
             ("checkpoint path", engine.path),
             ("checkpoint origin", engine.origin),
             ("device", engine.device),

@@ -1,69 +1,42 @@
-"""From the node's parameters to a loaded, warm network inside a DepthEstimator.
-
-Knows in which order they are made. Knows nothing of topics, nor what a parameter means.
-"""
+"""What the node holds from configure to cleanup: a warm network inside a DepthEstimator."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
+import math
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 
-from dkt_ros.estimator import DepthEstimate, DepthEstimator
-from dkt_ros.ros.params.parameters import NodeParameters, parse_size
-from dkt_ros.ros.predictors import NetworkPredictor, StreamPredictor
-from dkt_ros.ros.settings import buffer_frames, estimator_config, proof_frames, request_of
-from dkt_ros.ros.warm_up import warm_up, warm_up_live
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """What diagnostics tell of the engine."""
-
-    checkpoint: str
-    path: str
-    origin: str
-    device: str
-    dtype: str
-    steps: int
-    mode: str = "exact"
-    backend: str = "torch"
-    note: str = ""
-    """What is other than asked for; empty where nothing is."""
+from dkt_ros.alignment.aligner import AlignmentConfig
+from dkt_ros.estimator import DepthEstimator, EstimatorConfig
+from dkt_ros.model.arguments import parse_size
+from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress
+from dkt_ros.ros.params.parameters import NodeParameters
 
 
 class Engine:
-    """A loaded network and the estimator around it."""
+    """An estimator, and what the node has to know of its network and device."""
 
-    def __init__(
-        self,
-        predictor: NetworkPredictor | StreamPredictor,
-        estimator: DepthEstimator[DepthEstimate] | DepthEstimator[DepthEstimate | None],
-        info: EngineInfo,
-        proof_frames: int = 1,
-        warmed_up: tuple[int, int] | None = None,
-    ) -> None:
-        """`proof_frames` of a new stream have to succeed for the next one to be sure to.
-
-        warmed_up: (height, width) of the camera that the network was made ready for.
-        """
-        self.predictor = predictor
+    def __init__(self, estimator: DepthEstimator, warmed_up: tuple[int, int] | None = None) -> None:
+        """warmed_up: (height, width) of the camera that the network was made ready for."""
         self.estimator = estimator
-        self.info = info
-        self.proof_frames = proof_frames
         self._warmed_up = warmed_up
+
+    @property
+    def predictor(self) -> Predictor:
+        """The network."""
+        return self.estimator.predictor
+
+    @property
+    def info(self) -> PredictorInfo:
+        """What diagnostics tell of it."""
+        return self.predictor.info
 
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
-        self.estimator.config = replace(
-            self.estimator.config,
-            min_depth=parameters.min_depth_m,
-            max_depth=parameters.max_depth_m,
-        )
+        self.estimator.depth_range = (parameters.min_depth_m, parameters.max_depth_m)
 
     def remark_on(self, height: int, width: int) -> str:
         """What a user should do about a camera of this size; "" when nothing."""
@@ -81,9 +54,10 @@ class Engine:
 
     def close(self) -> None:
         """Gives the network's memory back, as far as nobody else holds it."""
-        del self.predictor, self.estimator
+        device = self.info.device
+        del self.estimator
         gc.unfreeze()
-        self.free_cache()
+        free_cache(device)
 
     def gpu_memory(self) -> dict[str, int]:
         """Bytes on the GPU: allocated by torch here, free, total; empty when there are none.
@@ -103,7 +77,7 @@ class Engine:
 
     def free_cache(self) -> None:
         """Gives memory back that nothing uses any more."""
-        _free_cache(self.info.device)
+        free_cache(self.info.device)
 
 
 def build_engine(
@@ -111,87 +85,41 @@ def build_engine(
 ) -> Engine:
     """Loads the network and warms it up, so that the first frame is not late; `log` gets progress.
 
-    Raises DktError for what the parameters name wrongly; what torch raises (out of memory) passes.
-    Either way nothing of the network stays in memory, not even for whoever keeps the exception.
+    Raises, and leaves no memory in use then, as `load_predictor` does.
     """
-    try:
-        return _build(parameters, log)
-    except BaseException as error:
-        _forget_frames(error)
-        # After some errors a GPU answers nothing any more; the first error tells more.
-        with contextlib.suppress(RuntimeError):
-            _free_cache(parameters.device)
-        raise
-
-
-def _build(parameters: NodeParameters, log: Callable[[str], None]) -> Engine:
-    import torch
-
-    from dkt_ros.model.backends import load_network
-    from dkt_ros.model.fast_network import fast_network
-
-    request = request_of(parameters)
-    # Before loading: onnxruntime takes its number of threads from torch's then.
-    torch.set_num_threads(parameters.cpu_threads or _default_threads())
-    loaded = load_network(request, _progress_lines(log))
-    network = fast_network(loaded.network)
-    info = network.info
-    config = estimator_config(parameters, info)
-    live = StreamPredictor(network, parameters) if parameters.mode == "live" else None
-    exact = NetworkPredictor(network, parameters)
-    size = parse_size(parameters.warm_up_size) or (info.height, info.width)
-    engine = Engine(
-        live or exact,
-        DepthEstimator(live, config) if live else DepthEstimator(exact, config),
-        EngineInfo(
-            checkpoint=info.name,
-            path=str(request.checkpoint),
-            origin=info.origin,
-            device=str(network.device),
-            dtype=loaded.dtype,
-            steps=parameters.steps or info.steps,
-            mode=f"live, {parameters.live_preset}" if live else "exact",
-            backend=loaded.backend,
-            note=loaded.note,
-        ),
-        proof_frames(parameters, info),
-        size,
-    )
-    whole = network.device.type == "cuda"
-    lines = partial(_progress_lines(log), "warm-up")
-    if live:
-        warm_up_live(live, size, whole, lines)
-    else:
-        warm_up(exact, size, buffer_frames(parameters, info), whole, lines)
+    with released_on_error(parameters.device):
+        engine = _build(parameters, _progress_lines(log))
     # A million objects that stay: spares every later collection, in either thread, to look at them.
     gc.collect()
     gc.freeze()
     return engine
 
 
-def _forget_frames(error: BaseException) -> None:
-    """Empties the ended calls that the error's traceback keeps, and those of what led to it."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        one = pending.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        traceback.clear_frames(one.__traceback__)
-        pending += [one.__cause__, one.__context__]
+def _build(parameters: NodeParameters, report: Progress) -> Engine:
+    predictor = load_predictor(PredictorOptions.taken_from(parameters), report)
+    size = parse_size(parameters.warm_up_size) or predictor.natural_size
+    predictor.warm_up(size, report)
+    return Engine(DepthEstimator(predictor, estimator_config(parameters)), size)
 
 
-def _free_cache(device: str) -> None:
-    """Gives memory back that nothing uses any more."""
-    gc.collect()
-    if device == "auto" or device.startswith("cuda"):
-        import torch
+def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
+    """The parameters that the estimator is made of."""
+    return EstimatorConfig(
+        max_gap_s=math.inf,  # the intake looks for gaps: it sees every frame
+        min_depth=parameters.min_depth_m,
+        max_depth=parameters.max_depth_m,
+        alignment=AlignmentConfig(
+            min_raw_depth=parameters.raw_min_depth_m,
+            max_raw_depth=parameters.raw_max_depth_m,
+            min_inlier_ratio=parameters.align_min_inlier_ratio,
+            max_uncertainty=parameters.align_max_uncertainty,
+            max_held_s=parameters.align_max_held_s,
+            max_held_frames=parameters.align_max_held_frames,
+        ),
+    )
 
-        torch.cuda.empty_cache()
 
-
-def _progress_lines(log: Callable[[str], None]) -> Callable[[str, int, int], None]:
+def _progress_lines(log: Callable[[str], None]) -> Progress:
     """Lines such as "warm-up 2/6 after 3.1 s", one for each part that is done."""
     started = time.monotonic()
 
@@ -200,11 +128,3 @@ def _progress_lines(log: Callable[[str], None]) -> Callable[[str, int, int], Non
             log(f"{stage} {done}/{total} after {time.monotonic() - started:.1f} s")
 
     return line
-
-
-@lru_cache(maxsize=1)
-def _default_threads() -> int:
-    """What torch chose before anybody else did."""
-    import torch
-
-    return torch.get_num_threads()

@@ -173,7 +173,7 @@ class DktNode(LifecycleNode):
         self._outputs = Outputs(self, self.parameters, self._report)
         info = self._engine.info
         self.get_logger().info(
-            f"checkpoint {info.checkpoint} on {info.device} by {info.backend} in {info.dtype}, "
+            f"checkpoint {info.name} on {info.device} by {info.backend} in {info.dtype}, "
             f"{info.steps} steps, ready after {time.monotonic() - started:.1f} s"
         )
         if info.note:

@@ -15,13 +15,12 @@ from dkt_ros.estimator import DepthEstimate
 from dkt_ros.ros import qos
 from dkt_ros.ros.diagnostics import InputTopic
 from dkt_ros.ros.engine import Engine
-from dkt_ros.ros.frame_choice import NEWEST, ChoiceStatus, FrameChoice
+from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
 from dkt_ros.ros.intake import Intake
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
-from dkt_ros.ros.settings import frames_together
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
 
@@ -46,7 +45,9 @@ class Pipeline:
         self._outputs = outputs
         self._statistics = statistics
         self._report = report
-        together = frames_together(parameters)
+        # A window's frames may wait for it together, but only where they are to be evenly spaced.
+        even = parameters.frame_choice == EVEN
+        together = engine.predictor.answers_every if even else 1
         self._choice = FrameChoice(parameters.frame_choice, together)
         self._mailbox: Mailbox[Observation] = Mailbox(together)
         self._epoch: int | None = None
@@ -59,7 +60,7 @@ class Pipeline:
             failed,
             engine.free_cache,
             took=self._choice.took,
-            proof_frames=engine.proof_frames,
+            proof_frames=engine.predictor.proof_frames,
             let_go=self._let_go,
         )
         self._subscriptions: dict[str, Subscription] = {}

@@ -15,15 +15,12 @@ from typing import Protocol
 
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
+from dkt_ros.predict.predictor import InferenceCancelledError
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.observation import Observation
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
-
-
-class InferenceCancelledError(Exception):
-    """Raised inside an inference that the worker was told to leave."""
 
 
 class Estimator(Protocol):

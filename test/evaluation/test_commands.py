@@ -5,17 +5,31 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fixtures import dataset_trees as trees
 from fixtures.one_thread import one_thread as one_thread
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
+import dkt_ros.predict.load as load_module
 from dkt_ros.cli import main
-from dkt_ros.errors import DktError
-from dkt_ros.evaluation.networks import working_size
+from dkt_ros.evaluation.networks import load_methods
 from dkt_ros.formats.transphy3d import write_sequence
+from dkt_ros.frames import Frame
+from dkt_ros.model.backends import load_network
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.engine.exporter import export_engine
+from dkt_ros.model.engine.fingerprint import checkpoint_fingerprint
+from dkt_ros.model.engine.request import EngineRequest
+from dkt_ros.model.engine.windows import exact_windows
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.predict.clip import ClipPredictor
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
+from dkt_ros.predict.stream import StreamPredictor
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +92,7 @@ def test_live_beside_exact(
     arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(steady), "--steps", "1"]
     options = ["--mode", "both", "--preset", "fast", "--no-normals", "--output", str(output)]
     assert main([*arguments, *options, "--align", "video", "--live-publish", "all"]) == 0
-    assert "live against exact, same frames" in capsys.readouterr().out
+    assert "dkt live against dkt exact, same frames" in capsys.readouterr().out
     mean = json.loads(output.read_text())["mean"]
     assert mean["dkt live, video"]["all"]["coverage"] == 1.0
     assert "dkt exact, video, live frames" not in mean
@@ -92,12 +106,178 @@ def test_live_beside_exact(
     assert not any("exact" in name for name in json.loads(output.read_text())["mean"])
 
 
+def renamed(path: Path, **changes: str) -> Path:
+    """The checkpoint, with entries of its description changed."""
+    info = json.loads((path / "dkt.json").read_text())
+    (path / "dkt.json").write_text(json.dumps(info | changes))
+    return path
+
+
+def mean_of(output: Path, method: str) -> dict[str, float]:
+    """A row's figures of all pixels, from the JSON."""
+    figures: dict[str, float] = json.loads(output.read_text())["mean"][method]["all"]
+    return figures
+
+
+def test_two_checkpoints_side_by_side(
+    tmp_path: Path, checkpoint: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = renamed(make_tiny_checkpoint(tmp_path / "other", seed=1), name="other")
+    output = tmp_path / "figures.json"
+    arguments = ["eval", "--data", str(rendered), "--steps", "1", "--no-normals"]
+    arguments += ["--device", "cpu", "--output", str(output)]
+    pair = ["--checkpoint", str(checkpoint), "--checkpoint", str(other)]
+    assert main([*arguments, *pair]) == 0
+    printed = capsys.readouterr().out
+    assert "checkpoint tiny-random, other, task depth" in printed
+    (header,) = [line for line in printed.splitlines() if "same frames" in line]
+    assert header.startswith("other exact against tiny-random exact, same frames")
+    content = json.loads(output.read_text())
+    assert content["checkpoint"] == "tiny-random, other"
+    assert content["arguments"]["checkpoint"] == [str(checkpoint), str(other)]
+    rows = [name for name in content["mean"] if " exact" in name]
+    assert rows == [
+        f"{name} exact, {how}" for name in ("tiny-random", "other") for how in ("video", "online")
+    ]
+    before = content["mean"]["tiny-random exact, video"]["all"]["rel"]
+    after = content["mean"]["other exact, video"]["all"]["rel"]
+    assert before != after
+    (line,) = [line for line in printed.splitlines() if line.startswith("  REL, video, all")]
+    percent = [f"{100 * before:.2f}", f"{100 * after:.2f}", f"{100 * (after / before - 1):+.2f}"]
+    assert line.split()[-3:] == percent
+    # Neither has anything of the other.
+    for path, rel in ((checkpoint, before), (other, after)):
+        assert main([*arguments, "--checkpoint", str(path)]) == 0
+        assert mean_of(output, "dkt exact, video")["rel"] == rel
+
+
+def test_checkpoints_of_one_name_are_told_apart(tmp_path: Path, checkpoint: Path) -> None:
+    twin = make_tiny_checkpoint(tmp_path / "twin", seed=1)
+    options = [PredictorOptions(checkpoint=path, device="cpu") for path in (checkpoint, twin)]
+    names, methods = load_methods(options)
+    assert names == ["tiny-random", f"tiny-random ({twin})"]
+    assert [model.name for model in methods.models] == [f"{name} exact" for name in names]
+
+
+def test_a_normals_checkpoint_is_not_compared(
+    tmp_path: Path, checkpoint: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    normals = renamed(make_tiny_checkpoint(tmp_path / "normals"), task="normal")
+    pair = ["--checkpoint", str(checkpoint), "--checkpoint", str(normals)]
+    assert main(["eval", "--data", str(rendered), *pair]) == 2
+    said = capsys.readouterr().err
+    assert str(normals) in said
+    assert "take it alone" in said
+
+
+def test_both_modes_share_one_network_in_memory(
+    checkpoint: Path, steady: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def counted(*arguments: Any) -> Any:
+        loaded.append(load_network(*arguments))
+        return loaded[-1]
+
+    monkeypatch.setattr(load_module, "load_network", counted)
+    options = PredictorOptions(checkpoint=checkpoint, device="cpu", live_preset="fast")
+    found = load_module.load_predictors(options, ("exact", "live"))
+    assert list(found) == ["exact", "live"]
+    exact, live = found["exact"], found["live"]
+    assert isinstance(exact, ClipPredictor)
+    assert isinstance(live, StreamPredictor)
+    assert exact.network is live.network is loaded[0].network
+    assert (exact.info.mode, live.info.mode) == ("exact", "live, fast")
+    arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(steady), "--steps", "1"]
+    assert main([*arguments, "--mode", "both", "--no-normals", "--device", "cpu"]) == 0
+    assert len(loaded) == 2, "one for each of the two above"
+
+
+@pytest.mark.slow
+def test_an_engine_in_the_networks_place(tmp_path: Path, checkpoint: Path, rendered: Path) -> None:
+    pytest.importorskip("onnxscript", reason="graphs are exported with requirements/onnx.txt")
+    pytest.importorskip("onnxruntime", reason="engines run with requirements/onnx.txt")
+    engine, size, output = tmp_path / "engine", (32, 48), tmp_path / "figures.json"
+    request = EngineRequest(
+        checkpoint=checkpoint,
+        fingerprint=checkpoint_fingerprint(checkpoint),
+        size=size,
+        windows=exact_windows([1, 5], window=3, overlap=1),
+        steps=2,
+        precision="fp32",
+    )
+    engine.mkdir()
+    export_engine(request, engine)
+    arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered)]
+    arguments += ["--device", "cpu", "--no-normals", "--output", str(output)]
+    graphs = ["--backend", "onnxruntime", "--engine-dir", str(engine)]
+    assert main([*arguments, *graphs]) == 0
+    names = "dkt exact, video", "dkt exact, online"
+    found = [mean_of(output, name)["rel"] for name in names]
+    assert main([*arguments, "--size", "{}x{}".format(*size)]) == 0
+    assert found == pytest.approx([mean_of(output, name)["rel"] for name in names], rel=1e-3)
+
+
+@pytest.mark.parametrize("flag", ["--engine-dir", "--engine"])
+def test_the_engines_flags_reach_the_options(
+    flag: str,
+    checkpoint: Path,
+    rendered: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = []
+
+    def load(options: PredictorOptions, *_: object) -> Predictor:
+        asked.append(options)
+        return metric_network(options)
+
+    monkeypatch.setitem(load_module.KINDS, "dkt", load)
+    base = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered), "--no-normals"]
+    assert main([*base, "--backend", "tensorrt", flag, "somewhere", "--dtype", "float16"]) == 0
+    (options,) = asked
+    assert (options.backend, options.engine_dir) == ("tensorrt", "somewhere")
+    assert (options.dtype, options.checkpoint) == ("float16", str(checkpoint))
+    assert main([*base, "--backend", "tensorrt"]) == 2
+    assert "engine_dir is empty" in capsys.readouterr().err
+
+
+class Metric(Predictor):
+    """Metres of the trees' scene, all a tenth too far."""
+
+    def push(self, frame: Frame) -> Prediction:
+        row = 1.1 * trees.true_depth(np.arange(frame.rgb.shape[1])).astype(np.float32)
+        return Prediction(frame.rgb, depth=np.broadcast_to(row, frame.rgb.shape[:2]).copy())
+
+
+def metric_network(options: PredictorOptions, *_: object) -> Predictor:
+    """A kind of network, as --predictor names it."""
+    return Metric(PredictorInfo("metres"))
+
+
+@pytest.mark.parametrize("mode", ["exact", "both"])
+def test_another_kind_of_network_is_measured_too(
+    mode: str, tmp_path: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "figures.json"
+    arguments = ["eval", "--predictor", f"{__name__}:metric_network", "--data", str(rendered)]
+    assert main([*arguments, "--mode", mode, "--output", str(output)]) == 0
+    assert "checkpoint metres, task depth" in capsys.readouterr().out
+    rows = [name for name in json.loads(output.read_text())["mean"] if name.startswith("dkt")]
+    assert len(rows) == 2, "modes are of no meaning to it"
+    video, online = (mean_of(output, row) for row in sorted(rows, reverse=True))
+    assert video["rel"] < 2e-3, "scaled to the truth"
+    assert online["rel"] == pytest.approx(0.1, abs=1e-3), "its own metres, whatever the raw depth"
+    assert video["coverage"] == online["coverage"] == 1.0
+    assert online["mean_deg"] < 0.5
+    assert main([*arguments[:2], f"{__name__}:nothing", *arguments[3:]]) == 2
+    assert "cannot be imported" in capsys.readouterr().err
+
+
 def test_a_normals_checkpoint(
     tmp_path: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = make_tiny_checkpoint(tmp_path / "normals")
-    info = json.loads((path / "dkt.json").read_text())
-    (path / "dkt.json").write_text(json.dumps(info | {"task": "normal"}))
+    path = renamed(make_tiny_checkpoint(tmp_path / "normals"), task="normal")
     arguments = ["eval", "--checkpoint", str(path), "--data", str(rendered), "--steps", "1"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
@@ -113,8 +293,7 @@ def test_a_normals_checkpoint(
     [
         (["--range", "2", "1"], "expected 0 < MIN < MAX"),
         (["--range", "1", "inf"], "expected 0 < MIN < MAX"),
-        (["--seed", str(2**64)], "expected a 64-bit integer"),
-        (["--size", "big"], "expected auto, native or HxW"),
+        (["--seed", str(2**64)], "expected 0 to 2147483647"),
         (["--split", "val"], "no clip of split 'val'"),
         (["--kind", "hiss"], "holds no data set"),
         (["--range", "5", "6"], "nothing could be measured"),
@@ -134,7 +313,15 @@ def test_mistakes_are_named(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--stride", "0"), ("--max-frames", "-1"), ("--steps", "0"), ("--preset", "slow")],
+    [
+        ("--stride", "0"),
+        ("--max-frames", "-1"),
+        ("--steps", "0"),
+        ("--preset", "slow"),
+        ("--size", "big"),
+        ("--size", "0x64"),
+        ("--seed", "-1"),
+    ],
 )
 def test_words_that_are_no_values_are_refused(
     option: str, value: str, capsys: pytest.CaptureFixture[str]
@@ -155,7 +342,7 @@ def test_too_little_memory_is_told_with_what_to_do(
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("dkt_ros.evaluation.networks.predict_disparity", fail)
+    monkeypatch.setattr("dkt_ros.predict.clip.predict_disparity", fail)
     arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered)]
     assert main(arguments) == 2
     assert "take a smaller --max-frames" in capsys.readouterr().err
@@ -163,11 +350,17 @@ def test_too_little_memory_is_told_with_what_to_do(
     assert "expected a file's name" in capsys.readouterr().err
 
 
-def test_working_size() -> None:
-    assert working_size("auto", (192, 320), (96, 160), 16) == (96, 160)
-    assert working_size("auto", (192, 330), (96, 160), 16) == (96, 160), "about the same"
-    assert working_size("auto", (48, 64), (96, 160), 16) == (48, 64)
-    assert working_size("native", (48, 64), (96, 160), 16) is None
-    assert working_size("100x200", (48, 64), (96, 160), 16) == (100, 200)
-    with pytest.raises(DktError, match="expected auto, native or HxW"):
-        working_size("big", (48, 64), (96, 160), 16)
+def test_working_size(checkpoint: Path) -> None:
+    """Of a checkpoint trained at 64x96."""
+    network = FastNetwork(load_checkpoint(checkpoint))
+
+    def requested(text: str, height: int, width: int) -> tuple[int, int] | None:
+        predictor = ClipPredictor(network, PredictorOptions(inference_size=text))
+        return predictor.requested_size(height, width)
+
+    assert requested("auto", 128, 192) == (64, 96)
+    assert requested("auto", 128, 198) == (64, 96), "about the same"
+    assert requested("auto", 48, 64) == (48, 64)
+    assert requested("native", 48, 64) is None
+    assert requested("100x200", 48, 64) == (100, 200)
+    assert requested("100X200", 48, 64) == (100, 200)

@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 
 from dkt_ros.datasets.registry import open_dataset
-from dkt_ros.evaluation.evaluate import Methods, evaluate_video, summarise
-from dkt_ros.evaluation.networks import NetworkOptions, exact_model, working_size
+from dkt_ros.evaluation.evaluate import evaluate_video, summarise
+from dkt_ros.evaluation.models import camera_frames
+from dkt_ros.evaluation.networks import load_methods
 from dkt_ros.evaluation.videos import Video, VideoReader
 from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
-from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
+from dkt_ros.predict.load import load_predictor
+from dkt_ros.predict.options import PredictorOptions
 
 LARGEST_BYTES = 15_000_000
 HELDOUT = Path(__file__).resolve().parents[1] / "data" / "heldout"
-
-
-@pytest.fixture(scope="module")
-def network() -> DktNetwork:
-    return load_checkpoint(default_checkpoint())
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +27,13 @@ def video() -> Video:
     return only
 
 
-def predict(network: DktNetwork, rgb: np.ndarray, steps: int | None = None) -> np.ndarray:
-    known = network.info.height, network.info.width
-    size = working_size("auto", (rgb.shape[1], rgb.shape[2]), known, network.size_multiple)
-    return predict_disparity(network, rgb, PredictOptions(steps=steps, size=size))
+def predict(video: Video, steps: int = 0) -> np.ndarray:
+    predictor = load_predictor(PredictorOptions(device="cpu", steps=steps))
+    return predictor.video(camera_frames(video))
 
 
-def test_it_is_small_and_computes_in_float32(network: DktNetwork) -> None:
+def test_it_is_small_and_computes_in_float32() -> None:
+    network = load_checkpoint(default_checkpoint())
     files = [path for path in default_checkpoint().rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < LARGEST_BYTES
     assert network.dtype.is_floating_point
@@ -46,19 +42,20 @@ def test_it_is_small_and_computes_in_float32(network: DktNetwork) -> None:
     assert (default_checkpoint() / "MODEL_CARD.md").is_file()
 
 
-def test_it_is_deterministic_and_runs_at_any_step_count(network: DktNetwork, video: Video) -> None:
-    first = predict(network, video.rgb)
-    np.testing.assert_array_equal(first, predict(network, video.rgb))
+def test_it_is_deterministic_and_runs_at_any_step_count(video: Video) -> None:
+    first = predict(video)
+    np.testing.assert_array_equal(first, predict(video))
     for steps in (1, 2, 5):
-        disparity = predict(network, video.rgb, steps)
+        disparity = predict(video, steps)
         assert disparity.shape == video.truth.shape
         assert np.isfinite(disparity).all()
         # Near is large: the foreground at the bottom before the background at the top.
         assert disparity[:, -20:].mean() > disparity[:, :20].mean() + 0.2
 
 
-def test_glass_is_better_than_filling_holes(network: DktNetwork, video: Video) -> None:
-    methods = Methods([exact_model(network, NetworkOptions())])
+def test_glass_is_better_than_filling_holes(video: Video) -> None:
+    names, methods = load_methods([PredictorOptions(device="cpu")])
+    assert names == ["dkt-nano"]
     summary = summarise(evaluate_video(video, methods, (0.1, 10.0)))
     transparent = {name: regions["transparent"] for name, regions in summary.items()}
     for alignment in ("video", "online"):

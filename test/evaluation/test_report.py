@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fixtures.evaluated_scenes import exact, live
 
 from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.errors import DktError
@@ -29,6 +31,11 @@ def report(results: list[Result], **changes: object) -> SetReport:
     frames = {result.video: 3 for result in results}
     given = {"results": results, "frames": frames, "skipped": Skipped(), **changes}
     return SetReport("somewhere", "clearpose", "test", (0.3, 1.5), **given)  # type: ignore[arg-type]
+
+
+def nothing(rgb: np.ndarray, /) -> np.ndarray:
+    """In the place of a network that is not asked."""
+    raise NotImplementedError
 
 
 def words(text: str, line: int) -> str:
@@ -133,13 +140,38 @@ def test_live_is_set_against_exact_on_the_same_frames() -> None:
         "dkt live, online": {"all": Figures(rel=0.3)},
         "dkt exact, online, live frames": {"all": Figures(rel=0.2)},
     }
-    rows = [line.split()[-3:] for line in format_difference(summary).splitlines()[1:]]
-    assert rows == [
+    lines = format_difference(summary, [exact(nothing), live(nothing)]).splitlines()
+    assert lines[0].startswith("dkt live against dkt exact, same frames")
+    assert [line.split()[-3:] for line in lines[1:]] == [
         ["10.00", "11.00", "+10.00"],
         ["2.00", "1.00", "-50.00"],
         ["20.00", "30.00", "+50.00"],
     ]
-    assert format_difference({"dkt live, video": {"all": Figures(rel=0.1)}}) == ""
+    alone = {"dkt live, video": {"all": Figures(rel=0.1)}}
+    assert format_difference(alone, [live(nothing)]) == ""
+    assert format_difference(alone, [exact(nothing), live(nothing)]) == ""
+    assert format_difference(alone, []) == ""
+
+
+def test_every_model_is_set_against_the_first_on_the_frames_that_both_answer() -> None:
+    summary = {
+        "A exact, video": {"all": Figures(rel=0.4)},
+        "A exact, video, live frames": {"all": Figures(rel=0.1)},
+        "A live, video": {"all": Figures(rel=0.2)},
+        "B exact, video": {"all": Figures(rel=0.2)},
+        "B exact, video, live frames": {"all": Figures(rel=0.9)},
+        "B live, video": {"all": Figures(rel=0.3)},
+    }
+    models = [kind(nothing, f"{n} {kind.__name__}") for n in "AB" for kind in (exact, live)]
+    found = {}
+    for table in format_difference(summary, models).split("\n\n"):
+        head, row = table.splitlines()
+        found[head.split(",")[0]] = row.split()[-3:]
+    assert found == {
+        "A live against A exact": ["10.00", "20.00", "+100.00"],
+        "B exact against A exact": ["40.00", "20.00", "-50.00"],
+        "B live against A exact": ["10.00", "30.00", "+200.00"],
+    }
 
 
 def test_the_legend_explains_the_rows_that_occur() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures import dataset_trees as trees
+from fixtures.evaluated_scenes import exact
 
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.evaluation.evaluate import Methods
-from dkt_ros.evaluation.models import ExactModel
 from dkt_ros.evaluation.sets import SetReport, evaluate_set
 from dkt_ros.evaluation.videos import VideoReader, depth_range_of
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
@@ -26,7 +26,7 @@ def plane(rgb: np.ndarray, /) -> np.ndarray:
 def measured(folder: Path, **options: bool) -> SetReport:
     dataset = open_dataset(folder)
     reader = VideoReader(dataset, **options)  # type: ignore[arg-type]
-    return evaluate_set(reader, Methods([ExactModel(plane)]), depth_range_of(dataset.kind))
+    return evaluate_set(reader, Methods([exact(plane)]), depth_range_of(dataset.kind))
 
 
 OBJECTS = {"all", "transparent/reflective", "rest"}
@@ -91,7 +91,7 @@ def test_every_kind_of_data_set(
 def test_no_normals_are_read_where_none_are_wanted(tmp_path: Path) -> None:
     trees.hiss_folder(tmp_path / "a")
     dataset = open_dataset(tmp_path)
-    methods = Methods([ExactModel(plane)], with_normals=False)
+    methods = Methods([exact(plane)], with_normals=False)
     report = evaluate_set(VideoReader(dataset, with_normals=False), methods, (0.1, 10.0))
     assert "no true normals" not in report.notes
 
@@ -99,7 +99,7 @@ def test_no_normals_are_read_where_none_are_wanted(tmp_path: Path) -> None:
 def test_a_set_without_anything_to_measure_says_so(tmp_path: Path) -> None:
     trees.hiss_folder(tmp_path / "a")
     reader = VideoReader(open_dataset(tmp_path))
-    report = evaluate_set(reader, Methods([ExactModel(plane)]), (5.0, 9.0))
+    report = evaluate_set(reader, Methods([exact(plane)]), (5.0, 9.0))
     assert report.results == []
     assert report.notes == ["nothing could be measured"]
     assert report.skipped.count == 2

@@ -20,15 +20,19 @@ from dkt_ros.errors import DktError
 from dkt_ros.model import checkpoint as checkpoint_module
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.commands import add_commands
-from dkt_ros.model.live import LivePredictor
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
+from dkt_ros.predict.command import add_commands as add_predict
+from dkt_ros.predict.stream import LivePredictor
 
 
 def dkt(*words: str | Path) -> int:
     """Runs a subcommand in this process; a DktError passes through."""
     parser = argparse.ArgumentParser(prog="dkt")
-    add_commands(parser.add_subparsers(required=True))
+    subparsers = parser.add_subparsers(required=True)
+    add_commands(subparsers)
+    add_predict(subparsers)
     args = parser.parse_args([str(word) for word in words])
     return int(args.run(args))
 
@@ -63,7 +67,9 @@ def test_convert_then_predict(
     assert dkt("predict", "--checkpoint", tmp_path / "mine", *flags) == 0
     with np.load(clip) as content:
         options = PredictOptions(steps=3, window=2, overlap=1, seed=7, size=(48, 64))
-        expected = predict_disparity(load_checkpoint(tmp_path / "mine"), content["rgb"], options)
+        expected = predict_disparity(
+            FastNetwork(load_checkpoint(tmp_path / "mine")), content["rgb"], options
+        )
     np.testing.assert_array_equal(disparity(output), expected)
     assert "6 frames of 32x48, worked on at 48x64" in capsys.readouterr().err
 
@@ -74,7 +80,7 @@ def test_predict_defaults_to_the_embedded_checkpoint_and_its_options(
     monkeypatch.setattr(checkpoint_module, "default_checkpoint", lambda: tiny_checkpoint)
     dkt("predict", "--input", clip, "--output", tmp_path / "out.npz", "--size", "native")
     with np.load(clip) as content:
-        expected = predict_disparity(load_checkpoint(tiny_checkpoint), content["rgb"])
+        expected = predict_disparity(FastNetwork(load_checkpoint(tiny_checkpoint)), content["rgb"])
     np.testing.assert_array_equal(disparity(tmp_path / "out.npz"), expected)
 
 
@@ -118,13 +124,13 @@ def test_live_is_what_the_stream_gives(
         dkt("predict", *words, "--preset=fast", f"--output={output}", f"--publish={publish}")
         with np.load(output) as content:
             results[publish] = content["disparity"]
-    assert "live 10/10" in capsys.readouterr().err
+    assert "frame 10/10" in capsys.readouterr().err
     given = np.isfinite(results["latest"]).all(axis=(1, 2))
     assert list(np.flatnonzero(given)) == [0, 8], "a frame at once, then every second latent"
     assert np.isnan(results["latest"][~given]).all()
     assert np.isfinite(results["all"]).all()
     options = LiveOptions.preset("fast")
-    live = LivePredictor(load_checkpoint(tiny_checkpoint), options)
+    live = LivePredictor(FastNetwork(load_checkpoint(tiny_checkpoint)), options)
     for index, frame in enumerate(rgb):
         expected = live.push(frame)
         if expected is not None:
@@ -137,7 +143,7 @@ def test_live_is_what_the_stream_gives(
     [
         (["--mode=live", "--window=3", "--overlap=1"], "--window and --overlap: only with .*exact"),
         (["--preset=fast"], "--preset: only with --mode live"),
-        (["--backend=onnxruntime"], "needs the folder of an engine"),
+        (["--backend=onnxruntime"], "engine_dir is empty"),
         (["--backend=onnxruntime", "--engine=nowhere"], "engine.json is missing"),
     ],
 )
@@ -255,10 +261,13 @@ def run(repo_root: Path, *words: str) -> subprocess.CompletedProcess[str]:
         "import argparse, sys\n"
         "from dkt_ros.errors import DktError\n"
         "from dkt_ros.model.commands import add_commands\n"
+        "from dkt_ros.predict.command import add_commands as add_predict\n"
         "heavy = {'torch', 'diffusers', 'numpy', 'cv2', 'transformers'} & sys.modules.keys()\n"
         "assert not heavy, heavy\n"
         "parser = argparse.ArgumentParser()\n"
-        "add_commands(parser.add_subparsers())\n"
+        "subparsers = parser.add_subparsers()\n"
+        "add_commands(subparsers)\n"
+        "add_predict(subparsers)\n"
         "args = parser.parse_args()\n"
         "try:\n"
         "    sys.exit(args.run(args))\n"

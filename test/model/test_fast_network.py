@@ -18,10 +18,9 @@ from dkt_ros.errors import DktError
 from dkt_ros.model import fast_network as fast_network_module
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.fast_network import FastNetwork, fast_network
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, chunk_spans, pad_chunk, predict_disparity
 from dkt_ros.model.sampler import (
     Embed,
     VelocityModel,
@@ -31,6 +30,8 @@ from dkt_ros.model.sampler import (
     sigmas,
     timesteps,
 )
+from dkt_ros.model.streaming_vae import chunk_spans, pad_chunk
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
 
 TOLERANCE = 1e-4
 
@@ -103,7 +104,7 @@ def test_disparity_is_the_plain_samplers(
 ) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (frames, 32, 48, 3), np.uint8)
     expected = plain_disparity(load_checkpoint(folder, plain=True), rgb, options)
-    ours = predict_disparity(load_checkpoint(folder), rgb, options)
+    ours = predict_disparity(FastNetwork(load_checkpoint(folder)), rgb, options)
     assert np.abs(ours - expected).max() < TOLERANCE
     assert np.ptp(expected) > 0.01
 
@@ -118,12 +119,6 @@ def test_chunks_of_a_clip(frames: int, spans: list[tuple[int, int]]) -> None:
     whole = [pad_chunk(rgb[start:stop], start).ravel().tolist() for start, stop in spans]
     assert [len(chunk) for chunk in whole] == [1] + [4] * (len(spans) - 1)
     assert whole[-1][-1] == frames - 1
-
-
-def test_a_network_is_made_fast_once(tiny_checkpoint: Path) -> None:
-    network = load_checkpoint(tiny_checkpoint)
-    assert fast_network(network) is fast_network(network)
-    assert fast_network(load_checkpoint(tiny_checkpoint)) is not fast_network(network)
 
 
 def test_image_tokens_that_differ_are_refused(plain_network: DktNetwork) -> None:

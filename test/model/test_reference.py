@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.convert import OriginalFiles, convert
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
 from dkt_ros.model.sampler import blended_velocity, initial_noise, sigmas, timesteps
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
 
 LATENT_TOLERANCE = 1e-4
 DISPARITY_TOLERANCE = 1e-3
@@ -113,7 +114,9 @@ def test_blended_velocity_of_every_step(case: Case) -> None:
 
 def test_disparity(case: Case) -> None:
     options = PredictOptions(case.config["steps"], case.window, case.overlap, seed=1)
-    ours = predict_disparity(case.network, case.expected["pipeline.rgb"].numpy(), options)
+    ours = predict_disparity(
+        FastNetwork(case.network), case.expected["pipeline.rgb"].numpy(), options
+    )
     theirs = case.expected["pipeline.disparity"].numpy()
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).mean() < DISPARITY_TOLERANCE

@@ -12,9 +12,9 @@ pytest.importorskip("diagnostic_msgs", reason="needs the ROS message packages")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.diagnostics import InputTopic, NodeReport, diagnostic_array
-from dkt_ros.ros.engine import EngineInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
@@ -42,7 +42,7 @@ HEALTHY = NodeReport(
     ),
     offset_s=0.001,
     worker=WorkerStatus(WorkerState.WAITING),
-    engine=EngineInfo("dkt-1.3b", "/models/dkt", "converted", "cuda:0", "bfloat16", 5),
+    engine=PredictorInfo("dkt-1.3b", "/models/dkt", "converted", "cuda:0", "bfloat16", 5),
     alignment=Alignment(2.0, 0.5, 4000, 0.9, 0.002, 0.004, AlignmentState.OK, ""),
     memory={"free": 3 << 30},
 )

@@ -19,8 +19,9 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
+from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.diagnostics import diagnostic_array
-from dkt_ros.ros.engine import Engine, EngineInfo, build_engine
+from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.node import DktNode, run
 from dkt_ros.ros.params.parameters import NodeParameters
 
@@ -39,10 +40,9 @@ class Workshop:
     def __call__(self, parameters: NodeParameters) -> Engine:
         if self.failure is not None:
             raise self.failure
-        predictor: Any = SimpleNamespace(allow=lambda: None, cancel=lambda: None)
-        estimator: Any = SimpleNamespace(reset=lambda: None)
-        info = EngineInfo("none", "", "", "cpu", "float32", 1)
-        self.built.append(Engine(predictor, estimator, info))
+        predictor = Predictor(PredictorInfo("none", steps=1))
+        estimator: Any = SimpleNamespace(reset=lambda: None, predictor=predictor)
+        self.built.append(Engine(estimator))
         return self.built[-1]
 
 

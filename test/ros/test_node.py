@@ -57,11 +57,12 @@ def sensor_depths(checkpoint: Path) -> dict[int, npt.NDArray[np.float32]]:
     import torch
 
     from dkt_ros.model.checkpoint import load_checkpoint
-    from dkt_ros.model.predictor import predict_disparity
+    from dkt_ros.model.fast_network import FastNetwork
+    from dkt_ros.predict.clip import predict_disparity
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    network = load_checkpoint(checkpoint)
+    network = FastNetwork(load_checkpoint(checkpoint))
     disparities = {n: predict_disparity(network, np.stack([picture()] * n))[-1] for n in (1, 5)}
     torch.set_num_threads(threads)
     return {n: (1.0 / (SCALE * d + SHIFT)).astype(np.float32) for n, d in disparities.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,11 @@ from sensor_msgs.msg import CameraInfo
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
+from dkt_ros.model.live_options import PRESETS
+from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.engine import Engine, EngineInfo
+from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters
 
@@ -38,6 +39,7 @@ class SlowEstimator:
     """Depth of one metre, after a while."""
 
     def __init__(self) -> None:
+        self.predictor = Predictor(PredictorInfo("none", steps=1))
         self.stamps_ns: list[int] = []
         self.free = threading.Event()
         self.free.set()
@@ -57,9 +59,10 @@ class SlowEstimator:
 @pytest.fixture
 def node(request: pytest.FixtureRequest) -> Iterator[DktNode]:
     def build(parameters: NodeParameters) -> Engine:
-        predictor: Any = SimpleNamespace(allow=lambda: None, cancel=lambda: None)
         estimator: Any = SlowEstimator()
-        return Engine(predictor, estimator, EngineInfo("none", "", "", "cpu", "float32", 1))
+        if parameters.mode == "live" and parameters.live_publish == "latest":
+            estimator.predictor.answers_every = 4 * PRESETS[parameters.live_preset].new
+        return Engine(estimator)
 
     settings = [word for setting in request.param.split() for word in ("-p", setting)]
     rclpy.init(args=["--ros-args", *settings])

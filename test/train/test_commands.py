@@ -16,8 +16,9 @@ from fixtures.training_scenes import write_scene
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.merge import merge_into_checkpoint
-from dkt_ros.model.predictor import predict_disparity
+from dkt_ros.predict.clip import predict_disparity
 from dkt_ros.train.commands import add_commands
 from dkt_ros.train.log import read_lines
 from dkt_ros.train.materials import Materials
@@ -76,10 +77,12 @@ def test_from_tars_to_a_network_that_predicts(
     network = load_checkpoint(run / "checkpoint")
     assert (network.info.name, network.info.height, network.info.width) == ("run", 32, 48)
     rgb = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
-    trained = predict_disparity(network, rgb)
-    assert not np.array_equal(trained, predict_disparity(load_checkpoint(tiny_checkpoint), rgb))
+    trained = predict_disparity(FastNetwork(network), rgb)
+    assert not np.array_equal(
+        trained, predict_disparity(FastNetwork(load_checkpoint(tiny_checkpoint)), rgb)
+    )
     merge_into_checkpoint(tiny_checkpoint, run / "adapter", tmp_path / "merged")
-    merged = predict_disparity(load_checkpoint(tmp_path / "merged"), rgb)
+    merged = predict_disparity(FastNetwork(load_checkpoint(tmp_path / "merged")), rgb)
     np.testing.assert_array_equal(trained, merged)
 
     with pytest.raises(DktError, match=r"lora was .*the recipe says"):

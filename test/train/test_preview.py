@@ -12,7 +12,8 @@ from fixtures import dataset_trees as trees
 from fixtures.training_data import SIZE, config, new_network, picture_set, tiny_network, video_set
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
 from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 
 HEIGHT, WIDTH = 16, 32
@@ -86,7 +87,9 @@ def test_the_picture_shows_rgb_truth_and_prediction() -> None:
 def test_the_sampled_prediction_is_the_predictors() -> None:
     rgb = np.random.default_rng(1).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
     mine = sampled(tiny_network(), steps=2, seed=3)(rgb)
-    reference = predict_disparity(new_network(), rgb, PredictOptions(steps=2, seed=3, window=2))
+    reference = predict_disparity(
+        FastNetwork(new_network()), rgb, PredictOptions(steps=2, seed=3, window=2)
+    )
     np.testing.assert_allclose(mine, reference, atol=1e-4)
     np.testing.assert_array_equal(sampled(tiny_network(), steps=2, seed=3)(rgb), mine)
     assert np.abs(sampled(tiny_network(), steps=2, seed=4)(rgb) - mine).max() > 1e-3

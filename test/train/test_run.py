@@ -26,9 +26,10 @@ from torch import Tensor
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import predict_disparity
+from dkt_ros.predict.clip import predict_disparity
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.log import read_lines
 from dkt_ros.train.run import train
@@ -276,7 +277,7 @@ def test_one_step_training_gives_a_one_step_checkpoint(
     network = load_checkpoint(tmp_path / "checkpoint")
     assert network.info.steps == 1
     rgb = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
-    assert predict_disparity(network, rgb).shape == (1, 32, 48)
+    assert predict_disparity(FastNetwork(network), rgb).shape == (1, 32, 48)
 
     def error(of: DktNetwork) -> float:
         given = FixedLatents().batch(0, range(4), 1)

@@ -12,9 +12,8 @@ from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.engine.fp8 import observed
 from dkt_ros.model.engine.request import EngineRequest
-from dkt_ros.model.predictor import chunk_spans, pad_chunk
 from dkt_ros.model.sampler import initial_noise, sample
-from dkt_ros.model.streaming_vae import Stream, StreamingEncoder
+from dkt_ros.model.streaming_vae import Stream, StreamingEncoder, chunk_spans, pad_chunk
 
 SEED = 1
 

@@ -6,7 +6,6 @@ are all made from this one dataclass. Knows nothing of rclpy.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -14,7 +13,10 @@ from typing import Any, cast
 
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.errors import DktError
+from dkt_ros.model.arguments import DTYPES, parse_size
 from dkt_ros.model.backends import BACKENDS
+from dkt_ros.model.live_options import PRESETS, PUBLISH
+from dkt_ros.predict.options import MODES, PredictorOptions
 from dkt_ros.ros.frame_choice import POLICIES
 
 Value = bool | int | float | str
@@ -58,6 +60,9 @@ class Spec:
         if self.minimum is None or self.maximum is None:
             return self.unit
         return f"{self.minimum:g} to {self.maximum:g} {self.unit}".rstrip()
+
+
+_PREDICTOR = PredictorOptions()
 
 
 def _parameter(default: Value, description: str, applies: Applies, **more: Any) -> Any:
@@ -124,23 +129,30 @@ class NodeParameters:
         maximum=3600.0,
     )
 
+    predictor: str = _parameter(
+        _PREDICTOR.predictor,
+        "Kind of network: `dkt`, or `module:function` of a network of your own (see CONTRIBUTING).",
+        Applies.ON_CONFIGURE,
+    )
     checkpoint: str = _parameter(
-        "",
+        str(_PREDICTOR.checkpoint),
         "Folder of the checkpoint (`dkt convert` makes one); empty: dkt-nano inside the package.",
         Applies.ON_CONFIGURE,
     )
     device: str = _parameter(
-        "auto", "`auto` (the GPU if there is one), `cpu`, `cuda` or `cuda:N`.", Applies.ON_CONFIGURE
+        _PREDICTOR.device,
+        "`auto` (the GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
+        Applies.ON_CONFIGURE,
     )
     dtype: str = _parameter(
-        "auto",
+        _PREDICTOR.dtype,
         "Computing type of backend torch; `auto` is bfloat16 on a GPU (float16 before Ampere) and "
         "float32 on a CPU. An engine has its own.",
         Applies.ON_CONFIGURE,
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", *DTYPES),
     )
     backend: str = _parameter(
-        "torch",
+        _PREDICTOR.backend,
         "What computes the network: `torch`, or the graphs of an engine by `tensorrt` or "
         "`onnxruntime` (`dkt engine build` makes one). The node refuses an engine that was not "
         "made for the other parameters, and says why.",
@@ -148,22 +160,24 @@ class NodeParameters:
         choices=BACKENDS,
     )
     engine_dir: str = _parameter(
-        "", "Folder of the engine. Needed by backends other than torch.", Applies.ON_CONFIGURE
+        str(_PREDICTOR.engine_dir),
+        "Folder of the engine. Needed by backends other than torch.",
+        Applies.ON_CONFIGURE,
     )
     engine_fallback: bool = _parameter(
-        False,
+        _PREDICTOR.engine_fallback,
         "Compute with torch where the engine does not fit, and warn in diagnostics.",
         Applies.ON_CONFIGURE,
     )
     cpu_threads: int = _parameter(
-        0,
+        _PREDICTOR.cpu_threads,
         "Threads the network may use on a CPU; 0: as many as torch likes.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=1024,
     )
     inference_size: str = _parameter(
-        "auto",
+        _PREDICTOR.inference_size,
         "Size the network works at: `auto` (the area it was trained at, the camera's aspect "
         "ratio; the very size it was trained at where that is within 5%), `native` (the camera's) "
         "or HEIGHTxWIDTH. With an engine `auto` is the one size it was built for.",
@@ -177,41 +191,41 @@ class NodeParameters:
         Applies.ON_CONFIGURE,
     )
     steps: int = _parameter(
-        0,
+        _PREDICTOR.steps,
         "Denoising steps; 0: the checkpoint's own number.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=50,
     )
     seed: int = _parameter(
-        1,
+        _PREDICTOR.seed,
         "Seed of the noise, the same for every frame.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=2**31 - 1,
     )
     mode: str = _parameter(
-        "exact",
+        _PREDICTOR.mode,
         "`exact`: the exact sampler on the newest buffer_frames, for every frame; `live`: the live "
         "sampler, which remembers the stream and computes what is new.",
         Applies.ON_CONFIGURE,
-        choices=("exact", "live"),
+        choices=MODES,
     )
     live_preset: str = _parameter(
-        "balanced",
+        _PREDICTOR.live_preset,
         "Windows and steps of mode live; `fast` computes least, `quality` sees the most frames.",
         Applies.ON_CONFIGURE,
-        choices=("quality", "balanced", "fast"),
+        choices=tuple(PRESETS),
     )
     live_publish: str = _parameter(
-        "latest",
+        _PREDICTOR.live_publish,
         "In mode live: `latest` is the newest frame's depth each time a window is full (every 16, "
         "12 or 8 frames, by preset); `all` is depth of every frame, one window each.",
         Applies.ON_CONFIGURE,
-        choices=("latest", "all"),
+        choices=PUBLISH,
     )
     live_scene_cut: float = _parameter(
-        0.2,
+        _PREDICTOR.live_scene_cut,
         "In mode live: change of mean brightness between two frames, as a share of white, above "
         "which the stream starts anew; 1: never.",
         Applies.ON_CONFIGURE,
@@ -219,7 +233,7 @@ class NodeParameters:
         maximum=1.0,
     )
     buffer_frames: int = _parameter(
-        0,
+        _PREDICTOR.buffer_frames,
         "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1; 0: as many as the "
         "checkpoint does best with.",
         Applies.ON_CONFIGURE,
@@ -358,7 +372,7 @@ class NodeParameters:
     )
 
     def __post_init__(self) -> None:
-        problems = [*self._field_problems(), *self._joint_problems()]
+        problems = list(self._field_problems()) or list(self._joint_problems())
         if problems:
             raise DktError("; ".join(problems))
 
@@ -370,11 +384,6 @@ class NodeParameters:
                 yield f"parameter {name} is {value!r}, {problem}"
 
     def _joint_problems(self) -> Iterator[str]:
-        if self.buffer_frames and self.buffer_frames % 4 != 1:
-            yield (
-                f"parameter buffer_frames is {self.buffer_frames}, expected 4N+1: "
-                "1, 5, 9, 13, 17 or 21, or 0 for the checkpoint's own"
-            )
         for low, high in (
             ("raw_min_depth_m", "raw_max_depth_m"),
             ("min_depth_m", "max_depth_m"),
@@ -392,20 +401,10 @@ class NodeParameters:
                         f"parameter {name} is {getattr(self, name)} while points_organized is "
                         "true; set points_organized to false, the filter breaks rows and columns"
                     )
-        if self.backend != "torch" and not self.engine_dir:
-            yield (
-                f"parameter backend is {self.backend!r} and engine_dir is empty, expected the "
-                "folder that `dkt engine build` has written"
-            )
-        if self.backend != "torch" and self.inference_size == "native":
-            yield (
-                f"parameter inference_size is 'native' and backend {self.backend!r}, expected auto "
-                "or the size of the engine, which works at no other; set it to auto"
-            )
         try:
-            parse_inference_size(self.inference_size)
+            PredictorOptions.taken_from(self)
         except DktError as error:
-            yield str(error)
+            yield from (f"parameter {problem}" for problem in str(error).split("; "))
         if self.warm_up_size and parse_size(self.warm_up_size) is None:
             yield (
                 f"parameter warm_up_size is {self.warm_up_size!r}, expected HEIGHTxWIDTH in "
@@ -421,22 +420,3 @@ def specs() -> dict[str, Spec]:
 def defaults() -> dict[str, Value]:
     """Name -> default value."""
     return {entry.name: cast(Value, entry.default) for entry in fields(NodeParameters)}
-
-
-def parse_inference_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of "HEIGHTxWIDTH"; None for "auto" and "native"."""
-    if text in ("auto", "native"):
-        return None
-    size = parse_size(text)
-    if size is None:
-        raise DktError(
-            f"parameter inference_size is {text!r}, expected auto, native or HEIGHTxWIDTH in "
-            "pixels such as 480x832"
-        )
-    return size
-
-
-def parse_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of "HEIGHTxWIDTH", None for anything else."""
-    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
-    return (int(match[1]), int(match[2])) if match else None

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.params.parameters import parse_size
+from dkt_ros.model.arguments import parse_size
 
 PRESET_ARGUMENTS = (
     "camera",

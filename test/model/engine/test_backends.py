@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.frames import frames_of
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.engine.commands import _request, add_commands
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.live import LivePredictor
 from dkt_ros.model.live_options import LiveOptions
-from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predict_command import add_predict
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
+from dkt_ros.predict.command import add_commands as add_predict
+from dkt_ros.predict.stream import LivePredictor
 
 SIZE = (32, 48)
 LIVE = LiveOptions(window=2, new=1, steps=2, scene_cut=None)
@@ -42,7 +43,7 @@ def request(checkpoint: Path, engine: Path | None, **changes: Any) -> Request:
 
 
 def test_an_engine_gives_the_disparity_of_torch(
-    tiny_checkpoint: Path, tiny_engine: Path, tiny_network: DktNetwork
+    tiny_checkpoint: Path, tiny_engine: Path, tiny_fast: FastNetwork
 ) -> None:
     stages = []
     loaded = load_network(
@@ -51,7 +52,7 @@ def test_an_engine_gives_the_disparity_of_torch(
     )
     assert (loaded.backend, loaded.dtype, loaded.note) == ("onnxruntime", "fp32", "")
     assert stages[-1] == ("load graphs", 8, 8)
-    engine, torch_live = LivePredictor(loaded.network, LIVE), LivePredictor(tiny_network, LIVE)
+    engine, torch_live = LivePredictor(loaded.network, LIVE), LivePredictor(tiny_fast, LIVE)
     for frame in video(13):
         ours, theirs = engine.push(frame), torch_live.push(frame)
         assert (ours is None) == (theirs is None)
@@ -59,7 +60,7 @@ def test_an_engine_gives_the_disparity_of_torch(
             np.testing.assert_allclose(ours.disparity, theirs.disparity, atol=1e-3)
     options = PredictOptions(steps=2, window=2, overlap=1)
     exact = predict_disparity(loaded.network, video(9), options)
-    np.testing.assert_allclose(exact, predict_disparity(tiny_network, video(9), options), atol=1e-3)
+    np.testing.assert_allclose(exact, predict_disparity(tiny_fast, video(9), options), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_one_that_does_not_fit_is_refused_or_replaced(
     loaded = load_network(request(tiny_checkpoint, tiny_engine, fall_back=True, **changes))
     assert loaded.backend == "torch"
     assert says in loaded.note
-    assert isinstance(loaded.network, DktNetwork)
+    assert isinstance(loaded.network, FastNetwork)
 
 
 def test_a_size_is_rounded_as_the_network_will_round_it(
@@ -191,15 +192,16 @@ class TestNode:
             "warm-up 1/2",
             "warm-up 2/2",
         ]
-        network: Any = ours.predictor._network
+        predictor: Any = ours.predictor
+        network = predictor.network
         for runner in network._runners.values():
             assert runner._session.get_session_options().intra_op_num_threads == 1
         theirs = build_engine(self.parameters(tiny_checkpoint, inference_size="32x48"))
         for frames in (1, 5):
-            rgb = video(frames, (50, 70))
-            assert callable(ours.predictor)
-            assert callable(theirs.predictor)
-            np.testing.assert_allclose(ours.predictor(rgb), theirs.predictor(rgb), atol=1e-3)
+            rgb = list(frames_of((picture, None) for picture in video(frames, (50, 70))))
+            np.testing.assert_allclose(
+                ours.predictor.video(rgb), theirs.predictor.video(rgb), atol=1e-3
+            )
 
     @pytest.mark.parametrize(
         "more",
@@ -211,12 +213,13 @@ class TestNode:
     def test_the_command_it_names_asks_for_what_it_needs(
         self, tiny_checkpoint: Path, tiny_engine: Path, more: dict[str, Any]
     ) -> None:
-        from dkt_ros.ros.settings import request_of
+        from dkt_ros.predict.load import request_of
+        from dkt_ros.predict.options import PredictorOptions
 
         parameters = self.parameters(
             tiny_checkpoint, backend="onnxruntime", engine_dir=str(tiny_engine), **more
         )
-        wanted = request_of(parameters)
+        wanted = request_of(PredictorOptions.taken_from(parameters))
         with pytest.raises(DktError) as error:
             load_network(wanted)
         command = str(error.value).partition("run `")[2].rstrip("`")

@@ -27,11 +27,11 @@ from dkt_ros.model.engine.manifest import (
 )
 from dkt_ros.model.engine.windows import exact_windows, live_windows
 from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.model.live import LiveDisparity, LivePredictor
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
 from dkt_ros.model.sampler import sigmas, timesteps
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
+from dkt_ros.predict.stream import LiveDisparity, LivePredictor
 
 SIZE = (32, 48)
 STEPS = 2
@@ -149,18 +149,18 @@ def push_all(live: LivePredictor, frames: np.ndarray) -> list[LiveDisparity | No
     return [live.push(frame) for frame in frames]
 
 
-def test_live(engine: EngineNetwork, tiny_network: DktNetwork) -> None:
+def test_live(engine: EngineNetwork, tiny_fast: FastNetwork) -> None:
     ours = push_all(LivePredictor(engine, LIVE), video())
-    theirs = push_all(LivePredictor(tiny_network, LIVE), video())
+    theirs = push_all(LivePredictor(tiny_fast, LIVE), video())
     for mine, reference in zip(ours, theirs, strict=True):
         assert mine is not None
         assert reference is not None
         np.testing.assert_allclose(mine.disparity, reference.disparity, atol=1e-5)
 
 
-def test_exact(engine: EngineNetwork, tiny_network: DktNetwork) -> None:
+def test_exact(engine: EngineNetwork, tiny_fast: FastNetwork) -> None:
     ours = predict_disparity(engine, video(), EXACT)
-    np.testing.assert_allclose(ours, predict_disparity(tiny_network, video(), EXACT), atol=1e-5)
+    np.testing.assert_allclose(ours, predict_disparity(tiny_fast, video(), EXACT), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from dkt_ros.model.engine.onnx_export import export
 from dkt_ros.model.engine.onnx_files import GraphFolder
 from dkt_ros.model.engine.request import EngineRequest
 from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.model.live import LivePredictor
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
 from dkt_ros.model.streaming_vae import Stream
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
+from dkt_ros.predict.stream import LivePredictor
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -98,7 +98,7 @@ def test_velocity(
 
 def test_live(engine: EngineNetwork, network: DktNetwork) -> None:
     frames = video(13)
-    ours, theirs = LivePredictor(engine, LIVE), LivePredictor(network, LIVE)
+    ours, theirs = LivePredictor(engine, LIVE), LivePredictor(FastNetwork(network), LIVE)
     shown = 0
     for frame in frames:
         found, expected = ours.push(frame), theirs.push(frame)
@@ -112,7 +112,7 @@ def test_live(engine: EngineNetwork, network: DktNetwork) -> None:
 def test_exact(engine: EngineNetwork, network: DktNetwork) -> None:
     options = PredictOptions(steps=2, window=2, overlap=1)
     found = predict_disparity(engine, video(9), options)
-    expected = predict_disparity(network, video(9), options)
+    expected = predict_disparity(FastNetwork(network), video(9), options)
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkt_ros.errors import DktError
+from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.ros.params.docs import parameters_markdown, parameters_yaml
 from dkt_ros.ros.params.parameters import (
     Applies,
     NodeParameters,
     defaults,
-    parse_inference_size,
     specs,
 )
 
@@ -29,14 +30,19 @@ def test_the_defaults_are_valid() -> None:
         assert (spec.minimum is None) == (spec.maximum is None)
 
 
-def test_every_parameter_is_used_by_the_node(repo_root: Path) -> None:
-    """No parameter is declared and ignored."""
-    sources = "\n".join(
-        path.read_text()
-        for path in (repo_root / "dkt_ros/ros").glob("*.py")
-        if not path.name.startswith("parameter")
-    )
-    unused = [name for name in specs() if f"parameters.{name}" not in sources]
+def test_every_parameter_is_used(repo_root: Path) -> None:
+    """None is declared and ignored: by the node, or by what its network is made of."""
+    used = ""
+    for folder in ("ros", "predict"):
+        for path in (repo_root / "dkt_ros" / folder).glob("*.py"):
+            used += path.read_text()
+    options = {entry.name for entry in fields(PredictorOptions)}
+    unused = [
+        name
+        for name in specs()
+        if f"parameters.{name}" not in used
+        and not (name in options and re.search(rf"(options|self)\.{name}\b", used))
+    ]
     assert unused == []
 
 
@@ -69,13 +75,14 @@ def test_wrong_values_are_all_named(values: dict[str, Any], named: list[str]) ->
 
 @given(st.integers(10, 9999), st.integers(10, 9999))
 def test_inference_sizes_are_read(height: int, width: int) -> None:
-    assert parse_inference_size(f"{height}x{width}") == (height, width)
+    parameters = NodeParameters(inference_size=f"{height}x{width}")
+    assert PredictorOptions.taken_from(parameters).size == (height, width)
 
 
-@pytest.mark.parametrize("text", ["", "480", "480x", "x832", "0x0", "480X832", " 480x832"])
+@pytest.mark.parametrize("text", ["", "480", "480x", "x832", "0x0", "480*832", " 480x832"])
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(DktError, match="HEIGHTxWIDTH"):
-        parse_inference_size(text)
+        NodeParameters(inference_size=text)
 
 
 def test_the_parameter_file_in_config_is_the_generated_one(repo_root: Path) -> None:

@@ -9,14 +9,13 @@ from fixtures.transfers import DEVICE, PretendDevice, moved
 from torch import Tensor
 
 from dkt_ros.arrays import to_host
-from dkt_ros.model.fast_network import fast_network
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.live import LiveDisparity, LivePredictor
 from dkt_ros.model.live_options import LiveOptions
-from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
+from dkt_ros.predict.stream import LiveDisparity, LivePredictor
 
 CAMERA = (40, 60)
 FRAME_BYTES = 3 * CAMERA[0] * CAMERA[1]
@@ -67,14 +66,14 @@ def streamed(live: LivePredictor, video: np.ndarray) -> list[LiveDisparity | Non
 @pytest.mark.parametrize("publish", ["latest", "all"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_frame_is_uploaded_once_and_its_disparity_stays(
-    tiny_network: DktNetwork, video: np.ndarray, publish: str, turned: bool
+    tiny_fast: FastNetwork, video: np.ndarray, publish: str, turned: bool
 ) -> None:
     if turned:
         video = np.rot90(video, axes=(1, 2))
     options = LiveOptions(2, 1, steps=1, publish=publish, size=(32, 48), scene_cut=None)
-    expected = streamed(LivePredictor(tiny_network, options), video)
+    expected = streamed(LivePredictor(tiny_fast, options), video)
     with PretendDevice() as device:
-        network = NetworkOnDevice(fast_network(tiny_network))
+        network = NetworkOnDevice(tiny_fast)
         live = LivePredictor(network, options, keep_on_device=True)
         results = streamed(live, video)
         crossings = device.crossings
@@ -93,34 +92,32 @@ def test_a_frame_is_uploaded_once_and_its_disparity_stays(
     assert sorted(crossings.uploads) == sorted([FRAME_BYTES] * len(video) + [noise] * latents)
 
 
-def test_left_on_the_device_only_where_asked_for(
-    tiny_network: DktNetwork, video: np.ndarray
-) -> None:
+def test_left_on_the_device_only_where_asked_for(tiny_fast: FastNetwork, video: np.ndarray) -> None:
     options = LiveOptions(2, 1, steps=1, size=(32, 48), scene_cut=None)
     with PretendDevice() as device:
-        result = LivePredictor(NetworkOnDevice(fast_network(tiny_network)), options).push(video[0])
+        result = LivePredictor(NetworkOnDevice(tiny_fast), options).push(video[0])
     assert result is not None
     assert isinstance(result.disparity, np.ndarray)
     assert device.crossings.downloads == [4 * CAMERA[0] * CAMERA[1]]
-    on_cpu = LivePredictor(tiny_network, options, keep_on_device=True).push(video[0])
+    on_cpu = LivePredictor(tiny_fast, options, keep_on_device=True).push(video[0])
     assert on_cpu is not None
     np.testing.assert_allclose(result.disparity, on_cpu.disparity, rtol=1e-5)
 
 
 def test_a_clip_is_uploaded_as_the_camera_took_it(
-    tiny_network: DktNetwork, video: np.ndarray
+    tiny_fast: FastNetwork, video: np.ndarray
 ) -> None:
     options = PredictOptions(steps=1, size=(32, 48))
     clip = video[:5]
     with PretendDevice() as device:
-        disparity = predict_disparity(NetworkOnDevice(fast_network(tiny_network)), clip, options)
-    np.testing.assert_allclose(disparity, predict_disparity(tiny_network, clip, options), rtol=1e-5)
+        disparity = predict_disparity(NetworkOnDevice(tiny_fast), clip, options)
+    np.testing.assert_allclose(disparity, predict_disparity(tiny_fast, clip, options), rtol=1e-5)
     assert device.crossings.uploads[:2] == [FRAME_BYTES, 4 * FRAME_BYTES]
     assert device.crossings.downloads == [4 * FRAME_BYTES // 3, 16 * FRAME_BYTES // 3]
 
 
 def test_noise_is_drawn_once_for_each_latent(
-    tiny_network: DktNetwork, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    tiny_fast: FastNetwork, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
 
@@ -130,7 +127,7 @@ def test_noise_is_drawn_once_for_each_latent(
 
     monkeypatch.setattr("dkt_ros.model.live_sampler.frame_noise", draw)
     live = LivePredictor(
-        tiny_network, LiveOptions(2, 1, steps=1, publish="all", size=(32, 48), scene_cut=None)
+        tiny_fast, LiveOptions(2, 1, steps=1, publish="all", size=(32, 48), scene_cut=None)
     )
     streamed(live, video)
     assert drawn == [0, 1, 2, 3]

@@ -12,17 +12,17 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import Canvas, normals_in_camera_axes
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.predictor import PredictOptions, predict_disparity, predict_normals
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.predict.clip import PredictOptions, predict_disparity, predict_normals
 
 
 @pytest.fixture(scope="module")
-def normals_network(tmp_path_factory: pytest.TempPathFactory) -> DktNetwork:
+def normals_network(tmp_path_factory: pytest.TempPathFactory) -> FastNetwork:
     """The tiny network, said to be for normals."""
     path = make_tiny_checkpoint(tmp_path_factory.mktemp("normals"))
     info = json.loads((path / "dkt.json").read_text())
     (path / "dkt.json").write_text(json.dumps(info | {"task": "normal"}))
-    return load_checkpoint(path)
+    return FastNetwork(load_checkpoint(path))
 
 
 def clip(frames: int, height: int, width: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_a_canvas_resizes_vectors_and_brings_them_to_length_one() -> None:
     np.testing.assert_allclose(normals, np.broadcast_to(expected, normals.shape), atol=1e-5)
 
 
-def test_unit_vectors_of_the_size_of_the_input(normals_network: DktNetwork) -> None:
+def test_unit_vectors_of_the_size_of_the_input(normals_network: FastNetwork) -> None:
     normals = predict_normals(normals_network, clip(6, 30, 50), PredictOptions(steps=1))
     assert normals.shape == (6, 30, 50, 3)
     length = np.linalg.norm(normals, axis=-1)
@@ -61,7 +61,7 @@ def test_unit_vectors_of_the_size_of_the_input(normals_network: DktNetwork) -> N
     assert (length > 0).any()
 
 
-def test_portrait_is_turned_there_and_back(normals_network: DktNetwork) -> None:
+def test_portrait_is_turned_there_and_back(normals_network: FastNetwork) -> None:
     landscape = clip(1, 32, 48)
     portrait = np.ascontiguousarray(np.rot90(landscape, k=-1, axes=(1, 2)))
     seen = predict_normals(normals_network, landscape)
@@ -69,8 +69,8 @@ def test_portrait_is_turned_there_and_back(normals_network: DktNetwork) -> None:
     np.testing.assert_allclose(predict_normals(normals_network, portrait), turned, atol=1e-6)
 
 
-def test_each_task_has_its_function(normals_network: DktNetwork, tiny_network: DktNetwork) -> None:
+def test_each_task_has_its_function(normals_network: FastNetwork, tiny_fast: FastNetwork) -> None:
     with pytest.raises(DktError, match="for the task 'depth', expected one for 'normal'"):
-        predict_normals(tiny_network, clip(1, 16, 16))
+        predict_normals(tiny_fast, clip(1, 16, 16))
     with pytest.raises(DktError, match="for the task 'normal', expected one for 'depth'"):
         predict_disparity(normals_network, clip(1, 16, 16))

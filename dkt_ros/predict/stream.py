@@ -1,13 +1,13 @@
-"""A live stream: frames in one by one, relative disparity of the newest out.
+"""The live sampler on a stream: frames in one by one, relative disparity of the newest out.
 
-Knows chunks, windows and when to start anew. Knows nothing of cameras, stamps or metric scale. A
-frame crosses to the network's device once, as its camera took it.
+Chunks, windows and when to start anew. A frame crosses to the network's device once, as its camera
+took it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,17 +15,81 @@ from torch import Tensor
 
 from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
+from dkt_ros.frames import Frame
 from dkt_ros.model.canvas import Canvas, upload
-from dkt_ros.model.fast_network import fast_network
+from dkt_ros.model.engine.windows import live_windows
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
-from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+from dkt_ros.predict.dkt import DktPredictor
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import (
+    Prediction,
+    PredictorInfo,
+    Progress,
+    black_frame,
+    no_progress,
+)
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _CUT_STRIDE = 8
 """Every 8th pixel a side is enough to see that the scene is another."""
+
+
+class StreamPredictor(DktPredictor):
+    """Mode live: the sampler remembers the stream and computes what is new."""
+
+    def __init__(
+        self,
+        network: StreamingNetwork,
+        options: PredictorOptions | None = None,
+        info: PredictorInfo | None = None,
+    ) -> None:
+        super().__init__(network, options, info)
+        self.live_options = live = self.options.live
+        self._windows = len(live_windows(replace(live, publish="latest"))) - 1
+        self.proof_frames = 1 + FRAMES_PER_LATENT * live.new * self._windows
+        self.answers_every = FRAMES_PER_LATENT * live.new if live.publish == "latest" else 1
+        self._shape: tuple[int, ...] = ()
+        self._live: LivePredictor | None = None
+
+    def push(self, frame: Frame) -> Prediction | None:
+        """See LivePredictor. Raises InferenceCancelledError."""
+        if self._live is None or self._shape != frame.rgb.shape:
+            self._shape = frame.rgb.shape
+            size = self.requested_size(*frame.rgb.shape[:2])
+            self._live = LivePredictor(
+                self.network,
+                replace(self.live_options, size=size),
+                self._stop.check,
+                keep_on_device=True,
+            )
+        answer = self._live.push(frame.rgb)
+        if answer is None:
+            return None
+        return Prediction(
+            answer.rgb, answer.disparity, frames=answer.frames, restarted=answer.restarted
+        )
+
+    def reset(self) -> None:
+        """Forgets the stream."""
+        if self._live is not None:
+            self._live.reset()
+
+    def warm_up(self, size: tuple[int, int], report: Progress = no_progress) -> None:
+        """The first frame and one window; on a GPU until windows grow no more, twice."""
+        black = black_frame(size)
+        streams, windows = (2, self._windows) if self.on_gpu else (1, 1)
+        total, done = streams * (1 + windows), 0
+        for _ in range(streams):
+            for window in range(1 + windows):
+                report("warm-up", done, total)
+                for _ in range(FRAMES_PER_LATENT * self.live_options.new if window else 1):
+                    self.push(black)
+                done += 1
+            self.reset()
+        report("warm-up", done, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +112,7 @@ class LivePredictor:
 
     def __init__(
         self,
-        network: DktNetwork | StreamingNetwork,
+        network: StreamingNetwork,
         options: LiveOptions | None = None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
         keep_on_device: bool = False,
@@ -60,14 +124,14 @@ class LivePredictor:
         """
         self.options = options or LiveOptions()
         info = network.info
-        self._fast = fast_network(network)
+        self._network = network
         self._multiple = network.size_multiple
         self._ratio = network.spatial_ratio
         self._channels = network.latent_channels
         self._on_progress = on_progress
-        self._keep_on_device = keep_on_device and self._fast.device.type != "cpu"
+        self._keep_on_device = keep_on_device and self._network.device.type != "cpu"
         self._sampler = LiveSampler(
-            self._fast,
+            network,
             steps=self.options.steps or info.steps,
             shift=info.sigma_shift,
             window=self.options.window,
@@ -75,8 +139,8 @@ class LivePredictor:
             warm_start=self.options.warm_start,
             seed=self.options.seed,
         )
-        self._encoder = self._fast.encoder_stream()
-        self._decoder = self._fast.decoder_stream()
+        self._encoder = self._network.encoder_stream()
+        self._decoder = self._network.decoder_stream()
         self.reset()
 
     def reset(self) -> None:
@@ -117,7 +181,7 @@ class LivePredictor:
     def _advance(self, rgb: np.ndarray) -> LiveDisparity | None:
         if self._canvas is None:
             self._canvas = Canvas((rgb.shape[0], rgb.shape[1]), self.options.size, self._multiple)
-        picture = upload(rgb, self._fast.device)
+        picture = upload(rgb, self._network.device)
         newest = picture if self._keep_on_device else rgb
         self._images.append(self._canvas.paint(picture[None]))
         is_first = self._encoder.caches is None
@@ -126,7 +190,7 @@ class LivePredictor:
             self._on_progress("encode", 0, 1)
             latent = self._encoder.advance(torch.cat(self._images, dim=2))
             self._images.clear()
-            self._group.append(self._fast.embed_rgb(latent))
+            self._group.append(self._network.embed_rgb(latent))
         if complete and (is_first or len(self._group) == self.options.new):
             return self._finish_window(newest)
         if self.options.publish == "all":
@@ -150,7 +214,7 @@ class LivePredictor:
             self._on_progress("encode", 0, 1)
             missing = FRAMES_PER_LATENT - filled
             chunk = torch.cat(self._images + self._images[-1:] * missing, dim=2)
-            group.append(self._fast.embed_rgb(self._encoder.peek(chunk)))
+            group.append(self._network.embed_rgb(self._encoder.peek(chunk)))
         latents, frames = self._denoise(torch.cat(group, dim=2))
         self._on_progress("decode", 0, 1)
         before = self._decoder.caches

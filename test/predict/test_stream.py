@@ -12,11 +12,12 @@ from torch import Tensor
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import Canvas
-from dkt_ros.model.live import LiveDisparity, LivePredictor
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import PRESETS, LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler, frame_noise
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sigmas
+from dkt_ros.predict.stream import LiveDisparity, LivePredictor
 
 SHAPE = (2, 1, 1)
 
@@ -141,9 +142,9 @@ def results(live: LivePredictor, frames: np.ndarray) -> list[LiveDisparity | Non
 
 @pytest.mark.parametrize(("window", "new"), [(1, 1), (3, 1), (3, 2), (2, 2)])
 def test_latest_comes_with_the_first_frame_and_every_full_window(
-    tiny_network: DktNetwork, window: int, new: int
+    tiny_fast: FastNetwork, window: int, new: int
 ) -> None:
-    live = LivePredictor(tiny_network, LiveOptions(window, new, scene_cut=None))
+    live = LivePredictor(tiny_fast, LiveOptions(window, new, scene_cut=None))
     given = [i for i, result in enumerate(results(live, video(18))) if result is not None]
     assert given == list(range(0, 18, 4 * new))
 
@@ -151,10 +152,10 @@ def test_latest_comes_with_the_first_frame_and_every_full_window(
 @torch.inference_mode()
 @pytest.mark.parametrize(("window", "new"), [(2, 1), (3, 2)])
 def test_a_stream_is_the_plain_network_over_windows_with_context(
-    tiny_network: DktNetwork, plain_network: DktNetwork, window: int, new: int
+    tiny_fast: FastNetwork, plain_network: DktNetwork, window: int, new: int
 ) -> None:
     frames = video(1 + 4 * 4)
-    live = LivePredictor(tiny_network, LiveOptions(window, new, steps=3, scene_cut=None))
+    live = LivePredictor(tiny_fast, LiveOptions(window, new, steps=3, scene_cut=None))
     ours = [result.disparity for result in results(live, frames) if result is not None]
 
     canvas = Canvas((32, 48), None, 16)
@@ -177,12 +178,12 @@ def test_a_stream_is_the_plain_network_over_windows_with_context(
 
 
 def test_all_gives_every_frame_its_own_depth_and_ends_where_latest_does(
-    tiny_network: DktNetwork,
+    tiny_fast: FastNetwork,
 ) -> None:
     frames = video(13)
     options: dict[str, Any] = {"window": 3, "new": 2, "scene_cut": None}
-    latest = results(LivePredictor(tiny_network, LiveOptions(**options)), frames)
-    every = results(LivePredictor(tiny_network, LiveOptions(publish="all", **options)), frames)
+    latest = results(LivePredictor(tiny_fast, LiveOptions(**options)), frames)
+    every = results(LivePredictor(tiny_fast, LiveOptions(publish="all", **options)), frames)
     assert [r.frames for r in every if r is not None] == [*range(1, 10), *range(5, 9)]
     for one, other in zip(latest, every, strict=True):
         assert other is not None
@@ -190,12 +191,12 @@ def test_all_gives_every_frame_its_own_depth_and_ends_where_latest_does(
             np.testing.assert_array_equal(one.disparity, other.disparity)
 
 
-def test_a_look_ahead_sees_the_newest_frame(tiny_network: DktNetwork) -> None:
+def test_a_look_ahead_sees_the_newest_frame(tiny_fast: FastNetwork) -> None:
     still = np.repeat(video(1), 5, axis=0)
     moved = still.copy()
     moved[2] = video(1, seed=5)[0]
     options = LiveOptions(2, 1, publish="all", scene_cut=None)
-    first, second = (results(LivePredictor(tiny_network, options), f) for f in (still, moved))
+    first, second = (results(LivePredictor(tiny_fast, options), f) for f in (still, moved))
     difference = [
         np.abs(a.disparity - b.disparity).max()
         for a, b in zip(first, second, strict=True)
@@ -205,8 +206,8 @@ def test_a_look_ahead_sees_the_newest_frame(tiny_network: DktNetwork) -> None:
     assert difference[2] > 0
 
 
-def test_memory_does_not_grow_with_the_stream(tiny_network: DktNetwork) -> None:
-    live = LivePredictor(tiny_network, LiveOptions(3, 1, scene_cut=None))
+def test_memory_does_not_grow_with_the_stream(tiny_fast: FastNetwork) -> None:
+    live = LivePredictor(tiny_fast, LiveOptions(3, 1, scene_cut=None))
     sizes = []
     for i, frame in enumerate(video(25)):
         live.push(frame)
@@ -217,10 +218,10 @@ def test_memory_does_not_grow_with_the_stream(tiny_network: DktNetwork) -> None:
     assert live.nbytes() == 0
 
 
-def test_a_reset_stream_is_a_new_one(tiny_network: DktNetwork) -> None:
+def test_a_reset_stream_is_a_new_one(tiny_fast: FastNetwork) -> None:
     options = LiveOptions(3, 1, scene_cut=None)
-    expected = results(LivePredictor(tiny_network, options), video(5))
-    live = LivePredictor(tiny_network, options)
+    expected = results(LivePredictor(tiny_fast, options), video(5))
+    live = LivePredictor(tiny_fast, options)
     results(live, video(7, seed=3))
     live.reset()
     for ours, theirs in zip(results(live, video(5)), expected, strict=True):
@@ -230,11 +231,11 @@ def test_a_reset_stream_is_a_new_one(tiny_network: DktNetwork) -> None:
 
 
 @pytest.mark.parametrize("resized", [False, True])
-def test_a_scene_cut_and_another_size_start_anew(tiny_network: DktNetwork, resized: bool) -> None:
+def test_a_scene_cut_and_another_size_start_anew(tiny_fast: FastNetwork, resized: bool) -> None:
     dark, light = (np.full((3, 32, 48, 3), value, np.uint8) for value in (10, 200))
     if resized:
         light = light[:, :16]
-    live = LivePredictor(tiny_network, LiveOptions(2, 1, scene_cut=0.2))
+    live = LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=0.2))
     given = results(live, dark)
     assert [r is not None for r in given] == [True, False, False]
     given = results(live, light)
@@ -242,25 +243,25 @@ def test_a_scene_cut_and_another_size_start_anew(tiny_network: DktNetwork, resiz
     assert given[0] is not None
     assert given[0].restarted
     assert given[0].disparity.shape == light.shape[1:3]
-    fresh = LivePredictor(tiny_network).push(light[0])
+    fresh = LivePredictor(tiny_fast).push(light[0])
     assert fresh is not None
     np.testing.assert_array_equal(given[0].disparity, fresh.disparity)
 
 
-def test_small_changes_are_no_cut(tiny_network: DktNetwork) -> None:
-    live = LivePredictor(tiny_network, LiveOptions(2, 1, scene_cut=0.2))
+def test_small_changes_are_no_cut(tiny_fast: FastNetwork) -> None:
+    live = LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=0.2))
     frames = np.stack([np.full((32, 48, 3), 10 + 40 * i, np.uint8) for i in range(5)])
     assert [r is not None for r in results(live, frames)] == [True, False, False, False, True]
 
 
-def test_a_failure_resets_and_the_stream_goes_on(tiny_network: DktNetwork) -> None:
+def test_a_failure_resets_and_the_stream_goes_on(tiny_fast: FastNetwork) -> None:
     failing = False
 
     def check(stage: str, done: int, total: int) -> None:
         if failing and stage == "denoise":
             raise InterruptedError
 
-    live = LivePredictor(tiny_network, LiveOptions(2, 1, scene_cut=None), check)
+    live = LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=None), check)
     frames = video(5)
     results(live, frames[:4])
     failing = True
@@ -271,10 +272,10 @@ def test_a_failure_resets_and_the_stream_goes_on(tiny_network: DktNetwork) -> No
     assert live.push(frames[4]) is not None
 
 
-def test_portrait_frames(tiny_network: DktNetwork) -> None:
+def test_portrait_frames(tiny_fast: FastNetwork) -> None:
     landscape = video(1)[0]
     wide, tall = (
-        LivePredictor(tiny_network).push(np.ascontiguousarray(frame))
+        LivePredictor(tiny_fast).push(np.ascontiguousarray(frame))
         for frame in (landscape, np.rot90(landscape, k=-1))
     )
     assert wide is not None
@@ -313,6 +314,6 @@ def test_presets() -> None:
 @pytest.mark.parametrize(
     "frame", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((1, 8, 8, 3))]
 )
-def test_other_frames_are_refused(tiny_network: DktNetwork, frame: np.ndarray) -> None:
+def test_other_frames_are_refused(tiny_fast: FastNetwork, frame: np.ndarray) -> None:
     with pytest.raises(DktError, match="expected uint8"):
-        LivePredictor(tiny_network).push(frame)
+        LivePredictor(tiny_fast).push(frame)

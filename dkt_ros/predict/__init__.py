@@ -1,0 +1,1 @@
+"""The seam above the network: whatever answers a camera's frames with disparity or depth."""

@@ -1,0 +1,284 @@
+"""The exact sampler, as the reference works: on a whole video, or on the newest frames of a stream.
+
+A stream's frame crosses to the network's device once, and only the newest frame's disparity is
+brought to the camera's size.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dkt_ros.errors import DktError
+from dkt_ros.frames import Frame
+from dkt_ros.model.canvas import Canvas, upload
+from dkt_ros.model.sampler import initial_noise, sample
+from dkt_ros.model.streaming_network import StreamingNetwork
+from dkt_ros.model.streaming_vae import chunk_spans, pad_chunk
+from dkt_ros.predict.dkt import DktPredictor
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import (
+    Prediction,
+    PredictorInfo,
+    Progress,
+    black_frame,
+    no_progress,
+)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How to sample. `None` takes the checkpoint's own value.
+
+    steps: Euler steps, at least 1. window, overlap: latent frames, 0 <= overlap < window. An
+    overlap left to the checkpoint shrinks to fit a small window. seed: of the noise. size: (height,
+    width) in pixels the network works at, rounded to multiples of 16; None is the input's own.
+    """
+
+    steps: int | None = None
+    window: int | None = None
+    overlap: int | None = None
+    seed: int = 1
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "window"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DktError(f"{name} is {value}, expected at least 1")
+        if self.overlap is not None and self.overlap < 0:
+            raise DktError(f"overlap is {self.overlap}, expected at least 0")
+        if self.window is not None and self.overlap is not None:
+            _check_overlap(self.overlap, self.window)
+        if not -(2**63) <= self.seed < 2**64:
+            raise DktError(f"seed is {self.seed}, expected a 64-bit integer")
+        if self.size is not None and min(self.size) < 1:
+            raise DktError(f"size is {self.size[0]}x{self.size[1]}, expected positive HxW pixels")
+
+
+def predict_disparity(
+    network: StreamingNetwork,
+    rgb: np.ndarray,
+    options: PredictOptions | None = None,
+    on_progress: Progress = no_progress,
+) -> np.ndarray:
+    """Relative disparity (near = large) of a video of any length, by the exact sampler.
+
+    rgb: uint8 (T, H, W, 3), T >= 1. Returns float32 (T, H, W) in [0, 1]: the decoded video's mean
+    over its channels, (x + 1) / 2, never rounded to 8 bits. Portrait video is turned by 90 degrees
+    for the network, clips are padded to 4N+1 frames by repeating the last.
+    Raises DktError for input of another shape or type and for options that do not fit together.
+    """
+    _check(network, rgb, "depth")
+    disparity = np.empty(rgb.shape[:3], np.float32)
+
+    def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
+        disparity[frames] = canvas.disparity(decoded)
+
+    _run(network, rgb, options or PredictOptions(), on_progress, store)
+    return disparity
+
+
+def predict_normals(
+    network: StreamingNetwork,
+    rgb: np.ndarray,
+    options: PredictOptions | None = None,
+    on_progress: Progress = no_progress,
+) -> np.ndarray:
+    """Surface normals of a video of any length, by the exact sampler and a normals checkpoint.
+
+    rgb: as in predict_disparity. Returns float32 unit vectors (T, H, W, 3) in camera axes (x right,
+    y down, z forward: a surface that faces the camera has z < 0), 0 where the network gives none.
+
+    The decoded video's channels are taken as x, y, z in [-1, 1] in Blender's camera axes (x right,
+    y up, z backward), for so TransPhy3D, which the published normals network learned from, stores
+    its normals; the axes of the published network's own output are not documented and could not
+    be checked against its weights. Raises DktError as predict_disparity, and for a depth
+    checkpoint.
+    """
+    _check(network, rgb, "normal")
+    normals = np.empty(rgb.shape, np.float32)
+
+    def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
+        normals[frames] = canvas.normals(decoded)
+
+    _run(network, rgb, options or PredictOptions(), on_progress, store)
+    return normals
+
+
+@torch.inference_mode()
+def _run(
+    network: StreamingNetwork,
+    rgb: np.ndarray,
+    options: PredictOptions,
+    on_progress: Progress,
+    store: Callable[[slice, Canvas, Tensor], None],
+) -> None:
+    """Chunk by chunk: store(frames, canvas, their decoded video (1, 3, T, h, w) in [-1, 1])."""
+    canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
+    spans = chunk_spans(len(rgb))
+    # A generator, so that a long clip at full size never exists as float.
+    images = (
+        canvas.paint(upload(pad_chunk(rgb[start:stop], start), network.device))
+        for start, stop in spans
+    )
+    decoded = _decoded(network, images, len(spans), options, on_progress)
+    for (start, stop), video in zip(spans, decoded, strict=True):
+        store(slice(start, stop), canvas, video[:, :, : stop - start])
+
+
+def _decoded(
+    network: StreamingNetwork,
+    images: Iterator[Tensor],
+    chunks: int,
+    options: PredictOptions,
+    on_progress: Progress,
+) -> Iterator[Tensor]:
+    """Images of each latent (1, 3, 1 then 4, h, w) in [-1, 1] -> the same of the decoded video."""
+    steps, window, overlap = _schedule(network, options)
+    encoder, latents = network.encoder_stream(), []
+    on_progress("encode", 0, chunks)
+    for done, chunk in enumerate(images, 1):
+        latents.append(encoder.advance(chunk))
+        on_progress("encode", done, chunks)
+    encoder.reset()
+    rgb_latents = torch.cat(latents, dim=2)
+    result = sample(
+        network,
+        rgb_latents,
+        initial_noise(tuple(rgb_latents.shape), options.seed),
+        steps=steps,
+        shift=network.info.sigma_shift,
+        window=window,
+        overlap=overlap,
+        embed=network.embed_rgb,
+        on_progress=lambda done, total: on_progress("denoise", done, total),
+    )
+    decoder = network.decoder_stream()
+    on_progress("decode", 0, chunks)
+    for done, latent in enumerate(result.split(1, dim=2), 1):
+        video = decoder.advance(latent)
+        on_progress("decode", done, chunks)
+        yield video
+
+
+class ClipPredictor(DktPredictor):
+    """Mode exact: every frame's answer is made anew from it and the frames before it."""
+
+    sees_video = True
+
+    def __init__(
+        self,
+        network: StreamingNetwork,
+        options: PredictorOptions | None = None,
+        info: PredictorInfo | None = None,
+    ) -> None:
+        super().__init__(network, options, info)
+        self.buffer_frames = self.options.buffer_frames or network.info.buffer_frames
+        self.proof_frames = self.buffer_frames
+        chosen = self.options
+        self._sampling = PredictOptions(
+            chosen.steps or None, chosen.window, chosen.overlap, chosen.seed
+        )
+        self._images: deque[Tensor] = deque(maxlen=self.buffer_frames)  # (1, 3, 1, h, w) each
+        self._canvas: Canvas | None = None
+
+    def reset(self) -> None:
+        """Forgets the stream."""
+        self._images.clear()
+        self._canvas = None
+
+    @torch.inference_mode()
+    def push(self, frame: Frame) -> Prediction:
+        """The newest 4k+1 frames' clip, k as large as the buffer allows; the newest one's answer.
+
+        Raises InferenceCancelledError.
+        """
+        height, width = frame.rgb.shape[:2]
+        if self._canvas is None or self._canvas.native != (height, width):
+            self.reset()
+            self._canvas = self.canvas(height, width)
+        picture = upload(frame.rgb, self.network.device)
+        self._images.append(self._canvas.paint(picture[None]))
+        count = len(self._images) - (len(self._images) - 1) % 4
+        clip = list(self._images)[-count:]
+        spans = chunk_spans(count)
+        chunks = (torch.cat(clip[start:stop], dim=2) for start, stop in spans)
+        for video in _decoded(self.network, chunks, len(spans), self._sampling, self._stop.check):
+            newest = video[:, :, -1:]
+        disparity = self._canvas.disparity_tensor(newest)[0]
+        if self.network.device.type == "cpu":
+            return Prediction(frame.rgb, disparity.numpy(), frames=count)
+        return Prediction(picture, disparity, frames=count)
+
+    def video(
+        self, frames: Sequence[Frame], on_progress: Progress = no_progress
+    ) -> NDArray[np.float32]:
+        """The whole video in one go, in the checkpoint's own windows."""
+        rgb = np.stack([frame.rgb for frame in frames])
+        return predict_disparity(self.network, rgb, self._for_video(rgb), on_progress)
+
+    def normals(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit vectors (T, H, W, 3) of a video, where the checkpoint's task is normals."""
+        return predict_normals(self.network, rgb, self._for_video(rgb))
+
+    def _for_video(self, rgb: NDArray[np.uint8]) -> PredictOptions:
+        return replace(self._sampling, size=self.requested_size(rgb.shape[1], rgb.shape[2]))
+
+    def warm_up(self, size: tuple[int, int], report: Progress = no_progress) -> None:
+        """Clips as the buffer fills: the shortest and the longest, on a GPU every length.
+
+        There twice, for what compiles at the first call is recorded at the second.
+        """
+        black = black_frame(size)
+        done, times = 0, 2 if self.on_gpu else 1
+        ends = sorted({1, self.buffer_frames})
+        lengths = range(1, self.buffer_frames + 1, 4) if self.on_gpu else ends
+        total = len(lengths) * times
+        for _ in range(times):
+            for count in range(1, self.buffer_frames + 1):
+                if count in lengths:
+                    report("warm-up", done, total)
+                    self.push(black)
+                    done += 1
+                else:
+                    self._fill(black)
+            self.reset()
+        report("warm-up", done, total)
+
+    @torch.inference_mode()
+    def _fill(self, frame: Frame) -> None:
+        assert self._canvas is not None
+        self._images.append(self._canvas.paint(upload(frame.rgb, self.network.device)[None]))
+
+
+def _schedule(network: StreamingNetwork, options: PredictOptions) -> tuple[int, int, int]:
+    info = network.info
+    window = info.window if options.window is None else options.window
+    overlap = min(info.overlap, window - 1) if options.overlap is None else options.overlap
+    _check_overlap(overlap, window)
+    return info.steps if options.steps is None else options.steps, window, overlap
+
+
+def _check_overlap(overlap: int, window: int) -> None:
+    if overlap >= window:
+        raise DktError(f"overlap is {overlap}, expected less than the window of {window}")
+
+
+def _check(network: StreamingNetwork, rgb: np.ndarray, task: str) -> None:
+    if network.info.task != task:
+        raise DktError(
+            f"checkpoint {network.info.name} is for the task {network.info.task!r}, expected one "
+            f"for {task!r}"
+        )
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
+        found = rgb.dtype if isinstance(rgb, np.ndarray) else type(rgb).__name__
+        raise DktError(f"rgb is {found}, expected a uint8 array")
+    if rgb.ndim != 4 or rgb.shape[-1] != 3 or 0 in rgb.shape:
+        raise DktError(f"rgb has shape {rgb.shape}, expected (frames, height, width, 3)")

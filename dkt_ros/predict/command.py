@@ -1,0 +1,111 @@
+"""`dkt predict`: flags, the order of the work, and what it prints. Imports no network until run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.predict.options import add_arguments, options_of
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds `dkt predict`."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="relative disparity of a video",
+        description="Writes the relative disparity of a video, near = large. Mode exact sees the "
+        "whole video; mode live makes what a node in mode live makes of its frames one by one, NaN "
+        "in frames that it has none for.",
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="a video, an image, a folder of images, or an .npz with rgb uint8 (T,H,W,3)",
+    )
+    parser.add_argument(
+        "--color",
+        metavar="GLOB",
+        help="which images of the folder, such as '*rgb.png'; needed where it holds depth too",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help=".npz that gets disparity, float32 (T,H,W) in [0,1], NaN in frames without depth",
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run_predict)
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Runs `dkt predict`; returns 0."""
+    import numpy as np
+    import torch
+
+    from dkt_ros.frames import frames_of
+    from dkt_ros.model.video import read_clip
+    from dkt_ros.predict.load import load_predictor
+
+    options = options_of(args)
+    _check_output(args.output)
+    rgb = read_clip(args.input, args.color)
+    progress = _Progress()
+    predictor = load_predictor(options, progress, video_frames=len(rgb))
+    height, width = predictor.network_size(*rgb.shape[1:3])
+    trained = "{}x{}".format(*predictor.natural_size)
+    print(
+        f"{predictor.info.name}: {len(rgb)} frames of {rgb.shape[1]}x{rgb.shape[2]}, worked on at "
+        f"{height}x{width} (trained at {trained}), on {predictor.info.device} in "
+        f"{predictor.info.dtype}",
+        file=sys.stderr,
+    )
+    try:
+        disparity = predictor.video(list(frames_of((image, None) for image in rgb)), progress)
+    except torch.OutOfMemoryError as error:
+        raise DktError(
+            f"{options.device} has too little memory for {len(rgb)} frames at {height}x{width}; "
+            "take a smaller --size or --window, or --dtype bfloat16"
+        ) from error
+    finally:
+        progress.end()
+    try:
+        with args.output.open("wb") as file:
+            np.savez_compressed(file, disparity=disparity)
+    except OSError as error:
+        raise DktError(f"output {args.output} cannot be written: {error}") from error
+    print(f"disparity {disparity.shape} written to {args.output}")
+    return 0
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix != ".npz":
+        raise DktError(f"output {output} does not end in .npz")
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise DktError(f"output {output} cannot be written: no such folder, or a folder itself")
+
+
+class _Progress:
+    """One line on stderr, rewritten on a terminal, and a line per stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        line = f"{stage} {done}/{total}, {time.monotonic() - self._start:.1f} s"
+        if self._live:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        elif done == total:
+            print(line, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leaves the line behind."""
+        if self._live:
+            print(file=sys.stderr)

@@ -1,0 +1,258 @@
+"""From options to a network that is ready for frames: the only way to a Predictor.
+
+A kind of network is a function (PredictorOptions, video_frames, on_progress) -> Predictor, named in
+KINDS or given as `module:function`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.backends import Request, load_network
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.predict.options import AUTO, PredictorOptions
+from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress, no_progress
+
+if TYPE_CHECKING:
+    from dkt_ros.model.streaming_network import StreamingNetwork
+
+Kind = Callable[[PredictorOptions, "int | None", Progress], Predictor]
+
+
+def load_predictor(
+    options: PredictorOptions | None = None,
+    on_progress: Progress = no_progress,
+    video_frames: int | None = None,
+) -> Predictor:
+    """Loads the network that the options name.
+
+    video_frames: only `video` of so many frames will be asked for, which is what an engine must
+    then be able to compute. Raises DktError for what the options name wrongly; what torch raises
+    (out of memory) passes. Either way nothing of the network stays in memory then, not even for
+    whoever keeps the exception.
+    """
+    options = options or PredictorOptions()
+    with released_on_error(options.device):
+        return _kind(options.predictor)(options, video_frames, on_progress)
+
+
+def load_predictors(options: PredictorOptions, modes: Sequence[str]) -> dict[str, Predictor]:
+    """The same network in several modes, held in memory once where torch computes it.
+
+    A kind of network that knows no modes is loaded once, under its first.
+    """
+    from dkt_ros.predict.dkt import DktPredictor
+
+    first = load_predictor(replace(options, mode=modes[0]))
+    found = {modes[0]: first}
+    for mode in modes[1:] if options.predictor == "dkt" else ():
+        changed = replace(options, mode=mode)
+        if isinstance(first, DktPredictor) and first.info.backend == "torch":
+            found[mode] = _predictor(first.network, changed, first.info)
+        else:
+            found[mode] = load_predictor(changed)
+    return found
+
+
+def load_dkt(
+    options: PredictorOptions,
+    video_frames: int | None = None,
+    on_progress: Progress = no_progress,
+) -> Predictor:
+    """The kind "dkt": a checkpoint folder, by the exact or the live sampler."""
+    import torch
+
+    request = request_of(options, video_frames)
+    # Before loading: onnxruntime takes its number of threads from torch's then.
+    torch.set_num_threads(options.cpu_threads or _default_threads())
+    loaded = load_network(request, on_progress)
+    known = loaded.network.info
+    info = PredictorInfo(
+        name=known.name,
+        path=str(request.checkpoint),
+        origin=known.origin,
+        device=str(loaded.network.device),
+        dtype=loaded.dtype,
+        steps=options.steps or known.steps,
+        backend=loaded.backend,
+        note=loaded.note,
+    )
+    return _predictor(loaded.network, options, info)
+
+
+def _predictor(
+    network: StreamingNetwork, options: PredictorOptions, info: PredictorInfo
+) -> Predictor:
+    from dkt_ros.predict.clip import ClipPredictor
+    from dkt_ros.predict.stream import StreamPredictor
+
+    if options.mode == "live":
+        return StreamPredictor(network, options, replace(info, mode=f"live, {options.live_preset}"))
+    return ClipPredictor(network, options, replace(info, mode="exact"))
+
+
+def load_normals(
+    options: PredictorOptions,
+) -> tuple[CheckpointInfo, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
+    """A normals checkpoint: what it is, and the function from rgb (T, H, W, 3) to unit vectors.
+
+    See `predict_normals`. Raises DktError as `load_predictor`.
+    """
+    from dkt_ros.predict.clip import ClipPredictor
+
+    with released_on_error(options.device):
+        network = load_network(request_of(options, task="normal")).network
+        return network.info, ClipPredictor(network, options).normals
+
+
+def task_of(options: PredictorOptions) -> str:
+    """What the options' network predicts: "depth" or "normal"."""
+    if options.predictor != "dkt":
+        return "depth"
+    return CheckpointInfo.read(checkpoint_folder(options)).task
+
+
+def checkpoint_folder(options: PredictorOptions) -> Path:
+    """The checkpoint's folder. Raises DktError where there is none."""
+    from dkt_ros.model.checkpoint import checked_folder, default_checkpoint
+
+    path = Path(options.checkpoint).expanduser() if options.checkpoint else default_checkpoint()
+    return checked_folder(path)
+
+
+KINDS: dict[str, Kind] = {"dkt": load_dkt}
+
+
+def request_of(
+    options: PredictorOptions, video_frames: int | None = None, task: str = "depth"
+) -> Request:
+    """What the options ask of a backend. Raises DktError where they name no checkpoint for it."""
+    from dkt_ros.model.engine.windows import exact_windows, live_windows
+
+    path = checkpoint_folder(options)
+    info = CheckpointInfo.read(path)
+    if info.task != task:
+        raise DktError(
+            f"checkpoint {path} predicts '{info.task}', expected '{task}'; name another checkpoint"
+        )
+    flags: tuple[str, ...]
+    if options.mode == "live":
+        windows = live_windows(options.live)
+        flags = ("--preset", options.live_preset, "--publish", options.live_publish)
+    else:
+        count = options.buffer_frames or info.buffer_frames
+        clips = [video_frames] if video_frames else range(1, count + 1, 4)  # as the buffer fills
+        window = info.window if options.window is None else options.window
+        overlap = info.overlap if options.overlap is None else options.overlap
+        windows = exact_windows(clips, window, overlap)
+        # By the windows' lengths, for a build cuts clips by the checkpoint's own window.
+        lengths = sorted(4 * length - 3 for length, _ in windows)
+        flags = ("--preset", "exact", "--frames", *map(str, lengths))
+    device = resolve_device(options.device)
+    return Request(
+        checkpoint=path,
+        device=device,
+        dtype=resolve_dtype(options.dtype, device),
+        windows=windows,
+        steps=options.steps or None,
+        size=options.size,
+        backend=options.backend,
+        engine=Path(options.engine_dir).expanduser() if options.engine_dir else None,
+        fall_back=options.engine_fallback,
+        build_flags=flags,
+    )
+
+
+def resolve_device(name: str) -> str:
+    """`auto` -> "cuda" where torch finds a GPU, else "cpu"; other names as they are."""
+    if name != AUTO:
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def resolve_dtype(name: str, device: str) -> str:
+    """`auto` -> the GPU's fast 16-bit type, float32 elsewhere; other names as they are."""
+    if name != AUTO:
+        return name
+    if not device.startswith("cuda"):
+        return "float32"
+    import torch
+
+    from dkt_ros.model.torch_backend import half_precision
+
+    return half_precision(torch.device(device))
+
+
+@contextlib.contextmanager
+def released_on_error(device: str) -> Iterator[None]:
+    """Leaves nothing of the calls made inside in memory when an exception ends them.
+
+    What the caller itself has named stays: it is still at work.
+    """
+    try:
+        yield
+    except BaseException as error:
+        _forget_frames(error)
+        free_cache(device)
+        raise
+
+
+def free_cache(device: str) -> None:
+    """Gives memory back that nothing uses any more."""
+    gc.collect()
+    if device == AUTO or device.startswith("cuda"):
+        import torch
+
+        # After some errors a GPU answers nothing any more; the first error tells more.
+        with contextlib.suppress(RuntimeError, AssertionError):
+            torch.cuda.empty_cache()
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Empties the ended calls that the error's traceback keeps, and those of what led to it."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        pending += [one.__cause__, one.__context__]
+
+
+def _kind(name: str) -> Kind:
+    if name in KINDS:
+        return KINDS[name]
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise DktError(
+            f"predictor is {name!r}, expected one of {', '.join(KINDS)}, or module:function"
+        )
+    try:
+        found: Kind = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise DktError(f"predictor {name} cannot be imported: {error}") from error
+    return found
+
+
+@lru_cache(maxsize=1)
+def _default_threads() -> int:
+    """What torch chose before anybody else did."""
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,169 @@
+"""What every network looks like from above: frames in, relative disparity or metric depth out.
+
+A new network is one file with one subclass of `Predictor`, which load.py finds by name. Imports no
+deep learning library.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.arrays import Array, to_host
+from dkt_ros.errors import DktError
+from dkt_ros.frames import Frame
+from dkt_ros.geometry import Intrinsics
+
+Progress = Callable[[str, int, int], None]
+"""on_progress(stage, parts done, parts in all)."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+class InferenceCancelledError(Exception):
+    """Raised inside an inference that was told to stop, see Predictor.cancel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of one frame: exactly one of `disparity` and `depth`.
+
+    rgb         (H, W, 3) uint8, the frame's colours, in the memory that the answer lies in
+    disparity   (H, W) float32 in [0, 1], larger is nearer, up to one unknown scale and shift
+    depth       (H, W) float32 metres along the optical axis, NaN where the network gives none
+    confidence  (H, W) float32 in [0, 1], where the network has an opinion of its own
+    frames      how many frames it was made from
+    restarted   whether another scene began, so that scale and shift may be others
+
+    Arrays are numpy's, or tensors on any device.
+    """
+
+    rgb: Array
+    disparity: Array | None = None
+    depth: Array | None = None
+    confidence: Array | None = None
+    frames: int = 1
+    restarted: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.disparity is None) == (self.depth is None):
+            raise DktError(
+                "a prediction holds both or neither of disparity and depth: expected one"
+            )
+
+
+@dataclass(frozen=True)
+class PredictorInfo:
+    """What a user is told of a loaded network.
+
+    note: what is other than asked for; "" if nothing.
+    """
+
+    name: str
+    path: str = ""
+    origin: str = ""
+    device: str = "cpu"
+    dtype: str = "float32"
+    steps: int = 0
+    mode: str = ""
+    backend: str = "torch"
+    note: str = ""
+
+
+class Predictor:
+    """One camera's stream through one network. A subclass must have `push`, the rest if it differs.
+
+    proof_frames   frames of a new stream until each costs what every later one does
+    answers_every  frames that one answer is for; those between them have none
+    sees_video     whether `video` sees more at once than `push` has seen of a stream
+    """
+
+    proof_frames = 1
+    answers_every = 1
+    sees_video = False
+
+    def __init__(self, info: PredictorInfo) -> None:
+        self.info = info
+        self._stop = _Stop()
+
+    def push(self, frame: Frame) -> Prediction | None:
+        """Takes the next frame of the stream; None where it has no answer for this one."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forgets the stream."""
+
+    def video(
+        self, frames: Sequence[Frame], on_progress: Progress = no_progress
+    ) -> NDArray[np.float32]:
+        """Relative disparity (T, H, W) of a recorded stream, NaN where there is none.
+
+        A metric network's is 1/depth. The stream so far is forgotten before and after.
+        """
+        disparity = np.full((len(frames), *frames[0].rgb.shape[:2]), np.nan, np.float32)
+        self.reset()
+        try:
+            for index, frame in enumerate(frames):
+                on_progress("frame", index, len(frames))
+                answer = self.push(frame)
+                if answer is None:
+                    continue
+                if answer.disparity is not None:
+                    disparity[index] = to_host(answer.disparity)
+                else:
+                    disparity[index] = 1.0 / to_host(answer.depth)
+        finally:
+            self.reset()
+        on_progress("frame", len(frames), len(frames))
+        return disparity
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what the network computes for a camera of this size."""
+        return height, width
+
+    @property
+    def natural_size(self) -> tuple[int, int]:
+        """(height, width) of a camera that suits the network."""
+        return 480, 640
+
+    def warm_up(self, size: tuple[int, int], report: Progress = no_progress) -> None:
+        """Computes black frames of a camera's (height, width), so that the first one is not late.
+
+        The stream is forgotten.
+        """
+        report("warm-up", 0, 1)
+        self.push(black_frame(size))
+        self.reset()
+        report("warm-up", 1, 1)
+
+    def cancel(self) -> None:
+        """Has a running and every later push raise InferenceCancelledError, until allow()."""
+        self._stop.asked.set()
+
+    def allow(self) -> None:
+        """Lets pushes run again."""
+        self._stop.asked.clear()
+
+
+class _Stop:
+    """What a network asks between parts of its work; apart, lest it hold who holds it."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def check(self, stage: str, done: int, total: int) -> None:
+        if self.asked.is_set():
+            raise InferenceCancelledError(f"{stage} {done}/{total}")
+
+
+def black_frame(size: tuple[int, int]) -> Frame:
+    """A frame of (height, width) in which nothing is to be seen."""
+    height, width = size
+    camera = Intrinsics(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
+    return Frame(np.zeros((height, width, 3), np.uint8), None, camera, 0, "camera")

@@ -1,0 +1,93 @@
+"""One seam: the same frames give the same depth wherever they are asked for, to the last bit."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.glass_scenes import table_with_glass, with_holes
+
+from dkt_ros import frames_of, load_estimator
+from dkt_ros.evaluation.models import ALIGNMENTS, PredictorModel
+from dkt_ros.evaluation.videos import Video
+from dkt_ros.predict.load import load_predictor
+from dkt_ros.predict.options import PredictorOptions
+
+SIZE = (72, 96)
+MODES = pytest.mark.parametrize("mode", ["exact", "live"])
+
+
+def recording() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """rgb, raw depth and truth of a few frames; raw is what dkt-nano's own disparity would fit."""
+    scene = with_holes(table_with_glass(0, SIZE), 0, 0.2)
+    rgb = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8)
+    predictor = load_predictor(PredictorOptions(device="cpu", seed=1))
+    disparity = predictor.video(list(frames_of((picture, None) for picture in rgb)))
+    truth = (1.0 / (0.8 * disparity + 0.7)).astype(np.float32)
+    return rgb, np.where(np.isnan(scene.raw), np.nan, truth).astype(np.float32), truth
+
+
+@MODES
+def test_python_evaluation_and_node_agree(mode: str) -> None:
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    from dkt_ros.ros.engine import build_engine
+    from dkt_ros.ros.params.parameters import NodeParameters
+
+    rgb, raw, truth = recording()
+    chosen = {"mode": mode, "live_publish": "all", "device": "cpu"}
+    frames = list(frames_of(zip(rgb, raw, strict=True)))
+
+    estimator = load_estimator(**chosen)
+    ours = [estimator.push(frame) for frame in frames]
+    node = build_engine(NodeParameters(**chosen)).estimator  # type: ignore[arg-type]
+    nodes = [node.push(frame) for frame in frames]
+    model = PredictorModel("dkt", load_predictor(PredictorOptions(**chosen)))  # type: ignore[arg-type]
+    judged = model.depths(Video("v", rgb, truth, raw=raw), truth, ALIGNMENTS, (0.1, 10.0))
+
+    assert all(estimate is not None for estimate in ours)
+    for one, other, third in zip(ours, nodes, judged["online"], strict=True):
+        assert one is not None
+        assert other is not None
+        assert np.isfinite(one.depth).any()
+        np.testing.assert_array_equal(one.depth, other.depth)
+        np.testing.assert_array_equal(one.depth, third)
+        assert one.alignment == other.alignment
+
+
+def python_of_the_readme(repo_root: Path) -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", (repo_root / "README.md").read_text(), re.S)
+    return str(found)
+
+
+def test_the_readmes_python_runs_as_it_stands(repo_root: Path, tmp_path: Path) -> None:
+    """From a folder of colour and raw depth to metric depth, by dkt-nano on the CPU."""
+    text = python_of_the_readme(repo_root)
+    assert len([line for line in text.splitlines() if line and "import" not in line]) <= 5
+    assert ast.parse(text)
+    rgb, raw, _ = recording()
+    scene = tmp_path / "scene"
+    scene.mkdir()
+    for index, (color, depth) in enumerate(zip(rgb, raw, strict=True)):
+        millimetres = np.nan_to_num(depth * 1000).round().astype(np.uint16)
+        cv2.imwrite(str(scene / f"{index:03d}_rgb.png"), color[..., ::-1])
+        cv2.imwrite(str(scene / f"{index:03d}_depth.png"), millimetres)
+    ended = subprocess.run(
+        [sys.executable, "-c", text + "\nnp.save('last.npy', depth)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    depth = np.load(tmp_path / "last.npy")
+    assert depth.shape == SIZE
+    known = np.isfinite(raw[-1])
+    error = np.abs(depth[known] / raw[-1][known] - 1)
+    assert np.median(error) < 0.05
