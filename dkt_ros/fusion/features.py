@@ -1,0 +1,164 @@
+"""A frame at working size, and what the refiner sees of it.
+
+Knows sizes, holes and scales. Knows nothing of networks or streams. All of it is numpy on the host,
+where raw depth comes from; a picture at working size is some 50 thousand pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.fusion.network import INPUT_CHANNELS, SIZE_MULTIPLE
+
+Float32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+WORKING_AREA = 160 * 288
+_FAR_PX = 24.0  # a distance at which the nearest reading says little
+_SEEN_SHARE = 0.1  # relative differences are shown to the refiner in units of this
+_SEEN_RANGE = 3.0
+_LEVELS = 5
+_STIFFNESS = 0.02  # weight of no correction at all, against one reading per cell
+_OUTLIER = 0.02, 0.3  # relative; readings far from the prediction correct it the less, from here on
+_BEYOND = 2.0  # no prediction is this much nearer or farther than all readings
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One frame at working size, all (h, w).
+
+    rgb        (h, w, 3) uint8
+    disparity  1/raw depth, 1/m, 0 = no reading
+    filled     the same, holes taking the nearest reading
+    distance   pixels to that reading
+    nearest    (h, w) int32, flat place of that reading
+    predicted  the network's disparity in 1/m, bent onto the readings; None without one
+    typical    median of the readings, 1/m
+    """
+
+    rgb: NDArray[np.uint8]
+    disparity: Float32
+    filled: Float32
+    distance: Float32
+    nearest: NDArray[np.int32]
+    predicted: Float32 | None
+    typical: float
+
+    @property
+    def measured(self) -> Mask:
+        """Where there is a reading."""
+        return self.disparity > 0
+
+
+def working_size(height: int, width: int, area: int = WORKING_AREA) -> tuple[int, int]:
+    """(height, width) of about `area` pixels, multiples of 16, never much more than the picture."""
+    shrink = min(1.0, math.sqrt(area / (height * width)))
+    sides = (max(1, round(side * shrink / SIZE_MULTIPLE)) for side in (height, width))
+    return next(sides) * SIZE_MULTIPLE, next(sides) * SIZE_MULTIPLE
+
+
+def make_scene(
+    rgb: NDArray[np.uint8], disparity: Float32, predicted: Float32 | None
+) -> Scene | None:
+    """A frame at working size; None without any reading.
+
+    disparity: (h, w) of readings in 1/m, 0 = none. predicted: (h, w), the network's, in 1/m.
+    """
+    measured = disparity > 0
+    if not measured.any():
+        return None
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~measured).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    places = np.flatnonzero(measured).astype(np.int32)
+    by_label = np.zeros(int(labels.max()) + 1, np.int32)
+    by_label[labels.ravel()[places]] = places
+    nearest = by_label[labels]
+    filled = disparity.ravel()[nearest]
+    some = disparity.ravel()[places[:: 1 + len(places) // 4096]]
+    low, typical, high = (float(value) for value in np.quantile(some, (0.01, 0.5, 0.99)))
+    if predicted is not None:
+        predicted = np.clip(predicted, np.float32(low / _BEYOND), np.float32(high * _BEYOND))
+        predicted = bent(predicted, disparity)
+    return Scene(
+        rgb=rgb,
+        disparity=disparity,
+        filled=filled,
+        distance=np.asarray(distance, np.float32),
+        nearest=nearest,
+        predicted=predicted,
+        typical=typical,
+    )
+
+
+def bent(predicted: Float32, disparity: Float32, weights: Float32 | None = None) -> Float32:
+    """The prediction with a smooth relative correction that brings it onto the readings.
+
+    A membrane on coarse grids: what a cell's readings say, weighed against what the coarser grid
+    says, from the coarsest to the finest. Readings far off the prediction have no say. weights:
+    (h, w), how much each reading counts; None is 1.
+    """
+    measured = disparity > 0
+    ratio = disparity / predicted - 1.0
+    typical = float(np.median(np.abs(ratio[measured][:: 1 + disparity.size // 8192])))
+    scale = np.float32(np.clip(3 * typical, *_OUTLIER))
+    weight = measured / (1.0 + np.square(ratio / scale))
+    if weights is not None:
+        weight *= weights
+    return np.asarray(predicted * (1.0 + membrane(ratio * weight, weight)), np.float32)
+
+
+def membrane(weighted: Float32, weight: Float32, levels: int = _LEVELS, finest: int = 2) -> Float32:
+    """Smooth field (h, w) through weighted values; sums of weight x value and of weight per pixel.
+
+    finest: the finest grid has cells of 2**finest pixels.
+    """
+    height, width = weighted.shape
+    pair = cv2.merge([np.asarray(weighted, np.float32), np.asarray(weight, np.float32)])
+    grids = []
+    for level in range(levels + 1):
+        if level >= finest:
+            grids.append(pair)
+        h, w = pair.shape[:2]
+        if min(h, w) < 2:
+            break
+        pair = cv2.resize(pair, ((w + 1) // 2, (h + 1) // 2), interpolation=cv2.INTER_AREA)
+    total = grids[-1].reshape(-1, 2).sum(axis=0)
+    field = np.full(grids[-1].shape[:2], total[0] / (total[1] + 1e-6), np.float32)
+    for grid in reversed(grids):
+        h, w = grid.shape[:2]
+        if field.shape != (h, w):
+            field = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
+        blurred = cv2.GaussianBlur(grid, (3, 3), 0)
+        field = (blurred[..., 0] + _STIFFNESS * field) / (blurred[..., 1] + _STIFFNESS)
+    return np.asarray(
+        cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+    )
+
+
+def network_input(scene: Scene, out: Float32 | None = None) -> Float32:
+    """What the refiner sees, (10, h, w), in the order of the code; all numbers about 1."""
+    height, width = scene.filled.shape
+    x = np.empty((INPUT_CHANNELS, height, width), np.float32) if out is None else out
+    x[0:3] = scene.rgb.transpose(2, 0, 1)
+    x[0:3] *= 1 / 255
+    x[0:3] -= 0.5
+    typical = max(scene.typical, 1e-6)
+    np.clip(scene.filled / typical - 1.0, -1.0, 4.0, out=x[3])
+    x[4] = scene.measured
+    np.tanh(scene.distance / _FAR_PX, out=x[5])
+    unit = 1 / (_SEEN_SHARE * np.maximum(scene.filled, 1e-6))
+    smooth = cv2.blur(scene.filled, (5, 5))
+    np.clip((scene.filled - smooth) * (5 * unit), -_SEEN_RANGE, _SEEN_RANGE, out=x[6])
+    if scene.predicted is None:
+        x[7:10] = 0.0
+    else:
+        np.clip(scene.predicted / typical - 1.0, -1.0, 4.0, out=x[7])
+        np.clip((scene.predicted - scene.filled) * unit, -_SEEN_RANGE, _SEEN_RANGE, out=x[8])
+        x[9] = 1.0
+    return x

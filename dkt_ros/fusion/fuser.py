@@ -1,0 +1,422 @@
+"""One stream's frames fused: the sensor's depth where it is right, the refined network's elsewhere.
+
+Knows the order of the work, what is published where, and how a stream is kept steady. Knows nothing
+of cameras, of how disparity is made, or of ROS.
+
+All is decided at working size (some 50 thousand pixels). Only what was decided is enlarged: a
+reading that is trusted keeps its own value, at the sensor's own resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.arrays import Array, constant, device_of, is_floating, to_host
+from dkt_ros.errors import DktError
+from dkt_ros.fusion.confidence import Calibration
+from dkt_ros.fusion.features import Scene, bent, make_scene, network_input, working_size
+from dkt_ros.fusion.network import Refiner, load_refiner
+
+Float32 = NDArray[np.float32]
+
+_KEPT = 0.98  # trust from which a reading is published as it is
+_AGREES = 0.1  # relative: a reading this near the prediction speaks for it
+_HELD_ERROR = 0.05  # mean relative error expected of an earlier frame's scale
+_STILL_LEVELS = 6.0  # a picture that changed by so many grey levels shows something else
+_STILL_SHARE = 0.03  # and so does disparity that changed by this share
+
+
+class Source(IntEnum):
+    """Where a pixel's depth comes from."""
+
+    NOTHING = 0
+    SENSOR = 1
+    NETWORK = 2
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """What is fused and how.
+
+    method         "refiner": the learned one; "membrane": without training, the network's disparity
+                   bent onto the readings
+    min_raw_depth  m; raw depth outside min .. max is unknown
+    max_raw_depth  m
+    tolerance      relative: confidence is the probability of an error below it
+    min_agreement  share of the readings that must lie near the network's depth (10%), else it is
+                   not used
+    steadiness     0..1, how much of the last frame stays where nothing moves; 0 is none
+    """
+
+    method: str = "refiner"
+    min_raw_depth: float = 0.1
+    max_raw_depth: float = 10.0
+    tolerance: float = 0.02
+    min_agreement: float = 0.2
+    steadiness: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.method not in ("refiner", "membrane"):
+            raise DktError(f"fusion method is {self.method!r}: expected refiner or membrane")
+        for entry in fields(self)[1:]:
+            value = getattr(self, entry.name)
+            if not (np.isfinite(value) and value >= 0):
+                raise DktError(f"fusion {entry.name} is {value}: expected a number >= 0")
+        if not 0 < self.min_raw_depth < self.max_raw_depth:
+            raise DktError(
+                f"fusion raw depth range {self.min_raw_depth} .. {self.max_raw_depth} m: "
+                "expected 0 < min < max"
+            )
+        if not 0 < self.tolerance < 1 or self.min_agreement > 1 or self.steadiness >= 1:
+            raise DktError(
+                f"fusion tolerance {self.tolerance}, min_agreement {self.min_agreement}, "
+                f"steadiness {self.steadiness}: expected 0 < tolerance < 1, min_agreement <= 1 and "
+                "steadiness < 1"
+            )
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the pixels whose depth is the sensor's, the network's, and unknown; 1 in all."""
+
+    sensor: float
+    network: float
+    nothing: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """Metric depth of one frame.
+
+    depth        (H, W) float32 metres, NaN = unknown
+    source       (H, W) uint8 of Source
+    shares       of the pixels, by source
+    residual_m   median |raw depth - the depth that would be published there without it| over all
+                 trusted readings, metres; NaN without any
+    network_residual_m  the same for the network's disparity on its one scale and shift
+    network_used whether the network's disparity had a part in it
+    reason       what was missing or not used; "" where everything was
+    """
+
+    depth: Float32
+    source: NDArray[np.uint8]
+    shares: Shares
+    residual_m: float
+    network_residual_m: float
+    network_used: bool
+    reason: str
+    _log_error: Float32 | float = field(repr=False)
+    _calibration: Calibration = field(repr=False)
+    _tolerance: float = field(repr=False)
+
+    @cached_property
+    def confidence(self) -> Float32:
+        """(H, W) float32 in 0..1: probability that the depth is within the tolerance of the truth.
+
+        0 where there is no depth. Made when it is asked for.
+        """
+        height, width = self.depth.shape
+        map_ = np.atleast_2d(np.asarray(self._log_error, np.float32))
+        probability = self._calibration.probability(map_, self._tolerance)
+        full = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+        full[self.source == Source.NOTHING] = 0.0
+        return np.asarray(full, np.float32)
+
+
+class Fuser:
+    """Fuses one stream's frames."""
+
+    def __init__(
+        self,
+        config: FusionConfig | None = None,
+        weights: Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """weights: a folder as `dkt pretrain-fusion` writes, None for the package's own.
+
+        Raises DktError where they cannot be read.
+        """
+        self.config = config or FusionConfig()
+        self._device = torch.device(device)
+        self._refiner: Refiner | None = None
+        info: dict[str, Any] = {}
+        if self.config.method == "refiner":
+            self._refiner, info = load_refiner(weights or default_weights(), self._device)
+        self._calibration = Calibration.from_json(info.get("calibration"))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the stream, as on a flush."""
+        self._last: _Remembered | None = None
+
+    def fuse(
+        self,
+        rgb: NDArray[np.uint8],
+        raw_depth: Float32 | None,
+        disparity: Array | None,
+        alignment: Alignment | None,
+        stamp_ns: int | None = None,
+    ) -> Fused:
+        """Fuses the next frame.
+
+        rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None.
+        disparity (H, W) float, relative, numpy's or a tensor; None where there is no network or
+        none to use. alignment: its scale and shift on this frame; None or UNALIGNED as without a
+        network. stamp_ns: a stamp that is not later than the last one starts the stream anew.
+        Raises DktError where shapes or types do not fit.
+        """
+        _check(rgb, raw_depth, disparity)
+        frame = self._reduced(rgb, raw_depth, disparity, alignment)
+        scene = make_scene(frame.rgb, frame.readings, frame.predicted)
+        if scene is None:
+            self.reset()
+            return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason)
+        assert raw_depth is not None
+        corrected, trust, log_error = self._decide(scene)
+        corrected, trust = self._steady(_Remembered(frame.rgb, corrected, trust, stamp_ns))
+        depth, source = self._enlarged(raw_depth, scene, corrected, trust)
+        trusted = scene.measured & (trust >= 0.5)
+        return Fused(
+            depth=depth,
+            source=source,
+            shares=_shares(source),
+            residual_m=_residual(corrected, scene.disparity, trusted),
+            network_residual_m=_residual(frame.line, scene.disparity, trusted),
+            network_used=scene.predicted is not None,
+            reason=frame.reason,
+            _log_error=log_error,
+            _calibration=self._calibration,
+            _tolerance=self.config.tolerance,
+        )
+
+    def _reduced(
+        self,
+        rgb: NDArray[np.uint8],
+        raw_depth: Float32 | None,
+        disparity: Array | None,
+        alignment: Alignment | None,
+    ) -> _Reduced:
+        config = self.config
+        height, width = rgb.shape[:2]
+        size = working_size(height, width)
+        small = rgb
+        if min(height // size[0], width // size[1]) >= 4:
+            small = rgb[::2, ::2]  # its mean over areas would cost more than all else here
+        small = cv2.resize(small, size[::-1], interpolation=cv2.INTER_AREA)
+        rows, columns = (
+            ((np.arange(n) + 0.5) * full / n).astype(np.intp)
+            for n, full in zip(size, (height, width), strict=True)
+        )
+        readings = np.zeros(size, np.float32)
+        reason = "no raw depth with this frame"
+        if raw_depth is not None:
+            raw = raw_depth[rows[:, None], columns]
+            known = (raw >= config.min_raw_depth) & (raw <= config.max_raw_depth)
+            np.divide(1.0, raw, out=readings, where=known)
+            reason = (
+                ""
+                if known.any()
+                else (
+                    f"no raw depth between {config.min_raw_depth:g} and {config.max_raw_depth:g} m"
+                )
+            )
+        line: Float32 | None = None
+        if disparity is None:
+            reason = _joined(reason, "no network's disparity with this frame")
+        elif alignment is None or not np.isfinite(alignment.scale):
+            why = "no alignment" if alignment is None else alignment.reason
+            reason = _joined(reason, f"the network was not used: {why}")
+        else:
+            where = (constant(index, device_of(disparity)) for index in (rows, columns))
+            row, column = where
+            found = np.asarray(to_host(disparity[row[:, None], column]), np.float32)
+            line = np.maximum(alignment.scale * found + alignment.shift, np.float32(1e-3))
+            if alignment.state is AlignmentState.HELD:
+                reason = _joined(reason, f"scale of an earlier frame: {alignment.reason}")
+        predicted = line
+        if line is not None and not np.isfinite(line).all():
+            predicted, reason = None, _joined(reason, "the network was not used: not finite")
+        elif line is not None and readings.any():
+            near = np.abs(readings - line) <= _AGREES * line
+            share = np.count_nonzero(near) / np.count_nonzero(readings)
+            if share < config.min_agreement:
+                predicted = None
+                why = f"the network was not used: it agrees with {share:.0%} of the readings"
+                reason = _joined(reason, why)
+        return _Reduced(np.asarray(small, np.uint8), readings, line, predicted, reason)
+
+    def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32]:
+        """Corrected disparity, trust and log error, (h, w) each."""
+        if self._refiner is None:
+            return _membrane(scene)
+        x = torch.from_numpy(network_input(scene))[None].to(self._device)
+        maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
+        filled, predicted = (torch.from_numpy(m)[None, None].to(self._device) for m in maps)
+        with torch.inference_mode():
+            x = x.contiguous(memory_format=torch.channels_last)
+            refined = self._refiner(x, filled, predicted)
+            found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
+        corrected, trust, log_error = to_host(found)[0]
+        # Trust is of a reading: where there is none, the nearest one's.
+        trust = trust.ravel()[scene.nearest]
+        return corrected, trust, log_error
+
+    def _steady(self, now: _Remembered) -> tuple[Float32, Float32]:
+        """The frame's disparity and trust, weighed against the last ones where nothing moves."""
+        last, self._last = self._last, now
+        if last is None or self.config.steadiness == 0 or not now.follows(last):
+            return now.corrected, now.trust
+        difference = cv2.absdiff(now.rgb, last.rgb)
+        levels = cv2.blur(cv2.cvtColor(difference, cv2.COLOR_RGB2GRAY), (5, 5))
+        share = (now.corrected - last.corrected) / (_STILL_SHARE * now.corrected)
+        still = np.square(levels * np.float32(1 / _STILL_LEVELS)) + np.square(share)
+        kept = np.float32(self.config.steadiness) * np.exp(-still)
+        corrected = now.corrected + kept * (last.corrected - now.corrected)
+        trust = now.trust + kept * (last.trust - now.trust)
+        self._last = _Remembered(now.rgb, corrected, trust, now.stamp_ns)
+        return corrected, trust
+
+    def _enlarged(
+        self, raw_depth: Float32, scene: Scene, corrected: Float32, trust: Float32
+    ) -> tuple[Float32, NDArray[np.uint8]]:
+        config = self.config
+        height, width = raw_depth.shape
+
+        def enlarge(values: Float32) -> Float32:
+            return np.asarray(
+                cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+            )
+
+        kept = enlarge(trust)
+        known = (raw_depth >= config.min_raw_depth) & (raw_depth <= config.max_raw_depth)
+        source = (known & (kept >= 0.5)).view(np.uint8)
+        source = np.subtract(Source.NETWORK, source, dtype=np.uint8)
+        depth = raw_depth.copy()
+        others = np.flatnonzero(~(known & (kept >= _KEPT)))
+        inverse = enlarge(corrected).ravel()[others]
+        raw, share = raw_depth.ravel()[others], kept.ravel()[others]
+        share *= known.ravel()[others]
+        reading = np.divide(1.0, raw, out=np.zeros_like(raw), where=share > 0)
+        depth.ravel()[others] = 1.0 / (inverse + share * (reading - inverse))
+        return depth, source
+
+    def _without_readings(
+        self, shape: tuple[int, ...], disparity: Array | None, alignment: Alignment | None, why: str
+    ) -> Fused:
+        """The network alone on the scale of the stream's past, or nothing."""
+        depth = np.full(shape, np.nan, np.float32)
+        used = False
+        error = _HELD_ERROR
+        if disparity is not None and alignment is not None and np.isfinite(alignment.scale):
+            used = True
+            error += min(alignment.uncertainty, 1.0)
+            inverse = alignment.scale * np.asarray(to_host(disparity), np.float32) + alignment.shift
+            low, high = 1 / self.config.max_raw_depth, 1 / self.config.min_raw_depth
+            inside = (inverse >= low) & (inverse <= high)
+            np.divide(1.0, inverse, out=depth, where=inside)
+        source = np.where(np.isfinite(depth), Source.NETWORK, Source.NOTHING).astype(np.uint8)
+        return Fused(
+            depth=depth,
+            source=source,
+            shares=_shares(source),
+            residual_m=float("nan"),
+            network_residual_m=float("nan"),
+            network_used=used,
+            reason=why,
+            _log_error=float(np.log(error)),
+            _calibration=self._calibration,
+            _tolerance=self.config.tolerance,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Reduced:
+    """A frame at working size. line: the network's disparity on its scale, predicted: if usable."""
+
+    rgb: NDArray[np.uint8]
+    readings: Float32
+    line: Float32 | None
+    predicted: Float32 | None
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Remembered:
+    rgb: NDArray[np.uint8]
+    corrected: Float32
+    trust: Float32
+    stamp_ns: int | None
+
+    def follows(self, last: _Remembered) -> bool:
+        if self.corrected.shape != last.corrected.shape:
+            return False
+        stamps = self.stamp_ns, last.stamp_ns
+        return None in stamps or stamps[0] > stamps[1]  # type: ignore[operator]
+
+
+def default_weights() -> Path:
+    """The refiner in the package."""
+    return Path(__file__).resolve().parents[1] / "assets" / "fusion"
+
+
+def _membrane(scene: Scene) -> tuple[Float32, Float32, Float32]:
+    """Without training: the prediction bent onto the readings that agree with it.
+
+    A reading is trusted that lies near the bent prediction; what is near is told by most readings.
+    """
+    if scene.predicted is None:
+        log_error = np.log(0.01 + 0.1 * np.tanh(scene.distance / 16))
+        return scene.filled, np.ones_like(scene.filled), np.asarray(log_error, np.float32)
+    off = np.abs(scene.disparity / scene.predicted - 1.0)
+    spread = 1.4826 * float(np.median(off[scene.measured]))
+    limit = max(3 * spread, 0.02)
+    trust = np.clip((1.5 * limit - off) / (0.5 * limit), 0.0, 1.0).astype(np.float32)
+    trust = cv2.blur(trust.ravel()[scene.nearest], (3, 3))
+    again = bent(scene.predicted, scene.disparity, trust)
+    log_error = np.log(0.01 + spread + 0.04 * np.tanh(scene.distance / 16) + 0.05 * (1 - trust))
+    return again, trust, np.asarray(log_error, np.float32)
+
+
+def _residual(inverse: Float32 | None, readings: Float32, trusted: NDArray[np.bool_]) -> float:
+    if inverse is None or not trusted.any():
+        return float("nan")
+    return float(np.median(np.abs(1 / inverse[trusted] - 1 / readings[trusted])))
+
+
+def _shares(source: NDArray[np.uint8]) -> Shares:
+    sensor, network = (np.count_nonzero(source == kind) / source.size for kind in (1, 2))
+    return Shares(sensor, network, max(0.0, 1.0 - sensor - network))
+
+
+def _joined(*reasons: str) -> str:
+    return "; ".join(reason for reason in reasons if reason)
+
+
+def _check(rgb: NDArray[np.uint8], raw_depth: Float32 | None, disparity: Array | None) -> None:
+    if rgb.ndim != 3 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+        raise DktError(
+            f"rgb of {rgb.shape} {rgb.dtype}: expected (height, width, 3) uint8 of a picture"
+        )
+    size = rgb.shape[:2]
+    if raw_depth is not None and (raw_depth.shape != size or raw_depth.dtype != np.float32):
+        raise DktError(
+            f"raw depth of {raw_depth.shape} {raw_depth.dtype}: expected {size} float32 in metres, "
+            "registered to the colour image"
+        )
+    if disparity is None:
+        return
+    if tuple(disparity.shape) != size or not is_floating(disparity):
+        raise DktError(
+            f"disparity of {tuple(disparity.shape)} {disparity.dtype}: expected {size} floats, one "
+            "value for each pixel"
+        )

@@ -1,0 +1,186 @@
+"""The refiner: a small U-Net that corrects filled disparity and says which readings to trust.
+
+Knows its layers, its weight file and how its maps become disparity. Knows nothing of how its inputs
+are made, of streams or of training.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from dkt_ros.errors import DktError
+
+INPUT_CHANNELS = 10
+"""What features.network_input stacks."""
+SIZE_MULTIPLE = 16
+_MAPS = 4
+_TRUST_LOW, _TRUST_HIGH = 0.25, 0.75
+_LOG_ERROR_RANGE = (-7.0, 0.0)
+WEIGHTS_FILE = "refiner.safetensors"
+INFO_FILE = "refiner.json"
+
+
+@dataclass(frozen=True)
+class RefinerSizes:
+    """Channels of the four scales, of 1/2, 1/4, 1/8 and 1/16 of the picture."""
+
+    channels: tuple[int, int, int, int] = (16, 32, 64, 112)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What the refiner says, every map (B, 1, H, W).
+
+    corrected  disparity without the sensor's own reading, 1/m
+    trust      0..1, how much of a reading to keep; saturated where the refiner is sure
+    logit      the trust before it was stretched and cut
+    log_error  log of the mean relative error to expect of the fused disparity
+    """
+
+    corrected: Tensor
+    trust: Tensor
+    logit: Tensor
+    log_error: Tensor
+
+
+class Refiner(nn.Module):
+    """U-Net of four scales; half-size stem by folding 2x2 pixels into channels."""
+
+    def __init__(self, sizes: RefinerSizes | None = None) -> None:
+        super().__init__()
+        self.sizes = sizes or RefinerSizes()
+        a, b, c, d = self.sizes.channels
+        self.stem = nn.Sequential(_Wide(INPUT_CHANNELS, a, 6, 2), _Wide(a, a))
+        self.down = nn.ModuleList(
+            nn.Sequential(_Layer(low, high, stride=2), _Layer(high, high))
+            for low, high in ((a, b), (b, c), (c, d))
+        )
+        self.deep = _Layer(d, d)
+        self.whole = nn.Linear(d, d)
+        self.narrow = nn.ModuleList(_Mix(high, low) for low, high in ((a, b), (b, c), (c, d)))
+        self.up = nn.ModuleList(
+            nn.Sequential(layer(n, n), layer(n, n))
+            for n, layer in ((a, _Wide), (b, _Layer), (c, _Layer))
+        )
+        self.head = _Mix(a, 4 * _MAPS)
+        nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            # At first: half of each candidate, no correction, readings trusted, 3% of error.
+            start = torch.tensor([0.0, 0.0, 1.0, -3.5])
+            self.head.bias.copy_(start.repeat_interleave(4))
+        self.shuffle = nn.PixelShuffle(2)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W)."""
+        x = self.stem(x)
+        skips = [x]
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()
+        # What the whole picture has in common: how far, how noisy, is there a network at all.
+        x = self.deep(x) + self.whole(x.mean(dim=(2, 3)))[..., None, None]
+        for narrow, up, skip in zip(
+            reversed(self.narrow), reversed(self.up), reversed(skips), strict=True
+        ):
+            x = up(interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skip)
+        result: Tensor = self.shuffle(self.head(x))
+        return result
+
+    def forward(self, x: Tensor, filled: Tensor, predicted: Tensor) -> Refined:
+        """x: see `maps`. filled, predicted: (B, 1, H, W) disparity, 1/m: the two candidates.
+
+        predicted is the network's on the sensor's scale, or `filled` again where there is none.
+        """
+        gate, change, logit, log_error = self.maps(x).float().split(1, dim=1)
+        base = torch.lerp(filled, predicted, gate.sigmoid())
+        trust = (logit.sigmoid() - _TRUST_LOW) / (_TRUST_HIGH - _TRUST_LOW)
+        return Refined(
+            corrected=base * change.tanh().exp(),
+            trust=trust.clamp(0.0, 1.0),
+            logit=logit,
+            log_error=log_error.clamp(*_LOG_ERROR_RANGE),
+        )
+
+
+class _Mix(nn.Linear):
+    """A convolution of 1x1, which torch does slowly for one picture on one thread."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class _Wide(nn.Sequential):
+    """A layer of the largest scale, whose norm costs nothing: it becomes part of the weights."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> None:
+        padding = (size - stride) // 2 if stride > 1 else size // 2
+        super().__init__(
+            nn.Conv2d(inputs, outputs, size, stride, padding, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+    def fused(self) -> nn.Sequential:
+        """The same for inference: convolution with bias, ReLU."""
+        return nn.Sequential(fuse_conv_bn_eval(self[0], self[1]), self[2])
+
+
+class _Layer(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm = nn.GroupNorm(4, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu(self.norm(self.convolution(x)), inplace=True)
+
+
+def save_refiner(folder: Path, state: dict[str, Tensor], info: dict[str, Any]) -> None:
+    """Writes weights (float16) and what is known of them; see load_refiner."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in state.items()}, folder / WEIGHTS_FILE)
+    text = json.dumps(info, indent=2) + "\n"
+    (folder / INFO_FILE).write_text(text, encoding="utf-8")
+
+
+def load_refiner(
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[Refiner, dict[str, Any]]:
+    """A refiner ready to run, and its refiner.json.
+
+    Raises DktError naming the file where one is missing, damaged or of another network.
+    """
+    path = folder / INFO_FILE
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        sizes = RefinerSizes(tuple(int(n) for n in info["channels"]))  # type: ignore[arg-type]
+        refiner = Refiner(sizes)
+        path = folder / WEIGHTS_FILE
+        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        refiner.load_state_dict(state)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DktError(
+            f"{path} cannot be used ({reason}): expected a refiner as `dkt pretrain-fusion` writes"
+        ) from error
+    refiner = refiner.eval().requires_grad_(False).to(device)
+    for sequence in (refiner.stem, refiner.up[0]):
+        for index, layer in enumerate(sequence):  # type: ignore[arg-type]
+            sequence[index] = layer.fused()  # type: ignore[index]
+    return refiner.to(memory_format=torch.channels_last), info  # type: ignore[call-overload]
+
+
+def sizes_info(sizes: RefinerSizes) -> dict[str, Any]:
+    """The sizes as refiner.json states them."""
+    return {name: list(value) for name, value in asdict(sizes).items()}
