@@ -20,6 +20,7 @@ _ROOMS = (
     "dkt_ros.synth.commands",
     "dkt_ros.train.commands",
     "dkt_ros.train.nano.commands",
+    "dkt_ros.train.fusion.commands",
     "dkt_ros.evaluation.commands",
     "dkt_ros.doctor",
 )

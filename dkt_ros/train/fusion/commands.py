@@ -1,0 +1,48 @@
+"""`dkt pretrain-fusion`: the command line of the refiner's training. Knows arguments alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `dkt pretrain-fusion`."""
+    parser = subparsers.add_parser(
+        "pretrain-fusion",
+        help="train the refiner that fuses sensor depth with disparity, on rendered sequences",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of TransPhy3D tars with raw depth"
+    )
+    parser.add_argument("--config", type=Path, default=Path("config/train/fusion.yaml"))
+    parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
+    parser.add_argument(
+        "--disparity",
+        type=Path,
+        metavar="DIR",
+        help="the embedded checkpoint's disparity is kept here; default OUTPUT/disparity",
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    parser.set_defaults(run=_pretrain)
+
+
+def _pretrain(args: argparse.Namespace) -> int:
+    import torch
+
+    from dkt_ros.train.fusion.config import load_config
+    from dkt_ros.train.fusion.frames import FrameFolder, embedded_predictor
+    from dkt_ros.train.fusion.loop import train
+
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    config = load_config(args.config)
+    kept = args.disparity or args.output / "disparity"
+    data = FrameFolder(args.data, embedded_predictor(), kept, report)
+    train(config, data, args.output, resume=args.resume, report=report)
+    return 0

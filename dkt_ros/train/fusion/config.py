@@ -1,0 +1,104 @@
+"""The training configuration of the refiner: what a YAML file may say.
+
+Knows the fields, their ranges and their defaults. Knows nothing of tensors or data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from dkt_ros.errors import DktError
+from dkt_ros.train.fields import build, check, read_yaml
+
+
+@dataclass(frozen=True)
+class PredictionConfig:
+    """Which disparity a training sample comes with, as shares; the rest has none.
+
+    embedded: the embedded checkpoint's. made_up: the truth, degraded as networks err: smooth errors
+    of a standard deviation of up to smooth_error (relative), edges blurred by up to blur_px, with
+    the probability object_share objects whose disparity is off. failed_share: of either, made
+    grossly wrong everywhere.
+    """
+
+    embedded: float = 0.4
+    made_up: float = 0.35
+    smooth_error: float = 0.1
+    blur_px: float = 4.0
+    object_share: float = 0.5
+    failed_share: float = 0.15
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            check(f"prediction.{entry.name}", value, "0 or more", value >= 0)
+        total = self.embedded + self.made_up
+        check("prediction", total, "embedded and made_up of at most 1 together", total <= 1)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses; losses.py says what each is. objects: weight of their pixels."""
+
+    fused: float = 1.0
+    corrected: float = 0.5
+    trust: float = 0.1
+    edges: float = 0.3
+    error: float = 0.02
+    objects: float = 6.0
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            check(f"loss.{entry.name}", value, "0 or more", value >= 0)
+
+
+@dataclass(frozen=True)
+class FusionTrainingConfig:
+    """Everything that decides a training run, apart from the data.
+
+    steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
+    them per step. decay_steps: last steps, over which the learning rate falls to zero. ema: decay
+    of the averaged weights, which are what is saved. bfloat16: layers compute in it, which is
+    faster where the processor knows it. save_every, rescan_every: in steps.
+    """
+
+    steps: int
+    height: int = 128
+    width: int = 224
+    batch: int = 8
+    seed: int = 1
+    channels: tuple[int, int, int, int] = (16, 32, 64, 112)
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    decay_steps: int = 1000
+    gradient_clip: float = 1.0
+    ema: float = 0.998
+    bfloat16: bool = False
+    save_every: int = 100
+    rescan_every: int = 100
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "height", "width", "batch", "save_every", "rescan_every"):
+            check(name, getattr(self, name), "an integer above 0", getattr(self, name) > 0)
+        for name in ("height", "width"):
+            check(name, getattr(self, name), "a multiple of 16", getattr(self, name) % 16 == 0)
+        for name in ("seed", "warmup_steps", "decay_steps", "weight_decay"):
+            check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
+        for name in ("learning_rate", "gradient_clip"):
+            check(name, getattr(self, name), "a number above 0", getattr(self, name) > 0)
+        check("ema", self.ema, "in [0, 1)", 0 <= self.ema < 1)
+        groups = all(count > 0 and count % 4 == 0 for count in self.channels)
+        check("channels", self.channels, "multiples of 4", groups)
+
+
+def load_config(path: Path) -> FusionTrainingConfig:
+    """Reads a YAML file; DktError names the file and the field that is unknown or out of range."""
+    try:
+        return build(FusionTrainingConfig, read_yaml(path))
+    except DktError as error:
+        raise DktError(str(error) if str(path) in str(error) else f"{path}: {error}") from error

@@ -1,0 +1,185 @@
+"""The training loop of the refiner: steps, learning rate, averaging, saving and resuming.
+
+Knows the order of things. A step depends on the configuration, the frames and the state alone, so a
+run that is resumed goes on as the uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.fusion.features import network_input
+from dkt_ros.fusion.network import Refiner, RefinerSizes, save_refiner, sizes_info
+from dkt_ros.train.fields import plain
+from dkt_ros.train.fusion.config import FusionTrainingConfig
+from dkt_ros.train.fusion.frames import FrameFolder
+from dkt_ros.train.fusion.losses import Target, losses
+from dkt_ros.train.fusion.samples import TrainingSample, draw
+
+STATE_FILE = "state.pt"
+WEIGHTS_FOLDER = "refiner"
+
+
+class RefinerTrainer:
+    """Refiner, optimiser and averaged weights of one run, advanced step by step."""
+
+    def __init__(self, config: FusionTrainingConfig, data: FrameFolder) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.data = config, data
+        refiner = Refiner(RefinerSizes(config.channels))
+        self.model = refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        matrices = [p for p in self.model.parameters() if p.dim() >= 2]
+        others = [p for p in self.model.parameters() if p.dim() < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+        )
+        self.step = 0
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step; returns the weighted losses. DktError where they are not finite."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * rate_factor(self.step, config)
+        x, filled, predicted, target = batch_of(self._samples())
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            refined = self.model(x, filled, predicted)
+        parts = losses(refined, target, config.loss)
+        total = torch.stack(list(parts.values())).sum()
+        if not math.isfinite(total.item()):
+            raise DktError(f"the loss became {total.item()} at step {self.step}; lower the rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        self.optimizer.step()
+        self._update_average()
+        self.step += 1
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights and everything that a resumed run needs."""
+        folder.mkdir(parents=True, exist_ok=True)
+        info = sizes_info(self.model.sizes) | {"steps": self.step}
+        state: dict[str, Any] = {
+            "config": plain(self.config),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = folder / f"{STATE_FILE}.partial"
+        try:
+            torch.save(state, partial)
+            save_refiner(folder / WEIGHTS_FOLDER, self.average, info)
+            partial.replace(folder / STATE_FILE)
+        except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+            partial.unlink(missing_ok=True)
+            raise DktError(f"step {self.step} cannot be saved to {folder}: {error}") from error
+
+    def load(self, folder: Path) -> None:
+        """Continues the run saved in `folder`; lengths, rates and losses may be others."""
+        path = folder / STATE_FILE
+        if not path.is_file():
+            raise DktError(f"{path} is missing: there is no run to resume; start without --resume")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("channels", "seed"):
+            stored, asked = state["config"][name], plain(self.config)[name]
+            if stored != asked:
+                raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+
+    def _samples(self) -> list[TrainingSample]:
+        rng = np.random.default_rng([self.config.seed, self.step])
+        samples: list[TrainingSample] = []
+        while len(samples) < self.config.batch:
+            frame = self.data.frames[rng.integers(len(self.data.frames))]
+            sample = draw(frame, rng, self.config)
+            if sample is not None:
+                samples.append(sample)
+        return samples
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1.0 - decay)
+            else:
+                self.average[name].copy_(value)
+
+
+def batch_of(
+    samples: list[TrainingSample],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Target]:
+    """Samples of one size as the refiner's three inputs and the losses' target."""
+
+    def stacked(maps: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(maps).astype(np.float32))[:, None]
+
+    scenes = [sample.scene for sample in samples]
+    x = torch.from_numpy(np.stack([network_input(scene) for scene in scenes]))
+    filled = stacked([scene.filled for scene in scenes])
+    predicted = stacked([s.filled if s.predicted is None else s.predicted for s in scenes])
+    target = Target(
+        disparity=stacked([scene.disparity for scene in scenes]),
+        truth=stacked([sample.truth for sample in samples]),
+        objects=stacked([sample.classes > 0 for sample in samples]),
+    )
+    return x.contiguous(memory_format=torch.channels_last), filled, predicted, target
+
+
+def rate_factor(step: int, config: FusionTrainingConfig) -> float:
+    """The learning rate at a step as a share: warm-up, constant, a cosine down to 2% at the end."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    left = config.steps - step
+    if left >= config.decay_steps:
+        return warm
+    return warm * (0.02 + 0.49 * (1.0 - math.cos(math.pi * left / config.decay_steps)))
+
+
+def train(
+    config: FusionTrainingConfig,
+    data: FrameFolder,
+    output: Path,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+    report_every: int = 20,
+) -> None:
+    """Runs to config.steps, saving every config.save_every steps and at the end."""
+    trainer = RefinerTrainer(config, data)
+    if resume:
+        trainer.load(output)
+    elif (output / STATE_FILE).exists():
+        raise DktError(f"{output} holds a run already; add --resume or name another folder")
+    report(f"{len(data.frames)} frames, step {trainer.step} of {config.steps}")
+    sums: dict[str, float] = {}
+    counted, started = 0, time.monotonic()
+    while trainer.step < config.steps:
+        if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
+            report(f"{added} frames arrived, {len(data.frames)} in all")
+        for name, value in trainer.train_step().items():
+            sums[name] = sums.get(name, 0.0) + value
+        counted += 1
+        if trainer.step % report_every == 0:
+            pace = (time.monotonic() - started) / counted
+            left = pace * (config.steps - trainer.step) / 60.0
+            means = "  ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
+            report(f"step {trainer.step}  {means}  {pace:.2f} s/step  {left:.0f} min left")
+            sums, counted, started = {}, 0, time.monotonic()
+        if trainer.step % config.save_every == 0 or trainer.step == config.steps:
+            trainer.save(output)

@@ -1,0 +1,226 @@
+"""Training samples: a rendered frame, its sensor and its network made to err in many ways.
+
+Knows how sensors and networks err. Knows nothing of the refiner or its losses. A sample is a
+function of its frame and its random generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.alignment.aligner import Aligner
+from dkt_ros.fusion.features import Scene, make_scene
+from dkt_ros.train.fusion.config import FusionTrainingConfig, PredictionConfig
+from dkt_ros.train.fusion.frames import TrainingFrame
+
+Float32 = NDArray[np.float32]
+_SMALLEST_CROP = 0.55
+_FEWEST_READINGS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSample:
+    """A scene as the refiner sees it; truth (h, w) 1/m, 0 unknown; classes (h, w)."""
+
+    scene: Scene
+    truth: Float32
+    classes: NDArray[np.uint8]
+
+
+def draw(
+    frame: TrainingFrame, rng: np.random.Generator, config: FusionTrainingConfig
+) -> TrainingSample | None:
+    """One augmented sample of the configuration's size; None where no reading is left."""
+    disparity = _sensor(frame, rng)
+    predicted = _prediction(frame, disparity, rng, config.prediction)
+    window, flip = _window(frame.truth.shape, rng, (config.height, config.width))
+    size = config.height, config.width
+
+    def cut(image: np.ndarray, nearest: bool = True) -> np.ndarray:
+        return _resized(image[window], size, flip, nearest)
+
+    rgb = _colours(cut(frame.rgb, nearest=False), rng)
+    disparity = cut(disparity)
+    if np.count_nonzero(disparity) < _FEWEST_READINGS:
+        return None
+    scene = make_scene(rgb, disparity, None if predicted is None else cut(predicted, nearest=False))
+    if scene is None:
+        return None
+    return TrainingSample(scene, cut(frame.truth), cut(frame.classes))
+
+
+def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, cells: int) -> Float32:
+    """(H, W) of smooth noise, mean 0, standard deviation 1."""
+    coarse = rng.normal(size=(cells, cells + 2)).astype(np.float32)
+    field = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return np.asarray((field - field.mean()) / max(float(field.std()), 1e-6), np.float32)
+
+
+def behind(frame: TrainingFrame) -> Float32:
+    """The true disparity with objects replaced by what is nearest to them around."""
+    hidden = (frame.classes > 0) | (frame.truth <= 0)
+    if hidden.all():
+        return frame.truth
+    _, labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    values = np.zeros(int(labels.max()) + 1, np.float32)
+    values[labels[~hidden]] = frame.truth[~hidden]
+    return cv2.blur(values[labels], (5, 5))
+
+
+def degraded(frame: TrainingFrame, rng: np.random.Generator, config: PredictionConfig) -> Float32:
+    """Disparity (H, W) in 1/m of a network that errs as real ones do."""
+    truth = frame.truth.copy()
+    known = truth > 0
+    truth[~known] = np.median(truth[known])
+    if rng.random() < config.object_share:
+        # Some objects' disparity is off, or they are not noticed at all.
+        _, parts = cv2.connectedComponents((frame.classes > 0).astype(np.uint8))
+        background = behind(frame)
+        for part in range(1, int(parts.max()) + 1):
+            where = parts == part
+            if rng.random() < 0.3:
+                truth[where] = background[where]
+            else:
+                amount = np.float32(rng.normal(1.0, 0.6))
+                truth[where] = background[where] + amount * (truth[where] - background[where])
+    blur = rng.uniform(0.0, config.blur_px)
+    if blur > 0.3:
+        truth = cv2.GaussianBlur(truth, (0, 0), blur)
+    error = rng.uniform(0.0, config.smooth_error)
+    truth = truth * np.exp(error * smooth_noise(truth.shape, rng, int(rng.integers(3, 9))))
+    return np.asarray(np.maximum(truth, 1e-3), np.float32)
+
+
+def _prediction(
+    frame: TrainingFrame, disparity: Float32, rng: np.random.Generator, config: PredictionConfig
+) -> Float32 | None:
+    choice = rng.random()
+    if choice < config.embedded:
+        if not np.isfinite(frame.scale):
+            return None
+        predicted = frame.scale * frame.relative + frame.shift
+        if rng.random() < 0.3:
+            cells = int(rng.integers(3, 7))
+            predicted *= np.exp(rng.uniform(0, 0.05) * smooth_noise(predicted.shape, rng, cells))
+    elif choice < config.embedded + config.made_up:
+        predicted = degraded(frame, rng, config)
+        low, high = float(predicted.min()), float(predicted.max())
+        relative = (predicted - low) / max(high - low, 1e-6)
+        depth = np.divide(1.0, disparity, out=np.full_like(disparity, np.nan), where=disparity > 0)
+        alignment = Aligner().update(relative, depth)
+        if not np.isfinite(alignment.scale):
+            return None
+        predicted = alignment.scale * relative + alignment.shift
+    else:
+        return None
+    if rng.random() < 0.3:  # a scale that is held from another frame
+        predicted = predicted * np.float32(np.exp(rng.normal(0, 0.03)))
+    if rng.random() < config.failed_share:  # a network that has not understood the picture
+        noise = smooth_noise(predicted.shape, rng, int(rng.integers(2, 8)))
+        predicted = predicted * np.exp(np.float32(rng.uniform(0.1, 0.6)) * noise)
+        predicted -= np.float32(rng.uniform(0.0, 0.5) * np.median(predicted))
+    return np.asarray(np.maximum(predicted, 1e-3), np.float32)
+
+
+def _sensor(frame: TrainingFrame, rng: np.random.Generator) -> Float32:
+    disparity = frame.disparity.copy()
+    objects = frame.classes > 0
+    shape = disparity.shape
+    known = frame.truth > 0
+    if rng.random() < 0.35:
+        # A better sensor off the objects than the simulated one: what exists there is right.
+        clean = ~objects & known & (disparity > 0)
+        noise = rng.uniform(0.0005, 0.003)
+        small = rng.normal(0, noise, shape) + rng.uniform(0, 0.003) * smooth_noise(shape, rng, 12)
+        disparity[clean] = (frame.truth * (1 + small))[clean]
+        if rng.random() < 0.5:
+            few = ~objects & known & (disparity == 0) & (smooth_noise(shape, rng, 10) > 0.3)
+            disparity[few] = (frame.truth * (1 + small))[few]
+    choice = rng.random()
+    if choice < 0.25:  # the sensor sees through
+        through = objects & (smooth_noise(shape, rng, 12) > rng.normal(0, 0.7))
+        seen = behind(frame) * (1 + rng.normal(0, 0.004, shape) + rng.normal(0, 0.01))
+        disparity[through] = seen[through]
+    elif choice < 0.5:  # it sees the object's surface in patches, or nothing
+        gone = objects & (smooth_noise(shape, rng, 12) > rng.normal(0, 1.0))
+        disparity[gone] = 0
+        if rng.random() < 0.5:
+            right = objects & known & (smooth_noise(shape, rng, 9) > 0.8)
+            noise = np.exp(rng.normal(0, 0.004, shape))
+            disparity[right] = (frame.truth * noise)[right]
+    elif choice < 0.6:
+        disparity[objects] = 0
+    if rng.random() < 0.3:  # holes anywhere
+        disparity[smooth_noise(shape, rng, int(rng.integers(5, 30))) > rng.uniform(0.8, 2.0)] = 0
+    if rng.random() < 0.15:  # a side that the other eye does not see, or what is out of range
+        border = int(rng.integers(2, shape[1] // 5))
+        disparity[:, :border] = 0
+    if rng.random() < 0.2:  # registration that is not quite right
+        shift = np.float32([[1, 0, rng.uniform(-2, 2)], [0, 1, rng.uniform(-1, 1)]])
+        disparity = cv2.warpAffine(disparity, shift, shape[::-1], flags=cv2.INTER_NEAREST)
+    if rng.random() < 0.3:  # flying edges
+        wide = int(rng.choice([3, 5]))
+        blurred, count = (
+            cv2.blur(part, (wide, wide)) for part in (disparity, (disparity > 0).astype(np.float32))
+        )
+        mean = blurred / np.maximum(count, 1e-6)
+        edge = (np.abs(mean - disparity) > 0.03 * disparity) & (disparity > 0)
+        edge &= smooth_noise(shape, rng, 20) > 0
+        disparity[edge] = mean[edge]
+    if rng.random() < 0.2:  # noise that grows with distance
+        typical = np.median(frame.truth[known])
+        noise = rng.uniform(0.001, 0.01) * typical
+        measured = disparity > 0
+        grain = rng.normal(0, noise, shape)
+        if rng.random() < 0.5:
+            grain = cv2.GaussianBlur(grain, (0, 0), 1.5) * 3
+        disparity[measured] = np.maximum((disparity + grain)[measured], 1e-3)
+    return np.asarray(disparity, np.float32)
+
+
+def _window(
+    shape: tuple[int, ...], rng: np.random.Generator, size: tuple[int, int]
+) -> tuple[tuple[slice, slice], bool]:
+    """Half of the crops keep their pixels' size, the others are zoomed."""
+    height, width = shape[:2]
+    if rng.random() < 0.5:
+        rows, columns = min(size[0], height), min(size[1], width)
+    else:
+        share = rng.uniform(_SMALLEST_CROP, 1.0)
+        rows, columns = round(height * share), round(width * share)
+    top = int(rng.integers(height - rows + 1))
+    left = int(rng.integers(width - columns + 1))
+    return (slice(top, top + rows), slice(left, left + columns)), bool(rng.random() < 0.5)
+
+
+def _resized(
+    image: np.ndarray, size: tuple[int, int], flip: bool, nearest: bool = True
+) -> np.ndarray:
+    if flip:
+        image = image[:, ::-1]
+    image = np.ascontiguousarray(image)
+    if image.shape[:2] == size:
+        return image
+    smooth = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
+
+
+def _colours(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    x = (rgb.astype(np.float32) / 255) ** np.float32(np.exp(rng.uniform(-0.4, 0.4)))
+    if rng.random() < 0.3:
+        x = x[..., rng.permutation(3)]
+    grey = x.mean(axis=-1, keepdims=True)
+    gains = np.exp(rng.uniform(-0.15, 0.15, 3) + rng.uniform(-0.25, 0.25)).astype(np.float32)
+    x = (grey + (x - grey) * np.float32(rng.uniform(0, 1.4))) * gains
+    x += np.float32(rng.uniform(-0.08, 0.08))
+    if rng.random() < 0.3:
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 1.5))
+    noise = np.float32(rng.uniform(0, 0.03))
+    x += noise * rng.standard_normal((*x.shape[:2], 1), np.float32)
+    return np.clip(x * 255, 0, 255).astype(np.uint8)
