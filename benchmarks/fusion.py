@@ -1,0 +1,382 @@
+"""Ways to join sensor depth and a network's disparity, side by side: error, confidence, time.
+
+    python benchmarks/fusion.py --heldout DIR [--shared FOLDER] [--weights DIR] [--calibrate]
+
+Rendered held-out scenes with raw depth (`dkt synth render --pool held-out --raw-depth`), half of
+them set aside for the calibration of confidence, and the real ClearGrasp scenes. The network is the
+embedded checkpoint, or the truth degraded as real networks err. Everything runs on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(_ROOT)]
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from dkt_ros.alignment.aligner import Aligner, Alignment, align_depth  # noqa: E402
+from dkt_ros.datasets.registry import open_dataset  # noqa: E402
+from dkt_ros.evaluation.baselines import nearest_fill  # noqa: E402
+from dkt_ros.fusion.confidence import Calibration  # noqa: E402
+from dkt_ros.fusion.features import working_size  # noqa: E402
+from dkt_ros.fusion.fuser import Fused, Fuser, FusionConfig, default_weights  # noqa: E402
+from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
+from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
+from dkt_ros.train.fusion.frames import (  # noqa: E402
+    FrameFolder,
+    TrainingFrame,
+    embedded_predictor,
+    inverse,
+)
+from dkt_ros.train.fusion.samples import degraded  # noqa: E402
+
+RANGE = (0.1, 10.0)
+NEIGHBOURS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One frame: raw and truth (H, W) metres NaN unknown, classes, disparity and its alignment."""
+
+    name: str
+    rgb: np.ndarray
+    raw: np.ndarray
+    truth: np.ndarray
+    classes: np.ndarray
+    disparity: np.ndarray | None
+    alignment: Alignment | None
+
+
+def global_affine(case: Case) -> np.ndarray:
+    """One scale and shift for the whole picture: the node without fusion."""
+    if case.disparity is None or case.alignment is None:
+        return np.full(case.raw.shape, np.nan, np.float32)
+    return align_depth(case.disparity, case.alignment, *RANGE)
+
+
+def fill(case: Case) -> np.ndarray:
+    """The raw depth, its holes taking the nearest reading."""
+    return nearest_fill(case.raw)
+
+
+def _small(case: Case, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Readings (0 = none) and aligned disparity at another size, 1/m."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * full / n).astype(int)
+        for n, full in zip(size, case.raw.shape, strict=True)
+    )
+    assert case.disparity is not None
+    assert case.alignment is not None
+    line = case.alignment.scale * case.disparity + case.alignment.shift
+    pick = np.ix_(rows, columns)
+    return inverse(case.raw[pick]), np.maximum(line[pick], 1e-3)
+
+
+def _hung(case: Case, corrected: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Raw depth where it agrees with the correction, the correction elsewhere."""
+    height, width = case.raw.shape
+    enlarged = cv2.resize(corrected.astype(np.float32), (width, height))
+    share = cv2.resize(where.astype(np.float32), (width, height))
+    depth = (1 / np.maximum(enlarged, 1e-3)).astype(np.float32)
+    kept = (share > 0.5) & np.isfinite(case.raw)
+    return np.where(kept, case.raw, depth)
+
+
+def _agreeing(readings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    off = np.abs(readings / predicted - 1)
+    spread = 1.4826 * float(np.median(off[readings > 0]))
+    return (readings > 0) & (off < max(3 * spread, 0.02))
+
+
+def harmonic(case: Case) -> np.ndarray:
+    """Screened Poisson: a correction of 1/z on a coarse grid, stiff but over disparity's edges."""
+    if case.disparity is None or case.alignment is None:
+        return fill(case)
+    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse.linalg import spsolve
+
+    size = tuple(side // 2 for side in working_size(*case.raw.shape))
+    readings, predicted = _small(case, (size[0], size[1]))
+    good = _agreeing(readings, predicted)
+    index = np.arange(readings.size).reshape(readings.shape)
+    rows, columns, values = [], [], []
+    total = good.astype(float)
+    for a, b, p, q in (
+        (index[:, 1:], index[:, :-1], predicted[:, 1:], predicted[:, :-1]),
+        (index[1:], index[:-1], predicted[1:], predicted[:-1]),
+    ):
+        weight = 4.0 * np.exp(-np.square((p - q) / (0.03 * np.minimum(p, q)))) + 1e-3
+        rows += [a.ravel(), b.ravel()]
+        columns += [b.ravel(), a.ravel()]
+        values += [-weight.ravel(), -weight.ravel()]
+        np.add.at(total.ravel(), a.ravel(), weight.ravel())
+        np.add.at(total.ravel(), b.ravel(), weight.ravel())
+    rows.append(index.ravel())
+    columns.append(index.ravel())
+    values.append(total.ravel() + 1e-6)
+    joined = [np.concatenate(part) for part in (values, rows, columns)]
+    matrix = csr_array(coo_array((joined[0], (joined[1], joined[2]))))
+    right = (good * (readings - predicted)).ravel()
+    correction = spsolve(matrix.tocsc(), right).reshape(readings.shape)
+    return _hung(case, predicted + correction, good)
+
+
+def nearest_lines(case: Case) -> np.ndarray:
+    """A scale and shift for each cell from its nearest readings, weighed by distance (kNN)."""
+    if case.disparity is None or case.alignment is None:
+        return fill(case)
+    from scipy.spatial import cKDTree
+
+    size = tuple(side // 2 for side in working_size(*case.raw.shape))
+    readings, predicted = _small(case, (size[0], size[1]))
+    good = _agreeing(readings, predicted)
+    places = np.argwhere(good)
+    everywhere = np.argwhere(np.ones_like(good))
+    distance, near = cKDTree(places).query(everywhere, k=min(NEIGHBOURS, len(places)))
+    x = predicted[good][near]
+    y = readings[good][near]
+    weight = 1 / (1 + distance)
+    weight /= weight.sum(axis=1, keepdims=True)
+    mean_x, mean_y = (weight * x).sum(1), (weight * y).sum(1)
+    spread = (weight * np.square(x - mean_x[:, None])).sum(1)
+    joint = (weight * (x - mean_x[:, None]) * (y - mean_y[:, None])).sum(1)
+    stiff = np.square(0.02 * mean_x)
+    slope = np.clip((joint + stiff) / (spread + stiff), 0.2, 5.0)
+    at = mean_y + slope * (predicted.ravel() - mean_x)
+    return _hung(case, at.reshape(good.shape), good)
+
+
+def real_cases(folder: Path, predict: Callable[[np.ndarray], np.ndarray]) -> Iterator[Case]:
+    """The real scenes."""
+    for clip in open_dataset(folder).clips:
+        for index in range(len(clip)):
+            sample = clip.read(index)
+            assert sample.raw_depth is not None
+            assert sample.mask is not None
+            disparity = predict(sample.rgb[None])[0]
+            alignment = Aligner().update(disparity, sample.raw_depth)
+            yield Case(
+                f"real {clip.keys[index]}",
+                sample.rgb,
+                sample.raw_depth,
+                sample.depth,
+                sample.mask,
+                disparity,
+                alignment,
+            )
+
+
+def rendered_case(frame: TrainingFrame, name: str) -> Case:
+    """A rendered frame."""
+    with np.errstate(divide="ignore"):
+        raw, truth = (
+            np.where(inv > 0, 1 / inv, np.nan).astype(np.float32)
+            for inv in (frame.disparity, frame.truth)
+        )
+    alignment = Aligner().update(frame.relative, raw)
+    return Case(name, frame.rgb, raw, truth, frame.classes, frame.relative, alignment)
+
+
+def with_made_up_network(case: Case, seed: int) -> Case:
+    """The same frame with the truth, degraded, for the network's disparity."""
+    truth = inverse(case.truth)
+    frame = TrainingFrame("", case.rgb, truth, truth, case.classes, truth, 1.0, 0.0)
+    size = max(1.0, case.raw.shape[0] / 160)
+    config = PredictionConfig(blur_px=4.0 * size)
+    predicted = degraded(frame, np.random.default_rng(seed), config)
+    relative = (predicted - predicted.min()) / np.ptp(predicted)
+    alignment = Aligner().update(relative, case.raw)
+    return Case(case.name, case.rgb, case.raw, case.truth, case.classes, relative, alignment)
+
+
+def fuse(fuser: Fuser, case: Case) -> Fused:
+    """The frame by itself."""
+    fuser.reset()
+    return fuser.fuse(case.rgb, case.raw, case.disparity, case.alignment, 0)
+
+
+def regions(case: Case) -> dict[str, np.ndarray]:
+    """What is measured apart."""
+    rest = case.classes == 0
+    return {
+        "transparent": case.classes == 1,
+        "reflective": case.classes == 2,
+        "rest, raw": rest & np.isfinite(case.raw),
+        "rest": rest,
+    }
+
+
+def rel(depth: np.ndarray, case: Case, where: np.ndarray) -> float:
+    """Mean relative error in percent, NaN where there is nothing to compare."""
+    used = where & np.isfinite(depth) & np.isfinite(case.truth)
+    if not used.any():
+        return float("nan")
+    return 100 * float(np.mean(np.abs(depth[used] - case.truth[used]) / case.truth[used]))
+
+
+def table(title: str, cases: list[Case], fusers: dict[str, Fuser], each: bool = False) -> None:
+    """REL of every method in every region, mean over the frames."""
+    methods: dict[str, Callable[[Case], np.ndarray]] = {
+        "raw": lambda case: case.raw,
+        "nearest fill": fill,
+        "global affine": global_affine,
+        "harmonic 1/z": harmonic,
+        "kNN affine": nearest_lines,
+    }
+    for name, fuser in fusers.items():
+        methods[name] = lambda case, fuser=fuser: fuse(fuser, case).depth  # type: ignore[misc]
+    print(f"\n{title}: REL in %, {len(cases)} frames")
+    names = list(regions(cases[0]))
+    scenes = [case.name for case in cases] if each else []
+    print(
+        f"{'':26}" + "".join(f"{n:>13}" for n in names) + "".join(f"{n[-9:]:>11}" for n in scenes)
+    )
+    for method, run in methods.items():
+        rows = []
+        for case in cases:
+            depth = run(case)
+            rows.append([rel(depth, case, where) for where in regions(case).values()])
+        numbers = np.array(rows)
+        present = np.isfinite(numbers)
+        means = np.where(present, numbers, 0).sum(0) / np.maximum(present.sum(0), 1)
+        cells = "".join(f"{value:13.2f}" for value in means)
+        single = "".join(f"{row[0]:11.2f}" for row in rows) if each else ""
+        print(f"{method:26}{cells}{single}", flush=True)
+
+
+def confidence(title: str, cases: list[Case], fuser: Fuser) -> None:
+    """Expected calibration error, AUSE and the error of the half that is trusted most."""
+    tolerance = fuser.config.tolerance
+    print(f"\n{title}: confidence, {len(cases)} frames")
+    for region in ("all", "transparent"):
+        parts = []
+        for case in cases:
+            fused = fuse(fuser, case)
+            where = np.isfinite(case.truth) & np.isfinite(fused.depth)
+            if region != "all":
+                where &= case.classes == 1
+            error = np.abs(fused.depth - case.truth)[where] / case.truth[where]
+            parts.append(np.stack([error, fused.confidence[where]])[:, ::3])
+        error, sure = np.concatenate(parts, axis=1)
+        right = error < tolerance
+        bins = np.clip((sure * 15).astype(int), 0, 14)
+        ece = sum(
+            abs(right[bins == b].mean() - sure[bins == b].mean()) * np.mean(bins == b)
+            for b in range(15)
+            if (bins == b).any()
+        )
+        by_trust, by_error = (error[np.argsort(key)] for key in (-sure, error))
+        kept = np.linspace(1, 0.02, 50)
+        count = [max(1, int(share * len(error))) for share in kept]
+        curves = [[values[:n].mean() for n in count] for values in (by_trust, by_error)]
+        ause = float(np.mean(np.subtract(*curves)))
+        half = by_trust[: len(error) // 2].mean()
+        deciles = [f"{100 * part.mean():.1f}" for part in np.array_split(by_trust, 10)]
+        print(
+            f"{region:12} ECE {ece:.3f}  AUSE {100 * ause:.2f}%  all {100 * error.mean():.2f}%  "
+            f"most trusted half {100 * half:.2f}%  within {right.mean():.2f}  "
+            f"deciles {' '.join(deciles)}"
+        )
+
+
+def calibrate(cases: list[Case], folder: Path, tolerance: float) -> None:
+    """Fits the calibration of confidence and writes it into the weights' refiner.json."""
+    path = folder / INFO_FILE
+    info = json.loads(path.read_text(encoding="utf-8"))
+    info.pop("calibration", None)
+    path.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    fuser = Fuser(FusionConfig(tolerance=tolerance), folder)
+    foretold, right = [], []
+    for case in cases:
+        fused = fuse(fuser, case)
+        where = np.isfinite(case.truth) & np.isfinite(fused.depth)
+        error = np.abs(fused.depth - case.truth)[where] / case.truth[where]
+        # Uncalibrated, the confidence is 1 - exp(-tolerance / mean): back to that mean.
+        mean = -tolerance / np.log1p(-np.clip(fused.confidence[where], 1e-6, 1 - 1e-6))
+        foretold.append(np.log(mean))
+        right.append(error < tolerance)
+    fitted = Calibration.fitted(np.concatenate(foretold), np.concatenate(right), tolerance)
+    info["calibration"] = fitted.to_json()
+    path.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    print(f"calibrated on {len(cases)} frames: {path}")
+
+
+def timing(case: Case, fusers: dict[str, Fuser]) -> None:
+    """Milliseconds of this process on one thread."""
+    for name, fuser in fusers.items():
+        times = []
+        for stamp in range(25):
+            started = time.thread_time()
+            fuser.fuse(case.rgb, case.raw, case.disparity, case.alignment, stamp)
+            times.append(1000 * (time.thread_time() - started))
+        height, width = case.raw.shape
+        print(
+            f"{name:26}{np.median(times[5:]):7.1f} ms median, {min(times):.1f} least, at "
+            f"{width}x{height}"
+        )
+
+
+def main() -> None:
+    """Measures and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--heldout", type=Path, help="folder of rendered scenes")
+    parser.add_argument("--disparity", type=Path, help="the network's disparity is kept here")
+    parser.add_argument("--weights", type=Path, default=default_weights())
+    parser.add_argument("--calibrate", action="store_true", help="writes into --weights")
+    parser.add_argument(
+        "--shared",
+        type=Path,
+        default=Path(os.environ.get("DKT_SHARED", _ROOT.parent / "shared")),
+        help="the folder that holds cleargrasp_d435/",
+    )
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    predict = embedded_predictor()
+    rendered: list[Case] = []
+    if arguments.heldout is not None:
+        kept = arguments.disparity or arguments.heldout / "disparity"
+        folder = FrameFolder(arguments.heldout, predict, kept)
+        names = sorted({frame.name for frame in folder.frames})
+        apart = set(names[::2])
+        if arguments.calibrate:
+            cases = [
+                rendered_case(frame, frame.name) for frame in folder.frames if frame.name in apart
+            ]
+            without = [Case(**(vars(case) | {"disparity": None})) for case in cases]
+            calibrate(cases + without[::2], arguments.weights, FusionConfig().tolerance)
+        rendered = [rendered_case(f, f.name) for f in folder.frames if f.name not in apart]
+    refiner = Fuser(FusionConfig(), arguments.weights)
+    fusers = {"membrane": Fuser(FusionConfig(method="membrane")), "refiner": refiner}
+    real: list[Case] = []
+    folder_of_real = arguments.shared / "cleargrasp_d435"
+    if folder_of_real.is_dir():
+        real = list(real_cases(folder_of_real, predict))
+    else:
+        print(f"no {folder_of_real}: the real scenes are left out; set --shared or DKT_SHARED")
+    for title, cases, each in (("real", real, True), ("rendered, held out", rendered, False)):
+        if not cases:
+            continue
+        table(f"{title}, embedded network", cases, fusers, each)
+        alone = [Case(**(vars(case) | {"disparity": None})) for case in cases]
+        table(f"{title}, no network", alone, {"refiner": refiner}, each)
+        made_up = [with_made_up_network(case, seed) for seed, case in enumerate(cases)]
+        table(f"{title}, truth degraded for a network", made_up, fusers, each)
+        confidence(title, cases, refiner)
+        timing(cases[0], fusers)
+
+
+if __name__ == "__main__":
+    main()
