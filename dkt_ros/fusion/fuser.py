@@ -153,6 +153,7 @@ class Fuser:
         if self.config.method == "refiner":
             self._refiner, info = load_refiner(weights or default_weights(), self._device)
         self._calibration = Calibration.from_json(info.get("calibration"))
+        self._scratch: _Scratch | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -209,10 +210,7 @@ class Fuser:
         config = self.config
         height, width = rgb.shape[:2]
         size = working_size(height, width)
-        small = rgb
-        if min(height // size[0], width // size[1]) >= 4:
-            small = rgb[::2, ::2]  # its mean over areas would cost more than all else here
-        small = cv2.resize(small, size[::-1], interpolation=cv2.INTER_AREA)
+        small = _shrunk(rgb, size)
         rows, columns = (
             ((np.arange(n) + 0.5) * full / n).astype(np.intp)
             for n, full in zip(size, (height, width), strict=True)
@@ -253,7 +251,7 @@ class Fuser:
                 predicted = None
                 why = f"the network was not used: it agrees with {share:.0%} of the readings"
                 reason = _joined(reason, why)
-        return _Reduced(np.asarray(small, np.uint8), readings, line, predicted, reason)
+        return _Reduced(small, readings, line, predicted, reason)
 
     def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32]:
         """Corrected disparity, trust and log error, (h, w) each."""
@@ -290,25 +288,28 @@ class Fuser:
         self, raw_depth: Float32, scene: Scene, corrected: Float32, trust: Float32
     ) -> tuple[Float32, NDArray[np.uint8]]:
         config = self.config
-        height, width = raw_depth.shape
-
-        def enlarge(values: Float32) -> Float32:
-            return np.asarray(
-                cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
-            )
-
-        kept = enlarge(trust)
-        known = (raw_depth >= config.min_raw_depth) & (raw_depth <= config.max_raw_depth)
-        source = (known & (kept >= 0.5)).view(np.uint8)
-        source = np.subtract(Source.NETWORK, source, dtype=np.uint8)
-        depth = raw_depth.copy()
-        others = np.flatnonzero(~(known & (kept >= _KEPT)))
-        inverse = enlarge(corrected).ravel()[others]
-        raw, share = raw_depth.ravel()[others], kept.ravel()[others]
-        share *= known.ravel()[others]
-        reading = np.divide(1.0, raw, out=np.zeros_like(raw), where=share > 0)
-        depth.ravel()[others] = 1.0 / (inverse + share * (reading - inverse))
-        return depth, source
+        size = raw_depth.shape[::-1]
+        if self._scratch is None or self._scratch.known.shape != raw_depth.shape:
+            self._scratch = _Scratch(raw_depth.shape)
+        scratch = self._scratch
+        depth = np.empty(raw_depth.shape, np.float32)
+        cv2.resize(1.0 / corrected, size, depth, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(trust, size, scratch.trust, interpolation=cv2.INTER_LINEAR)
+        cv2.inRange(raw_depth, config.min_raw_depth, config.max_raw_depth, scratch.known)
+        scratch.share[:] = 0
+        cv2.copyTo(scratch.trust, scratch.known, scratch.share)
+        scratch.step[:] = 0
+        cv2.copyTo(raw_depth, scratch.known, scratch.step)
+        scratch.step -= depth
+        scratch.step *= scratch.share
+        depth += scratch.step
+        # What is trusted fully is the reading to the last bit.
+        cv2.compare(scratch.share, _KEPT, cv2.CMP_GE, scratch.known)
+        cv2.copyTo(raw_depth, scratch.known, depth)
+        source = cv2.compare(scratch.share, 0.5, cv2.CMP_LT)  # 255 where it is the network's
+        source &= Source.SENSOR
+        source += Source.SENSOR
+        return depth, np.asarray(source, np.uint8)
 
     def _without_readings(
         self, shape: tuple[int, ...], disparity: Array | None, alignment: Alignment | None, why: str
@@ -350,6 +351,14 @@ class _Reduced:
     reason: str
 
 
+class _Scratch:
+    """Memory of a picture's size, kept: getting it anew costs more than what is done in it."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.trust, self.share, self.step = (np.empty(shape, np.float32) for _ in range(3))
+        self.known = np.empty(shape, np.uint8)
+
+
 @dataclass(frozen=True, eq=False)
 class _Remembered:
     rgb: NDArray[np.uint8]
@@ -385,6 +394,15 @@ def _membrane(scene: Scene) -> tuple[Float32, Float32, Float32]:
     again = bent(scene.predicted, scene.disparity, trust)
     log_error = np.log(0.01 + spread + 0.04 * np.tanh(scene.distance / 16) + 0.05 * (1 - trust))
     return again, trust, np.asarray(log_error, np.float32)
+
+
+def _shrunk(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture at (height, width), by halves first, for which OpenCV is fast."""
+    while rgb.shape[0] >= 2 * size[0] and rgb.shape[1] >= 2 * size[1]:
+        height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
+        even = rgb[: 2 * height, : 2 * width]
+        rgb = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _residual(inverse: Float32 | None, readings: Float32, trusted: NDArray[np.bool_]) -> float:

@@ -24,7 +24,7 @@ INPUT_CHANNELS = 10
 """What features.network_input stacks."""
 SIZE_MULTIPLE = 16
 _MAPS = 4
-_TRUST_LOW, _TRUST_HIGH = 0.25, 0.75
+_TRUST_LOW, _TRUST_HIGH = 0.03, 0.3
 _LOG_ERROR_RANGE = (-7.0, 0.0)
 WEIGHTS_FILE = "refiner.safetensors"
 INFO_FILE = "refiner.json"

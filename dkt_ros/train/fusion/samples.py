@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.alignment.aligner import Aligner
 from dkt_ros.fusion.features import Scene, make_scene
 from dkt_ros.train.fusion.config import FusionTrainingConfig, PredictionConfig
 from dkt_ros.train.fusion.frames import TrainingFrame
@@ -20,6 +19,8 @@ from dkt_ros.train.fusion.frames import TrainingFrame
 Float32 = NDArray[np.float32]
 _SMALLEST_CROP = 0.55
 _FEWEST_READINGS = 100
+_WINDOWS = 3  # so many crops are looked at,
+_SEARCHED = 0.7  # and so often that with most objects is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +38,11 @@ def draw(
     """One augmented sample of the configuration's size; None where no reading is left."""
     disparity = _sensor(frame, rng)
     predicted = _prediction(frame, disparity, rng, config.prediction)
-    window, flip = _window(frame.truth.shape, rng, (config.height, config.width))
     size = config.height, config.width
+    windows = [_window(frame.truth.shape, rng, size) for _ in range(_WINDOWS)]
+    if rng.random() < _SEARCHED:
+        windows.sort(key=lambda window: -np.count_nonzero(frame.classes[window[0]]))
+    window, flip = windows[0]
 
     def cut(image: np.ndarray, nearest: bool = True) -> np.ndarray:
         return _resized(image[window], size, flip, nearest)
@@ -112,11 +116,10 @@ def _prediction(
         predicted = degraded(frame, rng, config)
         low, high = float(predicted.min()), float(predicted.max())
         relative = (predicted - low) / max(high - low, 1e-6)
-        depth = np.divide(1.0, disparity, out=np.full_like(disparity, np.nan), where=disparity > 0)
-        alignment = Aligner().update(relative, depth)
-        if not np.isfinite(alignment.scale):
+        line = _line(relative, disparity)
+        if line is None:
             return None
-        predicted = alignment.scale * relative + alignment.shift
+        predicted = line[0] * relative + line[1]
     else:
         return None
     if rng.random() < 0.3:  # a scale that is held from another frame
@@ -126,6 +129,23 @@ def _prediction(
         predicted = predicted * np.exp(np.float32(rng.uniform(0.1, 0.6)) * noise)
         predicted -= np.float32(rng.uniform(0.0, 0.5) * np.median(predicted))
     return np.asarray(np.maximum(predicted, 1e-3), np.float32)
+
+
+def _line(relative: Float32, disparity: Float32) -> tuple[float, float] | None:
+    """Scale and shift of most readings, roughly as the aligner finds them, which takes longer."""
+    where = np.flatnonzero(disparity)
+    where = where[:: 1 + len(where) // 2000]
+    if len(where) < _FEWEST_READINGS:
+        return None
+    x, y = relative.ravel()[where], disparity.ravel()[where]
+    weight = np.ones_like(x)
+    for _ in range(8):
+        total = weight.sum()
+        mean_x, mean_y = (weight @ x) / total, (weight @ y) / total
+        scale = (weight @ ((x - mean_x) * (y - mean_y))) / (weight @ np.square(x - mean_x) + 1e-9)
+        off = np.abs(y - mean_y - scale * (x - mean_x))
+        weight = 1 / (1 + np.square(off / max(2 * float(np.median(off)), 1e-6)))
+    return (float(scale), float(mean_y - scale * mean_x)) if scale > 0 else None
 
 
 def _sensor(frame: TrainingFrame, rng: np.random.Generator) -> Float32:
