@@ -6,6 +6,7 @@
 #   make lint       ruff, mypy and import-linter alone
 #   make doctor     what is installed here and what is missing
 #   make nano       render dkt-nano's data, train and evaluate it (hours)
+#   make fusion     render the refiner's data (sensor and network fused), train and evaluate it (hours)
 #   make lock       write requirements/lock.txt from the environment
 #   make clean      remove the build; make distclean removes the environment too
 #
@@ -13,7 +14,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: setup build demo test lint doctor nano lock clean distclean
+.PHONY: setup build demo test lint doctor nano fusion lock clean distclean
 
 in_env := source scripts/env.sh &&
 
@@ -40,6 +41,9 @@ doctor: build
 
 nano: build
 	@$(in_env) scripts/make_nano.sh
+
+fusion: build
+	@$(in_env) scripts/make_fusion.sh
 
 lock: setup
 	.venv/bin/python scripts/lock_requirements.py > requirements/lock.txt.new
