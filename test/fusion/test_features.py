@@ -1,0 +1,74 @@
+"""A frame at working size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dkt_ros.fusion.features import bent, make_scene, network_input, working_size
+from dkt_ros.fusion.network import INPUT_CHANNELS
+
+
+@pytest.mark.parametrize(
+    ("native", "expected"),
+    [
+        ((720, 1280), (160, 288)),
+        ((1280, 720), (288, 160)),
+        ((480, 640), (192, 240)),
+        ((160, 288), (160, 288)),
+        ((5, 7), (16, 16)),
+    ],
+)
+def test_working_size(native: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert working_size(*native) == expected
+
+
+def readings(shape: tuple[int, int] = (48, 64)) -> np.ndarray:
+    rows, columns = np.indices(shape)
+    return (1 + rows / 100 + columns / 200).astype(np.float32)
+
+
+def test_holes_take_the_nearest_reading() -> None:
+    disparity = readings()
+    disparity[10:20, 10:20] = 0
+    scene = make_scene(np.zeros((48, 64, 3), np.uint8), disparity, None)
+    assert scene is not None
+    assert scene.filled[10, 15] == disparity[9, 15]
+    assert scene.filled[19, 12] == disparity[20, 12]
+    assert scene.nearest[10, 15] == 9 * 64 + 15
+    assert scene.distance[10, 15] == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(scene.filled[scene.measured], disparity[scene.measured])
+    assert scene.typical == pytest.approx(np.median(disparity[disparity > 0]), rel=0.01)
+
+
+def test_no_reading_is_no_scene() -> None:
+    assert make_scene(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.float32), None) is None
+
+
+def test_a_prediction_is_bent_onto_the_readings() -> None:
+    """A smooth error of 8% all but goes, also where nothing was measured; outliers have no say."""
+    truth = readings((96, 128))
+    wave = 0.08 * np.sin(np.indices(truth.shape)[1] / 25)
+    disparity = truth.copy()
+    disparity[40:56, 50:66] = 0
+    disparity[70:80, 20:30] *= 0.6
+    found = bent((truth * (1 + wave)).astype(np.float32), disparity)
+    error = np.abs(found / truth - 1)
+    assert error.mean() < 0.008
+    assert error[40:56, 50:66].mean() < 0.02
+    assert error[70:80, 20:30].mean() < 0.05
+
+
+def test_what_the_refiner_sees_has_no_scale_and_no_unit() -> None:
+    disparity = readings()
+    disparity[10:20, 10:20] = 0
+    rgb = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    inputs = []
+    for unit in (1.0, 0.1):
+        part = (unit * disparity).astype(np.float32)
+        scene = make_scene(rgb, part, np.float32(unit) * readings())
+        assert scene is not None
+        inputs.append(network_input(scene))
+    assert inputs[0].shape == (INPUT_CHANNELS, 48, 64)
+    np.testing.assert_allclose(inputs[0], inputs[1], atol=1e-3)
+    assert np.abs(inputs[0]).max() <= 4

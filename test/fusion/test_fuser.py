@@ -1,0 +1,296 @@
+"""What the fused depth is of, frame by frame and over a stream."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures.fused_scenes import GlassFrame, rendered_frame
+
+from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.errors import DktError
+from dkt_ros.evaluation.baselines import nearest_fill
+from dkt_ros.fusion.fuser import Fused, Fuser, FusionConfig, Source
+
+UNALIGNED = Alignment(
+    np.nan, np.nan, 0, 0.0, np.nan, np.inf, AlignmentState.UNALIGNED, "no positive scale fits"
+)
+
+
+@pytest.fixture(scope="module")
+def frame() -> GlassFrame:
+    return rendered_frame()
+
+
+@pytest.fixture(scope="module", params=["refiner", "membrane"])
+def fuser(request: pytest.FixtureRequest) -> Fuser:
+    return Fuser(FusionConfig(method=request.param))
+
+
+def fuse(fuser: Fuser, frame: GlassFrame, **other: Any) -> Fused:
+    """The frame by itself."""
+    fuser.reset()
+    values = {
+        "rgb": frame.rgb,
+        "raw_depth": frame.raw,
+        "disparity": frame.disparity,
+        "alignment": frame.aligned(),
+        "stamp_ns": 1,
+    }
+    return fuser.fuse(**(values | other))
+
+
+def good(frame: GlassFrame) -> np.ndarray:
+    """Where the sensor is right, away from glass."""
+    with np.errstate(invalid="ignore"):
+        right = np.abs(frame.raw - frame.truth) < 0.005 * frame.truth
+    return np.asarray(right & ~frame.glass)
+
+
+def test_sensor_where_it_is_right_network_where_it_is_not(fuser: Fuser, frame: GlassFrame) -> None:
+    fused = fuse(fuser, frame)
+    assert fused.depth.dtype == np.float32
+    assert np.isfinite(fused.depth).all()
+    kept = fused.depth[good(frame)] == frame.raw[good(frame)]
+    assert kept.mean() > 0.9
+    assert frame.rel(fused.depth, good(frame)) < 0.004
+    holes = frame.glass & ~np.isfinite(frame.raw)
+    assert (fused.source[holes] == Source.NETWORK).all()
+    assert frame.rel(fused.depth, holes) < 0.75 * frame.rel(nearest_fill(frame.raw), holes)
+    assert fused.network_used
+    assert fused.reason == ""
+    assert fused.residual_m < 0.01
+
+
+def test_shares_are_those_of_the_source(fuser: Fuser, frame: GlassFrame) -> None:
+    fused = fuse(fuser, frame)
+    assert fused.shares.sensor == pytest.approx((fused.source == Source.SENSOR).mean())
+    assert fused.shares.network == pytest.approx((fused.source == Source.NETWORK).mean())
+    assert fused.shares.nothing == 0
+    assert np.isfinite(frame.raw[fused.source == Source.SENSOR]).all()
+
+
+def test_without_a_network_holes_are_filled(fuser: Fuser, frame: GlassFrame) -> None:
+    for values in ({"disparity": None}, {"alignment": None}, {"alignment": UNALIGNED}):
+        fused = fuse(fuser, frame, **values)
+        assert np.isfinite(fused.depth).all()
+        assert frame.rel(fused.depth, good(frame)) < 0.004
+        assert not fused.network_used
+        assert "network" in fused.reason
+    assert UNALIGNED.reason in fused.reason
+
+
+def test_sensor_passes_a_network_that_contradicts_it(fuser: Fuser, frame: GlassFrame) -> None:
+    wrong = replace(frame.aligned(), scale=0.0, shift=1 / 9.0)
+    fused = fuse(fuser, frame, alignment=wrong)
+    alone = fuse(fuser, frame, disparity=None)
+    np.testing.assert_array_equal(fused.depth, alone.depth)
+    assert not fused.network_used
+    assert "was not used: it agrees with 0%" in fused.reason
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan, 0.0, np.inf, -1.0, 1000.0])
+def test_without_readings_the_scale_is_the_stream_s(
+    fuser: Fuser, frame: GlassFrame, nothing: float | None
+) -> None:
+    raw = None if nothing is None else np.full_like(frame.raw, nothing)
+    held = replace(frame.aligned(), state=AlignmentState.HELD, reason="no raw depth")
+    fused = fuse(fuser, frame, raw_depth=raw, alignment=held)
+    assert frame.rel(fused.depth, ~frame.glass) < 0.06
+    assert set(np.unique(fused.source)) <= {Source.NETWORK, Source.NOTHING}
+    assert "no raw depth" in fused.reason
+    assert "scale of an earlier frame" in fused.reason
+    assert 0 < fused.confidence[np.isfinite(fused.depth)].max() < 0.5
+
+
+def test_nothing_at_all(fuser: Fuser, frame: GlassFrame) -> None:
+    fused = fuse(fuser, frame, raw_depth=None, disparity=None, alignment=None)
+    assert np.isnan(fused.depth).all()
+    assert (fused.source == Source.NOTHING).all()
+    assert fused.shares.nothing == 1
+    assert (fused.confidence == 0).all()
+
+
+@pytest.mark.parametrize("unknown", [0.0, np.inf, -np.inf, -1.0, 1e6, 1e-6])
+def test_every_kind_of_unknown_is_a_hole(fuser: Fuser, frame: GlassFrame, unknown: float) -> None:
+    other = np.where(np.isfinite(frame.raw), frame.raw, unknown).astype(np.float32)
+    expected = fuse(fuser, frame)
+    fused = fuse(fuser, frame, raw_depth=other, alignment=frame.aligned())
+    np.testing.assert_array_equal(fused.depth, expected.depth)
+
+
+@pytest.mark.parametrize("size", [(97, 131), (33, 47), (480, 640), (16, 16), (5, 7)])
+def test_any_size(fuser: Fuser, frame: GlassFrame, size: tuple[int, int]) -> None:
+    small = frame.resized(*size)
+    fused = fuse(fuser, small)
+    assert fused.depth.shape == fused.source.shape == fused.confidence.shape == size
+    assert np.isfinite(fused.depth[np.isfinite(small.raw)]).all()
+
+
+def test_portrait(fuser: Fuser, frame: GlassFrame) -> None:
+    turned = frame.turned()
+    fused = fuse(fuser, turned)
+    assert turned.rel(fused.depth, good(turned)) < 0.004
+    holes = turned.glass & ~np.isfinite(turned.raw)
+    assert turned.rel(fused.depth, holes) < turned.rel(nearest_fill(turned.raw), holes)
+
+
+def test_full_size_keeps_the_sensor_s_own_pixels(fuser: Fuser, frame: GlassFrame) -> None:
+    """What only the full size shows, one pixel in thirty, is neither lost nor smeared."""
+    large = frame.resized(640, 1152)
+    raw = large.raw + np.float32(0.001) * (np.indices(large.raw.shape).sum(axis=0) % 6 == 0)
+    large = large.with_raw(raw)
+    fused = fuse(fuser, large)
+    sensor = good(large) & (fused.source == Source.SENSOR)
+    assert (fused.depth[sensor] == large.raw[sensor]).mean() > 0.9
+
+
+def test_does_not_change_what_it_is_given(fuser: Fuser, frame: GlassFrame) -> None:
+    before = [part.copy() for part in (frame.rgb, frame.raw, frame.disparity)]
+    first = fuse(fuser, frame)
+    kept = first.depth.copy()
+    fuser.fuse(frame.rgb, np.full_like(frame.raw, 1.0), None, None, 2)
+    for part, old in zip((frame.rgb, frame.raw, frame.disparity), before, strict=True):
+        np.testing.assert_array_equal(part, old)
+    np.testing.assert_array_equal(first.depth, kept)
+
+
+def test_the_same_twice(frame: GlassFrame) -> None:
+    first, second = (fuse(Fuser(), frame) for _ in range(2))
+    np.testing.assert_array_equal(first.depth, second.depth)
+    np.testing.assert_array_equal(first.confidence, second.confidence)
+
+
+def test_a_tensor_for_disparity(fuser: Fuser, frame: GlassFrame) -> None:
+    expected = fuse(fuser, frame)
+    fused = fuse(fuser, frame, disparity=torch.from_numpy(frame.disparity))
+    np.testing.assert_array_equal(fused.depth, expected.depth)
+
+
+def noisy(frame: GlassFrame, seed: int) -> GlassFrame:
+    """The same scene a moment later: other noise of sensor and camera, other holes."""
+    rng = np.random.default_rng(seed)
+    raw = 1 / (1 / frame.raw + 0.004 * rng.normal(size=frame.raw.shape))
+    raw[rng.random(raw.shape) < 0.02] = np.nan
+    rgb = np.clip(frame.rgb + rng.normal(0, 2, frame.rgb.shape), 0, 255).astype(np.uint8)
+    disparity = frame.disparity + rng.normal(0, 0.003, raw.shape)
+    return replace(
+        frame, rgb=rgb, raw=raw.astype(np.float32), disparity=disparity.astype(np.float32)
+    )
+
+
+def flicker(depths: list[np.ndarray], where: np.ndarray) -> float:
+    """Mean relative change from frame to frame where both are known."""
+    changes = [np.abs(b - a) / a for a, b in itertools.pairwise(depths)]
+    return float(np.mean([np.nanmean(change[where]) for change in changes]))
+
+
+def test_a_static_scene_is_steadier_than_its_parts(fuser: Fuser, frame: GlassFrame) -> None:
+    stream = [noisy(frame, seed) for seed in range(6)]
+    fuser.reset()
+    steady = [
+        fuser.fuse(f.rgb, f.raw, f.disparity, f.aligned(), stamp).depth
+        for stamp, f in enumerate(stream)
+    ][2:]
+    single = [fuse(fuser, f).depth for f in stream][2:]
+    known = np.all([np.isfinite(f.raw) for f in stream], axis=0)
+    raw = [f.raw for f in stream][2:]
+    assert flicker(steady, known & ~frame.glass) <= 1.02 * flicker(raw, known & ~frame.glass)
+    holes = frame.glass & ~np.isfinite(frame.raw)
+    assert flicker(steady, holes) < 0.7 * flicker(single, holes)
+
+
+def test_a_moved_glass_leaves_nothing_behind(fuser: Fuser, frame: GlassFrame) -> None:
+    fuser.reset()
+    for stamp in range(4):
+        fuser.fuse(frame.rgb, frame.raw, frame.disparity, frame.aligned(), stamp)
+    moved = GlassFrame(*(np.roll(part, 40, axis=1).copy() for part in vars(frame).values()))
+    after = fuser.fuse(moved.rgb, moved.raw, moved.disparity, moved.aligned(), 5).depth
+    fresh = fuse(fuser, moved).depth
+    changed = (frame.glass | moved.glass) & (
+        np.abs(moved.rgb.astype(int) - frame.rgb).max(axis=-1) > 20
+    )
+    assert np.abs(after / fresh - 1)[changed].mean() < 0.01
+
+
+@pytest.mark.parametrize("forget", ["reset", "stamp", "size"])
+def test_forgets_the_stream(fuser: Fuser, frame: GlassFrame, forget: str) -> None:
+    second = noisy(frame, 7)
+    expected = fuse(fuser, second).depth
+    fuser.reset()
+    fuser.fuse(frame.rgb, frame.raw, frame.disparity, frame.aligned(), 10)
+    if forget == "reset":
+        fuser.reset()
+    if forget == "size":
+        small = frame.resized(96, 160)
+        fuser.fuse(small.rgb, small.raw, small.disparity, small.aligned(), 11)
+    stamp = 10 if forget == "stamp" else 20
+    found = fuser.fuse(second.rgb, second.raw, second.disparity, second.aligned(), stamp).depth
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_remembers_the_stream(fuser: Fuser, frame: GlassFrame) -> None:
+    second = noisy(frame, 7)
+    expected = fuse(fuser, second).depth
+    fuser.reset()
+    fuser.fuse(frame.rgb, frame.raw, frame.disparity, frame.aligned(), 10)
+    found = fuser.fuse(second.rgb, second.raw, second.disparity, second.aligned(), 20).depth
+    assert (found != expected).any()
+
+
+def test_confidence_is_a_probability_lower_on_glass(fuser: Fuser, frame: GlassFrame) -> None:
+    confidence = fuse(fuser, frame).confidence
+    assert confidence.dtype == np.float32
+    assert confidence.min() >= 0
+    assert confidence.max() <= 1
+    assert confidence[frame.glass].mean() < confidence[good(frame)].mean() - 0.2
+
+
+def test_confidence_grows_with_the_tolerance(frame: GlassFrame) -> None:
+    narrow, wide = (fuse(Fuser(FusionConfig(tolerance=t)), frame).confidence for t in (0.01, 0.05))
+    assert (narrow < wide).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"rgb": np.zeros((4, 6), np.uint8)}, "rgb of"),
+        ({"rgb": np.zeros((4, 6, 3), np.float32)}, "rgb of"),
+        ({"rgb": np.zeros((0, 6, 3), np.uint8)}, "rgb of"),
+        ({"raw_depth": np.zeros((4, 6), np.float32)}, "raw depth of"),
+        ({"raw_depth": np.zeros((160, 288), np.uint16)}, "raw depth of"),
+        ({"disparity": np.zeros((4, 6), np.float32)}, "disparity of"),
+        ({"disparity": np.zeros((160, 288), np.uint8)}, "disparity of"),
+    ],
+)
+def test_refuses_what_does_not_fit(
+    fuser: Fuser, frame: GlassFrame, values: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(DktError, match=expected):
+        fuse(fuser, frame, **values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"method": "magic"},
+        {"tolerance": 0.0},
+        {"tolerance": np.nan},
+        {"steadiness": 1.0},
+        {"min_agreement": -0.1},
+        {"min_raw_depth": 2.0, "max_raw_depth": 1.0},
+    ],
+)
+def test_refuses_a_configuration_out_of_range(values: dict[str, Any]) -> None:
+    with pytest.raises(DktError, match="fusion"):
+        FusionConfig(**values)
+
+
+def test_names_weights_that_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match=r"refiner\.json cannot be used"):
+        Fuser(weights=tmp_path)

@@ -1,0 +1,79 @@
+"""The refiner's maps and its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.fusion.fuser import default_weights
+from dkt_ros.fusion.network import (
+    INFO_FILE,
+    INPUT_CHANNELS,
+    WEIGHTS_FILE,
+    Refiner,
+    RefinerSizes,
+    load_refiner,
+    save_refiner,
+    sizes_info,
+)
+
+SMALL = RefinerSizes((4, 8, 8, 8))
+
+
+def trained() -> Refiner:
+    """A refiner whose every layer has done something."""
+    torch.manual_seed(0)
+    refiner = Refiner(SMALL)
+    torch.nn.init.normal_(refiner.head.weight)
+    for _ in range(3):
+        refiner.maps(torch.randn(2, INPUT_CHANNELS, 32, 48))
+    return refiner.eval()
+
+
+def test_starts_as_the_mean_of_its_candidates() -> None:
+    filled, predicted = torch.full((1, 1, 32, 32), 1.0), torch.full((1, 1, 32, 32), 2.0)
+    refined = Refiner(SMALL)(torch.randn(1, INPUT_CHANNELS, 32, 32), filled, predicted)
+    torch.testing.assert_close(refined.corrected, torch.full((1, 1, 32, 32), 1.5))
+    assert float(refined.trust.min()) > 0
+    assert float(refined.trust.max()) < 1
+
+
+def test_stored_and_loaded_it_is_the_same(tmp_path: Path) -> None:
+    """Norms that became part of the weights change nothing."""
+    refiner = trained()
+    save_refiner(tmp_path, refiner.state_dict(), sizes_info(SMALL))
+    loaded, info = load_refiner(tmp_path)
+    assert info["channels"] == list(SMALL.channels)
+    x = torch.randn(1, INPUT_CHANNELS, 48, 32)
+    torch.testing.assert_close(loaded.maps(x), refiner.maps(x), atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("damage", ["absent", "cut", "info", "sizes", "channels"])
+def test_names_a_file_that_cannot_be_used(tmp_path: Path, damage: str) -> None:
+    save_refiner(tmp_path, trained().state_dict(), sizes_info(SMALL))
+    weights, info = tmp_path / WEIGHTS_FILE, tmp_path / INFO_FILE
+    if damage == "absent":
+        weights.unlink()
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "info":
+        info.write_text("{", encoding="utf-8")
+    elif damage == "sizes":
+        info.write_text(json.dumps({"channels": [4, 8, 8, 16]}), encoding="utf-8")
+    else:
+        info.write_text(json.dumps({"channels": [4, 8]}), encoding="utf-8")
+    with pytest.raises(DktError, match="dkt pretrain-fusion"):
+        load_refiner(tmp_path)
+
+
+def test_the_package_s_own_is_small_and_calibrated() -> None:
+    folder = default_weights()
+    assert (folder / WEIGHTS_FILE).stat().st_size < 2.5e6
+    refiner, info = load_refiner(folder)
+    assert not refiner.training
+    assert info["calibration"]["foretold"]
+    assert (folder / "MODEL_CARD.md").is_file()

@@ -1,0 +1,215 @@
+"""Training of the refiner, at toy size: learning, resuming, what it draws and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
+from dkt_ros.fusion.network import Refined, load_refiner
+from dkt_ros.train.fields import build
+from dkt_ros.train.fusion.config import FusionTrainingConfig, LossConfig, load_config
+from dkt_ros.train.fusion.frames import FrameFolder
+from dkt_ros.train.fusion.loop import (
+    STATE_FILE,
+    WEIGHTS_FOLDER,
+    RefinerTrainer,
+    rate_factor,
+    train,
+)
+from dkt_ros.train.fusion.losses import Target, losses
+from dkt_ros.train.fusion.samples import degraded, draw
+
+SIZE = (64, 96)
+
+
+def write_scene(folder: Path, name: str, raw: bool = True) -> None:
+    """A tilted table with a nearer square of glass, through which the sensor sees the table."""
+    rows = np.indices(SIZE)[0]
+    table = 0.8 + rows / SIZE[0]
+    mask = np.zeros(SIZE, np.uint8)
+    mask[16:40, 30:60] = 1
+    depth = (1 / np.where(mask == 1, table + 0.4, table)).astype(np.float32)
+    sensor = (1 / table).astype(np.float32)
+    sensor[20:30, 34:50] = np.nan
+    rgb = np.full((*SIZE, 3), 90, np.uint8)
+    rgb[mask == 1] = (200, 210, 220)
+    frame = SequenceFrame(
+        rgb=rgb,
+        depth=depth,
+        camera_matrix=np.array([[70.0, 0, 48], [0, 70.0, 32], [0, 0, 1]]),
+        world_to_camera=np.eye(4),
+        mask=mask,
+        raw_depth=sensor if raw else None,
+    )
+    write_sequence(folder / f"{name}.tar", name, [frame])
+
+
+class Network:
+    """Gives the rows' number, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        rows = np.linspace(0, 1, rgb.shape[1], dtype=np.float32)
+        return np.broadcast_to(rows[None, :, None], rgb.shape[:3]).copy()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> FrameFolder:
+    for index in range(2):
+        write_scene(tmp_path / "scenes", f"scene{index}")
+    return FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity")
+
+
+def tiny(steps: int = 6, **values: Any) -> FusionTrainingConfig:
+    settings = {
+        "steps": steps,
+        "height": 32,
+        "width": 48,
+        "batch": 2,
+        "channels": [4, 8, 8, 8],
+        "warmup_steps": 2,
+        "decay_steps": 2,
+        "save_every": 3,
+    }
+    return build(FusionTrainingConfig, settings | values)
+
+
+def test_learns(data: FrameFolder) -> None:
+    """On one picture, again and again, it learns that the sensor saw through the glass."""
+    torch.set_num_threads(1)
+    trainer = RefinerTrainer(tiny(200, learning_rate=5e-3, decay_steps=1), data)
+    fused = [trainer.train_step()["fused"] for _ in range(60)]
+    assert np.mean(fused[-15:]) < 0.6 * np.mean(fused[:15])
+
+
+def test_resumed_it_ends_as_uninterrupted(data: FrameFolder, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(tiny(6), data, whole, report=lambda line: None)
+    trainer = RefinerTrainer(tiny(6), data)
+    for _ in range(3):
+        trainer.train_step()
+    trainer.save(parts)
+    train(tiny(6), data, parts, resume=True, report=lambda line: None)
+    states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (whole, parts)]
+    for name, value in states[0]["average"].items():
+        torch.testing.assert_close(value, states[1]["average"][name], rtol=0, atol=0)
+    _, info = load_refiner(parts / WEIGHTS_FOLDER)
+    assert info["steps"] == 6
+
+
+def test_refuses_to_mix_runs(data: FrameFolder, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    with pytest.raises(DktError, match="no run to resume"):
+        train(tiny(1), data, output, resume=True)
+    train(tiny(1), data, output, report=lambda line: None)
+    with pytest.raises(DktError, match="holds a run already"):
+        train(tiny(1), data, output)
+    with pytest.raises(DktError, match="seed was 1"):
+        train(tiny(1, seed=2), data, output, resume=True)
+
+
+def test_disparity_is_made_once(data: FrameFolder, tmp_path: Path) -> None:
+    network = Network()
+    again = FrameFolder(tmp_path / "scenes", network, tmp_path / "disparity")
+    assert network.asked == 0
+    assert np.isfinite(again.frames[0].scale)
+    np.testing.assert_array_equal(again.frames[0].relative, data.frames[0].relative)
+    write_scene(tmp_path / "scenes", "scene2")
+    assert again.rescan() == 1
+    assert network.asked == 1
+
+
+def test_names_scenes_without_raw_depth(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scenes", "good")
+    write_scene(tmp_path / "scenes", "bad", raw=False)
+    lines: list[str] = []
+    folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "kept", lines.append)
+    assert len(folder.frames) == 1
+    assert "bad.tar: has no raw depth" in lines[0]
+    with pytest.raises(DktError, match="is not a folder"):
+        FrameFolder(tmp_path / "nowhere", Network(), tmp_path / "kept")
+
+
+def test_samples_depend_on_their_generator_alone(data: FrameFolder) -> None:
+    config = tiny()
+    frame = data.frames[0]
+    for seed in range(40):
+        first, second = (draw(frame, np.random.default_rng(seed), config) for _ in range(2))
+        if first is None or second is None:
+            assert first is second
+            continue
+        np.testing.assert_array_equal(first.scene.disparity, second.scene.disparity)
+        assert first.truth.shape == first.scene.rgb.shape[:2] == (32, 48)
+        for part in (first.scene.filled, first.scene.predicted):
+            assert part is None or (np.isfinite(part).all() and part.min() > 0)
+
+
+def test_a_made_up_network_errs_as_told(data: FrameFolder) -> None:
+    frame, config = data.frames[0], tiny().prediction
+    errors = []
+    for seed in range(30):
+        made = degraded(frame, np.random.default_rng(seed), config)
+        errors.append(np.abs(made / frame.truth - 1)[frame.classes == 0].mean())
+    assert 0.005 < np.mean(errors) < 0.1
+    assert max(errors) < 0.3
+
+
+def made_losses(trust: float, log_error: float = -3.0) -> dict[str, float]:
+    """Of a scene whose one reading sees through, and whose correction is right."""
+    ones = torch.ones(1, 1, 4, 4)
+    refined = Refined(2 * ones, trust * ones, (trust - 0.5) * 8 * ones, log_error * ones)
+    target = Target(disparity=1.5 * ones, truth=2 * ones, objects=ones)
+    return {name: float(value) for name, value in losses(refined, target, LossConfig()).items()}
+
+
+def test_losses_want_a_wrong_reading_distrusted() -> None:
+    kept, dropped = made_losses(1.0), made_losses(0.0)
+    assert dropped["fused"] == 0
+    assert kept["fused"] == pytest.approx(0.25)
+    assert dropped["trust"] < kept["trust"]
+
+
+def test_losses_want_the_error_foretold() -> None:
+    right, *wrong = (made_losses(1.0, np.log(mean))["error"] for mean in (0.25, 0.02, 0.9))
+    assert right < min(wrong)
+
+
+def test_rate_rises_holds_and_falls() -> None:
+    config = tiny(10, warmup_steps=2, decay_steps=4)
+    rates = [rate_factor(step, config) for step in range(10)]
+    assert rates[0] == 0.5
+    assert rates[1:7] == [1.0] * 6
+    assert rates[7] > rates[8] > rates[9] > 0
+
+
+def test_the_recipe_reads(repo_root: Path) -> None:
+    config = load_config(repo_root / "config" / "train" / "fusion.yaml")
+    assert config.channels == (16, 32, 64, 112)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("steps: 0", "steps"),
+        ("steps: 1\nheight: 30", "height"),
+        ("steps: 1\nchannels: [4, 8, 8, 9]", "channels"),
+        ("steps: 1\nprediction: {embedded: 0.8, made_up: 0.5}", "prediction"),
+        ("steps: 1\nloss: {fused: -1}", "loss.fused"),
+        ("steps: 1\nspeed: 3", "speed is unknown"),
+    ],
+)
+def test_names_the_field_that_is_wrong(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "fusion.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DktError, match=expected) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
