@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,44 @@ from dkt_ros.alignment.aligner import (
     Aligner,
     Alignment,
     AlignmentConfig,
+    AlignmentState,
     align_depth,
     metric_alignment,
 )
 from dkt_ros.arrays import Array, float32, invert, is_tensor, namespace, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
+from dkt_ros.fusion.fuser import Fused, Fuser, FusionConfig, Source
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor
+
+DEPTHS = ("fused", "network")
 
 
 @dataclass(frozen=True)
 class EstimatorConfig:
-    """max_gap_s: a longer gap between stamps starts a new stream.
+    """How frames become metric depth.
 
-    min_depth, max_depth: metres; depth outside becomes NaN.
+    depth           "fused": the sensor's depth where it can be trusted, the network's elsewhere,
+                    joined; "network": the network's alone, on one scale and shift
+    max_gap_s       a longer gap between stamps starts a new stream
+    min_depth, max_depth  metres; depth outside becomes NaN
+    min_confidence  fused depth that is less sure to be within fusion.tolerance becomes NaN
+    refiner         folder of the fusion's weights; "": the package's own
     """
 
+    depth: str = "fused"
     max_gap_s: float = 1.0
     min_depth: float = 0.1
     max_depth: float = 10.0
+    min_confidence: float = 0.0
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    refiner: str | Path = ""
+
+    def __post_init__(self) -> None:
+        if self.depth not in DEPTHS:
+            raise DktError(f"depth is {self.depth!r}, expected one of {', '.join(DEPTHS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +75,13 @@ class DepthEstimate:
     depth      (H, W) float32 metres along the optical axis, NaN = unknown
     disparity  (H, W) float32 relative disparity as the network gave it, a metric network's
                1/depth; where it gave it
-    alignment  the scale and shift used, and how far to trust them
+    alignment  how far to trust the depth: in state, residual, inliers and uncertainty of all that
+               was published; scale and shift are the line's
+    line       the network's disparity on one scale and shift, and how far to trust that
     flush      why the frames before this one were forgotten, if they were
-    timings_s  seconds spent in "predict", "align", "convert", and in "total"
+    timings_s  seconds spent in "predict", "align", "fuse" or "convert", and in "total"
     window     frames the network saw
-    confidence (H, W) float32 in [0, 1], the network's own opinion, where it has one
+    fused      depth, source and confidence by pixel, where they were fused
     on_device  the same depth and the frame's colours on the network's device; None: on the host
     """
 
@@ -72,8 +92,27 @@ class DepthEstimate:
     flush: FlushReason | None
     timings_s: dict[str, float]
     window: int
-    confidence: Array | None = None
+    line: Alignment | None = None
+    fused: Fused | None = None
+    own_confidence: Array | None = None
     on_device: Pixels | None = None
+
+    @property
+    def confidence(self) -> NDArray[np.float32] | None:
+        """(H, W) float32 in [0, 1]: probability that the depth is right to fusion.tolerance.
+
+        Not fused, it is the network's own opinion; None where it has none.
+        """
+        if self.fused is not None:
+            return self.fused.confidence
+        return None if self.own_confidence is None else to_host(self.own_confidence)
+
+    @property
+    def source(self) -> NDArray[np.uint8]:
+        """(H, W) uint8 of Source: where each pixel's depth comes from."""
+        if self.fused is not None:
+            return self.fused.source
+        return np.where(np.isnan(self.depth), Source.NOTHING, Source.NETWORK).astype(np.uint8)
 
     @property
     def pixels(self) -> Pixels:
@@ -88,6 +127,11 @@ class DepthEstimator:
         self.predictor = predictor
         self.config = config or EstimatorConfig()
         self.depth_range = (self.config.min_depth, self.config.max_depth)
+        self.min_confidence = self.config.min_confidence
+        self._fuser: Fuser | None = None
+        if self.config.depth == "fused":
+            weights = Path(self.config.refiner).expanduser() if self.config.refiner else None
+            self._fuser = Fuser(self.config.fusion, weights)
         self._continuity = Continuity(self.config.max_gap_s)
         self._aligner = Aligner(self.config.alignment)
         self._pending_flush: FlushReason | None = None
@@ -133,13 +177,19 @@ class DepthEstimator:
             raise
         predicted = time.perf_counter()
         if prediction.depth is None:
-            alignment = self._aligner.update(disparity, frame.raw_depth, frame.stamp_ns)
+            line = self._aligner.update(disparity, frame.raw_depth, frame.stamp_ns)
         else:
-            alignment = metric_alignment(disparity, frame.raw_depth, self.config.alignment)
+            line = metric_alignment(disparity, frame.raw_depth, self.config.alignment)
         aligned = time.perf_counter()
-        depth = align_depth(disparity, alignment, *self.depth_range)
-        on_device = Pixels(depth, prediction.rgb) if is_tensor(depth) else None
-        depth = to_host(depth)
+        fused, on_device, alignment = None, None, line
+        if self._fuser is not None:
+            fused = self._fuser.fuse(frame.rgb, frame.raw_depth, disparity, line, frame.stamp_ns)
+            fused = fused.limited(*self.depth_range, self.min_confidence)
+            depth, alignment = fused.depth, self._judged(line, fused)
+        else:
+            depth = align_depth(disparity, line, *self.depth_range)
+            on_device = Pixels(depth, prediction.rgb) if is_tensor(depth) else None
+            depth = to_host(depth)
         converted = time.perf_counter()
 
         flush, self._pending_flush = self._pending_flush, None
@@ -152,11 +202,13 @@ class DepthEstimator:
             timings_s={
                 "predict": predicted - started,
                 "align": aligned - predicted,
-                "convert": converted - aligned,
+                "convert" if fused is None else "fuse": converted - aligned,
                 "total": converted - started,
             },
             window=prediction.frames,
-            confidence=prediction.confidence,
+            line=line,
+            fused=fused,
+            own_confidence=prediction.confidence,
             on_device=on_device,
         )
         return self._latest
@@ -170,10 +222,38 @@ class DepthEstimator:
         self._continuity.reset()
         self._aligner.reset()
         self.predictor.reset()
+        if self._fuser is not None:
+            self._fuser.reset()
         self._latest = None
+
+    def _judged(self, line: Alignment, fused: Fused) -> Alignment:
+        """What is told of fused depth: over all of it, not of the two-parameter line."""
+        if fused.readings == 0:
+            return line
+        share = fused.trusted / fused.readings
+        state, reason = AlignmentState.OK, ""
+        if not fused.network_used:
+            state, reason = AlignmentState.SENSOR, fused.reason
+        elif share < self.config.alignment.min_inlier_ratio:
+            state = AlignmentState.HELD
+            reason = (
+                f"{share:.0%} of the raw depth is trusted: expected "
+                f"{self.config.alignment.min_inlier_ratio:.0%}"
+            )
+        return replace(
+            line,
+            inliers=fused.trusted,
+            inlier_ratio=share,
+            residual_m=fused.residual_m,
+            uncertainty=fused.expected_error,
+            state=state,
+            reason=reason,
+        )
 
     def _begin_anew(self, reason: FlushReason) -> None:
         self._aligner.reset()
+        if self._fuser is not None:
+            self._fuser.reset()
         self._pending_flush = reason
 
 

@@ -58,7 +58,10 @@ class Network(Predictor):
 
 
 class Estimator(DepthEstimator):
-    """One whose network answers every frame."""
+    """One whose network answers every frame, and whose depth is the network's."""
+
+    def __init__(self, network: Predictor, config: EstimatorConfig | None = None) -> None:
+        super().__init__(network, replace(config or EstimatorConfig(), depth="network"))
 
     def push(self, frame: Frame) -> DepthEstimate:
         estimate = super().push(frame)

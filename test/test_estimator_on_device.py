@@ -22,11 +22,12 @@ from fixtures.transfers import DEVICE, PretendDevice
 from dkt_ros.alignment.aligner import Aligner, AlignmentState, align_depth
 from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
-from dkt_ros.estimator import DepthEstimator
+from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics, backproject, known_points, remove_flying_pixels
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
+NETWORK = EstimatorConfig(depth="network")
 TOLERANCE = 1e-5
 """Relative; on this machine's processor both paths even agree to the last bit."""
 SIZE = (120, 160)
@@ -139,7 +140,7 @@ def frames() -> tuple[list[np.ndarray], list[Frame]]:
 
 def test_states_and_depth_are_the_host_s() -> None:
     disparities, pushed = frames()
-    host, held = (DepthEstimator(Stream(disparities, place)) for place in (False, True))
+    host, held = (DepthEstimator(Stream(disparities, place), NETWORK) for place in (False, True))
     states = []
     for frame in pushed:
         expected = host.push(frame)
@@ -169,7 +170,7 @@ def test_the_fit_s_samples_and_the_depth_are_all_that_comes_to_the_host() -> Non
     disparities, pushed = frames()
     with PretendDevice() as device:
         stream = Stream(disparities, True)
-        estimator = DepthEstimator(stream)
+        estimator = DepthEstimator(stream, NETWORK)
         for frame in pushed[:2]:
             estimator.push(frame)
         crossings = device.crossings
@@ -191,10 +192,10 @@ def test_disparity_that_is_not_finite_is_refused_there_too() -> None:
     broken = disparities[0].copy()
     broken[3, 4] = np.nan
     with PretendDevice(), pytest.raises(DktError, match="not finite"):
-        DepthEstimator(Stream([broken], True)).push(pushed[0])
+        DepthEstimator(Stream([broken], True), NETWORK).push(pushed[0])
 
 
 def test_a_device_s_disparity_of_another_size_is_refused() -> None:
     disparities, pushed = frames()
     with PretendDevice(), pytest.raises(DktError, match=r"\(60, 160\)"):
-        DepthEstimator(Stream([disparities[0][::2]], True)).push(pushed[0])
+        DepthEstimator(Stream([disparities[0][::2]], True), NETWORK).push(pushed[0])

@@ -12,6 +12,7 @@ from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
+NETWORK = EstimatorConfig(depth="network")
 HEIGHT, WIDTH = 24, 32
 SECOND = 1_000_000_000
 
@@ -50,7 +51,7 @@ def frame(stamp_s: float, scale: float = 2.0) -> Frame:
 
 def test_frames_without_depth_have_no_estimate() -> None:
     stream = EveryOther()
-    estimator = DepthEstimator(stream)
+    estimator = DepthEstimator(stream, NETWORK)
     estimates = [estimator.push(frame(i / 10)) for i in range(5)]
     assert [e is not None for e in estimates] == [True, False, True, False, True]
     last = estimates[4]
@@ -64,7 +65,7 @@ def test_frames_without_depth_have_no_estimate() -> None:
 
 def test_a_frame_is_pushed_once() -> None:
     stream = EveryOther()
-    estimator = DepthEstimator(stream)
+    estimator = DepthEstimator(stream, NETWORK)
     first = estimator.push(frame(0.0))
     assert estimator.push(frame(0.0)) is first
     assert estimator.push(frame(0.1)) is None
@@ -77,7 +78,7 @@ def test_a_frame_is_pushed_once() -> None:
 )
 def test_a_break_resets_the_stream(stamp_s: float, reason: FlushReason) -> None:
     stream = EveryOther()
-    estimator = DepthEstimator(stream, EstimatorConfig(max_gap_s=1.0))
+    estimator = DepthEstimator(stream, NETWORK)
     estimator.push(frame(0.0))
     estimator.push(frame(0.1))
     after = estimator.push(frame(stamp_s))
@@ -88,7 +89,7 @@ def test_a_break_resets_the_stream(stamp_s: float, reason: FlushReason) -> None:
 
 def test_a_scene_cut_forgets_the_scale() -> None:
     stream = EveryOther()
-    estimator = DepthEstimator(stream)
+    estimator = DepthEstimator(stream, NETWORK)
     for i in range(10):
         estimator.push(frame(i / 10))
     stream.cut = True
@@ -101,7 +102,7 @@ def test_a_scene_cut_forgets_the_scale() -> None:
 
 def test_reset_reaches_the_stream() -> None:
     stream = EveryOther()
-    estimator = DepthEstimator(stream)
+    estimator = DepthEstimator(stream, NETWORK)
     estimator.push(frame(0.0))
     estimator.reset()
     assert stream.resets == 1
@@ -112,7 +113,7 @@ def test_reset_reaches_the_stream() -> None:
 
 def test_a_stream_that_fails_begins_anew_with_a_scale_of_its_own() -> None:
     stream = EveryOther()
-    estimator = DepthEstimator(stream)
+    estimator = DepthEstimator(stream, NETWORK)
     for i in range(10):
         estimator.push(frame(i / 10))
     stream.broken = True
@@ -130,4 +131,4 @@ def test_disparity_of_another_size_is_refused() -> None:
     stream = EveryOther()
     stream.shape = (HEIGHT, WIDTH // 2)
     with pytest.raises(DktError, match="shape"):
-        DepthEstimator(stream).push(frame(0.0))
+        DepthEstimator(stream, NETWORK).push(frame(0.0))

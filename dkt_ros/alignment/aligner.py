@@ -39,6 +39,7 @@ class AlignmentState(Enum):
     OK = 0  # this frame's own fit
     HELD = 1  # an earlier frame's fit, because this frame's failed or is not yet believed
     UNALIGNED = 2  # nothing: there is no metric scale
+    SENSOR = 3  # the sensor alone: the network could not be used on this frame
 
 
 @dataclass(frozen=True)

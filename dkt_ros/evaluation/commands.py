@@ -28,10 +28,10 @@ def add_commands(subparsers: Any) -> None:
         "eval",
         help="errors of a checkpoint and of the baselines on any data set",
         description="Errors of depth, flicker (TAE) and normals per region (all, transparent and "
-        "reflective objects together and apart, the rest), of a checkpoint aligned per video to "
-        "the truth, as papers do, or online to the raw depth, as a robot does, and of completions "
-        "of the raw depth that need no network. Averaged over frames, videos and data sets in "
-        "turn.",
+        "reflective objects together and apart, the rest), of checkpoints aligned per video to the "
+        "truth, as papers do, online to the raw depth, or fused with it, which is what a robot "
+        "has, and of completions of the raw depth that need no network. Averaged over frames, "
+        "videos and data sets in turn.",
     )
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -68,7 +68,10 @@ def add_commands(subparsers: Any) -> None:
     )
     network = parser.add_argument_group("network")
     network.add_argument(
-        "--align", choices=("video", "online", "both"), default="both", help="default: both"
+        "--align",
+        choices=("video", "online", "fused", "both", "all"),
+        default="all",
+        help="both: video and online (default: all)",
     )
     add_arguments(network, checkpoints=True, modes=MODES)
     parser.add_argument(
@@ -107,7 +110,7 @@ def run_eval(args: argparse.Namespace) -> int:
     names, methods = load_methods(
         [options_of(args, checkpoint=path, mode=modes[0]) for path in args.checkpoint or [""]],
         modes,
-        ALIGNMENTS if args.align == "both" else (args.align,),
+        {"all": ALIGNMENTS, "both": ALIGNMENTS[:2]}.get(args.align, (args.align,)),
         with_normals=not args.no_normals,
     )
     task = "normal" if methods.predict_normals else "depth"

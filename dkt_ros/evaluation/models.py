@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
+from dkt_ros.alignment.aligner import align_depth
 from dkt_ros.arrays import to_host
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
@@ -15,10 +17,12 @@ from dkt_ros.evaluation.videos import Video
 from dkt_ros.frames import Frame, frames_of
 from dkt_ros.predict.predictor import Predictor
 
-ALIGNMENTS = ("video", "online")
+ALIGNMENTS = ("video", "online", "fused")
 """video: one scale and shift per video, least squares to the truth, as papers do. online: frame by
-frame to the raw depth, by the node's own estimator, as a robot has it."""
+frame to the raw depth, by the node's own estimator. fused: that, joined with the raw depth, which
+is what a robot has."""
 _CONFIG = EstimatorConfig(min_depth=1e-3, max_depth=1e3)
+_RANGE = _CONFIG.min_depth, _CONFIG.max_depth
 """Nearly any depth: the judge clips every method's into the evaluation's range."""
 
 
@@ -40,8 +44,8 @@ class DepthModel(Protocol):
     ) -> dict[str, np.ndarray]:
         """Depth (T, H, W) in metres for each alignment, NaN where there is none.
 
-        truth: (T, H, W) metres, NaN where it does not count. Without raw depth "online" is left
-        out.
+        truth: (T, H, W) metres, NaN where it does not count. Without raw depth "online" and
+        "fused" are left out.
         """
 
 
@@ -62,33 +66,37 @@ class PredictorModel:
     ) -> dict[str, np.ndarray]:
         """See DepthModel. One pass of the network serves both alignments where it sees the same."""
         frames = camera_frames(video)
-        online = "online" in alignments and video.raw is not None
+        online = [name for name in ("online", "fused") if name in alignments]
+        if video.raw is None:
+            online.clear()
         in_one_go = self._predictor.sees_video and len(video) > 1
         found = {}
         if online or not in_one_go:
-            estimator = DepthEstimator(self._predictor, _CONFIG)
+            depth = "fused" if "fused" in online else "network"
+            estimator = DepthEstimator(self._predictor, replace(_CONFIG, depth=depth))
             estimator.reset()
-            disparity, depth = newest_frames(video, [estimator.push(frame) for frame in frames])
+            stream = newest_frames(video, [estimator.push(frame) for frame in frames])
+            disparity = stream["video"]
             estimator.reset()
         if "video" in alignments:
             if in_one_go:
                 disparity = self._predictor.video(frames)
             found["video"] = aligned_to_truth(disparity, truth, depth_range)
-        if online:
-            found["online"] = depth
-        return found
+        return found | {name: stream[name] for name in online}
 
 
-def newest_frames(
-    video: Video, estimates: Sequence[DepthEstimate | None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Disparity and depth (T, H, W) of a stream, NaN in the frames that it gave none for."""
-    disparity = np.full(video.truth.shape, np.nan, np.float32)
-    depth = np.full(video.truth.shape, np.nan, np.float32)
+def newest_frames(video: Video, estimates: Sequence[DepthEstimate | None]) -> dict[str, np.ndarray]:
+    """Disparity ("video") and depth of a stream, (T, H, W), NaN in frames that it gave none for."""
+    found = {name: np.full(video.truth.shape, np.nan, np.float32) for name in ALIGNMENTS}
     for index, estimate in enumerate(estimates):
-        if estimate is not None:
-            disparity[index], depth[index] = to_host(estimate.disparity), estimate.depth
-    return disparity, depth
+        if estimate is None:
+            continue
+        disparity = to_host(estimate.disparity)
+        assert estimate.line is not None
+        found["video"][index] = disparity
+        found["online"][index] = align_depth(disparity, estimate.line, *_RANGE)
+        found["fused"][index] = estimate.depth
+    return found
 
 
 def aligned_to_truth(

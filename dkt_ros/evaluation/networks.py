@@ -40,6 +40,6 @@ def load_methods(
         predictors = load_predictors(options, modes)
         name = predictors[modes[0]].info.name
         names.append(name if name not in names else f"{name} ({options.checkpoint})")
-        label = "dkt" if len(networks) == 1 else names[-1]
+        label = "dkt" if len(networks) == 1 and options.predictor == "dkt" else names[-1]
         models += [PredictorModel(f"{label} {mode}", p) for mode, p in predictors.items()]
     return names, Methods(models, alignments, with_normals=with_normals)

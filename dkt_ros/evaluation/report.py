@@ -148,16 +148,17 @@ def format_videos(report: SetReport) -> str:
 
 def format_difference(summary: Summary, models: Sequence[DepthModel]) -> str:
     """Every model against the first, on the frames that both answer; "" where there is one."""
-    tables = [_difference(summary, models[0].name, after.name) for after in models[1:]]
+    tables = [_difference(summary, models[0], after) for after in models[1:]]
     return "\n\n".join(table for table in tables if table)
 
 
-def _difference(summary: Summary, first: str, second: str) -> str:
+def _difference(summary: Summary, first: DepthModel, second: DepthModel) -> str:
     rows = []
     for alignment in ALIGNMENTS:
-        after = summary.get(method_name(second, alignment))
-        shared = method_name(first, alignment, shared=True)
-        before = summary.get(shared, summary.get(method_name(first, alignment)))
+        after = summary.get(method_name(second.name, alignment))
+        before = summary.get(method_name(first.name, alignment))
+        if second.answers_every > 1:
+            before = summary.get(method_name(first.name, alignment, shared=True), before)
         if after is None or before is None:
             continue
         for region in in_order(set(after) & set(before)):
@@ -169,7 +170,7 @@ def _difference(summary: Summary, first: str, second: str) -> str:
                     rows.append((f"  {title}, {alignment}, {region}", *cells))
     if not rows:
         return ""
-    header = (f"{second} against {first}, same frames", "before %", "after %", "change %")
+    header = (f"{second.name} against {first.name}, same frames", "before %", "after %", "change %")
     width = max(len(row[0]) for row in (header, *rows))
     return "\n".join(
         row[0].ljust(width) + "".join(f"{cell:>11}" for cell in row[1:]) for row in (header, *rows)

@@ -28,9 +28,13 @@ class Calibration:
     foretold: tuple[float, ...] = (-7.0, 0.0)
     measured: tuple[float, ...] = (-7.0, 0.0)
 
+    def expected_error(self, log_error: Float32 | float) -> NDArray[np.float64]:
+        """The mean relative error; any shape."""
+        return np.exp(np.interp(log_error, self.foretold, self.measured))
+
     def probability(self, log_error: Float32, tolerance: float) -> Float32:
         """That the relative error is below the tolerance; any shape."""
-        mean = np.exp(np.interp(log_error, self.foretold, self.measured))
+        mean = self.expected_error(log_error)
         return (1.0 - np.exp(-tolerance / mean)).astype(np.float32)
 
     def to_json(self) -> dict[str, list[float]]:

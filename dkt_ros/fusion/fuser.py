@@ -9,7 +9,7 @@ reading that is trusted keeps its own value, at the sensor's own resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,8 @@ class Fused:
     depth        (H, W) float32 metres, NaN = unknown
     source       (H, W) uint8 of Source
     shares       of the pixels, by source
+    readings     pixels with a reading, at working size
+    trusted      those of them that are trusted
     residual_m   median |raw depth - the depth that would be published there without it| over all
                  trusted readings, metres; NaN without any
     network_residual_m  the same for the network's disparity on its one scale and shift
@@ -111,6 +113,8 @@ class Fused:
     depth: Float32
     source: NDArray[np.uint8]
     shares: Shares
+    readings: int
+    trusted: int
     residual_m: float
     network_residual_m: float
     network_used: bool
@@ -131,6 +135,21 @@ class Fused:
         full = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         full[self.source == Source.NOTHING] = 0.0
         return np.asarray(full, np.float32)
+
+    def limited(self, low: float, high: float, min_confidence: float = 0.0) -> Fused:
+        """The same, NaN where the depth is outside low .. high (m) or not so sure to be right."""
+        outside = ~((self.depth >= low) & (self.depth <= high))
+        if min_confidence > 0:
+            outside |= self.confidence < min_confidence
+        depth, source = self.depth.copy(), self.source.copy()
+        depth[outside] = np.nan
+        source[outside] = Source.NOTHING
+        return replace(self, depth=depth, source=source, shares=_shares(source))
+
+    @cached_property
+    def expected_error(self) -> float:
+        """Median over the picture of the relative error that is expected, calibrated."""
+        return float(np.median(self._calibration.expected_error(self._log_error)))
 
 
 class Fuser:
@@ -191,6 +210,8 @@ class Fuser:
             depth=depth,
             source=source,
             shares=_shares(source),
+            readings=int(np.count_nonzero(scene.measured)),
+            trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
             network_residual_m=_residual(frame.line, scene.disparity, trusted),
             network_used=scene.predicted is not None,
@@ -330,6 +351,8 @@ class Fuser:
             depth=depth,
             source=source,
             shares=_shares(source),
+            readings=0,
+            trusted=0,
             residual_m=float("nan"),
             network_residual_m=float("nan"),
             network_used=used,

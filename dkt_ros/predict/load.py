@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -243,6 +244,8 @@ def _kind(name: str) -> Kind:
         raise DktError(
             f"predictor is {name!r}, expected one of {', '.join(KINDS)}, or module:function"
         )
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as `python -m` has it, where a lab keeps its own module
     try:
         found: Kind = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

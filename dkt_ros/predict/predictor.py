@@ -117,7 +117,8 @@ class Predictor:
                 if answer.disparity is not None:
                     disparity[index] = to_host(answer.disparity)
                 else:
-                    disparity[index] = 1.0 / to_host(answer.depth)
+                    with np.errstate(divide="ignore", invalid="ignore"):
+                        disparity[index] = 1.0 / to_host(answer.depth)
         finally:
             self.reset()
         on_progress("frame", len(frames), len(frames))

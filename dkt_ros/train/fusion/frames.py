@@ -118,18 +118,15 @@ def inverse(depth: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def embedded_predictor() -> Predict:
     """The embedded checkpoint's disparity, picture by picture, at the size that the node takes."""
-    from dkt_ros.model.canvas import auto_size
-    from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
-    from dkt_ros.model.predictor import PredictOptions, predict_disparity
+    from dkt_ros.frames import frames_of
+    from dkt_ros.predict.load import load_predictor
+    from dkt_ros.predict.options import PredictorOptions
 
-    network = load_checkpoint(default_checkpoint(), "cpu", "float32")
-    known = network.info.height, network.info.width
+    predictor = load_predictor(PredictorOptions(device="cpu"))
 
     def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        native = rgb.shape[1], rgb.shape[2]
-        size = auto_size(native, known, network.size_multiple)
-        pictures = [predict_disparity(network, one[None], PredictOptions(size=size)) for one in rgb]
-        return np.concatenate(pictures)
+        pictures = (predictor.video([frame]) for frame in frames_of((one, None) for one in rgb))
+        return np.concatenate(list(pictures))
 
     return predict
 
