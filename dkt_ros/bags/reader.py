@@ -1,36 +1,47 @@
 """Recorded messages of any rosbag, in order of time, as ROS 2 messages.
 
-Knows ROS 1 `.bag` files and ROS 2 bags (sqlite3 and mcap, zstd or not) through `rosbags`. Knows
-nothing of what the messages mean, nor of a running ROS.
+Knows bag folders and files, ROS 1 or ROS 2, compressed or not, and that one bad part must not take
+the good ones with it. Knows nothing of what the messages mean, nor of a running ROS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import heapq
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import mkdtemp
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag1,
-    QosDurability,
-    TopicInfo,
-)
-from rosbags.typesys import Stores, get_typestore
-from rosbags.typesys.store import Typestore
+import yaml
+from rosbags.serde import SerdeError
 
+from dkt_ros.bags import mcap, rosbag1, sqlite
 from dkt_ros.bags.ros1 import Ros1Converter
+from dkt_ros.bags.storage import (
+    ZSTD_MAGIC,
+    Channel,
+    DamageError,
+    Storage,
+    decompressed,
+    latched_depth,
+    zstd,
+)
 from dkt_ros.errors import DktError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_STORAGE_SUFFIXES = (".mcap", ".db3")
+_KINDS = "a ROS 1 .bag file or a ROS 2 bag (sqlite3 or mcap)"
+_STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd)?$")
+_MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
+_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class BagTopic:
     count: messages recorded.
     latched: recorded as transient local (ROS 1: latching).
     problem: why its messages cannot be read, empty where they can.
+    kept: how many messages a late subscriber is due, 0 where it is not latched.
     """
 
     name: str
@@ -48,6 +60,7 @@ class BagTopic:
     count: int
     latched: bool
     problem: str = ""
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,23 +76,23 @@ class RecordedMessage:
 class BagReader:
     """A bag, opened for reading: a context manager.
 
-    path: a ROS 2 bag folder, a `.mcap` or `.db3` file, or a ROS 1 `.bag` file.
-    Raises DktError where the bag is missing, damaged, of an unknown kind or empty.
+    path: a ROS 2 bag folder, one of its storage files, or a ROS 1 `.bag` file.
+    Topics that cannot be read have a `problem`; what else was lost stands in `remarks`.
+    Raises DktError where the bag is missing, of an unknown kind, or nothing of it can be read.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        storage = _storage_of(self.path)
-        with self._damage_named():
-            # Bags recorded before ROS 2 Iron carry no message definitions: the newest stand in.
-            self._reader = AnyReader([storage], default_typestore=get_typestore(Stores.LATEST))
-            self._reader.open()
-        try:
-            if not self._reader.message_count:
-                raise DktError(f"{self.path}: the bag holds no messages; record it again")
-        except DktError:
-            self._reader.close()
-            raise
+        self._remarks: list[str] = []
+        self._lost: Counter[str] = Counter()
+        self._converters: dict[tuple[str, str, str], Ros1Converter] = {}
+        with ExitStack() as opened:
+            files, self._latched = _files_of(self.path, self._remarks)
+            self._storages = _opened(files, opened, self._remarks)
+            if not any(storage.counts.values() for storage in self._storages):
+                detail = f" ({'; '.join(self.remarks)})" if self.remarks else ""
+                raise DktError(f"{self.path}: the bag holds no messages{detail}; record it again")
+            self._close = opened.pop_all().close
 
     def __enter__(self) -> Self:
         return self
@@ -90,25 +103,35 @@ class BagReader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._reader.close()
+        self._close()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What of the bag cannot be read, one line each; reading messages may add to it."""
+        found = [*self._remarks]
+        for storage in self._storages if hasattr(self, "_storages") else ():
+            found += dict.fromkeys(storage.remarks)
+        return [*found, *(f"{t}: {n} messages are damaged" for t, n in self._lost.items())]
 
     @property
     def start_ns(self) -> int:
         """Time of the first message."""
-        return int(self._reader.start_time)
+        return min(storage.start_ns for storage in self._filled)
 
     @property
     def end_ns(self) -> int:
         """Time of the last message."""
-        # rosbags counts the end exclusively.
-        return int(self._reader.end_time) - 1
+        return max(storage.end_ns for storage in self._filled)
 
     @cached_property
     def topics(self) -> dict[str, BagTopic]:
         """All topics by name, sorted."""
-        with self._damage_named():
-            found = self._reader.topics.items()
-        return {name: self._describe(name, info) for name, info in sorted(found)}
+        channels: dict[str, list[tuple[Channel, int]]] = {}
+        for storage in self._storages:
+            for key, channel in storage.channels.items():
+                entry = (channel, storage.counts.get(key, 0))
+                channels.setdefault(channel.topic, []).append(entry)
+        return {name: self._describe(name, found) for name, found in sorted(channels.items())}
 
     def require(self, names: Iterable[str]) -> None:
         """Raises DktError unless every named topic is in the bag and can be read."""
@@ -125,98 +148,184 @@ class BagReader:
     def messages(self, topics: Iterable[str] | None = None) -> Iterator[RecordedMessage]:
         """Messages of the named topics (None: all that can be read) in order of time.
 
-        Raises DktError for a topic that `require` refuses, and where the bag turns out damaged.
+        Damaged ones are left out and counted in `remarks`. Raises DktError for a topic that
+        `require` refuses.
         """
         if topics is None:
             chosen = {name for name, topic in self.topics.items() if not topic.problem}
         else:
             chosen = set(topics)
             self.require(sorted(chosen))
-        connections = [c for c in self._reader.connections if c.topic in chosen]
-        if not connections:
-            return
-        to_cdr = self._cdr_converter()
-        with self._damage_named():
-            for connection, time_ns, data in self._reader.messages(connections=connections):
-                msgtype = connection.msgtype
-                yield RecordedMessage(
-                    connection.topic, msgtype, time_ns, bytes(to_cdr(data, msgtype))
-                )
+        missing = Counter({name: self.topics[name].count for name in chosen})
+        streams = [self._stream(storage, chosen) for storage in self._storages]
+        for message in heapq.merge(*streams, key=lambda message: message.time_ns):
+            missing[message.topic] -= 1
+            yield message
+        self._lost |= missing  # positive counts alone
 
-    def _cdr_converter(self) -> Callable[[bytes, str], bytes | memoryview]:
-        if self._reader.is2:
-            return lambda data, _msgtype: data
-        return self._ros1.to_cdr
-
-    @cached_property
-    def _ros1(self) -> Ros1Converter:
-        return Ros1Converter(self._typestore)
+    def first(self, topic: str) -> RecordedMessage | None:
+        """The topic's first message that can be read; None where there is none."""
+        return next(self.messages([topic]), None)
 
     @property
-    def _typestore(self) -> Typestore:
-        return self._reader.typestore
+    def _filled(self) -> list[Storage]:
+        return [storage for storage in self._storages if any(storage.counts.values())]
 
-    def _describe(self, name: str, info: TopicInfo) -> BagTopic:
-        types = sorted({connection.msgtype for connection in info.connections})
-        latched = any(_is_latched(connection) for connection in info.connections)
-        return BagTopic(name, types[0], info.msgcount, latched, self._problem(types))
+    def _stream(self, storage: Storage, topics: set[str]) -> Iterator[RecordedMessage]:
+        keys = [key for key, channel in storage.channels.items() if channel.topic in topics]
+        for time_ns, key, data in storage.messages(keys):
+            channel = storage.channels[key]
+            try:
+                if data.startswith(ZSTD_MAGIC):  # no CDR message begins like this
+                    data = decompressed(data, "zstd")
+                if channel.encoding == "ros1":
+                    data = self._converter(channel).to_cdr(data)
+            except (DamageError, SerdeError):
+                continue
+            yield RecordedMessage(channel.topic, _full_name(channel.msgtype), time_ns, data)
 
-    def _problem(self, types: list[str]) -> str:
+    def _converter(self, channel: Channel) -> Ros1Converter:
+        key = (channel.msgtype, channel.definition, channel.md5)
+        if key not in self._converters:
+            self._converters[key] = Ros1Converter(*key)
+        return self._converters[key]
+
+    def _describe(self, name: str, found: list[tuple[Channel, int]]) -> BagTopic:
+        types = sorted({_full_name(channel.msgtype) for channel, _ in found})
+        count = sum(count for _, count in found)
+        # What metadata.yaml says was perhaps edited for playback, and wins.
+        kept = self._latched.get(name, sum(channel.latched for channel, _ in found))
+        problem = self._problem(types, [channel for channel, _ in found])
+        return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count))
+
+    def _problem(self, types: list[str], channels: list[Channel]) -> str:
         if len(types) > 1:
             return f"it carries several message types ({', '.join(types)})"
-        if types[0] not in self._typestore.fielddefs:
-            return f"the bag has no definition of its type {types[0]}, nor does rosbags know it"
-        return "" if self._reader.is2 else self._ros1.problem(types[0])
+        if not _MESSAGE_TYPE.fullmatch(types[0]):
+            return f"its type {types[0]!r} is no message type (package/msg/Type)"
+        for channel in channels:
+            if channel.encoding == "ros1":
+                if problem := self._converter(channel).problem:
+                    return problem
+            elif channel.encoding != "cdr":
+                return f"its messages are serialized as {channel.encoding!r}, expected 'cdr'"
+        return ""
 
     def _listing(self) -> str:
         return ", ".join(f"{topic.name} ({topic.msgtype})" for topic in self.topics.values())
 
-    @contextmanager
-    def _damage_named(self) -> Iterator[None]:
-        try:
-            yield
-        except DktError:
-            raise
-        except PermissionError as error:
-            raise DktError(f"{self.path}: not readable ({error}); check its permissions") from error
-        # rosbags parses unchecked bytes: damage surfaces as almost any exception, from struct's to
-        # zstd's and MemoryError for a length that makes no sense.
-        except Exception as error:
-            detail = str(error) or type(error).__name__
-            raise DktError(
-                f"{self.path}: damaged or not a bag ({detail}); expected a ROS 1 .bag file or a "
-                "ROS 2 bag (sqlite3 or mcap). `ros2 bag reindex` or `rosbag reindex` mends a "
-                "recording that was cut short"
-            ) from error
+
+def _full_name(msgtype: str) -> str:
+    """`package/msg/Type`; recorders of old wrote `package/Type`."""
+    package, _, name = msgtype.partition("/")
+    return f"{package}/msg/{name}" if name and "/" not in name else msgtype
 
 
-def _storage_of(path: Path) -> Path:
-    """What rosbags is to open: a recording that crashed has no metadata.yaml, but its storage."""
+def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int]]:
+    """A recording's storage files, and the latched depth by topic where metadata.yaml tells."""
     if not path.exists():
         raise DktError(f"{path}: no such bag; expected a bag folder, .mcap, .db3 or .bag file")
     if path.is_file():
-        if path.suffix not in (*_STORAGE_SUFFIXES, ".bag"):
-            raise DktError(
-                f"{path}: a file of unknown kind ({path.suffix or 'no suffix'}); expected a bag "
-                "folder, or a file ending in .mcap, .db3 or .bag"
-            )
-        return path
-    if (path / "metadata.yaml").exists():
-        return path
-    files = sorted(p for p in path.iterdir() if p.suffix in _STORAGE_SUFFIXES)
-    if len(files) == 1:
-        return files[0]
-    found = f"{len(files)} storage files" if files else "neither metadata.yaml nor .mcap or .db3"
-    raise DktError(
-        f"{path}: not a bag folder: found {found}, expected metadata.yaml; name one storage file, "
-        "or run `ros2 bag reindex` on the folder"
-    )
+        return [path], {}
+    present = {p.name: p for p in path.iterdir() if _STORAGE_NAME.search(p.name)}
+    # Players leave the expanded file beside the compressed one.
+    present = {
+        n: p
+        for n, p in present.items()
+        if n.removesuffix(".zstd") not in present or (not n.endswith(".zstd"))
+    }
+    metadata = _metadata(path / "metadata.yaml", remarks)
+    names = [PurePosixPath(str(name)).name for name in metadata.get("relative_file_paths") or ()]
+    listed = [path / name for name in names if (path / name).is_file()]
+    if names and len(listed) == len(names):
+        return listed, _latched_topics(metadata)
+    if names:
+        missing = ", ".join(name for name in names if not (path / name).is_file())
+        remarks.append(f"{missing} named by metadata.yaml is missing")
+    files = [*listed, *(p for p in sorted(present.values(), key=_part) if p not in listed)]
+    if len({re.sub(r"_\d+$", "", p.name.partition(".")[0]) for p in files}) > 1 and not listed:
+        raise DktError(
+            f"{path}: found {', '.join(p.name for p in files)} without a metadata.yaml that lists "
+            "them, which may be several bags; name one of the files"
+        )
+    if not files:
+        bags = sorted(p.name for p in path.glob("*.bag*"))
+        hint = f"; name one of {', '.join(bags[:5])}" if bags else ""
+        lost = f" ({'; '.join(remarks)})" if remarks else ""
+        raise DktError(
+            f"{path}: not a bag folder{lost}: found neither metadata.yaml nor .mcap or .db3{hint}"
+        )
+    return files, _latched_topics(metadata)
 
 
-def _is_latched(connection: Connection) -> bool:
-    if isinstance(connection.ext, ConnectionExtRosbag1):
-        return bool(connection.ext.latching)
-    return any(
-        qos.durability is QosDurability.TRANSIENT_LOCAL
-        for qos in connection.ext.offered_qos_profiles
-    )
+def _part(path: Path) -> tuple[int, str]:
+    number = re.search(r"_(\d+)\.", path.name)
+    return (int(number[1]) if number else 0, path.name)
+
+
+def _metadata(path: Path, remarks: list[str]) -> dict[str, Any]:
+    """What metadata.yaml holds; nothing where it is missing or damaged: the storages tell all."""
+    if not path.exists():
+        return {}
+    try:
+        return dict(yaml.safe_load(path.read_text())["rosbag2_bagfile_information"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError):
+        remarks.append("metadata.yaml cannot be read and is passed over")
+        return {}
+
+
+def _latched_topics(metadata: dict[str, Any]) -> dict[str, int]:
+    found = {}
+    for entry in metadata.get("topics_with_message_count") or ():
+        topic = entry.get("topic_metadata") if isinstance(entry, dict) else None
+        if isinstance(topic, dict) and topic.get("offered_qos_profiles"):
+            found[str(topic.get("name"))] = latched_depth(topic["offered_qos_profiles"])
+    return found
+
+
+def _opened(files: list[Path], stack: ExitStack, remarks: list[str]) -> list[Storage]:
+    """The storages that can be read; DktError with the first one's reason where none can."""
+    storages, failures = [], []
+    for file in files:
+        try:
+            storage = _open_storage(file, stack, remarks)
+        except PermissionError as error:
+            raise DktError(f"{file}: not readable ({error}); check its permissions") from error
+        # Unchecked bytes are parsed: damage surfaces as almost any exception.
+        except Exception as error:  # noqa: BLE001
+            failures.append(f"{file}: {error}")
+        else:
+            stack.callback(storage.close)
+            storages.append(storage)
+    if not storages:
+        raise DktError(f"{failures[0]}; expected {_KINDS}")
+    remarks += failures
+    return storages
+
+
+def _open_storage(path: Path, stack: ExitStack, remarks: list[str]) -> Storage:
+    with path.open("rb") as file:
+        magic = file.read(16)
+    if magic.startswith(ZSTD_MAGIC):
+        return _open_storage(_expanded(path, stack, remarks), stack, remarks)
+    if magic.startswith(mcap.MAGIC):
+        return mcap.McapFile(path)
+    if magic.startswith(sqlite.MAGIC):
+        return sqlite.SqliteFile(path)
+    if magic.startswith(rosbag1.MAGIC):
+        return rosbag1.Ros1File(path)
+    raise DamageError("not a bag, or its beginning is damaged" if magic else "is empty")
+
+
+def _expanded(path: Path, stack: ExitStack, remarks: list[str]) -> Path:
+    """A zstd-compressed storage file, expanded for as long as the bag is open."""
+    folder = Path(mkdtemp(prefix="dkt-bag-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    target = folder / path.name.removesuffix(".zstd")
+    with zstd.open(path, "rb") as source, target.open("wb") as sink:
+        try:
+            while block := source.read(_COPY_BYTES):
+                sink.write(block)
+        except (EOFError, zstd.ZstdError) as error:
+            remarks.append(f"{path.name}: cut short or damaged ({error})")
+    return target

@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import FieldDesc
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 _HEADER = "std_msgs/msg/Header"
+_UNCHECKED_MD5 = "*"
+
+
+@lru_cache
+def _store(name: Stores) -> Typestore:
+    return get_typestore(name)
 
 
 class Ros1Converter:
-    """Turns ROS 1 messages of types whose fields are the same in ROS 2 into CDR.
+    """Turns ROS 1 messages of one type, whose fields are the same in ROS 2, into CDR.
 
-    typestore: the bag's own definitions. Types that ROS 2 does not have (a lab's own) are taken
-    to be laid out the same there.
+    definition, md5: as the bag holds them; recorders that leave the definition out are common,
+    and a type that ROS 1 itself has is then known by its md5. Types that ROS 2 does not have (a
+    lab's own) are taken to be laid out the same there.
+    problem: why these messages cannot be converted; empty where they can.
     """
 
-    def __init__(self, typestore: Typestore) -> None:
-        self._ros1 = typestore
-        self._ros2 = get_typestore(Stores.LATEST)
+    def __init__(self, msgtype: str, definition: str, md5: str) -> None:
+        self._msgtype = msgtype
+        self.problem = ""
+        ros1, ros2 = _store(Stores.ROS1_NOETIC), _store(Stores.LATEST)
+        if msgtype not in ros1.fielddefs or ros1.generate_msgdef(msgtype)[1] != md5:
+            ros1 = get_typestore(Stores.EMPTY)
+            # Whatever rosbags raises on text that is no definition, or lacks a nested one.
+            try:
+                ros1.register(get_types_from_msg(definition, msgtype))
+                found = ros1.generate_msgdef(msgtype)[1]
+            except Exception:  # noqa: BLE001
+                self.problem = f"the bag's definition of its type {msgtype} is incomplete"
+                return
+            if found != md5 != _UNCHECKED_MD5:
+                self.problem = f"the bag's definition of its type {msgtype} has another md5 sum"
+                return
+        if msgtype in ros2.fielddefs and not _same_layout(msgtype, ros1, ros2):
+            self.problem = f"{msgtype} has other fields in ROS 2 than in ROS 1"
+            return
         # Both Header definitions have one name; ROS 1's has `seq` first, which CDR must not carry.
-        fielddefs = {**typestore.fielddefs, _HEADER: self._ros2.fielddefs[_HEADER]}
         self._target = get_typestore(Stores.EMPTY)
-        self._target.register(fielddefs)
+        self._target.register({**ros1.fielddefs, _HEADER: ros2.fielddefs[_HEADER]})
 
-    def problem(self, msgtype: str) -> str:
-        """Why messages of this type cannot be converted; empty where they can."""
-        if msgtype in self._ros2.fielddefs and not self._same_layout(msgtype):
-            return f"{msgtype} has other fields in ROS 2 than in ROS 1"
-        return ""
-
-    def to_cdr(self, data: bytes, msgtype: str) -> memoryview:
+    def to_cdr(self, data: bytes) -> bytes:
         """The message in ROS 2's serialization; rosbags.serde.SerdeError on damaged data."""
-        return self._target.ros1_to_cdr(data, msgtype)
+        return bytes(self._target.ros1_to_cdr(data, self._msgtype))
 
-    def _same_layout(self, msgtype: str) -> bool:
-        if msgtype == _HEADER:
-            return True
-        here = self._ros1.fielddefs[msgtype][1]
-        there = self._ros2.fielddefs[msgtype][1]
-        if len(here) != len(there):
-            return False
-        # Names may differ (CameraInfo: K and k), kinds and order may not.
-        for (_, mine), (_, theirs) in zip(here, there, strict=True):
-            if mine != theirs:
-                return False
-            nested = _nested_type(mine)
-            if nested and not self._same_layout(nested):
-                return False
+
+def _same_layout(msgtype: str, ros1: Typestore, ros2: Typestore) -> bool:
+    if msgtype == _HEADER:
         return True
+    if msgtype not in ros2.fielddefs:
+        return False
+    here, there = ros1.fielddefs[msgtype][1], ros2.fielddefs[msgtype][1]
+    if len(here) != len(there):
+        return False
+    # Names may differ (CameraInfo: K and k), kinds and order may not.
+    for (_, mine), (_, theirs) in zip(here, there, strict=True):
+        if mine != theirs:
+            return False
+        nested = _nested_type(mine)
+        if nested and not _same_layout(nested, ros1, ros2):
+            return False
+    return True
 
 
 def _nested_type(field: FieldDesc) -> str | None:
