@@ -32,7 +32,7 @@ from demo.received import Reception, read_depth
 from demo.recorded import read_frames
 from demo.report import as_markdown, error_table, headline, latency_table
 from dkt_ros.bags.reader import BagReader
-from dkt_ros.bags.topics import CameraTopics, base_topic, discover_topics
+from dkt_ros.bags.topics import CameraTopics, base_topic, camera_topics
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.model.info import CheckpointInfo
@@ -111,7 +111,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
     roles = ("color", "depth", "camera_info", "truth", "mask")
     with BagReader(args.bag) as bag:
         named = {role: getattr(args, role) for role in roles if getattr(args, role)}
-        topics = discover_topics(bag.topics, named)
+        topics = camera_topics(bag, named)
         frames = bag.topics[topics.color].count
         interval_s = _frame_interval_s(bag, topics)
         duration_s = (bag.end_ns - bag.start_ns) / 1e9

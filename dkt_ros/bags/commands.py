@@ -149,4 +149,6 @@ def _info(args: argparse.Namespace) -> int:
         for topic in bag.topics.values():
             problem = f"  (cannot be read: {topic.problem})" if topic.problem else ""
             print(f"  {topic.name}  {topic.msgtype}  {topic.count} messages{problem}")
+        for remark in bag.remarks:
+            print(f"  note: {remark}")
     return 0

@@ -1,17 +1,37 @@
-"""Which topic of a bag carries what. Knows names and types; reads no message."""
+"""Which topics of a bag are one camera's. Knows names, types and what first messages show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from dkt_ros.bags.reader import BagTopic
+import cv2
+from rosbags.typesys import Stores, get_typestore
+
+from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.errors import DktError
 
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _TRANSPORTS = ("compressed", "compressedDepth")
+_DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
+_OTHER = {"confidence", "disparity", "dkt", "infra", "infrared", "ir", "mask", "truth"}
+_NOT_COLOR = _OTHER | {"depth", "fisheye"}
+# Pictures that speak of depth and are none: colour registered to depth, Orbbec's overlay.
+_NO_DEPTH = re.compile(r"_to_depth|(?<!aligned_)depth_to_color")
+# What a depth topic is registered to: depth_to_rgb, aligned_depth_to_color.
+_TARGET = re.compile(r"depth_to_([a-z]+)")
+_COLOR_WORDS = {"color", "colour", "rgb"}
+# Words by which topics of one camera differ; two cameras differ by others.
+_STREAM_WORDS = _COLOR_WORDS | {
+    *("aligned", "data", "depth", "hw", "image", "info", "infra", "raw", "rect", "rectified"),
+    *("registered", "stereo", "sw", "to", ""),
+}
+_SPLIT = re.compile(r"(?:sensor|stream)_?\d+|[\W_]+")  # RealSense Viewer numbers its sensors
 
 
 @dataclass(frozen=True)
@@ -32,15 +52,51 @@ class CameraTopics:
         return tuple(name for name in (self.color, self.depth, self.camera_info) if name)
 
 
-def discover_topics(
-    topics: Mapping[str, BagTopic], overrides: Mapping[str, str] | None = None
-) -> CameraTopics:
-    """The camera's topics among a bag's, by type and name; `overrides` name some of them outright.
+@dataclass(frozen=True)
+class Look:
+    """What a topic's first message shows. size: (width, height); encoding: of Image alone."""
 
-    Colour: an image without "depth", "infra" or "mask" in its name; depth: one with "depth", the
-    one registered to colour first; intrinsics: those beside colour; truth and mask: under /truth.
-    Uncompressed before compressed. Raises DktError where colour or intrinsics cannot be found, or
-    an override is not in the bag.
+    frame_id: str
+    size: tuple[int, int] | None = None
+    encoding: str = ""
+
+
+def camera_topics(bag: BagReader, overrides: Mapping[str, str] | None = None) -> CameraTopics:
+    """discover_topics, with a look into the first messages: what pictures are, and their sizes.
+
+    Raises DktError also where the only depth of colour's camera is not registered to it.
+    """
+    looks = {}
+    for topic in bag.topics.values():
+        if topic.msgtype in (_IMAGE, _COMPRESSED, _CAMERA_INFO) and not topic.problem:
+            message = bag.first(topic.name)
+            look = _look(message) if message else None
+            if look:
+                looks[topic.name] = look
+    found = discover_topics(bag.topics, overrides, looks)
+    if found.depth and "depth" not in (overrides or {}):
+        color, depth = looks.get(found.color), looks.get(found.depth)
+        if color and depth and not _fits(color, depth, _is_registered(found.depth, found.color)):
+            raise DktError(
+                f"{bag.path}: depth {found.depth} ({_shown(depth)}) is not registered to colour "
+                f"{found.color} ({_shown(color)}); record registered depth (RealSense: "
+                "align_depth.enable:=true), or name a depth topic outright"
+            )
+    return found
+
+
+def discover_topics(
+    topics: Mapping[str, BagTopic],
+    overrides: Mapping[str, str] | None = None,
+    looks: Mapping[str, Look] | None = None,
+) -> CameraTopics:
+    """One camera's topics among a bag's, by type and name; `overrides` name some of them outright.
+
+    Colour: an image whose name speaks of nothing else, of a camera that has intrinsics and, best
+    of all, registered depth. Depth and intrinsics: of colour's camera, by the names' common part.
+    Truth and mask: under /truth. Uncompressed before compressed. `looks` tell what names do not:
+    the encoding, size and frame of a topic's messages. Raises DktError where colour or intrinsics
+    cannot be found, or an override is not in the bag.
     """
     chosen = dict(overrides or {})
     known = {field.name for field in fields(CameraTopics)}
@@ -49,18 +105,23 @@ def discover_topics(
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
         if name not in topics:
             raise DktError(f"no topic {name} for {role}; the bag holds {_listing(topics)}")
-    color = chosen.get("color") or _best(topics, _color_rank)
-    if color is None:
+    usable = {name: topic for name, topic in topics.items() if not topic.problem}
+    view = _View(usable, looks or {})
+    colors = [chosen["color"]] if "color" in chosen else view.colors()
+    if not colors:
         raise DktError(f"no colour image found among {_listing(topics)}; name the topic")
-    info = chosen.get("camera_info") or _best(topics, lambda topic: _info_rank(topic, color))
+    color = min(colors, key=lambda name: (*(-score for score in view.color_rank(name)), name))
+    info = chosen.get("camera_info") or view.info(color)
     if info is None:
-        raise DktError(f"no CameraInfo found among {_listing(topics)}; name the topic")
+        raise DktError(
+            f"no CameraInfo found among {_listing(topics)} that belongs to {color}; name the topic"
+        )
     return CameraTopics(
         color=color,
-        depth=chosen.get("depth") or _best(topics, _depth_rank),
+        depth=chosen.get("depth") or view.depth(color),
         camera_info=info,
-        truth=chosen.get("truth") or _best(topics, lambda topic: _truth_rank(topic, "depth")),
-        mask=chosen.get("mask") or _best(topics, lambda topic: _truth_rank(topic, "mask")),
+        truth=chosen.get("truth") or view.truth("depth"),
+        mask=chosen.get("mask") or view.truth("mask"),
     )
 
 
@@ -70,47 +131,178 @@ def base_topic(name: str) -> str:
     return parent if last in _TRANSPORTS else name
 
 
-def _best(topics: Mapping[str, BagTopic], rank: Callable[[BagTopic], int]) -> str | None:
-    ranked = [(rank(topic), topic.name) for topic in topics.values() if not topic.problem]
-    suitable = [entry for entry in ranked if entry[0] > 0]
-    return min(suitable, key=lambda entry: (-entry[0], entry[1]))[1] if suitable else None
+def recorded_topic(topics: Collection[str], name: str) -> str:
+    """`name`, or where only a compressed form of it was recorded, that topic."""
+    forms = (f"{name}/{transport}" for transport in _TRANSPORTS)
+    return name if name in topics else next((form for form in forms if form in topics), name)
 
 
-def _image_rank(topic: BagTopic) -> int:
-    """2 for an image, 1 for a compressed one, 0 for all else."""
-    return {_IMAGE: 2, _COMPRESSED: 1}.get(topic.msgtype, 0)
+class _View:
+    """The usable topics of a bag, ranked by what they may be."""
+
+    def __init__(self, topics: Mapping[str, BagTopic], looks: Mapping[str, Look]) -> None:
+        self._topics = topics
+        self._looks = looks
+
+    def colors(self) -> list[str]:
+        return [
+            name
+            for name, topic in self._topics.items()
+            if topic.msgtype in (_IMAGE, _COMPRESSED)
+            and not name.endswith("/compressedDepth")
+            and not _words(name) & _NOT_COLOR
+            and self._encoding(name) not in _DEPTH_ENCODINGS
+            and not self._is_stereo_depth(name)
+        ]
+
+    def color_rank(self, name: str) -> tuple[int, ...]:
+        """How well this picture serves as colour: the first number counts first."""
+        info, depth = self.info(name), self.depth(name)
+        words = _words(name)
+        registered = depth is not None and self._registered(depth, name)
+        return (
+            info is not None and _same_camera(info, name),
+            registered,
+            len(words & _COLOR_WORDS) - len(words & {"left", "mono", "right"}),
+            depth is not None,
+            self._is_raw(name),
+        )
+
+    def depth(self, color: str) -> str | None:
+        """The depth of colour's camera, registered if there is any."""
+
+        def rank(name: str) -> tuple[int, ...]:
+            return (self._registered(name, color), _shared(name, color), self._is_raw(name))
+
+        found = [name for name in self._topics if self._is_depth(name, color)]
+        return min(found, key=lambda name: (*(-score for score in rank(name)), name), default=None)
+
+    def info(self, color: str) -> str | None:
+        """The intrinsics of colour's camera, beside colour if possible; else the bag's only one."""
+        infos = [name for name, topic in self._topics.items() if topic.msgtype == _CAMERA_INFO]
+        own = [name for name in infos if "/dkt/" not in name and _same_camera(name, color)]
+        look = self._looks.get(color)
+
+        def rank(name: str) -> tuple[int, ...]:
+            mine = self._looks.get(name)
+            fits = look is None or mine is None or _fits(look, mine, registered=False)
+            other = bool(_words(name) & _NOT_COLOR)
+            return (_parent(name) == _parent(color), fits, not other, _shared(name, color))
+
+        if own:
+            return min(own, key=lambda name: (*(-score for score in rank(name)), name))
+        return infos[0] if len(infos) == 1 else None
+
+    def truth(self, word: str) -> str | None:
+        found = [
+            name
+            for name, topic in self._topics.items()
+            if topic.msgtype in (_IMAGE, _COMPRESSED)
+            and "truth" in name.lower()
+            and word in name.lower()
+        ]
+        return min(found, key=lambda name: (not self._is_raw(name), name), default=None)
+
+    def _is_depth(self, name: str, color: str) -> bool:
+        topic, words = self._topics[name], _words(name)
+        if topic.msgtype not in (_IMAGE, _COMPRESSED) or words & _OTHER:
+            return False
+        # A depth picture that was JPEG-compressed is of no use: only compressedDepth is.
+        if topic.msgtype == _COMPRESSED and not name.endswith("/compressedDepth"):
+            return False
+        encoding = self._encoding(name)
+        named = "depth" in words and not _NO_DEPTH.search(base_topic(name).lower())
+        if encoding:
+            named = encoding in _DEPTH_ENCODINGS
+        if not named and not self._is_stereo_depth(name):
+            return False
+        target = _TARGET.search(base_topic(name).lower())
+        return _same_camera(name, color) and (target is None or _is_target(target[1], color))
+
+    def _is_stereo_depth(self, name: str) -> bool:
+        """Luxonis' name of its depth; other drivers call two pictures side by side stereo."""
+        words = _words(name)
+        if "stereo" not in words or words & {"color", "rgb", "left", "right", "rect"}:
+            return False
+        return not self._encoding(name) or self._encoding(name) in _DEPTH_ENCODINGS
+
+    def _registered(self, depth: str, color: str) -> bool:
+        named = _is_registered(depth, color)
+        look, other = self._looks.get(color), self._looks.get(depth)
+        return _fits(look, other, named) if look and other else named
+
+    def _encoding(self, name: str) -> str:
+        return self._looks[name].encoding if name in self._looks else ""
+
+    def _is_raw(self, name: str) -> bool:
+        return self._topics[name].msgtype == _IMAGE
 
 
-def _color_rank(topic: BagTopic) -> int:
-    name = topic.name.lower()
-    if not _image_rank(topic) or any(
-        word in name for word in ("depth", "infra", "mask", "truth", "/dkt/")
-    ):
-        return 0
-    preferred = 10 if "color" in name or "rgb" in name else 0
-    return preferred + _image_rank(topic)
+def _words(name: str) -> set[str]:
+    """The name's parts between slashes and underscores, without digits, lower case."""
+    return set(re.split(r"[\W\d_]+", name.lower()))
 
 
-def _depth_rank(topic: BagTopic) -> int:
-    name = topic.name.lower()
-    if not _image_rank(topic) or "depth" not in name or "truth" in name or "/dkt/" in name:
-        return 0
-    # A depth picture that was JPEG-compressed is of no use: only compressedDepth is.
-    if topic.msgtype == _COMPRESSED and not topic.name.endswith("/compressedDepth"):
-        return 0
-    registered = 10 if "aligned" in name or "registered" in name else 0
-    return registered + _image_rank(topic)
+def _parent(name: str) -> tuple[str, ...]:
+    return tuple(base_topic(name).strip("/").split("/")[:-1])
 
 
-def _info_rank(topic: BagTopic, color: str) -> int:
-    if topic.msgtype != _CAMERA_INFO:
-        return 0
-    return 10 if topic.name.rpartition("/")[0] == base_topic(color).rpartition("/")[0] else 1
+def _shared(name: str, other: str) -> int:
+    """How many folders two topics have in common."""
+    pairs = zip(_parent(name), _parent(other), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
-def _truth_rank(topic: BagTopic, word: str) -> int:
-    name = topic.name.lower()
-    return _image_rank(topic) if "truth" in name and word in name else 0
+def _same_camera(name: str, other: str) -> bool:
+    """Whether the first folders in which two names differ do so by words for streams alone."""
+    at = _shared(name, other)
+    mine, theirs = (
+        set(_SPLIT.split(path[at].lower())) - _STREAM_WORDS if at < len(path) else set()
+        for path in (_parent(name), _parent(other))
+    )
+    return not mine or not theirs or mine == theirs
+
+
+def _is_registered(depth: str, color: str) -> bool:
+    """Whether depth says of itself that it is registered to that colour."""
+    name = base_topic(depth).lower()
+    target = _TARGET.search(name)
+    if target:
+        return _is_target(target[1], color)
+    return bool({"aligned", "registered"} & _words(name))
+
+
+def _is_target(target: str, color: str) -> bool:
+    words = _words(color)
+    return target in words or bool(target in _COLOR_WORDS and words & _COLOR_WORDS)
+
+
+def _fits(color: Look, other: Look, registered: bool) -> bool:
+    """One size; one frame, too, where the name does not say that it is registered."""
+    sizes = {look.size for look in (color, other) if look.size}
+    return len(sizes) < 2 and (registered or color.frame_id == other.frame_id)
+
+
+def _look(message: RecordedMessage) -> Look | None:
+    """None where the message cannot be read or shows nothing."""
+    try:
+        value: Any = get_typestore(Stores.LATEST).deserialize_cdr(message.cdr, message.msgtype)
+        if message.msgtype != _COMPRESSED:
+            size = (int(value.width), int(value.height))
+            encoding = getattr(value, "encoding", "")
+            return Look(value.header.frame_id, size if all(size) else None, encoding)
+        start = 12 if message.topic.endswith("/compressedDepth") else 0
+        picture = cv2.imdecode(value.data[start:], cv2.IMREAD_UNCHANGED)
+        size = None if picture is None else (picture.shape[1], picture.shape[0])
+        return Look(value.header.frame_id, size)
+    # Damaged bytes make rosbags raise almost anything.
+    except Exception:  # noqa: BLE001
+        return None
+
+
+def _shown(look: Look) -> str:
+    size = f"{look.size[0]}x{look.size[1]}" if look.size else "size unknown"
+    return f"{size}, frame {look.frame_id!r}"
 
 
 def _listing(topics: Mapping[str, BagTopic]) -> str:

@@ -24,12 +24,14 @@ from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 
 from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
+from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.ros.convert.messages import NANOSECONDS_PER_SECOND
 
 _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
+_DISCOVERY_S = 1.0  # a node's subscriptions become known one after the other
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Pace:
     """How a bag is played.
 
     rate: bag seconds per second. clock_hz: how often /clock is published between messages, 0 for
-    no /clock. topics: those to play, () for all. queue_depth: messages kept for slow subscribers.
+    no /clock. topics: those to play, () for all. queue_depth: messages kept for slow subscribers;
+    of a latched topic at least as many as were kept when it was recorded.
     """
 
     rate: float = 1.0
@@ -58,7 +61,8 @@ class BagPlayer:
     """Plays `bag` onto topics of `node`. `published` counts messages over all passes.
 
     Topics whose messages cannot be read or whose type is not installed are named in a warning and
-    left out. Raises DktError where a topic that was asked for is among them, or none is left.
+    left out. Where only the compressed form of a topic was recorded, asking for the topic plays
+    it. Raises DktError where a topic that was asked for cannot be played, or none is left.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class BagPlayer:
         self._executor = executor
         self._bag = bag
         self._pace = pace
+        self._asked = [recorded_topic(bag.topics, name) for name in pace.topics]
+        self._told: set[str] = set()
         self._types: dict[str, Any] = {}
         self._unchecked: set[str] = set()
         self._publishers = self._open_publishers()
@@ -81,9 +87,16 @@ class BagPlayer:
         return tuple(self._publishers)
 
     def wait_for_subscribers(self, count: int, timeout_s: float) -> None:
-        """Returns once every topic has `count` subscribers; DktError naming those that lack."""
+        """Returns once every topic that was asked for has `count` subscribers.
+
+        Of a whole bag any topic will do, with time for others to be discovered: some topics
+        interest nobody. Raises DktError naming those that lack.
+        """
         deadline = time.monotonic() + timeout_s
         while lacking := self._topics_below(count):
+            if not self._asked and len(lacking) < len(self.topics):
+                self.pause(_DISCOVERY_S)
+                return
             if time.monotonic() > deadline:
                 raise DktError(
                     f"fewer than {count} subscribers after {timeout_s:g} s on "
@@ -97,7 +110,10 @@ class BagPlayer:
         self._spin_until(time.monotonic() + seconds, None)
 
     def play(self) -> float:
-        """Plays the bag once; returns by how many seconds the latest message was late."""
+        """Plays the bag once; returns by how many seconds the latest message was late.
+
+        Raises DktError where nothing could be published.
+        """
         bag, rate = self._bag, self._pace.rate
         start_ns, start = bag.start_ns, time.monotonic()
         self._clock_due = start
@@ -113,6 +129,9 @@ class BagPlayer:
             if now > next_report:
                 next_report = now + _PROGRESS_EVERY_S
                 self._report(message.time_ns)
+        self._warn_of_losses()
+        if not self.published:
+            raise DktError(f"{bag.path}: none of its messages could be played")
         return worst
 
     def loop_gap_s(self) -> float:
@@ -130,9 +149,10 @@ class BagPlayer:
                 self._warn(f"{topic}: not every subscriber has acknowledged all messages")
 
     def _open_publishers(self) -> dict[str, Publisher]:
-        self._bag.require(self._pace.topics)
+        self._bag.require(self._asked)
+        self._warn_of_losses()
         publishers = {}
-        for name in self._pace.topics or self._bag.topics:
+        for name in self._asked or self._bag.topics:
             topic = self._bag.topics[name]
             problem = topic.problem
             if not problem:
@@ -142,7 +162,7 @@ class BagPlayer:
                     problem = str(error)
             if not problem:
                 publishers[name] = self._open_publisher(topic)
-            elif self._pace.topics:
+            elif self._asked:
                 raise DktError(f"{name} cannot be played: {problem}")
             else:
                 self._warn(f"leaving out {name}: {problem}")
@@ -157,7 +177,7 @@ class BagPlayer:
         )
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
-            depth=self._pace.queue_depth,
+            depth=max(self._pace.queue_depth, topic.kept),
             reliability=ReliabilityPolicy.RELIABLE,
             durability=durability,
         )
@@ -191,10 +211,10 @@ class BagPlayer:
         try:
             deserialize_message(message.cdr, self._types[message.topic])
         except RuntimeError as error:  # what rclpy raises for any failure of the middleware's
-            self._warn(
-                f"leaving out {message.topic}: its messages do not fit the installed "
-                f"{message.msgtype} ({error})"
-            )
+            problem = f"its messages do not fit the installed {message.msgtype} ({error})"
+            if self._asked:
+                raise DktError(f"{message.topic} cannot be played: {problem}") from error
+            self._warn(f"leaving out {message.topic}: {problem}")
             return False
         return True
 
@@ -224,10 +244,17 @@ class BagPlayer:
     def _report(self, time_ns: int) -> None:
         bag = self._bag
         done = (time_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
-        total = (bag.end_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
+        total = max(bag.end_ns - bag.start_ns, 1) / NANOSECONDS_PER_SECOND
         self._node.get_logger().info(
             f"{done / total:.0%}: {done:.1f} of {total:.1f} s, {self.published} messages"
         )
+
+    def _warn_of_losses(self) -> None:
+        """Each of the bag's remarks once; reading adds some."""
+        for remark in self._bag.remarks:
+            if remark not in self._told:
+                self._told.add(remark)
+                self._warn(f"{self._bag.path}: {remark}")
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text)

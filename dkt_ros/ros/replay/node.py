@@ -52,9 +52,11 @@ class ReplayOptions:
     start_delay_s: float = _option(
         0.0, "seconds between the publishers' start and the first message"
     )
-    wait_for_subscribers: int = _option(0, "begin when every topic has this many subscribers")
+    wait_for_subscribers: int = _option(
+        0, "begin when every topic of --topics, or any of a whole bag, has this many subscribers"
+    )
     wait_timeout_s: float = _option(60.0, "how long to wait for them before giving up")
-    queue_depth: int = _option(10, "messages per topic kept for slow subscribers")
+    queue_depth: int = _option(10, "messages per topic kept for slow subscribers, at least")
 
     def __post_init__(self) -> None:
         if not self.bag:
