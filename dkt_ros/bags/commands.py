@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,9 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
     parser = actions.add_parser(
         "from-images",
         help="a folder of colour pictures and depth maps -> a bag",
-        description="Patterns are relative to the folder and hold one *; pictures belong together "
-        "where the text in its place is the same.",
+        description="Patterns are relative to the folder; pictures belong together where the text "
+        "in the place of * is the same, or stamps there are within 20 ms. Suffixes may differ. "
+        "Pictures are taken to be rectified.",
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--color", default="color/*", help="pattern, default %(default)s")
@@ -38,10 +40,16 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         type=float,
         default=0.001,
         metavar="METRES",
-        help="metres per unit of 16-bit depth, default %(default)s; EXR is in metres",
+        help="metres per unit of 16-bit depth, default %(default)s; EXR and .npy of floats are in "
+        "metres",
     )
     camera = parser.add_mutually_exclusive_group(required=True)
-    camera.add_argument("--intrinsics", type=Path, help="YAML: fx fy cx cy, or a ROS calibration")
+    camera.add_argument(
+        "--intrinsics",
+        metavar="FILE",
+        help="fx fy cx cy, a 3x3 matrix (text, .npy) or a calibration file (ROS, OpenCV, Kalibr, "
+        "Open3D, BOP, RealSense); with * a pattern, one file for each scene",
+    )
     camera.add_argument("--pinhole", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"))
     parser.add_argument("--repeat", type=int, default=1, help="show each picture so many times")
     parser.add_argument(
@@ -99,6 +107,7 @@ def _recording_options(args: argparse.Namespace) -> RecordingOptions:
 def _from_images(args: argparse.Namespace) -> int:
     from dkt_ros.bags.from_images import ImageFolder, read_frames
     from dkt_ros.bags.recording import DEFAULT_START_S, record
+    from dkt_ros.geometry import METRES_PER_MILLIMETRE
 
     source = ImageFolder(
         folder=args.folder,
@@ -114,7 +123,15 @@ def _from_images(args: argparse.Namespace) -> int:
         repeat=args.repeat,
         gap_s=args.gap,
     )
-    count = record(read_frames(source), args.output, _recording_options(args))
+    remarks: list[str] = []
+    if args.depth and args.depth_scale < METRES_PER_MILLIMETRE and args.depth_encoding != "32FC1":
+        remarks.append(
+            f"steps of {args.depth_scale * 1e3:g} mm are rounded to whole millimetres; "
+            "--depth-encoding 32FC1 keeps them"
+        )
+    count = record(read_frames(source, remarks), args.output, _recording_options(args))
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
     return _report(args.output, count)
 
 

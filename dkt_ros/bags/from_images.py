@@ -1,37 +1,52 @@
-"""Image files to frames: which colour picture goes with which depth, truth and mask.
+"""Image files to frames: which colour picture goes with which depth, truth, mask and intrinsics.
 
 Knows names of files and how they pair. Knows nothing of bags.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dkt_ros.bags.images import read_depth, read_intrinsics, read_mask
+import numpy as np
+
+from dkt_ros.bags.images import read_depth, read_mask
 from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
 from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
+from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
+
+# What the node aligns to unless told otherwise.
+_USABLE_DEPTH_M = (0.1, 10.0)
+# As TUM's associate.py.
+_SAME_TIME_S = 0.02
+_STAMP = re.compile(r"\d{9,}(\.\d+)?")
+
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ImageFolder:
     """Where the pictures are and how they pair.
 
-    Patterns are relative to `folder` and hold one `*`; pictures belong together where the text in
-    the place of the `*` is the same (`color/*.png` and `depth/*.exr`, or `*-rgb.jpg` and
-    `*-depth.png`).
-    intrinsics: a YAML file (images.read_intrinsics) or fx, fy, cx, cy in pixels.
+    Patterns are relative to `folder`; pictures belong together where the text in the place of the
+    `*` is the same (`color/*.png` and `depth/*.exr`, or `*-rgb.jpg` and `*-depth.png`). The suffix
+    is no part of it: `color/*` and `*/rgb.*` match any. Without a `*` a pattern is one file. Names
+    that are time stamps pair with the nearest within 20 ms where they are not the same.
+    intrinsics: a file, fx, fy, cx, cy in pixels, or a pattern: each picture has the file whose `*`
+    are the same as its own first ones (`*/K.txt` beside `*/rgb/*`).
     metres_per_unit: of 16-bit depth maps.
     repeat: how often each picture is shown in a row, with stamps that go on.
     gap_s: extra seconds between two pictures, so that unrelated scenes are not taken for one video.
     """
 
     folder: Path
-    intrinsics: Path | tuple[float, float, float, float]
+    intrinsics: Path | str | tuple[float, float, float, float]
     color: str = "color/*"
     depth: str | None = "depth/*"
     truth: str | None = None
@@ -52,32 +67,36 @@ class ImageFolder:
             raise DktError(f"depth scale is {self.metres_per_unit}, expected metres per unit")
 
 
-def read_frames(source: ImageFolder) -> Iterator[LabelledFrame]:
-    """Frames in the order of their names, one at a time.
+def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
+    """Frames in the order of their names, one at a time; what is odd is added to `remarks`.
 
-    Raises DktError where no colour picture matches, a partner is missing, or a file is unusable.
+    Raises DktError where no colour picture matches, a partner is missing, a file is unusable, or
+    the first depth that is known at all is out of range altogether.
     """
+    remarks = [] if remarks is None else remarks
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
     color = _matches(source.folder, source.color)
     partners = {
-        role: _matches(source.folder, pattern) for role, pattern in roles.items() if pattern
+        role: _paired(source, role, pattern, color, remarks)
+        for role, pattern in roles.items()
+        if pattern
     }
-    for role, files in partners.items():
-        missing = sorted(color.keys() - files.keys())
-        if missing:
-            raise DktError(
-                f"{source.folder}: {len(missing)} of {len(color)} colour pictures have no {role} "
-                f"by the pattern {roles[role]!r}, the first is {color[missing[0]].name}"
-            )
+    keys = [key for key in sorted(color) if all(key in files for files in partners.values())]
+    cameras = _matches(source.folder, source.intrinsics) if _is_pattern(source.intrinsics) else None
     clock = stamps(source.rate_hz, source.start_s)
-    for index, key in enumerate(sorted(color)):
+    without_depth = 0
+    for index, key in enumerate(keys):
         pause_ns = round(index * source.gap_s * NANOSECONDS_PER_SECOND)
         rgb = read_rgb(color[key])
         height, width = rgb.shape[:2]
-        intrinsics = _intrinsics(source.intrinsics, width, height)
+        intrinsics = _intrinsics(source, cameras, key, width, height)
         files = {role: found[key] for role, found in partners.items()}
         scale = source.metres_per_unit
         raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
+        if raw_depth is not None and not _is_usable(raw_depth):
+            if without_depth == index:
+                _refuse_out_of_range(files["depth"], raw_depth, scale)
+            without_depth += 1
         truth = read_depth(files["truth"], scale) if "truth" in files else None
         mask = read_mask(files["mask"]) if "mask" in files else None
         for _ in range(source.repeat):
@@ -89,30 +108,106 @@ def read_frames(source: ImageFolder) -> Iterator[LabelledFrame]:
                 frame_id=source.frame_id,
             )
             yield LabelledFrame(frame, truth, mask)
+    if without_depth:
+        near, far = _USABLE_DEPTH_M
+        remarks.append(
+            f"{without_depth} of {len(keys)} pictures have no depth between {near} and {far:g} m"
+        )
 
 
-def _matches(folder: Path, pattern: str) -> dict[str, Path]:
-    """The text in the place of the pattern's `*` -> file; a suffix after `*` may be left out."""
-    if pattern.count("*") != 1:
-        raise DktError(f"pattern {pattern!r} must hold exactly one *")
+def _matches(folder: Path, pattern: str) -> dict[Key, Path]:
+    """The texts in the places of the pattern's `*` -> file."""
     if not folder.is_dir():
         raise DktError(f"{folder}: no such folder")
-    prefix, suffix = pattern.split("*")
-    found = {}
+    stem = pattern.removesuffix(".*")
+    any_suffix = stem != pattern or pattern.endswith("*")
+    # `color/*` pairs with `depth/*` although .jpg and .png differ.
+    names = r"([^/]*)".join(re.escape(part) for part in stem.split("*"))
+    if any_suffix:
+        names = re.sub(r"\*\)$", "*?)", names) + r"(?:\.[^/.]+)?"
+    found: dict[Key, Path] = {}
     for path in sorted(folder.glob(pattern)):
-        name = path.relative_to(folder).as_posix()
-        key = name[len(prefix) : len(name) - len(suffix)]
-        # `color/*` pairs with `depth/*` although .jpg and .png differ.
-        found[key if suffix else str(Path(key).with_suffix(""))] = path
+        match = re.fullmatch(names, path.relative_to(folder).as_posix())
+        if match is None or not path.is_file():
+            continue
+        other = found.setdefault(match.groups(), path)
+        if other != path:
+            raise DktError(f"{folder}: {other.name} and {path.name} both match {pattern!r}")
     if not found:
         raise DktError(f"{folder}: no file matches {pattern!r}")
     return found
 
 
+def _paired(
+    source: ImageFolder, role: str, pattern: str, color: dict[Key, Path], remarks: list[str]
+) -> dict[Key, Path]:
+    """A file of this role for each colour picture; by stamps, some may lack one."""
+    files = _matches(source.folder, pattern)
+    missing = sorted(color.keys() - files.keys())
+    if not missing:
+        return files
+    times = sorted((_seconds(key), path) for key, path in files.items())
+    if times and not any(np.isnan(_seconds(key)) for key in (*color, *files)):
+        nearest = {key: _nearest(times, _seconds(key)) for key in color}
+        found = {key: path for key, path in nearest.items() if path is not None}
+        if found:
+            if len(found) < len(color):
+                remarks.append(
+                    f"{len(color) - len(found)} of {len(color)} colour pictures have no {role} "
+                    f"within {_SAME_TIME_S * 1e3:g} ms and are left out"
+                )
+            return found
+    raise DktError(
+        f"{source.folder}: {len(missing)} of {len(color)} colour pictures have no {role} "
+        f"by the pattern {pattern!r}, the first is {color[missing[0]].name}"
+    )
+
+
+def _seconds(key: Key) -> float:
+    """The time that a name states in seconds, or in whole ms, us or ns; NaN where it is none."""
+    name = key[-1] if key else ""
+    if not _STAMP.fullmatch(name):
+        return float("nan")
+    digits = len(name.partition(".")[0])
+    return float(name) * 10.0 ** -(max(0, (digits - 10 + 2) // 3) * 3)
+
+
+def _nearest(times: list[tuple[float, Path]], seconds: float) -> Path | None:
+    at = bisect_left(times, (seconds, Path()))
+    around = times[max(0, at - 1) : at + 1]
+    distance, path = min((abs(other - seconds), path) for other, path in around)
+    return path if distance <= _SAME_TIME_S else None
+
+
+def _is_pattern(intrinsics: Path | str | tuple[float, ...]) -> bool:
+    return isinstance(intrinsics, str) and "*" in intrinsics
+
+
 def _intrinsics(
-    given: Path | tuple[float, float, float, float], width: int, height: int
+    source: ImageFolder, cameras: dict[Key, Path] | None, key: Key, width: int, height: int
 ) -> Intrinsics:
-    if isinstance(given, Path):
-        return read_intrinsics(given, width, height)
-    fx, fy, cx, cy = given
-    return Intrinsics(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+    given = source.intrinsics
+    if isinstance(given, tuple):
+        return checked_intrinsics(*given, width, height, source="--pinhole")
+    path = Path(given)
+    if cameras is not None:
+        own = [file for texts, file in cameras.items() if texts == key[: len(texts)]]
+        if not own:
+            raise DktError(f"{source.folder}: no file of {given!r} for picture {'/'.join(key)}")
+        path = own[0]
+    return read_intrinsics(path, width, height)
+
+
+def _is_usable(depth: np.ndarray) -> bool:
+    near, far = _USABLE_DEPTH_M
+    return bool(((depth >= near) & (depth <= far)).any())
+
+
+def _refuse_out_of_range(path: Path, depth: np.ndarray, metres_per_unit: float) -> None:
+    if np.isfinite(depth).any():
+        near, far = _USABLE_DEPTH_M
+        raise DktError(
+            f"{path}: depth from {np.nanmin(depth):.3g} to {np.nanmax(depth):.3g} m, none between "
+            f"{near} and {far:g} m; is --depth-scale {metres_per_unit:g} right (16-bit "
+            "millimetres: 0.001), and are floats in metres?"
+        )

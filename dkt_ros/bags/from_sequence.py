@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
 from dkt_ros.errors import DktError
-from dkt_ros.formats.transphy3d import read_sequence
+from dkt_ros.formats.tar_index import read_members, tar_index
+from dkt_ros.formats.transphy3d import decode_frame
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
 
@@ -24,12 +25,13 @@ def read_frames(
 
     Raises DktError where the tar is unusable or holds no such frames.
     """
-    sequence = read_sequence(path)
-    chosen = sequence[frames]
+    index = tar_index(path)
+    chosen = sorted(index)[frames]
     if not chosen:
-        raise DktError(f"{path}: none of its {len(sequence)} frames is chosen")
+        raise DktError(f"{path}: none of its {len(index)} frames is chosen")
     clock = stamps(rate_hz, start_s)
-    for source in chosen:
+    for key in chosen:
+        source = decode_frame(read_members(path, key, index[key]), f"{path}: {key}")
         height, width = source.rgb.shape[:2]
         frame = Frame(
             rgb=source.rgb,

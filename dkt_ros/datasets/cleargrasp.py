@@ -19,7 +19,6 @@ import numpy as np
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import UNSPLIT, Clip
 from dkt_ros.datasets.files import (
-    read_camera_yaml,
     read_depth_exr,
     read_label,
     read_normal_exr_blender,
@@ -28,6 +27,7 @@ from dkt_ros.datasets.files import (
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.formats.intrinsics import read_intrinsics
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import Intrinsics
 
@@ -111,7 +111,7 @@ class RealClip(Clip):
         return frame.finish(self._camera_matrix(frame.size))
 
     def _camera(self) -> Intrinsics:
-        return read_camera_yaml(self.path / "camera_intrinsics.yaml")
+        return read_intrinsics(self.path / "camera_intrinsics.yaml")
 
     def _camera_matrix(self, size: tuple[int, int] | None) -> np.ndarray | None:
         try:

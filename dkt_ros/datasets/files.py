@@ -1,4 +1,4 @@
-"""Single files of a data set to arrays: pictures, 16-bit depth, labels, normals, camera YAML.
+"""Single files of a data set to arrays: pictures, 16-bit depth, labels, normals.
 
 Knows file formats and what a damaged file looks like. Knows nothing of layouts or of which values
 mean "unknown". Every function raises DktError that names the file.
@@ -11,11 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
-import yaml
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
-from dkt_ros.geometry import Intrinsics
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8"
@@ -70,21 +68,6 @@ def read_normal_exr_blender(path: Path) -> np.ndarray:
     The file holds x, y, z in R, G, B in Blender's camera axes (x right, y up, z backward).
     """
     return _unit(read_exr_vectors(path) * _BLENDER_TO_CAMERA)
-
-
-def read_camera_yaml(path: Path) -> Intrinsics:
-    """Intrinsics of a YAML file with xres, yres, fx, fy, cx, cy in pixels."""
-    try:
-        values = yaml.safe_load(path.read_text())
-        width, height = int(values["xres"]), int(values["yres"])
-        fx, fy, cx, cy = (float(values[name]) for name in ("fx", "fy", "cx", "cy"))
-    except OSError as error:
-        raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise DktError(
-            f"{path}: no usable camera ({error!r}), expected xres, yres, fx, fy, cx, cy"
-        ) from error
-    return Intrinsics(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
 
 
 def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.ndarray:

@@ -70,7 +70,7 @@ def test_colour_alone_will_do(folder: Path) -> None:
     ("change", "words"),
     [
         ({"color": "rgb/*"}, "no file matches 'rgb/"),
-        ({"color": "color/0001.jpg"}, "exactly one"),
+        ({"color": "color/0001.jpg"}, "1 of 1 colour pictures have no depth"),
         ({"repeat": 0}, "repeat is 0"),
         ({"gap_s": -1.0}, "gap is -1"),
         ({"metres_per_unit": 0.0}, "depth scale"),
@@ -89,9 +89,69 @@ def test_a_missing_partner_is_named(folder: Path) -> None:
 
 
 def test_depth_of_another_size_is_refused(folder: Path) -> None:
-    cv2.imwrite(str(folder / "depth/0001.png"), np.ones((8, 12), np.uint16))
+    cv2.imwrite(str(folder / "depth/0001.png"), np.full((8, 12), 1000, np.uint16))
     with pytest.raises(DktError, match="registered"):
         list(read_frames(ImageFolder(folder, PINHOLE)))
+
+
+def test_suffixes_mix_scenes_have_intrinsics_and_one_file_needs_no_star(tmp_path: Path) -> None:
+    for scene, suffix, fx in (("a", "png", 10), ("b", "jpg", 20)):
+        (tmp_path / scene).mkdir()
+        cv2.imwrite(str(tmp_path / scene / f"rgb.{suffix}"), np.full((4, 6, 3), 100))
+        np.save(tmp_path / scene / "depth.npy", np.full((4, 6), 0.5, np.float32))
+        np.savetxt(tmp_path / scene / "K.txt", [[fx, 0, 3], [0, fx, 2], [0, 0, 1]])
+    source = ImageFolder(tmp_path, "*/K.txt", color="*/rgb.*", depth="*/depth.npy")
+    frames = list(read_frames(source))
+    assert [f.frame.intrinsics.fx for f in frames] == [10, 20]
+    assert [known(f.frame.raw_depth)[0, 0] for f in frames] == [0.5, 0.5]
+    one = ImageFolder(tmp_path, PINHOLE, color="a/rgb.png", depth="b/depth.npy")
+    assert len(list(read_frames(one))) == 1
+    (tmp_path / "b/K.txt").unlink()
+    with pytest.raises(DktError, match=r"no file of '\*/K\.txt' for picture b"):
+        list(read_frames(source))
+    cv2.imwrite(str(tmp_path / "a/rgb.jpg"), np.zeros((4, 6, 3)))
+    with pytest.raises(DktError, match=r"rgb\.jpg and rgb\.png both match"):
+        list(read_frames(source))
+
+
+def test_videos_below_scenes_take_their_scenes_intrinsics(tmp_path: Path) -> None:
+    for scene in ("a", "b"):
+        (tmp_path / scene / "rgb").mkdir(parents=True)
+        for index in range(2):
+            cv2.imwrite(str(tmp_path / scene / f"rgb/{index}.png"), np.zeros((4, 6, 3)))
+        np.savetxt(tmp_path / scene / "K.txt", [10 + (scene == "b"), 10, 3, 2])
+    frames = read_frames(ImageFolder(tmp_path, "*/K.txt", color="*/rgb/*", depth=None))
+    assert [f.frame.intrinsics.fx for f in frames] == [10, 10, 11, 11]
+
+
+@pytest.mark.parametrize("unit", ["{:.6f}", "{:.0f}000000"])
+def test_stamps_pair_with_the_nearest(tmp_path: Path, unit: str) -> None:
+    for name in ("rgb", "depth"):
+        (tmp_path / name).mkdir()
+    scale = 1.0 if unit == "{:.6f}" else 1e3
+    for offset in (0.0, 0.033, 0.2):
+        name = unit.format((1305031453.36 + offset) * scale)
+        cv2.imwrite(str(tmp_path / f"rgb/{name}.png"), np.zeros((4, 6, 3)))
+    for offset, value in ((0.014, 1000), (0.045, 2000), (0.3, 3000)):
+        name = unit.format((1305031453.36 + offset) * scale)
+        cv2.imwrite(str(tmp_path / f"depth/{name}.png"), np.full((4, 6), value, np.uint16))
+    remarks: list[str] = []
+    frames = list(read_frames(ImageFolder(tmp_path, PINHOLE, color="rgb/*"), remarks))
+    assert [known(f.frame.raw_depth)[0, 0] for f in frames] == [1.0, 2.0]
+    assert "1 of 3 colour pictures have no depth within 20 ms" in remarks[0]
+
+
+def test_depth_that_cannot_be_metres_is_refused(folder: Path) -> None:
+    with pytest.raises(DktError, match=r"depth from 100 to 100 m.*--depth-scale 1 right"):
+        list(read_frames(ImageFolder(folder, PINHOLE, metres_per_unit=1.0)))
+
+
+def test_pictures_without_usable_depth_are_counted(folder: Path) -> None:
+    cv2.imwrite(str(folder / "depth/0001.png"), np.zeros((4, 6), np.uint16))
+    cv2.imwrite(str(folder / "depth/0010.png"), np.full((4, 6), 60000, np.uint16))
+    remarks: list[str] = []
+    assert len(list(read_frames(ImageFolder(folder, PINHOLE), remarks))) == 3
+    assert remarks == ["2 of 3 pictures have no depth between 0.1 and 10 m"]
 
 
 @pytest.fixture
@@ -118,6 +178,21 @@ def test_the_command_line_makes_and_lists_a_bag(
         assert "/truth/mask/compressed" in reader.topics
     assert dkt(command) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_rounded_depth_steps_and_impossible_intrinsics_are_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], dkt: Callable[[Sequence[str]], int]
+) -> None:
+    command = ["bag", "from-images", str(folder), "--pinhole", "10", "10", "3", "2"]
+    command += ["--depth-scale", "0.0002", "--depth", "depth/0010.png"]
+    command += ["--color", "color/0010.jpg", "--output"]
+    assert dkt([*command, str(folder / "a")]) == 0
+    assert "steps of 0.2 mm are rounded" in capsys.readouterr().err
+    assert dkt([*command, str(folder / "b"), "--depth-encoding", "32FC1"]) == 0
+    assert "rounded" not in capsys.readouterr().err
+    command[3:8] = ["--pinhole", "5000", "5000", "10000", "9000"]
+    assert dkt([*command, str(folder / "c")]) == 2
+    assert "--pinhole: the principal point" in capsys.readouterr().err
 
 
 def test_the_real_scenes_become_a_bag(

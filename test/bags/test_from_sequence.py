@@ -11,7 +11,7 @@ from fixtures.recorded_frames import known
 from dkt_ros.bags.from_sequence import read_frames
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.errors import DktError
-from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
+from dkt_ros.formats.transphy3d import SequenceFrame, decode_frame, write_sequence
 
 
 @pytest.fixture
@@ -54,3 +54,19 @@ def test_a_part_can_be_taken(sequence: Path, tmp_path: Path) -> None:
     assert record(frames, tmp_path / "bag", RecordingOptions()) == 3
     with pytest.raises(DktError, match="none of its 6 frames"):
         list(read_frames(sequence, frames=slice(9, 12)))
+
+
+def test_only_the_chosen_frames_are_decoded(
+    sequence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+
+    def decode(members: dict[str, bytes], source: str) -> SequenceFrame:
+        decoded.append(source.rpartition("_")[2])
+        return decode_frame(members, source)
+
+    monkeypatch.setattr("dkt_ros.bags.from_sequence.decode_frame", decode)
+    frames = read_frames(sequence, frames=slice(2, 4))
+    next(frames)
+    assert decoded == ["00000002"]
+    assert len(list(frames)) == 1

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dkt_ros.bags.images import read_depth, read_intrinsics, read_mask
+from dkt_ros.bags.images import read_depth, read_mask
 from dkt_ros.errors import DktError
 
 
@@ -40,39 +40,17 @@ def test_the_mask_keeps_classes_and_takes_white_for_transparent(tmp_path: Path) 
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1]])
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "fx: 10\nfy: 11\ncx: 3\ncy: 2\n",
-        "xres: 6\nyres: 4\nfx: 10\nfy: 11\ncx: 3\ncy: 2\n",
-        "image_width: 6\nimage_height: 4\ncamera_matrix:\n  rows: 3\n  cols: 3\n"
-        "  data: [10, 0, 3, 0, 11, 2, 0, 0, 1]\n",
-        "K: [10, 0, 3, 0, 11, 2, 0, 0, 1]\n",
-        "K: [[10, 0, 3], [0, 11, 2], [0, 0, 1]]\n",
-    ],
-)
-def test_intrinsics_in_every_form(tmp_path: Path, text: str) -> None:
-    (tmp_path / "c.yaml").write_text(text)
-    found = read_intrinsics(tmp_path / "c.yaml", 6, 4)
-    assert (found.fx, found.fy, found.cx, found.cy) == (10, 11, 3, 2)
-    assert (found.width, found.height) == (6, 4)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("xres: 12\nyres: 8\nfx: 1\nfy: 1\ncx: 1\ncy: 1\n", "12x8, the pictures are 6x4"),
-        ("fx: 1\n", "no usable intrinsics"),
-        ("fx: a\nfy: 1\ncx: 1\ncy: 1\n", "no usable intrinsics"),
-        ("K: [1, 2]\n", "no usable intrinsics"),
-        ("- 1\n", "expected `fx"),
-        ("a: [", "not readable as YAML"),
-    ],
-)
-def test_unusable_intrinsics_are_named(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(DktError, match=words):
-        read_intrinsics(tmp_path / "c.yaml", 6, 4)
+def test_depth_npy_is_metres_or_units(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.array([[[0.5], [np.inf]]], np.float64))
+    np.testing.assert_array_equal(read_depth(tmp_path / "m.npy"), [[0.5, np.nan]])
+    np.save(tmp_path / "mm.npy", np.array([[500, 0]], np.int32))
+    np.testing.assert_allclose(read_depth(tmp_path / "mm.npy", 0.01), [[5.0, np.nan]])
+    np.save(tmp_path / "rgb.npy", np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(DktError, match=r"uint8 of shape \(2, 2, 3\), expected depth"):
+        read_depth(tmp_path / "rgb.npy")
+    (tmp_path / "junk.npy").write_bytes(b"nothing")
+    with pytest.raises(DktError, match=r"junk\.npy: cannot be read"):
+        read_depth(tmp_path / "junk.npy")
 
 
 def test_unusable_files_are_named(tmp_path: Path) -> None:

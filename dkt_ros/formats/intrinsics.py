@@ -1,0 +1,189 @@
+"""Pinhole intrinsics out of the files that calibration and recording tools write.
+
+ROS (camera_calibration's YAML, `ros2 topic echo`), OpenCV FileStorage, Kalibr, Open3D, BOP,
+RealSense, ORB-SLAM and NeRF's names, and bare numbers (3x3, or fx fy cx cy) as text or .npy.
+Distortion is not read: the pictures are taken to be rectified.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dkt_ros.errors import DktError
+from dkt_ros.geometry import Intrinsics
+
+_EXPECTED = "expected fx, fy, cx, cy in pixels, a 3x3 matrix, or a calibration file with either"
+_MATRICES = ("camera_matrix", "cameramatrix", "k", "cam_k", "intrinsic_matrix", "matrix")
+_NAMES = (("fx", "fl_x"), ("fy", "fl_y"), ("cx", "ppx"), ("cy", "ppy"))
+_SIZES = (("width", "height"), ("image_width", "image_height"), ("xres", "yres"), ("w", "h"))
+_PINHOLE_MODELS = ("pinhole", "pinhole_camera", "opencv")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_BARE = re.compile(rf"[\s,;\[\]()]*(?:{_NUMBER}[\s,;\[\]()]+)*(?:{_NUMBER})?[\s,;\[\]()]*")
+_NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b\s*[:=]?\s*({_NUMBER})", re.I)
+# A focal length of a tenth of the picture is a view of 157 degrees, of ten pictures one of 6.
+_FOCAL_RANGE = (0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class _Camera:
+    name: str
+    values: tuple[float, float, float, float]
+    size: tuple[int, int] | None
+
+
+def read_intrinsics(path: Path, width: int | None = None, height: int | None = None) -> Intrinsics:
+    """The camera of a file, for pictures of width x height pixels (None: the file must tell).
+
+    Of several cameras in a file the one for pictures of this size is taken. Raises DktError where
+    none is found, several remain, the size is another, or the values cannot be right.
+    """
+    size = None if width is None or height is None else (width, height)
+    try:
+        cameras = list(dict.fromkeys(_cameras(_content(path), "")))
+    except OSError as error:
+        raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise DktError(f"{path}: no usable intrinsics ({error}); {_EXPECTED}") from error
+    if not cameras:
+        raise DktError(f"{path}: no intrinsics found in it; {_EXPECTED}")
+    fitting = [camera for camera in cameras if not size or camera.size in (None, size)]
+    if not fitting:
+        found = " and ".join(sorted({f"{c.size[0]}x{c.size[1]}" for c in cameras if c.size}))
+        raise DktError(
+            f"{path}: for pictures of {found}, the pictures are {width}x{height}; "
+            "give the intrinsics of these pictures"
+        )
+    if len({(camera.values, camera.size) for camera in fitting}) > 1:
+        names = ", ".join(camera.name for camera in fitting[:8])
+        raise DktError(f"{path}: holds {len(fitting)} cameras ({names}); keep the colour camera")
+    camera = fitting[0]
+    size = size or camera.size
+    if size is None:
+        raise DktError(f"{path}: does not tell the pictures' size; add width and height")
+    return checked_intrinsics(*camera.values, *size, source=str(path))
+
+
+def checked_intrinsics(
+    fx: float, fy: float, cx: float, cy: float, width: int, height: int, source: str
+) -> Intrinsics:
+    """Intrinsics that a picture of this size can have; DktError naming `source` otherwise."""
+    found = Intrinsics(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+    if not (-0.5 <= cx <= width and -0.5 <= cy <= height):
+        problem = f"the principal point ({cx:g}, {cy:g}) lies outside"
+    elif not all(_FOCAL_RANGE[0] <= f / width <= _FOCAL_RANGE[1] for f in (fx, fy)):
+        problem = f"focal lengths {fx:g} and {fy:g} do not suit"
+    else:
+        return found
+    raise DktError(
+        f"{source}: {problem} pictures of {width}x{height}; give fx, fy, cx, cy in pixels of these "
+        "pictures"
+    )
+
+
+def _content(path: Path) -> Any:
+    """What the file holds: mappings, lists and numbers."""
+    if path.suffix.lower() == ".npy":
+        return np.load(path, allow_pickle=False).tolist()
+    text = path.read_text()
+    if _BARE.fullmatch(text):
+        return [float(number) for number in re.findall(_NUMBER, text)]
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    # OpenCV writes a directive and tags that YAML does not know.
+    plain = re.sub(r"^%YAML.*$|!!opencv-\S+", "", text, flags=re.M)
+    try:
+        # `ros2 topic echo` ends every message by "---"; one is enough.
+        value = next((value for value in yaml.safe_load_all(plain) if value is not None), None)
+    except yaml.YAMLError as error:
+        value, problem = None, str(error).replace("\n", " ")
+    else:
+        problem = f"found {type(value).__name__} {str(value)[:60]!r}"
+    if isinstance(value, (dict, list)):
+        return value
+    named = _NAMED.findall(text)
+    if not named:
+        raise ValueError(f"neither numbers nor JSON nor YAML: {problem}")
+    values = {name.lower(): float(number) for name, number in named}
+    if len(values) < len({(name.lower(), float(number)) for name, number in named}):
+        raise ValueError("it names several cameras; keep the colour camera's lines")
+    return values
+
+
+def _cameras(value: Any, name: str) -> Iterator[_Camera]:
+    """The cameras that a value is or holds."""
+    if isinstance(value, list):
+        if value and all(isinstance(item, Mapping) for item in value):
+            for index, item in enumerate(value):
+                yield from _cameras(item, f"{name}[{index}]")
+        elif value:
+            yield _Camera(name, _pinhole(value), None)
+    elif isinstance(value, Mapping):
+        fields = {str(key).rpartition(".")[2].lower(): item for key, item in value.items()}
+        found = _named(fields)
+        if found:
+            yield _Camera(name, found, _size(fields))
+            return
+        for key, item in value.items():
+            if isinstance(item, (Mapping, list)) and (
+                isinstance(item, Mapping) or all(isinstance(part, Mapping) for part in item)
+            ):
+                yield from _cameras(item, f"{name}.{key}".lstrip("."))
+
+
+def _named(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    """fx, fy, cx, cy by the names of a mapping, None where it has none of them."""
+    for name in _MATRICES:
+        matrix = fields.get(name)
+        if isinstance(matrix, Mapping) and "data" in matrix:
+            matrix = matrix["data"]
+        if isinstance(matrix, list):
+            return _pinhole(matrix)
+    if isinstance(fields.get("intrinsics"), list):  # Kalibr, EuRoC
+        model = fields.get("camera_model", "pinhole")
+        if model not in _PINHOLE_MODELS:
+            raise ValueError(f"camera_model is {model}, only pinhole is known")
+        return _pinhole(fields["intrinsics"])
+    values = [next((fields[n] for n in names if n in fields), None) for names in _NAMES]
+    if all(value is None for value in values):
+        return None
+    missing = [names[0] for names, value in zip(_NAMES, values, strict=True) if value is None]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} missing")
+    fx, fy, cx, cy = (float(str(value)) for value in values)
+    return fx, fy, cx, cy
+
+
+def _pinhole(numbers: list[Any]) -> tuple[float, float, float, float]:
+    flat = np.array(numbers, np.float64).ravel()
+    if flat.size == 4:
+        fx, fy, cx, cy = flat.tolist()
+        return fx, fy, cx, cy
+    if flat.size == 12:  # a projection matrix
+        flat = flat.reshape(3, 4)[:, :3].ravel()
+    if flat.size != 9:
+        raise ValueError(f"found {flat.size} numbers, not 4, 9 or 12")
+    matrix = flat.reshape(3, 3)
+    if not matrix[:2, 2].any() and matrix[2, :2].any():  # Open3D stores columns
+        matrix = matrix.T
+    return float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])
+
+
+def _size(fields: Mapping[str, Any]) -> tuple[int, int] | None:
+    pairs = [tuple(fields[n] for n in names) for names in _SIZES if fields.keys() >= set(names)]
+    if isinstance(fields.get("resolution"), list):
+        pairs.append(tuple(fields["resolution"]))
+    for pair in pairs:
+        width, height = (int(float(str(value))) for value in pair)
+        if width > 0 and height > 0:
+            return width, height
+    return None

@@ -1,0 +1,149 @@
+"""Intrinsics out of every file that a lab has, or one line that says what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dkt_ros.errors import DktError
+from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
+
+ECHO = """header:
+  stamp:
+    sec: 1700000000
+    nanosec: 0
+  frame_id: camera_color_optical_frame
+height: 4
+width: 6
+distortion_model: plumb_bob
+d:
+- 0.0
+- 0.0
+k:
+- 10.0
+- 0.0
+- 3.0
+- 0.0
+- 11.0
+- 2.0
+- 0.0
+- 0.0
+- 1.0
+p:
+- 9.0
+- 0.0
+roi:
+  x_offset: 0
+  height: 0
+  width: 0
+---
+"""
+OPENCV = """%YAML:1.0
+---
+image_width: 6
+image_height: 4
+camera_matrix: !!opencv-matrix
+   rows: 3
+   cols: 3
+   dt: d
+   data: [ 10., 0., 3., 0., 11., 2., 0., 0., 1. ]
+distortion_coefficients: !!opencv-matrix
+   rows: 1
+   cols: 2
+   dt: d
+   data: [ 0., 0. ]
+"""
+KALIBR = """cam0:
+  camera_model: pinhole
+  distortion_coeffs: [0.1, 0.0, 0.0, 0.0]
+  intrinsics: [10.0, 11.0, 3.0, 2.0]
+  resolution: [6, 4]
+  T_cam_imu: [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+cam1:
+  camera_model: pinhole
+  intrinsics: [20.0, 22.0, 6.0, 4.0]
+  resolution: [12, 8]
+"""
+FORMS = {
+    "plain.yaml": "fx: 10\nfy: 11\ncx: 3\ncy: 2\n",
+    "sized.yaml": "xres: 6\nyres: 4\nfx: 10\nfy: 11\ncx: 3\ncy: 2\n",
+    "ros.yaml": "image_width: 6\nimage_height: 4\ncamera_name: c\ncamera_matrix:\n  rows: 3\n"
+    "  cols: 3\n  data: [10, 0, 3, 0, 11, 2, 0, 0, 1]\nprojection_matrix:\n  rows: 3\n  cols: 4\n"
+    "  data: [9, 0, 3, 0, 0, 9, 2, 0, 0, 0, 1, 0]\n",
+    "flat.yaml": "K: [10, 0, 3, 0, 11, 2, 0, 0, 1]\n",
+    "nested.yaml": "K: [[10, 0, 3], [0, 11, 2], [0, 0, 1]]\n",
+    "echo.yaml": ECHO,
+    "two_echoes.yaml": ECHO + ECHO,
+    "opencv.yaml": OPENCV,
+    "kalibr.yaml": KALIBR,
+    "open3d.json": '{"width": 6, "height": 4, "intrinsic_matrix": [10,0,0,0,11,0,3,2,1]}',
+    "bop_camera.json": '{"cx": 3, "cy": 2, "depth_scale": 0.1, "fx": 10, "fy": 11, "height": 4,'
+    '\n\t"width": 6}',
+    "bop_scene.json": '{"0": {"cam_K": [10,0,3,0,11,2,0,0,1], "depth_scale": 1.0},'
+    '"1": {"cam_K": [10,0,3,0,11,2,0,0,1]}}',
+    "realsense.json": '{"color": {"fx": 10, "fy": 11, "ppx": 3, "ppy": 2, "width": 6, "height": 4},'
+    '"depth": {"fx": 5, "fy": 5, "ppx": 2, "ppy": 2, "width": 4, "height": 4}}',
+    "rs_enumerate.txt": " Width:\t6\n Height:\t4\n PPX:\t3\n PPY:\t2\n Fx:\t10\n Fy:\t11\n",
+    "named.txt": "fx = 10\nfy = 11\ncx = 3\ncy = 2\n",
+    "orb_slam.yaml": "%YAML:1.0\nCamera.fx: 10.0\nCamera.fy: 11.0\nCamera.cx: 3\nCamera.cy: 2\n",
+    "matrix.txt": "1.0e1 0 3\n0 11. 2\n0 0 1\n",
+    "brackets.txt": "[[10, 0, 3],\n [0, 11, 2],\n [0, 0, 1]]\n",
+    "projection.txt": "10,0,3,0\n0,11,2,0\n0,0,1,0\n",
+    "four.txt": "10 11 3 2\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_is_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FORMS[name])
+    found = read_intrinsics(tmp_path / name, 6, 4)
+    assert (found.fx, found.fy, found.cx, found.cy) == (10, 11, 3, 2)
+    assert (found.width, found.height) == (6, 4)
+
+
+def test_a_numpy_matrix_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "k.npy", np.array([[10, 0, 3], [0, 11, 2], [0, 0, 1]]))
+    assert read_intrinsics(tmp_path / "k.npy", 6, 4).cx == 3
+
+
+def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(FORMS["sized.yaml"])
+    assert read_intrinsics(tmp_path / "c.yaml").width == 6
+    (tmp_path / "c.yaml").write_text(FORMS["plain.yaml"])
+    with pytest.raises(DktError, match="does not tell the pictures' size"):
+        read_intrinsics(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("xres: 12\nyres: 8\nfx: 1\nfy: 1\ncx: 1\ncy: 1\n", "12x8, the pictures are 6x4"),
+        ("fx: 1\n", "fy and cx and cy missing"),
+        ("fx: a\nfy: 1\ncx: 1\ncy: 1\n", "no usable intrinsics .*'a'"),
+        ("K: [1, 2]\n", "found 2 numbers"),
+        ("- 1\n", "found 1 numbers"),
+        ("", "no intrinsics found"),
+        ("a: [", "neither numbers nor JSON nor YAML"),
+        ("hello", "found str 'hello'"),
+        ("{}", "no intrinsics found"),
+        ("header: {frame_id: a}\nwidth: 6\nheight: 4\n", "no intrinsics found"),
+        (KALIBR.replace("[12, 8]", "[6, 4]"), "holds 2 cameras \\(cam0, cam1\\)"),
+        (KALIBR.replace("pinhole", "omni"), "camera_model is omni"),
+        (ECHO.replace("10.0", "0.0"), "positive focal lengths"),
+        ("5000 5000 10000 9000", "principal point .* outside pictures of 6x4"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(DktError, match=words) as caught:
+        read_intrinsics(tmp_path / "c.yaml", 6, 4)
+    assert "\n" not in str(caught.value)
+
+
+def test_impossible_numbers_are_refused() -> None:
+    with pytest.raises(DktError, match="focal lengths 0.8 and 0.9 do not suit"):
+        checked_intrinsics(0.8, 0.9, 0.5, 0.5, 1280, 720, source="--pinhole")
+    with pytest.raises(DktError, match=r"--pinhole: the principal point \(10000, 9000\)"):
+        checked_intrinsics(5000, 5000, 10000, 9000, 1280, 720, source="--pinhole")
