@@ -36,12 +36,14 @@ class Ros1Converter:
             # Whatever rosbags raises on text that is no definition, or lacks a nested one.
             try:
                 ros1.register(get_types_from_msg(definition, msgtype))
-                found = ros1.generate_msgdef(msgtype)[1]
+                complete = ros1.generate_msgdef(msgtype)[1] == md5 or md5 == _UNCHECKED_MD5
             except Exception:  # noqa: BLE001
-                self.problem = f"the bag's definition of its type {msgtype} is incomplete"
-                return
-            if found != md5 != _UNCHECKED_MD5:
-                self.problem = f"the bag's definition of its type {msgtype} has another md5 sum"
+                complete = False
+            if not complete:
+                self.problem = (
+                    f"the bag's definition of its type {msgtype} is incomplete, or not that of its "
+                    "md5 sum"
+                )
                 return
         if msgtype in ros2.fielddefs and not _same_layout(msgtype, ros1, ros2):
             self.problem = f"{msgtype} has other fields in ROS 2 than in ROS 1"

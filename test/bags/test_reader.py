@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sqlite3
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from rosbags.rosbag1 import Writer as Rosbag1Writer
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
+from dkt_ros.bags.storage import zstd
 from dkt_ros.errors import DktError
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
@@ -140,6 +148,249 @@ def test_a_recording_that_crashed_before_its_metadata_is_read(
     (tmp_path / "bag" / "metadata.yaml").unlink()
     with BagReader(tmp_path / "bag") as bag:
         assert len(list(bag.messages())) == 5 * len(frames)
+
+
+COLOR = "/camera/camera/color/image_raw/compressed"
+STORAGES = ("mcap", "sqlite3")
+
+
+def storage_file(bag: Path) -> Path:
+    (file,) = (p for p in bag.iterdir() if p.suffix in (".mcap", ".db3"))
+    return file
+
+
+def count(path: Path) -> int:
+    """How many messages are read."""
+    with BagReader(path) as bag:
+        return len(list(bag.messages()))
+
+
+def with_odd_topic(path: Path, storage: str, **odd: str) -> Path:
+    """A bag of three texts, and a topic /odd of a type as `odd` tells."""
+    plugin = StoragePlugin[storage.upper()]
+    with Rosbag2Writer(path, version=9, storage_plugin=plugin) as writer:
+        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=ROS2)
+        other = writer.add_connection("/odd", **odd, rihs01="RIHS01_" + "0" * 64)
+        writer.write(other, 1, bytes(16))
+        for time_ns in (1, 2, 3):
+            hello = ROS2.types["std_msgs/msg/String"](data="hello")
+            writer.write(text, time_ns, ROS2.serialize_cdr(hello, text.msgtype))
+    return path
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(
+    ("msgtype", "msgdef", "problem"),
+    [
+        ("a/srv/Do_Event", "=" * 80 + "\nSRV: a/srv/Do\nbool x\n---\n", "no message type"),
+        ("a/srv/Do_Event", "MSG: a/srv/Do_Event\nbool x\n---\nbool y\n", "no message type"),
+        ("Nameless", "", "no message type"),
+        ("a/msg/Own", "", ""),  # whether it is installed is the player's to say
+        ("sensor_msgs/msg/Image", "", ""),
+    ],
+)
+def test_an_odd_type_costs_its_topic_alone(
+    tmp_path: Path, storage: str, msgtype: str, msgdef: str, problem: str
+) -> None:
+    bag = with_odd_topic(tmp_path / "bag", storage, msgtype=msgtype, msgdef=msgdef)
+    with BagReader(bag) as reader:
+        assert problem in reader.topics["/odd"].problem
+        assert bool(problem) == bool(reader.topics["/odd"].problem)
+        assert len(list(reader.messages(["/text"]))) == 3
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_other_serializations_cost_their_topic_alone(tmp_path: Path, storage: str) -> None:
+    bag = with_odd_topic(
+        tmp_path / "bag", storage, msgtype="a/msg/B", msgdef="", serialization_format="json"
+    )
+    with BagReader(storage_file(bag)) as reader:
+        assert "serialized as 'json'" in reader.topics["/odd"].problem
+        assert len(list(reader.messages())) == 3
+
+
+@pytest.mark.parametrize(
+    ("msgtype", "msgdef", "md5", "readable"),
+    [
+        ("a/msg/State", "sensor_msgs/Imu imu\nother_msgs/M m\n", "0" * 32, False),
+        ("a/msg/State", "sensor_msgs/Imu imu\nother_ms", "0" * 32, False),
+        ("a/msg/State", "uint8 x\n", "0" * 32, False),
+        ("a/msg/State", "uint8 x\n", "*", True),
+        ("std_msgs/msg/Int8", "", "27ffa0c9c4b8fb8492252bcad9e5c57b", True),
+    ],
+)
+def test_an_incomplete_ros1_definition_costs_its_topic_alone(
+    tmp_path: Path, msgtype: str, msgdef: str, md5: str, readable: bool
+) -> None:
+    with Rosbag1Writer(tmp_path / "a.bag") as writer:
+        odd = writer.add_connection("/odd", msgtype, msgdef=msgdef, md5sum=md5)
+        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=ROS1)
+        hello = ROS1.types["std_msgs/msg/String"](data="hello")
+        writer.write(odd, 1, b"\x07")
+        writer.write(text, 2, ROS1.serialize_ros1(hello, text.msgtype))
+    with BagReader(tmp_path / "a.bag") as bag:
+        problem = bag.topics["/odd"].problem
+        assert not problem if readable else "definition of its type a/msg/State" in problem
+        assert len(list(bag.messages())) == 1 + readable
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_metadata_says_which_files_and_what_is_latched_and_nothing_else(
+    tmp_path: Path, frames: list[LabelledFrame], storage: str
+) -> None:
+    bag = tmp_path / "bag"
+    record(frames, bag, RecordingOptions(storage=storage))
+    content = yaml.safe_load((bag / "metadata.yaml").read_text())
+    information = content["rosbag2_bagfile_information"]
+    information["storage_identifier"] = ""
+    information["message_count"] = 1
+    for entry in information["topics_with_message_count"]:
+        profile = {"durability": "transient_local", "history": "keep_last", "depth": 3}
+        entry["topic_metadata"]["offered_qos_profiles"] = [profile, profile]
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(content))
+    with BagReader(bag) as reader:
+        assert len(list(reader.messages())) == 5 * len(frames)
+        assert {(topic.latched, topic.kept) for topic in reader.topics.values()} == {(True, 4)}
+    with BagReader(storage_file(bag)) as reader:
+        assert not any(topic.latched for topic in reader.topics.values())
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_compression_is_seen_from_the_bytes(
+    tmp_path: Path, frames: list[LabelledFrame], storage: str
+) -> None:
+    record(frames, tmp_path / "bag", RecordingOptions(storage=storage))
+    file = storage_file(tmp_path / "bag")
+    assert count(file) == 5 * len(frames)
+    packed = file.with_name(f"{file.name}.zstd")
+    packed.write_bytes(zstd.compress(file.read_bytes()))
+    file.unlink()
+    (tmp_path / "bag/metadata.yaml").unlink()
+    assert count(packed) == count(tmp_path / "bag") == 5 * len(frames)
+
+
+def split_bag(folder: Path, storage: str, frames: list[LabelledFrame]) -> list[Path]:
+    """One frame in each of three files of one bag, with a metadata.yaml that names them."""
+    folder.mkdir()
+    for index in range(3):
+        record(frames[index : index + 1], folder / "part", RecordingOptions(storage=storage))
+        file = storage_file(folder / "part")
+        file.rename(folder / f"all_{index}{file.suffix}")
+        shutil.rmtree(folder / "part")
+    files = sorted(folder.iterdir())
+    information = {"relative_file_paths": [f"old/{file.name}" for file in files]}
+    (folder / "metadata.yaml").write_text(
+        yaml.safe_dump({"rosbag2_bagfile_information": information})
+    )
+    return files
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_lost_or_damaged_part_costs_itself_alone(
+    tmp_path: Path, frames: list[LabelledFrame], storage: str
+) -> None:
+    bag = tmp_path / "all"
+    files = split_bag(bag, storage, frames)
+    assert count(bag) == 15
+    (bag / "metadata.yaml").rename(tmp_path / "metadata.yaml")
+    assert count(bag) == 15
+    (tmp_path / "metadata.yaml").rename(bag / "metadata.yaml")
+    files[1].write_bytes(b"rubbish")
+    with BagReader(bag) as reader:
+        assert len(list(reader.messages())) == 10
+        assert "not a bag" in reader.remarks[0]
+    files[1].unlink()
+    with BagReader(bag) as reader:
+        assert len(list(reader.messages())) == 10
+        assert f"{files[1].name} named by metadata.yaml is missing" in reader.remarks[0]
+    files[0].rename(bag / f"renamed{files[0].suffix}")
+    assert count(bag) == 10
+
+
+def test_two_bags_in_one_folder_are_not_mixed(tmp_path: Path, frames: list[LabelledFrame]) -> None:
+    for name in ("one", "two"):
+        record(frames, tmp_path / name, RecordingOptions())
+        storage_file(tmp_path / name).rename(tmp_path / f"{name}.mcap")
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(DktError, match=r"one\.mcap, two\.mcap .*name one of the files"):
+        BagReader(tmp_path)
+
+
+def test_messages_in_a_write_ahead_log_count(tmp_path: Path, frames: list[LabelledFrame]) -> None:
+    record(frames, tmp_path / "bag", RecordingOptions(storage="sqlite3", compress=False))
+    source = storage_file(tmp_path / "bag")
+    database = sqlite3.connect(source)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA wal_autocheckpoint=0")
+    (rows,) = database.execute("SELECT count(*) FROM messages").fetchone()
+    columns = "topic_id, timestamp, data"
+    database.execute(f"INSERT INTO messages ({columns}) SELECT {columns} FROM messages")
+    database.commit()
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    for ending in ("", "-wal"):
+        shutil.copy(f"{source}{ending}", crashed / f"crashed_0.db3{ending}")
+    database.close()
+    before = {p.name: p.read_bytes() for p in crashed.iterdir()}
+    assert count(crashed) == 2 * rows
+    assert {p.name: p.read_bytes() for p in crashed.iterdir()} == before
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_an_mcap_whose_recorder_was_killed_is_read_to_its_end(
+    tmp_path: Path, frames: list[LabelledFrame], compress: bool
+) -> None:
+    record(frames, tmp_path / "bag", RecordingOptions(compress=compress))
+    file = storage_file(tmp_path / "bag")
+    data = file.read_bytes()
+    (summary,) = struct.unpack_from("<Q", data, len(data) - 28)
+    file.write_bytes(data[:summary])
+    for bag in (file, file.parent):
+        with BagReader(bag) as reader:
+            assert len(list(reader.messages())) == 5 * len(frames)
+    if not compress:
+        file.write_bytes(data[: summary * 2 // 3])
+        with BagReader(file) as reader:
+            assert 0 < len(list(reader.messages())) < 5 * len(frames)
+            assert "recorder was killed" in reader.remarks[0]
+    footer = b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + b"\x89MCAP0\r\n"
+    file.write_bytes(data[:summary] + footer)
+    with BagReader(file) as reader:
+        assert len(list(reader.messages())) == 5 * len(frames)
+        assert not reader.remarks
+
+
+def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path) -> None:
+    with Rosbag1Writer(tmp_path / "a.bag") as writer:
+        writer.chunk_threshold = 1
+        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=ROS1)
+        for time_ns in range(1, 6):
+            message = ROS1.types["std_msgs/msg/String"](data=f"text {time_ns}")
+            writer.write(text, time_ns, ROS1.serialize_ros1(message, text.msgtype))
+    data = (tmp_path / "a.bag").read_bytes()
+    damaged = data.replace(b"compression=none", b"compression=what", 3).replace(
+        b"compression=what", b"compression=none", 2
+    )
+    (tmp_path / "a.bag").write_bytes(damaged)
+    with BagReader(tmp_path / "a.bag") as bag:
+        assert [message.time_ns for message in bag.messages()] == [1, 2, 4, 5]
+        assert any("1 messages are damaged" in remark for remark in bag.remarks)
+
+
+@pytest.mark.parametrize("compression", [None, Rosbag1Writer.CompressionFormat.BZ2])
+def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -> None:
+    data = write_ros1(tmp_path / "a.bag", compression).read_bytes()
+    at = data.index(b"index_pos=") + 10
+    active = tmp_path / "a.bag.active"
+    active.write_bytes(data[:at] + bytes(8) + data[at + 8 :])
+    with BagReader(active) as bag:
+        assert len(list(bag.messages())) == 6
+        assert "has no usable index; 9 messages" in bag.remarks[0]
+        assert bag.topics["/info"].latched
+    if compression is None:
+        fifth_message = list(re.finditer(b"op=\x02", data))[4]
+        (tmp_path / "cut.bag").write_bytes(data[: fifth_message.start()])
+        assert 0 < count(tmp_path / "cut.bag") < 6
 
 
 @pytest.mark.parametrize(

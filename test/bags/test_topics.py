@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from dkt_ros.bags.reader import BagTopic
-from dkt_ros.bags.topics import base_topic, discover_topics
+import pytest
+from fixtures.recorded_frames import known
+from rosbags.typesys import Stores, get_typestore
+
+from dkt_ros.bags.encode import MessageEncoder
+from dkt_ros.bags.reader import BagReader, BagTopic
+from dkt_ros.bags.recording import LabelledFrame
+from dkt_ros.bags.topics import (
+    CameraTopics,
+    base_topic,
+    camera_topics,
+    discover_topics,
+    recorded_topic,
+)
+from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 
+ROS2 = get_typestore(Stores.ROS2_HUMBLE)
 IMAGE, COMPRESSED, INFO = (
     f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo")
 )
@@ -79,6 +93,134 @@ def test_unreadable_topics_are_passed_over() -> None:
     bag = topics(**{"/rgb": IMAGE, "/other": IMAGE, "/i": INFO})
     bag["/rgb"] = BagTopic("/rgb", IMAGE, 1, False, problem="no definition")
     assert discover_topics(bag).color == "/other"
+
+
+REALSENSE = "/camera/camera"
+CAMERAS = {
+    "azure_kinect": (
+        [
+            *("/rgb/image_raw", "/depth/image_raw", "/depth_to_rgb/image_raw"),
+            *("/rgb_to_depth/image_raw", "/ir/image_raw"),
+        ],
+        ["/rgb/camera_info", "/depth/camera_info", "/depth_to_rgb/camera_info"],
+        ("/rgb/image_raw", "/depth_to_rgb/image_raw", "/rgb/camera_info"),
+    ),
+    "aligned to infra": (
+        [
+            *(f"{REALSENSE}/color/image_raw", f"{REALSENSE}/depth/image_rect_raw"),
+            f"{REALSENSE}/aligned_depth_to_infra1/image_raw",
+        ],
+        [f"{REALSENSE}/color/camera_info", f"{REALSENSE}/depth/camera_info"],
+        (
+            *(f"{REALSENSE}/color/image_raw", f"{REALSENSE}/depth/image_rect_raw"),
+            f"{REALSENSE}/color/camera_info",
+        ),
+    ),
+    "orbbec with overlay": (
+        ["/camera/color/image_raw", "/camera/depth/image_raw", "/camera/depth_to_color/image_raw"],
+        ["/camera/color/camera_info", "/camera/depth/camera_info"],
+        ("/camera/color/image_raw", "/camera/depth/image_raw", "/camera/color/camera_info"),
+    ),
+    "RealSense Viewer": (
+        ["/device_0/sensor_0/Depth_0/image/data", "/device_0/sensor_1/Color_0/image/data"],
+        [
+            "/device_0/sensor_0/Depth_0/info/camera_info",
+            "/device_0/sensor_1/Color_0/info/camera_info",
+        ],
+        (
+            *("/device_0/sensor_1/Color_0/image/data", "/device_0/sensor_0/Depth_0/image/data"),
+            "/device_0/sensor_1/Color_0/info/camera_info",
+        ),
+    ),
+    "oak": (
+        ["/oak/rgb/image_raw", "/oak/stereo/image_raw", "/oak/left/image_raw"],
+        ["/oak/left/camera_info", "/oak/rgb/camera_info", "/oak/stereo/camera_info"],
+        ("/oak/rgb/image_raw", "/oak/stereo/image_raw", "/oak/rgb/camera_info"),
+    ),
+    "two cameras, one registered": (
+        [
+            *("/cam_a/color/image_raw", "/cam_a/depth/image_rect_raw"),
+            *("/cam_b/color/image_raw", "/cam_b/aligned_depth_to_color/image_raw"),
+        ],
+        ["/cam_a/color/camera_info", "/cam_b/color/camera_info"],
+        (
+            *("/cam_b/color/image_raw", "/cam_b/aligned_depth_to_color/image_raw"),
+            "/cam_b/color/camera_info",
+        ),
+    ),
+    "depth of another camera alone": (
+        ["/left/color/image_raw", "/right/aligned_depth_to_color/image_raw"],
+        ["/left/color/camera_info", "/right/color/camera_info"],
+        ("/left/color/image_raw", None, "/left/color/camera_info"),
+    ),
+    "intrinsics of one of two": (
+        ["/camera1/color/image_raw", "/camera2/color/image_raw", "/camera1/depth/image_raw"],
+        ["/camera2/color/camera_info", "/camera3/color/camera_info"],
+        ("/camera2/color/image_raw", None, "/camera2/color/camera_info"),
+    ),
+    "zed": (
+        [
+            *("/zed/left/image_rect_color", "/zed/depth/depth_registered"),
+            *("/zed/right/image_rect_color", "/zed/confidence/confidence_map"),
+        ],
+        ["/zed/left/camera_info", "/zed/right/camera_info", "/zed/depth/camera_info"],
+        ("/zed/left/image_rect_color", "/zed/depth/depth_registered", "/zed/left/camera_info"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_the_topics_of_one_camera_are_chosen(name: str) -> None:
+    images, infos, expected = CAMERAS[name]
+    found = discover_topics(topics(**dict.fromkeys(images, IMAGE), **dict.fromkeys(infos, INFO)))
+    assert (found.color, found.depth, found.camera_info) == expected
+
+
+def test_intrinsics_of_other_cameras_are_not_taken() -> None:
+    bag = topics(**{"/a/color/image_raw": IMAGE, "/b/camera_info": INFO, "/c/camera_info": INFO})
+    with pytest.raises(DktError, match="that belongs to /a/color/image_raw"):
+        discover_topics(bag)
+
+
+def recorded(
+    path: Path, frames: list[LabelledFrame], depth: str, size: int = 1, frame_id: str = ""
+) -> Path:
+    """A bag with `depth` beside colour, `size` times as small, with a frame of its own."""
+    rgb = MessageEncoder(ROS2, frames[0].frame.frame_id, color="raw")
+    raw = MessageEncoder(ROS2, frame_id or rgb.frame_id, depth="16UC1")
+    with BagWriter(path) as writer:
+        for labelled in frames:
+            frame, stamp = labelled.frame, labelled.frame.stamp_ns
+            pixels = known(frame.raw_depth)[::size, ::size]
+            writer.write(CameraTopics.camera_info, rgb.camera_info(frame.intrinsics, stamp), stamp)
+            writer.write(CameraTopics.color, rgb.color_image(frame.rgb, stamp), stamp)
+            writer.write(depth, raw.depth_image(pixels, stamp), stamp)
+    return path
+
+
+def test_what_pictures_hold_says_more_than_their_names(
+    tmp_path: Path, frames: list[LabelledFrame]
+) -> None:
+    with BagReader(recorded(tmp_path / "a", frames, "/camera/camera/range")) as bag:
+        assert discover_topics(bag.topics).depth is None
+        assert camera_topics(bag).depth == "/camera/camera/range"
+
+
+@pytest.mark.parametrize(("size", "frame_id"), [(2, ""), (1, "depth_frame")])
+def test_unregistered_depth_is_refused_unless_it_is_named(
+    tmp_path: Path, frames: list[LabelledFrame], size: int, frame_id: str
+) -> None:
+    depth = "/camera/camera/depth/image_rect_raw"
+    with BagReader(recorded(tmp_path / "a", frames, depth, size, frame_id)) as bag:
+        with pytest.raises(DktError, match=r"is not registered to colour .*align_depth"):
+            camera_topics(bag)
+        assert camera_topics(bag, {"depth": depth}).depth == depth
+
+
+def test_a_compressed_form_stands_for_its_topic() -> None:
+    names = ["/a/compressed", "/d/compressedDepth", "/b", "/b/compressed"]
+    asked = ["/a", "/d", "/b", "/c"]
+    assert [recorded_topic(names, name) for name in asked] == [*names[:3], "/c"]
 
 
 def test_base_topic() -> None:

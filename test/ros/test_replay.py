@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs rclpy")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
@@ -29,7 +30,7 @@ from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import ColorRGBA, String
 
 from dkt_ros.bags.recording import RecordingOptions, record
@@ -281,6 +282,89 @@ def test_types_that_are_not_installed_or_have_changed_are_named_and_left_out(
     assert "leaving out /changed: its messages do not fit" in output
     assert finished(asked := replay(tmp_path / "bag", "--topics", "/grip"))
     assert asked.returncode == 2
+
+
+def write_texts(path: Path, **texts: list[bytes | str]) -> Path:
+    """A bag of std_msgs/String topics; bytes are written as they are."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    kind = store.types["std_msgs/msg/String"]
+    with Rosbag2Writer(path, version=8) as writer:
+        for topic, values in texts.items():
+            connection = writer.add_connection(topic, "std_msgs/msg/String", typestore=store)
+            for value in values:
+                data = (
+                    value
+                    if isinstance(value, bytes)
+                    else store.serialize_cdr(kind(data=value), connection.msgtype)
+                )
+                writer.write(connection, 1, data)
+    return path
+
+
+def test_a_damaged_message_or_a_bad_topic_name_costs_itself_alone(
+    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    bag = write_texts(tmp_path / "bag", **{"/text": [b"\0\1\0\0", "hello"], "/1-bad name": ["x"]})
+    listener.listen("/text", String)
+    process = replay(bag, "--topics", "/text", *WAIT)
+    assert listener.spin_until(lambda: bool(listener.heard["/text"])), finished(process)
+    output = finished(process)
+    assert process.returncode == 0, output
+    assert "/text: its messages do not fit" in output
+    assert [message.data for message in listener.heard["/text"]] == ["hello"]
+    process = replay(bag)
+    output = finished(process)
+    assert process.returncode == 0, output
+    assert "leaving out /1-bad name" in output
+    assert "1 messages on 1 topics" in output
+
+
+@pytest.mark.parametrize("topics", [(), ("--topics", "/text")])
+def test_playing_nothing_is_an_error(
+    tmp_path: Path, replay: Callable[..., subprocess.Popen[str]], topics: tuple[str, ...]
+) -> None:
+    bag = write_texts(tmp_path / "bag", **{"/text": [b"\0\1\0\0"] * 3})
+    process = replay(bag, *topics)
+    output = finished(process)
+    assert process.returncode == 2, output
+    assert ("/text cannot be played" if topics else "none of its messages") in output
+
+
+def test_every_latched_message_reaches_a_late_subscriber(
+    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    bag = write_texts(tmp_path / "bag", **{"/tf_like": [f"frame {i}" for i in range(15)]})
+    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())
+    information = metadata["rosbag2_bagfile_information"]
+    profile = {"durability": "transient_local", "history": "keep_last", "depth": 100}
+    topic = information["topics_with_message_count"][0]["topic_metadata"]
+    topic["offered_qos_profiles"] = [profile]
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    qos = QoSProfile(
+        depth=100,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+    process = replay(bag, "--loop", "--rate", "0.001")
+    assert listener.spin_until(lambda: listener.node.count_publishers("/tf_like") == 1)
+    time.sleep(1.0)  # all of them are published
+    listener.listen("/tf_like", String, qos)
+    assert listener.spin_until(lambda: len(listener.heard["/tf_like"]) >= 15)
+    process.send_signal(signal.SIGINT)
+    assert finished(process) is not None
+
+
+def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
+    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    record(labelled_frames(3, rate_hz=20.0), tmp_path / "bag", RecordingOptions())
+    listener.listen(f"{COLOR}/compressed", CompressedImage)
+    process = replay(tmp_path / "bag", *WAIT)  # nobody subscribes to /truth/…
+    assert listener.spin_until(lambda: len(listener.heard[f"{COLOR}/compressed"]) == 3)
+    assert "15 messages on 5 topics" in finished(process)
+    process = replay(tmp_path / "bag", "--topics", COLOR, *WAIT)
+    assert listener.spin_until(lambda: len(listener.heard[f"{COLOR}/compressed"]) == 6)
+    assert "3 messages on 1 topics" in finished(process)
 
 
 @pytest.mark.parametrize(

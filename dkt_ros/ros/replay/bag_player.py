@@ -31,6 +31,7 @@ from dkt_ros.ros.convert.messages import NANOSECONDS_PER_SECOND
 _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
+_LONGEST_PAUSE_NS = 3600 * NANOSECONDS_PER_SECOND
 _DISCOVERY_S = 1.0  # a node's subscriptions become known one after the other
 
 
@@ -75,7 +76,7 @@ class BagPlayer:
         self._asked = [recorded_topic(bag.topics, name) for name in pace.topics]
         self._told: set[str] = set()
         self._types: dict[str, Any] = {}
-        self._unchecked: set[str] = set()
+        self._unfit: dict[str, str] = {}
         self._publishers = self._open_publishers()
         self._clock = self._open_clock() if pace.clock_hz else None
         self._clock_due = 0.0
@@ -119,9 +120,16 @@ class BagPlayer:
         self._clock_due = start
         next_report = start + _PROGRESS_EVERY_S
         worst = 0.0
+        previous_ns = start_ns
         for message in bag.messages(self.topics):
+            if message.time_ns - previous_ns > _LONGEST_PAUSE_NS:  # a wrong clock, not a recording
+                self._warn(
+                    f"skipping {(message.time_ns - previous_ns) / 1e9:.0f} s without messages"
+                )
+                start_ns += message.time_ns - previous_ns
+            previous_ns = message.time_ns
             due = start + (message.time_ns - start_ns) / rate / NANOSECONDS_PER_SECOND
-            self._spin_until(due, lambda now: start_ns + self._bag_ns(now - start))
+            self._spin_until(due, lambda now, zero_ns=start_ns: zero_ns + self._bag_ns(now - start))
             now = time.monotonic()
             worst = max(worst, now - due)
             self._publish_clock(message.time_ns)
@@ -130,6 +138,9 @@ class BagPlayer:
                 next_report = now + _PROGRESS_EVERY_S
                 self._report(message.time_ns)
         self._warn_of_losses()
+        for topic in [topic for topic, problem in self._unfit.items() if problem]:
+            self._leave_out(topic, self._unfit.pop(topic))
+            self._node.destroy_publisher(self._publishers.pop(topic))
         if not self.published:
             raise DktError(f"{bag.path}: none of its messages could be played")
         return worst
@@ -158,18 +169,22 @@ class BagPlayer:
             if not problem:
                 try:
                     self._types[name] = message_class(topic.msgtype)
-                except DktError as error:
-                    problem = str(error)
-            if not problem:
-                publishers[name] = self._open_publisher(topic)
-            elif self._asked:
-                raise DktError(f"{name} cannot be played: {problem}")
-            else:
-                self._warn(f"leaving out {name}: {problem}")
+                    publishers[name] = self._open_publisher(topic)
+                # Whatever the middleware raises for a name or type that it does not take.
+                except Exception as error:  # noqa: BLE001
+                    problem = " ".join(str(error).split())
+            if problem:
+                self._leave_out(name, problem)
         if not publishers:
             raise DktError(f"{self._bag.path}: none of its topics can be played")
-        self._unchecked = set(publishers)
+        self._unfit = dict.fromkeys(publishers, "")
         return publishers
+
+    def _leave_out(self, name: str, problem: str) -> None:
+        """A warning; DktError where the topic was asked for."""
+        if self._asked:
+            raise DktError(f"{name} cannot be played: {problem}")
+        self._warn(f"leaving out {name}: {problem}")
 
     def _open_publisher(self, topic: BagTopic) -> Publisher:
         durability = (
@@ -193,29 +208,25 @@ class BagPlayer:
         return [name for name, p in publishers if p.get_subscription_count() < count]
 
     def _publish(self, message: RecordedMessage) -> None:
-        publisher = self._publishers.get(message.topic)
-        if publisher is None:
+        if message.topic in self._unfit and not self._fits(message):
             return
-        if message.topic in self._unchecked and not self._fits(message):
-            self._node.destroy_publisher(self._publishers.pop(message.topic))
-            return
-        publisher.publish(message.cdr)
+        self._publishers[message.topic].publish(message.cdr)
         self.published += 1
 
     def _fits(self, message: RecordedMessage) -> bool:
-        """Whether the installed type can read the recorded bytes; asked once for each topic.
+        """Whether the installed type can read the recorded bytes; asked until one message fits.
 
         Subscribers would otherwise get garbage, or fail, where the definition has changed since.
         """
-        self._unchecked.discard(message.topic)
         try:
             deserialize_message(message.cdr, self._types[message.topic])
         except RuntimeError as error:  # what rclpy raises for any failure of the middleware's
             problem = f"its messages do not fit the installed {message.msgtype} ({error})"
-            if self._asked:
-                raise DktError(f"{message.topic} cannot be played: {problem}") from error
-            self._warn(f"leaving out {message.topic}: {problem}")
+            if not self._unfit[message.topic]:
+                self._warn(f"{message.topic}: {problem}")
+            self._unfit[message.topic] = problem
             return False
+        del self._unfit[message.topic]
         return True
 
     def _publish_clock(self, time_ns: int) -> None:
