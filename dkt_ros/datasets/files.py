@@ -18,7 +18,7 @@ from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8"
 _END = {_PNG_SIGNATURE: b"IEND", _JPEG_SIGNATURE: b"\xff\xd9"}
-# Some writers pad files after the closing mark.
+# Some writers pad files after the closing mark, with zeros by any length.
 _PADDING = 4096
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
@@ -102,7 +102,7 @@ def _read_picture(path: Path) -> np.ndarray:
     if not content:
         raise DktError(f"{path}: is empty; download it again")
     # cv2 fills up a picture that is cut short near its end: only the closing mark tells.
-    tail = content[-_PADDING:]
+    tail = content.rstrip(b"\0")[-_PADDING:]
     cut = any(content.startswith(start) and end not in tail for start, end in _END.items())
     try:
         picture = None if cut else _decoded(content)

@@ -382,7 +382,10 @@ def test_cleargrasp_parts(tmp_path: Path) -> None:
     assert "000000000-rgb.jpg: truncated picture" in problems_of(rendered, 0)[0]
     assert "000000001-depth-rectified.exr: truncated" in problems_of(rendered, 1)[0]
     assert "000000002-rgb.jpg: cannot be read" in problems_of(rendered, 2)[0]
-    assert "camera_intrinsics.yaml: no usable intrinsics (fy and cx and cy missing)" in real.problems()[0]
+    assert (
+        "camera_intrinsics.yaml: no usable intrinsics (fy and cx and cy missing)"
+        in real.problems()[0]
+    )
     assert real.read(0).camera_matrix is None
 
 

@@ -20,7 +20,7 @@ from dkt_ros.ros.convert.messages import MessageError
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_TAIL = 1024  # cameras may pad a JPEG behind its end marker
+_TAIL = 1024  # cameras may pad a JPEG behind its end marker, with zeros by any length
 
 # compressed_depth_image_transport: int32 format, float32 depthQuantA, float32 depthQuantB.
 _DEPTH_HEADER = struct.Struct("<iff")
@@ -104,7 +104,7 @@ def _dequantised(steps: npt.NDArray[np.uint16], quant_a: float, quant_b: float) 
 def _decode(data: memoryview, flags: int, what: str) -> npt.NDArray[Any]:
     """Decodes a JPEG or PNG; refuses one cut short, which OpenCV would fill up with grey."""
     end = _JPEG_END if _starts_with(data, _JPEG_START) else _PNG_END
-    whole = end in bytes(data[-_TAIL:])
+    whole = end in bytes(data[-_TAIL:]) or end in bytes(data).rstrip(b"\0")[-_TAIL:]
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if whole else None
     except cv2.error as error:

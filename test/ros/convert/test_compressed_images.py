@@ -47,7 +47,7 @@ def test_png_is_exact() -> None:
     np.testing.assert_array_equal(compressed_to_rgb(message(png, "png")), colour())
 
 
-@pytest.mark.parametrize("padding", [b"", b"\0" * 100])
+@pytest.mark.parametrize("padding", [b"", b"\0" * 100, b"\0" * 9000])
 def test_jpeg_is_near_and_may_be_padded(padding: bytes) -> None:
     jpeg = encoded(colour()[..., ::-1], ".jpg") + padding
     rgb = compressed_to_rgb(message(jpeg, "rgb8; jpeg compressed bgr8"))
