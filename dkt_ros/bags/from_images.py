@@ -82,7 +82,9 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
         if pattern
     }
     keys = [key for key in sorted(color) if all(key in files for files in partners.values())]
-    cameras = _matches(source.folder, source.intrinsics) if _is_pattern(source.intrinsics) else None
+    cameras = None
+    if isinstance(source.intrinsics, str) and "*" in source.intrinsics:
+        cameras = _matches(source.folder, source.intrinsics)
     clock = stamps(source.rate_hz, source.start_s)
     without_depth = 0
     for index, key in enumerate(keys):
@@ -177,10 +179,6 @@ def _nearest(times: list[tuple[float, Path]], seconds: float) -> Path | None:
     around = times[max(0, at - 1) : at + 1]
     distance, path = min((abs(other - seconds), path) for other, path in around)
     return path if distance <= _SAME_TIME_S else None
-
-
-def _is_pattern(intrinsics: Path | str | tuple[float, ...]) -> bool:
-    return isinstance(intrinsics, str) and "*" in intrinsics
 
 
 def _intrinsics(

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +19,9 @@ import lz4.frame
 import yaml
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd as zstd
 else:
-    from backports import zstd
+    from backports import zstd as zstd
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 UNLIMITED = sys.maxsize
@@ -60,7 +60,7 @@ class Storage(Protocol):
     """
 
     channels: dict[int, Channel]
-    counts: Mapping[int, int]
+    counts: Counter[int]
     start_ns: int
     end_ns: int
     remarks: list[str]
@@ -187,6 +187,6 @@ def latched_depth(profiles: object) -> int:
     for profile in profiles if isinstance(profiles, list) else []:
         if isinstance(profile, dict) and profile.get("durability") in (1, "transient_local"):
             kept = profile.get("depth")
-            last = profile.get("history") in (1, "keep_last") and isinstance(kept, int) and kept > 0
-            depth += kept if last else UNLIMITED
+            last = profile.get("history") in (1, "keep_last")
+            depth += kept if last and isinstance(kept, int) and kept > 0 else UNLIMITED
     return min(depth, UNLIMITED)

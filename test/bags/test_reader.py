@@ -165,7 +165,7 @@ def count(path: Path) -> int:
         return len(list(bag.messages()))
 
 
-def with_odd_topic(path: Path, storage: str, **odd: str) -> Path:
+def with_odd_topic(path: Path, storage: str, **odd: Any) -> Path:
     """A bag of three texts, and a topic /odd of a type as `odd` tells."""
     plugin = StoragePlugin[storage.upper()]
     with Rosbag2Writer(path, version=9, storage_plugin=plugin) as writer:

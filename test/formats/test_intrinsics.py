@@ -143,7 +143,7 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, text: str, word
 
 
 def test_impossible_numbers_are_refused() -> None:
-    with pytest.raises(DktError, match="focal lengths 0.8 and 0.9 do not suit"):
+    with pytest.raises(DktError, match=r"focal lengths 0\.8 and 0\.9 do not suit"):
         checked_intrinsics(0.8, 0.9, 0.5, 0.5, 1280, 720, source="--pinhole")
     with pytest.raises(DktError, match=r"--pinhole: the principal point \(10000, 9000\)"):
         checked_intrinsics(5000, 5000, 10000, 9000, 1280, 720, source="--pinhole")

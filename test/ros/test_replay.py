@@ -284,7 +284,7 @@ def test_types_that_are_not_installed_or_have_changed_are_named_and_left_out(
     assert asked.returncode == 2
 
 
-def write_texts(path: Path, **texts: list[bytes | str]) -> Path:
+def write_texts(path: Path, **texts: Any) -> Path:
     """A bag of std_msgs/String topics; bytes are written as they are."""
     store = get_typestore(Stores.ROS2_HUMBLE)
     kind = store.types["std_msgs/msg/String"]

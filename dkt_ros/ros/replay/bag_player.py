@@ -13,6 +13,7 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rclpy.duration import Duration
@@ -129,7 +130,7 @@ class BagPlayer:
                 start_ns += message.time_ns - previous_ns
             previous_ns = message.time_ns
             due = start + (message.time_ns - start_ns) / rate / NANOSECONDS_PER_SECOND
-            self._spin_until(due, lambda now, zero_ns=start_ns: zero_ns + self._bag_ns(now - start))
+            self._spin_until(due, partial(self._bag_ns, start_ns, start))
             now = time.monotonic()
             worst = max(worst, now - due)
             self._publish_clock(message.time_ns)
@@ -235,8 +236,9 @@ class BagPlayer:
             stamp.clock.sec, stamp.clock.nanosec = divmod(time_ns, NANOSECONDS_PER_SECOND)
             self._clock.publish(stamp)
 
-    def _bag_ns(self, elapsed_s: float) -> int:
-        return int(elapsed_s * self._pace.rate * NANOSECONDS_PER_SECOND)
+    def _bag_ns(self, start_ns: int, start: float, now: float) -> int:
+        """The bag's time `now`, where `start_ns` was played at `start`, both monotonic seconds."""
+        return start_ns + int((now - start) * self._pace.rate * NANOSECONDS_PER_SECOND)
 
     def _spin_until(self, due: float, bag_time: Callable[[float], int] | None) -> None:
         """Serves the node until `due` (monotonic seconds), ticking /clock where time is known."""
