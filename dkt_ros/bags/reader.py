@@ -23,7 +23,7 @@ import yaml
 from rosbags.serde import SerdeError
 
 from dkt_ros.bags import mcap, rosbag1, sqlite
-from dkt_ros.bags.ros1 import Ros1Converter
+from dkt_ros.bags.ros1 import Ros1Converter, ros1_converter
 from dkt_ros.bags.storage import (
     ZSTD_MAGIC,
     Channel,
@@ -85,7 +85,7 @@ class BagReader:
         self.path = Path(path)
         self._remarks: list[str] = []
         self._lost: Counter[str] = Counter()
-        self._converters: dict[tuple[str, str, str], Ros1Converter] = {}
+        self._storages: list[Storage] = []
         with ExitStack() as opened:
             files, self._latched = _files_of(self.path, self._remarks)
             self._storages = _opened(files, opened, self._remarks)
@@ -109,7 +109,7 @@ class BagReader:
     def remarks(self) -> list[str]:
         """What of the bag cannot be read, one line each; reading messages may add to it."""
         found = [*self._remarks]
-        for storage in self._storages if hasattr(self, "_storages") else ():
+        for storage in self._storages:
             found += dict.fromkeys(storage.remarks)
         return [*found, *(f"{t}: {n} messages are damaged" for t, n in self._lost.items())]
 
@@ -179,16 +179,10 @@ class BagReader:
                 if data.startswith(ZSTD_MAGIC):  # no CDR message begins like this
                     data = decompressed(data, "zstd")
                 if channel.encoding == "ros1":
-                    data = self._converter(channel).to_cdr(data)
+                    data = _converter(channel).to_cdr(data)
             except (DamageError, SerdeError):
                 continue
             yield RecordedMessage(channel.topic, _full_name(channel.msgtype), time_ns, data)
-
-    def _converter(self, channel: Channel) -> Ros1Converter:
-        key = (channel.msgtype, channel.definition, channel.md5)
-        if key not in self._converters:
-            self._converters[key] = Ros1Converter(*key)
-        return self._converters[key]
 
     def _describe(self, name: str, found: list[tuple[Channel, int]]) -> BagTopic:
         types = sorted({_full_name(channel.msgtype) for channel, _ in found})
@@ -205,7 +199,7 @@ class BagReader:
             return f"its type {types[0]!r} is no message type (package/msg/Type)"
         for channel in channels:
             if channel.encoding == "ros1":
-                if problem := self._converter(channel).problem:
+                if problem := _converter(channel).problem:
                     return problem
             elif channel.encoding != "cdr":
                 return f"its messages are serialized as {channel.encoding!r}, expected 'cdr'"
@@ -213,6 +207,10 @@ class BagReader:
 
     def _listing(self) -> str:
         return ", ".join(f"{topic.name} ({topic.msgtype})" for topic in self.topics.values())
+
+
+def _converter(channel: Channel) -> Ros1Converter:
+    return ros1_converter(channel.msgtype, channel.definition, channel.md5)
 
 
 def _full_name(msgtype: str) -> str:

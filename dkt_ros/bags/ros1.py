@@ -18,6 +18,12 @@ def _store(name: Stores) -> Typestore:
     return get_typestore(name)
 
 
+@lru_cache
+def ros1_converter(msgtype: str, definition: str, md5: str) -> Ros1Converter:
+    """A Ros1Converter, which takes a while to make, kept for the next bag."""
+    return Ros1Converter(msgtype, definition, md5)
+
+
 class Ros1Converter:
     """Turns ROS 1 messages of one type, whose fields are the same in ROS 2, into CDR.
 

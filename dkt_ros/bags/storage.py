@@ -119,6 +119,8 @@ class ChunkedFile:
 
     def _read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes, which a damaged file may exaggerate."""
+        if size < 0 or offset > self._size:
+            return b""
         self._file.seek(offset)
         return self._file.read(min(size, self._size))
 

@@ -94,9 +94,9 @@ def discover_topics(
 
     Colour: an image whose name speaks of nothing else, of a camera that has intrinsics and, best
     of all, registered depth. Depth and intrinsics: of colour's camera, by the names' common part.
-    Truth and mask: under /truth. Uncompressed before compressed. `looks` tell what names do not:
-    the encoding, size and frame of a topic's messages. Raises DktError where colour or intrinsics
-    cannot be found, or an override is not in the bag.
+    Truth and mask: under /truth. Uncompressed before compressed; topics without messages are
+    passed over. `looks` tell what names do not: the encoding, size and frame of a topic's messages.
+    Raises DktError where colour or intrinsics cannot be found, or an override is not in the bag.
     """
     chosen = dict(overrides or {})
     known = {field.name for field in fields(CameraTopics)}
@@ -105,7 +105,7 @@ def discover_topics(
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
         if name not in topics:
             raise DktError(f"no topic {name} for {role}; the bag holds {_listing(topics)}")
-    usable = {name: topic for name, topic in topics.items() if not topic.problem}
+    usable = {name: topic for name, topic in topics.items() if topic.count and not topic.problem}
     view = _View(usable, looks or {})
     colors = [chosen["color"]] if "color" in chosen else view.colors()
     if not colors:

@@ -21,7 +21,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.geometry import Intrinsics
 
 _EXPECTED = "expected fx, fy, cx, cy in pixels, a 3x3 matrix, or a calibration file with either"
-_MATRICES = ("camera_matrix", "cameramatrix", "k", "cam_k", "intrinsic_matrix", "matrix")
+_MATRICES = ("camera_matrix", "cameramatrix", "k", "cam_k", "intrinsic_matrix")
 _NAMES = (("fx", "fl_x"), ("fy", "fl_y"), ("cx", "ppx"), ("cy", "ppy"))
 _SIZES = (("width", "height"), ("image_width", "image_height"), ("xres", "yres"), ("w", "h"))
 _PINHOLE_MODELS = ("pinhole", "pinhole_camera", "opencv")
@@ -63,7 +63,7 @@ def read_intrinsics(path: Path, width: int | None = None, height: int | None = N
         )
     if len({(camera.values, camera.size) for camera in fitting}) > 1:
         names = ", ".join(camera.name for camera in fitting[:8])
-        raise DktError(f"{path}: holds {len(fitting)} cameras ({names}); keep the colour camera")
+        raise DktError(f"{path}: holds {len(fitting)} cameras ({names}); keep one")
     camera = fitting[0]
     size = size or camera.size
     if size is None:

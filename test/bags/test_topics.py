@@ -89,9 +89,11 @@ def test_what_is_missing_is_said_with_what_is_there() -> None:
         discover_topics(topics(**{"/a": IMAGE}))
 
 
-def test_unreadable_topics_are_passed_over() -> None:
+def test_unreadable_and_empty_topics_are_passed_over() -> None:
     bag = topics(**{"/rgb": IMAGE, "/other": IMAGE, "/i": INFO})
     bag["/rgb"] = BagTopic("/rgb", IMAGE, 1, False, problem="no definition")
+    assert discover_topics(bag).color == "/other"
+    bag["/rgb"] = BagTopic("/rgb", IMAGE, 0, False)
     assert discover_topics(bag).color == "/other"
 
 

@@ -33,6 +33,7 @@ _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 _LONGEST_PAUSE_NS = 3600 * NANOSECONDS_PER_SECOND
+_OF_EVERY_NODE = {"/clock", "/parameter_events", "/rosout"}  # their subscribers mean nothing
 _DISCOVERY_S = 1.0  # a node's subscriptions become known one after the other
 
 
@@ -96,7 +97,7 @@ class BagPlayer:
         """
         deadline = time.monotonic() + timeout_s
         while lacking := self._topics_below(count):
-            if not self._asked and len(lacking) < len(self.topics):
+            if not self._asked and set(self.topics) - _OF_EVERY_NODE - set(lacking):
                 self.pause(_DISCOVERY_S)
                 return
             if time.monotonic() > deadline:
