@@ -160,7 +160,8 @@ class InferenceWorker:
         reached = min(self._succeeded + 1, self._proof_frames)
         self._required = reached if failures == 1 else max(self._required, reached)
         self._succeeded = 0
-        retry_s = min(self._first_retry_s * 2 ** (failures - 1), LONGEST_RETRY_S)
+        retry_s = self._status.retry_s * 2 if failures > 1 else self._first_retry_s
+        retry_s = min(retry_s, LONGEST_RETRY_S)
         self._status = WorkerStatus(WorkerState.DEGRADED, failures, text, retry_s)
         self._failed(cause, f"{text}; trying again in {retry_s:g} s")
         try:

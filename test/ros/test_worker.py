@@ -201,6 +201,18 @@ def test_waits_grow_while_failures_go_on(bench: Bench) -> None:
     assert bench.published == []
 
 
+def test_a_night_of_failures_leaves_the_thread_alive(bench: Bench) -> None:
+    """2 ** 1024 is no float: the wait must not be computed from the number of failures."""
+    nights = 1100
+    estimator = ScriptedEstimator([RuntimeError("GPU held by another process")] * nights)
+    worker = bench.start(estimator, first_retry_s=0.0)
+    for number in range(1, nights + 1):
+        bench.mailbox.put(observation(number))
+        eventually(lambda number=number: worker.status.failures == number)  # type: ignore[misc]
+    bench.mailbox.put(observation(nights + 1))
+    eventually(lambda: bench.published == [nights + 1])
+
+
 def show(bench: Bench, stamps: range) -> None:
     """One after the other, each once the one before is done with."""
     estimator = bench.worker._estimator if bench.worker else None
