@@ -13,7 +13,6 @@ CONFIG = Path(__file__).parents[1] / "config"
 CAMERAS = CONFIG / "cameras"
 RVIZ = CONFIG / "rviz" / "dkt.rviz"
 SWITCH = ["true", "false"]
-OUTPUTS = ("depth", "points", "depth_color", "camera_info")
 
 ARGUMENTS = (
     DeclareLaunchArgument(
@@ -82,6 +81,13 @@ ARGUMENTS = (
 )
 
 
+def output_topics() -> list[str]:
+    """The node's outputs, relative; their message types take a second to import."""
+    from dkt_ros.ros.topics import OUTPUTS
+
+    return [output.topic for output in OUTPUTS]
+
+
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, and RViz if it is wanted."""
     given = {
@@ -130,7 +136,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 package="rviz2",
                 executable="rviz2",
                 arguments=["-d", str(RVIZ)],
-                remappings=[(f"/dkt/{name}", f"{prefix}/dkt/{name}") for name in OUTPUTS],
+                remappings=[(f"/{topic}", f"{prefix}/{topic}") for topic in output_topics()],
                 parameters=[{"use_sim_time": given["use_sim_time"] == "true"}],
             )
         )

@@ -46,6 +46,7 @@ class NodeReport:
     inputs         "color", "depth", "camera_info" -> topic
     complaints     cause -> what was reported last, and its age in seconds
     offset_s       newest colour stamp less newest depth stamp
+    output_error   what is wrong with clouds or pictures, while depth goes out
     """
 
     node_name: str
@@ -58,6 +59,7 @@ class NodeReport:
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     offset_s: float | None = None
     worker: WorkerStatus = field(default_factory=WorkerStatus)
+    output_error: str = ""
     choice: ChoiceStatus | None = None
     engine: PredictorInfo | None = None
     alignment: Alignment | None = None
@@ -180,7 +182,7 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
 
 def _inference(report: NodeReport) -> _Part:
     snapshot, worker = report.snapshot, report.worker
-    output = snapshot.streams.get("depth image", StreamSnapshot())
+    output = snapshot.streams.get("dkt/depth", StreamSnapshot())
     values = [
         ("state", worker.state.value),
         ("rate (Hz)", f"{output.rate_hz:.2f}"),
@@ -222,8 +224,8 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
             f"degraded after {worker.failures} failure(s), trying again every "
             f"{worker.retry_s:g} s: {worker.error}"
         )
-    if worker.error:
-        return WARN, worker.error
+    if worker.error or report.output_error:
+        return WARN, worker.error or report.output_error
     if worker.state is WorkerState.STOPPED:
         return OK, "stopped"
     if output.count == 0:
@@ -255,7 +257,7 @@ def _alignment(report: NodeReport) -> _Part:
         ("residual (m)", f"{alignment.residual_m:.4f}"),
         ("relative uncertainty", f"{alignment.uncertainty:.4f}"),
     ]
-    quiet_s = _quiet_s(report.snapshot.streams.get("depth image"), report.active_s or 0.0)
+    quiet_s = _quiet_s(report.snapshot.streams.get("dkt/depth"), report.active_s or 0.0)
     _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
     if report.active_s is None or quiet_s > max(report.image_timeout_s, 2.0 * longest_s):
         return _Part("alignment", STALE, "no new depth", values)

@@ -4,16 +4,11 @@ Subscribed  color/image        sensor_msgs/Image, or CompressedImage on color/im
             depth/image        sensor_msgs/Image registered to colour, or CompressedImage on
                                depth/image/compressedDepth
             color/camera_info  sensor_msgs/CameraInfo
-Published   dkt/depth          sensor_msgs/Image 32FC1, metres, NaN = unknown
-            dkt/camera_info    sensor_msgs/CameraInfo
-            dkt/alignment      dkt_ros/ScaleAlignment
-            dkt/points         sensor_msgs/PointCloud2, when someone listens
-            dkt/depth_color    sensor_msgs/Image rgb8, when someone listens
-            /diagnostics       diagnostic_msgs/DiagnosticArray
-Parameters  see parameters.py
+Published   see topics.py
+Parameters  see params/parameters.py
 
 Knows what is alive in which lifecycle state. The executor's one thread converts and files
-messages (intake.py), one more infers and publishes (worker.py, outputs.py).
+messages (intake.py), one more infers and publishes (worker.py, outputs.py), a third makes clouds.
 """
 
 from __future__ import annotations
@@ -43,6 +38,7 @@ from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
 from dkt_ros.ros.statistics import Complaints, Statistics
 from dkt_ros.ros.status_log import StatusLog
+from dkt_ros.ros.topics import topics_text
 from dkt_ros.ros.worker import WorkerStatus
 
 LOG_PERIOD_S = 10.0
@@ -170,7 +166,9 @@ class DktNode(LifecycleNode):
         self.publish_diagnostics()
         started = time.monotonic()
         self._engine = self._build(self.parameters)
-        self._outputs = Outputs(self, self.parameters, self._report)
+        self._outputs = Outputs(
+            self, self.parameters, self._statistics, self._report, self._report_failure
+        )
         info = self._engine.info
         self.get_logger().info(
             f"checkpoint {info.name} on {info.device} by {info.backend} in {info.dtype}, "
@@ -247,6 +245,7 @@ class DktNode(LifecycleNode):
             complaints=self._complaints.latest(),
             offset_s=pipeline.offset_s if pipeline else None,
             worker=pipeline.worker_status if pipeline else WorkerStatus(),
+            output_error=self._outputs.error if self._outputs else "",
             choice=pipeline.choice_status if pipeline else None,
             engine=engine.info if engine else None,
             alignment=pipeline.alignment if pipeline else None,
@@ -260,7 +259,7 @@ def main(args: Sequence[str] | None = None) -> int:
     SystemExit for `--help` (0) and for words that are no ROS arguments (2).
     """
     words, _ = split_ros_args(sys.argv[1:] if args is None else args)
-    node_parser().parse_args(words)
+    node_parser(topics_text()).parse_args(words)
     rclpy.init(args=args)
     try:
         try:

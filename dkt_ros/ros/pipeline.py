@@ -88,6 +88,7 @@ class Pipeline:
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        self._outputs.discard()
         self._engine.predictor.cancel()
         return self._worker.stop(timeout_s)
 
@@ -161,9 +162,8 @@ class Pipeline:
             self._statistics.dropped(cause, count)
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
-        timings_s = self._outputs.publish(observation, estimate)
         self.alignment = estimate.alignment
-        self._statistics.seen("depth image")
-        self._statistics.timed({**estimate.timings_s, **timings_s})
         if estimate.flush is not None:
             self._statistics.flushed(estimate.flush.value)
+        timings_s = self._outputs.publish(observation, estimate)
+        self._statistics.timed({**estimate.timings_s, **timings_s})

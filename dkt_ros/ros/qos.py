@@ -28,6 +28,9 @@ except ImportError:  # Humble
 
 INPUT_DEPTH = 5
 """Messages kept per input: what arrives while one callback runs."""
+SENT_DEPTH = 5
+"""Messages of an output kept until its readers have acknowledged them, to be sent again. A reader
+that comes late gets none of them, and one that keeps a single message gets the newest."""
 
 Report = Callable[[str, str], None]
 """report(cause, text): counts the cause in diagnostics and logs the text."""
@@ -43,11 +46,11 @@ def input_profile() -> QoSProfile:
     )
 
 
-def output_profile() -> QoSProfile:
-    """Reliable, keep last 1: matches every volatile subscriber, RViz's included."""
+def output_profile(depth: int) -> QoSProfile:
+    """Reliable, keep last: matches every volatile subscriber, RViz's included."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=1,
+        depth=depth,
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.VOLATILE,
     )
@@ -87,7 +90,7 @@ def create_subscription(
 
 
 def create_publisher(
-    node: LifecycleNode, message_type: type, topic: str, report: Report
+    node: LifecycleNode, message_type: type, topic: str, report: Report, depth: int = 1
 ) -> LifecyclePublisher:
     """A reliable publisher that can be overridden and reports clashes."""
 
@@ -95,7 +98,7 @@ def create_publisher(
         return node.create_lifecycle_publisher(
             message_type,
             topic,
-            output_profile(),
+            output_profile(depth),
             event_callbacks=events,
             qos_overriding_options=overrides(),
         )

@@ -61,7 +61,7 @@ class StreamSnapshot:
 class Snapshot:
     """The statistics at one moment.
 
-    streams    name -> messages in ("color", "depth", "camera_info") or out ("depth image")
+    streams    name -> messages in ("color", "depth", "camera_info") or out ("dkt/depth", ...)
     drops      cause -> frames or messages lost to it
     skipped    frames that inference was not given, by choice
     flushes    reason -> how often the frames before were forgotten

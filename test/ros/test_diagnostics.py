@@ -34,7 +34,7 @@ HEALTHY = NodeReport(
     snapshot=Snapshot(
         streams={
             name: StreamSnapshot(100, 30.0, 0.03)
-            for name in ("color", "depth", "camera_info", "frame", "depth image")
+            for name in ("color", "depth", "camera_info", "frame", "dkt/depth")
         },
         drops={"truncated image": 3},
         flushes={"gap between frames": 1},
@@ -52,7 +52,7 @@ def streams(**ages: float | None) -> Snapshot:
     """Healthy statistics but for streams that fell silent this long ago; None: never came."""
     changed = dict(HEALTHY.snapshot.streams)
     for name, age in ages.items():
-        key = name.replace("_image", " image")
+        key = "dkt/depth" if name == "depth_image" else name
         if age is None:
             del changed[key]
         else:
@@ -181,6 +181,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "publishing failed: y",
         ),
+        ("inference", {"output_error": "dkt/points failed: x"}, WARN, "dkt/points failed: x"),
         ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
         ("alignment", {"alignment": None}, OK, "no depth yet"),
         ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),

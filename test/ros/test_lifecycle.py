@@ -24,6 +24,7 @@ from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.node import DktNode, run
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.topics import OUTPUTS
 
 pytestmark = pytest.mark.ros
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -77,7 +78,7 @@ def topics(node: DktNode) -> set[str]:
 
 def test_each_state_has_its_topics(node: DktNode) -> None:
     inputs = {"/color/image", "/color/camera_info", "/depth/image"}
-    outputs = {f"/dkt/{n}" for n in ("depth", "camera_info", "alignment", "points", "depth_color")}
+    outputs = {f"/{output.topic}" for output in OUTPUTS}
     assert topics(node) == set()
     assert node.trigger_configure() == SUCCESS
     assert topics(node) == outputs

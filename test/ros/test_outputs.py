@@ -1,6 +1,13 @@
-"""What is published apart from images and clouds, which have tests of their own."""
+"""What is published apart from images and clouds, which have tests of their own, and by whom."""
 
 from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,13 +15,121 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
+import rclpy
 from dkt_ros.msg import ScaleAlignment
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import String
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.frames import Frame
+from dkt_ros.geometry import Intrinsics
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.outputs import alignment_to_message, colored_depth
+from dkt_ros.ros.observation import Observation
+from dkt_ros.ros.outputs import Outputs
+from dkt_ros.ros.params.command_line import node_parser
+from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.statistics import Statistics
+from dkt_ros.ros.topics import OUTPUTS, Output, alignment_to_message, colored_depth, topics_text
 
 pytestmark = pytest.mark.ros
+PATIENCE_S = 10.0
+
+
+def test_topics_named_elsewhere_are_published(repo_root: Path) -> None:
+    """Layouts, demonstration and examples are written by hand, for the topics of the table."""
+    known = {output.topic for output in OUTPUTS}
+    for pattern in ("config/rviz/*", "config/foxglove/*", "demo/*.py", "examples/*.py"):
+        for path in repo_root.glob(pattern):
+            named = set(re.findall(r"\bdkt/[a-z_]+", path.read_text()))
+            assert named <= known, f"{path} names {named - known}"
+
+
+def test_help_lists_every_topic() -> None:
+    text = node_parser(topics_text()).format_help()
+    assert all(f" {output.topic} " in text for output in OUTPUTS)
+
+
+class Slow:
+    """An output whose message is made when the test says so, or fails."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.made: list[int] = []
+        self.failure: Exception | None = None
+
+    def __call__(self, result: Any) -> String:
+        assert self.go.wait(PATIENCE_S)
+        if self.failure is not None:
+            raise self.failure
+        self.made.append(result.estimate.frame.stamp_ns)
+        return String()
+
+
+@pytest.fixture
+def node() -> Iterator[LifecycleNode]:
+    rclpy.init()
+    node = LifecycleNode("outputs")
+    node.create_subscription(String, "slow", lambda message: None, 1)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def eventually(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def publish(outputs: Outputs, stamp_ns: int) -> None:
+    rgb, depth = np.zeros((2, 3, 3), np.uint8), np.ones((2, 3), np.float32)
+    frame = Frame(rgb, None, Intrinsics(1.0, 1.0, 1.0, 1.0, 3, 2), stamp_ns, "camera")
+    alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
+    estimate = DepthEstimate(frame, depth, depth, alignment, None, {"total": 0.0}, 1)
+    outputs.publish(Observation(frame, CameraInfo(), 0, time.monotonic()), estimate)
+
+
+def test_a_slow_lazy_output_delays_no_depth_and_keeps_the_newest(node: LifecycleNode) -> None:
+    slow, statistics = Slow(), Statistics()
+    lazy = Output("slow", String, slow, "waits", lazy=True)
+    outputs = Outputs(
+        node, NodeParameters(), statistics, lambda *r: None, lambda *r: None, (*OUTPUTS, lazy)
+    )
+    eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
+    for stamp in range(1, 9):
+        publish(outputs, stamp)
+    assert statistics.snapshot().streams["dkt/depth"].count == 8, "while the first is not made"
+    slow.go.set()
+    eventually(lambda: slow.made[-1:] == [8])
+    assert len(slow.made) <= 2, "the one under way, then the newest"
+    outputs.destroy()
+
+
+def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) -> None:
+    slow, statistics, failures = Slow(), Statistics(), []
+    slow.go.set()
+    slow.failure = ImportError("no open3d")
+    broken = Output("slow", String, slow, "fails", lazy=True)
+    outputs = Outputs(
+        node,
+        NodeParameters(),
+        statistics,
+        lambda *report: None,
+        lambda cause, text: failures.append((cause, text)),
+        (*OUTPUTS, broken),
+    )
+    eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
+    publish(outputs, 1)
+    eventually(lambda: outputs.error)
+    assert failures == [("publishing failed", "slow failed: ImportError: no open3d")]
+    assert statistics.snapshot().streams["dkt/depth"].count == 1
+    slow.failure = None
+    publish(outputs, 2)
+    eventually(lambda: slow.made == [2] and not outputs.error)
+    outputs.destroy()
 
 
 def test_the_states_have_the_messages_numbers() -> None:

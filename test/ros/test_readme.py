@@ -23,6 +23,16 @@ def test_the_parameter_table_is_the_generated_one(repo_root: Path) -> None:
     )
 
 
+def test_the_table_of_topics_is_the_generated_one(repo_root: Path) -> None:
+    from dkt_ros.ros.topics import topics_markdown
+
+    text = (repo_root / "README.md").read_text()
+    table = text.split("<!-- topics -->\n")[1].split("<!-- /topics -->")[0]
+    assert table == topics_markdown(), (
+        "put the output of `python -m dkt_ros.ros.params.docs topics` into the README"
+    )
+
+
 def test_every_command_is_listed_and_exists(repo_root: Path) -> None:
     text = (repo_root / "README.md").read_text()
     listed = set(re.findall(r"^\| `dkt ([a-z]+)", text, flags=re.MULTILINE))

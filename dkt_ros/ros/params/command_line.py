@@ -25,10 +25,6 @@ or by itself:
       -r color/image:=/camera/color/image_raw -r color/camera_info:=/camera/color/camera_info \\
       -r depth/image:=/camera/aligned_depth_to_color/image_raw
 """
-_TOPICS = """\
-subscribed:   color/image, color/camera_info, depth/image (registered to colour)
-published:    dkt/depth, dkt/camera_info, dkt/alignment, dkt/points, dkt/depth_color, /diagnostics
-"""
 
 
 def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -49,13 +45,13 @@ def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, ros
 
 
-def node_parser() -> argparse.ArgumentParser:
+def node_parser(topics: str) -> argparse.ArgumentParser:
     """The command line of `dkt_node`: everything that is set on it is a ROS argument."""
     return argparse.ArgumentParser(
         prog="dkt_node",
         usage="dkt_node [-h] [--ros-args [-p PARAMETER:=VALUE ...] [-r FROM:=TO ...] ...]",
         description=_DESCRIPTION,
-        epilog=f"{_TOPICS}\nparameters (a file with all of them: config/dkt_node.yaml):\n\n"
+        epilog=f"{topics}\nparameters (a file with all of them: config/dkt_node.yaml):\n\n"
         f"{parameters_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

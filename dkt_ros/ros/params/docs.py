@@ -1,7 +1,8 @@
-"""Parameter documentation for people, made from parameters.py so that it cannot drift apart.
+"""Documentation for people, made from parameters.py and topics.py so that it cannot drift apart.
 
 python -m dkt_ros.ros.params.docs yaml > config/dkt_node.yaml
-python -m dkt_ros.ros.params.docs markdown
+python -m dkt_ros.ros.params.docs markdown   # for the README: parameters
+python -m dkt_ros.ros.params.docs topics     # and published topics
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ def parameters_text() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _topics() -> str:
+    from dkt_ros.ros.topics import topics_markdown
+
+    return topics_markdown()
+
+
 def _yaml_value(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -59,7 +66,7 @@ def _yaml_value(value: Value) -> str:
 
 
 if __name__ == "__main__":
-    writers = {"markdown": parameters_markdown, "yaml": parameters_yaml}
+    writers = {"markdown": parameters_markdown, "yaml": parameters_yaml, "topics": _topics}
     if len(sys.argv) != 2 or sys.argv[1] not in writers:
         sys.exit(f"usage: python -m dkt_ros.ros.params.docs {{{','.join(writers)}}}")
     sys.stdout.write(writers[sys.argv[1]]())

@@ -1,0 +1,184 @@
+"""What the node publishes, each topic once: its type, how its message is made, what it is for.
+
+A new topic is one more entry of OUTPUTS. The node's publishers, `dkt_node --help`, the README's
+table, the launch file's remappings and the tests' subscribers are made from that table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from dkt_ros.alignment.aligner import Alignment
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.msg import ScaleAlignment, StageTiming
+from dkt_ros.ros.convert.clouds import CloudOptions, CloudWriter
+from dkt_ros.ros.convert.images import RgbImage, depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.messages import camera_info_with_header
+from dkt_ros.ros.observation import Observation
+from dkt_ros.ros.params.parameters import NodeParameters
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What the messages of one frame are made from.
+
+    header    stamp and frame_id of the colour image
+    clouds    makes one cloud after another in the same memory
+    stages_s  seconds spent on the messages so far, by stage
+    """
+
+    observation: Observation
+    estimate: DepthEstimate
+    header: Header
+    parameters: NodeParameters
+    clouds: CloudWriter = field(default_factory=CloudWriter)
+    stages_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One published topic.
+
+    topic  relative, so that a namespace holds for it
+    lazy   made only when someone listens, after the others and beside the next inference: a slow
+           reader of it costs its own messages only, of which the newest is kept
+    help   a line for the README and `--help`
+    """
+
+    topic: str
+    type: type
+    make: Callable[[Result], Any]
+    help: str
+    lazy: bool = False
+
+    @property
+    def name(self) -> str:
+        """The topic without `dkt/`."""
+        return self.topic.removeprefix("dkt/")
+
+
+def alignment_to_message(alignment: Alignment, window: int, header: Header) -> ScaleAlignment:
+    """The quality signal, without timings."""
+    return ScaleAlignment(
+        header=header,
+        state=alignment.state.value,
+        reason=alignment.reason,
+        scale=float(alignment.scale),
+        shift=float(alignment.shift),
+        inliers=int(alignment.inliers),
+        inlier_ratio=float(alignment.inlier_ratio),
+        residual=float(alignment.residual_m),
+        uncertainty=float(alignment.uncertainty),
+        window=window,
+    )
+
+
+def colored_depth(depth: npt.NDArray[np.float32], min_m: float, max_m: float) -> RgbImage:
+    """(H, W) metres -> (H, W, 3) RGB from blue (near) to red (far), black where unknown.
+
+    The range is fixed, so that a depth keeps its colour from frame to frame.
+    """
+    steps = (depth - np.float32(min_m)) * np.float32(254.0 / (max_m - min_m)) + np.float32(1.0)
+    np.clip(steps, 1.0, 255.0, out=steps)
+    steps[np.isnan(depth)] = 0.0
+    return np.asarray(cv2.applyColorMap(steps.astype(np.uint8), _color_table()), dtype=np.uint8)
+
+
+def _color_table() -> npt.NDArray[np.uint8]:
+    """(256, 1, 3) RGB, the first entry black."""
+    bgr = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)
+    rgb = np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
+    rgb[0] = 0
+    return rgb
+
+
+def _alignment(result: Result) -> ScaleAlignment:
+    estimate = result.estimate
+    message = alignment_to_message(estimate.alignment, estimate.window, result.header)
+    message.latency = time.monotonic() - result.observation.arrived_s
+    stages = {name: value for name, value in estimate.timings_s.items() if name != "total"}
+    stages |= result.stages_s
+    # Before all of them: waiting for the depth image and for the inference before.
+    stages = {"wait": message.latency - sum(stages.values())} | stages
+    message.stages = [StageTiming(name=name, seconds=seconds) for name, seconds in stages.items()]
+    return message
+
+
+def _points(result: Result) -> PointCloud2:
+    parameters, pixels = result.parameters, result.estimate.pixels
+    options = CloudOptions(
+        organized=parameters.points_organized,
+        stride=parameters.points_stride,
+        max_jump=parameters.points_max_jump,
+        voxel_m=parameters.points_voxel_m,
+        outlier_neighbors=parameters.points_outlier_neighbors,
+        outlier_deviations=parameters.points_outlier_deviations,
+    )
+    intrinsics = result.estimate.frame.intrinsics
+    return result.clouds.write(pixels.depth, pixels.rgb, intrinsics, options, result.header)
+
+
+def _depth_color(result: Result) -> Image:
+    parameters = result.parameters
+    low, high = parameters.depth_color_min_m, parameters.depth_color_max_m
+    return rgb_to_image(colored_depth(result.estimate.depth, low, high), result.header)
+
+
+OUTPUTS = (
+    Output(
+        "dkt/camera_info",
+        CameraInfo,
+        lambda result: camera_info_with_header(result.observation.camera_info, result.header),
+        "pairs with `dkt/depth`",
+    ),
+    Output(
+        "dkt/depth",
+        Image,
+        lambda result: depth_to_image(result.estimate.depth, result.header),
+        "32FC1, metres along the optical axis (REP-118), NaN = unknown, colour's size",
+    ),
+    Output(
+        "dkt/alignment",
+        ScaleAlignment,
+        _alignment,
+        "scale, shift, inliers, residual in metres, state, stage timings",
+    ),
+    Output("dkt/points", PointCloud2, _points, "x y z rgb, organised or filtered", lazy=True),
+    Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True),
+)
+"""In the order of publishing: calibration before its depth, which is what a planner waits for."""
+
+_DIAGNOSTICS = ("/diagnostics", "diagnostic_msgs/DiagnosticArray", "what comes in, what is lost "
+                "and why, latencies, memory, model, last error, each with its remedy")  # fmt: skip
+
+
+def _rows() -> list[tuple[str, str, str]]:
+    """Topic, type and meaning of all that is published."""
+    rows = []
+    for output in OUTPUTS:
+        kind = f"{output.type.__module__.partition('.')[0]}/{output.type.__name__}"
+        rows.append((output.topic, kind, output.help + "; made when someone listens" * output.lazy))
+    return [*rows, _DIAGNOSTICS]
+
+
+def topics_markdown() -> str:
+    """The README's table of published topics."""
+    lines = ["| published | type | |", "|---|---|---|"]
+    lines += [f"| `{topic}` | {kind} | {help_} |" for topic, kind, help_ in _rows()]
+    return "\n".join(lines) + "\n"
+
+
+def topics_text() -> str:
+    """The list that `dkt_node --help` shows."""
+    lines = ["subscribed: color/image, color/camera_info, depth/image (registered to colour)"]
+    lines += [f"published:  {topic:<16} {kind}, {help_}" for topic, kind, help_ in _rows()]
+    return "\n".join(lines).replace("`", "") + "\n"
