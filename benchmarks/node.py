@@ -8,9 +8,10 @@ Three processes: a camera, the node, a planner that takes depth and points. The 
 by a stand-in that returns one stored disparity image at once; everything else is the real thing:
 executor, conversion, synchroniser, worker, alignment, cloud, publishing, and config/fastdds.xml.
 
-Reported per frame: CPU time of the executor's thread (taking, converting, filing) and of the
-worker's thread by stage (alignment, conversion to depth, messages, cloud, publishing); bytes moved,
-computed from the shapes; frames lost, by cause; resident memory after 300 frames and at the end.
+Reported: what was published and what of it a reliable planner received; per frame: CPU time of the
+executor's thread (taking, converting, filing) and of the worker's thread by stage (alignment,
+conversion to depth, messages, cloud, publishing); bytes moved, computed from the shapes; frames
+lost, by cause; resident memory after 300 frames and at the end.
 CPU time is what counts: it does not grow when other programs share the machine, wall time does.
 """
 
@@ -118,7 +119,7 @@ def planner(options: argparse.Namespace, done: Event, counts: Any) -> None:
 
     rclpy.init()
     node = rclpy.create_node("planner")
-    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+    qos = QoSProfile(depth=options.planner_depth, reliability=ReliabilityPolicy.RELIABLE)
 
     def count(name: str, message: bytes) -> None:
         counts[name] = counts.get(name, 0) + 1
@@ -208,11 +209,13 @@ def measure(
     """Spins the node until the camera is done; returns what was measured."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
+    from rclpy.lifecycle import LifecyclePublisher
 
     from dkt_ros import estimator as estimator_module
     from dkt_ros.alignment.aligner import Aligner
     from dkt_ros.estimator import DepthEstimator
-    from dkt_ros.ros import intake, outputs
+    from dkt_ros.model.info import CheckpointInfo
+    from dkt_ros.ros import intake, topics
     from dkt_ros.ros.convert import clouds
     from dkt_ros.ros.engine import Engine, estimator_config
     from dkt_ros.ros.node import DktNode
@@ -222,10 +225,10 @@ def measure(
     meter.watch(intake, "image_to_depth", "convert raw depth")
     meter.watch(Aligner, "update", "align")
     meter.watch(estimator_module, "align_depth", "disparity to depth")
-    meter.watch(outputs, "depth_to_image", "depth message")
+    meter.watch(topics, "depth_to_image", "depth message")
     meter.watch(clouds.CloudWriter, "write", "cloud")
-    meter.watch(outputs.Outputs, "_send", "publish")
-    stand_in = StandIn(ramp(options.width, options.height))
+    meter.watch(LifecyclePublisher, "publish", "publish")
+    stand_in = StandIn(ramp(options.width, options.height), 21)
 
     def build(parameters: Any) -> Engine:
         return Engine(DepthEstimator(stand_in, estimator_config(parameters)))
@@ -278,7 +281,7 @@ def summary(
         found = snapshot.streams.get(stream)
         return found.count if found else 0
 
-    frames = seen("depth image")
+    frames = seen("dkt/depth")
     worker = measured["worker_cpu_s"]
     executor_ms = measured["executor_s"] / max(seen("color"), 1) * 1e3
     worker_ms = float(worker.mean()) * 1e3 if len(worker) else None
@@ -319,7 +322,12 @@ def summary(
             "skipped by choice": snapshot.skipped,
             "depth images published": frames,
             "depth received by the planner": counts.get("depth", 0),
-            "points received by the planner": counts.get("points", 0),
+            "clouds published": seen("dkt/points"),
+            "clouds received by the planner": counts.get("points", 0),
+        },
+        "lost on the way to the planner, %": {
+            "depth": lost_percent(frames, counts.get("depth", 0)),
+            "clouds": lost_percent(seen("dkt/points"), counts.get("points", 0)),
         },
         "lost": dict(sorted(snapshot.drops.items())),
         "resident_mib": {
@@ -330,6 +338,11 @@ def summary(
     }
 
 
+def lost_percent(published: int, received: int) -> float | None:
+    """The share of published messages that did not arrive; None where none was published."""
+    return 100.0 * (1.0 - received / published) if published else None
+
+
 def show(found: dict[str, Any]) -> None:
     """Prints the table."""
     camera = found["camera"]
@@ -338,7 +351,8 @@ def show(found: dict[str, Any]) -> None:
         ("CPU per frame, ms", "cpu_ms_per_frame", "12.2f"),
         ("written per frame, MB", "mb_written_per_frame", "12.1f"),
         ("frames", "frames", "12d"),
-        ("lost", "lost", "12d"),
+        ("lost inside the node", "lost", "12d"),
+        ("lost on the way to the planner, %", "lost on the way to the planner, %", "12.1f"),
         ("resident memory, MiB", "resident_mib", "12.1f"),
     ):
         print(f"\n{title}")
@@ -360,6 +374,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=720)
     parser.add_argument("--stride", type=int, default=1, help="points_stride of the node")
+    parser.add_argument("--planner-depth", type=int, default=5, help="messages the planner keeps")
     parser.add_argument("--no-profile", dest="profile", action="store_false", help="default DDS")
     parser.add_argument("--no-points", dest="points", action="store_false")
     parser.add_argument("--output", type=Path, default=RESULT, help="a JSON file")
