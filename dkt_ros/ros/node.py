@@ -69,12 +69,12 @@ class DktNode(LifecycleNode):
         self._transition_error = ""
         self._active_since: float | None = None
         try:
-            parameters = declare(self)
+            parameters = declare(self, NodeParameters)
         except BaseException:
             self.destroy_node()
             raise
         self._changes = ParameterChanges(parameters, self._is_configured, self._apply)
-        for name in unknown_overrides(self):
+        for name in unknown_overrides(self, NodeParameters):
             logger.warning(f"parameter {name} is not known to this node and ignored")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock of its own: a paused bag must not silence the node.

@@ -1,9 +1,10 @@
-"""NodeParameters <-> a ROS node's parameters. Knows rclpy; nothing of what a parameter does."""
+"""A Parameters class <-> a ROS node's parameters. Nothing here is particular to one node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -19,36 +20,41 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.params.parameters import Applies, NodeParameters, Spec, Value, defaults, specs
+from dkt_ros.ros.params.spec import Applies, Parameters, Spec, Value, defaults, specs
+
+Own = TypeVar("Own", bound=Parameters)
 
 
-def declare(node: Node) -> NodeParameters:
-    """Declares every parameter on `node` and returns their values, overrides applied.
+def declare(node: Node, kind: type[Own], given: Mapping[str, Value] | None = None) -> Own:
+    """Declares every parameter of `kind` on `node`; returns their values, overrides applied.
 
-    Raises DktError naming each parameter whose override has a wrong type or value.
+    `given` (from a command line) holds instead of the defaults. Raises DktError naming each
+    parameter whose override has a wrong type or value.
     """
-    values: dict[str, Value] = {}
+    values: dict[str, Any] = {}
     problems: list[str] = []
-    for name, spec in specs().items():
-        default = defaults()[name]
+    for name, spec in specs(kind).items():
+        default = (given or {}).get(name, defaults(kind)[name])
+        # rclpy cannot tell an empty list's type.
+        initial = (list(default) or [""]) if isinstance(default, tuple) else default
         try:
-            values[name] = node.declare_parameter(name, default, descriptor(spec, default)).value
-        except InvalidParameterTypeException as error:
-            kind = type(default).__name__
+            values[name] = node.declare_parameter(name, initial, descriptor(spec, default)).value
+        except InvalidParameterTypeException:
+            expected = type(default).__name__
             hint = " (write 1.0, not 1)" if isinstance(default, float) else ""
-            problems.append(f"parameter {name}: expected a value of type {kind}{hint}: {error}")
-        except InvalidParameterValueException as error:
-            problems.append(f"parameter {name}: expected {spec.expectation}: {error}")
+            problems.append(f"parameter {name}: expected a value of type {expected}{hint}")
+        except InvalidParameterValueException:
+            problems.append(f"parameter {name}: expected {spec.expectation}")
     if problems:
         raise DktError("; ".join(problems))
-    return NodeParameters(**values)  # type: ignore[arg-type]
+    return kind.from_values(values)
 
 
-def unknown_overrides(node: Node) -> list[str]:
+def unknown_overrides(node: Node, kind: type[Parameters]) -> list[str]:
     """Parameters given at start that no declaration has asked for: misspelt, most likely."""
     # rclpy drops them in silence and has no public way to ask for them.
     given = getattr(node, "_parameter_overrides", {})
-    known = (*specs(), "use_sim_time", "start_type_description_service")
+    known = (*specs(kind), "use_sim_time", "start_type_description_service")
     return [name for name in given if name not in known and not name.startswith("qos_overrides.")]
 
 
@@ -58,8 +64,10 @@ def descriptor(spec: Spec, default: Value) -> ParameterDescriptor:
         description=spec.description,
         additional_constraints=f"Acts {spec.applies.value}. {spec.expectation}".rstrip(),
         read_only=spec.applies is Applies.AT_START,
+        # What cannot be set later needs no type of rclpy's: `-p rate:=2` sets a fraction.
+        dynamic_typing=spec.applies is Applies.AT_START,
     )
-    if spec.minimum is None or spec.maximum is None:
+    if spec.minimum is None or spec.maximum is None or message.dynamic_typing:
         return message
     if isinstance(default, float):
         message.floating_point_range = [
@@ -72,7 +80,7 @@ def descriptor(spec: Spec, default: Value) -> ParameterDescriptor:
     return message
 
 
-class ParameterChanges:
+class ParameterChanges(Generic[Own]):
     """The answer to requests to change parameters of a running node.
 
     Accepts what can act, has it act, and refuses everything else with a reason.
@@ -80,22 +88,23 @@ class ParameterChanges:
 
     def __init__(
         self,
-        current: NodeParameters,
+        current: Own,
         is_configured: Callable[[], bool],
-        apply: Callable[[NodeParameters], None],
+        apply: Callable[[Own], None],
     ) -> None:
         """`apply` gets the new parameters whenever some that act at once have changed."""
         self.current = current
+        self._specs = specs(type(current))
         self._is_configured = is_configured
         self._apply = apply
 
     def __call__(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """Called by rclpy before it stores new values; what is refused keeps its old one."""
-        ours = {p.name: p.value for p in parameters if p.name in specs()}
+        ours = {p.name: p.value for p in parameters if p.name in self._specs}
         changed = {name: v for name, v in ours.items() if v != getattr(self.current, name)}
         if not changed:  # also when rclpy declares QoS overrides
             return SetParametersResult(successful=True)
-        late = [name for name in changed if specs()[name].applies is Applies.ON_CONFIGURE]
+        late = [name for name in changed if self._specs[name].applies is Applies.ON_CONFIGURE]
         if late and self._is_configured():
             return SetParametersResult(
                 successful=False,

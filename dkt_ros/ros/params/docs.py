@@ -7,17 +7,19 @@ python -m dkt_ros.ros.params.docs topics     # and published topics
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 
-from dkt_ros.ros.params.parameters import Value, defaults, specs
+from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.params.spec import Parameters, defaults, specs
 
 
-def parameters_markdown() -> str:
+def parameters_markdown(kind: type[Parameters] = NodeParameters) -> str:
     """The README's table of parameters."""
     lines = ["| parameter | default | values | acts | meaning |", "|---|---|---|---|---|"]
-    for name, spec in specs().items():
-        default = f"`{_yaml_value(defaults()[name])}`"
+    for name, spec in specs(kind).items():
+        default = f"`{json.dumps(defaults(kind)[name])}`"
         values = ", ".join(f"`{choice}`" for choice in spec.choices) or spec.expectation
         lines.append(
             f"| `{name}` | {default} | {values} | {spec.applies.value} | {spec.description} |"
@@ -33,20 +35,20 @@ def parameters_yaml() -> str:
         "/**:",
         "  ros__parameters:",
     ]
-    for name, spec in specs().items():
+    for name, spec in specs(NodeParameters).items():
         values = f" Values: {spec.expectation}." if spec.expectation else ""
         about = f"{spec.description}{values} Acts {spec.applies.value}."
         lines += textwrap.wrap(about, 100, initial_indent="    # ", subsequent_indent="    # ")
-        lines.append(f"    {name}: {_yaml_value(defaults()[name])}")
+        lines.append(f"    {name}: {json.dumps(defaults(NodeParameters)[name])}")
     return "\n".join(lines) + "\n"
 
 
-def parameters_text() -> str:
+def parameters_text(kind: type[Parameters] = NodeParameters) -> str:
     """The list that `dkt_node --help` shows."""
     lines = []
-    for name, spec in specs().items():
+    for name, spec in specs(kind).items():
         values = f" ({spec.expectation})" if spec.expectation else ""
-        lines.append(f"  {name}:={_yaml_value(defaults()[name])}{values}")
+        lines.append(f"  {name}:={json.dumps(defaults(kind)[name])}{values}")
         indent = " " * 6
         about = f"{spec.description} Acts {spec.applies.value}."
         lines += textwrap.wrap(about, 100, initial_indent=indent, subsequent_indent=indent)
@@ -57,12 +59,6 @@ def _topics() -> str:
     from dkt_ros.ros.topics import topics_markdown
 
     return topics_markdown()
-
-
-def _yaml_value(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
-"""The node's parameters, each once: value, range, meaning, and when a change acts.
+"""dkt_node's parameters, each once: value, range, meaning, and when a change acts.
 
-ROS declarations (declarations.py), config/dkt_node.yaml and the README's table (parameter_docs.py)
-are all made from this one dataclass. Knows nothing of rclpy.
+ROS declarations (declarations.py), config/dkt_node.yaml and the README's table (docs.py) are all
+made from this one dataclass. Without rclpy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from enum import Enum
-from typing import Any, cast
+from dataclasses import dataclass
 
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.errors import DktError
@@ -18,67 +16,21 @@ from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH
 from dkt_ros.predict.options import MODES, PredictorOptions
 from dkt_ros.ros.frame_choice import POLICIES
-
-Value = bool | int | float | str
+from dkt_ros.ros.params.spec import Applies, Parameters, parameter
 
 _ALIGNMENT = AlignmentConfig()
 
 
-class Applies(Enum):
-    """When a new value of a parameter acts."""
-
-    AT_ONCE = "at once"
-    ON_CONFIGURE = "when configured"
-    AT_START = "at start"
-
-
 @dataclass(frozen=True)
-class Spec:
-    """What is known of a parameter besides its name and default. The range is inclusive."""
-
-    description: str
-    applies: Applies
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-    def problem(self, value: Value) -> str | None:
-        """What is wrong with this value, None when nothing."""
-        if self.choices and value not in self.choices:
-            return f"expected one of {', '.join(self.choices)}"
-        low, high = self.minimum, self.maximum
-        if isinstance(value, str) or low is None or high is None or low <= value <= high:
-            return None
-        return f"expected {low:g} to {high:g} {self.unit}".rstrip()
-
-    @property
-    def expectation(self) -> str:
-        """Unit, and range or choices, for people."""
-        if self.choices:
-            return ", ".join(self.choices)
-        if self.minimum is None or self.maximum is None:
-            return self.unit
-        return f"{self.minimum:g} to {self.maximum:g} {self.unit}".rstrip()
-
-
-_PREDICTOR = PredictorOptions()
-
-
-def _parameter(default: Value, description: str, applies: Applies, **more: Any) -> Any:
-    return field(default=default, metadata={"spec": Spec(description, applies, **more)})
-
-
-@dataclass(frozen=True)
-class NodeParameters:
+class NodeParameters(Parameters):
     """Everything that can be set on `dkt_node`. Wrong values raise one DktError that names all."""
 
-    autostart: bool = _parameter(
+    autostart: bool = parameter(
         True,
         "Configure and activate at start, without a lifecycle manager.",
         Applies.AT_START,
     )
-    diagnostics_period_s: float = _parameter(
+    diagnostics_period_s: float = parameter(
         1.0,
         "Time between two messages on /diagnostics.",
         Applies.AT_START,
@@ -87,24 +39,24 @@ class NodeParameters:
         maximum=60.0,
     )
 
-    color_transport: str = _parameter(
+    color_transport: str = parameter(
         "raw",
         "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressed"),
     )
-    depth_transport: str = _parameter(
+    depth_transport: str = parameter(
         "raw",
         "How raw depth arrives: sensor_msgs/Image, or a PNG on depth/image/compressedDepth.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressedDepth"),
     )
-    rectified: bool = _parameter(
+    rectified: bool = parameter(
         False,
         "The images are rectified: P of camera_info holds instead of K.",
         Applies.ON_CONFIGURE,
     )
-    depth_unit_m: float = _parameter(
+    depth_unit_m: float = parameter(
         0.001,
         "What one step of an integer raw depth image means.",
         Applies.ON_CONFIGURE,
@@ -112,7 +64,7 @@ class NodeParameters:
         minimum=1e-5,
         maximum=0.1,
     )
-    sync_slop_s: float = _parameter(
+    sync_slop_s: float = parameter(
         0.02,
         "How far apart the stamps of colour and depth of one frame may be.",
         Applies.AT_ONCE,
@@ -120,7 +72,7 @@ class NodeParameters:
         minimum=0.0,
         maximum=1.0,
     )
-    image_timeout_s: float = _parameter(
+    image_timeout_s: float = parameter(
         2.0,
         "Diagnostics warn after this long without images.",
         Applies.AT_ONCE,
@@ -129,118 +81,109 @@ class NodeParameters:
         maximum=3600.0,
     )
 
-    predictor: str = _parameter(
-        _PREDICTOR.predictor,
-        "Kind of network: `dkt`, or `module:function` of a network of your own (see CONTRIBUTING).",
-        Applies.ON_CONFIGURE,
-    )
-    checkpoint: str = _parameter(
-        str(_PREDICTOR.checkpoint),
+    checkpoint: str = parameter(
+        "",
         "Folder of the checkpoint (`dkt convert` makes one); empty: dkt-nano inside the package.",
         Applies.ON_CONFIGURE,
     )
-    device: str = _parameter(
-        _PREDICTOR.device,
-        "`auto` (the GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
-        Applies.ON_CONFIGURE,
+    device: str = parameter(
+        "auto", "`auto` (the GPU if there is one), `cpu`, `cuda` or `cuda:N`.", Applies.ON_CONFIGURE
     )
-    dtype: str = _parameter(
-        _PREDICTOR.dtype,
+    dtype: str = parameter(
+        "auto",
         "Computing type of backend torch; `auto` is bfloat16 on a GPU (float16 before Ampere) and "
         "float32 on a CPU. An engine has its own.",
         Applies.ON_CONFIGURE,
         choices=("auto", *DTYPES),
     )
-    backend: str = _parameter(
-        _PREDICTOR.backend,
+    backend: str = parameter(
+        "torch",
         "What computes the network: `torch`, or the graphs of an engine by `tensorrt` or "
         "`onnxruntime` (`dkt engine build` makes one). The node refuses an engine that was not "
         "made for the other parameters, and says why.",
         Applies.ON_CONFIGURE,
         choices=BACKENDS,
     )
-    engine_dir: str = _parameter(
-        str(_PREDICTOR.engine_dir),
-        "Folder of the engine. Needed by backends other than torch.",
-        Applies.ON_CONFIGURE,
+    engine_dir: str = parameter(
+        "", "Folder of the engine. Needed by backends other than torch.", Applies.ON_CONFIGURE
     )
-    engine_fallback: bool = _parameter(
-        _PREDICTOR.engine_fallback,
+    engine_fallback: bool = parameter(
+        False,
         "Compute with torch where the engine does not fit, and warn in diagnostics.",
         Applies.ON_CONFIGURE,
     )
-    cpu_threads: int = _parameter(
-        _PREDICTOR.cpu_threads,
+    cpu_threads: int = parameter(
+        0,
         "Threads the network may use on a CPU; 0: as many as torch likes.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=1024,
     )
-    inference_size: str = _parameter(
-        _PREDICTOR.inference_size,
+    inference_size: str = parameter(
+        "auto",
         "Size the network works at: `auto` (the area it was trained at, the camera's aspect "
         "ratio; the very size it was trained at where that is within 5%), `native` (the camera's) "
         "or HEIGHTxWIDTH. With an engine `auto` is the one size it was built for.",
         Applies.ON_CONFIGURE,
     )
-    warm_up_size: str = _parameter(
+    warm_up_size: str = parameter(
         "",
         "HEIGHTxWIDTH of the camera that the network is warmed up for when it is configured; "
         "empty: the size it was trained at. On a GPU a camera of another size has its first frames "
         "compile, minutes of it for a large network. The camera presets of grasp.launch.py set it.",
         Applies.ON_CONFIGURE,
     )
-    steps: int = _parameter(
-        _PREDICTOR.steps,
+    steps: int = parameter(
+        0,
         "Denoising steps; 0: the checkpoint's own number.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=50,
     )
-    seed: int = _parameter(
-        _PREDICTOR.seed,
+    seed: int = parameter(
+        1,
         "Seed of the noise, the same for every frame.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=2**31 - 1,
     )
-    mode: str = _parameter(
-        _PREDICTOR.mode,
+    mode: str = parameter(
+        "exact",
         "`exact`: the exact sampler on the newest buffer_frames, for every frame; `live`: the live "
         "sampler, which remembers the stream and computes what is new.",
         Applies.ON_CONFIGURE,
         choices=MODES,
     )
-    live_preset: str = _parameter(
-        _PREDICTOR.live_preset,
+    live_preset: str = parameter(
+        "balanced",
         "Windows and steps of mode live; `fast` computes least, `quality` sees the most frames.",
         Applies.ON_CONFIGURE,
         choices=tuple(PRESETS),
     )
-    live_publish: str = _parameter(
-        _PREDICTOR.live_publish,
+    live_publish: str = parameter(
+        "latest",
         "In mode live: `latest` is the newest frame's depth each time a window is full (every 16, "
         "12 or 8 frames, by preset); `all` is depth of every frame, one window each.",
         Applies.ON_CONFIGURE,
         choices=PUBLISH,
     )
-    live_scene_cut: float = _parameter(
-        _PREDICTOR.live_scene_cut,
-        "In mode live: change of mean brightness between two frames, as a share of white, above "
-        "which the stream starts anew; 1: never.",
+    live_scene_cut: float = parameter(
+        0.2,
+        "In mode live: mean change of a pixel's brightness between two frames, as a share of "
+        "white, above which the stream starts anew; 1: never.",
         Applies.ON_CONFIGURE,
         minimum=0.01,
         maximum=1.0,
     )
-    buffer_frames: int = _parameter(
-        _PREDICTOR.buffer_frames,
+    buffer_frames: int = parameter(
+        0,
         "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1; 0: as many as the "
         "checkpoint does best with.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=81,
     )
-    frame_choice: str = _parameter(
+    frame_choice: str = parameter(
         "newest",
         "Which frames inference gets when it is slower than the camera: `newest`, whenever it is "
         "free, or `even`, every k-th, k from the time it takes; in mode live with live_publish "
@@ -249,7 +192,7 @@ class NodeParameters:
         Applies.ON_CONFIGURE,
         choices=POLICIES,
     )
-    max_gap_s: float = _parameter(
+    max_gap_s: float = parameter(
         3.0,
         "A longer gap between the stamps of two frames from the camera starts anew.",
         Applies.AT_ONCE,
@@ -258,7 +201,7 @@ class NodeParameters:
         maximum=60.0,
     )
 
-    raw_min_depth_m: float = _parameter(
+    raw_min_depth_m: float = parameter(
         _ALIGNMENT.min_raw_depth,
         "Nearer raw depth is not looked at when the scale is found.",
         Applies.ON_CONFIGURE,
@@ -266,7 +209,7 @@ class NodeParameters:
         minimum=0.01,
         maximum=100.0,
     )
-    raw_max_depth_m: float = _parameter(
+    raw_max_depth_m: float = parameter(
         _ALIGNMENT.max_raw_depth,
         "Farther raw depth is not looked at when the scale is found.",
         Applies.ON_CONFIGURE,
@@ -274,21 +217,21 @@ class NodeParameters:
         minimum=0.02,
         maximum=1000.0,
     )
-    align_min_inlier_ratio: float = _parameter(
+    align_min_inlier_ratio: float = parameter(
         _ALIGNMENT.min_inlier_ratio,
         "Smallest share of the raw depth that must agree with a scale.",
         Applies.ON_CONFIGURE,
         minimum=0.0,
         maximum=1.0,
     )
-    align_max_uncertainty: float = _parameter(
+    align_max_uncertainty: float = parameter(
         _ALIGNMENT.max_uncertainty,
         "Largest relative standard error of depth (0.05 = 5%) with which a scale is believed.",
         Applies.ON_CONFIGURE,
         minimum=0.0001,
         maximum=1.0,
     )
-    align_max_held_s: float = _parameter(
+    align_max_held_s: float = parameter(
         _ALIGNMENT.max_held_s,
         "How long an earlier frame's scale is held while none can be found.",
         Applies.ON_CONFIGURE,
@@ -296,7 +239,7 @@ class NodeParameters:
         minimum=0.0,
         maximum=60.0,
     )
-    align_max_held_frames: int = _parameter(
+    align_max_held_frames: int = parameter(
         _ALIGNMENT.max_held_frames,
         "And for how many frames.",
         Applies.ON_CONFIGURE,
@@ -304,18 +247,18 @@ class NodeParameters:
         maximum=10000,
     )
 
-    min_depth_m: float = _parameter(
+    min_depth_m: float = parameter(
         0.1, "Nearer depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.01, maximum=100.0
     )
-    max_depth_m: float = _parameter(
+    max_depth_m: float = parameter(
         10.0, "Farther depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.02, maximum=1000.0
     )
-    points_organized: bool = _parameter(
+    points_organized: bool = parameter(
         True,
         "dkt/points has the image's rows and columns, NaN where unknown; false: known points only.",
         Applies.AT_ONCE,
     )
-    points_stride: int = _parameter(
+    points_stride: int = parameter(
         1,
         "One point of dkt/points for every so many pixels, in rows and in columns; a cloud of "
         "1280x720 is 29 MB per frame.",
@@ -323,7 +266,7 @@ class NodeParameters:
         minimum=1,
         maximum=64,
     )
-    points_max_jump: float = _parameter(
+    points_max_jump: float = parameter(
         0.0,
         "Drops points of dkt/points beside a jump in depth of more than this share of the depth "
         "(0.03 = 3%); 0: keeps all. dkt/depth is left as it is.",
@@ -331,7 +274,7 @@ class NodeParameters:
         minimum=0.0,
         maximum=1.0,
     )
-    points_voxel_m: float = _parameter(
+    points_voxel_m: float = parameter(
         0.0,
         "One point for each cube of this edge; 0: all points. Needs points_organized false.",
         Applies.AT_ONCE,
@@ -339,7 +282,7 @@ class NodeParameters:
         minimum=0.0,
         maximum=1.0,
     )
-    points_outlier_neighbors: int = _parameter(
+    points_outlier_neighbors: int = parameter(
         0,
         "Drops points that stand off from this many neighbours; 0: keeps all. Needs "
         "points_organized false.",
@@ -347,14 +290,14 @@ class NodeParameters:
         minimum=0,
         maximum=1000,
     )
-    points_outlier_deviations: float = _parameter(
+    points_outlier_deviations: float = parameter(
         2.0,
         "How many standard deviations farther than usual such a point's neighbours are.",
         Applies.AT_ONCE,
         minimum=0.01,
         maximum=100.0,
     )
-    depth_color_min_m: float = _parameter(
+    depth_color_min_m: float = parameter(
         0.2,
         "Depth with the first colour of dkt/depth_color.",
         Applies.AT_ONCE,
@@ -362,7 +305,7 @@ class NodeParameters:
         minimum=0.0,
         maximum=100.0,
     )
-    depth_color_max_m: float = _parameter(
+    depth_color_max_m: float = parameter(
         2.0,
         "Depth with the last colour of dkt/depth_color.",
         Applies.AT_ONCE,
@@ -371,19 +314,13 @@ class NodeParameters:
         maximum=1000.0,
     )
 
-    def __post_init__(self) -> None:
-        problems = list(self._field_problems()) or list(self._joint_problems())
-        if problems:
-            raise DktError("; ".join(problems))
-
-    def _field_problems(self) -> Iterator[str]:
-        for name, spec in specs().items():
-            value = getattr(self, name)
-            problem = spec.problem(value)
-            if problem is not None:
-                yield f"parameter {name} is {value!r}, {problem}"
-
-    def _joint_problems(self) -> Iterator[str]:
+    def joint_problems(self) -> Iterator[str]:
+        """Values that must fit each other, and sizes."""
+        if self.buffer_frames and self.buffer_frames % 4 != 1:
+            yield (
+                f"parameter buffer_frames is {self.buffer_frames}, expected 4N+1: "
+                "1, 5, 9, 13, 17 or 21, or 0 for the checkpoint's own"
+            )
         for low, high in (
             ("raw_min_depth_m", "raw_max_depth_m"),
             ("min_depth_m", "max_depth_m"),
@@ -412,11 +349,20 @@ class NodeParameters:
             )
 
 
-def specs() -> dict[str, Spec]:
-    """Name -> what is known of the parameter, in the order of declaration."""
-    return {entry.name: entry.metadata["spec"] for entry in fields(NodeParameters)}
+def parse_inference_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of "HEIGHTxWIDTH"; None for "auto" and "native"."""
+    if text in ("auto", "native"):
+        return None
+    size = parse_size(text)
+    if size is None:
+        raise DktError(
+            f"parameter inference_size is {text!r}, expected auto, native or HEIGHTxWIDTH in "
+            "pixels such as 480x832"
+        )
+    return size
 
 
-def defaults() -> dict[str, Value]:
-    """Name -> default value."""
-    return {entry.name: cast(Value, entry.default) for entry in fields(NodeParameters)}
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of "HEIGHTxWIDTH", None for anything else."""
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
+    return (int(match[1]), int(match[2])) if match else None

@@ -18,29 +18,30 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.command_line import split_ros_args
+from dkt_ros.ros.params.declarations import declare
+from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
 from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
 
 _LATE_S = 0.1
 
 
-def _option(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
+def _option(default: Value, help_text: str) -> Any:
+    return parameter(default, help_text, Applies.AT_START)
 
 
 @dataclass(frozen=True)
-class ReplayOptions:
+class ReplayOptions(Parameters):
     """What is played and how; command line and ROS parameters are made from these fields."""
 
     bag: str = _option("", "bag folder, .mcap, .db3 or ROS 1 .bag file")
@@ -58,12 +59,13 @@ class ReplayOptions:
     wait_timeout_s: float = _option(60.0, "how long to wait for them before giving up")
     queue_depth: int = _option(10, "messages per topic kept for slow subscribers, at least")
 
-    def __post_init__(self) -> None:
+    def joint_problems(self) -> Iterator[str]:
+        """A bag has to be named, and nothing waits for less than no time."""
         if not self.bag:
-            raise DktError("no bag given; expected `dkt_replay BAG` or the parameter `bag`")
+            yield "no bag given; expected `dkt_replay BAG` or the parameter `bag`"
         for name in ("start_delay_s", "wait_for_subscribers", "wait_timeout_s"):
             if getattr(self, name) < 0:
-                raise DktError(f"{name} is {getattr(self, name):g}, expected 0 or more")
+                yield f"{name} is {getattr(self, name):g}, expected 0 or more"
 
     @property
     def pace(self) -> Pace:
@@ -96,7 +98,9 @@ def _run(given: dict[str, Any]) -> int:
     node = Node("dkt_replay")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    options = _declared(node, given)
+    # A parameter's override wins over the command line.
+    words = {name: value for name, value in given.items() if value is not None}
+    options = declare(node, ReplayOptions, words)
     with BagReader(options.bag) as bag:
         player = BagPlayer(node, executor, bag, options.pace)
         if options.wait_for_subscribers:
@@ -128,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Plays a rosbag, ROS 1 or ROS 2, onto topics. Options are ROS parameters too.",
     )
     for item in fields(ReplayOptions):
-        text = item.metadata["help"]
+        text = item.metadata["spec"].description
         if item.name == "bag":
             parser.add_argument("bag", nargs="?", help=text)
             continue
@@ -145,34 +149,6 @@ def _parser() -> argparse.ArgumentParser:
         "--remap", action="append", default=[], metavar="FROM:=TO", help="play FROM as TO"
     )
     return parser
-
-
-def _declared(node: Node, given: dict[str, Any]) -> ReplayOptions:
-    """The options: a parameter's override before the command line before the default."""
-    values = {}
-    for item in fields(ReplayOptions):
-        default: Any = item.default
-        value = default if given[item.name] is None else given[item.name]
-        if isinstance(default, tuple):
-            value = list(value) or [""]  # rclpy cannot tell an empty list's type
-        # Dynamic typing lets `-p rate:=2` set a float.
-        descriptor = ParameterDescriptor(
-            description=item.metadata["help"], read_only=True, dynamic_typing=True
-        )
-        found = node.declare_parameter(item.name, value, descriptor).value
-        values[item.name] = _converted(item, found)
-    return ReplayOptions(**values)
-
-
-def _converted(item: Field[Any], value: Any) -> Any:
-    kind = type(item.default)
-    if kind is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return tuple(v for v in value if v)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is kind:
-        return value
-    raise DktError(f"parameter {item.name} is {value!r}, expected a {kind.__name__}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import rclpy
 
 from dkt_ros.ros.node import main
 from dkt_ros.ros.params.command_line import split_ros_args
-from dkt_ros.ros.params.parameters import specs
+from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.params.spec import specs
 
 pytestmark = pytest.mark.ros
 
@@ -27,7 +28,7 @@ def test_help_is_printed_and_nothing_started(
     said = capsys.readouterr().out
     assert "ros2 launch dkt_ros grasp.launch.py" in said
     assert "depth/image" in said
-    missing = [name for name in specs() if f"  {name}:=" not in said]
+    missing = [name for name in specs(NodeParameters) if f"  {name}:=" not in said]
     assert missing == []
 
 

@@ -15,34 +15,25 @@ from hypothesis import strategies as st
 from dkt_ros.errors import DktError
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.ros.params.docs import parameters_markdown, parameters_yaml
-from dkt_ros.ros.params.parameters import (
-    Applies,
-    NodeParameters,
-    defaults,
-    specs,
-)
+from dkt_ros.ros.params.parameters import NodeParameters, parse_inference_size
+from dkt_ros.ros.params.spec import Applies, defaults, specs
 
 
 def test_the_defaults_are_valid() -> None:
     NodeParameters()
-    for name, spec in specs().items():
-        assert spec.problem(defaults()[name]) is None
+    for name, spec in specs(NodeParameters).items():
+        assert spec.problem(defaults(NodeParameters)[name]) is None
         assert (spec.minimum is None) == (spec.maximum is None)
 
 
-def test_every_parameter_is_used(repo_root: Path) -> None:
-    """None is declared and ignored: by the node, or by what its network is made of."""
-    used = ""
-    for folder in ("ros", "predict"):
-        for path in (repo_root / "dkt_ros" / folder).glob("*.py"):
-            used += path.read_text()
-    options = {entry.name for entry in fields(PredictorOptions)}
-    unused = [
-        name
-        for name in specs()
-        if f"parameters.{name}" not in used
-        and not (name in options and re.search(rf"(options|self)\.{name}\b", used))
-    ]
+def test_every_parameter_is_used_by_the_node(repo_root: Path) -> None:
+    """No parameter is declared and ignored."""
+    sources = "\n".join(
+        path.read_text()
+        for path in (repo_root / "dkt_ros/ros").glob("*.py")
+        if not path.name.startswith("parameter")
+    )
+    unused = [name for name in specs(NodeParameters) if f"parameters.{name}" not in sources]
     assert unused == []
 
 
@@ -92,14 +83,14 @@ def test_the_parameter_file_in_config_is_the_generated_one(repo_root: Path) -> N
 
 def test_the_generated_file_reads_back_as_the_defaults() -> None:
     read = yaml.safe_load(parameters_yaml())["/**"]["ros__parameters"]
-    assert read == defaults()
+    assert read == defaults(NodeParameters)
     for name, value in read.items():
-        assert type(value) is type(defaults()[name]), "ROS tells 1 from 1.0"
+        assert type(value) is type(defaults(NodeParameters)[name]), "ROS tells 1 from 1.0"
 
 
 def test_the_table_has_a_row_for_each_parameter() -> None:
     rows = parameters_markdown().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == list(specs())
+    assert [row.split("`")[1] for row in rows] == list(specs(NodeParameters))
     for row in rows:
         assert row.count("|") == 6
 
@@ -107,7 +98,7 @@ def test_the_table_has_a_row_for_each_parameter() -> None:
 TOGETHER = ("points_voxel_m", "points_outlier_neighbors")  # with points_organized false
 CHANGEABLE = [
     name
-    for name, spec in specs().items()
+    for name, spec in specs(NodeParameters).items()
     if spec.applies is not Applies.AT_START and name not in TOGETHER
 ]
 
@@ -133,7 +124,7 @@ class TestChanges:
     def test_each_is_refused_or_applied(self, name: str) -> None:
         value = other_value(name)
         result, current, applied = self.ask(True, **{name: value})
-        if specs()[name].applies is Applies.ON_CONFIGURE:
+        if specs(NodeParameters)[name].applies is Applies.ON_CONFIGURE:
             assert not result.successful
             assert name in result.reason
             assert "clean it up first" in result.reason
@@ -159,7 +150,7 @@ class TestChanges:
 
 def other_value(name: str) -> Any:
     """Some valid value besides the default."""
-    default, spec = defaults()[name], specs()[name]
+    default, spec = defaults(NodeParameters)[name], specs(NodeParameters)[name]
     if isinstance(default, bool):
         return not default
     if spec.choices:
@@ -170,4 +161,4 @@ def other_value(name: str) -> Any:
 
 
 def test_every_field_is_a_parameter() -> None:
-    assert [entry.name for entry in fields(NodeParameters)] == list(specs())
+    assert [entry.name for entry in fields(NodeParameters)] == list(specs(NodeParameters))
