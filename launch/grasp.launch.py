@@ -1,18 +1,31 @@
 """Starts dkt_node on a camera's topics; see `ros2 launch dkt_ros grasp.launch.py --show-args`."""
 
+import json
+import os
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from dkt_ros.ros.params.presets import camera_names, chosen_preset
+from dkt_ros.errors import DktError
+from dkt_ros.ros.params.presets import (
+    CAMERA_PARAMETERS,
+    CameraPreset,
+    camera_names,
+    check_params_file,
+    chosen_preset,
+)
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 CONFIG = Path(__file__).parents[1] / "config"
 CAMERAS = CONFIG / "cameras"
 RVIZ = CONFIG / "rviz" / "dkt.rviz"
+FAST_DDS = CONFIG / "fastdds.xml"
 SWITCH = ["true", "false"]
+BY_NAME = ("checkpoint", "device", "mode", "backend", "engine_dir", *CAMERA_PARAMETERS)
+"""Arguments that are parameters of the node."""
 
 ARGUMENTS = (
     DeclareLaunchArgument(
@@ -76,7 +89,10 @@ ARGUMENTS = (
         "rviz", default_value="false", choices=SWITCH, description="show the outputs in RViz"
     ),
     DeclareLaunchArgument(
-        "log_level", default_value="info", description="debug, info, warn, error or fatal"
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="of the node",
     ),
 )
 
@@ -88,32 +104,51 @@ def output_topics() -> list[str]:
     return [output.topic for output in OUTPUTS]
 
 
-def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node, and RViz if it is wanted."""
-    given = {
+def large_messages() -> list[LaunchDescriptionEntity]:
+    """Has Fast DDS share enough memory for images, where nobody has chosen otherwise."""
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # since Kilted
+    chosen = any(os.environ.get(name) for name in (*names, "FASTDDS_BUILTIN_TRANSPORTS"))
+    if chosen or "fastrtps" not in os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"):
+        return []
+    return [SetEnvironmentVariable(name, str(FAST_DDS)) for name in names]
+
+
+def given_arguments(context: LaunchContext) -> dict[str, str]:
+    """The arguments' values."""
+    return {
         argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS
     }
-    preset = chosen_preset(CAMERAS, given)
-    by_name = (
-        "checkpoint",
-        "device",
-        "mode",
-        "backend",
-        "engine_dir",
-        "color_transport",
-        "depth_transport",
-        "warm_up_size",
-    )
-    explicit = {name: given[name] for name in by_name if given[name]}
+
+
+def start(
+    context: LaunchContext, preset: CameraPreset | None = None
+) -> list[LaunchDescriptionEntity]:
+    """The node, and RViz if it is wanted.
+
+    Everything that can be wrong is looked at before launch gets any of it: what launch has started
+    stays behind when a later action fails.
+    """
+    given = given_arguments(context)
+    preset = preset or chosen_preset(CAMERAS, given)
+    if given["params_file"]:
+        check_params_file(Path(given["params_file"]), given["namespace"])
+    if given["rviz"] == "true":
+        try:
+            get_package_prefix("rviz2")
+        except PackageNotFoundError as error:
+            raise DktError("rviz:=true, but rviz2 is not installed: apt install ros-$ROS_DISTRO-"
+                           "rviz2, or leave rviz out") from error  # fmt: skip
+    explicit = {name: given[name] for name in BY_NAME if given[name]}
     explicit["use_sim_time"] = given["use_sim_time"] == "true"
     # ROS lets the first mention of a wildcard or node name decide which of them wins. In this order
     # an argument wins over the parameter file, and the file, however it names the node, over the
     # preset.
-    from_preset = [f"{name}:={value}" for name, value in preset.parameters.items()]
+    from_preset = [f"{name}:={json.dumps(value)}" for name, value in preset.parameters.items()]
     parameters = [*filter(None, [given["params_file"]]), explicit]
     namespace = given["namespace"]
     prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
     actions: list[LaunchDescriptionEntity] = [
+        *large_messages(),
         Node(
             package="dkt_ros",
             executable="dkt_node",
@@ -128,7 +163,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             ],
             output="screen",
             emulate_tty=True,
-        )
+        ),
     ]
     if given["rviz"] == "true":
         actions.append(

@@ -5,16 +5,26 @@ The camera's topics alone are played, as soon as the node listens. For others ru
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
-from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
+from launch.launch_description_sources.python_launch_file_utilities import (
+    load_python_launch_file_as_module,
+)
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from dkt_ros.ros.params.presets import PRESET_ARGUMENTS, chosen_preset
+from dkt_ros.errors import DktError
+from dkt_ros.ros.params.presets import preset_of_bag
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
-FOLDER = Path(__file__).parent
-CAMERAS = FOLDER.parent / "config" / "cameras"
+GRASP = load_python_launch_file_as_module(str(Path(__file__).with_name("grasp.launch.py")))
 SWITCH = ["true", "false"]
 PATIENCE_S = 600.0  # a large network loads for minutes on its first day
 
@@ -27,16 +37,29 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "use_sim_time", default_value="true", choices=SWITCH, description="time from the bag"
     ),
+    DeclareLaunchArgument(
+        "camera",
+        default_value="",
+        description="preset as in grasp.launch.py; empty: the camera's topics are found in the bag",
+    ),
 )
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The player of the camera's topics."""
+    """The player of the camera's topics and the node, once all that was given is known to do."""
 
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    preset = chosen_preset(CAMERAS, {name: given(name) for name in PRESET_ARGUMENTS})
+    try:
+        rate = float(given("rate"))
+    except ValueError as error:
+        raise DktError(f"rate is '{given('rate')}', expected a number such as 0.5") from error
+    if not 0.0 < rate < float("inf"):
+        raise DktError(f"rate is {rate:g}, expected a positive number")
+    arguments = GRASP.given_arguments(context)
+    preset = preset_of_bag(GRASP.CAMERAS, arguments, Path(given("bag")), given("namespace"))
+    node = GRASP.start(context, preset)
     player = Node(
         package="dkt_ros",
         executable="dkt_replay",
@@ -44,7 +67,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=[
             {
                 "bag": given("bag"),
-                "rate": float(given("rate")),
+                "rate": rate,
                 "loop": given("loop") == "true",
                 "clock": given("use_sim_time") == "true",
                 "topics": preset.topics(given("namespace")),
@@ -55,12 +78,19 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output="screen",
         emulate_tty=True,
     )
-    return [player]
+    ended = OnProcessExit(target_action=player, on_exit=after_replay)
+    return [RegisterEventHandler(ended), *node, player]
+
+
+def after_replay(event: ProcessExited, context: LaunchContext) -> LaunchDescriptionEntity:
+    """A player that failed ends the launch; after the bag's end the node stays to be looked at."""
+    if event.returncode:
+        return Shutdown(reason=f"dkt_replay ended with status {event.returncode}, see above")
+    return LogInfo(msg="the bag has been played; the node goes on, Ctrl-C ends it")
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Called by launch; what grasp.launch.py declares is known to replay() afterwards."""
-    node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(FOLDER / "grasp.launch.py")),
-    )
-    return LaunchDescription([*ARGUMENTS, node, OpaqueFunction(function=replay)])
+    """Called by launch; an argument of both files is this one's."""
+    own = {argument.name for argument in ARGUMENTS}
+    others = [argument for argument in GRASP.ARGUMENTS if argument.name not in own]
+    return LaunchDescription([*ARGUMENTS, *others, OpaqueFunction(function=replay)])

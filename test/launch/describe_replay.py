@@ -22,14 +22,11 @@ BAG = ROOT / "dkt_ros" / "assets" / "demo" / "glassware"
 
 
 def generate_test_description() -> LaunchDescription:
-    """RealSense's topics, compressed, in slow motion, over and over."""
+    """The bag's topics, compressed, as they are found in it; in slow motion, over and over."""
     arguments = {
         "bag": str(BAG),
         "rate": "0.5",
         "loop": "true",
-        "camera": "realsense",
-        "color_transport": "compressed",
-        "depth_transport": "compressedDepth",
         "checkpoint": str(make_tiny_checkpoint(tempfile.mkdtemp())),
         "device": "cpu",
     }

@@ -27,6 +27,63 @@ def test_launch_file(description: str) -> None:
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-8000:]
 
 
+RUN = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+arguments = [tuple(word.split(":=", 1)) for word in sys.argv[2:]]
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service = LaunchService()
+service.include_launch_description(IncludeLaunchDescription(source, launch_arguments=arguments))
+sys.exit(service.run())
+"""
+MISSPELT = "dkt_node:\n  ros__parameters:\n    device: cpu\n"
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("grasp", ["rviz:=true"], "rviz2 is not installed"),
+        ("grasp", ["params_file:=/nowhere.yaml"], "params_file /nowhere.yaml does not exist"),
+        ("grasp", ["params_file:={file}", "namespace:=arm1"], "sets nothing for /arm1/dkt_node"),
+        ("grasp", ["log_level:=verbose"], "verbose"),
+        ("grasp", ["color_topic:=a b"], "color topic is 'a b'"),
+        ("replay", ["bag:={demo}", "rate:=fast"], "rate is 'fast', expected a number"),
+        ("replay", ["bag:=/nowhere"], "/nowhere"),
+        ("replay", ["bag:={demo}", "camera:=zed"], "/zed/zed_node/rgb/color/rect/image"),
+    ],
+)
+def test_what_cannot_work_starts_nothing(
+    name: str, words: list[str], said: str, tmp_path: Path, repo_root: Path
+) -> None:
+    """A process that runs already when another action fails would be left behind."""
+    if "rviz:=true" in words and has_rviz():
+        pytest.skip("rviz2 is installed here")
+    file = tmp_path / "params.yaml"
+    file.write_text(MISSPELT)
+    demo = repo_root / "dkt_ros/assets/demo/glassware"
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, repo_root / "launch" / f"{name}.launch.py"]
+        + [word.format(file=file, demo=demo) for word in words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    output = run.stdout + run.stderr
+    assert run.returncode != 0
+    assert said in output
+    assert "process started" not in output
+
+
+def has_rviz() -> bool:
+    from ament_index_python.packages import get_packages_with_prefixes
+
+    return "rviz2" in get_packages_with_prefixes()
+
+
 def search_path() -> str:
     """For the descriptions: this folder's parent, for the fixtures, before everything else."""
     return os.pathsep.join(filter(None, [str(FOLDER.parent), os.environ.get("PYTHONPATH")]))

@@ -1,49 +1,54 @@
 """Camera presets for the launch files: which topics a camera's driver publishes, and how.
 
-One YAML file per camera in config/cameras/. Knows files and names; nothing of launch or rclpy.
+One YAML file per camera in config/cameras/: three topics, and under `parameters` whatever else the
+node has to know of the camera. Knows files and names; nothing of launch or rclpy.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.topics import base_topic, discover_topics
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import parse_size
+from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.params.spec import Value
 
-PRESET_ARGUMENTS = (
-    "camera",
-    "color_topic",
-    "depth_topic",
-    "camera_info_topic",
-    "color_transport",
-    "depth_transport",
-    "warm_up_size",
-)
+TOPICS = ("color", "depth", "camera_info")
+CAMERA_PARAMETERS = ("color_transport", "depth_transport", "warm_up_size")
+PRESET_ARGUMENTS = ("camera", *(f"{name}_topic" for name in TOPICS), *CAMERA_PARAMETERS)
 TRANSPORTS = {"raw": "", "compressed": "/compressed", "compressedDepth": "/compressedDepth"}
+_TOPIC = re.compile(r"[~/]?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 @dataclass(frozen=True)
 class CameraPreset:
     """A camera as the node sees it.
 
-    color, depth, camera_info         topics; with a compressed transport the base topics
-    color_transport, depth_transport  as the node's parameters of these names
-    rectified                         whether the colour image is rectified
-    warm_up_size                      HEIGHTxWIDTH of the colour image; "": not known
+    color, depth, camera_info  topics; with a compressed transport the base topics
+    parameters                 the node's parameters that this camera needs
     """
 
     color: str
     depth: str
     camera_info: str
-    color_transport: str = "raw"
-    depth_transport: str = "raw"
-    rectified: bool = False
-    warm_up_size: str = ""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in TOPICS:
+            topic = getattr(self, name)
+            if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
+                raise DktError(
+                    f"{name} topic is {topic!r}: expected a topic's name such as "
+                    "/camera/color/image_raw, letters, digits and _ between slashes"
+                )
+        NodeParameters.from_values(self.parameters)
 
     @property
     def remappings(self) -> list[tuple[str, str]]:
@@ -54,21 +59,12 @@ class CameraPreset:
             ("color/camera_info", self.camera_info),
         ]
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The node's parameters that this camera needs."""
-        values: dict[str, Any] = {
-            "color_transport": self.color_transport,
-            "depth_transport": self.depth_transport,
-            "rectified": self.rectified,
-        }
-        return values | ({"warm_up_size": self.warm_up_size} if self.warm_up_size else {})
-
     def topics(self, namespace: str = "") -> list[str]:
         """The absolute topics that a node in `namespace` subscribes to."""
+        transports = NodeParameters.from_values(self.parameters)
         named = (
-            self.color + TRANSPORTS[self.color_transport],
-            self.depth + TRANSPORTS[self.depth_transport],
+            self.color + TRANSPORTS[transports.color_transport],
+            self.depth + TRANSPORTS[transports.depth_transport],
             self.camera_info,
         )
         prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
@@ -80,16 +76,50 @@ def chosen_preset(folder: Path, arguments: Mapping[str, str]) -> CameraPreset:
 
     `arguments` has the keys PRESET_ARGUMENTS; all but camera may be empty. Raises DktError.
     """
-    instead: dict[str, Any] = {
-        "color": arguments["color_topic"],
-        "depth": arguments["depth_topic"],
-        "camera_info": arguments["camera_info_topic"],
-        "color_transport": arguments["color_transport"],
-        "depth_transport": arguments["depth_transport"],
-        "warm_up_size": arguments["warm_up_size"],
+    return _with_arguments(load_preset(folder, arguments["camera"]), arguments)
+
+
+def preset_of_bag(
+    folder: Path, arguments: Mapping[str, str], bag: Path, namespace: str = ""
+) -> CameraPreset:
+    """The preset for a recorded camera: as arguments say, or found in the bag if they name none.
+
+    Raises DktError where the bag does not hold its topics.
+    """
+    with BagReader(bag) as reader:
+        recorded = reader.topics
+    if arguments["camera"]:
+        preset = chosen_preset(folder, arguments)
+        missing = [topic for topic in preset.topics(namespace) if topic not in recorded]
+        if missing:
+            raise DktError(
+                f"{bag} has no {', '.join(missing)}, which camera '{arguments['camera']}' names: "
+                f"it holds {', '.join(recorded)}. Give color_topic, depth_topic and "
+                "camera_info_topic (and color_transport:=compressed, "
+                "depth_transport:=compressedDepth for such topics), or camera:='' to have them "
+                "found"
+            )
+        return preset
+    found = discover_topics(recorded)
+    if found.depth is None:
+        raise DktError(f"{bag} has no depth image among {', '.join(recorded)}; record one")
+    parameters = {
+        f"{role}_transport": topic.rpartition("/")[2]
+        for role, topic in (("color", found.color), ("depth", found.depth))
+        if base_topic(topic) != topic
     }
-    preset = load_preset(folder, arguments["camera"])
-    return replace(preset, **{name: value for name, value in instead.items() if value})
+    preset = CameraPreset(
+        base_topic(found.color), base_topic(found.depth), found.camera_info, parameters
+    )
+    return _with_arguments(preset, arguments)
+
+
+def _with_arguments(preset: CameraPreset, arguments: Mapping[str, str]) -> CameraPreset:
+    topics: dict[str, Any] = {
+        name: arguments[f"{name}_topic"] for name in TOPICS if arguments[f"{name}_topic"]
+    }
+    parameters = {name: arguments[name] for name in CAMERA_PARAMETERS if arguments[name]}
+    return replace(preset, **topics, parameters={**preset.parameters, **parameters})
 
 
 def camera_names(folder: Path) -> list[str]:
@@ -105,19 +135,61 @@ def load_preset(folder: Path, name: str) -> CameraPreset:
             f"camera '{name}' is not known: expected one of {', '.join(camera_names(folder))}, or "
             "the path of a .yaml file like theirs"
         )
-    values = yaml.safe_load(path.read_text())
-    known = {entry.name for entry in fields(CameraPreset)}
-    required = {"color", "depth", "camera_info"}
-    if not isinstance(values, dict) or not required <= values.keys() <= known:
+    values = _read_yaml(path)
+    if not isinstance(values, dict) or not set(TOPICS) <= values.keys() <= {*TOPICS, "parameters"}:
         found = sorted(values) if isinstance(values, dict) else values
         raise DktError(
-            f"{path} holds {found}: expected {', '.join(sorted(required))}, and if need be "
-            f"{', '.join(sorted(known - required))}"
+            f"{path} holds {found}: expected {', '.join(sorted(TOPICS))}, and the node's "
+            "parameters, if need be, under parameters"
         )
-    size = values.get("warm_up_size", "")
-    if size and (not isinstance(size, str) or parse_size(size) is None):
+    parameters = values.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise DktError(f"{path} has parameters {parameters!r}: expected names and values")
+    try:
+        return CameraPreset(**{**values, "parameters": parameters})
+    except DktError as error:
+        raise DktError(f"{path}: {error}") from error
+
+
+def check_params_file(path: Path, namespace: str, node: str = "dkt_node") -> None:
+    """Raises DktError where a parameter file is missing, damaged, or sets nothing for the node.
+
+    ROS reads such a file without a word and runs the node with its defaults.
+    """
+    if not path.is_file():
+        raise DktError(f"params_file {path} does not exist; expected a file like dkt_node.yaml")
+    name = f"/{namespace.strip('/')}/{node}".replace("//", "/")
+    sections = list(_sections(_read_yaml(path)))
+    if not any(_names(section, name) for section in sections):
         raise DktError(
-            f"{path} has warm_up_size {size!r}: expected HEIGHTxWIDTH of the colour image, such as "
-            "720x1280"
+            f"params_file {path} sets nothing for {name}: it has parameters for "
+            f"{', '.join(sections) or 'no node'}. Name them for '{name}', or for '/**', which is "
+            "every node"
         )
-    return CameraPreset(**values)
+
+
+def _sections(tree: Any, prefix: str = "") -> list[str]:
+    """The node names, absolute, that a parameter file has ros__parameters for."""
+    if not isinstance(tree, dict):
+        return []
+    if "ros__parameters" in tree:
+        return [prefix]
+    return [
+        found
+        for key, below in tree.items()
+        for found in _sections(below, f"{prefix}/{str(key).strip('/')}")
+    ]
+
+
+def _names(section: str, node: str) -> bool:
+    """Whether `/**/dkt_node` and the like stand for this node; * is one name, ** any number."""
+    pattern = re.escape(section).replace(r"/\*\*", "(/.+)?").replace(r"\*", "[^/]+")
+    return re.fullmatch(pattern, node) is not None
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = str(error).replace("\n", " ")
+        raise DktError(f"{path} is no YAML file: {line}") from error

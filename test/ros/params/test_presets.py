@@ -14,8 +14,10 @@ from dkt_ros.ros.params.presets import (
     PRESET_ARGUMENTS,
     CameraPreset,
     camera_names,
+    check_params_file,
     chosen_preset,
     load_preset,
+    preset_of_bag,
 )
 
 
@@ -29,7 +31,7 @@ def test_every_preset_fits_the_node(cameras: Path) -> None:
     assert "realsense" in names
     for name in names:
         preset = load_preset(cameras, name)
-        parameters = NodeParameters(**preset.parameters)
+        parameters = NodeParameters.from_values(preset.parameters)
         assert bool(parse_size(parameters.warm_up_size)) == (name != "none")
         assert len(set(preset.topics())) == 3
         assert all(topic.startswith("/") for topic in preset.topics())
@@ -68,7 +70,8 @@ def test_a_camera_of_unknown_size_leaves_the_size_to_the_node(cameras: Path) -> 
 
 @pytest.mark.parametrize("namespace", ["left", "/left", "/left/"])
 def test_relative_topics_lie_in_the_namespace(namespace: str) -> None:
-    preset = CameraPreset("color/image", "/depth", "color/camera_info", "compressed")
+    compressed = {"color_transport": "compressed"}
+    preset = CameraPreset("color/image", "/depth", "color/camera_info", compressed)
     assert preset.topics(namespace) == [
         "/left/color/image/compressed",
         "/depth",
@@ -88,7 +91,8 @@ def test_an_unknown_camera_is_named_with_the_known_ones(cameras: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "color: /a", "[1]", "{color: a, depth: b, camera_info: c, x: d}"]
+    "content",
+    ["", "color: /a", "[1]", "{color: a, depth: b, camera_info: c, rectified: true}"],
 )
 def test_a_file_that_is_no_preset_is_named(cameras: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "broken.yaml"
@@ -97,9 +101,85 @@ def test_a_file_that_is_no_preset_is_named(cameras: Path, tmp_path: Path, conten
         load_preset(cameras, str(path))
 
 
-@pytest.mark.parametrize("size", ["720p", "720", "[720, 1280]"])
-def test_a_size_that_is_none_is_named(cameras: Path, tmp_path: Path, size: str) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("{warm_up_size: 720p}", "warm_up_size is '720p', expected HEIGHTxWIDTH"),
+        ("{warm_up_size: 720}", "warm_up_size is 720, expected a str"),
+        ("{depth_unit: 0.1}", "parameter depth_unit is not known"),
+        ("{depth_unit_m: 5}", "depth_unit_m is 5.0, expected 1e-05 to 0.1 m"),
+        ("[1]", "expected names and values"),
+    ],
+)
+def test_parameters_that_the_node_would_refuse_are_named(
+    cameras: Path, tmp_path: Path, parameters: str, said: str
+) -> None:
     path = tmp_path / "broken.yaml"
-    path.write_text(f"color: /a\ndepth: /b\ncamera_info: /c\nwarm_up_size: {size}\n")
-    with pytest.raises(DktError, match=r"broken.yaml has warm_up_size .*HEIGHTxWIDTH"):
+    path.write_text(f"color: /a\ndepth: /b\ncamera_info: /c\nparameters: {parameters}\n")
+    with pytest.raises(DktError, match=r"broken\.yaml.*") as caught:
         load_preset(cameras, str(path))
+    assert said in str(caught.value)
+
+
+def test_a_preset_may_hold_any_parameter_of_the_node(cameras: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lidar.yaml"
+    path.write_text(
+        "color: /a\ndepth: /b\ncamera_info: /c\n"
+        "parameters: {depth_unit_m: 0.00025, max_depth_m: 5, rectified: true}\n"
+    )
+    arguments = dict.fromkeys(PRESET_ARGUMENTS, "") | {"camera": str(path)}
+    parameters = NodeParameters.from_values(chosen_preset(cameras, arguments).parameters)
+    assert (parameters.depth_unit_m, parameters.max_depth_m) == (0.00025, 5.0)
+    assert parameters.rectified
+
+
+@pytest.mark.parametrize("topic", ["/a b", "", "/a//b", "/1st", "/a/"])
+def test_a_topic_that_is_none_is_named(topic: str) -> None:
+    with pytest.raises(DktError, match="depth topic is"):
+        CameraPreset("/color", topic, "/info")
+
+
+def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path) -> None:
+    bag = repo_root / "dkt_ros" / "assets" / "demo" / "glassware"
+    arguments = dict.fromkeys(PRESET_ARGUMENTS, "")
+    preset = preset_of_bag(cameras, arguments, bag)
+    assert preset.parameters == {
+        "color_transport": "compressed",
+        "depth_transport": "compressedDepth",
+    }
+    with pytest.raises(DktError, match=r"has no /camera/camera/color/image_raw.*compressedDepth"):
+        preset_of_bag(cameras, arguments | {"camera": "realsense"}, bag)
+
+
+@pytest.mark.parametrize(
+    ("content", "namespace", "applies"),
+    [
+        ("/**: {ros__parameters: {steps: 3}}", "arm1", True),
+        ("dkt_node: {ros__parameters: {steps: 3}}", "", True),
+        ("dkt_node: {ros__parameters: {steps: 3}}", "arm1", False),
+        ("/arm1/dkt_node: {ros__parameters: {steps: 3}}", "/arm1/", True),
+        ("arm1: {dkt_node: {ros__parameters: {steps: 3}}}", "arm1", True),
+        ("/*/dkt_node: {ros__parameters: {steps: 3}}", "arm1", True),
+        ("dkt: {ros__parameters: {steps: 3}}", "", False),
+        ("steps: 3", "", False),
+    ],
+)
+def test_a_parameter_file_has_to_be_for_the_node(
+    tmp_path: Path, content: str, namespace: str, applies: bool
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    if applies:
+        check_params_file(path, namespace)
+        return
+    with pytest.raises(DktError, match=r"sets nothing for /(arm1/)?dkt_node"):
+        check_params_file(path, namespace)
+
+
+def test_a_parameter_file_has_to_exist_and_be_yaml(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match="does not exist"):
+        check_params_file(tmp_path / "none.yaml", "")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\nb: 2\n")
+    with pytest.raises(DktError, match="is no YAML file"):
+        check_params_file(broken, "")
