@@ -6,6 +6,7 @@ is in. Each says in its message the one thing that an operator should do somethi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,9 +14,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
-from dkt_ros.predict.predictor import PredictorInfo
+from dkt_ros.frames import FlushReason
+from dkt_ros.ros.engine import EngineInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
-from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
+from dkt_ros.ros.intake import ENCODING_CHANGED
+from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
 from dkt_ros.ros.synchronizer import DropCause
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 
@@ -29,12 +32,53 @@ INPUTS = ("color", "depth", "camera_info")
 MEBIBYTE = 1 << 20
 
 
+LOSS_WORTH_A_WARNING = 0.1
+FEWEST_PAIRS = 10
+"""Shares of fewer messages than this say nothing."""
+FLUSHES_WORTH_A_WARNING = 3
+"""In the window of the statistics."""
+_FLUSH_REMEDIES = {
+    FlushReason.INTRINSICS_CHANGED.value: "camera_info differs from image to image; have one "
+    "publisher send one calibration",
+    FlushReason.SIZE_CHANGED.value: "images of several sizes come on one topic; is it published "
+    "by more than one camera?",
+    FlushReason.STAMP_BACKWARDS.value: "is a short bag looped, or does more than one camera "
+    "publish?",
+    FlushReason.GAP.value: "raise max_gap_s if the camera is as slow as that",
+    FlushReason.SCENE_CUT.value: "raise live_scene_cut if the scene is the same",
+    ENCODING_CHANGED: "does more than one camera publish?",
+}
+
+
 @dataclass(frozen=True)
 class InputTopic:
-    """A subscription: its resolved topic and how many publishers it has."""
+    """A subscription: its resolved topic, how many publishers it has, and what they publish.
+
+    other_types  types on this topic besides the subscription's own, which it cannot hear
+    """
 
     topic: str
     publishers: int
+    type: str = ""
+    other_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """The inputs of an active node.
+
+    inputs      "color", "depth", "camera_info" -> topic
+    remarks     cause -> what is likely wrong with the frames that come now
+    offset_s    newest colour stamp less newest depth stamp
+    missed_s    how far the nearest depth is from colour that finds none near enough
+    lost_share  "color", "depth" -> share of the messages that did not arrive, by their stamps
+    """
+
+    inputs: Mapping[str, InputTopic] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    offset_s: float | None = None
+    missed_s: float | None = None
+    lost_share: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,9 +87,9 @@ class NodeReport:
 
     lifecycle      the lifecycle state's label; transition_error the last failed transition's text
     active_s       seconds since activation, None while not active
-    inputs         "color", "depth", "camera_info" -> topic
+    pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
-    offset_s       newest colour stamp less newest depth stamp
+    dds_advice     what to do about messages that get lost on the way
     output_error   what is wrong with clouds or pictures, while depth goes out
     """
 
@@ -54,10 +98,11 @@ class NodeReport:
     transition_error: str = ""
     active_s: float | None = None
     image_timeout_s: float = 2.0
-    inputs: Mapping[str, InputTopic] = field(default_factory=dict)
+    sync_slop_s: float = 0.02
+    pipeline: PipelineReport = field(default_factory=PipelineReport)
     snapshot: Snapshot = field(default_factory=Snapshot)
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
-    offset_s: float | None = None
+    dds_advice: str = ""
     worker: WorkerStatus = field(default_factory=WorkerStatus)
     output_error: str = ""
     choice: ChoiceStatus | None = None
@@ -105,7 +150,8 @@ def _lifecycle(report: NodeReport) -> _Part:
 def _input(report: NodeReport) -> _Part:
     streams = report.snapshot.streams
     values: list[tuple[str, str]] = []
-    for name, topic in report.inputs.items():
+    pipeline = report.pipeline
+    for name, topic in pipeline.inputs.items():
         stream = streams.get(name, StreamSnapshot())
         values += [
             (f"{name} topic", topic.topic),
@@ -113,10 +159,15 @@ def _input(report: NodeReport) -> _Part:
             (f"{name} rate (Hz)", f"{stream.rate_hz:.1f}"),
             (f"{name} messages", str(stream.count)),
         ]
-    if report.offset_s is not None:
-        values.append(("color stamp - depth stamp (s)", f"{report.offset_s:.3f}"))
-    values.append(("frames accepted", str(streams.get("frame", StreamSnapshot()).count)))
+    if pipeline.offset_s is not None:
+        values.append(("color stamp - depth stamp (s)", f"{pipeline.offset_s:.3f}"))
+    values += [
+        (f"{name} lost on the way (%)", f"{100 * share:.0f}")
+        for name, share in pipeline.lost_share.items()
+    ]
+    values.append(("frames accepted", str(_stream(report, "pair").count)))
     values += [(f"dropped: {cause}", str(n)) for cause, n in sorted(report.snapshot.drops.items())]
+    values += [(f"remark: {cause}", text) for cause, text in pipeline.remarks.items()]
     for cause, (text, age_s) in sorted(report.complaints.items()):
         values.append((f"last {cause}", f"{text} ({age_s:.0f} s ago)"))
     if report.active_s is None:
@@ -126,37 +177,113 @@ def _input(report: NodeReport) -> _Part:
 
 
 def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
+    """The first that applies: nothing comes, nothing pairs, nothing can be used, something is lost.
+
+    Then what looks wrong while depth is made.
+    """
     streams = report.snapshot.streams
     silent = [
         name
-        for name in report.inputs
+        for name in report.pipeline.inputs
         if _quiet_s(streams.get(name), active_s) > report.image_timeout_s
         # Calibration may be published once only.
         and not (name == "camera_info" and name in streams)
     ]
     if silent:
         return WARN, _silence(report, silent, active_s)
-    quiet_s = _quiet_s(streams.get("frame"), active_s)
     recent = [
         (age_s, text)
         for text, age_s in report.complaints.values()
         if age_s <= report.image_timeout_s
     ]
-    if quiet_s > report.image_timeout_s:
-        if recent:
-            return ERROR, min(recent)[1]
-        offset = "" if report.offset_s is None else f", now {report.offset_s:.3f} s apart"
-        unpaired = {cause.value for cause in DropCause}
-        drops = {cause: n for cause, n in report.snapshot.drops.items() if cause in unpaired}
-        mostly = f"; most were lost as '{max(drops, key=drops.__getitem__)}'" if drops else ""
-        return WARN, (
-            f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
-            "both must come from one clock"
-        )
+    if _quiet_s(streams.get("pair"), active_s) > report.image_timeout_s:
+        return (ERROR, min(recent)[1]) if recent else (WARN, _unpaired(report))
+    _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
+    patience_s = max(report.image_timeout_s, 2.0 * longest_s)
     if recent:
-        return WARN, min(recent)[1]
-    rate = streams.get("frame", StreamSnapshot()).rate_hz
-    return OK, f"{rate:.1f} frames per second"
+        nothing_decoded = _quiet_s(streams.get("frame"), active_s) > patience_s
+        return (ERROR if nothing_decoded else WARN), min(recent)[1]
+    lasting = [*_losses(report), *_flushes(report), *report.pipeline.remarks.values()]
+    if lasting:
+        others = len(lasting) - 1
+        return WARN, lasting[0] + (f" (and {others} more, see the values)" if others else "")
+    return OK, f"{_stream(report, 'pair').rate_hz:.1f} frames per second"
+
+
+def _stream(report: NodeReport, name: str) -> StreamSnapshot:
+    return report.snapshot.streams.get(name, StreamSnapshot())
+
+
+def _unpaired(report: NodeReport) -> str:
+    """Why colour and depth arrive and find no partners, and what to do."""
+    drops, pipeline = report.snapshot.recent_drops, report.pipeline
+    came = _stream(report, "color").recent + _stream(report, "depth").recent
+    repeated = drops.get(DropCause.DUPLICATE.value, 0)
+    if came and repeated >= came / 2:
+        return (
+            f"stamps stand still: {repeated} of {came} images of the last {RATE_WINDOW_S:g} s had "
+            "the stamp of the one before; have the camera's driver stamp each image with its time"
+        )
+    missed_s = pipeline.missed_s
+    rate_hz = _stream(report, "color").rate_hz
+    if missed_s is not None and missed_s < 0.5 / max(rate_hz, 1.0):
+        return (
+            f"no two stamps match: the nearest are {missed_s:.3f} s apart, sync_slop_s is "
+            f"{report.sync_slop_s:g}; raise sync_slop_s to {_wide_enough(missed_s):g}, or have the "
+            "driver stamp both images alike"
+        )
+    offset = "" if pipeline.offset_s is None else f", now {pipeline.offset_s:.3f} s apart"
+    lost = {cause.value: drops[cause.value] for cause in DropCause if cause.value in drops}
+    mostly = f"; most are lost as '{max(lost, key=lost.__getitem__)}'" if lost else ""
+    return (
+        f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
+        "both must come from one clock"
+    )
+
+
+def _wide_enough(distance_s: float) -> float:
+    """A round slop with a fifth to spare."""
+    return math.ceil(distance_s * 1.2 * 100.0) / 100.0
+
+
+def _losses(report: NodeReport) -> list[str]:
+    """Messages that were sent and did not come; messages that came and found no partner."""
+    found = []
+    pipeline = report.pipeline
+    for name, share in pipeline.lost_share.items():
+        if share > LOSS_WORTH_A_WARNING and name in pipeline.inputs:
+            found.append(
+                f"{100 * share:.0f}% of the messages of {pipeline.inputs[name].topic} do not "
+                f"arrive, judging by their stamps: {report.dds_advice}"
+            )
+    pairs = _stream(report, "pair").recent
+    expected = min(_stream(report, "color").recent, _stream(report, "depth").recent)
+    if not found and expected >= FEWEST_PAIRS and pairs < (1 - LOSS_WORTH_A_WARNING) * expected:
+        drops = report.snapshot.recent_drops
+        cause = max(drops, key=drops.__getitem__, default="")
+        why = f", mostly as '{cause}'" if cause else ""
+        remedy = ""
+        if pipeline.missed_s is not None:
+            remedy = f"; raise sync_slop_s to {_wide_enough(pipeline.missed_s):g}"
+        found.append(
+            f"{expected - pairs} of {expected} frames of the last {RATE_WINDOW_S:g} s were lost"
+            f"{why}{remedy}"
+        )
+    return found
+
+
+def _flushes(report: NodeReport) -> list[str]:
+    """A stream that begins anew all the time never shows the network more than a frame."""
+    flushes = report.snapshot.recent_flushes
+    number = sum(flushes.values())
+    if number < FLUSHES_WORTH_A_WARNING or 10 * number < _stream(report, "pair").recent:
+        return []
+    reason = max(flushes, key=flushes.__getitem__)
+    remedy = _FLUSH_REMEDIES.get(reason, "see the values")
+    return [
+        f"the stream began anew {number} times in the last {RATE_WINDOW_S:g} s, mostly because of "
+        f"'{reason}': {remedy}"
+    ]
 
 
 def _quiet_s(stream: StreamSnapshot | None, active_s: float) -> float:
@@ -166,17 +293,26 @@ def _quiet_s(stream: StreamSnapshot | None, active_s: float) -> float:
 
 
 def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
-    """Which inputs are silent: those that nobody publishes, then the others."""
+    """Which inputs are silent: those that nobody publishes, of another type, then the others."""
+    inputs = report.pipeline.inputs
+    guesses: dict[str, list[str]] = {}
+    for name in silent:
+        topic = inputs[name]
+        if topic.other_types:
+            guess = (
+                f"it is published as {', '.join(topic.other_types)}, expected {topic.type}: map it "
+                "to another topic, or set color_transport and depth_transport"
+            )
+        elif topic.publishers:
+            guess = "it has a publisher; is the camera streaming, does QoS match?"
+        else:
+            guess = "no publisher; is the camera running, is the topic right?"
+        guesses.setdefault(guess, []).append(name)
     sentences = []
-    for has_publisher, guess in (
-        (False, "no publisher; is the camera running, is the topic right?"),
-        (True, "it has a publisher; is the camera streaming, does QoS match?"),
-    ):
-        names = [name for name in silent if bool(report.inputs[name].publishers) == has_publisher]
-        if names:
-            topics = ", ".join(report.inputs[name].topic for name in names)
-            quiet_s = min(_quiet_s(report.snapshot.streams.get(name), active_s) for name in names)
-            sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}")
+    for guess, names in sorted(guesses.items(), key=lambda item: inputs[item[1][0]].publishers):
+        topics = ", ".join(inputs[name].topic for name in names)
+        quiet_s = min(_quiet_s(report.snapshot.streams.get(name), active_s) for name in names)
+        sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}")
     return " ".join(sentences)
 
 

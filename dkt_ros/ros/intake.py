@@ -1,8 +1,8 @@
-"""Messages in, observations out: pairs, converts and files what the camera sends.
+"""Messages in, observations out: pairs, checks and files what the camera sends.
 
-Runs in the executor thread, in the subscriptions' callbacks. Knows the message types; nothing of
-rclpy, of threads or of what becomes of an observation. Whatever a message holds, it is dropped,
-counted and named, and the next one is looked at.
+Runs in the executor thread, in the subscriptions' callbacks; decoding is left to whoever takes an
+observation. Whatever a message holds, it is dropped, counted and named, and the next one is looked
+at. What works but is likely wrong is a remark, which stands as long as the frames show it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -18,7 +19,12 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.ros.convert.compressed_images import compressed_to_depth, compressed_to_rgb
-from dkt_ros.ros.convert.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
+from dkt_ros.ros.convert.images import (
+    check_color,
+    check_depth,
+    image_to_depth,
+    image_to_rgb,
+)
 from dkt_ros.ros.convert.messages import (
     MessageError,
     camera_info_to_intrinsics,
@@ -33,8 +39,14 @@ from dkt_ros.ros.synchronizer import Pair, Synchronizer
 ImageMessage: TypeAlias = "Image | CompressedImage"
 Report = Callable[[str, str], None]
 
+ENCODING_CHANGED = "image encoding changed"
 MOST_REMARKS = 20
-"""Things are named once each; a camera that invents frame_ids must not fill the memory."""
+"""Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
+CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
+"""Stamps may differ from the node's clock by the first; by more than the second they are a bag's.
+"""
+FOCAL_RANGE = (0.2, 5.0)
+"""Focal length over the image's longer side of cameras that people use: 136 down to 11 degrees."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,12 @@ class Intake:
         statistics: Statistics,
         file: Callable[[Observation], None],
         report: Report,
+        now_ns: Callable[[], int] | None = None,
     ) -> None:
-        """`file` gets each observation; `report(cause, text)` what was dropped or looks wrong."""
+        """`file` gets each observation; `report(cause, text)` what was dropped or looks wrong.
+
+        `now_ns`: the clock that stamps are expected to come from.
+        """
         self._parameters = parameters
         self._statistics = statistics
         self._file = file
@@ -66,13 +82,25 @@ class Intake:
         self._time_jumps = 0
         self._last_ns: int | None = None
         self._epoch = 0
+        self._now_ns = now_ns
         self._remarked: set[str] = set()
+        self.remarks: dict[str, str] = {}
+        """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
 
     @property
     def offset_s(self) -> float | None:
         """Newest colour stamp less newest depth stamp; None until both streams were seen."""
         offset_ns = self._synchronizer.offset_ns
         return None if offset_ns is None else offset_ns * 1e-9
+
+    @property
+    def missed_s(self) -> float | None:
+        """How far the nearest depth is from colour that finds none within the slop."""
+        return self._synchronizer.missed_s
+
+    def lost_share(self) -> dict[str, float]:
+        """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
+        return self._synchronizer.lost_share()
 
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
@@ -96,17 +124,24 @@ class Intake:
         self._statistics.seen("camera_info")
         self._camera_info = message
 
+    def drop(self, error: Exception) -> None:
+        """Counts and names a frame that cannot be used; also for whoever decodes it."""
+        if isinstance(error, MessageError):
+            cause, text = error.cause, str(error)
+        elif isinstance(error, DktError):
+            cause, text = "inconsistent frame", str(error)
+        else:
+            cause, text = "unexpected error", f"{type(error).__name__}: {error}"
+        self._statistics.dropped(cause)
+        self._report(cause, f"frame dropped: {text}")
+
     def _take(self, pairs: list[Pair[_Arrival, _Arrival]]) -> None:
         self._count_drops()
         for pair in pairs:
             try:
                 self._file(self._observe(pair))
-            except MessageError as error:
-                self._drop(error.cause, str(error))
-            except DktError as error:
-                self._drop("inconsistent frame", str(error))
             except Exception as error:  # noqa: BLE001 no message may end the node
-                self._drop("unexpected error", f"{type(error).__name__}: {error}")
+                self.drop(error)
 
     def _observe(self, pair: Pair[_Arrival, _Arrival]) -> Observation:
         color, depth = pair.color.message, pair.depth.message
@@ -118,13 +153,28 @@ class Intake:
                 "color/camera_info to the topic that belongs to the colour image.",
             )
         intrinsics = camera_info_to_intrinsics(info, self._parameters.rectified)
-        rgb = _rgb(color)
-        raw_depth = _depth(depth, self._parameters.depth_unit_m)
-        _check_sizes(rgb, raw_depth, intrinsics)
-        frame = Frame(rgb, raw_depth, intrinsics, pair.color_stamp_ns, color.header.frame_id)
-        self._follow_stream(color, depth, frame.stamp_ns)
-        self._remark(color.header.frame_id, depth.header.frame_id, info)
-        return Observation(frame, info, self._epoch, pair.color.arrived_s)
+        # What can be known without decoding, so that a broken message takes no other one's place.
+        if isinstance(color, Image) and isinstance(depth, Image):
+            check_color(color)
+            check_depth(depth)
+            _check_sizes((color.height, color.width), (depth.height, depth.width), intrinsics)
+        self._follow_stream(color, depth, pair.color_stamp_ns)
+        self._remark(color.header.frame_id, depth.header.frame_id, info, intrinsics, pair)
+        return Observation(
+            partial(
+                _decode,
+                color,
+                depth,
+                self._parameters.depth_unit_m,
+                intrinsics,
+                pair.color_stamp_ns,
+            ),
+            pair.color_stamp_ns,
+            (intrinsics.height, intrinsics.width),
+            info,
+            self._epoch,
+            pair.color.arrived_s,
+        )
 
     def _follow_stream(self, color: ImageMessage, depth: ImageMessage, stamp_ns: int) -> None:
         """Starts a new epoch when time ran back, stood open too long, or an encoding changed.
@@ -136,7 +186,7 @@ class Intake:
         elapsed_ns = 0 if self._last_ns is None else stamp_ns - self._last_ns
         reason: str | None = None
         if self._encodings not in (None, encodings):
-            reason = "image encoding changed"
+            reason = ENCODING_CHANGED
         elif self._synchronizer.time_jumps != self._time_jumps:
             reason = FlushReason.STAMP_BACKWARDS.value
         elif elapsed_ns > self._parameters.max_gap_s * NANOSECONDS_PER_SECOND:
@@ -148,38 +198,62 @@ class Intake:
         self._time_jumps = self._synchronizer.time_jumps
         self._last_ns = stamp_ns
 
-    def _remark(self, color_frame: str, depth_frame: str, info: CameraInfo) -> None:
-        """Names, once each, what works but is likely wrong."""
+    def _remark(
+        self,
+        color_frame: str,
+        depth_frame: str,
+        info: CameraInfo,
+        intrinsics: Intrinsics,
+        pair: Pair[_Arrival, _Arrival],
+    ) -> None:
+        """Names what works but is likely wrong."""
+        remarks: dict[str, str] = {}
         if not color_frame:
-            self._once(
-                "frame_id",
+            remarks["frame_id"] = (
                 "color/image has no frame_id: expected the camera's optical frame. Planners "
-                "cannot place this depth; set the frame in the camera's driver.",
+                "cannot place this depth; set the frame in the camera's driver."
             )
         elif depth_frame != color_frame:
-            self._once(
-                "frame_id",
+            remarks["frame_id"] = (
                 f"depth/image has frame_id '{depth_frame}', color/image '{color_frame}': expected "
                 "depth registered to colour, in colour's frame. Ignore this if it is registered; "
                 "otherwise map depth/image to the registered topic (RealSense: "
-                "align_depth.enable:=true and aligned_depth_to_color/image_raw).",
+                "align_depth.enable:=true and aligned_depth_to_color/image_raw)."
+            )
+        info_frame = info.header.frame_id
+        if color_frame and info_frame not in ("", color_frame):
+            remarks["camera_info frame_id"] = (
+                f"color/camera_info has frame_id '{info_frame}', color/image '{color_frame}': "
+                "expected the calibration of the same camera. Map color/camera_info to the topic "
+                "beside color/image."
             )
         if not self._parameters.rectified and has_distortion(info):
-            self._once(
-                "distortion",
+            remarks["distortion"] = (
                 f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
                 "dkt/points leaves out. Rectify the images (image_proc) and set rectified to true "
-                "where its borders matter.",
+                "where its borders matter."
             )
+        if (unlikely := _unlikely(intrinsics)) is not None:
+            remarks["calibration"] = unlikely
+        if (off := self._clock_remark(pair.color_stamp_ns)) is not None:
+            remarks["clock"] = off
+        for cause, text in remarks.items():
+            if text not in self._remarked and len(self._remarked) < MOST_REMARKS:
+                self._remarked.add(text)
+                self._report(cause, text)
+        self.remarks = remarks
 
-    def _once(self, cause: str, text: str) -> None:
-        if text not in self._remarked and len(self._remarked) < MOST_REMARKS:
-            self._remarked.add(text)
-            self._report(cause, text)
-
-    def _drop(self, cause: str, text: str) -> None:
-        self._statistics.dropped(cause)
-        self._report(cause, f"frame dropped: {text}")
+    def _clock_remark(self, stamp_ns: int) -> str | None:
+        now_ns = self._now_ns() if self._now_ns else 0
+        age_s = (now_ns - stamp_ns) / NANOSECONDS_PER_SECOND
+        if now_ns == 0 or not CLOCK_TOLERANCE_S < abs(age_s) < RECORDING_S:
+            return None
+        return (
+            f"color/image is stamped {abs(round(age_s))} s {'before' if age_s > 0 else 'after'} "
+            "the node's clock: TF look-ups for this depth will fail. Set the clocks of both "
+            "machines (chrony), have the driver stamp with system time, or set use_sim_time for a "
+            "bag."
+        )
 
     def _count_drops(self) -> None:
         dropped = self._synchronizer.dropped
@@ -189,18 +263,17 @@ class Intake:
         dropped.clear()
 
 
-def _rgb(message: ImageMessage) -> RgbImage:
-    return (
-        compressed_to_rgb(message)
-        if isinstance(message, CompressedImage)
-        else image_to_rgb(message)
-    )
-
-
-def _depth(message: ImageMessage, unit_m: float) -> DepthImage:
-    if isinstance(message, CompressedImage):
-        return compressed_to_depth(message, unit_m)
-    return image_to_depth(message, unit_m)
+def _decode(
+    color: ImageMessage, depth: ImageMessage, unit_m: float, intrinsics: Intrinsics, stamp_ns: int
+) -> Frame:
+    """Raises MessageError where an image is damaged or has another size."""
+    rgb = compressed_to_rgb(color) if isinstance(color, CompressedImage) else image_to_rgb(color)
+    if isinstance(depth, CompressedImage):
+        raw_depth = compressed_to_depth(depth, unit_m)
+    else:
+        raw_depth = image_to_depth(depth, unit_m)
+    _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
+    return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 
 
 def _encoding(message: ImageMessage) -> str:
@@ -208,12 +281,32 @@ def _encoding(message: ImageMessage) -> str:
     return str(name)
 
 
-def _check_sizes(rgb: RgbImage, depth: DepthImage, intrinsics: Intrinsics) -> None:
-    height, width = rgb.shape[:2]
-    if depth.shape != (height, width):
+def _unlikely(intrinsics: Intrinsics) -> str | None:
+    """What no camera's calibration is like, None when nothing."""
+    longer = max(intrinsics.width, intrinsics.height)
+    low, high = FOCAL_RANGE
+    focal = (intrinsics.fx / longer, intrinsics.fy / longer)
+    is_square = 0.5 < intrinsics.fx / intrinsics.fy < 2.0
+    inside = 0 <= intrinsics.cx <= intrinsics.width and 0 <= intrinsics.cy <= intrinsics.height
+    if is_square and inside and all(low <= value <= high for value in focal):
+        return None
+    return (
+        f"color/camera_info says fx={intrinsics.fx:g} fy={intrinsics.fy:g} cx={intrinsics.cx:g} "
+        f"cy={intrinsics.cy:g} for images of {intrinsics.width}x{intrinsics.height}: expected "
+        f"focal lengths of {low * longer:.0f} to {high * longer:.0f} pixels and a centre inside "
+        "the image. Points will lie in wrong places; mend the calibration that the driver loads."
+    )
+
+
+def _check_sizes(
+    color_size: tuple[int, ...], depth_size: tuple[int, ...], intrinsics: Intrinsics
+) -> None:
+    """Sizes are (height, width)."""
+    height, width = color_size
+    if depth_size != (height, width):
         raise MessageError(
             "depth of another size",
-            f"depth image is {depth.shape[1]}x{depth.shape[0]}, color image {width}x{height}: "
+            f"depth image is {depth_size[1]}x{depth_size[0]}, color image {width}x{height}: "
             "expected depth registered to colour, of the same size. RealSense: "
             "align_depth.enable:=true and depth/image mapped to aligned_depth_to_color/image_raw; "
             "other cameras: their driver's registration, or depth_image_proc's register node.",

@@ -29,7 +29,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.diagnostics import NodeReport, diagnostic_array
+from dkt_ros.ros import qos
+from dkt_ros.ros.diagnostics import NodeReport, PipelineReport, diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser, split_ros_args
@@ -192,8 +193,7 @@ class DktNode(LifecycleNode):
         )
         self._pipeline.start()
         self._active_since = time.monotonic()
-        topics = ", ".join(entry.topic for entry in self._pipeline.inputs().values())
-        self.get_logger().info(f"waiting for {topics}")
+        self.get_logger().info(f"waiting for {', '.join(self._pipeline.topics())}")
 
     def _deactivate(self, state: LifecycleState) -> None:
         self._halt()
@@ -240,10 +240,11 @@ class DktNode(LifecycleNode):
             transition_error=self._transition_error,
             active_s=None if since is None else time.monotonic() - since,
             image_timeout_s=self.parameters.image_timeout_s,
-            inputs=pipeline.inputs() if pipeline else {},
+            pipeline=pipeline.report() if pipeline else PipelineReport(),
+            sync_slop_s=self.parameters.sync_slop_s,
+            dds_advice=qos.large_message_advice(),
             snapshot=self._statistics.snapshot(),
             complaints=self._complaints.latest(),
-            offset_s=pipeline.offset_s if pipeline else None,
             worker=pipeline.worker_status if pipeline else WorkerStatus(),
             output_error=self._outputs.error if self._outputs else "",
             choice=pipeline.choice_status if pipeline else None,

@@ -1,7 +1,8 @@
-"""What travels from the executor thread to the inference worker: a frame and what it came with."""
+"""What travels from the executor thread to the inference worker: one pair and what it came with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sensor_msgs.msg import CameraInfo
@@ -11,15 +12,20 @@ from dkt_ros.frames import Frame
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """One accepted frame.
+    """One pair of images, not decoded yet: inference may be too slow to want it.
 
+    decode       makes the frame; raises DktError where an image turns out to be damaged
+    stamp_ns     the colour image's
+    size         (height, width) of the images
     camera_info  the calibration that holds for the frame, as the camera sent it
     epoch        rises when the stream broke between frames that inference may not see: time ran
                  back, no frame came for max_gap_s, or an encoding changed
     arrived_s    when the colour image reached the node, time.monotonic()
     """
 
-    frame: Frame
+    decode: Callable[[], Frame]
+    stamp_ns: int
+    size: tuple[int, int]
     camera_info: CameraInfo
     epoch: int
     arrived_s: float

@@ -12,8 +12,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
+from dkt_ros.frames import Frame
 from dkt_ros.ros import qos
-from dkt_ros.ros.diagnostics import InputTopic
+from dkt_ros.ros.diagnostics import InputTopic, PipelineReport
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
 from dkt_ros.ros.intake import Intake
@@ -52,7 +53,10 @@ class Pipeline:
         self._mailbox: Mailbox[Observation] = Mailbox(together)
         self._epoch: int | None = None
         self._size: tuple[int, int] | None = None
-        self._intake = Intake(parameters, statistics, self._file, report)
+        clock = node.get_clock()
+        self._intake = Intake(
+            parameters, statistics, self._file, report, lambda: int(clock.now().nanoseconds)
+        )
         self._worker = InferenceWorker(
             self._mailbox,
             engine.estimator,
@@ -60,7 +64,8 @@ class Pipeline:
             failed,
             engine.free_cache,
             took=self._choice.took,
-            proof_frames=engine.predictor.proof_frames,
+            proof_frames=engine.proof_frames,
+            decode=self._decode,
             let_go=self._let_go,
         )
         self._subscriptions: dict[str, Subscription] = {}
@@ -106,19 +111,27 @@ class Pipeline:
         """Which frames inference is given."""
         return self._choice.status
 
-    @property
-    def offset_s(self) -> float | None:
-        """Newest colour stamp less newest depth stamp."""
-        return self._intake.offset_s
+    def report(self) -> PipelineReport:
+        """What diagnostics tell of the inputs."""
+        intake = self._intake
+        return PipelineReport(
+            inputs={name: self._input(entry) for name, entry in self._subscriptions.items()},
+            remarks=intake.remarks,
+            offset_s=intake.offset_s,
+            missed_s=intake.missed_s,
+            lost_share=intake.lost_share(),
+        )
 
-    def inputs(self) -> dict[str, InputTopic]:
-        """The subscriptions and how many publishers each has."""
-        return {
-            name: InputTopic(
-                subscription.topic_name, self._node.count_publishers(subscription.topic_name)
-            )
-            for name, subscription in self._subscriptions.items()
-        }
+    def topics(self) -> list[str]:
+        """What is subscribed to."""
+        return [subscription.topic_name for subscription in self._subscriptions.values()]
+
+    def _input(self, subscription: Subscription) -> InputTopic:
+        publishers = self._node.get_publishers_info_by_topic(subscription.topic_name)
+        kind = subscription.msg_type
+        own = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+        others = sorted({info.topic_type for info in publishers} - {own})
+        return InputTopic(subscription.topic_name, len(publishers), own, tuple(others))
 
     def _color_source(self) -> tuple[type, str]:
         if self._parameters.color_transport == "raw":
@@ -135,12 +148,12 @@ class Pipeline:
         return f"{self._node.resolve_topic_name(base)}/{transport}"
 
     def _file(self, observation: Observation) -> None:
-        self._statistics.seen("frame")
+        self._statistics.seen("pair")
         if observation.epoch != self._epoch:
             self._epoch = observation.epoch
             self._let_go(self._mailbox.drop(), "the stream began anew before its turn")
-        self._look_at_size(observation.frame.rgb.shape[0], observation.frame.rgb.shape[1])
-        if not self._choice.wants(observation.frame.stamp_ns, observation.arrived_s):
+        self._look_at_size(*observation.size)
+        if not self._choice.wants(observation.stamp_ns, observation.arrived_s):
             self._statistics.skipped()
         elif self._mailbox.put(observation):
             self._let_go(1)
@@ -160,6 +173,16 @@ class Pipeline:
             self._statistics.skipped(count)
         elif count:
             self._statistics.dropped(cause, count)
+
+    def _decode(self, observation: Observation) -> Frame | None:
+        """In the inference thread: frames that nobody wants are never decoded."""
+        try:
+            frame = observation.decode()
+        except Exception as error:  # noqa: BLE001 no message may end the node
+            self._intake.drop(error)
+            return None
+        self._statistics.seen("frame")
+        return frame
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
         self.alignment = estimate.alignment

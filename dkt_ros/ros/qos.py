@@ -6,9 +6,11 @@ Overrides are parameters of rclpy's own, read at start, named after the resolved
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
+from rclpy import get_rmw_implementation_identifier
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.node import Node
 from rclpy.qos import (
@@ -26,6 +28,8 @@ try:
 except ImportError:  # Humble
     from rclpy import qos_event as event_handler
 
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Since Kilted, and before."""
 INPUT_DEPTH = 5
 """Messages kept per input: what arrives while one callback runs."""
 SENT_DEPTH = 5
@@ -135,6 +139,22 @@ def publisher_events(topic: str, report: Report) -> event_handler.PublisherEvent
         )
 
     return event_handler.PublisherEventCallbacks(incompatible_qos=incompatible)
+
+
+def large_message_advice() -> str:
+    """What to do about images that get lost on the way, by the middleware's settings."""
+    chosen = next((name for name in PROFILE_VARIABLES if os.environ.get(name)), None)
+    if "fastrtps" not in get_rmw_implementation_identifier() or chosen:
+        setting = f"{chosen} is set here; is it for the camera's driver too? " if chosen else ""
+        return (
+            f"{setting}Between machines allow large receive buffers: sysctl -w "
+            "net.core.rmem_max=8388608"
+        )
+    return (
+        "by default Fast DDS shares less memory than one image needs: set "
+        f"{PROFILE_VARIABLES[0]} to dkt_ros's config/fastdds.xml for the camera's driver, this "
+        "node and the planner"
+    )
 
 
 def _policy(event: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -26,10 +26,16 @@ class RateMeter:
         self._times: deque[float] = deque(maxlen=_RATE_SAMPLES)
         self.count = 0
 
-    def tick(self) -> None:
-        """One event, now."""
-        self._times.append(self._clock())
-        self.count += 1
+    def tick(self, number: int = 1) -> None:
+        """So many events, now."""
+        self._times.extend([self._clock()] * min(number, _RATE_SAMPLES))
+        self.count += number
+
+    @property
+    def recent(self) -> int:
+        """Events within the last RATE_WINDOW_S seconds."""
+        now = self._clock()
+        return sum(1 for t in self._times if now - t <= RATE_WINDOW_S)
 
     @property
     def age_s(self) -> float | None:
@@ -50,21 +56,27 @@ class RateMeter:
 
 @dataclass(frozen=True)
 class StreamSnapshot:
-    """One stream: messages in all, per second of late, and seconds since the last."""
+    """One stream: messages in all, per second of late, seconds since the last, and how many lately.
+
+    Lately is within the last RATE_WINDOW_S seconds.
+    """
 
     count: int = 0
     rate_hz: float = 0.0
     age_s: float | None = None
+    recent: int = 0
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The statistics at one moment.
 
-    streams    name -> messages in ("color", "depth", "camera_info") or out ("dkt/depth", ...)
+    streams    name -> messages in ("color", "depth", "camera_info"), "pair": filed of them,
+               "frame": decoded of these, messages out ("dkt/depth", ...)
     drops      cause -> frames or messages lost to it
     skipped    frames that inference was not given, by choice
     flushes    reason -> how often the frames before were forgotten
+    recent_drops, recent_flushes   the same, within the last RATE_WINDOW_S seconds
     timings_s  stage -> (mean, maximum) seconds over the last 100 frames
     """
 
@@ -72,6 +84,8 @@ class Snapshot:
     drops: Mapping[str, int] = field(default_factory=dict)
     skipped: int = 0
     flushes: Mapping[str, int] = field(default_factory=dict)
+    recent_drops: Mapping[str, int] = field(default_factory=dict)
+    recent_flushes: Mapping[str, int] = field(default_factory=dict)
     timings_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -82,23 +96,18 @@ class Statistics:
         self._lock = threading.Lock()
         self._clock = clock
         self._streams: dict[str, RateMeter] = {}
-        self._drops: Counter[str] = Counter()
+        self._drops: dict[str, RateMeter] = {}
         self._skipped = 0
-        self._flushes: Counter[str] = Counter()
+        self._flushes: dict[str, RateMeter] = {}
         self._timings: dict[str, deque[float]] = {}
 
     def seen(self, stream: str) -> None:
         """A message of this stream came in or went out."""
-        with self._lock:
-            meter = self._streams.get(stream)
-            if meter is None:
-                meter = self._streams[stream] = RateMeter(self._clock)
-            meter.tick()
+        self._count(self._streams, stream, 1)
 
     def dropped(self, cause: str, number: int = 1) -> None:
         """So many messages or frames were lost to this cause."""
-        with self._lock:
-            self._drops[cause] += number
+        self._count(self._drops, cause, number)
 
     def skipped(self, number: int = 1) -> None:
         """So many frames were left out by choice."""
@@ -107,8 +116,7 @@ class Statistics:
 
     def flushed(self, reason: str) -> None:
         """The frames before were forgotten for this reason."""
-        with self._lock:
-            self._flushes[reason] += 1
+        self._count(self._flushes, reason, 1)
 
     def timed(self, timings_s: Mapping[str, float]) -> None:
         """How long the stages took for one frame, seconds."""
@@ -116,22 +124,34 @@ class Statistics:
             for stage, seconds in timings_s.items():
                 self._timings.setdefault(stage, deque(maxlen=_TIMING_SAMPLES)).append(seconds)
 
+    def _count(self, meters: dict[str, RateMeter], name: str, number: int) -> None:
+        with self._lock:
+            if name not in meters:
+                meters[name] = RateMeter(self._clock)
+            meters[name].tick(number)
+
     def snapshot(self) -> Snapshot:
         """All numbers at this moment."""
         with self._lock:
             return Snapshot(
                 streams={
-                    name: StreamSnapshot(meter.count, meter.rate_hz, meter.age_s)
+                    name: StreamSnapshot(meter.count, meter.rate_hz, meter.age_s, meter.recent)
                     for name, meter in self._streams.items()
                 },
-                drops=dict(self._drops),
+                drops={cause: meter.count for cause, meter in self._drops.items()},
                 skipped=self._skipped,
-                flushes=dict(self._flushes),
+                flushes={reason: meter.count for reason, meter in self._flushes.items()},
+                recent_drops=_recent(self._drops),
+                recent_flushes=_recent(self._flushes),
                 timings_s={
                     stage: (sum(values) / len(values), max(values))
                     for stage, values in self._timings.items()
                 },
             )
+
+
+def _recent(meters: Mapping[str, RateMeter]) -> dict[str, int]:
+    return {name: meter.recent for name, meter in meters.items() if meter.recent}
 
 
 class Complaints:

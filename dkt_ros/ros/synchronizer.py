@@ -6,8 +6,10 @@ needs no queue to fill first, and starts anew when stamps run backwards, as afte
 
 from __future__ import annotations
 
+import itertools
+import statistics
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -18,6 +20,14 @@ Payload = TypeVar("Payload")
 
 QUEUE_SIZE = 10
 """Unpaired messages kept per stream: a third of a second at 30 Hz, the most depth lags colour."""
+
+
+MISSES = 20
+"""Colour messages without a partner, since the last pair, whose distance to the next is kept."""
+PACE_STAMPS, FEWEST_STAMPS = 90, 20
+"""Newest stamps that tell a stream's pace; fewer than the second tell nothing."""
+LONGEST_PAUSE_NS = 2 * 10**9
+"""A stream that paused for longer was stopped; its messages were not lost."""
 
 
 class DropCause(Enum):
@@ -45,14 +55,34 @@ class _Stream(Generic[Payload]):
 
     def __init__(self) -> None:
         self.pending: deque[tuple[int, Payload]] = deque()
+        self.stamps_ns: deque[int] = deque(maxlen=PACE_STAMPS)
         self.last_ns: int | None = None
         self.period_ns: int | None = None
 
     def append(self, stamp_ns: int, payload: Payload) -> None:
         if self.last_ns is not None:
             self.period_ns = stamp_ns - self.last_ns
+            if self.period_ns > LONGEST_PAUSE_NS:
+                self.stamps_ns.clear()
         self.last_ns = stamp_ns
+        self.stamps_ns.append(stamp_ns)
         self.pending.append((stamp_ns, payload))
+
+
+def lost_share(stamps_ns: Sequence[int]) -> float | None:
+    """How large a share of a stream's messages is missing between these stamps; None: too few.
+
+    The stream's period is that of the shortest steps, which jitter makes shorter still; whoever
+    steps by about k of them has lost k - 1 messages.
+    """
+    if len(stamps_ns) < FEWEST_STAMPS:
+        return None
+    ordered = list(stamps_ns)
+    steps = [after - before for before, after in itertools.pairwise(ordered)]
+    shortest = sorted(steps)[len(steps) // 20]
+    period = statistics.median(step for step in steps if step <= 1.5 * shortest)
+    sent = sum(max(1, round(step / period)) for step in steps)
+    return 1.0 - len(steps) / sent
 
 
 class Synchronizer(Generic[Color, Depth]):
@@ -73,6 +103,7 @@ class Synchronizer(Generic[Color, Depth]):
         self._depth: _Stream[Depth] = _Stream()
         self.dropped: Counter[DropCause] = Counter()
         self.time_jumps = 0
+        self._missed_ns: deque[int] = deque(maxlen=MISSES)
 
     def __len__(self) -> int:
         """How many messages wait for a partner, both streams together."""
@@ -98,6 +129,19 @@ class Synchronizer(Generic[Color, Depth]):
         if self._color.last_ns is None or self._depth.last_ns is None:
             return None
         return self._color.last_ns - self._depth.last_ns
+
+    @property
+    def missed_s(self) -> float | None:
+        """How far, of late, the nearest depth was from colour that found none near enough."""
+        return statistics.median(self._missed_ns) * 1e-9 if self._missed_ns else None
+
+    def lost_share(self) -> dict[str, float]:
+        """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
+        return {
+            name: share
+            for name, stream in (("color", self._color), ("depth", self._depth))
+            if (share := lost_share(stream.stamps_ns)) is not None
+        }
 
     def _push(
         self, stream: _Stream[Any], stamp_ns: int, payload: object
@@ -131,7 +175,9 @@ class Synchronizer(Generic[Color, Depth]):
             _, color = colors.popleft()
             if not in_time:
                 self.dropped[DropCause.NO_DEPTH] += 1
+                self._missed_ns.append(distance_ns)
                 continue
+            self._missed_ns.clear()
             for _ in range(index):
                 depths.popleft()
                 self.dropped[DropCause.NO_COLOR] += 1

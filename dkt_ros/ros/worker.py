@@ -70,6 +70,7 @@ class InferenceWorker:
         first_retry_s: float = FIRST_RETRY_S,
         took: Callable[[float, float], None] = lambda seconds, ended_s: None,
         proof_frames: int = 1,
+        decode: Callable[[Observation], Frame | None] = lambda observation: observation.decode(),
         let_go: Callable[[int], None] = lambda count: None,
     ) -> None:
         """`publish` gets each estimate, in the worker's thread.
@@ -79,7 +80,8 @@ class InferenceWorker:
         frame without a failure kept the thread busy, until time.monotonic() was `ended_s`.
         `proof_frames`: how many frames after a reset the estimator needs the most that it ever
         does; so many in a row have to succeed after a failure, or as many as it took to fail, for
-        it to be over. `let_go(count)` is told of observations that became old during its wait.
+        it to be over. `decode` gives an observation's frame, None where it is damaged, which is no
+        failure. `let_go(count)` is told of observations that became old during its wait.
         """
         self._mailbox = mailbox
         self._estimator = estimator
@@ -89,6 +91,7 @@ class InferenceWorker:
         self._first_retry_s = first_retry_s
         self._took = took
         self._proof_frames = proof_frames
+        self._decode = decode
         self._let_go = let_go
         self._succeeded = 0  # frames in a row
         self._required = 0  # of them, for the last failure to be over
@@ -123,13 +126,16 @@ class InferenceWorker:
 
     def _work_on(self, observation: Observation) -> bool:
         """Whether it went without a failure."""
+        frame = self._decode(observation)
+        if frame is None:
+            return False
         if self._status.state is not WorkerState.DEGRADED:
             self._status = replace(self._status, state=WorkerState.INFERRING)
         try:
             if self._epoch != observation.epoch:
                 self._estimator.reset()
                 self._epoch = observation.epoch
-            estimate = self._estimator.push(observation.frame)
+            estimate = self._estimator.push(frame)
         except InferenceCancelledError:
             return False
         except Exception as error:  # noqa: BLE001 whatever an engine raises, the node lives on

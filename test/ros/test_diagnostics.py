@@ -14,7 +14,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.diagnostics import InputTopic, NodeReport, diagnostic_array
+from dkt_ros.ros.diagnostics import InputTopic, NodeReport, PipelineReport, diagnostic_array
+from dkt_ros.ros.engine import EngineInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
@@ -30,22 +31,40 @@ HEALTHY = NodeReport(
     node_name="/dkt_node",
     lifecycle="active",
     active_s=60.0,
-    inputs={name: InputTopic(f"/{name}", 1) for name in ("color", "depth", "camera_info")},
+    pipeline=PipelineReport(
+        {name: InputTopic(f"/{name}", 1) for name in ("color", "depth", "camera_info")},
+        offset_s=0.001,
+    ),
+    dds_advice="set the profile",
     snapshot=Snapshot(
         streams={
-            name: StreamSnapshot(100, 30.0, 0.03)
-            for name in ("color", "depth", "camera_info", "frame", "dkt/depth")
+            name: StreamSnapshot(100, 30.0, 0.03, 150)
+            for name in ("color", "depth", "camera_info", "pair", "frame", "dkt/depth")
         },
         drops={"truncated image": 3},
         flushes={"gap between frames": 1},
         timings_s={"predict": (0.1, 0.2), "total": (0.11, 0.21)},
     ),
-    offset_s=0.001,
     worker=WorkerStatus(WorkerState.WAITING),
     engine=PredictorInfo("dkt-1.3b", "/models/dkt", "converted", "cuda:0", "bfloat16", 5),
     alignment=Alignment(2.0, 0.5, 4000, 0.9, 0.002, 0.004, AlignmentState.OK, ""),
     memory={"free": 3 << 30},
 )
+
+
+def pipeline(**changes: Any) -> PipelineReport:
+    return replace(HEALTHY.pipeline, **changes)
+
+
+def inputs(**topics: InputTopic) -> PipelineReport:
+    return pipeline(inputs={**HEALTHY.pipeline.inputs, **topics})
+
+
+def slow_streams(**ages: float | None) -> Snapshot:
+    """Of a camera of 8 Hz."""
+    found = streams(**ages)
+    color = StreamSnapshot(100, 8.0, 0.1, 40)
+    return replace(found, streams={**found.streams, "color": color})
 
 
 def streams(**ages: float | None) -> Snapshot:
@@ -123,7 +142,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {
                 "snapshot": streams(color=None),
                 "active_s": 5.0,
-                "inputs": {**HEALTHY.inputs, "color": InputTopic("/cam/rgb", 0)},
+                "pipeline": inputs(color=InputTopic("/cam/rgb", 0)),
             },
             WARN,
             "no message on /cam/rgb for 5.0 s: no publisher; is the camera running",
@@ -134,31 +153,90 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "on /depth for 9.0 s: it has a publisher",
         ),
-        ("input", {"snapshot": streams(frame=9.0)}, WARN, "no two stamps match"),
         (
             "input",
-            {"snapshot": streams(frame=9.0), "offset_s": 86.4},
+            {
+                "snapshot": streams(depth=9.0),
+                "pipeline": inputs(
+                    depth=InputTopic("/d", 1, "sensor_msgs/msg/Image", ("sensor_msgs/msg/X",))
+                ),
+            },
+            WARN,
+            "published as sensor_msgs/msg/X, expected sensor_msgs/msg/Image: map it",
+        ),
+        ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
+        (
+            "input",
+            {"snapshot": streams(pair=9.0), "pipeline": pipeline(offset_s=86.4)},
             WARN,
             "now 86.400 s apart; both must come",
         ),
         (
             "input",
+            {"snapshot": slow_streams(pair=9.0), "pipeline": pipeline(missed_s=0.033)},
+            WARN,
+            "nearest are 0.033 s apart, sync_slop_s is 0.02; raise sync_slop_s to 0.04",
+        ),
+        (
+            "input",
+            {"snapshot": replace(streams(pair=9.0), recent_drops={"the same stamp twice": 298})},
+            WARN,
+            "stamps stand still: 298 of 300 images",
+        ),
+        (
+            "input",
+            {"pipeline": pipeline(lost_share={"color": 0.83, "depth": 0.0})},
+            WARN,
+            "83% of the messages of /color do not arrive, judging by their stamps: set the profile",
+        ),
+        (
+            "input",
             {
                 "snapshot": replace(
-                    streams(frame=9.0),
-                    drops={
-                        "inference was late for its turn": 900,
+                    streams(),
+                    streams={**HEALTHY.snapshot.streams, "pair": StreamSnapshot(9, 9.0, 0.1, 60)},
+                    recent_drops={"truncated image": 2, "colour without depth in time": 80},
+                )
+            },
+            WARN,
+            "90 of 150 frames of the last 5 s were lost, mostly as 'colour without depth in time'",
+        ),
+        (
+            "input",
+            {
+                "snapshot": replace(
+                    streams(), recent_flushes={"camera intrinsics changed": 140, "another scene": 1}
+                )
+            },
+            WARN,
+            "began anew 141 times in the last 5 s, mostly because of 'camera intrinsics changed': "
+            "camera_info differs",
+        ),
+        (
+            "input",
+            {"pipeline": pipeline(remarks={"frame_id": "no frame_id", "clock": "late"})},
+            WARN,
+            "no frame_id (and 1 more, see the values)",
+        ),
+        (
+            "input",
+            {
+                "snapshot": replace(
+                    streams(pair=9.0),
+                    drops={"waited for the other stream too long": 5000},
+                    recent_drops={
+                        "inference was late for its turn": 90,
                         "colour without depth in time": 20,
                         "depth without colour in time": 19,
                     },
                 )
             },
             WARN,
-            "0.001 s apart; most were lost as 'colour without depth in time'; both must come",
+            "0.001 s apart; most are lost as 'colour without depth in time'; both must come",
         ),
         (
             "input",
-            {"snapshot": streams(frame=9.0), "complaints": {"e": ("bad encoding", 0.1)}},
+            {"snapshot": streams(frame=9.0, pair=9.0), "complaints": {"e": ("bad encoding", 0.1)}},
             ERROR,
             "bad encoding",
         ),
@@ -220,8 +298,8 @@ def test_silence_before_this_activation_does_not_count() -> None:
 def test_all_that_a_dead_camera_no_longer_sends_is_one_sentence() -> None:
     gone = {name: InputTopic(f"/{name}", 0) for name in ("camera_info", "color", "depth")}
     snapshot = streams(camera_info=None, color=4.0, depth=4.5)
-    message = status("input", snapshot=snapshot, inputs=gone).message
-    assert message.startswith("no message on /camera_info, /color, /depth for 4.0 s: no publisher")
+    message = status("input", snapshot=snapshot, pipeline=inputs(**gone)).message
+    assert message.startswith("no message on /color, /depth, /camera_info for 4.0 s: no publisher")
     assert message.count("no message") == 1
 
 

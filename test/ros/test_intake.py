@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import CameraInfo, Image
 
+from dkt_ros.frames import Frame
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.intake import Intake
@@ -24,24 +26,45 @@ HEIGHT, WIDTH = 4, 6
 MS = 1_000_000
 
 
+@dataclass
+class Filed:
+    """An observation and its frame."""
+
+    frame: Frame
+    observation: Observation
+
+    @property
+    def epoch(self) -> int:
+        return self.observation.epoch
+
+
 class Desk:
     """An intake and what it filed and reported."""
 
     def __init__(self, **parameters: Any) -> None:
-        self.filed: list[Observation] = []
+        self.filed: list[Filed] = []
         self.reports: list[tuple[str, str]] = []
         self.statistics = Statistics()
         self.intake = Intake(
             NodeParameters(**parameters),
             self.statistics,
-            self.filed.append,
+            self._file,
             lambda cause, text: self.reports.append((cause, text)),
+            lambda: self.now_ns,
         )
+        self.now_ns = 0
+
+    def _file(self, observation: Observation) -> None:
+        """Decodes at once, as the inference thread does when it is free."""
+        try:
+            self.filed.append(Filed(observation.decode(), observation))
+        except Exception as error:  # noqa: BLE001 as the node does
+            self.intake.drop(error)
 
     def calibrate(self, **changes: Any) -> None:
         fields: dict[str, Any] = {"width": WIDTH, "height": HEIGHT}
-        fields["k"] = [50.0, 0.0, 2.5, 0.0, 50.0, 1.5, 0.0, 0.0, 1.0]
-        fields["p"] = [40.0, 0.0, 2.5, 0.0, 0.0, 40.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+        fields["k"] = [5.0, 0.0, 2.5, 0.0, 5.0, 1.5, 0.0, 0.0, 1.0]
+        fields["p"] = [4.0, 0.0, 2.5, 0.0, 0.0, 4.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
         self.intake.on_camera_info(CameraInfo(**(fields | changes)))
 
     def show(self, ms: int, color: Image | None = None, depth: Image | None = None) -> None:
@@ -71,10 +94,10 @@ def test_a_pair_becomes_one_observation_in_metres() -> None:
     (filed,) = desk.filed
     assert filed.frame.stamp_ns == 40 * MS
     assert filed.frame.frame_id == "color_frame"
-    assert filed.frame.intrinsics.fx == 50.0
+    assert filed.frame.intrinsics.fx == 5.0
     assert filed.frame.raw_depth is not None
     assert (filed.frame.raw_depth == 0.5).all()
-    assert filed.camera_info.width == WIDTH
+    assert filed.observation.camera_info.width == WIDTH
     assert (desk.reports, desk.drops) == ([], {})
 
 
@@ -87,7 +110,7 @@ def test_parameters_of_the_intake_act() -> None:
     message.header.frame_id = "color_frame"
     desk.show(0, depth=message)
     frame = desk.filed[0].frame
-    assert frame.intrinsics.fx == 40.0
+    assert frame.intrinsics.fx == 4.0
     assert frame.raw_depth is not None
     assert frame.raw_depth == pytest.approx(0.8)
 
@@ -225,7 +248,7 @@ def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> 
     def explode(message: Image) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("dkt_ros.ros.intake.image_to_rgb", explode)
+    monkeypatch.setattr("dkt_ros.ros.intake.check_color", explode)
     desk.show(0)
     assert desk.drops == {"unexpected error": 1}
     assert "ZeroDivisionError: surprise" in desk.reports[0][1]
@@ -242,3 +265,74 @@ def test_clocks_that_differ_are_visible() -> None:
     desk.intake.on_color(color)
     desk.intake.on_depth(depth)
     assert desk.intake.offset_s == 5.0
+
+
+def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.calibrate()
+    waiting: list[Observation] = []
+    monkeypatch.setattr(desk.intake, "_file", waiting.append)
+    decoded = []
+    monkeypatch.setattr(
+        "dkt_ros.ros.intake.image_to_rgb",
+        lambda message: decoded.append(message) or np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+    )
+    for ms in (0, 33, 66):
+        desk.show(ms)
+    assert (len(waiting), decoded) == (3, [])
+    assert waiting[-1].decode().stamp_ns == 66 * MS
+    assert len(decoded) == 1
+
+
+def test_remarks_stand_as_long_as_the_frames_show_them() -> None:
+    desk = Desk()
+    desk.calibrate()
+    for ms in (0, 33):
+        desk.show(ms, depth=metres("depth_frame"))
+        assert "'depth_frame'" in desk.intake.remarks["frame_id"]
+    assert len(desk.reports) == 1, "logged once"
+    desk.show(66)
+    assert desk.intake.remarks == {}
+
+
+@pytest.mark.parametrize(
+    ("k", "said"),
+    [
+        ([500.0, 0.0, 2.5, 0.0, 500.0, 1.5, 0.0, 0.0, 1.0], "fx=500"),
+        ([5.0, 0.0, 20.0, 0.0, 5.0, 1.5, 0.0, 0.0, 1.0], "cx=20"),
+        ([5.0, 0.0, 2.5, 0.0, 20.0, 1.5, 0.0, 0.0, 1.0], "fy=20"),
+        ([0.5, 0.0, 2.5, 0.0, 0.5, 1.5, 0.0, 0.0, 1.0], "fx=0.5"),
+    ],
+)
+def test_a_calibration_like_no_cameras_is_remarked_on(k: list[float], said: str) -> None:
+    desk = Desk()
+    desk.calibrate(k=k)
+    desk.show(0)
+    assert said in desk.intake.remarks["calibration"]
+    assert len(desk.filed) == 1
+
+
+def test_calibration_of_another_camera_is_remarked_on() -> None:
+    desk = Desk()
+    desk.calibrate(header=make_header(0, "other_camera"))
+    desk.show(0)
+    assert "'other_camera'" in desk.intake.remarks["camera_info frame_id"]
+
+
+@pytest.mark.parametrize(
+    ("now_s", "said"),
+    [
+        (100.0, None),
+        (105.0, "5 s before the node's clock"),
+        (95.0, "5 s after the node's clock"),
+        (1e9, None),  # a bag without /clock
+        (0.0, None),  # simulated time that has not begun
+    ],
+)
+def test_stamps_far_from_the_clock_are_remarked_on(now_s: float, said: str | None) -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.now_ns = round(now_s * 1e9)
+    desk.show(100_000)
+    remark = desk.intake.remarks.get("clock")
+    assert remark is None if said is None else said in str(remark)

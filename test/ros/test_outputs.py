@@ -89,7 +89,8 @@ def publish(outputs: Outputs, stamp_ns: int) -> None:
     frame = Frame(rgb, None, Intrinsics(1.0, 1.0, 1.0, 1.0, 3, 2), stamp_ns, "camera")
     alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
     estimate = DepthEstimate(frame, depth, depth, alignment, None, {"total": 0.0}, 1)
-    outputs.publish(Observation(frame, CameraInfo(), 0, time.monotonic()), estimate)
+    observation = Observation(lambda: frame, stamp_ns, (2, 3), CameraInfo(), 0, time.monotonic())
+    outputs.publish(observation, estimate)
 
 
 def test_a_slow_lazy_output_delays_no_depth_and_keeps_the_newest(node: LifecycleNode) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkt_ros.ros.synchronizer import QUEUE_SIZE, DropCause, Pair, Synchronizer
+from dkt_ros.ros.synchronizer import QUEUE_SIZE, DropCause, Pair, Synchronizer, lost_share
 
 MS = 1_000_000
 
@@ -166,3 +167,42 @@ def test_slop_changes_while_running() -> None:
 def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Synchronizer(**arguments)
+
+
+def stamps_of(hz: float, number: int, kept: float = 1.0, jitter_s: float = 0.0) -> list[int]:
+    """A camera's stamps, of which a share arrives."""
+    random = np.random.default_rng(3)
+    sent = np.arange(number) / hz + random.normal(0.0, jitter_s, number)
+    return [round(stamp * 1e9) for stamp in sent[random.random(number) < kept]]
+
+
+@pytest.mark.parametrize("hz", [5.0, 30.0])
+@pytest.mark.parametrize("kept", [1.0, 0.8, 0.4, 0.2])
+def test_what_did_not_arrive_is_told_from_the_stamps(hz: float, kept: float) -> None:
+    share = lost_share(stamps_of(hz, 400, kept))
+    assert share == pytest.approx(1.0 - kept, abs=0.07)
+
+
+def test_jitter_is_no_loss() -> None:
+    share = lost_share(stamps_of(8.0, 90, jitter_s=0.015))
+    assert share is not None
+    assert share < 0.1
+
+
+def test_few_stamps_tell_nothing() -> None:
+    assert lost_share(stamps_of(30.0, 10)) is None
+
+
+def test_a_pause_is_no_loss_and_misses_are_measured() -> None:
+    box: Synchronizer[int, int] = Synchronizer(0.02)
+    for number in range(60):
+        stamp = number * 125 * 10**6 + (10 * 10**9 if number >= 30 else 0)
+        box.push_color(stamp, number)
+        box.push_depth(stamp + 33 * 10**6, number)
+    assert box.missed_s == pytest.approx(0.033)
+    assert box.lost_share()["color"] == pytest.approx(0.0)
+    box.slop_s = 0.04
+    for number in range(60, 64):
+        box.push_color(stamp + number * 10**9, number)
+        box.push_depth(stamp + number * 10**9, number)
+    assert box.missed_s is None

@@ -34,7 +34,7 @@ def observation(stamp_ns: int, epoch: int = 0) -> Observation:
         stamp_ns=stamp_ns,
         frame_id="camera",
     )
-    return Observation(frame, CameraInfo(), epoch, time.monotonic())
+    return Observation(lambda: frame, stamp_ns, (2, 3), CameraInfo(), epoch, time.monotonic())
 
 
 class OutOfMemoryError(RuntimeError):
@@ -113,7 +113,7 @@ class Bench:
         assert threading.current_thread() is not threading.main_thread()
         if self.publishing_fails:
             raise OSError("no open3d")
-        assert estimate.frame is observation.frame
+        assert estimate.frame is observation.decode()
         time.sleep(self.slow_s)
         self.published.append(estimate.frame.stamp_ns)
 

@@ -66,6 +66,25 @@ def image_to_rgb(message: Image) -> RgbImage:
 
     16-bit colour keeps its upper 8 bits. Raises MessageError naming encoding, size or step.
     """
+    encoding, pixels = _color_view(message)
+    if encoding.bytes_per_channel == 2:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if encoding.to_rgb is None:
+        return np.ascontiguousarray(pixels)
+    return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)  # type: ignore[return-value]
+
+
+def check_color(message: Image) -> None:
+    """Raises the MessageError that image_to_rgb would, at the cost of looking at no pixel."""
+    _color_view(message)
+
+
+def check_depth(message: Image) -> None:
+    """Raises the MessageError that image_to_depth would, at the cost of looking at no pixel."""
+    _depth_view(message)
+
+
+def _color_view(message: Image) -> tuple[_Encoding, npt.NDArray[Any]]:
     encoding = _COLOR.get(message.encoding)
     if encoding is None:
         hint = (
@@ -84,12 +103,7 @@ def image_to_rgb(message: Image) -> RgbImage:
             f"color image of encoding '{message.encoding}' is {message.width}x{message.height}, "
             "expected even sizes: its colours span two pixels. Crop it by a pixel.",
         )
-    pixels = _view(message, encoding.channels, encoding.bytes_per_channel, "u")
-    if encoding.bytes_per_channel == 2:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if encoding.to_rgb is None:
-        return np.ascontiguousarray(pixels)
-    return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)  # type: ignore[return-value]
+    return encoding, _view(message, encoding.channels, encoding.bytes_per_channel, "u")
 
 
 def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> DepthImage:
@@ -98,10 +112,18 @@ def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> Dep
     `unit_m` is what one step of an integer image means. 0, negative, NaN and inf mean unknown.
     Raises MessageError naming encoding, size or step.
     """
+    values = _depth_view(message)
     if message.encoding in _INTEGER_DEPTH:
-        return integer_to_depth(_view(message, 1, 2, "u")[..., 0], unit_m)
+        return integer_to_depth(values, unit_m)
+    return known_depth(values)
+
+
+def _depth_view(message: Image) -> npt.NDArray[Any]:
+    """(H, W) of the message's own type."""
+    if message.encoding in _INTEGER_DEPTH:
+        return _view(message, 1, 2, "u")[..., 0]
     if message.encoding in _FLOAT_DEPTH:
-        return known_depth(_view(message, 1, 4, "f")[..., 0])
+        return _view(message, 1, 4, "f")[..., 0]
     hint = (
         "this is a colour encoding: is depth/image mapped to a colour topic?"
         if message.encoding in _COLOR
