@@ -86,6 +86,8 @@ class NodeReport:
     """All that diagnostics are made from, at one moment.
 
     lifecycle      the lifecycle state's label; transition_error the last failed transition's text
+    loading_s      seconds since the network began to load, None while it does not
+    waits_for_clock   use_sim_time is set and nothing has come on /clock
     active_s       seconds since activation, None while not active
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
@@ -96,6 +98,8 @@ class NodeReport:
     node_name: str
     lifecycle: str
     transition_error: str = ""
+    loading_s: float | None = None
+    waits_for_clock: bool = False
     active_s: float | None = None
     image_timeout_s: float = 2.0
     sync_slop_s: float = 0.02
@@ -140,10 +144,16 @@ class _Part:
 
 def _lifecycle(report: NodeReport) -> _Part:
     values = [("state", report.lifecycle)]
+    if report.loading_s is not None:
+        text = f"loading the network, for {report.loading_s:.0f} s so far"
+        return _Part("lifecycle", WARN, text, values)
     if report.transition_error:
         return _Part("lifecycle", ERROR, report.transition_error, values)
     if report.lifecycle != "active":
         return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made", values)
+    if report.waits_for_clock:
+        text = "active; use_sim_time is set and nothing comes on /clock (dkt_replay --clock)"
+        return _Part("lifecycle", WARN, text, values)
     return _Part("lifecycle", OK, "active", values)
 
 

@@ -7,22 +7,29 @@ Subscribed  color/image        sensor_msgs/Image, or CompressedImage on color/im
 Published   see topics.py
 Parameters  see params/parameters.py
 
-Knows what is alive in which lifecycle state. The executor's one thread converts and files
-messages (intake.py), one more infers and publishes (worker.py, outputs.py), a third makes clouds.
+Knows what is alive in which lifecycle state. The executor's one thread checks and files messages
+(intake.py) and answers services, also while another one loads the network; one more decodes, infers
+and publishes (worker.py, outputs.py), a last one makes clouds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 
 import rclpy
 import rclpy.logging
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -42,6 +49,9 @@ from dkt_ros.ros.status_log import StatusLog
 from dkt_ros.ros.topics import topics_text
 from dkt_ros.ros.worker import WorkerStatus
 
+HALT_PATIENCE_S = 10.0
+"""How long deactivation waits for a running inference; then it fails, and may be tried again."""
+LOAD_POLL_S = 0.02
 LOG_PERIOD_S = 10.0
 """A cause that persists is logged this often; diagnostics name it all the time."""
 EXIT_PATIENCE_S = 10.0
@@ -55,6 +65,8 @@ class DktNode(LifecycleNode):
         """Raises DktError naming the parameters that are wrong."""
         super().__init__("dkt_node")
         self._engine: Engine | None = None
+        self._loading_since: float | None = None
+        self._loaded: Engine | Exception | None = None
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
         self._statistics = Statistics()
@@ -85,11 +97,65 @@ class DktNode(LifecycleNode):
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
         self.add_on_set_parameters_callback(self._changes)
+        # In a group of its own, so that whatever else comes is answered while it loads the network.
+        service = self._service_change_state
+        self._change_state_at_once = service.callback
+        service.callback = self._change_state
+        service.callback_group = ReentrantCallbackGroup()
+        service.callback_group.add_entity(service)
 
     @property
     def parameters(self) -> NodeParameters:
         """The values that hold now."""
         return self._changes.current
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a network is being loaded."""
+        return self._loading_since is not None
+
+    async def load(self) -> None:
+        """Loads the network in a thread of its own, for the next transition to configure."""
+        done = threading.Event()
+
+        def build() -> None:
+            try:
+                self._loaded = self._build(self.parameters)
+            except Exception as error:  # noqa: BLE001 the transition raises it again
+                self._loaded = error
+            done.set()
+            if self.executor is not None:
+                self.executor.wake()
+
+        self.get_logger().info("loading the network")
+        self._loading_since = time.monotonic()
+        try:
+            threading.Thread(target=build, name="dkt_load", daemon=True).start()
+            # Awaiting leaves the executor to others; without the wait it would come back at once.
+            while not done.wait(LOAD_POLL_S):
+                await _NextTurn()
+        finally:
+            self._loading_since = None
+
+    async def autostart_beside(self) -> None:
+        """As autostart, while the executor goes on with everything else."""
+        await self.load()
+        self.autostart()
+
+    async def _change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """The lifecycle service; a network is loaded before the transition to configure begins."""
+        wanted = (request.transition.id, request.transition.label)
+        configures = "configure" in wanted or wanted[0] == Transition.TRANSITION_CONFIGURE
+        if self._state_machine.current_state[1] == "unconfigured" and configures:
+            if self.is_loading:
+                response.success = False
+                return response
+            await self.load()
+        answer: ChangeState.Response = self._change_state_at_once(request, response)
+        self._drop_loaded()
+        return answer
 
     def autostart(self) -> None:
         """Configures and activates; what fails is logged, and the node stays where it got to."""
@@ -155,25 +221,34 @@ class DktNode(LifecycleNode):
         else:
             self._transition_error = ""
             return TransitionCallbackReturn.SUCCESS
-        undo()
+        try:
+            undo()
+        except Exception as error:  # noqa: BLE001 see above
+            self.get_logger().error(f"cannot undo: {type(error).__name__}: {error}")
         if not self.context.ok():  # interrupted, which is no error
             return TransitionCallbackReturn.FAILURE
         self._transition_error = text
         self.get_logger().error(text)
         return TransitionCallbackReturn.FAILURE
 
+    def _drop_loaded(self) -> None:
+        """What was loaded for a transition that did not take place."""
+        loaded, self._loaded = self._loaded, None
+        if isinstance(loaded, Engine):
+            loaded.close()
+
     def _configure(self) -> None:
-        self.get_logger().info("loading the network")
-        self.publish_diagnostics()
-        started = time.monotonic()
-        self._engine = self._build(self.parameters)
+        loaded, self._loaded = self._loaded or self._build(self.parameters), None
+        if isinstance(loaded, Exception):
+            raise loaded
+        self._engine = loaded
         self._outputs = Outputs(
             self, self.parameters, self._statistics, self._report, self._report_failure
         )
         info = self._engine.info
         self.get_logger().info(
-            f"checkpoint {info.name} on {info.device} by {info.backend} in {info.dtype}, "
-            f"{info.steps} steps, ready after {time.monotonic() - started:.1f} s"
+            f"checkpoint {info.checkpoint} on {info.device} by {info.backend} in {info.dtype}, "
+            f"{info.steps} steps"
         )
         if info.note:
             self.get_logger().warning(info.note)
@@ -200,8 +275,11 @@ class DktNode(LifecycleNode):
         super().on_deactivate(state)
 
     def _halt(self) -> None:
-        if self._pipeline is not None:
-            self._pipeline.stop()
+        if self._pipeline is not None and not self._pipeline.stop(HALT_PATIENCE_S):
+            raise DktError(
+                f"the inference has not ended within {HALT_PATIENCE_S:g} s of being told to; try "
+                "again, or end the process"
+            )
         self._pipeline = None
         self._active_since = None
 
@@ -211,10 +289,12 @@ class DktNode(LifecycleNode):
             self._outputs.destroy()
         engine, self._outputs, self._engine = self._engine, None, None
         if engine is not None:
-            engine.close()
+            # A GPU that answers nothing any more cannot free its memory either.
+            with contextlib.suppress(RuntimeError):
+                engine.close()
 
     def _is_configured(self) -> bool:
-        return self._engine is not None
+        return self._engine is not None or self.is_loading
 
     def _apply(self, parameters: NodeParameters) -> None:
         for part in (self._engine, self._outputs, self._pipeline):
@@ -232,12 +312,19 @@ class DktNode(LifecycleNode):
         if self._complaints.add(cause, text):
             self.get_logger().error(text)
 
+    def _waits_for_clock(self) -> bool:
+        clock = self.get_clock()
+        return bool(clock.ros_time_is_active and clock.now().nanoseconds == 0)
+
     def _node_report(self) -> NodeReport:
         pipeline, engine, since = self._pipeline, self._engine, self._active_since
+        loading = self._loading_since
         return NodeReport(
             node_name=self.get_fully_qualified_name(),
             lifecycle=self._state_machine.current_state[1],
             transition_error=self._transition_error,
+            loading_s=None if loading is None else time.monotonic() - loading,
+            waits_for_clock=self._waits_for_clock(),
             active_s=None if since is None else time.monotonic() - since,
             image_timeout_s=self.parameters.image_timeout_s,
             pipeline=pipeline.report() if pipeline else PipelineReport(),
@@ -254,6 +341,13 @@ class DktNode(LifecycleNode):
         )
 
 
+class _NextTurn:
+    """Awaited, it gives the executor one turn."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node until it is interrupted; returns 2 when its parameters are wrong.
 
@@ -261,7 +355,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words, _ = split_ros_args(sys.argv[1:] if args is None else args)
     node_parser(topics_text()).parse_args(words)
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # noqa: BLE001 rclpy's own types, which differ between distributions
+        print(f"dkt_node: wrong ROS arguments: {_first_line(error)}", file=sys.stderr)
+        return 2
     try:
         try:
             node = DktNode()
@@ -273,13 +371,17 @@ def main(args: Sequence[str] | None = None) -> int:
         rclpy.try_shutdown()
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def run(node: DktNode) -> int:
     """Spins `node`, after starting it if it is to start itself, until it is interrupted."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         if node.parameters.autostart:
-            node.autostart()
+            executor.create_task(node.autostart_beside)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -292,6 +394,10 @@ def run(node: DktNode) -> int:
         node.close()
         # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
         gc.freeze()
+        if node.is_loading:  # nor can a thread inside torch be waited for
+            rclpy.try_shutdown()
+            sys.stdout.flush()
+            os._exit(0)
     return 0
 
 

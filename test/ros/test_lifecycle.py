@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +20,9 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from std_msgs.msg import Header
 
@@ -27,6 +35,8 @@ from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.topics import OUTPUTS
 
 pytestmark = pytest.mark.ros
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 CLASHING = "qos_overrides./depth/image.subscription.reliability:=sometimes"
 
@@ -143,6 +153,72 @@ def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Works
     assert state(node) == "finalized"
     assert topics(node) == set()
     assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
+
+
+def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
+    """Services, diagnostics and a second request, all in the executor's one thread."""
+    gate = threading.Event()
+
+    def build(parameters: NodeParameters) -> Engine:
+        assert gate.wait(PATIENCE_S)
+        return workshop(parameters)
+
+    rclpy.init()
+    node, manager = DktNode(build), rclpy.create_node("manager")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    executor.add_node(manager)
+    get = manager.create_client(GetState, "/dkt_node/get_state")
+    change = manager.create_client(ChangeState, "/dkt_node/change_state")
+
+    def spin_until(condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            executor.spin_once(timeout_sec=0.05)
+
+    try:
+        spin_until(lambda: get.service_is_ready() and change.service_is_ready())
+        configure = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+        first = change.call_async(configure)
+        spin_until(lambda: node.is_loading)
+        again, answer = change.call_async(configure), get.call_async(GetState.Request())
+        spin_until(lambda: again.done() and answer.done())
+        assert not again.result().success
+        assert answer.result().current_state.label == "unconfigured"
+        statuses = diagnostic_array(node._node_report(), Header()).status
+        assert any("loading the network" in status.message for status in statuses)
+        assert not first.done()
+        gate.set()
+        spin_until(first.done)
+        assert first.result().success
+        assert state(node) == "inactive"
+        assert len(workshop.built) == 1
+    finally:
+        gate.set()
+        node.close()
+        manager.destroy_node()
+        rclpy.shutdown()
+
+
+def test_sigterm_ends_a_node_that_loads() -> None:
+    script = (
+        "import time, rclpy\n"
+        "from dkt_ros.ros.node import DktNode, run\n"
+        "rclpy.init()\n"
+        "run(DktNode(lambda parameters: time.sleep(600.0)))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        assert process.stderr is not None
+        while "loading the network" not in (line := process.stderr.readline()):
+            assert line, "it ended by itself"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
 
 
 @pytest.fixture

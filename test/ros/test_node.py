@@ -412,7 +412,7 @@ def test_diagnostics_carry_the_numbers_an_operator_needs(rig: Rig) -> None:
     assert values["checkpoint"] == "tiny-random"
     assert values["device"] == "cpu"
     assert int(values["depth images"]) > 10
-    for stage in ("predict", "align", "convert", "total", "cloud", "cloud message"):
+    for stage in ("predict", "align", "convert", "total", "depth message", "points message"):
         assert f"{stage} (ms, mean and max)" in values
     values = keys(rig.planner.status("input", lambda s: True))
     assert values["color topic"] == "/color/image"

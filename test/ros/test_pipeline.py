@@ -17,6 +17,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
@@ -157,6 +158,24 @@ def test_frames_of_one_window_wait_and_no_more(node: DktNode, room: int) -> None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert slow.stamps_ns[1] == slow.stamps_ns[0], "the new stream's first frame"
+
+
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+def test_deactivation_does_not_wait_for_ever(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dkt_ros.ros.node.HALT_PATIENCE_S", 0.02)
+    slow = estimator(node)
+    slow.free.clear()
+    show_frames(node, 1)
+    while not slow.stamps_ns:
+        time.sleep(0.005)
+    assert node.trigger_deactivate() == TransitionCallbackReturn.FAILURE
+    assert "the inference has not ended within 0.02 s" in node._transition_error
+    slow.free.set()
+    monkeypatch.setattr("dkt_ros.ros.node.HALT_PATIENCE_S", 10.0)
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
