@@ -205,13 +205,24 @@ def check_network() -> Iterator[Finding]:
             "no multicast on this machine: processes do not find each other",
             "export ROS_STATIC_PEERS=127.0.0.1 (other machines: their addresses, with ; between)",
         )
+    profile = probe.fast_dds_profile()
+    if profile == "":
+        yield Finding(
+            "images",
+            "note",
+            "Fast DDS shares 512 KB between processes, less than an image: many get lost",
+            "export FASTDDS_DEFAULT_PROFILES_FILE=config/fastdds.xml (FASTRTPS_... before Kilted) "
+            "for the camera's driver, the node and the planner",
+        )
+    elif profile is not None:
+        yield Finding("images", "ok", f"Fast DDS as {profile} says")
     limit = probe.receive_buffer_limit()
     if limit is not None and limit < _SMALL_RECEIVE_BUFFER:
         yield Finding(
             "buffers",
             "note",
             f"UDP receive buffers of at most {limit // 1024} KiB: best-effort images get lost",
-            "sysctl -w net.core.rmem_max=8388608, or use a DDS profile without UDP (see README)",
+            "sysctl -w net.core.rmem_max=8388608",
         )
 
 

@@ -130,6 +130,19 @@ def test_small_receive_buffers_are_noted(
     assert ("buffers" in {finding.name for finding in doctor.check_network()}) == noted
 
 
+@pytest.mark.parametrize(
+    ("profile", "level"), [(None, None), ("", "note"), ("/etc/fastdds.xml", "ok")]
+)
+def test_memory_that_holds_no_image_is_noted(
+    profile: str | None, level: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "fast_dds_profile", lambda: profile)
+    found = {finding.name: finding for finding in doctor.check_network()}
+    assert (found["images"].level if "images" in found else None) == level
+    if level == "note":
+        assert "FASTDDS_DEFAULT_PROFILES_FILE" in found["images"].advice
+
+
 def test_torch_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert doctor.check_torch().level == "error"

@@ -75,6 +75,18 @@ def multicast_returns(timeout_s: float = 0.5) -> bool:
         return False
 
 
+def fast_dds_profile() -> str | None:
+    """The file that Fast DDS takes its settings from, "" for none; None where it is not in use."""
+    from dkt_ros.ros.qos import PROFILE_VARIABLES
+
+    try:
+        if "fastrtps" not in middleware():
+            return None
+    except (ImportError, OSError):
+        return None
+    return next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), "")
+
+
 def receive_buffer_limit() -> int | None:
     """The largest socket receive buffer in bytes that a process may ask for; None if unknown."""
     try:

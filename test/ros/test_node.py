@@ -36,6 +36,8 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParametersAtomically
 from sensor_msgs.msg import Image, PointCloud2
 
+from examples.planner_subscriber import PlannerSubscriber, Scene, nearest_point
+
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 
 HEIGHT, WIDTH = 64, 96
@@ -298,6 +300,38 @@ def test_the_picture_for_people(rig: Rig) -> None:
     picture_ = rig.planner.wait_until(lambda: rig.planner.depth_color.get(stamp), "picture")
     assert (picture_.encoding, picture_.step) == ("rgb8", 3 * WIDTH)
     assert as_array(picture_, "u1", HEIGHT, WIDTH, 3).any(axis=-1).all(), "all depth is known"
+
+
+def test_the_example_of_a_planner_plans_on_what_it_can_trust(rig: Rig) -> None:
+    """examples/planner_subscriber.py, as a second node beside this test's planner."""
+    scenes: dict[int, Scene] = {}
+
+    def plan(scene: Scene) -> None:
+        scenes[scene.stamp.sec * 10**9 + scene.stamp.nanosec] = scene
+
+    subscriber = PlannerSubscriber(plan, context=rig.planner.context)
+    rig.planner.executor.add_node(subscriber)
+    try:
+        rig.new_stream()
+        shown: list[int] = []
+
+        def heard() -> bool:
+            shown.append(rig.exchange())
+            return any(stamp in scenes for stamp in shown)
+
+        rig.planner.wait_until(heard, "scene")
+        scene = scenes[max(scenes)]
+        nearest = nearest_point(scene)
+        assert nearest is not None
+        assert nearest[2] == pytest.approx(rig.truth[1].min(), abs=2e-3)
+        assert (scene.frame_id, scene.fx) == (FRAME_ID, FOCAL_PX)
+        rig.new_stream()
+        unknown = rig.exchange(np.full((HEIGHT, WIDTH), np.nan, dtype=np.float32))
+        rig.planner.spin_for(0.3)
+        assert unknown not in scenes
+    finally:
+        rig.planner.executor.remove_node(subscriber)
+        subscriber.destroy_node()
 
 
 def test_a_looped_bag_starts_anew(rig: Rig) -> None:
