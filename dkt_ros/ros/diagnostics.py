@@ -87,6 +87,7 @@ class NodeReport:
 
     lifecycle      the lifecycle state's label; transition_error the last failed transition's text
     loading_s      seconds since the network began to load, None while it does not
+    twins          other nodes of this name
     waits_for_clock   use_sim_time is set and nothing has come on /clock
     active_s       seconds since activation, None while not active
     pipeline       what comes in; empty while not active
@@ -99,6 +100,7 @@ class NodeReport:
     lifecycle: str
     transition_error: str = ""
     loading_s: float | None = None
+    twins: int = 0
     waits_for_clock: bool = False
     active_s: float | None = None
     image_timeout_s: float = 2.0
@@ -151,6 +153,12 @@ def _lifecycle(report: NodeReport) -> _Part:
         return _Part("lifecycle", ERROR, report.transition_error, values)
     if report.lifecycle != "active":
         return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made", values)
+    if report.twins:
+        text = (
+            f"active, and so may be {report.twins} more called {report.node_name}: every frame is "
+            "answered by each; end the others or give them namespaces"
+        )
+        return _Part("lifecycle", WARN, text, values)
     if report.waits_for_clock:
         text = "active; use_sim_time is set and nothing comes on /clock (dkt_replay --clock)"
         return _Part("lifecycle", WARN, text, values)

@@ -137,6 +137,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
     [
         ("lifecycle", {"lifecycle": "inactive"}, WARN, "no depth is made"),
         ("lifecycle", {"lifecycle": "unconfigured", "loading_s": 7.2}, WARN, "network, for 7 s"),
+        ("lifecycle", {"twins": 1}, WARN, "1 more called /dkt_node"),
         ("lifecycle", {"waits_for_clock": True}, WARN, "nothing comes on /clock"),
         ("lifecycle", {"transition_error": "cannot configure: x"}, ERROR, "cannot configure: x"),
         (

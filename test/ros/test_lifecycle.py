@@ -29,8 +29,9 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.diagnostics import diagnostic_array
-from dkt_ros.ros.engine import Engine, build_engine
-from dkt_ros.ros.node import DktNode, run
+from dkt_ros.ros.engine import Engine, EngineInfo, build_engine
+from dkt_ros.ros.managed_node import run
+from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.topics import OUTPUTS
 
@@ -181,7 +182,7 @@ def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
         spin_until(lambda: get.service_is_ready() and change.service_is_ready())
         configure = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
         first = change.call_async(configure)
-        spin_until(lambda: node.is_loading)
+        spin_until(lambda: node.is_preparing)
         again, answer = change.call_async(configure), get.call_async(GetState.Request())
         spin_until(lambda: again.done() and answer.done())
         assert not again.result().success
@@ -204,7 +205,8 @@ def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
 def test_sigterm_ends_a_node_that_loads() -> None:
     script = (
         "import time, rclpy\n"
-        "from dkt_ros.ros.node import DktNode, run\n"
+        "from dkt_ros.ros.managed_node import run\n"
+        "from dkt_ros.ros.node import DktNode\n"
         "rclpy.init()\n"
         "run(DktNode(lambda parameters: time.sleep(600.0)))\n"
     )

@@ -46,3 +46,21 @@ def test_words_that_ros_would_pass_over_in_silence_are_refused(
 def test_ros_arguments_end_at_two_dashes_or_at_the_end() -> None:
     words = ["BAG", "--ros-args", "-r", "/a:=/b", "--", "--loop", "--ros-args", "-p", "rate:=2"]
     assert split_ros_args(words) == (["BAG", "--loop"], ["-r", "/a:=/b", "-p", "rate:=2"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--log-level", "verbose"], "valid severity level"),
+        (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["-r", "color/image:=a b"], "remap rule"),
+    ],
+)
+def test_wrong_ros_arguments_are_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(["--ros-args", *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    [line] = [line for line in lines if line.startswith("dkt_node: wrong ROS arguments")]
+    assert said in line
+    assert ", at " not in line

@@ -1,0 +1,240 @@
+"""What lifecycle nodes of this package do alike: parameters, transitions, complaints, the end.
+
+A node of its own subclasses ManagedNode[ItsParameters], says in `prepare` what takes long before it
+can be configured, and in the on_... methods what is alive in which state, each through
+`transition`. `run_main` is its command. Nothing here is particular to depth.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Generic, TypeVar
+
+import rclpy
+import rclpy.logging
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+from dkt_ros.errors import DktError
+from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
+from dkt_ros.ros.params.spec import Parameters
+from dkt_ros.ros.statistics import Complaints
+
+Own = TypeVar("Own", bound=Parameters)
+
+PREPARE_POLL_S = 0.02
+LOG_PERIOD_S = 10.0
+"""A cause that persists is logged this often; diagnostics name it all the time."""
+
+
+class ManagedNode(LifecycleNode, Generic[Own]):  # type: ignore[misc]  # rclpy is untyped
+    """A lifecycle node whose long preparations leave its services answering."""
+
+    def __init__(self, name: str, kind: type[Own]) -> None:
+        """Raises DktError naming the parameters that are wrong."""
+        super().__init__(name)
+        self._prepared: Any = None
+        self._preparing_since: float | None = None
+        self._complaints = Complaints(LOG_PERIOD_S)
+        self._transition_error = ""
+        try:
+            parameters = declare(self, kind)
+        except BaseException:
+            self.destroy_node()
+            raise
+        self._changes = ParameterChanges(
+            parameters, lambda: self.is_preparing or self.is_configured(), self.apply
+        )
+        for unknown in unknown_overrides(self, kind):
+            self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
+        self.add_on_set_parameters_callback(self._changes)
+        # In a group of its own, so that whatever else comes is answered while it prepares.
+        service = self._service_change_state
+        self._change_state_at_once = service.callback
+        service.callback = self._change_state
+        service.callback_group = ReentrantCallbackGroup()
+        service.callback_group.add_entity(service)
+
+    @property
+    def parameters(self) -> Own:
+        """The values that hold now."""
+        return self._changes.current
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether `prepare` runs."""
+        return self._preparing_since is not None
+
+    def prepare(self) -> Any:
+        """What takes long before a transition to configure, in a thread of its own."""
+
+    def discard(self, prepared: Any) -> None:
+        """Frees what was prepared for a transition that did not take place."""
+
+    def is_configured(self) -> bool:
+        """Whether parameters that act when configured have acted already."""
+        return False
+
+    def apply(self, parameters: Own) -> None:
+        """Takes over the parameters that act at once."""
+
+    def close(self) -> None:
+        """Ends everything that runs, from any lifecycle state, and destroys the node."""
+        self.destroy_node()
+
+    def destroy_node(self) -> None:
+        """As rclpy's, which leaves the lifecycle services to the garbage collector."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
+    def autostart(self) -> None:
+        """Configures and activates; what fails is logged, and the node stays where it got to."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    async def autostart_beside(self) -> None:
+        """As autostart, while the executor goes on with everything else."""
+        await self._prepare_beside()
+        self.autostart()
+
+    def take_prepared(self) -> Any:
+        """The result of `prepare`, made now if there is none; raises what it raised."""
+        prepared, self._prepared = self._prepared, None
+        if isinstance(prepared, Exception):
+            raise prepared
+        return self.prepare() if prepared is None else prepared
+
+    def transition(
+        self, name: str, act: Callable[[], None], undo: Callable[[], None] = lambda: None
+    ) -> TransitionCallbackReturn:
+        """Runs a transition; no exception leaves it, which on older rclpy would end the node."""
+        try:
+            act()
+        except DktError as error:
+            text = f"cannot {name}: {error}"
+        except Exception as error:  # noqa: BLE001 see above
+            text = f"cannot {name}: {type(error).__name__}: {error}"
+        else:
+            self._transition_error = ""
+            return TransitionCallbackReturn.SUCCESS
+        try:
+            undo()
+        except Exception as error:  # noqa: BLE001 see above
+            self.get_logger().error(f"cannot undo: {type(error).__name__}: {error}")
+        if not self.context.ok():  # interrupted, which is no error
+            return TransitionCallbackReturn.FAILURE
+        self._transition_error = text
+        self.get_logger().error(text)
+        return TransitionCallbackReturn.FAILURE
+
+    def report(self, cause: str, text: str) -> None:
+        """What was dropped or looks wrong: for diagnostics, and for the log now and then."""
+        if self._complaints.add(cause, text):
+            self.get_logger().warning(text)
+
+    def twins(self) -> int:
+        """How many other nodes go by this one's name; each does all the work again."""
+        own = (self.get_name(), self.get_namespace())
+        return max(0, self.get_node_names_and_namespaces().count(own) - 1)
+
+    async def _change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """The lifecycle service; what takes long comes before the transition to configure."""
+        wanted = request.transition
+        configures = wanted.label == "configure" or wanted.id == Transition.TRANSITION_CONFIGURE
+        if self._state_machine.current_state[1] == "unconfigured" and configures:
+            if self.is_preparing:
+                response.success = False
+                return response
+            await self._prepare_beside()
+        answer: ChangeState.Response = self._change_state_at_once(request, response)
+        unused, self._prepared = self._prepared, None
+        if unused is not None and not isinstance(unused, Exception):
+            self.discard(unused)
+        return answer
+
+    async def _prepare_beside(self) -> None:
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                self._prepared = self.prepare()
+            except Exception as error:  # noqa: BLE001 the transition raises it again
+                self._prepared = error
+            done.set()
+            if self.executor is not None:
+                self.executor.wake()
+
+        self._preparing_since = time.monotonic()
+        try:
+            threading.Thread(target=work, name=f"{self.get_name()}_prepare", daemon=True).start()
+            # Awaiting leaves the executor to others; without the wait it would come back at once.
+            while not done.wait(PREPARE_POLL_S):
+                await _NextTurn()
+        finally:
+            self._preparing_since = None
+
+
+class _NextTurn:
+    """Awaited, it gives the executor one turn."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+def run_main(name: str, make: Callable[[], ManagedNode[Any]], args: Sequence[str] | None) -> int:
+    """Makes the node and runs it until it is interrupted; returns 2 when its words are wrong."""
+    # Otherwise a message waits in its publisher, and with it all of Python, for its readers.
+    os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # noqa: BLE001 rclpy's own types, which differ between distributions
+        text = re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
+        print(f"{name}: wrong ROS arguments: {text}", file=sys.stderr)
+        return 2
+    try:
+        try:
+            node = make()
+        except DktError as error:
+            rclpy.logging.get_logger(name).fatal(str(error))
+            return 2
+        return run(node, autostart=node.parameters.autostart)
+    finally:
+        rclpy.try_shutdown()
+
+
+def run(node: ManagedNode[Any], autostart: bool = True) -> int:
+    """Spins `node`, after starting it if it is to start itself, until it is interrupted."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if autostart:
+            executor.create_task(node.autostart_beside)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        # What was under way when the interrupt took the context from it fails; that is no error.
+        if node.context.ok():
+            raise
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
+        node.close()
+        # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
+        gc.freeze()
+        if node.is_preparing:  # nor can a thread inside torch be waited for
+            rclpy.try_shutdown()
+            sys.stdout.flush()
+            os._exit(0)
+    return 0
