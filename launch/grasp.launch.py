@@ -138,7 +138,7 @@ def start(
         except PackageNotFoundError as error:
             raise DktError("rviz:=true, but rviz2 is not installed: apt install ros-$ROS_DISTRO-"
                            "rviz2, or leave rviz out") from error  # fmt: skip
-    explicit = {name: given[name] for name in BY_NAME if given[name]}
+    explicit: dict[str, str | bool] = {name: given[name] for name in BY_NAME if given[name]}
     explicit["use_sim_time"] = given["use_sim_time"] == "true"
     # ROS lets the first mention of a wildcard or node name decide which of them wins. In this order
     # an argument wins over the parameter file, and the file, however it names the node, over the

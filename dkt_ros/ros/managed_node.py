@@ -37,7 +37,7 @@ LOG_PERIOD_S = 10.0
 """A cause that persists is logged this often; diagnostics name it all the time."""
 
 
-class ManagedNode(LifecycleNode, Generic[Own]):  # type: ignore[misc]  # rclpy is untyped
+class ManagedNode(LifecycleNode, Generic[Own]):
     """A lifecycle node whose long preparations leave its services answering."""
 
     def __init__(self, name: str, kind: type[Own]) -> None:

@@ -66,7 +66,7 @@ def test_what_cannot_work_starts_nothing(
     file.write_text(MISSPELT)
     demo = repo_root / "dkt_ros/assets/demo/glassware"
     run = subprocess.run(
-        [sys.executable, "-c", RUN, repo_root / "launch" / f"{name}.launch.py"]
+        [sys.executable, "-c", RUN, str(repo_root / "launch" / f"{name}.launch.py")]
         + [word.format(file=file, demo=demo) for word in words],
         capture_output=True,
         text=True,

@@ -273,10 +273,12 @@ def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.Mon
     waiting: list[Observation] = []
     monkeypatch.setattr(desk.intake, "_file", waiting.append)
     decoded = []
-    monkeypatch.setattr(
-        "dkt_ros.ros.intake.image_to_rgb",
-        lambda message: decoded.append(message) or np.zeros((HEIGHT, WIDTH, 3), np.uint8),
-    )
+
+    def decode(message: Image) -> Any:
+        decoded.append(message)
+        return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+    monkeypatch.setattr("dkt_ros.ros.intake.image_to_rgb", decode)
     for ms in (0, 33, 66):
         desk.show(ms)
     assert (len(waiting), decoded) == (3, [])

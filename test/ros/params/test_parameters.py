@@ -157,6 +157,7 @@ def other_value(name: str) -> Any:
         return spec.choices[-1]
     if isinstance(default, str):
         return "native" if name == "inference_size" else "other"
+    assert not isinstance(default, tuple)
     return default + 4 if isinstance(default, int) else default * 1.25 + 0.01
 
 
