@@ -214,7 +214,6 @@ def measure(
     from dkt_ros import estimator as estimator_module
     from dkt_ros.alignment.aligner import Aligner
     from dkt_ros.estimator import DepthEstimator
-    from dkt_ros.model.info import CheckpointInfo
     from dkt_ros.ros import intake, topics
     from dkt_ros.ros.convert import clouds
     from dkt_ros.ros.engine import Engine, estimator_config
@@ -228,7 +227,7 @@ def measure(
     meter.watch(topics, "depth_to_image", "depth message")
     meter.watch(clouds.CloudWriter, "write", "cloud")
     meter.watch(LifecyclePublisher, "publish", "publish")
-    stand_in = StandIn(ramp(options.width, options.height), 21)
+    stand_in = StandIn(ramp(options.width, options.height))
 
     def build(parameters: Any) -> Engine:
         return Engine(DepthEstimator(stand_in, estimator_config(parameters)))

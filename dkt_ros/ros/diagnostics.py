@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
-from dkt_ros.ros.engine import EngineInfo
+from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.intake import ENCODING_CHANGED
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot

@@ -139,7 +139,7 @@ class DktNode(ManagedNode[NodeParameters]):
         )
         info = self._engine.info
         self.get_logger().info(
-            f"checkpoint {info.checkpoint} on {info.device} by {info.backend} in {info.dtype}, "
+            f"checkpoint {info.name} on {info.device} by {info.backend} in {info.dtype}, "
             f"{info.steps} steps"
         )
         if info.note:

@@ -64,7 +64,7 @@ class Pipeline:
             failed,
             engine.free_cache,
             took=self._choice.took,
-            proof_frames=engine.proof_frames,
+            proof_frames=engine.predictor.proof_frames,
             decode=self._decode,
             let_go=self._let_go,
         )

@@ -15,7 +15,6 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.diagnostics import InputTopic, NodeReport, PipelineReport, diagnostic_array
-from dkt_ros.ros.engine import EngineInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus

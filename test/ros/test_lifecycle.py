@@ -29,7 +29,7 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.diagnostics import diagnostic_array
-from dkt_ros.ros.engine import Engine, EngineInfo, build_engine
+from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.managed_node import run
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters

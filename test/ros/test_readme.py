@@ -35,7 +35,7 @@ def test_the_table_of_topics_is_the_generated_one(repo_root: Path) -> None:
 
 def test_every_command_is_listed_and_exists(repo_root: Path) -> None:
     text = (repo_root / "README.md").read_text()
-    listed = set(re.findall(r"^\| `dkt ([a-z]+)", text, flags=re.MULTILINE))
+    listed = set(re.findall(r"^\| `dkt ([a-z-]+)", text, flags=re.MULTILINE))
     actions = build_parser()._subparsers
     assert actions is not None
     [subparsers] = [a for a in actions._actions if isinstance(a, argparse._SubParsersAction)]

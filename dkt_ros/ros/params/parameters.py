@@ -21,6 +21,9 @@ from dkt_ros.ros.params.spec import Applies, Parameters, parameter
 _ALIGNMENT = AlignmentConfig()
 
 
+_PREDICTOR = PredictorOptions()
+
+
 @dataclass(frozen=True)
 class NodeParameters(Parameters):
     """Everything that can be set on `dkt_node`. Wrong values raise one DktError that names all."""
@@ -81,23 +84,30 @@ class NodeParameters(Parameters):
         maximum=3600.0,
     )
 
+    predictor: str = parameter(
+        _PREDICTOR.predictor,
+        "Kind of network: `dkt`, or `module:function` of a network of your own (see CONTRIBUTING).",
+        Applies.ON_CONFIGURE,
+    )
     checkpoint: str = parameter(
-        "",
+        str(_PREDICTOR.checkpoint),
         "Folder of the checkpoint (`dkt convert` makes one); empty: dkt-nano inside the package.",
         Applies.ON_CONFIGURE,
     )
     device: str = parameter(
-        "auto", "`auto` (the GPU if there is one), `cpu`, `cuda` or `cuda:N`.", Applies.ON_CONFIGURE
+        _PREDICTOR.device,
+        "`auto` (the GPU if there is one), `cpu`, `cuda` or `cuda:N`.",
+        Applies.ON_CONFIGURE,
     )
     dtype: str = parameter(
-        "auto",
+        _PREDICTOR.dtype,
         "Computing type of backend torch; `auto` is bfloat16 on a GPU (float16 before Ampere) and "
         "float32 on a CPU. An engine has its own.",
         Applies.ON_CONFIGURE,
         choices=("auto", *DTYPES),
     )
     backend: str = parameter(
-        "torch",
+        _PREDICTOR.backend,
         "What computes the network: `torch`, or the graphs of an engine by `tensorrt` or "
         "`onnxruntime` (`dkt engine build` makes one). The node refuses an engine that was not "
         "made for the other parameters, and says why.",
@@ -105,22 +115,24 @@ class NodeParameters(Parameters):
         choices=BACKENDS,
     )
     engine_dir: str = parameter(
-        "", "Folder of the engine. Needed by backends other than torch.", Applies.ON_CONFIGURE
+        str(_PREDICTOR.engine_dir),
+        "Folder of the engine. Needed by backends other than torch.",
+        Applies.ON_CONFIGURE,
     )
     engine_fallback: bool = parameter(
-        False,
+        _PREDICTOR.engine_fallback,
         "Compute with torch where the engine does not fit, and warn in diagnostics.",
         Applies.ON_CONFIGURE,
     )
     cpu_threads: int = parameter(
-        0,
+        _PREDICTOR.cpu_threads,
         "Threads the network may use on a CPU; 0: as many as torch likes.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=1024,
     )
     inference_size: str = parameter(
-        "auto",
+        _PREDICTOR.inference_size,
         "Size the network works at: `auto` (the area it was trained at, the camera's aspect "
         "ratio; the very size it was trained at where that is within 5%), `native` (the camera's) "
         "or HEIGHTxWIDTH. With an engine `auto` is the one size it was built for.",
@@ -134,41 +146,41 @@ class NodeParameters(Parameters):
         Applies.ON_CONFIGURE,
     )
     steps: int = parameter(
-        0,
+        _PREDICTOR.steps,
         "Denoising steps; 0: the checkpoint's own number.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=50,
     )
     seed: int = parameter(
-        1,
+        _PREDICTOR.seed,
         "Seed of the noise, the same for every frame.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=2**31 - 1,
     )
     mode: str = parameter(
-        "exact",
+        _PREDICTOR.mode,
         "`exact`: the exact sampler on the newest buffer_frames, for every frame; `live`: the live "
         "sampler, which remembers the stream and computes what is new.",
         Applies.ON_CONFIGURE,
         choices=MODES,
     )
     live_preset: str = parameter(
-        "balanced",
+        _PREDICTOR.live_preset,
         "Windows and steps of mode live; `fast` computes least, `quality` sees the most frames.",
         Applies.ON_CONFIGURE,
         choices=tuple(PRESETS),
     )
     live_publish: str = parameter(
-        "latest",
+        _PREDICTOR.live_publish,
         "In mode live: `latest` is the newest frame's depth each time a window is full (every 16, "
         "12 or 8 frames, by preset); `all` is depth of every frame, one window each.",
         Applies.ON_CONFIGURE,
         choices=PUBLISH,
     )
     live_scene_cut: float = parameter(
-        0.2,
+        _PREDICTOR.live_scene_cut,
         "In mode live: mean change of a pixel's brightness between two frames, as a share of "
         "white, above which the stream starts anew; 1: never.",
         Applies.ON_CONFIGURE,
@@ -176,7 +188,7 @@ class NodeParameters(Parameters):
         maximum=1.0,
     )
     buffer_frames: int = parameter(
-        0,
+        _PREDICTOR.buffer_frames,
         "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1; 0: as many as the "
         "checkpoint does best with.",
         Applies.ON_CONFIGURE,
@@ -315,12 +327,7 @@ class NodeParameters(Parameters):
     )
 
     def joint_problems(self) -> Iterator[str]:
-        """Values that must fit each other, and sizes."""
-        if self.buffer_frames and self.buffer_frames % 4 != 1:
-            yield (
-                f"parameter buffer_frames is {self.buffer_frames}, expected 4N+1: "
-                "1, 5, 9, 13, 17 or 21, or 0 for the checkpoint's own"
-            )
+        """Values that must fit each other, sizes, and what the network's options refuse."""
         for low, high in (
             ("raw_min_depth_m", "raw_max_depth_m"),
             ("min_depth_m", "max_depth_m"),
@@ -347,22 +354,3 @@ class NodeParameters(Parameters):
                 f"parameter warm_up_size is {self.warm_up_size!r}, expected HEIGHTxWIDTH in "
                 "pixels such as 720x1280, or nothing"
             )
-
-
-def parse_inference_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of "HEIGHTxWIDTH"; None for "auto" and "native"."""
-    if text in ("auto", "native"):
-        return None
-    size = parse_size(text)
-    if size is None:
-        raise DktError(
-            f"parameter inference_size is {text!r}, expected auto, native or HEIGHTxWIDTH in "
-            "pixels such as 480x832"
-        )
-    return size
-
-
-def parse_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of "HEIGHTxWIDTH", None for anything else."""
-    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
-    return (int(match[1]), int(match[2])) if match else None

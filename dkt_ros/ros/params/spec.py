@@ -75,12 +75,11 @@ class Parameters:
             value = getattr(self, name)
             if (problem := spec.problem(value)) is not None:
                 problems.append(f"parameter {name} is {value!r}, {problem}")
-        problems += self.joint_problems()
-        if problems:
+        if problems := problems or list(self.joint_problems()):
             raise DktError("; ".join(problems))
 
     def joint_problems(self) -> Iterator[str]:
-        """What is wrong with values that must fit each other or have a form of their own."""
+        """What is wrong with values, each in its range, that must fit each other or have a form."""
         return iter(())
 
     @classmethod
