@@ -20,7 +20,8 @@ from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.sampler import sigmas, window_spans
+from dkt_ros.model.sampler import sigmas
+from dkt_ros.model.windows import window_spans
 from dkt_ros.predict.options import PredictorOptions
 
 FULL_STEPS = 5

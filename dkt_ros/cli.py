@@ -14,7 +14,7 @@ from dkt_ros.errors import DktError
 _ROOMS = (
     "dkt_ros.model.commands",
     "dkt_ros.predict.command",
-    "dkt_ros.model.engine.commands",
+    "dkt_ros.model.compiled.commands",
     "dkt_ros.bags.commands",
     "dkt_ros.datasets.commands",
     "dkt_ros.synth.commands",

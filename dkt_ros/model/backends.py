@@ -17,9 +17,8 @@ from dkt_ros.errors import DktError
 if TYPE_CHECKING:
     import torch
 
-    from dkt_ros.model.engine.engine_network import EngineNetwork
-    from dkt_ros.model.engine.manifest import GraphRunner, Manifest
-    from dkt_ros.model.engine.request import EngineRequest
+    from dkt_ros.model.compiled.manifest import EngineRequest, GraphRunner, Manifest
+    from dkt_ros.model.compiled.network import EngineNetwork
     from dkt_ros.model.streaming_network import StreamingNetwork
 
 BACKENDS = ("torch", "tensorrt", "onnxruntime")
@@ -105,9 +104,7 @@ def _load_engine(request: Request, on_progress: Progress) -> Loaded:
     import torch
 
     from dkt_ros.model.canvas import working_size
-    from dkt_ros.model.engine.fingerprint import checkpoint_fingerprint
-    from dkt_ros.model.engine.manifest import Manifest
-    from dkt_ros.model.engine.request import EngineRequest
+    from dkt_ros.model.compiled.manifest import EngineRequest, Manifest, checkpoint_fingerprint
     from dkt_ros.model.info import CheckpointInfo
 
     folder = request.engine
@@ -140,13 +137,10 @@ def _on_tensorrt(
     on_progress: Progress,
 ) -> EngineNetwork:
     from dkt_ros.model.checkpoint import parse_device
-    from dkt_ros.model.engine.constants import read_constants
-    from dkt_ros.model.engine.engine_network import EngineNetwork
-    from dkt_ros.model.engine.files import require_unchanged
-    from dkt_ros.model.engine.manifest import graph_names
-    from dkt_ros.model.engine.request import require_match
-    from dkt_ros.model.engine.tensorrt_module import current_system
-    from dkt_ros.model.engine.tensorrt_runtime import load_runners
+    from dkt_ros.model.compiled.manifest import graph_names, require_match, require_unchanged
+    from dkt_ros.model.compiled.network import EngineNetwork, read_constants
+    from dkt_ros.model.compiled.tensorrt_module import current_system
+    from dkt_ros.model.compiled.tensorrt_runtime import load_runners
 
     if parse_device(device).type != "cuda":
         raise DktError(
@@ -166,13 +160,14 @@ def _on_onnxruntime(
 ) -> EngineNetwork:
     import torch
 
-    from dkt_ros.model.engine.constants import read_constants
-    from dkt_ros.model.engine.engine_network import EngineNetwork
-    from dkt_ros.model.engine.files import require_unchanged
-    from dkt_ros.model.engine.manifest import graph_names
-    from dkt_ros.model.engine.onnx_files import WEIGHTS_FILE
-    from dkt_ros.model.engine.onnx_runtime import load_runners
-    from dkt_ros.model.engine.request import require_match
+    from dkt_ros.model.compiled.manifest import (
+        WEIGHTS_FILE,
+        graph_names,
+        require_match,
+        require_unchanged,
+    )
+    from dkt_ros.model.compiled.network import EngineNetwork, read_constants
+    from dkt_ros.model.compiled.onnx_runtime import load_runners
 
     require_match(folder, manifest, wanted)
     names = graph_names(wanted.windows)

@@ -28,12 +28,12 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
     write_prompt,
 )
-from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.info import CheckpointInfo, sha256
 from dkt_ros.model.lora import match_lora, merge_lora
 from dkt_ros.model.merge import lora_scale, move_into_place
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
-from dkt_ros.model.weights import Weights, open_weights, sha256, write_sharded
+from dkt_ros.model.weights import Weights, open_weights, write_sharded
 
 PROMPT_TOKENS = 512
 Report = Callable[[str], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -118,6 +119,15 @@ class CheckpointInfo:
         """Writes `dkt.json` into the checkpoint folder `path`."""
         content = dataclasses.asdict(self)
         (path / INFO_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's contents."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _check(name: str, value: object, expected: str, valid: object) -> None:

@@ -23,9 +23,9 @@ from dkt_ros.model.checkpoint import (
     checked_folder,
     finish_checkpoint,
 )
-from dkt_ros.model.info import INFO_FILE, CheckpointInfo
+from dkt_ros.model.info import INFO_FILE, CheckpointInfo, sha256
 from dkt_ros.model.lora import match_lora, merge_lora
-from dkt_ros.model.weights import Weights, open_weights, sha256, write_sharded
+from dkt_ros.model.weights import Weights, open_weights, write_sharded
 
 
 def transformer_weights(checkpoint: Path) -> Weights:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 
+from dkt_ros.model.windows import window_spans
+
 TRAIN_TIMESTEPS = 1000.0
 Embed = Callable[[torch.Tensor], torch.Tensor]
 """RGB latents (1, Z, T, h, w) of a window -> what the model takes in their place."""
@@ -50,22 +52,6 @@ def timesteps(noise_levels: torch.Tensor) -> torch.Tensor:
 def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """One float32 standard normal draw on the CPU, the same for every device and dtype."""
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def window_spans(length: int, window: int, overlap: int) -> list[tuple[int, int]]:
-    """Half-open spans of latent frames that cover 0..length, `window - overlap` apart.
-
-    A start is skipped when the window before it already reached the end, so the last window may
-    be shorter than the others but is always longer than the overlap.
-    """
-    if window < 1 or not 0 <= overlap < window:
-        raise ValueError(f"window {window} and overlap {overlap}: expected 0 <= overlap < window")
-    stride = window - overlap
-    return [
-        (start, min(start + window, length))
-        for start in range(0, length, stride)
-        if start == 0 or start - stride + window < length
-    ]
 
 
 def blend_weights(start: int, stop: int, length: int, overlap: int) -> torch.Tensor:

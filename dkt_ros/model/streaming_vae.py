@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.windows import FRAMES_PER_LATENT as FRAMES_PER_LATENT
 
 Caches = tuple[Tensor, ...]
 """What a part of the VAE remembers, one tensor (B, C, 1 or 2, H', W') per causal convolution."""
 First = Callable[[Tensor], tuple[Tensor, Caches]]
 Following = Callable[[Tensor, Caches], tuple[Tensor, Caches]]
-FRAMES_PER_LATENT = 4
 
 
 def chunk_spans(frames: int) -> list[tuple[int, int]]:

@@ -5,7 +5,6 @@ Knows safetensors and PyTorch's zip files. Knows nothing of what the tensors mea
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import pickle
@@ -127,15 +126,6 @@ def plan_shards(weights: Weights, limit: int) -> list[list[str]]:
         shards[-1].append(key)
         filled += size
     return shards
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's contents."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**24):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _bytes(weights: Weights, key: str) -> int:

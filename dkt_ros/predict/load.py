@@ -140,7 +140,7 @@ def request_of(
     options: PredictorOptions, video_frames: int | None = None, task: str = "depth"
 ) -> Request:
     """What the options ask of a backend. Raises DktError where they name no checkpoint for it."""
-    from dkt_ros.model.engine.windows import exact_windows, live_windows
+    from dkt_ros.model.windows import exact_windows, live_windows
 
     path = checkpoint_folder(options)
     info = CheckpointInfo.read(path)

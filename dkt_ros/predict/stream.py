@@ -17,11 +17,11 @@ from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame
 from dkt_ros.model.canvas import Canvas, upload
-from dkt_ros.model.engine.windows import live_windows
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+from dkt_ros.model.windows import live_windows
 from dkt_ros.predict.dkt import DktPredictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (

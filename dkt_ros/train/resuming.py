@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.info import sha256
 from dkt_ros.model.merge import transformer_weights
-from dkt_ros.model.weights import sha256
 from dkt_ros.train.fields import plain
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.states import States, read_state

@@ -21,11 +21,10 @@ from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.frames import Frame
 from dkt_ros.model.backends import load_network
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.engine.exporter import export_engine
-from dkt_ros.model.engine.fingerprint import checkpoint_fingerprint
-from dkt_ros.model.engine.request import EngineRequest
-from dkt_ros.model.engine.windows import exact_windows
+from dkt_ros.model.compiled.build import export_engine
+from dkt_ros.model.compiled.manifest import EngineRequest, checkpoint_fingerprint
 from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.windows import exact_windows
 from dkt_ros.predict.clip import ClipPredictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo

@@ -25,7 +25,8 @@ from dkt_ros.errors import DktError
 from dkt_ros.model import weights as weights_module
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.convert import OriginalFiles, convert, convert_transformer
-from dkt_ros.model.weights import Weights, open_weights, plan_shards, sha256
+from dkt_ros.model.info import sha256
+from dkt_ros.model.weights import Weights, open_weights, plan_shards
 
 Tensors = dict[str, torch.Tensor]
 QUERY = "blocks.0.self_attn.q"

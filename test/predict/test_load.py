@@ -25,9 +25,9 @@ from dkt_ros import load_estimator
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame, frames_of
 from dkt_ros.model.canvas import fit_area
-from dkt_ros.model.engine.windows import live_windows
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import PRESETS
+from dkt_ros.model.windows import live_windows
 from dkt_ros.predict.clip import ClipPredictor, PredictOptions, predict_disparity
 from dkt_ros.predict.dkt import DktPredictor
 from dkt_ros.predict.load import (

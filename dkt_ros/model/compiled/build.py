@@ -1,0 +1,145 @@
+"""A checkpoint to an engine's folder: graphs exported, plans built, nothing done twice.
+
+What builds one plan is handed in: TensorRT's builder stands in tensorrt_build.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.compiled.fp8 import use_fp8
+from dkt_ros.model.compiled.graphs import NetworkGraphs
+from dkt_ros.model.compiled.manifest import (
+    CONSTANTS_FILE,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    EngineRequest,
+    GraphSpec,
+    Manifest,
+    System,
+    changed_files,
+    differences,
+    plan_whole,
+)
+from dkt_ros.model.compiled.network import write_constants
+from dkt_ros.model.compiled.onnx_export import check_file, export, graph_writer, import_onnx
+from dkt_ros.model.info import sha256
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
+"""The type in which what a precision does not quantise is computed."""
+Progress = Callable[[str, int, int], None]
+"""on_progress(what is at work, graphs done, graphs in all)."""
+Export = Callable[[EngineRequest, Path], Manifest]
+BuildPlan = Callable[[Path, Path], str]
+"""(graph's file, plan's file) -> the plan's SHA-256."""
+Report = Callable[[str], None]
+
+
+def export_engine(
+    request: EngineRequest,
+    folder: Path,
+    on_progress: Progress = lambda stage, done, total: None,
+    largest_inputs: Mapping[str, float] | None = None,
+) -> Manifest:
+    """Exports what is asked for into `folder`, which exists; returns the manifest it wrote.
+
+    engine.json comes last, so that a folder that has it is whole. largest_inputs: of the
+    transformer's layers, which precision fp8 needs (see fp8.measure). Raises DktError.
+    """
+    import_onnx()
+    if request.precision is None:
+        raise DktError(f"an export needs a precision, one of {', '.join(DTYPES)}")
+    if (request.precision == "fp8") != (largest_inputs is not None):
+        raise DktError("precision fp8 and calibration go together, one of them is missing")
+    network = load_checkpoint(request.checkpoint, "cpu", DTYPES[request.precision])
+    multiple = network.size_multiple
+    if any(side % multiple for side in request.size):
+        raise DktError(
+            f"size {request.size[0]}x{request.size[1]}: expected multiples of {multiple} pixels"
+        )
+    if largest_inputs is not None:
+        use_fp8(network.transformer, largest_inputs)
+    graphs = NetworkGraphs(network, request.size)
+    total = len(request.windows) + 5
+    specs = []
+    with graph_writer(folder) as write:
+        for done, graph in enumerate(graphs.all(request.windows)):
+            on_progress(graph.name, done, total)
+            inputs, outputs = graph.specs()
+            file = write(export(graph), graph.name)
+            check_file(str(folder / file))
+            specs.append(GraphSpec(graph.name, file, None, inputs, outputs))
+    on_progress("constants", total, total)
+    write_constants(folder, graphs.transformer, request.steps, network.info.sigma_shift)
+    t, h, w = graphs.transformer.patch
+    manifest = Manifest(
+        system=None,
+        checkpoint=request.fingerprint,
+        info=network.info,
+        size=request.size,
+        windows=request.windows,
+        precision=request.precision,
+        steps=request.steps,
+        latent_channels=network.latent_channels,
+        spatial_ratio=network.spatial_ratio,
+        patch=(t, h, w),
+        head_dim=graphs.transformer.head_dim,
+        graphs=tuple(specs),
+        calibration=request.calibration,
+        files={
+            name: sha256(folder / name)
+            for name in (*(spec.onnx for spec in specs), WEIGHTS_FILE, CONSTANTS_FILE)
+        },
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def update_graphs(folder: Path, request: EngineRequest, export: Export, report: Report) -> Manifest:
+    """The manifest of graphs that fit the request; they are exported unless they are there."""
+    with contextlib.suppress(DktError):  # nothing there, or what this version cannot read
+        manifest = Manifest.read(folder)
+        files = (*(graph.onnx for graph in manifest.graphs), WEIGHTS_FILE, manifest.constants)
+        if not differences(manifest, request) and not changed_files(folder, manifest, files):
+            report(f"the graphs in {folder} are up to date")
+            return manifest
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Before anything else: half an engine must not look like a whole one.
+        (folder / MANIFEST_FILE).unlink(missing_ok=True)
+        for pattern in ("*.onnx", "*.plan", WEIGHTS_FILE, CONSTANTS_FILE):
+            for file in folder.glob(pattern):
+                file.unlink()
+    except OSError as error:
+        raise DktError(f"{folder} cannot be written: {error}") from error
+    return export(request, folder)
+
+
+def update_plans(
+    folder: Path, manifest: Manifest, system: System, build: BuildPlan, report: Report
+) -> Manifest:
+    """Builds the plans that this system lacks; engine.json says so after each.
+
+    So a build that was interrupted goes on where it was.
+    """
+    if manifest.system != system:
+        bare = tuple(replace(graph, plan=None, plan_sha256=None) for graph in manifest.graphs)
+        manifest = replace(manifest, system=system, graphs=bare)
+    missing = [graph for graph in manifest.graphs if not plan_whole(folder, graph)]
+    if not missing:
+        report(f"the plans in {folder} are up to date")
+    for graph in missing:
+        plan = f"{graph.name}.plan"
+        digest = build(folder / graph.onnx, folder / plan)
+        built = replace(graph, plan=plan, plan_sha256=digest)
+        manifest = replace(
+            manifest,
+            graphs=tuple(built if old.name == graph.name else old for old in manifest.graphs),
+        )
+        manifest.write(folder)
+    return manifest

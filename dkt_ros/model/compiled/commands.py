@@ -1,0 +1,304 @@
+"""`dkt engine build` and `dkt engine check`: flags and what they print. Lazy like its siblings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.arguments import size
+from dkt_ros.model.compiled.manifest import (
+    PRECISIONS,
+    EngineRequest,
+    Manifest,
+    System,
+    by,
+    changed_files,
+    checkpoint_fingerprint,
+    clip_fingerprint,
+    plan_whole,
+    windows_in_words,
+)
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.live_options import PRESETS, LiveOptions
+from dkt_ros.model.windows import exact_windows, live_windows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GIB = 2**30
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds `dkt engine` and its two subcommands."""
+    parser = subparsers.add_parser(
+        "engine",
+        help="graphs and TensorRT plans of a checkpoint",
+        description="A checkpoint as static ONNX graphs and TensorRT plans, for one image size, "
+        "one sampler and one GPU.",
+    )
+    commands = parser.add_subparsers(dest="engine_command", required=True, metavar="COMMAND")
+    _add_build(commands)
+    _add_check(commands)
+
+
+def _add_build(commands: Any) -> None:
+    parser = commands.add_parser(
+        "build",
+        help="export graphs and build plans",
+        description="Exports the network as ONNX graphs, checks them and builds a TensorRT plan "
+        "from each. What is there already and fits is left as it is. Defaults marked * come from "
+        "the checkpoint.",
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="(NAME-PRESET-PRECISION.engine)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="(bf16)")
+    parser.add_argument(
+        "--preset",
+        choices=(*PRESETS, "exact"),
+        default="balanced",
+        help="the sampler: one of the live ones, or exact (balanced)",
+    )
+    parser.add_argument(
+        "--publish",
+        choices=("latest", "all"),
+        help="as the node's live_publish; `all` takes more graphs (latest)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="with --preset exact: images of the clips to come (one whole window*). For a node in "
+        "mode exact: every number from 1 to its buffer_frames, by fours, such as 1 5",
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="sampling steps (5*)")
+    parser.add_argument(
+        "--size",
+        type=size,
+        metavar="HxW",
+        help="working size, multiples of 16 (480x832*)",
+    )
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="PATH", help="with fp8: a clip to measure activations on"
+    )
+    parser.add_argument(
+        "--onnx-only", action="store_true", help="no plans; needs neither TensorRT nor a GPU"
+    )
+    parser.add_argument("--device", default="cuda:0", help="GPU to build for (cuda:0)")
+    parser.add_argument(
+        "--workspace", type=float, metavar="GIB", help="scratch memory TensorRT may take (all)"
+    )
+    parser.add_argument(
+        "--level", type=int, choices=range(6), default=3, help="optimization level (3)"
+    )
+    parser.set_defaults(run=run_build)
+
+
+def _add_check(commands: Any) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="say what an engine was made for, and whether it fits here",
+        description="Prints what engine.json says and compares it with the files, with this "
+        "machine's GPU and TensorRT, and with a checkpoint. Status 2 where something differs.",
+    )
+    parser.add_argument("engine", type=Path, metavar="DIR")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="compare with it too")
+    parser.add_argument("--device", default="cuda:0", help="GPU it would run on (cuda:0)")
+    parser.set_defaults(run=run_check)
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Runs `dkt engine build`; returns 0."""
+    from dkt_ros.model.compiled.build import export_engine, update_graphs, update_plans
+
+    if (args.precision == "fp8") != (args.calibrate is not None):
+        raise DktError("--precision fp8 and --calibrate go together, one of them is missing")
+    if args.workspace is not None and args.workspace <= 0:
+        raise DktError(f"--workspace is {args.workspace}, expected GiB above 0")
+    info = CheckpointInfo.read(args.checkpoint)
+    folder = args.output or Path(f"{info.name}-{args.preset}-{args.precision}.engine")
+    progress = _Progress()
+    # Asked first: a missing TensorRT is not found out after minutes of exporting.
+    plans = None if args.onnx_only else _plan_builder(args, progress)
+    request = _request(args, info)
+    clip = _calibration_clip(args)
+    if clip is not None:
+        request = replace(request, calibration=clip_fingerprint(clip))
+    try:
+        manifest = update_graphs(
+            folder,
+            request,
+            lambda request, folder: export_engine(
+                request, folder, progress, _largest_inputs(clip, request, args.device)
+            ),
+            report=progress.say,
+        )
+        if plans is not None:
+            manifest = update_plans(folder, manifest, *plans, progress.say)
+    except OSError as error:
+        raise DktError(f"engine {folder} cannot be made: {error}") from error
+    finally:
+        progress.end()
+    print(f"{_summary(manifest)}: {folder}")
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Runs `dkt engine check`; returns 0 where all fits, otherwise 2."""
+    manifest = Manifest.read(args.engine)
+    wrong = changed_files(args.engine, manifest)
+    plans = [graph for graph in manifest.graphs if graph.plan is not None]
+    wrong += [
+        f"{graph.plan} is missing or is not the file that was built"
+        for graph in plans
+        if not plan_whole(args.engine, graph)
+    ]
+    if plans:
+        wrong += _of_this_machine(manifest, args.device)
+    if args.checkpoint is not None:
+        found = checkpoint_fingerprint(args.checkpoint)
+        if found != manifest.checkpoint:
+            wrong.append(
+                f"it was made from a checkpoint with hash {manifest.checkpoint[:12]}, "
+                f"{args.checkpoint} has {found[:12]}"
+            )
+    print(_summary(manifest))
+    windows = windows_in_words(manifest.windows)
+    print(f"windows (new of all latent frames): {windows}; {manifest.steps} steps")
+    if manifest.system is not None:
+        system = manifest.system
+        print(f"for {system.gpu} ({system.compute_capability}), TensorRT {system.tensorrt}")
+    for line in wrong:
+        print(f"  differs: {line}")
+    if wrong:
+        print("build it again with `dkt engine build`, see its --help")
+    return 2 if wrong else 0
+
+
+def _plan_builder(
+    args: argparse.Namespace, progress: _Progress
+) -> tuple[System, Callable[[Path, Path], str]]:
+    """What plans are built for, and what builds one (see build.BuildPlan)."""
+    import torch
+
+    from dkt_ros.model.checkpoint import parse_device
+    from dkt_ros.model.compiled import tensorrt_build as trt
+
+    system, device = trt.building_system(args.device), parse_device(args.device)
+    options = trt.BuildOptions(
+        workspace=None if args.workspace is None else int(args.workspace * GIB),
+        level=args.level,
+        timing_cache=trt.timing_cache_file(system),
+    )
+
+    def build(graph: Path, plan: Path) -> str:
+        def report(phase: str, done: int, total: int) -> None:
+            progress(f"{plan.name}: {phase}", done, total)
+
+        with torch.cuda.device(device):
+            return trt.build_plan(graph, plan, options, report)
+
+    return system, build
+
+
+def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
+    options: tuple[str, ...] = ("--preset", args.preset)
+    steps = args.steps
+    if args.preset == "exact":
+        if args.publish is not None:
+            raise DktError("--publish goes with a live --preset: quality, balanced or fast")
+        frames = args.frames or [4 * info.window - 3]
+        if min(frames) < 1:
+            raise DktError(f"--frames {min(frames)}: expected at least 1")
+        windows = exact_windows(frames, info.window, info.overlap)
+        options += ("--frames", *map(str, frames))
+    elif args.frames:
+        raise DktError("--frames goes with --preset exact")
+    else:
+        live = LiveOptions.preset(args.preset, publish=args.publish or "latest")
+        windows, steps = live_windows(live), live.steps if steps is None else steps
+        options += ("--publish", live.publish)
+    return EngineRequest(
+        checkpoint=args.checkpoint,
+        fingerprint=checkpoint_fingerprint(args.checkpoint),
+        size=args.size or (info.height, info.width),
+        windows=windows,
+        steps=info.steps if steps is None else steps,
+        precision=args.precision,
+        options=options,
+    )
+
+
+def _calibration_clip(args: argparse.Namespace) -> np.ndarray | None:
+    if args.calibrate is None:
+        return None
+    from dkt_ros.model.video import read_clip
+
+    return read_clip(args.calibrate)
+
+
+def _largest_inputs(
+    clip: np.ndarray | None, request: EngineRequest, device: str
+) -> dict[str, float] | None:
+    """What precision fp8 needs; None for the others."""
+    if clip is None:
+        return None
+    import torch
+
+    from dkt_ros.model.compiled.build import DTYPES
+    from dkt_ros.model.compiled.fp8 import measure
+
+    found = torch.device(device if torch.cuda.is_available() else "cpu")
+    return measure(request, clip, found, DTYPES["fp8"])
+
+
+def _of_this_machine(manifest: Manifest, device: str) -> list[str]:
+    from dkt_ros.model.compiled.tensorrt_build import building_system
+
+    try:
+        system = building_system(device)
+    except DktError as error:
+        return [f"its plans cannot run here: {error}"]
+    if manifest.system == system:
+        return []
+    return [f"it was built for {manifest.system}, this machine is {system}"]
+
+
+def _summary(manifest: Manifest) -> str:
+    plans = sum(graph.plan is not None for graph in manifest.graphs)
+    return (
+        f"{manifest.info.name} at {by(manifest.size)}, {manifest.precision}: "
+        f"{len(manifest.graphs)} graphs, {plans} plans"
+    )
+
+
+class _Progress:
+    """One line on stderr, rewritten on a terminal; elsewhere a line per graph or plan."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._live = sys.stderr.isatty()
+        self._last = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        line = f"{stage} {done}/{total}, {time.monotonic() - self._start:.0f} s"
+        if self._live:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        elif stage.partition(":")[0] != self._last:
+            self._last = stage.partition(":")[0]
+            print(line, file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        print(f"\r\033[K{line}" if self._live else line, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leaves the line behind."""
+        if self._live:
+            print(file=sys.stderr)

@@ -1,0 +1,64 @@
+"""Runs an engine's graphs with onnxruntime on the CPU: no plans, no GPU.
+
+Made for checking graphs and for machines without torch kernels worth having. Graphs are in float32
+or float16, for onnxruntime computes no bfloat16 on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.compiled.manifest import GraphRunner, GraphSpec, Manifest
+
+
+def load_runners(folder: Path, manifest: Manifest, names: Iterable[str]) -> dict[str, GraphRunner]:
+    """Runners for the graphs of these names."""
+    if manifest.precision not in ("fp32", "fp16"):
+        raise DktError(
+            f"{folder} holds {manifest.precision} graphs, of which onnxruntime computes none on a "
+            "CPU; export them with --precision fp32"
+        )
+    return {name: OnnxRunner(folder, manifest.graph(name)) for name in names}
+
+
+class OnnxRunner:
+    """A GraphRunner over one ONNX file."""
+
+    def __init__(self, folder: Path, graph: GraphSpec) -> None:
+        runtime = _import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        file = folder / graph.onnx
+        try:
+            self._session = runtime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise DktError(f"{file} cannot be loaded by onnxruntime: {error}") from error
+        self._outputs = [spec.name for spec in graph.outputs]
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See GraphRunner; tensors on the CPU."""
+        given = {name: tensor.numpy(force=True) for name, tensor in inputs.items()}
+        results = self._session.run(self._outputs, given)
+        return {
+            name: torch.from_numpy(result)
+            for name, result in zip(self._outputs, results, strict=True)
+        }
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DktError(
+            f"onnxruntime cannot be loaded ({error}); install requirements/onnx.txt, or "
+            "pip install dkt_ros[onnx]"
+        ) from error
+    return onnxruntime

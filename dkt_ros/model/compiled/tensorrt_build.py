@@ -1,0 +1,152 @@
+"""One graph to one plan, with TensorRT's builder, from version 10.8 up to 11.
+
+Networks are strongly typed: types are the graph's, in 10.x by a flag, in 11 there is nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import parse_device
+from dkt_ros.model.compiled.manifest import System
+from dkt_ros.model.compiled.tensorrt_module import current_system, import_tensorrt, make_logger
+
+Progress = Callable[[str, int, int], None]
+"""on_progress(phase, steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """workspace: bytes TensorRT may use as scratch memory, None: all of the GPU's.
+
+    level: builder optimization level, 0 (quick) to 5 (thorough); timing_cache: file of measured
+    kernels, read if it is there and written; None: none.
+    """
+
+    workspace: int | None = None
+    level: int = 3
+    timing_cache: Path | None = None
+
+
+def building_system(device: str) -> System:
+    """The GPU of that name and the TensorRT that plans are made for; DktError without either."""
+    import_tensorrt()
+    if not torch.cuda.is_available():
+        raise DktError(
+            "TensorRT needs an NVIDIA GPU and a torch that can use it, and torch finds none; "
+            "export the graphs alone with --onnx-only"
+        )
+    found = parse_device(device)
+    if found.type != "cuda":
+        raise DktError(f"plans are for NVIDIA GPUs, and --device is {device}; name one as cuda:0")
+    return current_system(found)
+
+
+def timing_cache_file(system: System) -> Path:
+    """Where the user's timing cache for this GPU and this TensorRT is kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    words = f"{system.gpu} {system.compute_capability} {system.tensorrt}"
+    name = re.sub(r"[^a-z0-9.]+", "-", words.lower())
+    return home / "dkt_ros" / "tensorrt" / f"{name}.timing"
+
+
+def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Progress) -> str:
+    """Builds `plan` from the ONNX file `graph`; returns the plan's SHA-256.
+
+    The plan is there whole or not at all, and so is the timing cache, which is written even when
+    the next graph fails. Ctrl-C in on_progress stops the build. Raises DktError with TensorRT's own
+    words.
+    """
+    trt = import_tensorrt()
+    log = make_logger(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(graph)):  # from a file: weights stand in another beside it
+        errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
+        raise DktError(f"TensorRT cannot read {graph}: {'; '.join(errors) or log.last()}")
+    config = builder.create_builder_config()
+    config.builder_optimization_level = options.level
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    monitor = _monitor(trt, on_progress)
+    config.progress_monitor = monitor
+    cache = _load_timing_cache(config, options.timing_cache)
+    content = builder.build_serialized_network(network, config)
+    if monitor.interrupted:
+        raise KeyboardInterrupt
+    if cache is not None and options.timing_cache is not None:
+        options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(options.timing_cache, config.get_timing_cache().serialize())
+    if content is None:
+        raise DktError(f"TensorRT cannot build {graph}: {log.last()}")
+    _write_whole(plan, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _strongly_typed(trt: Any) -> int:
+    """Flags of create_network: in 11 the flag is deprecated, and may be gone after it."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _load_timing_cache(config: Any, file: Path | None) -> Any:
+    """Attaches the cache in the file, or an empty one where it is missing or another system's."""
+    if file is None:
+        return None
+    known = file.read_bytes() if file.is_file() else b""
+    for content in (known, b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+    return None
+
+
+def _write_whole(file: Path, content: Any) -> None:
+    draft = file.with_name(f"{file.name}.part")
+    with draft.open("wb") as stream:
+        stream.write(content)
+    os.replace(draft, file)
+
+
+def _monitor(trt: Any, on_progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        """Reports the outermost phase; exceptions may not pass through TensorRT."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.interrupted = False
+            self._outermost: str | None = None
+            self._steps = 0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._outermost, self._steps = phase_name, num_steps
+                self._report(0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name == self._outermost:
+                self._report(min(step + 1, self._steps))
+            return not self.interrupted
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name == self._outermost:
+                self._report(self._steps)
+                self._outermost = None
+
+        def _report(self, done: int) -> None:
+            try:
+                on_progress(self._outermost or "", done, self._steps)
+            except KeyboardInterrupt:
+                self.interrupted = True
+
+    return Monitor()

@@ -1,0 +1,166 @@
+"""Nothing is done twice, and half an engine is never taken for a whole one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dkt_ros.model.compiled.build import update_graphs, update_plans
+from dkt_ros.model.compiled.manifest import (
+    EngineRequest,
+    GraphSpec,
+    Manifest,
+    System,
+    differences,
+)
+from dkt_ros.model.info import CheckpointInfo, sha256
+
+HERE = System("NVIDIA L4", "8.9", "10.8.0.43")
+NAMES = ("encoder_first", "decoder_first", "step_T1_keep1")
+REQUEST = EngineRequest(
+    checkpoint=Path("tiny"),
+    fingerprint="a" * 64,
+    size=(32, 48),
+    windows=((1, 1),),
+    steps=5,
+    precision="bf16",
+)
+
+
+class Workshop:
+    """Exports and builds files that hold their names, and keeps count."""
+
+    def __init__(self) -> None:
+        self.exported = 0
+        self.built: list[str] = []
+        self.said: list[str] = []
+        self.fail_at: str | None = None
+
+    def export(self, request: EngineRequest, folder: Path) -> Manifest:
+        self.exported += 1
+        assert not list(folder.iterdir())
+        for name in NAMES:
+            (folder / f"{name}.onnx").write_text(name)
+        (folder / "weights.bin").write_text("weights")
+        (folder / "constants.safetensors").write_text("constants")
+        manifest = Manifest(
+            system=None,
+            checkpoint=request.fingerprint,
+            info=CheckpointInfo(name="tiny"),
+            size=request.size,
+            windows=request.windows,
+            precision=request.precision or "",
+            steps=request.steps,
+            latent_channels=16,
+            spatial_ratio=8,
+            patch=(1, 2, 2),
+            head_dim=12,
+            graphs=tuple(GraphSpec(name, f"{name}.onnx", None, (), ()) for name in NAMES),
+            calibration=request.calibration,
+            files={file.name: sha256(file) for file in folder.iterdir()},
+        )
+        manifest.write(folder)
+        return manifest
+
+    def build(self, graph: Path, plan: Path) -> str:
+        if graph.stem == self.fail_at:
+            raise KeyboardInterrupt
+        self.built.append(graph.stem)
+        plan.write_text(f"plan of {graph.stem}")
+        return hashlib.sha256(plan.read_bytes()).hexdigest()
+
+    def run(self, folder: Path, request: EngineRequest = REQUEST, system: System = HERE) -> None:
+        """As `dkt engine build` does."""
+        manifest = update_graphs(folder, request, self.export, self.said.append)
+        manifest = update_plans(folder, manifest, system, self.build, self.said.append)
+        assert Manifest.read(folder) == manifest
+        assert differences(manifest, request, system) == []
+
+
+def test_a_second_build_does_nothing_and_says_so(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "new" / "engine"
+    shop.run(folder)
+    assert (shop.exported, tuple(shop.built), shop.said) == (1, NAMES, [])
+    shop.run(folder)
+    assert (shop.exported, tuple(shop.built)) == (1, NAMES)
+    assert len(shop.said) == 2
+    assert all("up to date" in line for line in shop.said)
+
+
+def test_another_request_starts_anew(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    shop.run(folder)
+    shop.run(folder, replace(REQUEST, size=(64, 96)))
+    assert shop.exported == 2
+    assert tuple(shop.built) == NAMES * 2
+
+
+def test_another_calibration_clip_starts_anew(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    first = replace(REQUEST, precision="fp8", calibration="b" * 64)
+    shop.run(folder, first)
+    shop.run(folder, first)
+    assert shop.exported == 1
+    shop.run(folder, replace(first, calibration="c" * 64))
+    assert shop.exported == 2
+
+
+@pytest.mark.parametrize("name", [f"{NAMES[0]}.onnx", "weights.bin", "constants.safetensors"])
+@pytest.mark.parametrize("content", ["something else", None])
+def test_a_file_that_was_changed_or_lost_is_exported_again(
+    tmp_path: Path, name: str, content: str | None
+) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    shop.run(folder)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    shop.run(folder)
+    assert shop.exported == 2
+
+
+def test_another_system_needs_plans_of_its_own_only(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    shop.run(folder)
+    shop.run(folder, system=replace(HERE, tensorrt="11.0.0"))
+    assert shop.exported == 1
+    assert tuple(shop.built) == NAMES * 2
+
+
+def test_an_interrupted_build_goes_on_where_it_was(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    shop.fail_at = NAMES[1]
+    with pytest.raises(KeyboardInterrupt):
+        shop.run(folder)
+    assert "no plans of decoder_first, step_T1_keep1" in " ".join(
+        differences(Manifest.read(folder), REQUEST, HERE)
+    )
+    shop.fail_at = None
+    shop.run(folder)
+    assert shop.exported == 1
+    assert tuple(shop.built) == NAMES
+
+
+def test_a_plan_that_was_changed_is_built_again(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    shop.run(folder)
+    (folder / f"{NAMES[2]}.plan").write_text("something else")
+    shop.run(folder)
+    assert shop.built == [*NAMES, NAMES[2]]
+
+
+def test_an_export_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
+    shop, folder = Workshop(), tmp_path / "engine"
+    shop.run(folder)
+
+    def fail(request: EngineRequest, folder: Path) -> Manifest:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_graphs(folder, replace(REQUEST, steps=3), fail, shop.said.append)
+    assert not (folder / "engine.json").exists()
+    assert not list(folder.glob("*.plan"))

@@ -1,0 +1,126 @@
+"""Half precision and FP8 in the graphs: types, and values by ONNX's own reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.compiled.fp8 import observed, use_fp8
+from dkt_ros.model.compiled.graphs import NetworkGraphs, Traceable
+
+onnx = pytest.importorskip("onnx")
+ir = pytest.importorskip("onnx_ir")
+pytest.importorskip("onnxscript")
+
+from dkt_ros.model.compiled.onnx_export import check_nodes, export
+
+SIZE = (32, 48)
+
+
+def inputs_of(graph: Traceable) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(
+        torch.randn(example.shape, generator=generator).to(example.dtype)
+        for example in graph.examples
+    )
+
+
+def by_reference(proto: Any, graph: Traceable, inputs: tuple[torch.Tensor, ...]) -> np.ndarray:
+    """The graph's first output as the ONNX project computes it."""
+    from onnx.reference import ReferenceEvaluator
+
+    given = {
+        name: ir.tensor(tensor).numpy() for name, tensor in zip(graph.inputs, inputs, strict=True)
+    }
+    return np.asarray(ReferenceEvaluator(proto).run(None, given)[0], np.float32)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(tiny_checkpoint: Path, dtype: str) -> None:
+    graph = NetworkGraphs(load_checkpoint(tiny_checkpoint, dtype=dtype), SIZE).step(2, 1)
+    proto = ir.to_proto(export(graph))
+    onnx.checker.check_model(proto, full_check=True)
+    half = onnx.TensorProto.DataType.Value(dtype.upper())
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
+    }
+    products = [node for node in proto.graph.node if node.op_type == "MatMul"]
+    assert len(products) > 8
+    assert {types[node.output[0]] for node in products} == {half}
+    norms = {"LayerNormalization", "ReduceMean"}
+    wide = [node for node in proto.graph.node if node.op_type in norms]
+    assert len(wide) > 4
+    assert {types[node.output[0]] for node in wide} == {onnx.TensorProto.FLOAT}
+    inputs = inputs_of(graph)
+    expected = graph.module(*inputs)[0].numpy()
+    found = by_reference(proto, graph, inputs)
+    np.testing.assert_allclose(found, expected, atol=0.05 if dtype == "bfloat16" else 0.01)
+
+
+@torch.inference_mode()
+def test_fp8(tiny_checkpoint: Path) -> None:
+    """Q and DQ in float8e4m3fn around every large product of the blocks; same values as torch."""
+    network = load_checkpoint(tiny_checkpoint)
+    latents = torch.randn(1, 16, 2, 4, 6, generator=torch.Generator().manual_seed(1))
+    with observed(network.transformer) as largest:
+        plain = network.velocity(latents, latents, 500.0)
+    assert use_fp8(network.transformer, largest) == 6
+    graph = NetworkGraphs(network, SIZE).step(2, 2)
+    proto = ir.to_proto(export(graph))
+    onnx.checker.check_model(proto, full_check=True)
+    producers = {name: node for node in proto.graph.node for name in node.output}
+    quantised = [
+        node
+        for node in proto.graph.node
+        if node.op_type == "MatMul"
+        and all(
+            name in producers and producers[name].op_type == "DequantizeLinear"
+            for name in node.input
+        )
+    ]
+    assert len(quantised) == 6
+    assert {
+        value.type.tensor_type.elem_type
+        for value in proto.graph.value_info
+        if value.name in producers and producers[value.name].op_type == "QuantizeLinear"
+    } == {onnx.TensorProto.FLOAT8E4M3FN}
+    transformer = NetworkGraphs(network, SIZE).transformer
+    inputs = (latents, transformer.embed_rgb(latents), *transformer.modulations(500.0))
+    found = by_reference(proto, graph, inputs)
+    # A value between two of FP8's may fall to either side after other roundings.
+    error = np.abs(found - graph.module(*inputs)[0].numpy())
+    assert error.mean() < 1e-3
+    cost = np.abs(found - plain.numpy())
+    assert 0 < cost.mean() < 0.1 * plain.abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "words"),
+    [
+        (("Resize", ["x", "", "scales"]), [1, 1, 4, 4], "Resize"),
+        (("Identity", ["x"]), ["batch", 1, 4, 4], "expected a fixed one"),
+    ],
+)
+def test_what_tensorrt_would_not_take_is_refused(
+    node: tuple[str, list[str]], shape: list[Any], words: str
+) -> None:
+    helper = onnx.helper
+    single = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node(*node, ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", single, shape)],
+        [helper.make_tensor_value_info("y", single, shape)],
+        [helper.make_tensor("scales", single, [4], [1.0, 1.0, 1.0, 1.0])],
+    )
+    model = ir.from_proto(helper.make_model(graph))
+    with pytest.raises(DktError, match=words):
+        check_nodes(model, "g")

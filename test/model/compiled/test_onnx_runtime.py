@@ -1,0 +1,184 @@
+"""Exported graphs, computed by onnxruntime, against torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.compiled.build import export_engine
+from dkt_ros.model.compiled.graphs import NetworkGraphs
+from dkt_ros.model.compiled.manifest import EngineRequest, GraphSpec, Manifest, cache_name
+from dkt_ros.model.compiled.network import EngineNetwork, read_constants
+from dkt_ros.model.compiled.onnx_export import export, graph_writer
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.model.streaming_vae import Stream
+from dkt_ros.predict.clip import PredictOptions, predict_disparity
+from dkt_ros.predict.stream import LivePredictor
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from dkt_ros.model.compiled.onnx_runtime import OnnxRunner, load_runners
+
+TOLERANCE = 1e-3
+SIZE = (32, 48)
+LIVE = LiveOptions(window=2, new=1, steps=2, scene_cut=None)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_engine: Path) -> EngineNetwork:
+    manifest = Manifest.read(tiny_engine)
+    runners = load_runners(tiny_engine, manifest, [graph.name for graph in manifest.graphs])
+    constants = read_constants(tiny_engine, manifest)
+    return EngineNetwork(manifest, runners, constants, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def network(tiny_checkpoint: Path) -> DktNetwork:
+    return load_checkpoint(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def fast(network: DktNetwork) -> FastNetwork:
+    return FastNetwork(network)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def video(frames: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, *SIZE, 3), np.uint8)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_the_vae_chunk_by_chunk(engine: EngineNetwork, fast: FastNetwork, half: str) -> None:
+    """Caches go from call to call on both sides, each side its own."""
+    ours: Stream = getattr(engine, f"{half}_stream")()
+    theirs: Stream = getattr(fast, f"{half}_stream")()
+    for index in range(4):
+        shape = (1, 16, 1, 4, 6)
+        if half == "encoder":
+            shape = (1, 3, 1 if index == 0 else 4, *SIZE)
+        chunk = random(*shape, seed=index).clamp(-1, 1)
+        found, expected = ours.advance(chunk), theirs.advance(chunk)
+        torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+    assert ours.caches is not None
+    assert theirs.caches is not None
+    assert len(ours.caches) == len(theirs.caches)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("window", [(1, 1), (2, 1), (2, 2)])
+@pytest.mark.parametrize("step", [0, 1])
+def test_velocity(
+    engine: EngineNetwork, fast: FastNetwork, tiny_engine: Path, window: tuple[int, int], step: int
+) -> None:
+    frames, keep = window
+    assert window in Manifest.read(tiny_engine).windows
+    noisy, latents = (random(1, 16, frames, 4, 6, seed=seed) for seed in (1, 2))
+    timestep = (1000.0, 5000.0 / 6.0)[step]
+    expected = fast.velocity(noisy, fast.embed_rgb(latents), timestep, keep)
+    found = engine.velocity(noisy, engine.embed_rgb(latents), timestep, keep)
+    assert found.shape == (1, 16, keep, 4, 6)
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_live(engine: EngineNetwork, network: DktNetwork) -> None:
+    frames = video(13)
+    ours, theirs = LivePredictor(engine, LIVE), LivePredictor(FastNetwork(network), LIVE)
+    shown = 0
+    for frame in frames:
+        found, expected = ours.push(frame), theirs.push(frame)
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            np.testing.assert_allclose(found.disparity, expected.disparity, atol=TOLERANCE)
+            shown += 1
+    assert shown == 4
+
+
+def test_exact(engine: EngineNetwork, network: DktNetwork) -> None:
+    options = PredictOptions(steps=2, window=2, overlap=1)
+    found = predict_disparity(engine, video(9), options)
+    expected = predict_disparity(FastNetwork(network), video(9), options)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+def test_graphs_are_what_the_manifest_says(tiny_engine: Path) -> None:
+    manifest = Manifest.read(tiny_engine)
+    types = {"float32": onnx.TensorProto.FLOAT}
+    for graph in manifest.graphs:
+        model = onnx.load(tiny_engine / graph.onnx, load_external_data=False)
+        for specs, values in (
+            (graph.inputs, model.graph.input),
+            (graph.outputs, model.graph.output),
+        ):
+            described = [
+                (
+                    value.name,
+                    tuple(side.dim_value for side in value.type.tensor_type.shape.dim),
+                    value.type.tensor_type.elem_type,
+                )
+                for value in values
+            ]
+            assert described == [(spec.name, spec.shape, types[spec.dtype]) for spec in specs]
+        # A constant as an output is what some compilers refuse.
+        constants = {tensor.name for tensor in model.graph.initializer}
+        assert not constants & {value.name for value in model.graph.output}
+    following = manifest.graph("encoder_following")
+    caches = [spec for spec in following.inputs if spec.name.startswith("cache_")]
+    assert [spec.name for spec in caches] == [cache_name(index) for index in range(len(caches))]
+    assert [spec.shape for spec in following.outputs[1:]] == [spec.shape for spec in caches]
+
+
+def test_weights_are_constants_stored_once(tiny_engine: Path) -> None:
+    """Three graphs of the step, one copy of its weights; none is transposed or cut at run time."""
+    users: dict[str, set[str]] = {}
+    for file in tiny_engine.glob("*.onnx"):
+        model = onnx.load(file, load_external_data=False)
+        constants = {tensor.name for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type in ("Transpose", "Slice", "Gather", "Split", "Cast"):
+                assert node.input[0] not in constants, f"{file.stem}: {node.name}"
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "offset" and len(tensor.dims) == 2:
+                    users.setdefault(entry.value, set()).add(file.stem)
+    steps = {"step_T1_keep1", "step_T2_keep1", "step_T2_keep2"}
+    # Patches, four of attention, two of cross-attention, two of feed-forward, output.
+    assert sum(stems == steps for stems in users.values()) == 9
+
+
+@torch.inference_mode()
+def test_everything_may_stand_in_the_weights_file(
+    network: DktNetwork, engine: EngineNetwork, tmp_path: Path
+) -> None:
+    """As for a network beyond 2 GB: with no weight left in a graph, it computes the same."""
+    graph = NetworkGraphs(network, SIZE).embed_rgb()
+    with graph_writer(tmp_path, smallest=0) as write:
+        file = write(export(graph), graph.name)
+    model = onnx.load(tmp_path / file, load_external_data=False)
+    weights = [tensor for tensor in model.graph.initializer if tensor.data_type == 1]
+    assert {tensor.data_location for tensor in weights} == {onnx.TensorProto.EXTERNAL}
+    assert len(weights) == 2
+    runner = OnnxRunner(tmp_path, GraphSpec(graph.name, file, None, *graph.specs()))
+    latents = random(1, 16, 1, 4, 6)
+    found = runner({"latents": latents})["tokens"]
+    torch.testing.assert_close(found, engine.embed_rgb(latents))
+
+
+def test_a_size_that_the_network_cannot_have_is_refused(
+    tiny_request: EngineRequest, tmp_path: Path
+) -> None:
+    with pytest.raises(DktError, match="multiples of 16"):
+        export_engine(replace(tiny_request, size=(32, 50)), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,138 @@
+"""TensorRT's runtime over a small plan made here: caches, recorded launches, damaged files.
+
+Runs wherever TensorRT and a GPU are; the logic that needs neither is in test_tensorrt_runtime.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+trt = pytest.importorskip("tensorrt", reason="needs TensorRT")
+if not torch.cuda.is_available():
+    pytest.skip("needs a GPU", allow_module_level=True)
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.compiled.manifest import GraphRunner, GraphSpec, Manifest, TensorSpec
+from dkt_ros.model.compiled.tensorrt_runtime import load_runners
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.streaming_vae import Caches, Stream
+
+SHAPE = (1, 4)
+FLAGS = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def plan(inputs: int) -> bytes:
+    """result = sum of the inputs; new_cache_00 = the last input + 1."""
+    builder = trt.Builder(trt.Logger(trt.Logger.WARNING))
+    network = builder.create_network(FLAGS)
+    names = ["chunk", "cache_00"][:inputs]
+    tensors = [network.add_input(name, trt.DataType.FLOAT, SHAPE) for name in names]
+    ones = np.ones(SHAPE, np.float32)
+    one = network.add_constant(SHAPE, trt.Weights(ones)).get_output(0)
+
+    def add(a: Any, b: Any) -> Any:
+        return network.add_elementwise(a, b, trt.ElementWiseOperation.SUM).get_output(0)
+
+    result = add(tensors[0], tensors[1] if inputs == 2 else one)
+    cache = add(tensors[-1], one)
+    for tensor, name in ((result, "result"), (cache, "new_cache_00")):
+        tensor.name = name
+        network.mark_output(tensor)
+    return bytes(builder.build_serialized_network(network, builder.create_builder_config()))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    folder = tmp_path_factory.mktemp("engine")
+    graphs = []
+    for name, inputs in (("first", 1), ("following", 2)):
+        content = plan(inputs)
+        (folder / f"{name}.plan").write_bytes(content)
+        graphs.append(
+            GraphSpec(
+                name,
+                f"{name}.onnx",
+                f"{name}.plan",
+                tuple(TensorSpec(n, SHAPE, "float32") for n in ("chunk", "cache_00")[:inputs]),
+                tuple(TensorSpec(n, SHAPE, "float32") for n in ("result", "new_cache_00")),
+                hashlib.sha256(content).hexdigest(),
+            )
+        )
+    manifest = Manifest(
+        system=None,
+        checkpoint="",
+        info=CheckpointInfo(name="sums"),
+        size=(16, 16),
+        windows=(),
+        precision="fp32",
+        steps=1,
+        latent_channels=16,
+        spatial_ratio=8,
+        patch=(1, 2, 2),
+        head_dim=2,
+        graphs=tuple(graphs),
+    )
+    return folder, manifest
+
+
+def stream_of(runners: dict[str, GraphRunner]) -> Stream:
+    def first(chunk: torch.Tensor) -> tuple[torch.Tensor, Caches]:
+        outputs = runners["first"]({"chunk": chunk})
+        return outputs["result"], (outputs["new_cache_00"],)
+
+    def following(chunk: torch.Tensor, caches: Caches) -> tuple[torch.Tensor, Caches]:
+        outputs = runners["following"]({"chunk": chunk, "cache_00": caches[0]})
+        return outputs["result"], (outputs["new_cache_00"],)
+
+    return Stream(first, following)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+@pytest.mark.parametrize("side_stream", [False, True])
+def test_a_stream_with_look_aheads(
+    engine: tuple[Path, Manifest], cuda_graphs: bool, side_stream: bool
+) -> None:
+    folder, manifest = engine
+    names = ("first", "following")
+    device = torch.device("cuda")
+    runners = load_runners(folder, manifest, names, device, cuda_graphs=cuda_graphs)
+    current = torch.cuda.Stream() if side_stream else torch.cuda.current_stream()
+    with torch.cuda.stream(current):
+        stream = stream_of(runners)
+        chunks = [torch.full(SHAPE, float(i), device=device) for i in range(8)]
+        results = [stream.advance(chunks[0])]
+        for chunk in chunks[1:]:
+            before = stream.caches
+            for _ in range(3):  # moves nothing on
+                stream.advance(chunk + 100)
+            stream.caches = before
+            results.append(stream.advance(chunk))
+    torch.cuda.synchronize()
+    # The first result is 0 + 1, its cache 1; the i-th of the others is i + its cache i.
+    assert [float(r[0, 0]) for r in results] == [1.0, *(2.0 * i for i in range(1, 8))]
+
+
+def test_inputs_of_another_type_or_order_in_memory_are_taken(
+    engine: tuple[Path, Manifest],
+) -> None:
+    folder, manifest = engine
+    runners = load_runners(folder, manifest, ["first"], torch.device("cuda"))
+    chunk = torch.arange(8, dtype=torch.float64).view(4, 2).T[:1]
+    result = runners["first"]({"chunk": chunk})["result"]
+    assert result.tolist() == [[1.0, 3.0, 5.0, 7.0]]
+
+
+def test_a_plan_that_is_none_is_named(engine: tuple[Path, Manifest], tmp_path: Path) -> None:
+    _, manifest = engine
+    (tmp_path / "first.plan").write_bytes(b"no plan")
+    graph = replace(manifest.graphs[0], plan_sha256=hashlib.sha256(b"no plan").hexdigest())
+    with pytest.raises(DktError, match=r"first\.plan cannot be loaded"):
+        load_runners(tmp_path, replace(manifest, graphs=(graph,)), ["first"], torch.device("cuda"))
