@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,13 @@ def _add_convert(subparsers: Any) -> None:
     )
     parser.add_argument("--vae", help="Wan2.1_VAE.pth (with --transformer)", **file)
     parser.add_argument(
-        "--lora", help="LoRA by DKT's or peft's names: .safetensors or peft's folder", **file
+        "--lora", help="LoRA of any usual trainer: .safetensors, .pt or peft's folder", **file
+    )
+    parser.add_argument(
+        "--lora-scale",
+        type=number,
+        metavar="S",
+        help="multiplies the scale that the LoRA's file or its adapter_config.json gives",
     )
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt-embeds", help="the prompt's embedding, .safetensors", **file)
@@ -65,6 +72,8 @@ def _add_convert(subparsers: Any) -> None:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Runs `dkt convert`; returns 0."""
+    if args.lora_scale is not None and args.lora is None:
+        raise DktError("--lora-scale goes with --lora")
     if args.checkpoint is not None:
         return _run_merge(args)
     if args.vae is None:
@@ -85,9 +94,10 @@ def run_convert(args: argparse.Namespace) -> int:
         tokenizer=args.tokenizer,
         task=args.prompt,
         num_heads=args.num_heads,
+        lora_scale=args.lora_scale,
     )
     dtype = parse_dtype(args.dtype) if args.dtype else None
-    info = convert(files, args.output, dtype, report=lambda line: print(line, file=sys.stderr))
+    info = convert(files, args.output, dtype, _say)
     print(f"{info.name} ({info.task}) written to {args.output}")
     return 0
 
@@ -102,6 +112,21 @@ def _run_merge(args: argparse.Namespace) -> int:
         raise DktError("--lora is missing: --checkpoint takes what is added to it")
     from dkt_ros.model.merge import merge_into_checkpoint
 
-    info = merge_into_checkpoint(args.checkpoint, args.lora, args.output)
+    info = merge_into_checkpoint(args.checkpoint, args.lora, args.output, args.lora_scale, _say)
     print(f"{info.name} ({info.task}) written to {args.output}")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def number(text: str) -> float:
+    """A finite number other than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not math.isfinite(value) or value == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number other than 0")
+    return value

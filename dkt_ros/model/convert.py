@@ -29,8 +29,8 @@ from dkt_ros.model.checkpoint import (
     write_prompt,
 )
 from dkt_ros.model.info import CheckpointInfo, sha256
-from dkt_ros.model.lora import match_lora, merge_lora
-from dkt_ros.model.merge import lora_scale, move_into_place
+from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
+from dkt_ros.model.merge import move_into_place
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
@@ -46,6 +46,7 @@ class OriginalFiles:
     transformer: base DiT, safetensors (one file, an index of shards, or a folder of them). vae:
     Wan2.1_VAE.pth. lora: DKT's, or None. Either prompt_embeds (safetensors, one tensor of up to
     512 tokens) or text_encoder and tokenizer. task: "depth" or "normal", also the prompt.
+    lora_scale: multiplies what the LoRA says of itself, see match_lora.
     num_heads: of the transformer; None looks into the config.json beside it, then takes dim / 128.
     """
 
@@ -57,6 +58,7 @@ class OriginalFiles:
     tokenizer: Path | None = None
     task: str = "depth"
     num_heads: int | None = None
+    lora_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,14 @@ def convert(
     Raises DktError naming the file and the key that does not fit; nothing is written then.
     """
     base = open_weights(files.transformer)
-    lora = open_weights(files.lora) if files.lora else None
+    lora = open_lora(files.lora) if files.lora else None
     transformer = convert_transformer(
         base,
         lora,
         num_heads=files.num_heads,
         sidecar=read_sidecar(files.transformer),
         report=report,
-        lora_factor=lora_scale(files.lora) if files.lora else 1.0,
+        lora_scale=files.lora_scale,
     )
     vae = convert_vae(open_weights(files.vae))
     if output.exists() and not output.is_dir():
@@ -136,12 +138,11 @@ def convert_transformer(
     num_heads: int | None = None,
     sidecar: dict[str, Any] | None = None,
     report: Report = lambda line: None,
-    lora_factor: float = 1.0,
+    lora_scale: float | None = None,
 ) -> Part:
     """The original transformer in diffusers' names, LoRA merged when a weight is read.
 
-    sidecar: the config.json beside the file, if any. lora_factor: of the LoRA's B A. Every key must
-    find its place.
+    sidecar: the config.json beside the file, if any. Every key must find its place.
     """
     kept, ignored = original.split_transformer_keys(weights.shapes)
     if ignored:
@@ -156,10 +157,9 @@ def convert_transformer(
     renamed = weights.renamed({key: names[key] for key in expected})
     if lora is None:
         return Part(config, renamed)
-    pairs = match_lora(lora, renamed)
-    ranks = sorted({pair.rank for pair in pairs.values()})
-    report(f"merging {len(pairs)} LoRA pairs of rank {', '.join(map(str, ranks))}")
-    return Part(config, merge_lora(renamed, lora, pairs, lora_factor))
+    pairs = match_lora(lora, renamed, lora_scale)
+    report(describe(pairs))
+    return Part(config, merge_lora(renamed, lora, pairs))
 
 
 def convert_vae(weights: Weights) -> Part:

@@ -1,6 +1,7 @@
-"""Merging a LoRA into a transformer's weights: W + B A.
+"""Merging a LoRA into a transformer's weights: W + scale B A.
 
-Knows the names that LoRA files use. Knows nothing of files, checkpoints or training.
+Reads the names that trainers give: DKT's and DiffSynth's, peft's, diffusers', diffusion-pipe's,
+kohya's and musubi's. What the factor is stands in lora_scale.py.
 """
 
 from __future__ import annotations
@@ -8,88 +9,170 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.original import name_some, transformer_names
-from dkt_ros.model.weights import Weights
+from dkt_ros.model.lora_scale import CONFIG_FILE, agreed_scale, alpha_of, scale_rules
+from dkt_ros.model.original import linear_modules, name_some, strip_prefix, transformer_names
+from dkt_ros.model.weights import Weights, open_weights
 
-_KEY = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(?:\.[^.]+)?\.weight$")
-_PREFIXES = ("base_model.model.", "diffusion_model.", "transformer.")
+_SIDE = re.compile(r"^(?P<module>.+)\.lora[_.](?P<side>A|B|down|up)(?:\.[^.]+)?\.weight$")
+_ALPHA = re.compile(r"^(?P<module>.+)\.(?:lora_)?alpha$")
+_FLAT = re.compile(r"^lora_(?:unet|transformer)_+(?P<module>[^.]+)$")
+_SIDES = {"down": "A", "up": "B"}
+_PEFT = "base_model.model."
+_FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True)
 class LoraPair:
-    """The LoRA file's keys of A (rank, in) and B (out, rank) for one weight."""
+    """The LoRA file's keys of A (rank, in) and B (out, rank) for one weight, and B A's factor."""
 
     a: str
     b: str
     rank: int
+    scale: float
+    source: str
 
 
-def match_lora(lora: Weights, targets: Weights) -> dict[str, LoraPair]:
+def open_lora(path: Path) -> Weights:
+    """A LoRA file, or the one in a folder of peft's or diffusers'."""
+    found = [path / name for name in _FILES if (path / name).is_file()]
+    return open_weights(found[0] if found else path)
+
+
+def match_lora(lora: Weights, targets: Weights, scale: float | None = None) -> dict[str, LoraPair]:
     """{diffusers weight key: pair} for every key of a LoRA file.
 
-    Accepts the original module names (`blocks.0.self_attn.q`) and diffusers' (`blocks.0.attn1.
-    to_q`), `lora_A.weight` with or without an adapter's name, and the prefixes `diffusion_model.`,
-    `transformer.` and `base_model.model.`. Raises DktError naming the key where A or B stands
-    alone, matches no weight, or does not fit its shape.
+    Modules have original names (`blocks.0.self_attn.q`) or diffusers' (`blocks.0.attn1.to_q`),
+    behind any wrapper's name, or flattened as kohya does (`lora_unet_blocks_0_self_attn_q`).
+    scale: multiplies what the file says; where it leaves open what it says, this is the factor.
+    Raises DktError naming the key where A or B stands alone, matches no weight, does not fit its
+    shape, and where nothing says what B A is multiplied by.
     """
     sides: dict[str, dict[str, str]] = {}
+    flat = _flat_names(targets)
     for key in lora.shapes:
-        match = _KEY.match(key)
-        if match is None:
+        if match := _SIDE.match(key):
+            side = _SIDES.get(match["side"], match["side"])
+        elif match := _ALPHA.match(key):
+            side = "alpha"
+        else:
             raise DktError(
-                f"{lora.origin}: {key} is no LoRA weight, expected ….lora_A.weight or "
-                "….lora_B.weight"
+                f"{lora.origin}: {key} is no LoRA weight, expected ….lora_A.weight, "
+                "….lora_B.weight, their forms lora_down and lora_up, or ….alpha"
             )
-        pair = sides.setdefault(_module(match["module"]), {})
-        if match["side"] in pair:
-            raise DktError(f"{lora.origin}: {key} and {pair[match['side']]} are the same weight")
-        pair[match["side"]] = key
+        pair = sides.setdefault(_module(match["module"], flat), {})
+        if side in pair:
+            raise DktError(f"{lora.origin}: {key} and {pair[side]} are the same weight")
+        pair[side] = key
     if not sides:
         raise DktError(f"{lora.origin} holds no LoRA weights")
     names = transformer_names(f"{module}.weight" for module in sides)
-    pairs = {}
-    for target, original in names.items():
-        pair = sides[original.removesuffix(".weight")]
-        pairs[target] = _checked_pair(lora, pair, target, targets)
-    if len(pairs) != len(sides):
+    modules = {target: name.removesuffix(".weight") for target, name in names.items()}
+    if len(modules) != len(sides):
         raise DktError(f"{lora.origin} names the same weight in two ways")
-    return pairs
+    for target, module in modules.items():
+        _check_pair(lora, sides[module], target, targets)
+    scales = _scales(lora, sides, scale)
+    return {
+        target: LoraPair(
+            sides[module]["A"], sides[module]["B"], _rank(lora, sides[module]), *scales[module]
+        )
+        for target, module in modules.items()
+    }
 
 
-def merge_lora(
-    targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair], scale: float = 1.0
-) -> Weights:
+def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -> Weights:
     """The target weights with each pair added: W + scale B A, computed in float32."""
 
     def read(name: str) -> torch.Tensor:
         weight = targets.read(name)
         if name not in pairs:
             return weight
-        a, b = (lora.read(key).float() for key in (pairs[name].a, pairs[name].b))
-        return torch.addmm(weight.float(), b, a, alpha=scale).to(weight.dtype)
+        pair = pairs[name]
+        a, b = lora.read(pair.a).float(), lora.read(pair.b).float()
+        merged = torch.addmm(weight.float(), b, a, alpha=pair.scale)
+        if not merged.isfinite().all():
+            raise DktError(f"{lora.origin}: {pair.b} times {pair.a} is not finite")
+        return merged.to(weight.dtype)
 
     return replace(targets, read=read)
 
 
-def _module(name: str) -> str:
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in _PREFIXES:
-            if name.startswith(prefix):
-                name, stripped = name[len(prefix) :], True
-    return name
+def describe(pairs: Mapping[str, LoraPair]) -> str:
+    """One line: how many pairs, of which ranks, added with which factor, and who says so."""
+    ranks = sorted({pair.rank for pair in pairs.values()})
+    scales = [f"{scale:g}" for scale in sorted({pair.scale for pair in pairs.values()})]
+    shown = scales[0] if len(scales) == 1 else f"{scales[0]} to {scales[-1]}"
+    source = next(iter(pairs.values())).source
+    return (
+        f"merging {len(pairs)} LoRA pairs of rank {', '.join(map(str, ranks))} with scale {shown}: "
+        f"{source}"
+    )
 
 
-def _checked_pair(lora: Weights, pair: dict[str, str], target: str, targets: Weights) -> LoraPair:
-    known = pair.get("A") or pair["B"]
-    if len(pair) < 2:
-        missing = "B" if "A" in pair else "A"
-        raise DktError(f"{lora.origin}: {known} has no lora_{missing} beside it")
+def _scales(
+    lora: Weights, sides: Mapping[str, Mapping[str, str]], scale: float | None
+) -> dict[str, tuple[float, str]]:
+    """Module -> B A's factor and where it comes from."""
+    has_alpha = any("alpha" in pair for pair in sides.values())
+    rules = [] if has_alpha else scale_rules(lora)
+    times = "" if scale is None else f", times --lora-scale {scale:g}"
+    found = {}
+    for module, pair in sides.items():
+        rank = _rank(lora, pair)
+        if "alpha" in pair:
+            stated: tuple[float, str] | None = (
+                alpha_of(lora, pair["alpha"]) / rank,
+                "alpha tensors in the file",
+            )
+        elif has_alpha:
+            raise DktError(f"{lora.origin}: {pair['A']} has no alpha beside it, others have")
+        else:
+            stated = agreed_scale(rules, module, rank)
+        if stated is None:
+            stated = _by_convention(lora, pair["A"], scale)
+        found[module] = (stated[0] * (1.0 if scale is None else scale), stated[1] + times)
+    return found
+
+
+def _by_convention(lora: Weights, key: str, scale: float | None) -> tuple[float, str]:
+    """What a file without any word of alpha means."""
+    if not key.startswith(_PEFT):
+        return 1.0, "the file names no alpha, which its format reads as alpha = rank"
+    if scale is None:
+        raise DktError(
+            f"{lora.origin} has peft's names and nothing says its alpha: put peft's {CONFIG_FILE} "
+            "beside it, or give alpha / rank as --lora-scale"
+        )
+    return 1.0, "the file names no alpha"
+
+
+def _module(name: str, flat: Mapping[str, str]) -> str:
+    if match := _FLAT.match(name):
+        return flat.get(match["module"], name)
+    return strip_prefix(name)
+
+
+def _flat_names(targets: Weights) -> dict[str, str]:
+    """`blocks_0_self_attn_q` -> `blocks.0.self_attn.q`, and the same of diffusers' names."""
+    theirs = [key.removesuffix(".weight") for key in targets.shapes if key.endswith(".weight")]
+    blocks = {int(name.split(".")[1]) for name in theirs if name.startswith("blocks.")}
+    return {name.replace(".", "_"): name for name in (*theirs, *linear_modules(blocks))}
+
+
+def _rank(lora: Weights, pair: Mapping[str, str]) -> int:
+    return lora.shapes[pair["A"]][0]
+
+
+def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: Weights) -> None:
+    for side, other in (("A", "B"), ("B", "A")):
+        if side not in pair:
+            known = pair.get(other) or pair["alpha"]
+            raise DktError(f"{lora.origin}: {known} has no lora_{side} beside it")
     if target not in targets.shapes:
         raise DktError(
             f"{lora.origin}: {name_some(list(pair.values()))} match no weight of the transformer "
@@ -98,8 +181,7 @@ def _checked_pair(lora: Weights, pair: dict[str, str], target: str, targets: Wei
     a, b = lora.shapes[pair["A"]], lora.shapes[pair["B"]]
     weight = targets.shapes[target]
     fits = len(a) == len(b) == len(weight) == 2 and a[0] == b[1] and (b[0], a[1]) == tuple(weight)
-    if not fits:
+    if not fits or a[0] == 0:
         raise DktError(
             f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight {weight}"
         )
-    return LoraPair(pair["A"], pair["B"], a[0])

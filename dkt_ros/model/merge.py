@@ -6,11 +6,10 @@ Knows checkpoint folders and lazy weights. Knows nothing of training.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -24,7 +23,7 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
 )
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo, sha256
-from dkt_ros.model.lora import match_lora, merge_lora
+from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
 
 
@@ -36,13 +35,20 @@ def transformer_weights(checkpoint: Path) -> Weights:
     return open_weights(checked_folder(checkpoint) / TRANSFORMER_DIR)
 
 
-def merge_into_checkpoint(base: Path, lora: Path, output: Path) -> CheckpointInfo:
+def merge_into_checkpoint(
+    base: Path,
+    lora: Path,
+    output: Path,
+    scale: float | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> CheckpointInfo:
     """Writes the checkpoint `base` with the LoRA of a file (or peft folder) added to its weights.
 
+    scale: multiplies what the LoRA says of itself, see match_lora. report: told what is merged.
     Raises DktError naming what does not fit; nothing is written then.
     """
     known = CheckpointInfo.read(checked_folder(base))
-    adapter = open_weights(lora)
+    adapter = open_lora(lora)
     info = dataclasses.replace(
         known,
         name=output.resolve().name,
@@ -52,14 +58,21 @@ def merge_into_checkpoint(base: Path, lora: Path, output: Path) -> CheckpointInf
             **{f"lora/{file.name}": sha256(file) for file in adapter.files},
         },
     )
-    write_with(base, with_lora(base, adapter, lora_scale(lora)), output, info)
+    write_with(base, with_lora(base, adapter, scale, report), output, info)
     return info
 
 
-def with_lora(base: Path, lora: Weights, scale: float = 1.0) -> Weights:
+def with_lora(
+    base: Path,
+    lora: Weights,
+    scale: float | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Weights:
     """The transformer's weights of the checkpoint `base`, W + scale B A where the LoRA says so."""
     targets = transformer_weights(base)
-    return merge_lora(targets, lora, match_lora(lora, targets), scale)
+    pairs = match_lora(lora, targets, scale)
+    report(describe(pairs))
+    return merge_lora(targets, lora, pairs)
 
 
 def write_with(base: Path, transformer: Weights, output: Path, info: CheckpointInfo) -> None:
@@ -97,28 +110,3 @@ def move_into_place(folder: Path, output: Path) -> None:
         shutil.rmtree(output / name, ignore_errors=True)
     for name in (TRANSFORMER_DIR, VAE_DIR, PROMPT_FILE, INFO_FILE):
         (folder / name).replace(output / name)
-
-
-def lora_scale(lora: Path) -> float:
-    """The factor of B A: 1, or what the adapter_config.json beside a peft file says.
-
-    lora: a file, or peft's folder. Raises DktError for adapters that are more than B A.
-    """
-    sidecar = (lora if lora.is_dir() else lora.parent) / "adapter_config.json"
-    is_peft = lora.is_dir() or lora.name == "adapter_model.safetensors"
-    if not is_peft or not sidecar.is_file():
-        return 1.0
-    try:
-        config: Any = json.loads(sidecar.read_text(encoding="utf-8"))
-        rank, alpha = float(config["r"]), float(config["lora_alpha"])
-        root = bool(config.get("use_rslora"))
-        special = [
-            name for name in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(name)
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DktError(f"{sidecar} is no peft LoRA configuration: {error!r}") from error
-    if special or rank <= 0:
-        raise DktError(
-            f"{sidecar} asks for {', '.join(special) or 'rank 0'}, expected a plain LoRA"
-        )
-    return alpha / (rank**0.5 if root else rank)

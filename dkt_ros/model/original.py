@@ -25,7 +25,15 @@ _TRANSFORMER_ROOTS = (
     "time_projection",
 )  # fmt: skip
 _IGNORED_ROOTS = ("ref_conv",)
-_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
+_WRAPPERS = re.compile(r"^(?:(?:base_model|model|diffusion_model|transformer|module|pipe|dit)\.)+")
+_LINEAR = (
+    *(f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo"),
+    "cross_attn.k_img", "cross_attn.v_img", "ffn.0", "ffn.2",
+)  # fmt: skip
+_OUTER_LINEAR = (
+    "head.head", "img_emb.proj.1", "img_emb.proj.3", "text_embedding.0", "text_embedding.2",
+    "time_embedding.0", "time_embedding.2", "time_projection.1",
+)  # fmt: skip
 
 
 def split_transformer_keys(keys: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -191,11 +199,13 @@ def check_complete(names: Mapping[str, str], shapes: Shapes, expected: Shapes, w
 
 
 def strip_prefix(key: str) -> str:
-    """Drops the wrapper names that some tools put before every key."""
-    for prefix in _PREFIXES:
-        if key.startswith(prefix):
-            return key[len(prefix) :]
-    return key
+    """Drops the wrapper names that some tools put before every key, however many."""
+    return _WRAPPERS.sub("", key)
+
+
+def linear_modules(blocks: Iterable[int]) -> list[str]:
+    """Original names of the linear layers of a transformer with these blocks."""
+    return [*_OUTER_LINEAR, *(f"blocks.{index}.{name}" for index in blocks for name in _LINEAR)]
 
 
 def name_some(keys: list[str], limit: int = 5) -> str:

@@ -5,23 +5,27 @@ Knows safetensors and PyTorch's zip files. Knows nothing of what the tensors mea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dkt_ros.errors import DktError
 
 SHARD_BYTES = 2 * 1024**3
-"""Most bytes of one written file, and so of the memory that writing takes."""
+"""Most bytes of one written file, unless a single tensor is larger."""
 _FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+_INTEGERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16}
+"""Of single numbers, such as a LoRA's alpha."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Weights:
     """Named tensors that are read when asked for.
 
     shapes, dtypes: what `read(name)` will return. origin: where they come from, for messages.
-    files: the files behind them, for hashing.
+    files: the files behind them, for hashing. metadata: texts in a safetensors file's header.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -37,6 +41,7 @@ class Weights:
     read: Callable[[str], torch.Tensor]
     origin: str
     files: tuple[Path, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor], origin: str) -> Weights:
@@ -70,7 +75,7 @@ def open_weights(path: Path) -> Weights:
     """Opens a weight file for reading, or several shards of one.
 
     path: a .safetensors file, the .index.json of a sharded one or a folder of its shards; or a
-    PyTorch .pth, .pt or .ckpt, of which nothing but tensors is unpickled.
+    PyTorch .pth, .pt, .bin or .ckpt, of which nothing but tensors is unpickled.
     Raises DktError naming the file that is missing, damaged or not allowed.
     """
     if not path.exists():
@@ -83,7 +88,7 @@ def open_weights(path: Path) -> Weights:
         shards = _indexed_shards(path)
     elif path.suffix == ".safetensors":
         shards = [path]
-    elif path.suffix in (".pth", ".pt", ".ckpt"):
+    elif path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
         return replace(Weights.from_tensors(_load_pickled(path), str(path)), files=(path,))
     else:
         raise DktError(f"{path} is no weight file, expected .safetensors or .pth")
@@ -91,20 +96,24 @@ def open_weights(path: Path) -> Weights:
 
 
 def write_sharded(weights: Weights, folder: Path, stem: str) -> None:
-    """Writes `stem`.safetensors, or numbered shards and their index, as diffusers reads them."""
-    shards = plan_shards(weights, SHARD_BYTES)
-    names = [f"{stem}.safetensors"]
-    if len(shards) > 1:
-        count = len(shards)
-        names = [f"{stem}-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
-        size = sum(_bytes(weights, key) for key in weights.shapes)
-        index = {
-            "metadata": {"total_size": size},
-            "weight_map": {key: n for n, keys in zip(names, shards, strict=True) for key in keys},
-        }
+    """Writes `stem`.safetensors, or numbered shards and their index, as diffusers reads them.
+
+    Takes the memory of one file; pages of the sources, which are mapped, come on top, and the
+    system takes them back when it needs them.
+    """
+    split = split_torch_state_dict_into_shards(
+        {
+            key: torch.empty(shape, dtype=weights.dtypes[key], device="meta")
+            for key, shape in weights.shapes.items()
+        },
+        filename_pattern=f"{stem}{{suffix}}.safetensors",
+        max_shard_size=SHARD_BYTES,
+    )
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2) + "\n"
         (folder / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
-    for name, keys in zip(names, shards, strict=True):
+    for name, keys in split.filename_to_tensors.items():
         _write_shard(weights, keys, folder / name)
 
 
@@ -112,24 +121,6 @@ def _write_shard(weights: Weights, keys: list[str], file: Path) -> None:
     # A function of its own, so that one shard is gone from memory before the next is read.
     tensors = {key: weights.read(key).contiguous() for key in keys}
     save_file(tensors, file, metadata={"format": "pt"})
-
-
-def plan_shards(weights: Weights, limit: int) -> list[list[str]]:
-    """Names in order, cut into runs of at most `limit` bytes (a larger tensor stands alone)."""
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for key in weights.shapes:
-        size = _bytes(weights, key)
-        if shards[-1] and filled + size > limit:
-            shards.append([])
-            filled = 0
-        shards[-1].append(key)
-        filled += size
-    return shards
-
-
-def _bytes(weights: Weights, key: str) -> int:
-    return math.prod(weights.shapes[key]) * weights.dtypes[key].itemsize
 
 
 def _indexed_shards(index: Path) -> list[Path]:
@@ -148,26 +139,41 @@ def _open_safetensors(path: Path, shards: list[Path]) -> Weights:
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, torch.dtype] = {}
     readers: dict[str, Callable[[str], torch.Tensor]] = {}
+    metadata: dict[str, str] = {}
     for shard in shards:
         try:
             handle = safe_open(shard, framework="pt")
         except (OSError, SafetensorError) as error:
-            raise DktError(
-                f"{shard} is no readable safetensors file ({error}); fetch it again"
-            ) from error
+            raise _unreadable(shard, "safetensors file", error) from error
+        metadata |= handle.metadata() or {}
         for key in handle.keys():  # noqa: SIM118 - the handle is no mapping
             if key in shapes:
                 raise DktError(f"{shard} holds {key}, which another shard of {path} holds too")
             part = handle.get_slice(key)
             shapes[key] = tuple(part.get_shape())
-            dtypes[key] = _float_type(part.get_dtype(), key, shard)
+            dtypes[key] = _type(part.get_dtype(), math.prod(shapes[key]), key, shard)
             readers[key] = handle.get_tensor
     return Weights(
-        shapes, dtypes, lambda key: readers[key](key), origin=str(path), files=tuple(shards)
+        shapes, dtypes, lambda key: readers[key](key), str(path), tuple(shards), metadata
     )
 
 
-def _float_type(name: str, key: str, file: Path) -> torch.dtype:
+def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
+    """What a file is that its library cannot read."""
+    start = b""
+    with contextlib.suppress(OSError), file.open("rb") as stream:
+        start = stream.read(64).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return DktError(f"{file} is a Git LFS pointer to the weights; run `git lfs pull`")
+    if start.startswith((b"<!doctype", b"<html")):
+        return DktError(f"{file} is a web page, not weights; log in and fetch it again")
+    reason = (str(error).splitlines() or [repr(error)])[0]
+    return DktError(f"{file} is no readable {kind} ({reason}); fetch it again")
+
+
+def _type(name: str, count: int, key: str, file: Path) -> torch.dtype:
+    if count == 1 and name in _INTEGERS:
+        return _INTEGERS[name]
     if name not in _FLOATS:
         raise DktError(
             f"{file}: {key} is stored as {name}, expected one of {', '.join(_FLOATS)}; "
@@ -188,13 +194,16 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
             "code; fetch it again from where it was published"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise DktError(f"{path} is no readable PyTorch file ({reason}); fetch it again") from error
+        raise _unreadable(path, "PyTorch file", error) from error
+    # Lightning's and others' checkpoints keep the tensors one level down.
+    if isinstance(loaded, dict) and isinstance(inner := loaded.get("state_dict"), dict):
+        loaded = inner
     if not isinstance(loaded, dict) or not loaded:
         raise DktError(f"{path} holds a {type(loaded).__name__}, expected tensors by name")
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise DktError(f"{path}: {key!r} is a {type(value).__name__}, expected a tensor")
-        if value.dtype not in _FLOATS.values():
+        single = value.numel() == 1 and value.dtype in _INTEGERS.values()
+        if value.dtype not in _FLOATS.values() and not single:
             raise DktError(f"{path}: {key} has type {value.dtype}, expected a float type")
     return loaded

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.merge import lora_scale, merge_into_checkpoint
+from dkt_ros.model.merge import merge_into_checkpoint
 
 RANK, WIDTH = 2, 24  # the tiny transformer's width
 
@@ -49,7 +49,7 @@ def queries(checkpoint: Path) -> torch.Tensor:
 
 
 def test_the_command_adds_b_a_and_changes_nothing_else(
-    tiny_checkpoint: Path, public: Path, tmp_path: Path
+    tiny_checkpoint: Path, public: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["convert", f"--checkpoint={tiny_checkpoint}", f"--lora={public}"]
     assert main([*words, f"--output={tmp_path / 'merged'}"]) == 0
@@ -66,6 +66,7 @@ def test_the_command_adds_b_a_and_changes_nothing_else(
     assert after.info.name == "merged"
     assert after.info.steps == before.info.steps
     assert "lora/lora.safetensors" in after.info.sources
+    assert "1 LoRA pairs of rank 2 with scale 1: the file names no alpha" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,6 @@ def test_peft_files_bring_their_factor(
     adapter = write_peft(tmp_path / "adapter", **config)
     a, b = pair()
     for index, lora in enumerate((adapter, adapter / "adapter_model.safetensors")):
-        assert lora_scale(lora) == pytest.approx(factor)
         output = tmp_path / f"merged{index}"
         merge_into_checkpoint(tiny_checkpoint, lora, output)
         expected = queries(tiny_checkpoint) + factor * b @ a
@@ -89,8 +89,12 @@ def test_peft_files_bring_their_factor(
     ("config", "named"),
     [
         ({"use_dora": True}, "use_dora"),
-        ({"alpha_pattern": {"q": 4}}, "alpha_pattern"),
-        ({"lora_alpha": None}, "no peft LoRA configuration"),
+        ({"lora_alpha": None}, "names no alpha and rank"),
+        ({"r": 0}, "names no alpha and rank"),
+        ({"rank_pattern": {"(": 4}}, "names no alpha and rank"),
+        ({"peft_type": "LOHA"}, "LOHA"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights pissa"),
+        ({"r": 3}, "says rank 3 of blocks.0.attn1.to_q, the shapes say 2"),
     ],
 )
 def test_adapters_that_are_more_than_b_a_are_refused(

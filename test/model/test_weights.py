@@ -1,0 +1,134 @@
+"""Weight files: shards, what writing them takes, and files that are cut, wrong or hostile."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save, save_file
+
+from dkt_ros.errors import DktError
+from dkt_ros.model import weights as weights_module
+from dkt_ros.model.weights import Weights, open_weights, write_sharded
+
+MIB = 2**20
+
+
+def test_shards_stay_under_the_limit_and_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_module, "SHARD_BYTES", 1000)
+    tensors = {f"w{n:02d}": torch.full((n + 1, 20), float(n)) for n in range(20)}
+    write_sharded(Weights.from_tensors(tensors, "test"), tmp_path, "model")
+    shards = sorted(tmp_path.glob("*-of-*.safetensors"))
+    assert len(shards) > 5
+    for shard in shards:
+        held = load_file(shard)
+        assert len(held) == 1 or sum(value.nbytes for value in held.values()) <= 1000
+    read = open_weights(tmp_path / "model.safetensors.index.json")
+    assert sorted(read.shapes) == sorted(tensors)
+    assert all(torch.equal(read.read(key), value) for key, value in tensors.items())
+
+
+def test_one_small_file_has_no_index(tmp_path: Path) -> None:
+    write_sharded(Weights.from_tensors({"w": torch.ones(3)}, "test"), tmp_path, "model")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_writing_takes_the_memory_of_one_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resident() -> float:
+        """Memory of this process that no file stands behind, in MiB."""
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+    seen = []
+
+    def watched(*args: Any, **kwargs: Any) -> None:
+        save_file(*args, **kwargs)
+        seen.append(resident())
+
+    monkeypatch.setattr(weights_module, "SHARD_BYTES", 64 * MIB)
+    monkeypatch.setattr(weights_module, "save_file", watched)
+    size = 16 * MIB // 4
+    weights = replace(
+        Weights.from_tensors({f"w{n}": torch.empty(size, device="meta") for n in range(16)}, "x"),
+        read=lambda name: torch.ones(size),
+    )
+    before = resident()
+    write_sharded(weights, tmp_path, "model")
+    assert len(seen) == 4
+    assert 32 < max(seen) - before < 96  # MiB; all of it would be 256
+
+
+def header(text: str, length: int | None = None) -> bytes:
+    """A safetensors file of nothing but a header."""
+    return struct.pack("<Q", len(text) if length is None else length) + text.encode()
+
+
+GOOD = save({"blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 8)})
+ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no readable safetensors"),
+        (GOOD[:4], "no readable safetensors"),
+        (GOOD[:-8], "no readable safetensors"),
+        (header("{}", 2**62), "no readable safetensors"),
+        (header("{}", 200_000_000), "no readable safetensors"),
+        (header("no json"), "no readable safetensors"),
+        (header(json.dumps({"x": {**ENTRY, "dtype": "F99"}})) + bytes(8), "no readable safetens"),
+        (header(json.dumps({"x": {**ENTRY, "shape": [2**40, 2**40]}})) + bytes(8), "no readable"),
+        (header(json.dumps({"x": {**ENTRY, "data_offsets": [0, 800]}})) + bytes(8), "no readable"),
+        (header(json.dumps({"x": {**ENTRY, "dtype": "I32"}})) + bytes(8), "x is stored as I32"),
+        (header(json.dumps({"x": {**ENTRY, "dtype": "F8_E4M3", "shape": [8]}})) + bytes(8),
+         "x is stored as F8_E4M3"),
+        (b"<!DOCTYPE html><title>Sign in</title>" + bytes(99), "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        ("folder", r"holds no \.safetensors"),
+    ],
+    ids=[
+        "empty", "length-cut", "cut", "giant", "beyond-the-end", "no-json", "dtype", "overflow",
+        "offsets", "integers", "fp8", "web-page", "lfs", "folder",
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, content: bytes | str, says: str) -> None:
+    file = tmp_path / "lora.safetensors"
+    if isinstance(content, str):
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(DktError, match=says) as caught:
+        open_weights(file)
+    assert "lora.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: {"state_dict": {"w": torch.ones(2, dtype=torch.int64)}}, "type torch.int64"),
+        (lambda: {"state_dict": {}}, "holds no tensors|expected tensors by name"),
+        (lambda: {"state_dict": {"w": "text"}}, "'w' is a str"),
+    ],
+)
+def test_a_bad_pytorch_file_is_refused(
+    tmp_path: Path, make: Callable[[], object], says: str
+) -> None:
+    torch.save(make(), tmp_path / "w.pt")
+    with pytest.raises(DktError, match=says):
+        open_weights(tmp_path / "w.pt")
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match=r"holds no \.safetensors"):
+        open_weights(tmp_path)
