@@ -34,7 +34,7 @@ from demo.report import as_markdown, error_table, headline, latency_table
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import CameraTopics, base_topic, camera_topics
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
 
 _DEMO_BAG = Path(dkt_ros.__file__).parent / "assets" / "demo" / "glassware"
@@ -117,7 +117,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
         duration_s = (bag.end_ns - bag.start_ns) / 1e9
     if topics.depth is None:
         raise DktError(f"{args.bag}: no depth image found; name its topic with --depth-topic")
-    checkpoint = args.checkpoint or default_checkpoint()
+    checkpoint = checkpoint_folder(args.checkpoint)
     CheckpointInfo.read(checkpoint)
     rate = args.rate
     if rate is None:
@@ -139,12 +139,13 @@ def _frame_interval_s(bag: BagReader, topics: CameraTopics) -> float:
 
 def _run(plan: _Plan) -> None:
     """The three processes, from the first to the last message."""
+    name = CheckpointInfo.read(plan.checkpoint).name
     received = plan.output / "received"
     shutil.rmtree(received, ignore_errors=True)
     environment = {**local_dds_environment(plan.domain_id), "PYTHONUNBUFFERED": "1"}
     print(
         f"Playing {plan.bag} ({plan.frames} frames in {plan.duration_s:.1f} s) at "
-        f"{plan.rate:.2g} times its speed into dkt_node with {plan.checkpoint.name}.\n"
+        f"{plan.rate:.2g} times its speed into dkt_node with {name}.\n"
         f"To watch: ROS_DOMAIN_ID={plan.domain_id}, /dkt/depth_color and /dkt/points.",
         flush=True,
     )
@@ -229,7 +230,7 @@ def _evaluate(plan: _Plan) -> dict[str, Any]:
                 rows.append(Row(recorded, depth, seconds, notes))
     content = {
         "bag": plan.bag.name,
-        "checkpoint": plan.checkpoint.name,
+        "checkpoint": CheckpointInfo.read(plan.checkpoint).name,
         "rate": plan.rate,
         **summary(reception, plan.frames, comparison),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.info import INFO_FILE, CheckpointInfo
+from dkt_ros.model.info import INFO_FILE, CheckpointInfo, found_instead
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dkt_ros.model.network import DktNetwork
 
-__all__ = ["CheckpointInfo", "default_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CheckpointInfo", "checkpoint_folder", "load_checkpoint", "save_checkpoint"]
 
 TRANSFORMER_DIR = "transformer"
 VAE_DIR = "vae"
@@ -28,11 +28,22 @@ PROMPT_FILE = "prompt_embeds.safetensors"
 PROMPT_KEY = "prompt_embeds"
 WEIGHTS_STEM = "diffusion_pytorch_model"
 DTYPES = ("float32", "bfloat16", "float16")
+EMBEDDED = "dkt-nano"
+"""Name of the checkpoint inside the package."""
+
+
+def checkpoint_folder(name: str | Path | None = None) -> Path:
+    """The folder that a user's words name: a path, EMBEDDED, or nothing, which is EMBEDDED too.
+
+    A folder of that name comes first. Looks for nothing else: see checked_folder.
+    """
+    path = Path(name or EMBEDDED).expanduser()
+    return default_checkpoint() if str(path) == EMBEDDED and not path.exists() else path
 
 
 def default_checkpoint() -> Path:
     """Folder of dkt-nano, the small checkpoint inside the package."""
-    path = Path(str(importlib.resources.files("dkt_ros"))) / "assets" / "dkt-nano"
+    path = Path(str(importlib.resources.files("dkt_ros"))) / "assets" / EMBEDDED
     if not path.is_dir():
         raise DktError(
             f"the embedded checkpoint {path} is missing: install dkt_ros again, or name another "
@@ -48,15 +59,16 @@ def load_checkpoint(
     *,
     plain: bool = False,
 ) -> DktNetwork:
-    """Reads a checkpoint folder into a network in evaluation mode, without gradients.
+    """Reads a checkpoint into a network in evaluation mode, without gradients.
 
+    path: a folder, or a name as checkpoint_folder takes it.
     device: of torch, e.g. "cpu" or "cuda:0". dtype: float32, bfloat16 or float16, by name or as
     torch's; it is the computing type, whatever type is stored. plain: computes with diffusers' own
     layers throughout, for comparison; otherwise with forms that are equal up to rounding and
     faster (constant cross-attention context; on a CPU, 2-D convolutions over stacked frames).
     Raises DktError naming what is missing, damaged or does not fit, and what to do.
     """
-    folder = checked_folder(Path(path))
+    folder = checked_folder(path)
     info = CheckpointInfo.read(folder)
     torch_dtype, torch_device = parse_dtype(dtype), parse_device(device)
 
@@ -139,8 +151,9 @@ def parse_device(device: str | torch.device) -> torch.device:
     return parsed
 
 
-def checked_folder(folder: Path) -> Path:
-    """The folder, once every file of a checkpoint is seen to be there; else DktError names them."""
+def checked_folder(name: str | Path) -> Path:
+    """The folder of a name, once every file of a checkpoint is seen there; else DktError."""
+    folder = checkpoint_folder(name)
     if not folder.exists():
         raise DktError(f"checkpoint {folder} does not exist; make one with `dkt convert`")
     if not folder.is_dir():
@@ -157,6 +170,8 @@ def checked_folder(folder: Path) -> Path:
         if not (folder / weights).is_file() and not (folder / f"{weights}.index.json").is_file():
             missing.append(weights)
     if missing:
+        if not info.is_file() and (instead := found_instead(folder)):
+            raise DktError(f"checkpoint {folder} {instead}")
         raise DktError(
             f"checkpoint {folder} lacks {', '.join(missing)}; make it again with `dkt convert`"
         )
@@ -167,6 +182,11 @@ def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One diffusers model, complete and undamaged, or a DktError."""
     from safetensors import SafetensorError
 
+    from dkt_ros.model.weights import open_weights
+
+    index = folder / f"{WEIGHTS_STEM}.safetensors.index.json"
+    # Only its headers: diffusers takes integers, and says little of what is no weight file.
+    open_weights(index if index.is_file() else folder / f"{WEIGHTS_STEM}.safetensors")
     try:
         model, loading = cls.from_pretrained(
             folder,

@@ -87,9 +87,8 @@ class CheckpointInfo:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DktError(
-                f"{file} is missing, so {path} is no dkt checkpoint; make one with `dkt convert`"
-            ) from None
+            instead = found_instead(path) or "is no dkt checkpoint; make one with `dkt convert`"
+            raise DktError(f"{file} is missing, so {path} {instead}") from None
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise DktError(f"{file} cannot be read as JSON: {error}") from error
         try:
@@ -119,6 +118,15 @@ class CheckpointInfo:
         """Writes `dkt.json` into the checkpoint folder `path`."""
         content = dataclasses.asdict(self)
         (path / INFO_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def found_instead(folder: Path) -> str:
+    """What a folder without dkt.json is taken for by mistake, in words; empty: nothing known."""
+    if below := sorted(str(file.parent) for file in folder.glob(f"*/{INFO_FILE}")):
+        return f"is no checkpoint, but holds one: name {' or '.join(below[:3])}"
+    if (folder / "adapter_config.json").is_file():
+        return "is a LoRA, to be merged with `dkt convert --checkpoint BASE --lora`"
+    return ""
 
 
 def sha256(path: Path) -> str:

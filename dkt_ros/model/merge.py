@@ -47,7 +47,8 @@ def merge_into_checkpoint(
     scale: multiplies what the LoRA says of itself, see match_lora. report: told what is merged.
     Raises DktError naming what does not fit; nothing is written then.
     """
-    known = CheckpointInfo.read(checked_folder(base))
+    base = checked_folder(base)
+    known = CheckpointInfo.read(base)
     adapter = open_lora(lora)
     info = dataclasses.replace(
         known,

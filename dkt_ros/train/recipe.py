@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.model.checkpoint import EMBEDDED, checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DATA_FIELDS, DataConfig, parse_data
 from dkt_ros.train.fields import build, check, convert, read_yaml
 from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective
 
-EMBEDDED = "dkt-nano"
 """Names the checkpoint inside the package."""
 
 
@@ -162,11 +161,6 @@ def parse_recipe(content: Any) -> Recipe:
         info = CheckpointInfo.read(checkpoint_folder(named))
         data["size"] = [info.height, info.width]
     return build(Recipe, {**values, "data": parse_data(data)})
-
-
-def checkpoint_folder(name: str) -> Path:
-    """The folder of a checkpoint, or of the embedded one by its name."""
-    return default_checkpoint() if name == EMBEDDED else Path(name)
 
 
 def _apply(content: Any, change: str) -> None:

@@ -50,6 +50,7 @@ def test_a_bag_becomes_a_picture_and_a_report(tmp_path: Path, bag: Path, checkpo
     assert str(output / "report.md") in result.stdout
 
     content = json.loads((output / "report.json").read_text())
+    assert content["checkpoint"] == "tiny-random"  # as dkt.json names it, not the folder
     frames = content["frames"]
     assert (frames["in_bag"], frames["sent"]) == (FRAMES, FRAMES)
     assert 2 <= frames["answered"] <= FRAMES

@@ -14,7 +14,14 @@ from fixtures.tiny_checkpoint import TEXT_DIM, make_tiny_checkpoint, tiny_transf
 from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from dkt_ros.model.checkpoint import (
+    CheckpointInfo,
+    checked_folder,
+    checkpoint_folder,
+    default_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from dkt_ros.model.network import DktNetwork, pad_prompt
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -167,6 +174,35 @@ def test_a_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "nowhere")
 
 
+def test_the_embedded_checkpoint_has_a_name(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (None, "", "dkt-nano", Path("dkt-nano")):
+        assert checkpoint_folder(name) == default_checkpoint()
+    assert checked_folder("dkt-nano") == default_checkpoint()
+    assert load_checkpoint("dkt-nano").info.name == "dkt-nano"
+    assert checkpoint_folder("runs/dkt-nano") == Path("runs/dkt-nano")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert checkpoint_folder("~/mine") == tmp_path / "mine"
+    shutil.copytree(tiny_checkpoint, tmp_path / "dkt-nano")  # one's own comes first
+    assert load_checkpoint("dkt-nano").info.name == "tiny-random"
+
+
+def test_a_run_s_folder_says_where_its_checkpoint_is(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """As somebody does who names runs/lora for runs/lora/checkpoint."""
+    run = tmp_path / "lora"
+    shutil.copytree(tiny_checkpoint, run / "checkpoint")
+    expected = f"lora is no checkpoint, but holds one: name {run / 'checkpoint'}$"
+    for read in (load_checkpoint, CheckpointInfo.read):
+        with pytest.raises(DktError, match=expected):
+            read(run)
+    (run / "adapter").mkdir()
+    (run / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(DktError, match="is a LoRA, to be merged with `dkt convert"):
+        load_checkpoint(run / "adapter")
+
+
 @pytest.mark.parametrize("name", ["Wan2.1_VAE.pth", "model.safetensors"])
 def test_a_weight_file_is_no_checkpoint(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
@@ -222,6 +258,18 @@ def test_weights_that_do_not_fit_the_config_are_named(copied: Path, part: str) -
         save_file(changed, file, metadata={"format": "pt"})
         with pytest.raises(DktError, match=named):
             load_checkpoint(copied)
+
+
+def test_weights_of_another_kind_are_named(copied: Path) -> None:
+    file = copied / "transformer" / WEIGHTS
+    tensors = load_file(file)
+    key = "blocks.0.attn1.to_q.weight"
+    save_file(tensors | {key: tensors[key].to(torch.int32)}, file, metadata={"format": "pt"})
+    with pytest.raises(DktError, match=f"{key} is stored as I32"):
+        load_checkpoint(copied)
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DktError, match="is a Git LFS pointer"):
+        load_checkpoint(copied)
 
 
 def test_a_damaged_prompt_is_named(copied: Path) -> None:

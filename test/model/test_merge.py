@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.checkpoint import CheckpointInfo, default_checkpoint, load_checkpoint
 from dkt_ros.model.merge import merge_into_checkpoint
 
 RANK, WIDTH = 2, 24  # the tiny transformer's width
@@ -104,6 +104,19 @@ def test_adapters_that_are_more_than_b_a_are_refused(
     with pytest.raises(DktError, match=named):
         merge_into_checkpoint(tiny_checkpoint, adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+def test_the_embedded_checkpoint_is_merged_into_by_name(tmp_path: Path) -> None:
+    width = 192
+    a, b = torch.randn(RANK, width), torch.randn(width, RANK)
+    name = "lora_unet_blocks_0_self_attn_q.{}"
+    tensors = {name.format("lora_down.weight"): a, name.format("lora_up.weight"): b}
+    save_file({**tensors, name.format("alpha"): torch.tensor(1.0)}, tmp_path / "l.safetensors")
+    words = ["convert", "--checkpoint=dkt-nano", f"--lora={tmp_path / 'l.safetensors'}"]
+    assert main([*words, f"--output={tmp_path / 'merged'}", "--lora-scale=4"]) == 0
+    delta = queries(tmp_path / "merged") - queries(default_checkpoint())
+    torch.testing.assert_close(delta, 2 * b @ a, atol=0.02, rtol=0)  # stored in float16
+    assert CheckpointInfo.read(tmp_path / "merged").origin.startswith("dkt-nano with a LoRA")
 
 
 def test_a_checkpoint_is_never_merged_into_itself(tiny_checkpoint: Path, public: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.arguments import size
+from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.manifest import (
     PRECISIONS,
     EngineRequest,
@@ -121,6 +122,7 @@ def run_build(args: argparse.Namespace) -> int:
         raise DktError("--precision fp8 and --calibrate go together, one of them is missing")
     if args.workspace is not None and args.workspace <= 0:
         raise DktError(f"--workspace is {args.workspace}, expected GiB above 0")
+    args.checkpoint = checkpoint_folder(args.checkpoint)
     info = CheckpointInfo.read(args.checkpoint)
     folder = args.output or Path(f"{info.name}-{args.preset}-{args.precision}.engine")
     progress = _Progress()

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo, sha256
 
 if TYPE_CHECKING:
@@ -394,6 +395,7 @@ def checkpoint_fingerprint(folder: Path) -> str:
     Reads everything: seconds for a checkpoint of some gigabytes. Raises DktError where there is
     none.
     """
+    folder = checkpoint_folder(folder)
     if not (folder / INFO_FILE).is_file():
         raise DktError(f"{folder} is no dkt checkpoint: it has no {INFO_FILE}")
     files = (file for kind in ("*.json", "*.safetensors") for file in folder.rglob(kind))
