@@ -31,7 +31,7 @@ def pair(module: str, a: str = "lora_A", b: str = "lora_B") -> dict[str, torch.T
     return {f"{module}.{a}.weight": A, f"{module}.{b}.weight": B}
 
 
-def alpha(module: str, value: float, name: str = "alpha", **kind: Any) -> dict[str, torch.Tensor]:
+def alpha(module: str, value: object, name: str = "alpha", **kind: Any) -> dict[str, torch.Tensor]:
     return {f"{module}.{name}": torch.tensor(value, **kind)}
 
 
@@ -54,7 +54,7 @@ def written(
     return folder / name
 
 
-def factor(path: Path, scale: float | None = None) -> tuple[float, str]:
+def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
     """What B A is in fact multiplied by, and what is said about it."""
     lora = open_lora(path)
     pairs = match_lora(lora, BASE, scale)

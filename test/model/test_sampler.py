@@ -18,8 +18,8 @@ from dkt_ros.model.sampler import (
     sample,
     sigmas,
     timesteps,
-    window_spans,
 )
+from dkt_ros.model.windows import window_spans
 
 LENGTHS = st.integers(1, 80)
 WINDOWS = st.integers(1, 30).flatmap(lambda w: st.tuples(st.just(w), st.integers(0, w - 1)))

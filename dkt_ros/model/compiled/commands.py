@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from dkt_ros.model.compiled.manifest import (
     checkpoint_fingerprint,
     clip_fingerprint,
     plan_whole,
+    system_differences,
     windows_in_words,
 )
 from dkt_ros.model.info import CheckpointInfo
@@ -91,7 +93,15 @@ def _add_build(commands: Any) -> None:
     parser.add_argument(
         "--onnx-only", action="store_true", help="no plans; needs neither TensorRT nor a GPU"
     )
-    parser.add_argument("--device", default="cuda:0", help="GPU to build for (cuda:0)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--device", default="cuda:0", help="GPU here to build for (cuda:0)")
+    where.add_argument(
+        "--target",
+        nargs="+",
+        default=[],
+        metavar="SM",
+        help="GPUs to build for ahead of time, such as sm89, on any machine (TensorRT for RTX)",
+    )
     parser.add_argument(
         "--workspace", type=float, metavar="GIB", help="scratch memory TensorRT may take (all)"
     )
@@ -175,7 +185,8 @@ def run_check(args: argparse.Namespace) -> int:
     print(f"windows (new of all latent frames): {windows}; {manifest.steps} steps")
     if manifest.system is not None:
         system = manifest.system
-        print(f"for {system.gpu} ({system.compute_capability}), TensorRT {system.tensorrt}")
+        gpu = system.gpu or "GPUs of compute capability"
+        print(f"for {gpu} ({system.compute_capability}), TensorRT {system.tensorrt}")
     for line in wrong:
         print(f"  differs: {line}")
     if wrong:
@@ -191,19 +202,24 @@ def _plan_builder(
 
     from dkt_ros.model.checkpoint import parse_device
     from dkt_ros.model.compiled import tensorrt_build as trt
+    from dkt_ros.model.compiled.tensorrt_module import target_system
 
-    system, device = trt.building_system(args.device), parse_device(args.device)
+    if args.target:
+        system, device = target_system(args.target), None
+    else:
+        system, device = trt.building_system(args.device), parse_device(args.device)
     options = trt.BuildOptions(
         workspace=None if args.workspace is None else int(args.workspace * GIB),
         level=args.level,
-        timing_cache=trt.timing_cache_file(system),
+        timing_cache=None if args.target else trt.timing_cache_file(system),
+        targets=tuple(args.target),
     )
 
     def build(graph: Path, plan: Path) -> str:
         def report(phase: str, done: int, total: int) -> None:
             progress(f"{plan.name}: {phase}", done, total)
 
-        with torch.cuda.device(device):
+        with nullcontext() if device is None else torch.cuda.device(device):
             return trt.build_plan(graph, plan, options, report)
 
     return system, build
@@ -267,9 +283,7 @@ def _of_this_machine(manifest: Manifest, device: str) -> list[str]:
         system = building_system(device)
     except DktError as error:
         return [f"its plans cannot run here: {error}"]
-    if manifest.system == system:
-        return []
-    return [f"it was built for {manifest.system}, this machine is {system}"]
+    return system_differences(manifest, system)
 
 
 def _summary(manifest: Manifest) -> str:

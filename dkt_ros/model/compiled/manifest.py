@@ -103,7 +103,9 @@ class GraphSpec:
 class System:
     """What a plan is bound to: names as the driver and TensorRT give them.
 
-    gpu: e.g. "NVIDIA L4"; compute_capability: e.g. "8.9"; tensorrt: its full version.
+    gpu: e.g. "NVIDIA L4"; empty for plans that run on every GPU of their compute capability.
+    compute_capability: e.g. "8.9", several with blanks between; tensorrt: its full version, after
+    "RTX " for TensorRT for RTX.
     """
 
     gpu: str
@@ -303,20 +305,12 @@ def differences(
     system: what plans would run on; None: only the graphs are looked at. More windows than are
     asked for do no harm.
     """
-    found = []
+    found = [] if system is None else system_differences(manifest, system)
 
     def compare(what: str, has: object, wants: object) -> None:
         if has != wants:
             found.append(f"{what} is {has}, expected {wants}")
 
-    without = [graph.name for graph in manifest.graphs if graph.plan is None]
-    if system is not None and without:
-        found.append(f"it holds no plans of {', '.join(without)}, only graphs")
-    if system is not None and manifest.system is not None:
-        built = manifest.system
-        compare("its GPU", built.gpu, system.gpu)
-        compare("its compute capability", built.compute_capability, system.compute_capability)
-        compare("its TensorRT", built.tensorrt, system.tensorrt)
     if manifest.checkpoint != request.fingerprint:
         found.append(
             f"its checkpoint is {manifest.info.name} with hash {manifest.checkpoint[:12]}, "
@@ -333,6 +327,26 @@ def differences(
             f"its windows are {windows_in_words(manifest.windows)}, expected "
             f"{windows_in_words(missing)} as well"
         )
+    return found
+
+
+def system_differences(manifest: Manifest, system: System) -> list[str]:
+    """Every point in which its plans do not fit a machine, in words."""
+    found = []
+    if without := [graph.name for graph in manifest.graphs if graph.plan is None]:
+        found.append(f"it holds no plans of {', '.join(without)}, only graphs")
+    if (built := manifest.system) is not None:
+        for what, has, wants in (
+            ("GPU", built.gpu or system.gpu, system.gpu),
+            ("TensorRT", built.tensorrt, system.tensorrt),
+        ):
+            if has != wants:
+                found.append(f"its {what} is {has}, expected {wants}")
+        if system.compute_capability not in built.compute_capability.split():
+            found.append(
+                f"its compute capability is {built.compute_capability}, expected "
+                f"{system.compute_capability}"
+            )
     return found
 
 

@@ -1,4 +1,4 @@
-"""One graph to one plan, with TensorRT's builder, from version 10.8 up to 11.
+"""One graph to one plan, with the builder of TensorRT 10.8 to 11 or of TensorRT for RTX.
 
 Networks are strongly typed: types are the graph's, in 10.x by a flag, in 11 there is nothing else.
 """
@@ -18,7 +18,13 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import parse_device
 from dkt_ros.model.compiled.manifest import System
-from dkt_ros.model.compiled.tensorrt_module import current_system, import_tensorrt, make_logger
+from dkt_ros.model.compiled.tensorrt_module import (
+    capabilities,
+    current_system,
+    import_tensorrt,
+    is_rtx,
+    make_logger,
+)
 
 Progress = Callable[[str, int, int], None]
 """on_progress(phase, steps done, steps in all)."""
@@ -29,12 +35,14 @@ class BuildOptions:
     """workspace: bytes TensorRT may use as scratch memory, None: all of the GPU's.
 
     level: builder optimization level, 0 (quick) to 5 (thorough); timing_cache: file of measured
-    kernels, read if it is there and written; None: none.
+    kernels, read if it is there and written; None: none. targets: GPUs such as sm89 to build for
+    ahead of time, with TensorRT for RTX; none: the GPU that is there.
     """
 
     workspace: int | None = None
     level: int = 3
     timing_cache: Path | None = None
+    targets: tuple[str, ...] = ()
 
 
 def building_system(device: str) -> System:
@@ -42,8 +50,9 @@ def building_system(device: str) -> System:
     import_tensorrt()
     if not torch.cuda.is_available():
         raise DktError(
-            "TensorRT needs an NVIDIA GPU and a torch that can use it, and torch finds none; "
-            "export the graphs alone with --onnx-only"
+            "TensorRT needs an NVIDIA GPU and a torch that can use it, and torch finds none; name "
+            "the GPU to build for, such as --target sm89 (TensorRT for RTX), or export the graphs "
+            "alone with --onnx-only"
         )
     found = parse_device(device)
     if found.type != "cuda":
@@ -66,7 +75,7 @@ def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Prog
     the next graph fails. Ctrl-C in on_progress stops the build. Raises DktError with TensorRT's own
     words.
     """
-    trt = import_tensorrt()
+    trt = import_tensorrt(bool(options.targets))
     log = make_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_strongly_typed(trt))
@@ -78,6 +87,14 @@ def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Prog
     config.builder_optimization_level = options.level
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.targets:
+        found = capabilities(options.targets)
+        config.num_compute_capabilities = len(found)
+        for index, capability in enumerate(found):
+            config.set_compute_capability(capability, index)
+    elif is_rtx(trt):
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
     monitor = _monitor(trt, on_progress)
     config.progress_monitor = monitor
     cache = _load_timing_cache(config, options.timing_cache)

@@ -1,8 +1,15 @@
-"""The module `tensorrt` as builder and runtime take it: its version, its messages, its system."""
+"""TensorRT as builder and runtime take it: NVIDIA's TensorRT, or TensorRT for RTX, which pip has.
+
+Both have the same bindings. TensorRT builds for the GPU it runs on; TensorRT for RTX also ahead of
+time, without a GPU, for the compute capabilities that are named.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,40 +17,78 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled.manifest import System
 
-OLDEST, BEYOND = (10, 8), (12, 0)
-"""Versions of TensorRT that this is written for: from OLDEST, before BEYOND."""
+RTX = "tensorrt_rtx"
+VERSIONS = {"tensorrt": ((10, 8), (12, 0)), RTX: ((1, 7), (2, 0))}
+"""Module -> versions that this is written for: from the first, before the second."""
+_NAMES = {"tensorrt": "TensorRT", RTX: "TensorRT for RTX"}
 _LOG = logging.getLogger("dkt_ros.tensorrt")
 
 
-def import_tensorrt() -> Any:
-    """The module `tensorrt`; raises DktError where it is missing or too old or too new."""
-    try:
-        import tensorrt
-    except (ImportError, OSError) as error:  # OSError: its libraries are not those it was made for
-        raise DktError(
-            f"TensorRT cannot be loaded ({error}); install it with requirements/tensorrt.txt, or "
-            "do without: backend torch, or `dkt engine build --onnx-only`"
-        ) from error
-    check_version(str(tensorrt.__version__))
-    return tensorrt
+def import_tensorrt(ahead: bool = False) -> Any:
+    """The module `tensorrt`, where it is missing `tensorrt_rtx`, which alone builds ahead of time.
+
+    Raises DktError where there is none, or one that is too old or too new.
+    """
+    reasons = []
+    for name in (RTX,) if ahead else ("tensorrt", RTX):
+        try:
+            module = importlib.import_module(name)
+        except (ImportError, OSError) as error:  # OSError: its libraries are another version's
+            reasons.append(str(error))
+            continue
+        check_version(str(module.__version__), name)
+        return module
+    raise DktError(
+        f"TensorRT cannot be loaded ({'; '.join(reasons)}); install it with "
+        "requirements/tensorrt.txt, or pip install dkt_ros[tensorrt], or do without: backend "
+        "torch, or `dkt engine build --onnx-only`"
+    )
 
 
-def check_version(version: str) -> None:
+def check_version(version: str, name: str = "tensorrt") -> None:
     """Raises DktError for a TensorRT that this was not written for."""
+    oldest, beyond = VERSIONS[name]
     found = tuple(int(part) for part in version.split(".")[:2])
-    if not OLDEST <= found < BEYOND:
+    if not oldest <= found < beyond:
         raise DktError(
-            f"TensorRT is {version}, expected {'.'.join(map(str, OLDEST))} to "
-            f"{BEYOND[0] - 1}; install one of these, or choose backend torch"
+            f"{_NAMES[name]} is {version}, expected {'.'.join(map(str, oldest))} to "
+            f"{beyond[0] - 1}; install one of these, or choose backend torch"
         )
+
+
+def is_rtx(trt: Any) -> bool:
+    """Whether the module is TensorRT for RTX."""
+    return str(trt.__name__) == RTX
+
+
+def version_of(trt: Any) -> str:
+    """What plans are bound to: "10.8.0.43", or "RTX 1.7.1.116"."""
+    return f"RTX {trt.__version__}" if is_rtx(trt) else str(trt.__version__)
 
 
 def current_system(device: torch.device) -> System:
     """What a plan made for this CUDA device and this TensorRT is bound to."""
-    trt = import_tensorrt()
     major, minor = torch.cuda.get_device_capability(device)
     name = torch.cuda.get_device_name(device)
-    return System(name, f"{major}.{minor}", str(trt.__version__))
+    return System(name, f"{major}.{minor}", version_of(import_tensorrt()))
+
+
+def target_system(targets: Sequence[str]) -> System:
+    """What plans built ahead of time are bound to. targets: such as sm89, for a GPU of 8.9."""
+    version = version_of(import_tensorrt(ahead=True))
+    capabilities(targets)
+    numbers = dict.fromkeys(re.sub(r"^sm(\d+)(\d)$", r"\1.\2", target) for target in targets)
+    return System("", " ".join(sorted(numbers)), version)
+
+
+def capabilities(targets: Sequence[str]) -> list[Any]:
+    """TensorRT's names of targets; DktError where it builds for no such GPU."""
+    known = import_tensorrt(ahead=True).ComputeCapability.__members__
+    for target in targets:
+        if re.fullmatch(r"sm\d+", target) is None or target.upper() not in known:
+            names = ", ".join(name.lower() for name in known if name.startswith("SM"))
+            raise DktError(f"--target {target}: TensorRT for RTX builds for {names}")
+    return [known[target.upper()] for target in dict.fromkeys(targets)]
 
 
 def make_logger(trt: Any) -> Any:

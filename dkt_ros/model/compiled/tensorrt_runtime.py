@@ -1,4 +1,4 @@
-"""Runs an engine's plans with TensorRT, from version 10.8 up to 11, on torch's tensors and streams.
+"""Runs an engine's plans with TensorRT, 10.8 to 11 or for RTX, on torch's tensors.
 
 All plans share one scratch memory, because they never run at the same time. A plan holds programs:
 only files whose SHA-256 stands in engine.json are loaded, so trust in a folder is trust in that

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled import build
 from dkt_ros.model.compiled.commands import add_commands
-from dkt_ros.model.compiled.manifest import Manifest
+from dkt_ros.model.compiled.manifest import Manifest, plan_whole
 
 
 def run(*words: object) -> int:
@@ -116,14 +117,34 @@ def test_sizes_are_two_numbers(
     assert "such as 480x832" in capsys.readouterr().err
 
 
-def test_without_tensorrt_nothing_is_exported(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    try:
-        import tensorrt  # noqa: F401
-    except ImportError:
-        pass
-    else:
-        pytest.skip("TensorRT is installed")
+@pytest.mark.parametrize("flags", [[], ["--target", "sm89"]])
+def test_without_tensorrt_nothing_is_exported(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
     output = tmp_path / "engine"
     with pytest.raises(DktError, match=r"TensorRT cannot be loaded.*--onnx-only"):
-        run("build", "--checkpoint", tiny_checkpoint, "--output", output)
+        run("build", "--checkpoint", tiny_checkpoint, "--output", output, *flags)
     assert not output.exists()
+
+
+def test_plans_of_dkt_nano_are_built_ahead_of_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real builder on the real network's graphs, without a GPU; what is there is not redone."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    pytest.importorskip("onnxscript", reason="graphs are exported with requirements/onnx.txt")
+    output = tmp_path / "engine"
+    words = ["build", "--checkpoint", "dkt-nano", "--size", "64x96"]
+    assert run(*words, "--target", "sm89", "sm86", "--output", output) == 0
+    manifest = Manifest.read(output)
+    assert manifest.system is not None
+    assert (manifest.system.gpu, manifest.system.compute_capability) == ("", "8.6 8.9")
+    assert [graph.name for graph in manifest.graphs if not plan_whole(output, graph)] == []
+    assert len(manifest.graphs) == 8
+    assert "8 graphs, 8 plans" in capsys.readouterr().out
+    assert run(*words, "--target", "sm86", "sm89", "--output", output) == 0
+    said = capsys.readouterr().err
+    assert "the graphs in" in said
+    assert "the plans in" in said

@@ -90,6 +90,14 @@ def test_each_part_of_the_system_is_compared(field: str) -> None:
     assert f"is {getattr(HERE, field)}, expected other" in found
 
 
+def test_plans_for_a_compute_capability_run_on_each_such_gpu() -> None:
+    ahead = replace(MANIFEST, system=replace(HERE, gpu="", compute_capability="12.0 8.9"))
+    assert differences(ahead, REQUEST, HERE) == []
+    assert differences(ahead, REQUEST, replace(HERE, gpu="NVIDIA GeForce RTX 4090")) == []
+    [found] = differences(ahead, REQUEST, replace(HERE, compute_capability="8.6"))
+    assert found == "its compute capability is 12.0 8.9, expected 8.6"
+
+
 def test_graphs_without_plans() -> None:
     bare = replace(MANIFEST, system=None, graphs=(replace(GRAPH, plan=None, plan_sha256=None),))
     assert differences(bare, REQUEST) == []

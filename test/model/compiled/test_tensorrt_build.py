@@ -51,6 +51,7 @@ class _Pool(enum.Enum):
 class StandIn:
     """The part of the module `tensorrt` that is called, and what was done with it."""
 
+    __name__ = "tensorrt"
     ILogger: type = _Logger
     IProgressMonitor: type = _ProgressMonitor
     NetworkDefinitionCreationFlag: Any = _Flag
@@ -122,7 +123,7 @@ class StandIn:
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
-    monkeypatch.setattr(tensorrt_build, "import_tensorrt", lambda: stand_in)
+    monkeypatch.setattr(tensorrt_build, "import_tensorrt", lambda ahead=False: stand_in)
     return stand_in
 
 
@@ -196,7 +197,7 @@ def test_ctrl_c_stops_the_build(trt: StandIn, tmp_path: Path) -> None:
 
 def test_plans_are_for_a_gpu(trt: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DktError, match=r"needs an NVIDIA GPU.*--onnx-only"):
+    with pytest.raises(DktError, match=r"needs an NVIDIA GPU.*--target sm89.*--onnx-only"):
         building_system("cuda:0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(DktError, match=r"--device is cpu; name one as cuda:0"):
@@ -216,6 +217,30 @@ def test_timing_caches_are_kept_by_gpu_and_version(
     assert len(files) == 3
     assert all(file.parent == tmp_path / "dkt_ros" / "tensorrt" for file in files)
     assert timing_cache_file(systems[0]).name == "nvidia-l4-8.9-10.8.0.43.timing"
+
+
+def test_with_tensorrt_for_rtx(tiny_engine: Path, tmp_path: Path) -> None:
+    """Real plans of all graphs of an engine, ahead of time, without a GPU."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    seen = set()
+    for graph in Manifest.read(tiny_engine).graphs:
+        plan = tmp_path / f"{graph.name}.plan"
+        options = BuildOptions(targets=("sm86", "sm120"))
+        digest = build_plan(tiny_engine / graph.onnx, plan, options, lambda *at: seen.add(at[0]))
+        assert digest == hashlib.sha256(plan.read_bytes()).hexdigest()
+        assert plan.stat().st_size > 1000
+    assert "Building engine" in seen
+    assert {file.suffix for file in tmp_path.iterdir()} == {".plan"}
+
+
+def test_tensorrt_for_rtx_says_what_it_cannot_read(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    (tmp_path / "step.onnx").write_bytes(b"no graph")
+    with pytest.raises(DktError, match=r"TensorRT cannot read .*step\.onnx: .+"):
+        build_plan(
+            tmp_path / "step.onnx", tmp_path / "a.plan", BuildOptions(targets=("sm89",)), ignore
+        )
+    assert not (tmp_path / "a.plan").exists()
 
 
 def test_with_tensorrt(tiny_engine: Path, tmp_path: Path) -> None:
