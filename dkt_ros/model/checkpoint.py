@@ -180,6 +180,7 @@ def checked_folder(name: str | Path) -> Path:
 
 def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One diffusers model, complete and undamaged, or a DktError."""
+    from diffusers.utils import logging
     from safetensors import SafetensorError
 
     from dkt_ros.model.weights import open_weights
@@ -187,6 +188,8 @@ def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     index = folder / f"{WEIGHTS_STEM}.safetensors.index.json"
     # Only its headers: diffusers takes integers, and says little of what is no weight file.
     open_weights(index if index.is_file() else folder / f"{WEIGHTS_STEM}.safetensors")
+    shows_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # one for every sharded part, amid the lines of a program
     try:
         model, loading = cls.from_pretrained(
             folder,
@@ -200,6 +203,9 @@ def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         raise DktError(
             f"{folder} cannot be read ({reason}); copy or convert the checkpoint again"
         ) from error
+    finally:
+        if shows_bars:
+            logging.enable_progress_bar()
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(name) for name in loading.get(kind) or ())
         if names:

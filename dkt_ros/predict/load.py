@@ -127,10 +127,9 @@ def task_of(options: PredictorOptions) -> str:
 
 def checkpoint_folder(options: PredictorOptions) -> Path:
     """The checkpoint's folder. Raises DktError where there is none."""
-    from dkt_ros.model.checkpoint import checked_folder, default_checkpoint
+    from dkt_ros.model.checkpoint import checked_folder
 
-    path = Path(options.checkpoint).expanduser() if options.checkpoint else default_checkpoint()
-    return checked_folder(path)
+    return checked_folder(options.checkpoint)
 
 
 KINDS: dict[str, Kind] = {"dkt": load_dkt}

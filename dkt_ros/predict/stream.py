@@ -21,7 +21,7 @@ from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
-from dkt_ros.model.windows import live_windows
+from dkt_ros.model.windows import windows_until_full
 from dkt_ros.predict.dkt import DktPredictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
@@ -48,7 +48,7 @@ class StreamPredictor(DktPredictor):
     ) -> None:
         super().__init__(network, options, info)
         self.live_options = live = self.options.live
-        self._windows = len(live_windows(replace(live, publish="latest"))) - 1
+        self._windows = windows_until_full(live)
         self.proof_frames = 1 + FRAMES_PER_LATENT * live.new * self._windows
         self.answers_every = FRAMES_PER_LATENT * live.new if live.publish == "latest" else 1
         self._shape: tuple[int, ...] = ()
