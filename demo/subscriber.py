@@ -36,6 +36,7 @@ _STATES = {
     ScaleAlignment.OK: "OK",
     ScaleAlignment.HELD: "HELD",
     ScaleAlignment.UNALIGNED: "UNALIGNED",
+    ScaleAlignment.SENSOR: "SENSOR",
 }
 # After the interrupt, silence for this long, or for twice the longest latency seen, is the end.
 _SILENCE_S = 2.0

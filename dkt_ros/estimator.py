@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,10 @@ from dkt_ros.alignment.aligner import (
 from dkt_ros.arrays import Array, float32, invert, is_tensor, namespace, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
-from dkt_ros.fusion.fuser import Fused, Fuser, FusionConfig, Source
+from dkt_ros.fusion.config import DEPTHS, FusionConfig
+from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor
-
-DEPTHS = ("fused", "network")
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,14 @@ class EstimatorConfig:
                     joined; "network": the network's alone, on one scale and shift
     max_gap_s       a longer gap between stamps starts a new stream
     min_depth, max_depth  metres; depth outside becomes NaN
-    min_confidence  fused depth that is less sure to be within fusion.tolerance becomes NaN
-    refiner         folder of the fusion's weights; "": the package's own
     """
 
-    depth: str = "fused"
+    depth: str = DEPTHS[0]
     max_gap_s: float = 1.0
     min_depth: float = 0.1
     max_depth: float = 10.0
-    min_confidence: float = 0.0
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    refiner: str | Path = ""
 
     def __post_init__(self) -> None:
         if self.depth not in DEPTHS:
@@ -114,6 +109,11 @@ class DepthEstimate:
             return self.fused.source
         return np.where(np.isnan(self.depth), Source.NOTHING, Source.NETWORK).astype(np.uint8)
 
+    @cached_property
+    def shares(self) -> Shares:
+        """Of the pixels, by source."""
+        return Shares.of(self.source) if self.fused is None else self.fused.shares
+
     @property
     def pixels(self) -> Pixels:
         """Depth and colours to compute with: on the device if they are there, else on the host."""
@@ -127,11 +127,10 @@ class DepthEstimator:
         self.predictor = predictor
         self.config = config or EstimatorConfig()
         self.depth_range = (self.config.min_depth, self.config.max_depth)
-        self.min_confidence = self.config.min_confidence
+        self.min_confidence = self.config.fusion.min_confidence
         self._fuser: Fuser | None = None
         if self.config.depth == "fused":
-            weights = Path(self.config.refiner).expanduser() if self.config.refiner else None
-            self._fuser = Fuser(self.config.fusion, weights)
+            self._fuser = Fuser(self.config.fusion)
         self._continuity = Continuity(self.config.max_gap_s)
         self._aligner = Aligner(self.config.alignment)
         self._pending_flush: FlushReason | None = None

@@ -19,6 +19,7 @@ from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
 from dkt_ros.frames import Frame
+from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fuser import Source
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
@@ -121,7 +122,9 @@ def test_less_trusted_pixels_become_unknown_on_demand() -> None:
     free = push(DepthEstimator(Network(made.disparity)), frame(0, made.raw))
     assert free.confidence is not None
     limit = float(np.quantile(free.confidence, 0.3))
-    estimator = DepthEstimator(Network(made.disparity), EstimatorConfig(min_confidence=limit))
+    estimator = DepthEstimator(
+        Network(made.disparity), EstimatorConfig(fusion=FusionConfig(min_confidence=limit))
+    )
     strict = push(estimator, frame(0, made.raw))
     np.testing.assert_array_equal(np.isnan(strict.depth), free.confidence < limit)
     assert (strict.source[np.isnan(strict.depth)] == Source.NOTHING).all()

@@ -9,7 +9,7 @@ reading that is trusted keeps its own value, at the sensor's own resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.arrays import Array, constant, device_of, is_floating, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
+from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.features import Scene, bent, make_scene, network_input, working_size
 from dkt_ros.fusion.network import Refiner, load_refiner
 
@@ -45,53 +46,18 @@ class Source(IntEnum):
 
 
 @dataclass(frozen=True)
-class FusionConfig:
-    """What is fused and how.
-
-    method         "refiner": the learned one; "membrane": without training, the network's disparity
-                   bent onto the readings
-    min_raw_depth  m; raw depth outside min .. max is unknown
-    max_raw_depth  m
-    tolerance      relative: confidence is the probability of an error below it
-    min_agreement  share of the readings that must lie near the network's depth (10%), else it is
-                   not used
-    steadiness     0..1, how much of the last frame stays where nothing moves; 0 is none
-    """
-
-    method: str = "refiner"
-    min_raw_depth: float = 0.1
-    max_raw_depth: float = 10.0
-    tolerance: float = 0.02
-    min_agreement: float = 0.2
-    steadiness: float = 0.7
-
-    def __post_init__(self) -> None:
-        if self.method not in ("refiner", "membrane"):
-            raise DktError(f"fusion method is {self.method!r}: expected refiner or membrane")
-        for entry in fields(self)[1:]:
-            value = getattr(self, entry.name)
-            if not (np.isfinite(value) and value >= 0):
-                raise DktError(f"fusion {entry.name} is {value}: expected a number >= 0")
-        if not 0 < self.min_raw_depth < self.max_raw_depth:
-            raise DktError(
-                f"fusion raw depth range {self.min_raw_depth} .. {self.max_raw_depth} m: "
-                "expected 0 < min < max"
-            )
-        if not 0 < self.tolerance < 1 or self.min_agreement > 1 or self.steadiness >= 1:
-            raise DktError(
-                f"fusion tolerance {self.tolerance}, min_agreement {self.min_agreement}, "
-                f"steadiness {self.steadiness}: expected 0 < tolerance < 1, min_agreement <= 1 and "
-                "steadiness < 1"
-            )
-
-
-@dataclass(frozen=True)
 class Shares:
     """Shares of the pixels whose depth is the sensor's, the network's, and unknown; 1 in all."""
 
     sensor: float
     network: float
     nothing: float
+
+    @classmethod
+    def of(cls, source: NDArray[np.uint8]) -> Shares:
+        """source: of Source, any shape."""
+        sensor, network = (np.count_nonzero(source == kind) / source.size for kind in (1, 2))
+        return cls(sensor, network, max(0.0, 1.0 - sensor - network))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +110,7 @@ class Fused:
         depth, source = self.depth.copy(), self.source.copy()
         depth[outside] = np.nan
         source[outside] = Source.NOTHING
-        return replace(self, depth=depth, source=source, shares=_shares(source))
+        return replace(self, depth=depth, source=source, shares=Shares.of(source))
 
     @cached_property
     def expected_error(self) -> float:
@@ -161,7 +127,7 @@ class Fuser:
         weights: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """weights: a folder as `dkt pretrain-fusion` writes, None for the package's own.
+        """weights: a folder as `dkt pretrain-fusion` writes; None: the config's.
 
         Raises DktError where they cannot be read.
         """
@@ -170,7 +136,8 @@ class Fuser:
         self._refiner: Refiner | None = None
         info: dict[str, Any] = {}
         if self.config.method == "refiner":
-            self._refiner, info = load_refiner(weights or default_weights(), self._device)
+            folder = Path(weights or self.config.weights or default_weights()).expanduser()
+            self._refiner, info = load_refiner(folder, self._device)
         self._calibration = Calibration.from_json(info.get("calibration"))
         self._scratch: _Scratch | None = None
         self.reset()
@@ -209,7 +176,7 @@ class Fuser:
         return Fused(
             depth=depth,
             source=source,
-            shares=_shares(source),
+            shares=Shares.of(source),
             readings=int(np.count_nonzero(scene.measured)),
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
@@ -350,7 +317,7 @@ class Fuser:
         return Fused(
             depth=depth,
             source=source,
-            shares=_shares(source),
+            shares=Shares.of(source),
             readings=0,
             trusted=0,
             residual_m=float("nan"),
@@ -432,11 +399,6 @@ def _residual(inverse: Float32 | None, readings: Float32, trusted: NDArray[np.bo
     if inverse is None or not trusted.any():
         return float("nan")
     return float(np.median(np.abs(1 / inverse[trusted] - 1 / readings[trusted])))
-
-
-def _shares(source: NDArray[np.uint8]) -> Shares:
-    sensor, network = (np.count_nonzero(source == kind) / source.size for kind in (1, 2))
-    return Shares(sensor, network, max(0.0, 1.0 - sensor - network))
 
 
 def _joined(*reasons: str) -> str:

@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
+from dkt_ros.fusion.fuser import Shares
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.intake import ENCODING_CHANGED
@@ -114,6 +115,7 @@ class NodeReport:
     choice: ChoiceStatus | None = None
     engine: PredictorInfo | None = None
     alignment: Alignment | None = None
+    shares: Shares | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -415,7 +417,10 @@ def _alignment(report: NodeReport) -> _Part:
     _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
     if report.active_s is None or quiet_s > max(report.image_timeout_s, 2.0 * longest_s):
         return _Part("alignment", STALE, "no new depth", values)
+    if report.shares is not None:
+        shares = vars(report.shares).items()
+        values += [(f"share of {source}", f"{share:.2f}") for source, share in shares]
     if alignment.state is AlignmentState.OK:
         return _Part("alignment", OK, f"residual {alignment.residual_m * 1e3:.1f} mm", values)
-    level = WARN if alignment.state is AlignmentState.HELD else ERROR
+    level = ERROR if alignment.state is AlignmentState.UNALIGNED else WARN
     return _Part("alignment", level, f"{alignment.state.name}: {alignment.reason}", values)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
+from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.model.arguments import parse_size
 from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
 from dkt_ros.predict.options import PredictorOptions
@@ -37,6 +38,7 @@ class Engine:
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
         self.estimator.depth_range = (parameters.min_depth_m, parameters.max_depth_m)
+        self.estimator.min_confidence = parameters.min_confidence
 
     def remark_on(self, height: int, width: int) -> str:
         """What a user should do about a camera of this size; "" when nothing."""
@@ -105,6 +107,15 @@ def _build(parameters: NodeParameters, report: Progress) -> Engine:
 def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
     """The parameters that the estimator is made of."""
     return EstimatorConfig(
+        depth=parameters.depth,
+        fusion=FusionConfig(
+            method=parameters.fusion_method,
+            weights=parameters.refiner,
+            min_confidence=parameters.min_confidence,
+            min_raw_depth=parameters.raw_min_depth_m,
+            max_raw_depth=parameters.raw_max_depth_m,
+            tolerance=parameters.confidence_tolerance,
+        ),
         max_gap_s=math.inf,  # the intake looks for gaps: it sees every frame
         min_depth=parameters.min_depth_m,
         max_depth=parameters.max_depth_m,

@@ -218,6 +218,7 @@ class DktNode(ManagedNode[NodeParameters]):
             choice=pipeline.choice_status if pipeline else None,
             engine=engine.info if engine else None,
             alignment=pipeline.alignment if pipeline else None,
+            shares=pipeline.shares if pipeline else None,
             memory=engine.gpu_memory() if engine else {},
         )
 

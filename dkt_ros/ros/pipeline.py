@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
+from dkt_ros.fusion.fuser import Shares
 from dkt_ros.ros import qos
 from dkt_ros.ros.diagnostics import InputTopic, PipelineReport
 from dkt_ros.ros.engine import Engine
@@ -70,6 +71,7 @@ class Pipeline:
         )
         self._subscriptions: dict[str, Subscription] = {}
         self.alignment: Alignment | None = None
+        self.shares: Shares | None = None
 
     def start(self) -> None:
         """Starts the inference thread, then subscribes."""
@@ -185,7 +187,7 @@ class Pipeline:
         return frame
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
-        self.alignment = estimate.alignment
+        self.alignment, self.shares = estimate.alignment, estimate.shares
         if estimate.flush is not None:
             self._statistics.flushed(estimate.flush.value)
         timings_s = self._outputs.publish(observation, estimate)

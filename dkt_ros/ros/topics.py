@@ -21,7 +21,7 @@ from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.msg import ScaleAlignment, StageTiming
 from dkt_ros.ros.convert.clouds import CloudOptions, CloudWriter
-from dkt_ros.ros.convert.images import RgbImage, depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.images import RgbImage, depth_to_image, mask_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header
 from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -104,6 +104,9 @@ def _color_table() -> npt.NDArray[np.uint8]:
 def _alignment(result: Result) -> ScaleAlignment:
     estimate = result.estimate
     message = alignment_to_message(estimate.alignment, estimate.window, result.header)
+    shares = estimate.shares
+    message.share_sensor, message.share_network = shares.sensor, shares.network
+    message.share_nothing = shares.nothing
     message.latency = time.monotonic() - result.observation.arrived_s
     stages = {name: value for name, value in estimate.timings_s.items() if name != "total"}
     stages |= result.stages_s
@@ -111,6 +114,17 @@ def _alignment(result: Result) -> ScaleAlignment:
     stages = {"wait": message.latency - sum(stages.values())} | stages
     message.stages = [StageTiming(name=name, seconds=seconds) for name, seconds in stages.items()]
     return message
+
+
+def _confidence(result: Result) -> Image:
+    confidence = result.estimate.confidence
+    if confidence is None:  # not fused, and the network has no opinion of its own
+        confidence = np.full(result.estimate.depth.shape, np.nan, np.float32)
+    return depth_to_image(confidence, result.header)
+
+
+def _source(result: Result) -> Image:
+    return mask_to_image(result.estimate.source, result.header)
 
 
 def _points(result: Result) -> PointCloud2:
@@ -150,7 +164,23 @@ OUTPUTS = (
         "dkt/alignment",
         ScaleAlignment,
         _alignment,
-        "scale, shift, inliers, residual in metres, state, stage timings",
+        "state, residual in metres, uncertainty, shares of sensor and network, scale, shift, stage "
+        "timings",
+    ),
+    Output(
+        "dkt/confidence",
+        Image,
+        _confidence,
+        "32FC1, 0 to 1: probability that the depth is within `confidence_tolerance` of the truth; "
+        "NaN where `depth` is `network`",
+        lazy=True,
+    ),
+    Output(
+        "dkt/source",
+        Image,
+        _source,
+        "mono8: where each pixel's depth comes from, 0 nothing, 1 the sensor, 2 the network",
+        lazy=True,
     ),
     Output("dkt/points", PointCloud2, _points, "x y z rgb, organised or filtered", lazy=True),
     Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True),

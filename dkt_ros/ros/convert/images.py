@@ -166,6 +166,11 @@ def rgb_to_image(rgb: RgbImage, header: Header) -> Image:
     return _image(np.ascontiguousarray(rgb), "rgb8", header)
 
 
+def mask_to_image(mask: npt.NDArray[np.uint8], header: Header) -> Image:
+    """(H, W) uint8 -> mono8 image."""
+    return _image(np.ascontiguousarray(mask), "mono8", header)
+
+
 def _image(values: npt.NDArray[Any], encoding: str, header: Header) -> Image:
     message = Image(
         header=header,

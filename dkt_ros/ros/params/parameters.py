@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.config import DEPTHS, METHODS, FusionConfig
 from dkt_ros.model.arguments import DTYPES, parse_size
 from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH
@@ -19,8 +20,7 @@ from dkt_ros.ros.frame_choice import POLICIES
 from dkt_ros.ros.params.spec import Applies, Parameters, parameter
 
 _ALIGNMENT = AlignmentConfig()
-
-
+_FUSION = FusionConfig()
 _PREDICTOR = PredictorOptions()
 
 
@@ -259,6 +259,40 @@ class NodeParameters(Parameters):
         maximum=10000,
     )
 
+    depth: str = parameter(
+        DEPTHS[0],
+        "What dkt/depth is: `fused`, the sensor's depth where it can be trusted and the network's "
+        "elsewhere, joined without a step; or `network`, the network's alone, on one scale and "
+        "shift.",
+        Applies.ON_CONFIGURE,
+        choices=DEPTHS,
+    )
+    fusion_method: str = parameter(
+        _FUSION.method,
+        "How depth is fused: `refiner`, a small learned network, or `membrane`, without learning: "
+        "the network's disparity bent onto the readings.",
+        Applies.ON_CONFIGURE,
+        choices=METHODS,
+    )
+    refiner: str = parameter(
+        str(_FUSION.weights),
+        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one); empty: the package's.",
+        Applies.ON_CONFIGURE,
+    )
+    confidence_tolerance: float = parameter(
+        _FUSION.tolerance,
+        "dkt/confidence is the probability that the depth is within this share of the truth.",
+        Applies.ON_CONFIGURE,
+        minimum=0.001,
+        maximum=0.5,
+    )
+    min_confidence: float = parameter(
+        _FUSION.min_confidence,
+        "Fused depth with less confidence becomes NaN, in dkt/depth and in clouds; 0: keeps all.",
+        Applies.AT_ONCE,
+        minimum=0.0,
+        maximum=1.0,
+    )
     min_depth_m: float = parameter(
         0.1, "Nearer depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.01, maximum=100.0
     )

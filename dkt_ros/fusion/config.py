@@ -1,0 +1,59 @@
+"""What is fused and how, checked. Imports no deep learning library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from dkt_ros.errors import DktError
+
+DEPTHS = ("fused", "network")
+"""What an estimator publishes; the first is the default."""
+METHODS = ("refiner", "membrane")
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """What is fused and how.
+
+    method         "refiner": the learned one; "membrane": without training, the network's disparity
+                   bent onto the readings
+    weights        folder of the refiner's weights; "" is the package's own
+    min_raw_depth  m; raw depth outside min .. max is unknown
+    max_raw_depth  m
+    tolerance      relative: confidence is the probability of an error below it
+    min_agreement  share of the readings that must lie near the network's depth (10%), else it is
+                   not used
+    min_confidence depth that is less sure than this to be within the tolerance becomes NaN
+    steadiness     0..1, how much of the last frame stays where nothing moves; 0 is none
+    """
+
+    method: str = "refiner"
+    weights: str | Path = ""
+    min_raw_depth: float = 0.1
+    max_raw_depth: float = 10.0
+    tolerance: float = 0.02
+    min_agreement: float = 0.2
+    min_confidence: float = 0.0
+    steadiness: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise DktError(f"fusion method is {self.method!r}: expected {' or '.join(METHODS)}")
+        for entry in fields(self)[2:]:
+            value = getattr(self, entry.name)
+            if not (np.isfinite(value) and value >= 0):
+                raise DktError(f"fusion {entry.name} is {value}: expected a number >= 0")
+        if not 0 < self.min_raw_depth < self.max_raw_depth:
+            raise DktError(
+                f"fusion raw depth range {self.min_raw_depth} .. {self.max_raw_depth} m: "
+                "expected 0 < min < max"
+            )
+        if not 0 < self.tolerance < 1 or self.min_agreement > 1 or self.steadiness >= 1:
+            raise DktError(
+                f"fusion tolerance {self.tolerance}, min_agreement {self.min_agreement}, "
+                f"steadiness {self.steadiness}: expected 0 < tolerance < 1, min_agreement <= 1 and "
+                "steadiness < 1"
+            )
