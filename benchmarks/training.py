@@ -36,10 +36,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.counts import full_size
 from benchmarks.device import Machine, peak_memory, synchronise
+from dkt_ros.model.checkpoint import EMBEDDED
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.environment import load_network, make_accelerator
-from dkt_ros.train.recipe import EMBEDDED, Recipe, parse_recipe
+from dkt_ros.train.recipe import Recipe, parse_recipe
 from dkt_ros.train.trainer import Trainer
 from dkt_ros.train.tuning import prepare
 
