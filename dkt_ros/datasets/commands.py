@@ -6,11 +6,11 @@ import argparse
 import contextlib
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dkt_ros.errors import DktError
+from dkt_ros.files import write_whole
+from dkt_ros.progress import progress_bar
 
 if TYPE_CHECKING:
     from dkt_ros.datasets.check import CheckReport, Progress, SplitReport
@@ -29,8 +29,6 @@ _HEADER: tuple[str, ...] = (
     "raw unknown",
     "size",
 )
-_REDRAW_S = 0.2
-_LINE_S = 30.0
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,26 +59,26 @@ def _check(args: argparse.Namespace) -> int:
 
     dataset = open_dataset(args.folder, args.kind)
     print(f"{args.folder}: {dataset.kind}, {len(dataset)} clips", flush=True)
-    line = _ProgressLine()
     out = sys.stdout
+    bar = progress_bar(None, "frame")
 
-    def show_problem(problem: str) -> None:
-        line.clear()
-        print(problem, file=out, flush=True)
+    def show(progress: Progress) -> None:
+        bar.total = progress.all_frames
+        bar.set_postfix_str(f"clip {progress.clips}/{progress.all_clips}", refresh=False)
+        bar.update(progress.frames - bar.n)
 
     # The EXR library prints remarks of its own, without the file's name, on damaged files.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), bar:
         report = check_dataset(
             dataset,
             sample=args.sample,
             workers=args.workers,
-            on_problem=show_problem,
-            on_progress=line.show,
+            on_problem=lambda problem: bar.write(problem, file=out),
+            on_progress=show,
         )
-    line.clear()
     print(_table(report))
     if args.json is not None:
-        _write(args.json, json.dumps(report.as_json(), indent=1) + "\n")
+        write_whole(args.json, json.dumps(report.as_json(), indent=1) + "\n")
     count = len(report.problems)
     print(f"{count} problem{'' if count == 1 else 's'}" if count else "everything fits")
     return 1 if count else 0
@@ -114,47 +112,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise DktError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
-
-
-class _ProgressLine:
-    """One line on stderr: rewritten on a terminal, now and then a new one elsewhere."""
-
-    def __init__(self) -> None:
-        self._start = self._drawn = time.monotonic()
-        self._live = sys.stderr.isatty()
-
-    def show(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._drawn < (_REDRAW_S if self._live else _LINE_S):
-            return
-        self._drawn = now
-        text = f"clip {progress.clips}/{progress.all_clips}, frame {progress.frames}"
-        if progress.frames:
-            rate = progress.frames / (now - self._start)
-            left = max(progress.all_frames - progress.frames, 0) / rate
-            text += f" of about {progress.all_frames}, {rate:.1f}/s, {_duration(left)} left"
-        end, start = ("", "\r\033[K") if self._live else ("\n", "")
-        print(start + text, end=end, file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Makes room for a line of output."""
-        if self._live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

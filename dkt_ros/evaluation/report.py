@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import (
     SHARED,
     TRUTH,
@@ -22,6 +21,7 @@ from dkt_ros.evaluation.judge import Figures
 from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
 from dkt_ros.evaluation.regions import OBJECTS, in_order
 from dkt_ros.evaluation.sets import SetReport
+from dkt_ros.files import write_whole
 
 MOST_VIDEOS = 40
 """Longer lists of single videos are for the JSON."""
@@ -183,7 +183,7 @@ def write_json(
     """Every figure: per set, per video and in the mean over sets; NaN becomes null.
 
     about: entries for the top level (checkpoint, arguments). done: False while sets are missing.
-    Raises DktError where the file cannot be written.
+    Raises StorageError where the file cannot be written.
     """
     content = {
         **about,
@@ -191,14 +191,7 @@ def write_json(
         "mean": _plain_summary(summarise_sets([report.summary for report in reports])),
         "sets": [_plain_set(report) for report in reports],
     }
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise DktError(f"{path}: cannot be written ({error.strerror or error})") from error
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _plain_set(report: SetReport) -> dict[str, Any]:

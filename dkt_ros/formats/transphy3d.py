@@ -21,37 +21,26 @@ Three members are this package's own and may be absent in data from elsewhere:
 from __future__ import annotations
 
 import enum
-import errno
-import fcntl
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import whole_file
 from dkt_ros.formats.tar_index import read_members, tar_index
 
 _DEPTH_STEPS = 65535
 _MILLIMETRES_PER_METRE = 1000.0
 _OWN_METADATA = ("camera_matrices", "frame_id", "sequence_id")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ADVICE = "make room and run the same command again: it goes on where it stopped"
 _REQUIRED = ("image.png", "depth.png", "depth.json", "metadata.json")
-
-
-class StorageError(DktError):
-    """Files cannot be written, which the next sequence would meet as well."""
-
-
-class BusyError(DktError):
-    """Another process is writing the same tar."""
 
 
 class MaterialClass(enum.IntEnum):
@@ -186,7 +175,7 @@ def write_sequence(path: Path, sequence: str, frames: Iterable[SequenceFrame]) -
     writing the same tar. Either way, what was there stays as it was.
     """
     count = 0
-    with _whole_or_not_at_all(path) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+    with whole_file(path, _ADVICE) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for frame in frames:
             for name, content in sorted(encode_frame(frame, sequence).items()):
                 info = tarfile.TarInfo(f"{sequence}_{frame.index:08d}.{name}")
@@ -194,47 +183,6 @@ def write_sequence(path: Path, sequence: str, frames: Iterable[SequenceFrame]) -
                 tar.addfile(info, io.BytesIO(content))
             count += 1
     return count
-
-
-@contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Unlike mode "wb", this leaves a file alone that another process is writing.
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
-        with open(handle, "wb") as stream:
-            if not _is_ours(handle, partial):
-                raise BusyError(f"{partial} is being written by another process; leave it to that")
-            done = False
-            try:
-                stream.truncate()
-                yield stream
-                stream.flush()
-                os.fsync(handle)
-                os.replace(partial, path)
-                done = True
-            finally:
-                if not done:
-                    partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise _storage_error(path, error) from error
-
-
-def _is_ours(handle: int, path: Path) -> bool:
-    """Locks an open file until it is closed; False where another process was faster."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except OSError:
-        return False
-
-
-def _storage_error(path: Path, error: OSError) -> StorageError:
-    if error.errno in _NO_ROOM:
-        advice = "make room and run the same command again: it goes on where it stopped"
-        return StorageError(f"{path}: the disk is full ({error.strerror}); {advice}")
-    return StorageError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def read_sequence(path: Path | str) -> tuple[SequenceFrame, ...]:

@@ -28,7 +28,8 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
     write_prompt,
 )
-from dkt_ros.model.info import CheckpointInfo, sha256
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.files import sha256
 from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
 from dkt_ros.model.merge import move_into_place
 from dkt_ros.model.network import pad_prompt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -127,15 +126,6 @@ def found_instead(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
         return "is a LoRA, to be merged with `dkt convert --checkpoint BASE --lora`"
     return ""
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's contents."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**24):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _check(name: str, value: object, expected: str, valid: object) -> None:

@@ -22,7 +22,8 @@ from dkt_ros.model.checkpoint import (
     checked_folder,
     finish_checkpoint,
 )
-from dkt_ros.model.info import INFO_FILE, CheckpointInfo, sha256
+from dkt_ros.model.info import INFO_FILE, CheckpointInfo
+from dkt_ros.files import sha256
 from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from dkt_ros.errors import DktError
 
 if TYPE_CHECKING:
@@ -116,8 +118,11 @@ def _render(args: argparse.Namespace) -> int:
         raise DktError(f"rendering needs Blender as a module ({error}); pip install bpy") from error
     from dkt_ros.synth.generate import generate
 
-    say, draw = _outlets()
-    outcome = generate(_options(args, say), say, draw)
+    def say(line: str) -> None:
+        tqdm.write(line)
+        sys.stdout.flush()
+
+    outcome = generate(_options(args, say), say)
     if outcome.elsewhere:
         say(f"{len(outcome.elsewhere)} left to another process: {', '.join(outcome.elsewhere)}")
     say(f"{outcome.made} made, {outcome.present} were there, {len(outcome.failed)} failed")
@@ -169,21 +174,6 @@ def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOp
     meshes = read_meshes(args.meshes, args.mesh_scale, say) if args.meshes else ()
     panoramas = find_panoramas(args.hdris, say) if args.hdris else ()
     return replace(options, content=replace(content, meshes=meshes, panoramas=panoramas))
-
-
-def _outlets() -> tuple[Callable[[str], None], Callable[[str], None] | None]:
-    """Where lines go, and the bar: the latter to a terminal alone, on a line that lines clear."""
-    if not sys.stderr.isatty():
-        return (lambda line: print(line, flush=True)), None
-
-    def say(line: str) -> None:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        print(line, flush=True)
-
-    def draw(bar: str) -> None:
-        print(f"\r\x1b[K{bar}", end="", file=sys.stderr, flush=True)
-
-    return say, draw
 
 
 def _preview(args: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,15 +19,14 @@ from typing import Any
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import BusyError, StorageError
 from dkt_ros.formats.transphy3d import (
-    BusyError,
     MaterialClass,
     SequenceFrame,
-    StorageError,
     write_sequence,
 )
+from dkt_ros.progress import progress_bar
 from dkt_ros.synth.physics import settle
-from dkt_ros.synth.progress import Progress
 from dkt_ros.synth.render import Renderer, RenderOptions
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
 from dkt_ros.synth.scene import Scene
@@ -117,12 +118,11 @@ def sequence_id(options: GenerateOptions, index: int) -> str:
 def generate(
     options: GenerateOptions,
     say: Callable[[str], None] = print,
-    draw: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Renders the scenes whose tar is missing.
 
-    Safe to kill and to call again. Lines go to `say`; `draw` gets a progress bar for one line of a
-    terminal. A scene that fails is named and left out.
+    Safe to kill and to call again. Lines go to `say`, one a scene where there is no terminal for a
+    bar. A scene that fails is named and left out.
 
     Raises DktError where tars are there that other options made, StorageError where the disk is
     full; whole tars stay.
@@ -133,25 +133,26 @@ def generate(
     failed = _misfits(options, present, record)
     if present:
         say(f"{len(present)} of {len(options.indices)} sequences are there already")
-    progress = Progress(len(missing), options.frames, draw)
     elsewhere, made = [], 0
-    for index in missing:
-        name = sequence_id(options, index)
-        try:
-            frames = render_scene(options, index, record, progress.frame)
-            write_sequence(tar_path(options, index), name, frames)
-        except StorageError:
-            raise
-        except BusyError:
-            elsewhere.append(name)
-        except _SCENE_ERRORS as error:
-            failed[name] = f"{type(error).__name__}: {error}"
-            say(f"{name}  FAILED  {failed[name]}")
-        else:
-            made += 1
-        progress.sequence(made=name not in elsewhere and name not in failed)
-        if draw is None and name not in failed:
-            say(f"{name}  {progress}")
+    with progress_bar(len(missing) * options.frames, "frame", mininterval=math.inf) as bar:
+        for number, index in enumerate(missing, 1):
+            name = sequence_id(options, index)
+            try:
+                frames = render_scene(options, index, record, bar.update)
+                write_sequence(tar_path(options, index), name, frames)
+            except StorageError:
+                raise
+            except BusyError:
+                elsewhere.append(name)
+            except _SCENE_ERRORS as error:
+                failed[name] = f"{type(error).__name__}: {error}"
+                say(f"{name}  FAILED  {failed[name]}")
+            else:
+                made += 1
+                if not sys.stderr.isatty():
+                    say(f"{name}  {bar}")
+            # Scenes that failed or are another's have no more frames to wait for.
+            bar.total = bar.n + (len(missing) - number) * options.frames
     return Outcome(made, len(present), tuple(elsewhere), failed)
 
 

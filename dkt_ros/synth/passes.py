@@ -15,7 +15,7 @@ import bpy
 import numpy as np
 import OpenEXR
 
-from dkt_ros.formats.transphy3d import StorageError
+from dkt_ros.files import StorageError
 
 Channels = dict[str, np.ndarray]
 _LAYER = "ViewLayer"

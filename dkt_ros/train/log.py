@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from dkt_ros.files import write_whole
+
 LINES_FILE = "log.jsonl"
 EVENTS_DIR = "tensorboard"
 
@@ -74,6 +76,4 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 def _take_back(file: Path, done: int) -> None:
     # A run that begins anew repeats what was logged before its first step as well.
     kept = [line for line in read_lines(file.parent) if line["step"] <= done and done > 0]
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(partial, file)
+    write_whole(file, "".join(json.dumps(line) + "\n" for line in kept))

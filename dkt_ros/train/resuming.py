@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.info import sha256
+from dkt_ros.files import sha256
 from dkt_ros.model.merge import transformer_weights
 from dkt_ros.train.fields import plain
 from dkt_ros.train.recipe import Recipe

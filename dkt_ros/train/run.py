@@ -10,7 +10,6 @@ Knows the folder of a run and the order of things. Knows nothing of what a step 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.progress import progress_bar
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.environment import load_network, make_accelerator
 from dkt_ros.train.export import STATES_DIR, export_result
@@ -113,12 +112,12 @@ class _Run:
     def go(self) -> Outcome:
         """Steps until the recipe's last, or a signal."""
         trainer, recipe = self.trainer, self.recipe
-        bar = tqdm(
-            total=recipe.steps,
+        bar = progress_bar(
+            recipe.steps,
+            "step",
             initial=trainer.done,
             smoothing=0,  # clip lengths differ from step to step: only the mean pace is honest
-            unit="step",
-            mininterval=0.1 if sys.stderr.isatty() else 60.0,
+            leave=True,
             disable=not self.accelerator.is_main_process,
         )
         with StopRequest() as stop, bar:

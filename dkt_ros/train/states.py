@@ -5,7 +5,6 @@ Knows folders, renaming and what a full disk does. Knows nothing of what is in a
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import shutil
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import whole_folder
 
 STATE_FILE = "state.pt"
 _NAME = re.compile(r"^step-(\d{8})$")
@@ -50,17 +50,11 @@ class States:
         target = self.folder / f"step-{step:08d}"
         if target.exists():
             return target
-        partial = self.folder / f".partial-{target.name}"
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write(partial)
-            _flush(partial)
-            os.replace(partial, target)
-            _flush(self.folder, deep=False)
+            with whole_folder(target) as partial:
+                write(partial)
         # torch reports a failed write as RuntimeError, safetensors as its own error.
         except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
             reason = " ".join(str(error).split()) or repr(error)
             raise DktError(
                 f"the state of step {step} cannot be written to {self.folder} ({reason}); "
@@ -95,14 +89,3 @@ def read_state(state: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DktError(f"{file} holds a {type(content).__name__}, expected the state of a run")
     return content
-
-
-def _flush(folder: Path, deep: bool = True) -> None:
-    """Waits until files and the names of a folder are on the disk."""
-    paths = [folder, *(folder.rglob("*") if deep else ())]
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import BusyError, StorageError
 from dkt_ros.formats.transphy3d import (
-    BusyError,
     SequenceFrame,
-    StorageError,
     decode_frame,
     encode_frame,
     read_sequence,

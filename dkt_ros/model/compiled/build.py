@@ -28,7 +28,7 @@ from dkt_ros.model.compiled.manifest import (
 )
 from dkt_ros.model.compiled.network import write_constants
 from dkt_ros.model.compiled.onnx_export import check_file, export, graph_writer, import_onnx
-from dkt_ros.model.info import sha256
+from dkt_ros.files import sha256
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
 """The type in which what a precision does not quantise is computed."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
-from dkt_ros.model.info import INFO_FILE, CheckpointInfo, sha256
+from dkt_ros.model.info import INFO_FILE, CheckpointInfo
+from dkt_ros.files import sha256, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -207,11 +207,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Writes engine.json whole or not at all."""
-        file = folder / MANIFEST_FILE
-        draft = file.with_suffix(".json.part")
         text = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
+        write_whole(folder / MANIFEST_FILE, text)
 
 
 def _graph(content: Mapping[str, Any]) -> GraphSpec:

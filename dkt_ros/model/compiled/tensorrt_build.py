@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import write_whole
 from dkt_ros.model.checkpoint import parse_device
 from dkt_ros.model.compiled.manifest import System
 from dkt_ros.model.compiled.tensorrt_module import (
@@ -103,10 +104,10 @@ def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Prog
         raise KeyboardInterrupt
     if cache is not None and options.timing_cache is not None:
         options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(options.timing_cache, config.get_timing_cache().serialize())
+        write_whole(options.timing_cache, config.get_timing_cache().serialize())
     if content is None:
         raise DktError(f"TensorRT cannot build {graph}: {log.last()}")
-    _write_whole(plan, content)
+    write_whole(plan, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -126,13 +127,6 @@ def _load_timing_cache(config: Any, file: Path | None) -> Any:
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
             return cache
     return None
-
-
-def _write_whole(file: Path, content: Any) -> None:
-    draft = file.with_name(f"{file.name}.part")
-    with draft.open("wb") as stream:
-        stream.write(content)
-    os.replace(draft, file)
 
 
 def _monitor(trt: Any, on_progress: Progress) -> Any:

@@ -7,12 +7,9 @@ appears whole or not at all, and whoever writes one writes what the others would
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import time
 import zlib
 from collections.abc import Mapping
@@ -25,10 +22,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import PARTIAL, BusyError, storage_error, write_whole
 
 _log = logging.getLogger(__name__)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PARTIAL = ".partial"
+_ADVICE = (
+    "make room, name another folder as cache, or lower augmentation.variants, then go on with "
+    "--resume"
+)
 _ABANDONED_S = 3600.0
 
 
@@ -44,13 +44,13 @@ class LatentCache:
         self.remade: dict[str, str] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for partial in folder.glob(f"*/*{_PARTIAL}"):
+            for partial in folder.glob(f"*/*{PARTIAL}"):
                 # Left by a process that was killed; a younger one may be being written.
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - partial.stat().st_mtime > _ABANDONED_S:
                         partial.unlink()
         except OSError as error:
-            raise _storage_error(folder, error) from error
+            raise storage_error(folder, error, _ADVICE) from error
 
     def path(self, key: str) -> Path:
         """Where the entry of that key lies; folders of 256 keep listings short."""
@@ -86,23 +86,9 @@ class LatentCache:
         path = self.path(key)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {"key": key, "crc32": _checksum(whole), "note": note}
-        content = save(whole, metadata)
-        partial = None
-        try:
-            path.parent.mkdir(exist_ok=True)
-            handle, partial = tempfile.mkstemp(_PARTIAL, path.stem[:16], path.parent)
-            with open(handle, "wb") as file:
-                file.write(content)
-            # Whoever may use the folder may read the entry; mkstemp asks for the owner alone.
-            os.chmod(partial, path.parent.stat().st_mode & 0o666)
-            os.replace(partial, path)
-            partial = None
-        except OSError as error:
-            raise _storage_error(path, error) from error
-        finally:
-            if partial is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(partial)
+        # Another process that writes the entry writes the same.
+        with contextlib.suppress(BusyError):
+            write_whole(path, save(whole, metadata), _ADVICE)
 
     def _remove(self, path: Path, why: str) -> None:
         self.remade[str(path)] = why
@@ -156,12 +142,3 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 def _bytes(tensor: Tensor) -> memoryview:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _storage_error(path: Path, error: OSError) -> DktError:
-    if error.errno in _NO_ROOM:
-        return DktError(
-            f"{path}: the disk is full ({error.strerror}); make room, name another folder as "
-            "cache, or lower augmentation.variants, then go on with --resume"
-        )
-    return DktError(f"{path}: cannot be written ({error.strerror or error})")

@@ -7,11 +7,8 @@ one would have ended, to the last bit on one machine.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError, whole_file, whole_folder
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import CLIP_FRAMES, Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
@@ -101,22 +99,15 @@ class NanoTrainer:
             "optimizer": self.optimizer.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
         }
-        partial, fresh = (folder / f"{name}.partial" for name in (STATE_FILE, CHECKPOINT_DIR))
-        shutil.rmtree(fresh, ignore_errors=True)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save(state, partial)
-            export(self.model, self.average, fresh)
-            # Both are whole: from here on nothing needs room. Killed in between, a resumed run has
-            # the older state and makes the checkpoint again.
-            shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
-            os.replace(fresh, folder / CHECKPOINT_DIR)
-            os.replace(partial, folder / STATE_FILE)
+            # The checkpoint takes its place first: killed in between, a resumed run has the older
+            # state and makes the checkpoint again.
+            with whole_file(folder / STATE_FILE) as file:
+                torch.save(state, file)
+                with whole_folder(folder / CHECKPOINT_DIR) as fresh:
+                    export(self.model, self.average, fresh)
         # torch reports a failed write as RuntimeError, safetensors as its own error.
-        except (OSError, RuntimeError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            shutil.rmtree(fresh, ignore_errors=True)
+        except (StorageError, RuntimeError, SafetensorError) as error:
             raise self._unsaved(folder, error) from error
 
     def load(self, folder: Path) -> None:

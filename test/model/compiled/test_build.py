@@ -16,7 +16,8 @@ from dkt_ros.model.compiled.manifest import (
     System,
     differences,
 )
-from dkt_ros.model.info import CheckpointInfo, sha256
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.files import sha256
 
 HERE = System("NVIDIA L4", "8.9", "10.8.0.43")
 NAMES = ("encoder_first", "decoder_first", "step_T1_keep1")

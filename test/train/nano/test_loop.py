@@ -169,7 +169,6 @@ def test_a_full_disk_leaves_the_last_good_state(
     assert contents(run) == before
 
     def fails(_model: object, _state: object, folder: Path) -> None:
-        folder.mkdir()
         (folder / "half.safetensors").write_bytes(b"half of it")
         raise SafetensorError("Error while serializing: No space left on device")
 

@@ -1,0 +1,134 @@
+"""Files and folders that appear whole or not at all; digests; what a full disk means."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from dkt_ros.errors import DktError
+
+PARTIAL = ".partial"
+"""Ending of a file that is being written, or that a kill left behind."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StorageError(DktError):
+    """Files cannot be written, which the next one would meet as well."""
+
+
+class BusyError(DktError):
+    """Another process is writing the same file, or works in the same folder."""
+
+
+def storage_error(path: Path, error: OSError, advice: str = "make room") -> StorageError:
+    """What stopped a write, in words. advice: what to do when the disk is full."""
+    if error.errno in _NO_ROOM:
+        return StorageError(f"{path}: the disk is full ({error.strerror}); {advice}")
+    return StorageError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+@contextmanager
+def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
+    """A stream for a new file, which gets its name once it is whole and on the disk.
+
+    advice: see storage_error. The folder is made. Raises StorageError for an OSError, the block's
+    included, and BusyError where another process is writing the same file. Whatever is raised, what
+    was there stays as it was.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(partial) as stream:
+            done = False
+            try:
+                stream.truncate()
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(partial, path)
+                done = True
+            finally:
+                if not done:
+                    with suppress(OSError):
+                        partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error, advice) from error
+
+
+def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> None:
+    """Writes a file (text as UTF-8) as whole_file does."""
+    with whole_file(path, advice) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that takes path's place once it is filled and on the disk.
+
+    Whatever is raised, OSError included, what was there stays as it was.
+    """
+    partial = path.with_name(f"{PARTIAL}-{path.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for item in (partial, *partial.rglob("*")):
+            _flush(item)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(partial, path)
+        _flush(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def only_process(path: Path, busy: str) -> Iterator[None]:
+    """Holds a lock file, which the end of the process frees, a kill included.
+
+    Raises BusyError with the text `busy` where another process holds it, and StorageError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path, busy):
+            yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's contents."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(path: Path, busy: str = "") -> Iterator[IO[bytes]]:
+    # Unlike mode "wb", this leaves the contents alone that another process is writing.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with open(handle, "wb") as stream:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(handle), path.stat())
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise BusyError(busy or f"{path} is being written by another process; leave it to that")
+        yield stream
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,104 @@
+"""Files and folders that are whole or absent, on full disks and beside other processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dkt_ros.errors import DktError
+from dkt_ros.files import (
+    BusyError,
+    StorageError,
+    only_process,
+    sha256,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
+
+
+def test_a_file_appears_when_all_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    with whole_file(path) as stream:
+        stream.write(b"half")
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+    write_whole(path, "whole")
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_what_was_there_stays_where_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(path, "old")
+    with pytest.raises(TypeError), whole_file(path) as stream:
+        print("no bytes", file=stream)  # type: ignore[call-overload]
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(StorageError, match=r"file: the disk is full \(.*\); go shopping$"),
+        whole_file(tmp_path / "file", "go shopping"),
+    ):
+        full.write(b"no room")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(DktError, match="cannot be written"):
+        write_whole(tmp_path / "file" / "below", "")
+
+
+def test_a_file_that_another_writes_is_left_to_it(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "file") as stream:
+        stream.write(b"first")
+        with pytest.raises(BusyError, match="being written by another process"):
+            write_whole(tmp_path / "file", "second")
+    assert (tmp_path / "file").read_bytes() == b"first"
+
+
+def test_a_folder_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for name in ("a", "b"):
+        with whole_folder(path) as fresh:
+            (fresh / "below").mkdir()
+            (fresh / "below" / name).write_text(name)
+        assert [p.name for p in path.rglob("*")] == ["below", name]
+    with pytest.raises(FileNotFoundError), whole_folder(path) as fresh:
+        (fresh / "c" / "d").touch()
+    assert os.listdir(tmp_path) == ["folder"]
+    assert os.listdir(path) == ["below"]
+
+
+def test_a_lock_is_held_until_its_process_is_gone(tmp_path: Path, repo_root: Path) -> None:
+    path = tmp_path / "lock"
+    program = (
+        "import sys, pathlib, dkt_ros.files as f\n"
+        "with f.only_process(pathlib.Path(sys.argv[1]), ''): print(flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        cwd=repo_root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == b"\n"
+        with pytest.raises(BusyError, match="works here"), only_process(path, "works here"):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    with only_process(path, ""):
+        pass
+
+
+def test_the_digest_is_sha256(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"abc")
+    assert sha256(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
