@@ -86,27 +86,6 @@ class Intrinsics:
         )
 
 
-def _reciprocal(values: FloatArray, what: str) -> FloatArray:
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.floating):
-        raise TypeError(f"{what} of type {values.dtype}: expected floats in metres or 1/metres")
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        inverse = 1.0 / values
-    # Positive and finite on both sides of the division; comparisons are false for NaN.
-    known = (values > 0) & (inverse > 0) & (inverse < np.inf)
-    return np.where(known, inverse, np.asarray(np.nan, values.dtype))
-
-
-def depth_to_disparity(depth: FloatArray) -> FloatArray:
-    """1/depth in 1/m, any shape, same dtype; NaN where the depth is unknown."""
-    return _reciprocal(depth, "depth")
-
-
-def disparity_to_depth(disparity: FloatArray) -> FloatArray:
-    """1/disparity in m, any shape, same dtype; NaN where the disparity is not positive."""
-    return _reciprocal(disparity, "disparity")
-
-
 @lru_cache(maxsize=8)
 def _rays(intrinsics: Intrinsics) -> tuple[Float32Array, Float32Array]:
     x = (np.arange(intrinsics.width) - intrinsics.cx) / intrinsics.fx
@@ -165,25 +144,6 @@ def backproject(depth: Array, intrinsics: Intrinsics, out: Array | None = None) 
     multiply(z, ray_x, out=out[..., 0])
     multiply(z, ray_y, out=out[..., 1])
     return out
-
-
-def project(points: FloatArray, intrinsics: Intrinsics) -> FloatArray:
-    """Points (..., 3) of the optical frame to pixel coordinates (..., 2), NaN behind the camera."""
-    points = np.asarray(points)
-    z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
-    u = intrinsics.fx * points[..., 0] / z + intrinsics.cx
-    v = intrinsics.fy * points[..., 1] / z + intrinsics.cy
-    return np.stack([u, v], axis=-1)
-
-
-def crop_depth(depth: FloatArray, min_depth: float, max_depth: float) -> FloatArray:
-    """Depth (H, W) with everything outside min_depth .. max_depth (metres, inclusive) as NaN."""
-    if not 0 <= min_depth < max_depth < np.inf:
-        raise ValueError(f"depth range {min_depth} .. {max_depth} m: expected 0 <= min < max < inf")
-    _check_depth(depth)
-    kept = depth.copy()
-    kept[~((depth >= min_depth) & (depth <= max_depth) & (depth > 0))] = np.nan
-    return kept
 
 
 def remove_flying_pixels(depth: Array, relative_jump: float = 0.03) -> Array:

@@ -16,11 +16,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.geometry import (
     Intrinsics,
     backproject,
-    crop_depth,
-    depth_to_disparity,
-    disparity_to_depth,
     known_points,
-    project,
     remove_flying_pixels,
     remove_outliers,
     resize_nearest,
@@ -35,6 +31,12 @@ UNKNOWN = [0.0, -1.0, np.nan, np.inf, -np.inf]
 def depths(shape: tuple[int, int]) -> st.SearchStrategy[np.ndarray]:
     known = st.floats(0.125, 16, width=32)
     return arrays.arrays(np.float32, shape, elements=known | st.sampled_from(UNKNOWN))
+
+
+def project(points: np.ndarray, camera: Intrinsics) -> np.ndarray:
+    """Points (..., 3) to pixels (..., 2) by the camera's matrix."""
+    pixels = points.astype(float) @ camera.matrix.T
+    return pixels[..., :2] / pixels[..., 2:]
 
 
 class TestIntrinsics:
@@ -95,24 +97,6 @@ class TestIntrinsics:
     def test_a_matrix_that_is_no_camera(self, matrix: np.ndarray) -> None:
         with pytest.raises(DktError, match="camera matrix"):
             Intrinsics.from_matrix(matrix, 10, 10)
-
-
-class TestDisparity:
-    @given(depths((4, 5)))
-    def test_there_and_back(self, depth: np.ndarray) -> None:
-        known = (depth > 0) & (depth < np.inf)
-        disparity = depth_to_disparity(depth)
-        assert disparity.dtype == np.float32
-        np.testing.assert_array_equal(np.isfinite(disparity), known)
-        np.testing.assert_allclose(disparity_to_depth(disparity)[known], depth[known], rtol=1e-6)
-
-    def test_numbers_too_small_to_invert(self) -> None:
-        assert np.isnan(depth_to_disparity(np.array([1e-45, 1e-40], np.float32))).all()
-
-    @pytest.mark.parametrize("convert", [depth_to_disparity, disparity_to_depth])
-    def test_millimetres_are_refused(self, convert: type) -> None:
-        with pytest.raises(TypeError, match="uint16"):
-            convert(np.ones((2, 2), np.uint16))
 
 
 class TestBackproject:
@@ -183,20 +167,6 @@ class TestBackproject:
 
 
 class TestDepthFilters:
-    def test_crop_keeps_its_limits(self) -> None:
-        depth = np.array([[0.3, 0.299, 1.5, 1.501, *UNKNOWN]])
-        cropped = crop_depth(depth, 0.3, 1.5)
-        np.testing.assert_array_equal(cropped, [[0.3, np.nan, 1.5] + [np.nan] * 6])
-        assert depth[0, 1] == 0.299
-
-    def test_crop_from_zero_still_drops_zero(self) -> None:
-        assert np.isnan(crop_depth(np.zeros((1, 1)), 0.0, 1.0)).all()
-
-    @pytest.mark.parametrize("limits", [(1, 1), (2, 1), (-1, 1), (0, np.inf)])
-    def test_an_impossible_range(self, limits: tuple[float, float]) -> None:
-        with pytest.raises(ValueError, match="depth range"):
-            crop_depth(np.ones((2, 2)), *limits)
-
     def test_flying_pixels_go_and_surfaces_stay(self) -> None:
         depth = np.full((20, 30), 1.0, np.float32)
         depth[:, 10:20] = 0.5

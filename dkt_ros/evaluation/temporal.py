@@ -13,34 +13,24 @@ import numpy as np
 from dkt_ros.evaluation.metrics import valid
 
 
-def temporal_alignment_error(
-    depth: Sequence[np.ndarray] | np.ndarray,
-    camera_matrix: np.ndarray,
-    world_to_camera: Sequence[np.ndarray] | np.ndarray,
-    masks: Sequence[np.ndarray] | np.ndarray | None = None,
-) -> float:
-    """TAE: mean relative difference between each frame's depth, moved into its neighbour, and it.
-
-    TAE = 1 / (2 (T - 1)) sum_k [r(k -> k+1) + r(k+1 -> k)], as Video Depth Anything defines it
-    (there for a static scene, as here). depth: (T, H, W) metres along the optical axis, NaN or <= 0
-    unknown; camera_matrix: (3, 3) pixels, centre of the top left pixel at (0, 0), or (T, 3, 3)
-    where the frames' cameras differ; world_to_camera: (T, 4, 4), x right, y down, z forward; masks:
-    boolean (T, H, W), True where a pixel counts, in the frame it comes from and in the one it falls
-    into. A direction in which no pixel falls onto a known one does not count. NaN where none does.
-    Raises ValueError for unequal lengths.
-    """
-    if masks is None:
-        masks = [np.ones(frame.shape, bool) for frame in depth]
-    return temporal_errors(depth, camera_matrix, world_to_camera, {"": masks})[""]
-
-
 def temporal_errors(
     depth: Sequence[np.ndarray] | np.ndarray,
     camera_matrix: np.ndarray,
     world_to_camera: Sequence[np.ndarray] | np.ndarray,
     masks: Mapping[str, Sequence[np.ndarray] | np.ndarray],
 ) -> dict[str, float]:
-    """temporal_alignment_error for each of several masks, at the price of one."""
+    """TAE: mean relative difference between each frame's depth, moved into its neighbour, and it.
+
+    TAE = 1 / (2 (T - 1)) sum_k [r(k -> k+1) + r(k+1 -> k)], as Video Depth Anything defines it
+    (there for a static scene, as here). depth: (T, H, W) metres along the optical axis, NaN or <= 0
+    unknown; camera_matrix: (3, 3) pixels, centre of the top left pixel at (0, 0), or (T, 3, 3)
+    where the frames' cameras differ; world_to_camera: (T, 4, 4), x right, y down, z forward; masks:
+    for each a value is returned; boolean (T, H, W), True where a pixel counts, in the frame it
+    comes from and in the one it falls into. Each pixel is moved in space and compared with the
+    nearest pixel it falls on; where several fall on one, the nearest to the camera is compared, for
+    it hides the others. A direction in which no pixel falls onto a known one does not count. NaN
+    where none does. Raises ValueError for unequal lengths.
+    """
     count = len(depth)
     if len(world_to_camera) != count or any(len(mask) != count for mask in masks.values()):
         raise ValueError(f"{len(world_to_camera)} poses for {count} frames; masks alike")
@@ -56,20 +46,6 @@ def temporal_errors(
                     sums[name] += difference
                     found[name] += 1
     return {name: sums[name] / found[name] if found[name] else float("nan") for name in masks}
-
-
-def warped_difference(
-    source: np.ndarray, target: np.ndarray, camera_matrix: np.ndarray, motion: np.ndarray
-) -> float:
-    """Mean |z' - z| / z over the source's pixels that fall onto known pixels of the target.
-
-    source, target: (H, W) metres; motion: (4, 4) from the source camera to the target camera. Each
-    pixel is moved in space and compared with the nearest pixel it falls on; where several fall on
-    one, the nearest to the camera is compared, for it hides the others. NaN where none falls.
-    """
-    everywhere = np.ones(source.shape, bool)
-    warped = _warp(source, target, camera_matrix, motion, camera_matrix)
-    return warped.mean_difference(everywhere, everywhere)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dkt_ros.datasets.dataset import Clip, Dataset
-from dkt_ros.datasets.iterate import Skipped, read_frames
+from dkt_ros.datasets.iterate import Skipped, read_frame
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.regions import UNKNOWN_CLASS, tells_reflective
@@ -103,25 +103,19 @@ class VideoReader:
         reflective = tells_reflective(self.dataset.kind)
         samples: list[Sample] = []
         for index in indices:
-            frames = read_frames(
-                clip,
-                (index,),
-                on_bad="skip",
-                skipped=self.skipped,
-                with_normal=self.with_normals,
-            )
-            if frames is None:
+            frame = read_frame(clip, index, self.skipped, with_normal=self.with_normals)
+            if frame is None:
                 continue
             if not clip.is_video:
-                yield stack(f"{clip.name}/{clip.keys[index]}", frames, reflective)
-            elif samples and frames[0].rgb.shape != samples[0].rgb.shape:
+                yield stack(f"{clip.name}/{clip.keys[index]}", [frame], reflective)
+            elif samples and frame.rgb.shape != samples[0].rgb.shape:
                 found, expected = (
-                    f"{s.rgb.shape[1]}x{s.rgb.shape[0]}" for s in (frames[0], samples[0])
+                    f"{s.rgb.shape[1]}x{s.rgb.shape[0]}" for s in (frame, samples[0])
                 )
                 why = f"is {found}, expected {expected} as the video's first frame"
                 self.skipped.add(f"{clip.name} frame {index}", why)
             else:
-                samples.extend(frames)
+                samples.append(frame)
         if samples:
             yield stack(clip.name, samples, reflective)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from dkt_ros.evaluation.temporal import (
-    temporal_alignment_error,
-    temporal_errors,
-    warped_difference,
-)
+from dkt_ros.evaluation.temporal import temporal_errors
 
 K = np.array([[10.0, 0.0, 4.0], [0.0, 10.0, 3.0], [0.0, 0.0, 1.0]])
 SHAPE = (7, 9)
@@ -27,23 +25,32 @@ def wall(distance: float) -> np.ndarray:
     return np.full(SHAPE, distance, np.float32)
 
 
+def tae(
+    depth: Sequence[np.ndarray] | np.ndarray,
+    cameras: np.ndarray,
+    poses: Sequence[np.ndarray],
+    mask: np.ndarray | None = None,
+) -> float:
+    """TAE of all pixels, or of the mask's."""
+    mask = np.ones((len(depth), *SHAPE), bool) if mask is None else mask
+    return temporal_errors(depth, cameras, poses, {"": mask})[""]
+
+
 def test_a_still_video_does_not_flicker() -> None:
-    assert temporal_alignment_error([wall(2.0)] * 3, K, [HERE] * 3) == 0.0
+    assert tae([wall(2.0)] * 3, K, [HERE] * 3) == 0.0
 
 
 def test_a_jump_counts_both_ways() -> None:
     # 2 m becomes 2.5 m: |2 - 2.5| / 2.5 there and |2.5 - 2| / 2 back, over 2 (T - 1) = 2.
-    error = temporal_alignment_error([wall(2.0), wall(2.5)], K, [HERE] * 2)
+    error = tae([wall(2.0), wall(2.5)], K, [HERE] * 2)
     assert error == pytest.approx((0.2 + 0.25) / 2)
 
 
 def test_a_moving_camera_is_accounted_for() -> None:
     # The camera goes 0.5 m towards a wall 2 m away.
-    assert temporal_alignment_error(
-        [wall(2.0), wall(1.5)], K, [pose(), pose(z=0.5)]
-    ) == pytest.approx(0.0, abs=1e-6)
+    assert tae([wall(2.0), wall(1.5)], K, [pose(), pose(z=0.5)]) == pytest.approx(0.0, abs=1e-6)
     # Depth that does not follow is wrong by 0.5 on 2 there (1.5 expected) and back (2.5).
-    error = temporal_alignment_error([wall(2.0), wall(2.0)], K, [pose(), pose(z=0.5)])
+    error = tae([wall(2.0), wall(2.0)], K, [pose(), pose(z=0.5)])
     assert error == pytest.approx((0.5 / 2 + 0.5 / 2) / 2)
 
 
@@ -51,15 +58,17 @@ def test_pixels_are_compared_where_they_fall() -> None:
     # 0.4 m to the right at 2 m: f * 0.4 / 2 = 2 pixels to the left.
     source, target = wall(np.nan), wall(np.nan)
     source[3, 5], target[3, 3], target[3, 5] = 2.0, 1.6, 9.0
-    motion = pose(x=0.4)
-    assert warped_difference(source, target, K, motion) == pytest.approx(0.4 / 1.6)
+    counts = np.ones((2, *SHAPE), bool)
+    counts[1, 3, 5] = False  # which is there to be mistaken for the place, not to be moved back
+    found = tae([source, target], K, [pose(), pose(x=0.4)], counts)
+    assert found == pytest.approx((0.4 / 1.6 + 0.4 / 2.0) / 2)
 
 
 def test_what_is_hidden_does_not_count() -> None:
     source, target = wall(np.nan), wall(np.nan)
     # Both fall on column 3: 2 pixels left at 2 m, 1 pixel left at 4 m.
     source[3, 5], source[3, 4], target[3, 3] = 2.0, 4.0, 2.0
-    assert warped_difference(source, target, K, pose(x=0.4)) == 0.0
+    assert tae([source, target], K, [pose(), pose(x=0.4)]) == 0.0
 
 
 def test_masks_choose_the_pixels() -> None:
@@ -67,20 +76,20 @@ def test_masks_choose_the_pixels() -> None:
     second[:, :4] = 4.0
     masks = np.ones((2, *SHAPE), bool)
     masks[:, :, :4] = False
-    assert temporal_alignment_error([first, second], K, [HERE] * 2) > 0
-    assert temporal_alignment_error([first, second], K, [HERE] * 2, masks) == 0.0
+    assert tae([first, second], K, [HERE] * 2) > 0
+    assert tae([first, second], K, [HERE] * 2, masks) == 0.0
 
 
 def test_nothing_to_compare() -> None:
-    assert np.isnan(temporal_alignment_error([wall(2.0)], K, [HERE]))
-    assert np.isnan(temporal_alignment_error([wall(2.0), wall(np.nan)], K, [HERE] * 2))
-    behind = temporal_alignment_error([wall(2.0), wall(2.0)], K, [pose(), pose(z=50.0)])
+    assert np.isnan(tae([wall(2.0)], K, [HERE]))
+    assert np.isnan(tae([wall(2.0), wall(np.nan)], K, [HERE] * 2))
+    behind = tae([wall(2.0), wall(2.0)], K, [pose(), pose(z=50.0)])
     assert behind == pytest.approx(50.0 / 2.0)  # only the way back falls into the picture
 
 
 def test_poses_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="1 poses for 2"):
-        temporal_alignment_error([wall(2.0), wall(2.0)], K, [HERE])
+        tae([wall(2.0), wall(2.0)], K, [HERE])
 
 
 def test_several_masks_at_once_are_the_same_as_one_by_one() -> None:
@@ -91,7 +100,7 @@ def test_several_masks_at_once_are_the_same_as_one_by_one() -> None:
     masks["none"] = np.zeros(depth.shape, bool)
     together = temporal_errors(depth, K, poses, masks)
     for name in ("one", "two"):
-        assert together[name] == temporal_alignment_error(depth, K, poses, masks[name])
+        assert together[name] == tae(depth, K, poses, masks[name])
     assert together["one"] != together["two"]
     assert np.isnan(together["none"])
 
@@ -104,7 +113,7 @@ def test_what_does_not_count_still_hides() -> None:
     masks[0, 3, 5] = False
     poses = [pose(), pose(x=0.4)]
     # The way back does not count either: column 3 falls on column 5, which is masked out.
-    assert np.isnan(temporal_alignment_error([first, second], K, poses, masks))
+    assert np.isnan(tae([first, second], K, poses, masks))
 
 
 def test_each_frame_may_have_its_own_camera() -> None:
@@ -113,5 +122,5 @@ def test_each_frame_may_have_its_own_camera() -> None:
     zoomed[0, 0] = zoomed[1, 1] = 20.0
     first, second = wall(np.nan), wall(np.nan)
     first[3, 5], second[3, 6] = 2.0, 2.5
-    found = temporal_alignment_error([first, second], np.stack([K, zoomed]), [HERE] * 2)
+    found = tae([first, second], np.stack([K, zoomed]), [HERE] * 2)
     assert found == pytest.approx((0.2 + 0.25) / 2)
