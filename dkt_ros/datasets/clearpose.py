@@ -107,4 +107,10 @@ def _proves(folder: Folder) -> bool:
     return "-depth_true.png" in folder.endings
 
 
-LAYOUT = Layout("clearpose", "setN/sceneM/000000-depth_true.png", _clips_of, _proves)
+LAYOUT = Layout(
+    "clearpose",
+    "setN/sceneM/000000-depth_true.png",
+    _clips_of,
+    _proves,
+    published_range=(0.3, 1.5),
+)

@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dkt_ros.datasets.registry import KINDS as KINDS
 from dkt_ros.files import write_whole
 from dkt_ros.progress import progress_bar
 
 if TYPE_CHECKING:
     from dkt_ros.datasets.check import CheckReport, Progress, SplitReport
 
-# Kept here too so that showing the help imports no layout; a test holds the two together.
-KINDS = ("transphy3d", "clearpose", "dreds", "hiss", "cleargrasp", "transcg")
 _HEADER: tuple[str, ...] = (
     "split",
     "clips",

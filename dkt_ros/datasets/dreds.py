@@ -155,4 +155,5 @@ LAYOUT = Layout(
     "<scene>/0000_depth_120.exr (DREDS) or 0000_gt_depth.exr (STD)",
     _clips_of,
     _proves,
+    tells_reflective=True,
 )

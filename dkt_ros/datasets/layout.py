@@ -46,12 +46,16 @@ class Layout:
     clips_of: the clips that a folder would hold if the data set were of this layout; generous, so
     that a scene which lost some files is not overlooked.
     proves: whether a folder shows that the data set is of this layout and no other.
+    tells_reflective: whether its masks tell reflective from transparent objects.
+    published_range: the depths that its publication evaluates, in metres.
     """
 
     kind: str
     expected: str
     clips_of: Callable[[Folder], Iterable[Clip]]
     proves: Callable[[Folder], bool]
+    tells_reflective: bool = False
+    published_range: tuple[float, float] | None = None
 
 
 def walk(root: Path) -> Iterator[Folder]:

@@ -1,20 +1,25 @@
-"""Which layouts there are, and which one a folder is in."""
+"""Which layouts there are, and which one a folder is in. Imports a layout when it is needed."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dkt_ros.datasets import cleargrasp, clearpose, dreds, hiss, transcg, transphy3d
-from dkt_ros.datasets.dataset import Clip, Dataset
-from dkt_ros.datasets.layout import Layout, walk
 from dkt_ros.errors import DktError
 
-_LAYOUTS: dict[str, Layout] = {
-    module.LAYOUT.kind: module.LAYOUT
-    for module in (transphy3d, clearpose, dreds, hiss, cleargrasp, transcg)
-}
-KINDS = tuple(_LAYOUTS)
-"""The names that open_dataset knows."""
+if TYPE_CHECKING:
+    from dkt_ros.datasets.dataset import Clip, Dataset
+    from dkt_ros.datasets.layout import Layout
+
+KINDS = ("transphy3d", "clearpose", "dreds", "hiss", "cleargrasp", "transcg")
+"""The names that open_dataset knows, each a module beside this one with a LAYOUT of that kind."""
+
+
+def layout_of(kind: str) -> Layout:
+    """The layout of that name, one of KINDS."""
+    layout: Layout = importlib.import_module(f"dkt_ros.datasets.{kind}").LAYOUT
+    return layout
 
 
 def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
@@ -23,10 +28,13 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
     kind: one of KINDS, or None to find out. Folders are listed here, frames only when asked for.
     Raises DktError where nothing fits, or more than one kind does.
     """
+    from dkt_ros.datasets.dataset import Dataset
+    from dkt_ros.datasets.layout import walk
+
     root = Path(path)
-    if kind is not None and kind not in _LAYOUTS:
+    if kind is not None and kind not in KINDS:
         raise DktError(f"no data set kind {kind!r}; known are {', '.join(KINDS)}")
-    layouts = list(_LAYOUTS.values()) if kind is None else [_LAYOUTS[kind]]
+    layouts = [layout_of(name) for name in (KINDS if kind is None else (kind,))]
     found: dict[str, list[Clip]] = {}
     proven = set() if kind is None else {kind}
     for folder in walk(root):

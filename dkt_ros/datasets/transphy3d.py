@@ -100,4 +100,5 @@ LAYOUT = Layout(
     "*.tar with members like 000000_00000000.depth.json, below train/, test/ or the folder itself",
     _clips_of,
     _proves,
+    tells_reflective=True,
 )

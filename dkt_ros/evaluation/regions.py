@@ -1,6 +1,6 @@
 """Which pixels are measured apart: all, transparent/reflective, each of the two, the rest.
 
-Knows material classes and which data sets tell them apart. Knows nothing of errors.
+Knows material classes. Knows nothing of errors.
 """
 
 from __future__ import annotations
@@ -16,13 +16,6 @@ OBJECTS = "transparent/reflective"
 REGIONS = ("all", OBJECTS, "transparent", "reflective", "rest")
 UNKNOWN_CLASS = 255
 """In place of a MaterialClass where a frame of the video has no mask."""
-
-_TELLS_REFLECTIVE = ("transphy3d", "dreds")
-
-
-def tells_reflective(kind: str) -> bool:
-    """Whether this kind of data set tells reflective from transparent objects."""
-    return kind in _TELLS_REFLECTIVE
 
 
 def region_masks(

@@ -1,6 +1,6 @@
 """Data sets as videos to be measured: frames stacked, bad ones left out and named.
 
-Knows data sets, their published depth ranges and how much of them is looked at. Knows nothing of
+Knows data sets and how much of them is looked at. Knows nothing of
 predictions or errors. One video is held at a time.
 """
 
@@ -13,17 +13,17 @@ import numpy as np
 
 from dkt_ros.datasets.dataset import Clip, Dataset
 from dkt_ros.datasets.iterate import Skipped, read_frame
+from dkt_ros.datasets.registry import layout_of
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.regions import UNKNOWN_CLASS, tells_reflective
+from dkt_ros.evaluation.regions import UNKNOWN_CLASS
 
 DEFAULT_RANGE = (0.1, 10.0)
-_PUBLISHED_RANGES = {"clearpose": (0.3, 1.5)}
 
 
 def depth_range_of(kind: str) -> tuple[float, float]:
     """The depths that count, metres: as published for this kind of data set, or DEFAULT_RANGE."""
-    return _PUBLISHED_RANGES.get(kind, DEFAULT_RANGE)
+    return layout_of(kind).published_range or DEFAULT_RANGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class VideoReader:
             return
         self.left_out += len(clip) - len(indices)
         self.remarks.extend(clip.problems())
-        reflective = tells_reflective(self.dataset.kind)
+        reflective = layout_of(self.dataset.kind).tells_reflective
         samples: list[Sample] = []
         for index in indices:
             frame = read_frame(clip, index, self.skipped, with_normal=self.with_normals)

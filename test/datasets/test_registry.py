@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from fixtures import dataset_trees as trees
 
-from dkt_ros.datasets import commands
-from dkt_ros.datasets.registry import KINDS, open_dataset
+from dkt_ros.datasets.registry import KINDS, layout_of, open_dataset
 from dkt_ros.errors import DktError
 
 
-def test_the_command_line_offers_every_kind() -> None:
-    assert commands.KINDS == KINDS
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layout_is_found_by_its_kind(kind: str) -> None:
+    assert layout_of(kind).kind == kind
 
 
 def test_nothing_says_what_was_looked_for(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from dkt_ros.datasets.registry import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.model.info import CheckpointInfo
@@ -40,12 +38,6 @@ def test_lora_yaml_states_every_field_and_its_default(repo_root: Path) -> None:
         return [fields(item) for item in value] if isinstance(value, list) else None
 
     assert fields(content | {"size": expected["size"]}) == fields(expected)
-
-
-def test_lora_yaml_names_the_kinds_that_there_are(repo_root: Path) -> None:
-    text = (repo_root / "config/train/lora.yaml").read_text()
-    (named,) = re.findall(r"^ +kind: auto +# or (.*)$", text, re.MULTILINE)
-    assert sorted(named.split(", ")) == sorted(KINDS)
 
 
 def test_the_other_shipped_recipes(repo_root: Path) -> None:
