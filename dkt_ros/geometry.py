@@ -17,6 +17,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -169,6 +170,22 @@ def remove_flying_pixels(depth: Array, relative_jump: float = 0.03) -> Array:
         edge_b |= jump
     kept[edge] = np.nan
     return kept
+
+
+def nearest_fill(depth: np.ndarray) -> Float32Array:
+    """Depth (H, W) whose unknown pixels take the value of the nearest known one; NaN without any.
+
+    Nearest in the picture: so, too, for a map of disparity.
+    """
+    known = np.isfinite(depth) & (depth > 0)
+    if not known.any():
+        return np.full(depth.shape, np.nan, np.float32)
+    _, labels = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    by_label = np.zeros(labels.max() + 1, np.float32)
+    by_label[labels[known]] = depth[known]
+    return by_label[labels]
 
 
 def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:

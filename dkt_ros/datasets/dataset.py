@@ -129,17 +129,21 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 
 def numbering_breaks(path: str, keys: Sequence[str]) -> tuple[str, ...]:
     """One line where a video's frame numbers (the last in each key) leave their usual step."""
+    usual, breaks = unusual_steps(keys)
+    if not breaks:
+        return ()
+    return (
+        f"{path}: frame numbers go by {usual}, but not at {len(breaks)} places, first between "
+        f"{keys[breaks[0] - 1]} and {keys[breaks[0]]}; a window across such a place is no video",
+    )
+
+
+def unusual_steps(keys: Sequence[str]) -> tuple[int, tuple[int, ...]]:
+    """The usual step of a video's frame numbers, and the positions of frames not that step on."""
     found = [re.findall(r"\d+", key) for key in keys]
     if len(keys) < 3 or not all(found):
-        return ()
+        return 1, ()
     numbers = [int(digits[-1]) for digits in found]
     steps = [after - before for before, after in itertools.pairwise(numbers)]
     usual, _ = Counter(steps).most_common(1)[0]
-    breaks = [i for i, step in enumerate(steps) if step != usual]
-    if not breaks:
-        return ()
-    first = breaks[0]
-    return (
-        f"{path}: frame numbers go by {usual}, but not at {len(breaks)} places, first between "
-        f"{keys[first]} and {keys[first + 1]}; a window across such a place is no video",
-    )
+    return usual, tuple(place for place, step in enumerate(steps, 1) if step != usual)

@@ -14,12 +14,8 @@ import simplejpeg
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
+from dkt_ros.formats.pictures import JPEG, cut_short
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8"
-_END = {_PNG_SIGNATURE: b"IEND", _JPEG_SIGNATURE: b"\xff\xd9"}
-# Some writers pad files after the closing mark, with zeros by any length.
-_PADDING = 4096
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
 _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
@@ -101,9 +97,7 @@ def _read_picture(path: Path) -> np.ndarray:
         raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not content:
         raise DktError(f"{path}: is empty; download it again")
-    # cv2 fills up a picture that is cut short near its end: only the closing mark tells.
-    tail = content.rstrip(b"\0")[-_PADDING:]
-    cut = any(content.startswith(start) and end not in tail for start, end in _END.items())
+    cut = cut_short(content)
     try:
         picture = None if cut else _decoded(content)
     except ValueError as error:
@@ -122,7 +116,7 @@ def _decoded(content: bytes) -> np.ndarray | None:
     cv2 makes up for damage within a JPEG and only writes a line to stderr. A JPEG has no checksum:
     a byte that is wrong but stands for other, valid colours goes unnoticed here too.
     """
-    if content.startswith(_JPEG_SIGNATURE):
+    if content.startswith(JPEG):
         colours = _JPEG_COLOURS.get(simplejpeg.decode_jpeg_header(content)[2])
         if colours is not None:
             picture = simplejpeg.decode_jpeg(content, colours, strict=True)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.evaluation.metrics import valid
+from dkt_ros.geometry import nearest_fill as nearest_fill
 
 _PLANE_HYPOTHESES = 200
 _PLANE_SAMPLE = 2000
@@ -26,19 +27,6 @@ _TELEA_STEPS = 65535
 def raw(raw_depth: np.ndarray) -> np.ndarray:
     """The sensor's own depth; NaN stays where it saw nothing."""
     return np.where(valid(raw_depth), raw_depth, np.nan).astype(np.float32)
-
-
-def nearest_fill(raw_depth: np.ndarray) -> np.ndarray:
-    """Every hole takes the reading of the nearest pixel that has one; all NaN without any."""
-    known = valid(raw_depth)
-    if not known.any():
-        return raw(raw_depth)
-    _, labels = cv2.distanceTransformWithLabels(
-        (~known).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    by_label = np.zeros(labels.max() + 1, np.float32)
-    by_label[labels[known]] = raw_depth[known]
-    return by_label[labels]
 
 
 def fit_plane(raw_depth: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ import numpy as np
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
+from dkt_ros.formats.pictures import PNG, cut_short
 from dkt_ros.formats.tar_index import read_members, tar_index
 
 _DEPTH_STEPS = 65535
@@ -215,8 +216,7 @@ def _image(
 ) -> np.ndarray:
     content = np.frombuffer(members[name], np.uint8)
     image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-    # A PNG cut short decodes to a partly black picture: its closing chunk tells.
-    if image is None or b"IEND" not in members[name][-12:]:
+    if image is None or cut_short(members[name]) or not members[name].startswith(PNG):
         raise DktError(f"{source}: {name} is truncated or not a PNG")
     found = 1 if image.ndim == 2 else image.shape[2]
     if image.dtype != dtype or found not in (channels, channels + 1 if channels == 3 else 1):

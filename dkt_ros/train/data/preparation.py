@@ -16,8 +16,7 @@ from torch.nn.functional import avg_pool2d
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.baselines import nearest_fill
-from dkt_ros.geometry import resize_nearest
+from dkt_ros.geometry import nearest_fill, resize_nearest
 from dkt_ros.model.canvas import resize
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import DisparityConfig

@@ -6,9 +6,6 @@ augmentation. Frames are read when asked for and not kept.
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from dkt_ros.datasets.dataset import UNSPLIT, Clip, Dataset
+from dkt_ros.datasets.dataset import UNSPLIT, Clip, Dataset, unusual_steps
 from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import Sample
@@ -84,7 +81,7 @@ class Source:
         if frames == 1:
             return tuple(starts)
         if clip not in self._steady:
-            self._steady[clip] = _breaks(clip.keys)
+            self._steady[clip] = unusual_steps(clip.keys)[1]
         breaks = self._steady[clip]
         return tuple(s for s in starts if not any(s < b < s + frames for b in breaks))
 
@@ -214,14 +211,3 @@ def _chosen(dataset: Dataset, split: str) -> tuple[Clip, ...]:
     if split == AUTO:
         split = "train" if "train" in dataset.splits else UNSPLIT
     return dataset.select(None if split == "any" else split)
-
-
-def _breaks(keys: Sequence[str]) -> tuple[int, ...]:
-    """Positions of the frames whose number (the last in the key) is not a usual step on."""
-    found = [re.findall(r"\d+", key) for key in keys]
-    if len(keys) < 3 or not all(found):
-        return ()
-    numbers = [int(digits[-1]) for digits in found]
-    steps = [after - before for before, after in itertools.pairwise(numbers)]
-    usual, _ = Counter(steps).most_common(1)[0]
-    return tuple(place + 1 for place, step in enumerate(steps) if step != usual)

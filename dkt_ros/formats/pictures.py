@@ -1,0 +1,15 @@
+"""PNG and JPEG files that end too early. Decoders fill up what is missing without a word."""
+
+from __future__ import annotations
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8"
+_END = {PNG: b"IEND", JPEG: b"\xff\xd9"}
+_PADDING = 4096
+"""Some cameras and writers pad files after the closing mark, with zeros by any length."""
+
+
+def cut_short(content: bytes | memoryview) -> bool:
+    """Whether a PNG or JPEG lacks its closing mark; False for other contents."""
+    head, tail = bytes(content[: len(PNG)]), bytes(content).rstrip(b"\0")[-_PADDING:]
+    return any(head.startswith(start) and end not in tail for start, end in _END.items())
