@@ -9,7 +9,7 @@
 set -euo pipefail
 
 folder=${1:-runs/nano}
-config=${CONFIG:-config/train/dkt-nano.yaml}
+config=${CONFIG:-dkt-nano}
 
 # render NAME SEED OPTIONS...: into $folder/NAME. Status 1 says that some scenes failed; whatever
 # failed, there is something to train on where tars of this seed lie.

@@ -6,17 +6,24 @@ import argparse
 import sys
 from pathlib import Path
 
+from dkt_ros.train.fields import RECIPES
+
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `dkt train`."""
     parser = subparsers.add_parser(
         "train",
         help="fine-tune a checkpoint on depth data: LoRA, full, or for one step",
-        description="Fine-tunes a checkpoint as a recipe says (config/train/*.yaml explain every "
-        "field). On several GPUs: accelerate launch -m dkt_ros.cli train ...; on several CPUs: "
-        "torchrun --nproc-per-node N -m dkt_ros.cli train ... Ctrl-C saves and leaves.",
+        description="Fine-tunes a checkpoint as a recipe says; the shipped ones explain every "
+        f"field, they lie in {RECIPES}. Several processes, on GPUs or on CPUs: torchrun "
+        "--nproc-per-node N -m dkt_ros.cli train ...; Ctrl-C saves and leaves.",
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the recipe")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME|FILE",
+        help="the recipe: lora, full, one_step, or a file of your own",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the run")
     parser.add_argument(
         "--set",

@@ -11,25 +11,43 @@ import math
 import re
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from dkt_ros.errors import DktError
 
 T = TypeVar("T")
+RECIPES = Path(__file__).with_name("recipes")
+"""Those of `dkt train`; those of `dkt pretrain` are in pretrain/ there."""
 _EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 """1e-5, which YAML 1.1 takes for text unless it is written 1.0e-5."""
 
 
-def read_yaml(path: Path) -> Any:
-    """The parsed content of a YAML file; DktError naming the file where it is none."""
+def read_recipe(
+    name: str | Path, shipped: Path = RECIPES, changes: Sequence[str] = ()
+) -> tuple[Path, Any]:
+    """Path and parsed content of a YAML file, or of the one in `shipped` of that name.
+
+    changes: `field=value` each, put over the content. Raises DktError where there is none (naming
+    the shipped ones), where it is no YAML, and for a change that has no place.
+    """
     import yaml
 
+    path = Path(name)
+    if not path.exists():
+        names = sorted(file.stem for file in shipped.glob("*.yaml"))
+        if str(name) not in names:
+            raise DktError(f"{name} is no file, and none of the recipes {', '.join(names)}")
+        path = shipped / f"{name}.yaml"
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DktError(f"{path} cannot be read as YAML: {reason}") from error
+    for change in changes:
+        _apply(content, change)
+    return path, content
 
 
 def build(kind: type[T], content: Any, name: str = "") -> T:
@@ -130,3 +148,31 @@ def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _apply(content: Any, change: str) -> None:
+    """Puts one `field=value` over parsed YAML; a number in the path indexes a list."""
+    import yaml
+
+    path, separator, text = change.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DktError(f"--set {change}: {text!r} is no YAML value") from error
+    if not separator:
+        raise DktError(f"--set {change}: expected field=value")
+    *parents, last = path.split(".")
+    place = content
+    for parent in parents:
+        if isinstance(place, dict):
+            place = place.setdefault(parent, {})
+        elif isinstance(place, list) and parent.isdigit() and int(parent) < len(place):
+            place = place[int(parent)]
+        else:
+            raise DktError(f"--set {change}: there is no {parent} to change")
+    if isinstance(place, dict):
+        place[last] = value
+    elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    else:
+        raise DktError(f"--set {change}: there is no {last} to change")

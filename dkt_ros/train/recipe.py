@@ -1,7 +1,7 @@
 """The recipe of a training: one YAML file, every field checked and named when it is wrong.
 
 Knows the fields, their ranges and their defaults. Knows nothing of tensors; what concerns the data
-stands in data.config, what concerns the loss in objective. The shipped files in config/train/
+stands in data.config, what concerns the loss in objective. The shipped files in recipes/
 explain every default.
 """
 
@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import EMBEDDED, checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DATA_FIELDS, DataConfig, parse_data
-from dkt_ros.train.fields import build, check, convert, read_yaml
+from dkt_ros.train.fields import RECIPES, build, check, convert, read_recipe
 from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective
 
@@ -132,14 +132,13 @@ class Recipe:
         return checkpoint_folder(self.checkpoint)
 
 
-def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe. changes: `field=value` each, put over the file's values (`lora.rank=16`).
+def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, or the shipped one of that name.
 
-    Raises DktError naming the file and the field.
+    changes: `field=value` each, put over the file's values (`lora.rank=16`). Raises DktError naming
+    the file and the field.
     """
-    content = read_yaml(path)
-    for change in changes:
-        _apply(content, change)
+    path, content = read_recipe(name, RECIPES, changes)
     try:
         return parse_recipe(content)
     except DktError as error:
@@ -161,31 +160,3 @@ def parse_recipe(content: Any) -> Recipe:
         info = CheckpointInfo.read(checkpoint_folder(named))
         data["size"] = [info.height, info.width]
     return build(Recipe, {**values, "data": parse_data(data)})
-
-
-def _apply(content: Any, change: str) -> None:
-    """Puts one `field=value` over parsed YAML; a number in the path indexes a list."""
-    import yaml
-
-    path, separator, text = change.partition("=")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DktError(f"--set {change}: {text!r} is no YAML value") from error
-    if not separator:
-        raise DktError(f"--set {change}: expected field=value")
-    *parents, last = path.split(".")
-    place = content
-    for parent in parents:
-        if isinstance(place, dict):
-            place = place.setdefault(parent, {})
-        elif isinstance(place, list) and parent.isdigit() and int(parent) < len(place):
-            place = place[int(parent)]
-        else:
-            raise DktError(f"--set {change}: there is no {parent} to change")
-    if isinstance(place, dict):
-        place[last] = value
-    elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
-        place[int(last)] = value
-    else:
-        raise DktError(f"--set {change}: there is no {last} to change")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.fields import build, check, plain, read_yaml
+from dkt_ros.train.fields import build, check, plain, read_recipe
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def test_missing_fields_are_named() -> None:
 
 def test_files_that_are_no_yaml_are_named(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
-    with pytest.raises(DktError, match=r"x\.yaml cannot be read"):
-        read_yaml(file)
+    with pytest.raises(DktError, match=r"x\.yaml is no file"):
+        read_recipe(file)
     file.write_text("a: [1,")
     with pytest.raises(DktError, match=r"x\.yaml cannot be read as YAML") as caught:
-        read_yaml(file)
+        read_recipe(file)
     assert "\n" not in str(caught.value)

@@ -13,22 +13,18 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DataConfig, SourceConfig
-from dkt_ros.train.fields import plain
+from dkt_ros.train.fields import RECIPES, plain
 from dkt_ros.train.recipe import Recipe, load_recipe, parse_recipe
 
 DATA = [{"path": "somewhere"}]
 
 
-def shipped(repo_root: Path, name: str) -> Recipe:
-    return load_recipe(repo_root / "config" / "train" / f"{name}.yaml")
-
-
-def test_lora_yaml_states_every_field_and_its_default(repo_root: Path) -> None:
-    recipe = shipped(repo_root, "lora")
+def test_lora_yaml_states_every_field_and_its_default() -> None:
+    recipe = load_recipe("lora")
     info = CheckpointInfo.read(default_checkpoint())
     data = DataConfig((SourceConfig("data/train"),), (info.height, info.width))
     assert recipe == Recipe(data)
-    content = yaml.safe_load((repo_root / "config/train/lora.yaml").read_text())
+    content = yaml.safe_load((RECIPES / "lora.yaml").read_text())
     expected = plain(recipe)
     expected |= expected.pop("data")
 
@@ -40,9 +36,9 @@ def test_lora_yaml_states_every_field_and_its_default(repo_root: Path) -> None:
     assert fields(content | {"size": expected["size"]}) == fields(expected)
 
 
-def test_the_other_shipped_recipes(repo_root: Path) -> None:
-    assert shipped(repo_root, "full").method == "full"
-    one_step = shipped(repo_root, "one_step")
+def test_the_other_shipped_recipes() -> None:
+    assert load_recipe("full").method == "full"
+    one_step = load_recipe("one_step")
     assert (one_step.method, one_step.objective.kind) == ("lora", "one_step")
     assert one_step.objective.gradient > 0
 

@@ -12,7 +12,19 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "pretrain", help="train a small network (dkt-nano) from scratch on rendered sequences"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of TransPhy3D tars")
-    parser.add_argument("--config", type=Path, default=Path("config/train/dkt-nano.yaml"))
+    parser.add_argument(
+        "--config",
+        default="dkt-nano",
+        metavar="NAME|FILE",
+        help="the recipe (dkt-nano)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="put over the file's value, as in --set network.layers=3 or --set stages.0.batch=4",
+    )
     parser.add_argument("--output", type=Path, required=True, help="state and checkpoint go here")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
@@ -28,7 +40,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     if args.threads > 0:
         torch.set_num_threads(args.threads)
     train(
-        load_config(args.config),
+        load_config(args.config, args.set),
         args.data,
         args.output,
         resume=args.resume,

@@ -6,11 +6,12 @@ Knows the fields, their ranges and their defaults. Knows nothing of tensors or d
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.train.fields import RECIPES, build, check, read_recipe
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,12 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
-            _positive(f"network.{entry.name}", getattr(self, entry.name))
+            check(
+                entry.name, getattr(self, entry.name), "at least 1", getattr(self, entry.name) >= 1
+            )
         for name in ("head_dim", "freq_dim", "vae_base_dim"):
             value = getattr(self, name)
-            _check(f"network.{name}", value, "an even number", value % 2 == 0)
+            check(name, value, "an even number", value % 2 == 0)
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,13 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "height", "width", "batch", "clip_batch"):
-            _positive(f"stages.{name}", getattr(self, name))
+            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
         for name in ("height", "width"):
             value = getattr(self, name)
-            _check(f"stages.{name}", value, "a multiple of 16", value % 16 == 0)
-        _check("stages.rate", self.rate, "a number above 0", _number(self.rate) and self.rate > 0)
+            check(name, value, "a multiple of 16", value % 16 == 0)
+        check("rate", self.rate, "a number above 0", self.rate > 0)
         every = self.clip_every
-        _check("stages.clip_every", every, "0 or more", isinstance(every, int) and every >= 0)
+        check("clip_every", every, "0 or more", every >= 0)
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,10 @@ class LossConfig:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
-            _check(f"loss.{entry.name}", value, "0 or more", _number(value) and value >= 0)
+            check(entry.name, value, "0 or more", value >= 0)
         for name in ("sigma_one_share", "reconstruct_share"):
             value = getattr(self, name)
-            _check(f"loss.{name}", value, "at most 1", value <= 1)
+            check(name, value, "at most 1", value <= 1)
 
 
 @dataclass(frozen=True)
@@ -130,22 +133,21 @@ class NanoConfig:
     origin: str = "trained from scratch by the dkt_ros project on scenes it rendered"
 
     def __post_init__(self) -> None:
-        _check("stages", self.stages, "at least one stage", len(self.stages) > 0)
-        _check("name", self.name, "a non-empty string", isinstance(self.name, str) and self.name)
+        check("stages", self.stages, "at least one stage", len(self.stages) > 0)
         for name in ("vae_steps", "steps", "sigma_steps", "save_every", "rescan_every"):
-            _positive(name, getattr(self, name))
+            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
         for name in ("seed", "encoder_steps", "warmup_steps", "decay_steps"):
             value = getattr(self, name)
-            _check(name, value, "an integer, 0 or more", isinstance(value, int) and value >= 0)
+            check(name, value, "0 or more", value >= 0)
         for name in ("learning_rate", "gradient_clip", "sigma_shift"):
             value = getattr(self, name)
-            _check(name, value, "a number above 0", _number(value) and value > 0)
+            check(name, value, "a number above 0", value > 0)
         value = self.weight_decay
-        _check("weight_decay", value, "0 or more", _number(value) and value >= 0)
-        _check("ema", self.ema, "in [0, 1)", _number(self.ema) and 0 <= self.ema < 1)
+        check("weight_decay", value, "0 or more", value >= 0)
+        check("ema", self.ema, "in [0, 1)", 0 <= self.ema < 1)
         total = self.total_steps
         used = max(self.vae_steps + self.encoder_steps, self.decay_steps)
-        _check("stages", total, f"more than {used} steps in all", total > used)
+        check("stages", total, f"more than {used} steps in all", total > used)
 
     @property
     def total_steps(self) -> int:
@@ -161,64 +163,13 @@ class NanoConfig:
         return self.stages[-1]
 
 
-def load_config(path: Path) -> NanoConfig:
-    """Reads a YAML file; DktError names the file and the field that is unknown or out of range."""
-    import yaml
+def load_config(name: str | Path, changes: Sequence[str] = ()) -> NanoConfig:
+    """The configuration in a file, or the shipped one of that name, with `field=value` changes.
 
+    Raises DktError naming the file and the field.
+    """
+    path, content = read_recipe(name, RECIPES / "pretrain", changes)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DktError(f"{path} cannot be read as YAML: {error}") from error
-    try:
-        return parse_config(content)
+        return build(NanoConfig, content)
     except DktError as error:
         raise DktError(f"{path}: {error}") from error
-
-
-def parse_config(content: Any) -> NanoConfig:
-    """Builds the configuration from parsed YAML."""
-    values = dict(_mapping("the file", content))
-    stages = values.pop("stages", ())
-    if not isinstance(stages, list):
-        raise DktError(f"stages is {stages!r}, expected a list of stages")
-    network = _build(NetworkConfig, "network", values.pop("network", {}))
-    loss = _build(LossConfig, "loss", values.pop("loss", {}))
-    parts = tuple(_build(StageConfig, "stages", stage) for stage in stages)
-    built: NanoConfig = _build(
-        NanoConfig, "", {**values, "stages": parts, "network": network, "loss": loss}
-    )
-    return built
-
-
-def _build(kind: Any, name: str, content: Any) -> Any:
-    values = _mapping(name or "the file", content)
-    known = {entry.name: entry for entry in dataclasses.fields(kind)}
-    prefix = f"{name}." if name else ""
-    for key in values:
-        if key not in known:
-            raise DktError(f"{prefix}{key} is unknown; known are {', '.join(sorted(known))}")
-    for key, entry in known.items():
-        required = entry.default is dataclasses.MISSING
-        if key not in values and required and entry.default_factory is dataclasses.MISSING:
-            raise DktError(f"{prefix}{key} is missing")
-    return kind(**values)
-
-
-def _mapping(name: str, content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise DktError(f"{name} holds a {type(content).__name__}, expected fields with values")
-    return content
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _positive(name: str, value: object) -> None:
-    valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    _check(name, value, "an integer above 0", valid)
-
-
-def _check(name: str, value: object, expected: str, valid: object) -> None:
-    if not valid:
-        raise DktError(f"{name} is {value!r}, expected {expected}")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.nano.config import load_config, parse_config
+from dkt_ros.train.fields import build
+from dkt_ros.train.nano.config import NanoConfig, load_config
 
 STAGE = {"steps": 400, "height": 32, "width": 48, "batch": 2}
-SHIPPED = Path(__file__).resolve().parents[3] / "config" / "train" / "dkt-nano.yaml"
 
 
 def settings(**values: object) -> dict[str, object]:
@@ -18,7 +18,7 @@ def settings(**values: object) -> dict[str, object]:
 
 
 def test_defaults_and_stages() -> None:
-    config = parse_config(settings(stages=[STAGE, {**STAGE, "height": 64}]))
+    config = build(NanoConfig, settings(stages=[STAGE, {**STAGE, "height": 64}]))
     assert config.total_steps == 800
     assert config.stage_at(399).height == 32
     assert config.stage_at(400).height == 64
@@ -26,7 +26,11 @@ def test_defaults_and_stages() -> None:
 
 
 def test_shipped_file_is_valid() -> None:
-    assert load_config(SHIPPED).name == "dkt-nano"
+    assert load_config("dkt-nano").name == "dkt-nano"
+    changed = load_config("dkt-nano", ["network.layers=3", "stages.0.batch=1"])
+    assert (changed.network.layers, changed.stages[0].batch) == (3, 1)
+    with pytest.raises(DktError, match="lora is no file, and none of the recipes dkt-nano"):
+        load_config("lora")
 
 
 @pytest.mark.parametrize(
@@ -39,17 +43,17 @@ def test_shipped_file_is_valid() -> None:
         (settings(network={"heads": 0}), "network.heads is 0"),
         (settings(network={"head_dim": 7}), "network.head_dim is 7"),
         (settings(loss={"sigma_one_share": 1.5}), "loss.sigma_one_share is 1.5"),
-        (settings(stages=[{**STAGE, "height": 40}]), "stages.height is 40"),
-        (settings(stages=[{"steps": 1}]), "stages.height is missing"),
+        (settings(stages=[{**STAGE, "height": 40}]), r"stages\[0\]\.height is 40"),
+        (settings(stages=[{"steps": 1}]), r"stages\[0\]\.height is missing"),
         (settings(stages=[]), "stages is "),
         (settings(stages=3), "stages is 3"),
         (settings(decay_steps=400), "stages is 400, expected more than 400"),
-        ([1], "the file holds a list"),
+        ([1], r"the file holds \[1\]"),
     ],
 )
 def test_errors_name_the_field(content: object, named: str) -> None:
     with pytest.raises(DktError, match=named):
-        parse_config(content)
+        build(NanoConfig, content)
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.train.fields import build
 from dkt_ros.train.nano import loop
-from dkt_ros.train.nano.config import NanoConfig, parse_config
+from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import SequenceFolder
 from dkt_ros.train.nano.loop import (
     CHECKPOINT_DIR,
@@ -40,7 +41,7 @@ def tiny(steps: int = 12, **values: Any) -> NanoConfig:
         "decay_steps": 4,
         "save_every": 100,
     }
-    return parse_config({**settings, **values})
+    return build(NanoConfig, {**settings, **values})
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 import torch
 from fixtures.tiny_nano import TINY
 
-from dkt_ros.train.nano.config import parse_config
+from dkt_ros.train.fields import build
+from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.losses import (
     TensorBatch,
     affine_fit,
@@ -67,7 +68,9 @@ def test_known_error_is_the_mean_of_what_is_known() -> None:
 def test_no_reconstruction_is_asked_for_where_depth_is_unknown(stage: str) -> None:
     """The decoder's output there changes nothing, elsewhere it does."""
     torch.manual_seed(0)
-    config = parse_config({"stages": STAGES, "network": TINY, "loss": {"reconstruct_share": 1.0}})
+    config = build(
+        NanoConfig, {"stages": STAGES, "network": TINY, "loss": {"reconstruct_share": 1.0}}
+    )
     model = NanoModel(config)
     shape = (2, 1, 1, 32, 48)
     known = torch.ones(shape)
@@ -108,7 +111,7 @@ def test_gradient_error_sees_steps_not_offsets() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_sigmas_are_the_samplers(share: float) -> None:
-    config = parse_config({"stages": STAGES, "loss": {"sigma_one_share": share}})
+    config = build(NanoConfig, {"stages": STAGES, "loss": {"sigma_one_share": share}})
     drawn = draw_sigmas(200, config, torch.Generator().manual_seed(0))
     levels = {round(v, 3) for v in drawn.tolist()}
     assert levels == ({1.0} if share else {1.0, 0.952, 0.882, 0.769, 0.556})
