@@ -8,6 +8,7 @@ rounding.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentSource
+from dkt_ros.train.data.prefetch import Prefetch, Request
 from dkt_ros.train.objective import ask, losses
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.schedule import clip_length, rate_factor, share
@@ -37,7 +39,8 @@ class Trainer:
         accelerator: Accelerator,
     ) -> None:
         """Makes the network trainable in place. Raises DktError where the recipe does not fit."""
-        self.recipe, self.network, self.source = recipe, network, source
+        self.recipe, self.network = recipe, network
+        self.batches = Prefetch(source)
         self.accelerator = accelerator
         self.micro_batches = share(
             recipe.batch, recipe.micro_batch, accelerator.process_index, accelerator.num_processes
@@ -63,7 +66,9 @@ class Trainer:
         """
         recipe, accelerator = self.recipe, self.accelerator
         settings = recipe.optimizer
-        frames = clip_length(recipe.seed, self.done, recipe.latent_frames)
+        requests = self._requests(self.done)
+        frames = requests[0][2]
+        following = self._requests(self.done + 1)[0] if self.done + 1 < recipe.steps else None
         factor = rate_factor(
             self.done, recipe.steps, settings.warmup, settings.schedule, settings.final
         )
@@ -71,15 +76,14 @@ class Trainer:
             group["lr"] = settings.learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         found: dict[str, Tensor] = {}
-        for place, indices in enumerate(self.micro_batches, 1):
+        for request, after in itertools.zip_longest(requests, requests[1:]):
             # Processes exchange gradients once, with the last micro-batch.
-            last = place == len(self.micro_batches)
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                parts = self._losses(indices, frames)
-                total = torch.stack(list(parts.values())).sum() / len(self.micro_batches)
+            with nullcontext() if after is None else accelerator.no_sync(self.model):
+                parts = self._losses(request, after or following)
+                total = torch.stack(list(parts.values())).sum() / len(requests)
                 accelerator.backward(total)
             for name, value in parts.items():
-                share_of_batch = value.detach() / len(self.micro_batches)
+                share_of_batch = value.detach() / len(requests)
                 found[name] = found.get(name, torch.zeros_like(share_of_batch)) + share_of_batch
         means = accelerator.reduce(torch.stack(list(found.values())), reduction="mean").tolist()
         self._check("loss", sum(means))
@@ -105,6 +109,7 @@ class Trainer:
     @contextmanager
     def finished(self) -> Iterator[DktNetwork]:
         """The network with the weights of `trained`, to be used without gradients meanwhile."""
+        self.batches.settle()
         values = self.average
         with nullcontext() if values is None else wearing(self.parameters, values):
             yield self.network
@@ -131,9 +136,18 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.done = int(state["done"])
 
-    def _losses(self, indices: range, frames: int) -> dict[str, Tensor]:
+    def close(self) -> None:
+        """Ends the thread that makes batches."""
+        self.batches.close()
+
+    def _requests(self, step: int) -> list[Request]:
+        """This process's batches of a 0-based step."""
+        frames = clip_length(self.recipe.seed, step, self.recipe.latent_frames)
+        return [(step, indices, frames) for indices in self.micro_batches]
+
+    def _losses(self, request: Request, following: Request | None) -> dict[str, Tensor]:
         recipe, device = self.recipe, self.accelerator.device
-        batch = self.source.batch(self.done, indices, frames)
+        batch, indices = self.batches.batch(request, following), request[1]
         batch = type(batch)(*(getattr(batch, n).to(device) for n in vars(batch)))
         shift = self.network.info.sigma_shift
         question = ask(recipe.objective, batch, recipe.seed, self.done, indices, shift)
