@@ -16,6 +16,7 @@ from dkt_ros.errors import DktError
 
 PARTIAL = ".partial"
 """Ending of a file that is being written, or that a kill left behind."""
+_unfinished: set[Path] = set()
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,6 +47,7 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(partial) as stream:
+            _unfinished.add(partial)
             done = False
             try:
                 stream.truncate()
@@ -55,6 +57,7 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
                 os.replace(partial, path)
                 done = True
             finally:
+                _unfinished.discard(partial)
                 if not done:
                     with suppress(OSError):
                         partial.unlink(missing_ok=True)
@@ -66,6 +69,12 @@ def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> 
     """Writes a file (text as UTF-8) as whole_file does."""
     with whole_file(path, advice) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def remove_unfinished() -> None:
+    """Removes what whole_file is writing in this process, which is about to end."""
+    for partial in tuple(_unfinished):
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,6 +107,7 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path, busy):
             yield
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(path, error) from error
 

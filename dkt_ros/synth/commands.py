@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import remove_unfinished
+from dkt_ros.synth.stopping import ended_by_interrupt
 
 if TYPE_CHECKING:
     from dkt_ros.synth.generate import GenerateOptions
@@ -41,8 +45,8 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         "render",
         help="render scenes of glass and metal into tars",
         description="Renders scenes into tars in TransPhy3D's layout, one a scene. The same seed "
-        "gives the same scenes. Killed, it goes on where it stopped when called again. Exit "
-        "status: 0 done, 1 some scenes failed (named), 2 refused.",
+        "gives the same scenes. Killed, or ended by Ctrl-C, it goes on where it stopped when "
+        "called again. Exit status: 0 done, 1 some scenes failed (named), 2 refused.",
         formatter_class=_Defaults,
     )
     add = render.add_argument
@@ -113,16 +117,28 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _render(args: argparse.Namespace) -> int:
     try:
-        import bpy  # noqa: F401
+        import bpy
     except ImportError as error:
         raise DktError(f"rendering needs Blender as a module ({error}); pip install bpy") from error
     from dkt_ros.synth.generate import generate
+    from dkt_ros.synth.passes import scratch_prefix
 
     def say(line: str) -> None:
         tqdm.write(line)
         sys.stdout.flush()
 
-    outcome = generate(_options(args, say), say)
+    options = _options(args, say)
+
+    def leave() -> None:
+        remove_unfinished()
+        for folder in (bpy.app.tempdir, *Path(tempfile.gettempdir()).glob(f"{scratch_prefix()}*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        # On stderr, for Blender's own output on stdout is being held back.
+        text = "interrupted; what is whole stays, and the same command goes on from there"
+        print(text, file=sys.stderr, flush=True)
+
+    with ended_by_interrupt(leave):
+        outcome = generate(options, say)
     if outcome.elsewhere:
         say(f"{len(outcome.elsewhere)} left to another process: {', '.join(outcome.elsewhere)}")
     say(f"{outcome.made} made, {outcome.present} were there, {len(outcome.failed)} failed")

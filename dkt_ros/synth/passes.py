@@ -49,12 +49,17 @@ def copy_stage(stage: bpy.types.Scene, name: str, types: set[str]) -> bpy.types.
     return copy
 
 
+def scratch_prefix() -> str:
+    """What this process's folders of temporary pictures are called."""
+    return f"dkt_synth_{os.getpid()}_"
+
+
 def read_channels(stage: bpy.types.Scene) -> Channels:
     """Renders; channel name (without the layer's) to (H,W) float32.
 
     Blender offers a render's arrays through files alone, hence a temporary one.
     """
-    with tempfile.TemporaryDirectory(prefix="dkt_synth_") as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
         path = Path(folder) / "view.exr"
         stage.render.filepath = str(path)
         with quiet():

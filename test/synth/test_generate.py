@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import signal
 import subprocess
@@ -122,6 +123,35 @@ def test_killed_and_resumed_it_equals_an_undisturbed_run(tmp_path: Path) -> None
 
     with pytest.raises(DktError, match=r"was made with other options \(frames 2, now 5\)"):
         generate(replace(killed, frames=5), lines.append)
+
+
+def test_an_interrupt_ends_a_render_at_once_and_leaves_no_half(tmp_path: Path) -> None:
+    output, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    words = ["--scenes", "2", "--frames", "50", "--size", "320x480", "--samples", "64"]
+    command = [sys.executable, "-m", "dkt_ros.cli", "synth", "render", "--output", str(output)]
+    process = subprocess.Popen(
+        [*command, *words],
+        cwd=_ROOT,
+        env=os.environ | {"TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        limit = time.monotonic() + 300
+        while not list(output.glob("*.partial")) and time.monotonic() < limit:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(3.0)  # so that it is rendering
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1].startswith("interrupted; what is whole stays")
+    assert "Traceback" not in errors
+    assert list(output.iterdir()) == list(scratch.iterdir()) == []
 
 
 def test_the_command_renders_a_folder_and_draws_it(
