@@ -33,6 +33,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _pretrain(args: argparse.Namespace) -> int:
     import torch
+    from tqdm import tqdm
 
     from dkt_ros.train.nano.config import load_config
     from dkt_ros.train.nano.loop import train
@@ -44,6 +45,6 @@ def _pretrain(args: argparse.Namespace) -> int:
         args.data,
         args.output,
         resume=args.resume,
-        report=lambda line: print(line, flush=True),
+        report=tqdm.write,
     )
     return 0

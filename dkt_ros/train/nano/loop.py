@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, whole_file, whole_folder
+from dkt_ros.progress import progress_bar
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import CLIP_FRAMES, Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
@@ -182,21 +182,22 @@ def train(
         raise DktError(f"{output} holds a run already; add --resume or name another folder")
     report(f"{len(data.clips)} sequences, step {trainer.step} of {config.total_steps}")
     sums: dict[str, float] = {}
-    counted, started = 0, time.monotonic()
-    while trainer.step < config.total_steps:
-        if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-            report(f"{added} sequences arrived, {len(data.clips)} in all")
-        for name, value in trainer.train_step().items():
-            sums[name] = sums.get(name, 0.0) + value
-        counted += 1
-        if trainer.step % report_every == 0:
-            pace = (time.monotonic() - started) / counted
-            left = pace * (config.total_steps - trainer.step) / 60.0
-            means = "  ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
-            report(f"step {trainer.step}  {means}  {pace:.2f} s/step  {left:.0f} min left")
-            sums, counted, started = {}, 0, time.monotonic()
-        if trainer.step % config.save_every == 0 or trainer.step == config.total_steps:
-            trainer.save(output)
+    counted = 0
+    with progress_bar(config.total_steps, "step", initial=trainer.step, leave=True) as bar:
+        while trainer.step < config.total_steps:
+            if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
+                report(f"{added} sequences arrived, {len(data.clips)} in all")
+            found = trainer.train_step()
+            sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
+            counted += 1
+            bar.set_postfix(found, refresh=False)
+            bar.update()
+            if trainer.step % report_every == 0:
+                means = "  ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
+                report(f"step {trainer.step}  {means}")
+                sums, counted = {}, 0
+            if trainer.step % config.save_every == 0 or trainer.step == config.total_steps:
+                trainer.save(output)
 
 
 def to_tensors(batch: Batch) -> TensorBatch:

@@ -128,7 +128,7 @@ def test_train_saves_and_will_not_overwrite(scenes: Path, tmp_path: Path) -> Non
     train(tiny(), scenes, tmp_path / "run", report=lines.append, report_every=4)
     assert (tmp_path / "run" / STATE_FILE).is_file()
     assert (tmp_path / "run" / CHECKPOINT_DIR / "dkt.json").is_file()
-    assert any("step 12" in line and "min left" in line for line in lines)
+    assert any("step 12" in line and "norm" in line for line in lines)
     with pytest.raises(DktError, match="--resume"):
         train(tiny(), scenes, tmp_path / "run", report=lines.append)
     other = tiny(network={**TINY, "layers": 2})
