@@ -36,7 +36,7 @@ def test_what_was_there_stays_where_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, "old")
     with pytest.raises(TypeError), whole_file(path) as stream:
-        print("no bytes", file=stream)  # type: ignore[call-overload]
+        print("no bytes", file=stream)  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 

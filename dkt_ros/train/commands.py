@@ -40,6 +40,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         help="only write the checkpoint (and adapter) of the run's newest state; "
         "OUTPUT/recipe.yaml is its recipe",
     )
+    choice.add_argument(
+        "--dry-run", action="store_true", help="only print what would be done, and write nothing"
+    )
     parser.set_defaults(run=_train)
 
 
@@ -58,6 +61,12 @@ def _train(args: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    if args.dry_run:
+        from dkt_ros.train.environment import described, make_accelerator
+
+        report(described(recipe, make_accelerator(recipe)))
+        Materials(recipe, args.output, report).describe()
+        return 0
     with Materials(recipe, args.output, report) as materials:
         outcome = train(
             recipe,

@@ -5,6 +5,7 @@ Knows accelerate and checkpoints. Knows nothing of steps or of a run's folder.
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import torch
@@ -26,7 +27,10 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     precision = recipe.precision
     if precision == "auto":
         precision = "bfloat16" if torch.cuda.is_available() else "float32"
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
     accelerator = Accelerator(
+        # Without GPUs accelerate heeds a launcher's processes only when told to take CPUs.
+        cpu=wanted > 1 and not torch.cuda.is_available(),
         mixed_precision="bf16" if precision == "bfloat16" else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_WAIT)],
     )
@@ -36,7 +40,24 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
             f"accelerate is set to {accelerator.distributed_type.value}, expected one process or "
             "plain data parallelism; run `accelerate config` again"
         )
+    if accelerator.num_processes != wanted:
+        raise DktError(
+            f"the launcher started {wanted} processes, which work as {accelerator.num_processes}; "
+            "start them with torchrun --nproc-per-node N -m dkt_ros.cli train ..."
+        )
     return accelerator
+
+
+def described(recipe: Recipe, accelerator: Accelerator) -> str:
+    """Processes, devices, precision and batch in one line."""
+    count = accelerator.num_processes
+    parts = recipe.batch // (recipe.micro_batch * count)
+    where = str(accelerator.device) if count == 1 else f"{accelerator.device.type} each"
+    precision = "bfloat16" if accelerator.mixed_precision == "bf16" else "float32"
+    return (
+        f"{count} process{'es' if count > 1 else ''} on {where}, {precision}; a step learns from "
+        f"{recipe.batch} samples = {count} x {parts} x micro_batch {recipe.micro_batch}"
+    )
 
 
 def load_network(recipe: Recipe, accelerator: Accelerator) -> DktNetwork:

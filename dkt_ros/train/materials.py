@@ -11,8 +11,10 @@ from types import TracebackType
 
 import numpy as np
 
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.train.data.encoded_source import EncodedSource
+from dkt_ros.train.data.encoded_source import EncodedSource, images
+from dkt_ros.train.data.sources import Mixture
 from dkt_ros.train.export import described
 from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe
@@ -31,10 +33,34 @@ class Materials:
     def source(self, network: DktNetwork) -> EncodedSource:
         """The samples, encoded by the network's VAE. DktError where the data cannot give them."""
         recipe = self.recipe
-        source = EncodedSource(network, recipe.data, recipe.seed, self.output / LATENTS_DIR)
-        self._opened = source
-        source.require(recipe.latent_frames)
-        return source
+        self._opened = EncodedSource(
+            network,
+            recipe.data,
+            recipe.seed,
+            self.output / LATENTS_DIR,
+            latent_frames=recipe.latent_frames,
+        )
+        for line in self._opened.mixture.summary():
+            self.report(line)
+        return self._opened
+
+    def describe(self) -> None:
+        """Reports what would be trained on; DktError where the data cannot give that."""
+        recipe = self.recipe
+        base = CheckpointInfo.read(recipe.checkpoint_folder())
+        height, width = recipe.data.size
+        mixture = Mixture(recipe.data.data, stride=lambda frames: frames, threads=1)
+        lengths = [images(count) for count in sorted(set(recipe.latent_frames))]
+        for frames in reversed(lengths):
+            mixture.require(frames)
+        self.report(
+            f"{base.name}, {recipe.method}, {recipe.objective.kind}: {recipe.steps} steps at "
+            f"{height}x{width}, clips of {', '.join(map(str, lengths))} frames, into {self.output}"
+        )
+        for line in mixture.summary(with_frames=True):
+            self.report(line)
+        if recipe.preview.every > 0:
+            self._report_shown(load_clips(recipe.data, recipe.preview.clips, recipe.preview.frames))
 
     def previews(self) -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:
         """What measures REL, RMSE and delta after one scale and shift per clip, and draws.

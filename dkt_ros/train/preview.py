@@ -69,11 +69,13 @@ class Preview:
 def load_clips(config: DataConfig, clips: int, frames: int) -> tuple[PreviewClip, ...]:
     """The same clips every time, from all validation sets in turn, without augmentation.
 
-    Without validation sets from each set's own val or test split, or else from what is trained on.
+    Of a set that names no split its val or test split. Without validation sets from the training
+    sets' own val or test split, or else from what is trained on.
     frames: of each, rounded down to 4n - 3; pictures and shorter videos give as many as they have.
     Raises DktError where there is not one usable clip.
     """
-    chosen = config.validation or tuple(_held_out(source) for source in config.data)
+    asked = [s for s in config.validation if s.split != AUTO]
+    chosen = [*asked, *(_held_out(s) for s in config.validation or config.data if s not in asked)]
     mixtures = [Mixture([source], stride=lambda frames: frames, threads=1) for source in chosen]
     trained = {path for source in config.data for path in _trained_on(source)}
     waiting = [_clips(mixture, config.size, frames, trained) for mixture in mixtures]
@@ -136,8 +138,7 @@ def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> 
 def _held_out(source: SourceConfig) -> SourceConfig:
     dataset = open_dataset(source.path, None if source.kind == AUTO else source.kind)
     unused = [s for s in ("val", "test") if s in dataset.splits and s != source.split]
-    split = next(iter(unused), source.split)
-    return dataclasses.replace(source, split=split)
+    return dataclasses.replace(source, split=next(iter(unused), source.split))
 
 
 def _trained_on(source: SourceConfig) -> set[Path]:

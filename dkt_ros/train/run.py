@@ -5,6 +5,7 @@ Knows the folder of a run and the order of things. Knows nothing of what a step 
     OUTPUT/recipe.yaml        what the run was started with
     OUTPUT/states/step-N/     state.pt, and a LoRA in both layouts
     OUTPUT/log.jsonl          every step's numbers; the same under tensorboard/
+    OUTPUT/run.lock           held while a run works there
     OUTPUT/checkpoint/        at the end: ready to predict with; adapter/ and dkt_lora.safetensors
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +22,11 @@ import torch
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import only_process, write_whole
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.progress import progress_bar
 from dkt_ros.train.data.latents import LatentSource
-from dkt_ros.train.environment import load_network, make_accelerator
+from dkt_ros.train.environment import described, load_network, make_accelerator
 from dkt_ros.train.export import STATES_DIR, export_result
 from dkt_ros.train.fields import plain
 from dkt_ros.train.log import RunLog
@@ -34,6 +37,7 @@ from dkt_ros.train.states import STATE_FILE, States
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.train.trainer import Trainer
 
+LOCK_FILE = "run.lock"
 Report = Callable[[str], None]
 
 
@@ -71,22 +75,22 @@ def train(
     tell = report if accelerator.is_main_process else lambda line: None
     states = States(output / STATES_DIR, recipe.save.keep)
     start = starting_state(recipe, output, states, resume, tell)
+    tell(described(recipe, accelerator))
     network = load_network(recipe, accelerator)
     source = make_source(network)
     trainer = Trainer(recipe, network, source, accelerator)
     if start is not None:
         trainer.load(start)
-    wanted = recipe.preview.every > 0 and accelerator.is_main_process
-    previews = make_previews() if make_previews and wanted else None
-    run = _Run(recipe, output, trainer, states, previews, tell)
+    run = _Run(recipe, output, trainer, states, tell)
     try:
+        run.on_main(lambda: run.open(make_previews if recipe.preview.every > 0 else None))
         outcome = run.go()
+        if outcome.done == recipe.steps:
+            run.on_main(lambda: tell(f"{export_result(recipe, output).name} written to {output}"))
     except (OSError, SafetensorError) as error:
         raise DktError(f"{error}; {states.described()}") from error
     finally:
         run.close()
-    if outcome.done == recipe.steps:
-        run.on_main(lambda: tell(f"{export_result(recipe, output).name} written to {output}"))
     return outcome
 
 
@@ -99,15 +103,14 @@ class _Run:
         output: Path,
         trainer: Trainer,
         states: States,
-        previews: Previews | None,
         report: Report,
     ) -> None:
-        self.recipe, self.trainer, self.states = recipe, trainer, states
-        self.previews, self.report = previews, report
-        self.accelerator = trainer.accelerator
+        self.recipe, self.output, self.trainer, self.states = recipe, output, trainer, states
+        self.accelerator, self.report = trainer.accelerator, report
+        self.previews: Previews | None = None
         self.log: RunLog | None = None
         self._base = ""
-        self.on_main(lambda: self._open(output))
+        self._lock = ExitStack()
 
     def go(self) -> Outcome:
         """Steps until the recipe's last, or a signal."""
@@ -142,16 +145,20 @@ class _Run:
                     return Outcome(trainer.done, stopped)
         return Outcome(trainer.done, None)
 
-    def on_main(self, action: Callable[[], None]) -> None:
-        """Runs something on the main process; where it fails, all processes raise DktError."""
+    def on_main(self, action: Callable[[], None], what: str = "") -> None:
+        """Runs something on the main process; where it fails, all processes raise DktError.
+
+        what: says in front of an unexpected error what failed.
+        """
         failure: DktError | None = None
         if self.accelerator.is_main_process:
             try:
                 action()
             except DktError as error:
                 failure = error
-            except (OSError, SafetensorError) as error:
-                failure = DktError(f"{error}; {self.states.described()}")
+            except Exception as error:  # noqa: BLE001 - or the others would wait for this process
+                failure = DktError(f"{what}{_reason(error)}; {self.states.described()}")
+                failure.__cause__ = error
         failed = torch.tensor(float(failure is not None), device=self.accelerator.device)
         failed = self.accelerator.reduce(failed, reduction="sum")
         if failure is not None:
@@ -160,20 +167,24 @@ class _Run:
             raise DktError("the main process failed, and says why")
 
     def close(self) -> None:
-        """Ends the log. Raises nothing, so as not to hide how the run ended."""
-        if self.log is None:
-            return
+        """Ends thread, log and lock. Raises nothing, so as not to hide how the run ended."""
+        self.trainer.close()
         try:
-            self.log.close()
+            if self.log is not None:
+                self.log.close()
         except OSError as error:
             self.report(f"the log lacks its last entries ({error})")
+        self._lock.close()
 
-    def _open(self, output: Path) -> None:
+    def open(self, make_previews: MakePreviews | None) -> None:
+        """Takes the folder for this run: lock, recipe, log."""
         self._base = base_digest(self.recipe)
-        output.mkdir(parents=True, exist_ok=True)
+        self.previews = make_previews() if make_previews is not None else None
+        busy = f"another run works in {self.output}; wait for it or name another folder"
+        self._lock.enter_context(only_process(self.output / LOCK_FILE, busy))
         text = _as_yaml(self.recipe)
-        (output / RECIPE_FILE).write_text(text, encoding="utf-8")
-        self.log = RunLog(output, self.trainer.done)
+        write_whole(self.output / RECIPE_FILE, text)
+        self.log = RunLog(self.output, self.trainer.done)
         self.log.text("recipe", f"```yaml\n{text}\n```")
         counted = sum(p.numel() for p in self.trainer.parameters.values())
         self.report(
@@ -187,10 +198,7 @@ class _Run:
         except DktError as error:
             raise DktError(f"{error}; {self.states.described()}") from error
         except torch.OutOfMemoryError as error:
-            raise DktError(
-                "out of GPU memory; lower micro_batch or size, or set gradient_checkpointing: true;"
-                f" {self.states.described()}"
-            ) from error
+            raise DktError(f"{_reason(error)}; {self.states.described()}") from error
 
     def _save(self) -> None:
         if self.log is not None:
@@ -209,7 +217,7 @@ class _Run:
             write_adapter(folder, self.trainer.trained(), recipe.lora)
 
     def _preview(self) -> None:
-        self.on_main(self._log_preview)
+        self.on_main(self._log_preview, "the preview failed: ")
 
     def _log_preview(self) -> None:
         if self.previews is None or self.log is None:
@@ -229,6 +237,18 @@ class _Run:
 
 def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "out of GPU memory; lower micro_batch, size or preview.frames, or set "
+            "gradient_checkpointing: true"
+        )
+    text = " ".join(str(error).split())
+    return (
+        text if isinstance(error, OSError | SafetensorError) else f"{type(error).__name__}: {text}"
+    )
 
 
 def _as_yaml(recipe: Recipe) -> str:

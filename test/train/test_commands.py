@@ -92,6 +92,23 @@ def test_from_tars_to_a_network_that_predicts(
     assert load_checkpoint(run / "checkpoint").info == network.info
 
 
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run"]
+    assert dkt(*words, "--set", "precision=float32") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert re.match(r"1 process on \w+, float32; a step learns from 2 samples = 1 x 2 x", lines[0])
+    assert "lora, flow: 2 steps at 32x48, clips of 1, 5 frames, into" in lines[1]
+    assert (
+        lines[2] == f"{tmp_path / 'scenes'}: transphy3d, 2 clips of 10 frames, 100% of the samples"
+    )
+    assert "previews show training clips" in lines[3]
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DktError, match="latent_frames of 2 at most"):
+        dkt(*words, "--set", "latent_frames=[3]")
+
+
 def test_what_the_previews_show_is_said(config: Path, tmp_path: Path) -> None:
     def said(**fields: Any) -> list[str]:
         content = yaml.safe_load(config.read_text()) | fields

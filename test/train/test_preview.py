@@ -139,7 +139,9 @@ def test_clips_that_are_trained_on_are_marked(tmp_path: Path) -> None:
     assert marks({"path": str(video), "split": "any"}) == [True]
     assert marks({"path": str(video), "split": "test"}) == [True]
     assert marks(video, validation=[{"path": str(pictures)}]) == [False]
-    assert marks(video, validation=[{"path": str(video)}]) == [True]
+    assert marks(video, validation=[{"path": str(video)}]) == [False]  # its test split
+    assert marks(video, validation=[{"path": str(video / "test")}]) == [False]
+    assert marks(video, validation=[{"path": str(video), "split": "train"}]) == [True]
 
 
 def test_a_held_out_split_that_is_trained_on_is_not_the_first_choice(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,13 +26,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import only_process
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.predict.clip import predict_disparity
 from dkt_ros.train.data.latents import LatentBatch
-from dkt_ros.train.log import read_lines
+from dkt_ros.train.log import RunLog, read_lines
 from dkt_ros.train.run import train
 from dkt_ros.train.states import States, read_state
 
@@ -41,8 +43,27 @@ def environment() -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": f"{root}:{root / 'test'}",
         "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",
     }
+
+
+def on_two_processes(script: list[str]) -> list[tuple[int, str]]:
+    """Exit status and stderr of a script that torchrun or `accelerate launch` starts twice."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in ("0", "1"):
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        environ = environment() | ranks | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        pipe = subprocess.PIPE
+        processes.append(subprocess.Popen(script, env=environ, stderr=pipe, text=True))
+    try:
+        said = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
 
 
 def losses(output: Path) -> list[tuple[int, float, float]]:
@@ -112,26 +133,40 @@ def test_two_processes_follow_the_single_one(
     output = tmp_path / "run"
     values = json.dumps({"ema": 0.9, "micro_batch": 1})
     script = [sys.executable, train_process.__file__, str(tiny_checkpoint), str(output), values]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = []
-    for rank in ("0", "1"):  # as torchrun or `accelerate launch` would start them
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes.append(
-            subprocess.Popen(script, env=environment() | ranks | address, stderr=subprocess.PIPE)
-        )
-    try:
-        said = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
+    (status, first), (other, second) = on_two_processes(script)
+    assert (status, other) == (0, 0), first + second
+    batch = "2 processes on cpu each, float32; a step learns from 4 samples = 2 x 2 x micro_batch 1"
+    assert batch in first
+    assert batch not in second
     np.testing.assert_allclose(losses(output), losses(whole), rtol=1e-4)
     single = final(whole)
     for name, value in final(output)["weights"].items():
         torch.testing.assert_close(value, single["weights"][name], atol=3e-4, rtol=1e-3)
+
+
+def test_a_preview_that_fails_ends_all_processes_with_the_last_good_state(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Whatever it raises; those that do not preview are not left waiting."""
+    values = json.dumps({"micro_batch": 1, "preview": {"every": 4}})
+    script = [sys.executable, train_process.__file__, str(tiny_checkpoint), str(tmp_path), values]
+    (status, first), (other, second) = on_two_processes(script)
+    assert status != 0
+    assert other != 0
+    assert re.search(
+        r"DktError: the preview failed: RuntimeError: no memory; the last good state is .*"
+        r"step-00000003, continue",
+        first,
+    )
+    assert "DktError: the main process failed, and says why" in second
+
+
+def test_a_folder_in_which_another_run_works_is_refused(tiny_checkpoint: Path, whole: Path) -> None:
+    recipe = small_recipe(tiny_checkpoint, ema=0.9)
+    with only_process(whole / "run.lock", ""), pytest.raises(DktError, match="another run works"):
+        run_small(recipe, whole, resume=True)
+    assert run_small(recipe, whole, resume=True).done == 8
+    assert not (whole / "run.lock").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -140,7 +175,7 @@ def test_a_signal_saves_and_leaves(
 ) -> None:
     class Signalling(FixedLatents):
         def batch(self, step: int, indices: Any, latent_frames: int) -> LatentBatch:
-            if step == 4:
+            if step == 5:  # made while the step before it is learned from
                 os.kill(os.getpid(), number)
             return super().batch(step, indices, latent_frames)
 
@@ -222,19 +257,20 @@ def test_a_disk_that_fills_up_while_the_log_is_written(
     capsys keeps stderr, and with it the progress bar, off the disk.
     """
     with ExitStack() as full:
+        numbers = RunLog.numbers
 
-        class Filling(FixedLatents):
-            def batch(self, step: int, indices: Any, latent_frames: int) -> LatentBatch:
-                if step == 4:
-                    full.enter_context(limit_files(100))
-                return super().batch(step, indices, latent_frames)
+        def fill(self: RunLog, step: int, *values: Any) -> None:
+            if step == 5:
+                full.enter_context(limit_files(100))
+            numbers(self, step, *values)
 
+        full.enter_context(pytest.MonkeyPatch.context()).setattr(RunLog, "numbers", fill)
         lines = list[str]()
         with pytest.raises(DktError, match=r"File too large.*last good state is .*step-00000003"):
             train(
                 small_recipe(tiny_checkpoint),
                 tmp_path,
-                lambda network: Filling(),
+                lambda network: FixedLatents(),
                 report=lines.append,
             )
     assert "the log lacks its last entries" in lines[-1]

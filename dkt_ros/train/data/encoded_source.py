@@ -52,13 +52,16 @@ class EncodedSource:
         seed: int,
         cache: Path | None = None,
         *,
+        latent_frames: Iterable[int] = (),
         threads: int | None = None,
     ) -> None:
         """network: its VAE encodes, on its device, where batches lie too.
 
         cache: folder, unless the configuration names one or asks for no variants. threads: that
-        read and resize frames; None: one per core, at most 8.
-        Raises DktError where a data set cannot be opened or the size does not suit the network.
+        read and resize frames; None: one per core, at most 8. latent_frames: clip lengths that will
+        be asked for.
+        Raises DktError where a data set cannot be opened, has no clip long enough, or the size does
+        not suit the network.
         """
         if network.info.task != "depth":
             raise DktError(
@@ -71,6 +74,8 @@ class EncodedSource:
         self._network, self._config, self._seed = network, config, seed
         threads = min(_MOST_THREADS, os.cpu_count() or 1) if threads is None else threads
         self.mixture = Mixture(config.data, self._stride, threads)
+        for count in sorted(set(latent_frames), reverse=True):
+            self.mixture.require(images(count))
         self.cache: LatentCache | None = None
         folder = cache if config.cache is None else Path(config.cache)
         if config.augmentation.variants > 0 and folder is not None:
@@ -87,11 +92,6 @@ class EncodedSource:
             "size": config.size,
             "disparity": dataclasses.asdict(config.disparity),
         }
-
-    def require(self, latent_frames: Iterable[int]) -> None:
-        """Raises DktError where the data sets have no clip long enough for one of the lengths."""
-        for count in sorted(set(latent_frames)):
-            self.mixture.require(_images(count))
 
     def batch(self, step: int, indices: Sequence[int], latent_frames: int) -> LatentBatch:
         """See LatentSource; float32 on the network's device, rounded to float16."""
@@ -123,7 +123,7 @@ class EncodedSource:
 
     def _sample(self, step: int, index: int, latent_frames: int) -> dict[str, Tensor]:
         random = np.random.default_rng((self._seed, _DRAWS, step, index))
-        frames = _images(latent_frames)
+        frames = images(latent_frames)
         for window in self.mixture.candidates(random, frames):
             entry = self._entry(window, self._augmentation(window, random))
             if entry is not None:
@@ -209,5 +209,6 @@ def encode_clip(network: DktNetwork, clip: ClipView) -> dict[str, Tensor]:
     return {**entry, "weight": clip.weight.to(_STORED)}
 
 
-def _images(latent_frames: int) -> int:
+def images(latent_frames: int) -> int:
+    """Images of a clip of so many latent frames."""
     return (latent_frames - 1) * FRAMES_PER_LATENT + 1

@@ -19,6 +19,7 @@ from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 from dkt_ros.train.data.config import AUTO, SourceConfig
 
 T = TypeVar("T")
@@ -121,16 +122,32 @@ class Mixture:
             index = left.pop(int(random.choice(len(left), p=weights / weights.sum())))
             yield from self._windows(index, random, frames)
 
+    def summary(self, with_frames: bool = False) -> list[str]:
+        """A line per source; with_frames: counts them, which lists every clip."""
+        total = sum(source.weight for source in self.sources)
+        lines = []
+        for source in self.sources:
+            frames = f" of {sum(map(len, source.clips))} frames" if with_frames else ""
+            share = f"{source.weight / total:.0%} of the samples"
+            lines.append(
+                f"{source.root}: {source.kind}, {len(source.clips)} clips{frames}, {share}"
+            )
+        return lines
+
     def require(self, frames: int) -> None:
         """Raises DktError where no clip is long enough for such a window; reads no frame."""
-        if next(self.candidates(np.random.default_rng(0), frames), None) is None:
-            raise self.nothing_left(frames)
+        if not self._offers(frames):
+            shorter = range(frames - FRAMES_PER_LATENT, 0, -FRAMES_PER_LATENT)
+            raise self.nothing_left(frames, next(filter(self._offers, shorter), 0))
 
-    def nothing_left(self, frames: int) -> DktError:
-        """What to raise when all candidates have failed."""
+    def nothing_left(self, frames: int, offered: int = 0) -> DktError:
+        """What to raise when all candidates have failed. offered: the longest windows there are."""
         roots = ", ".join(str(source.root) for source in self.sources)
         wanted = "a usable frame" if frames == 1 else f"{frames} usable frames of a video"
         advice = "" if frames == 1 else ", add longer videos or lower latent_frames"
+        if offered:
+            most = (offered - 1) // FRAMES_PER_LATENT + 1
+            advice += f": the longest give {offered}, latent_frames of {most} at most"
         return DktError(
             f"{roots}: no clip offers {wanted} ({self.skipped}); check them with `dkt data check`"
             + advice
@@ -177,6 +194,9 @@ class Mixture:
                 if starts[place] != first:
                     yield Window(index, clip, starts[place], frames)
 
+    def _offers(self, frames: int) -> bool:
+        return next(self.candidates(np.random.default_rng(0), frames), None) is not None
+
     def _starts(self, index: int, clip: Clip, frames: int) -> tuple[int, ...]:
         known_bad = self._bad_clips.get((index, clip.name))
         if known_bad is None:
@@ -210,4 +230,9 @@ def _named(clip: Clip) -> str:
 def _chosen(dataset: Dataset, split: str) -> tuple[Clip, ...]:
     if split == AUTO:
         split = "train" if "train" in dataset.splits else UNSPLIT
+        if split not in dataset.splits:
+            raise DktError(
+                f"{dataset.root}: holds nothing but {' and '.join(dataset.splits)} data; if it is "
+                f"to be trained on, say so by split: {dataset.splits[0]} (or any)"
+            )
     return dataset.select(None if split == "any" else split)

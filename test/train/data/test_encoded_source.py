@@ -240,12 +240,20 @@ def test_a_clip_without_depth_in_range_is_skipped(
         made.batch(0, [0], 1)
 
 
-def test_require_speaks_before_the_training_starts(video: Path, pictures: Path) -> None:
-    source(video, pictures).require((1, 2))
-    with pytest.raises(DktError, match="9 usable frames of a video"):
-        source(video, pictures).require((1, 2, 3))
+def test_require_speaks_before_the_training_starts(
+    video: Path, pictures: Path, tmp_path: Path
+) -> None:
+    def asked(*data: Path, lengths: tuple[int, ...]) -> EncodedSource:
+        made = tiny_network(), config(*data), SEED, tmp_path / "cache"
+        return EncodedSource(*made, threads=1, latent_frames=lengths)
+
+    too_long = r"13 usable frames of a video .*the longest give 5, latent_frames of 2 at most"
+    with pytest.raises(DktError, match=too_long):
+        asked(video, pictures, lengths=(1, 2, 3, 4))
     with pytest.raises(DktError, match="5 usable frames of a video"):
-        source(pictures).require((1, 2))
+        asked(pictures, lengths=(1, 2))
+    assert not (tmp_path / "cache").exists()
+    asked(video, pictures, lengths=(1, 2)).close()
 
 
 def test_a_full_disk_stops_the_batch(
@@ -256,7 +264,7 @@ def test_a_full_disk_stops_the_batch(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("dkt_ros.train.data.latent_cache.os.replace", full)
+    monkeypatch.setattr("dkt_ros.files.os.replace", full)
     with pytest.raises(DktError, match=r"disk is full .*augmentation\.variants"):
         made.batch(0, [0], 1)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
