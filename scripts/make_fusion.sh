@@ -9,7 +9,7 @@
 set -euo pipefail
 
 folder=${1:-runs/fusion}
-config=${CONFIG:-config/train/fusion.yaml}
+config=${CONFIG:-fusion}
 scenes=${SCENES:-240}
 
 # render NAME SEED OPTIONS...: into $folder/NAME. Status 1 says that some scenes failed; whatever

@@ -19,7 +19,7 @@ from dkt_ros.errors import DktError
 
 T = TypeVar("T")
 RECIPES = Path(__file__).with_name("recipes")
-"""Those of `dkt train`; those of `dkt pretrain` are in pretrain/ there."""
+"""Those of `dkt train`; those of other commands are in folders of the commands' names there."""
 _EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 """1e-5, which YAML 1.1 takes for text unless it is written 1.0e-5."""
 
@@ -48,6 +48,15 @@ def read_recipe(
     for change in changes:
         _apply(content, change)
     return path, content
+
+
+def load(kind: type[T], name: str | Path, shipped: Path, changes: Sequence[str] = ()) -> T:
+    """The dataclass that read_recipe's content makes; DktError names the file and the field."""
+    path, content = read_recipe(name, shipped, changes)
+    try:
+        return build(kind, content)
+    except DktError as error:
+        raise DktError(f"{path}: {error}") from error
 
 
 def build(kind: type[T], content: Any, name: str = "") -> T:

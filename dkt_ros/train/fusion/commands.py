@@ -15,7 +15,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of TransPhy3D tars with raw depth"
     )
-    parser.add_argument("--config", type=Path, default=Path("config/train/fusion.yaml"))
+    parser.add_argument("--config", default="fusion", metavar="NAME|FILE", help="(fusion)")
     parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
     parser.add_argument(
         "--disparity",

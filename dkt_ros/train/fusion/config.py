@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from dkt_ros.errors import DktError
-from dkt_ros.train.fields import build, check, read_yaml
+from dkt_ros.train.fields import RECIPES, check, load
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,6 @@ class FusionTrainingConfig:
         check("channels", self.channels, "multiples of 4", groups)
 
 
-def load_config(path: Path) -> FusionTrainingConfig:
-    """Reads a YAML file; DktError names the file and the field that is unknown or out of range."""
-    try:
-        return build(FusionTrainingConfig, read_yaml(path))
-    except DktError as error:
-        raise DktError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+def load_config(name: str | Path) -> FusionTrainingConfig:
+    """The configuration in a file, or the shipped one of that name; DktError names the field."""
+    return load(FusionTrainingConfig, name, RECIPES / "pretrain-fusion")

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkt_ros.errors import DktError
-from dkt_ros.train.fields import RECIPES, build, check, read_recipe
+from dkt_ros.train.fields import RECIPES, check, load
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,4 @@ def load_config(name: str | Path, changes: Sequence[str] = ()) -> NanoConfig:
 
     Raises DktError naming the file and the field.
     """
-    path, content = read_recipe(name, RECIPES / "pretrain", changes)
-    try:
-        return build(NanoConfig, content)
-    except DktError as error:
-        raise DktError(f"{path}: {error}") from error
+    return load(NanoConfig, name, RECIPES / "pretrain", changes)

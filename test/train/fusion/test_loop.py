@@ -192,7 +192,7 @@ def test_rate_rises_holds_and_falls() -> None:
 
 
 def test_the_recipe_reads(repo_root: Path) -> None:
-    config = load_config(repo_root / "config" / "train" / "fusion.yaml")
+    config = load_config("fusion")
     assert config.channels == (16, 32, 64, 112)
 
 
