@@ -19,6 +19,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256
 from dkt_ros.model import original
 from dkt_ros.model.checkpoint import (
     PROMPT_KEY,
@@ -29,7 +30,6 @@ from dkt_ros.model.checkpoint import (
     write_prompt,
 )
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.files import sha256
 from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
 from dkt_ros.model.merge import move_into_place
 from dkt_ros.model.network import pad_prompt

@@ -14,6 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256
 from dkt_ros.model.checkpoint import (
     PROMPT_FILE,
     TRANSFORMER_DIR,
@@ -23,7 +24,6 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
 )
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
-from dkt_ros.files import sha256
 from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
 

@@ -22,10 +22,10 @@ from fixtures.original_files import (
 from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256
 from dkt_ros.model import weights as weights_module
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.convert import OriginalFiles, convert, convert_transformer
-from dkt_ros.files import sha256
 from dkt_ros.model.weights import Weights
 
 Tensors = dict[str, torch.Tensor]

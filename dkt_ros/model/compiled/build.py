@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.fp8 import use_fp8
 from dkt_ros.model.compiled.graphs import NetworkGraphs
@@ -28,7 +29,6 @@ from dkt_ros.model.compiled.manifest import (
 )
 from dkt_ros.model.compiled.network import write_constants
 from dkt_ros.model.compiled.onnx_export import check_file, export, graph_writer, import_onnx
-from dkt_ros.files import sha256
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
 """The type in which what a precision does not quantise is computed."""

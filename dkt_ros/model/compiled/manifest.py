@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256, write_whole
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
-from dkt_ros.files import sha256, write_whole
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dkt_ros.files import sha256
 from dkt_ros.model.compiled.build import update_graphs, update_plans
 from dkt_ros.model.compiled.manifest import (
     EngineRequest,
@@ -17,7 +18,6 @@ from dkt_ros.model.compiled.manifest import (
     differences,
 )
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.files import sha256
 
 HERE = System("NVIDIA L4", "8.9", "10.8.0.43")
 NAMES = ("encoder_first", "decoder_first", "step_T1_keep1")
