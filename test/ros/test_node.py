@@ -626,7 +626,9 @@ def test_wrong_parameters_end_the_start_with_one_clear_line(
 def test_a_missing_checkpoint_is_named_and_the_node_lives_on(tmp_path: Path) -> None:
     arguments = node_arguments(tmp_path / "none", max_deph_m=3.0)
     with closing(NodeProcess(tmp_path / "node.log", *arguments)) as node, closing(Planner()) as it:
-        status = it.status("lifecycle", lambda s: s.level == DiagnosticStatus.ERROR)
+        status = it.status(
+            "lifecycle", lambda s: s.level == DiagnosticStatus.ERROR, timeout_s=START_PATIENCE_S
+        )
         assert "does not exist; make one with `dkt convert`" in status.message
         assert "parameter max_deph_m is not known" in node.output()
         assert node.interrupt() == 0
