@@ -43,7 +43,7 @@ def test_python_evaluation_and_node_agree(mode: str) -> None:
     chosen = {"mode": mode, "live_publish": "all", "device": "cpu"}
     frames = list(frames_of(zip(rgb, raw, strict=True)))
 
-    estimator = load_estimator(**chosen)
+    estimator = load_estimator(PredictorOptions(**chosen))  # type: ignore[arg-type]
     ours = [estimator.push(frame) for frame in frames]
     node = build_engine(NodeParameters(**chosen)).estimator  # type: ignore[arg-type]
     nodes = [node.push(frame) for frame in frames]
@@ -51,7 +51,7 @@ def test_python_evaluation_and_node_agree(mode: str) -> None:
     judged = model.depths(Video("v", rgb, truth, raw=raw), truth, ALIGNMENTS, (0.1, 10.0))
 
     assert all(estimate is not None for estimate in ours)
-    for one, other, third in zip(ours, nodes, judged["online"], strict=True):
+    for one, other, third in zip(ours, nodes, judged["fused"], strict=True):
         assert one is not None
         assert other is not None
         assert np.isfinite(one.depth).any()
