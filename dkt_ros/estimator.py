@@ -27,6 +27,7 @@ from dkt_ros.arrays import Array, float32, invert, is_tensor, namespace, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
+from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor
@@ -48,6 +49,7 @@ class EstimatorConfig:
     max_depth: float = 10.0
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
 
     def __post_init__(self) -> None:
         if self.depth not in DEPTHS:
@@ -77,6 +79,7 @@ class DepthEstimate:
     timings_s  seconds spent in "predict", "align", "fuse" or "convert", and in "total"
     window     frames the network saw
     fused      depth, source and confidence by pixel, where they were fused
+    suspicions what speaks against colour, raw depth and network belonging together
     on_device  the same depth and the frame's colours on the network's device; None: on the host
     """
 
@@ -89,6 +92,7 @@ class DepthEstimate:
     window: int
     line: Alignment | None = None
     fused: Fused | None = None
+    suspicions: tuple[Suspicion, ...] = ()
     own_confidence: Array | None = None
     on_device: Pixels | None = None
 
@@ -131,6 +135,7 @@ class DepthEstimator:
         self._fuser: Fuser | None = None
         if self.config.depth == "fused":
             self._fuser = Fuser(self.config.fusion)
+        self._consistency = Consistency(self.config.consistency)
         self._continuity = Continuity(self.config.max_gap_s)
         self._aligner = Aligner(self.config.alignment)
         self._pending_flush: FlushReason | None = None
@@ -181,10 +186,25 @@ class DepthEstimator:
             line = metric_alignment(disparity, frame.raw_depth, self.config.alignment)
         aligned = time.perf_counter()
         fused, on_device, alignment = None, None, line
+        suspicions: tuple[Suspicion, ...] = ()
         if self._fuser is not None:
-            fused = self._fuser.fuse(frame.rgb, frame.raw_depth, disparity, line, frame.stamp_ns)
+            verdict = self._consistency.update(
+                frame.rgb,
+                frame.raw_depth,
+                _thinned(disparity),
+                frame.stamp_ns,
+                (line.scale, line.shift),
+            )
+            suspicions = verdict.suspicions
+            fused = self._fuser.fuse(
+                frame.rgb,
+                frame.raw_depth,
+                None if verdict.certain else disparity,
+                line,
+                frame.stamp_ns,
+            )
             fused = fused.limited(*self.depth_range, self.min_confidence)
-            depth, alignment = fused.depth, self._judged(line, fused)
+            depth, alignment = fused.depth, self._judged(line, fused, suspicions)
         else:
             depth = align_depth(disparity, line, *self.depth_range)
             on_device = Pixels(depth, prediction.rgb) if is_tensor(depth) else None
@@ -207,6 +227,7 @@ class DepthEstimator:
             window=prediction.frames,
             line=line,
             fused=fused,
+            suspicions=suspicions,
             own_confidence=prediction.confidence,
             on_device=on_device,
         )
@@ -223,16 +244,26 @@ class DepthEstimator:
         self.predictor.reset()
         if self._fuser is not None:
             self._fuser.reset()
+        self._consistency.reset()
         self._latest = None
 
-    def _judged(self, line: Alignment, fused: Fused) -> Alignment:
+    def _judged(
+        self, line: Alignment, fused: Fused, suspicions: tuple[Suspicion, ...]
+    ) -> Alignment:
         """What is told of fused depth: over all of it, not of the two-parameter line."""
-        if fused.readings == 0:
+        if fused.readings == 0 and fused.network_used:
             return line
+        if fused.readings == 0:
+            nan, why = float("nan"), "; ".join(one.text for one in suspicions if one.certain)
+            unknown = replace(line, inliers=0, inlier_ratio=0.0, residual_m=nan, uncertainty=np.inf)
+            return replace(
+                unknown, state=AlignmentState.UNALIGNED, reason=why or line.reason or fused.reason
+            )
         share = fused.trusted / fused.readings
         state, reason = AlignmentState.OK, ""
+        certain = "; ".join(one.text for one in suspicions if one.certain)
         if not fused.network_used:
-            state, reason = AlignmentState.SENSOR, fused.reason
+            state, reason = AlignmentState.SENSOR, certain or fused.reason
         elif share < self.config.alignment.min_inlier_ratio:
             state = AlignmentState.HELD
             reason = (
@@ -253,6 +284,7 @@ class DepthEstimator:
         self._aligner.reset()
         if self._fuser is not None:
             self._fuser.reset()
+        self._consistency.reset()
         self._pending_flush = reason
 
 
@@ -267,6 +299,15 @@ def load_estimator(
     from dkt_ros.predict.load import load_predictor
 
     return DepthEstimator(load_predictor(replace(options or PredictorOptions(), **changes)), config)
+
+
+_THINNED = 160, 288
+
+
+def _thinned(disparity: Array) -> NDArray[np.float32]:
+    """Every so many pixels of it, on the host."""
+    step = max(1, min(n // wanted for n, wanted in zip(disparity.shape, _THINNED, strict=True)))
+    return to_host(disparity[::step, ::step])
 
 
 def _checked(prediction: Prediction, size: tuple[int, ...]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
 from dkt_ros.frames import Frame
 from dkt_ros.fusion.config import FusionConfig
+from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.fusion.fuser import Source
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
@@ -117,3 +119,25 @@ def test_less_trusted_pixels_become_unknown_on_demand() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(DktError, match="depth is 'sensor', expected one of fused, network"):
         EstimatorConfig(depth="sensor")
+
+
+def test_colour_without_information_is_said_and_the_network_is_not_used() -> None:
+    estimator = fused()
+    assert push(estimator, frame(0)).alignment.state is OK
+    estimator.reset()
+    for index in range(3):
+        dark = replace(frame(index), rgb=np.zeros_like(SCENE.rgb))
+        estimate = push(estimator, dark)
+    assert estimate.alignment.state is SENSOR
+    assert any(one.certain for one in estimate.suspicions)
+    assert estimate.alignment.reason == "; ".join(
+        one.text for one in estimate.suspicions if one.certain
+    )
+    assert (estimate.depth[GOOD] == RAW[GOOD]).mean() > 0.5
+
+
+def test_depth_where_none_is_expected_is_said() -> None:
+    near = ConsistencyConfig(expected_depth_m=(0.1, 0.2))
+    estimate = push(fused(consistency=near), frame(0))
+    assert estimate.alignment.state is SENSOR
+    assert "expected" in estimate.alignment.reason

@@ -1,11 +1,12 @@
 """Whether colour, raw depth and the network's disparity belong together, told over a stream.
 
-Knows small pictures and what goes wrong with cameras: a lens cap, a stuck driver, wrong units, depth
-that is not registered or of another scene. Knows nothing of networks, alignment or ROS.
+Knows small pictures and what goes wrong with cameras: a lens cap, a stuck driver, wrong units,
+depth that is not registered or of another scene. Knows nothing of networks, alignment or ROS.
 
 Registration is judged by two correlations of the network's disparity with 1/raw: what is left of
 either when a robust plane is taken away (any table fits any other table), and what is left when its
 own surroundings are. Depth that is shifted, mirrored or zoomed shows as a higher correlation there.
+Where the edges of colour lie on the steps of depth, it is the network that is wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from dkt_ros.errors import DktError
 
@@ -24,11 +26,17 @@ Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _SIZE = 80, 144  # (h, w) that everything is compared at
-_REACH = 18  # px at that size; larger shifts are not looked for
+_FINE = 160, 288  # and edges
+_REACH = 18  # px at the small size; larger shifts are not looked for
+_EDGE_REACH = 24  # px at the fine size
 _SURROUNDINGS = 13  # px: box that a pixel is compared with
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 _MEMORY = 6  # checks that the registration's scores are the mean of
 _EVERY = 2  # frames between checks, after the first ones
+
+_GAIN = 0.05  # correlation gained by a shift, from which it is suspected; twice: certain
+_PEAK = 0.3  # that correlation at least
+_BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
 
 # The logistic of c_plane and c_local that tells own pairs from foreign ones on rendered scenes.
 _LOGIT = 7.6, 14.4, -5.1
@@ -50,6 +58,8 @@ class ConsistencyConfig:
     refused, doubted  log-odds that colour and depth belong together, below which they are certain
                       not to, or are suspected
     better            log-odds by which another registration must be likelier
+    edges             standard deviations by which colour's edges lie on the depth's steps better
+                      than shifted ones, from which colour and depth are taken to belong together
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
     stale_s           seconds of identical colour that are said even where nothing else moves
     jump              factor of depth between two alike pictures that is a jump of scale
@@ -63,6 +73,7 @@ class ConsistencyConfig:
     refused: float = -1.0
     doubted: float = 0.0
     better: float = 2.0
+    edges: float = 2.5
     frozen_frames: int = 3
     stale_s: float = 5.0
     jump: float = 1.5
@@ -85,7 +96,7 @@ class Suspicion:
     """What is wrong. cause: a short name; text: a sentence; certain: the network must not be used.
 
     Causes: colour, depth range, expected depth, jump, frozen depth, frozen colour, stale colour,
-    foreign, shifted, mirrored, zoomed.
+    foreign, shifted, mirrored, zoomed; network: its disparity contradicts the depth.
     """
 
     cause: str
@@ -108,7 +119,7 @@ class Verdict:
 
 @dataclass(eq=False)
 class _Stream:
-    """A stream's exact samples: since when they are the same, and what the other one looked like."""
+    """A stream's exact samples: since when they are the same, and how the other one was then."""
 
     sample: NDArray[Any] | None = None
     since_ns: int = 0
@@ -151,12 +162,15 @@ class Consistency:
         (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m.
         """
         scores: dict[str, float] = {}
-        grey = _grey(rgb)
+        fine = _grey(rgb)
+        grey = cv2.resize(fine, _SIZE[::-1], interpolation=cv2.INTER_AREA)
         found = _colour_faults(rgb, grey, scores)
         blind = bool(found)
         inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
+        readings = np.zeros(_FINE, np.float32)
         if raw_depth is not None:
-            inverse, known = self._readings(raw_depth, found, scores)
+            readings = self._readings(raw_depth, found, scores)
+            inverse, known = _halved(readings)
             self._depth.update(raw_depth[::5, ::5].copy(), grey, stamp_ns)
         self._colour.update(rgb[::5, ::5].copy(), inverse, stamp_ns)
         found += self._frozen(grey, inverse, raw_depth is not None, stamp_ns, scores)
@@ -168,20 +182,17 @@ class Consistency:
         if small is not None and np.count_nonzero(known) >= _FEWEST:
             checks = self._registration.checks
             if checks < self.config.first_checks or self._frames % _EVERY == 0:
-                self._registration.check(small, inverse, known)
+                self._registration.check(small, inverse, known, _steps(readings), fine)
             found += self._registered(rgb.shape[:2], scores)
         self._frames += 1
         return Verdict(tuple(found), scores)
 
-    def _readings(
-        self, raw: Float32, found: list[Suspicion], scores: dict[str, float]
-    ) -> tuple[Float32, Mask]:
-        """1/raw at the small size, 1/m and 0 unknown, and where it is known."""
+    def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
+        """1/raw at the fine size, 1/m, 0 unknown."""
         config = self.config
-        height, width = _SIZE
         rows, columns = (
-            ((np.arange(2 * n) + 0.5) * full / (2 * n)).astype(np.intp)
-            for n, full in zip(_SIZE, raw.shape, strict=True)
+            ((np.arange(n) + 0.5) * full / n).astype(np.intp)
+            for n, full in zip(_FINE, raw.shape, strict=True)
         )
         some = raw[rows[:, None], columns]
         some = np.where(np.isfinite(some), some, np.float32(0))
@@ -211,12 +222,7 @@ class Consistency:
                         True,
                     )
                 )
-        weight = inside.reshape(height, 2, width, 2).astype(np.float32)
-        value = np.divide(1.0, some, out=np.zeros_like(some), where=inside)
-        count = weight.sum(axis=(1, 3))
-        known = count >= 2
-        total = value.reshape(weight.shape).sum(axis=(1, 3))
-        return np.where(known, total / np.maximum(count, 1), 0).astype(np.float32), known
+        return np.divide(1.0, some, out=np.zeros_like(some), where=inside)
 
     def _frozen(
         self, grey: Float32, inverse: Float32, has_depth: bool, now: int, scores: dict[str, float]
@@ -284,7 +290,8 @@ class Consistency:
         scores |= {f"log_odds {name}": value for name, value in odds.items()}
         (dx, dy), gain = seen.shift()
         dx, dy = dx * size[1] / _SIZE[1], dy * size[0] / _SIZE[0]
-        scores |= {"shift_x_px": dx, "shift_y_px": dy, "shift_gain": gain}
+        edge = seen.edge()
+        scores |= {"shift_x_px": dx, "shift_y_px": dy, "shift_gain": gain, "edges": edge}
         if seen.checks < config.first_checks:
             return []
         name = max(odds, key=lambda one: odds[one])
@@ -292,13 +299,19 @@ class Consistency:
             cause = "mirrored" if name == "mirrored" else "zoomed"
             text = f"the depth seems {_VARIANTS[name]} against the colour: is it registered?"
             return [Suspicion(cause, text, True)]
-        if gain > 0.1:
+        on_edges = edge > config.edges
+        if gain > _GAIN and not on_edges:
             text = f"the depth seems shifted by {_words(dx, dy)} against the colour"
-            return [Suspicion("shifted", text + ": is it registered to it?", True)]
-        if own < config.doubted:
-            text = "what is seen in colour is not in the depth: are they of one scene and moment?"
-            return [Suspicion("foreign", text, own < config.refused)]
-        return []
+            return [Suspicion("shifted", text + ": is it registered to it?", gain > 2 * _GAIN)]
+        if own >= config.doubted:
+            return []
+        if on_edges:
+            text = "the network's disparity contradicts the depth, though edges of colour lie on it"
+            return [Suspicion("network", text, False)]
+        text = (
+            "the network sees in colour what is not in the depth: are they of one scene and moment?"
+        )
+        return [Suspicion("foreign", text, own < config.refused)]
 
 
 class _Registration:
@@ -308,9 +321,12 @@ class _Registration:
         self.checks = 0
         self.scores: dict[str, NDArray[np.float64]] = {}
         self.surface = np.zeros((2 * _REACH + 1, 2 * _REACH + 1))
+        self.edges = np.zeros((2 * _EDGE_REACH + 1, 2 * _EDGE_REACH + 1))
 
-    def check(self, disparity: Float32, inverse: Float32, known: Mask) -> None:
-        """Takes in one frame at the small size."""
+    def check(
+        self, disparity: Float32, inverse: Float32, known: Mask, steps: Float32, grey: Float32
+    ) -> None:
+        """Takes in one frame at the small size; steps and grey at the fine one."""
         self.checks += 1
         share = 1.0 / min(self.checks, _MEMORY)
         inverse_local = _clipped(_local(inverse, known), known)
@@ -325,6 +341,7 @@ class _Registration:
             if name == "own":
                 surface = _shifted_correlation(local, inverse_local, known)
                 self.surface += share * (surface - self.surface)
+        self.edges += share * (_edges_on_steps(grey, steps) - self.edges)
 
     def log_odds(self, name: str) -> float:
         """That colour and depth belong together, if the depth is as named."""
@@ -336,8 +353,16 @@ class _Registration:
         surface = self.surface
         row, column = np.unravel_index(int(surface.argmax()), surface.shape)
         middle = surface[_REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2]
-        gain = float(surface.max() - middle.max()) if surface.max() > 0.2 else 0.0
+        gain = float(surface.max() - middle.max()) if surface.max() > _PEAK else 0.0
         return (_peak(surface[row], int(column)), _peak(surface[:, column], int(row))), gain
+
+    def edge(self) -> float:
+        """By how much edges lie on steps better than beside them; 0 where they peak elsewhere."""
+        row, column = np.unravel_index(int(self.edges.argmax()), self.edges.shape)
+        if max(abs(row - _EDGE_REACH), abs(column - _EDGE_REACH)) > 3:
+            return 0.0
+        beside = self.edges[_BESIDE]
+        return float((self.edges.max() - beside.mean()) / max(float(beside.std()), 1e-6))
 
 
 def _peak(values: NDArray[np.float64], index: int) -> float:
@@ -367,11 +392,44 @@ def _strided(picture: NDArray[Any]) -> NDArray[Any]:
 
 
 def _grey(rgb: NDArray[np.uint8]) -> Float32:
-    """Small (h, w), 0..255."""
-    step = max(1, min(rgb.shape[0] // (2 * _SIZE[0]), rgb.shape[1] // (2 * _SIZE[1])))
+    """At the fine size, 0..255."""
+    step = max(1, min(rgb.shape[0] // _FINE[0], rgb.shape[1] // _FINE[1]))
     some = cv2.cvtColor(np.ascontiguousarray(rgb[::step, ::step]), cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(some, _SIZE[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32)
+    fine = cv2.resize(some, _FINE[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(fine, np.float32)
+
+
+def _halved(readings: Float32) -> tuple[Float32, Mask]:
+    """Means of 2 x 2 readings, where at least two are known."""
+    known = (readings > 0).astype(np.float32)
+    total, share = (
+        cv2.resize(x, _SIZE[::-1], interpolation=cv2.INTER_AREA) for x in (readings, known)
+    )
+    enough = share > 0.4
+    return np.divide(total, share, out=np.zeros_like(total), where=enough), enough
+
+
+def _steps(readings: Float32) -> Float32:
+    """Relative steps of depth between known neighbours, 0 below 2%, 1 from 10%."""
+    steps = np.zeros_like(readings)
+    for a, b, inside in (
+        (readings[:, 2:], readings[:, :-2], steps[:, 1:-1]),
+        (readings[2:], readings[:-2], steps[1:-1]),
+    ):
+        step = np.abs(a - b) / np.maximum(np.maximum(a, b), 1e-3)
+        np.maximum(inside, step * (np.minimum(a, b) > 0), out=inside)
+    return np.clip((steps - 0.02) / 0.08, 0, 1)
+
+
+def _edges_on_steps(grey: Float32, steps: Float32) -> Float32:
+    """Strength of colour's edges on steps of depth, for all shifts of the steps up to the reach."""
+    grey = cv2.blur(grey, (3, 3))
+    edges = np.sqrt(cv2.magnitude(*(cv2.Sobel(grey, cv2.CV_32F, *d) for d in ((1, 0), (0, 1)))))
+    edges -= cv2.blur(edges, (17, 17))
+    inner = steps[_EDGE_REACH:-_EDGE_REACH, _EDGE_REACH:-_EDGE_REACH]
+    strength = cv2.matchTemplate(edges, inner, cv2.TM_CCORR)
+    energy = cv2.matchTemplate(np.square(edges), inner, cv2.TM_CCORR)
+    return np.asarray(strength / np.sqrt(energy * inner.sum() + 1e-3), np.float32)
 
 
 def _colour_faults(
@@ -478,14 +536,14 @@ def _shifted_correlation(a: Float32, b: Float32, known: Mask) -> NDArray[np.floa
     mask = known.astype(np.float32)
     b = b * mask
 
-    def spectrum(picture: Float32) -> NDArray[np.complex128]:
-        return np.fft.rfft2(picture, shape)
+    def spectrum(picture: Float32) -> NDArray[np.complex64]:
+        return fft.rfft2(picture, shape)
 
     one, square = spectrum(_ONES), spectrum(a * a)
     of_a, of_b, of_square, of_mask = spectrum(a), spectrum(b), spectrum(b * b), spectrum(mask)
 
     def correlated(x: Any, y: Any) -> NDArray[np.float64]:
-        full = np.fft.irfft2(np.conj(x) * y, shape)
+        full = fft.irfft2(np.conj(x) * y, shape)
         return np.roll(full, (_REACH, _REACH), (0, 1))[: 2 * _REACH + 1, : 2 * _REACH + 1]
 
     count = np.maximum(correlated(one, of_mask), 1)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.fusion.config import FusionConfig
+from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.model.arguments import parse_size
 from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
 from dkt_ros.predict.options import PredictorOptions
@@ -115,6 +116,13 @@ def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
             min_raw_depth=parameters.raw_min_depth_m,
             max_raw_depth=parameters.raw_max_depth_m,
             tolerance=parameters.confidence_tolerance,
+        ),
+        consistency=ConsistencyConfig(
+            min_raw_depth=parameters.raw_min_depth_m,
+            max_raw_depth=parameters.raw_max_depth_m,
+            expected_depth_m=(parameters.expected_min_depth_m, parameters.expected_max_depth_m)
+            if parameters.expected_max_depth_m
+            else None,
         ),
         max_gap_s=math.inf,  # the intake looks for gaps: it sees every frame
         min_depth=parameters.min_depth_m,

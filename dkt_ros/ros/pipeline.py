@@ -188,6 +188,8 @@ class Pipeline:
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
         self.alignment, self.shares = estimate.alignment, estimate.shares
+        for suspicion in estimate.suspicions:
+            self._report(suspicion.cause, suspicion.text)
         if estimate.flush is not None:
             self._statistics.flushed(estimate.flush.value)
         timings_s = self._outputs.publish(observation, estimate)

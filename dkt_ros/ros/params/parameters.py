@@ -229,6 +229,23 @@ class NodeParameters(Parameters):
         minimum=0.02,
         maximum=1000.0,
     )
+    expected_min_depth_m: float = parameter(
+        0.0,
+        "Where the scene must lie: with the median of the raw depth outside the expected range "
+        "the network is not used and dkt/alignment says so (wrong units). 0 and 0: anywhere.",
+        Applies.ON_CONFIGURE,
+        unit="m",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    expected_max_depth_m: float = parameter(
+        0.0,
+        "See expected_min_depth_m.",
+        Applies.ON_CONFIGURE,
+        unit="m",
+        minimum=0.0,
+        maximum=1000.0,
+    )
     align_min_inlier_ratio: float = parameter(
         _ALIGNMENT.min_inlier_ratio,
         "Smallest share of the raw depth that must agree with a scale.",
@@ -372,6 +389,12 @@ class NodeParameters(Parameters):
                     f"parameter {low} is {getattr(self, low):g} and {high} "
                     f"{getattr(self, high):g}, expected {low} to be the smaller"
                 )
+        low_m, high_m = self.expected_min_depth_m, self.expected_max_depth_m
+        if (low_m or high_m) and low_m >= high_m:
+            yield (
+                f"parameter expected_min_depth_m is {low_m:g} and expected_max_depth_m {high_m:g}, "
+                "expected expected_min_depth_m to be the smaller, or both 0"
+            )
         if self.points_organized:
             for name in ("points_voxel_m", "points_outlier_neighbors"):
                 if getattr(self, name):
