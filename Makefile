@@ -1,6 +1,8 @@
 # Set-up, build, demo and checks. `make` alone builds; every target does the set-up it needs.
 #
 #   make            the environment (.venv) and the package (install/)
+#   make EXTRAS=    the same on a robot: what the node needs alone; EXTRAS="clouds data" adds to it,
+#                   and later calls keep the choice
 #   make demo       replay a bag into the node, results in demo_output/   [BAG=path of another bag]
 #   make test       lint, then the tests                                  [ARGS=more for pytest]
 #   make lint       ruff, mypy and import-linter alone

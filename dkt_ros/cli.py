@@ -1,17 +1,19 @@
-"""The `dkt` command: collects the rooms' subcommands. Knows nothing of what they do."""
+"""The `dkt` command: collects the subcommands and turns their errors into one line each."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from dkt_ros.errors import DktError
+from dkt_ros.extras import advice
 
-_ROOMS = (
+_COMMANDS = (
     "dkt_ros.model.commands",
     "dkt_ros.predict.command",
     "dkt_ros.model.compiled.commands",
@@ -31,10 +33,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dkt", description="Metric depth of glass, clear plastic and polished metal."
     )
+    parser.add_argument("--version", action="version", version=f"dkt_ros {_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in _ROOMS:
-        importlib.import_module(room).add_commands(subparsers)
+    for module in _COMMANDS:
+        importlib.import_module(module).add_commands(subparsers)
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("dkt_ros")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from its sources, not installed)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except DktError as error:
         print(f"dkt {args.command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        remedy = advice(error, args.command)
+        if remedy is None:
+            raise
+        print(f"dkt {args.command}: {remedy}", file=sys.stderr)
         return 2
 
 

@@ -1,13 +1,13 @@
 """`dkt doctor`: what is installed here, and what to do about each lack.
 
-Knows the names of what the package uses, and what each is needed for. What has to be asked of ROS
-itself is asked by dkt_ros.ros.probe. Changes nothing.
+Changes nothing. What has to be asked of ROS itself is asked by dkt_ros.ros.probe.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -22,6 +22,7 @@ from typing import Literal
 
 import dkt_ros
 from dkt_ros.errors import DktError
+from dkt_ros.extras import EXTRAS, install
 
 Level = Literal["ok", "note", "lack", "error"]
 """ok: there. note: there, with a catch. lack: something optional is missing. error: the node cannot
@@ -51,21 +52,29 @@ MODULES: tuple[tuple[str, str, Level, str], ...] = (
         "open3d",
         "open3d",
         "lack",
-        "clouds cannot be filtered; for its libraries on Debian and Ubuntu: "
+        f"filtered clouds need it: {install('clouds')}; for its libraries on Debian and Ubuntu: "
         "apt-get install libusb-1.0-0 libgl1 libegl1 libgomp1",
     ),
     ("launch", "launch_ros", "lack", f"`ros2 launch` {_WITH_ROS}"),
-    ("rosbags", "rosbags", "lack", f"`dkt bag` and dkt_replay need it: {_BUILD}"),
-    ("blender", "bpy", "lack", "`dkt synth` needs it; its wheels are for CPython 3.11 alone"),
+    (
+        "blender",
+        "bpy",
+        "lack",
+        f"`dkt synth` needs it: {install('synth')}, for CPython 3.11 alone",
+    ),
     (
         "tensorrt",
         "tensorrt",
         "lack",
         "optional, for GPUs: its libraries come from NVIDIA's own packages, its Python bindings "
-        "with requirements/tensorrt.txt",
+        f"with {install('tensorrt')}",
     ),
 )
 """Name in the report, module, level of its absence, what to do about that."""
+
+
+_WORK = {"data": "`dkt data`, `dkt eval` and `dkt bag` need", "train": "`dkt train` needs"}
+"""Extras of which it is enough to know that they are there, and whose they are."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,8 @@ def examine(checkpoint: Path | None = None) -> Iterator[Finding]:
     yield check_torch()
     for module in MODULES:
         yield check_module(*module)
+    for extra in _WORK:
+        yield check_extra(extra)
     yield check_checkpoint(checkpoint)
 
 
@@ -246,6 +257,15 @@ def check_module(name: str, module: str, level: Level, advice: str) -> Finding:
     else:
         why = (loaded.stderr.strip().splitlines() or [f"{module} does not load"])[-1]
     return Finding(name, level, why.removeprefix("ModuleNotFoundError: "), advice)
+
+
+def check_extra(extra: str) -> Finding:
+    """Whether the modules of an extra are installed; they are not loaded."""
+    missing = [module for module in EXTRAS[extra] if importlib.util.find_spec(module) is None]
+    if missing:
+        detail = f"{', '.join(missing)} not installed"
+        return Finding(extra, "lack", detail, f"{_WORK[extra]} it: {install(extra)}")
+    return Finding(extra, "ok", ", ".join(EXTRAS[extra]))
 
 
 def check_torch() -> Finding:

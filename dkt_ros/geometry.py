@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from dkt_ros import arrays
 from dkt_ros.arrays import Array, constant, device_of, is_floating, is_tensor, namespace
 from dkt_ros.errors import DktError
+from dkt_ros.extras import advice
 
 METRES_PER_MILLIMETRE = 1e-3
 
@@ -254,8 +255,10 @@ def remove_outliers(
 
 
 def _open3d_cloud(points: FloatArray, rgb: NDArray[np.uint8] | None):  # type: ignore[no-untyped-def]
-    import open3d  # importing it takes seconds, and only filtered clouds need it
-
+    try:
+        import open3d  # importing it takes seconds, and only filtered clouds need it
+    except ModuleNotFoundError as error:
+        raise DktError(f"clouds cannot be filtered: {advice(error) or error}") from error
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points of shape {points.shape}: expected (N, 3)")
     cloud = open3d.geometry.PointCloud()

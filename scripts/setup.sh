@@ -5,7 +5,9 @@
 # sees the installation's Python packages and holds the rest. An interrupted run is taken up again:
 # the stamp that says "complete" is written last.
 #
-#   PYTHON=...   the interpreter to use instead of the one that is found
+#   PYTHON=...     the interpreter to use instead of the one that is found
+#   EXTRAS="..."   what to install beside what the node needs (files in requirements/), remembered;
+#                  default: all but tensorrt. A robot does with EXTRAS="", EXTRAS="clouds data".
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -14,10 +16,23 @@ stamp=$venv/.dkt-complete
 log=$state/pip.log
 ros=$(ros_installation)
 lock=$root/requirements/lock.txt
+choice=$state/extras
+if [ -n "${EXTRAS+given}" ]; then
+  mkdir -p "$state"
+  echo "$EXTRAS" >"$choice"
+fi
+extras=$(cat "$choice" 2>/dev/null || echo "clouds data demo onnx synth test train")
+requirements=(core.txt)
+for extra in $extras; do
+  requirements+=("$extra.txt")
+  [ -f "$root/requirements/$extra.txt" ] ||
+    fail "EXTRAS names $extra, which has no file in requirements/." \
+      "Known: $(cd "$root/requirements" && echo *.txt | sed 's/\.txt//g')"
+done
 
 fingerprint() {
   {
-    echo "$venv ${ros:-wheels} ${PYTHON:-}"
+    echo "$venv ${ros:-wheels} ${PYTHON:-} $extras"
     cat "$root"/requirements/*.txt "${BASH_SOURCE[0]}" "$root/scripts/prune_cmake_includes.py"
   } | sha256sum | cut -d' ' -f1
 }
@@ -107,6 +122,8 @@ install_group() {
   shift
   for file in "$@"; do arguments+=(-r "$root/requirements/$file"); done
   [ "$(python_version "$venv/bin/python")" != 3.11 ] || arguments+=(-c "$lock")
+  # ROS's compiled messages go with the NumPy that they were built for.
+  [ ! -f "$state/numpy.txt" ] || arguments+=(-c "$state/numpy.txt")
   say "installing $title"
   if ! "$venv/bin/python" -m pip install --no-input --disable-pip-version-check \
     --progress-bar off "${arguments[@]}" </dev/null 2>&1 | tee "$log" |
@@ -159,13 +176,16 @@ make_venv
 forget_half_installed
 if [ -n "$ros" ]; then
   say "using the ROS installation in $ros"
+  "$python" -c 'import numpy
+print("numpy<2" if numpy.__version__ < "2" else "numpy>=2")' >"$state/numpy.txt" ||
+    fail "$python has no NumPy, though ROS's packages need it."
 else
+  rm -f "$state/numpy.txt"
   install_group "ROS 2 from wheels and colcon" ros.txt
   "$venv/bin/python" "$root/scripts/prune_cmake_includes.py" "$venv"
 fi
-# One run for these two: Blender's wheels decide which NumPy the others get.
-install_group "the network, point clouds, bags and the renderer" core.txt synth.txt
-install_group "the checks and ONNX" test.txt onnx.txt
+# One run for all: Blender's wheels decide which NumPy the others get.
+install_group "the network${extras:+ and $extras}" "${requirements[@]}"
 [ "$(python_version "$venv/bin/python")" = 3.11 ] ||
   say "not CPython 3.11: versions are not the tested ones, and Blender (dkt synth) is left out"
 echo "$complete" >"$stamp"

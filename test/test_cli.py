@@ -6,6 +6,7 @@ import argparse
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,25 @@ def test_a_mendable_error_is_one_line(
 ) -> None:
     assert run_with(monkeypatch, DktError("a.tar: is missing")) == 2
     assert capsys.readouterr().err == "dkt thing: a.tar: is missing\n"
+
+
+def test_a_missing_module_is_one_line_that_says_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(monkeypatch, ModuleNotFoundError("", name="rosbags.rosbag2")) == 2
+    said = capsys.readouterr().err
+    assert said == "dkt thing: rosbags is not installed; pip install 'dkt_ros[data]' brings it\n"
+    with pytest.raises(ModuleNotFoundError):
+        run_with(monkeypatch, ModuleNotFoundError("", name="torch"))
+
+
+def test_the_version_is_the_manifests(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    manifest = (repo_root / "package.xml").read_text(encoding="utf-8")
+    version = capsys.readouterr().out.removeprefix("dkt_ros ").strip()
+    assert f"<version>{version}</version>" in manifest
 
 
 def test_a_subcommands_status_is_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,15 @@ def test_a_module_that_is_absent_is_named() -> None:
     )
 
 
+def test_an_extra_is_there_or_its_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "EXTRAS", {"data": ("json", "no_such_module")})
+    finding = doctor.check_extra("data")
+    assert (finding.level, finding.detail) == ("lack", "no_such_module not installed")
+    assert "pip install 'dkt_ros[data]'" in finding.advice
+    monkeypatch.setattr(doctor, "EXTRAS", {"data": ("json",)})
+    assert doctor.check_extra("data") == doctor.Finding("data", "ok", "json")
+
+
 def test_a_module_that_kills_its_process_does_not_kill_the_doctor(put_module: PutModule) -> None:
     put_module("killer", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     finding = doctor.check_module("killer", "killer", "lack", "")

@@ -70,6 +70,16 @@ def test_a_package_that_cannot_be_had_is_named(
     assert not (checkout / ".venv/.dkt-complete").exists()
 
 
+def test_extras_are_chosen_and_remembered(checkout: Path, bare_environment: dict[str, str]) -> None:
+    setup = f"'{checkout}/scripts/setup.sh'"
+    chosen = _bash(setup, **bare_environment, PYTHON="/no/python3.11", EXTRAS="clouds")
+    assert "does not run" in chosen.stderr
+    assert (checkout / ".setup/extras").read_text() == "clouds\n"
+    wrong = _bash(setup, **bare_environment, PYTHON="/no/python3.11", EXTRAS="clouds cloud")
+    assert "EXTRAS names cloud" in wrong.stderr
+    assert "core data demo" in wrong.stderr.replace("clouds ", "")
+
+
 def test_an_interpreter_that_does_not_run_is_named(
     checkout: Path, bare_environment: dict[str, str]
 ) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from dkt_ros.errors import DktError
+from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
 from dkt_ros.synth.stopping import ended_by_interrupt
 
@@ -119,7 +120,10 @@ def _render(args: argparse.Namespace) -> int:
     try:
         import bpy
     except ImportError as error:
-        raise DktError(f"rendering needs Blender as a module ({error}); pip install bpy") from error
+        raise DktError(
+            f"rendering needs Blender as a module ({error}): {install('synth')} brings it, "
+            "for CPython 3.11 alone"
+        ) from error
     from dkt_ros.synth.generate import generate
     from dkt_ros.synth.passes import scratch_prefix
 

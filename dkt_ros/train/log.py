@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.tensorboard import SummaryWriter
 
 from dkt_ros.files import write_whole
 
@@ -24,8 +25,6 @@ class RunLog:
 
     def __init__(self, folder: Path, done: int) -> None:
         """done: steps of the run so far; what was logged after them is taken back."""
-        from torch.utils.tensorboard import SummaryWriter
-
         self._file = folder / LINES_FILE
         _take_back(self._file, done)
         self._lines = self._file.open("a", encoding="utf-8")

@@ -1,0 +1,162 @@
+"""What a robot installs is enough for the node; what needs more says which extra brings it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from fixtures.original_files import write_original_files
+
+from dkt_ros.extras import EXTRAS, advice
+
+tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
+
+_BEGIN = """
+import sys
+from fixtures.without_modules import hide
+from dkt_ros.extras import EXTRAS
+from itertools import chain
+hide(chain({"matplotlib", "pytest", "hypothesis"}, *EXTRAS.values()))
+"""
+
+_NODE = """
+import time
+import cv2
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from dkt_ros.ros.node import DktNode
+
+rclpy.init(args=["--ros-args", "-p", "device:=cpu", "-p", "color_transport:=compressed"])
+node, camera = DktNode(), Node("camera")
+for transition in (node.trigger_configure, node.trigger_activate):
+    transition()
+color = camera.create_publisher(CompressedImage, "/color/image/compressed", 1)
+info = camera.create_publisher(CameraInfo, "/color/camera_info", 1)
+depth = camera.create_publisher(Image, "/depth/image", 1)
+received = []
+camera.create_subscription(Image, "/dkt/depth", received.append, 1)
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+executor.add_node(camera)
+height, width = 96, 160
+ramp = np.linspace(0, 255, height * width * 3).reshape(height, width, 3).astype(np.uint8)
+jpeg = cv2.imencode(".jpg", ramp)[1].tobytes()
+metres = np.linspace(0.5, 2.0, height * width).astype(np.float32).tobytes()
+until = time.monotonic() + 120
+while not received and time.monotonic() < until:
+    seen = CompressedImage(format="bgr8; jpeg compressed bgr8", data=jpeg)
+    raw = Image(height=height, width=width, encoding="32FC1", step=4 * width, data=metres)
+    lens = CameraInfo(height=height, width=width)
+    lens.k = [150.0, 0.0, 80.0, 0.0, 150.0, 48.0, 0.0, 0.0, 1.0]
+    for message in (seen, raw, lens):
+        message.header.stamp = camera.get_clock().now().to_msg()
+        message.header.frame_id = "camera"
+    for message in (raw, lens):
+        message.header.stamp = seen.header.stamp
+    info.publish(lens), depth.publish(raw), color.publish(seen)
+    ends = time.monotonic() + 0.5
+    while not received and time.monotonic() < ends:
+        executor.spin_once(timeout_sec=0.1)
+node.close()
+print("received", len(received), received and (received[0].height, received[0].width))
+rclpy.try_shutdown()
+"""
+
+_COMMANDS = """
+import json
+from dkt_ros import cli
+from dkt_ros.ros import replay
+for program, *words in json.loads(sys.argv[1]):
+    status = (cli if program == "dkt" else replay).main(words)
+    assert status == 2, (words, status)
+"""
+
+
+def _python(script: str, root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    path = f"import sys; sys.path[:0] = [{str(root)!r}, {str(root / 'test')!r}]\n"
+    return subprocess.run(
+        [sys.executable, "-c", path + _BEGIN + script, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.ros
+def test_the_node_makes_depth_of_compressed_images_without_any_extra(repo_root: Path) -> None:
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    ran = _python(_NODE, repo_root)
+    assert "received 1 (96, 160)" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_each_command_names_the_extra_that_it_lacks(repo_root: Path, tmp_path: Path) -> None:
+    original = write_original_files(tmp_path / "original")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"checkpoint": "dkt-nano", "data": [{"path": "scenes"}]}))
+    (tmp_path / "tokenizer").mkdir()
+    output = ["--output", str(tmp_path / "output")]
+    convert = ["--transformer", original["transformer"], "--vae", original["vae"], "--num-heads=2"]
+    convert += ["--text-encoder", original["vae"], "--tokenizer", tmp_path / "tokenizer"]
+    lines = {
+        ("dkt", "bag", "info", "recorded.bag"): "rosbags is not installed; {data} brings it",
+        ("dkt_replay", "recorded.bag"): "rosbags is not installed; {data} brings it",
+        ("dkt", "data", "check", "."): "simplejpeg is not installed; {data} brings it",
+        ("dkt", "eval", "--data", "."): "simplejpeg is not installed; {data} brings it",
+        (
+            "dkt",
+            "train",
+            "--config",
+            recipe,
+            *output,
+        ): "simplejpeg is not installed; {train}",
+        ("dkt", "convert", *convert, *output): "transformers is not installed; {train} brings it",
+        ("dkt", "synth", "render", "--scenes=1", *output): "'bpy'): {synth} brings it",
+    }
+    commands = [list(map(str, words)) for words in lines]
+    ran = _python(_COMMANDS, repo_root, json.dumps(commands))
+    said = [line for line in ran.stderr.splitlines() if line.startswith("dkt")]
+    for words, line, found in zip(lines, lines.values(), said, strict=True):
+        begin = "dkt_replay" if words[0] == "dkt_replay" else f"dkt {words[1]}"
+        assert found.startswith(f"{begin}: "), found
+        advised = {extra: f"pip install 'dkt_ros[{extra}]'" for extra in EXTRAS}
+        assert line.format_map(advised) in found, found
+
+
+def test_modules_by_extra_are_what_its_requirements_bring(repo_root: Path) -> None:
+    with (repo_root / "pyproject.toml").open("rb") as file:
+        dynamic = tomllib.load(file)["tool"]["setuptools"]["dynamic"]
+    files = dynamic["optional-dependencies"]
+    assert set(files) == {*EXTRAS, "test"}
+    distributions = packages_distributions()
+    for extra, modules in EXTRAS.items():
+        named = set()
+        for name in files[extra]["file"]:
+            text = (repo_root / name).read_text(encoding="utf-8")
+            named |= {_normalised(line) for line in re.findall(r"^[\w.-]+", text, re.MULTILINE)}
+        for module in modules:
+            brought_by = {_normalised(n) for n in distributions.get(module, [module])}
+            assert named & brought_by, f"{module}: not among {files[extra]}"
+    core = (repo_root / "requirements/core.txt").read_text(encoding="utf-8").lower()
+    for module in (module for modules in EXTRAS.values() for module in modules):
+        assert not re.search(rf"^{module.lower()}\b", core, re.MULTILINE), module
+
+
+def test_a_module_of_no_extra_has_no_advice() -> None:
+    assert advice(ModuleNotFoundError("", name="rosbags.rosbag2")) == (
+        "rosbags is not installed; pip install 'dkt_ros[data]' brings it"
+    )
+    assert advice(ModuleNotFoundError("", name="torch")) is None
+    assert advice(ImportError("")) is None
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
