@@ -32,6 +32,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+import dkt_ros.ros.params.presets  # of the launch files
 from dkt_ros.ros.node import DktNode
 
 rclpy.init(args=["--ros-args", "-p", "device:=cpu", "-p", "color_transport:=compressed"])
