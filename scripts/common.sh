@@ -1,5 +1,5 @@
 # What the scripts share: where the checkout is, whether ROS is installed, how to speak and to stop.
-# Knows nothing of how anything is installed or built. Source it from bash.
+# Source it from bash.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
