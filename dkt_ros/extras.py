@@ -4,7 +4,7 @@ from __future__ import annotations
 
 EXTRAS = {
     "clouds": ("open3d",),
-    "data": ("OpenEXR", "rosbags", "scipy", "simplejpeg"),
+    "data": ("OpenEXR", "rosbags", "simplejpeg"),
     "onnx": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "synth": ("bpy",),
     "tensorrt": ("tensorrt_rtx",),
