@@ -91,3 +91,21 @@ def test_the_readmes_python_runs_as_it_stands(repo_root: Path, tmp_path: Path) -
     known = np.isfinite(raw[-1])
     error = np.abs(depth[known] / raw[-1][known] - 1)
     assert np.median(error) < 0.05
+
+
+def test_the_example_of_one_frame(repo_root: Path, tmp_path: Path) -> None:
+    rgb, raw, _ = recording()
+    millimetres = np.nan_to_num(raw[0] * 1000).round().astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "c.png"), rgb[0][..., ::-1])
+    cv2.imwrite(str(tmp_path / "d.png"), millimetres)
+    script = repo_root / "examples" / "one_frame.py"
+    words = [sys.executable, str(script), "c.png", "d.png", "o.npz"]
+    ended = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "sensor" in ended.stdout
+    with np.load(tmp_path / "o.npz") as content:
+        assert {name: content[name].shape for name in content} == dict.fromkeys(
+            ("depth", "confidence", "source"), SIZE
+        )

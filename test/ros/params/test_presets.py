@@ -37,6 +37,12 @@ def test_every_preset_fits_the_node(cameras: Path) -> None:
         assert all(topic.startswith("/") for topic in preset.topics())
 
 
+def test_the_example_of_a_preset_is_one(cameras: Path, repo_root: Path) -> None:
+    preset = load_preset(cameras, str(repo_root / "examples" / "my_camera.yaml"))
+    assert NodeParameters.from_values(preset.parameters).depth_unit_m == 0.0001
+    assert preset.topics()[0] == "/wrist/color/image_raw"
+
+
 def test_realsense_is_what_its_driver_publishes(cameras: Path) -> None:
     assert load_preset(cameras, "realsense").topics() == [
         "/camera/camera/color/image_raw",
