@@ -71,6 +71,12 @@ def fill(case: Case) -> np.ndarray:
     return nearest_fill(case.raw)
 
 
+def _is_aligned(case: Case) -> bool:
+    if case.disparity is None or case.alignment is None:
+        return False
+    return bool(np.isfinite(case.alignment.scale))
+
+
 def _small(case: Case, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Readings (0 = none) and aligned disparity at another size, 1/m."""
     rows, columns = (
@@ -102,7 +108,7 @@ def _agreeing(readings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def harmonic(case: Case) -> np.ndarray:
     """Screened Poisson: a correction of 1/z on a coarse grid, stiff but over disparity's edges."""
-    if case.disparity is None or case.alignment is None:
+    if not _is_aligned(case):
         return fill(case)
     from scipy.sparse import coo_array, csr_array
     from scipy.sparse.linalg import spsolve
@@ -135,7 +141,7 @@ def harmonic(case: Case) -> np.ndarray:
 
 def nearest_lines(case: Case) -> np.ndarray:
     """A scale and shift for each cell from its nearest readings, weighed by distance (kNN)."""
-    if case.disparity is None or case.alignment is None:
+    if not _is_aligned(case):
         return fill(case)
     from scipy.spatial import cKDTree
 
@@ -281,7 +287,7 @@ def confidence(title: str, cases: list[Case], fuser: Fuser) -> None:
         kept = np.linspace(1, 0.02, 50)
         count = [max(1, int(share * len(error))) for share in kept]
         curves = [[values[:n].mean() for n in count] for values in (by_trust, by_error)]
-        ause = float(np.mean(np.subtract(*curves)))
+        ause = float(np.mean(np.subtract(curves[0], curves[1])))
         half = by_trust[: len(error) // 2].mean()
         deciles = [f"{100 * part.mean():.1f}" for part in np.array_split(by_trust, 10)]
         print(

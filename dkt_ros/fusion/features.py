@@ -133,7 +133,8 @@ def membrane(weighted: Float32, weight: Float32, levels: int = _LEVELS, finest: 
     for grid in reversed(grids):
         h, w = grid.shape[:2]
         if field.shape != (h, w):
-            field = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
+            enlarged = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
+            field = np.asarray(enlarged, np.float32)
         blurred = cv2.GaussianBlur(grid, (3, 3), 0)
         field = (blurred[..., 0] + _STIFFNESS * field) / (blurred[..., 1] + _STIFFNESS)
     return np.asarray(

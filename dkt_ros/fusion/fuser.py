@@ -9,6 +9,7 @@ reading that is trusted keeps its own value, at the sensor's own resolution.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
@@ -25,7 +26,7 @@ from dkt_ros.arrays import Array, constant, device_of, is_floating, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.features import Scene, bent, make_scene, network_input, working_size
+from dkt_ros.fusion.features import Scene, bent, make_scene, membrane, network_input, working_size
 from dkt_ros.fusion.network import Refiner, load_refiner
 
 Float32 = NDArray[np.float32]
@@ -33,6 +34,10 @@ Float32 = NDArray[np.float32]
 _KEPT = 0.98  # trust from which a reading is published as it is
 _AGREES = 0.1  # relative: a reading this near the prediction speaks for it
 _HELD_ERROR = 0.05  # mean relative error expected of an earlier frame's scale
+_STRIP_ROWS = 48
+_MEDIAN_OF = 8192  # pixels, spread over all
+_STEP = 0.1  # relative: a larger one is an edge of the scene
+_RIM_PX = 1.5  # at working size
 _STILL_LEVELS = 6.0  # a picture that changed by so many grey levels shows something else
 _STILL_SHARE = 0.03  # and so does disparity that changed by this share
 
@@ -170,6 +175,7 @@ class Fuser:
             return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason)
         assert raw_depth is not None
         corrected, trust, log_error = self._decide(scene)
+        corrected = _hung(scene, corrected, trust)
         corrected, trust = self._steady(_Remembered(frame.rgb, corrected, trust, stamp_ns))
         depth, source = self._enlarged(raw_depth, scene, corrected, trust)
         trusted = scene.measured & (trust >= 0.5)
@@ -275,29 +281,40 @@ class Fuser:
     def _enlarged(
         self, raw_depth: Float32, scene: Scene, corrected: Float32, trust: Float32
     ) -> tuple[Float32, NDArray[np.uint8]]:
-        config = self.config
-        size = raw_depth.shape[::-1]
-        if self._scratch is None or self._scratch.known.shape != raw_depth.shape:
-            self._scratch = _Scratch(raw_depth.shape)
-        scratch = self._scratch
+        height, width = raw_depth.shape
+        rows = min(_STRIP_ROWS, height)
+        if self._scratch is None or self._scratch.known.shape != (rows, width):
+            self._scratch = _Scratch((rows, width))
+        limits = np.array([[self.config.min_raw_depth], [self.config.max_raw_depth]])
+        kept, half = np.array([_KEPT]), np.array([0.5])
+        # Rows are enlarged at once, columns strip by strip, so that the work stays in the cache.
+        tall = (corrected.shape[1], height)
+        inverse = cv2.resize(1.0 / corrected, tall, interpolation=cv2.INTER_LINEAR)
+        trusted = cv2.resize(trust, tall, interpolation=cv2.INTER_LINEAR)
         depth = np.empty(raw_depth.shape, np.float32)
-        cv2.resize(1.0 / corrected, size, depth, interpolation=cv2.INTER_LINEAR)
-        cv2.resize(trust, size, scratch.trust, interpolation=cv2.INTER_LINEAR)
-        cv2.inRange(raw_depth, config.min_raw_depth, config.max_raw_depth, scratch.known)
-        scratch.share[:] = 0
-        cv2.copyTo(scratch.trust, scratch.known, scratch.share)
-        scratch.step[:] = 0
-        cv2.copyTo(raw_depth, scratch.known, scratch.step)
-        scratch.step -= depth
-        scratch.step *= scratch.share
-        depth += scratch.step
-        # What is trusted fully is the reading to the last bit.
-        cv2.compare(scratch.share, _KEPT, cv2.CMP_GE, scratch.known)
-        cv2.copyTo(raw_depth, scratch.known, depth)
-        source = cv2.compare(scratch.share, 0.5, cv2.CMP_LT)  # 255 where it is the network's
+        source = np.empty(raw_depth.shape, np.uint8)
+        for top in range(0, height, rows):
+            part = slice(top, min(top + rows, height))
+            size = (width, part.stop - top)
+            raw, out = raw_depth[part], depth[part]
+            scratch = self._scratch.first(size[1])
+            cv2.resize(inverse[part], size, out, interpolation=cv2.INTER_LINEAR)
+            cv2.resize(trusted[part], size, scratch.trust, interpolation=cv2.INTER_LINEAR)
+            cv2.inRange(raw, limits[0], limits[1], scratch.known)
+            scratch.share[:] = 0
+            cv2.copyTo(scratch.trust, scratch.known, scratch.share)
+            scratch.step[:] = 0
+            cv2.copyTo(raw, scratch.known, scratch.step)
+            scratch.step -= out
+            scratch.step *= scratch.share
+            out += scratch.step
+            # What is trusted fully is the reading to the last bit.
+            cv2.compare(scratch.share, kept, cv2.CMP_GE, scratch.known)
+            cv2.copyTo(raw, scratch.known, out)
+            cv2.compare(scratch.share, half, cv2.CMP_LT, source[part])  # 255: the network's
         source &= Source.SENSOR
         source += Source.SENSOR
-        return depth, np.asarray(source, np.uint8)
+        return depth, source
 
     def _without_readings(
         self, shape: tuple[int, ...], disparity: Array | None, alignment: Alignment | None, why: str
@@ -342,11 +359,18 @@ class _Reduced:
 
 
 class _Scratch:
-    """Memory of a picture's size, kept: getting it anew costs more than what is done in it."""
+    """Memory for a strip of a picture, kept: getting it anew costs more than what is done in it."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.trust, self.share, self.step = (np.empty(shape, np.float32) for _ in range(3))
         self.known = np.empty(shape, np.uint8)
+
+    def first(self, rows: int) -> _Scratch:
+        """The same memory for a strip of fewer rows."""
+        part = copy(self)
+        for name, memory in vars(self).items():
+            setattr(part, name, memory[:rows])
+        return part
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,6 +390,19 @@ class _Remembered:
 def default_weights() -> Path:
     """The refiner in the package."""
     return Path(__file__).resolve().parents[1] / "assets" / "fusion"
+
+
+def _hung(scene: Scene, corrected: Float32, trust: Float32) -> Float32:
+    """The correction joined without a step to the trusted readings around it, along its rim alone.
+
+    Where a reading and the correction beside it differ much, an edge runs between them.
+    """
+    off = scene.disparity / corrected - 1.0
+    joins = scene.measured & (trust >= 0.5) & (np.abs(off) < _STEP)
+    weight = joins.astype(np.float32)
+    field = membrane(np.where(joins, off, np.float32(0.0)), weight, levels=2, finest=1)
+    distance = cv2.distanceTransform((~joins).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
+    return np.asarray(corrected * (1.0 + field * np.exp(distance * (-1 / _RIM_PX))), np.float32)
 
 
 def _membrane(scene: Scene) -> tuple[Float32, Float32, Float32]:
@@ -396,9 +433,13 @@ def _shrunk(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _residual(inverse: Float32 | None, readings: Float32, trusted: NDArray[np.bool_]) -> float:
-    if inverse is None or not trusted.any():
+    if inverse is None:
         return float("nan")
-    return float(np.median(np.abs(1 / inverse[trusted] - 1 / readings[trusted])))
+    found = np.flatnonzero(trusted)
+    found = found[:: 1 + len(found) // _MEDIAN_OF]
+    if len(found) == 0:
+        return float("nan")
+    return float(np.median(np.abs(1 / inverse.ravel()[found] - 1 / readings.ravel()[found])))
 
 
 def _joined(*reasons: str) -> str:

@@ -24,7 +24,7 @@ INPUT_CHANNELS = 10
 """What features.network_input stacks."""
 SIZE_MULTIPLE = 16
 _MAPS = 4
-_TRUST_LOW, _TRUST_HIGH = 0.03, 0.3
+_TRUST_LOW, _TRUST_HIGH = 0.004, 0.05  # objects weigh more in training than they are common
 _LOG_ERROR_RANGE = (-7.0, 0.0)
 WEIGHTS_FILE = "refiner.safetensors"
 INFO_FILE = "refiner.json"
@@ -133,7 +133,10 @@ class _Wide(nn.Sequential):
 
     def fused(self) -> nn.Sequential:
         """The same for inference: convolution with bias, ReLU."""
-        return nn.Sequential(fuse_conv_bn_eval(self[0], self[1]), self[2])
+        convolution, norm, activation = self
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        return nn.Sequential(fuse_conv_bn_eval(convolution, norm), activation)
 
 
 class _Layer(nn.Module):
@@ -176,8 +179,10 @@ def load_refiner(
         ) from error
     refiner = refiner.eval().requires_grad_(False).to(device)
     for sequence in (refiner.stem, refiner.up[0]):
-        for index, layer in enumerate(sequence):  # type: ignore[arg-type]
-            sequence[index] = layer.fused()  # type: ignore[index]
+        assert isinstance(sequence, nn.Sequential)
+        for index, layer in enumerate(sequence):
+            assert isinstance(layer, _Wide)
+            sequence[index] = layer.fused()
     return refiner.to(memory_format=torch.channels_last), info  # type: ignore[call-overload]
 
 

@@ -35,7 +35,7 @@ def fuser(request: pytest.FixtureRequest) -> Fuser:
 def fuse(fuser: Fuser, frame: GlassFrame, **other: Any) -> Fused:
     """The frame by itself."""
     fuser.reset()
-    values = {
+    values: dict[str, Any] = {
         "rgb": frame.rgb,
         "raw_depth": frame.raw,
         "disparity": frame.disparity,

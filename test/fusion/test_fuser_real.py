@@ -73,8 +73,8 @@ def test_a_better_network_is_followed(frames: list[GlassFrame], scene: int) -> N
 @pytest.mark.parametrize("network", ["none", "noise"])
 def test_other_sensors_depth_is_published(shared_folder: Path, scene: str, network: str) -> None:
     folder = shared_folder / "lingbot_scenes" / scene
-    (picture,) = folder.glob("rgb.*")
-    rgb = cv2.imread(str(picture), cv2.IMREAD_COLOR)
+    (path,) = folder.glob("rgb.*")
+    rgb = cv2.imread(str(path), cv2.IMREAD_COLOR)
     millimetres = cv2.imread(str(folder / "raw_depth.png"), cv2.IMREAD_UNCHANGED)
     assert rgb is not None
     assert millimetres is not None
@@ -83,8 +83,8 @@ def test_other_sensors_depth_is_published(shared_folder: Path, scene: str, netwo
     if network == "noise":
         disparity = np.random.default_rng(0).random(raw.shape, np.float32)
     alignment = None if disparity is None else Aligner().update(disparity, raw)
-    rgb = np.ascontiguousarray(rgb[..., ::-1])
-    fused = Fuser().fuse(rgb, raw, disparity, alignment, 0)
+    picture = np.array(rgb[..., ::-1], np.uint8)
+    fused = Fuser().fuse(picture, raw, disparity, alignment, 0)
     assert np.isfinite(fused.depth).all()
     measured = (raw >= 0.1) & (raw <= 10)
     near = np.abs(fused.depth - raw)[measured] < 0.02 * raw[measured]

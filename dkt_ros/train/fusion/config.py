@@ -24,7 +24,7 @@ class PredictionConfig:
     embedded: float = 0.4
     made_up: float = 0.35
     smooth_error: float = 0.1
-    blur_px: float = 4.0
+    blur_px: float = 8.0
     object_share: float = 0.5
     failed_share: float = 0.15
 

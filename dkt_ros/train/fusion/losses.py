@@ -29,17 +29,16 @@ class Target:
     objects: Tensor
 
 
-def fused_disparity(refined: Refined, disparity: Tensor) -> Tensor:
+def fused_disparity(corrected: Tensor, disparity: Tensor, trust: Tensor) -> Tensor:
     """Readings where they are trusted, the correction elsewhere; 1/m."""
-    kept = refined.trust * (disparity > 0)
-    return torch.lerp(refined.corrected, disparity, kept)
+    return torch.lerp(corrected, disparity, trust * (disparity > 0))
 
 
 def losses(refined: Refined, target: Target, config: LossConfig) -> dict[str, Tensor]:
     """Weighted losses: of the fused disparity, of the correction alone, of trust, edges, error.
 
-    error: the negative log likelihood of the fused disparity's error under an exponential law of
-    the mean that was foretold; it changes nothing but that foretelling.
+    error: the negative log likelihood of the published disparity's error under an exponential law
+    of the mean that was foretold; it changes nothing but that foretelling.
     """
     known = (target.truth > 0).float()
     truth = target.truth.clamp(min=1e-3)
@@ -49,8 +48,10 @@ def losses(refined: Refined, target: Target, config: LossConfig) -> dict[str, Te
     def mean(value: Tensor) -> Tensor:
         return (value * weight).sum() / total
 
-    fused = fused_disparity(refined, target.disparity)
+    # Of the trust that is not saturated yet, which always has a slope.
+    fused = fused_disparity(refined.corrected, target.disparity, refined.logit.sigmoid())
     error = (fused - truth).abs() / truth
+    published = fused_disparity(refined.corrected, target.disparity, refined.trust)
     own = (refined.corrected - truth).abs() / truth
     measured = (target.disparity > 0).float()
     off = (target.disparity - truth).abs() / truth
@@ -58,7 +59,7 @@ def losses(refined: Refined, target: Target, config: LossConfig) -> dict[str, Te
     right = (off < limit).float()
     doubt = binary_cross_entropy_with_logits(refined.logit, right, reduction="none")
     doubt = (doubt * measured * weight).sum() / (measured * weight).sum().clamp(min=1.0)
-    capped = error.detach().clamp(1e-4, _CAP)
+    capped = ((published - truth).abs() / truth).detach().clamp(1e-4, _CAP)
     foretold = capped * torch.exp(-refined.log_error) + refined.log_error
     return {
         "fused": config.fused * mean(_capped(error)),

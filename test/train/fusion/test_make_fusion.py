@@ -1,0 +1,56 @@
+"""scripts/make_fusion.sh, with a `dkt` and a `python` that only note how they are called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "make_fusion.sh"
+COMMAND = """#!/usr/bin/env bash
+echo "${0##*/} $*" >> "$CALLS"
+[[ "$*" == *"--seed ${FAILS:-none} "* ]] || exit 0
+exit "$STATUS"
+"""
+
+
+def make(folder: Path, **variables: str) -> tuple[int, list[str]]:
+    """The script's status and what it called."""
+    commands = folder / "commands"
+    commands.mkdir()
+    for name in ("dkt", "python"):
+        (commands / name).write_text(COMMAND)
+        (commands / name).chmod(0o755)
+    calls = folder / "calls"
+    path = f"{commands}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "CALLS": str(calls), **variables}
+    arguments = ["bash", str(SCRIPT), str(folder / "run")]
+    done = subprocess.run(arguments, env=environment, capture_output=True, timeout=60, check=False)
+    return done.returncode, calls.read_text().splitlines()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
+    if begun:
+        (tmp_path / "run" / "run").mkdir(parents=True)
+        (tmp_path / "run" / "run" / "state.pt").touch()
+    status, calls = make(tmp_path, SCENES="3")
+    assert status == 0
+    assert [" ".join(call.split()[:3]) for call in calls] == [
+        *["dkt synth render"] * 5,
+        "dkt pretrain-fusion --data",
+        "python benchmarks/fusion.py --heldout",
+    ]
+    assert all("--raw-depth" in call for call in calls[:5])
+    assert "--seed 400 --pool train --frames 2 --scenes 3" in calls[0]
+    assert calls[5].endswith("--resume") == begun
+    assert calls[6].endswith("--calibrate")
+
+
+@pytest.mark.parametrize("status", ["1", "2", "130"])
+def test_a_failure_without_scenes_stops_it(tmp_path: Path, status: str) -> None:
+    found, calls = make(tmp_path, FAILS="401", STATUS=status)
+    assert found == int(status)
+    assert len(calls) == 2
