@@ -30,8 +30,9 @@ from dkt_ros.alignment.aligner import Aligner, Alignment, align_depth  # noqa: E
 from dkt_ros.datasets.registry import open_dataset  # noqa: E402
 from dkt_ros.evaluation.baselines import nearest_fill  # noqa: E402
 from dkt_ros.fusion.confidence import Calibration  # noqa: E402
+from dkt_ros.fusion.config import FusionConfig  # noqa: E402
 from dkt_ros.fusion.features import working_size  # noqa: E402
-from dkt_ros.fusion.fuser import Fused, Fuser, FusionConfig, default_weights  # noqa: E402
+from dkt_ros.fusion.fuser import Fused, Fuser, default_weights  # noqa: E402
 from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
 from dkt_ros.train.fusion.frames import (  # noqa: E402
