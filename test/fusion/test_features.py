@@ -46,7 +46,7 @@ def test_no_reading_is_no_scene() -> None:
 
 
 def test_a_prediction_is_bent_onto_the_readings() -> None:
-    """A smooth error of 8% all but goes, also where nothing was measured; outliers have little say."""
+    """A smooth error of 8% all but goes, also in holes; outliers have little say."""
     truth = readings((96, 128))
     wave = 0.08 * np.sin(np.indices(truth.shape)[1] / 25)
     disparity = truth.copy()
