@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from dkt_ros.errors import DktError
 
@@ -31,7 +30,7 @@ _REACH = 18  # px at the small size; larger shifts are not looked for
 _EDGE_REACH = 24  # px at the fine size
 _SURROUNDINGS = 13  # px: box that a pixel is compared with
 _FEWEST = 600  # readings at that size; fewer cannot be judged
-_MEMORY = 6  # checks that the registration's scores are the mean of
+_MEMORY = 4  # checks that the registration's scores are the mean of
 _EVERY = 2  # frames between checks, after the first ones
 
 _GAIN = 0.05  # correlation gained by a shift, from which it is suspected; twice: certain
@@ -70,8 +69,8 @@ class ConsistencyConfig:
     max_raw_depth: float = 10.0
     expected_depth_m: tuple[float, float] | None = None
     first_checks: int = 3
-    refused: float = -1.0
-    doubted: float = 0.0
+    refused: float = -0.5
+    doubted: float = 0.5
     better: float = 2.0
     edges: float = 2.5
     frozen_frames: int = 3
@@ -171,8 +170,8 @@ class Consistency:
         if raw_depth is not None:
             readings = self._readings(raw_depth, found, scores)
             inverse, known = _halved(readings)
-            self._depth.update(raw_depth[::5, ::5].copy(), grey, stamp_ns)
-        self._colour.update(rgb[::5, ::5].copy(), inverse, stamp_ns)
+            self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
+        self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
         found += self._frozen(grey, inverse, raw_depth is not None, stamp_ns, scores)
         small = None
         if disparity is not None and not blind:
@@ -190,16 +189,11 @@ class Consistency:
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
         """1/raw at the fine size, 1/m, 0 unknown."""
         config = self.config
-        rows, columns = (
-            ((np.arange(n) + 0.5) * full / n).astype(np.intp)
-            for n, full in zip(_FINE, raw.shape, strict=True)
-        )
-        some = raw[rows[:, None], columns]
-        some = np.where(np.isfinite(some), some, np.float32(0))
-        any_ = some > 0
+        some = cv2.resize(raw, _FINE[::-1], interpolation=cv2.INTER_NEAREST)
+        any_ = (some > 0) & (some < np.inf)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
         if np.count_nonzero(any_) > _FEWEST:
-            median = float(np.median(some[any_]))
+            median = float(np.median(some[any_][::4]))
             outside = 1.0 - np.count_nonzero(inside) / np.count_nonzero(any_)
             scores |= {"outside": outside, "median_m": median}
             if outside > 0.5:
@@ -320,28 +314,39 @@ class _Registration:
     def __init__(self) -> None:
         self.checks = 0
         self.scores: dict[str, NDArray[np.float64]] = {}
-        self.surface = np.zeros((2 * _REACH + 1, 2 * _REACH + 1))
-        self.edges = np.zeros((2 * _EDGE_REACH + 1, 2 * _EDGE_REACH + 1))
+        self.surfaces: dict[str, NDArray[Any]] = {}
 
     def check(
         self, disparity: Float32, inverse: Float32, known: Mask, steps: Float32, grey: Float32
     ) -> None:
         """Takes in one frame at the small size; steps and grey at the fine one."""
+        turn = self.checks
         self.checks += 1
-        share = 1.0 / min(self.checks, _MEMORY)
         inverse_local = _clipped(_local(inverse, known), known)
-        for name, (other, seen) in _variants(disparity).items():
+        inverse_plane = _clipped(_off_plane(inverse, known), known)
+        for index, name in enumerate(("own", *_VARIANTS)):
+            # Once all have been looked at, each check takes its part of the work.
+            if turn >= _MEMORY and index and index - 1 != turn % len(_VARIANTS):
+                continue
+            other, seen = _variant(disparity, name)
             both = known & seen
-            planes = (_clipped(_off_plane(picture, both), both) for picture in (other, inverse))
-            local = _clipped(_local(other, seen), seen)
+            plane, local = _off_plane(other, both), _clipped(_local(other, seen), seen)
             score = np.array(
-                [_correlation(*planes, both), _correlation(local, inverse_local, both)]
+                [
+                    _correlation(_clipped(plane, both), inverse_plane, both),
+                    _correlation(local, inverse_local, both),
+                ]
             )
-            self.scores[name] = (1 - share) * self.scores.get(name, score) + share * score
-            if name == "own":
+            self._take(self.scores, name, score)
+            if name == "own" and (turn < _MEMORY or turn % 2):
                 surface = _shifted_correlation(local, inverse_local, known)
-                self.surface += share * (surface - self.surface)
-        self.edges += share * (_edges_on_steps(grey, steps) - self.edges)
+                self._take(self.surfaces, "shift", surface)
+        if turn < _MEMORY or not turn % 2:
+            self._take(self.surfaces, "edges", _edges_on_steps(grey, steps))
+
+    def _take(self, means: dict[str, NDArray[Any]], name: str, value: NDArray[Any]) -> None:
+        before = means.get(name, value)
+        means[name] = before + (value - before) / min(self.checks, _MEMORY)
 
     def log_odds(self, name: str) -> float:
         """That colour and depth belong together, if the depth is as named."""
@@ -350,7 +355,7 @@ class _Registration:
 
     def shift(self) -> tuple[tuple[float, float], float]:
         """Where depth lies against colour, px at the small size, and what is gained there."""
-        surface = self.surface
+        surface = self.surfaces["shift"]
         row, column = np.unravel_index(int(surface.argmax()), surface.shape)
         middle = surface[_REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2]
         gain = float(surface.max() - middle.max()) if surface.max() > _PEAK else 0.0
@@ -358,11 +363,12 @@ class _Registration:
 
     def edge(self) -> float:
         """By how much edges lie on steps better than beside them; 0 where they peak elsewhere."""
-        row, column = np.unravel_index(int(self.edges.argmax()), self.edges.shape)
+        edges = self.surfaces["edges"]
+        row, column = np.unravel_index(int(edges.argmax()), edges.shape)
         if max(abs(row - _EDGE_REACH), abs(column - _EDGE_REACH)) > 3:
             return 0.0
-        beside = self.edges[_BESIDE]
-        return float((self.edges.max() - beside.mean()) / max(float(beside.std()), 1e-6))
+        beside = edges[_BESIDE]
+        return float((edges.max() - beside.mean()) / max(float(beside.std()), 1e-6))
 
 
 def _peak(values: NDArray[np.float64], index: int) -> float:
@@ -392,11 +398,9 @@ def _strided(picture: NDArray[Any]) -> NDArray[Any]:
 
 
 def _grey(rgb: NDArray[np.uint8]) -> Float32:
-    """At the fine size, 0..255."""
-    step = max(1, min(rgb.shape[0] // _FINE[0], rgb.shape[1] // _FINE[1]))
-    some = cv2.cvtColor(np.ascontiguousarray(rgb[::step, ::step]), cv2.COLOR_RGB2GRAY)
-    fine = cv2.resize(some, _FINE[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(fine, np.float32)
+    """At the fine size, 0..255; few pixels of a large picture are looked at."""
+    fine = cv2.resize(rgb, _FINE[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.cvtColor(fine, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def _halved(readings: Float32) -> tuple[Float32, Mask]:
@@ -429,16 +433,16 @@ def _edges_on_steps(grey: Float32, steps: Float32) -> Float32:
     inner = steps[_EDGE_REACH:-_EDGE_REACH, _EDGE_REACH:-_EDGE_REACH]
     strength = cv2.matchTemplate(edges, inner, cv2.TM_CCORR)
     energy = cv2.matchTemplate(np.square(edges), inner, cv2.TM_CCORR)
-    return np.asarray(strength / np.sqrt(energy * inner.sum() + 1e-3), np.float32)
+    return np.asarray(strength / np.sqrt(np.maximum(energy * inner.sum(), 0) + 1e-3), np.float32)
 
 
 def _colour_faults(
     rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
 ) -> list[Suspicion]:
     """A picture without information."""
-    low, middle, high = (float(v) for v in np.quantile(grey[::2, ::2], (0.02, 0.5, 0.98)))
+    low, middle, high = (float(v) for v in np.quantile(grey[::3, ::3], (0.02, 0.5, 0.98)))
     spread = high - low
-    rows = rgb[:: max(1, rgb.shape[0] // 40), :, 1].astype(np.float32)
+    rows = rgb[:: max(1, rgb.shape[0] // 20), :, 1].astype(np.float32)
     rows -= rows.mean()
     smooth = float((rows[:, 1:] * rows[:, :-1]).mean() / max(float((rows * rows).mean()), 1e-6))
     burnt = float(np.mean(grey > 250))
@@ -470,36 +474,36 @@ def _changed_depth(before: Float32, now: Float32) -> float:
     return float(np.mean(np.abs(new[full] / old[full] - 1) > 0.02))
 
 
-def _variants(disparity: Float32) -> dict[str, tuple[Float32, Mask]]:
+def _variant(disparity: Float32, name: str) -> tuple[Float32, Mask]:
     """Disparity as it were if the depth were wrong in that way, and where it is known."""
+    if name == "own":
+        return disparity, _EVERYWHERE
+    if name == "mirrored":
+        return disparity[:, ::-1], _EVERYWHERE
     height, width = disparity.shape
-    everywhere = np.ones(disparity.shape, bool)
-    result = {"own": (disparity, everywhere), "mirrored": (disparity[:, ::-1], everywhere)}
-    for factor in (1.3, 0.75):
-        move = np.array(
-            [[factor, 0, (1 - factor) * width / 2], [0, factor, (1 - factor) * height / 2]]
-        )
-        zoomed = cv2.warpAffine(disparity, move, (width, height), borderValue=math.nan)
-        seen = np.isfinite(zoomed)
-        result[f"zoom {factor}"] = np.where(seen, zoomed, 0).astype(np.float32), seen
-    return result
+    factor = float(name.split()[1])
+    move = np.array([[factor, 0, (1 - factor) * width / 2], [0, factor, (1 - factor) * height / 2]])
+    zoomed = cv2.warpAffine(disparity, move, (width, height), borderValue=math.nan)
+    seen = np.isfinite(zoomed)
+    return np.where(seen, zoomed, 0).astype(np.float32), seen
 
 
 _Y, _X = (
     grid.astype(np.float32) for grid in np.mgrid[-1 : 1 : _SIZE[0] * 1j, -1 : 1 : _SIZE[1] * 1j]
 )
 _ONES = np.ones(_SIZE, np.float32)
+_EVERYWHERE = np.ones(_SIZE, bool)
 
 
 def _off_plane(picture: Float32, known: Mask) -> Float32:
     """What is left when a robust plane is taken away."""
     places = np.flatnonzero(known)
-    places = places[:: 1 + len(places) // 1500]
+    places = places[:: 1 + len(places) // 800]
     design = np.stack([grid.ravel()[places] for grid in (_ONES, _X, _Y)], axis=1)
     values = picture.ravel()[places]
     weight = np.ones(len(places), np.float32)
     plane = np.zeros(3, np.float32)
-    for _ in range(8):
+    for _ in range(6):
         weighted = design * weight[:, None]
         plane = np.linalg.solve(weighted.T @ design + 1e-6 * np.eye(3), weighted.T @ values)
         residual = values - design @ plane
@@ -530,25 +534,28 @@ def _correlation(a: Float32, b: Float32, known: Mask) -> float:
     return float(x @ y / np.sqrt((x @ x) * (y @ y) + 1e-9))
 
 
-def _shifted_correlation(a: Float32, b: Float32, known: Mask) -> NDArray[np.float64]:
+def _shifted_correlation(a: Float32, b: Float32, known: Mask) -> Float32:
     """Correlation of a with b, known where it is, for all shifts of b up to the reach."""
     shape = 108, 180  # at least size + reach, with small factors
     mask = known.astype(np.float32)
     b = b * mask
 
-    def spectrum(picture: Float32) -> NDArray[np.complex64]:
-        return fft.rfft2(picture, shape)
+    def spectrum(picture: Float32) -> Float32:
+        padded = np.zeros(shape, np.float32)
+        padded[: picture.shape[0], : picture.shape[1]] = picture
+        return np.asarray(cv2.dft(padded), np.float32)
 
-    one, square = spectrum(_ONES), spectrum(a * a)
-    of_a, of_b, of_square, of_mask = spectrum(a), spectrum(b), spectrum(b * b), spectrum(mask)
+    def correlated(x: Float32, y: Float32) -> Float32:
+        product = cv2.mulSpectrums(y, x, 0, conjB=True)
+        full = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE)
+        wrapped = np.concatenate([full[-_REACH:], full[: _REACH + 1]])
+        return np.concatenate([wrapped[:, -_REACH:], wrapped[:, : _REACH + 1]], axis=1)
 
-    def correlated(x: Any, y: Any) -> NDArray[np.float64]:
-        full = fft.irfft2(np.conj(x) * y, shape)
-        return np.roll(full, (_REACH, _REACH), (0, 1))[: 2 * _REACH + 1, : 2 * _REACH + 1]
-
+    of_a, of_b, of_mask = spectrum(a), spectrum(b), spectrum(mask)
+    one, square_a, square_b = spectrum(_ONES), spectrum(a * a), spectrum(b * b)
     count = np.maximum(correlated(one, of_mask), 1)
     sum_a, sum_b = correlated(of_a, of_mask), correlated(one, of_b)
     both = correlated(of_a, of_b) - sum_a * sum_b / count
-    spread_a = correlated(square, of_mask) - np.square(sum_a) / count
-    spread_b = correlated(one, of_square) - np.square(sum_b) / count
-    return np.asarray(both / np.sqrt(np.maximum(spread_a * spread_b, 1e-3)))
+    spread_a = correlated(square_a, of_mask) - np.square(sum_a) / count
+    spread_b = correlated(one, square_b) - np.square(sum_b) / count
+    return np.asarray(both / np.sqrt(np.maximum(spread_a * spread_b, 1e-3)), np.float32)
