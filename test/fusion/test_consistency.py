@@ -1,0 +1,220 @@
+"""What is said of streams whose colour, depth and disparity do not belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.fused_scenes import rendered_frame
+from fixtures.glass_scenes import smooth_field
+
+import dkt_ros
+from demo.recorded import header_stamp_ns, read_frames
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.topics import discover_topics
+from dkt_ros.errors import DktError
+from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Verdict
+
+Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""rgb, raw depth, disparity."""
+
+PERIOD_NS = 200_000_000
+SECOND = 5  # frames
+
+
+@pytest.fixture(scope="module")
+def moving() -> list[Frame]:
+    """The demo's recording, its camera moving, with the true disparity smoothly wrong by 4%."""
+    with BagReader(Path(dkt_ros.__file__).parent / "assets" / "demo" / "glassware") as bag:
+        topics = discover_topics(bag.topics)
+        stamps = [header_stamp_ns(message.cdr) for message in bag.messages([topics.color])]
+        frames = list(read_frames(bag, topics, stamps[:9]))
+    result = []
+    for index, frame in enumerate(frames):
+        assert frame.raw_depth is not None
+        assert frame.truth is not None
+        inverse = 1 / np.nan_to_num(frame.truth, nan=float(np.nanmedian(frame.truth)))
+        inverse *= np.exp(0.04 * smooth_field(inverse.shape, np.random.default_rng(index), 5))
+        result.append((frame.rgb, frame.raw_depth, inverse.astype(np.float32)))
+    return result
+
+
+def judged(frames: list[Frame], config: ConsistencyConfig | None = None) -> Verdict:
+    """The verdict on the last of the frames."""
+    consistency = Consistency(config)
+    for index, frame in enumerate(frames):
+        verdict = consistency.update(*frame, index * PERIOD_NS)
+    return verdict
+
+
+def causes(verdict: Verdict) -> set[str]:
+    """Of what is certain."""
+    return {one.cause for one in verdict.suspicions if one.certain}
+
+
+def with_depth(frames: list[Frame], change: Callable[[np.ndarray], np.ndarray]) -> list[Frame]:
+    return [(rgb, change(raw), disparity) for rgb, raw, disparity in frames]
+
+
+def with_colour(frames: list[Frame], change: Callable[[np.ndarray], np.ndarray]) -> list[Frame]:
+    return [(change(rgb), raw, disparity) for rgb, raw, disparity in frames]
+
+
+def moved(factor: float, dx: int, dy: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Zooms about the middle, and shifts."""
+
+    def change(raw: np.ndarray) -> np.ndarray:
+        height, width = raw.shape
+        to = [
+            [factor, 0, (1 - factor) * width / 2 + dx],
+            [0, factor, (1 - factor) * height / 2 + dy],
+        ]
+        return cv2.warpAffine(raw, np.array(to), (width, height), flags=cv2.INTER_NEAREST)
+
+    return change
+
+
+def still(frame: Frame, count: int) -> list[Frame]:
+    """The frame again and again, with a camera's noise."""
+    rng = np.random.default_rng(3)
+    rgb, raw, disparity = frame
+    return [
+        (
+            np.clip(rgb + rng.normal(0, 1, rgb.shape), 0, 255).astype(np.uint8),
+            (raw * (1 + 0.002 * rng.standard_normal(raw.shape))).astype(np.float32),
+            disparity,
+        )
+        for _ in range(count)
+    ]
+
+
+def test_what_belongs_together_is_not_suspected(moving: list[Frame]) -> None:
+    for count in range(1, len(moving) + 1):
+        assert judged(moving[:count]).suspicions == ()
+    frame = rendered_frame()
+    for own in ((frame.rgb, frame.raw, frame.disparity), moving[0]):
+        assert judged(still(own, 2 * SECOND)).suspicions == ()
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy", "words"),
+    [(20, 0, "px right"), (-20, 0, "px left"), (0, 20, "px down"), (0, -20, "px up")],
+)
+def test_a_shift_is_measured(moving: list[Frame], dx: int, dy: int, words: str) -> None:
+    verdict = judged(with_depth(moving[:SECOND], moved(1.0, dx, dy)))
+    assert causes(verdict) == {"shifted"}
+    assert words in verdict.suspicions[0].text
+    assert verdict.scores["shift_x_px"] == pytest.approx(dx, abs=5)
+    assert verdict.scores["shift_y_px"] == pytest.approx(dy, abs=5)
+
+
+@pytest.mark.parametrize("factor", [1.3, 0.75])
+def test_another_field_of_view_is_named(moving: list[Frame], factor: float) -> None:
+    verdict = judged(with_depth(moving[:SECOND], moved(factor, 0, 0)))
+    assert causes(verdict) == {"zoomed"}
+    assert f"{factor:g}" in verdict.suspicions[0].text
+
+
+def test_mirrored(moving: list[Frame]) -> None:
+    verdict = judged(with_depth(moving[:SECOND], lambda raw: raw[:, ::-1].copy()))
+    assert causes(verdict) == {"mirrored"}
+
+
+def test_depth_of_another_scene(moving: list[Frame]) -> None:
+    frame = rendered_frame()
+    height, width = frame.raw.shape
+    other = cv2.resize(moving[0][1], (width, height), interpolation=cv2.INTER_NEAREST)
+    verdict = judged(still((frame.rgb, other, frame.disparity), SECOND))
+    assert causes(verdict) & {"foreign", "shifted", "zoomed", "mirrored"}
+
+
+def test_a_wrong_network_is_no_foreign_depth(moving: list[Frame]) -> None:
+    """Its disparity is of noise, but colour's edges lie on the depth's."""
+    _, raw, disparity = moving[0]
+    nonsense = smooth_field(disparity.shape, np.random.default_rng(0), 8).astype(np.float32)
+    edges = np.where(np.nan_to_num(raw, nan=9.0) < np.nanmedian(raw), 220, 30).astype(np.uint8)
+    verdict = judged(still((np.repeat(edges[..., None], 3, 2), raw, nonsense), SECOND))
+    assert [one.cause for one in verdict.suspicions] == ["network"]
+    assert not verdict.certain
+
+
+def test_one_stream_frozen_while_the_other_moves(moving: list[Frame]) -> None:
+    rgb, raw, disparity = moving[0]
+    frozen_depth = [(frame[0], raw, frame[2]) for frame in moving[:SECOND]]
+    assert "frozen depth" in causes(judged(frozen_depth))
+    frozen_colour = [(rgb, frame[1], disparity) for frame in moving[:SECOND]]
+    assert "frozen colour" in causes(judged(frozen_colour))
+
+
+def test_a_picture_that_stands_still_is_stale_not_frozen(moving: list[Frame]) -> None:
+    verdict = judged([moving[0]] * 30)
+    assert [one.cause for one in verdict.suspicions] == ["stale colour"]
+    assert not verdict.certain
+
+
+@pytest.mark.parametrize("kind", ["black", "grey", "white", "dark", "noise"])
+def test_colour_without_information(moving: list[Frame], kind: str) -> None:
+    rng = np.random.default_rng(0)
+    change: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "black": np.zeros_like,
+        "grey": lambda rgb: np.full_like(rgb, 128),
+        "white": lambda rgb: np.full_like(rgb, 255),
+        "dark": lambda rgb: (rgb * 0.05).astype(np.uint8),
+        "noise": lambda rgb: rng.integers(0, 256, rgb.shape).astype(np.uint8),
+    }
+    verdict = judged(with_colour(moving[:1], change[kind]))
+    assert causes(verdict) == {"colour"}
+
+
+def test_units(moving: list[Frame]) -> None:
+    assert "depth range" in causes(judged(with_depth(moving[:1], lambda raw: raw * 100)))
+    bounds = ConsistencyConfig(expected_depth_m=(0.3, 2.0))
+    assert judged(moving[:1], bounds).suspicions == ()
+    tenfold = judged(with_depth(moving[:1], lambda raw: raw * 10), bounds)
+    assert "expected depth" in causes(tenfold)
+
+
+def test_a_jump_of_scale_and_its_way_back(moving: list[Frame]) -> None:
+    rgb, raw, disparity = moving[0]
+    four = (rgb, raw * 4, disparity)
+    jumped = [*still(moving[0], 2), *still(four, 3)]
+    verdict = judged(jumped)
+    assert "jump" in causes(verdict)
+    assert "4 times" in next(one.text for one in verdict.suspicions if one.cause == "jump")
+    assert "jump" not in causes(judged([*jumped, *still(moving[0], 1)]))
+
+
+def test_a_jump_of_the_line(moving: list[Frame]) -> None:
+    consistency = Consistency()
+    rgb, _, disparity = moving[0]
+    for index, scale in enumerate((1.0, 0.25)):
+        verdict = consistency.update(rgb, None, disparity, index * PERIOD_NS, (scale, 0.0))
+    assert causes(verdict) == {"jump"}
+
+
+def test_reset_forgets(moving: list[Frame]) -> None:
+    consistency = Consistency()
+    for index, frame in enumerate(with_depth(moving[:SECOND], lambda raw: raw[:, ::-1].copy())):
+        verdict = consistency.update(*frame, index)
+    assert causes(verdict) == {"mirrored"}
+    consistency.reset()
+    assert consistency.update(*moving[0], 0).suspicions == ()
+
+
+def test_without_depth_or_disparity(moving: list[Frame]) -> None:
+    consistency = Consistency()
+    rgb, raw, disparity = moving[0]
+    assert consistency.update(rgb, None, disparity, 0).suspicions == ()
+    assert consistency.update(rgb, raw, None, 1).suspicions == ()
+    nothing = np.full_like(raw, np.nan)
+    assert consistency.update(rgb, nothing, disparity, 2).suspicions == ()
+
+
+def test_limits_that_cannot_be() -> None:
+    with pytest.raises(DktError, match="0 < min < max"):
+        ConsistencyConfig(min_raw_depth=2.0, max_raw_depth=1.0)
+    with pytest.raises(DktError, match="low < high"):
+        ConsistencyConfig(expected_depth_m=(2.0, 1.0))
