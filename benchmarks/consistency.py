@@ -179,7 +179,7 @@ def print_cost(frames: list[Frame]) -> None:
         for rgb, raw, disparity in frames
     ]
     runs = []
-    for _ in range(5):
+    for _ in range(3):
         consistency, took = Consistency(), []
         for index, frame in enumerate(large):
             begun = time.process_time()

@@ -30,8 +30,9 @@ _REACH = 18  # px at the small size; larger shifts are not looked for
 _EDGE_REACH = 24  # px at the fine size
 _SURROUNDINGS = 13  # px: box that a pixel is compared with
 _FEWEST = 600  # readings at that size; fewer cannot be judged
-_MEMORY = 4  # checks that the registration's scores are the mean of
-_EVERY = 2  # frames between checks, after the first ones
+_FULL = 3  # first frames in which everything is looked at
+_SHARE = 0.3  # of a new score in its running mean
+_RARE_SHARE = 0.7  # the same of what is looked at every fifth frame
 
 _GAIN = 0.05  # correlation gained by a shift, from which it is suspected; twice: certain
 _PEAK = 0.3  # that correlation at least
@@ -143,7 +144,6 @@ class Consistency:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
         self._registration = _Registration()
-        self._frames = 0
         self._last: tuple[Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -162,7 +162,7 @@ class Consistency:
         """
         scores: dict[str, float] = {}
         fine = _grey(rgb)
-        grey = cv2.resize(fine, _SIZE[::-1], interpolation=cv2.INTER_AREA)
+        grey = _shrunk(fine)
         found = _colour_faults(rgb, grey, scores)
         blind = bool(found)
         inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
@@ -175,21 +175,17 @@ class Consistency:
         found += self._frozen(grey, inverse, raw_depth is not None, stamp_ns, scores)
         small = None
         if disparity is not None and not blind:
-            small = cv2.resize(_strided(disparity), _SIZE[::-1], interpolation=cv2.INTER_AREA)
-            small = small.astype(np.float32, copy=False)
+            small = _shrunk(_strided(disparity))
         found += self._jumped(grey, inverse[known], small, line, stamp_ns, scores)
         if small is not None and np.count_nonzero(known) >= _FEWEST:
-            checks = self._registration.checks
-            if checks < self.config.first_checks or self._frames % _EVERY == 0:
-                self._registration.check(small, inverse, known, _steps(readings), fine)
+            self._registration.check(small, inverse, known, readings, fine)
             found += self._registered(rgb.shape[:2], scores)
-        self._frames += 1
         return Verdict(tuple(found), scores)
 
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
         """1/raw at the fine size, 1/m, 0 unknown."""
         config = self.config
-        some = cv2.resize(raw, _FINE[::-1], interpolation=cv2.INTER_NEAREST)
+        some = np.asarray(cv2.resize(raw, _FINE[::-1], interpolation=cv2.INTER_NEAREST), np.float32)
         any_ = (some > 0) & (some < np.inf)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
         if np.count_nonzero(any_) > _FEWEST:
@@ -317,16 +313,16 @@ class _Registration:
         self.surfaces: dict[str, NDArray[Any]] = {}
 
     def check(
-        self, disparity: Float32, inverse: Float32, known: Mask, steps: Float32, grey: Float32
+        self, disparity: Float32, inverse: Float32, known: Mask, readings: Float32, grey: Float32
     ) -> None:
-        """Takes in one frame at the small size; steps and grey at the fine one."""
-        turn = self.checks
+        """Takes in one frame at the small size; readings and grey at the fine one."""
+        # Once all has been looked at, each check takes its part of the work.
+        all_of_it, part = self.checks < _FULL, self.checks % (len(_VARIANTS) + 2)
         self.checks += 1
         inverse_local = _clipped(_local(inverse, known), known)
         inverse_plane = _clipped(_off_plane(inverse, known), known)
         for index, name in enumerate(("own", *_VARIANTS)):
-            # Once all have been looked at, each check takes its part of the work.
-            if turn >= _MEMORY and index and index - 1 != turn % len(_VARIANTS):
+            if index and not all_of_it and index - 1 != part:
                 continue
             other, seen = _variant(disparity, name)
             both = known & seen
@@ -338,15 +334,16 @@ class _Registration:
                 ]
             )
             self._take(self.scores, name, score)
-            if name == "own" and (turn < _MEMORY or turn % 2):
+            if name == "own" and (all_of_it or part == len(_VARIANTS)):
                 surface = _shifted_correlation(local, inverse_local, known)
                 self._take(self.surfaces, "shift", surface)
-        if turn < _MEMORY or not turn % 2:
-            self._take(self.surfaces, "edges", _edges_on_steps(grey, steps))
+        if all_of_it or part == len(_VARIANTS) + 1:
+            self._take(self.surfaces, "edges", _edges_on_steps(grey, _steps(readings)))
 
     def _take(self, means: dict[str, NDArray[Any]], name: str, value: NDArray[Any]) -> None:
         before = means.get(name, value)
-        means[name] = before + (value - before) / min(self.checks, _MEMORY)
+        share = _SHARE if name == "own" else _RARE_SHARE
+        means[name] = before + (value - before) * max(1.0 / self.checks, share)
 
     def log_odds(self, name: str) -> float:
         """That colour and depth belong together, if the depth is as named."""
@@ -391,6 +388,11 @@ def _words(dx: float, dy: float) -> str:
     return " and ".join(parts) or "a few px"
 
 
+def _shrunk(picture: Float32) -> Float32:
+    """Means at the small size."""
+    return np.asarray(cv2.resize(picture, _SIZE[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
 def _strided(picture: NDArray[Any]) -> NDArray[Any]:
     """Every k-th pixel, still at least twice the small size where it was."""
     step = max(1, min(picture.shape[0] // (2 * _SIZE[0]), picture.shape[1] // (2 * _SIZE[1])))
@@ -406,9 +408,7 @@ def _grey(rgb: NDArray[np.uint8]) -> Float32:
 def _halved(readings: Float32) -> tuple[Float32, Mask]:
     """Means of 2 x 2 readings, where at least two are known."""
     known = (readings > 0).astype(np.float32)
-    total, share = (
-        cv2.resize(x, _SIZE[::-1], interpolation=cv2.INTER_AREA) for x in (readings, known)
-    )
+    total, share = _shrunk(readings), _shrunk(known)
     enough = share > 0.4
     return np.divide(total, share, out=np.zeros_like(total), where=enough), enough
 
@@ -427,8 +427,8 @@ def _steps(readings: Float32) -> Float32:
 
 def _edges_on_steps(grey: Float32, steps: Float32) -> Float32:
     """Strength of colour's edges on steps of depth, for all shifts of the steps up to the reach."""
-    grey = cv2.blur(grey, (3, 3))
-    edges = np.sqrt(cv2.magnitude(*(cv2.Sobel(grey, cv2.CV_32F, *d) for d in ((1, 0), (0, 1)))))
+    smooth = cv2.blur(grey, (3, 3))
+    edges = np.sqrt(cv2.magnitude(*(cv2.Sobel(smooth, cv2.CV_32F, *d) for d in ((1, 0), (0, 1)))))
     edges -= cv2.blur(edges, (17, 17))
     inner = steps[_EDGE_REACH:-_EDGE_REACH, _EDGE_REACH:-_EDGE_REACH]
     strength = cv2.matchTemplate(edges, inner, cv2.TM_CCORR)
@@ -443,7 +443,7 @@ def _colour_faults(
     low, middle, high = (float(v) for v in np.quantile(grey[::3, ::3], (0.02, 0.5, 0.98)))
     spread = high - low
     rows = rgb[:: max(1, rgb.shape[0] // 20), :, 1].astype(np.float32)
-    rows -= rows.mean()
+    rows = rows - rows.mean()
     smooth = float((rows[:, 1:] * rows[:, :-1]).mean() / max(float((rows * rows).mean()), 1e-6))
     burnt = float(np.mean(grey > 250))
     scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
@@ -483,7 +483,7 @@ def _variant(disparity: Float32, name: str) -> tuple[Float32, Mask]:
     height, width = disparity.shape
     factor = float(name.split()[1])
     move = np.array([[factor, 0, (1 - factor) * width / 2], [0, factor, (1 - factor) * height / 2]])
-    zoomed = cv2.warpAffine(disparity, move, (width, height), borderValue=math.nan)
+    zoomed = cv2.warpAffine(disparity, move, (width, height), borderValue=(math.nan,))
     seen = np.isfinite(zoomed)
     return np.where(seen, zoomed, 0).astype(np.float32), seen
 

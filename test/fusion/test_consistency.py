@@ -123,6 +123,13 @@ def test_mirrored(moving: list[Frame]) -> None:
     assert causes(verdict) == {"mirrored"}
 
 
+def test_a_fault_in_mid_stream(moving: list[Frame]) -> None:
+    frames = [*still(moving[0], 2 * SECOND), *still(moving[0], 2 * SECOND)]
+    for change in (moved(1.0, 40, 0), moved(1.3, 0, 0), lambda raw: raw[:, ::-1].copy()):
+        broken = with_depth(frames[2 * SECOND :], change)
+        assert causes(judged([*frames[: 2 * SECOND], *broken]))
+
+
 def test_depth_of_another_scene(moving: list[Frame]) -> None:
     frame = rendered_frame()
     height, width = frame.raw.shape
