@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,16 @@ from demo import subscriber
 from demo.figures import Comparison, summary
 from demo.picture import Row, draw
 from demo.processes import ProcessGroup, local_dds_environment
-from demo.received import Reception, read_depth
+from demo.received import Reception, read_image
 from demo.recorded import read_frames
-from demo.report import as_markdown, error_table, headline, latency_table
+from demo.report import as_markdown, error_table, headline, latency_table, outcome, reasons
+from demo.stamps import NANOSECONDS_PER_SECOND
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import CameraTopics, base_topic, camera_topics
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.ros.params.parameters import NodeParameters
 
 _DEMO_BAG = Path(dkt_ros.__file__).parent / "assets" / "demo" / "glassware"
 _STARTUP_TIMEOUT_S = 300.0
@@ -44,7 +47,7 @@ _END_TIMEOUT_S = 120.0
 # but no longer than that in all.
 _SECONDS_PER_FRAME = 1.5
 _LONGEST_REPLAY_S = 45.0
-_PICTURE_ROWS = 3
+_MOMENTS, _MOST_SCENES = 3, 6  # rows of the picture: of one scene, of several
 _FRAMES_TIMED = 50
 
 
@@ -61,7 +64,7 @@ class _Plan:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demonstration; returns 1 where a process failed, 2 where an argument is wrong."""
+    """Runs the demonstration; 1: a process failed or no frame had depth, 2: a wrong argument."""
     args = _parser().parse_args(argv)
     try:
         plan = _plan(args)
@@ -81,6 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, terminated)
     _tell(plan, content)
+    if not content["frames"]["with_depth"]:
+        why = content["reasons"][0]["reason"] if content["reasons"] else "the node says not why"
+        print(f"demo: no frame had depth: {why}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -132,7 +139,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
 
 def _frame_interval_s(bag: BagReader, topics: CameraTopics) -> float:
     """Median time between the first frames, 0 for a single one."""
-    messages = itertools.islice(bag.messages([topics.camera_info]), _FRAMES_TIMED)
+    messages = itertools.islice(bag.messages([topics.color]), _FRAMES_TIMED)
     times = [message.time_ns for message in messages]
     return float(np.median(np.diff(times))) / 1e9 if len(times) > 1 else 0.0
 
@@ -179,15 +186,16 @@ def _run(plan: _Plan) -> None:
             may_end=["replay", "subscriber"],
             timeout_s=_END_TIMEOUT_S,
         )
-        if not Reception.read(received).with_depth:
+        if not Reception.read(received).answered:
             raise DktError(
                 f"the node published no depth\n{processes.tail('node')}\n{processes.tail('replay')}"
             )
 
 
 def _subscriber_command(plan: _Plan, received: Path) -> list[str]:
-    command = [sys.executable, "-m", subscriber.__name__]
-    return [*command, "--camera-info", plan.topics.camera_info, "--output", str(received)]
+    command = [sys.executable, "-m", subscriber.__name__, "--color", plan.topics.color]
+    compressed = base_topic(plan.topics.color) != plan.topics.color
+    return [*command, *(["--compressed"] if compressed else []), "--output", str(received)]
 
 
 def _node_command(plan: _Plan) -> list[str]:
@@ -217,17 +225,21 @@ def _evaluate(plan: _Plan) -> dict[str, Any]:
     """Compares what came with what is known; writes picture and reports, returns the summary."""
     received = plan.output / "received"
     reception = Reception.read(received)
-    answered = {frame.stamp_ns: frame for frame in reception.with_depth}
-    drawn = _spread_out(sorted(answered), _PICTURE_ROWS)
+    answered = {frame.stamp_ns: frame for frame in reception.answered}
+    drawn = _drawn(reception)
+    start_ns = min(*reception.sent[:1], *answered)
     comparison = Comparison()
     rows = []
     with BagReader(plan.bag) as bag:
         for recorded in read_frames(bag, plan.topics, answered):
-            depth = read_depth(received, recorded.stamp_ns)
-            notes = comparison.add(recorded, depth)
-            if recorded.stamp_ns in drawn:
-                seconds = (recorded.stamp_ns - reception.sent[0]) / 1e9
-                rows.append(Row(recorded, depth, seconds, notes))
+            stamp_ns = recorded.stamp_ns
+            depth = read_image(received, stamp_ns, "depth")
+            assert depth is not None
+            confidence = read_image(received, stamp_ns, "confidence")
+            notes = comparison.add(recorded, depth, confidence)
+            if stamp_ns in drawn:
+                moment = f"t = {(stamp_ns - start_ns) / 1e9:.1f} s, {answered[stamp_ns].state}"
+                rows.append(Row(recorded, depth, confidence, moment, notes))
     content = {
         "bag": plan.bag.name,
         "checkpoint": CheckpointInfo.read(plan.checkpoint).name,
@@ -237,25 +249,45 @@ def _evaluate(plan: _Plan) -> dict[str, Any]:
     draw(rows, plan.output / "demo.png", headline(content))
     (plan.output / "report.json").write_text(json.dumps(content, indent=1) + "\n")
     (plan.output / "report.md").write_text(as_markdown(content))
-    shutil.rmtree(received)  # an uncompressed depth image per frame
+    shutil.rmtree(received)  # two uncompressed images per frame
     return content
 
 
+def _drawn(reception: Reception) -> set[int]:
+    """Stamps of the picture's rows: a few moments of one scene, of several each one's last.
+
+    Scenes are what the node takes for such: the colour images between two gaps in their stamps.
+    """
+    answered = [frame.stamp_ns for frame in reception.answered]
+    known = {frame.stamp_ns for frame in reception.with_depth}
+    sent = sorted({*reception.sent, *answered})
+    gap_ns = NodeParameters().max_gap_s * NANOSECONDS_PER_SECOND
+    starts = [after for before, after in itertools.pairwise(sent) if after - before > gap_ns]
+    scenes: dict[int, list[int]] = {}
+    for stamp in answered:
+        scenes.setdefault(bisect_right(starts, stamp), []).append(stamp)
+    if len(scenes) == 1:
+        return _spread_out(answered, _MOMENTS)
+    # The node's buffer has filled by the end.
+    ends = [max(known.intersection(stamps) or stamps) for stamps in scenes.values()]
+    return _spread_out(ends, _MOST_SCENES)
+
+
 def _spread_out(stamps: list[int], count: int) -> set[int]:
-    """Evenly spread, the last among them: the node's buffer has filled by then."""
+    """At most `count` of them, evenly spread, the last among them."""
     return {stamps[len(stamps) - 1 - index * len(stamps) // count] for index in range(count)}
 
 
 def _tell(plan: _Plan, content: dict[str, Any]) -> None:
-    frames = content["frames"]
     print()
     for line in [*error_table(content), "", *latency_table(content)]:
         print(line)
     print(
-        f"\n{frames['answered']} of {frames['sent']} frames answered, {frames['dropped']} dropped."
         f"\nPicture:  {plan.output / 'demo.png'}"
         f"\nReport:   {plan.output / 'report.md'} (numbers: report.json; logs: logs/)"
     )
+    for line in [*reasons(content), outcome(content)]:
+        print(line)
 
 
 if __name__ == "__main__":

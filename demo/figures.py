@@ -5,6 +5,7 @@ Knows received and recorded frames. Knows nothing of processes, files or picture
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,9 @@ from dkt_ros.evaluation.baselines import nearest_fill, raw
 from dkt_ros.evaluation.metrics import DepthErrors, frame_errors, mean_errors, valid
 from dkt_ros.ros.convert.images import DepthImage
 
-DKT, RAW, NEAREST = "DKT", "raw sensor depth", "raw, holes filled (nearest)"
+RAW, DKT, NEAREST = "raw sensor depth", "/dkt/depth (fused)", "raw, holes filled (nearest)"
+TRUSTED = "/dkt/depth, the half trusted most"
+_ORDER = (RAW, DKT, TRUSTED, NEAREST)
 ALL, OBJECTS, REST = "all", "transparent and reflective", "the rest"
 
 
@@ -34,8 +37,10 @@ class Comparison:
     errors: dict[str, dict[str, list[DepthErrors]]] = field(default_factory=dict)
     coverage: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, recorded: RecordedFrame, dkt_depth: DepthImage) -> dict[str, str]:
-        """Takes one frame: what the bag holds of it and the node's depth, both (H, W).
+    def add(
+        self, recorded: RecordedFrame, dkt_depth: DepthImage, confidence: DepthImage | None
+    ) -> dict[str, str]:
+        """Takes one frame: what the bag holds of it, the node's depth and confidence, all (H, W).
 
         Returns method -> a note for people on how this frame fared.
         """
@@ -46,15 +51,21 @@ class Comparison:
         for method, depth in methods.items():
             self.coverage.setdefault(method, []).append(float(valid(depth).mean()))
         notes = {method: f"{shares[-1]:.0%} of pixels" for method, shares in self.coverage.items()}
+        if confidence is not None and np.isfinite(confidence).any():
+            notes[TRUSTED] = f"mean {np.nanmean(confidence):.2f}"
         if recorded.truth is None:
             return notes
         for pixels, chosen in _regions(recorded).items():
+            if pixels == OBJECTS and confidence is not None:
+                counted = chosen & valid(recorded.truth)
+                methods[TRUSTED] = _trusted_half(dkt_depth, confidence, counted)
             table = self.errors.setdefault(pixels, {})
-            for method, depth in methods.items():
-                errors = frame_errors(depth, recorded.truth, chosen)
+            for method in (method for method in _ORDER if method in methods):
+                errors = frame_errors(methods[method], recorded.truth, chosen)
                 table.setdefault(method, []).append(errors)
                 if pixels == OBJECTS and errors.coverage >= 0.0:
-                    notes[method] = _note(errors)
+                    notes[method] = _note(method, errors)
+            methods.pop(TRUSTED, None)
         return notes
 
     def means(self) -> dict[str, dict[str, DepthErrors]]:
@@ -86,19 +97,24 @@ def latencies(frames: Iterable[Received]) -> dict[str, dict[str, float]]:
 
 def summary(reception: Reception, frames_in_bag: int, comparison: Comparison) -> dict[str, Any]:
     """Everything as plain JSON values; NaN as None."""
-    answered = reception.with_depth
+    answered = reception.answered
     means = comparison.means()
     return {
         "frames": {
             "in_bag": frames_in_bag,
-            "sent": len(reception.sent),
             "answered": len(answered),
-            "dropped": len(reception.sent) - len(answered),
+            "with_depth": len(reception.with_depth),
+            "dropped": max(0, frames_in_bag - len(answered)),
             "incomplete": len(reception.incomplete),
             "clouds": sum(frame.points is not None for frame in reception.frames),
             "compared_with_truth": len(next(iter(comparison.errors.get(ALL, {"": []}).values()))),
         },
-        "alignment": dict(Counter(frame.state or "unknown" for frame in answered)),
+        "alignment": dict(Counter(_state(frame) for frame in answered).most_common()),
+        "reasons": reasons_of(answered),
+        "shares": {
+            "sensor": _mean(frame.share_sensor for frame in answered),
+            "network": _mean(frame.share_network for frame in answered),
+        },
         "errors": {
             pixels: {method: _plain(asdict(errors)) for method, errors in table.items()}
             for pixels, table in means.items()
@@ -107,6 +123,41 @@ def summary(reception: Reception, frames_in_bag: int, comparison: Comparison) ->
         "latency_s": latencies(reception.frames),
         "per_frame": [asdict(frame) for frame in reception.frames],
     }
+
+
+def reasons_of(frames: Iterable[Received]) -> list[dict[str, Any]]:
+    """Why frames were not OK: state, reason and number of frames, the most frequent first.
+
+    Reasons that differ in their figures alone are one; the first of them speaks for all.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for frame in frames:
+        if frame.reason:
+            key = (frame.state, re.sub(r"\d+([.,]\d+)*", "#", frame.reason))
+            entry = {"state": _state(frame), "reason": frame.reason, "frames": 0}
+            found.setdefault(key, entry)["frames"] += 1
+    return sorted(found.values(), key=lambda entry: -entry["frames"])
+
+
+def _state(frame: Received) -> str:
+    return frame.state or "unknown"
+
+
+def _mean(shares: Iterable[float | None]) -> float | None:
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _trusted_half(
+    depth: DepthImage, confidence: DepthImage, chosen: npt.NDArray[np.bool_]
+) -> DepthImage:
+    """depth in the half of the chosen pixels (those that have depth) trusted most, else NaN."""
+    candidates = np.flatnonzero(chosen & valid(depth) & np.isfinite(confidence))
+    order = np.argsort(-confidence.ravel()[candidates], kind="stable")
+    kept = candidates[order[: len(order) // 2]]
+    half = np.full_like(depth, np.nan)
+    half.flat[kept] = depth.flat[kept]
+    return half
 
 
 def _regions(recorded: RecordedFrame) -> dict[str, npt.NDArray[np.bool_]]:
@@ -118,9 +169,11 @@ def _regions(recorded: RecordedFrame) -> dict[str, npt.NDArray[np.bool_]]:
     return {ALL: everything, OBJECTS: objects, REST: ~objects}
 
 
-def _note(errors: DepthErrors) -> str:
+def _note(method: str, errors: DepthErrors) -> str:
     if not np.isfinite(errors.rel):
         return "objects: no depth at all"
+    if method == TRUSTED:
+        return f"objects: the half trusted most is off by {errors.rel:.1%}"
     return f"objects: depth on {errors.coverage:.0%}, off by {errors.rel:.1%}"
 
 

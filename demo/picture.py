@@ -10,77 +10,87 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from demo.figures import DKT, RAW
+from demo.figures import DKT, RAW, TRUSTED
 from demo.recorded import RecordedFrame
 from dkt_ros.ros.convert.images import DepthImage
 
 _HOLE_GREY = "0.35"
-_PANEL_INCHES = 3.3
+_PANEL_INCHES = 2.9
 # How far the colour scale reaches beyond the objects' depths, as a share of their span.
 _SCALE_MARGIN = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One frame to draw: what was recorded, the node's depth (H, W), and notes by method."""
+    """One frame to draw: what was recorded, the node's depth and confidence (H, W), and words.
+
+    moment: when it was, for people. notes: by method, how it fared.
+    """
 
     recorded: RecordedFrame
     dkt_depth: DepthImage
-    seconds: float
+    confidence: DepthImage | None
+    moment: str
     notes: Mapping[str, str]
 
 
 def draw(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Writes the picture: columns colour, raw depth, DKT depth and, where known, truth.
+    """Writes the picture: colour, raw depth, DKT depth, its confidence and, where known, truth.
 
-    All depths share one colour scale, in metres, over the objects' range; holes are grey. The
-    outlines of transparent and reflective things are white.
+    All depths share one colour scale, in metres, over the objects' range; confidence has one of
+    its own, from 0 to 1; holes are grey. Outlines of transparent and reflective things are white.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     has_truth = any(row.recorded.truth is not None for row in rows)
-    columns = 4 if has_truth else 3
+    columns = 5 if has_truth else 4
     height, width = rows[0].recorded.rgb.shape[:2]
     panel_height = _PANEL_INCHES * height / width
     figure = Figure(
-        figsize=(columns * _PANEL_INCHES + 0.9, len(rows) * (panel_height + 0.3) + 1.1), dpi=110
+        figsize=(columns * _PANEL_INCHES + 1.2, len(rows) * (panel_height + 0.3) + 1.1), dpi=110
     )
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     near, far = _range(rows)
-    heads = ["camera", "raw sensor depth", "DKT depth (/dkt/depth)", "truth"]
+    depths, confidences = _palette("turbo_r", near, far), _palette("viridis", 0.0, 1.0)
+    heads = ["camera", "raw sensor depth", "/dkt/depth", "/dkt/confidence", "truth"]
     for axis, head in zip(axes[0], heads, strict=False):
         axis.annotate(
             head, (0.5, 1.0), (0, 18), xycoords="axes fraction", textcoords="offset points",
             ha="center", fontsize=12, fontweight="bold",
         )  # fmt: skip
-    scale: Any = None
     for line, row in zip(axes, rows, strict=True):
         recorded = row.recorded
         line[0].imshow(recorded.rgb)
-        line[0].set_title(f"t = {row.seconds:.1f} s", fontsize=9)
-        depths = [
-            (recorded.raw_depth, row.notes.get(RAW, "")),
-            (row.dkt_depth, row.notes.get(DKT, "")),
-            (recorded.truth, ""),
+        line[0].set_title(row.moment, fontsize=9)
+        panels = [
+            (recorded.raw_depth, depths, row.notes.get(RAW, ""), "not in the bag"),
+            (row.dkt_depth, depths, row.notes.get(DKT, ""), ""),
+            (row.confidence, confidences, row.notes.get(TRUSTED, ""), "none came"),
+            (recorded.truth, depths, "", "not in the bag"),
         ]
-        for axis, (depth, note) in zip(line[1:], depths, strict=False):
-            if depth is not None:
-                scale = _draw_depth(axis, depth, near, far)
-            axis.set_title(note if depth is not None else "not in the bag", fontsize=9)
+        for axis, (values, palette, note, absent) in zip(line[1:], panels, strict=False):
+            if values is not None:
+                axis.imshow(
+                    np.ma.masked_invalid(values), cmap=palette.cmap, norm=palette.norm,
+                    interpolation="nearest",
+                )  # fmt: skip
+            axis.set_title(note if values is not None else absent, fontsize=9)
         for axis in line:
             _outline(axis, recorded.mask)
             axis.set_xticks([])
             axis.set_yticks([])
     figure.suptitle(title, fontsize=12, y=1 - 0.08 / figure.get_figheight())
     figure.subplots_adjust(
-        left=0.01, right=0.915, top=1 - 0.95 / figure.get_figheight(),
+        left=0.01, right=0.92, top=1 - 0.95 / figure.get_figheight(),
         bottom=0.3 / figure.get_figheight(),
         wspace=0.03, hspace=0.16,
     )  # fmt: skip
-    bar = figure.colorbar(scale, cax=figure.add_axes((0.927, 0.1, 0.012, 0.72)), extend="both")
-    bar.set_label("depth in metres (grey: no depth)", fontsize=10)
+    bar = figure.colorbar(depths, cax=figure.add_axes((0.93, 0.46, 0.011, 0.4)), extend="both")
+    bar.set_label("depth in metres (grey: none)", fontsize=10)
+    bar = figure.colorbar(confidences, cax=figure.add_axes((0.93, 0.08, 0.011, 0.28)))
+    bar.set_label("confidence", fontsize=10)
     if any(row.recorded.mask is not None for row in rows):
         figure.text(
             0.01, 0.01, "white outlines: transparent and reflective objects, known from the bag",
@@ -89,13 +99,14 @@ def draw(rows: Sequence[Row], path: Path, title: str) -> None:
     figure.savefig(path)
 
 
-def _draw_depth(axis: Any, depth: DepthImage, near: float, far: float) -> Any:
+def _palette(name: str, low: float, high: float) -> Any:
+    """Colours of the values from low to high, grey where there is none."""
     from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
-    colors = colormaps["turbo_r"].with_extremes(bad=_HOLE_GREY)
-    return axis.imshow(
-        np.ma.masked_invalid(depth), cmap=colors, vmin=near, vmax=far, interpolation="nearest"
-    )
+    colors = colormaps[name].with_extremes(bad=_HOLE_GREY)
+    return ScalarMappable(Normalize(low, high), colors)
 
 
 def _outline(axis: Any, mask: npt.NDArray[np.uint8] | None) -> None:

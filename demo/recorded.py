@@ -5,7 +5,6 @@ Knows bags and messages. Knows nothing of the node.
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ import numpy.typing as npt
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage
 
+from demo.stamps import NANOSECONDS_PER_SECOND, header_stamp_ns
 from dkt_ros.bags.reader import BagReader, RecordedMessage
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.ros.convert.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.ros.convert.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
-from dkt_ros.ros.convert.messages import NANOSECONDS_PER_SECOND
 from dkt_ros.ros.replay.bag_player import message_class
 
 # Raw depth may be stamped beside colour by this much; truth and mask have colour's stamp.
@@ -70,13 +69,6 @@ def read_frames(
         done = [s for s, p in pending.items() if p.first_seen_ns < message.time_ns - _SPREAD_NS]
         yield from _decoded(pending, done)
     yield from _decoded(pending, sorted(pending))
-
-
-def header_stamp_ns(cdr: bytes) -> int:
-    """The stamp of a serialized message that begins with a Header, without decoding the rest."""
-    order = "<" if cdr[1] & 1 else ">"
-    seconds, nanoseconds = struct.unpack_from(f"{order}iI", cdr, 4)
-    return int(seconds) * NANOSECONDS_PER_SECOND + int(nanoseconds)
 
 
 def _file(

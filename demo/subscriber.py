@@ -3,8 +3,9 @@
 Runs as a process of its own until it is interrupted and nothing more comes. Knows the node's
 contract; nothing of bags or truth.
 
-Subscribed  /dkt/depth, /dkt/camera_info, /dkt/alignment, /dkt/points   what a planner uses
-            the camera's camera_info                                    when a frame was sent
+Subscribed  /dkt/depth, /dkt/camera_info, /dkt/alignment,
+            /dkt/confidence, /dkt/points            what a planner uses
+            the camera's colour, not decoded        when a frame was sent
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from demo.received import Received, Reception, write_depth
+from demo.received import Received, Reception, write_image
+from demo.stamps import header_stamp_ns
 from dkt_ros.ros.convert.images import image_to_depth
 from dkt_ros.ros.convert.messages import stamp_to_ns
 
@@ -43,9 +45,9 @@ _SILENCE_S = 2.0
 
 
 class Subscriber(Node):
-    """Keeps a Received per camera frame and writes each depth image into `folder`."""
+    """Keeps a Received per camera frame; writes depth and confidence of each into `folder`."""
 
-    def __init__(self, camera_info_topic: str, folder: Path) -> None:
+    def __init__(self, color_topic: str, compressed: bool, folder: Path) -> None:
         super().__init__("dkt_demo_subscriber")
         self._folder = folder
         self._sent: dict[int, float] = {}
@@ -54,11 +56,13 @@ class Subscriber(Node):
         self.longest_s = 0.0
         # Reliable, so that what is missing was dropped by the node and not on the way.
         qos = QoSProfile(depth=30)
+        color = CompressedImage if compressed else Image
+        self.create_subscription(color, color_topic, self._timed(self._on_color), qos, raw=True)
         for topic, kind, callback in (
-            (camera_info_topic, CameraInfo, self._on_camera),
             ("/dkt/depth", Image, self._on_depth),
             ("/dkt/camera_info", CameraInfo, self._on_info),
             ("/dkt/alignment", ScaleAlignment, self._on_alignment),
+            ("/dkt/confidence", Image, self._on_confidence),
             ("/dkt/points", PointCloud2, self._on_points),
         ):
             self.create_subscription(kind, topic, self._timed(callback), qos)
@@ -71,8 +75,8 @@ class Subscriber(Node):
 
         return on_message
 
-    def _on_camera(self, message: CameraInfo, now: float) -> None:
-        self._sent[stamp_to_ns(message.header.stamp)] = now
+    def _on_color(self, cdr: bytes, now: float) -> None:
+        self._sent[header_stamp_ns(cdr)] = now
 
     def _entry(self, header: Any) -> Received:
         stamp_ns = stamp_to_ns(header.stamp)
@@ -88,8 +92,15 @@ class Subscriber(Node):
     def _on_depth(self, message: Image, now: float) -> None:
         entry = self._entry(message.header)
         entry.depth_s = self._elapsed(entry, now)
-        entry.has_depth = True
-        write_depth(self._folder, entry.stamp_ns, image_to_depth(message))
+        depth = image_to_depth(message)
+        entry.known = float(np.isfinite(depth).mean())
+        write_image(self._folder, entry.stamp_ns, "depth", depth)
+
+    def _on_confidence(self, message: Image, _now: float) -> None:
+        entry = self._entry(message.header)
+        entry.has_confidence = True
+        confidence = np.frombuffer(message.data, "<f4").reshape(message.height, message.width)
+        write_image(self._folder, entry.stamp_ns, "confidence", confidence)
 
     def _on_info(self, message: CameraInfo, now: float) -> None:
         self._entry(message.header).has_info = True
@@ -102,6 +113,8 @@ class Subscriber(Node):
         entry.scale, entry.shift = _finite(message.scale), _finite(message.shift)
         entry.inlier_ratio = _finite(message.inlier_ratio)
         entry.residual_m = _finite(message.residual)
+        entry.share_sensor = _finite(message.share_sensor)
+        entry.share_network = _finite(message.share_network)
         entry.window = message.window
         entry.stages_s = {stage.name: stage.seconds for stage in message.stages}
 
@@ -119,7 +132,8 @@ class Subscriber(Node):
 def main(argv: Sequence[str] | None = None) -> int:
     """Listens until interrupted and quiet; then writes received.json into the folder."""
     parser = argparse.ArgumentParser(prog="demo.subscriber")
-    parser.add_argument("--camera-info", required=True, help="the camera's camera_info topic")
+    parser.add_argument("--color", required=True, help="the camera's colour topic")
+    parser.add_argument("--compressed", action="store_true", help="colour is a CompressedImage")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -133,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = Subscriber(args.camera_info, args.output)
+    node = Subscriber(args.color, args.compressed, args.output)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     print(READY, flush=True)

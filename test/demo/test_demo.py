@@ -18,6 +18,7 @@ pytest.importorskip("diffusers", reason="needs the network's libraries")
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from demo.__main__ import main
+from demo.figures import OBJECTS, TRUSTED
 from dkt_ros.bags.recording import RecordingOptions, record
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.flaky(reruns=2)]
@@ -52,23 +53,26 @@ def test_a_bag_becomes_a_picture_and_a_report(tmp_path: Path, bag: Path, checkpo
     content = json.loads((output / "report.json").read_text())
     assert content["checkpoint"] == "tiny-random"  # as dkt.json names it, not the folder
     frames = content["frames"]
-    assert (frames["in_bag"], frames["sent"]) == (FRAMES, FRAMES)
+    assert frames["in_bag"] == FRAMES
     assert 2 <= frames["answered"] <= FRAMES
     assert frames["answered"] + frames["dropped"] == FRAMES
     assert frames["incomplete"] == 0
     assert frames["clouds"] == frames["compared_with_truth"] == frames["answered"]
     assert sum(content["alignment"].values()) == frames["answered"]
-    assert {len(table) for table in content["errors"].values()} == {3}
+    assert {len(table) for table in content["errors"].values()} == {3, 4}
+    assert TRUSTED in content["errors"][OBJECTS]
+    assert content["shares"]["sensor"] >= 0.0
     assert content["latency_s"]["depth, camera to planner"]["median"] > 0
     assert content["latency_s"]["in the node: predict"]["median"] > 0
 
     stamps = [frame["stamp_ns"] for frame in content["per_frame"]]
     assert set(stamps) <= {frame.frame.stamp_ns for frame in labelled_frames(FRAMES)}
-    assert all(frame["has_info"] for frame in content["per_frame"])
+    assert all(frame["has_info"] and frame["has_confidence"] for frame in content["per_frame"])
     assert {frame["frame_id"] for frame in content["per_frame"]} == {FRAME_ID}
 
     text = (output / "report.md").read_text()
     assert f"{frames['answered']} were answered" in text
+    assert result.stdout.rstrip().splitlines()[-1] in text
     assert "raw sensor depth" in text
     picture = cv2.imread(str(output / "demo.png"))
     assert picture.shape[0] > 400

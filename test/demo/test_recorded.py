@@ -11,7 +11,8 @@ from fixtures.recorded_frames import START_NS, known, labelled_frames
 
 pytest.importorskip("rclpy", reason="needs rclpy")
 
-from demo.recorded import RecordedFrame, header_stamp_ns, read_frames
+from demo.recorded import RecordedFrame, read_frames
+from demo.stamps import header_stamp_ns
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
