@@ -280,7 +280,8 @@ def _spread_out(stamps: list[int], count: int) -> set[int]:
 
 def _tell(plan: _Plan, content: dict[str, Any]) -> None:
     print()
-    for line in [*error_table(content), "", *latency_table(content)]:
+    errors = error_table(content)
+    for line in [*errors, *([""] if errors else []), *latency_table(content)]:
         print(line)
     print(
         f"\nPicture:  {plan.output / 'demo.png'}"
