@@ -29,9 +29,16 @@ import torch  # noqa: E402
 from dkt_ros.alignment.aligner import Aligner, Alignment, align_depth  # noqa: E402
 from dkt_ros.datasets.registry import open_dataset  # noqa: E402
 from dkt_ros.evaluation.baselines import nearest_fill  # noqa: E402
+from dkt_ros.evaluation.confidence import calibration_error, confidence_errors  # noqa: E402
+from dkt_ros.evaluation.local_lines import (  # noqa: E402
+    LOCAL_LINES,
+    agreeing,
+    at_working_size,
+    local_depth,
+    with_readings,
+)
 from dkt_ros.fusion.confidence import Calibration  # noqa: E402
 from dkt_ros.fusion.config import FusionConfig  # noqa: E402
-from dkt_ros.fusion.features import working_size  # noqa: E402
 from dkt_ros.fusion.fuser import Fused, Fuser, default_weights  # noqa: E402
 from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
@@ -44,7 +51,6 @@ from dkt_ros.train.fusion.frames import (  # noqa: E402
 from dkt_ros.train.fusion.samples import degraded  # noqa: E402
 
 RANGE = (0.1, 10.0)
-NEIGHBOURS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,35 +84,6 @@ def _is_aligned(case: Case) -> bool:
     return bool(np.isfinite(case.alignment.scale))
 
 
-def _small(case: Case, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Readings (0 = none) and aligned disparity at another size, 1/m."""
-    rows, columns = (
-        ((np.arange(n) + 0.5) * full / n).astype(int)
-        for n, full in zip(size, case.raw.shape, strict=True)
-    )
-    assert case.disparity is not None
-    assert case.alignment is not None
-    line = case.alignment.scale * case.disparity + case.alignment.shift
-    pick = np.ix_(rows, columns)
-    return inverse(case.raw[pick]), np.maximum(line[pick], 1e-3)
-
-
-def _hung(case: Case, corrected: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Raw depth where it agrees with the correction, the correction elsewhere."""
-    height, width = case.raw.shape
-    enlarged = cv2.resize(corrected.astype(np.float32), (width, height))
-    share = cv2.resize(where.astype(np.float32), (width, height))
-    depth = (1 / np.maximum(enlarged, 1e-3)).astype(np.float32)
-    kept = (share > 0.5) & np.isfinite(case.raw)
-    return np.where(kept, case.raw, depth)
-
-
-def _agreeing(readings: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    off = np.abs(readings / predicted - 1)
-    spread = 1.4826 * float(np.median(off[readings > 0]))
-    return (readings > 0) & (off < max(3 * spread, 0.02))
-
-
 def harmonic(case: Case) -> np.ndarray:
     """Screened Poisson: a correction of 1/z on a coarse grid, stiff but over disparity's edges."""
     if not _is_aligned(case):
@@ -114,9 +91,8 @@ def harmonic(case: Case) -> np.ndarray:
     from scipy.sparse import coo_array, csr_array
     from scipy.sparse.linalg import spsolve
 
-    size = tuple(side // 2 for side in working_size(*case.raw.shape))
-    readings, predicted = _small(case, (size[0], size[1]))
-    good = _agreeing(readings, predicted)
+    readings, predicted = at_working_size(case.disparity, case.alignment, case.raw)
+    good = agreeing(readings, predicted)
     index = np.arange(readings.size).reshape(readings.shape)
     rows, columns, values = [], [], []
     total = good.astype(float)
@@ -137,32 +113,18 @@ def harmonic(case: Case) -> np.ndarray:
     matrix = csr_array(coo_array((joined[0], (joined[1], joined[2]))))
     right = (good * (readings - predicted)).ravel()
     correction = spsolve(matrix.tocsc(), right).reshape(readings.shape)
-    return _hung(case, predicted + correction, good)
+    return with_readings(case.raw, predicted + correction, good)
 
 
-def nearest_lines(case: Case) -> np.ndarray:
-    """A scale and shift for each cell from its nearest readings, weighed by distance (kNN)."""
-    if not _is_aligned(case):
-        return fill(case)
-    from scipy.spatial import cKDTree
+def local(name: str) -> Callable[[Case], np.ndarray]:
+    """A method of LOCAL_LINES."""
 
-    size = tuple(side // 2 for side in working_size(*case.raw.shape))
-    readings, predicted = _small(case, (size[0], size[1]))
-    good = _agreeing(readings, predicted)
-    places = np.argwhere(good)
-    everywhere = np.argwhere(np.ones_like(good))
-    distance, near = cKDTree(places).query(everywhere, k=min(NEIGHBOURS, len(places)))
-    x = predicted[good][near]
-    y = readings[good][near]
-    weight = 1 / (1 + distance)
-    weight /= weight.sum(axis=1, keepdims=True)
-    mean_x, mean_y = (weight * x).sum(1), (weight * y).sum(1)
-    spread = (weight * np.square(x - mean_x[:, None])).sum(1)
-    joint = (weight * (x - mean_x[:, None]) * (y - mean_y[:, None])).sum(1)
-    stiff = np.square(0.02 * mean_x)
-    slope = np.clip((joint + stiff) / (spread + stiff), 0.2, 5.0)
-    at = mean_y + slope * (predicted.ravel() - mean_x)
-    return _hung(case, at.reshape(good.shape), good)
+    def run(case: Case) -> np.ndarray:
+        if not _is_aligned(case):
+            return fill(case)
+        return local_depth(LOCAL_LINES[name], case.disparity, case.alignment, case.raw)
+
+    return run
 
 
 def real_cases(folder: Path, predict: Callable[[np.ndarray], np.ndarray]) -> Iterator[Case]:
@@ -240,7 +202,8 @@ def table(title: str, cases: list[Case], fusers: dict[str, Fuser], each: bool = 
         "nearest fill": fill,
         "global affine": global_affine,
         "harmonic 1/z": harmonic,
-        "kNN affine": nearest_lines,
+        "kNN affine": local("kNN"),
+        "patches": local("patches"),
     }
     for name, fuser in fusers.items():
         methods[name] = lambda case, fuser=fuser: fuse(fuser, case).depth  # type: ignore[misc]
@@ -277,24 +240,14 @@ def confidence(title: str, cases: list[Case], fuser: Fuser) -> None:
             error = np.abs(fused.depth - case.truth)[where] / case.truth[where]
             parts.append(np.stack([error, fused.confidence[where]])[:, ::3])
         error, sure = np.concatenate(parts, axis=1)
-        right = error < tolerance
-        bins = np.clip((sure * 15).astype(int), 0, 14)
-        ece = sum(
-            abs(right[bins == b].mean() - sure[bins == b].mean()) * np.mean(bins == b)
-            for b in range(15)
-            if (bins == b).any()
-        )
-        by_trust, by_error = (error[np.argsort(key)] for key in (-sure, error))
-        kept = np.linspace(1, 0.02, 50)
-        count = [max(1, int(share * len(error))) for share in kept]
-        curves = [[values[:n].mean() for n in count] for values in (by_trust, by_error)]
-        ause = float(np.mean(np.subtract(curves[0], curves[1])))
-        half = by_trust[: len(error) // 2].mean()
-        deciles = [f"{100 * part.mean():.1f}" for part in np.array_split(by_trust, 10)]
+        found = confidence_errors(error, sure, tolerance)
+        ece = calibration_error(found.bin_confidence, found.bin_within)
+        deciles = [f"{100 * part:.1f}" for part in found.rel_by_decile]
         print(
-            f"{region:12} ECE {ece:.3f}  AUSE {100 * ause:.2f}%  all {100 * error.mean():.2f}%  "
-            f"most trusted half {100 * half:.2f}%  within {right.mean():.2f}  "
-            f"deciles {' '.join(deciles)}"
+            f"{region:12} ECE {ece:.3f}  AUSE {100 * found.ause:.2f}%  "
+            f"all {100 * error.mean():.2f}%  "
+            f"most trusted half {100 * found.trusted_half_rel:.2f}%  "
+            f"within {sum(found.bin_within):.2f}  deciles {' '.join(deciles)}"
         )
 
 

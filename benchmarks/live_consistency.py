@@ -25,7 +25,7 @@ import torch  # noqa: E402
 
 from dkt_ros.datasets.registry import open_dataset  # noqa: E402
 from dkt_ros.evaluation.evaluate import Methods, evaluate_video  # noqa: E402
-from dkt_ros.evaluation.models import PredictorModel  # noqa: E402
+from dkt_ros.evaluation.models import Depths, PredictorModel  # noqa: E402
 from dkt_ros.evaluation.report import describe, format_difference, format_summary, write_json  # noqa: E402
 from dkt_ros.evaluation.sets import SetReport  # noqa: E402
 from dkt_ros.evaluation.videos import Video, VideoReader, depth_range_of  # noqa: E402
@@ -55,7 +55,7 @@ def settings(publish: str) -> dict[str, PredictorOptions]:
 class Remembered(PredictorModel):
     """The exact sampler, which computes each video once for all settings."""
 
-    _known: tuple[str, dict[str, np.ndarray]] = "", {}
+    _known: tuple[str, dict[str, Depths]] = "", {}
 
     def depths(
         self,
@@ -63,7 +63,7 @@ class Remembered(PredictorModel):
         truth: np.ndarray,
         alignments: Sequence[str],
         depth_range: tuple[float, float],
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Depths]:
         """See DepthModel."""
         if video.name != self._known[0]:
             self._known = video.name, super().depths(video, truth, alignments, depth_range)

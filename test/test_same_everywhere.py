@@ -14,7 +14,7 @@ import pytest
 from fixtures.glass_scenes import table_with_glass, with_holes
 
 from dkt_ros import frames_of, load_estimator
-from dkt_ros.evaluation.models import ALIGNMENTS, PredictorModel
+from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, PredictorModel
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.predict.load import load_predictor
 from dkt_ros.predict.options import PredictorOptions
@@ -48,10 +48,10 @@ def test_python_evaluation_and_node_agree(mode: str) -> None:
     node = build_engine(NodeParameters(**chosen)).estimator  # type: ignore[arg-type]
     nodes = [node.push(frame) for frame in frames]
     model = PredictorModel("dkt", load_predictor(PredictorOptions(**chosen)))  # type: ignore[arg-type]
-    judged = model.depths(Video("v", rgb, truth, raw=raw), truth, ALIGNMENTS, (0.1, 10.0))
+    judged = model.depths(Video("v", rgb, truth, raw=raw), truth, MAIN_ALIGNMENTS, (0.1, 10.0))
 
     assert all(estimate is not None for estimate in ours)
-    for one, other, third in zip(ours, nodes, judged["fused"], strict=True):
+    for one, other, third in zip(ours, nodes, judged["fused"].depth, strict=True):
         assert one is not None
         assert other is not None
         assert np.isfinite(one.depth).any()

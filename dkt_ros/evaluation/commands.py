@@ -6,6 +6,9 @@ import argparse
 import math
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +18,11 @@ from dkt_ros.model.arguments import natural, positive
 from dkt_ros.predict.options import add_arguments, options_of
 
 if TYPE_CHECKING:
+    from dkt_ros.datasets.dataset import Clip
+    from dkt_ros.evaluation.predictions import PredictedDepth
     from dkt_ros.evaluation.videos import VideoReader
 
+_ALIGN = ("video", "online", "fused", "kNN", "patches")
 MODES = ("exact", "live", "both")
 _DEFAULT_MAX_FRAMES = 120
 _LINE_S = 10.0
@@ -30,7 +36,8 @@ def add_commands(subparsers: Any) -> None:
         description="Errors of depth, flicker (TAE) and normals per region (all, transparent and "
         "reflective objects together and apart, the rest), of checkpoints aligned per video to the "
         "truth, as papers do, online to the raw depth, or fused with it, which is what a robot "
-        "has, and of completions of the raw depth that need no network. Averaged over frames, "
+        "has, and of completions of the raw depth that need no network; of fused depth also how "
+        "true its confidence is. Averaged over frames, "
         "videos and data sets in turn.",
     )
     data = parser.add_argument_group("data")
@@ -69,13 +76,31 @@ def add_commands(subparsers: Any) -> None:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--align",
-        choices=("video", "online", "fused", "both", "all"),
-        default="all",
-        help="both: video and online (default: all)",
+        choices=(*_ALIGN, "both", "main", "all"),
+        default="main",
+        help="both: video and online; main: these and fused (default); all: also kNN and patches, "
+        "the online line made local as others do, which takes longer",
     )
     add_arguments(network, checkpoints=True, modes=MODES)
     parser.add_argument(
         "--no-normals", action="store_true", help="leave out the normals of depth, to save time"
+    )
+    others = parser.add_argument_group("depth of other systems")
+    others.add_argument(
+        "--predictions",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="a row NAME of depth in files, DIR/VIDEO/FRAME.png (16 bits), .exr, .npz or .npy "
+        "(metres), where VIDEO is named as in the results and FRAME as in the data or by its "
+        "place from 0; may be given several times",
+    )
+    others.add_argument(
+        "--prediction-unit",
+        type=float,
+        default=0.001,
+        metavar="M",
+        help="metres per step of PNG files (default %(default)s)",
     )
     parser.add_argument("--output", type=Path, metavar="F.json", help="also write all figures here")
     parser.set_defaults(run=run_eval)
@@ -86,7 +111,7 @@ def run_eval(args: argparse.Namespace) -> int:
     import torch
 
     from dkt_ros.evaluation.evaluate import summarise_sets
-    from dkt_ros.evaluation.models import ALIGNMENTS
+    from dkt_ros.evaluation.models import ALIGNMENTS, MAIN_ALIGNMENTS
     from dkt_ros.evaluation.networks import load_methods
     from dkt_ros.evaluation.report import (
         describe,
@@ -106,13 +131,17 @@ def run_eval(args: argparse.Namespace) -> int:
         raise DktError(f"--output is the folder {args.output}, expected a file's name")
     # All are opened before the first is measured: a wrong folder should not be found hours later.
     readers = _readers(args)
+    others = _others(args, [clip for reader in readers for clip in reader.clips])
     modes = MODES[:2] if args.mode == "both" else (args.mode,)
     names, methods = load_methods(
         [options_of(args, checkpoint=path, mode=modes[0]) for path in args.checkpoint or [""]],
         modes,
-        {"all": ALIGNMENTS, "both": ALIGNMENTS[:2]}.get(args.align, (args.align,)),
+        {"all": ALIGNMENTS, "main": MAIN_ALIGNMENTS, "both": ALIGNMENTS[:2]}.get(
+            args.align, (args.align,)
+        ),
         with_normals=not args.no_normals,
     )
+    methods = replace(methods, models=[*methods.models, *others])
     task = "normal" if methods.predict_normals else "depth"
     about = {"checkpoint": ", ".join(names), "task": task, "arguments": _arguments(args)}
     print(f"checkpoint {', '.join(names)}, task {task}", flush=True)
@@ -162,6 +191,25 @@ def _readers(args: argparse.Namespace) -> list[VideoReader]:
         )
         for folder in args.data
     ]
+
+
+def _others(args: argparse.Namespace, clips: Sequence[Clip]) -> list[PredictedDepth]:
+    """The models that --predictions names, their folders looked at."""
+    from dkt_ros.evaluation.baselines import BASELINES
+    from dkt_ros.evaluation.evaluate import NORMALS, TRUTH
+    from dkt_ros.evaluation.predictions import parse_predictions
+
+    taken = {*BASELINES, NORMALS, TRUTH}
+    others = parse_predictions(args.predictions, args.prediction_unit, taken)
+    names = Counter(clip.name for clip in clips)
+    if others and max(names.values()) > 1:
+        name = names.most_common(1)[0][0]
+        raise DktError(
+            f"--predictions: the data sets have more than one video {name}; take one at a time"
+        )
+    for model in others:
+        model.check(clips)
+    return others
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.baselines import BASELINES
 from dkt_ros.evaluation.judge import Figures, Judge
 from dkt_ros.evaluation.metrics import mean_of
-from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
+from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, DepthModel, Depths
 from dkt_ros.evaluation.regions import in_order
 from dkt_ros.evaluation.videos import Video
 
@@ -51,14 +51,14 @@ class Methods:
     """
 
     models: Sequence[DepthModel] = ()
-    alignments: Sequence[str] = ALIGNMENTS
+    alignments: Sequence[str] = MAIN_ALIGNMENTS
     predict_normals: Callable[[np.ndarray], np.ndarray] | None = None
     with_normals: bool = True
 
 
 def method_name(model: str, alignment: str, shared: bool = False) -> str:
     """A model's row; shared: only on the frames that the live sampler has a depth for."""
-    return f"{model}, {alignment}{SHARED if shared else ''}"
+    return ", ".join(filter(None, (model, alignment))) + (SHARED if shared else "")
 
 
 def evaluate_video(
@@ -92,7 +92,7 @@ def evaluate_video(
             found[NORMALS] = judge.normals(methods.predict_normals(video.rgb))
         except DktError as error:
             skipped.add(f"{video.name}, {NORMALS}", str(error))
-    whole: dict[str, np.ndarray] = {}  # of the last model that answers every frame
+    whole: dict[str, Depths] = {}  # of the last model that answers every frame
     whole_name = ""
     for model in methods.models:
         try:
@@ -100,16 +100,19 @@ def evaluate_video(
         except DktError as error:
             skipped.add(f"{video.name}, {model.name}", str(error))
             continue
-        for alignment, depth in depths.items():
+        for alignment, told in depths.items():
             row = method_name(model.name, alignment)
-            found[row] = judge.depth(depth)
+            found[row] = judge.depth(told.depth, told.confidence, told.tolerance)
+            for frame, why in told.problems.items():
+                skipped.add(f"{video.name} frame {frame}, {model.name}", why)
             if model.answers_every > 1 and alignment in whole:
-                given = np.isfinite(depth).any(axis=(1, 2))
-                shared = np.where(given[:, None, None], whole[alignment], np.nan)
+                given = np.isfinite(told.depth).any(axis=(1, 2))
+                other = whole[alignment]
+                shared = np.where(given[:, None, None], other.depth, np.nan)
                 found[method_name(whole_name, alignment, shared=True)] = (
                     found[method_name(whole_name, alignment)]
                     if given.all()
-                    else judge.depth(shared)
+                    else judge.depth(shared, other.confidence, other.tolerance)
                 )
         if model.answers_every == 1:
             whole, whole_name = depths, model.name

@@ -11,6 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
+from dkt_ros.evaluation.confidence import (
+    BINS,
+    DECILES,
+    ConfidenceErrors,
+    calibration_error,
+    frame_confidence_errors,
+)
 from dkt_ros.evaluation.metrics import mean_of, valid, video_errors
 from dkt_ros.evaluation.normals import (
     NormalErrors,
@@ -27,8 +34,9 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class Figures:
-    """All that is measured in one region, NaN where it cannot be; see DepthErrors, NormalErrors.
+    """All that is measured in one region, NaN where it cannot be.
 
+    See DepthErrors, NormalErrors and, for rows that tell a confidence, ConfidenceErrors.
     tae: temporal alignment error as a share, over pixels whose true depth is known.
     """
 
@@ -45,6 +53,16 @@ class Figures:
     within_2250: float = _NAN
     within_3000: float = _NAN
     normal_coverage: float = _NAN
+    ause: float = _NAN
+    trusted_half_rel: float = _NAN
+    rel_by_decile: tuple[float, ...] = (_NAN,) * DECILES
+    bin_confidence: tuple[float, ...] = (_NAN,) * BINS
+    bin_within: tuple[float, ...] = (_NAN,) * BINS
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error of the confidence, from its bins."""
+        return calibration_error(self.bin_confidence, self.bin_within)
 
 
 class Judge:
@@ -66,8 +84,13 @@ class Judge:
         self._normals = video.normals if with_normals else None
         self._counting = {name: mask & inside for name, mask in self.regions.items()}
 
-    def depth(self, depth: np.ndarray) -> dict[str, Figures]:
-        """Figures of metric depth (T, H, W), clipped into the range; NaN where there is none."""
+    def depth(
+        self, depth: np.ndarray, confidence: np.ndarray | None = None, tolerance: float = _NAN
+    ) -> dict[str, Figures]:
+        """Figures of metric depth (T, H, W), clipped into the range; NaN where there is none.
+
+        confidence: (T, H, W) in 0..1, the probability that the relative error is below tolerance.
+        """
         depth = np.clip(depth, *self._range)
         tae = self._tae(depth)
         normals = self._normals_of(depth)
@@ -75,6 +98,7 @@ class Judge:
             name: Figures(
                 **vars(video_errors(depth, self.truth, mask)),
                 **vars(normals[name]),
+                **vars(self._confidence(depth, confidence, mask, tolerance)),
                 tae=tae[name],
             )
             for name, mask in self.regions.items()
@@ -93,6 +117,16 @@ class Judge:
         if np.isnan(tae["all"]) and np.isnan(normals["all"].mean_deg):
             return None
         return {name: Figures(**vars(normals[name]), tae=tae[name]) for name in self.regions}
+
+    def _confidence(
+        self, depth: np.ndarray, confidence: np.ndarray | None, mask: np.ndarray, tolerance: float
+    ) -> ConfidenceErrors:
+        if confidence is None:
+            return ConfidenceErrors()
+        frames = zip(depth, self.truth, confidence, mask, strict=True)
+        return mean_of(
+            ConfidenceErrors, (frame_confidence_errors(*frame, tolerance) for frame in frames)
+        )
 
     def _tae(self, depth: np.ndarray) -> dict[str, float]:
         cameras, poses = self._video.camera_matrices, self._video.world_to_camera

@@ -19,7 +19,7 @@ MIN_DISPARITY = 1e-3
 
 
 Errors = TypeVar("Errors")
-"""A dataclass of numbers, NaN = no value."""
+"""A dataclass of numbers, or of tuples of them, NaN = no value."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,16 @@ def mean_of(kind: type[Errors], errors: Iterable[Errors]) -> Errors:
     kind: the dataclass of numbers that the errors are of.
     """
     names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]  # a dataclass
-    rows = np.array([[getattr(e, name) for name in names] for e in errors], np.float64)
-    rows = rows.reshape(-1, len(names))
+    errors = list(errors)
+    return kind(*(_mean([getattr(e, name) for e in errors]) for name in names))
+
+
+def _mean(values: Sequence[float] | Sequence[tuple[float, ...]]) -> float | tuple[float, ...]:
+    rows = np.array(values, np.float64)
     present = np.isfinite(rows)
-    sums = np.where(present, rows, 0.0).sum(axis=0)
-    counts = present.sum(axis=0)
-    means = np.divide(sums, counts, out=np.full(len(names), np.nan), where=counts > 0)
-    return kind(*(float(value) for value in means))
+    sums, counts = np.where(present, rows, 0.0).sum(axis=0), present.sum(axis=0)
+    means = np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
+    return tuple(map(float, means)) if means.ndim else float(means)
 
 
 def mean_errors(errors: Iterable[DepthErrors]) -> DepthErrors:

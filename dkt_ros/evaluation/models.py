@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,18 +12,37 @@ from dkt_ros.alignment.aligner import align_depth
 from dkt_ros.arrays import to_host
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
+from dkt_ros.evaluation.local_lines import LOCAL_LINES, local_depth
 from dkt_ros.evaluation.metrics import disparity_to_metric, fit_disparity
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.frames import Frame, frames_of
 from dkt_ros.predict.predictor import Predictor
 
-ALIGNMENTS = ("video", "online", "fused")
+MAIN_ALIGNMENTS = ("video", "online", "fused")
+ALIGNMENTS = (*MAIN_ALIGNMENTS, *LOCAL_LINES)
 """video: one scale and shift per video, least squares to the truth, as papers do. online: frame by
 frame to the raw depth, by the node's own estimator. fused: that, joined with the raw depth, which
-is what a robot has."""
+is what a robot has. kNN, patches: the online line made local, as others do; see local_lines."""
+FROM_FILES = ""
+"""In the place of an alignment: depth that needs none."""
 _CONFIG = EstimatorConfig(min_depth=1e-3, max_depth=1e3)
 _RANGE = _CONFIG.min_depth, _CONFIG.max_depth
 """Nearly any depth: the judge clips every method's into the evaluation's range."""
+
+
+@dataclass(frozen=True, eq=False)
+class Depths:
+    """Metric depth of a video.
+
+    depth: (T, H, W) metres, NaN where there is none. confidence: (T, H, W), the probability that
+    the relative error is below tolerance; None where none is told. problems: place in the clip to
+    why a frame has no depth, where that is a fault.
+    """
+
+    depth: np.ndarray
+    confidence: np.ndarray | None = None
+    tolerance: float = float("nan")
+    problems: Mapping[int, str] = field(default_factory=dict)
 
 
 class DepthModel(Protocol):
@@ -41,11 +60,11 @@ class DepthModel(Protocol):
         truth: np.ndarray,
         alignments: Sequence[str],
         depth_range: tuple[float, float],
-    ) -> dict[str, np.ndarray]:
-        """Depth (T, H, W) in metres for each alignment, NaN where there is none.
+    ) -> dict[str, Depths]:
+        """Depth for each alignment.
 
-        truth: (T, H, W) metres, NaN where it does not count. Without raw depth "online" and
-        "fused" are left out.
+        truth: (T, H, W) metres, NaN where it does not count. Without raw depth all but "video" is
+        left out. A model whose depth is metric as it is has that under FROM_FILES alone.
         """
 
 
@@ -63,40 +82,58 @@ class PredictorModel:
         truth: np.ndarray,
         alignments: Sequence[str],
         depth_range: tuple[float, float],
-    ) -> dict[str, np.ndarray]:
-        """See DepthModel. One pass of the network serves both alignments where it sees the same."""
+    ) -> dict[str, Depths]:
+        """See DepthModel. One pass of the network serves all alignments where it sees the same."""
         frames = camera_frames(video)
-        online = [name for name in ("online", "fused") if name in alignments]
+        streamed = [name for name in ALIGNMENTS[1:] if name in alignments]
         if video.raw is None:
-            online.clear()
+            streamed.clear()
         in_one_go = self._predictor.sees_video and len(video) > 1
-        found = {}
-        if online or not in_one_go:
-            depth = "fused" if "fused" in online else "network"
+        disparity: np.ndarray = np.empty(0)
+        found: dict[str, Depths] = {}
+        if streamed or not in_one_go:
+            depth = "fused" if "fused" in streamed else "network"
             estimator = DepthEstimator(self._predictor, replace(_CONFIG, depth=depth))
             estimator.reset()
-            stream = newest_frames(video, [estimator.push(frame) for frame in frames])
-            disparity = stream["video"]
+            estimates = (estimator.push(frame) for frame in frames)
+            disparity, found = newest_frames(video, estimates, streamed)
             estimator.reset()
         if "video" in alignments:
             if in_one_go:
                 disparity = self._predictor.video(frames)
-            found["video"] = aligned_to_truth(disparity, truth, depth_range)
-        return found | {name: stream[name] for name in online}
+            found = {"video": Depths(aligned_to_truth(disparity, truth, depth_range)), **found}
+        return found
 
 
-def newest_frames(video: Video, estimates: Sequence[DepthEstimate | None]) -> dict[str, np.ndarray]:
-    """Disparity ("video") and depth of a stream, (T, H, W), NaN in frames that it gave none for."""
-    found = {name: np.full(video.truth.shape, np.nan, np.float32) for name in ALIGNMENTS}
+def newest_frames(
+    video: Video, estimates: Iterable[DepthEstimate | None], alignments: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Depths]]:
+    """A stream's disparity (T, H, W) and its depths, NaN in frames that it gave none for."""
+
+    def unknown() -> np.ndarray:
+        return np.full(video.truth.shape, np.nan, np.float32)
+
+    disparities, confidence = unknown(), unknown()
+    depths = {name: unknown() for name in alignments}
     for index, estimate in enumerate(estimates):
         if estimate is None:
             continue
-        disparity = to_host(estimate.disparity)
+        disparities[index] = disparity = to_host(estimate.disparity)
         assert estimate.line is not None
-        found["video"][index] = disparity
-        found["online"][index] = align_depth(disparity, estimate.line, *_RANGE)
-        found["fused"][index] = estimate.depth
-    return found
+        for name, depth in depths.items():
+            if name == "fused":
+                assert estimate.confidence is not None
+                depth[index], confidence[index] = estimate.depth, estimate.confidence
+            elif name == "online":
+                depth[index] = align_depth(disparity, estimate.line, *_RANGE)
+            else:
+                assert video.raw is not None
+                raw, correct = video.raw[index], LOCAL_LINES[name]
+                depth[index] = local_depth(correct, disparity, estimate.line, raw)
+    found = {name: Depths(depth) for name, depth in depths.items()}
+    if "fused" in found:
+        found["fused"] = Depths(depths["fused"], confidence, _CONFIG.fusion.tolerance)
+    return disparities, found
 
 
 def aligned_to_truth(

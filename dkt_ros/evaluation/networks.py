@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods
-from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel, PredictorModel
+from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, DepthModel, PredictorModel
 from dkt_ros.predict.load import load_normals, load_predictors, task_of
 from dkt_ros.predict.options import PredictorOptions
 
@@ -14,7 +14,7 @@ from dkt_ros.predict.options import PredictorOptions
 def load_methods(
     networks: Sequence[PredictorOptions],
     modes: Sequence[str] = ("exact",),
-    alignments: Sequence[str] = ALIGNMENTS,
+    alignments: Sequence[str] = MAIN_ALIGNMENTS,
     with_normals: bool = True,
 ) -> tuple[list[str], Methods]:
     """Loads every network in every mode; their names, and the methods in the order of the table.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.evaluation.confidence import DECILES
 from dkt_ros.evaluation.evaluate import (
     SHARED,
     TRUTH,
@@ -18,6 +19,7 @@ from dkt_ros.evaluation.evaluate import (
     summarise_sets,
 )
 from dkt_ros.evaluation.judge import Figures
+from dkt_ros.evaluation.local_lines import LOCAL_LINES
 from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
 from dkt_ros.evaluation.regions import OBJECTS, in_order
 from dkt_ros.evaluation.sets import SetReport
@@ -28,7 +30,7 @@ MOST_VIDEOS = 40
 _MOST_SKIPPED = 10
 
 _Column = tuple[str, str, float]
-"""Title with unit, field of Figures, factor."""
+"""Title with unit, field of Figures (or NAME.INDEX in a tuple), factor."""
 _DEPTH: tuple[_Column, ...] = (
     ("REL %", "rel", 100),
     ("RMSE cm", "rmse_m", 100),
@@ -38,6 +40,16 @@ _DEPTH: tuple[_Column, ...] = (
     ("covered %", "coverage", 100),
     ("TAE %", "tae", 100),
 )
+_CONFIDENCE: tuple[_Column, ...] = (
+    ("ECE %", "ece", 100),
+    ("AUSE %", "ause", 100),
+    ("REL %", "rel", 100),
+    ("half's %", "trusted_half_rel", 100),
+)
+_DECILES: tuple[_Column, ...] = tuple(
+    (title, f"rel_by_decile.{index}", 100.0)
+    for index, title in enumerate(("1st", "2nd", "3rd", *(f"{n}th" for n in range(4, DECILES + 1))))
+)
 _NORMALS: tuple[_Column, ...] = (
     ("mean deg", "mean_deg", 1),
     ("median deg", "median_deg", 1),
@@ -45,6 +57,12 @@ _NORMALS: tuple[_Column, ...] = (
     ("<22.5 %", "within_2250", 100),
     ("<30 %", "within_3000", 100),
     ("covered %", "normal_coverage", 100),
+)
+_BLOCKS: tuple[tuple[str, tuple[_Column, ...]], ...] = (
+    ("", _DEPTH),
+    ("confidence, ", _CONFIDENCE),
+    ("REL % by tenths, ", _DECILES),
+    ("normals, ", _NORMALS),
 )
 _COMPARED: tuple[tuple[str, str], ...] = (("REL", "rel"), ("TAE", "tae"))
 
@@ -71,14 +89,17 @@ def describe(report: SetReport) -> str:
 
 
 def format_summary(summary: Summary) -> str:
-    """One block per region of depth errors, then of normals where there are any."""
+    """One block per region of depth errors, then of confidence and normals where there are any."""
     chosen: list[tuple[str, dict[str, Figures], list[_Column]]] = []
-    for title, columns in (("", _DEPTH), ("normals, ", _NORMALS)):
+    for title, columns in _BLOCKS:
         for region in in_order(region for regions in summary.values() for region in regions):
             rows = {
                 method: regions[region]
                 for method, regions in summary.items()
-                if region in regions and _has_any(regions[region], columns)
+                if region in regions
+                and _has_any(regions[region], columns)
+                # Every row has a REL.
+                and (columns is not _CONFIDENCE or math.isfinite(regions[region].ece))
             }
             # The truth by itself is not worth a block.
             if set(rows) - {TRUTH}:
@@ -99,6 +120,19 @@ def legend(methods: Iterable[str]) -> str:
     if any(", online" in method for method in methods):
         lines.append(
             "online: scale and shift from the raw depth, frame by frame, as a robot has it"
+        )
+    if any(", fused" in method for method in methods):
+        lines += [
+            "fused: the same, joined with the raw depth where that can be trusted",
+            "confidence: ECE is its mean distance from the share of pixels that are right,",
+            "  AUSE is lost by dropping pixels in its order, not in that of their errors,",
+            "  half's is the REL of the more trusted half, by tenths that of each tenth",
+            "  of a frame's pixels, the most trusted first",
+        ]
+    local = [name for name in LOCAL_LINES if any(f", {name}" in method for method in methods)]
+    if local:
+        lines.append(
+            f"{', '.join(local)}: the online line made local, raw depth kept where it fits"
         )
     if any(method.endswith(SHARED) for method in methods):
         lines.append(
@@ -221,27 +255,42 @@ def _plain_summary(summary: Summary) -> dict[str, Any]:
 
 def _plain_regions(regions: Regions) -> dict[str, Any]:
     return {
-        region: {k: None if math.isnan(v) else v for k, v in dataclasses.asdict(figures).items()}
+        region: {
+            name: _plain(value)
+            for name, value in (dataclasses.asdict(figures) | {"ece": figures.ece}).items()
+        }
         for region, figures in regions.items()
     }
+
+
+def _plain(value: float | tuple[float, ...]) -> float | list[float] | None:
+    if not isinstance(value, tuple):
+        return None if math.isnan(value) else value
+    return None if any(map(math.isnan, value)) else list(value)
 
 
 def _block(title: str, rows: Mapping[str, Figures], columns: Sequence[_Column], width: int) -> str:
     widths = [max(len(column[0]), 7) + 2 for column in columns]
     lines = [title.ljust(width) + "".join(map(str.rjust, (c[0] for c in columns), widths))]
     for method, figures in rows.items():
-        cells = [_cell(getattr(figures, entry) * factor) for _, entry, factor in columns]
+        cells = [_cell(_value(figures, entry) * factor) for _, entry, factor in columns]
         lines.append(f"  {method}".ljust(width) + "".join(map(str.rjust, cells, widths)))
     return "\n".join(lines)
 
 
 def _present(columns: Sequence[_Column], rows: Iterable[Figures]) -> list[_Column]:
     rows = list(rows)
-    return [c for c in columns if any(math.isfinite(getattr(row, c[1])) for row in rows)]
+    return [c for c in columns if any(math.isfinite(_value(row, c[1])) for row in rows)]
 
 
 def _has_any(figures: Figures, columns: Sequence[_Column]) -> bool:
-    return any(math.isfinite(getattr(figures, entry)) for _, entry, _ in columns)
+    return any(math.isfinite(_value(figures, entry)) for _, entry, _ in columns)
+
+
+def _value(figures: Figures, entry: str) -> float:
+    name, _, index = entry.partition(".")
+    value = getattr(figures, name)
+    return float(value[int(index)] if index else value)
 
 
 def _cell(value: float, sign: bool = False) -> str:

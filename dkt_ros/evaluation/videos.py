@@ -7,7 +7,7 @@ predictions or errors. One video is held at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Video:
     normals: (T,H,W,3) float32 unit vectors in camera axes, 0 unknown; None where no frame has any.
     camera_matrices: (T,3,3) pixels; None unless every frame has one.
     world_to_camera: (T,4,4); None unless every frame has one.
+    clip: where the frames come from. indices: their places in it.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Video:
     normals: np.ndarray | None = None
     camera_matrices: np.ndarray | None = None
     world_to_camera: np.ndarray | None = None
+    clip: Clip | None = None
+    indices: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -102,12 +105,14 @@ class VideoReader:
         self.remarks.extend(clip.problems())
         reflective = layout_of(self.dataset.kind).tells_reflective
         samples: list[Sample] = []
+        kept: list[int] = []
         for index in indices:
             frame = read_frame(clip, index, self.skipped, with_normal=self.with_normals)
             if frame is None:
                 continue
             if not clip.is_video:
-                yield stack(f"{clip.name}/{clip.keys[index]}", [frame], reflective)
+                picture = stack(f"{clip.name}/{clip.keys[index]}", [frame], reflective)
+                yield replace(picture, clip=clip, indices=(index,))
             elif samples and frame.rgb.shape != samples[0].rgb.shape:
                 found, expected = (
                     f"{s.rgb.shape[1]}x{s.rgb.shape[0]}" for s in (frame, samples[0])
@@ -116,8 +121,9 @@ class VideoReader:
                 self.skipped.add(f"{clip.name} frame {index}", why)
             else:
                 samples.append(frame)
+                kept.append(index)
         if samples:
-            yield stack(clip.name, samples, reflective)
+            yield replace(stack(clip.name, samples, reflective), clip=clip, indices=kept)
 
 
 def stack(name: str, samples: Sequence[Sample], reflective: bool) -> Video:

@@ -16,6 +16,7 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 import dkt_ros.predict.load as load_module
 from dkt_ros.cli import main
+from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.evaluation.networks import load_methods
 from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.frames import Frame
@@ -124,7 +125,7 @@ def test_two_checkpoints_side_by_side(
     other = renamed(make_tiny_checkpoint(tmp_path / "other", seed=1), name="other")
     output = tmp_path / "figures.json"
     arguments = ["eval", "--data", str(rendered), "--steps", "1", "--no-normals"]
-    arguments += ["--device", "cpu", "--output", str(output)]
+    arguments += ["--device", "cpu", "--output", str(output), "--align", "both"]
     pair = ["--checkpoint", str(checkpoint), "--checkpoint", str(other)]
     assert main([*arguments, *pair]) == 0
     printed = capsys.readouterr().out
@@ -260,9 +261,10 @@ def test_another_kind_of_network_is_measured_too(
 ) -> None:
     output = tmp_path / "figures.json"
     arguments = ["eval", "--predictor", f"{__name__}:metric_network", "--data", str(rendered)]
+    arguments += ["--align", "both"]
     assert main([*arguments, "--mode", mode, "--output", str(output)]) == 0
     assert "checkpoint metres, task depth" in capsys.readouterr().out
-    rows = [name for name in json.loads(output.read_text())["mean"] if name.startswith("dkt")]
+    rows = [name for name in json.loads(output.read_text())["mean"] if name.startswith("metres")]
     assert len(rows) == 2, "modes are of no meaning to it"
     video, online = (mean_of(output, row) for row in sorted(rows, reverse=True))
     assert video["rel"] < 2e-3, "scaled to the truth"
@@ -271,6 +273,39 @@ def test_another_kind_of_network_is_measured_too(
     assert online["mean_deg"] < 0.5
     assert main([*arguments[:2], f"{__name__}:nothing", *arguments[3:]]) == 2
     assert "cannot be imported" in capsys.readouterr().err
+
+
+def test_depth_of_other_systems_beside_ours(
+    tmp_path: Path, checkpoint: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clip,) = open_dataset(rendered).clips
+    for name, error in (("better", 1.01), ("worse", 1.2)):
+        (tmp_path / name / clip.name).mkdir(parents=True)
+        for index in range(len(clip) - 1):
+            steps = np.nan_to_num(error * clip.read(index).depth / 0.0005)
+            path = tmp_path / name / clip.name / f"{index:04d}.png"
+            trees.write_picture(path, np.rint(steps).astype(np.uint16))
+    output = tmp_path / "figures.json"
+    arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered), "--steps", "1"]
+    arguments += ["--output", str(output), "--align", "all", "--prediction-unit", "0.0005"]
+    for name in ("better", "worse"):
+        arguments += ["--predictions", f"{name}={tmp_path / name}"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"{clip.name} frame 2, better: no file {tmp_path / 'better' / clip.name}" in printed
+    content = json.loads(output.read_text())
+    assert list(content["mean"])[-7:] == [
+        *(f"dkt exact, {how}" for how in ("video", "online", "fused", "kNN", "patches")),
+        "better",
+        "worse",
+    ]
+    for name, rel in (("better", 0.01), ("worse", 0.2)):
+        figures = mean_of(output, name)
+        assert figures["rel"] == pytest.approx(rel, abs=2e-3)
+        assert figures["coverage"] == pytest.approx(2 / 3)
+        assert figures["tae"] is not None
+    assert content["mean"]["dkt exact, fused"]["all"]["ece"] is not None
+    assert "confidence, all" in printed
 
 
 def test_a_normals_checkpoint(
@@ -296,6 +331,11 @@ def test_a_normals_checkpoint(
         (["--split", "val"], "no clip of split 'val'"),
         (["--kind", "hiss"], "holds no data set"),
         (["--range", "5", "6"], "nothing could be measured"),
+        (["--predictions", "theirs"], "expected NAME=DIR"),
+        (["--predictions", "raw=."], "names another row"),
+        (["--predictions", "theirs=nowhere"], "no such folder"),
+        (["--predictions", "theirs=."], "no folder is named as a video"),
+        (["--prediction-unit", "-1"], "expected metres per step above 0"),
     ],
 )
 def test_mistakes_are_named(

@@ -20,6 +20,9 @@ from dkt_ros.evaluation.evaluate import (
     summarise_sets,
 )
 from dkt_ros.evaluation.judge import Figures
+from dkt_ros.evaluation.models import ALIGNMENTS
+
+TWO = ("video", "online")
 
 
 def test_a_perfect_network_beats_the_baselines_where_glass_is() -> None:
@@ -42,6 +45,60 @@ def test_the_plane_is_off_by_what_the_glass_stands_out() -> None:
     figures = summarise(evaluate_video(video, Methods(), RANGE))["plane"]["transparent"]
     rows = np.arange(10, 26)
     assert figures.rel == pytest.approx(np.mean(0.5 / (0.6 + rows / 48)), rel=1e-3)
+
+
+def test_fused_rows_have_flicker_and_confidence_beside_errors() -> None:
+    video = table_with_glass(3)
+    good, calls = oracle(video), []
+
+    def flickering(rgb: np.ndarray, /) -> np.ndarray:
+        """Each frame's glass stands out by more than the last one's."""
+        calls.append(len(rgb))
+        disparity = good(rgb)
+        disparity[:, 10:26, 20:44] += 0.02 * (len(calls) % 2)
+        return disparity
+
+    methods = Methods([exact(flickering)], ("online", "fused"))
+    summary = summarise(evaluate_video(video, methods, RANGE))
+    assert len(calls) == 3, "one pass of the network serves both"
+    fused, online = summary["dkt exact, fused"], summary["dkt exact, online"]
+    assert online["transparent"].tae > 0.01
+    assert 0 < fused["transparent"].tae < online["transparent"].tae, "it is kept steady"
+    assert fused["rest"].tae < 1e-3
+    for region, figures in fused.items():
+        known = region != "reflective"
+        assert math.isfinite(figures.ece) == math.isfinite(figures.ause) == known
+        if known:
+            assert 0 <= figures.ece <= 1
+            assert np.mean(figures.rel_by_decile) == pytest.approx(figures.rel, rel=0.02)
+            assert figures.trusted_half_rel == pytest.approx(
+                np.mean(figures.rel_by_decile[:5]), rel=0.05, abs=1e-4
+            )
+    assert sum(fused["rest"].bin_within) > sum(fused["transparent"].bin_within)
+    assert math.isnan(online["all"].ece)
+
+
+def test_the_fused_rows_of_live_and_of_exact_on_its_frames_tell_confidence() -> None:
+    video = table_with_glass(4)
+    methods = Methods([exact(oracle(video)), live(oracle(video))], ("fused",))
+    summary = summarise(evaluate_video(video, methods, RANGE))
+    for row in ("dkt live, fused", "dkt exact, fused, live frames"):
+        assert summary[row]["all"].coverage == 0.5
+        assert math.isfinite(summary[row]["all"].ece)
+
+
+def test_local_lines_are_rows_where_asked_for() -> None:
+    video = table_with_glass()
+    model = exact(oracle(video))
+    rows = summarise(evaluate_video(video, Methods([model], ALIGNMENTS), RANGE))
+    names = [name for name in rows if "dkt" in name]
+    assert names == [f"dkt exact, {how}" for how in ("video", "online", "fused", "kNN", "patches")]
+    for how in ("kNN", "patches"):
+        assert rows[f"dkt exact, {how}"]["transparent"].rel < 0.05
+        assert rows[f"dkt exact, {how}"]["rest"].rel < 5e-3
+    fewer = evaluate_video(table_with_glass(raw=False), Methods([model], ("kNN", "video")), RANGE)
+    assert [r.method for r in fewer if "dkt" in r.method] == ["dkt exact, video"]
+    assert not any("kNN" in r.method for r in evaluate_video(video, Methods([model]), RANGE))
 
 
 def test_without_raw_depth_there_is_nothing_to_complete_or_to_align_to() -> None:
@@ -134,13 +191,13 @@ def test_live_is_compared_with_exact_on_its_own_frames() -> None:
 def test_live_alone_and_live_on_every_frame_have_no_second_row() -> None:
     video = table_with_glass(3)
     good = oracle(video)
-    both = evaluate_video(video, Methods([exact(good), exact(good, "dkt live")]), RANGE)
+    both = evaluate_video(video, Methods([exact(good), exact(good, "dkt live")], TWO), RANGE)
     assert [r.method for r in both if "dkt live" in r.method] == [
         "dkt live, video",
         "dkt live, online",
     ]
     assert not any("live frames" in r.method for r in both)
-    alone = evaluate_video(video, Methods([live(good)]), RANGE)
+    alone = evaluate_video(video, Methods([live(good)], TWO), RANGE)
     assert [r.method for r in alone if "dkt" in r.method] == ["dkt live, video", "dkt live, online"]
 
 

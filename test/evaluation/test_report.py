@@ -68,6 +68,28 @@ def test_columns_stand_under_their_titles_in_every_block() -> None:
     assert len({len(line) for line in lines}) == 1
 
 
+SURE = Figures(
+    rel=0.02,
+    ause=0.012,
+    trusted_half_rel=0.01,
+    rel_by_decile=tuple(i / 100 for i in range(10)),
+    bin_confidence=(0.1,) + (0.0,) * 9,
+    bin_within=(0.04,) + (0.0,) * 9,
+)
+
+
+def test_confidence_has_blocks_of_its_own_for_rows_that_tell_one() -> None:
+    table = format_summary({"raw": {"all": DEPTH}, "dkt exact, fused": {"all": SURE}})
+    _, confidence, tenths = table.split("\n\n")
+    assert words(confidence, 0) == "confidence, all ECE % AUSE % REL % half's %"
+    assert [line.split()[-4:] for line in confidence.splitlines()[1:]] == [
+        ["6.00", "1.20", "2.00", "1.00"]
+    ]
+    assert words(tenths, 0).startswith("REL % by tenths, all 1st 2nd 3rd 4th")
+    assert tenths.splitlines()[1].split()[3:] == [f"{i}.00" for i in range(10)]
+    assert len(tenths.splitlines()) == 2
+
+
 def test_normals_have_blocks_of_their_own() -> None:
     angles = Figures(
         mean_deg=20.0,
@@ -178,6 +200,9 @@ def test_the_legend_explains_the_rows_that_occur() -> None:
     assert legend(["raw"]) == ""
     text = legend(["truth", "dkt exact, video", "dkt exact, video, live frames"])
     assert [line.split(":")[0] for line in text.splitlines()] == ["truth", "video", "live frames"]
+    text = legend(["dkt exact, fused", "dkt exact, kNN", "patches"])
+    said = [line.split(":")[0] for line in text.splitlines() if line[0] != " "]
+    assert said == ["fused", "confidence", "kNN"]
 
 
 def test_json_holds_every_figure(tmp_path: Path) -> None:
@@ -205,6 +230,19 @@ def test_json_holds_every_figure(tmp_path: Path) -> None:
     assert first["mean"]["raw"]["all"]["rel"] == pytest.approx((0.1234 + 0.3) / 2)
     assert content["mean"]["raw"]["all"]["rel"] == pytest.approx(((0.1234 + 0.3) / 2 + 0.9) / 2)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_holds_confidence_as_lists(tmp_path: Path) -> None:
+    results = [Result("raw", "a", {"all": DEPTH}), Result("dkt exact, fused", "a", {"all": SURE})]
+    write_json(tmp_path / "out.json", [report(results)], {})
+    rows = json.loads((tmp_path / "out.json").read_text())["mean"]
+    fused = rows["dkt exact, fused"]["all"]
+    assert fused["ece"] == pytest.approx(0.06)
+    assert (fused["ause"], fused["trusted_half_rel"]) == (0.012, 0.01)
+    assert fused["rel_by_decile"] == pytest.approx(list(SURE.rel_by_decile))
+    assert fused["bin_confidence"][0] == 0.1
+    assert rows["raw"]["all"]["ece"] is None
+    assert rows["raw"]["all"]["rel_by_decile"] is None
 
 
 def test_json_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""Depth of another system, read from files, as a model beside ours.
+
+One file per frame, DIR/VIDEO/FRAME.EXT: VIDEO is the clip's name as reports list it (without the
+last part where that is a picture of the clip), FRAME the frame's name in the data set or, where not
+all files of the folder are so named, its place among all of the clip's frames, from 0. EXT: png
+(one channel of 16 bits), exr, npy or npz (metres; of several arrays the one named depth). What is
+not finite or not above zero is no depth.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dkt_ros.datasets.dataset import Clip
+from dkt_ros.datasets.files import read_depth_exr, read_depth_png
+from dkt_ros.errors import DktError
+from dkt_ros.evaluation.metrics import valid
+from dkt_ros.evaluation.models import FROM_FILES, Depths
+from dkt_ros.evaluation.videos import Video
+
+
+class PredictedDepth:
+    """A folder of depth; a DepthModel. unit_m: metres per step of a PNG."""
+
+    answers_every = 1
+
+    def __init__(self, name: str, folder: Path, unit_m: float = 0.001) -> None:
+        self.name = name
+        self._folder = folder
+        self._read: dict[str, Callable[[Path], np.ndarray]] = {
+            ".png": lambda path: read_depth_png(path, 1 / unit_m),
+            ".exr": read_depth_exr,
+            ".npz": _read_numpy,
+            ".npy": _read_numpy,
+        }
+
+    def check(self, clips: Sequence[Clip]) -> None:
+        """Raises DktError where there is no folder for any of the clips."""
+        if not self._folder.is_dir():
+            raise DktError(f"--predictions {self.name}={self._folder}: no such folder")
+        if not any((self._folder / clip.name).is_dir() for clip in clips):
+            expected = self._folder / clips[0].name / f"{clips[0].keys[0]}.png"
+            raise DktError(
+                f"--predictions {self.name}={self._folder}: no folder is named as a video of the "
+                f"data; expected files such as {expected} (or .exr, .npz, .npy)"
+            )
+
+    def depths(
+        self,
+        video: Video,
+        truth: np.ndarray,
+        alignments: Sequence[str],
+        depth_range: tuple[float, float],
+    ) -> dict[str, Depths]:
+        """See DepthModel. Raises DktError where the video has no folder."""
+        if video.clip is None:
+            raise DktError("a video of no data set: its frames have no names to find files by")
+        files = self._files(video.clip)
+        depth = np.full(video.truth.shape, np.nan, np.float32)
+        problems = {}
+        for frame, index in enumerate(video.indices):
+            try:
+                if index not in files:
+                    expected = self._folder / video.clip.name / video.clip.keys[index]
+                    raise DktError(f"no file {expected}.png, .exr, .npz or .npy")
+                depth[frame] = self._read_frame(files[index], video.size)
+            except DktError as error:
+                problems[index] = str(error)
+        return {FROM_FILES: Depths(depth, problems=problems)}
+
+    def _files(self, clip: Clip) -> dict[int, Path]:
+        """Place in the clip to the frame's file."""
+        folder = self._folder / clip.name
+        if not folder.is_dir():
+            raise DktError(f"no folder {folder}")
+        found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in self._read}
+        places = {key: place for place, key in enumerate(clip.keys)}
+        if not found.keys() <= places.keys() and all(
+            stem.isdecimal() and int(stem) < len(clip) for stem in found
+        ):
+            return {int(stem): path for stem, path in found.items()}
+        return {places[stem]: path for stem, path in found.items() if stem in places}
+
+    def _read_frame(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        depth = self._read[path.suffix.lower()](path)
+        if depth.shape != size:
+            shape = "x".join(map(str, depth.shape[::-1]))
+            raise DktError(f"{path}: is {shape}, expected {size[1]}x{size[0]} as the picture")
+        known = valid(depth)
+        if not known.any():
+            raise DktError(f"{path}: holds no depth above zero")
+        return np.where(known, depth, np.nan).astype(np.float32)
+
+
+def parse_predictions(
+    words: Iterable[str], unit_m: float = 0.001, taken: Collection[str] = ()
+) -> list[PredictedDepth]:
+    """From NAME=DIR, as the command line has it. taken: names of other rows.
+
+    Raises DktError for what is none, for a name that is taken and for a unit that is no length.
+    """
+    if not (math.isfinite(unit_m) and unit_m > 0):
+        raise DktError(f"--prediction-unit is {unit_m:g}, expected metres per step above 0")
+    models: dict[str, PredictedDepth] = {}
+    for word in words:
+        name, _, folder = (part.strip() for part in word.partition("="))
+        if not name or not folder:
+            raise DktError(f"--predictions {word}: expected NAME=DIR, such as mine=out/depth")
+        if name in models or name in taken:
+            raise DktError(f"--predictions {word}: {name!r} names another row; take another name")
+        models[name] = PredictedDepth(name, Path(folder).expanduser(), unit_m)
+    return list(models.values())
+
+
+def _read_numpy(path: Path) -> np.ndarray:
+    """(H, W), dimensions of length 1 before and after dropped."""
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.lib.npyio.NpzFile):
+            with stored:
+                names = stored.files
+                if "depth" not in names and len(names) != 1:
+                    raise DktError(
+                        f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or "
+                        "one named depth"
+                    )
+                stored = stored["depth" if "depth" in names else names[0]]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DktError(f"{path}: cannot be read as numpy's ({error})") from error
+    array = np.asarray(stored)
+    if array.dtype.kind not in "fiu":
+        raise DktError(f"{path}: holds {array.dtype}, expected numbers in metres")
+    return array.squeeze() if array.ndim > 2 else array
