@@ -27,8 +27,10 @@ class CheckpointInfo:
     steps, sigma_shift, window, overlap: the sampler's defaults; window and overlap count latent
     frames. height, width: training resolution in pixels. text_tokens: length to which the stored
     prompt embedding is padded with zeros. buffer_frames: 4N+1, how many of the newest frames the
-    exact sampler does best to look at where frames arrive one by one. origin: one sentence saying
-    where the weights come from.
+    exact sampler does best to look at where frames arrive one by one. clip: latent frames of the
+    longest clip that the live sampler makes of a stream before it begins another; 0: it never
+    begins another (benchmarks/live_drift.py shows which hold). origin: one sentence saying where
+    the weights come from.
     sources: name of each source file -> its SHA-256.
 
     Raises DktError naming the field that is wrong.
@@ -44,6 +46,7 @@ class CheckpointInfo:
     width: int = 832
     text_tokens: int = 512
     buffer_frames: int = 5
+    clip: int = 0
     origin: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -69,6 +72,7 @@ class CheckpointInfo:
             _check(name, side, expected, side > 0 and side % SIZE_MULTIPLE == 0)
         frames = _integer("buffer_frames", self.buffer_frames)
         _check("buffer_frames", frames, "4N+1: 1, 5, 9, ...", frames > 0 and frames % 4 == 1)
+        _check("clip", self.clip, "0 or more", _integer("clip", self.clip) >= 0)
         shift = self.sigma_shift
         is_number = isinstance(shift, (int, float)) and not isinstance(shift, bool)
         valid_shift = is_number and math.isfinite(shift) and shift > 0

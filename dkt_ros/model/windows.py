@@ -36,6 +36,15 @@ def windows_until_full(options: LiveOptions) -> int:
     return len(live_windows(replace(options, publish="latest"))) - 1
 
 
+def clip_latents(longest: int, new: int) -> int | None:
+    """Latent frames of a live stream's clips: the first frame and whole windows of `new`.
+
+    longest: as many as the checkpoint is right on, of which a clip has no more if one window
+    fits; 0: without end, which is None. The windows are among `live_windows` either way.
+    """
+    return 1 + new * max(1, (longest - 1) // new) if longest else None
+
+
 def exact_windows(frames: Iterable[int], window: int, overlap: int) -> tuple[Window, ...]:
     """The windows of the exact sampler over clips of these many images, longest first.
 

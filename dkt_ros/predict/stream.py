@@ -1,7 +1,9 @@
 """The live sampler on a stream: frames in one by one, relative disparity of the newest out.
 
-Chunks, windows and when to start anew. A frame crosses to the network's device once, as its camera
-took it.
+Chunks, windows, clips and when to start anew. A frame crosses to the network's device once, as its
+camera took it. A network that is right on short clips alone (`CheckpointInfo.clip`) sees the stream
+as clips of that length, each beginning with the last frame of the one before: both halves of its
+VAE and its transformer are then never asked for more than they learned.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
-from dkt_ros.model.windows import windows_until_full
+from dkt_ros.model.windows import clip_latents, windows_until_full
 from dkt_ros.predict.dkt import DktPredictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
@@ -141,16 +143,16 @@ class LivePredictor:
         )
         self._encoder = self._network.encoder_stream()
         self._decoder = self._network.decoder_stream()
+        self._clip = clip_latents(info.clip, self.options.new)
         self.reset()
 
     def reset(self) -> None:
         """Forgets the stream so far."""
-        self._sampler.reset()
-        self._encoder.reset()
-        self._decoder.reset()
+        self._end_clip()
         self._canvas: Canvas | None = None
         self._images: list[Tensor] = []  # of the latent that is not complete
         self._group: list[Tensor] = []  # conditions of complete latents without depth
+        self._overlap: Tensor | None = None  # image that the next clip begins with
         self._luminance: np.ndarray | None = None
         self._restarted = False
 
@@ -174,6 +176,8 @@ class LivePredictor:
     def nbytes(self) -> int:
         """Bytes kept from frame to frame."""
         waiting = [*self._images, *self._group]
+        if self._overlap is not None:
+            waiting.append(self._overlap)
         parts = (self._sampler, self._encoder, self._decoder)
         kept = sum(part.nbytes() for part in parts)
         return kept + sum(part.untyped_storage().nbytes() for part in waiting)
@@ -181,6 +185,8 @@ class LivePredictor:
     def _advance(self, rgb: np.ndarray) -> LiveDisparity | None:
         if self._canvas is None:
             self._canvas = Canvas((rgb.shape[0], rgb.shape[1]), self.options.size, self._multiple)
+        if self._overlap is not None:  # not with the last answer, which need not wait for it
+            self._begin_clip(self._overlap)
         picture = upload(rgb, self._network.device)
         newest = picture if self._keep_on_device else rgb
         self._images.append(self._canvas.paint(picture[None]))
@@ -188,16 +194,34 @@ class LivePredictor:
         complete = len(self._images) == (1 if is_first else FRAMES_PER_LATENT)
         if complete:
             self._on_progress("encode", 0, 1)
+            last = self._images[-1]
             latent = self._encoder.advance(torch.cat(self._images, dim=2))
             self._images.clear()
             self._group.append(self._network.embed_rgb(latent))
         if complete and (is_first or len(self._group) == self.options.new):
-            return self._finish_window(newest)
+            decoded, frames = self._finish_window()
+            if self._sampler.index == self._clip:
+                self._overlap = last
+            return self._result(newest, decoded, -1, frames)
         if self.options.publish == "all":
             return self._look_ahead(newest)
         return None
 
-    def _finish_window(self, newest: Array) -> LiveDisparity:
+    def _begin_clip(self, image: Tensor) -> None:
+        """A clip that starts with an image (1, 3, 1, H, W), whose depth was given already."""
+        self._end_clip()
+        self._overlap = None
+        self._on_progress("encode", 0, 1)
+        self._group.append(self._network.embed_rgb(self._encoder.advance(image)))
+        self._finish_window()
+
+    def _end_clip(self) -> None:
+        self._sampler.reset()
+        self._encoder.reset()
+        self._decoder.reset()
+
+    def _finish_window(self) -> tuple[Tensor, int]:
+        """Images (1, 3, 1 or 4, H, W) of the newest latent, and how many frames made them."""
         conditions = torch.cat(self._group, dim=2)
         self._group.clear()
         latents, frames = self._denoise(conditions)
@@ -205,7 +229,7 @@ class LivePredictor:
         self._on_progress("decode", 0, 1)
         for latent in latents.split(1, dim=2):
             decoded = self._decoder.advance(latent)
-        return self._result(newest, decoded, -1, frames)
+        return decoded, frames
 
     def _look_ahead(self, newest: Array) -> LiveDisparity:
         """Depth of the newest frame before its latent or window is complete; moves nothing on."""

@@ -148,6 +148,7 @@ def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -
         ({"window": -1}, "window"),
         ({"overlap": 3}, "overlap"),
         ({"buffer_frames": 4}, "buffer_frames"),
+        ({"clip": -1}, "clip"),
         ({"height": 50}, "height"),
         ({"width": None}, "width"),
         ({"text_tokens": 0}, "text_tokens"),

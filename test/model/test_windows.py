@@ -10,7 +10,7 @@ import torch
 from dkt_ros.model.live_options import PRESETS, LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.sampler import sample
-from dkt_ros.model.windows import exact_windows, live_windows, windows_until_full
+from dkt_ros.model.windows import clip_latents, exact_windows, live_windows, windows_until_full
 
 SHAPE = (2, 3, 4)
 
@@ -71,6 +71,16 @@ def test_a_stream_is_full_once_its_windows_grow_no_more(
     options: LiveOptions, windows: int, publish: str
 ) -> None:
     assert windows_until_full(replace(options, publish=publish)) == windows
+
+
+@pytest.mark.parametrize(
+    ("longest", "new", "latents"),
+    [(0, 3, None), (1, 3, 4), (2, 1, 2), (4, 3, 4), (6, 3, 4), (7, 3, 7), (21, 4, 21)],
+)
+def test_a_clip_is_the_first_frame_and_whole_windows(
+    longest: int, new: int, latents: int | None
+) -> None:
+    assert clip_latents(longest, new) == latents
 
 
 @pytest.mark.parametrize("frames", [[1], [5], [1, 5], [81], [200, 9], [82]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,9 @@ from dkt_ros.model.live_options import PRESETS, LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler, frame_noise
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sigmas
+from dkt_ros.predict.load import load_predictor
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import black_frame
 from dkt_ros.predict.stream import LiveDisparity, LivePredictor
 
 SHAPE = (2, 1, 1)
@@ -175,6 +179,54 @@ def test_a_stream_is_the_plain_network_over_windows_with_context(
         known = torch.cat([known, x], dim=2)
     expected = canvas.disparity(plain_network.decode(known))[:: 4 * new]
     assert np.abs(np.stack(ours) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("clip", "window", "new", "latents"),
+    [(1, 3, 2, 3), (5, 2, 1, 5), (6, 3, 2, 5), (2, 1, 1, 2), (1, 2, 2, 3)],
+)
+@pytest.mark.parametrize("publish", ["latest", "all"])
+def test_a_stream_of_short_clips_begins_each_with_the_last_frame_of_the_one_before(
+    tiny_fast: FastNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+    publish: str,
+    clip: int,
+    window: int,
+    new: int,
+    latents: int,
+) -> None:
+    options = LiveOptions(window, new, publish=publish, scene_cut=None)
+    stride = 4 * (latents - 1)
+    frames = video(1 + 2 * stride)
+    expected = results(LivePredictor(tiny_fast, options), frames[: stride + 1])
+    expected += results(LivePredictor(tiny_fast, options), frames[stride:])[1:]
+    monkeypatch.setattr(tiny_fast, "info", replace(tiny_fast.info, clip=clip))
+    for ours, theirs in zip(
+        results(LivePredictor(tiny_fast, options), frames), expected, strict=True
+    ):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            np.testing.assert_array_equal(ours.disparity, theirs.disparity)
+            assert (ours.frames, ours.restarted) == (theirs.frames, False)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_dkt_nano_says_of_a_picture_what_it_said_at_first(preset: str) -> None:
+    """In the middle of a table lies a box; every answer of 60 frames."""
+    picture = np.full((48, 80, 3), 90, np.uint8)
+    picture += np.arange(48, dtype=np.uint8)[:, None, None]
+    picture[20:36, 30:50] = (180, 60, 50)
+    predictor = load_predictor(
+        PredictorOptions(mode="live", live_preset=preset, inference_size="48x80", device="cpu")
+    )
+    camera = black_frame((48, 80))
+    given = [predictor.push(replace(camera, rgb=picture)) for _ in range(60)]
+    disparity = [answer.disparity for answer in given if answer is not None]
+    assert len(disparity) >= 4
+    for later in disparity[1:]:
+        assert later is not None
+        assert np.corrcoef(disparity[0].ravel(), later.ravel())[0, 1] > 0.9
+        assert later.std() > 0.7 * disparity[0].std()
 
 
 def test_all_gives_every_frame_its_own_depth_and_ends_where_latest_does(
