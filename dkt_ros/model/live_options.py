@@ -30,6 +30,9 @@ class LiveOptions:
     scene_cut     mean difference of luminance (0 to 1) from one frame to the next above which the
                   stream starts anew; None: never
 
+    A checkpoint that is right on short clips alone (`clip` in dkt.json) has the window begin anew
+    with every clip: of dkt-nano's clips of 1 + new latents, fewer new ones are the better.
+
     Raises DktError naming the field that is wrong.
     """
 

@@ -3,7 +3,8 @@
 Knows latents, the schedule and what is kept from window to window. Knows nothing of images or how
 a velocity is computed. Context by replacement: at every step the latents that are already known
 are put where the flow would have them at that noise level, (1 - sigma) z + sigma e, with the noise
-they began from; only the new ones are integrated.
+they began from; only the new ones are integrated. Of one step there is no feedback: at sigma 1 the
+context is its noise, and what a window knows of the past is the pictures.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from dkt_ros.model.checkpoint import CheckpointInfo, save_checkpoint
 from dkt_ros.model.context import use_constant_context
 from dkt_ros.model.conv import use_stacked_convolutions
+from dkt_ros.model.streaming_vae import chunk_spans
 from dkt_ros.train.nano.config import NanoConfig
+from dkt_ros.train.nano.dataset import CLIP_FRAMES
 
 LATENT_CHANNELS = 16
 INPUT_CHANNELS = 48
@@ -177,6 +179,7 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
         steps=config.steps,
         sigma_shift=config.sigma_shift,
         buffer_frames=config.buffer_frames,
+        clip=len(chunk_spans(CLIP_FRAMES)),
         window=21,
         overlap=3,
         height=stage.height,
