@@ -30,7 +30,8 @@ import torch  # noqa: E402
 from fixtures.fused_scenes import read_frames as read_real  # noqa: E402
 
 import dkt_ros  # noqa: E402
-from demo.recorded import header_stamp_ns, read_frames  # noqa: E402
+from demo.recorded import read_frames  # noqa: E402
+from demo.stamps import header_stamp_ns  # noqa: E402
 from dkt_ros.bags.reader import BagReader  # noqa: E402
 from dkt_ros.bags.topics import discover_topics  # noqa: E402
 from dkt_ros.fusion.consistency import Consistency, Verdict  # noqa: E402
@@ -87,7 +88,7 @@ def real(shared: Path, predict: Predict) -> list[Frame]:
     frames = []
     for rgb, raw in pairs:
         size = 640, rgb.shape[0] * 640 // rgb.shape[1]
-        small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         frames.append((small, raw.astype(np.float32), predict(small[None])[0]))
     return frames
 
@@ -175,7 +176,11 @@ def print_moving(frames: list[Frame]) -> None:
 def print_cost(frames: list[Frame]) -> None:
     """Processor time of a 1280x720 frame."""
     large = [
-        (cv2.resize(rgb, (1280, 720)), cv2.resize(raw, (1280, 720)), disparity)
+        (
+            np.asarray(cv2.resize(rgb, (1280, 720)), np.uint8),
+            np.asarray(cv2.resize(raw, (1280, 720)), np.float32),
+            disparity,
+        )
         for rgb, raw, disparity in frames
     ]
     runs = []

@@ -86,7 +86,7 @@ def _is_aligned(case: Case) -> bool:
 
 def harmonic(case: Case) -> np.ndarray:
     """Screened Poisson: a correction of 1/z on a coarse grid, stiff but over disparity's edges."""
-    if not _is_aligned(case):
+    if not _is_aligned(case) or case.disparity is None or case.alignment is None:
         return fill(case)
     from scipy.sparse import coo_array, csr_array
     from scipy.sparse.linalg import spsolve
@@ -120,7 +120,7 @@ def local(name: str) -> Callable[[Case], np.ndarray]:
     """A method of LOCAL_LINES."""
 
     def run(case: Case) -> np.ndarray:
-        if not _is_aligned(case):
+        if not _is_aligned(case) or case.disparity is None:
             return fill(case)
         return local_depth(LOCAL_LINES[name], case.disparity, case.alignment, case.raw)
 

@@ -135,7 +135,7 @@ def main() -> None:
     curves = []
     print("clip preset   scene    s/frame   worst  frame:correlation/spread")
     for clip in [info.clip] if args.clip is None else args.clip:
-        network.info = dataclasses.replace(info, clip=clip)
+        network.info = dataclasses.replace(info, clip=clip)  # type: ignore[misc]
         for preset in args.preset:
             options = LiveOptions.preset(preset, **changes)
             for scene, order in scenes.items():

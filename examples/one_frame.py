@@ -27,9 +27,11 @@ def main() -> None:
     if color is None or millimetres is None:
         raise SystemExit(f"{args.color if color is None else args.depth} is no readable picture")
     estimator = load_estimator(checkpoint=args.checkpoint)
-    (frame,) = frames_of([(color[..., ::-1], millimetres * 0.001)])
+    rgb = np.asarray(color[..., ::-1], np.uint8)
+    (frame,) = frames_of([(rgb, millimetres * 0.001)])
     estimate = estimator.push(frame)
     assert estimate is not None  # a stream's first frame has depth in every mode
+    assert estimate.confidence is not None  # depth is fused by default
     np.savez_compressed(
         args.output,
         depth=estimate.depth,

@@ -12,7 +12,8 @@ from fixtures.fused_scenes import rendered_frame
 from fixtures.glass_scenes import smooth_field
 
 import dkt_ros
-from demo.recorded import header_stamp_ns, read_frames
+from demo.recorded import read_frames
+from demo.stamps import header_stamp_ns
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import discover_topics
 from dkt_ros.errors import DktError

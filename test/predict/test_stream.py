@@ -221,7 +221,8 @@ def test_dkt_nano_goes_on_saying_what_it_says_at_first(preset: str, agreement: f
     predictor = load_predictor(
         PredictorOptions(mode="live", live_preset=preset, inference_size="64x112", device="cpu")
     )
-    frame = replace(black_frame(picture.shape[:2]), rgb=picture)
+    height, width = picture.shape[:2]
+    frame = replace(black_frame((height, width)), rgb=picture)
     answers = [answer for _ in range(65) if (answer := predictor.push(frame)) is not None]
     first, *later = [to_host(answer.disparity).ravel() for answer in answers]
     assert len(later) >= 4
