@@ -66,12 +66,11 @@ MODULES: tuple[tuple[str, str, Level, str], ...] = (
         "tensorrt",
         "tensorrt",
         "lack",
-        "optional, for GPUs: its libraries come from NVIDIA's own packages, its Python bindings "
-        f"with {install('tensorrt')}",
+        "optional, for GPUs: NVIDIA's own packages bring it; TensorRT for RTX comes with "
+        f"{install('tensorrt')}",
     ),
 )
 """Name in the report, module, level of its absence, what to do about that."""
-
 
 _WORK = {"data": "`dkt data`, `dkt eval` and `dkt bag` need", "train": "`dkt train` needs"}
 """Extras of which it is enough to know that they are there, and whose they are."""

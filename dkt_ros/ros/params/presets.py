@@ -14,8 +14,6 @@ from typing import Any
 
 import yaml
 
-from dkt_ros.bags.reader import BagReader
-from dkt_ros.bags.topics import base_topic, discover_topics
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.spec import Value
@@ -86,6 +84,10 @@ def preset_of_bag(
 
     Raises DktError where the bag does not hold its topics.
     """
+    # What reads bags is an extra, and a robot's launch file names its camera.
+    from dkt_ros.bags.reader import BagReader
+    from dkt_ros.bags.topics import base_topic, discover_topics
+
     with BagReader(bag) as reader:
         recorded = reader.topics
     if arguments["camera"]:
