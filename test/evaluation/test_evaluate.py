@@ -49,6 +49,10 @@ def test_the_plane_is_off_by_what_the_glass_stands_out() -> None:
 
 def test_fused_rows_have_flicker_and_confidence_beside_errors() -> None:
     video = table_with_glass(3)
+    # Colour without anything to see would be refused.
+    seen = (200 * (video.truth / video.truth.max())).astype(np.uint8)
+    seen += np.random.default_rng(0).integers(0, 20, seen.shape[1:], np.uint8)
+    video = replace(video, rgb=np.repeat(seen[..., None], 3, axis=-1))
     good, calls = oracle(video), []
 
     def flickering(rgb: np.ndarray, /) -> np.ndarray:

@@ -134,4 +134,5 @@ def test_regions_by_masks() -> None:
 
 
 def test_figures_are_unknown_unless_told() -> None:
-    assert all(math.isnan(value) for value in vars(Figures()).values())
+    assert all(np.isnan(value).all() for value in vars(Figures()).values())
+    assert math.isnan(Figures().ece)
