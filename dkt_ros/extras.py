@@ -4,7 +4,7 @@ from __future__ import annotations
 
 EXTRAS = {
     "clouds": ("open3d",),
-    "data": ("OpenEXR", "lz4", "rosbags", "scipy", "simplejpeg"),
+    "data": ("OpenEXR", "backports", "lz4", "rosbags", "scipy", "simplejpeg"),
     "onnx": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "synth": ("bpy",),
     "tensorrt": ("tensorrt_rtx",),
