@@ -216,7 +216,7 @@ def test_a_stream_of_short_clips_begins_each_with_the_last_frame_of_the_one_befo
     ("preset", "agreement"), [("quality", 0.75), ("balanced", 0.9), ("fast", 0.9)]
 )
 def test_dkt_nano_goes_on_saying_what_it_says_at_first(preset: str, agreement: float) -> None:
-    """One picture, 65 times. A stream that is one clip ends below a correlation of 0.2."""
+    """One picture, 65 times. A stream that is one clip ends at a correlation of 0.6."""
     picture = rendered_frame().rgb
     predictor = load_predictor(
         PredictorOptions(mode="live", live_preset=preset, inference_size="64x112", device="cpu")
