@@ -150,7 +150,7 @@ def main() -> None:
             "torch": torch.__version__,
         }
         content = about | {"curves": [dataclasses.asdict(entry) for entry in curves]}
-        args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        args.output.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ def test_export_predicts_what_was_trained(scenes: Path, tmp_path: Path) -> None:
         decoded = model.decode(latents).clamp(-1, 1)
         torch.testing.assert_close(network.decode(latents), decoded, atol=0.02, rtol=0.02)
     assert network.info.steps == config.steps
+    assert network.info.clip == 2, "latent frames of the 5-frame clips that it is trained on"
 
 
 def test_a_clip_starts_as_good_as_its_pictures() -> None:
