@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dkt_ros import load_estimator
+from dkt_ros import EstimatorConfig, load_estimator
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame, frames_of
 from dkt_ros.model.canvas import fit_area
@@ -431,7 +431,8 @@ def of_ones_own() -> Iterator[str]:
 
 
 def test_a_second_kind_of_network_is_one_file(of_ones_own: str) -> None:
-    estimator = load_estimator(predictor=of_ones_own, device="cpu")
+    network = EstimatorConfig(depth="network")
+    estimator = load_estimator(config=network, predictor=of_ones_own, device="cpu")
     raw = np.full((60, 80), 0.5, np.float32)
     raw[10:20] = np.nan
     (frame,) = frames_of([(np.zeros((60, 80, 3), np.uint8), raw)])
