@@ -157,7 +157,7 @@ def test_pictures_without_usable_depth_are_counted(folder: Path) -> None:
 @pytest.fixture
 def dkt(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], int]:
     """The `dkt` command with this room alone: the others have tests of their own."""
-    monkeypatch.setattr("dkt_ros.cli._ROOMS", ("dkt_ros.bags.commands",))
+    monkeypatch.setattr("dkt_ros.cli._COMMANDS", ("dkt_ros.bags.commands",))
     return main
 
 

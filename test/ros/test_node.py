@@ -176,6 +176,7 @@ def node_arguments(checkpoint: Path, **parameters: object) -> list[str]:
         "checkpoint": checkpoint,
         "device": "cpu",
         "cpu_threads": 1,
+        "depth": "network",
         "diagnostics_period_s": 0.2,
         "image_timeout_s": 1.0,
     }
@@ -545,6 +546,34 @@ def test_lifecycle_recovers(rig: Rig, checkpoint: Path) -> None:
     wait_until_heard(rig)
     stamps = [rig.exchange() for _ in range(5)]
     assert [rig.planner.alignment[stamp].window for stamp in stamps] == [1] * 5
+
+
+def test_fused_depth_goes_out_with_its_source_and_confidence(rig: Rig) -> None:
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert rig.change_state(transition)
+    assert rig.set(depth="fused").successful
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert rig.change_state(transition)
+    rig.new_stream()
+    wait_until_heard(rig)
+    raw = with_hole(rig.truth[1])
+    stamp, planner = rig.exchange(raw), rig.planner
+    planner.wait_until(lambda: stamp in planner.confidence and stamp in planner.source, "maps")
+    size = HEIGHT, WIDTH
+    depth = as_array(planner.depth[stamp], "<f4", *size)
+    confidence = as_array(planner.confidence[stamp], "<f4", *size)
+    source = as_array(planner.source[stamp], "u1", *size)
+    known = np.isfinite(raw)
+    assert np.isfinite(depth).all()
+    assert set(np.unique(source)) <= {1, 2}
+    assert (source[~known] == 2).all()
+    assert (depth[known] == raw[known]).mean() > 0.5
+    assert 0 <= confidence.min() < confidence.max() <= 1
+    said = planner.alignment[stamp]
+    assert said.state in (ScaleAlignment.OK, ScaleAlignment.SENSOR)
+    assert said.share_sensor == pytest.approx((source == 1).mean(), abs=1e-6)
+    assert said.share_network == pytest.approx((source == 2).mean(), abs=1e-6)
+    assert "fuse" in [stage.name for stage in said.stages]
 
 
 def wait_until_heard(rig: Rig) -> None:
