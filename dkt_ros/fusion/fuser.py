@@ -312,8 +312,10 @@ class Fuser:
             cv2.compare(scratch.share, kept, cv2.CMP_GE, scratch.known)
             cv2.copyTo(raw, scratch.known, out)
             cv2.compare(scratch.share, half, cv2.CMP_LT, source[part])  # 255: the network's
-        source &= Source.SENSOR
-        source += Source.SENSOR
+        # As uint8: NumPy 2 takes a member of an enumeration for an int64.
+        sensor = np.uint8(Source.SENSOR)
+        source &= sensor
+        source += sensor
         return depth, source
 
     def _without_readings(
