@@ -144,9 +144,7 @@ def test_bad_checkpoints_and_data_are_named(config: Path, tmp_path: Path) -> Non
         dkt(*words, "--set", f"checkpoint={normals}")
     weights = normals / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(
-        DktError, match="diffusion_pytorch_model.safetensors is no readable safetensors file"
-    ):
+    with pytest.raises(DktError, match=r"diffusion_pytorch_model\.safetensors is no readable"):
         dkt(*words, "--set", f"checkpoint={normals}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DktError, match="empty"):
