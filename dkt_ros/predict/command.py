@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import whole_file
 from dkt_ros.predict.options import add_arguments, options_of
 
 
@@ -75,11 +76,8 @@ def run_predict(args: argparse.Namespace) -> int:
         ) from error
     finally:
         progress.end()
-    try:
-        with args.output.open("wb") as file:
-            np.savez_compressed(file, disparity=disparity)
-    except OSError as error:
-        raise DktError(f"output {args.output} cannot be written: {error}") from error
+    with whole_file(args.output) as file:
+        np.savez_compressed(file, disparity=disparity)
     print(f"disparity {disparity.shape} written to {args.output}")
     return 0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.resources
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -110,6 +112,20 @@ def test_predict_says_how_far_it_is(
     dkt("predict", *words)
     stages = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
     assert stages[-3:] == ["encode 3/3", "denoise 2/2", "decode 3/3"]
+
+
+def test_a_full_disk_leaves_no_output_cut_short(
+    tmp_path: Path, tiny_checkpoint: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: IO[bytes], **arrays: np.ndarray) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    output = tmp_path / "out.npz"
+    with pytest.raises(DktError, match=r"out\.npz: the disk is full"):
+        dkt("predict", "--checkpoint", tiny_checkpoint, "--input", clip, "--output", output)
+    assert not list(tmp_path.glob("out.npz*"))
 
 
 def test_live_is_what_the_stream_gives(

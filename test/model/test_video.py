@@ -71,6 +71,20 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
             read_clip(tmp_path)
 
 
+def test_depth_beside_colour_is_named_and_left_to_a_pattern(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    for index, picture in enumerate(rgb):
+        cv2.imwrite(str(tmp_path / f"{index}_rgb.png"), picture[..., ::-1])
+        cv2.imwrite(str(tmp_path / f"{index}_depth.png"), np.full((8, 12), 500, np.uint16))
+    with pytest.raises(DktError, match=r"0_depth\.png has 16 bits a channel.*--color"):
+        read_clip(tmp_path)
+    np.testing.assert_array_equal(read_clip(tmp_path, "*rgb.png"), rgb)
+    with pytest.raises(DktError, match=r"holds no image \*color\*; it holds 0_depth\.png"):
+        read_clip(tmp_path, "*color*")
+    with pytest.raises(DktError, match="is no folder"):
+        read_clip(tmp_path / "0_rgb.png", "*rgb.png")
+
+
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(DktError, match="holds no images"):
