@@ -172,8 +172,8 @@ class DepthEstimator:
             prediction = self.predictor.push(frame)
             if prediction is None:
                 return None
-            if prediction.restarted:
-                self._begin_anew(FlushReason.SCENE_CUT)
+            if prediction.restarted is not None:
+                self._begin_anew(prediction.restarted)
             disparity = _checked(prediction, frame.rgb.shape[:2])
         except BaseException:
             # Neither what the stream holds by now nor its scale is good for the next frame.

@@ -66,7 +66,8 @@ class FlushReason(Enum):
     GAP = "gap between frames"
     SIZE_CHANGED = "image size changed"
     INTRINSICS_CHANGED = "camera intrinsics changed"
-    SCENE_CUT = "another scene"  # noticed by a predictor
+    SCENE_CUT = "another scene"  # these are noticed by a predictor
+    DRIFT = "live stream had drifted"
 
 
 class Continuity:

@@ -23,7 +23,8 @@ class EveryOther(Predictor):
     def __init__(self) -> None:
         super().__init__(PredictorInfo("every other"))
         self.pushed = self.resets = 0
-        self.cut = self.broken = False
+        self.broken = False
+        self.cut: FlushReason | None = None
         self.shape = (HEIGHT, WIDTH)
 
     def push(self, frame: Frame) -> Prediction | None:
@@ -87,16 +88,17 @@ def test_a_break_resets_the_stream(stamp_s: float, reason: FlushReason) -> None:
     assert (after.flush, after.window) == (reason, 1)
 
 
-def test_a_scene_cut_forgets_the_scale() -> None:
+@pytest.mark.parametrize("reason", [FlushReason.SCENE_CUT, FlushReason.DRIFT])
+def test_a_stream_that_began_anew_by_itself_forgets_the_scale(reason: FlushReason) -> None:
     stream = EveryOther()
     estimator = DepthEstimator(stream, NETWORK)
     for i in range(10):
         estimator.push(frame(i / 10))
-    stream.cut = True
+    stream.cut = reason
     after = estimator.push(frame(1.0, scale=4.0))
     assert stream.resets == 0, "the stream began anew by itself"
     assert after is not None
-    assert after.flush is FlushReason.SCENE_CUT
+    assert after.flush is reason
     assert after.alignment.scale == pytest.approx(4.0, rel=0.02)
 
 

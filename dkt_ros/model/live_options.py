@@ -29,9 +29,10 @@ class LiveOptions:
     size          (height, width) the network works at, rounded to multiples of 16; None: native
     scene_cut     mean difference of luminance (0 to 1) from one frame to the next above which the
                   stream starts anew; None: never
-
-    A checkpoint that is right on short clips alone (`clip` in dkt.json) has the window begin anew
-    with every clip: of dkt-nano's clips of 1 + new latents, fewer new ones are the better.
+    min_agreement correlation (to 1) of a window's disparity with what the network says of its
+                  newest frame alone below which the stream has drifted and starts anew; None:
+                  never looked at. It costs the first frame's window after windows 1, 2, 4, 8, and
+                  then after every 8th
 
     Raises DktError naming the field that is wrong.
     """
@@ -44,6 +45,7 @@ class LiveOptions:
     seed: int = 1
     size: tuple[int, int] | None = None
     scene_cut: float | None = 0.2
+    min_agreement: float | None = None
 
     def __post_init__(self) -> None:
         _check("window", self.window, "at least 1", self.window >= 1)
@@ -56,6 +58,8 @@ class LiveOptions:
         size = self.size
         _check("size", size, "positive (height, width)", size is None or min(size) >= 1)
         _check("scene_cut", cut, "above 0, at most 1", cut is None or 0 < cut <= 1)
+        least = self.min_agreement
+        _check("min_agreement", least, "above 0, below 1", least is None or 0 < least < 1)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> LiveOptions:
@@ -63,6 +67,17 @@ class LiveOptions:
         if name not in PRESETS:
             raise DktError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")
         return dataclasses.replace(PRESETS[name], **changes)
+
+    def within(self, clip: int) -> LiveOptions:
+        """With windows that fit into clips of so many latent frames; 0: without end.
+
+        A checkpoint that is right on short clips alone (`clip` in dkt.json) has the stream cut into
+        clips, each beginning with one frame, which leaves clip - 1 latents for a window.
+        """
+        new = max(1, clip - 1)
+        if not clip or self.new <= new:
+            return self
+        return dataclasses.replace(self, window=min(self.window, 1 + new), new=new)
 
 
 def _check(name: str, value: object, expected: str, valid: bool) -> None:

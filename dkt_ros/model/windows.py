@@ -40,7 +40,7 @@ def clip_latents(longest: int, new: int) -> int | None:
     """Latent frames of a live stream's clips: the first frame and whole windows of `new`.
 
     longest: as many as the checkpoint is right on, of which a clip has no more if one window
-    fits; 0: without end, which is None. The windows are among `live_windows` either way.
+    fits (`LiveOptions.within`); 0: without end, which is None.
     """
     return 1 + new * max(1, (longest - 1) // new) if longest else None
 

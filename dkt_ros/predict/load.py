@@ -100,7 +100,13 @@ def _predictor(
     from dkt_ros.predict.stream import StreamPredictor
 
     if options.mode == "live":
-        return StreamPredictor(network, options, replace(info, mode=f"live, {options.live_preset}"))
+        mode, live = f"live, {options.live_preset}", options.live.within(network.info.clip)
+        if live != options.live:
+            mode += (
+                f", {live.new} latents at a time instead of {options.live.new}: the checkpoint is "
+                f"right on clips of {network.info.clip}"
+            )
+        return StreamPredictor(network, options, replace(info, mode=mode))
     return ClipPredictor(network, options, replace(info, mode="exact"))
 
 
@@ -149,7 +155,7 @@ def request_of(
         )
     flags: tuple[str, ...]
     if options.mode == "live":
-        windows = live_windows(options.live)
+        windows = live_windows(options.live.within(info.clip))
         flags = ("--preset", options.live_preset, "--publish", options.live_publish)
     else:
         count = options.buffer_frames or info.buffer_frames

@@ -39,8 +39,9 @@ class PredictorOptions:
     mode              "exact": the newest buffer_frames by the exact sampler; "live": a stream
     buffer_frames     4N+1; 0: as many as the checkpoint does best with
     window, overlap   of the exact sampler in latent frames; None: the checkpoint's
-    live_preset, live_publish, live_scene_cut
-                      see LiveOptions; a live_scene_cut of 1 never starts the stream anew
+    live_preset, live_publish, live_scene_cut, live_min_agreement
+                      see LiveOptions; a live_scene_cut of 1 and a live_min_agreement of 0 never
+                      start the stream anew
     """
 
     predictor: str = "dkt"
@@ -61,6 +62,7 @@ class PredictorOptions:
     live_preset: str = "balanced"
     live_publish: str = "latest"
     live_scene_cut: float = 0.2
+    live_min_agreement: float = 0.6
 
     def __post_init__(self) -> None:
         problems = list(self._problems())
@@ -91,6 +93,8 @@ class PredictorOptions:
             yield f"overlap is {self.overlap}, expected less than the window of {self.window}"
         if not 0 < self.live_scene_cut <= 1:
             yield f"live_scene_cut is {self.live_scene_cut}, expected above 0, at most 1"
+        if not 0 <= self.live_min_agreement < 1:
+            yield f"live_min_agreement is {self.live_min_agreement}, expected 0 to less than 1"
         if self.inference_size not in (AUTO, NATIVE) and self.size is None:
             yield (
                 f"inference_size is {self.inference_size!r}, expected {AUTO}, {NATIVE} or "
@@ -121,6 +125,7 @@ class PredictorOptions:
             publish=self.live_publish,
             seed=self.seed,
             scene_cut=self.live_scene_cut if self.live_scene_cut < 1 else None,
+            min_agreement=self.live_min_agreement or None,
         )
 
     @classmethod

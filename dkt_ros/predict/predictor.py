@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
-from dkt_ros.frames import Frame
+from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
 
 Progress = Callable[[str, int, int], None]
@@ -39,7 +39,8 @@ class Prediction:
     depth       (H, W) float32 metres along the optical axis, NaN where the network gives none
     confidence  (H, W) float32 in [0, 1], where the network has an opinion of its own
     frames      how many frames it was made from
-    restarted   whether another scene began, so that scale and shift may be others
+    restarted   why the network began its stream anew, so that scale and shift may be others; None
+                where it did not
 
     Arrays are numpy's, or tensors on any device.
     """
@@ -49,7 +50,7 @@ class Prediction:
     depth: Array | None = None
     confidence: Array | None = None
     frames: int = 1
-    restarted: bool = False
+    restarted: FlushReason | None = None
 
     def __post_init__(self) -> None:
         if (self.disparity is None) == (self.depth is None):

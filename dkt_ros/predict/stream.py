@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
-from dkt_ros.frames import Frame
+from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
@@ -37,6 +37,10 @@ from dkt_ros.predict.predictor import (
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _CUT_STRIDE = 8
 """Every 8th pixel a side is enough to see that the scene is another."""
+_OLD = 8
+"""Windows after which a stream is compared with its newest frame alone every so many windows."""
+_FLAT = 0.02
+"""A picture or disparity that spreads by less shows nothing to agree on."""
 
 
 class StreamPredictor(DktPredictor):
@@ -49,7 +53,7 @@ class StreamPredictor(DktPredictor):
         info: PredictorInfo | None = None,
     ) -> None:
         super().__init__(network, options, info)
-        self.live_options = live = self.options.live
+        self.live_options = live = self.options.live.within(network.info.clip)
         self._windows = windows_until_full(live)
         self.proof_frames = 1 + FRAMES_PER_LATENT * live.new * self._windows
         self.answers_every = FRAMES_PER_LATENT * live.new if live.publish == "latest" else 1
@@ -99,14 +103,14 @@ class LiveDisparity:
     """disparity: (H, W) float32 in [0, 1] of the newest frame, near = large; rgb: that frame.
 
     Both numpy arrays, or both tensors on the network's device where that was asked for.
-    frames: how many frames the window that made it spans. restarted: whether a scene cut made the
-    stream begin anew since the result before, so that scale and shift may have changed.
+    frames: how many frames the window that made it spans. restarted: why the stream began anew
+    since the result before, so that scale and shift may have changed; None where it did not.
     """
 
     disparity: Array
     rgb: Array
     frames: int
-    restarted: bool
+    restarted: FlushReason | None
 
 
 class LivePredictor:
@@ -124,22 +128,25 @@ class LivePredictor:
         on_progress(stage, done, total) is called between parts of the work; it may raise.
         keep_on_device: results are tensors on the network's device, unless that is the CPU.
         """
-        self.options = options or LiveOptions()
         info = network.info
+        self.options = (options or LiveOptions()).within(info.clip)
         self._network = network
         self._multiple = network.size_multiple
         self._ratio = network.spatial_ratio
         self._channels = network.latent_channels
         self._on_progress = on_progress
         self._keep_on_device = keep_on_device and self._network.device.type != "cpu"
-        self._sampler = LiveSampler(
-            network,
-            steps=self.options.steps or info.steps,
-            shift=info.sigma_shift,
-            window=self.options.window,
-            new=self.options.new,
-            warm_start=self.options.warm_start,
-            seed=self.options.seed,
+        self._sampler, self._alone = (
+            LiveSampler(
+                network,
+                steps=self.options.steps or info.steps,
+                shift=info.sigma_shift,
+                window=self.options.window,
+                new=self.options.new,
+                warm_start=self.options.warm_start,
+                seed=self.options.seed,
+            )
+            for _ in range(2)
         )
         self._encoder = self._network.encoder_stream()
         self._decoder = self._network.decoder_stream()
@@ -154,7 +161,7 @@ class LivePredictor:
         self._group: list[Tensor] = []  # conditions of complete latents without depth
         self._overlap: Tensor | None = None  # image that the next clip begins with
         self._luminance: np.ndarray | None = None
-        self._restarted = False
+        self._restarted: FlushReason | None = None
 
     def push(self, rgb: np.ndarray) -> LiveDisparity | None:
         """Takes the next frame, uint8 (H, W, 3); returns its disparity, or None: not yet.
@@ -202,6 +209,10 @@ class LivePredictor:
             decoded, frames = self._finish_window()
             if self._sampler.index == self._clip:
                 self._overlap = last
+            elif not is_first and self._is_due():
+                alone = self._begun_anew_if_drifted(last[:, :, -1:], decoded)
+                if alone is not None:
+                    decoded, frames = alone, 1
             return self._result(newest, decoded, -1, frames)
         if self.options.publish == "all":
             return self._look_ahead(newest)
@@ -215,7 +226,40 @@ class LivePredictor:
         self._group.append(self._network.embed_rgb(self._encoder.advance(image)))
         self._finish_window()
 
+    def _is_due(self) -> bool:
+        """Whether the stream is to be compared with its newest frame alone; often while young."""
+        windows = self._windows
+        young = windows < _OLD and windows & (windows - 1) == 0
+        return self.options.min_agreement is not None and (young or windows % _OLD == 0)
+
+    def _begun_anew_if_drifted(self, image: Tensor, decoded: Tensor) -> Tensor | None:
+        """The first answer of a stream that begins with `image`, where this one has left that.
+
+        image (1, 3, 1, H, W); decoded (1, 3, T, H, W), the stream's own answer, the newest last.
+        A stream that feeds on its own mistakes goes on making them, whatever it is shown.
+        """
+        assert self.options.min_agreement is not None
+        caches = self._encoder.caches, self._decoder.caches
+        self._encoder.reset()
+        self._decoder.reset()
+        self._on_progress("encode", 0, 1)
+        conditions = self._network.embed_rgb(self._encoder.advance(image))
+        latents = self._alone.denoise(conditions, self._latent_shape())
+        self._alone.reset()
+        self._on_progress("decode", 0, 1)
+        alone = self._decoder.advance(latents)
+        seen = float(image.float().std()) > _FLAT
+        if not seen or _agreement(decoded[:, :, -1], alone[:, :, -1]) >= self.options.min_agreement:
+            self._encoder.caches, self._decoder.caches = caches
+            return None
+        self._sampler.reset()
+        self._sampler.commit(latents, conditions)
+        self._windows = 0
+        self._restarted = FlushReason.DRIFT
+        return alone
+
     def _end_clip(self) -> None:
+        self._windows = 0
         self._sampler.reset()
         self._encoder.reset()
         self._decoder.reset()
@@ -225,6 +269,7 @@ class LivePredictor:
         conditions = torch.cat(self._group, dim=2)
         self._group.clear()
         latents, frames = self._denoise(conditions)
+        self._windows += self._sampler.index > 0  # the first frame's is none
         self._sampler.commit(latents, conditions)
         self._on_progress("decode", 0, 1)
         for latent in latents.split(1, dim=2):
@@ -249,21 +294,24 @@ class LivePredictor:
         return self._result(newest, decoded, -1 - missing, frames - missing)
 
     def _denoise(self, conditions: Tensor) -> tuple[Tensor, int]:
-        assert self._canvas is not None
-        height, width = (side // self._ratio for side in self._canvas.size)
         latents = self._sampler.denoise(
             conditions,
-            (self._channels, height, width),
+            self._latent_shape(),
             lambda done, total: self._on_progress("denoise", done, total),
         )
         count = self._sampler.context + conditions.shape[2]
         begins = self._sampler.index == self._sampler.context  # the clip's first frame is in it
         return latents, FRAMES_PER_LATENT * count - (FRAMES_PER_LATENT - 1 if begins else 0)
 
+    def _latent_shape(self) -> tuple[int, int, int]:
+        assert self._canvas is not None
+        height, width = (side // self._ratio for side in self._canvas.size)
+        return self._channels, height, width
+
     def _result(self, rgb: Array, decoded: Tensor, position: int, frames: int) -> LiveDisparity:
         assert self._canvas is not None
         disparity = self._canvas.disparity_tensor(decoded[:, :, position][:, :, None])[0]
-        restarted, self._restarted = self._restarted, False
+        restarted, self._restarted = self._restarted, None
         kept = disparity if self._keep_on_device else to_host(disparity)
         return LiveDisparity(kept, rgb, frames, restarted)
 
@@ -277,5 +325,13 @@ class LivePredictor:
                 cut = float(np.abs(luminance - before).mean()) > threshold
             if resized or cut:
                 self.reset()
-                self._restarted = True
+                self._restarted = FlushReason.SCENE_CUT
         self._luminance = luminance
+
+
+def _agreement(stream: Tensor, alone: Tensor) -> float:
+    """Correlation of two decoded images (1, 3, H, W) in [-1, 1]; 1 where `alone` shows nothing."""
+    one, other = (image.float().mean(dim=1).flatten() / 2 for image in (stream, alone))
+    if float(other.std()) < _FLAT:
+        return 1.0
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1].nan_to_num(0.0))

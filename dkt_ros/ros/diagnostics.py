@@ -38,6 +38,10 @@ FEWEST_PAIRS = 10
 """Shares of fewer messages than this say nothing."""
 FLUSHES_WORTH_A_WARNING = 3
 """In the window of the statistics."""
+DRIFT_REMEDY = (
+    "set live_preset to fast, mode to exact, or clip in the checkpoint's dkt.json to the latent "
+    "frames of the clips it was trained on"
+)
 _FLUSH_REMEDIES = {
     FlushReason.INTRINSICS_CHANGED.value: "camera_info differs from image to image; have one "
     "publisher send one calibration",
@@ -47,6 +51,7 @@ _FLUSH_REMEDIES = {
     "publish?",
     FlushReason.GAP.value: "raise max_gap_s if the camera is as slow as that",
     FlushReason.SCENE_CUT.value: "raise live_scene_cut if the scene is the same",
+    FlushReason.DRIFT.value: DRIFT_REMEDY,
     ENCODING_CHANGED: "does more than one camera publish?",
 }
 

@@ -12,10 +12,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.frames import Frame
+from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.fusion.fuser import Shares
 from dkt_ros.ros import qos
-from dkt_ros.ros.diagnostics import InputTopic, PipelineReport
+from dkt_ros.ros.diagnostics import DRIFT_REMEDY, InputTopic, PipelineReport
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
 from dkt_ros.ros.intake import Intake
@@ -192,5 +192,11 @@ class Pipeline:
             self._report(suspicion.cause, suspicion.text)
         if estimate.flush is not None:
             self._statistics.flushed(estimate.flush.value)
+        if estimate.flush is FlushReason.DRIFT:
+            self._report(
+                estimate.flush.value,
+                "the live stream no longer said what the network says of its newest frame alone, "
+                f"and was started anew; where that happens often, {DRIFT_REMEDY}",
+            )
         timings_s = self._outputs.publish(observation, estimate)
         self._statistics.timed({**estimate.timings_s, **timings_s})

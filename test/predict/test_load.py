@@ -387,6 +387,7 @@ def test_the_whole_video_is_what_an_engine_must_hold(tiny_checkpoint: Path) -> N
         ({"buffer_frames": -3}, "4N"),
         ({"seed": -1}, "seed is -1"),
         ({"live_scene_cut": 0.0}, "live_scene_cut"),
+        ({"live_min_agreement": 1.0}, "live_min_agreement"),
         ({"mode": "x", "dtype": "y"}, "dtype is 'y'.*mode is 'x'"),
     ],
 )

@@ -239,7 +239,7 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
     elif args.frames:
         raise DktError("--frames goes with --preset exact")
     else:
-        live = LiveOptions.preset(args.preset, publish=args.publish or "latest")
+        live = LiveOptions.preset(args.preset, publish=args.publish or "latest").within(info.clip)
         windows, steps = live_windows(live), live.steps if steps is None else steps
         options += ("--publish", live.publish)
     return EngineRequest(

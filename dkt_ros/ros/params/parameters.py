@@ -175,7 +175,8 @@ class NodeParameters(Parameters):
     live_publish: str = parameter(
         _PREDICTOR.live_publish,
         "In mode live: `latest` is the newest frame's depth each time a window is full (every 16, "
-        "12 or 8 frames, by preset); `all` is depth of every frame, one window each.",
+        "12 or 8 frames, by preset, fewer where the checkpoint is right on short clips alone: 4 "
+        "with dkt-nano); `all` is depth of every frame, one window each.",
         Applies.ON_CONFIGURE,
         choices=PUBLISH,
     )
@@ -186,6 +187,14 @@ class NodeParameters(Parameters):
         Applies.ON_CONFIGURE,
         minimum=0.01,
         maximum=1.0,
+    )
+    live_min_agreement: float = parameter(
+        _PREDICTOR.live_min_agreement,
+        "In mode live: correlation with what the network says of the newest frame alone, looked at "
+        "after some windows, below which the stream has drifted and starts anew; 0: never.",
+        Applies.ON_CONFIGURE,
+        minimum=0.0,
+        maximum=0.95,
     )
     buffer_frames: int = parameter(
         _PREDICTOR.buffer_frames,
