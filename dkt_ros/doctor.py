@@ -35,6 +35,9 @@ _OLDEST_PYTHON = (3, 10)
 _SMALL_RECEIVE_BUFFER = 2 * 1024**2
 """Bytes; a colour image of 832x480 is 1.2 MB and arrives as one burst of UDP datagrams."""
 
+_MUCH_LEFT_BEHIND = 64.0
+"""MiB; one node that was killed leaves 134 with config/fastdds.xml."""
+
 _BUILD = "run `make` in the checkout, then `source scripts/env.sh`"
 _WITH_ROS = "comes with a ROS installation: source /opt/ros/<distro>/setup.bash, run `make` again"
 
@@ -226,6 +229,14 @@ def check_network() -> Iterator[Finding]:
         )
     elif profile is not None:
         yield Finding("images", "ok", f"Fast DDS as {profile} says")
+    left_behind = probe.left_behind_bytes() / 1024**2
+    if left_behind > _MUCH_LEFT_BEHIND:
+        yield Finding(
+            "memory",
+            "note",
+            f"{left_behind:.0f} MiB of shared memory belong to nodes that were killed",
+            "`fastdds shm clean` frees them",
+        )
     limit = probe.receive_buffer_limit()
     if limit is not None and limit < _SMALL_RECEIVE_BUFFER:
         yield Finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -150,6 +151,30 @@ def test_memory_that_holds_no_image_is_noted(
     assert (found["images"].level if "images" in found else None) == level
     if level == "note":
         assert "FASTDDS_DEFAULT_PROFILES_FILE" in found["images"].advice
+
+
+def test_shared_memory_of_killed_nodes_is_told_apart_and_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fastdds_dead", "fastrtps_old", "fastdds_alive", "fastdds_port7411"):
+        (tmp_path / name).write_bytes(bytes(1024**2))
+        (tmp_path / f"{name}_el").touch()
+    (tmp_path / "other").write_bytes(bytes(1024**2))
+    alive = [(tmp_path / f"fastdds_{name}_el").open() for name in ("alive", "port7411")]
+    for lock in alive:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert probe.left_behind_bytes(tmp_path) == 2 * 1024**2
+    for lock in alive:
+        lock.close()
+    assert probe.left_behind_bytes(tmp_path) == 4 * 1024**2
+    assert probe.left_behind_bytes(tmp_path / "none") == 0
+    for mebibytes, noted in ((134, True), (10, False)):
+        monkeypatch.setattr(probe, "left_behind_bytes", lambda n=mebibytes: n * 1024**2)
+        found = {finding.name: finding for finding in doctor.check_network()}
+        assert ("memory" in found) == noted
+        if noted:
+            assert found["memory"].detail.startswith("134 MiB")
+            assert "fastdds shm clean" in found["memory"].advice
 
 
 def test_torch_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,8 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
     if lasting:
         others = len(lasting) - 1
         return WARN, lasting[0] + (f" (and {others} more, see the values)" if others else "")
-    return OK, f"{_stream(report, 'pair').rate_hz:.1f} frames per second"
+    rate_hz = _stream(report, "pair").rate_hz
+    return OK, f"{rate_hz:.1f} frames per second" if rate_hz else "waiting for more frames"
 
 
 def _stream(report: NodeReport, name: str) -> StreamSnapshot:
@@ -283,6 +284,13 @@ def _losses(report: NodeReport) -> list[str]:
             )
     pairs = _stream(report, "pair").recent
     expected = min(_stream(report, "color").recent, _stream(report, "depth").recent)
+    repeated = report.snapshot.recent_drops.get(DropCause.DUPLICATE.value, 0)
+    if repeated > LOSS_WORTH_A_WARNING * 2 * expected:
+        found.append(
+            f"{repeated} images of the last {RATE_WINDOW_S:g} s had the stamp of the one before, "
+            "and were left out: does more than one publisher send them?"
+        )
+    expected -= repeated // 2  # of either stream
     if not found and expected >= FEWEST_PAIRS and pairs < (1 - LOSS_WORTH_A_WARNING) * expected:
         drops = report.snapshot.recent_drops
         cause = max(drops, key=drops.__getitem__, default="")
@@ -392,7 +400,8 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
     if output.count == 0:
         return OK, f"{worker.state.value}, no depth yet"
     mean, _ = report.snapshot.timings_s.get("total", (0.0, 0.0))
-    text = f"{output.rate_hz:.2f} depth images per second, {mean * 1e3:.0f} ms each"
+    rate = f"{output.rate_hz:.2f} depth images per second, " if output.rate_hz else ""
+    text = f"{rate}{mean * 1e3:.0f} ms each"
     choice = report.choice
     if choice is not None and choice.share is not None and choice.share < 0.995:
         text += f", from {100 * choice.share:.0f}% of the frames ({_choice(choice)})"

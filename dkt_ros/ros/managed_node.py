@@ -198,20 +198,39 @@ def run_main(name: str, make: Callable[[], ManagedNode[Any]], args: Sequence[str
     # Otherwise a message waits in its publisher, and with it all of Python, for its readers.
     os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     try:
-        rclpy.init(args=args)
-    except Exception as error:  # noqa: BLE001 rclpy's own types, which differ between distributions
-        text = re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
-        print(f"{name}: wrong ROS arguments: {text}", file=sys.stderr)
-        return 2
-    try:
+        init(args)
         try:
             node = make()
-        except DktError as error:
-            rclpy.logging.get_logger(name).fatal(str(error))
-            return 2
+        except DktError:
+            raise
+        except Exception:
+            if rclpy.ok():
+                raise
+            return 130  # interrupted, which takes the context from under whatever is made
         return run(node, autostart=node.parameters.autostart)
+    except KeyboardInterrupt:
+        return 130
+    except ArgumentError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except DktError as error:
+        rclpy.logging.get_logger(name).fatal(str(error))
+        return 2
     finally:
         rclpy.try_shutdown()
+
+
+class ArgumentError(DktError):
+    """The words after --ros-args are none of ROS's, or a parameter file is no such file."""
+
+
+def init(args: Sequence[str] | None) -> None:
+    """rclpy.init, its errors in one line. Raises ArgumentError."""
+    try:
+        rclpy.init(args=args)
+    except Exception as error:
+        text = re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
+        raise ArgumentError(f"wrong ROS arguments: {text}") from error
 
 
 def run(node: ManagedNode[Any], autostart: bool = True) -> int:

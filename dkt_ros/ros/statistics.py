@@ -5,6 +5,8 @@ Knows numbers and their names; nothing of ROS or what the numbers are good for.
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import threading
 import time
 from collections import deque
@@ -12,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 RATE_WINDOW_S = 5.0
+SHORTEST_PAUSE_S, PAUSE_PERIODS = 1.0, 5.0
+"""A stream that waits for longer than both, the second in periods, has paused."""
 _RATE_SAMPLES = 1000
 _TIMING_SAMPLES = 100
 
@@ -44,14 +48,24 @@ class RateMeter:
 
     @property
     def rate_hz(self) -> float:
-        """Events per second; 0 when there were fewer than two in the window."""
+        """Events per second; 0 when there were fewer than two in the window since a pause."""
         now = self._clock()
-        recent = [t for t in self._times if now - t <= RATE_WINDOW_S]
+        recent = [t for t in self._since_pause() if now - t <= RATE_WINDOW_S]
         if len(recent) < 2 or recent[-1] <= recent[0]:
             return 0.0
         # An event is due a period after the last; when it fails to come, the rate falls at once.
         period = (recent[-1] - recent[0]) / (len(recent) - 1)
         return len(recent) / max(len(recent) * period, now - recent[0])
+
+    def _since_pause(self) -> list[float]:
+        """The events since a wait that was no part of their pace."""
+        times = list(self._times)
+        steps = [after - before for before, after in itertools.pairwise(times)]
+        if not steps:
+            return times
+        longest = max(SHORTEST_PAUSE_S, PAUSE_PERIODS * statistics.median(steps))
+        starts = [index + 1 for index, step in enumerate(steps) if step > longest]
+        return times[starts[-1] :] if starts else times
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,8 @@ class Synchronizer(Generic[Color, Depth]):
             self.clear()
             stream = self._color if is_color else self._depth
         stream.append(stamp_ns, payload)
+        if stream.period_ns is not None and stream.period_ns > LONGEST_PAUSE_NS:
+            self._missed_ns.clear()
         pairs = list(self._match())
         if len(stream.pending) > self._queue_size:
             stream.pending.popleft()

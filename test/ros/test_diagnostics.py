@@ -12,6 +12,7 @@ pytest.importorskip("diagnostic_msgs", reason="needs the ROS message packages")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.frames import FlushReason
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.diagnostics import InputTopic, NodeReport, PipelineReport, diagnostic_array
@@ -238,6 +239,30 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"snapshot": replace(HEALTHY.snapshot, recent_drops={"the same stamp twice": 150})},
+            WARN,
+            "150 images of the last 5 s had the stamp of the one before, and were left out: does",
+        ),
+        (
+            "input",
+            {"snapshot": streams(pair=0.5, color=0.5, depth=0.5)},
+            OK,
+            "waiting for more frames",
+        ),
+        (
+            "inference",
+            {"snapshot": streams(depth_image=0.5)},
+            OK,
+            "110 ms each",
+        ),
+        (
+            "input",
+            {"snapshot": replace(HEALTHY.snapshot, recent_flushes={FlushReason.DRIFT.value: 20})},
+            WARN,
+            "'live stream had drifted': set live_preset to fast",
+        ),
+        (
+            "input",
             {"snapshot": streams(frame=9.0, pair=9.0), "complaints": {"e": ("bad encoding", 0.1)}},
             ERROR,
             "bad encoding",
@@ -322,6 +347,19 @@ def test_another_backend_than_asked_for_is_a_warning() -> None:
     assert found.level == WARN
     assert found.message.endswith(f"ms each; {note}")
     assert ("backend", "torch") in [(pair.key, pair.value) for pair in found.values]
+
+
+def test_images_that_come_twice_are_not_called_lost() -> None:
+    doubled = {name: StreamSnapshot(100, 16.0, 0.1, 80) for name in ("color", "depth")}
+    found = replace(
+        HEALTHY.snapshot,
+        streams=HEALTHY.snapshot.streams | doubled | {"pair": StreamSnapshot(50, 8.0, 0.1, 40)},
+        recent_drops={"the same stamp twice": 80},
+    )
+    message = status("input", snapshot=found).message
+    assert "had the stamp of the one before" in message
+    assert "lost" not in message
+    assert "more, see the values" not in message
 
 
 def test_old_complaints_are_listed_but_do_not_alarm() -> None:

@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.frames import Frame
+from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
@@ -42,6 +42,7 @@ class SlowEstimator:
     def __init__(self) -> None:
         self.predictor = Predictor(PredictorInfo("none", steps=1))
         self.stamps_ns: list[int] = []
+        self.flush: FlushReason | None = None
         self.free = threading.Event()
         self.free.set()
 
@@ -51,7 +52,8 @@ class SlowEstimator:
         self.free.wait(10.0)
         depth = np.ones((HEIGHT, WIDTH), dtype=np.float32)
         alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
-        return DepthEstimate(frame, depth, depth, alignment, None, {"total": INFERENCE_S}, 1)
+        flush = self.flush
+        return DepthEstimate(frame, depth, depth, alignment, flush, {"total": INFERENCE_S}, 1)
 
     def reset(self) -> None:
         """There is nothing to forget."""
@@ -191,6 +193,20 @@ def test_a_camera_of_an_unforeseen_size_is_remarked_on_once(node: DktNode) -> No
     show_frames(node, 3)
     assert asked == [(HEIGHT, WIDTH)]
     assert "set warm_up_size" in values(node, "input")["last warm-up"]
+
+
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+def test_a_live_stream_that_drifted_is_told(node: DktNode) -> None:
+    slow = estimator(node)
+    slow.flush = FlushReason.DRIFT
+    show_frames(node, 3)
+    deadline = time.monotonic() + 10.0
+    while "flushed: live stream had drifted" not in values(node, "inference"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    told = values(node, "input")["last live stream had drifted"]
+    assert "started anew" in told
+    assert "live_preset" in told
 
 
 def estimator(node: DktNode) -> SlowEstimator:

@@ -44,6 +44,30 @@ def test_the_rate_of_a_stream_that_stops_falls_to_nothing(clock: TurnedClock) ->
     assert meter.age_s == pytest.approx(1.2 * RATE_WINDOW_S)
 
 
+@pytest.mark.parametrize("hz", [30.0, 2.0])
+def test_the_rate_after_a_pause_is_that_of_what_came_since(clock: TurnedClock, hz: float) -> None:
+    meter = RateMeter(clock)
+    for _ in range(40):
+        clock.now += 1 / hz
+        meter.tick()
+    clock.now += 4.0
+    meter.tick()
+    assert meter.rate_hz == 0.0, "one event since"
+    for _ in range(3):
+        clock.now += 1 / hz
+        meter.tick()
+    assert meter.rate_hz == pytest.approx(hz, rel=0.01)
+
+
+def test_losses_are_no_pause(clock: TurnedClock) -> None:
+    meter = RateMeter(clock)
+    for number in range(200):
+        clock.now += 0.1
+        if number % 10 in (0, 1, 7):
+            meter.tick()
+    assert meter.rate_hz == pytest.approx(3.0, rel=0.15)
+
+
 def test_one_event_is_no_rate(clock: TurnedClock) -> None:
     meter = RateMeter(clock)
     assert (meter.rate_hz, meter.age_s) == (0.0, None)

@@ -201,8 +201,12 @@ def test_a_pause_is_no_loss_and_misses_are_measured() -> None:
         box.push_depth(stamp + 33 * 10**6, number)
     assert box.missed_s == pytest.approx(0.033)
     assert box.lost_share()["color"] == pytest.approx(0.0)
+    late = stamp + 10 * 10**9
+    box.push_color(late, 0)
+    box.push_depth(late + 60 * 10**6, 0)
+    assert box.missed_s == pytest.approx(0.06), "not of before the pause"
     box.slop_s = 0.04
-    for number in range(60, 64):
+    for number in range(80, 84):
         box.push_color(stamp + number * 10**9, number)
         box.push_depth(stamp + number * 10**9, number)
     assert box.missed_s is None

@@ -28,6 +28,7 @@ from rclpy.node import Node
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
+from dkt_ros.ros.managed_node import init
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
@@ -82,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(_parser().parse_args(own))
     for remap in given.pop("remap"):
         ros += ["--remap", remap]
-    rclpy.init(args=["--ros-args", *ros])
     try:
+        init(["--ros-args", *ros])
         return _run(given)
     except DktError as error:
         print(f"dkt_replay: {error}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -9,6 +11,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 
+from dkt_ros.ros.managed_node import run_main
 from dkt_ros.ros.node import main
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -64,3 +67,22 @@ def test_wrong_ros_arguments_are_one_line(
     [line] = [line for line in lines if line.startswith("dkt_node: wrong ROS arguments")]
     assert said in line
     assert ", at " not in line
+
+
+@pytest.mark.parametrize(
+    "interrupted", [KeyboardInterrupt, lambda: rclpy.shutdown() or RuntimeError("context invalid")]
+)
+def test_an_interrupt_while_the_node_is_made_is_no_error(interrupted: Any) -> None:
+    def make() -> Any:
+        raise interrupted()
+
+    assert run_main("dkt_node", make, []) == 130
+    assert not rclpy.ok()
+
+
+def test_what_else_fails_while_the_node_is_made_is_raised() -> None:
+    def make() -> Any:
+        raise RuntimeError("surprise")
+
+    with pytest.raises(RuntimeError, match="surprise"):
+        run_main("dkt_node", make, [])
