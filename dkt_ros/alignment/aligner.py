@@ -30,6 +30,7 @@ Array64 = NDArray[np.float64]
 
 INLIER_SIGMAS = 3.0
 INLIER_LIMIT = 0.1  # relative: beyond it no pixel agrees, however poor the fit
+RANGE_SHARE = 0.5  # with less of the readings in range, something is wrong with their numbers
 EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
 
 
@@ -132,6 +133,7 @@ class Aligner:
         self._line: Line | None = None
         self._held = 0
         self._fitted_ns: int | None = None
+        self._readings = np.empty(0)  # of the frame that the line was last joined with
         self._doubted: Line | None = None
         self._doubts = 0
 
@@ -160,12 +162,13 @@ class Aligner:
         if raw_depth is None:
             reason = "no raw depth with this frame"
         else:
-            fit, reason = self._fit(samples)
+            fit, reason = self._fit(samples, raw_depth)
         if fit is not None and self._line is not None:
             reason = self._doubt(fit, samples)
 
         if fit is not None and not reason:
-            self._line = self._joined(fit, samples.ends)
+            self._line = self._joined(fit, samples)
+            self._readings = samples.y
             self._held, self._fitted_ns = 0, stamp_ns
             self._doubted, self._doubts = None, 0
             return self._report(self._line, samples, AlignmentState.OK, "")
@@ -181,7 +184,7 @@ class Aligner:
         held = drifted(self._line, samples.ends, drift)
         return self._report(held, samples, AlignmentState.HELD, reason)
 
-    def _fit(self, samples: Samples) -> tuple[Line | None, str]:
+    def _fit(self, samples: Samples, raw_depth: FloatArray) -> tuple[Line | None, str]:
         """This frame's own line, or None and why."""
         config = self.config
         if len(samples.d) < config.min_inliers:
@@ -207,7 +210,8 @@ class Aligner:
         if inliers < config.min_inliers or ratio < config.min_inlier_ratio:
             return None, (
                 f"{inliers} of {len(samples.d)} sampled pixels agree with the best scale: "
-                f"expected {config.min_inliers} and {config.min_inlier_ratio:.0%}"
+                f"expected {config.min_inliers} and {config.min_inlier_ratio:.0%}; "
+                f"{self._likely_cause(raw_depth)}"
             )
         spread = fit.scale * np.sqrt(np.cov(samples.d, aweights=fit.weights))
         if spread < fit.sigma:
@@ -222,6 +226,21 @@ class Aligner:
                 f"{config.max_uncertainty:.0%}"
             )
         return line, ""
+
+    def _likely_cause(self, raw_depth: FloatArray) -> str:
+        """Of a frame that no line fits: where to look first."""
+        config = self.config
+        found = raw_depth[np.isfinite(raw_depth) & (raw_depth != 0)]
+        inside = (found >= config.min_raw_depth) & (found <= config.max_raw_depth)
+        if inside.mean() < RANGE_SHARE:
+            return (
+                f"only {inside.mean():.0%} of the raw depth lies between {config.min_raw_depth:g} "
+                f"and {config.max_raw_depth:g} m: is its unit right, and its byte order?"
+            )
+        return (
+            "depth and colour do not belong together (is depth registered, are both of one "
+            "moment?), or the network is wrong about this scene"
+        )
 
     def _doubt(self, fit: Line, samples: Samples) -> str:
         """Why the fit must not be believed yet; "" when it may."""
@@ -247,14 +266,20 @@ class Aligner:
             f"{supported} with the new; seen {self._doubts} of {self.config.jump_frames} times"
         )
 
-    def _joined(self, fit: Line, ends: Array64) -> Line:
-        """The fit, weighed against the alignment so far unless it leaves that behind."""
-        config = self.config
+    def _joined(self, fit: Line, samples: Samples) -> Line:
+        """The fit, weighed against the alignment so far unless it leaves that behind.
+
+        A copy of the frame before is no evidence: the line may follow the network, not gain trust.
+        """
+        config, ends = self.config, samples.ends
         fit = drifted(fit, ends, FIT_ERROR_FLOOR)
         if self._line is None or difference(fit, self._line, ends) > config.jump:
             return fit
         drift = config.drift_per_frame * np.sqrt(self._held + 1)
-        return joined(drifted(self._line, ends, drift), fit, ends)
+        line = joined(drifted(self._line, ends, drift), fit, ends)
+        if np.array_equal(samples.y, self._readings):
+            line = Line(line.values, self._line.covariance, line.fit)
+        return line
 
     def _too_old(self, stamp_ns: int | None) -> bool:
         if self._held > self.config.max_held_frames:

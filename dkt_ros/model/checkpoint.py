@@ -147,8 +147,16 @@ def parse_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=parsed)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise DktError(f"device {device} cannot be used: {reason}; try --device cpu") from error
+        raise DktError(
+            f"device {device} cannot be used: {reason}; this machine has {', '.join(_devices())}"
+        ) from error
     return parsed
+
+
+def _devices() -> list[str]:
+    import torch
+
+    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
 def checked_folder(name: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -315,6 +316,15 @@ class TestTrust:
         ]
         assert residuals[0] < residuals[1] < residuals[2]
 
+    def test_copies_of_a_frame_are_no_evidence(self) -> None:
+        scene = with_network_error(glass_table(1), 1, 0.02)
+        aligner = Aligner()
+        first, *copies = [aligner.update(scene.disparity, scene.raw) for _ in range(6)]
+        assert [copy.uncertainty for copy in copies] == pytest.approx([first.uncertainty] * 5)
+        # Readings anew of the same scene do tell more.
+        again = with_holes(with_noise(scene, 7), 7)
+        assert aligner.update(again.disparity, again.raw).uncertainty < 0.95 * first.uncertainty
+
     def test_uncertainty_covers_the_error(self) -> None:
         """Over many networks' errors the aligned table is off by as much as is claimed."""
         ratios = []
@@ -342,6 +352,30 @@ class TestTrust:
         refused = Aligner(AlignmentConfig(min_inlier_ratio=0.9)).update(scene.disparity, scene.raw)
         assert refused.state is UNALIGNED
         assert "agree with the best scale" in refused.reason
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (lambda raw: raw[:, ::-1].copy(), "depth and colour do not belong together"),
+            (
+                lambda raw: (np.nan_to_num(raw) * 1000)
+                .astype(np.uint16)
+                .byteswap()
+                .astype(np.float32)
+                / 1000,
+                "of the raw depth lies between 0.1 and 10 m: is its unit right",
+            ),
+        ],
+    )
+    def test_a_frame_that_no_line_fits_says_where_to_look(
+        self, fault: Callable[[np.ndarray], np.ndarray], said: str
+    ) -> None:
+        scene = with_noise(glass_table(1), 1)
+        picky = Aligner(AlignmentConfig(min_inlier_ratio=0.9))
+        refused = picky.update(scene.disparity, fault(scene.raw))
+        assert refused.state is UNALIGNED
+        assert "agree with the best scale" in refused.reason
+        assert said in refused.reason
 
     def test_raw_depth_outside_its_range_is_unknown(self) -> None:
         scene = with_noise(table_with_glass(1), 1)
