@@ -216,8 +216,8 @@ class Aligner:
         spread = fit.scale * np.sqrt(np.cov(samples.d, aweights=fit.weights))
         if spread < fit.sigma:
             return None, (
-                f"the scene is too flat to show the scale: disparity spreads by {spread:.3g} 1/m, "
-                f"errors by {fit.sigma:.3g} 1/m"
+                f"the scene is too flat to show the scale: disparity spreads by {spread:.4f} 1/m, "
+                f"errors by {fit.sigma:.4f} 1/m"
             )
         uncertainty = line.uncertainty(samples.ends, config.max_raw_depth)
         if not uncertainty <= config.max_uncertainty:

@@ -112,6 +112,8 @@ def fit_line(d: Array64, y: Array64, guess: tuple[float, float] | None = None) -
 
     precision, weights, *_ = final.shares()
     scale, shift = _weighted_line(d[order], y[order], (np.square(precision) * weights)[0])
+    if not scale > 0:  # the last step may turn a line that hardly rose
+        return None
     unordered = np.empty(len(d))
     unordered[order] = weights[0]
     return LineFit(

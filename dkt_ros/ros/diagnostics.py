@@ -309,7 +309,9 @@ def _flushes(report: NodeReport) -> list[str]:
     """A stream that begins anew all the time never shows the network more than a frame."""
     flushes = report.snapshot.recent_flushes
     number = sum(flushes.values())
-    if number < FLUSHES_WORTH_A_WARNING or 10 * number < _stream(report, "pair").recent:
+    # Of the frames that the network was given: many more may have come.
+    frames = min(_stream(report, "pair").recent, max(_stream(report, "dkt/depth").recent, number))
+    if number < FLUSHES_WORTH_A_WARNING or 10 * number < frames:
         return []
     reason = max(flushes, key=flushes.__getitem__)
     remedy = _FLUSH_REMEDIES.get(reason, "see the values")

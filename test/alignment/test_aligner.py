@@ -358,11 +358,10 @@ class TestTrust:
         [
             (lambda raw: raw[:, ::-1].copy(), "depth and colour do not belong together"),
             (
-                lambda raw: (np.nan_to_num(raw) * 1000)
-                .astype(np.uint16)
-                .byteswap()
-                .astype(np.float32)
-                / 1000,
+                lambda raw: (
+                    (np.nan_to_num(raw) * 1000).astype(np.uint16).byteswap().astype(np.float32)
+                    / 1000
+                ),
                 "of the raw depth lies between 0.1 and 10 m: is its unit right",
             ),
         ],

@@ -80,6 +80,11 @@ class TestLine:
         assert fit_line(d, y) is None
         assert fitted(d, y, guess=(1.4, 0.8)).scale == pytest.approx(1.5, rel=0.002)
 
+    def test_a_line_that_falls_after_all_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        d, y, _ = points(5)
+        monkeypatch.setattr(line_fit, "_weighted_line", lambda *_: (-0.1, 1.5))
+        assert fit_line(d, y) is None
+
     def test_a_wrong_guess_does_no_harm(self) -> None:
         d, y, _ = points(6, under=0.4)
         alone, led = fitted(d, y), fitted(d, y, guess=(5.0, -2.0))

@@ -349,6 +349,15 @@ def test_another_backend_than_asked_for_is_a_warning() -> None:
     assert ("backend", "torch") in [(pair.key, pair.value) for pair in found.values]
 
 
+def test_a_flush_at_every_frame_is_told_however_slow_the_network_is() -> None:
+    slow = HEALTHY.snapshot.streams | {"dkt/depth": StreamSnapshot(20, 0.8, 0.1, 4)}
+    for flushes, level in ((4, WARN), (2, OK)):
+        found = replace(
+            HEALTHY.snapshot, streams=slow, recent_flushes={"camera intrinsics changed": flushes}
+        )
+        assert status("input", snapshot=found).level == level
+
+
 def test_images_that_come_twice_are_not_called_lost() -> None:
     doubled = {name: StreamSnapshot(100, 16.0, 0.1, 80) for name in ("color", "depth")}
     found = replace(
