@@ -85,6 +85,15 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--no-normals", action="store_true", help="leave out the normals of depth, to save time"
     )
+    parser.add_argument(
+        "--long-run",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="also show each network N frames of every video, one picture repeated and its frames "
+        "forth and back, and tell its error at the beginning and at the end: of a stream that "
+        "drifts it grows (300 is enough; the curves are in the JSON)",
+    )
     others = parser.add_argument_group("depth of other systems")
     others.add_argument(
         "--predictions",
@@ -116,6 +125,7 @@ def run_eval(args: argparse.Namespace) -> int:
     from dkt_ros.evaluation.report import (
         describe,
         format_difference,
+        format_long_runs,
         format_summary,
         format_videos,
         legend,
@@ -141,7 +151,7 @@ def run_eval(args: argparse.Namespace) -> int:
         ),
         with_normals=not args.no_normals,
     )
-    methods = replace(methods, models=[*methods.models, *others])
+    methods = replace(methods, models=[*methods.models, *others], long_run=args.long_run)
     task = "normal" if methods.predict_normals else "depth"
     about = {"checkpoint": ", ".join(names), "task": task, "arguments": _arguments(args)}
     print(f"checkpoint {', '.join(names)}, task {task}", flush=True)
@@ -161,6 +171,7 @@ def run_eval(args: argparse.Namespace) -> int:
         reports.append(report)
         parts = [describe(report), format_summary(report.summary), legend(report.summary)]
         parts += [format_difference(report.summary, methods.models), format_videos(report)]
+        parts.append(format_long_runs(report))
         print("\n" + "\n\n".join(part for part in parts if part), flush=True)
         if args.output is not None:
             write_json(args.output, reports, about, done=len(reports) == len(readers))

@@ -47,13 +47,15 @@ class Methods:
 
     models: in the order of the table. alignments: of ALIGNMENTS. predict_normals: rgb (T,H,W,3)
     uint8 -> unit vectors (T,H,W,3), for a normals checkpoint. with_normals: whether depth is judged
-    by its normals too.
+    by its normals too. long_run: frames that networks are also run for, to see whether their error
+    grows; 0: none.
     """
 
     models: Sequence[DepthModel] = ()
     alignments: Sequence[str] = MAIN_ALIGNMENTS
     predict_normals: Callable[[np.ndarray], np.ndarray] | None = None
     with_normals: bool = True
+    long_run: int = 0
 
 
 def method_name(model: str, alignment: str, shared: bool = False) -> str:

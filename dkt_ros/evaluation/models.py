@@ -74,7 +74,7 @@ class PredictorModel:
     def __init__(self, name: str, predictor: Predictor) -> None:
         self.name = name
         self.answers_every = predictor.answers_every
-        self._predictor = predictor
+        self.predictor = predictor
 
     def depths(
         self,
@@ -88,19 +88,19 @@ class PredictorModel:
         streamed = [name for name in ALIGNMENTS[1:] if name in alignments]
         if video.raw is None:
             streamed.clear()
-        in_one_go = self._predictor.sees_video and len(video) > 1
+        in_one_go = self.predictor.sees_video and len(video) > 1
         disparity: np.ndarray = np.empty(0)
         found: dict[str, Depths] = {}
         if streamed or not in_one_go:
             depth = "fused" if "fused" in streamed else "network"
-            estimator = DepthEstimator(self._predictor, replace(_CONFIG, depth=depth))
+            estimator = DepthEstimator(self.predictor, replace(_CONFIG, depth=depth))
             estimator.reset()
             estimates = (estimator.push(frame) for frame in frames)
             disparity, found = newest_frames(video, estimates, streamed)
             estimator.reset()
         if "video" in alignments:
             if in_one_go:
-                disparity = self._predictor.video(frames)
+                disparity = self.predictor.video(frames)
             found = {"video": Depths(aligned_to_truth(disparity, truth, depth_range)), **found}
         return found
 

@@ -20,6 +20,7 @@ from dkt_ros.evaluation.evaluate import (
 )
 from dkt_ros.evaluation.judge import Figures
 from dkt_ros.evaluation.local_lines import LOCAL_LINES
+from dkt_ros.evaluation.long_runs import ENDS, Curve
 from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
 from dkt_ros.evaluation.regions import OBJECTS, in_order
 from dkt_ros.evaluation.sets import SetReport
@@ -211,6 +212,28 @@ def _difference(summary: Summary, first: DepthModel, second: DepthModel) -> str:
     )
 
 
+def format_long_runs(report: SetReport) -> str:
+    """REL at the beginning and at the end of long runs; "" where there were none."""
+    rows = [
+        (f"  {model}, {shown}", curve)
+        for model, runs in report.long_runs.items()
+        for shown, curve in runs.items()
+    ]
+    if not rows:
+        return ""
+    title = f"runs of {rows[0][1].length} frames, one scale and shift per frame"
+    width = max(len(title), *(len(name) for name, _ in rows))
+    head = (f"first {ENDS} %", f"last {ENDS} %", "change %", "worst %")
+    lines = [title.ljust(width) + "".join(f"{cell:>12}" for cell in head)]
+    for name, curve in rows:
+        change = 100 * (curve.last / curve.first - 1) if curve.first else math.nan
+        worst = max((r for r in curve.rel if math.isfinite(r)), default=math.nan)
+        cells = (_cell(100 * curve.first), _cell(100 * curve.last), _cell(change, sign=True))
+        cells += (_cell(100 * worst),)
+        lines.append(name.ljust(width) + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join(lines)
+
+
 def write_json(
     path: Path, reports: Sequence[SetReport], about: Mapping[str, Any], done: bool = True
 ) -> None:
@@ -245,6 +268,10 @@ def _plain_set(report: SetReport) -> dict[str, Any]:
         "notes": report.notes,
         "skipped": {"count": report.skipped.count, "reasons": report.skipped.reasons},
         "mean": _plain_summary(report.summary),
+        "long_runs": {
+            model: {shown: _plain_curve(curve) for shown, curve in runs.items()}
+            for model, runs in report.long_runs.items()
+        },
         "videos": list(videos.values()),
     }
 
@@ -260,6 +287,16 @@ def _plain_regions(regions: Regions) -> dict[str, Any]:
             for name, value in (dataclasses.asdict(figures) | {"ece": figures.ece}).items()
         }
         for region, figures in regions.items()
+    }
+
+
+def _plain_curve(curve: Curve) -> dict[str, Any]:
+    return {
+        "length": curve.length,
+        f"rel_of_first_{ENDS}": _plain(curve.first),
+        f"rel_of_last_{ENDS}": _plain(curve.last),
+        "frames": list(curve.frames),
+        "rel": [_plain(value) for value in curve.rel],
     }
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.evaluation.evaluate import Methods, Result, Summary, evaluate_video, summarise
+from dkt_ros.evaluation.long_runs import Curve, long_runs, mean_curves
+from dkt_ros.evaluation.models import PredictorModel
 from dkt_ros.evaluation.videos import Video, VideoReader
 
 
@@ -21,7 +23,8 @@ class SetReport:
 
     depth_range: metres. frames: video to how many of its frames were measured. left_out: frames
     that --stride and --max-frames passed over. skipped names what could not be read or measured.
-    notes: what the set lacks, and so which figures.
+    notes: what the set lacks, and so which figures. long_runs: model to error over time in runs of
+    that many frames, by what was shown; where those were asked for.
     """
 
     data: str
@@ -33,6 +36,7 @@ class SetReport:
     frames: dict[str, int] = field(default_factory=dict)
     left_out: int = 0
     notes: list[str] = field(default_factory=list)
+    long_runs: dict[str, dict[str, Curve]] = field(default_factory=dict)
 
     @property
     def summary(self) -> Summary:
@@ -56,6 +60,7 @@ def evaluate_set(
         str(dataset.root), dataset.kind, reader.split, depth_range, skipped=reader.skipped
     )
     parts = _Parts()
+    runs: dict[str, list[dict[str, Curve]]] = {}
     for number, clip in enumerate(reader.clips, 1):
         for video in reader.videos_of(clip):
             results = evaluate_video(video, methods, depth_range, reader.skipped)
@@ -63,7 +68,12 @@ def evaluate_set(
                 report.results += results
                 report.frames[video.name] = len(video)
                 parts.add(video)
+                for model in methods.models if methods.long_run else ():
+                    if isinstance(model, PredictorModel):
+                        run = long_runs(model.predictor, video, methods.long_run, depth_range)
+                        runs.setdefault(model.name, []).append(run)
             on_video(number, video.name, sum(report.frames.values()))
+    report.long_runs = {name: mean_curves(found) for name, found in runs.items()}
     report.left_out = reader.left_out
     report.notes = [*parts.notes(methods), *reader.remarks]
     return report

@@ -106,6 +106,25 @@ def test_live_beside_exact(
     assert not any("exact" in name for name in json.loads(output.read_text())["mean"])
 
 
+def test_a_long_run_tells_error_over_time(
+    tmp_path: Path, checkpoint: Path, steady: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "figures.json"
+    arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(steady), "--steps", "1"]
+    arguments += ["--mode", "live", "--preset", "fast", "--no-normals", "--align", "video"]
+    assert main([*arguments, "--long-run", "20", "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "runs of 20 frames" in printed
+    (run,) = json.loads(output.read_text())["sets"][0]["long_runs"].values()
+    assert run["standing"]["frames"] == [0, 8, 16]
+    assert len(run["moving"]["rel"]) == 3
+    (row,) = [line for line in printed.splitlines() if line.startswith("  dkt live, standing")]
+    shown = [f"{100 * run['standing'][f'rel_of_{end}_50']:.2f}" for end in ("first", "last")]
+    assert row.split()[3:5] == shown
+    assert main([*arguments, "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["sets"][0]["long_runs"] == {}
+
+
 def renamed(path: Path, **changes: str) -> Path:
     """The checkpoint, with entries of its description changed."""
     info = json.loads((path / "dkt.json").read_text())

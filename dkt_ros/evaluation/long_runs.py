@@ -1,0 +1,107 @@
+"""Error over time in long streams: whether a network goes on being as right as it is at first.
+
+Each video is pushed frame by frame, as a camera would, for as long as is asked: standing, its first
+picture repeated, and moving, its frames forth and back. Every answer is put on the truth by a scale
+and shift of its own, so that the curve shows what the network says of the picture, not its scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+
+import numpy as np
+
+from dkt_ros.arrays import to_host
+from dkt_ros.evaluation.metrics import disparity_to_metric, fit_disparity, valid
+from dkt_ros.evaluation.models import camera_frames
+from dkt_ros.evaluation.videos import Video
+from dkt_ros.predict.predictor import Predictor
+
+ENDS = 50
+"""Frames at either end of a run that are compared."""
+_PERIOD_NS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean relative error of each answer, over all pixels; NaN where no scale fits.
+
+    length: of the run. frames: places of the answers in it.
+    """
+
+    length: int
+    frames: tuple[int, ...]
+    rel: tuple[float, ...]
+
+    @property
+    def first(self) -> float:
+        """Mean error of the answers to the first ENDS frames, or to the first half."""
+        return self._mean(0, self._end)
+
+    @property
+    def last(self) -> float:
+        """That of the last as many."""
+        return self._mean(self.length - self._end, self.length)
+
+    @property
+    def _end(self) -> int:
+        return min(ENDS, (self.length + 1) // 2)
+
+    def _mean(self, start: int, stop: int) -> float:
+        found = [r for i, r in zip(self.frames, self.rel, strict=True) if start <= i < stop]
+        return float(np.mean(found)) if found else float("nan")
+
+
+def long_runs(
+    predictor: Predictor, video: Video, length: int, depth_range: tuple[float, float]
+) -> dict[str, Curve]:
+    """The curve of a standing run of so many frames and, of a video, that of a moving one."""
+    frames = camera_frames(video)
+    orders = {"standing": [0] * length}
+    if len(frames) > 1:
+        there_and_back = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+        orders["moving"] = list(islice(cycle(there_and_back), length))
+    low, high = depth_range
+    found = {}
+    for name, order in orders.items():
+        predictor.reset()
+        at, rel = [], []
+        for place, index in enumerate(order):
+            answer = predictor.push(replace(frames[index], stamp_ns=place * _PERIOD_NS))
+            if answer is None:
+                continue
+            if answer.disparity is not None:
+                disparity = to_host(answer.disparity)
+            else:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    disparity = np.nan_to_num(1.0 / to_host(answer.depth), posinf=0.0)
+            truth = video.truth[index]
+            counts = valid(truth) & (truth >= low) & (truth <= high)
+            at.append(place)
+            rel.append(_error(disparity[counts], truth[counts], depth_range))
+        found[name] = Curve(length, tuple(at), tuple(rel))
+    predictor.reset()
+    return found
+
+
+def mean_curves(runs: Iterable[Mapping[str, Curve]]) -> dict[str, Curve]:
+    """The mean over videos, frame by frame; all of one length and answered alike."""
+    gathered: dict[str, list[Curve]] = {}
+    for run in runs:
+        for name, curve in run.items():
+            gathered.setdefault(name, []).append(curve)
+    return {
+        name: replace(curves[0], rel=tuple(np.mean([c.rel for c in curves], axis=0).tolist()))
+        for name, curves in gathered.items()
+    }
+
+
+def _error(disparity: np.ndarray, truth: np.ndarray, depth_range: tuple[float, float]) -> float:
+    try:
+        scale, shift = fit_disparity(disparity, truth)
+    except ValueError:
+        return float("nan")
+    depth = disparity_to_metric(disparity, scale, shift, depth_range)
+    return float(np.mean(np.abs(depth - truth) / truth))

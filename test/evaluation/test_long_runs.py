@@ -1,0 +1,66 @@
+"""Error over time: a network that forgets what it saw at first is found out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fixtures.evaluated_scenes import RANGE, Told, oracle, table_with_glass
+
+from dkt_ros.evaluation.long_runs import Curve, long_runs, mean_curves
+from dkt_ros.frames import Frame
+from dkt_ros.predict.predictor import Prediction
+
+
+class Forgetful(Told):
+    """Right at first; of later frames it says less and less, and in the end nothing."""
+
+    def push(self, frame: Frame) -> Prediction | None:
+        answer = super().push(frame)
+        if answer is None:
+            return None
+        assert answer.disparity is not None
+        share = min(1.0, self._count / 200)
+        noise = np.random.default_rng(self._count).random(answer.disparity.shape)
+        mixed = (1 - share) * np.asarray(answer.disparity) + share * noise
+        return Prediction(answer.rgb, mixed.astype(np.float32))
+
+
+def test_a_network_that_stays_right_has_a_flat_curve() -> None:
+    video = table_with_glass(frames=4)
+    curves = long_runs(Told(oracle(video)), video, 300, RANGE)
+    assert set(curves) == {"standing", "moving"}
+    for curve in curves.values():
+        assert curve.frames == tuple(range(300))
+        assert curve.first == pytest.approx(0.0, abs=1e-5)
+        assert curve.last == pytest.approx(0.0, abs=1e-5)
+
+
+def test_one_that_drifts_is_worse_at_the_end_and_begins_each_run_anew() -> None:
+    video = table_with_glass(frames=4)
+    for curve in long_runs(Forgetful(oracle(video)), video, 300, RANGE).values():
+        assert curve.rel[0] < 0.01
+        assert curve.last > 2 * curve.first
+        assert curve.last == pytest.approx(np.mean(curve.rel[250:]))
+
+
+def test_frames_without_an_answer_are_none_of_the_curve() -> None:
+    video = table_with_glass(frames=2)
+    curves = long_runs(Told(oracle(video), answers_every=4), video, 10, RANGE)
+    assert curves["standing"].frames == (0, 4, 8)
+    picture = table_with_glass(frames=1)
+    assert set(long_runs(Told(oracle(picture)), picture, 3, RANGE)) == {"standing"}
+
+
+def test_what_says_nothing_has_no_error() -> None:
+    video = table_with_glass(frames=2)
+    flat = Told(lambda rgb: np.full(rgb.shape[:3], 0.5, np.float32))
+    curve = long_runs(flat, video, 4, RANGE)["standing"]
+    assert np.isnan(curve.rel).all()
+    assert np.isnan(curve.last)
+
+
+def test_the_mean_over_videos_is_frame_by_frame() -> None:
+    one, two = ({"standing": Curve(2, (0, 1), rel)} for rel in ((0.1, 0.2), (0.3, 0.6)))
+    curve = mean_curves([one, two])["standing"]
+    assert curve.rel == pytest.approx((0.2, 0.4))
+    assert (curve.first, curve.last) == (pytest.approx(0.2), pytest.approx(0.4))
