@@ -61,12 +61,14 @@ class InputTopic:
     """A subscription: its resolved topic, how many publishers it has, and what they publish.
 
     other_types  types on this topic besides the subscription's own, which it cannot hear
+    latched      whether all publishers keep their messages for subscribers that come late
     """
 
     topic: str
     publishers: int
     type: str = ""
     other_types: tuple[str, ...] = ()
+    latched: bool = False
 
 
 @dataclass(frozen=True)
@@ -337,6 +339,12 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
             guess = (
                 f"it is published as {', '.join(topic.other_types)}, expected {topic.type}: map it "
                 "to another topic, or set color_transport and depth_transport"
+            )
+        elif topic.latched and name not in report.snapshot.streams:
+            override = f"qos_overrides.{topic.topic}.subscription"
+            guess = (
+                "its publisher may have sent it once, before this node came: to get that, set "
+                f"{override}.durability to transient_local and {override}.reliability to reliable"
             )
         elif topic.publishers:
             guess = "it has a publisher; is the camera streaming, does QoS match?"

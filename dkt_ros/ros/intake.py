@@ -150,7 +150,8 @@ class Intake:
             raise MessageError(
                 "no camera_info yet",
                 "images arrive, but no color/camera_info: expected one per image. Map "
-                "color/camera_info to the topic that belongs to the colour image.",
+                "color/camera_info to the topic that belongs to the colour image; if it is sent "
+                "once only (latched), diagnostics say how to get it.",
             )
         intrinsics = camera_info_to_intrinsics(info, self._parameters.rectified)
         # What can be known without decoding, so that a broken message takes no other one's place.
@@ -232,6 +233,11 @@ class Intake:
                 f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
                 "dkt/points leaves out. Rectify the images (image_proc) and set rectified to true "
                 "where its borders matter."
+            )
+        if info.p[0] == 0.0:
+            remarks["projection"] = (
+                "color/camera_info has P[0]=0, and so has dkt/camera_info: RViz and image_geometry "
+                "cannot use it. Have the camera's driver fill P, with K's numbers for raw images."
             )
         if (unlikely := _unlikely(intrinsics)) is not None:
             remarks["calibration"] = unlikely

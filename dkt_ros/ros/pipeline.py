@@ -7,6 +7,7 @@ nothing of lifecycle states.
 from __future__ import annotations
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -133,7 +134,9 @@ class Pipeline:
         kind = subscription.msg_type
         own = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
         others = sorted({info.topic_type for info in publishers} - {own})
-        return InputTopic(subscription.topic_name, len(publishers), own, tuple(others))
+        late = DurabilityPolicy.TRANSIENT_LOCAL
+        latched = bool(publishers) and all(p.qos_profile.durability == late for p in publishers)
+        return InputTopic(subscription.topic_name, len(publishers), own, tuple(others), latched)
 
     def _color_source(self) -> tuple[type, str]:
         if self._parameters.color_transport == "raw":

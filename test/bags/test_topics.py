@@ -5,23 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fixtures.recorded_frames import known
-from rosbags.typesys import Stores, get_typestore
+from fixtures.recorded_frames import recorded
 
-from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader, BagTopic
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.bags.topics import (
-    CameraTopics,
     base_topic,
     camera_topics,
     discover_topics,
     recorded_topic,
 )
-from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 
-ROS2 = get_typestore(Stores.ROS2_HUMBLE)
 IMAGE, COMPRESSED, INFO = (
     f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo")
 )
@@ -182,22 +177,6 @@ def test_intrinsics_of_other_cameras_are_not_taken() -> None:
     bag = topics(**{"/a/color/image_raw": IMAGE, "/b/camera_info": INFO, "/c/camera_info": INFO})
     with pytest.raises(DktError, match="that belongs to /a/color/image_raw"):
         discover_topics(bag)
-
-
-def recorded(
-    path: Path, frames: list[LabelledFrame], depth: str, size: int = 1, frame_id: str = ""
-) -> Path:
-    """A bag with `depth` beside colour, `size` times as small, with a frame of its own."""
-    rgb = MessageEncoder(ROS2, frames[0].frame.frame_id, color="raw")
-    raw = MessageEncoder(ROS2, frame_id or rgb.frame_id, depth="16UC1")
-    with BagWriter(path) as writer:
-        for labelled in frames:
-            frame, stamp = labelled.frame, labelled.frame.stamp_ns
-            pixels = known(frame.raw_depth)[::size, ::size]
-            writer.write(CameraTopics.camera_info, rgb.camera_info(frame.intrinsics, stamp), stamp)
-            writer.write(CameraTopics.color, rgb.color_image(frame.rgb, stamp), stamp)
-            writer.write(depth, raw.depth_image(pixels, stamp), stamp)
-    return path
 
 
 def test_what_pictures_hold_says_more_than_their_names(

@@ -349,6 +349,14 @@ def test_another_backend_than_asked_for_is_a_warning() -> None:
     assert ("backend", "torch") in [(pair.key, pair.value) for pair in found.values]
 
 
+def test_a_topic_that_was_sent_once_before_is_told_how_to_get() -> None:
+    latched = inputs(camera_info=InputTopic("/info", 1, latched=True))
+    said = status("input", snapshot=streams(camera_info=None), pipeline=latched).message
+    assert "qos_overrides./info.subscription.durability to transient_local" in said
+    said = status("input", snapshot=streams(camera_info=None)).message
+    assert "transient_local" not in said
+
+
 def test_a_flush_at_every_frame_is_told_however_slow_the_network_is() -> None:
     slow = HEALTHY.snapshot.streams | {"dkt/depth": StreamSnapshot(20, 0.8, 0.1, 4)}
     for flushes, level in ((4, WARN), (2, OK)):

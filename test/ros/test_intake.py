@@ -321,6 +321,14 @@ def test_calibration_of_another_camera_is_remarked_on() -> None:
     assert "'other_camera'" in desk.intake.remarks["camera_info frame_id"]
 
 
+def test_a_projection_matrix_that_others_cannot_use_is_remarked_on() -> None:
+    desk = Desk()
+    for p, told in (([0.0] * 12, True), ([9.0, *[0.0] * 11], False)):
+        desk.calibrate(p=p)
+        desk.show(0 if told else 10)
+        assert ("projection" in desk.intake.remarks) == told
+
+
 @pytest.mark.parametrize(
     ("now_s", "said"),
     [

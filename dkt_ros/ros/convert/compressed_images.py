@@ -51,7 +51,8 @@ def compressed_to_depth(
 
     16UC1 is stored as it is, in steps of `unit_m`; 32FC1 as a 16-bit image of quantised inverse
     depth q with depth = A / (q - B), A and B in the message's own header, q = 0 unknown
-    (compressed_depth_image_transport, codec.cpp). Raises MessageError.
+    (compressed_depth_image_transport, codec.cpp). A 16UC1 image is read without a header too.
+    Raises MessageError.
     """
     encoding = message.format.partition(";")[0].strip()
     if "compressedDepth" not in message.format or encoding not in ("16UC1", "mono16", "32FC1"):
@@ -62,7 +63,15 @@ def compressed_to_depth(
             "has a compressedDepth transport, or set depth_transport to raw.",
         )
     data = memoryview(message.data).cast("B")
-    body = data[_DEPTH_HEADER.size :]
+    bare = _starts_with(data, _PNG_START)
+    if bare and encoding == "32FC1":
+        raise MessageError(
+            "unsupported depth encoding",
+            f"compressed depth image of format '{message.format}' is a PNG without the 12-byte "
+            "header that says what its numbers mean. Have the publisher write compressedDepth's "
+            "header, or set depth_transport to raw.",
+        )
+    body = data if bare else data[_DEPTH_HEADER.size :]
     if not _starts_with(body, _PNG_START):
         raise MessageError(
             "unsupported depth encoding",

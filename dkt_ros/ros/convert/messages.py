@@ -48,13 +48,21 @@ def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
 
     Raises MessageError when the camera is not calibrated or the numbers cannot be a camera's.
     """
-    name, (fx, fy, cx, cy) = ("P", _entries(info.p, 4)) if rectified else ("K", _entries(info.k, 3))
+    matrices = {"P": _entries(info.p, 4), "K": _entries(info.k, 3)}
+    name, other = ("P", "K") if rectified else ("K", "P")
+    fx, fy, cx, cy = matrices[name]
     if fx == 0.0 or fy == 0.0:
         raise MessageError(
             "uncalibrated camera",
-            f"camera_info has {name}[0]={fx:g}: the camera is not calibrated. Calibrate it "
-            "(camera_calibration) or let its driver publish the factory calibration"
-            + ("." if not rectified else "; for raw images set rectified to false."),
+            f"camera_info has {name}[0]={fx:g}, "
+            + (
+                f"and {other}[0]={matrices[other][0]:g}: it is filled for "
+                f"{'raw' if rectified else 'rectified'} images only. If these are, set rectified "
+                f"to {'false' if rectified else 'true'}."
+                if matrices[other][0] > 0.0
+                else f"and no {other} either: the camera is not calibrated. Calibrate it "
+                "(camera_calibration) or let its driver publish the factory calibration."
+            ),
         )
     if not all(math.isfinite(value) for value in (fx, fy, cx, cy)) or fx < 0.0 or fy < 0.0:
         raise MessageError(

@@ -10,13 +10,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.spec import Value
+
+if TYPE_CHECKING:
+    from dkt_ros.bags.reader import BagReader
 
 TOPICS = ("color", "depth", "camera_info")
 CAMERA_PARAMETERS = ("color_transport", "depth_transport", "warm_up_size")
@@ -86,42 +89,56 @@ def preset_of_bag(
     """
     # What reads bags is an extra, and a robot's launch file names its camera.
     from dkt_ros.bags.reader import BagReader
-    from dkt_ros.bags.topics import base_topic, discover_topics
 
     with BagReader(bag) as reader:
         recorded = reader.topics
-    if arguments["camera"]:
-        preset = chosen_preset(folder, arguments)
-        missing = [topic for topic in preset.topics(namespace) if topic not in recorded]
-        if missing:
-            raise DktError(
-                f"{bag} has no {', '.join(missing)}, which camera '{arguments['camera']}' names: "
-                f"it holds {', '.join(recorded)}. Give color_topic, depth_topic and "
-                "camera_info_topic (and color_transport:=compressed, "
-                "depth_transport:=compressedDepth for such topics), or camera:='' to have them "
-                "found"
-            )
-        return preset
-    found = discover_topics(recorded)
+        if not arguments["camera"]:
+            return _found_preset(reader, arguments)
+    preset = chosen_preset(folder, arguments)
+    missing = [topic for topic in preset.topics(namespace) if topic not in recorded]
+    if missing:
+        raise DktError(
+            f"{bag} has no {', '.join(missing)}, which camera '{arguments['camera']}' names: "
+            f"it holds {', '.join(recorded)}. Give color_topic, depth_topic and "
+            "camera_info_topic (and color_transport:=compressed, "
+            "depth_transport:=compressedDepth for such topics), or camera:='' to have them "
+            "found"
+        )
+    return preset
+
+
+def _found_preset(bag: BagReader, arguments: Mapping[str, str]) -> CameraPreset:
+    from dkt_ros.bags.topics import base_topic, camera_topics, recorded_topic
+
+    named = {name: arguments[f"{name}_topic"] for name in TOPICS}
+    found = camera_topics(
+        bag, {name: recorded_topic(bag.topics, topic) for name, topic in named.items() if topic}
+    )
     if found.depth is None:
-        raise DktError(f"{bag} has no depth image among {', '.join(recorded)}; record one")
-    parameters = {
+        raise DktError(f"{bag.path} has no depth image among {', '.join(bag.topics)}; record one")
+    parameters: dict[str, Value] = {
         f"{role}_transport": topic.rpartition("/")[2]
         for role, topic in (("color", found.color), ("depth", found.depth))
         if base_topic(topic) != topic
     }
-    preset = CameraPreset(
-        base_topic(found.color), base_topic(found.depth), found.camera_info, parameters
+    return CameraPreset(
+        base_topic(found.color),
+        base_topic(found.depth),
+        found.camera_info,
+        parameters | _parameters_of(arguments),
     )
-    return _with_arguments(preset, arguments)
 
 
 def _with_arguments(preset: CameraPreset, arguments: Mapping[str, str]) -> CameraPreset:
     topics: dict[str, Any] = {
         name: arguments[f"{name}_topic"] for name in TOPICS if arguments[f"{name}_topic"]
     }
-    parameters = {name: arguments[name] for name in CAMERA_PARAMETERS if arguments[name]}
-    return replace(preset, **topics, parameters={**preset.parameters, **parameters})
+    parameters = {**preset.parameters, **_parameters_of(arguments)}
+    return replace(preset, **topics, parameters=parameters)
+
+
+def _parameters_of(arguments: Mapping[str, str]) -> dict[str, Value]:
+    return {name: arguments[name] for name in CAMERA_PARAMETERS if arguments[name]}
 
 
 def camera_names(folder: Path) -> list[str]:

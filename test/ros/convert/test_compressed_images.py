@@ -122,7 +122,7 @@ STEPS = np.full((8, 8), 1000, dtype=np.uint16)
         (message(encoded(colour(), ".jpg"), "rgb8; jpeg compressed bgr8"), "'rgb8; jpeg"),
         (message(b"\0" * 60, "16UC1; compressedDepth rvl"), "RVL is not decoded"),
         (message(b"", "16UC1; compressedDepth png"), "no PNG"),
-        (message(encoded(STEPS, ".png"), "16UC1; compressedDepth png"), "no PNG"),
+        (message(encoded(STEPS, ".png"), "32FC1; compressedDepth png"), "PNG without the 12-byte"),
         (depth_message(STEPS.astype(np.uint8)), "uint8"),
         (depth_message(colour()), r"\(48, 64, 3\)"),
         (depth_message(STEPS, "32FC1; compressedDepth png", (0.0, 1.0)), "parameters 0"),
@@ -134,6 +134,11 @@ def test_broken_depth_is_named(broken: CompressedImage, found: str) -> None:
     with pytest.raises(MessageError, match=found) as caught:
         compressed_to_depth(broken)
     assert caught.value.cause == "unsupported depth encoding"
+
+
+def test_depth_whose_publisher_leaves_the_header_out_is_read() -> None:
+    bare = message(encoded(STEPS, ".png"), "16UC1; compressedDepth png")
+    np.testing.assert_array_equal(compressed_to_depth(bare), np.ones((8, 8), np.float32))
 
 
 def test_truncated_depth_is_refused() -> None:

@@ -63,8 +63,15 @@ def test_region_of_interest_and_binning_move_the_camera() -> None:
 @pytest.mark.parametrize(
     ("changes", "rectified", "cause", "found", "remedy"),
     [
-        ({"k": [0.0] * 9}, False, "uncalibrated camera", r"K\[0\]=0", "Calibrate"),
-        ({"p": [0.0] * 12}, True, "uncalibrated camera", r"P\[0\]=0", "rectified to false"),
+        ({"k": [0.0] * 9}, False, "uncalibrated camera", r"K\[0\]=0", "set rectified to true"),
+        ({"p": [0.0] * 12}, True, "uncalibrated camera", r"P\[0\]=0", "set rectified to false"),
+        (
+            {"k": [0.0] * 9, "p": [0.0] * 12},
+            False,
+            "uncalibrated camera",
+            r"K\[0\]=0, and no P",
+            "Calibrate",
+        ),
         ({"k": [float("nan")] * 9}, False, "invalid camera_info", "fx=nan", "Calibrate"),
         ({"k": [-600.0] * 9}, False, "invalid camera_info", "fx=-600", "Calibrate"),
         ({"width": 0}, False, "invalid camera_info", "0x480", "Mend"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fixtures.recorded_frames import labelled_frames, recorded
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.arguments import parse_size
@@ -155,6 +156,22 @@ def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path)
     }
     with pytest.raises(DktError, match=r"has no /camera/camera/color/image_raw.*compressedDepth"):
         preset_of_bag(cameras, arguments | {"camera": "realsense"}, bag)
+    color = {"color_topic": "/camera/camera/color/image_raw"}
+    named = preset_of_bag(cameras, arguments | color, bag)
+    assert named == preset, "only its compressed form was recorded"
+
+
+def test_a_bag_with_unregistered_depth_alone_is_refused_unless_it_is_named(
+    cameras: Path, tmp_path: Path
+) -> None:
+    depth = "/camera/camera/depth/image_rect_raw"
+    bag = recorded(tmp_path / "bag", labelled_frames(2), depth, frame_id="depth_frame")
+    arguments = dict.fromkeys(PRESET_ARGUMENTS, "")
+    with pytest.raises(DktError, match="is not registered to colour"):
+        preset_of_bag(cameras, arguments, bag)
+    assert preset_of_bag(cameras, arguments | {"depth_topic": depth}, bag).depth == depth
+    with pytest.raises(DktError, match="no topic /nope for color"):
+        preset_of_bag(cameras, arguments | {"color_topic": "/nope"}, bag)
 
 
 @pytest.mark.parametrize(
