@@ -100,11 +100,15 @@ class DepthEstimate:
     def confidence(self) -> NDArray[np.float32] | None:
         """(H, W) float32 in [0, 1]: probability that the depth is right to fusion.tolerance.
 
-        Not fused, it is the network's own opinion; None where it has none.
+        0 where there is no depth. Not fused, it is the network's own opinion; None where it has
+        none.
         """
         if self.fused is not None:
             return self.fused.confidence
-        return None if self.own_confidence is None else to_host(self.own_confidence)
+        if self.own_confidence is None:
+            return None
+        own = np.asarray(to_host(self.own_confidence), np.float32)
+        return np.where(np.isnan(self.depth), np.float32(0), own)
 
     @property
     def source(self) -> NDArray[np.uint8]:

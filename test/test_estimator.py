@@ -281,6 +281,8 @@ class TestMetricNetwork:
         np.testing.assert_allclose(estimate.depth[1:], scene().truth[1:], rtol=1e-6)
         assert np.isnan(estimate.depth[0]).all()
         assert estimate.confidence is not None
+        assert not estimate.confidence[0].any(), "where there is no depth"
+        np.testing.assert_array_equal(estimate.confidence[1:], np.float32(0.9))
         assert (estimate.alignment.scale, estimate.alignment.shift) == (1.0, 0.0)
         assert estimate.alignment.state is OK
 

@@ -87,7 +87,10 @@ def test_a_network_that_contradicts_the_sensor_is_not_used() -> None:
 def test_without_raw_depth_the_scale_is_the_past_s_and_says_so() -> None:
     estimator = fused()
     assert push(estimator, frame(0, None)).alignment.state is UNALIGNED
-    assert np.isnan(push(estimator, frame(1, None)).depth).all()
+    nothing = push(estimator, frame(1, None))
+    assert np.isnan(nothing.depth).all()
+    assert nothing.confidence is not None
+    assert not nothing.confidence.any(), "where there is no depth"
     push(estimator, frame(2))
     held = push(estimator, frame(3, None))
     assert held.alignment.state is HELD

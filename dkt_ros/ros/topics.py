@@ -119,7 +119,8 @@ def _alignment(result: Result) -> ScaleAlignment:
 def _confidence(result: Result) -> Image:
     confidence = result.estimate.confidence
     if confidence is None:  # not fused, and the network has no opinion of its own
-        confidence = np.full(result.estimate.depth.shape, np.nan, np.float32)
+        missing = np.isnan(result.estimate.depth)
+        confidence = np.where(missing, np.float32(0), np.float32(np.nan))
     return depth_to_image(confidence, result.header)
 
 
@@ -172,7 +173,7 @@ OUTPUTS = (
         Image,
         _confidence,
         "32FC1, 0 to 1: probability that the depth is within `confidence_tolerance` of the truth; "
-        "NaN where `depth` is `network`",
+        "0 where there is no depth, NaN where there is one and `depth` is `network`",
         lazy=True,
     ),
     Output(

@@ -31,7 +31,14 @@ from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
-from dkt_ros.ros.topics import OUTPUTS, Output, alignment_to_message, colored_depth, topics_text
+from dkt_ros.ros.topics import (
+    OUTPUTS,
+    Output,
+    Result,
+    alignment_to_message,
+    colored_depth,
+    topics_text,
+)
 
 pytestmark = pytest.mark.ros
 PATIENCE_S = 10.0
@@ -91,6 +98,20 @@ def publish(outputs: Outputs, stamp_ns: int) -> None:
     estimate = DepthEstimate(frame, depth, depth, alignment, None, {"total": 0.0}, 1)
     observation = Observation(lambda: frame, stamp_ns, (2, 3), CameraInfo(), 0, time.monotonic())
     outputs.publish(observation, estimate)
+
+
+def test_confidence_is_zero_without_depth_and_unknown_where_nobody_tells_it() -> None:
+    depth = np.array([[1.0, np.nan]], np.float32)
+    frame = Frame(
+        np.zeros((1, 2, 3), np.uint8), None, Intrinsics(1.0, 1.0, 1.0, 1.0, 2, 1), 7, "camera"
+    )
+    alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
+    estimate = DepthEstimate(frame, depth, depth, alignment, None, {}, 1)
+    observation = Observation(lambda: frame, 7, (1, 2), CameraInfo(), 0, time.monotonic())
+    [output] = [one for one in OUTPUTS if one.name == "confidence"]
+    result = Result(observation, estimate, make_header(7, "camera"), NodeParameters())
+    told = np.frombuffer(output.make(result).data, np.float32)
+    np.testing.assert_array_equal(told, [np.nan, 0.0])
 
 
 def test_a_slow_lazy_output_delays_no_depth_and_keeps_the_newest(node: LifecycleNode) -> None:
