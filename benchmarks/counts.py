@@ -28,7 +28,7 @@ FULL_STEPS = 5
 SLIDING_FRAMES = 5
 PROMPT_TOKENS = 3
 """Tokens of the prompt "depth" before its padding; all that the counted cost depends on."""
-STEADY = PredictorOptions(mode="live", live_scene_cut=1)
+STEADY = PredictorOptions(mode="live", live_scene_cut=1, live_min_agreement=0)
 """Frames of noise would be a scene cut each."""
 LIVE = {name: replace(STEADY, live_preset=name) for name in PRESETS} | {
     "3 steps": replace(STEADY, steps=3)

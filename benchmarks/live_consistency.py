@@ -48,6 +48,7 @@ class Short(PredictorOptions):
 def settings(publish: str) -> dict[str, PredictorOptions]:
     """What is compared with the exact sampler, by name."""
     common: dict[str, Any] = {"mode": "live", "live_publish": publish, "live_scene_cut": 1}
+    common["live_min_agreement"] = 0  # random networks agree with nothing
     presets = {name: PredictorOptions(live_preset=name, **common) for name in PRESETS}
     return presets | {"window 2, new 1": Short(**common)}
 
