@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_what_cannot_work_starts_nothing(
     assert run.returncode != 0
     assert said in output
     assert "process started" not in output
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+def test_the_launch_files_give_fast_dds_memory_for_images_unless_somebody_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, repo_root: Path
+) -> None:
+    grasp = runpy.run_path(str(repo_root / "launch" / "grasp.launch.py"))
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    for name in (*names, "FASTDDS_BUILTIN_TRANSPORTS", "RMW_IMPLEMENTATION"):
+        monkeypatch.delenv(name, raising=False)
+    assert grasp["FAST_DDS"].is_file()
+    assert len(grasp["large_messages"]()) == 2
+    monkeypatch.setenv(names[0], "/mine.xml")
+    assert grasp["large_messages"]() == []
 
 
 def has_rviz() -> bool:

@@ -259,6 +259,24 @@ def test_what_fails_otherwise_ends_the_process_with_its_cause(ending_node: DktNo
         run(ending_node)
 
 
+def test_another_node_of_its_name_is_counted(node: DktNode) -> None:
+    assert node._node_report().twins == 0
+    other = rclpy.create_node(node.get_name())
+    elsewhere = rclpy.create_node(node.get_name(), namespace="/left")
+    try:
+        assert node._node_report().twins == 1
+    finally:
+        other.destroy_node()
+        elsewhere.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("node", "waits"), [(["use_sim_time:=true"], True), ([], False)], indirect=["node"]
+)
+def test_simulated_time_that_nobody_sends_is_waited_for(node: DktNode, waits: bool) -> None:
+    assert node._node_report().waits_for_clock == waits
+
+
 def test_a_wrong_parameter_is_refused_at_the_door() -> None:
     rclpy.init(args=["--ros-args", "-p", "buffer_frames:=4"])
     try:

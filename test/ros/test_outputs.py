@@ -100,6 +100,11 @@ def publish(outputs: Outputs, stamp_ns: int) -> None:
     outputs.publish(observation, estimate)
 
 
+def test_what_a_planner_waits_for_is_made_at_once_and_all_else_beside() -> None:
+    at_once = {output.name for output in OUTPUTS if not output.lazy}
+    assert at_once == {"camera_info", "depth", "alignment"}
+
+
 def test_confidence_is_zero_without_depth_and_unknown_where_nobody_tells_it() -> None:
     depth = np.array([[1.0, np.nan]], np.float32)
     frame = Frame(

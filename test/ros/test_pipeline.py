@@ -18,7 +18,8 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
-from sensor_msgs.msg import CameraInfo
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
@@ -193,6 +194,32 @@ def test_a_camera_of_an_unforeseen_size_is_remarked_on_once(node: DktNode) -> No
     show_frames(node, 3)
     assert asked == [(HEIGHT, WIDTH)]
     assert "set warm_up_size" in values(node, "input")["last warm-up"]
+
+
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+def test_publishers_of_another_type_and_of_the_past_are_seen(node: DktNode) -> None:
+    assert node._pipeline is not None
+    context = rclpy.Context()  # one participant has one type for a topic
+    rclpy.init(context=context)
+    camera = rclpy.create_node("camera", context=context)
+    late = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    camera.create_publisher(CompressedImage, "depth/image", 1)
+    camera.create_publisher(CameraInfo, "color/camera_info", late)
+    camera.create_publisher(Image, "color/image", 1)
+    deadline = time.monotonic() + 60.0
+    while min(topic.publishers for topic in node._pipeline.report().inputs.values()) < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    found = node._pipeline.report().inputs
+    camera.destroy_node()
+    rclpy.shutdown(context=context)
+    assert found["depth"].other_types == ("sensor_msgs/msg/CompressedImage",)
+    assert found["color"].other_types == ()
+    assert {name: topic.latched for name, topic in found.items()} == {
+        "camera_info": True,
+        "color": False,
+        "depth": False,
+    }
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)

@@ -88,3 +88,16 @@ def test_entities_can_be_made_again(context: Context) -> None:
         node.destroy_subscription(subscription)
         node.destroy_lifecycle_publisher(publisher)
     node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [("", "to dkt_ros's config/fastdds.xml for the camera's driver"), ("/mine.xml", "is set here")],
+)
+def test_advice_on_large_messages_names_the_file(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, said: str
+) -> None:
+    monkeypatch.setattr(qos, "get_rmw_implementation_identifier", lambda: "rmw_fastrtps_cpp")
+    for name in qos.PROFILE_VARIABLES:
+        monkeypatch.setenv(name, chosen)
+    assert said in qos.large_message_advice()
