@@ -69,12 +69,11 @@ def test_wrong_ros_arguments_are_one_line(
     assert ", at " not in line
 
 
-@pytest.mark.parametrize(
-    "interrupted", [KeyboardInterrupt, lambda: rclpy.shutdown() or RuntimeError("context invalid")]
-)
-def test_an_interrupt_while_the_node_is_made_is_no_error(interrupted: Any) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("context invalid")])
+def test_an_interrupt_while_the_node_is_made_is_no_error(error: BaseException) -> None:
     def make() -> Any:
-        raise interrupted()
+        rclpy.shutdown()  # as rclpy's own handler does
+        raise error
 
     assert run_main("dkt_node", make, []) == 130
     assert not rclpy.ok()
