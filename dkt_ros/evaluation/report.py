@@ -228,8 +228,8 @@ def format_long_runs(report: SetReport) -> str:
     for name, curve in rows:
         change = 100 * (curve.last / curve.first - 1) if curve.first else math.nan
         worst = max((r for r in curve.rel if math.isfinite(r)), default=math.nan)
-        cells = (_cell(100 * curve.first), _cell(100 * curve.last), _cell(change, sign=True))
-        cells += (_cell(100 * worst),)
+        ends = (_cell(100 * curve.first), _cell(100 * curve.last))
+        cells = (*ends, _cell(change, sign=True), _cell(100 * worst))
         lines.append(name.ljust(width) + "".join(f"{cell:>12}" for cell in cells))
     return "\n".join(lines)
 

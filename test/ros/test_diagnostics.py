@@ -358,7 +358,7 @@ def test_a_topic_that_was_sent_once_before_is_told_how_to_get() -> None:
 
 
 def test_a_flush_at_every_frame_is_told_however_slow_the_network_is() -> None:
-    slow = HEALTHY.snapshot.streams | {"dkt/depth": StreamSnapshot(20, 0.8, 0.1, 4)}
+    slow = {**HEALTHY.snapshot.streams, "dkt/depth": StreamSnapshot(20, 0.8, 0.1, 4)}
     for flushes, level in ((4, WARN), (2, OK)):
         found = replace(
             HEALTHY.snapshot, streams=slow, recent_flushes={"camera intrinsics changed": flushes}
@@ -370,7 +370,11 @@ def test_images_that_come_twice_are_not_called_lost() -> None:
     doubled = {name: StreamSnapshot(100, 16.0, 0.1, 80) for name in ("color", "depth")}
     found = replace(
         HEALTHY.snapshot,
-        streams=HEALTHY.snapshot.streams | doubled | {"pair": StreamSnapshot(50, 8.0, 0.1, 40)},
+        streams={
+            **HEALTHY.snapshot.streams,
+            **doubled,
+            "pair": StreamSnapshot(50, 8.0, 0.1, 40),
+        },
         recent_drops={"the same stamp twice": 80},
     )
     message = status("input", snapshot=found).message
