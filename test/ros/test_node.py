@@ -389,7 +389,7 @@ COMPLAINTS = {
     "truncated depth": "holds 12288 bytes, expected 24576",
     "color step": "has step 1",
     "empty color": "is 0x64",
-    "uncalibrated": "K[0]=0: the camera is not calibrated",
+    "uncalibrated": "K[0]=0, and ",
     "camera_info of another size": "camera_info is for 640x480 images, color image is 96x64",
     "nan calibration": "fx=nan",
     "zero camera_info size": "0x64 pixels",
