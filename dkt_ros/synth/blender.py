@@ -7,12 +7,16 @@ import numpy as np
 from mathutils import Matrix
 
 from dkt_ros.errors import DktError
-from dkt_ros.synth.materials import substance_material, texture_material
-from dkt_ros.synth.scene import Light, Panorama, Scene, Sky, Substance, Texture
+from dkt_ros.synth.lathe import SEGMENTS
+from dkt_ros.synth.materials import glowing_material, substance_material, texture_material
+from dkt_ros.synth.scene import Item, Light, Panel, Panorama, Prop, Scene, Sky, Substance, Texture
 
 _SHARP = np.radians(35)
 _TABLE_THICKNESS = 0.04
 _WALL_HEIGHT = 3.2
+_ATTACHED = "attached"
+GLOWS = "glows"
+"""Property of an object that gives off visible light."""
 OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 """Turns camera axes: Blender looks along -z with y up."""
 
@@ -20,19 +24,34 @@ OPENCV_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 def build(scene: Scene) -> bpy.types.Scene:
     """Empties Blender and fills it with the scene.
 
-    Objects carry their number as pass_index: 0 for the room, k + 1 for item k, and the next for
-    the container. The active camera is there without a pose.
+    Objects carry their number as pass_index: 0 for the room, otherwise their place in
+    scene.things, from 1. The active camera is there without a pose; see also `carry`.
     """
     bpy.ops.wm.read_factory_settings(use_empty=True)
     stage = bpy.context.scene
     for number, item in enumerate(scene.items, start=1):
         mesh = _mesh(item.shape.family, item.shape.vertices, item.shape.faces)
+        if item.liquid is not None:
+            mesh.materials.append(substance_material(item.substance))
+            mesh.materials.append(substance_material(item.liquid.wet))
+            mesh.polygons.foreach_set("material_index", _wetted(item).astype(np.int32))
         _add_thing(stage, mesh, item.substance, number).matrix_world = Matrix(item.pose.tolist())
     if scene.area.container is not None:
         container = scene.area.container
         mesh = _mesh(container.kind, *container.mesh())
         _add_thing(stage, mesh, container.surface, len(scene.items) + 1)
+    number = len(scene.items) + (scene.area.container is not None)
+    for item in scene.items:
+        if item.liquid is not None:
+            number += 1
+            surface = _add_thing(stage, _level(item), item.liquid.substance, number)
+            surface.matrix_world = Matrix(item.pose.tolist())
+    for prop in scene.props:
+        number += 1
+        _add_prop(stage, prop, number)
     _add_room(stage, scene)
+    for panel in scene.panels:
+        _add_panel(stage, panel)
     for light in scene.lights:
         _add_light(stage, light)
     stage.world = _sky(scene.sky) if isinstance(scene.sky, Sky) else _panorama(scene.sky)
@@ -51,12 +70,71 @@ def aim(stage: bpy.types.Scene, world_to_camera: np.ndarray, horizontal_fov: flo
     stage.camera.matrix_world = Matrix(pose.tolist())
 
 
+def carry(stage: bpy.types.Scene, world_to_camera: np.ndarray) -> None:
+    """Moves what is fixed to the camera to an OpenCV pose of it."""
+    pose = Matrix(np.linalg.inv(world_to_camera).tolist())
+    for thing in stage.collection.objects:
+        if _ATTACHED in thing:
+            own = np.reshape(thing[_ATTACHED], (4, 4))
+            thing.matrix_world = pose @ Matrix(own.tolist())
+
+
+def carries(stage: bpy.types.Scene) -> bool:
+    """Whether anything is fixed to the camera."""
+    return any(_ATTACHED in thing for thing in stage.collection.objects)
+
+
+def _wetted(item: Item) -> np.ndarray:
+    """(F,) bool: the faces of an item's inner wall under its liquid."""
+    assert item.liquid is not None
+    assert item.shape.cavity is not None
+    first, count = item.shape.cavity
+    low, high = (first + item.liquid.ring) * SEGMENTS, (first + count) * SEGMENTS
+    wet = np.zeros(len(item.shape.vertices), bool)
+    wet[low:high] = True
+    wet[high + 1] = True  # the middle of the floor, see lathe.turn
+    return np.asarray(wet[item.shape.faces].all(axis=1))
+
+
+def _level(item: Item) -> bpy.types.Mesh:
+    """A liquid's surface, on the very vertices of the wall's ring."""
+    assert item.liquid is not None
+    assert item.shape.cavity is not None
+    start = (item.shape.cavity[0] + item.liquid.ring) * SEGMENTS
+    ring = item.shape.vertices[start : start + SEGMENTS]
+    around = np.arange(SEGMENTS)
+    faces = np.stack([np.full(SEGMENTS, SEGMENTS), around, np.roll(around, -1)], axis=1)
+    return _mesh("liquid", np.vstack([ring, ring.mean(axis=0)]), faces)
+
+
+def _add_prop(stage: bpy.types.Scene, prop: Prop, number: int) -> None:
+    mesh = _mesh(prop.kind, prop.vertices, prop.faces)
+    thing = _add_thing(stage, mesh, prop.substance, number)
+    thing.matrix_world = Matrix(prop.pose.tolist())
+    if prop.attached:
+        thing[_ATTACHED] = prop.pose.ravel().tolist()
+    if prop.voxel:
+        melted = thing.modifiers.new("melted", "REMESH")
+        melted.mode, melted.voxel_size, melted.use_smooth_shade = "VOXEL", prop.voxel, True
+        smooth = thing.modifiers.new("smooth", "SMOOTH")
+        smooth.factor, smooth.iterations = 0.5, 4
+
+
+def _add_panel(stage: bpy.types.Scene, panel: Panel) -> None:
+    block = _add_block(stage, panel.kind, panel.centre, panel.half, panel.texture)
+    block.rotation_euler = (0.0, 0.0, panel.turn)
+    if panel.glow:
+        block.data.materials[0] = glowing_material(panel.texture.first, panel.glow)
+        block[GLOWS] = True
+
+
 def _add_thing(
     stage: bpy.types.Scene, mesh: bpy.types.Mesh, substance: Substance, number: int
 ) -> bpy.types.Object:
     mesh.shade_smooth()
     mesh.set_sharp_from_angle(angle=float(_SHARP))
-    mesh.materials.append(substance_material(substance))
+    if not mesh.materials:
+        mesh.materials.append(substance_material(substance))
     thing = bpy.data.objects.new(mesh.name, mesh)
     thing.pass_index = number
     stage.collection.objects.link(thing)
@@ -89,7 +167,7 @@ def _add_block(
     centre: tuple[float, float, float],
     half: tuple[float, float, float],
     texture: Texture,
-) -> None:
+) -> bpy.types.Object:
     signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     mesh = bpy.data.meshes.new(name)
@@ -98,6 +176,7 @@ def _add_block(
     block = bpy.data.objects.new(name, mesh)
     block.location = [float(value) for value in centre]
     stage.collection.objects.link(block)
+    return block
 
 
 def _mesh(name: str, vertices: np.ndarray, faces: np.ndarray) -> bpy.types.Mesh:

@@ -67,6 +67,66 @@ class CameraPath:
         return look_at(target + radius * away, target)
 
 
+@dataclass(frozen=True)
+class Sway:
+    """A sine in one of HandPath's numbers; period in frames, phase in radians."""
+
+    number: str
+    amplitude: float
+    period: float
+    phase: float
+
+
+@dataclass(frozen=True)
+class HandPath:
+    """A camera in a hand or on a wrist: a place about `target` and sines about it.
+
+    It never strays from that place, however long the clip. Metres, radians; elevation 90 degrees
+    looks straight down; roll turns the picture about its axis.
+    """
+
+    target: tuple[float, float, float]
+    radius: float
+    elevation: float
+    azimuth: float
+    roll: float
+    horizontal_fov: float
+    sways: tuple[Sway, ...] = ()
+
+    def world_to_camera(self, frame: float) -> np.ndarray:
+        """(4,4) at a frame number; fractions lie between frames."""
+        x, y, z = self.target
+        now = {"x": x, "y": y, "z": z, "radius": self.radius, "elevation": self.elevation}
+        now |= {"azimuth": self.azimuth, "roll": self.roll, "pan": 0.0, "tilt": 0.0}
+        for sway in self.sways:
+            turn = 2 * np.pi * frame / sway.period + sway.phase
+            now[sway.number] += sway.amplitude * float(np.sin(turn))
+        a, e = now["azimuth"], now["elevation"]
+        away = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+        right = np.array([-np.sin(a), np.cos(a), 0.0])
+        rotation = np.stack([right, np.cross(-away, right), -away])
+        rotation = _turned(now["roll"], now["pan"], now["tilt"]) @ rotation
+        eye = np.array([now["x"], now["y"], now["z"]]) + now["radius"] * away
+        pose = np.eye(4)
+        pose[:3, :3] = rotation
+        pose[:3, 3] = -rotation @ eye
+        return pose
+
+
+def _turned(roll: float, pan: float, tilt: float) -> np.ndarray:
+    """(3,3): about the camera's own z, y and x."""
+    (cr, sr), (cp, sp), (ct, st) = ((np.cos(v), np.sin(v)) for v in (roll, pan, tilt))
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
+    about_x = np.array([[1, 0, 0], [0, ct, -st], [0, st, ct]])
+    return about_z @ about_y @ about_x
+
+
+def eye_of(world_to_camera: np.ndarray) -> np.ndarray:
+    """(3,) where the camera is."""
+    return -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
+
+
 def sample_path(
     random: np.random.Generator, options: PathOptions, least_elevation: float = 0.0
 ) -> CameraPath:

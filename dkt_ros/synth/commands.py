@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from dkt_ros.synth.generate import GenerateOptions
 
 
+_SHARES = (
+    *("views", "close", "wrist", "low", "far", "rolled", "upside_down", "static", "surfaces"),
+    *("ground", "walls", "windows", "furniture", "labels", "prints", "sheets", "liquids", "stacks"),
+    *("hands", "grippers", "photo"),
+)
+"""Of variety.Shares, which Blender's absence must not keep from being listed."""
+
+
 class _Defaults(argparse.HelpFormatter):
     """Shows an option's default after its help where it has one."""
 
@@ -57,7 +65,14 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     add("--start", type=int, default=0, metavar="K", help="number of the first scene")
     add("--shard", type=_shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
     add("--frames", type=int, default=1, metavar="F", help="views of each scene")
-    add("--raw-depth", action="store_true", help="simulate a D435's depth too")
+    add("--raw-depth", action="store_true", help="simulate a depth camera too")
+    add(
+        "--sensor",
+        choices=["d435", "d405", "structured-light", "tof", "mixed"],
+        default="d435",
+        help="that camera; mixed takes one for each scene that suits its distance",
+    )
+    add("--version", type=int, default=3, help="of the generator; 2 gives the scenes of before")
     picture = render.add_argument_group("picture")
     add = picture.add_argument
     add("--size", type=_size, default="192x320", metavar="HxW", help="pixels; DKT's is 480x832")
@@ -80,7 +95,18 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     add("--mesh-share", type=float, default=0.5, help="of objects: your meshes; 0 to 1")
     add("--mesh-scale", type=float, metavar="S", help="metres per unit; without it, guessed")
     add("--hdris", type=Path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")
-    path = render.add_argument_group("camera path, a circle with sines in radius and elevation")
+    add(
+        "--shares",
+        type=_share,
+        nargs="+",
+        default=[],
+        metavar="NAME=X",
+        help="how often what is in view, 0 to 1: " + ", ".join(_SHARES),
+    )
+    path = render.add_argument_group(
+        "camera path, a circle with sines in radius and elevation",
+        "of version 2, and of version 3 with --shares views=0; --fov holds always",
+    )
     for name, default, what in (
         ("fov", (40.0, 70.0), "horizontal view in degrees"),
         ("radius", (0.5, 1.6), "distance in metres"),
@@ -114,6 +140,17 @@ def _shard(text: str) -> tuple[int, int]:
     if not (part.isdigit() and parts.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N, as in 0/4")
     return int(part), int(parts)
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        if name in _SHARES:
+            return name, float(value)
+    except ValueError:
+        pass
+    known = ", ".join(_SHARES)
+    raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHARE with a NAME of {known}")
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -158,6 +195,7 @@ def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOp
     from dkt_ros.synth.panoramas import find_panoramas
     from dkt_ros.synth.render import RenderOptions
     from dkt_ros.synth.sampling import Pool, SceneOptions
+    from dkt_ros.synth.variety import Shares
 
     if args.mesh_scale is not None and args.meshes is None:
         raise DktError("--mesh-scale needs --meshes")
@@ -187,6 +225,9 @@ def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOp
         start=args.start,
         shard=args.shard,
         raw_depth=args.raw_depth,
+        sensor=args.sensor,
+        version=args.version,
+        shares=Shares(**dict(args.shares)),
         content=content,
         render=render,
     )

@@ -30,10 +30,13 @@ from dkt_ros.synth.physics import settle
 from dkt_ros.synth.render import Renderer, RenderOptions
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
 from dkt_ros.synth.scene import Scene
-from dkt_ros.synth.sensor import StereoSensor
+from dkt_ros.synth.sensors import MIXED, SENSORS, sensor_of
+from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Grows with every change after which a seed gives other scenes or pictures."""
+OLDEST_VERSION = 2
+"""Versions from this one on can still be asked for."""
 
 _SCENE_ERRORS = (DktError, RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
 
@@ -43,6 +46,8 @@ class GenerateOptions:
     """What to render: scenes start .. start + scenes - 1 of a seed, `frames` views of each.
 
     shard (i, n): of these, the ones whose number leaves the remainder i when divided by n.
+    sensor: a name in SENSORS, or MIXED for one that suits each scene. shares: of version 3's
+    scenes; version 2 knows none, no camera's faults, and the D435 alone.
     """
 
     output: Path
@@ -54,12 +59,22 @@ class GenerateOptions:
     raw_depth: bool = False
     content: SceneOptions = field(default_factory=SceneOptions)
     render: RenderOptions = field(default_factory=RenderOptions)
-    sensor: StereoSensor = field(default_factory=StereoSensor)
+    sensor: str = "d435"
+    version: int = GENERATOR_VERSION
+    shares: Shares = field(default_factory=Shares)
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("scenes", 1), ("frames", 1), ("start", 0)):
             if getattr(self, name) < least:
                 raise DktError(f"--{name} is {getattr(self, name)}, expected at least {least}")
+        if not OLDEST_VERSION <= self.version <= GENERATOR_VERSION:
+            known = " or ".join(map(str, range(OLDEST_VERSION, GENERATOR_VERSION + 1)))
+            raise DktError(f"--version is {self.version}, expected {known}")
+        if self.sensor not in (*SENSORS, MIXED):
+            known = ", ".join((*SENSORS, MIXED))
+            raise DktError(f"--sensor is {self.sensor}, expected one of {known}")
+        if self.version == OLDEST_VERSION and self.sensor != "d435":
+            raise DktError(f"--sensor is {self.sensor}; --version 2 has the d435 alone")
         part, parts = self.shard
         if not 0 <= part < parts:
             raise DktError(f"--shard is {part}/{parts}, expected I/N with 0 <= I < N, as in 0/4")
@@ -84,15 +99,26 @@ class GenerateOptions:
             content["panoramas"] = _digest([path.name.encode() for path in self.content.panoramas])
         record = {
             "name": "dkt synth",
-            "version": GENERATOR_VERSION,
+            "version": self.version,
             "seed": self.seed,
             "frames": self.frames,
             "render": render,
             "content": content,
-            "sensor": dataclasses.asdict(self.sensor) if self.raw_depth else None,
+            "sensor": self._sensors() if self.raw_depth else None,
         }
+        if self.version > OLDEST_VERSION:
+            record["shares"] = dataclasses.asdict(self.shares)
         plain: dict[str, Any] = json.loads(json.dumps(record))
         return plain
+
+    def _sensors(self) -> dict[str, Any]:
+        """Parameters of the sensors by name; version 2 knew one, and said so without its name."""
+        if self.version == OLDEST_VERSION:
+            figures = dataclasses.asdict(SENSORS["d435"])
+            del figures["projector"]
+            return figures
+        names = SENSORS if self.sensor == MIXED else (self.sensor,)
+        return {name: dataclasses.asdict(SENSORS[name]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -163,22 +189,22 @@ def render_scene(
     after_frame: Callable[[], None] = lambda: None,
 ) -> Iterator[SequenceFrame]:
     """The frames of one scene, rendered one by one as they are asked for."""
-    scene = sample_scene(options.seed, index, options.content)
-    if scene.dropped:
-        scene = settle(scene)
-    if not scene.items:
-        raise DktError("no object found a place; allow more room or fewer --objects")
+    scene = make_scene(options, index)
+    sensor = sensor_of(options.sensor, options.seed, index, scene.path.radius)
     renderer = Renderer(scene, options.render)
     extra = {"generator": record or options.record(), **describe(scene)}
+    if options.raw_depth and options.version > OLDEST_VERSION:
+        extra["sensor"] = sensor
     for number in range(options.frames):
         pose = scene.path.world_to_camera(number)
         geometry = renderer.geometry(pose)
         raw_depth = None
         if options.raw_depth:
             random = np.random.default_rng([options.seed, index, number])
-            raw_depth = renderer.raw_depth(pose, options.sensor, random)
+            raw_depth = renderer.raw_depth(pose, SENSORS[sensor], random)
+        random = np.random.default_rng([options.seed, index, number, 1])
         yield SequenceFrame(
-            rgb=renderer.picture(pose),
+            rgb=renderer.photograph(number, geometry, random),
             depth=geometry.depth,
             camera_matrix=renderer.camera_matrix,
             world_to_camera=pose,
@@ -192,29 +218,42 @@ def render_scene(
         after_frame()
 
 
+def make_scene(options: GenerateOptions, index: int) -> Scene:
+    """One scene as it is rendered: its objects at rest."""
+    if options.version == OLDEST_VERSION:
+        scene = sample_scene(options.seed, index, options.content)
+    else:
+        scene = sample_varied_scene(options.seed, index, options.content, options.shares)
+    if scene.dropped:
+        scene = settle(scene)
+    if not scene.items:
+        raise DktError("no object found a place; allow more room or fewer --objects")
+    if options.version == OLDEST_VERSION:
+        return scene
+    return complete(scene, options.seed, index, options.shares)
+
+
 def describe(scene: Scene) -> dict[str, Any]:
     """What metadata.json says of a scene; an object's id is its number in instance.png."""
+    poses = [item.pose for item in scene.items]
+    if scene.area.container is not None:
+        poses.append(np.eye(4))
+    poses += [item.pose for item in scene.items if item.liquid]
     objects = [
         {
             "id": number,
-            "shape": item.shape.family,
-            "substance": item.substance.name,
-            "class": MaterialClass(item.substance.kind).name.lower(),
-            "object_to_world": item.pose.tolist(),
+            "shape": name,
+            "substance": substance.name,
+            "class": MaterialClass(substance.kind).name.lower(),
+            "object_to_world": pose.tolist(),
         }
-        for number, item in enumerate(scene.items, start=1)
-    ]
-    container = scene.area.container
-    if container is not None:
-        objects.append(
-            {
-                "id": len(objects) + 1,
-                "shape": container.kind,
-                "substance": container.surface.name,
-                "class": MaterialClass(container.surface.kind).name.lower(),
-                "object_to_world": np.eye(4).tolist(),
-            }
+        for number, ((name, substance), pose) in enumerate(
+            zip(scene.things, [*poses, *(prop.pose for prop in scene.props)], strict=True), start=1
         )
+    ]
+    for entry, prop in zip(objects[len(poses) :], scene.props, strict=True):
+        if prop.attached:
+            entry["object_to_camera"] = entry.pop("object_to_world")
     return {"placement": "dropped" if scene.dropped else "placed", "objects": objects}
 
 

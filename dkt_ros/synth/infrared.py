@@ -1,4 +1,4 @@
-"""The infrared pair of an active stereo camera in Cycles: imagers and dot projector.
+"""The imagers' pair of a stereo camera in Cycles, with a dot projector or by the room's light.
 
 Knows how the projector lights a built scene. Knows nothing of matching.
 """
@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from dkt_ros.synth.blender import OPENCV_TO_BLENDER, aim
+from dkt_ros.synth.blender import GLOWS, OPENCV_TO_BLENDER, aim
 from dkt_ros.synth.materials import dimmed_shadows
 from dkt_ros.synth.passes import colour_of, copy_stage, prepare, read_channels
 from dkt_ros.synth.sensor import StereoSensor, stereo_poses
@@ -24,6 +24,8 @@ _PATTERN_PIXELS = 1040
 _BRIGHT_GREY = 230.0
 """Grey level of the 99th percentile: the imagers' automatic exposure."""
 _THROUGH_GLASS = 0.5
+_PASSIVE_SAMPLES = 8
+"""Per pixel and sample asked for, where lamps with soft shadows light the scene."""
 _GRID = 2
 """A pixel is rendered in this many parts each way."""
 
@@ -40,12 +42,30 @@ class InfraredPair:
         threads: int,
     ) -> None:
         self.sensor = sensor
-        self._stage = copy_stage(stage, "infrared", {"MESH"})
-        prepare(self._stage, _GRID * size[0], _GRID * size[1], threads)
+        self._grid = _GRID if sensor.projector else 1
+        types = {"MESH"} if sensor.projector else {"MESH", "LIGHT"}
+        self._stage = copy_stage(stage, "infrared", types)
+        prepare(self._stage, self._grid * size[0], self._grid * size[1], threads)
         camera = bpy.data.objects.new("imager", stage.camera.data.copy())
         self._stage.collection.objects.link(camera)
         self._stage.camera = camera
         self._fov = 2 * np.arctan(0.5 * size[0] / sensor.focal)
+        cycles = self._stage.cycles
+        cycles.max_bounces, cycles.transmission_bounces = 8, 8
+        cycles.diffuse_bounces, cycles.glossy_bounces = 0, 2
+        # One sample in the middle of each part of a pixel: at random places, a few samples would
+        # shake the dots by more than the real imagers' noise does.
+        cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 0.01
+        self._projector: bpy.types.Object | None = None
+        if not sensor.projector:
+            self._stage.world = stage.world
+            cycles.samples, cycles.diffuse_bounces = _PASSIVE_SAMPLES * samples, 1
+            cycles.use_denoising, cycles.denoiser = True, "OPENIMAGEDENOISE"
+            cycles.denoising_input_passes, cycles.denoising_quality = "RGB_ALBEDO", "FAST"
+            cycles.denoising_use_gpu = False
+            return
+        for thing in [thing for thing in self._stage.collection.objects if GLOWS in thing]:
+            self._stage.collection.objects.unlink(thing)
         self._projector = _projector()
         self._stage.collection.objects.link(self._projector)
         world = bpy.data.worlds.new("infrared")
@@ -54,29 +74,28 @@ class InfraredPair:
         # Seen in mirrors only: a second light would bring noise that both imagers share.
         world.cycles.sampling_method = "NONE"
         self._stage.world = world
-        cycles = self._stage.cycles
         cycles.samples, cycles.use_denoising = samples, False
-        cycles.max_bounces, cycles.transmission_bounces = 8, 8
-        cycles.diffuse_bounces, cycles.glossy_bounces = 0, 2
-        # One sample in the middle of each part of a pixel: at random places, a few samples would
-        # shake the dots by more than the real imagers' noise does.
-        cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 0.01
         # The default skips faint light at random, which no imager does.
         cycles.light_sampling_threshold = 0.0
 
     def render(self, world_to_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Left and right (H,W) float32 in grey levels 0 to 255 for a colour camera's pose."""
         pose = np.linalg.inv(world_to_camera) @ OPENCV_TO_BLENDER
-        self._projector.matrix_world = Matrix(pose.tolist())
+        if self._projector is not None:
+            self._projector.matrix_world = Matrix(pose.tolist())
         pictures = []
-        with dimmed_shadows(_THROUGH_GLASS):
+        with dimmed_shadows(_THROUGH_GLASS if self.sensor.projector else 1.0):
             for side in stereo_poses(world_to_camera, self.sensor.baseline):
+                if not self.sensor.projector:
+                    # Else what noise the denoiser leaves would be the same in both.
+                    self._stage.cycles.seed += 1
                 aim(self._stage, side, self._fov)
                 fine = colour_of(read_channels(self._stage)).mean(axis=-1)
-                rows, columns = fine.shape[0] // _GRID, fine.shape[1] // _GRID
-                parts = fine.reshape(rows, _GRID, columns, _GRID)
+                rows, columns = fine.shape[0] // self._grid, fine.shape[1] // self._grid
+                parts = fine.reshape(rows, self._grid, columns, self._grid)
                 pictures.append(parts.mean(axis=(1, 3)))
-        exposure = _BRIGHT_GREY / max(float(np.percentile(pictures, 99)), 1e-6)
+        bright = np.percentile(pictures, 99 if self.sensor.projector else 85)
+        exposure = _BRIGHT_GREY / max(float(bright), 1e-6)
         left, right = (np.clip(picture * exposure, 0, 255) for picture in pictures)
         return left.astype(np.float32), right.astype(np.float32)
 

@@ -6,10 +6,14 @@ import contextlib
 from collections.abc import Iterator
 
 import bpy
+import numpy as np
 
 from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.synth.prints import draw_print
 from dkt_ros.synth.scene import Colour, Substance, Texture
 
+OPTICS = "optics"
+"""A material's property: MaterialClass, refractive index, albedo, roughness, for trace.Tracer."""
 _METALLIC = 1.0
 _SHADOW = "shadow"
 _PASSED = 0.9
@@ -19,6 +23,8 @@ _PASSED = 0.9
 def substance_material(substance: Substance) -> bpy.types.Material:
     """A new material for one object."""
     material = bpy.data.materials.new(substance.name)
+    albedo = float(np.mean(substance.colour))
+    material[OPTICS] = [float(substance.kind), substance.ior, albedo, substance.roughness]
     material.use_nodes = True
     tree = material.node_tree
     tree.nodes.clear()
@@ -56,6 +62,7 @@ def dimmed_shadows(factor: float) -> Iterator[None]:
 def texture_material(texture: Texture, name: str) -> bpy.types.Material:
     """A new material for the table, the floor or the walls; object coordinates in metres."""
     material = bpy.data.materials.new(name)
+    material[OPTICS] = [0.0, 1.0, float(np.mean([texture.first, texture.second])), 1.0]
     material.use_nodes = True
     tree = material.node_tree
     tree.nodes.clear()
@@ -121,7 +128,106 @@ def _principled(tree: bpy.types.NodeTree, substance: Substance) -> bpy.types.Nod
     return shader.outputs["BSDF"]
 
 
+def glowing_material(colour: Colour, strength: float) -> bpy.types.Material:
+    """A window's or a tube's light."""
+    material = bpy.data.materials.new("glow")
+    material[OPTICS] = [0.0, 1.0, 0.5, 1.0]
+    material.use_nodes = True
+    tree = material.node_tree
+    tree.nodes.clear()
+    emission = tree.nodes.new("ShaderNodeEmission")
+    emission.inputs["Color"].default_value = _rgba(colour)
+    emission.inputs["Strength"].default_value = strength
+    output = tree.nodes.new("ShaderNodeOutputMaterial")
+    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
+    return material
+
+
+def _print(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket:
+    """A drawn picture from each side; `scale` is its width in metres."""
+    drawn = draw_print(texture.first, texture.second, texture.seed)
+    height, width = drawn.shape[:2]
+    image = bpy.data.images.new("print", width, height, float_buffer=True)
+    image.colorspace_settings.name = "Non-Color"
+    filled = np.dstack([drawn, np.ones((height, width), np.float32)])
+    image.pixels.foreach_set(np.ascontiguousarray(filled[::-1], np.float32).ravel())
+    image.pack()
+    node = tree.nodes.new("ShaderNodeTexImage")
+    node.image, node.projection, node.projection_blend = image, "BOX", 0.15
+    size = 1 / texture.scale
+    vector = _coordinates(tree, (size, size, size * width / height), texture.angle)
+    tree.links.new(vector, node.inputs["Vector"])
+    return node.outputs["Color"]
+
+
+def _two_colours(
+    tree: bpy.types.NodeTree, share: bpy.types.NodeSocket, texture: Texture
+) -> bpy.types.NodeSocket:
+    ramp = tree.nodes.new("ShaderNodeValToRGB")
+    ramp.color_ramp.elements[0].position = 0.3
+    ramp.color_ramp.elements[0].color = _rgba(texture.first)
+    ramp.color_ramp.elements[1].position = 0.7
+    ramp.color_ramp.elements[1].color = _rgba(texture.second)
+    tree.links.new(share, ramp.inputs["Fac"])
+    return ramp.outputs["Color"]
+
+
+def _grain(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket:
+    """Long bands that wander."""
+    wave = tree.nodes.new("ShaderNodeTexWave")
+    wave.inputs["Scale"].default_value = 1.0
+    wave.inputs["Distortion"].default_value = 5.0
+    wave.inputs["Detail"].default_value = 4.0
+    wave.inputs["Detail Scale"].default_value = 1.5
+    stretch = (texture.scale, 0.12 * texture.scale, texture.scale)
+    tree.links.new(_coordinates(tree, stretch, texture.angle), wave.inputs["Vector"])
+    return _two_colours(tree, wave.outputs["Fac"], texture)
+
+
+def _threads(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket:
+    """Noise stretched both ways, as warp and weft; cloth has soft blotches instead."""
+    shares = []
+    stretches = [(1.0, 0.12, 1.0), (0.12, 1.0, 1.0)] if texture.pattern == "weave" else [(1, 1, 1)]
+    for stretch in stretches:
+        noise = tree.nodes.new("ShaderNodeTexNoise")
+        noise.inputs["Scale"].default_value = 1.0
+        noise.inputs["Detail"].default_value = 2.0 if texture.pattern == "weave" else 5.0
+        scaled = tuple(texture.scale * value for value in stretch)
+        tree.links.new(_coordinates(tree, scaled, texture.angle), noise.inputs["Vector"])
+        shares.append(noise.outputs[0])
+    if len(shares) == 1:
+        return _two_colours(tree, shares[0], texture)
+    mean = tree.nodes.new("ShaderNodeMath")
+    mean.operation = "MULTIPLY"
+    tree.links.new(shares[0], mean.inputs[0])
+    tree.links.new(shares[1], mean.inputs[1])
+    double = tree.nodes.new("ShaderNodeMath")
+    double.operation = "MULTIPLY"
+    double.inputs[1].default_value = 2.0
+    tree.links.new(mean.outputs[0], double.inputs[0])
+    return _two_colours(tree, double.outputs[0], texture)
+
+
+def _tiles(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket:
+    node = tree.nodes.new("ShaderNodeTexBrick")
+    node.offset = 0.0
+    node.inputs["Color1"].default_value = _rgba(texture.first)
+    node.inputs["Color2"].default_value = _rgba(tuple(0.95 * c for c in texture.first))
+    node.inputs["Mortar"].default_value = _rgba(texture.second)
+    node.inputs["Scale"].default_value = texture.scale
+    node.inputs["Mortar Size"].default_value = 0.012
+    node.inputs["Brick Width"].default_value = node.inputs["Row Height"].default_value = 0.5
+    vector = _coordinates(tree, (1.0, 1.0, 1.0), texture.angle)
+    tree.links.new(vector, node.inputs["Vector"])
+    return node.outputs["Color"]
+
+
+_DRAWN = {"print": _print, "grain": _grain, "cloth": _threads, "weave": _threads, "tiles": _tiles}
+
+
 def _pattern(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket:
+    if texture.pattern in _DRAWN:
+        return _DRAWN[texture.pattern](tree, texture)
     if texture.pattern == "checker":
         node = tree.nodes.new("ShaderNodeTexChecker")
         node.inputs["Color1"].default_value = _rgba(texture.first)

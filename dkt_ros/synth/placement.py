@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from dkt_ros.synth.lathe import SEGMENTS
 from dkt_ros.synth.scene import LIFT, Area, about_z
 from dkt_ros.synth.shapes import Shape
 
@@ -68,6 +69,31 @@ def scatter(shapes: Sequence[Shape], area: Area, random: np.random.Generator) ->
         balls.append((centre, reach))
         poses.append(pose)
     return poses
+
+
+def stack_up(shape: Shape) -> float | None:
+    """How far a second vessel of the same shape rises above the first that it stands in.
+
+    Metres; None where it would not go in, or hardly.
+    """
+    if shape.cavity is None:
+        return None
+    first, count = shape.cavity
+    rings = shape.vertices[: (first + count) * SEGMENTS].reshape(-1, SEGMENTS, 3)
+    inner = rings[first:]
+    room, level = np.linalg.norm(inner[..., :2], axis=-1), inner[..., 2].mean(axis=1)
+    outer, height = np.linalg.norm(rings[:first, :, :2], axis=-1), rings[:first, :, 2].mean(axis=1)
+    order = np.argsort(level)
+    for rise in np.arange(level.min() + 3e-4, 0.8 * shape.height, 5e-4):
+        inside = height + rise < shape.height
+        at = height[inside] + rise
+        free = (
+            np.array([np.interp(at, level[order], room[order, k]) for k in range(SEGMENTS)]).T
+            - outer[inside]
+        )
+        if inside.any() and free.min() > 2e-4:
+            return float(rise)
+    return None
 
 
 def _somewhere(area: Area, random: np.random.Generator, share: float = 1.0) -> tuple[float, float]:

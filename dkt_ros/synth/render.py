@@ -11,14 +11,16 @@ import bpy
 import numpy as np
 
 from dkt_ros.errors import DktError
-from dkt_ros.synth.blender import aim, build
+from dkt_ros.synth.blender import aim, build, carries, carry
 from dkt_ros.synth.camera import camera_matrix
 from dkt_ros.synth.infrared import InfraredPair
 from dkt_ros.synth.passes import colour_of, copy_stage, prepare, quiet, read_channels
+from dkt_ros.synth.photo import develop, exposure, motion_between, take
 from dkt_ros.synth.scene import Scene
 from dkt_ros.synth.sensor import StereoSensor, sense
+from dkt_ros.synth.sensors import DepthSensor
+from dkt_ros.synth.trace import Tracer
 
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 _FAR = 1e3
 """Blender writes 1e10 where a ray meets nothing."""
 
@@ -52,7 +54,7 @@ class Geometry:
 
     depth (H,W) float32 planar metres, NaN where nothing is hit; normal (H,W,3) float32 in camera
     axes (y down, z forward), 0 where nothing is hit; mask (H,W) uint8 of MaterialClass; instance
-    (H,W) uint8: 0 the room, k + 1 item k, then the container.
+    (H,W) uint8: 0 the room, otherwise a place in Scene.things from 1.
     """
 
     depth: np.ndarray
@@ -79,7 +81,9 @@ class Renderer:
             self._geometry = copy_stage(self._picture, "geometry", {"MESH", "CAMERA"})
             prepare(self._geometry, *size, options.threads)
             _geometry_settings(self._geometry, self._picture.camera)
+        self._carries = carries(self._picture)
         self._infrared: InfraredPair | None = None
+        self._tracer: Tracer | None = None
         self._exposure: float | None = None
 
     @property
@@ -90,15 +94,38 @@ class Renderer:
 
     def picture(self, world_to_camera: np.ndarray) -> np.ndarray:
         """(H,W,3) uint8 denoised; the first one sets the exposure of all."""
-        aim(self._picture, world_to_camera, self.scene.path.horizontal_fov)
+        return develop(self._exposed(world_to_camera))
+
+    def photograph(self, frame: int, geometry: Geometry, random: np.random.Generator) -> np.ndarray:
+        """`picture` of a frame of the scene's path as its own camera takes it, where it has one."""
+        pose = self.scene.path.world_to_camera(frame)
+        if self.scene.photo is None:
+            return self.picture(pose)
+        ends = [self.scene.path.world_to_camera(frame + step) for step in (-0.5, 0.5)]
+        motion = motion_between(geometry.depth, self.camera_matrix, *ends)
+        fixed = [prop.attached for prop in self.scene.props]
+        first = len(self.scene.things) - len(fixed) + 1
+        for number, still in enumerate(fixed, first):
+            if still:
+                motion[geometry.instance == number] = 0
+        return take(self._exposed(pose), self.scene.photo, motion, frame, random)
+
+    def _exposed(self, world_to_camera: np.ndarray) -> np.ndarray:
+        """(H,W,3) linear."""
+        self._look(self._picture, world_to_camera)
         linear = colour_of(read_channels(self._picture))
         if self._exposure is None:
             self._exposure = exposure(linear, self.scene.brightness)
-        return develop(linear * self._exposure)
+        return linear * self._exposure
+
+    def _look(self, stage: bpy.types.Scene, world_to_camera: np.ndarray) -> None:
+        aim(stage, world_to_camera, self.scene.path.horizontal_fov)
+        if self._carries:
+            carry(self._picture, world_to_camera)
 
     def geometry(self, world_to_camera: np.ndarray) -> Geometry:
         """Exact depth, normals and classes from one sample per pixel."""
-        aim(self._geometry, world_to_camera, self.scene.path.horizontal_fov)
+        self._look(self._geometry, world_to_camera)
         channels = read_channels(self._geometry)
         hit = channels["Depth.Z"] < _FAR
         normal = np.stack([channels[f"Normal.{axis}"] for axis in "XYZ"], axis=-1)
@@ -112,10 +139,17 @@ class Renderer:
         )
 
     def raw_depth(
-        self, world_to_camera: np.ndarray, sensor: StereoSensor, random: np.random.Generator
+        self, world_to_camera: np.ndarray, sensor: DepthSensor, random: np.random.Generator
     ) -> np.ndarray:
         """(H,W) float32 metres as the sensor would give it, NaN where it gives nothing."""
         width, height = self.options.width, self.options.height
+        self._look(self._picture, world_to_camera)
+        if not isinstance(sensor, StereoSensor):
+            if self._tracer is None or self._carries:
+                self._tracer = Tracer(self._picture)
+            lamp = sensor.lamp
+            paths = self._tracer.trace(world_to_camera, self.camera_matrix, (width, height), lamp)
+            return sensor.measure(paths, self.camera_matrix, random)
         if self._infrared is None or self._infrared.sensor != sensor:
             self._infrared = InfraredPair(
                 self._picture,
@@ -128,30 +162,10 @@ class Renderer:
         return sense(left, right, sensor, self.camera_matrix, width, height, random)
 
 
-def exposure(linear: np.ndarray, brightness: float) -> float:
-    """The factor that a camera's automatic exposure would choose for a linear picture.
-
-    It brings the 60th percentile of luminance to `brightness`.
-    """
-    return brightness / max(float(np.percentile(linear @ _LUMINANCE, 60)), 1e-6)
-
-
-def develop(linear: np.ndarray) -> np.ndarray:
-    """Linear (H,W,3) to 8-bit sRGB (IEC 61966-2-1) with a soft shoulder above 0.8."""
-    value = np.maximum(linear, 0.0)
-    over = np.maximum(value - 0.8, 0.0)
-    value = np.where(value > 0.8, 0.8 + 0.2 * (1 - np.exp(-over / 0.2)), value)
-    curve = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
-    return np.rint(np.clip(curve, 0, 1) * 255).astype(np.uint8)
-
-
 def _classes(scene: Scene) -> np.ndarray:
     """(256,) uint8: an instance's number to its MaterialClass."""
-    things = [item.substance for item in scene.items]
-    if scene.area.container is not None:
-        things.append(scene.area.container.surface)
     classes = np.zeros(256, np.uint8)
-    classes[1 : len(things) + 1] = [int(substance.kind) for substance in things]
+    classes[1 : len(scene.things) + 1] = [int(kind.kind) for _, kind in scene.things]
     return classes
 
 

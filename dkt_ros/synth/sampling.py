@@ -14,7 +14,7 @@ import numpy as np
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
-from dkt_ros.synth.camera import CameraPath, PathOptions, sample_path
+from dkt_ros.synth.camera import CameraPath, HandPath, PathOptions, sample_path
 from dkt_ros.synth.families import FAMILIES, make_shape
 from dkt_ros.synth.placement import place, scatter
 from dkt_ros.synth.scene import Area, Container, Item, Light, Panorama, Scene, Sky, Substance
@@ -28,7 +28,7 @@ from dkt_ros.synth.substances import (
 )
 
 HELD_OUT_FAMILIES = ("martini", "flask", "vase")
-_BIN_ELEVATION = np.radians(36)
+BIN_ELEVATION = np.radians(36)
 """A flatter view than this sees little but a bin's side."""
 
 
@@ -73,11 +73,11 @@ def sample_scene(seed: int, index: int, options: SceneOptions | None = None) -> 
     """Scene `index` of `seed`; options default to SceneOptions()."""
     options = options or SceneOptions()
     random = np.random.default_rng([seed, index])
-    container = _container(random) if random.random() < options.container_share else None
+    container = sample_container(random) if random.random() < options.container_share else None
     in_bin = container is not None and container.kind == "bin"
-    path = sample_path(random, options.path, least_elevation=_BIN_ELEVATION if in_bin else 0.0)
-    area = _area(path, container)
-    shapes = _shapes(random, options)
+    path = sample_path(random, options.path, least_elevation=BIN_ELEVATION if in_bin else 0.0)
+    area = sample_area(path, container)
+    shapes = sample_shapes(random, options)
     # Nobody arranges things in a bin.
     dropped = bool(random.random() < options.drop_share or (in_bin and options.drop_share > 0))
     if dropped:
@@ -86,7 +86,7 @@ def sample_scene(seed: int, index: int, options: SceneOptions | None = None) -> 
         poses = place(shapes, area, random)
     items = []
     for number, (shape, pose) in enumerate(zip(shapes, poses, strict=True)):
-        held_out = _is_held_out(random, options.pool)
+        held_out = is_held_out(random, options.pool)
         substance = sample_substance(shape, random, held_out, transparent=number == 0)
         if pose is not None:
             items.append(Item(shape, substance, pose))
@@ -103,22 +103,24 @@ def sample_scene(seed: int, index: int, options: SceneOptions | None = None) -> 
         floor_height=-random.uniform(0.4, 0.8),
         walls=None if outside else sample_texture(random),
         wall_distance=random.uniform(1.3, 2.6),
-        lights=tuple(_light(random) for _ in range(lamps)),
-        sky=_panorama(random, options.panoramas) if outside else _sky(random),
+        lights=tuple(sample_light(random) for _ in range(lamps)),
+        sky=sample_panorama(random, options.panoramas) if outside else sample_sky(random),
         brightness=float(np.exp(random.uniform(np.log(0.16), np.log(0.5)))),
         path=path,
         noise_seed=int(random.integers(0, 2**31 - 1)),
     )
 
 
-def _area(path: CameraPath, container: Container | None) -> Area:
+def sample_area(path: CameraPath | HandPath, container: Container | None) -> Area:
+    """Room for the objects in view, or a container's floor."""
     if container is not None:
         return Area(container.half_size, container)
     spread = float(np.clip(0.62 * path.radius * np.tan(0.5 * path.horizontal_fov), 0.12, 0.32))
     return Area((spread, spread))
 
 
-def _shapes(random: np.random.Generator, options: SceneOptions) -> list[Shape]:
+def sample_shapes(random: np.random.Generator, options: SceneOptions) -> list[Shape]:
+    """As many as the options ask for."""
     least, most = options.objects
     shapes = []
     for number in range(int(random.integers(least, most + 1))):
@@ -139,12 +141,14 @@ def _family(random: np.random.Generator, pool: Pool, first: bool) -> str:
     return str(random.choice(names))
 
 
-def _is_held_out(random: np.random.Generator, pool: Pool) -> bool:
+def is_held_out(random: np.random.Generator, pool: Pool) -> bool:
+    """Whether an object takes the held-out member of its class of materials."""
     share = {Pool.TRAIN: 0.0, Pool.HELD_OUT: 0.5, Pool.ALL: 0.1}[pool]
     return bool(random.random() < share)
 
 
-def _container(random: np.random.Generator) -> Container:
+def sample_container(random: np.random.Generator) -> Container:
+    """A tray or a bin."""
     kind, height = ("tray", (0.015, 0.035)) if random.random() < 0.55 else ("bin", (0.06, 0.12))
     length = random.uniform(0.15, 0.22)
     return Container(
@@ -169,17 +173,20 @@ def _container_surface(random: np.random.Generator) -> Substance:
     return Substance("opaque", MaterialClass.OPAQUE, texture.first, rough, texture=texture)
 
 
-def _sky(random: np.random.Generator) -> Sky:
+def sample_sky(random: np.random.Generator) -> Sky:
+    """Two colours all around."""
     colours = sample_colour(random, 0.25, 0.3), sample_colour(random, 0.25, 1.0)
     return Sky(colours, random.uniform(0.2, 1.2))
 
 
-def _panorama(random: np.random.Generator, paths: Sequence[Path]) -> Panorama:
+def sample_panorama(random: np.random.Generator, paths: Sequence[Path]) -> Panorama:
+    """One of the user's, turned."""
     path = paths[int(random.integers(len(paths)))]
     return Panorama(path, random.uniform(0, 2 * np.pi), random.uniform(0.6, 1.2))
 
 
-def _light(random: np.random.Generator) -> Light:
+def sample_light(random: np.random.Generator) -> Light:
+    """A lamp above and beside the table."""
     bearing, height = random.uniform(0, 2 * np.pi), random.uniform(0.8, 1.8)
     out, size = random.uniform(0.3, 1.1), random.uniform(0.15, 0.9)
     warm = random.uniform(-0.25, 0.25)

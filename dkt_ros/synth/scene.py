@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from dkt_ros.formats.transphy3d import MaterialClass
-from dkt_ros.synth.camera import CameraPath
+from dkt_ros.synth.camera import CameraPath, HandPath
 from dkt_ros.synth.lathe import Mesh, stack
+from dkt_ros.synth.photo import Photo
 from dkt_ros.synth.shapes import Shape
 
 Colour = tuple[float, float, float]
@@ -23,7 +24,10 @@ LIFT = 2e-4
 
 @dataclass(frozen=True)
 class Texture:
-    """A procedural surface of two colours; `gloss` is the share it reflects like varnish."""
+    """A procedural surface of two colours; `gloss` is the share it reflects like varnish.
+
+    `seed` is what a print's words are drawn from.
+    """
 
     pattern: str
     first: Colour
@@ -32,6 +36,7 @@ class Texture:
     angle: float
     gloss: float
     roughness: float
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,55 @@ class Area:
 
 
 @dataclass(frozen=True)
+class Liquid:
+    """What a vessel holds up to a ring of its inner wall (see Shape.cavity).
+
+    `substance` is the liquid's surface against air; `wet`, where it touches the wall: of a clear
+    one its ior is the wall's over the liquid's.
+    """
+
+    ring: int
+    substance: Substance
+    wet: Substance
+
+
+@dataclass(frozen=True)
 class Item:
     """One object; `pose` is (4,4) object to world."""
 
     shape: Shape
     substance: Substance
     pose: np.ndarray
+    liquid: Liquid | None = None
+
+
+@dataclass(frozen=True)
+class Prop:
+    """A further mesh: a label, a sheet of paper, a part of a gripper or of a hand.
+
+    pose: (4,4) to world; where `attached`, to the camera (OpenCV axes), with which it moves.
+    voxel: metres to which its overlapping parts are melted into one skin; 0 leaves them.
+    """
+
+    kind: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    substance: Substance
+    pose: np.ndarray
+    attached: bool = False
+    voxel: float = 0.0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A block of the room, turned about z: a wall close by, furniture; it shines if `glow` > 0."""
+
+    kind: str
+    centre: tuple[float, float, float]
+    half: tuple[float, float, float]
+    turn: float
+    texture: Texture
+    glow: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,8 +203,20 @@ class Scene:
     lights: tuple[Light, ...]
     sky: Sky | Panorama
     brightness: float
-    path: CameraPath
+    path: CameraPath | HandPath
     noise_seed: int
+    panels: tuple[Panel, ...] = ()
+    props: tuple[Prop, ...] = ()
+    photo: Photo | None = None
+
+    @property
+    def things(self) -> list[tuple[str, Substance]]:
+        """Name and substance of instances 1, 2, ...: items, container, liquids, props."""
+        things = [(item.shape.family, item.substance) for item in self.items]
+        if self.area.container is not None:
+            things.append((self.area.container.kind, self.area.container.surface))
+        things += [("liquid", item.liquid.substance) for item in self.items if item.liquid]
+        return things + [(prop.kind, prop.substance) for prop in self.props]
 
 
 def about_z(angle: float) -> np.ndarray:

@@ -32,7 +32,8 @@ class StereoSensor:
     """What the sensor is, and how it matches.
 
     Baseline and range in metres, focal length of the infrared pictures in pixels, noise of a
-    pixel in grey levels (standard deviation); the rest are StereoSGBM's parameters.
+    pixel in grey levels (standard deviation), whether it projects dots; the rest are StereoSGBM's
+    parameters.
     """
 
     baseline: float = 0.05
@@ -44,6 +45,7 @@ class StereoSensor:
     uniqueness: int = 50
     speckle_size: int = 60
     speckle_range: int = 1
+    projector: bool = True
 
     @property
     def disparities(self) -> int:

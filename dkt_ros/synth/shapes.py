@@ -20,6 +20,8 @@ class Shape:
     outline: (N,2) radius and height of the outermost section, for placing.
     round: whether it is a surface of revolution and may lie on its side at any roll.
     open: whether it has a mouth and may stand upside down on it.
+    cavity: of a vessel, the first and the number after the last ring of vertices (lathe.SEGMENTS
+    each, from the first vertex on) of its inner wall, from the rim down.
     """
 
     family: str
@@ -29,6 +31,7 @@ class Shape:
     round: bool
     open: bool
     closed: bool = True
+    cavity: tuple[int, int] | None = None
 
     @property
     def height(self) -> float:

@@ -17,6 +17,21 @@ _PATTERNS = {
     "marble": 0.16,
     "plain": 0.12,
 }
+_SURFACES = {
+    "wood": 0.26,
+    "cloth": 0.2,
+    "carpet": 0.08,
+    "tiles": 0.08,
+    "stone": 0.1,
+    "laminate": 0.28,
+}
+_WOODS = (
+    (0.42, 0.22, 0.1),
+    (0.2, 0.07, 0.03),
+    (0.55, 0.36, 0.18),
+    (0.1, 0.045, 0.025),
+    (0.6, 0.48, 0.32),
+)
 _MOSTLY_GLASS = ("wine_glass", "martini", "flask", "lens")
 _MOSTLY_METAL = ("cutlery",)
 _EITHER = ("can", "plate", "bowl")
@@ -84,6 +99,91 @@ def sample_texture(random: np.random.Generator, finest: float = 25.0) -> Texture
         gloss=random.uniform(0.03, 0.12) if random.random() < 0.5 else 0.0,
         roughness=random.uniform(0.1, 0.5),
     )
+
+
+def sample_surface(random: np.random.Generator, kind: str | None = None) -> Texture:
+    """A surface as rooms have them: wood, cloth, carpet, tiles, stone, laminate, paint."""
+    kind = kind or str(random.choice(list(_SURFACES), p=list(_SURFACES.values())))
+    gloss = random.uniform(0.03, 0.1) if random.random() < 0.5 else 0.0
+    angle, roughness = random.uniform(0, 2 * np.pi), random.uniform(0.1, 0.4)
+    value = float(np.exp(random.uniform(np.log(0.08), np.log(0.85))))
+    if kind == "wood":
+        light = np.array(_WOODS[int(random.integers(len(_WOODS)))]) * random.uniform(0.7, 1.25)
+        dark = light * random.uniform(0.45, 0.85)
+        scale = random.uniform(6, 25)
+        return _texture("grain", light, dark, scale, angle, gloss, roughness)
+    if kind == "cloth":
+        first = np.array(vivid(random, random.uniform(0.3, 1.0), value))
+        second = first * random.uniform(0.55, 1.3)
+        return _texture("cloth", first, second, random.uniform(5, 40), angle, 0.0, 0.9)
+    if kind == "carpet":
+        first = np.array(sample_colour(random, random.uniform(0.0, 0.3), 0.5 * value + 0.05))
+        return _texture("weave", first, 0.45 * first, random.uniform(60, 250), angle, 0.0, 1.0)
+    if kind == "tiles":
+        first = np.array(sample_colour(random, random.uniform(0.0, 0.2), 0.4 + 0.5 * value))
+        mortar = first * random.uniform(0.3, 0.8)
+        return _texture("tiles", first, mortar, random.uniform(3, 12), angle, gloss, roughness)
+    if kind == "stone":
+        first = np.array(sample_colour(random, random.uniform(0.0, 0.15), value))
+        second = first * random.uniform(0.5, 1.5)
+        return _texture("noise", first, second, random.uniform(15, 90), angle, gloss, roughness)
+    saturation = random.uniform(0.0, 0.25) if random.random() < 0.6 else random.uniform(0.5, 1.0)
+    if kind == "paint":
+        value, gloss = max(value, 0.3), 0.0
+    colour = np.array(vivid(random, saturation, value))
+    return _texture("plain", colour, colour, 10.0, angle, gloss, roughness)
+
+
+def sample_wall(random: np.random.Generator) -> Texture:
+    """Mostly paint or tiles."""
+    kinds = ["paint", "tiles", "wood", "cloth", "stone"]
+    return sample_surface(random, str(random.choice(kinds, p=[0.62, 0.14, 0.08, 0.08, 0.08])))
+
+
+def sample_print(random: np.random.Generator) -> Texture:
+    """Words, bars and pictures in two colours on paper."""
+    paper = vivid(random, random.uniform(0, 0.9) * (random.random() < 0.6), 0.85)
+    ink = vivid(random, random.uniform(0.2, 1.0), random.uniform(0.05, 0.6))
+    seed = int(random.integers(0, 2**31 - 1))
+    return Texture("print", paper, ink, random.uniform(0.06, 0.16), 0.0, 0.0, 0.5, seed)
+
+
+def sample_liquid(random: np.random.Generator, wall: float) -> tuple[Substance, Substance]:
+    """A liquid's substance against air, and where it wets a wall of refractive index `wall`."""
+    clear, white = MaterialClass.TRANSPARENT, (0.99, 1.0, 1.0)
+    name = str(
+        random.choice(["water", "tea", "wine", "oil", "milk"], p=[0.5, 0.15, 0.1, 0.1, 0.15])
+    )
+    if name == "milk":
+        pale = random.random() < 0.5
+        colour = (0.85, 0.82, 0.75) if pale else sample_colour(random, 0.9, 0.4)
+        body = Substance(name, MaterialClass.OPAQUE, colour, 0.2)
+        return body, body
+    ior = 1.47 if name == "oil" else 1.333
+    depth = random.uniform(0.3, 1.0)
+    tint = {"tea": (0.9, 0.5, 0.15), "wine": (0.5, 0.03, 0.06), "oil": (0.95, 0.85, 0.3)}.get(name)
+    colour = white if tint is None else _as_colour(np.array(tint) ** depth)
+    return Substance(name, clear, white, 0.0, ior), Substance(name, clear, colour, 0.0, wall / ior)
+
+
+def vivid(random: np.random.Generator, saturation: float, value: float) -> Colour:
+    """Linear RGB of a hue drawn evenly; saturation 1 leaves one channel dark."""
+    hue = random.uniform(0, 6)
+    pure = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
+    return _as_colour(np.clip(value * (1 - saturation + saturation * pure), 0.01, 0.95))
+
+
+def _texture(
+    pattern: str,
+    first: np.ndarray,
+    second: np.ndarray,
+    scale: float,
+    angle: float,
+    gloss: float,
+    roughness: float,
+) -> Texture:
+    colours = [_as_colour(np.clip(colour, 0.01, 0.95)) for colour in (first, second)]
+    return Texture(pattern, colours[0], colours[1], scale, angle, gloss, roughness)
 
 
 def sample_colour(random: np.random.Generator, saturation: float, value: float) -> Colour:

@@ -29,7 +29,8 @@ def cross_section(random: np.random.Generator) -> np.ndarray | None:
 
 def _vessel(family: str, outer: Profile, inside: Profile, cross: np.ndarray | None = None) -> Shape:
     vertices, faces = turn(inside, cross)
-    return Shape(family, vertices, faces, outer, round=cross is None, open=True)
+    cavity = len(outer) - 1, len(inside) - len(outer) - 1
+    return Shape(family, vertices, faces, outer, round=cross is None, open=True, cavity=cavity)
 
 
 def tumbler(random: np.random.Generator) -> Shape:
@@ -163,12 +164,14 @@ def pitcher(random: np.random.Generator) -> Shape:
     body += [(radius * neck, height * 0.8), (radius * mouth, height)]
     base = [(0, 0), (radius * 0.4, 0), (radius * 0.75, 0)]
     outer = np.vstack([base, smooth_curve(body, 5)])
-    vertices, faces = turn(hollow(outer, random.uniform(0.002, 0.0035), 0.006, start=2))
+    inside = hollow(outer, random.uniform(0.002, 0.0035), 0.006, start=2)
+    vertices, faces = turn(inside)
     angle = np.arctan2(vertices[:, 1], vertices[:, 0])
     rise = np.clip(vertices[:, 2] / height - 0.8, 0, 1) / 0.2
     pull = radius * random.uniform(0.2, 0.4) * rise**2 * np.exp(-((angle / 0.35) ** 2))
     vertices[:, 0] += pull
-    return _with_handle("pitcher", (vertices, faces), outer, (0.25 * height, 0.85 * height), random)
+    ends, rings = (0.25 * height, 0.85 * height), len(inside) - len(outer) - 1
+    return _with_handle("pitcher", (vertices, faces), outer, ends, rings, random)
 
 
 def mug(random: np.random.Generator) -> Shape:
@@ -176,8 +179,9 @@ def mug(random: np.random.Generator) -> Shape:
     radius, height = random.uniform(0.034, 0.045), random.uniform(0.07, 0.11)
     side = [(radius, height * t) for t in np.linspace(0.04, 1, 10)]
     outer = np.array([(0, 0), (radius * 0.5, 0), (radius * 0.93, 0), *side])
-    mesh = turn(hollow(outer, random.uniform(0.0025, 0.004), 0.005, start=2))
-    return _with_handle("mug", mesh, outer, (0.2 * height, 0.8 * height), random)
+    inside = hollow(outer, random.uniform(0.0025, 0.004), 0.005, start=2)
+    ends, rings = (0.2 * height, 0.8 * height), len(inside) - len(outer) - 1
+    return _with_handle("mug", turn(inside), outer, ends, rings, random)
 
 
 def _with_handle(
@@ -185,6 +189,7 @@ def _with_handle(
     mesh: Mesh,
     outer: Profile,
     ends: tuple[float, float],
+    rings: int,
     random: np.random.Generator,
 ) -> Shape:
     """Joins a handle at -x whose ends sit in the wall's skin at two heights."""
@@ -201,4 +206,5 @@ def _with_handle(
     vertices, faces = mesh
     handle, sides = rod(np.stack([x, np.zeros_like(x), z], axis=1), thick)
     joined = np.vstack([vertices, handle]), np.vstack([faces, sides + len(vertices)])
-    return Shape(family, *joined, outer, round=False, open=True)
+    cavity = len(outer) - 1, rings
+    return Shape(family, *joined, outer, round=False, open=True, cavity=cavity)
