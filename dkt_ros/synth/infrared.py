@@ -24,7 +24,7 @@ _PATTERN_PIXELS = 1040
 _BRIGHT_GREY = 230.0
 """Grey level of the 99th percentile: the imagers' automatic exposure."""
 _THROUGH_GLASS = 0.5
-_PASSIVE_SAMPLES = 8
+_PASSIVE_SAMPLES = 3
 """Per pixel and sample asked for, where lamps with soft shadows light the scene."""
 _GRID = 2
 """A pixel is rendered in this many parts each way."""

@@ -176,10 +176,11 @@ def _grain(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket:
     """Long bands that wander."""
     wave = tree.nodes.new("ShaderNodeTexWave")
     wave.inputs["Scale"].default_value = 1.0
-    wave.inputs["Distortion"].default_value = 5.0
-    wave.inputs["Detail"].default_value = 4.0
-    wave.inputs["Detail Scale"].default_value = 1.5
-    stretch = (texture.scale, 0.12 * texture.scale, texture.scale)
+    wave.inputs["Distortion"].default_value = 14.0
+    wave.inputs["Detail"].default_value = 5.0
+    wave.inputs["Detail Scale"].default_value = 0.8
+    wave.inputs["Detail Roughness"].default_value = 0.65
+    stretch = (texture.scale, 0.06 * texture.scale, texture.scale)
     tree.links.new(_coordinates(tree, stretch, texture.angle), wave.inputs["Vector"])
     return _two_colours(tree, wave.outputs["Fac"], texture)
 

@@ -32,6 +32,9 @@ _WOODS = (
     (0.1, 0.045, 0.025),
     (0.6, 0.48, 0.32),
 )
+_MOST_SATURATED = 0.85
+"""More than this neither dyes nor paints have, and automatic exposure fails on it."""
+_LIQUIDS = {"water": 0.5, "tea": 0.15, "wine": 0.1, "oil": 0.1, "milk": 0.15}
 _MOSTLY_GLASS = ("wine_glass", "martini", "flask", "lens")
 _MOSTLY_METAL = ("cutlery",)
 _EITHER = ("can", "plate", "bowl")
@@ -151,9 +154,7 @@ def sample_print(random: np.random.Generator) -> Texture:
 def sample_liquid(random: np.random.Generator, wall: float) -> tuple[Substance, Substance]:
     """A liquid's substance against air, and where it wets a wall of refractive index `wall`."""
     clear, white = MaterialClass.TRANSPARENT, (0.99, 1.0, 1.0)
-    name = str(
-        random.choice(["water", "tea", "wine", "oil", "milk"], p=[0.5, 0.15, 0.1, 0.1, 0.15])
-    )
+    name = str(random.choice(list(_LIQUIDS), p=list(_LIQUIDS.values())))
     if name == "milk":
         pale = random.random() < 0.5
         colour = (0.85, 0.82, 0.75) if pale else sample_colour(random, 0.9, 0.4)
@@ -167,8 +168,9 @@ def sample_liquid(random: np.random.Generator, wall: float) -> tuple[Substance, 
 
 
 def vivid(random: np.random.Generator, saturation: float, value: float) -> Colour:
-    """Linear RGB of a hue drawn evenly; saturation 1 leaves one channel dark."""
+    """Linear RGB of a hue drawn evenly, saturation 0 to 1."""
     hue = random.uniform(0, 6)
+    saturation *= _MOST_SATURATED
     pure = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return _as_colour(np.clip(value * (1 - saturation + saturation * pure), 0.01, 0.95))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
@@ -56,6 +57,7 @@ _WATCHED = 48
 _CLEAR = 0.07
 """Metres that the camera keeps from all objects."""
 _UPRIGHT = np.cos(np.radians(1.0))
+_ASPECT, _MOST_HIDDEN = 0.6, 0.4
 _STACKED = ("tumbler", "cup", "bowl", "plate")
 
 
@@ -230,7 +232,7 @@ def _hand_path(
         "close": ((0.2, 0.45), (10.0, 70.0)),
         "wrist": ((0.22, 0.5), (65.0, 90.0)),
         "low": ((0.35, 1.0), (4.0, 15.0)),
-        "far": ((1.0, 2.2), (10.0, 45.0)),
+        "far": ((0.9, 1.9), (10.0, 45.0)),
         "table": ((0.4, 1.1), (15.0, 65.0)),
     }[kind]
     if kind in ("close", "wrist"):
@@ -266,7 +268,7 @@ def _sways(random: np.random.Generator, path: HandPath, wrist: bool) -> tuple[Sw
 
     r = path.radius
     # Metres a frame: a hand at 30 frames a second moves at up to a metre a second.
-    speed = float(np.exp(random.uniform(np.log(0.002), np.log(0.025))))
+    speed = float(np.exp(random.uniform(np.log(0.0015), np.log(0.015))))
     moves = []
     if wrist:
         moves += [sway(axis, random.uniform(0.02, 0.08), speed) for axis in "xy"]
@@ -549,6 +551,21 @@ def _fits(mesh: Mesh, pose: np.ndarray, scene: Scene, points: np.ndarray, gap: f
     return not len(near) or _gap(vertices[::5], near) > gap
 
 
+def _hides_much(meshes: Sequence[Mesh], pose: np.ndarray, scene: Scene) -> bool:
+    """Whether meshes cover too much of a wide picture, by their hull in a few frames."""
+    points = np.vstack([_world(vertices, pose) for vertices, _ in meshes])
+    half = np.tan(0.5 * scene.path.horizontal_fov)
+    for frame in range(0, _WATCHED, 12):
+        seen = _world(points, scene.path.world_to_camera(frame))
+        seen = seen[seen[:, 2] > 0.02]
+        flat = np.clip(seen[:, :2] / (half * seen[:, 2:]), [-1, -_ASPECT], [1, _ASPECT])
+        if len(flat) > 2:
+            area = cv2.contourArea(cv2.convexHull(flat.astype(np.float32)))
+            if area > _MOST_HIDDEN * 4 * _ASPECT:
+                return True
+    return False
+
+
 def _hollow_free(mesh: Mesh, pose: np.ndarray, items: Sequence[Item]) -> bool:
     """Whether no vertex lies inside an object's outline."""
     vertices = _world(mesh[0], pose)
@@ -570,8 +587,14 @@ def _gripper(random: np.random.Generator, scene: Scene, points: np.ndarray) -> t
         meshes = bodies.gripper(opening, broad, long)
         for _ in range(12):
             # In the camera's axes: beside it, the fingers forward and somewhat into the view.
-            aside = random.uniform(0.05, 0.085)
-            tips = np.array([random.uniform(-0.01, 0.01), 0.55 * aside, random.uniform(0.11, 0.19)])
+            aside = random.uniform(0.075, 0.11)
+            tips = np.array(
+                [
+                    random.uniform(-0.01, 0.01),
+                    random.uniform(0.3, 0.6) * aside,
+                    random.uniform(0.11, 0.19),
+                ]
+            )
             back = np.array([0.0, aside, 0.0]) - tips
             bearing = random.choice([0.0, np.pi, np.pi / 2, -np.pi / 2])
             turn = about_z(bearing)
@@ -593,7 +616,8 @@ def _gripper(random: np.random.Generator, scene: Scene, points: np.ndarray) -> t
         grasped += random.uniform(0, 0.12) * -down * (random.random() < 0.5)
         across = np.array([-np.sin(bearing), np.cos(bearing), 0.0])
         pose = _frame(across, down, grasped)
-        if all(_fits(mesh, pose, scene, points, 0.002) for mesh in meshes):
+        fits = all(_fits(mesh, pose, scene, points, 0.002) for mesh in meshes)
+        if fits and not _hides_much(meshes, pose, scene):
             return _parts(meshes, pose, (body, fingers), attached=False)
     return ()
 
@@ -660,7 +684,9 @@ def _hand(random: np.random.Generator, scene: Scene, points: np.ndarray) -> tupl
             continue
         if all(_fits(mesh, pose, scene, points, -1.0) for mesh in meshes):
             free = scene.items if attempt >= 12 else [i for i in scene.items if i is not item]
-            if all(_hollow_free(mesh, pose, free) for mesh in meshes):
+            if all(_hollow_free(mesh, pose, free) for mesh in meshes) and not _hides_much(
+                meshes, pose, scene
+            ):
                 return (
                     Prop("hand", *meshes[0], skin, pose, voxel=0.0032),
                     Prop("sleeve", *meshes[1], sleeve, pose),
@@ -728,19 +754,19 @@ def _hand_mesh(
 
 def _photo(random: np.random.Generator) -> Photo:
     """A camera and how it is set; about a tenth of them badly."""
-    bad = 2.5 if random.random() < 0.12 else 1.0
-    dark = float(np.exp(random.uniform(np.log(0.002), np.log(0.02))))
+    bad = 2.5 if random.random() < 0.1 else 1.0
+    dark = float(np.exp(random.uniform(np.log(0.0015), np.log(0.012))))
     warm = random.normal(0, 0.09) * bad
     return Photo(
-        stops=float(np.clip(random.normal(0, 0.35 * bad), -1.6, 1.3)),
+        stops=float(np.clip(random.normal(0, 0.3 * bad), -1.4, 1.1)),
         drift=random.uniform(0, 0.15) * (random.random() < 0.4),
         drift_period=random.uniform(10, 60),
         gains=(float(np.exp(warm)), float(np.exp(-warm + random.normal(0, 0.04)))),
         saturation=random.uniform(0.75, 1.3),
         contrast=random.uniform(0.85, 1.15),
         vignette=random.uniform(0, 0.35) * (random.random() < 0.5),
-        shutter=random.uniform(0.1, 0.9),
-        defocus=random.uniform(0.25, 0.9) * bad if random.random() < 0.6 else 0.0,
+        shutter=random.uniform(0.05, 0.5),
+        defocus=random.uniform(0.25, 0.7) * min(bad, 1.8) if random.random() < 0.6 else 0.0,
         sharpening=random.uniform(0.1, 0.9) if random.random() < 0.5 else 0.0,
         halo=random.uniform(0.6, 1.3),
         shot_noise=2 * dark * bad,
