@@ -121,9 +121,9 @@ def forearm(long: float) -> tuple[list[Mesh], Mesh]:
     return [wrist], sleeve
 
 
-def band(radius: float, low: float, high: float, span: float, thick: float = 2e-4) -> Mesh:
+def band(radius: float, low: float, high: float, span: float, thick: float) -> Mesh:
     """A label about z: a thin sheet over `span` radians of a cylinder, closed."""
-    columns = max(3, round(SEGMENTS * span / (2 * np.pi)) + 1)
+    columns = max(3, round(2 * SEGMENTS * span / (2 * np.pi)) + 1)
     angle = np.linspace(-0.5 * span, 0.5 * span, columns)
     corners = [(radius, low), (radius + thick, low), (radius + thick, high), (radius, high)]
     rings = np.array([[(r * np.cos(a), r * np.sin(a), z) for r, z in corners] for a in angle])

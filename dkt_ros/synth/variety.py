@@ -500,7 +500,8 @@ def _label(item: Item, random: np.random.Generator) -> Prop | None:
     tall = (high - low) * random.uniform(0.5, 0.95)
     base = low + random.uniform(0.1, 0.9) * (high - low - tall)
     span = 2 * np.pi * random.uniform(0.3, 0.97)
-    mesh = bodies.band(broad + 3e-4, base, base + tall, span)
+    # Thinner than what a lying object hovers by.
+    mesh = bodies.band(broad + 0.3 * LIFT, base, base + tall, span, 0.3 * LIFT)
     pose = item.pose @ about_z(random.uniform(0, 2 * np.pi))
     texture = sample_print(random)
     paper = Substance("print", MaterialClass.OPAQUE, texture.first, 0.4, texture=texture)
@@ -669,9 +670,10 @@ def _hand(random: np.random.Generator, scene: Scene, points: np.ndarray) -> tupl
     for attempt in range(24):
         away = scene.path.azimuth + np.radians(random.uniform(20, 150) * random.choice([-1, 1]))
         inwards = -np.array([np.cos(away), np.sin(away), 0.0])
+        held = None
         if slim and attempt < 12:
-            item = slim[int(random.integers(len(slim)))]
-            pose = _grasp(random, item, inwards, float(mirror[0, 0]))
+            held = slim[int(random.integers(len(slim)))]
+            pose = _grasp(random, held, inwards, float(mirror[0, 0]))
         else:
             over = random.uniform(-0.1, 0.1, 2)
             height = random.uniform(0.1, 0.28)
@@ -683,7 +685,7 @@ def _hand(random: np.random.Generator, scene: Scene, points: np.ndarray) -> tupl
         if meshes is None:
             continue
         if all(_fits(mesh, pose, scene, points, -1.0) for mesh in meshes):
-            free = scene.items if attempt >= 12 else [i for i in scene.items if i is not item]
+            free = [item for item in scene.items if item is not held]
             if all(_hollow_free(mesh, pose, free) for mesh in meshes) and not _hides_much(
                 meshes, pose, scene
             ):

@@ -11,11 +11,14 @@ pytest.importorskip("bpy", reason="rendering needs Blender as a module (pip inst
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.synth import bodies
 from dkt_ros.synth.families import make_shape
-from dkt_ros.synth.render import Renderer, RenderOptions, develop, exposure
+from dkt_ros.synth.photo import develop, exposure
+from dkt_ros.synth.render import Renderer, RenderOptions
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
-from dkt_ros.synth.scene import Item, Scene, Substance
+from dkt_ros.synth.scene import Item, Liquid, Prop, Scene, Substance
 from dkt_ros.synth.sensor import StereoSensor
+from dkt_ros.synth.sensors import SENSORS, DepthSensor
 
 _TINY = RenderOptions(width=64, height=40, samples=2)
 
@@ -123,3 +126,80 @@ def test_the_picture_is_exposed_and_developed() -> None:
 def test_a_nonsense_size_is_refused() -> None:
     with pytest.raises(DktError, match="height is 3"):
         RenderOptions(height=3)
+
+
+def failures(sensor: DepthSensor) -> tuple[np.ndarray, ...]:
+    """Raw depth minus truth; masks of clear glass, metal and table near the middle."""
+    renderer, pose = staged(RenderOptions(width=160, height=100, samples=1))
+    geometry = renderer.geometry(pose)
+    raw = renderer.raw_depth(pose, sensor, np.random.default_rng(0))
+    height = world_points(geometry.depth, renderer.camera_matrix, pose)[..., 2]
+    glass = geometry.mask == MaterialClass.TRANSPARENT
+    metal = geometry.mask == MaterialClass.REFLECTIVE
+    table = (np.abs(height) < 1e-4) & (geometry.depth < 0.8)
+    return raw - geometry.depth, glass, metal, table
+
+
+def test_tof_sees_through_glass_and_past_metal() -> None:
+    error, glass, metal, table = failures(SENSORS["tof"])
+    assert np.isnan(error[table]).mean() < 0.05
+    assert abs(np.nanmedian(error[table])) < 0.015
+    assert np.isfinite(error[glass]).mean() > 0.5
+    assert (error[glass] > 0.02).mean() > 0.4
+    assert (np.isnan(error[metal]) | (np.abs(error[metal]) > 0.03)).mean() > 0.3
+
+
+def test_structured_light_has_holes_on_glass_and_metal_and_a_shadow() -> None:
+    error, glass, metal, table = failures(SENSORS["structured-light"])
+    assert np.isnan(error[glass]).mean() > 0.3
+    assert np.isnan(error[metal]).mean() > 0.3
+    assert np.nanmedian(np.abs(error[table])) < 0.004
+    # What it does see of glass lies behind it.
+    assert np.nanmedian(error[glass]) > 0.01
+    # The projector stands at the right: what it cannot see lies at the left of the objects.
+    holes, things = np.isnan(error) & table, glass | metal
+    left = np.roll(things, -6, axis=1) & table
+    right = np.roll(things, 6, axis=1) & table
+    assert holes[left].mean() > holes[right].mean() + 0.1
+
+
+def test_the_d405_measures_texture_by_room_light_and_fails_on_glass() -> None:
+    error, glass, _, table = failures(SENSORS["d405"])
+    assert np.isfinite(error[table]).mean() > 0.4
+    assert np.nanmedian(np.abs(error[table])) < 0.03
+    wrong = np.isnan(error) | (np.abs(error) > 0.02)
+    assert wrong[glass].mean() > wrong[table].mean() + 0.15
+
+
+def test_a_filled_glass_shows_its_liquid_and_the_level_is_a_surface() -> None:
+    renderer, _ = staged(_TINY)
+    item = renderer.scene.items[0]
+    assert item.shape.cavity is not None
+    milk = Substance("milk", MaterialClass.OPAQUE, (0.9, 0.05, 0.05), 0.3)
+    filled = replace(item, liquid=Liquid(item.shape.cavity[1] // 3, milk, milk))
+    scene = replace(renderer.scene, items=(filled, *renderer.scene.items[1:]))
+    assert [name for name, _ in scene.things] == ["tumbler", "can", "ball", "liquid"]
+    look = replace(scene.path, elevation=np.radians(70)).world_to_camera(0)
+    before, empty = renderer.geometry(look), renderer.picture(look).astype(float)
+    renderer = Renderer(scene, _TINY)
+    after, full = renderer.geometry(look), renderer.picture(look).astype(float)
+    surface = after.instance == 4
+    assert surface.sum() > 5
+    assert (after.depth[surface] < before.depth[surface] - 0.005).all()
+    assert (after.mask[surface] == MaterialClass.OPAQUE).all()
+    red = (full[..., 0] - full[..., 1])[surface].mean()
+    assert red > (empty[..., 0] - empty[..., 1])[surface].mean() + 40
+
+
+def test_what_is_fixed_to_the_camera_stays_in_the_picture() -> None:
+    renderer, pose = staged(_TINY)
+    black = Substance("plastic", MaterialClass.OPAQUE, (0.02, 0.02, 0.02), 0.5)
+    place = np.eye(4)
+    place[:3, 3] = 0.0, 0.03, 0.15
+    mesh = bodies.block((-0.02, -0.005, -0.02), (0.02, 0.02, 0.02))
+    prop = Prop("gripper", *mesh, black, place, attached=True)
+    renderer = Renderer(replace(renderer.scene, props=(prop,)), _TINY)
+    first = renderer.geometry(pose).instance == 4
+    later = renderer.geometry(renderer.scene.path.world_to_camera(8)).instance == 4
+    assert first.sum() > 30
+    np.testing.assert_array_equal(first, later)
