@@ -1,8 +1,10 @@
 """The simulated depth sensor beside a real D435: holes, see-through and noise, as a table.
 
-    python benchmarks/sensor.py data/heldout/*.tar [--shared FOLDER] [--far 1.2] [--output JSON]
+    python benchmarks/sensor.py data/heldout/*.tar [--sensor d435] [--shared FOLDER] [--far 1.2]
+        [--output JSON]
 
-The tars are of `dkt synth render --raw-depth`. Real: two ClearGrasp scenes, whose truth is the
+The tars are of `dkt synth render --raw-depth`, of which only those of one sensor count (version 2
+knew the D435 alone). Real, a D435 whatever is simulated: two ClearGrasp scenes, whose truth is the
 same sensor's depth of the same objects under paint. Simulated: the mean over frames, between them
 the 10th and 90th percentile. "Around" is what is neither transparent nor reflective, nearer than
 --far. Pixels without truth, and those next to an edge in depth, count nowhere.
@@ -34,14 +36,21 @@ ROWS = {
     "glass: holes": "%",
     "glass: > 1 cm too far, of the rest": "%",
     "glass: median error of the rest": "mm",
+    "metal: holes or > 1 cm off": "%",
     "around: holes": "%",
     "around: median |error|": "mm",
     "around: median |error| in disparity": "1e-3/m",
 }
 
 
-def figures(raw: np.ndarray, truth: np.ndarray, glass: np.ndarray, around: np.ndarray) -> Figures:
-    """One frame's row values. (H, W): raw and truth in metres, NaN unknown; glass, around bool."""
+def figures(
+    raw: np.ndarray,
+    truth: np.ndarray,
+    glass: np.ndarray,
+    around: np.ndarray,
+    metal: np.ndarray | None = None,
+) -> Figures:
+    """One frame's row values. (H, W): raw and truth in metres, NaN unknown; the rest bool."""
     raw = np.where(raw > 0, raw, np.nan)
     filled = np.nan_to_num(truth, nan=0.0).astype(np.float32)
     window = np.ones((3, 3), np.uint8)
@@ -55,6 +64,10 @@ def figures(raw: np.ndarray, truth: np.ndarray, glass: np.ndarray, around: np.nd
         if there.size >= LEAST_PIXELS:
             found["glass: > 1 cm too far, of the rest"] = 100 * float((there > SEEN_THROUGH).mean())
             found["glass: median error of the rest"] = 1000 * float(np.median(there))
+    shiny = flat & metal & np.isfinite(truth) if metal is not None else np.zeros_like(glass)
+    if shiny.sum() >= LEAST_PIXELS:
+        wrong = ~(np.abs(raw - truth)[shiny] < SEEN_THROUGH)
+        found["metal: holes or > 1 cm off"] = 100 * float(wrong.mean())
     off = around & flat & np.isfinite(truth)
     if off.sum() >= LEAST_PIXELS:
         error = (raw - truth)[off]
@@ -72,14 +85,17 @@ def real_figures(shared: Path, far: float) -> Iterator[Figures]:
         yield figures(scene.raw, scene.truth, scene.glass, ~scene.glass & (scene.truth < far))
 
 
-def simulated_figures(paths: Sequence[Path], far: float) -> Iterator[Figures]:
-    """Of every frame with raw depth and a mask."""
+def simulated_figures(paths: Sequence[Path], far: float, sensor: str) -> Iterator[Figures]:
+    """Of every frame with that sensor's raw depth and a mask."""
     for path in paths:
         for frame in read_sequence(path):
+            if frame.extra.get("sensor", "d435") != sensor:
+                continue
             if frame.raw_depth is not None and frame.mask is not None:
                 glass = frame.mask == MaterialClass.TRANSPARENT
                 around = (frame.mask == MaterialClass.OPAQUE) & (frame.depth < far)
-                yield figures(frame.raw_depth, frame.depth, glass, around)
+                metal = frame.mask == MaterialClass.REFLECTIVE
+                yield figures(frame.raw_depth, frame.depth, glass, around, metal)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,11 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     shared = Path(os.environ.get("DKT_SHARED", _ROOT.parent / "shared"))
     parser.add_argument("tars", type=Path, nargs="+")
     parser.add_argument("--shared", type=Path, default=shared)
+    parser.add_argument("--sensor", default="d435", help="simulated (default %(default)s)")
     parser.add_argument("--far", type=float, default=1.2, help="metres (default %(default)s)")
     parser.add_argument("--output", type=Path, help="the table as JSON")
     args = parser.parse_args(argv)
     real = list(real_figures(args.shared, args.far))
-    simulated = list(simulated_figures(args.tars, args.far))
+    simulated = list(simulated_figures(args.tars, args.far, args.sensor))
     print(f"{'':38}{'real':>8}{'real':>8}   simulated, {len(simulated)} frames")
     table: dict[str, dict[str, float | None]] = {}
     for row, unit in ROWS.items():
@@ -107,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{row + ', ' + unit:38}{line}")
     if args.output:
         report = {"simulated frames": len(simulated), "far (m)": args.far, "table": table}
+        report["sensor"] = args.sensor
         args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 

@@ -17,7 +17,8 @@ scenes=${SCENES:-240}
 render() {
   local output=$folder/$1 seed=$2 status=0
   shift 2
-  dkt synth render --size 160x288 --raw-depth --output "$output" --seed "$seed" "$@" || status=$?
+  dkt synth render --version 2 --size 160x288 --raw-depth --output "$output" --seed "$seed" "$@" ||
+    status=$?
   if ((status == 1)) && compgen -G "$output/s0$seed-*.tar" >/dev/null; then
     echo "make_fusion: scenes of seed $seed failed (named above); going on without them" >&2
   elif ((status != 0)); then

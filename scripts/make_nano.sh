@@ -16,7 +16,7 @@ config=${CONFIG:-dkt-nano}
 render() {
   local output=$folder/$1 seed=$2 status=0
   shift 2
-  dkt synth render --size 192x320 --output "$output" --seed "$seed" "$@" || status=$?
+  dkt synth render --version 2 --size 192x320 --output "$output" --seed "$seed" "$@" || status=$?
   if ((status == 1)) && compgen -G "$output/s0$seed-*.tar" >/dev/null; then
     echo "make_nano: scenes of seed $seed failed (named above); going on without them" >&2
   elif ((status != 0)); then

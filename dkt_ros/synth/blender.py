@@ -118,6 +118,11 @@ def _add_prop(stage: bpy.types.Scene, prop: Prop, number: int) -> None:
         melted.mode, melted.voxel_size, melted.use_smooth_shade = "VOXEL", prop.voxel, True
         smooth = thing.modifiers.new("smooth", "SMOOTH")
         smooth.factor, smooth.iterations = 0.5, 4
+        # Once: every render would do it again.
+        graph = bpy.context.evaluated_depsgraph_get()
+        skin = bpy.data.meshes.new_from_object(thing.evaluated_get(graph))
+        thing.modifiers.clear()
+        thing.data = skin
 
 
 def _add_panel(stage: bpy.types.Scene, panel: Panel) -> None:

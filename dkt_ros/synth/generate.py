@@ -26,6 +26,7 @@ from dkt_ros.formats.transphy3d import (
     write_sequence,
 )
 from dkt_ros.progress import progress_bar
+from dkt_ros.synth.camera import PathOptions
 from dkt_ros.synth.physics import settle
 from dkt_ros.synth.render import Renderer, RenderOptions
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
@@ -75,6 +76,11 @@ class GenerateOptions:
             raise DktError(f"--sensor is {self.sensor}, expected one of {known}")
         if self.version == OLDEST_VERSION and self.sensor != "d435":
             raise DktError(f"--sensor is {self.sensor}; --version 2 has the d435 alone")
+        path, usual = self.content.path, PathOptions()
+        if self.version > OLDEST_VERSION and self.shares.views == 1:
+            for name in ("radius", "elevation", "step", "period"):
+                if getattr(path, name) != getattr(usual, name):
+                    raise DktError(f"--{name} goes with --shares views=0 or with --version 2")
         part, parts = self.shard
         if not 0 <= part < parts:
             raise DktError(f"--shard is {part}/{parts}, expected I/N with 0 <= I < N, as in 0/4")

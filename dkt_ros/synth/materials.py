@@ -193,8 +193,8 @@ def _threads(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket
         noise = tree.nodes.new("ShaderNodeTexNoise")
         noise.inputs["Scale"].default_value = 1.0
         noise.inputs["Detail"].default_value = 2.0 if texture.pattern == "weave" else 5.0
-        scaled = tuple(texture.scale * value for value in stretch)
-        tree.links.new(_coordinates(tree, scaled, texture.angle), noise.inputs["Vector"])
+        x, y, z = (texture.scale * value for value in stretch)
+        tree.links.new(_coordinates(tree, (x, y, z), texture.angle), noise.inputs["Vector"])
         shares.append(noise.outputs[0])
     if len(shares) == 1:
         return _two_colours(tree, shares[0], texture)

@@ -33,10 +33,13 @@ from dkt_ros.synth.generate import (
     GenerateOptions,
     describe,
     generate,
+    make_scene,
     tar_path,
 )
 from dkt_ros.synth.render import RenderOptions
-from dkt_ros.synth.sampling import SceneOptions, sample_scene
+from dkt_ros.synth.sampling import Pool, SceneOptions, sample_scene
+from dkt_ros.synth.sensors import SENSORS
+from dkt_ros.synth.variety import Shares
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WORDS = "--seed 4 --frames 2 --size 24x40 --samples 1 --objects 2 3 --drop-share 1 --threads 1"
@@ -244,6 +247,58 @@ def test_the_description_names_every_object() -> None:
     json.dumps(things)
 
 
+def test_version_2_is_what_it_was() -> None:
+    content = SceneOptions(pool=Pool.HELD_OUT)
+    run = options(Path("x"), seed=220, content=content, raw_depth=True, version=2)
+    scene = sample_scene(220, 0, content)
+    assert [item.shape.family for item in scene.items] == [
+        *("martini", "mug", "wine_glass", "jar", "ball")
+    ]
+    assert scene.path.radius == pytest.approx(1.0815291643998042, abs=1e-12)
+    assert scene.noise_seed == 951765042
+    record = run.record()
+    assert record["version"] == 2
+    assert set(record) == {"name", "version", "seed", "frames", "render", "content", "sensor"}
+    assert set(record["sensor"]) == {
+        *("baseline", "focal", "nearest", "farthest", "noise", "block", "uniqueness"),
+        *("speckle_size", "speckle_range"),
+    }
+    made = make_scene(replace(run, content=replace(content, drop_share=0.0)), 0)
+    assert not made.props
+    assert made.photo is None
+
+
+def test_what_versions_lack_is_refused(tmp_path: Path) -> None:
+    good = options(tmp_path)
+    with pytest.raises(DktError, match="--version is 1, expected 2 or 3"):
+        replace(good, version=1)
+    with pytest.raises(DktError, match="--version 2 has the d435 alone"):
+        replace(good, version=2, sensor="tof")
+    with pytest.raises(DktError, match="--sensor is lidar, expected one of d435"):
+        replace(good, sensor="lidar")
+    circle = SceneOptions(path=PathOptions(radius=(0.3, 0.4)))
+    with pytest.raises(DktError, match="--radius goes with --shares views=0"):
+        replace(good, content=circle)
+    assert replace(good, content=circle, shares=Shares(views=0.5)).content is circle
+
+
+def test_shares_are_read_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    args = parse("synth render --output x --scenes 1 --shares hands=0.5 photo=0")
+    assert dict(args.shares) == {"hands": 0.5, "photo": 0.0}
+    for word in ("feet=1", "hands", "hands=many"):
+        with pytest.raises(SystemExit):
+            parse(f"synth render --output x --scenes 1 --shares {word}")
+        assert "is not NAME=SHARE with a NAME of views, close" in capsys.readouterr().err
+
+
+def test_a_mixed_run_says_which_sensor_each_scene_has(tmp_path: Path) -> None:
+    run = options(tmp_path, raw_depth=True, frames=1, scenes=3, sensor="mixed")
+    assert generate(run, lambda _: None).failed == {}
+    names = [read_sequence(tar_path(run, index))[0].extra["sensor"] for index in range(3)]
+    assert set(names) <= set(SENSORS)
+    assert set(run.record()["sensor"]) == set(SENSORS)
+
+
 def test_the_commands_defaults_are_the_options_own() -> None:
     args = vars(parse("synth render --output x --scenes 1"))
     args["height"], args["width"] = args["size"]
@@ -253,7 +308,7 @@ def test_the_commands_defaults_are_the_options_own() -> None:
             if field.name in args and field.name not in ("meshes", "pool"):
                 assert args[field.name] == value, field.name
     for field in fields(GenerateOptions):
-        if field.name in ("start", "shard", "raw_depth"):
+        if field.name in ("start", "shard", "raw_depth", "sensor", "version"):
             assert args[field.name] == field.default
 
 
@@ -271,7 +326,8 @@ def test_the_users_meshes_and_panoramas_are_used(
     picture.file_format, picture.filepath_raw = "HDR", str(tmp_path / "hdris" / "sky.hdr")
     picture.save()
     words = f"--meshes {tmp_path}/meshes --mesh-share 1 --hdris {tmp_path}/hdris"
-    words += " --elevation 4 5 --radius 0.5 0.5 --container-share 0 --objects 2 2 --samples 1"
+    words += " --shares views=0 --elevation 4 5 --radius 0.5 0.5 --container-share 0"
+    words += " --objects 2 2 --samples 1"
     args = parse(f"synth render --output {tmp_path}/out --scenes 1 --size 40x64 {words}")
     assert args.run(args) == 0
     printed = capsys.readouterr().out
