@@ -326,8 +326,8 @@ def test_the_users_meshes_and_panoramas_are_used(
     picture.file_format, picture.filepath_raw = "HDR", str(tmp_path / "hdris" / "sky.hdr")
     picture.save()
     words = f"--meshes {tmp_path}/meshes --mesh-share 1 --hdris {tmp_path}/hdris"
-    words += " --shares views=0 --elevation 4 5 --radius 0.5 0.5 --container-share 0"
-    words += " --objects 2 2 --samples 1"
+    words += " --shares views=0 hands=0 grippers=0 sheets=0 photo=0 --container-share 0"
+    words += " --elevation 4 5 --radius 0.5 0.5 --objects 2 2 --samples 1"
     args = parse(f"synth render --output {tmp_path}/out --scenes 1 --size 40x64 {words}")
     assert args.run(args) == 0
     printed = capsys.readouterr().out
