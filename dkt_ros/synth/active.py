@@ -152,7 +152,7 @@ class StructuredLight:
         blurred = np.where(np.abs(mean - disparity) < 0.5 * self.spread, mean, disparity)
         shaky = self.noise / np.sqrt(np.clip(signal / 0.2, 0.05, 2.0))
         noise = cv2.GaussianBlur(random.normal(0, 1, disparity.shape), (0, 0), 0.35 * size)
-        noise /= max(float(noise.std()), 1e-9)
+        noise = noise / max(float(noise.std()), 1e-9)
         found = np.rint((blurred + shaky * noise) / self.step) * self.step
         with np.errstate(divide="ignore"):
             depth = self.focal * self.baseline / np.where(found > 0, found, np.nan)

@@ -99,7 +99,7 @@ class Tracer:
         table = np.array(rows, np.float64).reshape(height, width, 12)
         point = table[..., 8:11] @ rotation.T + world_to_camera[:3, 3]
         parts = [np.ascontiguousarray(table[..., k]) for k in range(8)]
-        return Paths(*parts, point, table[..., 11] > 0)
+        return Paths(*[*parts, point, table[..., 11] > 0])
 
     def _follow(self, eye: Vector, ray: Vector, source: Vector) -> tuple[float, ...]:
         origin, index, length, passed = eye, 1.0, 0.0, 1.0
