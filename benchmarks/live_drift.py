@@ -32,13 +32,13 @@ from sensor_msgs.msg import CompressedImage  # noqa: E402
 
 from dkt_ros.bags.reader import BagReader  # noqa: E402
 from dkt_ros.bags.topics import camera_topics  # noqa: E402
+from dkt_ros.messages.compressed_images import compressed_to_rgb  # noqa: E402
 from dkt_ros.model.arguments import natural, positive, size  # noqa: E402
 from dkt_ros.model.live_options import PRESETS, LiveOptions  # noqa: E402
 from dkt_ros.model.streaming_network import StreamingNetwork  # noqa: E402
 from dkt_ros.predict.load import load_predictor  # noqa: E402
 from dkt_ros.predict.options import PredictorOptions  # noqa: E402
 from dkt_ros.predict.stream import LivePredictor, StreamPredictor  # noqa: E402
-from dkt_ros.ros.convert.compressed_images import compressed_to_rgb  # noqa: E402
 
 DEMO = _ROOT / "dkt_ros" / "assets" / "demo" / "glassware"
 COLUMNS = 9

@@ -18,7 +18,7 @@ from demo.received import Received, Reception
 from demo.recorded import RecordedFrame
 from dkt_ros.evaluation.baselines import nearest_fill, raw
 from dkt_ros.evaluation.metrics import DepthErrors, frame_errors, mean_errors, valid
-from dkt_ros.ros.convert.images import DepthImage
+from dkt_ros.messages.images import DepthImage
 
 RAW, DKT, NEAREST = "raw sensor depth", "/dkt/depth (fused)", "raw, holes filled (nearest)"
 TRUSTED = "/dkt/depth, the half trusted most"

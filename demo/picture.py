@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from demo.figures import DKT, RAW, TRUSTED
 from demo.recorded import RecordedFrame
-from dkt_ros.ros.convert.images import DepthImage
+from dkt_ros.messages.images import DepthImage
 
 _HOLE_GREY = "0.35"
 _PANEL_INCHES = 2.9

@@ -18,8 +18,8 @@ from sensor_msgs.msg import CompressedImage
 from demo.stamps import NANOSECONDS_PER_SECOND, header_stamp_ns
 from dkt_ros.bags.reader import BagReader, RecordedMessage
 from dkt_ros.bags.topics import CameraTopics
-from dkt_ros.ros.convert.compressed_images import compressed_to_depth, compressed_to_rgb
-from dkt_ros.ros.convert.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
+from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.messages.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
 from dkt_ros.ros.replay.bag_player import message_class
 
 # Raw depth may be stamped beside colour by this much; truth and mask have colour's stamp.

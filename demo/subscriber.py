@@ -30,8 +30,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from demo.received import Received, Reception, write_image
 from demo.stamps import header_stamp_ns
-from dkt_ros.ros.convert.images import image_to_depth
-from dkt_ros.ros.convert.messages import stamp_to_ns
+from dkt_ros.messages.fields import stamp_to_ns
+from dkt_ros.messages.images import image_to_depth
 
 READY = "listening"
 _STATES = {

@@ -16,11 +16,11 @@ from std_msgs.msg import Header
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.fuser import Shares
+from dkt_ros.messages.intake import ENCODING_CHANGED
+from dkt_ros.messages.synchronizer import DropCause
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
-from dkt_ros.ros.intake import ENCODING_CHANGED
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
-from dkt_ros.ros.synchronizer import DropCause
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 
 OK, WARN, ERROR, STALE = (

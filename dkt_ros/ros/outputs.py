@@ -13,11 +13,11 @@ import time
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 
 from dkt_ros.estimator import DepthEstimate
+from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import qos
 from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.mailbox import Mailbox
-from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import OUTPUTS, Output, Result

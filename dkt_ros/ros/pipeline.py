@@ -6,6 +6,9 @@ nothing of lifecycle states.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy
 from rclpy.subscription import Subscription
@@ -15,13 +18,13 @@ from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.fusion.fuser import Shares
+from dkt_ros.messages.intake import Intake
+from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import qos
 from dkt_ros.ros.diagnostics import DRIFT_REMEDY, InputTopic, PipelineReport
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
-from dkt_ros.ros.intake import Intake
 from dkt_ros.ros.mailbox import Mailbox
-from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
@@ -79,11 +82,12 @@ class Pipeline:
         self._engine.predictor.allow()
         self._worker.start()
         # rclpy runs what is ready in the order of creation: calibration before its own image.
-        for name, (message_type, topic, callback) in {
+        sources: dict[str, tuple[type, str, Callable[[Any], None]]] = {
             "camera_info": (CameraInfo, "color/camera_info", self._intake.on_camera_info),
             "color": (*self._color_source(), self._intake.on_color),
             "depth": (*self._depth_source(), self._intake.on_depth),
-        }.items():
+        }
+        for name, (message_type, topic, callback) in sources.items():
             self._subscriptions[name] = qos.create_subscription(
                 self._node, message_type, topic, callback, self._report
             )

@@ -19,11 +19,13 @@ from std_msgs.msg import Header
 
 from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
+from dkt_ros.messages.alignment import alignment_fields
+from dkt_ros.messages.images import RgbImage
+from dkt_ros.messages.observation import Observation
 from dkt_ros.msg import ScaleAlignment, StageTiming
 from dkt_ros.ros.convert.clouds import CloudOptions, CloudWriter
-from dkt_ros.ros.convert.images import RgbImage, depth_to_image, mask_to_image, rgb_to_image
+from dkt_ros.ros.convert.images import depth_to_image, mask_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header
-from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.params.parameters import NodeParameters
 
 
@@ -68,18 +70,7 @@ class Output:
 
 def alignment_to_message(alignment: Alignment, window: int, header: Header) -> ScaleAlignment:
     """The quality signal, without timings."""
-    return ScaleAlignment(
-        header=header,
-        state=alignment.state.value,
-        reason=alignment.reason,
-        scale=float(alignment.scale),
-        shift=float(alignment.shift),
-        inliers=int(alignment.inliers),
-        inlier_ratio=float(alignment.inlier_ratio),
-        residual=float(alignment.residual_m),
-        uncertainty=float(alignment.uncertainty),
-        window=window,
-    )
+    return ScaleAlignment(header=header, **alignment_fields(alignment, window))
 
 
 def colored_depth(depth: npt.NDArray[np.float32], min_m: float, max_m: float) -> RgbImage:

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
+from dkt_ros.messages.observation import Observation
 from dkt_ros.predict.predictor import InferenceCancelledError
 from dkt_ros.ros.mailbox import Mailbox
-from dkt_ros.ros.observation import Observation
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0

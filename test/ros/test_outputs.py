@@ -25,8 +25,8 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.messages.observation import Observation
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser
 from dkt_ros.ros.params.parameters import NodeParameters

@@ -34,7 +34,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import ColorRGBA, String
 
 from dkt_ros.bags.recording import RecordingOptions, record
-from dkt_ros.ros.convert.messages import stamp_to_ns
+from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.ros.replay.bag_player import message_class
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]

@@ -17,9 +17,9 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.messages.observation import Observation
 from dkt_ros.predict.predictor import InferenceCancelledError
 from dkt_ros.ros.mailbox import Mailbox
-from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.worker import InferenceWorker, WorkerState, WorkerStatus
 
 pytestmark = pytest.mark.ros

@@ -1,159 +1,15 @@
-"""sensor_msgs/Image <-> numpy. Knows encodings, row steps and byte order; nothing of nodes.
-
-One converter for every machine, built on the OpenCV calls that cv_bridge makes too: cv_bridge
-comes with a ROS installation only, and copies each image twice.
-"""
+"""numpy -> sensor_msgs/Image. The way back is messages/images.py's."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from dkt_ros.geometry import METRES_PER_MILLIMETRE
-from dkt_ros.ros.convert.messages import MessageError
-
-RgbImage = npt.NDArray[np.uint8]
-DepthImage = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Encoding:
-    """Memory layout of a colour encoding and OpenCV's way from it to RGB (None: it is RGB)."""
-
-    channels: int
-    to_rgb: int | None
-    bytes_per_channel: int = 1
-    even_size: bool = False
-
-
-_BAYER = {
-    "rggb": cv2.COLOR_BayerRGGB2RGB,
-    "bggr": cv2.COLOR_BayerBGGR2RGB,
-    "gbrg": cv2.COLOR_BayerGBRG2RGB,
-    "grbg": cv2.COLOR_BayerGRBG2RGB,
-}
-_COLOR = {
-    "rgb8": _Encoding(3, None),
-    "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
-    "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
-    "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
-    "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
-    "rgb16": _Encoding(3, None, 2),
-    "bgr16": _Encoding(3, cv2.COLOR_BGR2RGB, 2),
-    "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, 2),
-    "yuv422": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even_size=True),
-    "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even_size=True),
-    "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUYV, even_size=True),
-    "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUYV, even_size=True),
-    **{f"bayer_{p}8": _Encoding(1, code, even_size=True) for p, code in _BAYER.items()},
-    **{f"bayer_{p}16": _Encoding(1, code, 2, even_size=True) for p, code in _BAYER.items()},
-}
-_INTEGER_DEPTH = ("16UC1", "mono16")
-_FLOAT_DEPTH = ("32FC1",)
-
-COLOR_ENCODINGS = tuple(_COLOR)
-DEPTH_ENCODINGS = _INTEGER_DEPTH + _FLOAT_DEPTH
-
-
-def image_to_rgb(message: Image) -> RgbImage:
-    """Colour as (H, W, 3) uint8 RGB; shares the message's memory where that is RGB already.
-
-    16-bit colour keeps its upper 8 bits. Raises MessageError naming encoding, size or step.
-    """
-    encoding, pixels = _color_view(message)
-    if encoding.bytes_per_channel == 2:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if encoding.to_rgb is None:
-        return np.ascontiguousarray(pixels)
-    return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)  # type: ignore[return-value]
-
-
-def check_color(message: Image) -> None:
-    """Raises the MessageError that image_to_rgb would, at the cost of looking at no pixel."""
-    _color_view(message)
-
-
-def check_depth(message: Image) -> None:
-    """Raises the MessageError that image_to_depth would, at the cost of looking at no pixel."""
-    _depth_view(message)
-
-
-def _color_view(message: Image) -> tuple[_Encoding, npt.NDArray[Any]]:
-    encoding = _COLOR.get(message.encoding)
-    if encoding is None:
-        hint = (
-            "this is a depth encoding: is color/image mapped to a depth topic?"
-            if message.encoding in DEPTH_ENCODINGS
-            else "let the camera's driver publish one of them."
-        )
-        raise MessageError(
-            "unsupported color encoding",
-            f"color image has encoding '{message.encoding}', expected one of "
-            f"{', '.join(COLOR_ENCODINGS)}; {hint}",
-        )
-    if encoding.even_size and (message.width % 2 or message.height % 2):
-        raise MessageError(
-            "image size",
-            f"color image of encoding '{message.encoding}' is {message.width}x{message.height}, "
-            "expected even sizes: its colours span two pixels. Crop it by a pixel.",
-        )
-    return encoding, _view(message, encoding.channels, encoding.bytes_per_channel, "u")
-
-
-def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> DepthImage:
-    """Raw depth as (H, W) float32 metres along the optical axis, NaN where unknown (REP-118).
-
-    `unit_m` is what one step of an integer image means. 0, negative, NaN and inf mean unknown.
-    Raises MessageError naming encoding, size or step.
-    """
-    values = _depth_view(message)
-    if message.encoding in _INTEGER_DEPTH:
-        return integer_to_depth(values, unit_m)
-    return known_depth(values)
-
-
-def _depth_view(message: Image) -> npt.NDArray[Any]:
-    """(H, W) of the message's own type."""
-    if message.encoding in _INTEGER_DEPTH:
-        return _view(message, 1, 2, "u")[..., 0]
-    if message.encoding in _FLOAT_DEPTH:
-        return _view(message, 1, 4, "f")[..., 0]
-    hint = (
-        "this is a colour encoding: is depth/image mapped to a colour topic?"
-        if message.encoding in _COLOR
-        else "let the camera's driver publish one of them."
-    )
-    raise MessageError(
-        "unsupported depth encoding",
-        f"depth image has encoding '{message.encoding}', expected 16UC1 or mono16 (millimetres) or "
-        f"32FC1 (metres); {hint}",
-    )
-
-
-def integer_to_depth(steps: npt.NDArray[np.uint16], unit_m: float) -> DepthImage:
-    """(H, W) uint16 in steps of `unit_m` -> (H, W) float32 metres, NaN where 0."""
-    depth = steps.astype(np.float32)
-    depth *= np.float32(unit_m)
-    return _unknown_unless(steps != 0, depth)
-
-
-def known_depth(metres: npt.NDArray[Any]) -> DepthImage:
-    """(H, W) metres of any float type -> float32 copy, NaN where not positive and finite."""
-    depth = metres.astype(np.float32)
-    return _unknown_unless((depth > 0.0) & (depth < np.inf), depth)
-
-
-def _unknown_unless(known: npt.NDArray[np.bool_], depth: DepthImage) -> DepthImage:
-    """Writes NaN where `known` is false. Adding 0/1 or 0/0 is 5 times as fast as an index."""
-    with np.errstate(invalid="ignore"):
-        depth += np.divide(np.float32(0.0), known, dtype=np.float32)
-    return depth
+from dkt_ros.messages.images import DepthImage, RgbImage
 
 
 def depth_to_image(depth: DepthImage, header: Header) -> Image:
@@ -183,36 +39,3 @@ def _image(values: npt.NDArray[Any], encoding: str, header: Header) -> Image:
     # Into the message's own array: assigning copies once more, or looks at every element.
     message.data.frombytes(values.data.cast("B"))
     return message
-
-
-def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> npt.NDArray[Any]:
-    """(H, W, channels) view of the message's own memory, step and byte order honoured."""
-    height, width, step = message.height, message.width, message.step
-    if height == 0 or width == 0:
-        raise MessageError(
-            "image size",
-            f"image of encoding '{message.encoding}' is {width}x{height}, expected at least one "
-            "pixel. Look at the camera's driver: it publishes empty images.",
-        )
-    row_bytes = width * channels * bytes_per_channel
-    if step < row_bytes:
-        raise MessageError(
-            "image step",
-            f"image of encoding '{message.encoding}' and width {width} has step {step}, expected "
-            f"at least {row_bytes} bytes a row. The publisher fills the message wrongly.",
-        )
-    expected = (height - 1) * step + row_bytes
-    if len(message.data) < expected:
-        raise MessageError(
-            "truncated image",
-            f"image of encoding '{message.encoding}', {width}x{height}, step {step} holds "
-            f"{len(message.data)} bytes, expected {expected}. Data was lost on the way, or the "
-            "publisher fills the message wrongly.",
-        )
-    order = ">" if message.is_bigendian else "<"
-    return np.ndarray(
-        (height, width, channels),
-        dtype=np.dtype(f"{order}{kind}{bytes_per_channel}"),
-        buffer=memoryview(message.data),
-        strides=(step, channels * bytes_per_channel, bytes_per_channel),
-    )

@@ -1,98 +1,18 @@
-"""Headers, stamps and camera calibration of ROS messages. Knows nothing of nodes or pixels.
-
-Pixels are in images.py and compressed_images.py, point clouds in clouds.py.
-"""
+"""Headers for ROS messages. Pixels are in images.py, point clouds in clouds.py."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from dkt_ros.errors import DktError
-from dkt_ros.geometry import Intrinsics
-
-NANOSECONDS_PER_SECOND = 1_000_000_000
-
-
-class MessageError(DktError):
-    """A ROS message that cannot be used; the text says what was found, expected, and what to do.
-
-    `cause` is a short constant name under which diagnostics count such messages.
-    """
-
-    def __init__(self, cause: str, text: str) -> None:
-        super().__init__(text)
-        self.cause = cause
-
-
-def stamp_to_ns(stamp: Time) -> int:
-    """A stamp in nanoseconds."""
-    return int(stamp.sec) * NANOSECONDS_PER_SECOND + int(stamp.nanosec)
+from dkt_ros.frames import NANOSECONDS_PER_SECOND
 
 
 def make_header(stamp_ns: int, frame_id: str) -> Header:
     """The header whose stamp is exactly `stamp_ns` nanoseconds."""
     sec, nanosec = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
     return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
-
-
-def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
-    """The pinhole camera of the images that `info` comes with, in their own pixels.
-
-    `rectified` tells whether those images are rectified: then the left 3x3 of P holds, else K.
-    Binning and region of interest, which K and P leave out, are applied. Distortion is not.
-
-    Raises MessageError when the camera is not calibrated or the numbers cannot be a camera's.
-    """
-    matrices = {"P": _entries(info.p, 4), "K": _entries(info.k, 3)}
-    name, other = ("P", "K") if rectified else ("K", "P")
-    fx, fy, cx, cy = matrices[name]
-    if fx == 0.0 or fy == 0.0:
-        raise MessageError(
-            "uncalibrated camera",
-            f"camera_info has {name}[0]={fx:g}, "
-            + (
-                f"and {other}[0]={matrices[other][0]:g}: it is filled for "
-                f"{'raw' if rectified else 'rectified'} images only. If these are, set rectified "
-                f"to {'false' if rectified else 'true'}."
-                if matrices[other][0] > 0.0
-                else f"and no {other} either: the camera is not calibrated. Calibrate it "
-                "(camera_calibration) or let its driver publish the factory calibration."
-            ),
-        )
-    if not all(math.isfinite(value) for value in (fx, fy, cx, cy)) or fx < 0.0 or fy < 0.0:
-        raise MessageError(
-            "invalid camera_info",
-            f"camera_info has fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} in {name}, expected finite "
-            "numbers and positive focal lengths in pixels. Calibrate the camera anew.",
-        )
-    bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)
-    roi = info.roi
-    width = (roi.width or info.width) // bin_x
-    height = (roi.height or info.height) // bin_y
-    if width == 0 or height == 0:
-        raise MessageError(
-            "invalid camera_info",
-            f"camera_info says {info.width}x{info.height} pixels, binned {bin_x}x{bin_y}: expected "
-            "the size of the image. Mend the calibration that the camera's driver loads.",
-        )
-    return Intrinsics(
-        fx=fx / bin_x,
-        fy=fy / bin_y,
-        cx=(cx - roi.x_offset) / bin_x,
-        cy=(cy - roi.y_offset) / bin_y,
-        width=width,
-        height=height,
-    )
-
-
-def has_distortion(info: CameraInfo) -> bool:
-    """Whether raw images of this camera deviate from a pinhole camera's."""
-    return any(coefficient != 0.0 for coefficient in info.d)
 
 
 def camera_info_with_header(info: CameraInfo, header: Header) -> CameraInfo:
@@ -109,14 +29,4 @@ def camera_info_with_header(info: CameraInfo, header: Header) -> CameraInfo:
         binning_x=info.binning_x,
         binning_y=info.binning_y,
         roi=info.roi,
-    )
-
-
-def _entries(matrix: Sequence[float], columns: int) -> tuple[float, float, float, float]:
-    """fx, fy, cx, cy of a row-major camera matrix of that many columns."""
-    return (
-        float(matrix[0]),
-        float(matrix[columns + 1]),
-        float(matrix[2]),
-        float(matrix[columns + 2]),
     )

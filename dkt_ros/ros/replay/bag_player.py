@@ -27,7 +27,7 @@ from rosgraph_msgs.msg import Clock
 from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
-from dkt_ros.ros.convert.messages import NANOSECONDS_PER_SECOND
+from dkt_ros.frames import NANOSECONDS_PER_SECOND
 
 _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0

@@ -17,15 +17,10 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import Image
 
-from dkt_ros.ros.convert.images import (
-    COLOR_ENCODINGS,
-    DEPTH_ENCODINGS,
-    depth_to_image,
-    image_to_depth,
-    image_to_rgb,
-    rgb_to_image,
-)
-from dkt_ros.ros.convert.messages import MessageError, make_header
+from dkt_ros.messages.fields import MessageError
+from dkt_ros.messages.images import COLOR_ENCODINGS, DEPTH_ENCODINGS, image_to_depth, image_to_rgb
+from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.messages import make_header
 
 pytestmark = pytest.mark.ros
 

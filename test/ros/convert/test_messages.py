@@ -12,14 +12,13 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from dkt_ros.ros.convert.messages import (
+from dkt_ros.messages.fields import (
     MessageError,
     camera_info_to_intrinsics,
-    camera_info_with_header,
     has_distortion,
-    make_header,
     stamp_to_ns,
 )
+from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
 
 pytestmark = pytest.mark.ros
 

@@ -12,11 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CompressedImage
 
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
-from dkt_ros.ros.convert.images import DepthImage, RgbImage, integer_to_depth
-from dkt_ros.ros.convert.messages import MessageError
+from dkt_ros.messages.fields import CompressedImage, MessageError
+from dkt_ros.messages.images import DepthImage, RgbImage, integer_to_depth
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"

@@ -1,8 +1,9 @@
 """Messages in, observations out: pairs, checks and files what the camera sends.
 
-Runs in the executor thread, in the subscriptions' callbacks; decoding is left to whoever takes an
-observation. Whatever a message holds, it is dropped, counted and named, and the next one is looked
-at. What works but is likely wrong is a remark, which stands as long as the frames show it.
+In a node it runs in the executor thread, in the subscriptions' callbacks; decoding is left to
+whoever takes an observation. The same intake reads recordings. Whatever a message holds, it is
+dropped, counted and named, and the next one is looked at. What works but is likely wrong is a
+remark, which stands as long as the frames show it.
 """
 
 from __future__ import annotations
@@ -11,32 +12,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
-
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.ros.convert.compressed_images import compressed_to_depth, compressed_to_rgb
-from dkt_ros.ros.convert.images import (
-    check_color,
-    check_depth,
-    image_to_depth,
-    image_to_rgb,
-)
-from dkt_ros.ros.convert.messages import (
+from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.messages.fields import (
+    CameraInfo,
+    CompressedImage,
+    Image,
     MessageError,
     camera_info_to_intrinsics,
     has_distortion,
     stamp_to_ns,
 )
-from dkt_ros.ros.observation import Observation
-from dkt_ros.ros.params.parameters import NodeParameters
-from dkt_ros.ros.statistics import Statistics
-from dkt_ros.ros.synchronizer import Pair, Synchronizer
+from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
+from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.synchronizer import Pair, Synchronizer
 
-ImageMessage: TypeAlias = "Image | CompressedImage"
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+ImageMessage: TypeAlias = Image | CompressedImage
 Report = Callable[[str, str], None]
 
 ENCODING_CHANGED = "image encoding changed"
@@ -49,6 +47,43 @@ FOCAL_RANGE = (0.2, 5.0)
 """Focal length over the image's longer side of cameras that people use: 136 down to 11 degrees."""
 
 
+class Settings(Protocol):
+    """How pairs are made and read; the node's parameters of the same names."""
+
+    @property
+    def sync_slop_s(self) -> float:
+        """How far apart the stamps of a pair may be."""
+        ...
+
+    @property
+    def depth_unit_m(self) -> float:
+        """What one step of an integer depth image means."""
+        ...
+
+    @property
+    def rectified(self) -> bool:
+        """Whether P of camera_info holds instead of K."""
+        ...
+
+    @property
+    def max_gap_s(self) -> float:
+        """A longer gap between two frames starts anew."""
+        ...
+
+
+class Counts(Protocol):
+    """Who counts what comes in and what is lost."""
+
+    def seen(self, stream: str) -> None:
+        """One message of the stream."""
+
+    def dropped(self, cause: str, number: int = 1) -> None:
+        """So many messages are lost."""
+
+    def flushed(self, reason: str) -> None:
+        """The stream began anew."""
+
+
 @dataclass(frozen=True)
 class _Arrival:
     """A message and when it came, time.monotonic()."""
@@ -58,12 +93,12 @@ class _Arrival:
 
 
 class Intake:
-    """The camera's side of the node."""
+    """The camera's side of a node or of a recording."""
 
     def __init__(
         self,
-        parameters: NodeParameters,
-        statistics: Statistics,
+        parameters: Settings,
+        statistics: Counts,
         file: Callable[[Observation], None],
         report: Report,
         now_ns: Callable[[], int] | None = None,
@@ -102,7 +137,7 @@ class Intake:
         """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
         return self._synchronizer.lost_share()
 
-    def apply(self, parameters: NodeParameters) -> None:
+    def apply(self, parameters: Settings) -> None:
         """Takes over the parameters that act at once."""
         self._parameters = parameters
         self._synchronizer.slop_s = parameters.sync_slop_s
@@ -155,7 +190,7 @@ class Intake:
             )
         intrinsics = camera_info_to_intrinsics(info, self._parameters.rectified)
         # What can be known without decoding, so that a broken message takes no other one's place.
-        if isinstance(color, Image) and isinstance(depth, Image):
+        if _is_raw(color) and _is_raw(depth):
             check_color(color)
             check_depth(depth)
             _check_sizes((color.height, color.width), (depth.height, depth.width), intrinsics)
@@ -273,18 +308,21 @@ def _decode(
     color: ImageMessage, depth: ImageMessage, unit_m: float, intrinsics: Intrinsics, stamp_ns: int
 ) -> Frame:
     """Raises MessageError where an image is damaged or has another size."""
-    rgb = compressed_to_rgb(color) if isinstance(color, CompressedImage) else image_to_rgb(color)
-    if isinstance(depth, CompressedImage):
-        raw_depth = compressed_to_depth(depth, unit_m)
-    else:
+    rgb = image_to_rgb(color) if _is_raw(color) else compressed_to_rgb(color)
+    if _is_raw(depth):
         raw_depth = image_to_depth(depth, unit_m)
+    else:
+        raw_depth = compressed_to_depth(depth, unit_m)
     _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 
 
 def _encoding(message: ImageMessage) -> str:
-    name = message.format if isinstance(message, CompressedImage) else message.encoding
-    return str(name)
+    return str(message.encoding if _is_raw(message) else message.format)
+
+
+def _is_raw(message: ImageMessage) -> TypeIs[Image]:
+    return hasattr(message, "encoding")
 
 
 def _unlikely(intrinsics: Intrinsics) -> str | None:

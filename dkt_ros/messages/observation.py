@@ -1,13 +1,12 @@
-"""What travels from the executor thread to the inference worker: one pair and what it came with."""
+"""One pair of images and what it came with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sensor_msgs.msg import CameraInfo
-
 from dkt_ros.frames import Frame
+from dkt_ros.messages.fields import CameraInfo
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkt_ros.ros.synchronizer import QUEUE_SIZE, DropCause, Pair, Synchronizer, lost_share
+from dkt_ros.messages.synchronizer import QUEUE_SIZE, DropCause, Pair, Synchronizer, lost_share
 
 MS = 1_000_000
 

@@ -14,10 +14,10 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 from sensor_msgs.msg import CameraInfo, Image
 
 from dkt_ros.frames import Frame
+from dkt_ros.messages.intake import Intake
+from dkt_ros.messages.observation import Observation
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.intake import Intake
-from dkt_ros.ros.observation import Observation
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 
@@ -248,7 +248,7 @@ def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> 
     def explode(message: Image) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("dkt_ros.ros.intake.check_color", explode)
+    monkeypatch.setattr("dkt_ros.messages.intake.check_color", explode)
     desk.show(0)
     assert desk.drops == {"unexpected error": 1}
     assert "ZeroDivisionError: surprise" in desk.reports[0][1]
@@ -278,7 +278,7 @@ def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.Mon
         decoded.append(message)
         return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
-    monkeypatch.setattr("dkt_ros.ros.intake.image_to_rgb", decode)
+    monkeypatch.setattr("dkt_ros.messages.intake.image_to_rgb", decode)
     for ms in (0, 33, 66):
         desk.show(ms)
     assert (len(waiting), decoded) == (3, [])

@@ -15,8 +15,8 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import CompressedImage
 
-from dkt_ros.ros.convert.compressed_images import compressed_to_depth, compressed_to_rgb
-from dkt_ros.ros.convert.messages import MessageError
+from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.messages.fields import MessageError
 
 pytestmark = pytest.mark.ros
 
