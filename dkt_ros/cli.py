@@ -16,6 +16,7 @@ from dkt_ros.extras import advice
 _COMMANDS = (
     "dkt_ros.model.commands",
     "dkt_ros.predict.command",
+    "dkt_ros.processing.command",
     "dkt_ros.model.compiled.commands",
     "dkt_ros.bags.commands",
     "dkt_ros.datasets.commands",

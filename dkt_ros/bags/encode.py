@@ -59,7 +59,7 @@ class MessageEncoder:
     def color_image(self, rgb: np.ndarray, stamp_ns: int) -> object:
         """rgb: (H,W,3) uint8."""
         if self.color == "raw":
-            return self._image(rgb, "rgb8", stamp_ns)
+            return self.image(rgb, "rgb8", stamp_ns)
         options = (cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality)
         # OpenCV takes BGR; the file then holds what image_transport calls bgr8.
         jpeg = _encoded(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
@@ -72,10 +72,10 @@ class MessageEncoder:
         """
         if self.depth == "32FC1":
             known = np.isfinite(depth) & (depth > 0)
-            return self._image(np.where(known, depth, np.nan).astype(np.float32), "32FC1", stamp_ns)
+            return self.image(np.where(known, depth, np.nan).astype(np.float32), "32FC1", stamp_ns)
         millimetres = to_millimetres(depth)
         if self.depth == "16UC1":
-            return self._image(millimetres, "16UC1", stamp_ns)
+            return self.image(millimetres, "16UC1", stamp_ns)
         png = _encoded(".png", millimetres, _PNG_OPTIONS)
         data = np.concatenate([np.frombuffer(_COMPRESSED_DEPTH_HEADER, np.uint8), png])
         return self._compressed(data, "16UC1; compressedDepth png", stamp_ns)
@@ -83,7 +83,7 @@ class MessageEncoder:
     def mask_image(self, mask: np.ndarray, stamp_ns: int) -> object:
         """mask: (H,W) uint8 of material classes; a PNG, or mono8 where colour is raw."""
         if self.color == "raw":
-            return self._image(mask, "mono8", stamp_ns)
+            return self.image(mask, "mono8", stamp_ns)
         png = _encoded(".png", mask, _PNG_OPTIONS)
         return self._compressed(png, "mono8; png compressed mono8", stamp_ns)
 
@@ -92,7 +92,7 @@ class MessageEncoder:
         fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
         return self._make(
             "sensor_msgs/msg/CameraInfo",
-            header=self._header(stamp_ns),
+            header=self.header(stamp_ns),
             height=intrinsics.height,
             width=intrinsics.width,
             distortion_model="plumb_bob",
@@ -112,11 +112,12 @@ class MessageEncoder:
             ),
         )
 
-    def _image(self, pixels: np.ndarray, encoding: str, stamp_ns: int) -> object:
+    def image(self, pixels: np.ndarray, encoding: str, stamp_ns: int) -> object:
+        """An Image of these pixels as they are."""
         pixels = np.ascontiguousarray(pixels)
         return self._make(
             "sensor_msgs/msg/Image",
-            header=self._header(stamp_ns),
+            header=self.header(stamp_ns),
             height=pixels.shape[0],
             width=pixels.shape[1],
             encoding=encoding,
@@ -128,12 +129,13 @@ class MessageEncoder:
     def _compressed(self, data: np.ndarray, file_format: str, stamp_ns: int) -> object:
         return self._make(
             "sensor_msgs/msg/CompressedImage",
-            header=self._header(stamp_ns),
+            header=self.header(stamp_ns),
             format=file_format,
             data=data,
         )
 
-    def _header(self, stamp_ns: int) -> object:
+    def header(self, stamp_ns: int) -> object:
+        """Stamp and frame_id."""
         seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS_PER_SECOND)
         stamp = self._make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
         return self._make("std_msgs/msg/Header", stamp=stamp, frame_id=self.frame_id)

@@ -73,12 +73,17 @@ class RecordedMessage:
     cdr: bytes
 
 
+class EmptyBagError(DktError):
+    """A bag holds no messages."""
+
+
 class BagReader:
     """A bag, opened for reading: a context manager.
 
     path: a ROS 2 bag folder, one of its storage files, or a ROS 1 `.bag` file.
     Topics that cannot be read have a `problem`; what else was lost stands in `remarks`.
-    Raises DktError where the bag is missing, of an unknown kind, or nothing of it can be read.
+    Raises DktError where the bag is missing, of an unknown kind, or nothing of it can be read
+    (EmptyBagError where it holds no messages).
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -91,7 +96,9 @@ class BagReader:
             self._storages = _opened(files, opened, self._remarks)
             if not any(storage.counts.values() for storage in self._storages):
                 detail = f" ({'; '.join(self.remarks)})" if self.remarks else ""
-                raise DktError(f"{self.path}: the bag holds no messages{detail}; record it again")
+                raise EmptyBagError(
+                    f"{self.path}: the bag holds no messages{detail}; record it again"
+                )
             self._close = opened.pop_all().close
 
     def __enter__(self) -> Self:

@@ -52,6 +52,14 @@ class CameraTopics:
         return tuple(name for name in (self.color, self.depth, self.camera_info) if name)
 
 
+class NoTopicError(DktError):
+    """A bag has no topic for a role: "color", "depth", "camera_info", "truth" or "mask"."""
+
+    def __init__(self, role: str, text: str) -> None:
+        super().__init__(text)
+        self.role = role
+
+
 @dataclass(frozen=True)
 class Look:
     """What a topic's first message shows. size: (width, height); encoding: of Image alone."""
@@ -61,11 +69,48 @@ class Look:
     encoding: str = ""
 
 
-def camera_topics(bag: BagReader, overrides: Mapping[str, str] | None = None) -> CameraTopics:
+def camera_topics(
+    bag: BagReader, overrides: Mapping[str, str] | None = None, needs_info: bool = True
+) -> CameraTopics:
     """discover_topics, with a look into the first messages: what pictures are, and their sizes.
 
-    Raises DktError also where the only depth of colour's camera is not registered to it.
+    Raises NoTopicError also where the only depth of colour's camera is not registered to it.
     """
+    looks = _looks(bag)
+    found = discover_topics(bag.topics, overrides, looks, needs_info)
+    if found.depth and "depth" not in (overrides or {}):
+        color, depth = looks.get(found.color), looks.get(found.depth)
+        if color and depth and not _fits(color, depth, _is_registered(found.depth, found.color)):
+            raise NoTopicError(
+                "depth",
+                f"{bag.path}: depth {found.depth} ({_shown(depth)}) is not registered to colour "
+                f"{found.color} ({_shown(color)}); record registered depth (RealSense: "
+                "align_depth.enable:=true), or name a depth topic outright",
+            )
+    return found
+
+
+def rival_cameras(bag: BagReader, color: str) -> list[str]:
+    """Colour topics of other cameras that have intrinsics and depth of their own, as `color`."""
+    usable = {
+        name: topic for name, topic in bag.topics.items() if topic.count and not topic.problem
+    }
+    view = _View(usable, _looks(bag))
+    mine = view.color_rank(color)[:2]
+    return [
+        name
+        for name in sorted(view.colors())
+        if not _same_camera(name, color)
+        and view.depth(name) not in (None, view.depth(color))
+        and view.color_rank(name)[:2] >= mine
+    ]
+
+
+def _usable(topics: Mapping[str, BagTopic]) -> dict[str, BagTopic]:
+    return {name: topic for name, topic in topics.items() if topic.count and not topic.problem}
+
+
+def _looks(bag: BagReader) -> dict[str, Look]:
     looks = {}
     for topic in bag.topics.values():
         if topic.msgtype in (_IMAGE, _COMPRESSED, _CAMERA_INFO) and not topic.problem:
@@ -73,22 +118,14 @@ def camera_topics(bag: BagReader, overrides: Mapping[str, str] | None = None) ->
             look = _look(message) if message else None
             if look:
                 looks[topic.name] = look
-    found = discover_topics(bag.topics, overrides, looks)
-    if found.depth and "depth" not in (overrides or {}):
-        color, depth = looks.get(found.color), looks.get(found.depth)
-        if color and depth and not _fits(color, depth, _is_registered(found.depth, found.color)):
-            raise DktError(
-                f"{bag.path}: depth {found.depth} ({_shown(depth)}) is not registered to colour "
-                f"{found.color} ({_shown(color)}); record registered depth (RealSense: "
-                "align_depth.enable:=true), or name a depth topic outright"
-            )
-    return found
+    return looks
 
 
 def discover_topics(
     topics: Mapping[str, BagTopic],
     overrides: Mapping[str, str] | None = None,
     looks: Mapping[str, Look] | None = None,
+    needs_info: bool = True,
 ) -> CameraTopics:
     """One camera's topics among a bag's, by type and name; `overrides` name some of them outright.
 
@@ -96,7 +133,8 @@ def discover_topics(
     of all, registered depth. Depth and intrinsics: of colour's camera, by the names' common part.
     Truth and mask: under /truth. Uncompressed before compressed; topics without messages are
     passed over. `looks` tell what names do not: the encoding, size and frame of a topic's messages.
-    Raises DktError where colour or intrinsics cannot be found, or an override is not in the bag.
+    Raises NoTopicError where colour or intrinsics cannot be found, or an override is not in the
+    bag; without needs_info intrinsics may be "".
     """
     chosen = dict(overrides or {})
     known = {field.name for field in fields(CameraTopics)}
@@ -104,22 +142,26 @@ def discover_topics(
         if role not in known:
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
         if name not in topics:
-            raise DktError(f"no topic {name} for {role}; the bag holds {_listing(topics)}")
-    usable = {name: topic for name, topic in topics.items() if topic.count and not topic.problem}
-    view = _View(usable, looks or {})
+            raise NoTopicError(
+                role, f"no topic {name} for {role}; the bag holds {_listing(topics)}"
+            )
+    view = _View(_usable(topics), looks or {})
     colors = [chosen["color"]] if "color" in chosen else view.colors()
     if not colors:
-        raise DktError(f"no colour image found among {_listing(topics)}; name the topic")
+        raise NoTopicError(
+            "color", f"no colour image found among {_listing(topics)}; name the topic"
+        )
     color = min(colors, key=lambda name: (*(-score for score in view.color_rank(name)), name))
     info = chosen.get("camera_info") or view.info(color)
-    if info is None:
-        raise DktError(
-            f"no CameraInfo found among {_listing(topics)} that belongs to {color}; name the topic"
+    if info is None and needs_info:
+        raise NoTopicError(
+            "camera_info",
+            f"no CameraInfo found among {_listing(topics)} that belongs to {color}; name the topic",
         )
     return CameraTopics(
         color=color,
         depth=chosen.get("depth") or view.depth(color),
-        camera_info=info,
+        camera_info=info or "",
         truth=chosen.get("truth") or view.truth("depth"),
         mask=chosen.get("mask") or view.truth("mask"),
     )

@@ -1,0 +1,129 @@
+"""A bag (mcap) that is written in parts: what a kill leaves is whole up to the last part."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+_METADATA_VERSION = 8  # version 9's QoS is not parsed by releases before Jazzy
+_INFORMATION = "rosbag2_bagfile_information"
+
+
+class BagOutput:
+    """Parts NAME_0, NAME_1 … in a folder of their own until `finish` makes a bag of them."""
+
+    def __init__(self, folder: Path, name: str, store: Typestore, parts: int = 0) -> None:
+        """folder: becomes the bag. parts: how many of an earlier run are kept; others go."""
+        self._folder = folder
+        self._parts_folder = folder.with_name(f"{folder.name}.parts")
+        self._name = name
+        self._stores = (store, get_typestore(Stores.LATEST))
+        self.parts = parts
+        self._writer: Writer | None = None
+        self._connections: dict[str, Connection] = {}
+        kept = {self._part(number) for number in range(parts)}
+        self._parts_folder.mkdir(parents=True, exist_ok=True)
+        for other in set(self._parts_folder.iterdir()) - kept:
+            shutil.rmtree(other)
+
+    def write(self, topic: str, message: Any, time_ns: int) -> None:
+        """Appends a message of the store's types."""
+        msgtype = str(message.__msgtype__)
+        store = self._stores[0]
+        self.write_cdr(topic, msgtype, store.serialize_cdr(message, msgtype), time_ns)
+
+    def write_cdr(self, topic: str, msgtype: str, cdr: bytes | memoryview, time_ns: int) -> None:
+        """Appends a serialized message of a known type."""
+        writer = self._writer or self._open()
+        connection = self._connections.get(topic)
+        if connection is None:
+            store = next(one for one in self._stores if msgtype in one.fielddefs)
+            connection = writer.add_connection(topic, msgtype, typestore=store)
+            self._connections[topic] = connection
+        writer.write(connection, time_ns, cdr)
+
+    def cut(self) -> None:
+        """Ends the part, which is on the disk then."""
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._writer = None
+        for file in self._part(self.parts).iterdir():
+            handle = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        self.parts += 1
+
+    def finish(self) -> None:
+        """Makes a bag of the parts; does nothing where there are none."""
+        self.cut()
+        if not self.parts:
+            shutil.rmtree(self._parts_folder, ignore_errors=True)
+            return
+        parts = [self._part(number) for number in range(self.parts)]
+        metadata = merged([yaml.safe_load((p / "metadata.yaml").read_text()) for p in parts])
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        for part in parts:
+            file = f"{part.name}.mcap"
+            os.replace(part / file, self._folder / file)
+        (self._folder / "metadata.yaml").write_text(yaml.safe_dump(metadata, sort_keys=False))
+        shutil.rmtree(self._parts_folder)
+
+    def abort(self) -> None:
+        """Lets go of the part that is being written."""
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None
+
+    def _open(self) -> Writer:
+        self._connections.clear()
+        self._writer = Writer(
+            self._part(self.parts),
+            version=_METADATA_VERSION,  # type: ignore[arg-type]
+            storage_plugin=StoragePlugin.MCAP,
+        )
+        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer.open()
+        return self._writer
+
+    def _part(self, number: int) -> Path:
+        return self._parts_folder / f"{self._name}_{number}"
+
+
+def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """metadata.yaml of a bag of several files, from those of its parts."""
+    found = [part[_INFORMATION] for part in parts]
+    topics: dict[str, dict[str, Any]] = {}
+    for part in found:
+        for entry in part["topics_with_message_count"]:
+            name = entry["topic_metadata"]["name"]
+            known = topics.setdefault(name, {**entry, "message_count": 0})
+            known["message_count"] += entry["message_count"]
+    starts = [part["starting_time"]["nanoseconds_since_epoch"] for part in found]
+    ends = [
+        start + part["duration"]["nanoseconds"] for start, part in zip(starts, found, strict=True)
+    ]
+    return {
+        _INFORMATION: {
+            **found[0],
+            "relative_file_paths": [path for part in found for path in part["relative_file_paths"]],
+            "files": [file for part in found for file in part["files"]],
+            "starting_time": {"nanoseconds_since_epoch": min(starts)},
+            "duration": {"nanoseconds": max(ends) - min(starts)},
+            "message_count": sum(part["message_count"] for part in found),
+            "topics_with_message_count": list(topics.values()),
+        }
+    }

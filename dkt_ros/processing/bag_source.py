@@ -1,0 +1,308 @@
+"""A bag as frames, paired, checked and decoded by the node's own intake."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.typesys import Stores, get_typestore
+
+from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
+from dkt_ros.bags.topics import CameraTopics, NoTopicError, camera_topics, rival_cameras
+from dkt_ros.errors import DktError
+from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
+from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.frames import FlushReason
+from dkt_ros.geometry import Intrinsics
+from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.messages.fields import stamp_to_ns
+from dkt_ros.messages.images import image_to_depth, image_to_rgb
+from dkt_ros.messages.intake import Intake
+from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.synchronizer import DropCause
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source, SourceOptions
+
+_LABEL_PATIENCE_NS = 1_000_000_000
+"""Truth and mask of a frame lie within this time of it."""
+_HARMLESS = {DropCause.NO_DEPTH.value, DropCause.NO_COLOR.value}
+"""Streams of different rates leave some over."""
+_MISSING = {
+    "color": Outcome.NO_COLOR,
+    "depth": Outcome.NO_DEPTH,
+    "camera_info": Outcome.NO_CAMERA_INFO,
+}
+
+
+class BagSource(Source):
+    """A rosbag of any kind; the topics are found by type and name. Raises ProcessingError."""
+
+    kind = "bag"
+
+    def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
+        super().__init__(path, name)
+        self._options = options
+        self._store = get_typestore(Stores.LATEST)
+        with self._opened() as bag:
+            self.topics = self._find_topics(bag)
+            self.total = bag.topics[self.topics.color].count
+            self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
+            self.given = self._given_camera(bag)
+            self.passed = self._passed_topics(bag) if options.pass_through else ()
+
+    def _opened(self) -> BagReader:
+        try:
+            return BagReader(self.path)
+        except EmptyBagError as error:
+            raise ProcessingError(Outcome.EMPTY, str(error)) from error
+        except DktError as error:
+            raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
+
+    def _find_topics(self, bag: BagReader) -> CameraTopics:
+        options = self._options
+        needs_info = options.intrinsics is None and options.pinhole is None
+        try:
+            found = camera_topics(bag, options.topics, needs_info)
+        except NoTopicError as error:
+            hint = ""
+            if error.role == "camera_info":
+                hint = ", or give the calibration (--intrinsics FILE, --pinhole FX FY CX CY)"
+            outcome = _MISSING.get(error.role, Outcome.NOTHING_USABLE)
+            raise ProcessingError(outcome, f"{self.path}: {error}{hint}") from error
+        if found.depth is None:
+            raise ProcessingError(
+                Outcome.NO_DEPTH,
+                f"{self.path}: no raw depth found for {found.color}: expected a 16UC1 or 32FC1 "
+                "image, raw or compressedDepth, registered to colour; name it (--depth-topic)",
+            )
+        rivals = [] if "color" in options.topics else rival_cameras(bag, found.color)
+        if rivals:
+            raise ProcessingError(
+                Outcome.SEVERAL_CAMERAS,
+                f"{self.path}: several cameras have colour, depth and camera_info: "
+                f"{', '.join([found.color, *rivals])}; choose one (--color-topic)",
+            )
+        return found
+
+    def _given_camera(self, bag: BagReader) -> Any:
+        """The calibration that options give, as a camera_info message; None: the bag's holds."""
+        options = self._options
+        if options.intrinsics is None and options.pinhole is None:
+            return None
+        first = bag.first(self.topics.color)
+        if first is None:
+            raise ProcessingError(
+                Outcome.NOTHING_USABLE, f"{self.path}: {self.topics.color} cannot be read"
+            )
+        message = self._decoded(first)
+        try:
+            height, width = _rgb(message).shape[:2]
+        except DktError as error:
+            raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {error}") from error
+        return given_camera_info(options, width, height, message.header)
+
+    def _passed_topics(self, bag: BagReader) -> tuple[str, ...]:
+        own = {self.topics.camera_info, self.topics.color, self.topics.depth}
+        passed = []
+        for topic in bag.topics.values():
+            if topic.name in own or topic.name.startswith("/dkt/") or topic.problem:
+                continue
+            if topic.msgtype in self._store.fielddefs:
+                passed.append(topic.name)
+            else:
+                self.remarks.append(
+                    f"{topic.name}: not passed on, its type {topic.msgtype} is not known here"
+                )
+        # The camera's own topics too: what is asked for is all of the bag.
+        return (*sorted(name for name in own if name), *passed)
+
+    def items(self) -> Iterator[Pending | PassedMessage]:
+        """See Source."""
+        reading = _Reading(self)
+        topics = self.topics
+        labels = {name for name in (topics.truth, topics.mask) if name}
+        wanted = {name for name in topics.camera() if name} | labels | set(self.passed)
+        if self.given is not None:
+            wanted.discard(topics.camera_info)
+        with self._opened() as bag:
+            wanted = {name for name in wanted if not bag.topics[name].problem}
+            if self.given is None:
+                first = bag.first(topics.camera_info)
+                if first is not None:
+                    reading.intake.on_camera_info(self._decoded(first))
+            else:
+                reading.intake.on_camera_info(self.given)
+            before = set(self.remarks)
+            for message in bag.messages(wanted):
+                if message.topic in self.passed:
+                    yield PassedMessage(
+                        message.topic, message.msgtype, message.time_ns, message.cdr
+                    )
+                yield from reading.take(message)
+            yield from reading.rest()
+            self.remarks += [text for text in bag.remarks if text not in before]
+
+    def _decoded(self, message: RecordedMessage) -> Any:
+        # A buffer that may be written to, as rclpy's is: torch insists.
+        return self._store.deserialize_cdr(memoryview(bytearray(message.cdr)), message.msgtype)
+
+    @property
+    def lost(self) -> list[str]:
+        """See Source; streams of different rates are no loss."""
+        jumps = self.flushed[FlushReason.STAMP_BACKWARDS.value]
+        lines = [*self.remarks]
+        lines += [f"stamps ran backwards {jumps} times; the stream began anew there"] * bool(jumps)
+        lines += [
+            f"{n} x {why}" + (f": {self.reasons[why]}" if why in self.reasons else "")
+            for why, n in sorted(self.dropped.items())
+            if why not in _HARMLESS
+        ]
+        return lines
+
+
+@dataclass(frozen=True, eq=False)
+class _Filed:
+    observation: Observation
+    read_ns: int
+
+
+class _Reading:
+    """One pass over a bag: messages in, pending frames out."""
+
+    def __init__(self, source: BagSource) -> None:
+        self._source = source
+        self._topics = source.topics
+        self._filed: deque[_Filed] = deque()
+        self._labels: dict[tuple[str, int], RecordedMessage] = {}
+        self._now_ns = 0
+        self.intake = Intake(source._options, self, self._file, self._report)
+
+    def seen(self, stream: str) -> None:
+        """Nobody asks how many."""
+
+    def dropped(self, cause: str, number: int = 1) -> None:
+        """See Source.dropped."""
+        self._source.dropped[cause] += number
+
+    def flushed(self, reason: str) -> None:
+        """See Source.flushed."""
+        self._source.flushed[reason] += 1
+
+    def _file(self, observation: Observation) -> None:
+        self._filed.append(_Filed(observation, self._now_ns))
+
+    def _report(self, cause: str, text: str) -> None:
+        text = text.removeprefix("frame dropped: ")
+        self._source.reasons.setdefault(cause, text)
+        if cause not in self._source.dropped and text not in self._source.notes:
+            self._source.notes.append(text)
+
+    def take(self, message: RecordedMessage) -> Iterator[Pending]:
+        """The next message of the camera or of its truth."""
+        topics, self._now_ns = self._topics, message.time_ns
+        if message.topic in (topics.truth, topics.mask):
+            value = self._read(message)
+            if value is not None:
+                self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
+        elif message.topic in topics.camera():
+            value = self._read(message)
+            if value is None:
+                pass
+            elif message.topic == topics.color:
+                self.intake.on_color(value)
+            elif message.topic == topics.depth:
+                self.intake.on_depth(value)
+            elif self._source.given is None:
+                self.intake.on_camera_info(value)
+        has_labels = topics.truth is not None or topics.mask is not None
+        patience_ns = _LABEL_PATIENCE_NS if has_labels else -1
+        while self._filed and (
+            len(self._filed) > 1 or message.time_ns - self._filed[0].read_ns > patience_ns
+        ):
+            yield self._pending(self._filed.popleft().observation)
+
+    def rest(self) -> Iterator[Pending]:
+        """What waits for its truth."""
+        while self._filed:
+            yield self._pending(self._filed.popleft().observation)
+
+    def _read(self, message: RecordedMessage) -> Any:
+        """The message; None where its bytes are none."""
+        try:
+            return self._source._decoded(message)
+        # Damaged bytes make rosbags raise almost anything.
+        except Exception as error:  # noqa: BLE001
+            text = f"{len(message.cdr)} bytes that are no {message.msgtype}"
+            self._source.drop(f"damaged message on {message.topic}", f"{text} ({error})")
+            return None
+
+    def _pending(self, observation: Observation) -> Pending:
+        stamp = observation.stamp_ns
+        labels = {
+            role: self._labels.pop((name, stamp), None)
+            for role, name in (("truth", self._topics.truth), ("mask", self._topics.mask))
+            if name
+        }
+        # Those of frames that were never made.
+        for key in [key for key in self._labels if key[1] < stamp]:
+            del self._labels[key]
+        return Pending(partial(self._decode, observation, labels), observation.epoch)
+
+    def _decode(self, observation: Observation, labels: dict[str, RecordedMessage | None]) -> Shot:
+        frame = observation.decode()
+        truth, mask = labels.get("truth"), labels.get("mask")
+        return Shot(
+            frame,
+            None if truth is None else self._truth(truth, frame.rgb.shape[:2]),
+            None if mask is None else self._mask(mask, frame.rgb.shape[:2]),
+            observation.camera_info,
+        )
+
+    def _truth(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.float32] | None:
+        value = self._source._decoded(message)
+        raw = hasattr(value, "encoding")
+        depth = image_to_depth(value) if raw else compressed_to_depth(value)
+        return depth if depth.shape == size else None
+
+    def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        grey = _rgb(self._source._decoded(message))[..., 0]
+        classes = np.where(np.isin(grey, list(MaterialClass)), grey, MaterialClass.TRANSPARENT)
+        return classes.astype(np.uint8) if grey.shape == size else None
+
+
+def given_camera_info(options: SourceOptions, width: int, height: int, header: Any) -> Any:
+    """A camera_info message of the calibration that the options give."""
+    camera = given_intrinsics(options, width, height)
+    k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
+    return SimpleNamespace(
+        header=header,
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=np.array(k),
+        r=np.eye(3).ravel(),
+        p=np.insert(np.array(k).reshape(3, 3), 3, 0.0, axis=1).ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )
+
+
+def given_intrinsics(options: SourceOptions, width: int, height: int) -> Intrinsics:
+    """The calibration that the options give, for pictures of this size; DktError."""
+    if options.pinhole is not None:
+        return checked_intrinsics(*options.pinhole, width, height, source="--pinhole")
+    assert options.intrinsics is not None
+    return read_intrinsics(Path(options.intrinsics), width, height)
+
+
+def _rgb(message: Any) -> NDArray[np.uint8]:
+    return image_to_rgb(message) if hasattr(message, "encoding") else compressed_to_rgb(message)

@@ -1,0 +1,247 @@
+"""`dkt process`: flags, progress and the summary line. Imports no network until run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dkt_ros.model.arguments import positive
+from dkt_ros.predict.options import add_arguments, options_of
+from dkt_ros.processing.formats import COLORS, FILE_FORMATS
+
+if TYPE_CHECKING:
+    from dkt_ros.processing.many import Result
+    from dkt_ros.processing.options import ProcessOptions
+
+_CODES = """exit status: 0 all done; 1 of several recordings some failed (the manifest says why);
+2 wrong arguments; 3 done, but part of a recording could not be used; of a single recording:
+4 no camera_info, 5 no raw depth, 6 no colour, 7 several cameras, 8 empty, 9 not a recording,
+10 no frame could be used, 11 inference failed, 12 output cannot be written, 13 output exists,
+14 worker process died; 130 interrupted, the same command goes on.
+The last line on stdout is JSON."""
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds `dkt process`."""
+    parser = subparsers.add_parser(
+        "process",
+        help="recordings -> metric depth: a bag or files, as fast as the machine allows",
+        description="Bags, folders of colour and depth pictures, data sets, videos with depth and "
+        "folders of these, through the node's own estimator. Each recording gets a folder below "
+        "the output. What is there is kept: the same command goes on where an earlier one came to.",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="recording, glob or folder of them")
+    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="folder")
+    add = parser.add_argument_group("output").add_argument
+    add(
+        "--format",
+        nargs="+",
+        default=["bag"],
+        choices=("bag", *FILE_FORMATS),
+        help="bag (mcap), 16-bit PNG in millimetres, EXR, npz, PLY, contact_graspnet's npz (bag)",
+    )
+    add("--points", action="store_true", help="the bag gets /dkt/points too")
+    add("--color-encoding", choices=COLORS, default=COLORS[0], help="of the bag's colour (raw)")
+    add("--pass-through", action="store_true", help="the bag gets the recorded topics too")
+    add("--overwrite", action="store_true", help="outputs of these recordings are made anew")
+    add("--workers", type=positive, metavar="N", help="processes, a recording each (the cores)")
+    add("--max-frames", type=positive, metavar="N", help="no more of each recording")
+    add(
+        "--part-frames",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="frames between two points that a killed run goes on from (%(default)s)",
+    )
+    add_source_arguments(parser)
+    add = parser.add_argument_group("depth").add_argument
+    add("--depth", choices=("fused", "network"), default="fused", help="as the node's (fused)")
+    for name, default, text in (
+        ("min_depth", 0.1, "nearer depth becomes NaN"),
+        ("max_depth", 10.0, "farther depth becomes NaN"),
+        ("raw_min_depth", 0.1, "nearer raw depth is not looked at"),
+        ("raw_max_depth", 10.0, "farther raw depth is not looked at"),
+        ("min_confidence", 0.0, "less trusted depth becomes NaN"),
+    ):
+        flag = f"--{name.replace('_', '-')}"
+        add(flag, type=float, default=default, metavar="X", help=f"{text} ({default:g})")
+    add_arguments(parser.add_argument_group("network"))
+    parser.set_defaults(run=run_process)
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how a recording is read."""
+    add = parser.add_argument_group("recording").add_argument
+    for role in ("color", "depth", "camera-info", "truth", "mask"):
+        add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found" * (role == "color"))
+    add("--intrinsics", metavar="FILE", help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)")
+    add("--pinhole", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
+    add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")
+    add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")
+    add("--truth", metavar="GLOB", help="a folder's true depth")
+    add("--mask", metavar="GLOB", help="a folder's masks of glass and metal")
+    add("--depth-unit", type=float, default=0.001, metavar="M", help="of integer depth (0.001)")
+    add("--rectified", action="store_true", help="P of camera_info holds instead of K")
+    add("--sync-slop", type=float, default=0.02, metavar="S", help="colour to depth (0.02)")
+    add("--max-gap", type=float, default=3.0, metavar="S", help="longer ones start anew (3)")
+    add("--rate", type=float, default=10.0, metavar="HZ", help="of pictures without stamps (10)")
+    add("--data-set", metavar="KIND", help="kind of data set; else found")
+    add("--split", metavar="NAME", help="of a data set")
+
+
+def process_options(args: argparse.Namespace) -> ProcessOptions:
+    """What the flags say. Raises DktError for what does not fit together."""
+    import math
+
+    from dkt_ros.alignment.aligner import AlignmentConfig
+    from dkt_ros.estimator import EstimatorConfig
+    from dkt_ros.fusion.config import FusionConfig
+    from dkt_ros.fusion.consistency import ConsistencyConfig
+    from dkt_ros.processing.options import ProcessOptions
+    from dkt_ros.processing.source import SourceOptions
+
+    roles = ("color", "depth", "camera_info", "truth", "mask")
+    topics = {role: getattr(args, f"{role}_topic") for role in roles}
+    source = SourceOptions(
+        topics={role: topic for role, topic in topics.items() if topic},
+        intrinsics=args.intrinsics,
+        pinhole=tuple(args.pinhole) if args.pinhole else None,
+        color=args.color,
+        depth=args.depth_images,
+        truth=args.truth,
+        mask=args.mask,
+        depth_unit_m=args.depth_unit,
+        rectified=args.rectified,
+        sync_slop_s=args.sync_slop,
+        max_gap_s=args.max_gap,
+        rate_hz=args.rate,
+        kind=args.data_set,
+        split=args.split,
+        pass_through=args.pass_through,
+    )
+    raw = {"min_raw_depth": args.raw_min_depth, "max_raw_depth": args.raw_max_depth}
+    estimator = EstimatorConfig(
+        depth=args.depth,
+        max_gap_s=math.inf,  # the recording's reader looks for gaps: it sees every frame
+        min_depth=args.min_depth,
+        max_depth=args.max_depth,
+        alignment=AlignmentConfig(**raw),
+        fusion=FusionConfig(min_confidence=args.min_confidence, **raw),
+        consistency=ConsistencyConfig(**raw),
+    )
+    return ProcessOptions(
+        predictor=options_of(args),
+        estimator=estimator,
+        source=source,
+        bag="bag" in args.format,
+        files=tuple(kind for kind in FILE_FORMATS if kind in args.format),
+        color=args.color_encoding,
+        points=args.points,
+        max_frames=args.max_frames,
+        part_frames=args.part_frames,
+    )
+
+
+def run_process(args: argparse.Namespace) -> int:
+    """Runs `dkt process`; returns its exit status."""
+    from dkt_ros.errors import DktError
+    from dkt_ros.processing.find_sources import find_recordings
+    from dkt_ros.processing.many import default_workers, process_many
+    from dkt_ros.processing.outcome import ProcessingError, exit_status
+
+    options = process_options(args)
+    if args.output.exists() and not args.output.is_dir():
+        raise DktError(f"{args.output} is no folder; choose another --output")
+    try:
+        recordings = find_recordings(args.inputs, options.source)
+    except ProcessingError as error:
+        print(f"dkt process: {error}", file=sys.stderr)
+        print(json.dumps({"recordings": 0, "error": str(error), "exit": error.outcome.code}))
+        return error.outcome.code
+    if args.overwrite:
+        for recording in recordings:
+            shutil.rmtree(args.output / recording.name, ignore_errors=True)
+            shutil.rmtree(args.output / f"{recording.name}.partial", ignore_errors=True)
+    workers = args.workers or default_workers(len(recordings), options.predictor.device)
+    bar = _Bar(len(recordings))
+    began = time.monotonic()
+    try:
+        results = process_many(recordings, options, args.output, workers, bar.advance, bar.tell)
+    finally:
+        bar.close()
+    status = exit_status([result.outcome for result in results])
+    print(_summary_line(args.output, results, status, time.monotonic() - began), flush=True)
+    return status
+
+
+def _summary_line(output: Path, results: list[Result], status: int, elapsed_s: float) -> str:
+    succeeded = [result for result in results if result.outcome.succeeded]
+
+    def total(key: str) -> float:
+        return sum(result.summary.get(key) or 0 for result in succeeded)
+
+    return json.dumps(
+        {
+            "output": str(output),
+            "recordings": len(results),
+            "succeeded": len(succeeded),
+            "failed": len(results) - len(succeeded),
+            "frames": total("frames"),
+            "answered": total("answered"),
+            "recorded_s": round(total("duration_s"), 3),
+            "elapsed_s": round(elapsed_s, 3),
+            "outcomes": {result.recording.name: result.outcome.value for result in results},
+            "exit": status,
+        }
+    )
+
+
+class _Bar:
+    """Frames of all recordings on one bar; a line for each recording that ended."""
+
+    def __init__(self, recordings: int) -> None:
+        from dkt_ros.progress import progress_bar
+
+        self._recordings = recordings
+        self._frames: dict[str, tuple[int, int]] = {}
+        self._begun: dict[str, int] = {}
+        self._bar = progress_bar(None, "frame", desc="process: ")
+
+    def advance(self, name: str, done: int, total: int) -> None:
+        """A recording came so far."""
+        self._begun.setdefault(name, done)
+        self._frames[name] = done, total
+        known = sum(total for _, total in self._frames.values())
+        # Recordings that nobody has opened yet are taken to be as long as the others.
+        self._bar.total = round(known * self._recordings / len(self._frames))
+        self._bar.initial = sum(self._begun.values())
+        self._bar.update(sum(done for done, _ in self._frames.values()) - self._bar.n)
+
+    def tell(self, result: Result) -> None:
+        """A recording has ended."""
+        name, summary = result.recording.name, result.summary
+        if not result.outcome.succeeded:
+            line = f"{name}: FAILED ({result.outcome.value}): {result.error}"
+        elif summary.get("already_there"):
+            line = f"{name}: there already"
+        else:
+            times = summary["times_real_time"]
+            line = (
+                f"{name}: {summary['answered']} of {summary['frames']} frames in "
+                f"{summary['elapsed_s']:.1f} s"
+                + (f", {times:.2f} times real time" if times else "")
+            )
+            line += "".join(f"\n  not used: {lost}" for lost in summary["lost"])
+            line += "".join(f"\n  note: {note}" for note in summary["notes"])
+        self._bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self._bar.close()

@@ -1,0 +1,95 @@
+"""Depth of one frame as a file: 16-bit PNG, EXR, npz, PLY, contact_graspnet's npz."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dkt_ros.bags.encode import to_millimetres
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.files import write_whole
+from dkt_ros.geometry import backproject, known_points
+from dkt_ros.processing.source import Shot
+
+
+def write_file(kind: str, folder: Path, index: int, shot: Shot, estimate: DepthEstimate) -> None:
+    """Writes folder/KIND/INDEX_STAMP.SUFFIX, whole or not at all. kind: of FORMATS."""
+    suffix, make = FORMATS[kind]
+    name = f"{index:06d}_{shot.frame.stamp_ns}{suffix}"
+    write_whole(folder / kind / name, make(shot, estimate))
+
+
+def _png(_shot: Shot, estimate: DepthEstimate) -> bytes:
+    """Whole millimetres, 0 = unknown or beyond 65.535 m."""
+    return bytes(cv2.imencode(".png", to_millimetres(estimate.depth))[1])
+
+
+def _exr(_shot: Shot, estimate: DepthEstimate) -> bytes:
+    """Channel Z, float32 metres, NaN = unknown."""
+    import tempfile
+
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    channels = {"Z": np.ascontiguousarray(estimate.depth, np.float32)}
+    with tempfile.TemporaryDirectory(prefix="dkt-exr-") as folder:
+        file = Path(folder) / "depth.exr"
+        OpenEXR.File(header, channels).write(str(file))
+        return file.read_bytes()
+
+
+def _npz(shot: Shot, estimate: DepthEstimate) -> bytes:
+    """depth, confidence, source, K, stamp_ns."""
+    confidence = estimate.confidence
+    arrays = {
+        "depth": estimate.depth,
+        "source": estimate.source,
+        "K": shot.frame.intrinsics.matrix,
+        "stamp_ns": np.int64(shot.frame.stamp_ns),
+        **({} if confidence is None else {"confidence": confidence}),
+    }
+    stream = BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def _contact_graspnet(shot: Shot, estimate: DepthEstimate) -> bytes:
+    """rgb, depth (metres, 0 = unknown), K and segmap: the mask where there is one, else zeros."""
+    shape = estimate.depth.shape
+    stream = BytesIO()
+    np.savez_compressed(
+        stream,
+        rgb=shot.frame.rgb,
+        depth=np.nan_to_num(estimate.depth),
+        K=shot.frame.intrinsics.matrix,
+        segmap=np.zeros(shape, np.uint8) if shot.mask is None else (shot.mask > 0).astype(np.uint8),
+    )
+    return stream.getvalue()
+
+
+def _ply(shot: Shot, estimate: DepthEstimate) -> bytes:
+    """Known points in the camera's optical frame, metres, with colours; binary."""
+    cloud = backproject(estimate.depth, shot.frame.intrinsics)
+    points, colors = known_points(cloud, shot.frame.rgb)
+    assert colors is not None  # they were given
+    kinds = dict.fromkeys("xyz", ("float", "<f4"))
+    kinds |= dict.fromkeys(("red", "green", "blue"), ("uchar", "u1"))
+    rows = np.empty(len(points), [(name, stored) for name, (_, stored) in kinds.items()])
+    for name, column in zip(kinds, (*points.T, *colors.T), strict=True):
+        rows[name] = column
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
+    lines += [f"property {kind} {name}" for name, (kind, _) in kinds.items()]
+    return "\n".join([*lines, "end_header\n"]).encode() + rows.tobytes()
+
+
+FORMATS: dict[str, tuple[str, Callable[[Shot, DepthEstimate], bytes]]] = {
+    "png": (".png", _png),
+    "exr": (".exr", _exr),
+    "npz": (".npz", _npz),
+    "ply": (".ply", _ply),
+    "contact_graspnet": (".npz", _contact_graspnet),
+}

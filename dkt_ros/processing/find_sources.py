@@ -1,0 +1,148 @@
+"""From what a user names (paths, globs, folders of recordings) to recordings with their names."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dkt_ros.datasets.dataset import natural_order
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.errors import DktError
+from dkt_ros.processing.bag_source import BagSource
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.picture_sources import (
+    VIDEOS,
+    ArraySource,
+    ClipSource,
+    FolderSource,
+    VideoSource,
+    is_picture_folder,
+)
+from dkt_ros.processing.source import Source, SourceOptions
+
+_BAGS = (".bag", ".mcap", ".db3", ".zstd", ".active")
+_FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
+    ".npz": ArraySource,
+    **dict.fromkeys(VIDEOS, VideoSource),
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where one recording is and what its output is called.
+
+    clip: its name in the data set at `path`, "" elsewhere.
+    """
+
+    path: Path
+    name: str
+    clip: str = ""
+
+    def open(self, options: SourceOptions) -> Source:
+        """The recording, ready to be read. Raises ProcessingError."""
+        if not self.path.exists():
+            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{self.path}: does not exist")
+        if self.clip:
+            for clip in open_dataset(self.path, options.kind):
+                if clip.name == self.clip:
+                    return ClipSource(clip, self.name, options)
+            raise ProcessingError(
+                Outcome.NOT_A_RECORDING, f"{self.path}: the data set has no clip {self.clip} now"
+            )
+        kind: Callable[[Path, str, SourceOptions], Source] = BagSource
+        if self.path.is_file():
+            kind = _FILES.get(self.path.suffix.lower(), BagSource)
+        elif not _is_bag(self.path):
+            kind = FolderSource
+        return kind(self.path, self.name, options)
+
+
+def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> list[Recording]:
+    """The recordings that are meant, each once, with names that differ.
+
+    A name that is no path is a glob. A folder is a bag, a data set, a folder of pictures, or holds
+    some of these. What cannot be read is found when it is opened. Raises DktError where a glob or
+    a folder gives nothing.
+    """
+    found: list[tuple[Path, str]] = []
+    for given in inputs:
+        for path in _globbed(given):
+            found += [entry for entry in _below(path, options) if entry not in found]
+    return [
+        Recording(path, name, clip) for (path, clip), name in zip(found, _names(found), strict=True)
+    ]
+
+
+def _globbed(given: str | Path) -> list[Path]:
+    if Path(given).exists() or not glob.has_magic(str(given)):
+        return [Path(given)]
+    paths = sorted(glob.glob(str(given), recursive=True), key=natural_order)
+    if not paths:
+        raise DktError(f"nothing matches {given}")
+    return [Path(path) for path in paths]
+
+
+def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
+    if not path.is_dir() or _is_bag(path):
+        yield path, ""
+        return
+    inside = sorted(path.iterdir(), key=lambda item: natural_order(item.name))
+    bags = [p for p in inside if (p.is_dir() and _is_bag(p)) or p.suffix.lower() in _BAGS]
+    if bags:
+        yield from ((bag, "") for bag in bags)
+        return
+    named = options.color is not None or options.depth is not None
+    if not named:
+        try:
+            dataset = open_dataset(path, options.kind)
+        except DktError:
+            if options.kind is not None:
+                raise
+        else:
+            yield from ((path, clip.name) for clip in dataset.select(options.split))
+            return
+    if named or is_picture_folder(path):
+        yield path, ""
+        return
+    below = [p for p in inside if p.is_dir() and (_is_bag(p) or is_picture_folder(p))]
+    below += [p for p in inside if p.suffix.lower() in VIDEOS]
+    if not below:
+        raise ProcessingError(
+            Outcome.NOT_A_RECORDING,
+            f"{path}: neither a bag, a data set, a folder of colour and depth pictures, nor a "
+            "folder of these",
+        )
+    yield from ((p, "") for p in below)
+
+
+def _is_bag(folder: Path) -> bool:
+    endings = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+    return (folder / "metadata.yaml").is_file() or any(
+        p.name.endswith(endings) and p.is_file() for p in folder.iterdir()
+    )
+
+
+def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
+    """Short names that differ: as many of the path's last folders as that takes."""
+
+    def name(path: Path, clip: str, parts: int) -> str:
+        whole = path.resolve()
+        shown = [*whole.parts[1:-1], whole.name if whole.is_dir() else whole.name.split(".")[0]]
+        return "-".join([*shown[-parts:], *clip.replace("/", "-").split()])
+
+    names = [name(*entry, 1) for entry in found]
+    for parts in range(2, 40):
+        twice = {one for one in names if names.count(one) > 1}
+        if not twice:
+            break
+        names = [
+            name(*entry, parts) if one in twice else one
+            for one, entry in zip(names, found, strict=True)
+        ]
+    # bag.db3 beside bag.mcap.
+    return [
+        f"{one}-{found[i][0].suffix.lstrip('.')}" if names.count(one) > 1 else one
+        for i, one in enumerate(names)
+    ]

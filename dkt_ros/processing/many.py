@@ -1,0 +1,229 @@
+"""Many recordings: worker processes, a second try for a worker that died, the manifest."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import DepthEstimator, load_estimator
+from dkt_ros.files import only_process, write_whole
+from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.one import Progress, process_one
+from dkt_ros.processing.options import ProcessOptions
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+
+MANIFEST = "manifest.json"
+TRIES = 2
+"""Of a recording whose worker process dies; the second goes on where the first came to."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a recording. summary: of its output; error: why it has none."""
+
+    recording: Recording
+    outcome: Outcome
+    summary: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Of the manifest."""
+        shown = ("frames", "answered", "elapsed_s", "times_real_time", "lost", "states")
+        return {
+            "recording": str(self.recording.path),
+            "clip": self.recording.clip,
+            "outcome": self.outcome.value,
+            **({"error": self.error} if self.error else {}),
+            **{key: self.summary[key] for key in shown if key in self.summary},
+        }
+
+
+def process_many(
+    recordings: Sequence[Recording],
+    options: ProcessOptions,
+    output: Path,
+    workers: int = 1,
+    progress: Progress = lambda name, done, total: None,
+    tell: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Makes an output folder for each recording and OUTPUT/manifest.json of all.
+
+    tell: gets each result when it is there. A recording that fails does not keep the others from
+    being done; what is there already is kept. Raises DktError where another process works in the
+    same folder, StorageError where the folder cannot be written.
+    """
+    with only_process(output / ".lock", f"another `dkt process` writes to {output}; wait for it"):
+        manifest = _Manifest(output / MANIFEST, options)
+        results: dict[str, Result] = {}
+        many = workers > 1 and len(recordings) > 1
+        run = _in_workers if many else _in_this_process
+        for result in run(recordings, options, output, min(workers, len(recordings)), progress):
+            results[result.recording.name] = result
+            manifest.add(result)
+            tell(result)
+    return [results[recording.name] for recording in recordings]
+
+
+def one_result(
+    recording: Recording, options: ProcessOptions, output: Path, progress: Progress
+) -> Result:
+    """process_one with its errors as a result."""
+    try:
+        summary = process_one(recording, options, output, lambda: _estimator(options), progress)
+    except ProcessingError as error:
+        return Result(recording, error.outcome, error=str(error))
+    except DktError as error:
+        return Result(recording, Outcome.FAILED, error=str(error))
+    return Result(recording, Outcome(summary["outcome"]), summary)
+
+
+def default_workers(recordings: int, device: str) -> int:
+    """As many processes as cores, one on a GPU."""
+    from dkt_ros.predict.load import resolve_device
+
+    if resolve_device(device).startswith("cuda"):
+        return 1
+    return max(1, min(recordings, len(os.sched_getaffinity(0))))
+
+
+class _Manifest:
+    """Name -> what became of it, on the disk after each; entries of earlier runs stay."""
+
+    def __init__(self, path: Path, options: ProcessOptions) -> None:
+        self._path = path
+        try:
+            self._content = dict(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            self._content = {"recordings": {}}
+        self._content["options"] = options.plain
+        self._save()
+
+    def add(self, result: Result) -> None:
+        self._content["recordings"][result.recording.name] = result.entry
+        self._save()
+
+    def _save(self) -> None:
+        write_whole(self._path, json.dumps(self._content, indent=1))
+
+
+_estimators: dict[str, DepthEstimator] = {}
+
+
+def _estimator(options: ProcessOptions) -> DepthEstimator:
+    """Loaded once in a process, for as long as the options stay."""
+    if options.fingerprint not in _estimators:
+        _estimators.clear()
+        loaded = load_estimator(options.predictor, options.estimator)
+        _estimators[options.fingerprint] = loaded
+    return _estimators[options.fingerprint]
+
+
+def _in_this_process(
+    recordings: Sequence[Recording],
+    options: ProcessOptions,
+    output: Path,
+    _workers: int,
+    progress: Progress,
+) -> Iterator[Result]:
+    for recording in recordings:
+        yield one_result(recording, options, output, progress)
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    recording: Recording | None = None
+
+
+def _in_workers(
+    recordings: Sequence[Recording],
+    options: ProcessOptions,
+    output: Path,
+    workers: int,
+    progress: Progress,
+) -> Iterator[Result]:
+    if not options.predictor.cpu_threads:
+        threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        options = replace(options, predictor=replace(options.predictor, cpu_threads=threads))
+    waiting = deque(recordings)
+    tries = dict.fromkeys((recording.name for recording in recordings), 0)
+    alive: list[_Worker] = []
+    try:
+        while waiting or any(worker.recording for worker in alive):
+            while len(alive) < workers and waiting:
+                alive.append(_start(options, output))
+            for worker in alive:
+                if worker.recording is None and waiting:
+                    worker.recording = waiting.popleft()
+                    tries[worker.recording.name] += 1
+                    worker.connection.send(worker.recording)
+            by_connection = {worker.connection: worker for worker in alive}
+            for connection in wait(list(by_connection)):
+                worker = by_connection[connection]  # type: ignore[index]
+                try:
+                    told = worker.connection.recv()
+                except (EOFError, OSError):
+                    alive.remove(worker)
+                    yield from _died(worker, tries, waiting)
+                    continue
+                if isinstance(told, Result):
+                    worker.recording = None
+                    yield told
+                else:
+                    progress(*told)
+    finally:
+        for worker in alive:
+            worker.connection.close()
+            if worker.recording is not None:
+                worker.process.terminate()
+            worker.process.join()
+
+
+def _died(worker: _Worker, tries: dict[str, int], waiting: deque[Recording]) -> Iterator[Result]:
+    worker.process.join()
+    recording = worker.recording
+    if recording is None:
+        return
+    if tries[recording.name] < TRIES:
+        waiting.append(recording)
+        return
+    code = worker.process.exitcode or 0
+    how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+    yield Result(
+        recording,
+        Outcome.WORKER_DIED,
+        error=f"{recording.path}: its process died {TRIES} times ({how}); out of memory? Take "
+        "fewer --workers",
+    )
+
+
+def _start(options: ProcessOptions, output: Path) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, options, output), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _serve(connection: Connection, options: ProcessOptions, output: Path) -> None:
+    """A worker process: recordings in, progress and results out."""
+
+    def progress(name: str, done: int, total: int) -> None:
+        connection.send((name, done, total))
+
+    try:
+        while True:
+            connection.send(one_result(connection.recv(), options, output, progress))
+    except (EOFError, OSError, KeyboardInterrupt):
+        pass

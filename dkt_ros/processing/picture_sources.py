@@ -1,0 +1,339 @@
+"""Recordings that are no bags: folders of pictures, clips of data sets, videos with depth."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.bags.from_images import ImageFolder, read_frames
+from dkt_ros.bags.images import read_depth
+from dkt_ros.bags.recording import LabelledFrame, stamps
+from dkt_ros.datasets.dataset import Clip
+from dkt_ros.errors import DktError
+from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
+from dkt_ros.geometry import Intrinsics
+from dkt_ros.messages.images import integer_to_depth, known_depth
+from dkt_ros.model.video import natural_key
+from dkt_ros.processing.bag_source import given_intrinsics
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.source import Pending, Shot, Source, SourceOptions
+
+FRAME_ID = "camera_color_optical_frame"
+VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_COLOR = ("color/*", "rgb/*", "image/*", "images/*", "*rgb.*", "*color.*", "rgb*", "color*")
+_DEPTH = (
+    *("depth/*", "raw_depth/*", "aligned_depth/*", "raw_depth.*", "*raw_depth.*", "*depth.*"),
+    *("depth*", "raw_depth*"),
+)
+_CAMERA = ("*intrinsic*", "*camera_info*", "*calib*", "K.*", "camera.*", "cam_K.*")
+_CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
+
+
+class FolderSource(Source):
+    """A folder of colour pictures, depth pictures and a calibration file."""
+
+    kind = "folder"
+
+    def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
+        super().__init__(path, name)
+        color = options.color or _first_pattern(path, _COLOR)
+        if color is None:
+            raise ProcessingError(
+                Outcome.NO_COLOR,
+                f"{path}: no colour pictures found (looked for {', '.join(_COLOR)}); name them "
+                "(--color PATTERN)",
+            )
+        depth = options.depth or _first_pattern(path, _DEPTH)
+        if depth is None:
+            raise ProcessingError(
+                Outcome.NO_DEPTH,
+                f"{path}: no depth pictures found (looked for {', '.join(_DEPTH)}); name them "
+                "(--depth-images PATTERN)",
+            )
+        camera: Any = options.pinhole or options.intrinsics
+        if camera is None:
+            found = [
+                file
+                for pattern in _CAMERA
+                for file in sorted(path.glob(pattern))
+                if file.suffix.lower() in _CAMERA_FILES
+            ]
+            if not found:
+                raise ProcessingError(
+                    Outcome.NO_CAMERA_INFO,
+                    f"{path}: no calibration found (looked for {', '.join(_CAMERA)}); give it "
+                    "(--intrinsics FILE, --pinhole FX FY CX CY)",
+                )
+            camera = found[0]
+        self._folder = ImageFolder(
+            folder=path,
+            intrinsics=camera,
+            color=color,
+            depth=depth,
+            truth=options.truth,
+            mask=options.mask,
+            metres_per_unit=options.depth_unit_m,
+            rate_hz=options.rate_hz,
+            frame_id=FRAME_ID,
+        )
+        self.total = len(list(path.glob(color)))
+        self.duration_s = self.total / options.rate_hz
+
+    def items(self) -> Iterator[Pending]:
+        """See Source."""
+        try:
+            for labelled in read_frames(self._folder, self.remarks):
+                yield Pending(partial(_shot, labelled))
+        except DktError as error:
+            raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
+
+
+class ClipSource(Source):
+    """A clip of a data set; pictures that are no video are streams of their own."""
+
+    kind = "data set"
+
+    def __init__(self, clip: Clip, name: str, options: SourceOptions) -> None:
+        super().__init__(clip.path, name)
+        self._clip = clip
+        self._options = options
+        try:
+            self.total = len(clip)
+        except DktError as error:
+            raise ProcessingError(Outcome.EMPTY, str(error)) from error
+        self.duration_s = self.total / options.rate_hz if clip.is_video else 0.0
+
+    def items(self) -> Iterator[Pending]:
+        """See Source."""
+        clock = stamps(self._options.rate_hz)
+        for index in range(self.total):
+            apart = 0 if self._clip.is_video else index
+            yield Pending(partial(self._read, index, next(clock)), apart)
+
+    def _read(self, index: int, stamp_ns: int) -> Shot:
+        sample = self._clip.read(index, with_normal=False)
+        if sample.raw_depth is None:
+            raise ProcessingError(
+                Outcome.NO_DEPTH, f"{sample.source}: the data set holds no raw depth of it"
+            )
+        height, width = sample.rgb.shape[:2]
+        if self._options.intrinsics or self._options.pinhole:
+            camera = given_intrinsics(self._options, width, height)
+        elif sample.camera_matrix is not None:
+            camera = Intrinsics.from_matrix(sample.camera_matrix, width, height)
+        else:
+            raise ProcessingError(
+                Outcome.NO_CAMERA_INFO,
+                f"{sample.source}: the data set holds no intrinsics of it; give them "
+                "(--intrinsics FILE, --pinhole FX FY CX CY)",
+            )
+        # Unrelated pictures lie apart in time, so that who reads them takes them for no video.
+        stamp_ns += 0 if self._clip.is_video else index * 4 * NANOSECONDS_PER_SECOND
+        frame = Frame(sample.rgb, sample.raw_depth, camera, stamp_ns, FRAME_ID)
+        return Shot(frame, sample.depth, sample.mask)
+
+
+class VideoSource(Source):
+    """A colour video and its depth: pictures in a folder, or an array (T, H, W)."""
+
+    kind = "video"
+
+    def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
+        super().__init__(path, name)
+        self._options = options
+        if options.intrinsics is None and options.pinhole is None:
+            raise ProcessingError(
+                Outcome.NO_CAMERA_INFO,
+                f"{path}: a video says nothing of its camera; give the calibration (--intrinsics "
+                "FILE, --pinhole FX FY CX CY)",
+            )
+        self._depth = _depth_of(path, options)
+        capture = cv2.VideoCapture(str(path))
+        try:
+            if not capture.isOpened():
+                raise ProcessingError(Outcome.NOT_A_RECORDING, f"{path}: cannot be read as video")
+            self._rate_hz = capture.get(cv2.CAP_PROP_FPS) or options.rate_hz
+            self.total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or len(self._depth)
+        finally:
+            capture.release()
+        self.duration_s = self.total / self._rate_hz
+
+    def items(self) -> Iterator[Pending]:
+        """See Source."""
+        clock = stamps(self._rate_hz)
+        capture = cv2.VideoCapture(str(self.path))
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        count = 0
+        try:
+            while True:
+                grabbed, bgr = capture.read()
+                if not grabbed or count == len(self._depth):
+                    break
+                yield Pending(partial(self._shot, bgr, count, next(clock)))
+                count += 1
+            extra = 0
+            while grabbed:
+                extra += 1
+                grabbed, bgr = capture.read()
+        finally:
+            capture.release()
+        if count < len(self._depth):
+            self.remarks.append(
+                f"the video gives {count} frames for {len(self._depth)} of depth; it is cut short, "
+                "or is not that depth's"
+            )
+        elif extra:
+            self.remarks.append(f"the last {extra} frames of the video have no depth")
+
+    def _shot(self, bgr: Any, index: int, stamp_ns: int) -> Shot:
+        height, width = bgr.shape[:2]
+        camera = given_intrinsics(self._options, width, height)
+        rgb = np.ascontiguousarray(bgr[..., ::-1])
+        return Shot(Frame(rgb, self._depth.read(index), camera, stamp_ns, FRAME_ID))
+
+
+class ArraySource(Source):
+    """An .npz of arrays: rgb (T, H, W, 3), depth (T, H, W) and, if at all, K and stamps_ns."""
+
+    kind = "arrays"
+
+    def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
+        super().__init__(path, name)
+        self._options = options
+        self._arrays = _arrays(path)
+        rgb, depth = self._arrays.get("rgb"), self._arrays.get("depth")
+        if rgb is None or rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
+            raise ProcessingError(
+                Outcome.NO_COLOR, f"{path}: expected an array rgb, uint8 (T, H, W, 3)"
+            )
+        if depth is None or depth.shape != rgb.shape[:3]:
+            raise ProcessingError(
+                Outcome.NO_DEPTH, f"{path}: expected an array depth of shape {rgb.shape[:3]}"
+            )
+        if "K" not in self._arrays and options.intrinsics is None and options.pinhole is None:
+            raise ProcessingError(
+                Outcome.NO_CAMERA_INFO,
+                f"{path}: holds no K (3, 3); give the calibration (--intrinsics FILE, --pinhole FX "
+                "FY CX CY)",
+            )
+        self.total = len(rgb)
+        self.duration_s = self.total / options.rate_hz
+
+    def items(self) -> Iterator[Pending]:
+        """See Source."""
+        clock = stamps(self._options.rate_hz)
+        given = self._arrays.get("stamps_ns")
+        for index in range(self.total):
+            stamp = next(clock) if given is None else int(given[index])
+            yield Pending(partial(self._shot, index, stamp))
+
+    def _shot(self, index: int, stamp_ns: int) -> Shot:
+        rgb = np.ascontiguousarray(self._arrays["rgb"][index])
+        height, width = rgb.shape[:2]
+        if self._options.intrinsics or self._options.pinhole:
+            camera = given_intrinsics(self._options, width, height)
+        else:
+            camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
+        depth = _metres(self._arrays["depth"][index], self._options.depth_unit_m)
+        return Shot(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
+
+
+class _DepthFiles:
+    """A depth picture for each frame of a video, in natural order."""
+
+    def __init__(self, files: list[Path], unit_m: float) -> None:
+        self._files, self._unit_m = files, unit_m
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, index: int) -> NDArray[np.float32]:
+        return np.asarray(read_depth(self._files[index], self._unit_m), np.float32)
+
+
+class _DepthArray:
+    """Depth (T, H, W), metres or integers in steps of the unit."""
+
+    def __init__(self, depth: NDArray[Any], unit_m: float) -> None:
+        self._depth, self._unit_m = depth, unit_m
+
+    def __len__(self) -> int:
+        return len(self._depth)
+
+    def read(self, index: int) -> NDArray[np.float32]:
+        return _metres(self._depth[index], self._unit_m)
+
+
+def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
+    given = options.depth
+    if given is None:
+        beside = [video.with_name(f"{video.stem}{end}") for end in ("_depth", "_depth.npy", ".npy")]
+        given = next((str(path) for path in beside if path.exists()), None)
+    if given is None:
+        raise ProcessingError(
+            Outcome.NO_DEPTH,
+            f"{video}: no depth beside it ({video.stem}_depth/ or {video.stem}_depth.npy); name a "
+            "folder, a pattern, an .npy or .npz (--depth-images)",
+        )
+    path = Path(given) if Path(given).exists() else video.parent / given
+    if path.suffix.lower() in (".npy", ".npz"):
+        depth = np.load(path, mmap_mode="r") if path.suffix == ".npy" else _arrays(path)["depth"]
+        if depth.ndim != 3:
+            raise ProcessingError(
+                Outcome.NO_DEPTH, f"{path}: shape {depth.shape}, expected (T, H, W)"
+            )
+        return _DepthArray(depth, options.depth_unit_m)
+    found = path.iterdir() if path.is_dir() else video.parent.glob(given)
+    files = [file for file in found if file.suffix.lower() in (*_PICTURES, ".exr", ".npy")]
+    if not files:
+        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
+    return _DepthFiles(sorted(files, key=natural_key), options.depth_unit_m)
+
+
+def _metres(depth: NDArray[Any], unit_m: float) -> NDArray[np.float32]:
+    if depth.dtype.kind in "iu":
+        return integer_to_depth(depth.astype(np.uint16), unit_m)
+    return known_depth(depth)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ProcessingError(
+            Outcome.NOT_A_RECORDING, f"{path}: no readable .npz of plain arrays ({error})"
+        ) from error
+
+
+def _shot(labelled: LabelledFrame) -> Shot:
+    frame = labelled.frame
+    if frame.raw_depth is not None:
+        frame = replace(frame, raw_depth=np.asarray(frame.raw_depth, np.float32))
+    return Shot(frame, labelled.truth_depth, labelled.mask)
+
+
+def is_picture_folder(path: Path) -> bool:
+    """Whether a folder seems to hold colour and depth pictures."""
+    return bool(_first_pattern(path, _COLOR) or _first_pattern(path, _DEPTH))
+
+
+def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:
+    """The first pattern that matches pictures; colour patterns must not match depth ones."""
+    for pattern in patterns:
+        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in _SUFFIXES]
+        if names and (patterns is _DEPTH or not any("depth" in name for name in names)):
+            return pattern
+    return None
+
+
+_SUFFIXES = (*_PICTURES, ".exr", ".npy")

@@ -1,0 +1,139 @@
+"""Small pictures of some frames, for reports: evenly chosen ones and the worst, few in any case."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.evaluation.metrics import valid
+from dkt_ros.files import write_whole
+from dkt_ros.geometry import backproject, known_points
+from dkt_ros.processing.source import Shot
+
+EVEN, WORST = 60, 12
+_WIDTH = 320
+_POINTS = 4000
+ERROR_SCALE = 0.1
+"""Relative error that the error map shows in its last colour."""
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 82)
+_UNKNOWN_RGB = (40, 40, 40)
+
+
+class Previews:
+    """Files INDEX.npz in a folder: an even choice of at most 2 * EVEN frames and the WORST."""
+
+    def __init__(self, folder: Path, state: dict[str, Any] | None = None) -> None:
+        """state: as an earlier run left it."""
+        self._folder = folder
+        self.state = state or {"stride": 1, "even": [], "worst": [], "range": None}
+        for file in folder.glob("*.npz"):
+            if int(file.stem) not in self._kept():
+                file.unlink()
+
+    def add(self, index: int, score: float, shot: Shot, estimate: DepthEstimate) -> None:
+        """Offers a frame; score: larger is worse."""
+        state = self.state
+        even = index % state["stride"] == 0
+        lowest = min(state["worst"], default=(0.0, -1))
+        worst = len(state["worst"]) < WORST or score > lowest[0]
+        if not (even or worst):
+            return
+        if state["range"] is None:
+            state["range"] = _depth_range(shot, estimate)
+        write_whole(self._folder / f"{index:07d}.npz", _content(shot, estimate, state["range"]))
+        before = self._kept()
+        if even:
+            state["even"].append(index)
+            if len(state["even"]) > 2 * EVEN:
+                state["stride"] *= 2
+                state["even"] = [one for one in state["even"] if one % state["stride"] == 0]
+        if worst:
+            state["worst"] = sorted([*map(tuple, state["worst"]), (score, index)])[-WORST:]
+        for gone in before - self._kept():
+            (self._folder / f"{gone:07d}.npz").unlink(missing_ok=True)
+
+    def _kept(self) -> set[int]:
+        return {*self.state["even"], *(index for _, index in self.state["worst"])}
+
+
+def read_preview(file: Path) -> dict[str, Any]:
+    """Encoded JPEGs (bytes) of color, raw, depth, confidence, error where known; points, colors."""
+    with np.load(file) as content:
+        found: dict[str, Any] = {name: content[name] for name in content.files}
+    arrays = {"points", "colors"}
+    return {name: one if name in arrays else one.tobytes() for name, one in found.items()}
+
+
+def colored(
+    values: NDArray[np.floating], low: float, high: float, colormap: int = cv2.COLORMAP_TURBO
+) -> NDArray[np.uint8]:
+    """(H, W) -> (H, W, 3) RGB of a fixed range; dark grey where NaN."""
+    known = np.isfinite(values)
+    steps = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-9), 0.0, 1.0) * 255.0
+    bgr = cv2.applyColorMap(steps.astype(np.uint8), colormap)
+    rgb = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+    rgb[~known] = _UNKNOWN_RGB
+    return rgb
+
+
+def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> bytes:
+    frame = shot.frame
+    height, width = frame.rgb.shape[:2]
+    low, high = depth_range
+    scale = min(1.0, _WIDTH / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+
+    def small(values: NDArray[Any]) -> NDArray[Any]:
+        return cv2.resize(values, size, interpolation=cv2.INTER_NEAREST)
+
+    depth = small(estimate.depth)
+    raw = None if frame.raw_depth is None else small(frame.raw_depth)
+    pictures: dict[str, NDArray[Any]] = {
+        "color": cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA),
+        "depth": colored(depth, low, high),
+    }
+    if raw is not None:
+        pictures["raw"] = colored(raw, low, high)
+    if estimate.confidence is not None:
+        pictures["confidence"] = colored(small(estimate.confidence), 0.0, 1.0, cv2.COLORMAP_VIRIDIS)
+    reference = small(shot.truth) if shot.truth is not None else raw
+    if reference is not None:
+        known = valid(depth) & valid(reference)
+        error = np.full(depth.shape, np.nan, np.float32)
+        error[known] = np.abs(depth[known] - reference[known]) / reference[known]
+        pictures["error"] = colored(error, 0.0, ERROR_SCALE, cv2.COLORMAP_INFERNO)
+    if shot.truth is not None:
+        pictures["truth"] = colored(small(shot.truth), low, high)
+    points, colors = known_points(backproject(estimate.depth, frame.intrinsics), frame.rgb)
+    assert colors is not None  # they were given
+    every = max(1, len(points) // _POINTS)
+    stream = BytesIO()
+    np.savez(
+        stream,
+        points=np.asarray(np.rint(points[::every] * 1e3), np.int16),
+        colors=np.asarray(colors[::every], np.uint8),
+        **{name: _jpeg(picture) for name, picture in pictures.items()},
+    )
+    return stream.getvalue()
+
+
+def _jpeg(rgb: NDArray[Any]) -> NDArray[np.uint8]:
+    bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
+    return np.asarray(cv2.imencode(".jpg", bgr, _JPEG)[1], np.uint8).ravel()
+
+
+def _depth_range(shot: Shot, estimate: DepthEstimate) -> list[float]:
+    """What most of the first frame's depth lies in, metres; it holds for the recording."""
+    maps = [estimate.depth, shot.frame.raw_depth, shot.truth]
+    known = [one[valid(one)] for one in maps if one is not None]
+    values = np.concatenate(known) if known else np.empty(0, np.float32)
+    if not len(values):
+        return [0.2, 2.0]
+    low, high = np.percentile(values, (1, 99)).tolist()
+    return [0.95 * low, 1.05 * high]

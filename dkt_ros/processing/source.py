@@ -1,0 +1,133 @@
+"""What every kind of recording looks like from above: frames that are decoded when wanted."""
+
+from __future__ import annotations
+
+import abc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.frames import Frame
+
+DEFAULT_GAP_S = 3.0
+"""A longer gap between two frames starts a new stream, as in the node."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One frame and what is known of it.
+
+    truth        (H, W) float32 metres, NaN unknown; None: nobody knows
+    mask         (H, W) uint8 of transphy3d.MaterialClass, or None
+    camera_info  the recorded calibration message, where there is one
+    """
+
+    frame: Frame
+    truth: NDArray[np.float32] | None = None
+    mask: NDArray[np.uint8] | None = None
+    camera_info: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pending:
+    """A frame that is not decoded yet. epoch: rises where the stream broke before this frame.
+
+    decode raises DktError where the frame turns out to be unusable.
+    """
+
+    decode: Callable[[], Shot]
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class PassedMessage:
+    """A recorded message of another topic, to be written as it is."""
+
+    topic: str
+    msgtype: str
+    time_ns: int
+    cdr: bytes
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How recordings are read; what does not concern a kind of recording is not looked at.
+
+    topics         role (color, depth, camera_info, truth, mask) -> topic of a bag, else found
+    intrinsics     calibration file in place of (or for want of) what the recording says
+    pinhole        fx, fy, cx, cy in pixels, the same
+    color, depth, truth, mask
+                   patterns of a folder's pictures, as of bags/from_images.py; for a video `depth`
+                   names its depth: a folder or pattern of pictures, .npy or .npz
+    depth_unit_m   what one step of integer depth means
+    rectified      whether P of camera_info holds instead of K
+    sync_slop_s    how far apart the stamps of colour and depth of one frame may be
+    rate_hz        of what has no stamps
+    kind, split    of a data set; None: found, all
+    pass_through   whether a bag's other topics are handed on
+    """
+
+    topics: dict[str, str] = field(default_factory=dict)
+    intrinsics: str | None = None
+    pinhole: tuple[float, float, float, float] | None = None
+    color: str | None = None
+    depth: str | None = None
+    truth: str | None = None
+    mask: str | None = None
+    depth_unit_m: float = 0.001
+    rectified: bool = False
+    sync_slop_s: float = 0.02
+    max_gap_s: float = DEFAULT_GAP_S
+    rate_hz: float = 10.0
+    kind: str | None = None
+    split: str | None = None
+    pass_through: bool = False
+
+
+class Source(abc.ABC):
+    """One recording.
+
+    path, name   where it is, what its output is called
+    total        frames that it is likely to give
+    duration_s   of the recording; 0 where it has no times
+    remarks      what of it cannot be read or is odd; reading adds to it
+    notes        what looks wrong and costs nothing
+    dropped      messages or frames that cannot be used, by cause; reading adds to it
+    reasons      the first text of each cause
+    flushed      how often the stream began anew, by reason
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+        self.total = 0
+        self.duration_s = 0.0
+        self.remarks: list[str] = []
+        self.notes: list[str] = []
+        self.dropped: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
+        self.flushed: Counter[str] = Counter()
+
+    @property
+    @abc.abstractmethod
+    def kind(self) -> str:
+        """What kind of recording it is."""
+
+    @abc.abstractmethod
+    def items(self) -> Iterator[Pending | PassedMessage]:
+        """All of it, in order. Raises ProcessingError where nothing can come of it."""
+
+    @property
+    def lost(self) -> list[str]:
+        """What of it could not be used, one line each; [] where all could."""
+        return [*self.remarks, *(f"{n} x {why}" for why, n in sorted(self.dropped.items()))]
+
+    def drop(self, cause: str, text: str, number: int = 1) -> None:
+        """Counts what cannot be used."""
+        self.dropped[cause] += number
+        self.reasons.setdefault(cause, text)
