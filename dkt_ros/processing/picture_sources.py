@@ -31,7 +31,7 @@ VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _COLOR = ("color/*", "rgb/*", "image/*", "images/*", "*rgb.*", "*color.*", "rgb*", "color*")
 _DEPTH = (
-    *("depth/*", "raw_depth/*", "aligned_depth/*", "raw_depth.*", "*raw_depth.*", "*depth.*"),
+    *("depth/*", "raw_depth/*", "aligned_depth/*", "*raw_depth.*", "*depth.*"),
     *("depth*", "raw_depth*"),
 )
 _CAMERA = ("*intrinsic*", "*camera_info*", "*calib*", "K.*", "camera.*", "cam_K.*")

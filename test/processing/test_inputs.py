@@ -1,0 +1,271 @@
+"""Every kind of recording, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
+
+from dkt_ros.bags.encode import MessageEncoder, to_millimetres
+from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.bags.topics import CameraTopics
+from dkt_ros.bags.writer import BagWriter
+from dkt_ros.errors import DktError
+from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source, SourceOptions
+
+NONE = SourceOptions()
+PINHOLE = replace(NONE, pinhole=(48.0, 49.0, 24.0, 16.0))
+COUNT = 7
+
+
+def opened(path: Path, options: SourceOptions = NONE) -> Source:
+    (recording,) = find_recordings([path], options)
+    return recording.open(options)
+
+
+def shots(source: Source) -> list[Shot]:
+    return [item.decode() for item in source.items() if isinstance(item, Pending)]
+
+
+def make_bag(path: Path, edit: Callable[[str, Any, int], list[tuple[str, Any, int]]]) -> Path:
+    """Seven frames, each message replaced by what `edit(topic, message, index)` gives."""
+    names = CameraTopics()
+    topics = {"info": names.camera_info, "color": names.color, "depth": str(names.depth)}
+    with BagWriter(path) as writer:
+        encoder = MessageEncoder(writer.typestore, "camera", color="raw", depth="32FC1")
+        for index, labelled in enumerate(labelled_frames(COUNT)):
+            frame = labelled.frame
+            messages = {
+                "info": encoder.camera_info(frame.intrinsics, frame.stamp_ns),
+                "color": encoder.color_image(frame.rgb, frame.stamp_ns),
+                "depth": encoder.depth_image(known(frame.raw_depth), frame.stamp_ns),
+            }
+            for role, message in messages.items():
+                for topic, edited, stamp in edit(role, message, index):
+                    writer.write(topics.get(topic, topic), edited, stamp or frame.stamp_ns)
+    return path
+
+
+def without(role: str) -> Callable[[str, Any, int], list[tuple[str, Any, int]]]:
+    return lambda topic, message, index: [] if topic == role else [(topic, message, 0)]
+
+
+def refused(path: Path, options: SourceOptions = NONE) -> ProcessingError:
+    with pytest.raises(ProcessingError) as caught:
+        shots(opened(path, options))
+    assert str(caught.value).startswith(str(path))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("color", "depth", "storage"), [("raw", "32FC1", "sqlite3"), ("jpeg", "png", "mcap")]
+)
+def test_a_bag(color: str, depth: str, storage: str, tmp_path: Path) -> None:
+    frames = labelled_frames(COUNT)
+    path = tmp_path / "bag"
+    record(frames, path, RecordingOptions(color=color, depth=depth, storage=storage))
+    source = opened(path)
+    assert (source.kind, source.total, round(source.duration_s, 3)) == ("bag", COUNT, 0.6)
+    found = shots(source)
+    assert source.lost == []
+    for shot, labelled in zip(found, frames, strict=True):
+        assert shot.frame.stamp_ns == labelled.frame.stamp_ns
+        assert shot.frame.intrinsics == labelled.frame.intrinsics
+        for mine, theirs in (
+            (shot.frame.raw_depth, labelled.frame.raw_depth),
+            (shot.truth, labelled.truth_depth),
+        ):
+            assert np.allclose(known(mine), known(theirs), atol=6e-4, equal_nan=True)
+        assert np.array_equal(known(shot.mask), known(labelled.mask))
+        assert np.abs(shot.frame.rgb.astype(int) - labelled.frame.rgb).mean() < 6
+
+
+def test_topics_are_passed_through(bag: Path) -> None:
+    source = opened(bag, replace(NONE, pass_through=True))
+    passed = [item for item in source.items() if isinstance(item, PassedMessage)]
+    assert len(passed) == 5 * COUNT
+    assert [m.time_ns for m in passed] == sorted(m.time_ns for m in passed)
+
+
+def test_a_bag_that_was_cut(tmp_path: Path) -> None:
+    from dkt_ros.bags.topics import CameraTopics
+
+    path = tmp_path / "cut"
+    frames = labelled_frames(40, width=160, height=120)
+    record(frames, path, RecordingOptions(color="raw", depth="32FC1", compress=False))
+    (file,) = path.glob("*.mcap")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 2 // 3])
+    assert CameraTopics().color
+    source = opened(path)
+    found = shots(source)
+    assert 10 < len(found) < 30
+    assert any("index is damaged" in line for line in source.lost)
+
+
+def test_bags_that_lack_something(tmp_path: Path) -> None:
+    no_info = make_bag(tmp_path / "no_info", without("info"))
+    error = refused(no_info)
+    assert error.outcome is Outcome.NO_CAMERA_INFO
+    assert "--intrinsics FILE" in str(error)
+    assert len(shots(opened(no_info, PINHOLE))) == COUNT
+    yaml = tmp_path / "camera.yaml"
+    yaml.write_text("image_width: 48\nimage_height: 32\nfx: 48\nfy: 49\ncx: 24\ncy: 16\n")
+    given = shots(opened(no_info, replace(NONE, intrinsics=str(yaml))))
+    assert given[0].frame.intrinsics.fy == 49.0
+    assert refused(make_bag(tmp_path / "no_depth", without("depth"))).outcome is Outcome.NO_DEPTH
+    assert refused(make_bag(tmp_path / "no_color", without("color"))).outcome is Outcome.NO_COLOR
+
+
+def test_no_recordings(tmp_path: Path) -> None:
+    assert refused(tmp_path / "absent.bag").outcome is Outcome.NOT_A_RECORDING
+    text = tmp_path / "text.bag"
+    text.write_text("hello")
+    assert refused(text).outcome is Outcome.NOT_A_RECORDING
+    empty = tmp_path / "empty.mcap"
+    empty.write_bytes(b"")
+    assert refused(empty).outcome is Outcome.NOT_A_RECORDING
+    with BagWriter(tmp_path / "silent") as writer:
+        assert writer
+    assert refused(tmp_path / "silent").outcome is Outcome.EMPTY
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert refused(folder).outcome is Outcome.NOT_A_RECORDING
+    with pytest.raises(DktError, match="nothing matches"):
+        find_recordings([tmp_path / "*.nothing"], NONE)
+
+
+def test_two_cameras(tmp_path: Path) -> None:
+    def both(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        names = {"info": "color/camera_info", "color": "color/image_raw"}
+        name = names.get(role, "aligned_depth_to_color/image_raw")
+        return [(f"/{camera}/{name}", message, 0) for camera in ("left_arm", "right_arm")]
+
+    path = make_bag(tmp_path / "two", both)
+    error = refused(path)
+    assert error.outcome is Outcome.SEVERAL_CAMERAS
+    assert "/left_arm/color/image_raw, /right_arm/color/image_raw" in str(error)
+    chosen = replace(NONE, topics={"color": "/right_arm/color/image_raw"})
+    source = opened(path, chosen)
+    assert source.topics.depth == "/right_arm/aligned_depth_to_color/image_raw"  # type: ignore[attr-defined]
+    assert len(shots(source)) == COUNT
+
+
+def test_clocks_that_run_backwards_start_anew(tmp_path: Path) -> None:
+    def back(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if index >= 4:
+            message.header.stamp.sec -= 100
+        return [(role, message, START_NS + index * 100_000_000)]
+
+    source = opened(make_bag(tmp_path / "back", back))
+    items = [item for item in source.items() if isinstance(item, Pending)]
+    assert [item.epoch for item in items] == [0, 0, 0, 0, 1, 1, 1]
+    assert any("ran backwards" in line for line in source.lost)
+
+
+def test_messages_without_content(tmp_path: Path) -> None:
+    def hollow(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if role == "color" and index in (2, 3):
+            message.data = message.data[:0]
+        return [(role, message, 0)]
+
+    source = opened(make_bag(tmp_path / "hollow", hollow))
+    assert len(shots(source)) == COUNT - 2
+    assert [line.partition(":")[0] for line in source.lost] == ["2 x truncated image"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of three scenes' pictures, colour and depth beside each other."""
+    folder = tmp_path / "pictures"
+    for name in ("color", "depth"):
+        (folder / name).mkdir(parents=True)
+    for index, labelled in enumerate(labelled_frames(3)):
+        frame = labelled.frame
+        cv2.imwrite(str(folder / "color" / f"{index}.png"), frame.rgb[..., ::-1])
+        millimetres = to_millimetres(known(frame.raw_depth))
+        cv2.imwrite(str(folder / "depth" / f"{index}.png"), millimetres)
+    (folder / "intrinsics.txt").write_text("48 0 24\n0 49 16\n0 0 1\n")
+    return folder
+
+
+def test_a_folder_of_pictures(pictures: Path) -> None:
+    found = shots(opened(pictures))
+    assert len(found) == 3
+    assert found[1].frame.intrinsics.fy == 49.0
+    raw = labelled_frames(2)[1].frame.raw_depth
+    assert np.allclose(known(found[1].frame.raw_depth), known(raw), atol=6e-4, equal_nan=True)
+    (pictures / "intrinsics.txt").unlink()
+    assert refused(pictures).outcome is Outcome.NO_CAMERA_INFO
+    assert len(shots(opened(pictures, PINHOLE))) == 3
+    shutil.rmtree(pictures / "depth")
+    assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
+
+
+def test_scenes_of_one_picture_each(tmp_path: Path) -> None:
+    for scene in ("1", "2", "10"):
+        folder = tmp_path / "scenes" / scene
+        folder.mkdir(parents=True)
+        frame = labelled_frames(1)[0].frame
+        cv2.imwrite(str(folder / "rgb.png"), frame.rgb[..., ::-1])
+        cv2.imwrite(str(folder / "raw_depth.png"), to_millimetres(known(frame.raw_depth)))
+        (folder / "intrinsics.txt").write_text("48 0 24 0 49 16 0 0 1")
+    found = find_recordings([tmp_path / "scenes"], NONE)
+    assert [recording.name for recording in found] == ["1", "2", "10"]
+    assert [len(shots(recording.open(NONE))) for recording in found] == [1, 1, 1]
+
+
+def test_arrays(tmp_path: Path) -> None:
+    frames = labelled_frames(4)
+    path = tmp_path / "clip.npz"
+    rgb = np.stack([one.frame.rgb for one in frames])
+    depth = np.stack([to_millimetres(known(one.frame.raw_depth)) for one in frames])
+    np.savez(path, rgb=rgb, depth=depth)
+    assert refused(path).outcome is Outcome.NO_CAMERA_INFO
+    found = shots(opened(path, PINHOLE))
+    assert np.allclose(
+        known(found[3].frame.raw_depth), known(frames[3].frame.raw_depth), atol=6e-4, equal_nan=True
+    )
+    np.savez(path, rgb=rgb)
+    assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
+
+
+def test_a_video_with_depth(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 15.0, (WIDTH, HEIGHT))
+    frames = labelled_frames(5)
+    for labelled in frames:
+        writer.write(np.ascontiguousarray(labelled.frame.rgb[..., ::-1]))
+    writer.release()
+    assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
+    depth = np.stack([known(one.frame.raw_depth) for one in frames])
+    np.save(tmp_path / "clip_depth.npy", depth)
+    assert refused(path).outcome is Outcome.NO_CAMERA_INFO
+    source = opened(path, PINHOLE)
+    found = shots(source)
+    assert source.lost == []
+    assert len(found) == 5
+    assert np.diff([shot.frame.stamp_ns for shot in found]).tolist() == pytest.approx(
+        [1e9 / 15] * 4
+    )
+    assert np.array_equal(known(found[2].frame.raw_depth), depth[2], equal_nan=True)
+    np.save(tmp_path / "clip_depth.npy", depth[:3])
+    source = opened(path, PINHOLE)
+    assert len(shots(source)) == 3
+    assert source.lost == ["the last 2 frames of the video have no depth"]
+
+
+def test_names_differ(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        record(labelled_frames(1), tmp_path / day / "bag", RecordingOptions())
+    found = find_recordings([tmp_path / "monday", tmp_path / "*" / "bag"], NONE)
+    assert [recording.name for recording in found] == ["monday-bag", "tuesday-bag"]

@@ -1,0 +1,88 @@
+"""Several recordings: the manifest, worker processes, one that dies, the command's last line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fixtures.recorded_frames import labelled_frames
+from fixtures.told_network import DIE
+
+from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.cli import main
+from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.many import process_many
+from dkt_ros.processing.options import ProcessOptions
+from dkt_ros.processing.outcome import Outcome
+
+TOLD = ["--predictor", "fixtures.told_network:load"]
+
+
+@pytest.fixture
+def bags(tmp_path: Path) -> Path:
+    """Three recordings: two bags, and a file that is none."""
+    folder = tmp_path / "in"
+    for name in ("a", "b"):
+        record(labelled_frames(4), folder / name, RecordingOptions())
+    (folder / "c.bag").write_text("no bag")
+    return folder
+
+
+def manifest(output: Path) -> dict[str, dict[str, str]]:
+    found = json.loads((output / "manifest.json").read_text())["recordings"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_one_that_fails_does_not_keep_the_others(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    command = ["process", str(bags), "--output", str(output), "--workers", "1", *TOLD]
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    line = json.loads(shown.out.strip().splitlines()[-1])
+    assert (line["succeeded"], line["failed"], line["answered"], line["exit"]) == (2, 1, 8, 1)
+    assert "c: FAILED (not a recording)" in shown.err
+    entries = manifest(output)
+    assert [entries[name]["outcome"] for name in "abc"] == ["done", "done", "not a recording"]
+    assert "c.bag" in entries["c"]["error"]
+    # Again: what is missing, alone.
+    (bags / "c.bag").unlink()
+    record(labelled_frames(2), bags / "c", RecordingOptions())
+    shutil.rmtree(output / "b")
+    before = (output / "a" / "summary.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (output / "a" / "summary.json").stat().st_mtime_ns == before
+    assert {entry["outcome"] for entry in manifest(output).values()} == {"done"}
+    assert (output / "b" / "bag" / "metadata.yaml").exists()
+    assert "a: there already" in capsys.readouterr().err
+
+
+def test_exit_codes_of_single_recordings(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--output", str(tmp_path / "out"), *TOLD]
+    assert main(["process", str(bags / "c.bag"), *out]) == Outcome.NOT_A_RECORDING.code == 9
+    assert main(["process", str(tmp_path / "absent.bag"), *out]) == 9
+    assert main(["process", str(bags / "a"), *out]) == 0
+    assert main(["process", str(bags / "a"), *out, "--points"]) == Outcome.OUTPUT_EXISTS.code == 13
+    assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
+    assert main(["process", str(tmp_path / "*.none"), *out]) == 2
+    assert capsys.readouterr().err.count("\n") >= 6
+
+
+def test_a_worker_that_dies_is_replaced(
+    bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bags / "c.bag").unlink()
+    fatal = tmp_path / "die"
+    fatal.touch()
+    monkeypatch.setenv(DIE, str(fatal))
+    recordings = find_recordings([bags], told.source)
+    results = process_many(recordings, told, tmp_path / "out", workers=2)
+    assert not fatal.exists()  # one did die
+    assert [result.outcome for result in results] == [Outcome.DONE, Outcome.DONE]
+    assert [result.summary["answered"] for result in results] == [4, 4]

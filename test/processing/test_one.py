@@ -1,0 +1,273 @@
+"""One recording: what is written, that it is the node's, and that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, labelled_frames
+
+from dkt_ros.bags.encode import to_millimetres
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import load_estimator
+from dkt_ros.formats.exr import read_exr_plane
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.formats import FILE_FORMATS
+from dkt_ros.processing.messages import typestore
+from dkt_ros.processing.one import process_one
+from dkt_ros.processing.options import ProcessOptions
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.previews import read_preview
+
+COUNT = 7
+
+
+def run(
+    path: Path,
+    options: ProcessOptions,
+    output: Path,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> dict[str, Any]:
+    recording = Recording(path, path.name.split(".")[0])
+    load = lambda: load_estimator(options.predictor, options.estimator)  # noqa: E731
+    return process_one(recording, options, output, load, progress)
+
+
+def written(folder: Path) -> dict[str, list[tuple[int, Any]]]:
+    """Topic -> (time, message) of the bag that was made."""
+    found: dict[str, list[tuple[int, Any]]] = {}
+    with BagReader(folder / "bag") as bag:
+        assert bag.remarks == []
+        for message in bag.messages():
+            value = typestore().deserialize_cdr(message.cdr, message.msgtype)
+            found.setdefault(message.topic, []).append((message.time_ns, value))
+    return found
+
+
+def depths(folder: Path) -> list[bytes]:
+    return [bytes(message.data) for _, message in written(folder)["/dkt/depth"]]
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "frames.jsonl").read_text().splitlines()]
+
+
+def test_the_bag_holds_depth_with_the_recorded_stamps(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    summary = run(bag, replace(told, points=True), tmp_path / "out")
+    assert (summary["frames"], summary["answered"], summary["outcome"]) == (COUNT, COUNT, "done")
+    found = written(tmp_path / "out" / "scene")
+    topics = {"depth", "camera_info", "color", "confidence", "alignment", "points"}
+    assert found.keys() == {f"/dkt/{name}" for name in topics}
+    stamps = [START_NS + index * 100_000_000 for index in range(COUNT)]
+    frames = labelled_frames(COUNT)
+    for topic, messages in found.items():
+        headers = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for _, m in messages]
+        assert [time for time, _ in messages] == headers == stamps, topic
+        assert {m.header.frame_id for _, m in messages} == {"camera_optical"}
+    depth = found["/dkt/depth"][3][1]
+    assert (depth.encoding, depth.width, depth.height) == ("32FC1", WIDTH, HEIGHT)
+    values = np.frombuffer(depth.data, np.float32).reshape(HEIGHT, WIDTH)
+    raw = frames[3].frame.raw_depth
+    assert raw is not None
+    trusted = np.isclose(values, raw, rtol=0, atol=0)
+    assert trusted.mean() > 0.6  # the sensor's own where there is any
+    color = np.frombuffer(found["/dkt/color"][3][1].data, np.uint8)
+    assert np.array_equal(color.reshape(HEIGHT, WIDTH, 3), frames[3].frame.rgb)
+    assert found["/dkt/camera_info"][0][1].k[0] == WIDTH
+    alignment = found["/dkt/alignment"][3][1]
+    assert (alignment.state, alignment.share_sensor > 0.6) == (0, True)
+    assert [stage.name for stage in alignment.stages] == ["predict", "align", "fuse"]
+    cloud = np.frombuffer(found["/dkt/points"][3][1].data, np.float32).reshape(HEIGHT, WIDTH, 8)
+    assert np.array_equal(cloud[..., 2], values, equal_nan=True)
+    figures = lines(tmp_path / "out" / "scene")[3]
+    assert figures["errors"]["all"]["rel"] < 0.05
+    assert figures["network_rel"] < 0.05
+    preview = read_preview(tmp_path / "out" / "scene" / "previews" / "0000003.npz")
+    assert preview.keys() >= {"color", "raw", "depth", "confidence", "error", "truth", "points"}
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_depth_is_the_nodes_to_the_last_bit(tmp_path: Path) -> None:
+    """The node's own intake, estimator and message, of rclpy's messages of the same bag."""
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
+    from rclpy.serialization import deserialize_message
+
+    from dkt_ros.messages.intake import Intake
+    from dkt_ros.ros.convert.messages import make_header
+    from dkt_ros.ros.engine import build_engine, estimator_config
+    from dkt_ros.ros.params.parameters import NodeParameters
+    from dkt_ros.ros.replay.bag_player import message_class
+    from dkt_ros.ros.statistics import Statistics
+    from dkt_ros.ros.topics import OUTPUTS, Result
+
+    path = tmp_path / "scene"
+    record(labelled_frames(6, width=96, height=64), path, RecordingOptions())
+    parameters = NodeParameters(device="cpu", cpu_threads=1)
+    engine = build_engine(parameters)
+    make = next(output.make for output in OUTPUTS if output.topic == "dkt/depth")
+    published: list[bytes] = []
+
+    def publish(observation: Any) -> None:
+        estimate = engine.estimator.push(observation.decode())
+        assert estimate is not None
+        header = make_header(estimate.frame.stamp_ns, estimate.frame.frame_id)
+        message = make(Result(observation, estimate, header, parameters))
+        published.append(bytes(message.data))
+
+    intake = Intake(parameters, Statistics(), publish, lambda cause, text: None)
+    take = {"camera_info": intake.on_camera_info, "depth": intake.on_depth}
+    parameters_of = ProcessOptions(
+        predictor=PredictorOptions(device="cpu", cpu_threads=1),
+        estimator=estimator_config(parameters),
+    )
+    with BagReader(path) as reader:
+        for message in reader.messages():
+            if "truth" in message.topic:
+                continue
+            role = next((r for r in take if r in message.topic), "color")
+            value = deserialize_message(message.cdr, message_class(message.msgtype))
+            take.get(role, intake.on_color)(value)
+    engine.close()
+    run(path, parameters_of, tmp_path / "out")
+    assert len(published) == 6
+    assert depths(tmp_path / "out" / "scene") == published
+
+
+@pytest.mark.ros
+def test_the_commands_defaults_are_the_nodes() -> None:
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
+    from dkt_ros.cli import build_parser
+    from dkt_ros.processing.command import process_options
+    from dkt_ros.ros.engine import estimator_config
+    from dkt_ros.ros.params.parameters import NodeParameters
+
+    options = process_options(build_parser().parse_args(["process", "in", "--output", "out"]))
+    node = NodeParameters()
+    assert options.estimator == estimator_config(node)
+    assert options.predictor == PredictorOptions.taken_from(node)
+    for name in ("depth_unit_m", "rectified", "sync_slop_s", "max_gap_s"):
+        assert getattr(options.source, name) == getattr(node, name)
+
+
+@pytest.mark.parametrize(
+    "predictor",
+    [
+        PredictorOptions(predictor="fixtures.told_network:load"),
+        pytest.param(PredictorOptions(device="cpu"), marks=pytest.mark.slow),
+        pytest.param(
+            PredictorOptions(device="cpu", mode="live", live_publish="all"), marks=pytest.mark.slow
+        ),
+    ],
+    ids=["told", "exact", "live"],
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    predictor: PredictorOptions, bag: Path, tmp_path: Path
+) -> None:
+    options = ProcessOptions(predictor=predictor, part_frames=2)
+    run(bag, options, tmp_path / "whole")
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(bag, options, tmp_path / "out", interrupt)
+    assert not (tmp_path / "out" / "scene").exists()
+    assert (tmp_path / "out" / "scene.partial" / "state.json").exists()
+    summary = run(bag, options, tmp_path / "out")
+    assert (summary["resumed_at_frame"], summary["answered"]) == (4, COUNT)
+    assert depths(tmp_path / "out" / "scene") == depths(tmp_path / "whole" / "scene")
+    timed = {"timings_s": None}
+    mine, whole = lines(tmp_path / "out" / "scene"), lines(tmp_path / "whole" / "scene")
+    assert [one | timed for one in mine] == [one | timed for one in whole]
+    names = {path.name for path in (tmp_path / "out" / "scene").iterdir()}
+    assert names == {"bag", "frames.jsonl", "previews", "summary.json"}
+
+
+def test_what_is_there_is_kept_and_other_options_are_refused(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    run(bag, told, tmp_path)
+    stamp = (tmp_path / "scene" / "summary.json").stat().st_mtime_ns
+    assert run(bag, told, tmp_path)["already_there"]
+    assert (tmp_path / "scene" / "summary.json").stat().st_mtime_ns == stamp
+    with pytest.raises(ProcessingError, match="made with other options") as error:
+        run(bag, replace(told, points=True), tmp_path)
+    assert error.value.outcome is Outcome.OUTPUT_EXISTS
+    (tmp_path / "scene" / "summary.json").unlink()
+    with pytest.raises(ProcessingError, match="no output of `dkt process`"):
+        run(bag, told, tmp_path)
+
+
+def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
+    run(bag, replace(told, bag=False, files=FILE_FORMATS), tmp_path)
+    folder, name = tmp_path / "scene", f"000002_{START_NS + 200_000_000}"
+    assert not (folder / "bag").exists()
+    with np.load(folder / "npz" / f"{name}.npz") as content:
+        depth, intrinsics, stamp = content["depth"], content["K"], int(content["stamp_ns"])
+        assert content["confidence"].shape == content["source"].shape == (HEIGHT, WIDTH)
+    assert (depth.dtype, stamp, intrinsics[0, 0]) == (np.float32, START_NS + 200_000_000, WIDTH)
+    png = cv2.imread(str(folder / "png" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+    assert png is not None
+    assert np.array_equal(png, to_millimetres(depth))
+    exr = read_exr_plane(folder / "exr" / f"{name}.exr")
+    assert np.array_equal(exr, depth, equal_nan=True)
+    with np.load(folder / "contact_graspnet" / f"{name}.npz") as content:
+        assert np.array_equal(content["depth"], np.nan_to_num(depth))
+        assert np.array_equal(content["segmap"], labelled_frames(3)[2].mask)
+        assert np.array_equal(content["rgb"], labelled_frames(3)[2].frame.rgb)
+    head, _, body = (folder / "ply" / f"{name}.ply").read_bytes().partition(b"end_header\n")
+    known = np.isfinite(depth)
+    assert f"element vertex {known.sum()}\n".encode() in head
+    kinds = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("r", "u1"), ("g", "u1"), ("b", "u1")]
+    points = np.frombuffer(body, kinds)
+    assert np.array_equal(points["z"], depth[known])
+    assert set(points["r"]) == {200}
+
+
+def test_an_unusable_frame_costs_itself(
+    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fixtures.told_network import ToldNetwork
+
+    push = ToldNetwork.push
+
+    def fail(self: ToldNetwork, frame: Any) -> Any:
+        if frame.stamp_ns == START_NS + 300_000_000:
+            raise DktError("no")
+        return push(self, frame)
+
+    monkeypatch.setattr(ToldNetwork, "push", fail)
+    summary = run(bag, told, tmp_path)
+    assert (summary["answered"], summary["refused"]) == (COUNT - 1, 1)
+    assert summary["lost"] == ["1 x inference failed: no"]
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+
+
+def test_a_full_disk_is_named_and_leaves_no_output(
+    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    def full(*_args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "depth.png")
+
+    monkeypatch.setattr("dkt_ros.processing.one.write_file", full)
+    with pytest.raises(ProcessingError, match="the disk is full") as error:
+        run(bag, replace(told, files=("png",)), tmp_path / "out")
+    assert error.value.outcome is Outcome.NOT_WRITTEN
+    assert not (tmp_path / "out" / "scene").exists()
