@@ -17,6 +17,7 @@ _COMMANDS = (
     "dkt_ros.model.commands",
     "dkt_ros.predict.command",
     "dkt_ros.processing.command",
+    "dkt_ros.processing.report_command",
     "dkt_ros.model.compiled.commands",
     "dkt_ros.bags.commands",
     "dkt_ros.datasets.commands",

@@ -130,7 +130,8 @@ def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
     def name(path: Path, clip: str, parts: int) -> str:
         whole = path.resolve()
         shown = [*whole.parts[1:-1], whole.name if whole.is_dir() else whole.name.split(".")[0]]
-        return "-".join([*shown[-parts:], *clip.replace("/", "-").split()])
+        inside = clip.replace("/", "-")
+        return "-".join([*shown[-parts:], *([inside] if inside and inside != shown[-1] else [])])
 
     names = [name(*entry, 1) for entry in found]
     for parts in range(2, 40):

@@ -1,0 +1,39 @@
+"""`dkt report`: outputs of `dkt process` as one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.model.arguments import positive
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds `dkt report`."""
+    parser = subparsers.add_parser(
+        "report",
+        help="outputs of dkt process -> one HTML file that opens offline",
+        description="Words, figures over time, frames to look through with the worst first, error "
+        "maps and a cloud to turn, in one file that needs no network.",
+    )
+    parser.add_argument("outputs", nargs="+", type=Path, metavar="OUT", help="of dkt process")
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="(%(default)s)")
+    parser.add_argument("--title", default="dkt_ros report")
+    parser.add_argument(
+        "--frames", type=positive, default=40, metavar="N", help="pictures a recording (40)"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from dkt_ros.files import write_whole
+    from dkt_ros.processing.report import read_outputs, report_html
+
+    found = read_outputs(args.outputs)
+    write_whole(args.output, report_html(found, args.title, args.frames))
+    size = args.output.stat().st_size / 1e6
+    print(
+        f"{args.output}: {len(found.outputs)} recordings, {len(found.failed)} failed, {size:.1f} MB"
+    )
+    return 0

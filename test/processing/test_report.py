@@ -1,0 +1,113 @@
+"""The report: what it says, that it needs no network, and that it works in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.recorded_frames import labelled_frames
+
+from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.cli import main
+from dkt_ros.errors import DktError
+from dkt_ros.processing.report import read_outputs, report_html
+
+TOLD = ["--predictor", "fixtures.told_network:load"]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recordings, one without truth, and one that failed."""
+    folder = tmp_path_factory.mktemp("report")
+    frames = labelled_frames(12, width=96, height=64)
+    record(frames, folder / "in" / "with_truth", RecordingOptions())
+    for frame in frames:
+        object.__setattr__(frame, "truth_depth", None)
+        object.__setattr__(frame, "mask", None)
+    record(frames, folder / "in" / "no_truth", RecordingOptions())
+    (folder / "in" / "<broken>.bag").write_text("no bag")
+    command = ["process", str(folder / "in"), "--output", str(folder / "out"), *TOLD]
+    assert main([*command, "--workers", "1"]) == 1
+    return folder / "out"
+
+
+def data_of(page: str) -> list[dict[str, Any]]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert found is not None
+    return list(json.loads(found[1]))
+
+
+def test_the_page_says_what_was_reached(outputs: Path) -> None:
+    page = report_html(read_outputs([outputs]), "A <title>", most_frames=6)
+    assert "A &lt;title&gt;" in page
+    assert "3 recordings, 24 frames, 24 of them with an answer. 1 recording could not" in page
+    assert "On glass and metal the mean error is" in page
+    assert "not a recording" in page
+    assert "&lt;broken&gt;" in page
+    assert "<broken>" not in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//|url\(|@import""", page)
+    no_truth, with_truth = data_of(page)
+    titles = [plot["title"] for plot in with_truth["plots"]]
+    assert "Error against truth" in titles
+    assert "Error against trusted raw depth" in [plot["title"] for plot in no_truth["plots"]]
+    assert len(with_truth["frames"]) == 6
+    figures = [json.loads(line) for line in (outputs / "with_truth" / "frames.jsonl").open()]
+    covered = with_truth["plots"][0]["series"][0]["values"]
+    assert covered == pytest.approx([one["raw_coverage"] for one in figures])
+    worst = max(range(12), key=lambda i: figures[i]["errors"]["transparent/reflective"]["rel"])
+    assert worst in [frame["index"] for frame in with_truth["frames"]]
+
+
+def test_the_command(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", str(outputs / "with_truth"), "--output", str(page)]) == 0
+    assert "1 recordings, 0 failed" in capsys.readouterr().out
+    assert len(data_of(page.read_text())) == 1
+    with pytest.raises(DktError, match="no whole output"):
+        read_outputs([tmp_path])
+
+
+@pytest.mark.slow
+def test_in_a_browser(outputs: Path, tmp_path: Path) -> None:
+    """No console error, no request, the controls act, and nothing is wider than a phone."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    page_file = tmp_path / "page.html"
+    page_file.write_text(report_html(read_outputs([outputs])))
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+        trouble: list[str] = []
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda request: trouble.append(request.url))
+        page.goto(page_file.as_uri())
+        trouble = [one for one in trouble if not one.startswith(("file:", "data:"))]
+        section = page.locator("#r1")
+        slider = section.locator("input[type=range]")
+        told = section.locator("output")
+        assert told.inner_text().startswith("frame 0,")
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        assert told.inner_text().startswith("frame 1,")
+        assert section.locator(".views img").count() == 6
+        section.get_by_label("confidence", exact=True).check()
+        assert section.locator(".views img").count() == 1
+        section.locator("select").select_option("worst")
+        first = section.locator(".worst button").first.inner_text()
+        assert told.inner_text().startswith(first.partition(":")[0])
+        canvas = section.locator("canvas")
+        before = canvas.get_attribute("data-turned")
+        canvas.focus()
+        page.keyboard.press("ArrowLeft")
+        assert canvas.get_attribute("data-turned") != before
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert section.locator("svg").count() == 7
+        assert trouble == []
+        browser.close()
