@@ -9,18 +9,24 @@ if TYPE_CHECKING:
     from dkt_ros.estimator import DepthEstimator as DepthEstimator
     from dkt_ros.estimator import EstimatorConfig as EstimatorConfig
     from dkt_ros.estimator import load_estimator as load_estimator
+    from dkt_ros.evaluation.metrics import frame_errors as frame_errors
     from dkt_ros.frames import Frame as Frame
     from dkt_ros.frames import frames_of as frames_of
     from dkt_ros.geometry import Intrinsics as Intrinsics
     from dkt_ros.predict.options import PredictorOptions as PredictorOptions
+    from dkt_ros.processing.api import process as process
+    from dkt_ros.processing.source import SourceOptions as SourceOptions
 
 __path__ = extend_path(__path__, __name__)
 
 _HOMES = {
     "estimator": ("DepthEstimator", "EstimatorConfig", "load_estimator"),
+    "evaluation.metrics": ("frame_errors",),
     "frames": ("Frame", "frames_of"),
     "geometry": ("Intrinsics",),
     "predict.options": ("PredictorOptions",),
+    "processing.api": ("process",),
+    "processing.source": ("SourceOptions",),
 }
 
 

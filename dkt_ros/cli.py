@@ -18,6 +18,7 @@ _COMMANDS = (
     "dkt_ros.predict.command",
     "dkt_ros.processing.command",
     "dkt_ros.processing.report_command",
+    "dkt_ros.processing.compare_command",
     "dkt_ros.model.compiled.commands",
     "dkt_ros.bags.commands",
     "dkt_ros.datasets.commands",

@@ -17,6 +17,7 @@ from dkt_ros.processing.formats import COLORS, FILE_FORMATS
 if TYPE_CHECKING:
     from dkt_ros.processing.many import Result
     from dkt_ros.processing.options import ProcessOptions
+    from dkt_ros.processing.source import SourceOptions
 
 _CODES = """exit status: 0 all done; 1 of several recordings some failed (the manifest says why);
 2 wrong arguments; 3 done, but part of a recording could not be used; of a single recording:
@@ -96,20 +97,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", metavar="NAME", help="of a data set")
 
 
-def process_options(args: argparse.Namespace) -> ProcessOptions:
-    """What the flags say. Raises DktError for what does not fit together."""
-    import math
-
-    from dkt_ros.alignment.aligner import AlignmentConfig
-    from dkt_ros.estimator import EstimatorConfig
-    from dkt_ros.fusion.config import FusionConfig
-    from dkt_ros.fusion.consistency import ConsistencyConfig
-    from dkt_ros.processing.options import ProcessOptions
+def source_options(args: argparse.Namespace) -> SourceOptions:
+    """What the flags of add_source_arguments say."""
     from dkt_ros.processing.source import SourceOptions
 
     roles = ("color", "depth", "camera_info", "truth", "mask")
     topics = {role: getattr(args, f"{role}_topic") for role in roles}
-    source = SourceOptions(
+    return SourceOptions(
         topics={role: topic for role, topic in topics.items() if topic},
         intrinsics=args.intrinsics,
         pinhole=tuple(args.pinhole) if args.pinhole else None,
@@ -126,6 +120,18 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
         split=args.split,
         pass_through=args.pass_through,
     )
+
+
+def process_options(args: argparse.Namespace) -> ProcessOptions:
+    """What the flags say. Raises DktError for what does not fit together."""
+    import math
+
+    from dkt_ros.alignment.aligner import AlignmentConfig
+    from dkt_ros.estimator import EstimatorConfig
+    from dkt_ros.fusion.config import FusionConfig
+    from dkt_ros.fusion.consistency import ConsistencyConfig
+    from dkt_ros.processing.options import ProcessOptions
+
     raw = {"min_raw_depth": args.raw_min_depth, "max_raw_depth": args.raw_max_depth}
     estimator = EstimatorConfig(
         depth=args.depth,
@@ -139,7 +145,7 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
     return ProcessOptions(
         predictor=options_of(args),
         estimator=estimator,
-        source=source,
+        source=source_options(args),
         bag="bag" in args.format,
         files=tuple(kind for kind in FILE_FORMATS if kind in args.format),
         color=args.color_encoding,

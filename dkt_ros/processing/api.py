@@ -1,0 +1,57 @@
+"""`for estimate in process("bag"):` the node's estimator on recordings, in Python."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig, load_estimator
+from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.source import Pending, SourceOptions
+
+_log = logging.getLogger(__name__)
+
+
+def process(
+    *recordings: str | Path,
+    source: SourceOptions | None = None,
+    estimator: DepthEstimator | None = None,
+    config: EstimatorConfig | None = None,
+    **changes: Any,
+) -> Iterator[DepthEstimate]:
+    """Metric depth of every frame of the recordings, one at a time, without writing anything.
+
+    recordings: what `dkt process` takes. source: how they are read. estimator: one that is loaded
+    already; else it is made as load_estimator does of config and changes (checkpoint=…, mode=…).
+    Frames that cannot be used are left out and logged; so is what is damaged. Raises
+    ProcessingError where a recording has nothing, DktError for wrong options.
+    """
+    options = source or SourceOptions()
+    found = find_recordings(recordings, options)
+    if estimator is None:
+        # Gaps are looked for by the recording's reader, which sees every frame.
+        estimator = load_estimator(
+            config=replace(config or EstimatorConfig(), max_gap_s=math.inf), **changes
+        )
+    for recording in found:
+        opened, epoch = recording.open(options), None
+        for item in opened.items():
+            if not isinstance(item, Pending):
+                continue
+            if epoch != item.epoch:
+                estimator.reset()
+                epoch = item.epoch
+            try:
+                estimate = estimator.push(item.decode().frame)
+            except DktError as error:
+                _log.warning("%s: frame left out: %s", recording.path, error)
+                continue
+            if estimate is not None:
+                yield estimate
+        for lost in opened.lost:
+            _log.warning("%s: %s", recording.path, lost)

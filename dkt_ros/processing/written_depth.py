@@ -1,0 +1,49 @@
+"""Depth that `dkt process` has written, read back one frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.bags.images import read_depth
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.errors import DktError
+from dkt_ros.messages.fields import stamp_to_ns
+from dkt_ros.messages.images import image_to_depth
+from dkt_ros.processing.messages import typestore
+from dkt_ros.processing.one import BAG
+
+_EXACT_FIRST = ("npz", "contact_graspnet", "exr", "png")
+
+
+def written_depth(folder: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Stamp and depth (H, W) metres, NaN unknown, in the recording's order.
+
+    folder: a recording's output. From the bag, else from the most exact files. Raises DktError
+    where there is neither.
+    """
+    if (folder / BAG).is_dir():
+        with BagReader(folder / BAG) as bag:
+            for message in bag.messages(["/dkt/depth"]):
+                value = typestore().deserialize_cdr(message.cdr, message.msgtype)
+                yield stamp_to_ns(value.header.stamp), image_to_depth(value)  # type: ignore[attr-defined, arg-type]
+        return
+    for kind in _EXACT_FIRST:
+        files = sorted((folder / kind).glob("*_*.*"))
+        for file in files:
+            yield int(file.stem.partition("_")[2]), _read(file)
+        if files:
+            return
+    raise DktError(f"{folder}: holds neither a bag nor depth files; process with --format bag")
+
+
+def _read(file: Path) -> NDArray[np.float32]:
+    if file.suffix != ".npz":
+        return np.asarray(read_depth(file), np.float32)
+    with np.load(file) as content:
+        depth = content["depth"].astype(np.float32)
+    depth[depth <= 0] = np.nan
+    return np.asarray(depth, np.float32)

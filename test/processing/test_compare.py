@@ -1,0 +1,125 @@
+"""Two outputs compared, with an exit code; and recordings in Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.recorded_frames import START_NS, labelled_frames
+
+import dkt_ros
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.cli import main
+from dkt_ros.errors import DktError
+from dkt_ros.processing.compare import Limits, compare
+from dkt_ros.processing.compare_command import parsed_settings
+from dkt_ros.processing.messages import typestore
+
+TOLD = ["--predictor", "fixtures.told_network:load"]
+COUNT = 7
+
+
+@pytest.fixture
+def outputs(bag: Path, tmp_path: Path) -> dict[str, Path]:
+    """The same recording fused, again as files, by the network alone, and cut short."""
+    ways = {
+        "fused": [],
+        "files": ["--format", "npz"],
+        "network": ["--depth", "network"],
+        "short": ["--max-frames", "3"],
+    }
+    for name, flags in ways.items():
+        assert main(["process", str(bag), "--output", str(tmp_path / name), *TOLD, *flags]) == 0
+    return {name: tmp_path / name for name in ways}
+
+
+def test_the_same_is_identical(
+    outputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(outputs["fused"]), str(outputs["files"])]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    (one,) = json.loads(shown[-1])["recordings"]
+    assert (one["identical"], one["frames"], one["mean"], one["beyond"]) == (True, COUNT, 0.0, 0.0)
+    assert any("identical" in line for line in shown if line.startswith("| scene"))
+
+
+def test_what_differs_is_told_and_drawn(outputs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "compared"
+    command = ["compare", str(outputs["fused"]), str(outputs["network"]), "--output", str(folder)]
+    assert main([*command, "--tolerance", "0.0001"]) == 1
+    content = json.loads((folder / "compare.json").read_text())
+    (one,) = content["recordings"]
+    assert not content["within"]
+    assert "of the pixels differ by more than" in " ".join(one["why"])
+    a, b = (depth_of(outputs[name] / "scene") for name in ("fused", "network"))
+    both = np.isfinite(a) & np.isfinite(b)
+    relative = [np.abs(b[i] - a[i])[both[i]] / a[i][both[i]] for i in range(COUNT)]
+    assert one["mean"] == pytest.approx(np.mean([v.mean() for v in relative]), rel=1e-5)
+    assert one["beyond"] == pytest.approx(np.mean([(v > 1e-4).mean() for v in relative]), rel=1e-5)
+    maps = sorted((folder / "maps").glob("*.png"))
+    assert len(maps) == 4
+    picture = cv2.imread(str(maps[0]))
+    assert picture is not None
+    assert picture.shape == (32, 3 * 48 + 8, 3)
+    everything = ["--max-share", "1", "--max-lost", "1", "--max-worse", "1"]
+    assert main([*command, "--tolerance", "0.0001", *everything]) == 0
+
+
+def test_frames_that_are_missing(outputs: dict[str, Path]) -> None:
+    (one,) = compare(outputs["fused"], outputs["short"], Limits())
+    assert (one.frames, one.only_a, one.why) == (3, 4, ["4 frames only in A"])
+    (one,) = compare(outputs["short"], outputs["fused"], Limits())
+    assert one.why == []
+
+
+def test_two_ways_to_process(bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "predictor=fixtures.told_network:load"
+    command = ["compare", told, f"{told},depth=network", "--recording", str(bag)]
+    assert main([*command, "--tolerance", "1", "--max-worse", "1"]) == 0
+    (one,) = json.loads(capsys.readouterr().out.splitlines()[-1])["recordings"]
+    assert (one["frames"], one["identical"]) == (COUNT, False)
+    with pytest.raises(DktError, match="no setting"):
+        parsed_settings("speed=fast")
+    assert parsed_settings("seed=3,mode=live,engine_fallback=true").predictor.seed == 3
+
+
+def test_nothing_in_common(outputs: dict[str, Path], tmp_path: Path) -> None:
+    record(labelled_frames(2), tmp_path / "xy" / "x", RecordingOptions())
+    record(labelled_frames(2), tmp_path / "xy" / "y", RecordingOptions())
+    other = tmp_path / "other"
+    command = ["process", str(tmp_path / "xy"), "--output", str(other), *TOLD, "--workers", "1"]
+    assert main(command) == 0
+    with pytest.raises(DktError, match="no recording in common"):
+        compare(outputs["fused"], other, Limits())
+
+
+def depth_of(folder: Path) -> np.ndarray:
+    with BagReader(folder / "bag") as bag:
+        found = [
+            typestore().deserialize_cdr(message.cdr, message.msgtype)
+            for message in bag.messages(["/dkt/depth"])
+        ]
+    return np.stack([np.frombuffer(m.data, np.float32).reshape(m.height, m.width) for m in found])  # type: ignore[attr-defined]
+
+
+def test_in_python(bag: Path, outputs: dict[str, Path]) -> None:
+    estimates = list(dkt_ros.process(bag, predictor="fixtures.told_network:load"))
+    assert [one.frame.stamp_ns for one in estimates] == [
+        START_NS + index * 100_000_000 for index in range(COUNT)
+    ]
+    depth = np.stack([one.depth for one in estimates])
+    assert np.array_equal(depth, depth_of(outputs["fused"] / "scene"), equal_nan=True)
+    truth = labelled_frames(1)[0].truth_depth
+    assert truth is not None
+    assert dkt_ros.frame_errors(depth[0], truth).rel < 0.05
+
+
+def test_the_name_is_the_function_whatever_was_imported_before() -> None:
+    code = "import dkt_ros.processing.api, dkt_ros; assert callable(dkt_ros.process)"
+    subprocess.run([sys.executable, "-c", code], check=True)
