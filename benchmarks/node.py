@@ -214,7 +214,8 @@ def measure(
     from dkt_ros import estimator as estimator_module
     from dkt_ros.alignment.aligner import Aligner
     from dkt_ros.estimator import DepthEstimator
-    from dkt_ros.ros import intake, topics
+    from dkt_ros.messages import intake
+    from dkt_ros.ros import topics
     from dkt_ros.ros.convert import clouds
     from dkt_ros.ros.engine import Engine, estimator_config
     from dkt_ros.ros.node import DktNode

@@ -89,10 +89,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         for item in (partial, *partial.rglob("*")):
-            _flush(item)
+            flush(item)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(partial, path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -136,7 +136,8 @@ def _locked(path: Path, busy: str = "") -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Returns when a file or a folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

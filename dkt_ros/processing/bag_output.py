@@ -15,6 +15,8 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dkt_ros.files import flush
+
 _METADATA_VERSION = 8  # version 9's QoS is not parsed by releases before Jazzy
 _INFORMATION = "rosbag2_bagfile_information"
 
@@ -59,11 +61,7 @@ class BagOutput:
         self._writer.close()
         self._writer = None
         for file in self._part(self.parts).iterdir():
-            handle = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            flush(file)
         self.parts += 1
 
     def finish(self) -> None:

@@ -11,16 +11,18 @@ import numpy as np
 
 from dkt_ros.bags.encode import to_millimetres
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.files import write_whole
 from dkt_ros.geometry import backproject, known_points
 from dkt_ros.processing.source import Shot
 
 
-def write_file(kind: str, folder: Path, index: int, shot: Shot, estimate: DepthEstimate) -> None:
-    """Writes folder/KIND/INDEX_STAMP.SUFFIX, whole or not at all. kind: of FORMATS."""
+def write_file(kind: str, folder: Path, index: int, shot: Shot, estimate: DepthEstimate) -> Path:
+    """Writes folder/KIND/INDEX_STAMP.SUFFIX and returns it. kind: of FORMATS."""
     suffix, make = FORMATS[kind]
     name = f"{index:06d}_{shot.frame.stamp_ns}{suffix}"
-    write_whole(folder / kind / name, make(shot, estimate))
+    path = folder / kind / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(make(shot, estimate))
+    return path
 
 
 def _png(_shot: Shot, estimate: DepthEstimate) -> bytes:

@@ -133,17 +133,16 @@ def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
         inside = clip.replace("/", "-")
         return "-".join([*shown[-parts:], *([inside] if inside and inside != shown[-1] else [])])
 
-    names = [name(*entry, 1) for entry in found]
+    def ending(path: Path, clip: str) -> str:
+        """What tells files of one folder apart: bag.db3 beside bag.mcap."""
+        same = [p for p, c in found if (p.parent, p.stem, c) == (path.parent, path.stem, clip)]
+        return f"-{path.suffix.lstrip('.')}" if len(same) > 1 else ""
+
+    names = [name(*entry, 1) + ending(*entry) for entry in found]
     for parts in range(2, 40):
         twice = {one for one in names if names.count(one) > 1}
-        if not twice:
-            break
         names = [
-            name(*entry, parts) if one in twice else one
+            name(*entry, parts) + ending(*entry) if one in twice else one
             for one, entry in zip(names, found, strict=True)
         ]
-    # bag.db3 beside bag.mcap.
-    return [
-        f"{one}-{found[i][0].suffix.lstrip('.')}" if names.count(one) > 1 else one
-        for i, one in enumerate(names)
-    ]
+    return names

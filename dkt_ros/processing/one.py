@@ -19,7 +19,7 @@ from typing import Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
-from dkt_ros.files import PARTIAL, StorageError, only_process, storage_error, write_whole
+from dkt_ros.files import PARTIAL, StorageError, flush, only_process, storage_error, write_whole
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.processing import snapshot
 from dkt_ros.processing.bag_output import BagOutput
@@ -119,6 +119,7 @@ class _Run:
         self._started = time.monotonic()
         self._estimator.reset()
         self._state = self._resumed()
+        self._unflushed: list[Path] = []
         self._resumed_at = self._state.frames
         self._earlier_s = self._state.elapsed_s
         self._bag = None
@@ -207,10 +208,10 @@ class _Run:
             for topic, message in messages_of(shot, estimate, options.color, options.points):
                 self._bag.write(topic, message, shot.frame.stamp_ns)
         for kind in options.files:
-            write_file(kind, self._folder, index, shot, estimate)
+            self._unflushed.append(write_file(kind, self._folder, index, shot, estimate))
         figures = frame_figures(index, shot, estimate)
         self._figures.write(json.dumps(figures).encode() + b"\n")
-        self._previews.add(index, score(figures), shot, estimate)
+        self._unflushed += self._previews.add(index, score(figures), shot, estimate)
         state.counts["answered"] += 1
         state.counts[f"state {figures['state']}"] += 1
         if estimate.flush is not None:
@@ -222,8 +223,7 @@ class _Run:
         memory = snapshot.save(self._estimator)
         if memory is None:
             return
-        self._figures.flush()
-        os.fsync(self._figures.fileno())
+        self._flush()
         if self._bag is not None:
             self._bag.cut()
             state.parts = self._bag.parts
@@ -237,6 +237,15 @@ class _Run:
         for old in self._folder.glob("state-*.pickle"):
             if old.name != name:
                 old.unlink()
+
+    def _flush(self) -> None:
+        """All together: one by one, every frame would wait for the disk."""
+        self._figures.flush()
+        os.fsync(self._figures.fileno())
+        for path in self._unflushed:
+            if path.exists():  # previews come and go
+                flush(path)
+        self._unflushed.clear()
 
     def _resumed(self) -> _State:
         """What an earlier run with the same options left behind; else all is begun anew."""
@@ -262,8 +271,7 @@ class _Run:
         state = self._state
         if not state.counts["answered"]:
             raise ProcessingError(Outcome.NOTHING_USABLE, self._why_nothing())
-        self._figures.flush()
-        os.fsync(self._figures.fileno())
+        self._flush()
         if self._bag is not None:
             self._bag.finish()
         summary = self._summary()

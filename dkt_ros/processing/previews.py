@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import valid
-from dkt_ros.files import write_whole
 from dkt_ros.geometry import backproject, known_points
 from dkt_ros.processing.source import Shot
 
@@ -36,17 +35,19 @@ class Previews:
             if int(file.stem) not in self._kept():
                 file.unlink()
 
-    def add(self, index: int, score: float, shot: Shot, estimate: DepthEstimate) -> None:
-        """Offers a frame; score: larger is worse."""
+    def add(self, index: int, score: float, shot: Shot, estimate: DepthEstimate) -> list[Path]:
+        """Offers a frame and returns what was written; score: larger is worse."""
         state = self.state
         even = index % state["stride"] == 0
         lowest = min(state["worst"], default=(0.0, -1))
         worst = len(state["worst"]) < WORST or score > lowest[0]
         if not (even or worst):
-            return
+            return []
         if state["range"] is None:
             state["range"] = _depth_range(shot, estimate)
-        write_whole(self._folder / f"{index:07d}.npz", _content(shot, estimate, state["range"]))
+        file = self._folder / f"{index:07d}.npz"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(_content(shot, estimate, state["range"]))
         before = self._kept()
         if even:
             state["even"].append(index)
@@ -57,6 +58,7 @@ class Previews:
             state["worst"] = sorted([*map(tuple, state["worst"]), (score, index)])[-WORST:]
         for gone in before - self._kept():
             (self._folder / f"{gone:07d}.npz").unlink(missing_ok=True)
+        return [file]
 
     def _kept(self) -> set[int]:
         return {*self.state["even"], *(index for _, index in self.state["worst"])}

@@ -269,3 +269,7 @@ def test_names_differ(tmp_path: Path) -> None:
         record(labelled_frames(1), tmp_path / day / "bag", RecordingOptions())
     found = find_recordings([tmp_path / "monday", tmp_path / "*" / "bag"], NONE)
     assert [recording.name for recording in found] == ["monday-bag", "tuesday-bag"]
+    for suffix in ("db3", "mcap"):
+        (tmp_path / f"bag.{suffix}").touch()
+    names = [recording.name for recording in find_recordings([tmp_path / "bag.*"], NONE)]
+    assert names == ["bag-db3", "bag-mcap"]

@@ -140,9 +140,9 @@ def test_depth_is_the_nodes_to_the_last_bit(tmp_path: Path) -> None:
         for message in reader.messages():
             if "truth" in message.topic:
                 continue
-            role = next((r for r in take if r in message.topic), "color")
+            role = next(role for role in take if role in message.topic)
             value = deserialize_message(message.cdr, message_class(message.msgtype))
-            (take[role] if role in take else intake.on_color)(value)
+            take[role](value)
     engine.close()
     run(path, parameters_of, tmp_path / "out")
     assert len(published) == 6
