@@ -158,9 +158,10 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
 def run_process(args: argparse.Namespace) -> int:
     """Runs `dkt process`; returns its exit status."""
     from dkt_ros.errors import DktError
+    from dkt_ros.files import StorageError
     from dkt_ros.processing.find_sources import find_recordings
     from dkt_ros.processing.many import default_workers, process_many
-    from dkt_ros.processing.outcome import ProcessingError, exit_status
+    from dkt_ros.processing.outcome import Outcome, ProcessingError, exit_status
 
     options = process_options(args)
     if args.output.exists() and not args.output.is_dir():
@@ -180,6 +181,17 @@ def run_process(args: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         results = process_many(recordings, options, args.output, workers, bar.advance, bar.tell)
+    except KeyboardInterrupt:
+        print("dkt process: interrupted; the same command goes on from here", file=sys.stderr)
+        raise
+    except StorageError as error:  # not even the manifest
+        print(f"dkt process: {error}", file=sys.stderr)
+        print(
+            json.dumps(
+                {"output": str(args.output), "error": str(error), "exit": Outcome.NOT_WRITTEN.code}
+            )
+        )
+        return Outcome.NOT_WRITTEN.code
     finally:
         bar.close()
     status = exit_status([result.outcome for result in results])

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -54,6 +55,8 @@ class _State:
     elapsed_s: float = 0.0
     busy_s: float = 0.0
     previews: dict[str, Any] | None = None
+    first_ns: int | None = None
+    last_ns: int | None = None
 
 
 def process_one(
@@ -76,13 +79,13 @@ def process_one(
     busy = f"{final} is being made by another process; leave it to that"
     try:
         with only_process(output / f".{recording.name}.lock", busy):
-            source = recording.open(options.source)
-            return _Run(source, options, final, load(), progress).run()
+            try:
+                source = recording.open(options.source)
+                return _Run(source, options, final, load(), progress).run()
+            except OSError as error:
+                raise storage_error(final, error) from error
     except StorageError as error:
         raise ProcessingError(Outcome.NOT_WRITTEN, str(error)) from error
-    except OSError as error:
-        where = Path(error.filename) if isinstance(error.filename, str) else final
-        raise ProcessingError(Outcome.NOT_WRITTEN, str(storage_error(where, error))) from error
 
 
 def _earlier(final: Path, options: ProcessOptions) -> dict[str, Any] | None:
@@ -133,8 +136,14 @@ class _Run:
         try:
             self._all()
             return self._finish()
+        except (OSError, StorageError):
+            # What no later run can go on from takes no room.
+            if not (self._folder / _STATE).exists():
+                shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         finally:
-            self._figures.close()
+            with suppress(OSError):
+                self._figures.close()
             if self._bag is not None:
                 self._bag.abort()
 
@@ -172,6 +181,8 @@ class _Run:
             cause = error.cause if isinstance(error, MessageError) else "unusable frame"
             self._refuse(cause, error)
             return
+        state.last_ns = shot.frame.stamp_ns
+        state.first_ns = state.last_ns if state.first_ns is None else state.first_ns
         if state.epoch != item.epoch:
             self._estimator.reset()
             state.epoch = item.epoch
@@ -285,7 +296,14 @@ class _Run:
     def _lost(self) -> list[str]:
         state = self._state
         refused = [f"{n} x {why}: {state.reasons[why]}" for why, n in sorted(state.refused.items())]
-        return [*self._source.lost, *refused]
+        lost = [*self._source.lost, *refused]
+        if self._source.remarks and state.first_ns is not None and state.last_ns is not None:
+            after_s = (state.last_ns - state.first_ns) * 1e-9
+            lost.append(
+                f"what could be read ends with frame {state.frames - 1}, {after_s:.2f} s after the "
+                f"first, stamp {state.last_ns * 1e-9:.3f}"
+            )
+        return lost
 
     def _why_nothing(self) -> str:
         lost = self._lost()

@@ -273,4 +273,22 @@ def test_a_full_disk_is_named_and_leaves_no_output(
     with pytest.raises(ProcessingError, match="the disk is full") as error:
         run(bag, replace(told, files=("png",)), tmp_path / "out")
     assert error.value.outcome is Outcome.NOT_WRITTEN
-    assert not (tmp_path / "out" / "scene").exists()
+    assert not list((tmp_path / "out").glob("scene*"))
+
+
+def test_a_damaged_bag_gives_what_is_readable_and_says_where_it_broke(
+    told: ProcessOptions, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut"
+    frames = labelled_frames(30, width=160, height=120)
+    record(frames, path, RecordingOptions(color="raw", depth="32FC1", compress=False))
+    (file,) = path.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    summary = run(path, told, tmp_path / "out")
+    answered = summary["answered"]
+    assert 5 < answered < 25
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+    assert "index is damaged" in summary["lost"][0]
+    place = f"ends with frame {answered - 1}, {(answered - 1) / 10:.2f} s after the first"
+    assert place in summary["lost"][-1]
+    assert len(depths(tmp_path / "out" / "cut")) == answered
