@@ -131,6 +131,7 @@ def test_depth_is_the_nodes_to_the_last_bit(tmp_path: Path) -> None:
     take: dict[str, Callable[[Any], None]] = {
         "camera_info": intake.on_camera_info,
         "depth": intake.on_depth,
+        "color/image": intake.on_color,
     }
     parameters_of = ProcessOptions(
         predictor=PredictorOptions(device="cpu", cpu_threads=1),
