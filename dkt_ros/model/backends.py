@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 if TYPE_CHECKING:
     import torch
 
-    from dkt_ros.model.compiled.manifest import EngineRequest, GraphRunner, Manifest
+    from dkt_ros.model.compiled.manifest import EngineRequest, Manifest
     from dkt_ros.model.compiled.network import EngineNetwork
     from dkt_ros.model.streaming_network import StreamingNetwork
 
@@ -104,7 +104,13 @@ def _load_engine(request: Request, on_progress: Progress) -> Loaded:
     import torch
 
     from dkt_ros.model.canvas import working_size
-    from dkt_ros.model.compiled.manifest import EngineRequest, Manifest, checkpoint_fingerprint
+    from dkt_ros.model.compiled.manifest import (
+        EngineRequest,
+        Manifest,
+        checkpoint_fingerprint,
+        window_lengths,
+    )
+    from dkt_ros.model.compiled.self_check import require_accurate
     from dkt_ros.model.info import CheckpointInfo
 
     folder = request.engine
@@ -115,7 +121,7 @@ def _load_engine(request: Request, on_progress: Progress) -> Loaded:
         checkpoint=request.checkpoint,
         fingerprint=checkpoint_fingerprint(request.checkpoint),
         size=working_size(size, size, manifest.size_multiple),
-        windows=request.windows,
+        windows=window_lengths(request.windows),
         steps=request.steps or CheckpointInfo.read(request.checkpoint).steps,
         options=(
             *request.build_flags,
@@ -126,6 +132,9 @@ def _load_engine(request: Request, on_progress: Progress) -> Loaded:
         network = _on_tensorrt(folder, manifest, wanted, torch.device(request.device), on_progress)
     else:
         network = _on_onnxruntime(folder, manifest, wanted, on_progress)
+    require_accurate(
+        network, folder, manifest, wanted.windows, partial(on_progress, "check graphs")
+    )
     return Loaded(network, request.backend, manifest.precision)
 
 
@@ -137,7 +146,12 @@ def _on_tensorrt(
     on_progress: Progress,
 ) -> EngineNetwork:
     from dkt_ros.model.checkpoint import parse_device
-    from dkt_ros.model.compiled.manifest import graph_names, require_match, require_unchanged
+    from dkt_ros.model.compiled.manifest import (
+        CHECKS_FILE,
+        graph_names,
+        require_match,
+        require_unchanged,
+    )
     from dkt_ros.model.compiled.network import EngineNetwork, read_constants
     from dkt_ros.model.compiled.tensorrt_module import current_system
     from dkt_ros.model.compiled.tensorrt_runtime import load_runners
@@ -150,7 +164,7 @@ def _on_tensorrt(
     require_match(folder, manifest, wanted, current_system(device))
     names = graph_names(wanted.windows)
     report = partial(on_progress, "load plans")
-    require_unchanged(folder, manifest, [manifest.constants])
+    require_unchanged(folder, manifest, [manifest.constants, CHECKS_FILE])
     runners = load_runners(folder, manifest, names, device, on_progress=report)
     return EngineNetwork(manifest, runners, read_constants(folder, manifest, device), device)
 
@@ -161,6 +175,7 @@ def _on_onnxruntime(
     import torch
 
     from dkt_ros.model.compiled.manifest import (
+        CHECKS_FILE,
         WEIGHTS_FILE,
         graph_names,
         require_match,
@@ -172,10 +187,7 @@ def _on_onnxruntime(
     require_match(folder, manifest, wanted)
     names = graph_names(wanted.windows)
     graphs = [manifest.graph(name).onnx for name in names]
-    require_unchanged(folder, manifest, [*graphs, WEIGHTS_FILE, manifest.constants])
-    runners: dict[str, GraphRunner] = {}
-    for done, name in enumerate(names, start=1):
-        runners |= load_runners(folder, manifest, [name])
-        on_progress("load graphs", done, len(names))
+    require_unchanged(folder, manifest, {*graphs, WEIGHTS_FILE, manifest.constants, CHECKS_FILE})
+    runners = load_runners(folder, manifest, names, partial(on_progress, "load graphs"))
     constants = read_constants(folder, manifest)
     return EngineNetwork(manifest, runners, constants, torch.device("cpu"))

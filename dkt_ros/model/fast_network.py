@@ -18,10 +18,10 @@ from dkt_ros.model.torch_backend import accelerated, arrange, attention_kernels
 class FastNetwork:
     """Streams of encoder and decoder, and the velocity; all without gradients."""
 
-    def __init__(self, network: DktNetwork) -> None:
+    def __init__(self, network: DktNetwork, accelerate: bool = True) -> None:
         """Shares the network's weights and lays the VAE's out anew, in place.
 
-        They must not change afterwards.
+        They must not change afterwards. accelerate: compile and record where there is a GPU.
         """
         self.device = network.device
         self.info = network.info
@@ -33,11 +33,12 @@ class FastNetwork:
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)
         self.transformer = FastTransformer(network.transformer, network.prompt_embeds)
-        self._encode = accelerated(self.encoder.first, self.device)
-        self._encode_on = accelerated(self.encoder.following, self.device)
-        self._decode = accelerated(self.decoder.first, self.device)
-        self._decode_on = accelerated(self.decoder.following, self.device)
-        self._step = accelerated(self.transformer.step, self.device)
+        device = self.device if accelerate else torch.device("cpu")
+        self._encode = accelerated(self.encoder.first, device)
+        self._encode_on = accelerated(self.encoder.following, device)
+        self._decode = accelerated(self.decoder.first, device)
+        self._decode_on = accelerated(self.decoder.following, device)
+        self._step = accelerated(self.transformer.step, device)
 
     def encoder_stream(self) -> Stream:
         """At the start of a clip: images (1, 3, 1 then 4, H, W) -> latents (1, Z, 1, h, w)."""

@@ -6,7 +6,7 @@ What builds one plan is handed in: TensorRT's builder stands in tensorrt_build.p
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.fp8 import use_fp8
 from dkt_ros.model.compiled.graphs import NetworkGraphs
 from dkt_ros.model.compiled.manifest import (
+    CHECKS_FILE,
     CONSTANTS_FILE,
     MANIFEST_FILE,
+    STEP,
     WEIGHTS_FILE,
     EngineRequest,
     GraphSpec,
@@ -26,17 +28,21 @@ from dkt_ros.model.compiled.manifest import (
     changed_files,
     differences,
     plan_whole,
+    step_name,
 )
 from dkt_ros.model.compiled.network import write_constants
 from dkt_ros.model.compiled.onnx_export import check_file, export, graph_writer, import_onnx
+from dkt_ros.model.compiled.self_check import write_checks
+from dkt_ros.model.fast_network import FastNetwork
 
+GRAPH_FILES = 6
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
 """The type in which what a precision does not quantise is computed."""
 Progress = Callable[[str, int, int], None]
 """on_progress(what is at work, graphs done, graphs in all)."""
 Export = Callable[[EngineRequest, Path], Manifest]
-BuildPlan = Callable[[Path, Path], str]
-"""(graph's file, plan's file) -> the plan's SHA-256."""
+BuildPlan = Callable[[Path, Path, Sequence[GraphSpec]], str]
+"""(graph's file, plan's file, the graphs in it) -> the plan's SHA-256."""
 Report = Callable[[str], None]
 
 
@@ -45,11 +51,13 @@ def export_engine(
     folder: Path,
     on_progress: Progress = lambda stage, done, total: None,
     largest_inputs: Mapping[str, float] | None = None,
+    device: str = "cpu",
 ) -> Manifest:
     """Exports what is asked for into `folder`, which exists; returns the manifest it wrote.
 
     engine.json comes last, so that a folder that has it is whole. largest_inputs: of the
-    transformer's layers, which precision fp8 needs (see fp8.measure). Raises DktError.
+    transformer's layers, which precision fp8 needs (see fp8.measure). device: where torch computes
+    what the engine will be compared with. Raises DktError.
     """
     import_onnx()
     if request.precision is None:
@@ -65,17 +73,20 @@ def export_engine(
     if largest_inputs is not None:
         use_fp8(network.transformer, largest_inputs)
     graphs = NetworkGraphs(network, request.size)
-    total = len(request.windows) + 5
     specs = []
     with graph_writer(folder) as write:
-        for done, graph in enumerate(graphs.all(request.windows)):
-            on_progress(graph.name, done, total)
-            inputs, outputs = graph.specs()
+        for done, graph in enumerate(graphs.all()):
+            on_progress(graph.name, done, GRAPH_FILES)
             file = write(export(graph), graph.name)
             check_file(str(folder / file))
-            specs.append(GraphSpec(graph.name, file, None, inputs, outputs))
-    on_progress("constants", total, total)
-    write_constants(folder, graphs.transformer, request.steps, network.info.sigma_shift)
+            if graph.name == STEP:
+                for frames in request.windows:
+                    specs.append(
+                        GraphSpec(step_name(frames), file, None, *graphs.step(frames).specs())
+                    )
+            else:
+                specs.append(GraphSpec(graph.name, file, None, *graph.specs()))
+    write_constants(folder, graphs, request.steps, request.windows, network.info.sigma_shift)
     t, h, w = graphs.transformer.patch
     manifest = Manifest(
         system=None,
@@ -96,6 +107,10 @@ def export_engine(
             for name in (*(spec.onnx for spec in specs), WEIGHTS_FILE, CONSTANTS_FILE)
         },
     )
+    del network, graphs, graph  # before the weights are read again in float32
+    wide = FastNetwork(load_checkpoint(request.checkpoint, device, "float32"), accelerate=False)
+    write_checks(folder, wide, request.size, request.windows, on_progress)
+    manifest.files[CHECKS_FILE] = sha256(folder / CHECKS_FILE)
     manifest.write(folder)
     return manifest
 
@@ -104,15 +119,14 @@ def update_graphs(folder: Path, request: EngineRequest, export: Export, report: 
     """The manifest of graphs that fit the request; they are exported unless they are there."""
     with contextlib.suppress(DktError):  # nothing there, or what this version cannot read
         manifest = Manifest.read(folder)
-        files = (*(graph.onnx for graph in manifest.graphs), WEIGHTS_FILE, manifest.constants)
-        if not differences(manifest, request) and not changed_files(folder, manifest, files):
+        if not differences(manifest, request) and not changed_files(folder, manifest):
             report(f"the graphs in {folder} are up to date")
             return manifest
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Before anything else: half an engine must not look like a whole one.
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
-        for pattern in ("*.onnx", "*.plan", WEIGHTS_FILE, CONSTANTS_FILE):
+        for pattern in ("*.onnx", "*.plan", WEIGHTS_FILE, CONSTANTS_FILE, CHECKS_FILE):
             for file in folder.glob(pattern):
                 file.unlink()
     except OSError as error:
@@ -130,16 +144,18 @@ def update_plans(
     if manifest.system != system:
         bare = tuple(replace(graph, plan=None, plan_sha256=None) for graph in manifest.graphs)
         manifest = replace(manifest, system=system, graphs=bare)
-    missing = [graph for graph in manifest.graphs if not plan_whole(folder, graph)]
+    missing = [graph.onnx for graph in manifest.graphs if not plan_whole(folder, graph)]
     if not missing:
         report(f"the plans in {folder} are up to date")
-    for graph in missing:
-        plan = f"{graph.name}.plan"
-        digest = build(folder / graph.onnx, folder / plan)
-        built = replace(graph, plan=plan, plan_sha256=digest)
+    for file in dict.fromkeys(missing):
+        plan = f"{Path(file).stem}.plan"
+        digest = build(folder / file, folder / plan, manifest.sharing(file))
         manifest = replace(
             manifest,
-            graphs=tuple(built if old.name == graph.name else old for old in manifest.graphs),
+            graphs=tuple(
+                replace(graph, plan=plan, plan_sha256=digest) if graph.onnx == file else graph
+                for graph in manifest.graphs
+            ),
         )
         manifest.write(folder)
     return manifest

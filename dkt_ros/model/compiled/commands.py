@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +23,10 @@ from dkt_ros.model.compiled.manifest import (
     changed_files,
     checkpoint_fingerprint,
     clip_fingerprint,
+    in_words,
     plan_whole,
     system_differences,
-    windows_in_words,
+    window_lengths,
 )
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS, LiveOptions
@@ -33,6 +34,9 @@ from dkt_ros.model.windows import exact_windows, live_windows
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from dkt_ros.model.compiled.build import BuildPlan
+    from dkt_ros.model.compiled.manifest import GraphSpec
 
 GIB = 2**30
 
@@ -147,7 +151,11 @@ def run_build(args: argparse.Namespace) -> int:
             folder,
             request,
             lambda request, folder: export_engine(
-                request, folder, progress, _largest_inputs(clip, request, args.device)
+                request,
+                folder,
+                progress,
+                _largest_inputs(clip, request, args.device),
+                _torch_device(args.device),
             ),
             report=progress.say,
         )
@@ -181,8 +189,7 @@ def run_check(args: argparse.Namespace) -> int:
                 f"{args.checkpoint} has {found[:12]}"
             )
     print(_summary(manifest))
-    windows = windows_in_words(manifest.windows)
-    print(f"windows (new of all latent frames): {windows}; {manifest.steps} steps")
+    print(f"windows of {in_words(manifest.windows)} latent frames; {manifest.steps} steps")
     if manifest.system is not None:
         system = manifest.system
         gpu = system.gpu or "GPUs of compute capability"
@@ -194,9 +201,7 @@ def run_check(args: argparse.Namespace) -> int:
     return 2 if wrong else 0
 
 
-def _plan_builder(
-    args: argparse.Namespace, progress: _Progress
-) -> tuple[System, Callable[[Path, Path], str]]:
+def _plan_builder(args: argparse.Namespace, progress: _Progress) -> tuple[System, BuildPlan]:
     """What plans are built for, and what builds one (see build.BuildPlan)."""
     import torch
 
@@ -215,12 +220,12 @@ def _plan_builder(
         targets=tuple(args.target),
     )
 
-    def build(graph: Path, plan: Path) -> str:
+    def build(graph: Path, plan: Path, profiles: Sequence[GraphSpec]) -> str:
         def report(phase: str, done: int, total: int) -> None:
             progress(f"{plan.name}: {phase}", done, total)
 
         with nullcontext() if device is None else torch.cuda.device(device):
-            return trt.build_plan(graph, plan, options, report)
+            return trt.build_plan(graph, plan, profiles, options, report)
 
     return system, build
 
@@ -234,13 +239,14 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
         frames = args.frames or [4 * info.window - 3]
         if min(frames) < 1:
             raise DktError(f"--frames {min(frames)}: expected at least 1")
-        windows = exact_windows(frames, info.window, info.overlap)
+        windows = window_lengths(exact_windows(frames, info.window, info.overlap))
         options += ("--frames", *map(str, frames))
     elif args.frames:
         raise DktError("--frames goes with --preset exact")
     else:
         live = LiveOptions.preset(args.preset, publish=args.publish or "latest").within(info.clip)
-        windows, steps = live_windows(live), live.steps if steps is None else steps
+        windows = window_lengths(live_windows(live))
+        steps = live.steps if steps is None else steps
         options += ("--publish", live.publish)
     return EngineRequest(
         checkpoint=args.checkpoint,
@@ -272,8 +278,14 @@ def _largest_inputs(
     from dkt_ros.model.compiled.build import DTYPES
     from dkt_ros.model.compiled.fp8 import measure
 
-    found = torch.device(device if torch.cuda.is_available() else "cpu")
-    return measure(request, clip, found, DTYPES["fp8"])
+    return measure(request, clip, torch.device(_torch_device(device)), DTYPES["fp8"])
+
+
+def _torch_device(device: str) -> str:
+    """Where torch computes while an engine is made."""
+    import torch
+
+    return device if torch.cuda.is_available() else "cpu"
 
 
 def _of_this_machine(manifest: Manifest, device: str) -> list[str]:

@@ -153,7 +153,7 @@ def measure(
         ],
         dim=2,
     )
-    window = max(frames for frames, _ in request.windows)
+    window = max(request.windows)
     with observed(network.transformer) as largest:
         sample(
             network,

@@ -15,14 +15,17 @@ from dkt_ros.model.compiled.manifest import (
     EMBED_RGB,
     ENCODER_FIRST,
     ENCODER_FOLLOWING,
+    STEP,
     TensorSpec,
     cache_name,
-    step_name,
 )
 from dkt_ros.model.compiled.vae_graphs import decode, encode
 from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, StreamingDecoder, StreamingEncoder
+
+EXAMPLE_FRAMES = 3
+"""Of the window that the step is traced with; 1 would be taken for a size that never changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,8 @@ class Traceable:
     """A function to be exported. module: called with the inputs in order, returns a tuple.
 
     inputs, outputs: their names, in order. examples: inputs of the right shapes and types.
+    open: of every input the dimension that other calls have another size of, the same in all; None
+    where there is none.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Traceable:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     examples: tuple[Tensor, ...]
+    open: tuple[int | None, ...] = ()
 
     def specs(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Names, shapes and types of inputs and outputs; computes nothing."""
@@ -57,12 +63,11 @@ class NetworkGraphs:
         ratio = network.spatial_ratio
         self.latent_size = (size[0] // ratio, size[1] // ratio)
 
-    def all(self, windows: Sequence[tuple[int, int]]) -> Iterator[Traceable]:
-        """Every graph of an engine with these windows, one at a time."""
+    def all(self) -> Iterator[Traceable]:
+        """Every graph, one at a time."""
         yield from self.vae()
         yield self.embed_rgb()
-        for frames, keep in windows:
-            yield self.step(frames, keep)
+        yield self.step()
 
     def vae(self) -> Iterator[Traceable]:
         """First and following chunk of encoder and decoder."""
@@ -92,26 +97,39 @@ class NetworkGraphs:
         module = _Function(transformer, lambda latents: (transformer.embed_rgb(latents),))
         return Traceable(EMBED_RGB, module, ("latents",), ("tokens",), (self._latents(1),))
 
-    def step(self, frames: int, keep: int) -> Traceable:
-        """The velocity of a window's last `keep` latent frames; the rotary tables are constants."""
+    def step(self, frames: int = EXAMPLE_FRAMES) -> Traceable:
+        """The velocity of a window, of `frames` latent frames or any other number."""
         transformer = self.transformer
-        t, h, w = transformer.patch
-        height, width = self.latent_size
-        cos, sin = transformer.rope(frames // t, height // h, width // w)
         modulation, final = transformer.modulations(0.0)
         noisy = self._latents(frames)
         (tokens,) = _shaped_like(lambda latents: (transformer.embed_rgb(latents),), noisy)
 
-        def run(noisy: Tensor, tokens: Tensor, modulation: Tensor, final: Tensor) -> tuple:
-            return (transformer.step(noisy, tokens, modulation, final, cos, sin, keep),)
+        def run(
+            noisy: Tensor,
+            tokens: Tensor,
+            modulation: Tensor,
+            final: Tensor,
+            cos: Tensor,
+            sin: Tensor,
+        ) -> tuple:
+            cos, sin = cos.flatten(0, 1)[:, None], sin.flatten(0, 1)[:, None]
+            kept = noisy.shape[2]
+            return (transformer.step(noisy, tokens, modulation, final, cos, sin, kept),)
 
         return Traceable(
-            step_name(frames, keep),
+            STEP,
             _Function(transformer, run),
-            ("noisy", "rgb_tokens", "modulation", "final"),
+            ("noisy", "rgb_tokens", "modulation", "final", "cos", "sin"),
             ("velocity",),
-            (noisy, tokens, modulation, final),
+            (noisy, tokens, modulation, final, *self.rope(frames)),
+            (2, 2, None, None, 0, 0),
         )
+
+    def rope(self, frames: int) -> tuple[Tensor, Tensor]:
+        """The rotary tables cos and sin (T, n, d / 2) of a window; longer ones begin the same."""
+        (t, h, w), (height, width) = self.transformer.patch, self.latent_size
+        cos, sin = self.transformer.rope(frames // t, height // h, width // w)
+        return cos[:, 0].unflatten(0, (frames // t, -1)), sin[:, 0].unflatten(0, (frames // t, -1))
 
     def _images(self, frames: int) -> Tensor:
         return torch.zeros(1, 3, frames, *self.size)

@@ -9,12 +9,13 @@ Graphs, with their inputs and outputs in the order of the functions they are mad
     decoder_first      latents (1, Z, 1, h, w)   -> images (1, 3, 1, H, W), new_cache_00, ...
     decoder_following  latents, cache_00, ...    -> images (1, 3, 4, H, W), new_cache_00, ...
     embed_rgb          latents (1, Z, 1, h, w)   -> tokens (1, 1, 1, n, D)
-    step_T{T}_keep{K}  noisy (1, Z, T, h, w), rgb_tokens (1, 1, T, n, D),
-                       modulation (L, 6, D), final (2, D)    -> velocity (1, Z, K, h, w)
+    step_T{T}          noisy (1, Z, T, h, w), rgb_tokens (1, 1, T, n, D), modulation (L, 6, D),
+                       final (2, D), cos and sin (T, n, d / 2)    -> velocity (1, Z, T, h, w)
 
-Images, latents, noisy, modulation, final and velocity are float32; tokens and caches have the type
-that the network computes in. The rotary tables are constants of a step's graph. A timestep's
-modulation and final stand in constants.safetensors (see network.py).
+Tokens and caches have the type that the network computes in, all else is float32. The steps are
+one file, step.onnx, and one plan with a profile for each T, so that the weights stand once. A
+timestep's modulation and final and the rotary tables stand in constants.safetensors (network.py),
+what torch makes of stored inputs in checks.safetensors (self_check.py).
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "engine.json"
 CONSTANTS_FILE = "constants.safetensors"
 WEIGHTS_FILE = "weights.bin"
+CHECKS_FILE = "checks.safetensors"
 REBUILD = "build it again with `dkt engine build`"
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -49,6 +51,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 ENCODER_FIRST, ENCODER_FOLLOWING = "encoder_first", "encoder_following"
 DECODER_FIRST, DECODER_FOLLOWING = "decoder_first", "decoder_following"
 EMBED_RGB = "embed_rgb"
+STEP = "step"
 
 
 class GraphRunner(Protocol):
@@ -59,15 +62,20 @@ class GraphRunner(Protocol):
         ...
 
 
-def step_name(frames: int, keep: int) -> str:
-    """Name of the step's graph for windows of `frames` latent frames, the last `keep` wanted."""
-    return f"step_T{frames}_keep{keep}"
+def step_name(frames: int) -> str:
+    """Name of the step's graph for windows of `frames` latent frames."""
+    return f"{STEP}_T{frames}"
 
 
-def graph_names(windows: Iterable[tuple[int, int]]) -> list[str]:
-    """Names of all graphs of an engine with these windows (T, keep)."""
+def graph_names(windows: Iterable[int]) -> list[str]:
+    """Names of all graphs of an engine for windows of so many latent frames."""
     fixed = (ENCODER_FIRST, ENCODER_FOLLOWING, DECODER_FIRST, DECODER_FOLLOWING, EMBED_RGB)
-    return [*fixed, *(step_name(frames, keep) for frames, keep in windows)]
+    return [*fixed, *map(step_name, windows)]
+
+
+def window_lengths(windows: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    """The T of a sampler's windows (T, keep), each once: all that an engine needs to know."""
+    return tuple(sorted({frames for frames, _ in windows}))
 
 
 def cache_name(index: int, new: bool = False) -> str:
@@ -88,7 +96,8 @@ class TensorSpec:
 class GraphSpec:
     """One graph. onnx, plan: files relative to the folder; plan is None where none was built.
 
-    plan_sha256: of the plan's file. A plan holds programs, so the runtime loads no other file.
+    Graphs that share a file are its optimization profiles, in the manifest's order. plan_sha256: of
+    the plan's file. A plan holds programs, so the runtime loads no other file.
     """
 
     name: str
@@ -121,7 +130,7 @@ class Manifest:
     checkpoint   fingerprint of the checkpoint's files, see checkpoint_fingerprint
     info         the checkpoint's dkt.json
     size         (H, W) in pixels the network works at
-    windows      (T, keep) of every step's graph
+    windows      latent frames T of every window that a step's graph takes
     precision    one of PRECISIONS
     steps        Euler steps whose timesteps have their constants
     latent_channels, spatial_ratio, patch, head_dim
@@ -135,7 +144,7 @@ class Manifest:
     checkpoint: str
     info: CheckpointInfo
     size: tuple[int, int]
-    windows: tuple[tuple[int, int], ...]
+    windows: tuple[int, ...]
     precision: str
     steps: int
     latent_channels: int
@@ -152,6 +161,10 @@ class Manifest:
     def size_multiple(self) -> int:
         """Image sides must be multiples of this many pixels."""
         return self.spatial_ratio * max(self.patch[1:])
+
+    def sharing(self, onnx: str) -> tuple[GraphSpec, ...]:
+        """The graphs that one ONNX file holds: the profiles of its plan, in order."""
+        return tuple(graph for graph in self.graphs if graph.onnx == onnx)
 
     def graph(self, name: str) -> GraphSpec:
         """The graph of that name; raises DktError where there is none."""
@@ -192,7 +205,7 @@ class Manifest:
                     "system": None if system is None else System(**system),
                     "info": CheckpointInfo.from_dict(content["info"]),
                     "size": _integers(content["size"], 2),
-                    "windows": tuple(_integers(pair, 2) for pair in content["windows"]),
+                    "windows": _integers(content["windows"]),
                     "patch": _integers(content["patch"], 3),
                     "graphs": tuple(_graph(graph) for graph in content["graphs"]),
                     "files": {str(k): str(v) for k, v in content["files"].items()},
@@ -256,7 +269,7 @@ class EngineRequest:
     checkpoint   its folder
     fingerprint  of that folder, see checkpoint_fingerprint
     size         (H, W) in pixels the network works at
-    windows      (T, keep) of every window that the sampler asks for, see windows.py
+    windows      latent frames of every window that the sampler asks for, see window_lengths
     steps        Euler steps of the schedule
     precision    one of PRECISIONS; None: any will do, with any calibration
     options      the flags that ask `dkt engine build` for these windows, e.g. ("--preset", "fast")
@@ -266,7 +279,7 @@ class EngineRequest:
     checkpoint: Path
     fingerprint: str
     size: tuple[int, int]
-    windows: tuple[tuple[int, int], ...]
+    windows: tuple[int, ...]
     steps: int
     precision: str | None = None
     options: tuple[str, ...] = ()
@@ -321,8 +334,8 @@ def differences(
     missing = [window for window in request.windows if window not in manifest.windows]
     if missing:
         found.append(
-            f"its windows are {windows_in_words(manifest.windows)}, expected "
-            f"{windows_in_words(missing)} as well"
+            f"its windows are of {in_words(manifest.windows)} latent frames, expected "
+            f"{in_words(missing)} as well"
         )
     return found
 
@@ -362,9 +375,9 @@ def by(shape: Sequence[int]) -> str:
     return "x".join(str(side) for side in shape)
 
 
-def windows_in_words(windows: Sequence[tuple[int, int]]) -> str:
-    """(6, 3) -> "3 of 6": the last 3 of 6 latent frames."""
-    return ", ".join(f"{keep} of {frames}" for frames, keep in windows)
+def in_words(numbers: Iterable[int]) -> str:
+    """(1, 4, 6) -> "1, 4, 6"."""
+    return ", ".join(map(str, numbers))
 
 
 def changed_files(

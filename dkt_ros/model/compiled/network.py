@@ -1,18 +1,20 @@
 """The network as its engine's graphs compute it: what FastNetwork is to torch.
 
 Graphs are run by tensorrt_runtime.py or onnx_runtime.py. Beside tensors of the stream a step takes
-modulations, which constants.safetensors holds by timestep: an engine needs no checkpoint to run.
+modulations and rotary tables, which constants.safetensors holds: an engine needs no checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.compiled.graphs import NetworkGraphs
 from dkt_ros.model.compiled.manifest import (
     CONSTANTS_FILE,
     DECODER_FIRST,
@@ -25,17 +27,27 @@ from dkt_ros.model.compiled.manifest import (
     GraphSpec,
     Manifest,
     by,
+    in_words,
     step_name,
-    windows_in_words,
 )
-from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.sampler import TRAIN_TIMESTEPS, sigmas
 from dkt_ros.model.streaming_vae import Caches, First, Following, Stream
 
-Modulations = Mapping[float, tuple[Tensor, Tensor]]
-"""Timestep -> modulation (L, 6, D) and final (2, D), float32 on the engine's device."""
 SAME_TIMESTEP = 1e-2
 """Timesteps nearer than this are one: float32 and float64 round 1000 sigma differently."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """What a step takes beside tensors of the stream, float32 on the engine's device.
+
+    modulations: timestep -> modulation (L, 6, D) and final (2, D). cos, sin: rotary tables
+    (T, n, d / 2) of the longest window, with which those of shorter ones begin.
+    """
+
+    modulations: Mapping[float, tuple[Tensor, Tensor]]
+    cos: Tensor
+    sin: Tensor
 
 
 class EngineNetwork:
@@ -45,7 +57,7 @@ class EngineNetwork:
         self,
         manifest: Manifest,
         runners: Mapping[str, GraphRunner],
-        modulations: Modulations,
+        constants: Constants,
         device: torch.device,
     ) -> None:
         """runners: one for each of the manifest's graphs, by name.
@@ -60,7 +72,7 @@ class EngineNetwork:
         self.size_multiple = manifest.size_multiple
         self._manifest = manifest
         self._runners = runners
-        self._modulations = modulations
+        self._constants = constants
 
     def encoder_stream(self) -> Stream:
         """At the start of a clip: images (1, 3, 1 then 4, H, W) -> latents (1, Z, 1, h, w).
@@ -88,16 +100,18 @@ class EngineNetwork:
         noisy: (1, Z, T, h, w); rgb_latents: as `embed_rgb` made of them; timestep: 1000 sigma.
         Raises DktError for a window or a timestep that the engine was not built for.
         """
-        window = (noisy.shape[2], noisy.shape[2] if keep is None else keep)
-        if window not in self._manifest.windows:
+        frames, tables = noisy.shape[2], self._constants
+        if frames not in self._manifest.windows:
             raise DktError(
-                f"the engine has no graph for windows of {window[0]} latent frames of which "
-                f"{window[1]} are new, only {windows_in_words(self._manifest.windows)}; build it "
-                "for this sampler's windows with `dkt engine build`, or take the preset it was "
-                "built for"
+                f"the engine has no graph for windows of {frames} latent frames, only of "
+                f"{in_words(self._manifest.windows)}; build it for this sampler's windows with "
+                "`dkt engine build`, or take the preset it was built for"
             )
         modulation, final = self._modulation(float(timestep))
-        return self._run(step_name(*window), noisy, rgb_latents, modulation, final)[0]
+        length = frames // self._manifest.patch[0]
+        rope = (tables.cos[:length], tables.sin[:length])
+        [velocity] = self._run(step_name(frames), noisy, rgb_latents, modulation, final, *rope)
+        return velocity if keep is None else velocity[:, :, -keep:]
 
     def _first(self, name: str) -> First:
         def run(chunk: Tensor) -> tuple[Tensor, Caches]:
@@ -120,15 +134,16 @@ class EngineNetwork:
         return [outputs[spec.name] for spec in graph.outputs]
 
     def _modulation(self, timestep: float) -> tuple[Tensor, Tensor]:
-        nearest = min(self._modulations, key=lambda known: abs(known - timestep))
+        modulations = self._constants.modulations
+        nearest = min(modulations, key=lambda known: abs(known - timestep))
         if abs(nearest - timestep) > SAME_TIMESTEP:
-            known = ", ".join(f"{known:g}" for known in sorted(self._modulations, reverse=True))
+            known = ", ".join(f"{known:g}" for known in sorted(modulations, reverse=True))
             raise DktError(
                 f"the engine has no constants for timestep {timestep:g}, only for {known} "
                 f"({self._manifest.steps} steps); build it for this number of steps with "
                 "`dkt engine build --steps`"
             )
-        return self._modulations[nearest]
+        return modulations[nearest]
 
 
 def _named(graph: GraphSpec, arguments: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -146,17 +161,21 @@ def _named(graph: GraphSpec, arguments: tuple[Tensor, ...]) -> dict[str, Tensor]
 
 
 def write_constants(
-    folder: Path, transformer: FastTransformer, steps: int, sigma_shift: float
+    folder: Path, graphs: NetworkGraphs, steps: int, windows: Sequence[int], sigma_shift: float
 ) -> None:
-    """Writes the modulations of the timesteps of a schedule of `steps` Euler steps.
+    """Writes rotary tables, and the modulations of a schedule of `steps` Euler steps.
 
-    timesteps (S,) float64: 1000 sigma; modulation (S, L, 6, D) and final (S, 2, D) float32.
+    timesteps (S,) float64: 1000 sigma; modulation (S, L, 6, D) and final (S, 2, D) float32; cos and
+    sin (T, n, d / 2) float32, T of the longest window.
     """
     from safetensors.torch import save
 
     timesteps = [level * TRAIN_TIMESTEPS for level in sigmas(steps, sigma_shift).tolist()]
-    tables = [transformer.modulations(timestep) for timestep in timesteps]
+    tables = [graphs.transformer.modulations(timestep) for timestep in timesteps]
+    cos, sin = graphs.rope(max(windows))
     tensors = {
+        "cos": cos.cpu().contiguous(),
+        "sin": sin.cpu().contiguous(),
         "timesteps": torch.tensor(timesteps, dtype=torch.float64),
         "modulation": torch.stack([modulation for modulation, _ in tables]).cpu(),
         "final": torch.stack([final for _, final in tables]).cpu(),
@@ -167,11 +186,8 @@ def write_constants(
 
 def read_constants(
     folder: Path, manifest: Manifest, device: torch.device | str = "cpu"
-) -> dict[float, tuple[Tensor, Tensor]]:
-    """Timestep -> modulation (L, 6, D) and final (2, D), float32 on the device.
-
-    Raises DktError where the file is missing, damaged or not the manifest's.
-    """
+) -> Constants:
+    """Raises DktError where the file is missing, damaged or not the manifest's."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -180,11 +196,13 @@ def read_constants(
         tensors = load_file(file)
         timesteps = tensors["timesteps"].tolist()
         pairs = zip(tensors["modulation"].to(device), tensors["final"].to(device), strict=True)
-        constants = dict(zip(timesteps, pairs, strict=True))
+        modulations = dict(zip(timesteps, pairs, strict=True))
+        constants = Constants(modulations, tensors["cos"].to(device), tensors["sin"].to(device))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DktError(f"{file} cannot be read ({error}); {REBUILD}") from error
-    if len(constants) != manifest.steps:
+    if len(modulations) != manifest.steps:
         raise DktError(
-            f"{file} holds {len(constants)} timesteps, engine.json says {manifest.steps}; {REBUILD}"
+            f"{file} holds {len(modulations)} timesteps, engine.json says {manifest.steps}; "
+            f"{REBUILD}"
         )
     return constants

@@ -1,9 +1,9 @@
-"""A traceable function to an ONNX file: static, strongly typed, checked, its weights shared.
+"""A traceable function to an ONNX file: strongly typed, checked, its weights shared.
 
-What TensorRT would take badly or not at all is refused here: see FORBIDDEN. The step's graphs for
-several windows hold the same 2.6 GB (1.3B in bfloat16), which is beyond what one protobuf may hold
-and too much to keep several times. So large tensors stand in `weights.bin`, each value once, and
-the graphs name it as ONNX external data.
+What TensorRT would take badly or not at all is refused here: see FORBIDDEN. Shapes are fixed but
+for the number of frames of a step's window. The step holds 2.4 GB (1.3B in bfloat16), which is
+beyond what one protobuf may hold, and each half of the VAE is in two graphs. So large tensors stand
+in `weights.bin`, each value once, and the graphs name it as ONNX external data.
 """
 
 from __future__ import annotations
@@ -63,15 +63,23 @@ def import_onnx() -> Any:
 def export(graph: Traceable) -> Any:
     """The graph as an `onnx_ir.Model`, its weights still torch's. Raises DktError, see FORBIDDEN.
 
-    Nodes run in the order of the function; shapes of all values are fixed and written in it.
+    Nodes run in the order of the function; shapes of all values are written in it, fixed but for
+    the one that `graph.open` names.
     """
     import_onnx()
     import onnx_ir.passes.common as passes
     import onnxscript.optimizer
 
+    size = torch.export.Dim("frames", min=1)
+    shapes = tuple(None if axis is None else {axis: size} for axis in graph.open)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            torch.export.export(graph.module, graph.examples, strict=False),
+            torch.export.export(
+                graph.module,
+                graph.examples,
+                dynamic_shapes={"inputs": shapes} if shapes else None,
+                strict=False,
+            ),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(graph.inputs),
@@ -89,6 +97,7 @@ def export(graph: Traceable) -> Any:
     onnxscript.optimizer.fold_constants(
         model, input_size_limit=UNLIMITED, output_size_limit=UNLIMITED
     )
+    _fix_reshapes(model)
     for change in (
         passes.IdentityEliminationPass(),
         passes.CommonSubexpressionEliminationPass(),
@@ -99,22 +108,42 @@ def export(graph: Traceable) -> Any:
     ):
         change(model)
     model.producer_name, model.graph.name = "dkt_ros", graph.name
-    check_nodes(model, graph.name)
+    check_nodes(model, graph.name, open_sizes=1 if shapes else 0)
     return model
 
 
-def check_nodes(model: Any, name: str) -> None:
-    """Raises DktError where a graph is not static, or holds an operator of FORBIDDEN."""
+def _fix_reshapes(model: Any) -> None:
+    """Reshapes to a size computed at run time become ones to a constant, with -1 for it."""
+    import onnx_ir
+
+    for node in list(model.graph):
+        if node.op_type != "Reshape" or node.inputs[1].const_value is not None:
+            continue
+        shape = node.outputs[0].shape or ()
+        sides = [side if isinstance(side, int) else -1 for side in shape]
+        if sides.count(-1) != 1:
+            continue  # left to check_nodes, for its size is asked for by an operator it refuses
+        constant = onnx_ir.tensor(sides, dtype=onnx_ir.DataType.INT64)
+        value = onnx_ir.Value(name=f"{node.outputs[0].name}_shape", const_value=constant)
+        model.graph.register_initializer(value)
+        node.replace_input_with(1, value)
+
+
+def check_nodes(model: Any, name: str, open_sizes: int = 0) -> None:
+    """Raises DktError where a graph holds an operator of FORBIDDEN, or more sizes are open."""
     for node in model.graph.all_nodes():
         if reason := FORBIDDEN.get(node.op_type):
             raise DktError(
                 f"graph {name} holds {node.op_type}, {reason}: this torch ({torch.__version__}) "
                 "exports the network in another way than dkt_ros expects; please report it"
             )
+    sizes = set()
     for value in (*model.graph.inputs, *model.graph.outputs):
-        shape = value.shape
-        if shape is None or not all(isinstance(side, int) for side in shape):
-            raise DktError(f"graph {name}: {value.name} has shape {shape}, expected a fixed one")
+        sizes |= {str(side) for side in value.shape or (None,) if not isinstance(side, int)}
+        if len(sizes) > open_sizes:
+            raise DktError(
+                f"graph {name}: {value.name} has shape {value.shape}, expected a fixed one"
+            )
 
 
 def check_file(file: str) -> None:

@@ -6,7 +6,7 @@ or float16, for onnxruntime computes no bfloat16 on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,44 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.compiled.manifest import GraphRunner, GraphSpec, Manifest
 
 
-def load_runners(folder: Path, manifest: Manifest, names: Iterable[str]) -> dict[str, GraphRunner]:
-    """Runners for the graphs of these names."""
+def load_runners(
+    folder: Path,
+    manifest: Manifest,
+    names: Iterable[str],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, GraphRunner]:
+    """Runners for the graphs of these names. on_progress(done, total) counts files."""
     if manifest.precision not in ("fp32", "fp16"):
         raise DktError(
             f"{folder} holds {manifest.precision} graphs, of which onnxruntime computes none on a "
             "CPU; export them with --precision fp32"
         )
-    return {name: OnnxRunner(folder, manifest.graph(name)) for name in names}
+    graphs = [manifest.graph(name) for name in names]
+    files = list(dict.fromkeys(graph.onnx for graph in graphs))
+    sessions = {}
+    for done, file in enumerate(files, start=1):
+        sessions[file] = open_session(folder / file)
+        on_progress(done, len(files))
+    return {graph.name: OnnxRunner(sessions[graph.onnx], graph) for graph in graphs}
+
+
+def open_session(file: Path) -> Any:
+    """An onnxruntime.InferenceSession on the CPU; DktError where the file cannot be loaded."""
+    runtime = _import_onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise DktError(f"{file} cannot be loaded by onnxruntime: {error}") from error
 
 
 class OnnxRunner:
     """A GraphRunner over one ONNX file."""
 
-    def __init__(self, folder: Path, graph: GraphSpec) -> None:
-        runtime = _import_onnxruntime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        file = folder / graph.onnx
-        try:
-            self._session = runtime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise DktError(f"{file} cannot be loaded by onnxruntime: {error}") from error
+    def __init__(self, session: Any, graph: GraphSpec) -> None:
+        """session: of open_session, on the graph's file."""
+        self._session = session
         self._outputs = [spec.name for spec in graph.outputs]
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

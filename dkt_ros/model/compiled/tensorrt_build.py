@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.files import write_whole
 from dkt_ros.model.checkpoint import parse_device
-from dkt_ros.model.compiled.manifest import System
+from dkt_ros.model.compiled.manifest import GraphSpec, System
 from dkt_ros.model.compiled.tensorrt_module import (
     capabilities,
     current_system,
@@ -69,12 +69,18 @@ def timing_cache_file(system: System) -> Path:
     return home / "dkt_ros" / "tensorrt" / f"{name}.timing"
 
 
-def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Progress) -> str:
+def build_plan(
+    graph: Path,
+    plan: Path,
+    profiles: Sequence[GraphSpec],
+    options: BuildOptions,
+    on_progress: Progress,
+) -> str:
     """Builds `plan` from the ONNX file `graph`; returns the plan's SHA-256.
 
-    The plan is there whole or not at all, and so is the timing cache, which is written even when
-    the next graph fails. Ctrl-C in on_progress stops the build. Raises DktError with TensorRT's own
-    words.
+    profiles: the graphs of the file, which fix the sizes that it leaves open. The plan is there
+    whole or not at all, and so is the timing cache, which is written even when the next graph
+    fails. Ctrl-C in on_progress stops the build. Raises DktError with TensorRT's own words.
     """
     trt = import_tensorrt(bool(options.targets))
     log = make_logger(trt)
@@ -96,6 +102,11 @@ def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Prog
     elif is_rtx(trt):
         config.num_compute_capabilities = 1
         config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
+    for spec in profiles if _is_open(network) else ():
+        profile = builder.create_optimization_profile()
+        for tensor in spec.inputs:
+            profile.set_shape(tensor.name, tensor.shape, tensor.shape, tensor.shape)
+        config.add_optimization_profile(profile)
     monitor = _monitor(trt, on_progress)
     config.progress_monitor = monitor
     cache = _load_timing_cache(config, options.timing_cache)
@@ -109,6 +120,11 @@ def build_plan(graph: Path, plan: Path, options: BuildOptions, on_progress: Prog
         raise DktError(f"TensorRT cannot build {graph}: {log.last()}")
     write_whole(plan, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _is_open(network: Any) -> bool:
+    inputs = (network.get_input(index) for index in range(network.num_inputs))
+    return any(side < 0 for tensor in inputs for side in tensor.shape)
 
 
 def _strongly_typed(trt: Any) -> int:

@@ -49,15 +49,15 @@ def load_runners(
     on_progress(done, total) counts plans. Raises DktError naming the plan and what is wrong.
     """
     trt = import_tensorrt()
+    graphs = [manifest.graph(name) for name in names]
     with torch.cuda.device(device):
-        return _load(
-            trt, folder, [manifest.graph(name) for name in names], device, cuda_graphs, on_progress
-        )
+        return _load(trt, folder, manifest, graphs, device, cuda_graphs, on_progress)
 
 
 def _load(
     trt: Any,
     folder: Path,
+    manifest: Manifest,
     graphs: Sequence[GraphSpec],
     device: torch.device,
     cuda_graphs: bool,
@@ -65,23 +65,40 @@ def _load(
 ) -> dict[str, GraphRunner]:
     log = make_logger(trt)
     runtime = trt.Runtime(log)
-    engines = []
-    for done, graph in enumerate(graphs):
-        on_progress(done, len(graphs))
-        engines.append(_deserialize(runtime, log, read_plan(folder, graph), graph))
-        check_described(graph, _described(trt, engines[-1]))
-    on_progress(len(graphs), len(graphs))
-    need = max((int(engine.device_memory_size_v2) for engine in engines), default=0)
+    plans = {graph.plan: graph for graph in graphs}
+    engines = {}
+    for done, (plan, graph) in enumerate(plans.items()):
+        on_progress(done, len(plans))
+        engines[plan] = _deserialize(runtime, log, read_plan(folder, graph), graph)
+    on_progress(len(plans), len(plans))
+    need = max((int(engine.device_memory_size_v2) for engine in engines.values()), default=0)
     scratch = torch.empty(max(need, 1), dtype=torch.uint8, device=device)
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     runners: dict[str, GraphRunner] = {}
-    for graph, engine in zip(graphs, engines, strict=True):
+    for graph in graphs:
+        engine = engines[graph.plan]
         context = engine.create_execution_context(strategy)
         if context is None:
             raise DktError(f"plan {graph.plan} gives no execution context: {log.last()}")
         context.set_device_memory(scratch.data_ptr(), scratch.nbytes)
+        _choose_profile(manifest, graph, context, device, log)
+        check_described(graph, _described(trt, engine, context))
         runners[graph.name] = TensorRTRunner(graph, context, scratch, log.last, cuda_graphs)
     return runners
+
+
+def _choose_profile(
+    manifest: Manifest, graph: GraphSpec, context: Any, device: torch.device, log: Any
+) -> None:
+    """Of a plan that several graphs share: the graph's profile and the sizes of its inputs."""
+    sharing = [other.name for other in manifest.sharing(graph.onnx)]
+    stream = torch.cuda.current_stream(device)
+    chosen = context.set_optimization_profile_async(sharing.index(graph.name), stream.cuda_stream)
+    stream.synchronize()
+    if not chosen or not all(
+        context.set_input_shape(spec.name, spec.shape) for spec in graph.inputs
+    ):
+        raise DktError(f"plan {graph.plan} has no profile of {graph.name}: {log.last()}; {REBUILD}")
 
 
 class TensorRTRunner:
@@ -190,7 +207,7 @@ def _usable_stream(own: torch.cuda.Stream) -> Iterator[torch.cuda.Stream]:
     current.wait_stream(own)
 
 
-def _described(trt: Any, engine: Any) -> Described:
+def _described(trt: Any, engine: Any, context: Any) -> Described:
     types = {trt.DataType.FLOAT: "float32", trt.DataType.HALF: "float16"}
     types[trt.DataType.BF16] = "bfloat16"
     roles = {trt.TensorIOMode.INPUT: "input", trt.TensorIOMode.OUTPUT: "output"}
@@ -198,7 +215,7 @@ def _described(trt: Any, engine: Any) -> Described:
     return {
         name: (
             roles[engine.get_tensor_mode(name)],
-            tuple(int(side) for side in engine.get_tensor_shape(name)),
+            tuple(int(side) for side in context.get_tensor_shape(name)),
             types.get(dtype := engine.get_tensor_dtype(name), str(dtype)),
         )
         for name in names

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from dkt_ros.model.compiled.build import export_engine
-from dkt_ros.model.compiled.manifest import EngineRequest, checkpoint_fingerprint
+from dkt_ros.model.compiled.manifest import (
+    EngineRequest,
+    checkpoint_fingerprint,
+    window_lengths,
+)
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.windows import exact_windows, live_windows
 
@@ -24,7 +28,7 @@ def tiny_request(tiny_checkpoint: Path) -> EngineRequest:
         checkpoint=tiny_checkpoint,
         fingerprint=checkpoint_fingerprint(tiny_checkpoint),
         size=ENGINE_SIZE,
-        windows=tuple(dict.fromkeys(windows)),
+        windows=window_lengths(windows),
         steps=2,
         precision="fp32",
     )

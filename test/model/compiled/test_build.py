@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from dkt_ros.model.compiled.manifest import (
 from dkt_ros.model.info import CheckpointInfo
 
 HERE = System("NVIDIA L4", "8.9", "10.8.0.43")
-NAMES = ("encoder_first", "decoder_first", "step_T1_keep1")
+NAMES = ("encoder_first", "decoder_first", "step")
 REQUEST = EngineRequest(
     checkpoint=Path("tiny"),
     fingerprint="a" * 64,
     size=(32, 48),
-    windows=((1, 1),),
+    windows=(1, 4),
     steps=5,
     precision="bf16",
 )
@@ -46,7 +47,8 @@ class Workshop:
         for name in NAMES:
             (folder / f"{name}.onnx").write_text(name)
         (folder / "weights.bin").write_text("weights")
-        (folder / "constants.safetensors").write_text("constants")
+        for name in ("constants", "checks"):
+            (folder / f"{name}.safetensors").write_text(name)
         manifest = Manifest(
             system=None,
             checkpoint=request.fingerprint,
@@ -59,14 +61,18 @@ class Workshop:
             spatial_ratio=8,
             patch=(1, 2, 2),
             head_dim=12,
-            graphs=tuple(GraphSpec(name, f"{name}.onnx", None, (), ()) for name in NAMES),
+            graphs=tuple(
+                GraphSpec(name, f"{name.partition('_T')[0]}.onnx", None, (), ())
+                for name in (*NAMES[:2], "step_T1", "step_T4")
+            ),
             calibration=request.calibration,
             files={file.name: sha256(file) for file in folder.iterdir()},
         )
         manifest.write(folder)
         return manifest
 
-    def build(self, graph: Path, plan: Path) -> str:
+    def build(self, graph: Path, plan: Path, profiles: Sequence[GraphSpec]) -> str:
+        assert len(profiles) == (2 if graph.stem == "step" else 1)
         if graph.stem == self.fail_at:
             raise KeyboardInterrupt
         self.built.append(graph.stem)
@@ -109,7 +115,7 @@ def test_another_calibration_clip_starts_anew(tmp_path: Path) -> None:
     assert shop.exported == 2
 
 
-@pytest.mark.parametrize("name", [f"{NAMES[0]}.onnx", "weights.bin", "constants.safetensors"])
+@pytest.mark.parametrize("name", [f"{NAMES[0]}.onnx", "weights.bin", "checks.safetensors"])
 @pytest.mark.parametrize("content", ["something else", None])
 def test_a_file_that_was_changed_or_lost_is_exported_again(
     tmp_path: Path, name: str, content: str | None
@@ -137,7 +143,7 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path: Path) -> None:
     shop.fail_at = NAMES[1]
     with pytest.raises(KeyboardInterrupt):
         shop.run(folder)
-    assert "no plans of decoder_first, step_T1_keep1" in " ".join(
+    assert "no plans of decoder_first, step_T1, step_T4" in " ".join(
         differences(Manifest.read(folder), REQUEST, HERE)
     )
     shop.fail_at = None

@@ -44,13 +44,13 @@ def test_what_is_up_to_date_is_left_alone(
     assert {file: file.stat().st_mtime_ns for file in copy.iterdir()} == before
     out, err = capsys.readouterr()
     assert "up to date" in err
-    assert out.startswith("tiny-random at 32x48, fp32: 8 graphs, 0 plans")
+    assert out.startswith("tiny-random at 32x48, fp32: 7 graphs, 0 plans")
 
 
 def test_check(tiny_checkpoint: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", copy, "--checkpoint", tiny_checkpoint) == 0
     out = capsys.readouterr().out
-    assert "1 of 1, 1 of 2, 2 of 2; 2 steps" in out
+    assert "windows of 1, 2 latent frames; 2 steps" in out
     assert "differs" not in out
 
 

@@ -39,7 +39,7 @@ MANIFEST = Manifest(
     checkpoint="a" * 64,
     info=CheckpointInfo(name="tiny"),
     size=(32, 48),
-    windows=((1, 1), (4, 3)),
+    windows=(1, 4),
     precision="bf16",
     steps=5,
     latent_channels=16,
@@ -52,7 +52,7 @@ REQUEST = EngineRequest(
     checkpoint=Path("my checkpoints/tiny"),
     fingerprint="a" * 64,
     size=(32, 48),
-    windows=((1, 1), (4, 3)),
+    windows=(1, 4),
     steps=5,
     options=("--preset", "balanced"),
 )
@@ -60,7 +60,7 @@ REQUEST = EngineRequest(
 
 def test_one_that_fits() -> None:
     assert differences(MANIFEST, REQUEST, HERE) == []
-    assert differences(MANIFEST, replace(REQUEST, windows=((1, 1),)), HERE) == []
+    assert differences(MANIFEST, replace(REQUEST, windows=(1,)), HERE) == []
     require_match(Path("e"), MANIFEST, REQUEST, HERE)
 
 
@@ -69,7 +69,7 @@ def test_one_that_fits() -> None:
     [
         ({"fingerprint": "b" * 64}, ["tiny with hash aaaaaaaaaaaa", "bbbbbbbbbbbb"]),
         ({"size": (64, 96)}, ["size is 32x48, expected 64x96"]),
-        ({"windows": ((1, 1), (6, 3))}, ["1 of 1, 3 of 4", "expected 3 of 6 as well"]),
+        ({"windows": (1, 6)}, ["of 1, 4 latent frames, expected 6 as well"]),
         ({"steps": 3}, ["steps is 5, expected 3"]),
         ({"precision": "fp16"}, ["precision is bf16, expected fp16"]),
         (
@@ -134,7 +134,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format_version": 2}, "format_version is 2"),
+        ({"format_version": 1}, "format_version is 1"),
         ({"precision": "int8"}, "int8"),
         ({"size": [0, 48]}, "positive integers"),
         ({"extra": 1}, "unknown"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.compiled.graphs import NetworkGraphs
 from dkt_ros.model.compiled.manifest import (
     DECODER_FIRST,
     DECODER_FOLLOWING,
@@ -25,10 +26,10 @@ from dkt_ros.model.compiled.manifest import (
     TensorSpec,
     cache_name,
     step_name,
+    window_lengths,
 )
-from dkt_ros.model.compiled.network import EngineNetwork, read_constants, write_constants
+from dkt_ros.model.compiled.network import Constants, EngineNetwork, read_constants, write_constants
 from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.model.fast_transformer import FastTransformer
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
@@ -88,7 +89,7 @@ def engine(tiny_network: DktNetwork) -> EngineNetwork:
     height, width = SIZE
     transformer = fast.transformer
     levels = timesteps(sigmas(STEPS, tiny_network.info.sigma_shift)).tolist()
-    windows = (*live_windows(LIVE), *exact_windows([FRAMES], 3, 1))
+    windows = window_lengths((*live_windows(LIVE), *exact_windows([FRAMES], 3, 1)))
     with torch.inference_mode():
         images = torch.zeros(1, 3, 5, height, width)
         latent, *seen = graphs.add(
@@ -105,35 +106,27 @@ def engine(tiny_network: DktNetwork) -> EngineNetwork:
         _, *shown = graphs.add(DECODER_FIRST, ["latents"], "images", fast.decoder.first, latent)
         graphs.add(DECODER_FOLLOWING, ["latents"], "images", fast.decoder.following, latent, *shown)
         [token] = graphs.add(EMBED_RGB, ["latents"], "tokens", fast.embed_rgb, latent)
-        for frames, keep in dict.fromkeys(windows):
-            rope = transformer.rope(frames, height // 16, width // 16)
-
-            def step(
-                noisy: Tensor,
-                tokens: Tensor,
-                modulation: Tensor,
-                final: Tensor,
-                rope: tuple[Tensor, Tensor] = rope,
-                keep: int = keep,
-            ) -> Tensor:
-                return transformer.step(noisy, tokens, modulation, final, *rope, keep)
-
+        traced = NetworkGraphs(tiny_network, SIZE)
+        for frames in windows:
+            step = traced.step(frames)
             graphs.add(
-                step_name(frames, keep),
-                ["noisy", "rgb_tokens", "modulation", "final"],
+                step_name(frames),
+                step.inputs,
                 "velocity",
-                step,
+                lambda *inputs, run=step.module: run(*inputs)[0],
                 torch.cat([latent] * frames, dim=2),
                 torch.cat([token] * frames, dim=2),
                 *transformer.modulations(levels[0]),
+                *traced.rope(frames),
             )
         modulations = {level: transformer.modulations(level) for level in levels}
+        constants = Constants(modulations, *traced.rope(max(windows)))
     manifest = Manifest(
         system=None,
         checkpoint="",
         info=tiny_network.info,
         size=SIZE,
-        windows=tuple(dict.fromkeys(windows)),
+        windows=windows,
         precision="fp32",
         steps=STEPS,
         latent_channels=16,
@@ -142,7 +135,7 @@ def engine(tiny_network: DktNetwork) -> EngineNetwork:
         head_dim=transformer.head_dim,
         graphs=tuple(graphs.specs),
     )
-    return EngineNetwork(manifest, graphs.runners, modulations, torch.device("cpu"))
+    return EngineNetwork(manifest, graphs.runners, constants, torch.device("cpu"))
 
 
 def video(frames: int = FRAMES, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -170,7 +163,11 @@ def test_exact(engine: EngineNetwork, tiny_fast: FastNetwork) -> None:
 @pytest.mark.parametrize(
     ("options", "size", "says"),
     [
-        (LiveOptions(4, 2, STEPS, scene_cut=None), SIZE, "no graph for windows of 4 .* 2 are new"),
+        (
+            LiveOptions(4, 2, STEPS, scene_cut=None),
+            SIZE,
+            "no graph for windows of 4 .* 1, 3",
+        ),
         (LiveOptions(3, 2, 3), SIZE, "no constants for timestep 909.*2 steps"),
         (LIVE, (48, 64), "takes images of 1x3x1x32x48, got 1x3x1x48x64"),
     ],
@@ -194,7 +191,7 @@ MANIFEST = Manifest(
     checkpoint="",
     info=CheckpointInfo(name="tiny"),
     size=(32, 48),
-    windows=((1, 1),),
+    windows=(1,),
     precision="fp32",
     steps=3,
     latent_channels=16,
@@ -206,26 +203,30 @@ MANIFEST = Manifest(
 
 
 @pytest.fixture
-def transformer(tiny_network: DktNetwork) -> FastTransformer:
-    return FastTransformer(tiny_network.transformer, tiny_network.prompt_embeds)
+def graphs(tiny_network: DktNetwork) -> NetworkGraphs:
+    return NetworkGraphs(tiny_network, SIZE)
 
 
-def test_modulations_come_back(transformer: FastTransformer, tmp_path: Path) -> None:
-    write_constants(tmp_path, transformer, 3, 5.0)
+def test_constants_come_back(graphs: NetworkGraphs, tmp_path: Path) -> None:
+    write_constants(tmp_path, graphs, 3, (1, 4), 5.0)
     constants = read_constants(tmp_path, MANIFEST)
+    modulations = constants.modulations
     # 1000 s with s = 5 u / (1 + 4 u) at u = 1, 2/3, 1/3.
-    assert list(constants) == pytest.approx([1000.0, 1e4 / 11, 5e3 / 7])
-    for timestep, found in constants.items():
-        for ours, theirs in zip(found, transformer.modulations(timestep), strict=True):
+    assert list(modulations) == pytest.approx([1000.0, 1e4 / 11, 5e3 / 7])
+    for timestep, found in modulations.items():
+        for ours, theirs in zip(found, graphs.transformer.modulations(timestep), strict=True):
             assert torch.equal(ours, theirs)
+    cos, sin = graphs.rope(2)  # of a shorter window
+    assert torch.equal(constants.cos[:2], cos)
+    assert torch.equal(constants.sin[:2], sin)
 
 
 def test_constants_that_are_missing_damaged_or_of_other_steps(
-    transformer: FastTransformer, tmp_path: Path
+    graphs: NetworkGraphs, tmp_path: Path
 ) -> None:
     with pytest.raises(DktError, match="dkt engine build"):
         read_constants(tmp_path, MANIFEST)
-    write_constants(tmp_path, transformer, 3, 5.0)
+    write_constants(tmp_path, graphs, 3, (1,), 5.0)
     with pytest.raises(DktError, match=r"holds 3 timesteps, engine\.json says 5"):
         read_constants(tmp_path, replace(MANIFEST, steps=5))
     file = tmp_path / MANIFEST.constants

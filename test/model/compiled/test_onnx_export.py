@@ -44,7 +44,7 @@ def by_reference(proto: Any, graph: Traceable, inputs: tuple[torch.Tensor, ...])
 @torch.inference_mode()
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(tiny_checkpoint: Path, dtype: str) -> None:
-    graph = NetworkGraphs(load_checkpoint(tiny_checkpoint, dtype=dtype), SIZE).step(2, 1)
+    graph = NetworkGraphs(load_checkpoint(tiny_checkpoint, dtype=dtype), SIZE).step(2)
     proto = ir.to_proto(export(graph))
     onnx.checker.check_model(proto, full_check=True)
     half = onnx.TensorProto.DataType.Value(dtype.upper())
@@ -73,7 +73,8 @@ def test_fp8(tiny_checkpoint: Path) -> None:
     with observed(network.transformer) as largest:
         plain = network.velocity(latents, latents, 500.0)
     assert use_fp8(network.transformer, largest) == 6
-    graph = NetworkGraphs(network, SIZE).step(2, 2)
+    graphs = NetworkGraphs(network, SIZE)
+    graph = graphs.step(2)
     proto = ir.to_proto(export(graph))
     onnx.checker.check_model(proto, full_check=True)
     producers = {name: node for node in proto.graph.node for name in node.output}
@@ -92,8 +93,9 @@ def test_fp8(tiny_checkpoint: Path) -> None:
         for value in proto.graph.value_info
         if value.name in producers and producers[value.name].op_type == "QuantizeLinear"
     } == {onnx.TensorProto.FLOAT8E4M3FN}
-    transformer = NetworkGraphs(network, SIZE).transformer
-    inputs = (latents, transformer.embed_rgb(latents), *transformer.modulations(500.0))
+    transformer = graphs.transformer
+    modulations = transformer.modulations(500.0)
+    inputs = (latents, transformer.embed_rgb(latents), *modulations, *graphs.rope(2))
     found = by_reference(proto, graph, inputs)
     # A value between two of FP8's may fall to either side after other roundings.
     error = np.abs(found - graph.module(*inputs)[0].numpy())

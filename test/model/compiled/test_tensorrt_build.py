@@ -17,7 +17,7 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled import tensorrt_build
-from dkt_ros.model.compiled.manifest import Manifest, System
+from dkt_ros.model.compiled.manifest import GraphSpec, Manifest, System, TensorSpec
 from dkt_ros.model.compiled.tensorrt_build import (
     BuildOptions,
     build_plan,
@@ -25,7 +25,17 @@ from dkt_ros.model.compiled.tensorrt_build import (
     timing_cache_file,
 )
 
-GRAPH = Path("step_T1_keep1.onnx")
+GRAPH = Path("step.onnx")
+PROFILES = [
+    GraphSpec(
+        f"step_T{frames}",
+        "step.onnx",
+        None,
+        (TensorSpec("noisy", (1, 16, frames, 4, 6), "float32"), TensorSpec("f", (2,), "float32")),
+        (),
+    )
+    for frames in (1, 4)
+]
 
 
 class _Logger:
@@ -65,6 +75,9 @@ class StandIn:
         self.timing: bytes | None = None
         self.config: Any = None
         self.cancelled = False
+        inputs = [SimpleNamespace(shape=shape) for shape in ((1, 16, -1, 4, 6), (2,))]
+        self.network = SimpleNamespace(num_inputs=2, get_input=lambda index: inputs[index])
+        self.profiles: list[dict[str, tuple[tuple[int, ...], ...]]] = []
 
     def Builder(self, logger: Any) -> Any:  # noqa: N802
         self.logger = logger
@@ -72,10 +85,11 @@ class StandIn:
             create_network=self._network,
             create_builder_config=self._config,
             build_serialized_network=self._build,
+            create_optimization_profile=self._profile,
         )
 
     def OnnxParser(self, network: Any, logger: Any) -> Any:  # noqa: N802
-        assert network == "network"
+        assert network is self.network
 
         def parse_from_file(file: str) -> bool:
             self.parsed = file
@@ -87,12 +101,20 @@ class StandIn:
             get_error=lambda index: self.errors[index],
         )
 
-    def _network(self, flags: int = 0) -> str:
+    def _network(self, flags: int = 0) -> Any:
         self.flags = flags
-        return "network"
+        return self.network
+
+    def _profile(self) -> Any:
+        shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+        return SimpleNamespace(
+            shapes=shapes,
+            set_shape=lambda name, least, best, most: shapes.update({name: (least, best, most)}),
+        )
 
     def _config(self) -> Any:
         self.config = SimpleNamespace(pools={})
+        self.config.add_optimization_profile = lambda profile: self.profiles.append(profile.shapes)
         self.config.set_memory_pool_limit = self.config.pools.__setitem__
         self.config.create_timing_cache = lambda content: content
         self.config.set_timing_cache = self._set_timing
@@ -104,7 +126,7 @@ class StandIn:
         self.timing = cache
         return cache in (b"", self.known_timing)
 
-    def _build(self, network: str, config: Any) -> bytes | None:
+    def _build(self, network: Any, config: Any) -> bytes | None:
         monitor = config.progress_monitor
         monitor.phase_start("outer", None, 2)
         for step in range(2):
@@ -136,6 +158,7 @@ def test_a_plan_is_built(trt: StandIn, tmp_path: Path) -> None:
     digest = build_plan(
         GRAPH,
         plan,
+        PROFILES,
         BuildOptions(workspace=2**30, level=4, timing_cache=timing),
         lambda *progress: seen.append(progress),
     )
@@ -145,6 +168,9 @@ def test_a_plan_is_built(trt: StandIn, tmp_path: Path) -> None:
     assert trt.parsed == str(GRAPH)
     assert trt.config.pools == {_Pool.WORKSPACE: 2**30}
     assert trt.config.builder_optimization_level == 4
+    assert trt.profiles == [
+        {"noisy": ((1, 16, frames, 4, 6),) * 3, "f": ((2,),) * 3} for frames in (1, 4)
+    ]
     assert timing.read_bytes() == b"measured"
     assert seen == [("outer", 0, 2), ("outer", 1, 2), ("outer", 2, 2), ("outer", 2, 2)]
     assert {file.name for file in tmp_path.iterdir()} == {"a.plan", "cache"}
@@ -155,7 +181,7 @@ def test_without_the_flag_networks_are_strongly_typed_anyway(
 ) -> None:
     """As a TensorRT after 11 may be."""
     monkeypatch.setattr(StandIn, "NetworkDefinitionCreationFlag", SimpleNamespace())
-    build_plan(GRAPH, tmp_path / "a.plan", BuildOptions(), ignore)
+    build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
     assert trt.flags == 0
 
 
@@ -165,15 +191,15 @@ def test_a_timing_cache_of_another_system_is_replaced(
 ) -> None:
     timing = tmp_path / "timing"
     timing.write_bytes(trt.known_timing if known else b"timing of another")
-    build_plan(GRAPH, tmp_path / "a.plan", BuildOptions(timing_cache=timing), ignore)
+    build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(timing_cache=timing), ignore)
     assert trt.timing == (trt.known_timing if known else b"")
     assert timing.read_bytes() == b"measured"
 
 
 def test_a_graph_that_cannot_be_read(trt: StandIn, tmp_path: Path) -> None:
     trt.errors = ("node 3: no such operator", "node 7: no such type")
-    with pytest.raises(DktError, match=r"step_T1_keep1\.onnx: node 3: .*; node 7"):
-        build_plan(GRAPH, tmp_path / "a.plan", BuildOptions(), ignore)
+    with pytest.raises(DktError, match=r"step\.onnx: node 3: .*; node 7"):
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
     assert not list(tmp_path.iterdir())
 
 
@@ -181,7 +207,7 @@ def test_a_plan_that_cannot_be_built(trt: StandIn, tmp_path: Path) -> None:
     """What was measured on the way stays."""
     trt.plan, timing = None, tmp_path / "timing"
     with pytest.raises(DktError, match=r"no kernel for it$"):
-        build_plan(GRAPH, tmp_path / "a.plan", BuildOptions(timing_cache=timing), ignore)
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(timing_cache=timing), ignore)
     assert [file.name for file in tmp_path.iterdir()] == ["timing"]
 
 
@@ -190,7 +216,7 @@ def test_ctrl_c_stops_the_build(trt: StandIn, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_plan(GRAPH, tmp_path / "a.plan", BuildOptions(), interrupt)
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), interrupt)
     assert trt.cancelled
     assert not list(tmp_path.iterdir())
 
@@ -222,15 +248,21 @@ def test_timing_caches_are_kept_by_gpu_and_version(
 def test_with_tensorrt_for_rtx(tiny_engine: Path, tmp_path: Path) -> None:
     """Real plans of all graphs of an engine, ahead of time, without a GPU."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
-    seen = set()
-    for graph in Manifest.read(tiny_engine).graphs:
-        plan = tmp_path / f"{graph.name}.plan"
-        options = BuildOptions(targets=("sm86", "sm120"))
-        digest = build_plan(tiny_engine / graph.onnx, plan, options, lambda *at: seen.add(at[0]))
+    seen, manifest = set(), Manifest.read(tiny_engine)
+    options = BuildOptions(targets=("sm86", "sm120"))
+    for file in {graph.onnx for graph in manifest.graphs}:
+        plan = tmp_path / f"{file}.plan"
+        digest = build_plan(
+            tiny_engine / file,
+            plan,
+            manifest.sharing(file),
+            options,
+            lambda *at: seen.add(at[0]),
+        )
         assert digest == hashlib.sha256(plan.read_bytes()).hexdigest()
         assert plan.stat().st_size > 1000
     assert "Building engine" in seen
-    assert {file.suffix for file in tmp_path.iterdir()} == {".plan"}
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_tensorrt_for_rtx_says_what_it_cannot_read(tmp_path: Path) -> None:
@@ -238,7 +270,7 @@ def test_tensorrt_for_rtx_says_what_it_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "step.onnx").write_bytes(b"no graph")
     with pytest.raises(DktError, match=r"TensorRT cannot read .*step\.onnx: .+"):
         build_plan(
-            tmp_path / "step.onnx", tmp_path / "a.plan", BuildOptions(targets=("sm89",)), ignore
+            tmp_path / "step.onnx", tmp_path / "a.plan", (), BuildOptions(targets=("sm89",)), ignore
         )
     assert not (tmp_path / "a.plan").exists()
 
@@ -249,9 +281,10 @@ def test_with_tensorrt(tiny_engine: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     options = BuildOptions(timing_cache=tmp_path / "timing")
-    for graph in Manifest.read(tiny_engine).graphs:
-        plan = tmp_path / f"{graph.name}.plan"
-        digest = build_plan(tiny_engine / graph.onnx, plan, options, ignore)
+    manifest = Manifest.read(tiny_engine)
+    for file in {graph.onnx for graph in manifest.graphs}:
+        plan = tmp_path / f"{file}.plan"
+        digest = build_plan(tiny_engine / file, plan, manifest.sharing(file), options, ignore)
         assert digest == hashlib.sha256(plan.read_bytes()).hexdigest()
         assert options.timing_cache is not None
         assert options.timing_cache.stat().st_size > 0
