@@ -7,7 +7,7 @@
 #
 #   PYTHON=...     the interpreter to use instead of the one that is found
 #   EXTRAS="..."   what to install beside what the node needs (files in requirements/), remembered;
-#                  default: all but tensorrt. A robot does with EXTRAS="", EXTRAS="clouds data".
+#                  default: all. A robot does with EXTRAS="", EXTRAS="clouds data".
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -21,7 +21,7 @@ if [ -n "${EXTRAS+given}" ]; then
   mkdir -p "$state"
   echo "$EXTRAS" >"$choice"
 fi
-extras=$(cat "$choice" 2>/dev/null || echo "clouds data demo onnx synth test train")
+extras=$(cat "$choice" 2>/dev/null || echo "clouds data demo onnx synth tensorrt test train")
 requirements=(core.txt)
 for extra in $extras; do
   requirements+=("$extra.txt")
