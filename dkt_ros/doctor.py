@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,17 +65,14 @@ MODULES: tuple[tuple[str, str, Level, str], ...] = (
         "lack",
         f"`dkt synth` needs it: {install('synth')}, for CPython 3.11 alone",
     ),
-    (
-        "tensorrt",
-        "tensorrt",
-        "lack",
-        "optional, for GPUs: NVIDIA's own packages bring it; TensorRT for RTX comes with "
-        f"{install('tensorrt')}",
-    ),
 )
 """Name in the report, module, level of its absence, what to do about that."""
 
-_WORK = {"data": "`dkt data`, `dkt eval` and `dkt bag` need", "train": "`dkt train` needs"}
+_WORK = {
+    "data": "`dkt data`, `dkt eval` and `dkt bag` need",
+    "onnx": "`dkt engine build` needs",
+    "train": "`dkt train` needs",
+}
 """Extras of which it is enough to know that they are there, and whose they are."""
 
 
@@ -143,6 +140,7 @@ def examine(checkpoint: Path | None = None) -> Iterator[Finding]:
     yield check_torch()
     for module in MODULES:
         yield check_module(*module)
+    yield check_tensorrt()
     for extra in _WORK:
         yield check_extra(extra)
     yield check_checkpoint(checkpoint)
@@ -267,6 +265,33 @@ def check_module(name: str, module: str, level: Level, advice: str) -> Finding:
     else:
         why = (loaded.stderr.strip().splitlines() or [f"{module} does not load"])[-1]
     return Finding(name, level, why.removeprefix("ModuleNotFoundError: "), advice)
+
+
+def check_tensorrt() -> Finding:
+    """Which TensorRT backend tensorrt takes here, and whether it is one that is known."""
+    from dkt_ros.model.compiled.tensorrt_module import NAMES, RTX, check_version
+
+    missing = []
+    for module, name in NAMES.items():
+        found = check_module(
+            "tensorrt",
+            module,
+            "lack",
+            f"optional, for GPUs: {install('tensorrt')} brings TensorRT for RTX; NVIDIA's own "
+            "packages bring TensorRT, which data-centre GPUs need",
+        )
+        if found.level != "ok":
+            missing.append(found)
+            continue
+        detail = f"{name} {found.detail}"
+        try:
+            check_version(found.detail, module)
+        except DktError as error:
+            return Finding("tensorrt", "lack", detail, str(error))
+        if module == RTX:
+            detail += ", which builds plans on any machine and runs them on RTX cards"
+        return Finding("tensorrt", "ok", detail)
+    return replace(missing[0], detail="; ".join(finding.detail for finding in missing))
 
 
 def check_extra(extra: str) -> Finding:

@@ -39,7 +39,7 @@ def put_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutModule:
 @pytest.fixture
 def without_modules(put_module: PutModule) -> None:
     """No module that the report tries to load does load."""
-    for _, module, _, _ in doctor.MODULES:
+    for module in ("tensorrt", "tensorrt_rtx", *(module for _, module, _, _ in doctor.MODULES)):
         put_module(module, "raise OSError('libodd.so.1: cannot open shared object file')")
 
 
@@ -77,6 +77,27 @@ def test_text_names_what_keeps_the_node_from_running(
     assert lines[-1] == "The node cannot run. Wrong or missing: ros, diffusers, opencv."
     at = next(i for i, line in enumerate(lines) if line.startswith("lack   open3d"))
     assert "apt-get install" in lines[at + 1]
+
+
+@pytest.mark.parametrize(
+    ("plain", "rtx", "level", "says"),
+    [
+        ("11.0.0", "1.7.1.116", "ok", "TensorRT 11.0.0"),
+        (None, "1.7.1.116", "ok", "TensorRT for RTX 1.7.1.116, which builds plans"),
+        ("10.3.0", None, "lack", "TensorRT 10.3.0"),
+        (None, None, "lack", "ImportError: not here; ImportError: not here"),
+    ],
+)
+def test_which_tensorrt_is_taken_is_told(
+    put_module: PutModule, plain: str | None, rtx: str | None, level: str, says: str
+) -> None:
+    for name, version in (("tensorrt", plain), ("tensorrt_rtx", rtx)):
+        absent = "raise ImportError('not here')"
+        put_module(name, absent if version is None else f"__version__ = {version!r}")
+    finding = doctor.check_tensorrt()
+    assert (finding.name, finding.level) == ("tensorrt", level)
+    assert finding.detail.startswith(says)
+    assert bool(finding.advice) == (level == "lack")
 
 
 def test_a_module_that_is_absent_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods
@@ -20,7 +21,8 @@ def load_methods(
     """Loads every network in every mode; their names, and the methods in the order of the table.
 
     One network's rows are called `dkt exact` and `dkt live`, several networks' after their
-    checkpoints. Raises DktError naming the option that does not fit.
+    checkpoints. Beside an engine stands the same network computed by torch, and comes first.
+    Raises DktError naming the option that does not fit.
     """
     names: list[str] = []
     models: list[DepthModel] = []
@@ -41,5 +43,15 @@ def load_methods(
         name = predictors[modes[0]].info.name
         names.append(name if name not in names else f"{name} ({options.checkpoint})")
         label = "dkt" if len(networks) == 1 and options.predictor == "dkt" else names[-1]
-        models += [PredictorModel(f"{label} {mode}", p) for mode, p in predictors.items()]
+        if options.predictor == "dkt" and options.backend != "torch":
+            labels = {mode: f"{label} {mode} {options.backend}" for mode in predictors}
+            size = "{}x{}".format(*predictors[modes[0]].network_size(480, 832))  # the engine's own
+            by_torch = replace(options, backend="torch", engine_dir="", inference_size=size)
+            models += [
+                PredictorModel(f"{label} {mode}", predictor)
+                for mode, predictor in load_predictors(by_torch, modes).items()
+            ]
+        else:
+            labels = {mode: f"{label} {mode}" for mode in predictors}
+        models += [PredictorModel(labels[mode], p) for mode, p in predictors.items()]
     return names, Methods(models, alignments, with_normals=with_normals)

@@ -6,7 +6,7 @@ imports no deep learning library before it is asked to load.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING
 from dkt_ros.errors import DktError
 
 if TYPE_CHECKING:
-    import torch
-
-    from dkt_ros.model.compiled.manifest import EngineRequest, Manifest
+    from dkt_ros.model.compiled.manifest import GraphRunner, Manifest, System
     from dkt_ros.model.compiled.network import EngineNetwork
     from dkt_ros.model.streaming_network import StreamingNetwork
 
@@ -101,13 +99,12 @@ def load_network(
 
 
 def _load_engine(request: Request, on_progress: Progress) -> Loaded:
-    import torch
-
     from dkt_ros.model.canvas import working_size
     from dkt_ros.model.compiled.manifest import (
         EngineRequest,
         Manifest,
         checkpoint_fingerprint,
+        require_match,
         window_lengths,
     )
     from dkt_ros.model.compiled.self_check import require_accurate
@@ -128,66 +125,64 @@ def _load_engine(request: Request, on_progress: Progress) -> Loaded:
             *(("--onnx-only",) if request.backend == "onnxruntime" else ()),
         ),
     )
-    if request.backend == "tensorrt":
-        network = _on_tensorrt(folder, manifest, wanted, torch.device(request.device), on_progress)
-    else:
-        network = _on_onnxruntime(folder, manifest, wanted, on_progress)
-    require_accurate(
-        network, folder, manifest, wanted.windows, partial(on_progress, "check graphs")
-    )
+    device = request.device if request.backend == "tensorrt" else None
+    require_match(folder, manifest, wanted, None if device is None else _system(device))
+    network = engine_network(folder, manifest, wanted.windows, device, on_progress)
+    report = partial(on_progress, "check graphs")
+    require_accurate(network, folder, manifest, wanted.windows, report)
     return Loaded(network, request.backend, manifest.precision)
 
 
-def _on_tensorrt(
-    folder: Path,
-    manifest: Manifest,
-    wanted: EngineRequest,
-    device: torch.device,
-    on_progress: Progress,
-) -> EngineNetwork:
+def _system(device: str) -> System:
     from dkt_ros.model.checkpoint import parse_device
-    from dkt_ros.model.compiled.manifest import (
-        CHECKS_FILE,
-        graph_names,
-        require_match,
-        require_unchanged,
-    )
-    from dkt_ros.model.compiled.network import EngineNetwork, read_constants
     from dkt_ros.model.compiled.tensorrt_module import current_system
-    from dkt_ros.model.compiled.tensorrt_runtime import load_runners
 
-    if parse_device(device).type != "cuda":
+    found = parse_device(device)
+    if found.type != "cuda":
         raise DktError(
             f"backend tensorrt computes on NVIDIA GPUs, and the device is {device}; choose device "
             "cuda, or backend torch"
         )
-    require_match(folder, manifest, wanted, current_system(device))
-    names = graph_names(wanted.windows)
-    report = partial(on_progress, "load plans")
-    require_unchanged(folder, manifest, [manifest.constants, CHECKS_FILE])
-    runners = load_runners(folder, manifest, names, device, on_progress=report)
-    return EngineNetwork(manifest, runners, read_constants(folder, manifest, device), device)
+    return current_system(found)
 
 
-def _on_onnxruntime(
-    folder: Path, manifest: Manifest, wanted: EngineRequest, on_progress: Progress
+def engine_network(
+    folder: Path,
+    manifest: Manifest,
+    windows: Sequence[int],
+    device: str | None,
+    on_progress: Progress = lambda stage, done, total: None,
+    widen: bool = False,
 ) -> EngineNetwork:
+    """An engine's network, its files compared with engine.json.
+
+    windows: latent frames of those that will be asked for. device: the GPU that TensorRT runs the
+    plans on; None: onnxruntime runs the graphs on the CPU. widen: see onnx_runtime.load_runners.
+    Raises DktError naming what is missing, changed or cannot be loaded.
+    """
     import torch
 
+    from dkt_ros.model.compiled import onnx_runtime, tensorrt_runtime
     from dkt_ros.model.compiled.manifest import (
         CHECKS_FILE,
         WEIGHTS_FILE,
         graph_names,
-        require_match,
         require_unchanged,
     )
     from dkt_ros.model.compiled.network import EngineNetwork, read_constants
-    from dkt_ros.model.compiled.onnx_runtime import load_runners
 
-    require_match(folder, manifest, wanted)
-    names = graph_names(wanted.windows)
-    graphs = [manifest.graph(name).onnx for name in names]
-    require_unchanged(folder, manifest, {*graphs, WEIGHTS_FILE, manifest.constants, CHECKS_FILE})
-    runners = load_runners(folder, manifest, names, partial(on_progress, "load graphs"))
-    constants = read_constants(folder, manifest)
-    return EngineNetwork(manifest, runners, constants, torch.device("cpu"))
+    names, files = graph_names(windows), {manifest.constants, CHECKS_FILE}
+    runners: Mapping[str, GraphRunner]
+    if device is None:
+        files |= {WEIGHTS_FILE, *(manifest.graph(name).onnx for name in names)}
+        require_unchanged(folder, manifest, sorted(files))
+        report = partial(on_progress, "load graphs")
+        runners = onnx_runtime.load_runners(folder, manifest, names, report, widen)
+    else:
+        require_unchanged(folder, manifest, sorted(files))
+        report = partial(on_progress, "load plans")
+        runners = tensorrt_runtime.load_runners(
+            folder, manifest, names, torch.device(device), on_progress=report
+        )
+    place = torch.device(device or "cpu")
+    return EngineNetwork(manifest, runners, read_constants(folder, manifest, place), place)

@@ -23,7 +23,7 @@ from dkt_ros.frames import Frame
 from dkt_ros.model.backends import load_network
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.build import export_engine
-from dkt_ros.model.compiled.manifest import EngineRequest, checkpoint_fingerprint
+from dkt_ros.model.compiled.manifest import EngineRequest, checkpoint_fingerprint, window_lengths
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.windows import exact_windows
 from dkt_ros.predict.clip import ClipPredictor
@@ -213,7 +213,9 @@ def test_both_modes_share_one_network_in_memory(
 
 
 @pytest.mark.slow
-def test_an_engine_in_the_networks_place(tmp_path: Path, checkpoint: Path, rendered: Path) -> None:
+def test_an_engine_beside_torch(
+    tmp_path: Path, checkpoint: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("onnxscript", reason="graphs are exported with requirements/onnx.txt")
     pytest.importorskip("onnxruntime", reason="engines run with requirements/onnx.txt")
     engine, size, output = tmp_path / "engine", (32, 48), tmp_path / "figures.json"
@@ -221,7 +223,7 @@ def test_an_engine_in_the_networks_place(tmp_path: Path, checkpoint: Path, rende
         checkpoint=checkpoint,
         fingerprint=checkpoint_fingerprint(checkpoint),
         size=size,
-        windows=exact_windows([1, 5], window=3, overlap=1),
+        windows=window_lengths(exact_windows([1, 5], window=3, overlap=1)),
         steps=2,
         precision="fp32",
     )
@@ -231,10 +233,14 @@ def test_an_engine_in_the_networks_place(tmp_path: Path, checkpoint: Path, rende
     arguments += ["--device", "cpu", "--no-normals", "--output", str(output)]
     graphs = ["--backend", "onnxruntime", "--engine-dir", str(engine)]
     assert main([*arguments, *graphs]) == 0
-    names = "dkt exact, video", "dkt exact, online"
-    found = [mean_of(output, name)["rel"] for name in names]
+    said = capsys.readouterr().out
+    assert "dkt exact onnxruntime against dkt exact, same frames" in said
+    names = "video", "online"
+    found = [mean_of(output, f"dkt exact onnxruntime, {name}")["rel"] for name in names]
+    beside = [mean_of(output, f"dkt exact, {name}")["rel"] for name in names]
+    assert found == pytest.approx(beside, rel=1e-3)
     assert main([*arguments, "--size", "{}x{}".format(*size)]) == 0
-    assert found == pytest.approx([mean_of(output, name)["rel"] for name in names], rel=1e-3)
+    assert beside == [mean_of(output, f"dkt exact, {name}")["rel"] for name in names]
 
 
 @pytest.mark.parametrize("flag", ["--engine-dir", "--engine"])
@@ -254,8 +260,9 @@ def test_the_engines_flags_reach_the_options(
     monkeypatch.setitem(load_module.KINDS, "dkt", load)
     base = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered), "--no-normals"]
     assert main([*base, "--backend", "tensorrt", flag, "somewhere", "--dtype", "float16"]) == 0
-    (options,) = asked
+    options, beside = asked
     assert (options.backend, options.engine_dir) == ("tensorrt", "somewhere")
+    assert beside.backend == "torch"
     assert (options.dtype, options.checkpoint) == ("float16", str(checkpoint))
     assert main([*base, "--backend", "tensorrt"]) == 2
     assert "engine_dir is empty" in capsys.readouterr().err

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from dkt_ros.model.compiled.manifest import GraphSpec
 
 GIB = 2**30
+MEMORY_BASE, MEMORY_EXPORT, MEMORY_PLANS = 2e9, 6.0, 7.0
+"""Bytes that a build takes, and bytes for each weight of the checkpoint: measured with the 1.3B."""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -118,13 +121,18 @@ def _add_build(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     parser = commands.add_parser(
         "check",
-        help="say what an engine was made for, and whether it fits here",
+        help="say what an engine was made for, whether it fits here and computes right",
         description="Prints what engine.json says and compares it with the files, with this "
-        "machine's GPU and TensorRT, and with a checkpoint. Status 2 where something differs.",
+        "machine's GPU and TensorRT, and with a checkpoint; then runs every graph on stored inputs "
+        "and says how far it is from torch in float32: the plans, where they fit this machine, "
+        "otherwise the graphs, by onnxruntime on the CPU, which takes minutes for a large network. "
+        "Status 2 where something differs. What that costs in depth is said by `dkt eval --backend "
+        "... --engine-dir DIR`.",
     )
     parser.add_argument("engine", type=Path, metavar="DIR")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="compare with it too")
     parser.add_argument("--device", default="cuda:0", help="GPU it would run on (cuda:0)")
+    parser.add_argument("--no-run", action="store_true", help="compare, and run no graph")
     parser.set_defaults(run=run_check)
 
 
@@ -143,6 +151,7 @@ def run_build(args: argparse.Namespace) -> int:
     # Asked first: a missing TensorRT is not found out after minutes of exporting.
     plans = None if args.onnx_only else _plan_builder(args, progress)
     request = _request(args, info)
+    progress.say(_memory_needed(args.checkpoint, with_plans=plans is not None))
     clip = _calibration_clip(args)
     if clip is not None:
         request = replace(request, calibration=clip_fingerprint(clip))
@@ -179,8 +188,7 @@ def run_check(args: argparse.Namespace) -> int:
         for graph in plans
         if not plan_whole(args.engine, graph)
     ]
-    if plans:
-        wrong += _of_this_machine(manifest, args.device)
+    elsewhere = _of_this_machine(manifest, args.device) if plans else []
     if args.checkpoint is not None:
         found = checkpoint_fingerprint(args.checkpoint)
         if found != manifest.checkpoint:
@@ -194,6 +202,10 @@ def run_check(args: argparse.Namespace) -> int:
         system = manifest.system
         gpu = system.gpu or "GPUs of compute capability"
         print(f"for {gpu} ({system.compute_capability}), TensorRT {system.tensorrt}")
+    if not args.no_run and not wrong:
+        device = args.device if plans and not elsewhere else None
+        wrong += _wrong_graphs(args.engine, manifest, device)
+    wrong += elsewhere
     for line in wrong:
         print(f"  differs: {line}")
     if wrong:
@@ -228,6 +240,22 @@ def _plan_builder(args: argparse.Namespace, progress: _Progress) -> tuple[System
             return trt.build_plan(graph, plan, profiles, options, report)
 
     return system, build
+
+
+def _memory_needed(checkpoint: Path, with_plans: bool) -> str:
+    """What a build is going to take, and what there is, in words."""
+    from dkt_ros.model.checkpoint import TRANSFORMER_DIR, VAE_DIR
+    from dkt_ros.model.weights import open_weights
+
+    parts = [open_weights(checkpoint / part).shapes for part in (TRANSFORMER_DIR, VAE_DIR)]
+    weights = sum(math.prod(shape) for shapes in parts for shape in shapes.values())
+    need = (MEMORY_BASE + weights * (MEMORY_PLANS if with_plans else MEMORY_EXPORT)) / 1e9
+    said = f"this takes about {need:.0f} GB of memory"
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+        said += f", and {int(free.split()[1]) * 1024 / 1e9:.0f} GB are free"
+    return said
 
 
 def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
@@ -296,6 +324,28 @@ def _of_this_machine(manifest: Manifest, device: str) -> list[str]:
     except DktError as error:
         return [f"its plans cannot run here: {error}"]
     return system_differences(manifest, system)
+
+
+def _wrong_graphs(folder: Path, manifest: Manifest, device: str | None) -> list[str]:
+    """Prints the error of every graph; what is wrong with them, in words.
+
+    device: GPU that the plans run on; None: onnxruntime runs the graphs.
+    """
+    from dkt_ros.model.backends import engine_network
+    from dkt_ros.model.compiled.self_check import TOLERANCE, graph_errors
+
+    try:
+        network = engine_network(folder, manifest, manifest.windows, device, widen=True)
+        largest, wrong = TOLERANCE[manifest.precision], []
+        by_whom = "onnxruntime in float32" if device is None else f"TensorRT on {device}"
+        print(f"run by {by_whom}, beside torch in float32 (relative RMS error):")
+        for name, error in graph_errors(network, folder, manifest, manifest.windows):
+            print(f"  {name:<18}{error:.1e}", flush=True)
+            if not error <= largest:
+                wrong.append(f"{name} is {error:.2%} from torch in float32, expected {largest:.2%}")
+    except DktError as error:
+        return [str(error)]
+    return wrong
 
 
 def _summary(manifest: Manifest) -> str:

@@ -20,7 +20,8 @@ from dkt_ros.model.compiled.manifest import System
 RTX = "tensorrt_rtx"
 VERSIONS = {"tensorrt": ((10, 8), (12, 0)), RTX: ((1, 7), (2, 0))}
 """Module -> versions that this is written for: from the first, before the second."""
-_NAMES = {"tensorrt": "TensorRT", RTX: "TensorRT for RTX"}
+NAMES = {"tensorrt": "TensorRT", RTX: "TensorRT for RTX"}
+"""What a module is called, the one that is taken first."""
 _LOG = logging.getLogger("dkt_ros.tensorrt")
 
 
@@ -30,7 +31,7 @@ def import_tensorrt(ahead: bool = False) -> Any:
     Raises DktError where there is none, or one that is too old or too new.
     """
     reasons = []
-    for name in (RTX,) if ahead else ("tensorrt", RTX):
+    for name in (RTX,) if ahead else NAMES:
         try:
             module = importlib.import_module(name)
         except (ImportError, OSError) as error:  # OSError: its libraries are another version's
@@ -51,7 +52,7 @@ def check_version(version: str, name: str = "tensorrt") -> None:
     found = tuple(int(part) for part in version.split(".")[:2])
     if not oldest <= found < beyond:
         raise DktError(
-            f"{_NAMES[name]} is {version}, expected {'.'.join(map(str, oldest))} to "
+            f"{NAMES[name]} is {version}, expected {'.'.join(map(str, oldest))} to "
             f"{beyond[0] - 1}; install one of these, or choose backend torch"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256
 from dkt_ros.frames import frames_of
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.compiled.commands import _request, add_commands
+from dkt_ros.model.compiled.manifest import Manifest
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import LiveOptions
@@ -110,6 +113,33 @@ def test_files_that_were_changed_are_not_computed_with(
     (copy / name).write_bytes(content)
     with pytest.raises(DktError, match=f"{name} has SHA-256.*dkt engine build"):
         load_network(request(tiny_checkpoint, copy))
+
+
+def test_a_weight_that_was_changed_before_it_was_hashed_is_found_by_computing(
+    tiny_checkpoint: Path, tiny_engine: Path, tmp_path: Path
+) -> None:
+    """As by a faulty build: every hash fits, and the one graph that computes with it is named."""
+    onnx = pytest.importorskip("onnx")
+    copy = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
+    model = onnx.load(copy / "embed_rgb.onnx", load_external_data=False)
+    weight = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    at = {entry.key: int(entry.value) for entry in weight.external_data if entry.key != "location"}
+    content = bytearray((copy / "weights.bin").read_bytes())
+    place = slice(at["offset"], at["offset"] + at["length"])
+    values = np.frombuffer(content[place], np.float32).copy()
+    values[: len(values) // 4] *= 1.1
+    content[place] = values.tobytes()
+    (copy / "weights.bin").write_bytes(content)
+    manifest = Manifest.read(copy)
+    replace(manifest, files={**manifest.files, "weights.bin": sha256(copy / "weights.bin")}).write(
+        copy
+    )
+    says = r"does not compute what torch .*: embed_rgb by \d\.\d\d%.*fp32 may differ by 0\.10%"
+    with pytest.raises(DktError, match=says):
+        load_network(request(tiny_checkpoint, copy))
+    loaded = load_network(request(tiny_checkpoint, copy, fall_back=True))
+    assert loaded.backend == "torch"
+    assert "embed_rgb by" in loaded.note
 
 
 def test_tensorrt_wants_a_gpu(tiny_checkpoint: Path, tiny_engine: Path) -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
+import signal
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256
 from dkt_ros.model.compiled import build
 from dkt_ros.model.compiled.commands import add_commands
 from dkt_ros.model.compiled.manifest import Manifest, plan_whole
@@ -21,6 +29,12 @@ def run(*words: object) -> int:
     add_commands(parser.add_subparsers(required=True))
     args = parser.parse_args(["engine", *map(str, words)])
     return int(args.run(args))
+
+
+def trust(engine: Path, name: str) -> None:
+    """Makes engine.json say that the file is as it was written."""
+    manifest = Manifest.read(engine)
+    replace(manifest, files={**manifest.files, name: sha256(engine / name)}).write(engine)
 
 
 @pytest.fixture
@@ -129,22 +143,106 @@ def test_without_tensorrt_nothing_is_exported(
     assert not output.exists()
 
 
-def test_plans_of_dkt_nano_are_built_ahead_of_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_plans_are_built_ahead_of_time(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    """The real builder on the real network's graphs, without a GPU; what is there is not redone."""
+    """The real builder, without a GPU; what is there is not redone, and the graphs are right."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
     pytest.importorskip("onnxscript", reason="graphs are exported with requirements/onnx.txt")
+    pytest.importorskip("onnxruntime", reason="graphs are run with requirements/onnx.txt")
     output = tmp_path / "engine"
-    words = ["build", "--checkpoint", "dkt-nano", "--size", "64x96"]
-    assert run(*words, "--target", "sm89", "sm86", "--output", output) == 0
+    words = ["build", "--checkpoint", tiny_checkpoint, "--size", "32x48", "--output", output]
+    words += ["--preset", "exact", "--frames", 1, 9, "--steps", 2, "--precision", precision]
+    if precision == "fp8":
+        clip = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), np.uint8)
+        np.savez(tmp_path / "clip.npz", rgb=clip)
+        words += ["--calibrate", tmp_path / "clip.npz"]
+    assert run(*words, "--target", "sm89", "sm120") == 0
     manifest = Manifest.read(output)
     assert manifest.system is not None
-    assert (manifest.system.gpu, manifest.system.compute_capability) == ("", "8.6 8.9")
+    assert (manifest.system.gpu, manifest.system.compute_capability) == ("", "12.0 8.9")
     assert [graph.name for graph in manifest.graphs if not plan_whole(output, graph)] == []
-    assert len(manifest.graphs) == 8
-    assert "8 graphs, 8 plans" in capsys.readouterr().out
-    assert run(*words, "--target", "sm86", "sm89", "--output", output) == 0
+    steps = [graph for graph in manifest.graphs if graph.name.startswith("step")]
+    assert len(steps) > 1
+    assert {graph.plan for graph in steps} == {"step.plan"}
+    assert len(list(output.glob("*.plan"))) == 6
+    out, err = capsys.readouterr()
+    assert "GB of memory" in err
+    assert f"{len(manifest.graphs)} graphs, 6 plans" in out
+    assert run(*words, "--target", "sm120", "sm89") == 0
     said = capsys.readouterr().err
     assert "the graphs in" in said
     assert "the plans in" in said
+    assert run("check", output) == (0 if torch.cuda.is_available() else 2)
+    out = capsys.readouterr().out
+    assert out.count("differs") == out.count("its plans cannot run here")
+    errors = [float(line.split()[-1]) for line in out.splitlines() if re.search(r"\de-\d\d$", line)]
+    assert len(errors) == len(manifest.graphs)
+    assert max(errors) > 1e-7  # weights of fewer bits
+
+
+def test_a_graph_that_computes_something_else_is_named(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="graphs are run with requirements/onnx.txt")
+    assert run("check", copy) == 0
+    out = capsys.readouterr().out
+    assert out.count("e-0") == 7
+    stored = load_file(copy / "checks.safetensors")
+    stored["decoder_first"] *= 1.01
+    save_file(stored, copy / "checks.safetensors")
+    trust(copy, "checks.safetensors")
+    assert run("check", copy) == 2
+    out = capsys.readouterr().out
+    assert "differs: decoder_first is 0.99% from torch in float32, expected 0.10%" in out
+    assert out.count("differs") == 1
+    assert run("check", copy, "--no-run") == 0
+
+
+@pytest.mark.parametrize("stage", ["export", "plan"])
+def test_a_build_that_is_killed_goes_on(
+    tiny_checkpoint: Path, copy: Path, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed in the middle of a file: nothing half is taken for whole, what was there is kept."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    words = [str(word) for word in build_words(tiny_checkpoint, copy) if word != "--onnx-only"]
+    words += ["--target", "sm89"]
+    if stage == "export":
+        words[words.index("32x48")] = "48x48"
+    script = KILLED_EXPORT if stage == "export" else KILLED_PLAN
+    killed = subprocess.run([sys.executable, "-c", script, "engine", *words], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    if stage == "export":
+        with pytest.raises(DktError, match=r"engine\.json is missing"):
+            Manifest.read(copy)
+    else:
+        built = [graph.name for graph in Manifest.read(copy).graphs if plan_whole(copy, graph)]
+        assert built == ["encoder_first"]
+    assert run(*words) == 0
+    said = capsys.readouterr().err
+    assert ("the graphs in" in said) == (stage == "plan")
+    assert "encoder_first.plan" not in said or stage == "export"
+    manifest = Manifest.read(copy)
+    assert all(plan_whole(copy, graph) for graph in manifest.graphs)
+    assert run("check", copy, "--no-run") in (0, 2)
+    assert not list(copy.glob("*.partial"))
+
+
+_KILL = """
+import os, signal, sys
+from dkt_ros.cli import main
+from dkt_ros.model.compiled import {module} as module
+def kill(*arguments, real=module.{function}, calls=[]):
+    calls.append(1)
+    if len(calls) == 2:
+        open(sys.argv[sys.argv.index("--output") + 1] + "/{half}", "wb").write(b"half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+module.{function} = kill
+sys.exit(main(sys.argv[1:]))
+"""
+KILLED_EXPORT = _KILL.format(module="build", function="check_file", half="embed_rgb.onnx")
+KILLED_PLAN = _KILL.format(
+    module="tensorrt_build", function="write_whole", half="encoder_following.plan.partial"
+)
