@@ -10,7 +10,15 @@ from importlib import metadata
 
 import torch
 
-LIBRARIES = ("torch", "diffusers", "triton", "tensorrt", "onnxruntime", "numpy")
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "triton",
+    "tensorrt",
+    "tensorrt_rtx_cu12",
+    "onnxruntime",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Every measurement that wants a GPU, in one call: tables here, figures in benchmarks/results/.
 
-    python benchmarks/gpu/run.py [--reference DIR] [--tensorrt DIR --checkpoint DIR]
+    python benchmarks/gpu/run.py [--reference DIR] [--tensorrt [DIR --checkpoint DIR]]
 
 Each measurement is a process of its own, so that one that fails, or runs out of memory or time,
 does not take the others with it; it writes NAME-GPU.json, which names the GPU and the libraries.
@@ -8,7 +8,8 @@ Prints at the end what failed, and returns 1 if anything did. With --device cpu 
 small, to try the script itself where there is no GPU.
 
 The most wanted come first. --reference is a copy of the public code (see benchmarks/reference.py),
---tensorrt an engine that `dkt engine build` made of --checkpoint on this GPU.
+--tensorrt runs the tests of TensorRT that need a GPU, then dkt-nano's plans in every precision
+(tensorrt.py), and with DIR an engine that `dkt engine build` made of --checkpoint on this GPU.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def measurements(args: argparse.Namespace) -> dict[str, Measurement]:
         "training": Measurement("training.py", [*full, "--steps", "5" if on_gpu else "1"]),
         "engine-nano": Measurement("engine.py", [*device, *small, "--no-count"]),
     }
+    if args.tensorrt is not None:
+        found["tensorrt"] = Measurement("gpu/tensorrt.py", device)
     if args.tensorrt:
         engine = ["--backend", "tensorrt", "--engine", str(args.tensorrt)]
         checkpoint = ["--checkpoint", str(args.checkpoint)]
@@ -94,7 +97,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--reference", type=_folder, help="copy of the public code")
-    parser.add_argument("--tensorrt", type=_folder, help="engine built on this GPU")
+    parser.add_argument(
+        "--tensorrt",
+        type=_folder,
+        nargs="?",
+        const=False,
+        help="test it; also an engine built here",
+    )
     parser.add_argument("--checkpoint", type=_folder, help="what --tensorrt was built from")
     parser.add_argument("--only", nargs="+", help="names of measurements; default: all")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help=f"of each, s ({LIMIT_S})")

@@ -150,12 +150,6 @@ def update_plans(
     for file in dict.fromkeys(missing):
         plan = f"{Path(file).stem}.plan"
         digest = build(folder / file, folder / plan, manifest.sharing(file))
-        manifest = replace(
-            manifest,
-            graphs=tuple(
-                replace(graph, plan=plan, plan_sha256=digest) if graph.onnx == file else graph
-                for graph in manifest.graphs
-            ),
-        )
+        manifest = manifest.with_plans(system, {file: (plan, digest)})
         manifest.write(folder)
     return manifest

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from dkt_ros.model.compiled.manifest import GraphSpec
 
 GIB = 2**30
-MEMORY_BASE, MEMORY_EXPORT, MEMORY_PLANS = 2e9, 6.0, 7.0
-"""Bytes that a build takes, and bytes for each weight of the checkpoint: measured with the 1.3B."""
+MEMORY_BASE, MEMORY_PER_WEIGHT = 2e9, 6.0
+"""Bytes that a build takes, and bytes more for each weight of the checkpoint."""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -151,7 +151,7 @@ def run_build(args: argparse.Namespace) -> int:
     # Asked first: a missing TensorRT is not found out after minutes of exporting.
     plans = None if args.onnx_only else _plan_builder(args, progress)
     request = _request(args, info)
-    progress.say(_memory_needed(args.checkpoint, with_plans=plans is not None))
+    progress.say(_memory_needed(args.checkpoint))
     clip = _calibration_clip(args)
     if clip is not None:
         request = replace(request, calibration=clip_fingerprint(clip))
@@ -242,14 +242,14 @@ def _plan_builder(args: argparse.Namespace, progress: _Progress) -> tuple[System
     return system, build
 
 
-def _memory_needed(checkpoint: Path, with_plans: bool) -> str:
+def _memory_needed(checkpoint: Path) -> str:
     """What a build is going to take, and what there is, in words."""
     from dkt_ros.model.checkpoint import TRANSFORMER_DIR, VAE_DIR
     from dkt_ros.model.weights import open_weights
 
     parts = [open_weights(checkpoint / part).shapes for part in (TRANSFORMER_DIR, VAE_DIR)]
     weights = sum(math.prod(shape) for shapes in parts for shape in shapes.values())
-    need = (MEMORY_BASE + weights * (MEMORY_PLANS if with_plans else MEMORY_EXPORT)) / 1e9
+    need = (MEMORY_BASE + weights * MEMORY_PER_WEIGHT) / 1e9
     said = f"this takes about {need:.0f} GB of memory"
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -25,7 +25,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -165,6 +165,16 @@ class Manifest:
     def sharing(self, onnx: str) -> tuple[GraphSpec, ...]:
         """The graphs that one ONNX file holds: the profiles of its plan, in order."""
         return tuple(graph for graph in self.graphs if graph.onnx == onnx)
+
+    def with_plans(self, system: System, plans: Mapping[str, tuple[str, str]]) -> Manifest:
+        """With plans that were built. plans: ONNX file -> plan's file and its SHA-256."""
+        graphs = tuple(
+            replace(graph, plan=plans[graph.onnx][0], plan_sha256=plans[graph.onnx][1])
+            if graph.onnx in plans
+            else graph
+            for graph in self.graphs
+        )
+        return replace(self, system=system, graphs=graphs)
 
     def graph(self, name: str) -> GraphSpec:
         """The graph of that name; raises DktError where there is none."""

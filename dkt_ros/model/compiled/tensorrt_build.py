@@ -92,6 +92,9 @@ def build_plan(
         raise DktError(f"TensorRT cannot read {graph}: {'; '.join(errors) or log.last()}")
     config = builder.create_builder_config()
     config.builder_optimization_level = options.level
+    tf32 = getattr(trt.BuilderFlag, "TF32", None)
+    if tf32 is not None:  # on unless it is cleared, and float32 is asked for where it matters
+        config.clear_flag(tf32)
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     if options.targets:

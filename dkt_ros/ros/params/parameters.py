@@ -121,7 +121,8 @@ class NodeParameters(Parameters):
     )
     engine_fallback: bool = parameter(
         _PREDICTOR.engine_fallback,
-        "Compute with torch where the engine does not fit, and warn in diagnostics.",
+        "Compute with torch where the engine does not fit, or computes something else than torch, "
+        "and warn in diagnostics.",
         Applies.ON_CONFIGURE,
     )
     cpu_threads: int = parameter(

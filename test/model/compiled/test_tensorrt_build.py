@@ -66,6 +66,7 @@ class StandIn:
     IProgressMonitor: type = _ProgressMonitor
     NetworkDefinitionCreationFlag: Any = _Flag
     MemoryPoolType = _Pool
+    BuilderFlag: Any = SimpleNamespace(TF32="tf32")
 
     def __init__(self, plan: bytes | None = b"plan", errors: tuple[str, ...] = ()) -> None:
         self.plan, self.errors = plan, errors
@@ -75,6 +76,7 @@ class StandIn:
         self.timing: bytes | None = None
         self.config: Any = None
         self.cancelled = False
+        self.cleared: list[str] = []
         inputs = [SimpleNamespace(shape=shape) for shape in ((1, 16, -1, 4, 6), (2,))]
         self.network = SimpleNamespace(num_inputs=2, get_input=lambda index: inputs[index])
         self.profiles: list[dict[str, tuple[tuple[int, ...], ...]]] = []
@@ -115,6 +117,7 @@ class StandIn:
     def _config(self) -> Any:
         self.config = SimpleNamespace(pools={})
         self.config.add_optimization_profile = lambda profile: self.profiles.append(profile.shapes)
+        self.config.clear_flag = self.cleared.append
         self.config.set_memory_pool_limit = self.config.pools.__setitem__
         self.config.create_timing_cache = lambda content: content
         self.config.set_timing_cache = self._set_timing
@@ -168,6 +171,7 @@ def test_a_plan_is_built(trt: StandIn, tmp_path: Path) -> None:
     assert trt.parsed == str(GRAPH)
     assert trt.config.pools == {_Pool.WORKSPACE: 2**30}
     assert trt.config.builder_optimization_level == 4
+    assert trt.cleared == ["tf32"]
     assert trt.profiles == [
         {"noisy": ((1, 16, frames, 4, 6),) * 3, "f": ((2,),) * 3} for frames in (1, 4)
     ]

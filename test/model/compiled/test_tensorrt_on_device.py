@@ -6,6 +6,8 @@ Runs wherever TensorRT and a GPU are; the logic that needs neither is in test_te
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,23 @@ import numpy as np
 import pytest
 import torch
 
-trt = pytest.importorskip("tensorrt", reason="needs TensorRT")
-if not torch.cuda.is_available():
-    pytest.skip("needs a GPU", allow_module_level=True)
-
 from dkt_ros.errors import DktError
+from dkt_ros.model.backends import Request, load_network
+from dkt_ros.model.compiled.build import update_plans
 from dkt_ros.model.compiled.manifest import GraphRunner, GraphSpec, Manifest, TensorSpec
+from dkt_ros.model.compiled.tensorrt_build import BuildOptions, build_plan, building_system
+from dkt_ros.model.compiled.tensorrt_module import import_tensorrt, is_rtx
 from dkt_ros.model.compiled.tensorrt_runtime import load_runners
+from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.streaming_vae import Caches, Stream
+
+if not torch.cuda.is_available():
+    pytest.skip("needs a GPU", allow_module_level=True)
+try:
+    trt = import_tensorrt()
+except DktError as missing:
+    pytest.skip(f"needs TensorRT: {missing}", allow_module_level=True)
 
 SHAPE = (1, 4)
 FLAGS = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -45,7 +55,11 @@ def plan(inputs: int) -> bytes:
     for tensor, name in ((result, "result"), (cache, "new_cache_00")):
         tensor.name = name
         network.mark_output(tensor)
-    return bytes(builder.build_serialized_network(network, builder.create_builder_config()))
+    config = builder.create_builder_config()
+    if is_rtx(trt):
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
+    return bytes(builder.build_serialized_network(network, config))
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +150,32 @@ def test_a_plan_that_is_none_is_named(engine: tuple[Path, Manifest], tmp_path: P
     graph = replace(manifest.graphs[0], plan_sha256=hashlib.sha256(b"no plan").hexdigest())
     with pytest.raises(DktError, match=r"first\.plan cannot be loaded"):
         load_runners(tmp_path, replace(manifest, graphs=(graph,)), ["first"], torch.device("cuda"))
+
+
+def test_an_engine_is_checked_and_computes_what_torch_computes(
+    tiny_checkpoint: Path, tiny_engine: Path, tiny_fast: FastNetwork, tmp_path: Path
+) -> None:
+    """Windows of two lengths by one plan."""
+    folder = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
+
+    def build(graph: Path, plan: Path, profiles: Sequence[GraphSpec]) -> str:
+        return build_plan(graph, plan, profiles, BuildOptions(), lambda *progress: None)
+
+    manifest = Manifest.read(folder)
+    update_plans(folder, manifest, building_system("cuda:0"), build, print)
+    request = Request(
+        tiny_checkpoint,
+        "cuda:0",
+        "float32",
+        windows=((1, 1), (2, 1)),
+        steps=2,
+        backend="tensorrt",
+        engine=folder,
+    )
+    network = load_network(request).network
+    for frames in (2, 1, 2):
+        noisy = torch.randn(1, 16, frames, 4, 6)
+        expected = tiny_fast.velocity(noisy, tiny_fast.embed_rgb(noisy), 1000.0, 1)
+        tokens = network.embed_rgb(noisy.cuda())
+        found = network.velocity(noisy.cuda(), tokens, 1000.0, 1)
+        torch.testing.assert_close(found.cpu(), expected, atol=1e-2, rtol=0)
