@@ -30,8 +30,9 @@ from dkt_ros.model.sampler import TRAIN_TIMESTEPS
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 
-TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.1, "fp8": 0.3}
-"""Largest relative RMS error by precision; some times what torch itself shows in that type."""
+TOLERANCE = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "fp8": 0.3}
+"""Largest relative RMS error by precision: some times torch's own in that type (dkt-nano: 0.001 in
+float16, 0.008 in bfloat16), for larger networks have more layers."""
 CHUNKS = 3
 """Of a stream: the first, one that follows it, and one that follows such a one."""
 SAMPLES = 2**16

@@ -143,6 +143,7 @@ def test_without_tensorrt_nothing_is_exported(
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_plans_are_built_ahead_of_time(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
@@ -213,19 +214,18 @@ def test_a_build_that_is_killed_goes_on(
     script = KILLED_EXPORT if stage == "export" else KILLED_PLAN
     killed = subprocess.run([sys.executable, "-c", script, "engine", *words], check=False)
     assert killed.returncode == -signal.SIGKILL
-    if stage == "export":
+    if stage == "export":  # the next build starts anew, see test_build.py
         with pytest.raises(DktError, match=r"engine\.json is missing"):
             Manifest.read(copy)
-    else:
-        built = [graph.name for graph in Manifest.read(copy).graphs if plan_whole(copy, graph)]
-        assert built == ["encoder_first"]
+        return
+    built = [graph.name for graph in Manifest.read(copy).graphs if plan_whole(copy, graph)]
+    assert built == ["encoder_first"]
     assert run(*words) == 0
     said = capsys.readouterr().err
-    assert ("the graphs in" in said) == (stage == "plan")
-    assert "encoder_first.plan" not in said or stage == "export"
-    manifest = Manifest.read(copy)
-    assert all(plan_whole(copy, graph) for graph in manifest.graphs)
-    assert run("check", copy, "--no-run") in (0, 2)
+    assert "the graphs in" in said
+    assert "encoder_following.plan" in said
+    assert "encoder_first.plan" not in said
+    assert all(plan_whole(copy, graph) for graph in Manifest.read(copy).graphs)
     assert not list(copy.glob("*.partial"))
 
 
