@@ -349,7 +349,7 @@ def _wrong_graphs(folder: Path, manifest: Manifest, device: str | None) -> list[
 
 
 def _summary(manifest: Manifest) -> str:
-    plans = sum(graph.plan is not None for graph in manifest.graphs)
+    plans = len({graph.plan for graph in manifest.graphs} - {None})
     return (
         f"{manifest.info.name} at {by(manifest.size)}, {manifest.precision}: "
         f"{len(manifest.graphs)} graphs, {plans} plans"
