@@ -110,7 +110,8 @@ def export_engine(
     del network, graphs, graph  # before the weights are read again in float32
     wide = FastNetwork(load_checkpoint(request.checkpoint, device, "float32"), accelerate=False)
     write_checks(folder, wide, request.size, request.windows, on_progress)
-    manifest.files[CHECKS_FILE] = sha256(folder / CHECKS_FILE)
+    files = {**manifest.files, CHECKS_FILE: sha256(folder / CHECKS_FILE)}
+    manifest = replace(manifest, files=files)
     manifest.write(folder)
     return manifest
 

@@ -7,6 +7,7 @@ and compared: an error beyond what the precision explains names the graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -96,8 +97,8 @@ def graph_errors(
         raise DktError(f"{folder / CHECKS_FILE} lacks {', '.join(sorted(missing))}; {REBUILD}")
     for name, result in _results(network, stored, windows, manifest.size):
         expected, found = stored[name].double(), _sample(result).double()
-        error = float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
-        yield name, error if error == error else float("inf")
+        off = float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+        yield name, off if math.isfinite(off) else math.inf
 
 
 def require_accurate(
