@@ -45,10 +45,15 @@ def load_runners(
     return {graph.name: OnnxRunner(sessions[graph.onnx], graph) for graph in graphs}
 
 
-def open_session(file: Path) -> Any:
-    """An onnxruntime.InferenceSession on the CPU; DktError where the file cannot be loaded."""
+def open_session(file: Path, optimized: bool = True) -> Any:
+    """An onnxruntime.InferenceSession on the CPU; DktError where the file cannot be loaded.
+
+    optimized: False computes node by node as written, without fusing what has no fused kernel.
+    """
     runtime = _import_onnxruntime()
     options = runtime.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         return runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -78,7 +83,7 @@ def _widened_session(file: Path) -> Any:
             node.attributes.add(onnx_ir.AttrInt64("to", int(wide)))
     with tempfile.TemporaryDirectory() as folder:
         onnx_ir.save(model, Path(folder) / file.name, external_data="weights")
-        return open_session(Path(folder) / file.name)
+        return open_session(Path(folder) / file.name, optimized=False)
 
 
 class OnnxRunner:
