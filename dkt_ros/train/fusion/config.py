@@ -60,8 +60,8 @@ class FusionTrainingConfig:
     steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
     them per step. decay_steps: last steps, over which the learning rate falls to zero. ema: decay
     of the averaged weights, which are what is saved. skewed, upside_down: shares of the samples
-    whose scene is projected onto another one, and that stand on their head. bfloat16: layers compute in it, which is
-    faster where the processor knows it. save_every, rescan_every: in steps.
+    whose scene is projected onto another one, and that stand on their head. bfloat16: layers
+    compute in it, which is faster where the processor knows it. save_every, rescan_every: in steps.
     """
 
     steps: int
