@@ -45,12 +45,14 @@ class Refined:
     trust      0..1, how much of a reading to keep; saturated where the refiner is sure
     logit      the trust before it was stretched and cut
     log_error  log of the mean relative error to expect of the fused disparity
+    belongs    (B,), log-odds that colour and readings are of one scene and registered
     """
 
     corrected: Tensor
     trust: Tensor
     logit: Tensor
     log_error: Tensor
+    belongs: Tensor
 
 
 class Refiner(nn.Module):
@@ -79,9 +81,10 @@ class Refiner(nn.Module):
             start = torch.tensor([0.0, 0.0, 1.0, -3.5])
             self.head.bias.copy_(start.repeat_interleave(4))
         self.shuffle = nn.PixelShuffle(2)
+        self.belongs = nn.Sequential(nn.Linear(2 * d, 32), nn.ReLU(), nn.Linear(32, 1))
 
-    def maps(self, x: Tensor) -> Tensor:
-        """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W)."""
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W), belongs (B,)."""
         x = self.stem(x)
         skips = [x]
         for stage in self.down:
@@ -89,20 +92,23 @@ class Refiner(nn.Module):
             skips.append(x)
         skips.pop()
         # What the whole picture has in common: how far, how noisy, is there a network at all.
-        x = self.deep(x) + self.whole(x.mean(dim=(2, 3)))[..., None, None]
+        x = self.deep(x)
+        mean = x.mean(dim=(2, 3))
+        belongs = self.belongs(torch.cat([mean, x.amax(dim=(2, 3))], dim=1))[:, 0]
+        x = x + self.whole(mean)[..., None, None]
         for narrow, up, skip in zip(
             reversed(self.narrow), reversed(self.up), reversed(skips), strict=True
         ):
             x = up(interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skip)
-        result: Tensor = self.shuffle(self.head(x))
-        return result
+        return self.shuffle(self.head(x)), belongs
 
     def forward(self, x: Tensor, filled: Tensor, predicted: Tensor) -> Refined:
         """x: see `maps`. filled, predicted: (B, 1, H, W) disparity, 1/m: the two candidates.
 
         predicted is the network's on the sensor's scale, or `filled` again where there is none.
         """
-        gate, change, logit, log_error = self.maps(x).float().split(1, dim=1)
+        maps, belongs = self.maps(x)
+        gate, change, logit, log_error = maps.float().split(1, dim=1)
         base = torch.lerp(filled, predicted, gate.sigmoid())
         trust = (logit.sigmoid() - _TRUST_LOW) / (_TRUST_HIGH - _TRUST_LOW)
         return Refined(
@@ -110,6 +116,7 @@ class Refiner(nn.Module):
             trust=trust.clamp(0.0, 1.0),
             logit=logit,
             log_error=log_error.clamp(*_LOG_ERROR_RANGE),
+            belongs=belongs.float(),
         )
 
 

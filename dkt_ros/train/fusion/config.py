@@ -45,6 +45,7 @@ class LossConfig:
     trust: float = 0.1
     edges: float = 0.3
     error: float = 0.02
+    belongs: float = 0.05
     objects: float = 6.0
 
     def __post_init__(self) -> None:
@@ -59,9 +60,10 @@ class FusionTrainingConfig:
 
     steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
     them per step. decay_steps: last steps, over which the learning rate falls to zero. ema: decay
-    of the averaged weights, which are what is saved. skewed, upside_down: shares of the samples
-    whose scene is projected onto another one, and that stand on their head. bfloat16: layers
-    compute in it, which is faster where the processor knows it. save_every, rescan_every: in steps.
+    of the averaged weights, which are what is saved. skewed, upside_down, foreign: shares of the
+    samples whose scene is projected onto another one, that stand on their head, and whose readings
+    do not belong to the colour. bfloat16: layers compute in it, which is faster where the processor
+    knows it. save_every, rescan_every: in steps.
     """
 
     steps: int
@@ -78,6 +80,7 @@ class FusionTrainingConfig:
     ema: float = 0.998
     skewed: float = 0.0
     upside_down: float = 0.0
+    foreign: float = 0.0
     bfloat16: bool = False
     save_every: int = 100
     rescan_every: int = 100
@@ -93,7 +96,7 @@ class FusionTrainingConfig:
             check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
         for name in ("learning_rate", "gradient_clip"):
             check(name, getattr(self, name), "a number above 0", getattr(self, name) > 0)
-        for name in ("skewed", "upside_down"):
+        for name in ("skewed", "upside_down", "foreign"):
             check(name, getattr(self, name), "in [0, 1]", 0 <= getattr(self, name) <= 1)
         check("ema", self.ema, "in [0, 1)", 0 <= self.ema < 1)
         groups = all(count > 0 and count % 4 == 0 for count in self.channels)

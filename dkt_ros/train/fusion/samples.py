@@ -21,24 +21,41 @@ _SMALLEST_CROP = 0.55
 _FEWEST_READINGS = 100
 _WINDOWS = 3  # so many crops are looked at,
 _SEARCHED = 0.7  # and so often that with most objects is taken
+_OTHER_SCENE = 0.6  # of the foreign readings; the others are shifted, mirrored or zoomed
+_AGREES, _FEWEST_AGREE = 0.1, 0.2  # as the fuser judges whether a network is used at all
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
-    """A scene as the refiner sees it; truth (h, w) 1/m, 0 unknown; classes (h, w)."""
+    """A scene as the refiner sees it; truth (h, w) 1/m, 0 unknown; classes (h, w).
+
+    belongs: whether colour and readings are of one scene and registered; else the truth is unknown.
+    """
 
     scene: Scene
     truth: Float32
     classes: NDArray[np.uint8]
+    belongs: bool
 
 
 def draw(
-    frame: TrainingFrame, rng: np.random.Generator, config: FusionTrainingConfig
+    frame: TrainingFrame,
+    rng: np.random.Generator,
+    config: FusionTrainingConfig,
+    other: TrainingFrame | None = None,
 ) -> TrainingSample | None:
-    """One augmented sample of the configuration's size; None where no reading is left."""
-    disparity = _sensor(frame, rng)
-    predicted = _prediction(frame, disparity, rng, config.prediction)
-    truth = frame.truth
+    """One augmented sample of the configuration's size; None where no reading is left.
+
+    other: a frame of another scene, for readings that do not belong to the colour.
+    """
+    disparity, truth, belongs = _sensor(frame, rng), frame.truth, True
+    if other is not None and rng.random() < config.foreign:
+        belongs = False
+        if other.truth.shape == truth.shape and rng.random() < _OTHER_SCENE:
+            disparity, truth = _sensor(other, rng), other.truth
+        else:
+            disparity = _unregistered(disparity, rng)
+    predicted = _prediction(frame, disparity, rng, config.prediction, belongs)
     if rng.random() < config.skewed:
         added = _skew(truth, rng)
         truth, disparity = (
@@ -63,7 +80,8 @@ def draw(
     scene = make_scene(rgb, disparity, None if predicted is None else cut(predicted, nearest=False))
     if scene is None:
         return None
-    return TrainingSample(scene, cut(truth), cut(frame.classes))
+    truth = cut(truth) if belongs else np.zeros(size, np.float32)
+    return TrainingSample(scene, truth, cut(frame.classes), belongs)
 
 
 def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, cells: int) -> Float32:
@@ -88,6 +106,25 @@ def _skew(truth: Float32, rng: np.random.Generator) -> Float32:
     if lowest < 0.2 * typical:
         plane += np.float32(0.2 - lowest / typical)
     return np.asarray(typical * plane, np.float32)
+
+
+def _unregistered(disparity: Float32, rng: np.random.Generator) -> Float32:
+    """Readings shifted by 2% to 15% of the width, mirrored, or zoomed."""
+    height, width = disparity.shape
+    choice = rng.random()
+    if choice < 0.15:
+        return np.ascontiguousarray(disparity[:, ::-1])
+    factor, x, y = 1.0, 0.0, 0.0
+    if choice < 0.4:
+        factor = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.15, 0.4)))
+    else:
+        angle, far = rng.uniform(0, 2 * np.pi), width * rng.uniform(0.02, 0.15)
+        x, y = far * np.cos(angle), far * np.sin(angle)
+    x, y = x + (1 - factor) * width / 2, y + (1 - factor) * height / 2
+    to = np.array([[factor, 0, x], [0, factor, y]], np.float64)
+    return np.asarray(
+        cv2.warpAffine(disparity, to, (width, height), flags=cv2.INTER_NEAREST), np.float32
+    )
 
 
 def behind(frame: TrainingFrame) -> Float32:
@@ -138,13 +175,21 @@ def _blurred(values: Float32, rng: np.random.Generator, most: float) -> Float32:
 
 
 def _prediction(
-    frame: TrainingFrame, disparity: Float32, rng: np.random.Generator, config: PredictionConfig
+    frame: TrainingFrame,
+    disparity: Float32,
+    rng: np.random.Generator,
+    config: PredictionConfig,
+    belongs: bool = True,
 ) -> Float32 | None:
     choice = rng.random()
     if choice < config.embedded:
-        if not np.isfinite(frame.scale):
+        if belongs:
+            line = (frame.scale, frame.shift) if np.isfinite(frame.scale) else None
+        else:
+            line = _line(frame.relative, disparity)
+        if line is None:
             return None
-        predicted = frame.scale * frame.relative + frame.shift
+        predicted = line[0] * frame.relative + line[1]
         if rng.random() < 0.5:  # on other pictures than these it errs more
             predicted = _blurred(predicted, rng, config.blur_px)
             cells = int(rng.integers(3, 13))
@@ -165,6 +210,9 @@ def _prediction(
         noise = smooth_noise(predicted.shape, rng, int(rng.integers(2, 8)))
         predicted = predicted * np.exp(np.float32(rng.uniform(0.1, 0.6)) * noise)
         predicted -= np.float32(rng.uniform(0.0, 0.5) * np.median(predicted))
+    near = np.abs(disparity - predicted) <= _AGREES * predicted
+    if np.count_nonzero(near) < _FEWEST_AGREE * np.count_nonzero(disparity):
+        return None
     return np.asarray(np.maximum(predicted, 1e-3), np.float32)
 
 
