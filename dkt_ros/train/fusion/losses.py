@@ -41,8 +41,9 @@ def fused_disparity(corrected: Tensor, disparity: Tensor, trust: Tensor) -> Tens
 def losses(refined: Refined, target: Target, config: LossConfig) -> dict[str, Tensor]:
     """Weighted losses: of the fused disparity, the correction alone, trust, edges, belongs, error.
 
-    belongs: of whether colour and readings belong together, cross entropy. error: the negative log likelihood of the published disparity's error under an exponential law
-    of the mean that was foretold; it changes nothing but that foretelling.
+    belongs: cross entropy of whether colour and readings belong together. error: the negative log
+    likelihood of the published disparity's error under an exponential law of the mean that was
+    foretold; it changes nothing but that foretelling.
     """
     known = (target.truth > 0).float()
     truth = target.truth.clamp(min=1e-3)
