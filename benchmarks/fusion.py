@@ -257,7 +257,7 @@ def calibrate(cases: list[Case], folder: Path, tolerance: float) -> None:
     info = json.loads(path.read_text(encoding="utf-8"))
     info.pop("calibration", None)
     path.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-    fuser = Fuser(FusionConfig(tolerance=tolerance), folder)
+    fuser = Fuser(FusionConfig(tolerance=tolerance, weights=folder))
     foretold, right = [], []
     for case in cases:
         fused = fuse(fuser, case)
@@ -318,7 +318,7 @@ def main() -> None:
             without = [Case(**(vars(case) | {"disparity": None})) for case in cases]
             calibrate(cases + without[::2], arguments.weights, FusionConfig().tolerance)
         rendered = [rendered_case(f, f.name) for f in folder.frames if f.name not in apart]
-    refiner = Fuser(FusionConfig(), arguments.weights)
+    refiner = Fuser(FusionConfig(weights=arguments.weights))
     fusers = {"membrane": Fuser(FusionConfig(method="membrane")), "refiner": refiner}
     real: list[Case] = []
     folder_of_real = arguments.shared / "cleargrasp_d435"

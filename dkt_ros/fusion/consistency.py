@@ -6,6 +6,7 @@ depth that is not registered or of another scene. Knows nothing of networks, ali
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,11 +138,13 @@ class Consistency:
         disparity: NDArray[Any] | None,
         stamp_ns: int,
         line: tuple[float, float] | None = None,
+        belongs: float = math.nan,
     ) -> Verdict:
         """Judges the next frame.
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
-        (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m.
+        (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. belongs: what
+        the refiner said of the frame before, see Fused.
         """
         scores: dict[str, float] = {}
         fine = grey_of(rgb)
@@ -161,7 +164,7 @@ class Consistency:
             small = shrunk(thinned(disparity))
         found += self._jumped(grey, inverse[known], small, line, stamp_ns, scores)
         if small is not None and np.count_nonzero(known) >= FEWEST:
-            self._registration.check(small, inverse, known, readings, fine)
+            self._registration.check(small, inverse, known, readings, fine, belongs)
             found += self._registered(rgb.shape[:2], scores)
         return Verdict(tuple(found), scores)
 

@@ -27,7 +27,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.features import Scene, bent, make_scene, membrane, network_input, working_size
-from dkt_ros.fusion.network import Refiner, load_refiner
+from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
 
 Float32 = NDArray[np.float32]
 
@@ -77,6 +77,8 @@ class Fused:
     residual_m   median |raw depth - the depth that would be published there without it| over all
                  trusted readings, metres; NaN without any
     network_residual_m  the same for the network's disparity on its one scale and shift
+    belongs      log-odds that colour and raw depth are of one scene and registered, as the refiner
+                 sees it in this frame; NaN where nothing is known
     network_used whether the network's disparity had a part in it
     reason       what was missing or not used; "" where everything was
     """
@@ -88,6 +90,7 @@ class Fused:
     trusted: int
     residual_m: float
     network_residual_m: float
+    belongs: float
     network_used: bool
     reason: str
     _log_error: Float32 | float = field(repr=False)
@@ -109,12 +112,13 @@ class Fused:
 
     def limited(self, low: float, high: float, min_confidence: float = 0.0) -> Fused:
         """The same, NaN where the depth is outside low .. high (m) or not so sure to be right."""
-        outside = ~((self.depth >= low) & (self.depth <= high))
+        inside = np.asarray(cv2.inRange(self.depth, np.array([low]), np.array([high])), np.uint8)
         if min_confidence > 0:
-            outside |= self.confidence < min_confidence
-        depth, source = self.depth.copy(), self.source.copy()
-        depth[outside] = np.nan
-        source[outside] = Source.NOTHING
+            inside[self.confidence < min_confidence] = 0
+        if cv2.countNonZero(inside) == inside.size:
+            return self
+        depth = np.where(inside, self.depth, np.float32(np.nan))
+        source = self.source & inside  # 255 inside
         return replace(self, depth=depth, source=source, shares=Shares.of(source))
 
     @cached_property
@@ -129,19 +133,15 @@ class Fuser:
     def __init__(
         self,
         config: FusionConfig | None = None,
-        weights: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """weights: a folder as `dkt pretrain-fusion` writes; None: the config's.
-
-        Raises DktError where they cannot be read.
-        """
+        """Raises DktError where the refiner's weights cannot be read."""
         self.config = config or FusionConfig()
         self._device = torch.device(device)
         self._refiner: Refiner | None = None
         info: dict[str, Any] = {}
         if self.config.method == "refiner":
-            folder = Path(weights or self.config.weights or default_weights()).expanduser()
+            folder = Path(self.config.weights or default_weights()).expanduser()
             self._refiner, info = load_refiner(folder, self._device)
         self._calibration = Calibration.from_json(info.get("calibration"))
         self._scratch: _Scratch | None = None
@@ -174,7 +174,7 @@ class Fuser:
             self.reset()
             return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason)
         assert raw_depth is not None
-        corrected, trust, log_error = self._decide(scene)
+        corrected, trust, log_error, belongs = self._decide(scene)
         corrected = _hung(scene, corrected, trust)
         corrected, trust = self._steady(_Remembered(frame.rgb, corrected, trust, stamp_ns))
         depth, source = self._enlarged(raw_depth, scene, corrected, trust)
@@ -187,6 +187,7 @@ class Fuser:
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
             network_residual_m=_residual(frame.line, scene.disparity, trusted),
+            belongs=belongs,
             network_used=scene.predicted is not None,
             reason=frame.reason,
             _log_error=log_error,
@@ -247,21 +248,22 @@ class Fuser:
                 reason = _joined(reason, why)
         return _Reduced(small, readings, line, predicted, reason)
 
-    def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32]:
-        """Corrected disparity, trust and log error, (h, w) each."""
+    def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32, float]:
+        """Corrected disparity, trust and log error, (h, w) each; whether colour and depth belong."""
         if self._refiner is None:
-            return _membrane(scene)
+            return *_membrane(scene), float("nan")
         x = torch.from_numpy(network_input(scene))[None].to(self._device)
         maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
         filled, predicted = (torch.from_numpy(m)[None, None].to(self._device) for m in maps)
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             x = x.contiguous(memory_format=torch.channels_last)
             refined = self._refiner(x, filled, predicted)
             found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
+            belongs = float(refined.belongs[0])
         corrected, trust, log_error = to_host(found)[0]
         # Trust is of a reading: where there is none, the nearest one's.
         trust = trust.ravel()[scene.nearest]
-        return corrected, trust, log_error
+        return corrected, trust, log_error, belongs
 
     def _steady(self, now: _Remembered) -> tuple[Float32, Float32]:
         """The frame's disparity and trust, weighed against the last ones where nothing moves."""
@@ -341,6 +343,7 @@ class Fuser:
             trusted=0,
             residual_m=float("nan"),
             network_residual_m=float("nan"),
+            belongs=float("nan"),
             network_used=used,
             reason=why,
             _log_error=float(np.log(error)),

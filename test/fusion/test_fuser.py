@@ -294,4 +294,4 @@ def test_refuses_a_configuration_out_of_range(values: dict[str, Any]) -> None:
 
 def test_names_weights_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(DktError, match=r"refiner\.json cannot be used"):
-        Fuser(weights=tmp_path)
+        Fuser(FusionConfig(weights=tmp_path))
