@@ -143,8 +143,8 @@ class Consistency:
         """Judges the next frame.
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
-        (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. belongs: what
-        the refiner said of the frame before, see Fused.
+        (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. belongs:
+        what the refiner said of the frame before, see Fused.
         """
         scores: dict[str, float] = {}
         fine = grey_of(rgb)

@@ -249,7 +249,7 @@ class Fuser:
         return _Reduced(small, readings, line, predicted, reason)
 
     def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32, float]:
-        """Corrected disparity, trust and log error, (h, w) each; whether colour and depth belong."""
+        """Corrected disparity, trust and log error, (h, w) each, and belongs."""
         if self._refiner is None:
             return *_membrane(scene), float("nan")
         x = torch.from_numpy(network_input(scene))[None].to(self._device)

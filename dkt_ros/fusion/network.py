@@ -140,7 +140,7 @@ def one_thread() -> Iterator[None]:
 
 
 def computing_type(device: torch.device) -> torch.dtype:
-    """What layers compute in: bfloat16 where a processor multiplies matrices of it, else float32."""
+    """For the layers: bfloat16 where the processor multiplies matrices of it, else float32."""
     known = getattr(torch.cpu, "_is_amx_tile_supported", None)
     fast = device.type == "cpu" and known is not None and known()
     return torch.bfloat16 if fast else torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +167,9 @@ def test_a_made_up_network_errs_as_told(data: FrameFolder) -> None:
 def made_losses(trust: float, log_error: float = -3.0) -> dict[str, float]:
     """Of a scene whose one reading sees through, and whose correction is right."""
     ones = torch.ones(1, 1, 4, 4)
-    refined = Refined(2 * ones, trust * ones, (trust - 0.5) * 10 * ones, log_error * ones)
-    target = Target(disparity=1.5 * ones, truth=2 * ones, objects=ones)
+    logit = (trust - 0.5) * 10
+    refined = Refined(2 * ones, trust * ones, logit * ones, log_error * ones, torch.tensor([logit]))
+    target = Target(1.5 * ones, 2 * ones, ones, belongs=torch.ones(1))
     return {name: float(value) for name, value in losses(refined, target, LossConfig()).items()}
 
 
@@ -176,6 +178,47 @@ def test_losses_want_a_wrong_reading_distrusted() -> None:
     assert dropped["fused"] < 0.01
     assert kept["fused"] > 0.2
     assert dropped["trust"] < kept["trust"]
+
+
+def test_losses_want_what_belongs_together_known() -> None:
+    assert made_losses(1.0)["belongs"] < 0.1 * made_losses(0.0)["belongs"]
+
+
+def test_foreign_readings_teach_nothing_but_that_they_are(data: FrameFolder) -> None:
+    config, frame = tiny(foreign=1.0), data.frames[0]
+    other = replace(frame, name="other", disparity=frame.disparity * 3)
+    own = foreign = 0
+    for seed in range(20):
+        sample = draw(frame, np.random.default_rng(seed), config, other)
+        if sample is None:
+            continue
+        assert not sample.belongs
+        assert not sample.truth.any()
+        far = float(np.median(sample.scene.disparity[sample.scene.measured]))
+        near = np.median(frame.disparity[frame.disparity > 0])
+        foreign += far > 2 * near
+        own += far < 2 * near
+    assert min(own, foreign) > 2
+    alone = draw(frame, np.random.default_rng(0), config)
+    assert alone is not None
+    assert alone.belongs
+
+
+def test_a_skewed_scene_keeps_what_is_in_front_in_front(data: FrameFolder) -> None:
+    frame, config = data.frames[0], tiny(skewed=1.0)
+    spread = []
+    for seed in range(20):
+        sample = draw(frame, np.random.default_rng(seed), config)
+        assert sample is not None
+        known = (sample.truth > 0) & (sample.classes == 0)
+        rows = [sample.truth[row][known[row]].mean() for row in (1, -2) if known[row].any()]
+        spread.append(rows[0] / rows[-1])
+        assert sample.truth[sample.truth > 0].min() > 0
+        objects = sample.classes > 0
+        if objects.any() and known.any():
+            assert np.median(sample.truth[objects]) > sample.truth[known].min()
+    assert min(spread) < 0.9
+    assert max(spread) > 1.1
 
 
 def test_losses_want_the_error_foretold() -> None:
