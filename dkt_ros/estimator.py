@@ -142,6 +142,7 @@ class DepthEstimator:
         self._consistency = Consistency(self.config.consistency)
         self._continuity = Continuity(self.config.max_gap_s)
         self._aligner = Aligner(self.config.alignment)
+        self._belongs = float("nan")
         self._pending_flush: FlushReason | None = None
         self._latest: DepthEstimate | None = None
 
@@ -198,6 +199,7 @@ class DepthEstimator:
                 _thinned(disparity),
                 frame.stamp_ns,
                 (line.scale, line.shift),
+                self._belongs,
             )
             suspicions = verdict.suspicions
             fused = self._fuser.fuse(
@@ -207,6 +209,7 @@ class DepthEstimator:
                 line,
                 frame.stamp_ns,
             )
+            self._belongs = fused.belongs
             fused = fused.limited(*self.depth_range, self.min_confidence)
             depth, alignment = fused.depth, self._judged(line, fused, suspicions)
         else:
@@ -249,6 +252,7 @@ class DepthEstimator:
         if self._fuser is not None:
             self._fuser.reset()
         self._consistency.reset()
+        self._belongs = float("nan")
         self._latest = None
 
     def _judged(
@@ -289,6 +293,7 @@ class DepthEstimator:
         if self._fuser is not None:
             self._fuser.reset()
         self._consistency.reset()
+        self._belongs = float("nan")
         self._pending_flush = reason
 
 

@@ -29,6 +29,7 @@ from dkt_ros.fusion.registration import (
 
 Float32 = NDArray[np.float32]
 
+_CHECK_NS = 80_000_000  # registration is not looked at sooner again
 _GAIN = 0.05  # correlation gained by a shift, from which it is suspected; twice: certain
 
 
@@ -54,8 +55,8 @@ class ConsistencyConfig:
     max_raw_depth: float = 10.0
     expected_depth_m: tuple[float, float] | None = None
     first_checks: int = 3
-    refused: float = -0.5
-    doubted: float = 0.5
+    refused: float = 0.6
+    doubted: float = 1.5
     better: float = 2.0
     edges: float = 2.5
     frozen_frames: int = 3
@@ -127,7 +128,7 @@ class Consistency:
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
-        self._registration = Registration()
+        self._registration, self._checked_ns = Registration(), 0
         self._last: tuple[Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -164,7 +165,10 @@ class Consistency:
             small = shrunk(thinned(disparity))
         found += self._jumped(grey, inverse[known], small, line, stamp_ns, scores)
         if small is not None and np.count_nonzero(known) >= FEWEST:
-            self._registration.check(small, inverse, known, readings, fine, belongs)
+            since = stamp_ns - self._checked_ns
+            if self._registration.is_new or not 0 <= since < _CHECK_NS:
+                self._registration.check(small, inverse, known, readings, fine, belongs)
+                self._checked_ns = stamp_ns
             found += self._registered(rgb.shape[:2], scores)
         return Verdict(tuple(found), scores)
 

@@ -51,12 +51,23 @@ class Registration:
         self.scores: dict[str, NDArray[np.float64]] = {}
         self.surfaces: dict[str, NDArray[Any]] = {}
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there were too few checks to have looked at everything often enough."""
+        return self.checks < _FULL
+
     def check(
-        self, disparity: Float32, inverse: Float32, known: Mask, readings: Float32, grey: Float32
+        self,
+        disparity: Float32,
+        inverse: Float32,
+        known: Mask,
+        readings: Float32,
+        grey: Float32,
+        belongs: float = math.nan,
     ) -> None:
         """Takes in one frame at the small size; readings and grey at the fine one."""
         # Once all has been looked at, each check takes its part of the work.
-        all_of_it, part = self.checks < _FULL, self.checks % (len(VARIANTS) + 2)
+        all_of_it, part = self.is_new, self.checks % (len(VARIANTS) + 2)
         self.checks += 1
         inverse_local = _clipped(_local(inverse, known), known)
         inverse_plane = _clipped(_off_plane(inverse, known), known)
