@@ -28,13 +28,14 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from fixtures.fused_scenes import read_frames as read_real  # noqa: E402
+from fixtures.judging import Judge  # noqa: E402
 
 import dkt_ros  # noqa: E402
 from demo.recorded import read_frames  # noqa: E402
 from demo.stamps import header_stamp_ns  # noqa: E402
 from dkt_ros.bags.reader import BagReader  # noqa: E402
 from dkt_ros.bags.topics import discover_topics  # noqa: E402
-from dkt_ros.fusion.consistency import Consistency, Verdict  # noqa: E402
+from dkt_ros.fusion.consistency import Verdict  # noqa: E402
 from dkt_ros.train.fusion.frames import FrameFolder, Predict, embedded_predictor  # noqa: E402
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -45,7 +46,7 @@ SCENES = 10
 FRAMES = 5
 MOVING = 20
 PERIOD_NS = 200_000_000
-SCORES = ("c_plane", "c_local", "edges", "log_odds", "shift_gain")
+SCORES = ("log_odds", "gain", "edges")
 
 
 def static(rgb: np.ndarray, raw: np.ndarray, disparity: np.ndarray) -> Verdict:
@@ -53,11 +54,11 @@ def static(rgb: np.ndarray, raw: np.ndarray, disparity: np.ndarray) -> Verdict:
     rng = np.random.default_rng(0)
     height, width = rgb.shape[:2]
     raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_NEAREST)
-    consistency = Consistency()
+    judge = Judge()
     for index in range(FRAMES):
         noisy = np.clip(rgb + rng.normal(0, 1, rgb.shape), 0, 255).astype(np.uint8)
         depth = raw * (1 + 0.002 * rng.standard_normal(raw.shape))
-        verdict = consistency.update(noisy, depth.astype(np.float32), disparity, index * PERIOD_NS)
+        verdict = judge.update(noisy, depth, disparity, index * PERIOD_NS)
     return verdict
 
 
@@ -69,7 +70,9 @@ def row(name: str, verdicts: list[Verdict]) -> None:
     print(dict(Counter(one.cause for verdict in verdicts for one in verdict.suspicions)))
     for score in SCORES:
         values = [verdict.scores[score] for verdict in verdicts if score in verdict.scores]
-        low, tenth, median, ninetieth, high = np.quantile(values, (0.02, 0.1, 0.5, 0.9, 0.98))
+        if not values:
+            continue
+        low, tenth, median, ninetieth, high = np.nanquantile(values, (0.02, 0.1, 0.5, 0.9, 0.98))
         print(
             f"  {score:10s} 2% {low:6.2f}  10% {tenth:6.2f}  median {median:6.2f}  "
             f"90% {ninetieth:6.2f}  98% {high:6.2f}"
@@ -140,10 +143,10 @@ def faults() -> dict[str, tuple[Change | None, Change | None]]:
 
 def told(frames: list[Frame], start: int) -> str:
     """When and what was said first of a fault that begins with frame `start`, in words."""
-    consistency = Consistency()
+    judge = Judge()
     said: dict[tuple[str, bool], str] = {}
     for index, frame in enumerate(frames):
-        verdict = consistency.update(*frame, index * PERIOD_NS)
+        verdict = judge.update(*frame, index * PERIOD_NS)
         for one in verdict.suspicions:
             what = f"{one.cause}{'' if one.certain else '?'} after {index - start + 1}"
             if one.cause == "shifted":
@@ -174,7 +177,7 @@ def print_moving(frames: list[Frame]) -> None:
 
 
 def print_cost(frames: list[Frame]) -> None:
-    """Processor time of a 1280x720 frame."""
+    """Processor time of a 1280x720 frame, aligning and fusing included."""
     large = [
         (
             np.asarray(cv2.resize(rgb, (1280, 720)), np.uint8),
@@ -185,10 +188,10 @@ def print_cost(frames: list[Frame]) -> None:
     ]
     runs = []
     for _ in range(3):
-        consistency, took = Consistency(), []
+        judge, took = Judge(), []
         for index, frame in enumerate(large):
             begun = time.process_time()
-            consistency.update(*frame, index * PERIOD_NS)
+            judge.update(*frame, index * PERIOD_NS)
             took.append(1e3 * (time.process_time() - begun))
         runs.append(took)
     best = np.min(runs, axis=0)

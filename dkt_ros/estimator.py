@@ -29,6 +29,7 @@ from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
+from dkt_ros.fusion.registration import Seen
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor
 
@@ -142,7 +143,7 @@ class DepthEstimator:
         self._consistency = Consistency(self.config.consistency)
         self._continuity = Continuity(self.config.max_gap_s)
         self._aligner = Aligner(self.config.alignment)
-        self._belongs = float("nan")
+        self._seen: Seen | None = None
         self._pending_flush: FlushReason | None = None
         self._latest: DepthEstimate | None = None
 
@@ -199,7 +200,7 @@ class DepthEstimator:
                 _thinned(disparity),
                 frame.stamp_ns,
                 (line.scale, line.shift),
-                self._belongs,
+                self._seen,
             )
             suspicions = verdict.suspicions
             fused = self._fuser.fuse(
@@ -209,7 +210,7 @@ class DepthEstimator:
                 line,
                 frame.stamp_ns,
             )
-            self._belongs = fused.belongs
+            self._seen = fused.seen
             fused = fused.limited(*self.depth_range, self.min_confidence)
             depth, alignment = fused.depth, self._judged(line, fused, suspicions)
         else:
@@ -252,7 +253,7 @@ class DepthEstimator:
         if self._fuser is not None:
             self._fuser.reset()
         self._consistency.reset()
-        self._belongs = float("nan")
+        self._seen = None
         self._latest = None
 
     def _judged(
@@ -293,7 +294,7 @@ class DepthEstimator:
         if self._fuser is not None:
             self._fuser.reset()
         self._consistency.reset()
-        self._belongs = float("nan")
+        self._seen = None
         self._pending_flush = reason
 
 

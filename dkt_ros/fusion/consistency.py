@@ -6,7 +6,6 @@ depth that is not registered or of another scene. Knows nothing of networks, ali
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,22 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.registration import (
-    FEWEST,
-    FINE,
-    SIZE,
-    VARIANTS,
-    Registration,
-    grey_of,
-    halved,
-    shrunk,
-    thinned,
-)
+from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
 
 Float32 = NDArray[np.float32]
 
-_CHECK_NS = 80_000_000  # registration is not looked at sooner again
-_GAIN = 0.05  # correlation gained by a shift, from which it is suspected; twice: certain
+_SIZE = 80, 144  # (h, w) that pictures are compared at
+_FEWEST = 600  # readings at that size; fewer cannot be judged
 
 
 @dataclass(frozen=True)
@@ -39,10 +28,11 @@ class ConsistencyConfig:
 
     min_raw_depth, max_raw_depth  m: range that readings are expected in
     expected_depth_m  (low, high): the median reading must lie in it; None does not ask
-    first_checks      checks before registration is judged at all
+    first_checks      frames before registration is judged at all
     refused, doubted  log-odds that colour and depth belong together, below which they are certain
                       not to, or are suspected
-    better            log-odds by which another registration must be likelier
+    looked_into       log-odds below which it is tried how the depth would lie better
+    better            log-odds gained by such a change that make it certain; half: suspected
     edges             standard deviations by which colour's edges lie on the depth's steps better
                       than shifted ones, from which colour and depth are taken to belong together
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
@@ -55,8 +45,9 @@ class ConsistencyConfig:
     max_raw_depth: float = 10.0
     expected_depth_m: tuple[float, float] | None = None
     first_checks: int = 3
-    refused: float = 0.6
-    doubted: float = 1.5
+    refused: float = -1.0
+    doubted: float = 0.0
+    looked_into: float = 3.5
     better: float = 2.0
     edges: float = 2.5
     frozen_frames: int = 3
@@ -81,7 +72,7 @@ class Suspicion:
     """What is wrong. cause: a short name; text: a sentence; certain: the network must not be used.
 
     Causes: colour, depth range, expected depth, jump, frozen depth, frozen colour, stale colour,
-    foreign, shifted, mirrored, zoomed; network: its disparity contradicts the depth.
+    foreign, shifted, mirrored, zoomed.
     """
 
     cause: str
@@ -128,7 +119,7 @@ class Consistency:
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
-        self._registration, self._checked_ns = Registration(), 0
+        self._registration = Registration()
         self._last: tuple[Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -139,46 +130,42 @@ class Consistency:
         disparity: NDArray[Any] | None,
         stamp_ns: int,
         line: tuple[float, float] | None = None,
-        belongs: float = math.nan,
+        seen: Seen | None = None,
     ) -> Verdict:
         """Judges the next frame.
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
-        (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. belongs:
-        what the refiner said of the frame before, see Fused.
+        (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. seen: what
+        the refiner says of the frame before; without it registration is not judged.
         """
         scores: dict[str, float] = {}
-        fine = grey_of(rgb)
-        grey = shrunk(fine)
+        fine = _grey(rgb)
+        grey = _shrunk(fine)
         found = _colour_faults(rgb, grey, scores)
         blind = bool(found)
-        inverse, known = np.zeros(SIZE, np.float32), np.zeros(SIZE, bool)
-        readings = np.zeros(FINE, np.float32)
+        inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
+        readings = np.zeros(EDGE_SIZE, np.float32)
         if raw_depth is not None:
             readings = self._readings(raw_depth, found, scores)
-            inverse, known = halved(readings)
+            inverse, known = _halved(readings)
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
         found += self._frozen(grey, inverse, raw_depth is not None, stamp_ns, scores)
-        small = None
-        if disparity is not None and not blind:
-            small = shrunk(thinned(disparity))
-        found += self._jumped(grey, inverse[known], small, line, stamp_ns, scores)
-        if small is not None and np.count_nonzero(known) >= FEWEST:
-            since = stamp_ns - self._checked_ns
-            if self._registration.is_new or not 0 <= since < _CHECK_NS:
-                self._registration.check(small, inverse, known, readings, fine, belongs)
-                self._checked_ns = stamp_ns
-            found += self._registered(rgb.shape[:2], scores)
+        level = None if disparity is None or blind else float(np.median(_strided(disparity)))
+        found += self._jumped(grey, inverse[known], level, line, stamp_ns, scores)
+        if seen is not None and not blind and np.count_nonzero(known) >= _FEWEST:
+            found += self._registered(seen, fine, readings, rgb.shape[1], scores)
         return Verdict(tuple(found), scores)
 
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
         """1/raw at the fine size, 1/m, 0 unknown."""
         config = self.config
-        some = np.asarray(cv2.resize(raw, FINE[::-1], interpolation=cv2.INTER_NEAREST), np.float32)
+        some = np.asarray(
+            cv2.resize(raw, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST), np.float32
+        )
         any_ = (some > 0) & (some < np.inf)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
-        if np.count_nonzero(any_) > FEWEST:
+        if np.count_nonzero(any_) > _FEWEST:
             median = float(np.median(some[any_][::4]))
             outside = 1.0 - np.count_nonzero(inside) / np.count_nonzero(any_)
             scores |= {"outside": outside, "median_m": median}
@@ -233,15 +220,15 @@ class Consistency:
         self,
         grey: Float32,
         readings: Float32,
-        disparity: Float32 | None,
+        relative: float | None,
         line: tuple[float, float] | None,
         now: int,
         scores: dict[str, float],
     ) -> list[Suspicion]:
-        """A jump of scale between two pictures that look alike."""
-        level = float(np.median(readings)) if readings.size > FEWEST else 0.0
-        if line is not None and disparity is not None and np.isfinite(line).all():
-            level = line[0] * float(np.median(disparity)) + line[1]
+        """A jump of scale between two pictures that look alike; relative: median disparity."""
+        level = float(np.median(readings)) if readings.size > _FEWEST else 0.0
+        if line is not None and relative is not None and np.isfinite(line).all():
+            level = line[0] * relative + line[1]
         if level > 0:
             if self._last is not None:
                 before, old = self._last
@@ -261,37 +248,39 @@ class Consistency:
         )
         return [Suspicion("jump", text, (now - when) / 1e9 <= self.config.jump_s)]
 
-    def _registered(self, size: tuple[int, ...], scores: dict[str, float]) -> list[Suspicion]:
-        seen, config = self._registration, self.config
-        odds = {name: seen.log_odds(name) for name in seen.scores}
-        own = odds.pop("own")
-        plane, local = (float(value) for value in seen.scores["own"])
-        scores |= {"c_plane": plane, "c_local": local, "log_odds": own}
-        scores |= {f"log_odds {name}": value for name, value in odds.items()}
-        (dx, dy), gain = seen.shift()
-        dx, dy = dx * size[1] / SIZE[1], dy * size[0] / SIZE[0]
-        edge = seen.edge()
-        scores |= {"shift_x_px": dx, "shift_y_px": dy, "shift_gain": gain, "edges": edge}
-        if seen.checks < config.first_checks:
+    def _registered(
+        self, seen: Seen, grey: Float32, readings: Float32, width: int, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """Whether depth lies on its colour; grey and readings at EDGE_SIZE."""
+        config, registration = self.config, self._registration
+        registration.take(seen)
+        scores["log_odds"] = registration.log_odds
+        if registration.log_odds >= config.looked_into:
             return []
-        name = max(odds, key=lambda one: odds[one])
-        if odds[name] > max(own + config.better, 0.5):
-            cause = "mirrored" if name == "mirrored" else "zoomed"
-            text = f"the depth seems {VARIANTS[name]} against the colour: is it registered?"
-            return [Suspicion(cause, text, True)]
-        on_edges = edge > config.edges
-        if gain > _GAIN and not on_edges:
-            text = f"the depth seems shifted by {_words(dx, dy)} against the colour"
-            return [Suspicion("shifted", text + ": is it registered to it?", gain > 2 * _GAIN)]
-        if own >= config.doubted:
+        registration.look(seen, grey, readings)
+        change, gain, then = registration.best()
+        edges = registration.edges()
+        scores |= {"gain": gain, "edges": edges}
+        if registration.frames < config.first_checks or edges > config.edges:
             return []
-        if on_edges:
-            text = "the network's disparity contradicts the depth, though edges of colour lie on it"
-            return [Suspicion("network", text, False)]
-        text = (
-            "the network sees in colour what is not in the depth: are they of one scene and moment?"
-        )
-        return [Suspicion("foreign", text, own < config.refused)]
+        if then > 0 and 2 * gain > config.better:
+            scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
+            cause, how = _described(change, width)
+            text = f"the depth seems {how} against the colour: is it registered to it?"
+            return [Suspicion(cause, text, gain > config.better)]
+        if registration.log_odds >= config.doubted:
+            return []
+        text = "what is seen in colour is not in the depth: are they of one scene and moment?"
+        return [Suspicion("foreign", text, registration.log_odds < config.refused)]
+
+
+def _described(change: Change, width: int) -> tuple[str, str]:
+    """Cause and words of how the depth lies wrong."""
+    if change.mirrored:
+        return "mirrored", "mirrored left to right"
+    if change.zoom != 1:
+        return "zoomed", f"zoomed by about {change.zoom:g}"
+    return "shifted", f"shifted by about {_words(change.x * width, change.y * width)}"
 
 
 def _words(dx: float, dy: float) -> str:
@@ -339,3 +328,28 @@ def _changed_depth(before: Float32, now: Float32) -> float:
     if np.count_nonzero(full) < 20:
         return 0.0
     return float(np.mean(np.abs(new[full] / old[full] - 1) > 0.02))
+
+
+def _shrunk(picture: Float32) -> Float32:
+    """Means at the small size."""
+    return np.asarray(cv2.resize(picture, _SIZE[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _strided(picture: NDArray[Any]) -> NDArray[Any]:
+    """Every k-th pixel, still as many as at the small size."""
+    step = max(1, min(picture.shape[0] // _SIZE[0], picture.shape[1] // _SIZE[1]))
+    return picture[::step, ::step]
+
+
+def _grey(rgb: NDArray[np.uint8]) -> Float32:
+    """At EDGE_SIZE, 0..255; few pixels of a large picture are looked at."""
+    fine = cv2.resize(rgb, EDGE_SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.cvtColor(fine, cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _halved(readings: Float32) -> tuple[Float32, NDArray[np.bool_]]:
+    """Means of 2 x 2 readings, where at least two are known."""
+    known = (readings > 0).astype(np.float32)
+    total, share = _shrunk(readings), _shrunk(known)
+    enough = share > 0.4
+    return np.divide(total, share, out=np.zeros_like(total), where=enough), enough

@@ -9,10 +9,11 @@ reading that is trusted keeps its own value, at the sensor's own resolution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.features import Scene, bent, make_scene, membrane, network_input, working_size
 from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
+from dkt_ros.fusion.registration import Change, Seen
 
 Float32 = NDArray[np.float32]
 
@@ -77,8 +79,8 @@ class Fused:
     residual_m   median |raw depth - the depth that would be published there without it| over all
                  trusted readings, metres; NaN without any
     network_residual_m  the same for the network's disparity on its one scale and shift
-    belongs      log-odds that colour and raw depth are of one scene and registered, as the refiner
-                 sees it in this frame; NaN where nothing is known
+    seen         whether colour and raw depth are of one scene and registered, as the refiner sees
+                 it in this frame; None where it sees nothing
     network_used whether the network's disparity had a part in it
     reason       what was missing or not used; "" where everything was
     """
@@ -90,7 +92,7 @@ class Fused:
     trusted: int
     residual_m: float
     network_residual_m: float
-    belongs: float
+    seen: Seen | None
     network_used: bool
     reason: str
     _log_error: Float32 | float = field(repr=False)
@@ -174,7 +176,7 @@ class Fuser:
             self.reset()
             return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason)
         assert raw_depth is not None
-        corrected, trust, log_error, belongs = self._decide(scene)
+        corrected, trust, log_error, seen = self._decide(scene)
         corrected = _hung(scene, corrected, trust)
         corrected, trust = self._steady(_Remembered(frame.rgb, corrected, trust, stamp_ns))
         depth, source = self._enlarged(raw_depth, scene, corrected, trust)
@@ -187,7 +189,7 @@ class Fuser:
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
             network_residual_m=_residual(frame.line, scene.disparity, trusted),
-            belongs=belongs,
+            seen=seen,
             network_used=scene.predicted is not None,
             reason=frame.reason,
             _log_error=log_error,
@@ -248,10 +250,10 @@ class Fuser:
                 reason = _joined(reason, why)
         return _Reduced(small, readings, line, predicted, reason)
 
-    def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32, float]:
-        """Corrected disparity, trust and log error, (h, w) each, and belongs."""
+    def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32, Seen | None]:
+        """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
         if self._refiner is None:
-            return *_membrane(scene), float("nan")
+            return *_membrane(scene), None
         x = torch.from_numpy(network_input(scene))[None].to(self._device)
         maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
         filled, predicted = (torch.from_numpy(m)[None, None].to(self._device) for m in maps)
@@ -259,11 +261,27 @@ class Fuser:
             x = x.contiguous(memory_format=torch.channels_last)
             refined = self._refiner(x, filled, predicted)
             found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
-            belongs = float(refined.belongs[0])
+            seen = Seen(float(refined.belongs[0]), partial(self._asked, scene))
         corrected, trust, log_error = to_host(found)[0]
         # Trust is of a reading: where there is none, the nearest one's.
         trust = trust.ravel()[scene.nearest]
-        return corrected, trust, log_error, belongs
+        return corrected, trust, log_error, seen
+
+    def _asked(self, scene: Scene, changes: Sequence[Change]) -> list[float]:
+        """Log-odds that colour and readings belong together with each change undone.
+
+        The network's disparity is left out: it may be what is wrong.
+        """
+        assert self._refiner is not None
+        scenes = (make_scene(scene.rgb, one.undone(scene.disparity), None) for one in changes)
+        seen = [None if one is None else network_input(one) for one in scenes]
+        some = [torch.from_numpy(x) for x in seen if x is not None]
+        if not some:
+            return [-np.inf] * len(seen)
+        with torch.inference_mode(), one_thread():
+            x = torch.stack(some).to(self._device, memory_format=torch.channels_last)
+            found = iter(self._refiner.belong(x).tolist())
+        return [-np.inf if x is None else next(found) for x in seen]
 
     def _steady(self, now: _Remembered) -> tuple[Float32, Float32]:
         """The frame's disparity and trust, weighed against the last ones where nothing moves."""
@@ -343,7 +361,7 @@ class Fuser:
             trusted=0,
             residual_m=float("nan"),
             network_residual_m=float("nan"),
-            belongs=float("nan"),
+            seen=None,
             network_used=used,
             reason=why,
             _log_error=float(np.log(error)),

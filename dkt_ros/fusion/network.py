@@ -87,24 +87,35 @@ class Refiner(nn.Module):
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W), belongs (B,)."""
-        x = self.stem(x)
-        skips = [x]
-        for stage in self.down:
-            x = stage(x)
-            skips.append(x)
-        skips.pop()
-        # What the whole picture has in common: how far, how noisy, is there a network at all.
-        x = self.deep(x)
-        mean = x.mean(dim=(2, 3))
-        # The stem's too: what comes later is normed, so that how much there is of it is lost.
-        told = [skips[0].mean(dim=(2, 3)), mean, x.amax(dim=(2, 3))]
-        belongs = self.belongs(torch.cat(told, dim=1))[:, 0]
+        *skips, x = self._encoded(x)
+        mean, belongs = self._judged(skips[0], x)
         x = x + self.whole(mean)[..., None, None]
         for narrow, up, skip in zip(
             reversed(self.narrow), reversed(self.up), reversed(skips), strict=True
         ):
             x = up(interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skip)
         return self.shuffle(self.head(x)), belongs
+
+    def belong(self, x: Tensor) -> Tensor:
+        """(B,) log-odds of that input alone, which costs half."""
+        *skips, x = self._encoded(x.to(self.head.weight.dtype))
+        return self._judged(skips[0], x)[1].float()
+
+    def _encoded(self, x: Tensor) -> list[Tensor]:
+        """Features of each scale, from the finest."""
+        features = [self.stem(x)]
+        for stage in self.down:
+            features.append(stage(features[-1]))
+        # What the whole picture has in common: how far, how noisy, is there a network at all.
+        features[-1] = self.deep(features[-1])
+        return features
+
+    def _judged(self, fine: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of the deepest features, belongs."""
+        mean = deep.mean(dim=(2, 3))
+        # The stem's too: what comes later is normed, so that how much there is of it is lost.
+        told = [fine.mean(dim=(2, 3)), mean, deep.amax(dim=(2, 3))]
+        return mean, self.belongs(torch.cat(told, dim=1))[:, 0]
 
     def forward(self, x: Tensor, filled: Tensor, predicted: Tensor) -> Refined:
         """x: see `maps`. filled, predicted: (B, 1, H, W) disparity, 1/m: the two candidates.

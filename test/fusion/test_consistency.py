@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fixtures.fused_scenes import rendered_frame
 from fixtures.glass_scenes import smooth_field
+from fixtures.judging import Judge
 
 import dkt_ros
 from demo.recorded import read_frames
@@ -18,6 +19,7 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import discover_topics
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Verdict
+from dkt_ros.fusion.registration import Seen
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 """rgb, raw depth, disparity."""
@@ -45,9 +47,9 @@ def moving() -> list[Frame]:
 
 def judged(frames: list[Frame], config: ConsistencyConfig | None = None) -> Verdict:
     """The verdict on the last of the frames."""
-    consistency = Consistency(config)
+    judge = Judge(config)
     for index, frame in enumerate(frames):
-        verdict = consistency.update(*frame, index * PERIOD_NS)
+        verdict = judge.update(*frame, index * PERIOD_NS)
     return verdict
 
 
@@ -108,8 +110,8 @@ def test_a_shift_is_measured(moving: list[Frame], dx: int, dy: int, words: str) 
     verdict = judged(with_depth(moving[:SECOND], moved(1.0, dx, dy)))
     assert causes(verdict) == {"shifted"}
     assert words in verdict.suspicions[0].text
-    assert verdict.scores["shift_x_px"] == pytest.approx(dx, abs=5)
-    assert verdict.scores["shift_y_px"] == pytest.approx(dy, abs=5)
+    assert verdict.scores["shift_x_px"] == pytest.approx(dx, abs=12)
+    assert verdict.scores["shift_y_px"] == pytest.approx(dy, abs=12)
 
 
 @pytest.mark.parametrize("factor", [1.3, 0.75])
@@ -140,13 +142,21 @@ def test_depth_of_another_scene(moving: list[Frame]) -> None:
 
 
 def test_a_wrong_network_is_no_foreign_depth(moving: list[Frame]) -> None:
-    """Its disparity is of noise, but colour's edges lie on the depth's."""
-    _, raw, disparity = moving[0]
+    rgb, raw, disparity = moving[0]
     nonsense = smooth_field(disparity.shape, np.random.default_rng(0), 8).astype(np.float32)
+    assert judged(still((rgb, raw, nonsense), SECOND)).suspicions == ()
+
+
+def test_edges_on_steps_speak_against_the_refiner(moving: list[Frame]) -> None:
+    """A picture that no training has seen, its edges on the depth's."""
+    _, raw, disparity = moving[0]
     edges = np.where(np.nan_to_num(raw, nan=9.0) < np.nanmedian(raw), 220, 30).astype(np.uint8)
-    verdict = judged(still((np.repeat(edges[..., None], 3, 2), raw, nonsense), SECOND))
-    assert [one.cause for one in verdict.suspicions] == ["network"]
-    assert not verdict.certain
+    consistency = Consistency()
+    never = Seen(-3.0, lambda changes: [-3.0] * len(changes))
+    for index, frame in enumerate(still((np.repeat(edges[..., None], 3, 2), raw, disparity), 5)):
+        verdict = consistency.update(*frame, index * PERIOD_NS, None, never)
+    assert verdict.suspicions == ()
+    assert verdict.scores["edges"] > consistency.config.edges
 
 
 def test_one_stream_frozen_while_the_other_moves(moving: list[Frame]) -> None:
@@ -204,12 +214,12 @@ def test_a_jump_of_the_line(moving: list[Frame]) -> None:
 
 
 def test_reset_forgets(moving: list[Frame]) -> None:
-    consistency = Consistency()
+    judge = Judge()
     for index, frame in enumerate(with_depth(moving[:SECOND], lambda raw: raw[:, ::-1].copy())):
-        verdict = consistency.update(*frame, index)
+        verdict = judge.update(*frame, index)
     assert causes(verdict) == {"mirrored"}
-    consistency.reset()
-    assert consistency.update(*moving[0], 0).suspicions == ()
+    judge.consistency.reset()
+    assert judge.consistency.update(*moving[0], 0).suspicions == ()
 
 
 def test_without_depth_or_disparity(moving: list[Frame]) -> None:
