@@ -17,7 +17,7 @@ scenes=${SCENES:-240}
 render() {
   local output=$folder/$1 seed=$2 status=0
   shift 2
-  dkt synth render --version 2 --size 160x288 --raw-depth --output "$output" --seed "$seed" "$@" ||
+  dkt synth render --size 160x288 --raw-depth --output "$output" --seed "$seed" "$@" ||
     status=$?
   if ((status == 1)) && compgen -G "$output/s0$seed-*.tar" >/dev/null; then
     echo "make_fusion: scenes of seed $seed failed (named above); going on without them" >&2
@@ -27,11 +27,12 @@ render() {
   fi
 }
 
-render train 400 --pool train --frames 2 --scenes "$scenes"
-render train 401 --pool train --frames 2 --scenes "$scenes" --radius 0.25 0.8 --elevation 30 85
-render train 402 --pool train --frames 2 --scenes "$scenes" --radius 0.4 2.2 --elevation 8 45
-render train 403 --pool train --frames 2 --scenes "$scenes"
-render heldout 420 --pool held-out --frames 3 --scenes "${HELDOUT:-24}"
+render train 400 --version 2 --pool train --frames 2 --scenes "$scenes"
+render train 401 --version 2 --pool train --frames 2 --scenes "$scenes" \
+  --radius 0.25 0.8 --elevation 30 85
+render train 430 --sensor mixed --pool train --frames 2 --scenes "$scenes"
+render train 431 --sensor mixed --pool train --frames 2 --scenes "$scenes"
+render heldout 420 --version 2 --pool held-out --frames 3 --scenes "${HELDOUT:-24}"
 
 resume=()
 [[ -e $folder/run/state.pt ]] && resume=(--resume)

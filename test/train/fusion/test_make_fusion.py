@@ -44,7 +44,7 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
         "python benchmarks/fusion.py --heldout",
     ]
     assert all("--raw-depth" in call for call in calls[:5])
-    assert "--seed 400 --pool train --frames 2 --scenes 3" in calls[0]
+    assert "--seed 400 --version 2 --pool train --frames 2 --scenes 3" in calls[0]
     assert calls[5].endswith("--resume") == begun
     assert calls[6].endswith("--calibrate")
 
