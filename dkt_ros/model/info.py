@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.condition import CONDITIONS
 
 FORMAT_VERSION = 1
 INFO_FILE = "dkt.json"
@@ -29,8 +30,9 @@ class CheckpointInfo:
     prompt embedding is padded with zeros. buffer_frames: 4N+1, how many of the newest frames the
     exact sampler does best to look at where frames arrive one by one. clip: latent frames of the
     longest clip that the live sampler makes of a stream before it begins another; 0: it never
-    begins another (benchmarks/live_drift.py shows which hold). origin: one sentence saying where
-    the weights come from.
+    begins another (benchmarks/live_drift.py shows which hold). condition: what the network is shown
+    beside RGB: "raw_depth" (condition.py), with which its answers are metric, or "none". origin:
+    one sentence saying where the weights come from.
     sources: name of each source file -> its SHA-256.
 
     Raises DktError naming the field that is wrong.
@@ -47,6 +49,7 @@ class CheckpointInfo:
     text_tokens: int = 512
     buffer_frames: int = 5
     clip: int = 0
+    condition: str = "none"
     origin: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -73,6 +76,8 @@ class CheckpointInfo:
         frames = _integer("buffer_frames", self.buffer_frames)
         _check("buffer_frames", frames, "4N+1: 1, 5, 9, ...", frames > 0 and frames % 4 == 1)
         _check("clip", self.clip, "0 or more", _integer("clip", self.clip) >= 0)
+        expected = f"one of {', '.join(CONDITIONS)}"
+        _check("condition", self.condition, expected, self.condition in CONDITIONS)
         shift = self.sigma_shift
         is_number = isinstance(shift, (int, float)) and not isinstance(shift, bool)
         valid_shift = is_number and math.isfinite(shift) and shift > 0

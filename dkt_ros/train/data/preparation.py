@@ -16,8 +16,9 @@ from torch.nn.functional import avg_pool2d
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.geometry import nearest_fill, resize_nearest
+from dkt_ros.geometry import resize_nearest
 from dkt_ros.model.canvas import resize
+from dkt_ros.model.condition import fill
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import DisparityConfig
 from dkt_ros.train.data.disparity import clip_range, normalise
@@ -111,21 +112,6 @@ def view_clip(
         torch.from_numpy(target.astype(np.float32))[None, None],
         latent_weight(known, ratio),
     )
-
-
-def fill(disparity: np.ndarray) -> np.ndarray:
-    """(F,H,W) in 1/m, 0 = unknown -> without unknowns; at least one pixel must be known.
-
-    The nearest known pixel's value: the VAE sees no edges but those of the true disparity and of
-    borders between equally near neighbours, unlike with a constant.
-    """
-    known = disparity > 0
-    if known.all():
-        return disparity
-    has_any = np.flatnonzero(known.any(axis=(1, 2)))
-    nearest = [has_any[np.abs(has_any - index).argmin()] for index in range(len(disparity))]
-    filled = {index: nearest_fill(disparity[index]) for index in has_any}
-    return np.stack([filled[index] for index in nearest])
 
 
 def latent_weight(known: np.ndarray, ratio: int) -> Tensor:

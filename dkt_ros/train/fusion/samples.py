@@ -1,7 +1,7 @@
 """Training samples: a rendered frame, its sensor and its network made to err in many ways.
 
-Knows how sensors and networks err. Knows nothing of the refiner or its losses. A sample is a
-function of its frame and its random generator.
+Knows how networks err; how sensors do stands in train/sensor.py. Knows nothing of the refiner or
+its losses. A sample is a function of its frame and its random generator.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dkt_ros.fusion.features import Scene, make_scene
 from dkt_ros.train.fusion.config import FusionTrainingConfig, PredictionConfig
 from dkt_ros.train.fusion.frames import TrainingFrame
+from dkt_ros.train.sensor import behind, failing, smooth_noise
 
 Float32 = NDArray[np.float32]
 _SMALLEST_CROP = 0.55
@@ -48,11 +49,11 @@ def draw(
 
     other: a frame of another scene, for readings that do not belong to the colour.
     """
-    disparity, truth, belongs = _sensor(frame, rng), frame.truth, True
+    disparity, truth, belongs = _failing(frame, rng), frame.truth, True
     if other is not None and rng.random() < config.foreign:
         belongs = False
         if other.truth.shape == truth.shape and rng.random() < _OTHER_SCENE:
-            disparity, truth = _sensor(other, rng), other.truth
+            disparity, truth = _failing(other, rng), other.truth
         else:
             disparity = _unregistered(disparity, rng)
     predicted = _prediction(frame, disparity, rng, config.prediction, belongs)
@@ -84,11 +85,8 @@ def draw(
     return TrainingSample(scene, truth, cut(frame.classes), belongs)
 
 
-def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, cells: int) -> Float32:
-    """(H, W) of smooth noise, mean 0, standard deviation 1."""
-    coarse = rng.normal(size=(cells, cells + 2)).astype(np.float32)
-    field = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.asarray((field - field.mean()) / max(float(field.std()), 1e-6), np.float32)
+def _failing(frame: TrainingFrame, rng: np.random.Generator) -> Float32:
+    return failing(frame.disparity, frame.truth, frame.classes, rng)
 
 
 def _skew(truth: Float32, rng: np.random.Generator) -> Float32:
@@ -127,19 +125,6 @@ def _unregistered(disparity: Float32, rng: np.random.Generator) -> Float32:
     )
 
 
-def behind(frame: TrainingFrame) -> Float32:
-    """The true disparity with objects replaced by what is nearest to them around."""
-    hidden = (frame.classes > 0) | (frame.truth <= 0)
-    if hidden.all():
-        return frame.truth
-    _, labels = cv2.distanceTransformWithLabels(
-        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    values = np.zeros(int(labels.max()) + 1, np.float32)
-    values[labels[~hidden]] = frame.truth[~hidden]
-    return cv2.blur(values[labels], (5, 5))
-
-
 def degraded(frame: TrainingFrame, rng: np.random.Generator, config: PredictionConfig) -> Float32:
     """Disparity (H, W) in 1/m of a network that errs as real ones do."""
     truth = frame.truth.copy()
@@ -148,7 +133,7 @@ def degraded(frame: TrainingFrame, rng: np.random.Generator, config: PredictionC
     if rng.random() < config.object_share:
         # Some objects' disparity is off, or they are not noticed at all.
         _, parts = cv2.connectedComponents((frame.classes > 0).astype(np.uint8))
-        background = behind(frame)
+        background = behind(frame.truth, frame.classes)
         for part in range(1, int(parts.max()) + 1):
             where = parts == part
             if rng.random() < 0.3:
@@ -231,63 +216,6 @@ def _line(relative: Float32, disparity: Float32) -> tuple[float, float] | None:
         off = np.abs(y - mean_y - scale * (x - mean_x))
         weight = 1 / (1 + np.square(off / max(2 * float(np.median(off)), 1e-6)))
     return (float(scale), float(mean_y - scale * mean_x)) if scale > 0 else None
-
-
-def _sensor(frame: TrainingFrame, rng: np.random.Generator) -> Float32:
-    disparity = frame.disparity.copy()
-    objects = frame.classes > 0
-    shape = disparity.shape
-    known = frame.truth > 0
-    if rng.random() < 0.35:
-        # A better sensor off the objects than the simulated one: what exists there is right.
-        clean = ~objects & known & (disparity > 0)
-        noise = rng.uniform(0.0005, 0.003)
-        small = rng.normal(0, noise, shape) + rng.uniform(0, 0.003) * smooth_noise(shape, rng, 12)
-        disparity[clean] = (frame.truth * (1 + small))[clean]
-        if rng.random() < 0.5:
-            few = ~objects & known & (disparity == 0) & (smooth_noise(shape, rng, 10) > 0.3)
-            disparity[few] = (frame.truth * (1 + small))[few]
-    choice = rng.random()
-    if choice < 0.25:  # the sensor sees through
-        through = objects & (smooth_noise(shape, rng, 12) > rng.normal(0, 0.7))
-        seen = behind(frame) * (1 + rng.normal(0, 0.004, shape) + rng.normal(0, 0.01))
-        disparity[through] = seen[through]
-    elif choice < 0.5:  # it sees the object's surface in patches, or nothing
-        gone = objects & (smooth_noise(shape, rng, 12) > rng.normal(0, 1.0))
-        disparity[gone] = 0
-        if rng.random() < 0.5:
-            right = objects & known & (smooth_noise(shape, rng, 9) > 0.8)
-            noise = np.exp(rng.normal(0, 0.004, shape))
-            disparity[right] = (frame.truth * noise)[right]
-    elif choice < 0.6:
-        disparity[objects] = 0
-    if rng.random() < 0.3:  # holes anywhere
-        disparity[smooth_noise(shape, rng, int(rng.integers(5, 30))) > rng.uniform(0.8, 2.0)] = 0
-    if rng.random() < 0.15:  # a side that the other eye does not see, or what is out of range
-        border = int(rng.integers(2, shape[1] // 5))
-        disparity[:, :border] = 0
-    if rng.random() < 0.2:  # registration that is not quite right
-        shift = np.array([[1, 0, rng.uniform(-2, 2)], [0, 1, rng.uniform(-1, 1)]], np.float32)
-        moved = cv2.warpAffine(disparity, shift, shape[::-1], flags=cv2.INTER_NEAREST)
-        disparity = np.asarray(moved, np.float32)
-    if rng.random() < 0.3:  # flying edges
-        wide = int(rng.choice([3, 5]))
-        blurred, count = (
-            cv2.blur(part, (wide, wide)) for part in (disparity, (disparity > 0).astype(np.float32))
-        )
-        mean = blurred / np.maximum(count, 1e-6)
-        edge = (np.abs(mean - disparity) > 0.03 * disparity) & (disparity > 0)
-        edge &= smooth_noise(shape, rng, 20) > 0
-        disparity[edge] = mean[edge]
-    if rng.random() < 0.2:  # noise that grows with distance
-        typical = np.median(frame.truth[known])
-        noise = rng.uniform(0.001, 0.01) * typical
-        measured = disparity > 0
-        grain = rng.normal(0, noise, shape)
-        if rng.random() < 0.5:
-            grain = cv2.GaussianBlur(grain, (0, 0), 1.5) * 3
-        disparity[measured] = np.maximum((disparity + grain)[measured], 1e-3)
-    return np.asarray(disparity, np.float32)
 
 
 def _window(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dkt_ros.model.condition import CONDITIONS
 from dkt_ros.train.fields import RECIPES, check, load
 
 
@@ -106,6 +107,10 @@ class NanoConfig:
     RGB the latents of its disparity; cheap, since neither decoder nor transformer runs.
     decay_steps: last steps, over which the learning rate falls to zero (before them it is constant,
     after warmup_steps). ema: decay of the averaged weights, which are what is saved.
+    start: folder or name of a checkpoint of the same sizes whose weights the run starts from; its
+    latent statistics stay, so vae_steps and encoder_steps may be 0. condition: "raw_depth" shows
+    the network the clip's raw depth too (model/condition.py); "none". condition_dropped: share of
+    clips that are shown without it.
     steps, sigma_shift, buffer_frames: defaults written into the checkpoint. sigma_steps: the noise
     levels trained on are those of a sampler of so many steps. save_every, rescan_every: in steps.
     """
@@ -115,6 +120,9 @@ class NanoConfig:
     seed: int = 1
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    start: str = ""
+    condition: str = "none"
+    condition_dropped: float = 0.2
     vae_steps: int = 200
     encoder_steps: int = 0
     warmup_steps: int = 100
@@ -133,7 +141,17 @@ class NanoConfig:
 
     def __post_init__(self) -> None:
         check("stages", self.stages, "at least one stage", len(self.stages) > 0)
-        for name in ("vae_steps", "steps", "sigma_steps", "save_every", "rescan_every"):
+        least = 0 if self.start else 1
+        check("vae_steps", self.vae_steps, f"at least {least}", self.vae_steps >= least)
+        check(
+            "condition",
+            self.condition,
+            f"one of {', '.join(CONDITIONS)}",
+            self.condition in CONDITIONS,
+        )
+        dropped = self.condition_dropped
+        check("condition_dropped", dropped, "a share from 0 to 1", 0 <= dropped <= 1)
+        for name in ("steps", "sigma_steps", "save_every", "rescan_every"):
             check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
         for name in ("seed", "encoder_steps", "warmup_steps", "decay_steps"):
             value = getattr(self, name)
@@ -147,6 +165,11 @@ class NanoConfig:
         total = self.total_steps
         used = max(self.vae_steps + self.encoder_steps, self.decay_steps)
         check("stages", total, f"more than {used} steps in all", total > used)
+
+    @property
+    def conditioned(self) -> float:
+        """Share of clips that are shown with their raw depth."""
+        return 0.0 if self.condition == "none" else 1.0 - self.condition_dropped
 
     @property
     def total_steps(self) -> int:

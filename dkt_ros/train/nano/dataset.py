@@ -18,7 +18,9 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
+from dkt_ros.model.condition import disparity_of, pictures, range_of
 from dkt_ros.train.data.disparity import clip_range, half_range, normalise
+from dkt_ros.train.sensor import failing_clip
 
 CLIP_FRAMES = 5
 _SMALLEST_CROP = 0.5
@@ -29,13 +31,14 @@ class Clip:
     """One sequence.
 
     rgb: (T,H,W,3) uint8. disparity: (T,H,W) float32 1/m, 0 = unknown. mask: (T,H,W) uint8 material
-    class, 0 = opaque.
+    class, 0 = opaque. readings: (T,H,W) float32, 1/raw depth, 0 = none; None without raw depth.
     """
 
     name: str
     rgb: np.ndarray
     disparity: np.ndarray
     mask: np.ndarray
+    readings: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Batch:
     known: (B,1,F,H,W) 1 where the target counts. objects: (B,1,F,H,W) 1 on transparent and
     reflective pixels. relative: (B,1,F,H,W) what an error of 1 in target means as a relative
     error of depth, half the clip's disparity range over the pixel's disparity.
+    condition: (B,3,F,H,W) pictures of the raw depth, see model/condition.py. given: (B,1,1,1,1) 1
+    where there are such; the others' are zero. Of those the target is in the range that the
+    readings tell.
     """
 
     rgb: np.ndarray
@@ -53,6 +59,8 @@ class Batch:
     known: np.ndarray
     objects: np.ndarray
     relative: np.ndarray
+    condition: np.ndarray
+    given: np.ndarray
 
 
 class SequenceFolder:
@@ -86,16 +94,28 @@ class SequenceFolder:
                 self._report(f"left out: {error}")
         return len(self.clips) - before
 
-    def batch(self, seed: int, step: int, size: tuple[int, int], count: int, frames: int) -> Batch:
+    def batch(
+        self,
+        seed: int,
+        step: int,
+        size: tuple[int, int],
+        count: int,
+        frames: int,
+        conditioned: float = 0.0,
+    ) -> Batch:
         """An augmented batch of `count` clips of `frames` frames at (height, width) pixels.
 
-        Clips of more than one frame come from sequences long enough; where there is none, a
-        single frame stands still.
+        conditioned: share of clips that come with their raw depth, where they have any. Clips of
+        more than one frame come from sequences long enough; where there is none, a single frame
+        stands still.
         """
         rng = np.random.default_rng([seed, step])
         long_enough = [clip for clip in self.clips if len(clip.rgb) >= frames]
         pool = long_enough or self.clips
-        rows = [_draw(pool[rng.integers(len(pool))], rng, size, frames) for _ in range(count)]
+        rows = [
+            _draw(pool[rng.integers(len(pool))], rng, size, frames, conditioned)
+            for _ in range(count)
+        ]
         return stack(rows)
 
 
@@ -104,18 +124,28 @@ def stack(rows: list[Batch]) -> Batch:
     return Batch(*(np.concatenate([vars(r)[k] for r in rows]) for k in Batch.__annotations__))
 
 
-def make_sample(rgb: np.ndarray, disparity: np.ndarray, mask: np.ndarray) -> Batch:
+def make_sample(
+    rgb: np.ndarray, disparity: np.ndarray, mask: np.ndarray, readings: np.ndarray | None = None
+) -> Batch:
     """One clip, (F,H,W,3) uint8, (F,H,W) 1/m and (F,H,W), as a batch of one.
 
-    Disparity is mapped to [-1, 1] between the clip's 2nd and 98th percentile, with clamping.
+    Disparity is mapped to [-1, 1] with clamping: between the clip's 2nd and 98th percentile, or,
+    where readings (F,H,W) in 1/m are given and there are enough, in the range that they tell.
     """
     known = disparity > 0
-    low, high = clip_range(disparity, known) if known.any() else (0.0, 1.0)
+    limits = None if readings is None else range_of(readings)
+    condition = np.zeros((1, 3, *disparity.shape), np.float32)
+    if limits is not None and readings is not None:
+        low, high = limits.low, limits.high
+        condition[0] = pictures(readings, limits)
+    else:
+        low, high = clip_range(disparity, known) if known.any() else (0.0, 1.0)
     target = np.where(known, normalise(disparity, low, high), -1.0)
     relative = np.where(known, half_range(low, high) / np.maximum(disparity, 1e-3), 0.0)
     planes = [p.astype(np.float32)[None, None] for p in (target, known, mask > 0, relative)]
     video = rgb.astype(np.float32).transpose(3, 0, 1, 2)[None] / 127.5 - 1.0
-    return Batch(video, *planes)
+    given = np.full((1, 1, 1, 1, 1), limits is not None, np.float32)
+    return Batch(video, *planes, condition, given)
 
 
 def _read_clip(path: Path) -> Clip:
@@ -136,20 +166,20 @@ def _read_clip(path: Path) -> Clip:
 
 
 def _clip(name: str, frames: list[Sample]) -> Clip:
-    disparity = np.stack([_disparity(frame) for frame in frames])
+    disparity = np.stack([disparity_of(frame.depth) for frame in frames])
+    raw = [frame.raw_depth for frame in frames if frame.raw_depth is not None]
+    readings = np.stack([disparity_of(one) for one in raw]) if len(raw) == len(frames) else None
     masks = [
         np.zeros(frame.depth.shape, np.uint8) if frame.mask is None else frame.mask
         for frame in frames
     ]
-    return Clip(name, np.stack([frame.rgb for frame in frames]), disparity, np.stack(masks))
+    rgb = np.stack([frame.rgb for frame in frames])
+    return Clip(name, rgb, disparity, np.stack(masks), readings)
 
 
-def _disparity(frame: Sample) -> np.ndarray:
-    inverse = np.divide(1.0, frame.depth, out=np.zeros_like(frame.depth), where=frame.known)
-    return np.asarray(inverse, np.float32)
-
-
-def _draw(clip: Clip, rng: np.random.Generator, size: tuple[int, int], frames: int) -> Batch:
+def _draw(
+    clip: Clip, rng: np.random.Generator, size: tuple[int, int], frames: int, conditioned: float
+) -> Batch:
     length = len(clip.rgb)
     start = int(rng.integers(max(1, length - frames + 1)))
     chosen = np.clip(np.arange(start, start + frames), 0, length - 1)
@@ -163,12 +193,15 @@ def _draw(clip: Clip, rng: np.random.Generator, size: tuple[int, int], frames: i
     window = (slice(top, top + crop_height), slice(left, left + crop_width))
     flip = rng.random() < 0.5
     colour = _ColourChange(rng)
-    rgb, disparity, mask = [], [], []
-    for index in chosen:
-        rgb.append(colour(_resized(clip.rgb[index][window], size, flip)))
-        disparity.append(_resized(clip.disparity[index][window], size, flip, nearest=True))
-        mask.append(_resized(clip.mask[index][window], size, flip, nearest=True))
-    return make_sample(np.stack(rgb), np.stack(disparity), np.stack(mask))
+    rgb = np.stack([colour(_resized(clip.rgb[index][window], size, flip)) for index in chosen])
+
+    def cut(maps: np.ndarray) -> np.ndarray:
+        return np.stack([_resized(maps[i][window], size, flip, nearest=True) for i in chosen])
+
+    disparity, mask, readings = cut(clip.disparity), cut(clip.mask), None
+    if conditioned > 0 and clip.readings is not None and rng.random() < conditioned:
+        readings = failing_clip(cut(clip.readings), disparity, mask, rng)
+    return make_sample(rgb, disparity, mask, readings)
 
 
 def _resized(

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, whole_file, whole_folder
+from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.progress import progress_bar
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import CLIP_FRAMES, Batch, SequenceFolder
@@ -39,6 +40,8 @@ class NanoTrainer:
         self.config = config
         self.data = data
         self.model = NanoModel(config)
+        if config.start:
+            self.model.start_from(checkpoint_folder(config.start))
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, config.weight_decay),
@@ -58,10 +61,11 @@ class NanoTrainer:
         clips = stage.clip_every > 0 and self.step % stage.clip_every == stage.clip_every - 1
         clips = clips and self.step >= config.vae_steps + config.encoder_steps
         count, frames = (stage.clip_batch, CLIP_FRAMES) if clips else (stage.batch, 1)
-        batch = self.data.batch(config.seed, self.step, (stage.height, stage.width), count, frames)
+        size = stage.height, stage.width
+        batch = self.data.batch(config.seed, self.step, size, count, frames, config.conditioned)
         tensors = to_tensors(batch)
         generator = torch.Generator().manual_seed(config.seed * _NOISE_STREAM + self.step)
-        if self.step == config.vae_steps:
+        if self.step == config.vae_steps > 0:
             self._measure_latents()
             self._keep_teacher(self.model.state_dict())
         for group in self.optimizer.param_groups:
@@ -119,7 +123,7 @@ class NanoTrainer:
         if not path.is_file():
             raise DktError(f"{path} is missing: there is no run to resume; start without --resume")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        for name in ("network", "seed", "vae_steps"):
+        for name in ("network", "seed", "vae_steps", "condition"):
             stored, asked = state["config"][name], config_as_dict(self.config)[name]
             if stored != asked:
                 raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")

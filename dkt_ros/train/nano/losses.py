@@ -27,6 +27,8 @@ class TensorBatch:
     known: Tensor
     objects: Tensor
     relative: Tensor
+    condition: Tensor
+    given: Tensor
 
 
 def vae_loss(model: NanoModel, batch: TensorBatch, config: NanoConfig) -> dict[str, Tensor]:
@@ -78,16 +80,20 @@ def denoising_loss(
     count = batch.rgb.shape[0]
     disparity = batch.target.expand_as(batch.rgb)
     kept = round(count * weights.reconstruct_share)
-    latents = model.encode(torch.cat([batch.rgb, disparity[:kept]])).float()
+    given = batch.given.flatten() > 0
+    shown = batch.condition[given]
+    latents = model.encode(torch.cat([batch.rgb, disparity[:kept], shown])).float()
     with torch.no_grad():
         others = model.encode(disparity[kept:]).float() if kept < count else latents[:0]
-    rgb_latents, depth_latents = model.normalise(latents).split([count, kept])
+    sizes = [count, kept, len(shown)]
+    rgb_latents, depth_latents, raw_latents = model.normalise(latents).split(sizes)
+    conditions = torch.zeros_like(rgb_latents).index_copy(0, given.nonzero().flatten(), raw_latents)
     data = torch.cat([depth_latents.detach(), model.normalise(others)])
     sigma = draw_sigmas(count, config, generator)
     level = sigma.view(-1, 1, 1, 1, 1)
     noise = torch.randn(data.shape, generator=generator)
     noisy = (1.0 - level) * data + level * noise
-    velocity = model.velocity(noisy, rgb_latents, sigma).float()
+    velocity = model.velocity(noisy, rgb_latents, sigma, conditions).float()
     flow = (velocity - (noise - data)).square().mean()
     estimate = noisy - level * velocity
 

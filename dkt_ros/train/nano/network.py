@@ -14,7 +14,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, W
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
-from dkt_ros.model.checkpoint import CheckpointInfo, save_checkpoint
+from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from dkt_ros.model.context import use_constant_context
 from dkt_ros.model.conv import use_stacked_convolutions
 from dkt_ros.model.streaming_vae import chunk_spans
@@ -64,6 +65,26 @@ class NanoModel(nn.Module):
         _initialise_temporal(self.vae)
         _initialise_paths(self.transformer)
 
+    @torch.no_grad()
+    def start_from(self, checkpoint: Path) -> None:
+        """Takes a checkpoint's weights and latent statistics; DktError where its sizes differ.
+
+        Inputs that it was never shown begin at weight zero: the first step's answers are its own.
+        """
+        network = load_checkpoint(checkpoint, plain=True)
+        try:
+            self.transformer.load_state_dict(network.transformer.state_dict())
+            self.vae.load_state_dict(network.vae.state_dict())
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise DktError(
+                f"start {checkpoint} is of another size than network: {reason}"
+            ) from None
+        for name in ("latents_mean", "latents_std"):
+            getattr(self, name).copy_(torch.tensor(network.vae.config[name]))
+        if network.info.condition == "none":
+            self.transformer.patch_embedding.weight[:, 2 * LATENT_CHANNELS :].zero_()
+
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, 4N+1, H, W) in [-1, 1] -> posterior mean (B, 16, N+1, h, w) as it comes."""
         vae = self.vae
@@ -103,11 +124,17 @@ class NanoModel(nn.Module):
         vae.clear_cache()
         return torch.cat(parts, dim=2)
 
-    def velocity(self, noisy: Tensor, rgb_latents: Tensor, sigma: Tensor) -> Tensor:
-        """Flow velocity (noise - data) at noise levels sigma (B,); latents are normalised."""
+    def velocity(
+        self, noisy: Tensor, rgb_latents: Tensor, sigma: Tensor, conditions: Tensor | None = None
+    ) -> Tensor:
+        """Flow velocity (noise - data) at noise levels sigma (B,); latents are normalised.
+
+        conditions: latents of the raw depth, zero where it is not given.
+        """
         batch = noisy.shape[0]
         sizes = self.config.network
-        x = torch.cat([noisy, rgb_latents, torch.zeros_like(noisy)], dim=1)
+        last = torch.zeros_like(noisy) if conditions is None else conditions
+        x = torch.cat([noisy, rgb_latents, last], dim=1)
         result: Tensor = self.transformer(
             hidden_states=x,
             timestep=sigma * 1000.0,
@@ -185,6 +212,7 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
         height=stage.height,
         width=stage.width,
         origin=config.origin,
+        condition=config.condition,
     )
     prompt = torch.zeros(1, config.network.text_dim)
     save_checkpoint(folder, copy.transformer.half(), copy.vae.half(), prompt, info)

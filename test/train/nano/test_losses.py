@@ -76,6 +76,7 @@ def test_no_reconstruction_is_asked_for_where_depth_is_unknown(stage: str) -> No
     known = torch.ones(shape)
     known[..., :8] = 0
     planes = {"objects": torch.zeros(shape), "relative": torch.ones(shape)}
+    planes |= {"condition": torch.zeros(2, 3, 1, 32, 48), "given": torch.zeros(2, 1, 1, 1, 1)}
     target = torch.where(known > 0, torch.rand(shape), -1.0)
     batch = TensorBatch(torch.rand(2, 3, 1, 32, 48), target, known, **planes)
 
