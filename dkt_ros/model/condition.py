@@ -1,7 +1,7 @@
 """The raw depth of a clip as pictures that the VAE can encode: what a conditioned network is shown.
 
 Knows the linear map between disparity and the network's [-1, 1], how holes are filled and marked.
-numpy alone; knows nothing of networks or streams.
+Knows nothing of networks or streams.
 
 Why so. The pictures' first two channels are the raw disparity, holes filled by the nearest reading,
 under the map that the network's answer is in: where the sensor is right, they are the answer's own
@@ -24,10 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import Array
 from dkt_ros.geometry import nearest_fill
 
-RAW_DEPTH = "raw_depth"
-CONDITIONS = ("none", RAW_DEPTH)
 LEAST_READINGS = 100
 """Fewer in a whole frame are none."""
 _PERCENTILES = 2.0, 98.0
@@ -36,6 +35,9 @@ _ROOM_NEAR, _ROOM_FAR = 0.3, 0.1
 the sensor does not see stand mostly on what it does, up to a quarter of the distance nearer (of
 rendered scenes 0.8% of their pixels lie beyond)."""
 _STRAYED, _SHRUNK = 0.1, 0.5
+_FARTHEST = 1e-3
+_SEEN = 20000
+"""So many readings tell the range as well as all."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class DisparityRange:
     low: float
     high: float
 
+    def depth(self, answer: Array) -> Array:
+        """The network's [0, 1] -> metres, in the same memory."""
+        depth: Array = 1.0 / (answer * (self.high - self.low) + max(self.low, _FARTHEST))
+        return depth
+
     def normalise(self, disparity: NDArray[np.float32]) -> NDArray[np.float32]:
         """1/m -> [-1, 1]; what lies beyond is clamped."""
         half = (self.high - self.low) / 2.0
@@ -52,10 +59,9 @@ class DisparityRange:
 
     def suits(self, disparity: NDArray[np.float32]) -> bool:
         """Whether readings (0 = none) mostly lie within, and fill a fair part of it."""
-        found = range_of(disparity)
+        found, known = range_of(disparity), disparity[disparity > 0]
         if found is None:
             return True
-        known = disparity[disparity > 0]
         outside = np.count_nonzero((known < self.low) | (known > self.high))
         return outside <= _STRAYED * known.size and found.high >= _SHRUNK * self.high
 
@@ -68,7 +74,8 @@ def range_of(disparity: NDArray[np.float32]) -> DisparityRange | None:
     known = disparity[disparity > 0]
     if known.size < LEAST_READINGS:
         return None
-    low, high = (float(value) for value in np.percentile(known, _PERCENTILES))
+    some = known[:: max(1, known.size // _SEEN)]
+    low, high = (float(value) for value in np.percentile(some, _PERCENTILES))
     return DisparityRange(max(0.0, low - _ROOM_FAR * high), high + _ROOM_NEAR * high)
 
 
@@ -95,7 +102,7 @@ def fill(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def pictures(disparity: NDArray[np.float32], limits: DisparityRange) -> NDArray[np.float32]:
-    """Readings (F,H,W) in 1/m, 0 = none -> (3,F,H,W) in [-1, 1]; one must be known."""
-    values = limits.normalise(fill(disparity))
+    """Readings (F,H,W) in 1/m, 0 = none -> (3,F,H,W) in [-1, 1]; without any all is far."""
+    values = limits.normalise(fill(disparity) if disparity.any() else disparity)
     apart = values - np.where(values < 0, np.float32(-1.0), np.float32(1.0))
     return np.stack([values, values, np.where(disparity > 0, values, apart)])

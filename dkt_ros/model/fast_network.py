@@ -32,7 +32,9 @@ class FastNetwork:
         arrange(network.vae)
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)
-        self.transformer = FastTransformer(network.transformer, network.prompt_embeds)
+        self.transformer = FastTransformer(
+            network.transformer, network.prompt_embeds, network.info.condition
+        )
         device = self.device if accelerate else torch.device("cpu")
         self._encode = accelerated(self.encoder.first, device)
         self._encode_on = accelerated(self.encoder.following, device)
@@ -50,7 +52,7 @@ class FastNetwork:
 
     @torch.inference_mode()
     def embed_rgb(self, latents: Tensor) -> Tensor:
-        """RGB latents (1, Z, T, h, w) -> what conditions the velocity, T at dimension 2."""
+        """Latents (1, Z or 2 Z, T, h, w) -> what conditions the velocity, T at dimension 2."""
         return self.transformer.embed_rgb(latents.to(self.device))
 
     @torch.inference_mode()

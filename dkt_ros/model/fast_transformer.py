@@ -1,7 +1,7 @@
 """DKT's transformer with everything that never changes computed once. Equal up to rounding.
 
 Constant per checkpoint: the cross-attention's keys and values (the prompt is fixed, its padding
-tokens are all equal, and so are the image tokens), and half of the patch embedding's input, which
+tokens are all equal, and so are the image tokens), and the part of the patch embedding's input that
 is zero. Constant per sigma: time embedding and modulations. Constant per clip: what the RGB latents
 add to the tokens. Knows diffusers' `WanTransformer3DModel`; nothing of steps, windows or the VAE.
 """
@@ -74,10 +74,13 @@ class FastTransformer(nn.Module):
     `step` is pure: tensors in, one tensor out, static shapes. The rest computes its arguments.
     """
 
-    def __init__(self, transformer: WanTransformer3DModel, prompt_embeds: Tensor) -> None:
+    def __init__(
+        self, transformer: WanTransformer3DModel, prompt_embeds: Tensor, condition: str = "none"
+    ) -> None:
         """prompt_embeds: (1, L, text_dim), the prompt as the transformer takes it.
 
-        The weights are shared, not copied.
+        condition: the checkpoint's, beside RGB; inputs without one are always zero. The weights are
+        shared, not copied.
         """
         super().__init__()
         config, embedder = transformer.config, transformer.condition_embedder
@@ -92,7 +95,8 @@ class FastTransformer(nn.Module):
         self.norm_out, self.proj_out = transformer.norm_out, transformer.proj_out
         self.scale_shift_table = transformer.scale_shift_table
         weight = transformer.patch_embedding.weight
-        noisy, rgb = weight[:, : 2 * self.channels].split(self.channels, dim=1)
+        self.conditions = self.channels * (1 if condition == "none" else 2)
+        noisy, rgb, _ = weight.tensor_split((self.channels, self.channels + self.conditions), dim=1)
         self.register_buffer("noisy_weight", noisy.flatten(1).detach().clone())
         self.register_buffer("rgb_weight", rgb.flatten(1).detach().clone())
         self.patch_bias = transformer.patch_embedding.bias
@@ -114,7 +118,10 @@ class FastTransformer(nn.Module):
         self._tables: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}
 
     def embed_rgb(self, latents: Tensor) -> Tensor:
-        """RGB latents (1, Z, T, h, w) -> their part of the tokens (1, 1, T, n, D), n per frame."""
+        """RGB latents (1, Z, T, h, w) -> their part of the tokens (1, 1, T, n, D), n per frame.
+
+        With those of the raw depth behind them, (1, 2 Z, ...), where the checkpoint is shown it.
+        """
         tokens = functional.linear(self._patches(latents), self.rgb_weight, self.patch_bias)
         return tokens.unflatten(1, (latents.shape[2] // self.patch[0], -1))[:, None]
 

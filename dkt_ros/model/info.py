@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.condition import CONDITIONS
 
 FORMAT_VERSION = 1
 INFO_FILE = "dkt.json"
 TASKS = ("depth", "normal")
+CONDITIONS = ("none", "raw_depth")
 SIZE_MULTIPLE = 16
 """Image sides the network takes are multiples of this: 8 in the VAE times 2 in the patches."""
 

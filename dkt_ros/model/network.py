@@ -97,11 +97,12 @@ class DktNetwork:
     ) -> torch.Tensor:
         """Flow velocity (noise - data) of disparity latents, float32, shaped like `noisy`.
 
-        noisy, rgb_latents: (B, Z, T, h, w). timestep: 1000 sigma, a number or one per batch item.
-        Input channels: Z noisy, Z RGB, and zeros up to the transformer's in_channels.
+        noisy: (B, Z, T, h, w); rgb_latents: the same, or (B, 2 Z, ...) with those of the raw depth
+        behind them. timestep: 1000 sigma, a number or one per batch item.
+        Input channels: Z noisy, Z RGB, Z raw depth, zeros where there is none.
         """
         batch, channels, frames, height, width = noisy.shape
-        spare = int(self.transformer.config["in_channels"]) - 2 * channels
+        spare = int(self.transformer.config["in_channels"]) - channels - rgb_latents.shape[1]
         zeros = noisy.new_zeros(batch, spare, frames, height, width)
         return self.transform(torch.cat([noisy, rgb_latents.to(noisy), zeros], dim=1), timestep)
 
@@ -151,6 +152,11 @@ def _check_parts(
     for name in ("latents_mean", "latents_std"):
         if len(vae.config[name]) != z_dim:
             raise DktError(f"VAE config: {name} has {len(vae.config[name])} values, z_dim {z_dim}")
+    if info.condition != "none" and config["in_channels"] < 3 * z_dim:
+        raise DktError(
+            f"the transformer takes {config['in_channels']} channels: expected at least "
+            f"{3 * z_dim}, for dkt.json says that it is shown {info.condition}"
+        )
     if config["image_dim"] is not None and info.text_tokens != IMAGE_BRANCH_TEXT_TOKENS:
         raise DktError(
             f"text_tokens is {info.text_tokens}; a transformer with an image branch needs "

@@ -56,7 +56,10 @@ class StreamingNetwork(Protocol):
         ...
 
     def embed_rgb(self, latents: Tensor) -> Tensor:
-        """RGB latents (1, Z, T, h, w) -> what conditions the velocity, T at dimension 2."""
+        """RGB latents (1, Z, T, h, w) -> what conditions the velocity, T at dimension 2.
+
+        Where info.condition is raw_depth, (1, 2 Z, T, h, w): the raw depth's behind them.
+        """
         ...
 
     def velocity(

@@ -18,10 +18,11 @@ from torch import Tensor
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame
 from dkt_ros.model.canvas import Canvas, upload
+from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.sampler import initial_noise, sample
 from dkt_ros.model.streaming_network import StreamingNetwork
-from dkt_ros.model.streaming_vae import chunk_spans, pad_chunk
-from dkt_ros.predict.dkt import DktPredictor
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, chunk_spans, pad_chunk
+from dkt_ros.predict.dkt import DktPredictor, answered, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
     Prediction,
@@ -67,12 +68,15 @@ def predict_disparity(
     rgb: np.ndarray,
     options: PredictOptions | None = None,
     on_progress: Progress = no_progress,
+    raw_depth: Sequence[NDArray[np.float32] | None] = (),
 ) -> np.ndarray:
     """Relative disparity (near = large) of a video of any length, by the exact sampler.
 
-    rgb: uint8 (T, H, W, 3), T >= 1. Returns float32 (T, H, W) in [0, 1]: the decoded video's mean
-    over its channels, (x + 1) / 2, never rounded to 8 bits. Portrait video is turned by 90 degrees
-    for the network, clips are padded to 4N+1 frames by repeating the last.
+    rgb: uint8 (T, H, W, 3), T >= 1. raw_depth: (H, W) metres of each frame, None or NaN without a
+    reading, for a network that is shown it. Returns float32 (T, H, W) in [0, 1]: the decoded
+    video's mean over its channels, (x + 1) / 2, never rounded to 8 bits; of a network that was
+    shown raw depth 1/depth in 1/m. Portrait video is turned by 90 degrees for the network, clips
+    are padded to 4N+1 frames by repeating the last.
     Raises DktError for input of another shape or type and for options that do not fit together.
     """
     _check(network, rgb, "depth")
@@ -81,8 +85,8 @@ def predict_disparity(
     def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
         disparity[frames] = canvas.disparity(decoded)
 
-    _run(network, rgb, options or PredictOptions(), on_progress, store)
-    return disparity
+    limits = _run(network, rgb, options or PredictOptions(), on_progress, store, raw_depth)
+    return disparity if limits is None else 1.0 / limits.depth(disparity)
 
 
 def predict_normals(
@@ -119,8 +123,12 @@ def _run(
     options: PredictOptions,
     on_progress: Progress,
     store: Callable[[slice, Canvas, Tensor], None],
-) -> None:
-    """Chunk by chunk: store(frames, canvas, their decoded video (1, 3, T, h, w) in [-1, 1])."""
+    raw_depth: Sequence[NDArray[np.float32] | None] = (),
+) -> DisparityRange | None:
+    """Chunk by chunk: store(frames, canvas, their decoded video (1, 3, T, h, w) in [-1, 1]).
+
+    Returns the range of the readings, where the network is shown any.
+    """
     canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
     spans = chunk_spans(len(rgb))
     # A generator, so that a long clip at full size never exists as float.
@@ -128,9 +136,28 @@ def _run(
         canvas.paint(upload(pad_chunk(rgb[start:stop], start), network.device))
         for start, stop in spans
     )
-    decoded = _decoded(network, images, len(spans), options, on_progress)
+    readings, limits = [], None
+    if network.info.condition != "none":
+        readings = [canvas.readings(one) for one in raw_depth]
+        limits = range_of(np.stack(readings)) if readings else None
+    raw = _raw_chunks(readings, spans, limits, network.device)
+    decoded = _decoded(network, images, len(spans), options, on_progress, raw)
     for (start, stop), video in zip(spans, decoded, strict=True):
         store(slice(start, stop), canvas, video[:, :, : stop - start])
+    return limits
+
+
+def _raw_chunks(
+    readings: Sequence[NDArray[np.float32]],
+    spans: Sequence[tuple[int, int]],
+    limits: DisparityRange | None,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """The pictures (1, 3, 1 then 4, h, w) of each latent's readings; none without a range."""
+    for start, stop in spans if limits is not None else ():
+        missing = (1 if start == 0 else FRAMES_PER_LATENT) - (stop - start)
+        chunk = [*readings[start:stop], *([readings[stop - 1]] * missing)]
+        yield raw_pictures(chunk, limits, device)
 
 
 def _decoded(
@@ -139,8 +166,12 @@ def _decoded(
     chunks: int,
     options: PredictOptions,
     on_progress: Progress,
+    raw: Iterator[Tensor],
 ) -> Iterator[Tensor]:
-    """Images of each latent (1, 3, 1 then 4, h, w) in [-1, 1] -> the same of the decoded video."""
+    """Images of each latent (1, 3, 1 then 4, h, w) in [-1, 1] -> the same of the decoded video.
+
+    raw: the pictures of each latent's raw depth, where there is any to be shown.
+    """
     steps, window, overlap = _schedule(network, options)
     encoder, latents = network.encoder_stream(), []
     on_progress("encode", 0, chunks)
@@ -149,9 +180,12 @@ def _decoded(
         on_progress("encode", done, chunks)
     encoder.reset()
     rgb_latents = torch.cat(latents, dim=2)
+    raw_latents = [encoder.advance(chunk) for chunk in raw]
+    encoder.reset()
+    shown = torch.cat(raw_latents, dim=2) if raw_latents else None
     result = sample(
         network,
-        rgb_latents,
+        conditions(network, rgb_latents, shown),
         initial_noise(tuple(rgb_latents.shape), options.seed),
         steps=steps,
         shift=network.info.sigma_shift,
@@ -187,11 +221,13 @@ class ClipPredictor(DktPredictor):
             chosen.steps or None, chosen.window, chosen.overlap, chosen.seed
         )
         self._images: deque[Tensor] = deque(maxlen=self.buffer_frames)  # (1, 3, 1, h, w) each
+        self._readings: deque[NDArray[np.float32]] = deque(maxlen=self.buffer_frames)  # (h, w)
         self._canvas: Canvas | None = None
 
     def reset(self) -> None:
         """Forgets the stream."""
         self._images.clear()
+        self._readings.clear()
         self._canvas = None
 
     @torch.inference_mode()
@@ -205,24 +241,31 @@ class ClipPredictor(DktPredictor):
             self.reset()
             self._canvas = self.canvas(height, width)
         picture = upload(frame.rgb, self.network.device)
-        self._images.append(self._canvas.paint(picture[None]))
+        self._append(picture, frame)
         count = len(self._images) - (len(self._images) - 1) % 4
         clip = list(self._images)[-count:]
         spans = chunk_spans(count)
         chunks = (torch.cat(clip[start:stop], dim=2) for start, stop in spans)
-        for video in _decoded(self.network, chunks, len(spans), self._sampling, self._stop.check):
+        limits, readings = None, list(self._readings)[-count:]
+        if readings:
+            limits = range_of(np.stack(readings))
+        raw = _raw_chunks(readings, spans, limits, self.network.device)
+        for video in _decoded(
+            self.network, chunks, len(spans), self._sampling, self._stop.check, raw
+        ):
             newest = video[:, :, -1:]
         disparity = self._canvas.disparity_tensor(newest)[0]
         if self.network.device.type == "cpu":
-            return Prediction(frame.rgb, disparity.numpy(), frames=count)
-        return Prediction(picture, disparity, frames=count)
+            return answered(frame.rgb, disparity.numpy(), limits, count)
+        return answered(picture, disparity, limits, count)
 
     def video(
         self, frames: Sequence[Frame], on_progress: Progress = no_progress
     ) -> NDArray[np.float32]:
         """The whole video in one go, in the checkpoint's own windows."""
         rgb = np.stack([frame.rgb for frame in frames])
-        return predict_disparity(self.network, rgb, self._for_video(rgb), on_progress)
+        raw_depth = [frame.raw_depth for frame in frames]
+        return predict_disparity(self.network, rgb, self._for_video(rgb), on_progress, raw_depth)
 
     def normals(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Unit vectors (T, H, W, 3) of a video, where the checkpoint's task is normals."""
@@ -254,8 +297,13 @@ class ClipPredictor(DktPredictor):
 
     @torch.inference_mode()
     def _fill(self, frame: Frame) -> None:
+        self._append(upload(frame.rgb, self.network.device), frame)
+
+    def _append(self, picture: Tensor, frame: Frame) -> None:
         assert self._canvas is not None
-        self._images.append(self._canvas.paint(upload(frame.rgb, self.network.device)[None]))
+        self._images.append(self._canvas.paint(picture[None]))
+        if self.sees_depth:
+            self._readings.append(self._canvas.readings(frame.raw_depth))
 
 
 def _schedule(network: StreamingNetwork, options: PredictOptions) -> tuple[int, int, int]:

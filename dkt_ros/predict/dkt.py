@@ -1,13 +1,52 @@
-"""What the exact and the live predictor of a DKT checkpoint share: the network and its sizes."""
+"""What the exact and the live predictor of a DKT checkpoint share: network, sizes, raw depth."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dkt_ros.arrays import Array
+from dkt_ros.frames import FlushReason
 from dkt_ros.model.canvas import Canvas, auto_size, working_size
+from dkt_ros.model.condition import DisparityRange, pictures
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.predict.options import NATIVE, PredictorOptions
-from dkt_ros.predict.predictor import Predictor, PredictorInfo
+from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
+
+
+def raw_pictures(
+    readings: Sequence[NDArray[np.float32]], limits: DisparityRange, device: torch.device
+) -> Tensor:
+    """Readings of a chunk's frames, (h, w) each, as the VAE takes them: (1, 3, T, h, w)."""
+    return torch.from_numpy(pictures(np.stack(readings), limits))[None].to(device)
+
+
+def conditions(network: StreamingNetwork, rgb_latents: Tensor, raw: Tensor | None) -> Tensor:
+    """What `embed_rgb` takes: RGB latents, and of a network that sees depth those of the raw depth.
+
+    raw: None where a clip has no readings; their latents are zero, as in training.
+    """
+    if network.info.condition == "none":
+        return rgb_latents
+    raw = torch.zeros_like(rgb_latents) if raw is None else raw
+    return torch.cat([rgb_latents, raw], dim=1)
+
+
+def answered(
+    rgb: Array,
+    disparity: Array,
+    limits: DisparityRange | None,
+    frames: int,
+    restarted: FlushReason | None = None,
+) -> Prediction:
+    """A prediction from disparity in [0, 1]: metric where readings told the range it is in."""
+    if limits is None:
+        return Prediction(rgb, disparity, frames=frames, restarted=restarted)
+    return Prediction(rgb, depth=limits.depth(disparity), frames=frames, restarted=restarted)
 
 
 class DktPredictor(Predictor):
@@ -50,6 +89,11 @@ class DktPredictor(Predictor):
         """The network's view of pictures of this size."""
         requested = self.requested_size(height, width)
         return Canvas((height, width), requested, self.network.size_multiple)
+
+    @property
+    def sees_depth(self) -> bool:
+        """Whether the checkpoint is shown raw depth."""
+        return self.network.info.condition != "none"
 
     @property
     def on_gpu(self) -> bool:

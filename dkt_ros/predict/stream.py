@@ -13,18 +13,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
+from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.streaming_network import StreamingNetwork
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream
 from dkt_ros.model.windows import clip_latents, windows_until_full
-from dkt_ros.predict.dkt import DktPredictor
+from dkt_ros.predict.dkt import DktPredictor, answered, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
     Prediction,
@@ -71,11 +73,11 @@ class StreamPredictor(DktPredictor):
                 self._stop.check,
                 keep_on_device=True,
             )
-        answer = self._live.push(frame.rgb)
+        answer = self._live.push(frame.rgb, frame.raw_depth)
         if answer is None:
             return None
-        return Prediction(
-            answer.rgb, answer.disparity, frames=answer.frames, restarted=answer.restarted
+        return answered(
+            answer.rgb, answer.disparity, answer.limits, answer.frames, answer.restarted
         )
 
     def reset(self) -> None:
@@ -105,12 +107,14 @@ class LiveDisparity:
     Both numpy arrays, or both tensors on the network's device where that was asked for.
     frames: how many frames the window that made it spans. restarted: why the stream began anew
     since the result before, so that scale and shift may have changed; None where it did not.
+    limits: the 1/m that 0 and 1 stand for, where the network was shown raw depth.
     """
 
     disparity: Array
     rgb: Array
     frames: int
     restarted: FlushReason | None
+    limits: DisparityRange | None = None
 
 
 class LivePredictor:
@@ -150,6 +154,8 @@ class LivePredictor:
         )
         self._encoder = self._network.encoder_stream()
         self._decoder = self._network.decoder_stream()
+        self._raw_encoder = self._network.encoder_stream()
+        self._sees_depth = info.condition != "none"
         self._clip = clip_latents(info.clip, self.options.new)
         self.reset()
 
@@ -158,13 +164,22 @@ class LivePredictor:
         self._end_clip()
         self._canvas: Canvas | None = None
         self._images: list[Tensor] = []  # of the latent that is not complete
+        self._readings: list[NDArray[np.float32]] = []  # of the same frames
+        self._limits: DisparityRange | None = None
         self._group: list[Tensor] = []  # conditions of complete latents without depth
-        self._overlap: Tensor | None = None  # image that the next clip begins with
+        # image and readings that the next clip begins with
+        self._overlap: tuple[Tensor, NDArray[np.float32]] | None = None
         self._luminance: np.ndarray | None = None
         self._restarted: FlushReason | None = None
 
-    def push(self, rgb: np.ndarray) -> LiveDisparity | None:
+    def push(
+        self, rgb: np.ndarray, raw_depth: NDArray[np.float32] | None = None
+    ) -> LiveDisparity | None:
         """Takes the next frame, uint8 (H, W, 3); returns its disparity, or None: not yet.
+
+        raw_depth: (H, W) metres, NaN without a reading, for a network that is shown it. The range
+        of the first frame's readings holds until the stream or a clip begins anew, since what is
+        remembered is in that range; readings that no longer suit it make the stream begin anew.
 
         The first frame of a stream has its disparity at once; later frames as `publish` says. An
         exception (out of memory, or one that on_progress raises) resets the stream and passes on.
@@ -175,7 +190,7 @@ class LivePredictor:
         self._start_anew_if_needed(rgb)
         try:
             with torch.inference_mode():
-                return self._advance(rgb)
+                return self._advance(rgb, raw_depth)
         except BaseException:
             self.reset()
             raise
@@ -184,33 +199,43 @@ class LivePredictor:
         """Bytes kept from frame to frame."""
         waiting = [*self._images, *self._group]
         if self._overlap is not None:
-            waiting.append(self._overlap)
-        parts = (self._sampler, self._encoder, self._decoder)
+            waiting.append(self._overlap[0])
+        parts = (self._sampler, self._encoder, self._raw_encoder, self._decoder)
         kept = sum(part.nbytes() for part in parts)
         return kept + sum(part.untyped_storage().nbytes() for part in waiting)
 
-    def _advance(self, rgb: np.ndarray) -> LiveDisparity | None:
+    def _advance(
+        self, rgb: np.ndarray, raw_depth: NDArray[np.float32] | None
+    ) -> LiveDisparity | None:
         if self._canvas is None:
             self._canvas = Canvas((rgb.shape[0], rgb.shape[1]), self.options.size, self._multiple)
+        canvas = self._canvas
+        readings = canvas.readings(raw_depth if self._sees_depth else None)
+        if self._encoder.caches is not None and not self._suits(readings):
+            self.reset()
+            self._canvas, self._restarted = canvas, FlushReason.RANGE
         if self._overlap is not None:  # not with the last answer, which need not wait for it
-            self._begin_clip(self._overlap)
+            self._begin_clip(*self._overlap)
         picture = upload(rgb, self._network.device)
         newest = picture if self._keep_on_device else rgb
         self._images.append(self._canvas.paint(picture[None]))
+        self._readings.append(readings)
         is_first = self._encoder.caches is None
         complete = len(self._images) == (1 if is_first else FRAMES_PER_LATENT)
         if complete:
             self._on_progress("encode", 0, 1)
             last = self._images[-1]
-            latent = self._encoder.advance(torch.cat(self._images, dim=2))
+            if is_first:
+                self._limits = range_of(readings)
+            self._group.append(self._conditions(self._images, self._readings))
             self._images.clear()
-            self._group.append(self._network.embed_rgb(latent))
+            self._readings.clear()
         if complete and (is_first or len(self._group) == self.options.new):
             decoded, frames = self._finish_window()
             if self._sampler.index == self._clip:
-                self._overlap = last
+                self._overlap = last, readings
             elif not is_first and self._is_due():
-                alone = self._begun_anew_if_drifted(last[:, :, -1:], decoded)
+                alone = self._begun_anew_if_drifted(last, readings, decoded)
                 if alone is not None:
                     decoded, frames = alone, 1
             return self._result(newest, decoded, -1, frames)
@@ -218,12 +243,13 @@ class LivePredictor:
             return self._look_ahead(newest)
         return None
 
-    def _begin_clip(self, image: Tensor) -> None:
+    def _begin_clip(self, image: Tensor, readings: NDArray[np.float32]) -> None:
         """A clip that starts with an image (1, 3, 1, H, W), whose depth was given already."""
         self._end_clip()
         self._overlap = None
         self._on_progress("encode", 0, 1)
-        self._group.append(self._network.embed_rgb(self._encoder.advance(image)))
+        self._limits = range_of(readings)
+        self._group.append(self._conditions([image], [readings]))
         self._finish_window()
 
     def _is_due(self) -> bool:
@@ -232,25 +258,29 @@ class LivePredictor:
         young = windows < _OLD and windows & (windows - 1) == 0
         return self.options.min_agreement is not None and (young or windows % _OLD == 0)
 
-    def _begun_anew_if_drifted(self, image: Tensor, decoded: Tensor) -> Tensor | None:
+    def _begun_anew_if_drifted(
+        self, image: Tensor, readings: NDArray[np.float32], decoded: Tensor
+    ) -> Tensor | None:
         """The first answer of a stream that begins with `image`, where this one has left that.
 
-        image (1, 3, 1, H, W); decoded (1, 3, T, H, W), the stream's own answer, the newest last.
+        image (1, 3, 1, H, W), its readings; decoded (1, 3, T, H, W), the stream's own answer, the newest last.
         A stream that feeds on its own mistakes goes on making them, whatever it is shown.
         """
         assert self.options.min_agreement is not None
-        caches = self._encoder.caches, self._decoder.caches
-        self._encoder.reset()
-        self._decoder.reset()
+        streams = self._encoder, self._raw_encoder, self._decoder
+        caches = [stream.caches for stream in streams]
+        for stream in streams:
+            stream.reset()
         self._on_progress("encode", 0, 1)
-        conditions = self._network.embed_rgb(self._encoder.advance(image))
+        conditions = self._conditions([image], [readings])
         latents = self._alone.denoise(conditions, self._latent_shape())
         self._alone.reset()
         self._on_progress("decode", 0, 1)
         alone = self._decoder.advance(latents)
         seen = float(image.float().std()) > _FLAT
         if not seen or _agreement(decoded[:, :, -1], alone[:, :, -1]) >= self.options.min_agreement:
-            self._encoder.caches, self._decoder.caches = caches
+            for stream, kept in zip(streams, caches, strict=True):
+                stream.caches = kept
             return None
         self._sampler.reset()
         self._sampler.commit(latents, conditions)
@@ -262,7 +292,28 @@ class LivePredictor:
         self._windows = 0
         self._sampler.reset()
         self._encoder.reset()
+        self._raw_encoder.reset()
         self._decoder.reset()
+
+    def _suits(self, readings: NDArray[np.float32]) -> bool:
+        """Whether a stream that has begun, with its range or without one, can go on with them."""
+        if self._limits is None:
+            return range_of(readings) is None
+        return self._limits.suits(readings)
+
+    def _conditions(
+        self, images: list[Tensor], readings: list[NDArray[np.float32]], peek: bool = False
+    ) -> Tensor:
+        """What the velocity of a chunk's latent depends on; peek: the streams do not move on."""
+
+        def encoded(stream: Stream, chunk: Tensor) -> Tensor:
+            return stream.peek(chunk) if peek else stream.advance(chunk)
+
+        latent, raw = encoded(self._encoder, torch.cat(images, dim=2)), None
+        if self._limits is not None:
+            shown = raw_pictures(readings, self._limits, self._network.device)
+            raw = encoded(self._raw_encoder, shown)
+        return self._network.embed_rgb(conditions(self._network, latent, raw))
 
     def _finish_window(self) -> tuple[Tensor, int]:
         """Images (1, 3, 1 or 4, H, W) of the newest latent, and how many frames made them."""
@@ -282,8 +333,9 @@ class LivePredictor:
         if filled:
             self._on_progress("encode", 0, 1)
             missing = FRAMES_PER_LATENT - filled
-            chunk = torch.cat(self._images + self._images[-1:] * missing, dim=2)
-            group.append(self._network.embed_rgb(self._encoder.peek(chunk)))
+            images = self._images + self._images[-1:] * missing
+            readings = self._readings + self._readings[-1:] * missing
+            group.append(self._conditions(images, readings, peek=True))
         latents, frames = self._denoise(torch.cat(group, dim=2))
         self._on_progress("decode", 0, 1)
         before = self._decoder.caches
@@ -313,7 +365,7 @@ class LivePredictor:
         disparity = self._canvas.disparity_tensor(decoded[:, :, position][:, :, None])[0]
         restarted, self._restarted = self._restarted, None
         kept = disparity if self._keep_on_device else to_host(disparity)
-        return LiveDisparity(kept, rgb, frames, restarted)
+        return LiveDisparity(kept, rgb, frames, restarted, self._limits)
 
     def _start_anew_if_needed(self, rgb: np.ndarray) -> None:
         luminance = rgb[::_CUT_STRIDE, ::_CUT_STRIDE] @ (_LUMINANCE / 255.0)

@@ -57,7 +57,9 @@ class NetworkGraphs:
         """size: (H, W) in pixels, multiples of the network's size_multiple."""
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)
-        self.transformer = FastTransformer(network.transformer, network.prompt_embeds)
+        self.transformer = FastTransformer(
+            network.transformer, network.prompt_embeds, network.info.condition
+        )
         self.size = size
         self.channels = network.latent_channels
         ratio = network.spatial_ratio
@@ -92,17 +94,19 @@ class NetworkGraphs:
         )
 
     def embed_rgb(self) -> Traceable:
-        """RGB latents to their part of the tokens."""
+        """Latents of RGB, and of raw depth where it is shown, to their part of the tokens."""
         transformer = self.transformer
         module = _Function(transformer, lambda latents: (transformer.embed_rgb(latents),))
-        return Traceable(EMBED_RGB, module, ("latents",), ("tokens",), (self._latents(1),))
+        return Traceable(EMBED_RGB, module, ("latents",), ("tokens",), (self._conditions(1),))
 
     def step(self, frames: int = EXAMPLE_FRAMES) -> Traceable:
         """The velocity of a window, of `frames` latent frames or any other number."""
         transformer = self.transformer
         modulation, final = transformer.modulations(0.0)
         noisy = self._latents(frames)
-        (tokens,) = _shaped_like(lambda latents: (transformer.embed_rgb(latents),), noisy)
+        (tokens,) = _shaped_like(
+            lambda latents: (transformer.embed_rgb(latents),), self._conditions(frames)
+        )
 
         def run(
             noisy: Tensor,
@@ -136,6 +140,9 @@ class NetworkGraphs:
 
     def _latents(self, frames: int) -> Tensor:
         return torch.zeros(1, self.channels, frames, *self.latent_size)
+
+    def _conditions(self, frames: int) -> Tensor:
+        return torch.zeros(1, self.transformer.conditions, frames, *self.latent_size)
 
 
 class _Function(nn.Module):

@@ -87,7 +87,7 @@ class EngineNetwork:
 
     @torch.inference_mode()
     def embed_rgb(self, latents: Tensor) -> Tensor:
-        """RGB latents (1, Z, T, h, w) -> what conditions the velocity, T at dimension 2."""
+        """Latents (1, Z or 2 Z, T, h, w) -> what conditions the velocity, T at dimension 2."""
         tokens = [self._run(EMBED_RGB, latent)[0] for latent in latents.split(1, dim=2)]
         return tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=2)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkt_ros.model.condition import CONDITIONS
+from dkt_ros.model.info import CONDITIONS
 from dkt_ros.train.fields import RECIPES, check, load
 
 
