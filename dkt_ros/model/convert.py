@@ -30,7 +30,7 @@ from dkt_ros.model.checkpoint import (
     write_prompt,
 )
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
+from dkt_ros.model.lora import condition_after, describe, match_lora, merge_lora, open_lora
 from dkt_ros.model.merge import move_into_place
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
@@ -114,6 +114,7 @@ def convert(
         origin="converted from the original files by dkt convert"
         + (", LoRA merged" if files.lora else ", without a LoRA"),
         sources=sources,
+        condition=condition_after(lora, transformer.weights, "none") if lora else "none",
     )
     weights = transformer.weights.cast(dtype) if dtype else transformer.weights
     try:

@@ -23,6 +23,7 @@ _ALPHA = re.compile(r"^(?P<module>.+)\.(?:lora_)?alpha$")
 _FLAT = re.compile(r"^lora_(?:unet|transformer)_+(?P<module>[^.]+)$")
 _SIDES = {"down": "A", "up": "B"}
 _PEFT = "base_model.model."
+INPUT_WEIGHTS = ("patch_embedding.weight", "patch_embedding.bias")
 _FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
 
 
@@ -53,12 +54,14 @@ def match_lora(lora: Weights, targets: Weights, scale: float | None = None) -> d
     shape, and where nothing says what B A is multiplied by.
     """
     sides: dict[str, dict[str, str]] = {}
-    flat = _flat_names(targets)
+    flat, whole = _flat_names(targets), set(whole_weights(lora, targets).values())
     for key in lora.shapes:
         if match := _SIDE.match(key):
             side = _SIDES.get(match["side"], match["side"])
         elif match := _ALPHA.match(key):
             side = "alpha"
+        elif key in whole:
+            continue
         else:
             raise DktError(
                 f"{lora.origin}: {key} is no LoRA weight, expected ….lora_A.weight, "
@@ -85,11 +88,39 @@ def match_lora(lora: Weights, targets: Weights, scale: float | None = None) -> d
     }
 
 
+def whole_weights(lora: Weights, targets: Weights) -> dict[str, str]:
+    """{diffusers weight key: key} of the patch embedding, where the file holds it anew.
+
+    `dkt train` puts it beside a LoRA whose network is shown raw depth. Raises DktError where it
+    does not fit.
+    """
+    found = {strip_prefix(key): key for key in lora.shapes}
+    found = {name: found[name] for name in INPUT_WEIGHTS if name in found}
+    for name, key in found.items():
+        if lora.shapes[key] != targets.shapes.get(name):
+            raise DktError(
+                f"{lora.origin}: {key} {lora.shapes[key]} does not fit the weight "
+                f"{targets.shapes.get(name)}"
+            )
+    return found
+
+
+def condition_after(lora: Weights, targets: Weights, before: str) -> str:
+    """What a network is shown once the LoRA is merged: raw depth, where that brings the inputs."""
+    return "raw_depth" if whole_weights(lora, targets) else before
+
+
 def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -> Weights:
-    """The target weights with each pair added: W + scale B A, computed in float32."""
+    """The target weights with each pair added: W + scale B A, computed in float32.
+
+    Whole weights of the file take the place of the target's.
+    """
+    whole = whole_weights(lora, targets)
 
     def read(name: str) -> torch.Tensor:
         weight = targets.read(name)
+        if name in whole:
+            return lora.read(whole[name]).to(weight.dtype)
         if name not in pairs:
             return weight
         pair = pairs[name]

@@ -24,7 +24,7 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
 )
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
-from dkt_ros.model.lora import describe, match_lora, merge_lora, open_lora
+from dkt_ros.model.lora import condition_after, describe, match_lora, merge_lora, open_lora
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
 
 
@@ -55,6 +55,7 @@ def merge_into_checkpoint(
         known,
         name=output.resolve().name,
         origin=f"{known.name} with a LoRA merged by dkt convert",
+        condition=condition_after(adapter, transformer_weights(base), known.condition),
         sources={
             **{f"base/{file.name}": sha256(file) for file in transformer_weights(base).files},
             **{f"lora/{file.name}": sha256(file) for file in adapter.files},

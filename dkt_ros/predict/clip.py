@@ -185,7 +185,7 @@ def _decoded(
     shown = torch.cat(raw_latents, dim=2) if raw_latents else None
     result = sample(
         network,
-        conditions(network, rgb_latents, shown),
+        conditions(network.info, rgb_latents, shown),
         initial_noise(tuple(rgb_latents.shape), options.seed),
         steps=steps,
         shift=network.info.sigma_shift,

@@ -13,24 +13,27 @@ from dkt_ros.arrays import Array
 from dkt_ros.frames import FlushReason
 from dkt_ros.model.canvas import Canvas, auto_size, working_size
 from dkt_ros.model.condition import DisparityRange, pictures
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.predict.options import NATIVE, PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
 
 def raw_pictures(
-    readings: Sequence[NDArray[np.float32]], limits: DisparityRange, device: torch.device
+    readings: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    limits: DisparityRange,
+    device: torch.device,
 ) -> Tensor:
     """Readings of a chunk's frames, (h, w) each, as the VAE takes them: (1, 3, T, h, w)."""
     return torch.from_numpy(pictures(np.stack(readings), limits))[None].to(device)
 
 
-def conditions(network: StreamingNetwork, rgb_latents: Tensor, raw: Tensor | None) -> Tensor:
+def conditions(info: CheckpointInfo, rgb_latents: Tensor, raw: Tensor | None) -> Tensor:
     """What `embed_rgb` takes: RGB latents, and of a network that sees depth those of the raw depth.
 
     raw: None where a clip has no readings; their latents are zero, as in training.
     """
-    if network.info.condition == "none":
+    if info.condition == "none":
         return rgb_latents
     raw = torch.zeros_like(rgb_latents) if raw is None else raw
     return torch.cat([rgb_latents, raw], dim=1)

@@ -313,7 +313,7 @@ class LivePredictor:
         if self._limits is not None:
             shown = raw_pictures(readings, self._limits, self._network.device)
             raw = encoded(self._raw_encoder, shown)
-        return self._network.embed_rgb(conditions(self._network, latent, raw))
+        return self._network.embed_rgb(conditions(self._network.info, latent, raw))
 
     def _finish_window(self) -> tuple[Tensor, int]:
         """Images (1, 3, 1 or 4, H, W) of the newest latent, and how many frames made them."""

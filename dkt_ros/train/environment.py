@@ -6,6 +6,7 @@ Knows accelerate and checkpoints. Knows nothing of steps or of a run's folder.
 from __future__ import annotations
 
 import os
+import resource
 from datetime import timedelta
 
 import torch
@@ -58,6 +59,13 @@ def described(recipe: Recipe, accelerator: Accelerator) -> str:
         f"{count} process{'es' if count > 1 else ''} on {where}, {precision}; a step learns from "
         f"{recipe.batch} samples = {count} x {parts} x micro_batch {recipe.micro_batch}"
     )
+
+
+def peak_gib(device: torch.device) -> float:
+    """Most memory in use so far: the GPU's, on a CPU the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def load_network(recipe: Recipe, accelerator: Accelerator) -> DktNetwork:

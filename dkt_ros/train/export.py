@@ -25,7 +25,9 @@ from dkt_ros.train.states import States, read_state
 from dkt_ros.train.tuning import Trained
 
 CHECKPOINT_DIR = "checkpoint"
+BEST_CHECKPOINT_DIR = "checkpoint-best"
 STATES_DIR = "states"
+BEST_DIR = "best"
 _DECIDING = ("name", "method", "lora", "objective")
 
 
@@ -46,6 +48,14 @@ def export_result(recipe: Recipe, output: Path) -> CheckpointInfo:
     return _export(_newest(output), recipe, output)
 
 
+def export_best(recipe: Recipe, output: Path, done: int) -> None:
+    """Writes `checkpoint-best/` of the state of least validation loss, unless that is the last."""
+    latest = States(output / BEST_DIR, keep=1).latest()
+    if latest is None or (state := read_state(latest))["done"] == done:
+        return
+    _export(state, recipe, output, BEST_CHECKPOINT_DIR)
+
+
 def _newest(output: Path) -> dict[str, Any]:
     latest = States(output / STATES_DIR, keep=1).latest()
     if latest is None:
@@ -61,7 +71,8 @@ def _own_recipe(state: dict[str, Any], given: Recipe, output: Path) -> Recipe:
         raise DktError(f"{output}: the recipe in its state does not fit: {error}") from error
     deciding = [name for name in _DECIDING if name != "lora" or own.method == "lora"]
     pairs = [(name, getattr(own, name), getattr(given, name)) for name in deciding]
-    for name, before, now in [*pairs, ("size", own.data.size, given.data.size)]:
+    of_data = [(n, getattr(own.data, n), getattr(given.data, n)) for n in ("size", "condition")]
+    for name, before, now in [*pairs, *of_data]:
         if before != now:
             raise DktError(
                 f"{output}: {name} was {plain(before)}, the recipe says {plain(now)}; export with "
@@ -70,7 +81,9 @@ def _own_recipe(state: dict[str, Any], given: Recipe, output: Path) -> Recipe:
     return replace(own, checkpoint=given.checkpoint)
 
 
-def _export(state: dict[str, Any], recipe: Recipe, output: Path) -> CheckpointInfo:
+def _export(
+    state: dict[str, Any], recipe: Recipe, output: Path, folder: str = CHECKPOINT_DIR
+) -> CheckpointInfo:
     base = recipe.checkpoint_folder()
     digest = base_digest(recipe)
     if digest != state.get("base"):
@@ -83,9 +96,9 @@ def _export(state: dict[str, Any], recipe: Recipe, output: Path) -> CheckpointIn
     names = [f"base/{file.name}" for file in transformer_weights(base).files]
     info = replace(info, sources=dict(zip(names, digest.split(), strict=True)))
     try:
-        if recipe.method == "lora":
+        if recipe.method == "lora" and folder == CHECKPOINT_DIR:
             write_adapter(output, trained, recipe.lora)
-        write_with(base, merged(recipe, trained), output / CHECKPOINT_DIR, info)
+        write_with(base, merged(recipe, trained), output / folder, info)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the run cannot be exported to {output}: {error}") from error
     return info
@@ -103,6 +116,7 @@ def described(recipe: Recipe, done: int, name: str) -> CheckpointInfo:
         height=height,
         width=width,
         steps=1 if one_step else base.steps,
+        condition=recipe.data.condition,
         origin=f"{base.name}, {how} over {done} steps of dkt train, {recipe.objective.kind}",
         sources={},
     )

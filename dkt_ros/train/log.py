@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from dkt_ros.errors import DktError
 from dkt_ros.files import write_whole
 
 LINES_FILE = "log.jsonl"
@@ -23,8 +24,12 @@ EVENTS_DIR = "tensorboard"
 class RunLog:
     """Numbers and pictures by step; `step` counts finished steps."""
 
-    def __init__(self, folder: Path, done: int) -> None:
-        """done: steps of the run so far; what was logged after them is taken back."""
+    def __init__(self, folder: Path, done: int, project: str | None = None) -> None:
+        """done: steps of the run so far; what was logged after them is taken back.
+
+        project: of wandb, to which all is logged too. Raises DktError where that is missing.
+        """
+        self._wandb = None if project is None else _wandb_run(folder, project)
         self._file = folder / LINES_FILE
         _take_back(self._file, done)
         self._lines = self._file.open("a", encoding="utf-8")
@@ -34,6 +39,8 @@ class RunLog:
         """Logs numbers; group: the TensorBoard tab."""
         for name, value in values.items():
             self._events.add_scalar(f"{group}/{name}", value, step)
+        if self._wandb is not None:
+            self._wandb.log({f"{group}/{n}": value for n, value in values.items()}, step=step)
         self._lines.write(json.dumps({"step": step, "group": group, **values}) + "\n")
         self._lines.flush()
 
@@ -57,6 +64,20 @@ class RunLog:
             self._events.close()
         finally:
             self._lines.close()
+            if self._wandb is not None:
+                self._wandb.finish()
+
+
+def _wandb_run(folder: Path, project: str) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise DktError(
+            f"wandb is {project!r}, but wandb is not installed ({error}); pip install wandb, or "
+            "--set wandb=null"
+        ) from error
+    name = folder.resolve().name
+    return wandb.init(project=project, name=name, id=name, dir=str(folder), resume="allow")
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import save
 from torch import Tensor
 
+from dkt_ros.model.lora import INPUT_WEIGHTS
 from dkt_ros.train.fields import check
 
 TARGETS = {
@@ -52,12 +53,13 @@ class LoraShape:
         check("targets", targets, f"some of {', '.join(TARGETS)}", valid)
 
 
-def peft_config(shape: LoraShape) -> LoraConfig:
-    """The adapter as peft describes it."""
+def peft_config(shape: LoraShape, inputs: bool = False) -> LoraConfig:
+    """The adapter as peft describes it; inputs: with the patch embedding as a whole."""
     return LoraConfig(
         r=shape.rank,
         lora_alpha=shape.rank,
         target_modules=sorted(TARGETS[target] for target in shape.targets),
+        modules_to_save=["patch_embedding"] if inputs else None,
     )
 
 
@@ -81,8 +83,10 @@ def public_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state: by the names of the transformer's parameters.
     """
     public = {theirs: ours for ours, theirs in TARGETS.items()}
-    named = {}
+    named = {name: state[name] for name in INPUT_WEIGHTS if name in state}
     for name, value in state.items():
+        if name in named:
+            continue
         module, _, side = name.partition(".lora_")
         block, theirs = module.split(".", 2)[:2], module.split(".", 2)[2]
         named[f"{'.'.join(block)}.{public[theirs]}.lora_{side}"] = value
@@ -104,7 +108,7 @@ def write_adapter(folder: Path, state: Mapping[str, Tensor], shape: LoraShape) -
     SafetensorError where that fails; what lay there stays then.
     """
     state = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
-    config = peft_config(shape)
+    config = peft_config(shape, any(name in state for name in INPUT_WEIGHTS))
     config.inference_mode = True
     metadata = {"format": "pt"}
     (folder / PEFT_DIR).mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from dkt_ros.train.data.sources import Mixture
 from dkt_ros.train.export import described
 from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.validation import ValidationLoss
 
 LATENTS_DIR = "latents"
 Report = Callable[[str], None]
@@ -63,7 +64,7 @@ class Materials:
             self._report_shown(load_clips(recipe.data, recipe.preview.clips, recipe.preview.frames))
 
     def previews(self) -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:
-        """What measures REL, RMSE and delta after one scale and shift per clip, and draws.
+        """What measures loss, REL, RMSE and delta after one scale and shift per clip, and draws.
 
         Reports which clips these are, and which of them are trained on.
         """
@@ -72,9 +73,14 @@ class Materials:
         self._report_shown(clips)
         steps = wanted.steps or described(self.recipe, 0, "preview").steps
 
+        loss = ValidationLoss(self.recipe, clips)
+
         def judge(network: DktNetwork) -> tuple[dict[str, float], np.ndarray]:
             found = preview(clips, sampled(network, steps=steps, seed=wanted.seed))
-            return dict(vars(found.errors)), found.picture
+            measures = {"loss": loss(network), **vars(found.errors)}
+            if found.glass is not None:
+                measures |= {f"glass_{name}": value for name, value in vars(found.glass).items()}
+            return measures, found.picture
 
         return judge
 

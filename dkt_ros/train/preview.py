@@ -25,17 +25,19 @@ from dkt_ros.evaluation.metrics import (
     video_errors,
 )
 from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.condition import range_of
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import initial_noise, sample
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+from dkt_ros.predict.dkt import conditions, raw_pictures
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import AUTO, DataConfig, SourceConfig
 from dkt_ros.train.data.disparity import clip_range
 from dkt_ros.train.data.preparation import FrameView, view_frame
 from dkt_ros.train.data.sources import Mixture, Source
 
-Predict = Callable[[np.ndarray], np.ndarray]
-"""rgb uint8 (F,H,W,3) to relative disparity float32 (F,H,W) in [0, 1]."""
+Predict = Callable[[np.ndarray, "np.ndarray | None"], np.ndarray]
+"""rgb uint8 (F,H,W,3) and readings (F,H,W) in 1/m to disparity float32 (F,H,W) in [0, 1]."""
 _DRAWS = 0x9E3
 _GAP = 2
 
@@ -44,18 +46,37 @@ _GAP = 2
 class PreviewClip:
     """rgb: (F,H,W,3) uint8. depth: (F,H,W) metres, NaN = unknown. F = 4n - 3.
 
-    trained: whether the clip is one of those that are trained on.
+    trained: whether the clip is one of those that are trained on. views: its frames.
     """
 
     name: str
     rgb: np.ndarray
     depth: np.ndarray
     trained: bool = False
+    views: tuple[FrameView, ...] = ()
+
+    @property
+    def readings(self) -> np.ndarray | None:
+        """(F,H,W) 1/raw depth, 0 = none; None without raw depth."""
+        return _stacked([view.readings for view in self.views])
+
+    @property
+    def glass(self) -> np.ndarray | None:
+        """(F,H,W) bool: transparent and reflective pixels; None where nobody knows."""
+        objects = _stacked([view.objects for view in self.views])
+        return None if objects is None else objects > 0
+
+
+def _stacked(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [one for one in maps if one is not None]
+    return np.stack(known) if known and len(known) == len(maps) else None
 
 
 @dataclass(frozen=True)
 class Preview:
     """errors: mean over the clips, after one scale and shift each. clips: the same by clip's name.
+
+    glass: errors on transparent and reflective pixels; None where no clip has any.
 
     picture: (H,W,3) uint8, a row per clip: RGB, true and predicted disparity of its middle frame,
     red near, blue far, black unknown; both in the colours of the clip's true range.
@@ -64,6 +85,7 @@ class Preview:
     errors: DepthErrors
     clips: dict[str, DepthErrors]
     picture: np.ndarray
+    glass: DepthErrors | None = None
 
 
 def load_clips(config: DataConfig, clips: int, frames: int) -> tuple[PreviewClip, ...]:
@@ -96,18 +118,22 @@ def load_clips(config: DataConfig, clips: int, frames: int) -> tuple[PreviewClip
 def preview(clips: Sequence[PreviewClip], predict: Predict) -> Preview:
     """Predicts all clips, in order."""
     errors: dict[str, DepthErrors] = {}
-    rows = []
+    rows, on_glass = [], []
     for clip in clips:
-        disparity = predict(clip.rgb)
+        disparity = predict(clip.rgb, clip.readings)
         scale, shift = _alignment(disparity, clip.depth)
         known = clip.depth[valid(clip.depth)]
         depth_range = float(known.min()), float(known.max())
         metric = disparity_to_metric(disparity, scale, shift, depth_range)
         errors[clip.name] = video_errors(metric, clip.depth)
+        if clip.glass is not None and valid(clip.depth)[clip.glass].any():
+            of_glass = np.where(clip.glass, clip.depth, np.float32(np.nan))
+            on_glass.append(video_errors(metric, of_glass))
         rows.append(_row(clip, scale * disparity + shift))
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    return Preview(mean_errors(errors.values()), errors, np.concatenate(padded)[:-_GAP])
+    glass = mean_errors(on_glass) if on_glass else None
+    return Preview(mean_errors(errors.values()), errors, np.concatenate(padded)[:-_GAP], glass)
 
 
 def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> Predict:
@@ -117,13 +143,17 @@ def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> 
     the weights, which may change between calls.
     """
 
-    def predict(rgb: np.ndarray) -> np.ndarray:
+    def predict(rgb: np.ndarray, readings: np.ndarray | None) -> np.ndarray:
         canvas = Canvas((rgb.shape[1], rgb.shape[2]), None, network.size_multiple)
+        shown = network.info.condition != "none" and readings is not None
+        limits = range_of(readings) if shown and readings is not None else None
         with torch.no_grad():
-            latents = network.encode_rgb(canvas.paint(rgb))
+            latents, raw = network.encode_rgb(canvas.paint(rgb)), None
+            if limits is not None and readings is not None:
+                raw = network.encode_rgb(raw_pictures(readings, limits, network.device))
             result = sample(
                 network,
-                latents,
+                conditions(network.info, latents, raw),
                 initial_noise(tuple(latents.shape), seed),
                 steps=network.info.steps if steps is None else steps,
                 shift=network.info.sigma_shift,
@@ -168,7 +198,8 @@ def _clips(
             used.add(window.clip)
             rgb = torch.stack([view.rgb for view in views]).round().byte().movedim(1, -1).numpy()
             depth = np.stack([view.depth for view in views])
-            yield PreviewClip(str(window), rgb, depth, window.clip.path.resolve() in trained)
+            known = window.clip.path.resolve() in trained
+            yield PreviewClip(str(window), rgb, depth, known, tuple(views))
 
 
 def _comparable(views: Sequence[FrameView]) -> bool:

@@ -29,10 +29,12 @@ class OptimizerRecipe:
     """AdamW. learning_rate: after warmup steps, over which it rises linearly.
 
     schedule: "constant", or a half "cosine" down to `final` times learning_rate at the last step.
-    clip: largest norm of the gradient.
+    clip: largest norm of the gradient. input_rate: the patch embedding's learning rate beside a
+    LoRA, as a multiple.
     """
 
     learning_rate: float = 1e-5
+    input_rate: float = 10.0
     warmup: int = 500
     schedule: Literal["constant", "cosine"] = "constant"
     final: float = 0.0
@@ -41,7 +43,7 @@ class OptimizerRecipe:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "input_rate", "clip"):
             value = getattr(self, name)
             check(name, value, "above 0", value > 0)
         for name in ("warmup", "weight_decay"):
@@ -98,6 +100,7 @@ class Recipe:
     which every step draws one, for clips of 4n - 3 images. ema: decay of the averaged weights,
     which are then what is saved; 0 for none. precision: of the computing; "auto" is bfloat16 on a
     GPU and float32 on a CPU. gradient_checkpointing: computes activations twice to keep fewer.
+    wandb: project that numbers are logged to as well.
     """
 
     data: DataConfig
@@ -115,6 +118,7 @@ class Recipe:
     ema: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     gradient_checkpointing: bool = True
+    wandb: str | None = None
     save: SaveRecipe = field(default_factory=SaveRecipe)
     preview: PreviewRecipe = field(default_factory=PreviewRecipe)
 

@@ -53,6 +53,9 @@ def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report
                 f"{latest}: {name} was {before.get(name)}, the recipe says {now[name]}; another "
                 "run needs another folder"
             )
+    shown = before["data"].get("condition", "none"), now["data"]["condition"]
+    if shown[0] != shown[1]:
+        raise DktError(f"{latest}: condition was {shown[0]}, the recipe says {shown[1]}")
     if (before["ema"] > 0) != (now["ema"] > 0):
         raise DktError(f"{latest}: ema was {before['ema']}, the recipe says {now['ema']}")
     if state["base"] != base_digest(recipe):

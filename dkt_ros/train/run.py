@@ -4,13 +4,16 @@ Knows the folder of a run and the order of things. Knows nothing of what a step 
 
     OUTPUT/recipe.yaml        what the run was started with
     OUTPUT/states/step-N/     state.pt, and a LoRA in both layouts
+    OUTPUT/best/step-N/       the state whose validation loss was least
     OUTPUT/log.jsonl          every step's numbers; the same under tensorboard/
     OUTPUT/run.lock           held while a run works there
     OUTPUT/checkpoint/        at the end: ready to predict with; adapter/ and dkt_lora.safetensors
+    OUTPUT/checkpoint-best/   at the end, where another step's validation loss was least
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,8 +29,8 @@ from dkt_ros.files import only_process, write_whole
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.progress import progress_bar
 from dkt_ros.train.data.latents import LatentSource
-from dkt_ros.train.environment import described, load_network, make_accelerator
-from dkt_ros.train.export import STATES_DIR, export_result
+from dkt_ros.train.environment import described, load_network, make_accelerator, peak_gib
+from dkt_ros.train.export import BEST_DIR, STATES_DIR, export_best, export_result
 from dkt_ros.train.fields import plain
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
@@ -74,6 +77,7 @@ def train(
     accelerator = make_accelerator(recipe)
     tell = report if accelerator.is_main_process else lambda line: None
     states = States(output / STATES_DIR, recipe.save.keep)
+    best = States(output / BEST_DIR, keep=1)
     start = starting_state(recipe, output, states, resume, tell)
     tell(described(recipe, accelerator))
     network = load_network(recipe, accelerator)
@@ -81,12 +85,15 @@ def train(
     trainer = Trainer(recipe, network, source, accelerator)
     if start is not None:
         trainer.load(start)
-    run = _Run(recipe, output, trainer, states, tell)
+    run = _Run(recipe, output, trainer, states, best, tell)
+    if start is not None:
+        run.least = start.get("least", math.inf)
     try:
         run.on_main(lambda: run.open(make_previews if recipe.preview.every > 0 else None))
         outcome = run.go()
         if outcome.done == recipe.steps:
             run.on_main(lambda: tell(f"{export_result(recipe, output).name} written to {output}"))
+            run.on_main(lambda: export_best(recipe, output, outcome.done))
     except (OSError, SafetensorError) as error:
         raise DktError(f"{error}; {states.described()}") from error
     finally:
@@ -103,9 +110,11 @@ class _Run:
         output: Path,
         trainer: Trainer,
         states: States,
+        best: States,
         report: Report,
     ) -> None:
         self.recipe, self.output, self.trainer, self.states = recipe, output, trainer, states
+        self.best, self.least = best, math.inf
         self.accelerator, self.report = trainer.accelerator, report
         self.previews: Previews | None = None
         self.log: RunLog | None = None
@@ -130,6 +139,8 @@ class _Run:
                 began = time.perf_counter()
                 values = self._step()
                 values["seconds"] = time.perf_counter() - began
+                values["samples_per_s"] = recipe.batch / values["seconds"]
+                values["peak_gib"] = peak_gib(self.accelerator.device)
                 if self.log is not None:
                     self.log.numbers(trainer.done, values)
                 bar.set_postfix(loss=f"{values['loss']:.4g}", refresh=False)
@@ -182,9 +193,10 @@ class _Run:
         self.previews = make_previews() if make_previews is not None else None
         busy = f"another run works in {self.output}; wait for it or name another folder"
         self._lock.enter_context(only_process(self.output / LOCK_FILE, busy))
+        self.best.discard_after(self.trainer.done)
         text = _as_yaml(self.recipe)
         write_whole(self.output / RECIPE_FILE, text)
-        self.log = RunLog(self.output, self.trainer.done)
+        self.log = RunLog(self.output, self.trainer.done, self.recipe.wandb)
         self.log.text("recipe", f"```yaml\n{text}\n```")
         counted = sum(p.numel() for p in self.trainer.parameters.values())
         self.report(
@@ -210,6 +222,7 @@ class _Run:
         content = self.trainer.state() | {
             "recipe": plain(recipe),
             "base": self._base,
+            "least": self.least,
         }
         with (folder / STATE_FILE).open("wb") as file:
             torch.save(content, file)
@@ -226,6 +239,10 @@ class _Run:
             measures, picture = self.previews(network)
         self.log.numbers(self.trainer.done, measures, "preview")
         self.log.picture(self.trainer.done, "preview", picture)
+        loss = measures.get("loss", math.inf)
+        if self.trainer.done > 0 and loss < self.least:
+            self.least = loss
+            self.best.save(self.trainer.done, self._write_state)
 
     def _agree(self, signal: int | None) -> int | None:
         """The signal that any process got, so that all stop after the same step."""

@@ -64,6 +64,12 @@ class States:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
+    def discard_after(self, step: int) -> None:
+        """Forgets states of later steps, which a resumed run makes again."""
+        for state in self.all():
+            if int(state.name.removeprefix("step-")) > step:
+                shutil.rmtree(state, ignore_errors=True)
+
     def described(self) -> str:
         """What is there to go on from, in words."""
         latest = self.latest()

@@ -19,11 +19,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.lora import INPUT_WEIGHTS
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.data.prefetch import Prefetch, Request
 from dkt_ros.train.objective import ask, losses
-from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.recipe import OptimizerRecipe, Recipe
 from dkt_ros.train.schedule import clip_length, rate_factor, share
 from dkt_ros.train.tuning import Trained, Velocity, prepare, wearing
 
@@ -48,7 +49,7 @@ class Trainer:
         self.parameters = prepare(network, recipe)
         settings = recipe.optimizer
         optimizer = torch.optim.AdamW(
-            _groups(self.parameters, settings.weight_decay),
+            _groups(self.parameters, settings, recipe.method),
             lr=settings.learning_rate,
             betas=settings.betas,
         )
@@ -73,7 +74,7 @@ class Trainer:
             self.done, recipe.steps, settings.warmup, settings.schedule, settings.final
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * factor
+            group["lr"] = settings.learning_rate * factor * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         found: dict[str, Tensor] = {}
         for request, after in itertools.zip_longest(requests, requests[1:]):
@@ -111,7 +112,11 @@ class Trainer:
         """The network with the weights of `trained`, to be used without gradients meanwhile."""
         self.batches.settle()
         values = self.average
-        with nullcontext() if values is None else wearing(self.parameters, values):
+        with (
+            nullcontext() if values is None else wearing(self.parameters, values),
+            # A patch embedding that learns is float32 in a network of bfloat16.
+            self.accelerator.autocast() if self.recipe.data.conditioned else nullcontext(),
+        ):
             yield self.network
 
     def state(self) -> dict[str, Any]:
@@ -171,12 +176,23 @@ class Trainer:
             )
 
 
-def _groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, gains and tables do not."""
-    matrices = [p for p in parameters.values() if p.dim() >= 2 and p.shape[0] > 1]
-    others = [p for p in parameters.values() if not (p.dim() >= 2 and p.shape[0] > 1)]
+def _groups(
+    parameters: dict[str, nn.Parameter], settings: OptimizerRecipe, method: str
+) -> list[dict[str, Any]]:
+    """Matrices decay; biases, gains and tables do not. share: of the learning rate.
+
+    Beside a LoRA the patch embedding is neither held near zero nor as slow, for part of it begins
+    there.
+    """
+    inputs = {name: parameters[name] for name in INPUT_WEIGHTS if name in parameters}
+    if method != "lora":
+        inputs = {}
+    rest = [p for name, p in parameters.items() if name not in inputs]
+    matrices = [p for p in rest if p.dim() >= 2 and p.shape[0] > 1]
+    others = [p for p in rest if not (p.dim() >= 2 and p.shape[0] > 1)]
     groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": settings.weight_decay, "share": 1.0},
+        {"params": others, "weight_decay": 0.0, "share": 1.0},
+        {"params": list(inputs.values()), "weight_decay": 0.0, "share": settings.input_rate},
     ]
     return [group for group in groups if group["params"]]

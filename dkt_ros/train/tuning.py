@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ Trained = dict[str, Tensor]
 def prepare(network: DktNetwork, recipe: Recipe) -> dict[str, nn.Parameter]:
     """Makes the transformer trainable in place; returns what learns, by name.
 
-    Parameters that cannot change the output stay frozen too: the queries and keys of the
-    cross-attention where the prompt is a single distinct token, and the image branch's keys.
+    With condition raw_depth the patch embedding learns beside a LoRA. Parameters that cannot change
+    the output stay frozen too: the queries and keys of the cross-attention where the prompt is a
+    single distinct token, and the image branch's keys.
     Raises DktError where nothing is left to learn.
     """
     transformer = network.transformer
@@ -34,7 +36,12 @@ def prepare(network: DktNetwork, recipe: Recipe) -> dict[str, nn.Parameter]:
         add_lora(transformer, recipe.lora, recipe.seed)
     else:
         transformer.requires_grad_(True)
+    conditioned = recipe.data.condition != "none"
+    if conditioned:
+        _show_depth(network)
     _freeze_idle(network)
+    if conditioned:
+        transformer.patch_embedding.float()
     if recipe.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     chosen = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
@@ -76,12 +83,23 @@ def _fill(parameters: Mapping[str, nn.Parameter], values: Trained) -> None:
         parameter.copy_(values[name])
 
 
+def _show_depth(network: DktNetwork) -> None:
+    """Has the patch embedding learn; inputs that nothing was shown in yet begin at weight zero."""
+    embedding, channels = network.transformer.patch_embedding, network.latent_channels
+    embedding.requires_grad_(True)
+    if network.info.condition == "none":
+        with torch.no_grad():
+            embedding.weight[:, 2 * channels : 3 * channels].zero_()
+        network.info = replace(network.info, condition="raw_depth")
+
+
 def _freeze_idle(network: DktNetwork) -> None:
     """Freezes parameters that a backward pass over the smallest clip does not reach."""
     side = network.size_multiple // network.spatial_ratio
     latents = torch.ones(1, network.latent_channels, 1, side, side, device=network.device)
+    shown = latents.repeat(1, 1 if network.info.condition == "none" else 2, 1, 1, 1)
     # Where nothing learns there is still something to go back to.
-    network.velocity(latents.requires_grad_(), latents, 500.0).sum().backward()
+    network.velocity(latents.requires_grad_(), shown, 500.0).sum().backward()
     for parameter in network.transformer.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None

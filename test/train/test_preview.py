@@ -29,7 +29,7 @@ def halves(name: str = "halves", frames: int = 5) -> PreviewClip:
     return PreviewClip(name, rgb, depth)
 
 
-def true_disparity(rgb: np.ndarray) -> np.ndarray:
+def true_disparity(rgb: np.ndarray, readings: np.ndarray | None = None) -> np.ndarray:
     disparity = np.full(rgb.shape[:3], 0.9, np.float32)
     disparity[:, :, WIDTH // 2 :] = 0.4
     return disparity
@@ -42,7 +42,7 @@ def test_a_right_prediction_has_no_error() -> None:
 
 
 def test_a_constant_has_the_error_of_the_mean() -> None:
-    def constant(rgb: np.ndarray) -> np.ndarray:
+    def constant(rgb: np.ndarray, readings: np.ndarray | None = None) -> np.ndarray:
         return np.full(rgb.shape[:3], 0.5, np.float32)
 
     result = preview([halves()], constant)
@@ -52,7 +52,7 @@ def test_a_constant_has_the_error_of_the_mean() -> None:
 
 
 def test_errors_are_averaged_over_clips() -> None:
-    def per_clip(rgb: np.ndarray) -> np.ndarray:
+    def per_clip(rgb: np.ndarray, readings: np.ndarray | None = None) -> np.ndarray:
         return true_disparity(rgb) if len(rgb) == 5 else np.full(rgb.shape[:3], 0.5, np.float32)
 
     result = preview([halves("good"), halves("bad", frames=1)], per_clip)
@@ -62,7 +62,7 @@ def test_errors_are_averaged_over_clips() -> None:
 
 
 def test_one_alignment_serves_the_whole_clip() -> None:
-    def flickering(rgb: np.ndarray) -> np.ndarray:
+    def flickering(rgb: np.ndarray, readings: np.ndarray | None = None) -> np.ndarray:
         disparity = true_disparity(rgb)
         disparity[::2] *= 0.5  # right up to a scale in every frame, but not in the clip
         return disparity
@@ -86,23 +86,23 @@ def test_the_picture_shows_rgb_truth_and_prediction() -> None:
 
 def test_the_sampled_prediction_is_the_predictors() -> None:
     rgb = np.random.default_rng(1).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
-    mine = sampled(tiny_network(), steps=2, seed=3)(rgb)
+    mine = sampled(tiny_network(), steps=2, seed=3)(rgb, None)
     reference = predict_disparity(
         FastNetwork(new_network()), rgb, PredictOptions(steps=2, seed=3, window=2)
     )
     np.testing.assert_allclose(mine, reference, atol=1e-4)
-    np.testing.assert_array_equal(sampled(tiny_network(), steps=2, seed=3)(rgb), mine)
-    assert np.abs(sampled(tiny_network(), steps=2, seed=4)(rgb) - mine).max() > 1e-3
+    np.testing.assert_array_equal(sampled(tiny_network(), steps=2, seed=3)(rgb, None), mine)
+    assert np.abs(sampled(tiny_network(), steps=2, seed=4)(rgb, None) - mine).max() > 1e-3
 
 
 def test_a_prediction_follows_the_weights() -> None:
     network = new_network()
     rgb = np.random.default_rng(1).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
     predict = sampled(network)
-    before = predict(rgb)
+    before = predict(rgb, None)
     with torch.no_grad():
         network.transformer.proj_out.weight.mul_(3.0)
-    assert np.abs(predict(rgb) - before).max() > 1e-3
+    assert np.abs(predict(rgb, None) - before).max() > 1e-3
 
 
 def test_clips_come_from_held_out_data_in_turn(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from dkt_ros.train.data.config import AugmentationConfig
 
+AS_IT_IS = -1
+"""In the place of a sensor's seed: no faults but its own."""
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -23,6 +25,7 @@ class Augmentation:
     share: side of the cut-out, of the largest box of the training size's aspect ratio. top, left:
     its place between the pictures' edges, 0 to 1. flip: mirrored left to right.
     brightness, contrast, saturation: factors. hue: rotation in turns.
+    sensor: seed of the faults of the raw depth, or AS_IT_IS; None: it is not shown.
     """
 
     share: float = 1.0
@@ -33,6 +36,7 @@ class Augmentation:
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0
+    sensor: int | None = None
 
     def box(self, native: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the cut-out from native (height, width), of size's aspect ratio."""
@@ -67,9 +71,17 @@ class Augmentation:
         return (grey + self.saturation * (eye - grey)) @ rotation
 
 
-def draw(config: AugmentationConfig, random: np.random.Generator) -> Augmentation:
-    """One set of changes; always as many draws, so that no setting shifts the others."""
-    u = random.random(8)
+def draw(
+    config: AugmentationConfig, random: np.random.Generator, conditioned: float = 0.0
+) -> Augmentation:
+    """One set of changes; always as many draws, so that no setting shifts the others.
+
+    conditioned: share of them in which raw depth is shown.
+    """
+    u, sensor = random.random(8), None
+    if conditioned > 0:
+        shown, seed = random.random() < conditioned, int(random.integers(2**32))
+        sensor = seed if shown else None
 
     def factor(value: float, most: float) -> float:
         return 1.0 + (2.0 * value - 1.0) * most
@@ -83,4 +95,5 @@ def draw(config: AugmentationConfig, random: np.random.Generator) -> Augmentatio
         contrast=factor(float(u[5]), config.contrast),
         saturation=factor(float(u[6]), config.saturation),
         hue=(2.0 * float(u[7]) - 1.0) * config.hue,
+        sensor=sensor,
     )

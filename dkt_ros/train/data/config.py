@@ -103,7 +103,9 @@ class DataConfig:
     data: the mixture. size: [height, width] in pixels that the network is trained at, multiples of
     16. validation: data sets that previews are drawn from; without any, the mixture's val split, or
     else its test split, or else what is trained on. cache: folder of the encoded samples, None
-    leaves it to the caller.
+    leaves it to the caller. condition: "raw_depth" encodes the raw depth of sets that have it too
+    (model/condition.py), made to err at random; "none". condition_dropped: share of samples that
+    come without.
     """
 
     data: tuple[SourceConfig, ...]
@@ -112,11 +114,20 @@ class DataConfig:
     disparity: DisparityConfig = field(default_factory=DisparityConfig)
     validation: tuple[SourceConfig, ...] = ()
     cache: str | None = None
+    condition: Literal["none", "raw_depth"] = "none"
+    condition_dropped: float = 0.2
 
     def __post_init__(self) -> None:
         check("data", self.data, "at least one data set", len(self.data) > 0)
+        dropped = self.condition_dropped
+        check("condition_dropped", dropped, "a share from 0 to 1", 0 <= dropped <= 1)
         valid = all(side > 0 and side % 16 == 0 for side in self.size)
         check("size", list(self.size), "[height, width], multiples of 16", valid)
+
+    @property
+    def conditioned(self) -> float:
+        """Share of samples that come with their raw depth, where their set has any."""
+        return 0.0 if self.condition == "none" else 1.0 - self.condition_dropped
 
 
 DATA_FIELDS = tuple(entry.name for entry in dataclasses.fields(DataConfig))

@@ -131,15 +131,15 @@ class EncodedSource:
         raise self.mixture.nothing_left(frames)
 
     def _augmentation(self, window: Window, random: np.random.Generator) -> Augmentation:
-        config = self._config.augmentation
+        config, conditioned = self._config.augmentation, self._config.conditioned
         if config.variants == 0:
-            return draw(config, random)
+            return draw(config, random, conditioned)
         # A window's variants are its own, whichever sample asks for them.
         name = f"{self.mixture.sources[window.source].kind}/{window.clip.name}/{window.keys}"
         words = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
         variant = int(random.integers(config.variants))
         seed = (self._seed, _VARIANTS, variant, *(int(word) for word in words))
-        return draw(config, np.random.default_rng(seed))
+        return draw(config, np.random.default_rng(seed), conditioned)
 
     def _entry(self, window: Window, augmentation: Augmentation) -> dict[str, Tensor] | None:
         """The encoded sample, or None where the window is unusable, which is then noted."""
@@ -160,12 +160,15 @@ class EncodedSource:
         source, path = self.mixture.sources[window.source], window.clip.path
         if path not in self._files:
             self._files[path] = files_digest(path)
+        changes = dataclasses.asdict(augmentation)
+        if self._config.condition == "none":
+            del changes["sensor"]
         return {
             **self._base,
             "clip": [source.kind, window.clip.name, self._files[path]],
             "frames": window.keys,
             "depth_range": source.depth_range,
-            "augmentation": dataclasses.asdict(augmentation),
+            "augmentation": changes,
         }
 
     def _encode(
@@ -187,7 +190,7 @@ class EncodedSource:
                 self._useless[key] = str(error)
             return None
         self.encoded += 1
-        entry = encode_clip(self._network, clip)
+        entry = encode_clip(self._network, clip, self._config.condition)
         if not all(bool(tensor.isfinite().all()) for tensor in entry.values()):
             raise DktError(
                 f"{window}: the VAE's latents are not finite in {self._network.vae.dtype}; "
@@ -196,15 +199,20 @@ class EncodedSource:
         return entry
 
 
-def encode_clip(network: DktNetwork, clip: ClipView) -> dict[str, Tensor]:
+def encode_clip(network: DktNetwork, clip: ClipView, condition: str = "none") -> dict[str, Tensor]:
     """Latents rgb and disparity (Z, n, h, w) and weight (1, n, h, w), float16 on the CPU.
 
-    Disparity goes in as three equal channels. One clip at a time, so that its latents do not depend
-    on what else is in a batch; without autocast, for the same reason.
+    With a condition rgb has 2 Z channels, the second half of the raw depth, zero where it is not
+    shown. Disparity goes in as three equal channels. One clip at a time, so that its latents do not
+    depend on what else is in a batch; without autocast, for the same reason.
     """
     disparity = clip.disparity.expand(-1, 3, -1, -1, -1)
     with torch.no_grad(), torch.autocast(network.device.type, enabled=False):
         latents = {"rgb": network.encode_rgb(clip.rgb), "disparity": network.encode_rgb(disparity)}
+        if condition != "none":
+            raw = None if clip.raw is None else network.encode_rgb(clip.raw)
+            hidden = torch.zeros_like(latents["rgb"]) if raw is None else raw
+            latents["rgb"] = torch.cat([latents["rgb"], hidden], dim=1)
     entry = {name: tensor[0].to("cpu", _STORED) for name, tensor in latents.items()}
     return {**entry, "weight": clip.weight.to(_STORED)}
 

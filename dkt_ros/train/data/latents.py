@@ -16,7 +16,8 @@ from torch import Tensor
 class LatentBatch:
     """B clips of n latent frames (4n - 3 images) as the frozen VAE sees them.
 
-    rgb, disparity: (B, Z, n, h, w) float32, normalised latents; h = H/8, w = W/8.
+    rgb, disparity: (B, Z, n, h, w) float32, normalised latents; h = H/8, w = W/8. rgb has 2 Z
+    channels where the network is shown raw depth, whose latents come behind, zero where dropped.
     weight: (B, 1, n, h, w) float32 in [0, 1], share of the pixels behind a latent whose true depth
     is known; the loss is masked with it.
     """

@@ -1,0 +1,202 @@
+"""A network that is shown raw depth: the range it answers in, and when a stream begins anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+
+from dkt_ros.estimator import DepthEstimator, EstimatorConfig
+from dkt_ros.frames import Frame, frames_of
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.condition import disparity_of, range_of
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.predict.clip import ClipPredictor, predict_disparity
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.stream import LivePredictor, StreamPredictor
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> FastNetwork:
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("shown"), condition="raw_depth")
+    return FastNetwork(load_checkpoint(folder))
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> FastNetwork:
+    """The same weights, never shown any raw depth."""
+    return FastNetwork(load_checkpoint(make_tiny_checkpoint(tmp_path_factory.mktemp("blind"))))
+
+
+def rgb(frames: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (frames, *SIZE, 3), dtype=np.uint8)
+
+
+def table(scale: float = 1.0) -> np.ndarray:
+    rows = np.linspace(1.2, 0.6, SIZE[0], dtype=np.float32) * np.float32(scale)
+    depth = np.repeat(rows[:, None], SIZE[1], axis=1)
+    depth[20:30, 40:60] = np.nan
+    return depth
+
+
+def stream(count: int, depths: dict[int, np.ndarray | None] | None = None) -> list[Frame]:
+    found = depths or {}
+    return list(frames_of((one, found.get(i, table())) for i, one in enumerate(rgb(count))))
+
+
+def test_velocity_is_that_of_diffusers_own_layers(tmp_path: Path) -> None:
+    folder = make_tiny_checkpoint(tmp_path, condition="raw_depth")
+    plain, fast = load_checkpoint(folder, plain=True), FastNetwork(load_checkpoint(folder))
+    noisy, shown = torch.randn(1, 16, 2, 8, 12), torch.randn(1, 32, 2, 8, 12)
+    with torch.no_grad():
+        expected = plain.velocity(noisy, shown, 700.0)
+        got = fast.velocity(noisy, fast.embed_rgb(shown), 700.0)
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+    shown[:, 16:] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain.velocity(noisy, shown, 700.0), plain.velocity(noisy, shown[:, :16], 700.0)
+        )
+
+
+def test_without_readings_it_answers_as_a_network_that_is_shown_none(
+    network: FastNetwork, blind: FastNetwork
+) -> None:
+    (frame,) = frames_of([(rgb(1)[0], None)])
+    answer, expected = (ClipPredictor(one).push(frame) for one in (network, blind))
+    np.testing.assert_allclose(answer.disparity, expected.disparity, atol=1e-5)
+    few = np.full(SIZE, np.nan, np.float32)
+    few[0, :50] = 1.0
+    (frame,) = frames_of([(rgb(1)[0], few)])
+    np.testing.assert_array_equal(ClipPredictor(network).push(frame).disparity, answer.disparity)
+
+
+def test_an_answer_is_metric_and_within_the_readings_range(network: FastNetwork) -> None:
+    for scale in (1.0, 3.0):
+        (frame,) = frames_of([(rgb(1)[0], table(scale))])
+        depth = ClipPredictor(network).push(frame).depth
+        limits = range_of(disparity_of(table(scale)))
+        assert limits is not None
+        assert depth is not None
+        assert depth.dtype == np.float32
+        assert depth.min() >= 1 / limits.high - 1e-4
+        assert depth.max() <= 1 / limits.low + 1e-2
+
+
+def test_a_video_in_one_go_is_shown_what_a_buffer_of_its_length_is(network: FastNetwork) -> None:
+    frames = stream(5, {3: None})
+    whole = predict_disparity(network, rgb(5), raw_depth=[frame.raw_depth for frame in frames])
+    predictor = ClipPredictor(network, PredictorOptions(buffer_frames=5, window=3, overlap=1))
+    for frame in frames:
+        answer = predictor.push(frame)
+    np.testing.assert_allclose(1 / answer.depth, whole[-1], rtol=1e-4)
+    np.testing.assert_allclose(predictor.video(frames)[-1], whole[-1], rtol=1e-4)
+
+
+def test_raw_depth_changes_the_answer(network: FastNetwork) -> None:
+    other = table()
+    other[:, 48:] = 0.5
+    first, second = (
+        ClipPredictor(network).push(frame)
+        for frame in frames_of([(rgb(1)[0], table()), (rgb(1)[0], other)])
+    )
+    assert np.abs(first.depth - second.depth).max() > 1e-2
+
+
+def test_portrait_readings_are_turned_with_the_picture(network: FastNetwork) -> None:
+    depth = np.ascontiguousarray(np.rot90(table(), k=-1))
+    picture = np.ascontiguousarray(np.rot90(rgb(1)[0], k=-1))
+    (upright,) = frames_of([(rgb(1)[0], table())])
+    (turned,) = frames_of([(picture, depth)])
+    expected = ClipPredictor(network).push(upright).depth
+    got = ClipPredictor(network).push(turned).depth
+    np.testing.assert_allclose(np.rot90(got), expected, rtol=1e-4)
+
+
+def live(network: FastNetwork, **options: object) -> LivePredictor:
+    return LivePredictor(network, LiveOptions(window=3, new=1, scene_cut=None, **options))  # type: ignore[arg-type]
+
+
+def test_a_stream_keeps_its_first_range_while_readings_suit_it(network: FastNetwork) -> None:
+    predictor = live(network)
+    depths = [table(), *[table(1.05)] * 8]
+    answers = [predictor.push(*pair) for pair in zip(rgb(9), depths, strict=True)]
+    found = [answer for answer in answers if answer is not None]
+    assert len(found) == 3
+    assert len({answer.limits for answer in found}) == 1
+    assert found[0].limits == range_of(disparity_of(table()))
+    assert not any(answer.restarted for answer in found)
+
+
+def test_readings_beyond_the_range_begin_the_stream_anew(network: FastNetwork) -> None:
+    predictor = live(network)
+    for one in rgb(5):
+        predictor.push(one, table())
+    answer = predictor.push(rgb(1)[0], table(0.3))
+    assert answer is not None
+    assert answer.restarted
+    assert answer.limits == range_of(disparity_of(table(0.3)))
+    assert answer.frames == 1
+
+
+def test_readings_that_come_late_begin_the_stream_anew_and_gaps_do_not(
+    network: FastNetwork,
+) -> None:
+    predictor = live(network)
+    first = predictor.push(rgb(1)[0], None)
+    assert first is not None
+    assert first.limits is None
+    second = predictor.push(rgb(1)[0], table())
+    assert second is not None
+    assert second.restarted
+    for _ in range(3):
+        assert predictor.push(rgb(1)[0], None) is None
+    third = predictor.push(rgb(1)[0], None)
+    assert third is not None
+    assert not third.restarted
+    assert third.limits == second.limits
+
+
+def test_a_clip_takes_its_range_from_the_frame_it_begins_with(network: FastNetwork) -> None:
+    from dataclasses import replace
+
+    network.info = replace(network.info, clip=2)
+    try:
+        predictor = live(network)
+        depths = [table(), *[table(1.1)] * 8]
+        answers = [predictor.push(*pair) for pair in zip(rgb(9), depths, strict=True)]
+    finally:
+        network.info = replace(network.info, clip=0)
+    last = answers[-1]
+    assert last is not None
+    assert last.limits == range_of(disparity_of(table(1.1)))
+
+
+def test_looking_ahead_moves_nothing_on(network: FastNetwork) -> None:
+    every, latest = live(network, publish="all"), live(network)
+    pairs = [(one, table()) for one in rgb(9)]
+    ahead = [every.push(*pair) for pair in pairs]
+    whole = [latest.push(*pair) for pair in pairs]
+    assert all(answer is not None for answer in ahead)
+    for one, other in zip(ahead, whole, strict=True):
+        if other is not None:
+            np.testing.assert_array_equal(one.disparity, other.disparity)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("predictor", [ClipPredictor, StreamPredictor])
+def test_the_estimator_takes_it_for_metric_and_checks_the_scale(
+    network: FastNetwork, predictor: type
+) -> None:
+    estimator = DepthEstimator(
+        predictor(network, PredictorOptions()), EstimatorConfig(depth="network")
+    )
+    estimate = estimator.push(stream(1)[0])
+    assert estimate is not None
+    assert (estimate.alignment.scale, estimate.alignment.shift) == (1.0, 0.0)
+    assert np.isfinite(estimate.alignment.uncertainty)
