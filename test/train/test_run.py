@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import torch
 from fixtures import train_process
 from fixtures.latent_source import FixedLatents
 from fixtures.train_process import run_small, small_recipe
+from fixtures.training_scenes import write_scene
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -34,6 +36,7 @@ from dkt_ros.model.network import DktNetwork
 from dkt_ros.predict.clip import predict_disparity
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.log import RunLog, read_lines
+from dkt_ros.train.materials import Materials
 from dkt_ros.train.run import train
 from dkt_ros.train.states import States, read_state
 
@@ -125,6 +128,106 @@ def test_killed_and_resumed_equals_the_uninterrupted_run(
         assert same(before[part], after[part]), part
     for file in ("adapter/adapter_model.safetensors", "dkt_lora.safetensors"):
         assert (output / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_last_bit(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """And the best state, both LoRA files and the merged checkpoint have the patch embedding."""
+    data = tmp_path / "data"
+    for index in range(2):
+        write_scene(data, f"scene{index}", frames=5, size=(64, 96), raw_depth=True)
+    values = {
+        "data": [{"path": str(data)}],
+        "size": [32, 48],
+        "condition": "raw_depth",
+        "steps": 6,
+        "batch": 2,
+        "micro_batch": 2,
+        "ema": 0.9,
+        "optimizer": {"learning_rate": 1e-2, "warmup": 1, "input_rate": 0.5},
+        "preview": {"every": 2, "clips": 1, "frames": 5},
+        "save": {"every": 1, "keep": 10},
+    }
+    recipe = small_recipe(tiny_checkpoint, **values)
+
+    def run(output: Path, resume: bool = False) -> None:
+        with Materials(recipe, output) as materials:
+            train(recipe, output, materials.source, materials.previews, resume=resume)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole)
+    run(parts)
+    for step in (4, 5, 6):  # as if it had been killed after the third
+        shutil.rmtree(parts / "states" / f"step-{step:08d}")
+    shutil.rmtree(parts / "checkpoint")
+    run(parts, resume=True)
+    assert losses(parts) == losses(whole)
+    before, after = final(whole), final(parts)
+    for part in ("done", "weights", "average", "optimizer", "least"):
+        assert same(before[part], after[part]), part
+    base = load_checkpoint(tiny_checkpoint).transformer.patch_embedding.weight
+    learned = before["average"]["patch_embedding.weight"]
+    assert not torch.equal(learned[:, :32], base[:, :32])
+    assert learned[:, 32:].abs().max() > 0
+    assert learned[:, 32:].abs().max() < base[:, 32:].abs().max()
+
+    measured = [line for line in read_lines(whole) if line["group"] == "preview"]
+    assert [line["step"] for line in measured] == [0, 2, 4, 6]
+    assert all(np.isfinite(line["loss"]) and "glass_rel" in line for line in measured)
+    least = min(measured[1:], key=lambda line: line["loss"])
+    assert before["least"] == least["loss"]
+    best = States(whole / "best", 1).latest()
+    assert best is not None
+    assert read_state(best)["done"] == least["step"]
+    assert (whole / "checkpoint-best").exists() == (least["step"] != 6)
+    trained = [line for line in read_lines(whole) if line["group"] == "train"]
+    assert all(line["samples_per_s"] > 0 and line["peak_gib"] > 0 for line in trained)
+
+    result = load_checkpoint(whole / "checkpoint")
+    assert result.info.condition == "raw_depth"
+    torch.testing.assert_close(result.transformer.patch_embedding.weight, learned)
+    for adapter in ("dkt_lora.safetensors", "adapter"):
+        again = merge_into_checkpoint(tiny_checkpoint, whole / adapter, tmp_path / f"m-{adapter}")
+        assert again.condition == "raw_depth"
+        merged = load_checkpoint(tmp_path / f"m-{adapter}").transformer.state_dict()
+        for name, value in result.transformer.state_dict().items():
+            torch.testing.assert_close(merged[name], value)
+    with pytest.raises(DktError, match="condition was raw_depth, the recipe says none"):
+        train(
+            small_recipe(tiny_checkpoint, **{**values, "condition": "none"}),
+            whole,
+            lambda network: FixedLatents(),
+            resume=True,
+        )
+
+
+def test_wandb_gets_the_numbers_or_is_missed_by_name(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(tiny_checkpoint, wandb="glass")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(DktError, match="wandb is not installed"):
+        run_small(recipe, tmp_path / "without")
+    logged: list[tuple[int, dict[str, float]]] = []
+
+    class Run:
+        def log(self, values: dict[str, float], step: int) -> None:
+            logged.append((step, values))
+
+        def finish(self) -> None:
+            logged.append((-1, {}))
+
+    class Wandb:
+        @staticmethod
+        def init(project: str, **options: object) -> Run:
+            assert (project, options["name"]) == ("glass", "with")
+            return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", Wandb)
+    run_small(recipe, tmp_path / "with")
+    assert [step for step, _ in logged] == [*range(1, 9), -1]
+    assert "train/loss" in logged[0][1]
 
 
 def test_two_processes_follow_the_single_one(

@@ -76,7 +76,7 @@ class NanoModel(nn.Module):
             self.transformer.load_state_dict(network.transformer.state_dict())
             self.vae.load_state_dict(network.vae.state_dict())
         except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
+            reason = str(error).splitlines()[1].strip()[:100]
             raise DktError(
                 f"start {checkpoint} is of another size than network: {reason}"
             ) from None

@@ -161,3 +161,26 @@ def test_empty_and_absent_folders(tmp_path: Path) -> None:
         SequenceFolder(tmp_path)
     with pytest.raises(DktError, match="not a folder"):
         SequenceFolder(tmp_path / "absent")
+
+
+def test_shown_raw_depth_decides_the_range_and_its_faults_repeat(tmp_path: Path) -> None:
+    write_scene(tmp_path, "scene", frames=5, raw_depth=True)
+    write_scene(tmp_path / "none", "scene", frames=5)
+    data = SequenceFolder(tmp_path)
+    batch = data.batch(1, 3, (32, 48), 4, 5, conditioned=1.0)
+    again = SequenceFolder(tmp_path).batch(1, 3, (32, 48), 4, 5, conditioned=1.0)
+    for name, array in vars(batch).items():
+        np.testing.assert_array_equal(array, getattr(again, name))
+    assert batch.given.all()
+    assert batch.condition.shape == (4, 3, 5, 32, 48)
+    # Off the glass most readings are right: they are the target's own values.
+    off = (batch.objects == 0) & (batch.known > 0)
+    measured = batch.condition[:, :1] == batch.condition[:, 2:]
+    error = np.abs(batch.condition[:, :1] - batch.target)[off & measured]
+    assert np.median(error) < 0.02
+    half = data.batch(1, 3, (32, 48), 64, 1, conditioned=0.5).given
+    assert 0.25 < half.mean() < 0.75
+    without = data.batch(1, 3, (32, 48), 4, 5)
+    assert not without.given.any()
+    assert not without.condition.any()
+    assert not SequenceFolder(tmp_path / "none").batch(1, 3, (32, 48), 4, 5, 1.0).given.any()

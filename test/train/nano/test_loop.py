@@ -69,6 +69,54 @@ def test_resumed_run_equals_the_uninterrupted_one(scenes: Path, tmp_path: Path) 
         assert torch.equal(whole.average[name], resumed.average[name]), name
 
 
+def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(tmp_path: Path) -> None:
+    for index in range(2):
+        write_scene(tmp_path / "scenes", f"s{index}", frames=5, size=(32, 48), raw_depth=True)
+    data = SequenceFolder(tmp_path / "scenes")
+    first = NanoTrainer(tiny(), data)
+    first.train_step()
+    first.save(tmp_path / "first")
+    start = tmp_path / "first" / CHECKPOINT_DIR
+    config = tiny(
+        start=str(start),
+        condition="raw_depth",
+        condition_dropped=0.3,
+        vae_steps=0,
+        encoder_steps=0,
+    )
+    whole = NanoTrainer(config, data)
+    x = torch.randn(1, 16, 1, 4, 6)
+    with torch.no_grad():
+        blind = whole.model.velocity(x, x, torch.ones(1))
+        assert torch.equal(whole.model.velocity(x, x, torch.ones(1), x), blind)
+    losses = [whole.train_step() for _ in range(8)]
+    with torch.no_grad():
+        assert not torch.equal(
+            whole.model.velocity(x, x, torch.ones(1), x), whole.model.velocity(x, x, torch.ones(1))
+        )
+
+    begun = NanoTrainer(config, data)
+    for _ in range(3):
+        begun.train_step()
+    begun.save(tmp_path / "run")
+    resumed = NanoTrainer(config, SequenceFolder(tmp_path / "scenes"))
+    resumed.load(tmp_path / "run")
+    assert [resumed.train_step() for _ in range(5)] == losses[3:]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    network = load_checkpoint(tmp_path / "run" / CHECKPOINT_DIR)
+    assert network.info.condition == "raw_depth"
+    with pytest.raises(DktError, match="condition was raw_depth"):
+        NanoTrainer(tiny(vae_steps=0, encoder_steps=0, start=str(start)), data).load(
+            tmp_path / "run"
+        )
+
+
+def test_a_start_of_other_sizes_is_refused(scenes: Path) -> None:
+    with pytest.raises(DktError, match=r"start .*nano is of another size than network: "):
+        NanoTrainer(tiny(start="dkt-nano"), SequenceFolder(scenes))
+
+
 def test_one_batch_is_learned(scenes: Path) -> None:
     data = SequenceFolder(scenes)
     batch = data.batch(1, 0, (32, 48), 2, 1)
