@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,6 +39,8 @@ from dkt_ros.model.checkpoint import EMBEDDED
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.environment import load_network, make_accelerator
+from dkt_ros.train.memory import count as count_memory
+from dkt_ros.train.memory import on_meta
 from dkt_ros.train.recipe import Recipe, parse_recipe
 from dkt_ros.train.trainer import Trainer
 from dkt_ros.train.tuning import prepare
@@ -49,6 +50,7 @@ LATENT_FRAMES = 6
 METHODS: dict[str, dict[str, Any]] = {
     "LoRA 128": {"method": "lora", "lora": {"rank": 128}},
     "LoRA 32": {"method": "lora", "lora": {"rank": 32}},
+    "LoRA 128, raw depth": {"method": "lora", "lora": {"rank": 128}, "condition": "raw_depth"},
     "full": {"method": "full"},
 }
 
@@ -62,6 +64,7 @@ class Counted:
     """
 
     method: str
+    images: int
     gradient_checkpointing: bool
     parameters: int
     learn: int
@@ -93,6 +96,7 @@ def recipe_of(method: str, checkpointing: bool, **values: Any) -> Recipe:
     """The recipe whose cost is asked for."""
     settings = {
         "data": [{"path": "none"}],
+        "size": list(SIZE),
         "gradient_checkpointing": checkpointing,
         "batch": 1,
         "latent_frames": [LATENT_FRAMES],
@@ -103,89 +107,42 @@ def recipe_of(method: str, checkpointing: bool, **values: Any) -> Recipe:
 
 def meta_network(layers: int | None = None) -> DktNetwork:
     """The published network without memory, its context collapsed as the trainer has it."""
-    network = full_size("meta", torch.bfloat16)
-    # The prompt's distinct tokens are found by value, so it must have some.
-    prompt = torch.zeros(1, 512, 4096)
-    prompt[:, :3] = torch.randn(3, 4096)
-    network.prompt_embeds = prompt
-    network.collapse_context()
-    network.prompt_embeds = network.prompt_embeds.to("meta", torch.bfloat16)
-    if layers is not None:
-        network.transformer.blocks = network.transformer.blocks[:layers]
-    return network
+    return on_meta(full_size("meta", torch.bfloat16), torch.randn(3, 4096), layers)
 
 
-def sample_shape(network: DktNetwork, frames: int = LATENT_FRAMES) -> tuple[int, ...]:
-    """Latents of one clip at full size."""
-    ratio = network.spatial_ratio
-    return (1, network.latent_channels, frames, SIZE[0] // ratio, SIZE[1] // ratio)
-
-
-def tflop_of(network: DktNetwork, frames: int = LATENT_FRAMES) -> float:
-    """Forward and backward of one sample."""
-    x = torch.empty(sample_shape(network, frames), device="meta")
+def tflop_of(network: DktNetwork, recipe: Recipe, frames: int = LATENT_FRAMES) -> float:
+    """Forward and backward of one sample, by a network that is prepared for training."""
+    height, width = (side // network.spatial_ratio for side in SIZE)
+    x = torch.empty(1, network.latent_channels, frames, height, width, device="meta")
+    shown = x if recipe.data.condition == "none" else torch.cat([x, x], dim=1)
+    network.transformer.patch_embedding.to(network.dtype)  # as autocast does
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH), counter:
-        network.velocity(x, x, 500.0).sum().backward()
+        network.velocity(x, shown, 500.0).sum().backward()
     return counter.get_total_flops() / 1e12
 
 
-def kept_bytes(layers: int, method: str) -> int:
-    """Bytes that a network of so many blocks keeps for the backward pass of one sample."""
-    network = meta_network(layers)
-    prepare(network, recipe_of(method, False))
-    parameters = list(network.transformer.parameters())
-    for parameter in parameters:  # autocast computes with bfloat16 copies
-        parameter.data = parameter.data.to(torch.bfloat16)
-    own = {parameter.untyped_storage()._cdata for parameter in parameters}
-    kept: dict[int, torch.UntypedStorage] = {}
-    x = torch.empty(sample_shape(network), device="meta")
-    tokens = x[0, 0].numel() // 4
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if tensor.shape[-2:] != (tokens, tokens) and storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return tensor
-
-    with (
-        sdpa_kernel(SDPBackend.MATH),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
-        network.velocity(x, x, 500.0)
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-def count(method: str) -> list[Counted]:
+def count(method: str, frames: int = LATENT_FRAMES) -> list[Counted]:
     """A method without and with gradient checkpointing."""
-    one, two = (kept_bytes(layers, method) for layers in (1, 2))
-    block, outside = two - one, 2 * one - two
     rows = []
     for checkpointing in (False, True):
+        recipe = recipe_of(method, checkpointing, latent_frames=[frames])
+        memory = count_memory(recipe, meta_network, bf16=True)
         network = meta_network()
-        learning = prepare(network, recipe_of(method, checkpointing))
-        transformer = network.transformer
-        learn = sum(p.numel() for p in learning.values())
-        adapters = learn if method != "full" else 0
-        parameters = sum(p.numel() for p in transformer.parameters()) - adapters
-        layers = len(transformer.blocks)
-        shape = sample_shape(network)
-        width = transformer.config["num_attention_heads"] * transformer.config["attention_head_dim"]
-        hidden = 2 * width * (shape[2] * shape[3] * shape[4] // 4)  # a block's input, bfloat16
-        kept = outside + (layers * hidden + block if checkpointing else layers * block)
-        weights = 4 * parameters if method == "full" else 2 * parameters + 4 * learn
+        prepare(network, recipe)
         rows.append(
             Counted(
                 method=method,
+                images=4 * frames - 3,
                 gradient_checkpointing=checkpointing,
-                parameters=parameters,
-                learn=learn,
-                weights_gib=weights / 2**30,
-                gradients_gib=4 * learn / 2**30,
-                optimizer_gib=8 * learn / 2**30,
-                kept_gib=kept / 2**30,
-                total_gib=(weights + 12 * learn + kept) / 2**30,
-                tflop=tflop_of(network),
+                parameters=memory.parameters,
+                learn=memory.learn,
+                weights_gib=memory.weights / 2**30,
+                gradients_gib=memory.gradients / 2**30,
+                optimizer_gib=memory.optimizer / 2**30,
+                kept_gib=memory.kept / 2**30,
+                total_gib=memory.total / 2**30,
+                tflop=tflop_of(network, recipe, frames),
             )
         )
     return rows
@@ -284,10 +241,15 @@ def main() -> None:
     parser.add_argument("--count-only", action="store_true", help="leave the measurements out")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    counted = [row for method in METHODS for row in count(method)]
-    show(f"Counted: 1.3B at {SIZE[1]}x{SIZE[0]}, one sample of 21 images", counted)
+    lengths = {method: [LATENT_FRAMES] for method in METHODS}
+    lengths["LoRA 128, raw depth"] = list(range(1, LATENT_FRAMES + 1))
+    counted = [row for method in METHODS for n in lengths[method] for row in count(method, n)]
+    show(f"Counted: 1.3B at {SIZE[1]}x{SIZE[0]}, one sample", counted)
     encoding = encoding_tflop()
-    print(f"encoding it, RGB and disparity: {encoding:.3g} TFLOP")
+    print(
+        f"encoding one of 21 images, RGB and disparity: {encoding:.3g} TFLOP, with raw depth half "
+        "as much again"
+    )
     measured = []
     if not args.count_only:
         for method in METHODS:

@@ -78,7 +78,7 @@ def load_checkpoint(
     from dkt_ros.model.conv import use_stacked_convolutions
     from dkt_ros.model.network import DktNetwork
 
-    prompt_embeds = _read_prompt(folder / PROMPT_FILE)
+    prompt_embeds = read_prompt(folder / PROMPT_FILE)
     transformer = _read_part(WanTransformer3DModel, folder / TRANSFORMER_DIR, torch_dtype)
     vae = _read_part(AutoencoderKLWan, folder / VAE_DIR, torch_dtype)
     network = DktNetwork(transformer.to(torch_device), vae.to(torch_device), prompt_embeds, info)
@@ -224,7 +224,8 @@ def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _read_prompt(file: Path) -> torch.Tensor:
+def read_prompt(file: Path) -> torch.Tensor:
+    """The stored prompt embedding (L, text_dim); DktError where the file is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -62,10 +62,9 @@ def _train(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr, flush=True)
 
     if args.dry_run:
-        from dkt_ros.train.environment import described, make_accelerator
+        from dkt_ros.train.environment import make_accelerator
 
-        report(described(recipe, make_accelerator(recipe)))
-        Materials(recipe, args.output, report).describe()
+        Materials(recipe, args.output, report).describe(make_accelerator(recipe), shown=True)
         return 0
     with Materials(recipe, args.output, report) as materials:
         outcome = train(
@@ -73,6 +72,7 @@ def _train(args: argparse.Namespace) -> int:
             args.output,
             materials.source,
             materials.previews,
+            describe=materials.describe,
             resume=args.resume,
             report=report,
         )

@@ -10,12 +10,16 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from accelerate import Accelerator
 
+from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.encoded_source import EncodedSource, images
 from dkt_ros.train.data.sources import Mixture
+from dkt_ros.train.environment import described as placed
 from dkt_ros.train.export import described
+from dkt_ros.train.memory import count, without_memory
 from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.validation import ValidationLoss
@@ -41,15 +45,17 @@ class Materials:
             self.output / LATENTS_DIR,
             latent_frames=recipe.latent_frames,
         )
-        for line in self._opened.mixture.summary():
-            self.report(line)
         return self._opened
 
-    def describe(self) -> None:
-        """Reports what would be trained on; DktError where the data cannot give that."""
+    def describe(self, accelerator: Accelerator, shown: bool = False) -> None:
+        """Reports what is to be done, on what; DktError where the data cannot give that.
+
+        shown: which clips the previews would show too.
+        """
         recipe = self.recipe
-        base = CheckpointInfo.read(recipe.checkpoint_folder())
+        base = CheckpointInfo.read(checked_folder(recipe.checkpoint_folder()))
         height, width = recipe.data.size
+        self.report(placed(recipe, accelerator))
         mixture = Mixture(recipe.data.data, stride=lambda frames: frames, threads=1)
         lengths = [images(count) for count in sorted(set(recipe.latent_frames))]
         for frames in reversed(lengths):
@@ -60,7 +66,11 @@ class Materials:
         )
         for line in mixture.summary(with_frames=True):
             self.report(line)
-        if recipe.preview.every > 0:
+        if recipe.data.conditioned:
+            self.report(f"raw depth is shown in {recipe.data.conditioned:.0%} of the samples")
+        bf16 = accelerator.mixed_precision == "bf16"
+        self.report(count(recipe, without_memory(recipe), bf16).described())
+        if shown and recipe.preview.every > 0:
             self._report_shown(load_clips(recipe.data, recipe.preview.clips, recipe.preview.frames))
 
     def previews(self) -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:

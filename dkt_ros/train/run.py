@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
@@ -64,13 +65,16 @@ def train(
     make_source: MakeSource,
     make_previews: MakePreviews | None = None,
     *,
+    describe: Callable[[Accelerator], None] | None = None,
     resume: bool = False,
     report: Report = lambda line: None,
 ) -> Outcome:
     """Runs to recipe.steps, saving on the way, and exports the result; or until a signal.
 
     On SIGINT or SIGTERM the step is finished and saved. make_source: the training data for a
-    network; make_previews: called if the recipe wants previews. report: called with lines to show.
+    network; make_previews: called if the recipe wants previews. describe: tells what will be done,
+    before anything is loaded; without it the processes are told of. report: called with lines to
+    show.
     Raises DktError for a folder that holds a run already (without `resume`) or none (with it), and
     where a step or a file fails; the last good state stays and is named.
     """
@@ -79,7 +83,10 @@ def train(
     states = States(output / STATES_DIR, recipe.save.keep)
     best = States(output / BEST_DIR, keep=1)
     start = starting_state(recipe, output, states, resume, tell)
-    tell(described(recipe, accelerator))
+    if describe is None:
+        tell(described(recipe, accelerator))
+    elif accelerator.is_main_process:
+        describe(accelerator)
     network = load_network(recipe, accelerator)
     source = make_source(network)
     trainer = Trainer(recipe, network, source, accelerator)

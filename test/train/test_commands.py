@@ -103,8 +103,15 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert (
         lines[2] == f"{tmp_path / 'scenes'}: transphy3d, 2 clips of 10 frames, 100% of the samples"
     )
-    assert "previews show training clips" in lines[3]
+    assert lines[3].startswith("about 0.00")
+    assert " GiB a process without VAE and scratch space (weights " in lines[3]
+    assert "weights learn" in lines[3]
+    assert "previews show training clips" in lines[4]
     assert not (tmp_path / "run").exists()
+    assert dkt(*words, "--set", "condition=raw_depth", "--set", "ema=0.9") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[3] == "raw depth is shown in 80% of the samples"
+    assert "average" in lines[4]
     with pytest.raises(DktError, match="latent_frames of 2 at most"):
         dkt(*words, "--set", "latent_frames=[3]")
 

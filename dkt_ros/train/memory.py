@@ -1,0 +1,149 @@
+"""What a training holds in memory, counted on the meta device before anything is loaded.
+
+Knows shapes, types and what autograd keeps. Leaves out the VAE, kernels' scratch space and what an
+allocator wastes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dkt_ros.model.checkpoint import PROMPT_FILE, TRANSFORMER_DIR, VAE_DIR, read_prompt
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.network import DktNetwork
+from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.tuning import prepare
+
+MakeNetwork = Callable[["int | None"], DktNetwork]
+"""A network on the meta device, of so many blocks (None: all), its context collapsed."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process; parameters and learn count weights.
+
+    kept: activations for the backward pass of a micro-batch of the longest clips.
+    """
+
+    parameters: int
+    learn: int
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    kept: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.average + self.kept
+
+    def described(self) -> str:
+        """One line."""
+        parts = ("weights", "gradients", "optimizer", "average", "kept")
+        sizes = {name: getattr(self, name) / 2**30 for name in parts}
+        named = ", ".join(f"{name} {size:.2g}" for name, size in sizes.items() if size)
+        total = self.total / 2**30
+        return (
+            f"about {total:.2g} GiB a process without VAE and scratch space ({named}); "
+            f"{self.learn:,} of {self.parameters:,} weights learn"
+        )
+
+
+def without_memory(recipe: Recipe) -> MakeNetwork:
+    """Makes the recipe's checkpoint on the meta device from its configuration files."""
+    folder = recipe.checkpoint_folder()
+    info, prompt = CheckpointInfo.read(folder), read_prompt(folder / PROMPT_FILE)
+
+    def make(layers: int | None) -> DktNetwork:
+        with torch.device("meta"):
+            transformer = WanTransformer3DModel.from_config(
+                WanTransformer3DModel.load_config(folder / TRANSFORMER_DIR)
+            )
+            vae = AutoencoderKLWan.from_config(AutoencoderKLWan.load_config(folder / VAE_DIR))
+        return on_meta(DktNetwork(transformer, vae, prompt, info), prompt, layers)
+
+    return make
+
+
+def on_meta(network: DktNetwork, prompt: Tensor, layers: int | None) -> DktNetwork:
+    """The network on the meta device as the trainer has it; prompt: (L, text_dim), in memory."""
+    tokens, width = network.prompt_embeds.shape[1:]
+    # The prompt's distinct tokens are found by value, so it must have some.
+    padded = torch.zeros(1, tokens, width)
+    padded[0, : len(prompt)] = prompt
+    network.prompt_embeds = padded
+    network.collapse_context()
+    network.prompt_embeds = network.prompt_embeds.to("meta", network.dtype)
+    if layers is not None:
+        network.transformer.blocks = network.transformer.blocks[:layers]
+    return network
+
+
+def count(recipe: Recipe, make: MakeNetwork, bf16: bool) -> Memory:
+    """What the recipe's training holds; bf16: computes in bfloat16."""
+    one, two = (_kept(recipe, make(layers), bf16) for layers in (1, 2))
+    block, outside = two - one, 2 * one - two
+    network = make(None)
+    transformer = network.transformer
+    parameters = sum(p.numel() for p in transformer.parameters())
+    learn = sum(p.numel() for p in prepare(network, recipe).values())
+    adapters = sum(p.numel() for n, p in transformer.named_parameters() if "lora_" in n)
+    frozen_bytes = 2 if bf16 and recipe.method == "lora" else 4
+    layers = len(transformer.blocks)
+    kept = outside + layers * block
+    if recipe.gradient_checkpointing:
+        width = transformer.config["num_attention_heads"] * transformer.config["attention_head_dim"]
+        tokens = _latents(recipe, network)[0, 0].numel() // 4
+        kept = outside + layers * (2 if bf16 else 4) * width * tokens + block
+    return Memory(
+        parameters=parameters,
+        learn=learn,
+        weights=frozen_bytes * (parameters - (learn - adapters)) + 4 * learn,
+        gradients=4 * learn,
+        optimizer=8 * learn,
+        average=4 * learn if recipe.ema > 0 else 0,
+        kept=recipe.micro_batch * kept,
+    )
+
+
+def _latents(recipe: Recipe, network: DktNetwork) -> Tensor:
+    """Of the longest clip."""
+    height, width = (side // network.spatial_ratio for side in recipe.data.size)
+    shape = (1, network.latent_channels, max(recipe.latent_frames), height, width)
+    return torch.empty(shape, device="meta")
+
+
+def _kept(recipe: Recipe, network: DktNetwork, bf16: bool) -> int:
+    """Bytes that a short network keeps for the backward pass of one sample."""
+    prepare(network, replace(recipe, gradient_checkpointing=False))
+    if bf16:  # autocast computes with bfloat16 copies
+        for parameter in network.transformer.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+        network.dtype = torch.bfloat16
+    own = {p.untyped_storage()._cdata for p in network.transformer.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+    x = _latents(recipe, network)
+    tokens = x[0, 0].numel() // 4
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        # Attention counts as a fused kernel, which keeps no matrix of weights.
+        if tensor.shape[-2:] != (tokens, tokens) and storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    shown = x if network.info.condition == "none" else torch.cat([x, x], dim=1)
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
+        network.velocity(x, shown, 500.0)
+    return sum(storage.nbytes() for storage in kept.values())
