@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -32,6 +33,35 @@ def read_clip(path: Path, color: str | None = None) -> np.ndarray:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _read_image(path)[None]
     return _read_video(path)
+
+
+def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarray | None:
+    """The raw depth of a clip read by read_clip, float32 (T, H, W) metres, NaN = unknown.
+
+    pattern: glob of a folder's 16-bit depth pictures in millimetres, in the same order; None: there
+    is none but an .npz's own `raw_depth`. Raises DktError where it does not fit the clip.
+    """
+    if path.suffix.lower() == ".npz" and path.is_file():
+        with np.load(path, allow_pickle=False) as content:
+            depth = content.get("raw_depth")
+    elif pattern is None:
+        return None
+    else:
+        if not path.is_dir():
+            raise DktError(f"input {path} is no folder: depth is chosen by name in folders only")
+        files = sorted(path.glob(pattern), key=natural_key)
+        depth = np.stack([read_depth_png(file, 1000.0) for file in files]) if files else None
+    if depth is None:
+        if pattern is not None:
+            raise DktError(f"{path} holds no depth {pattern}")
+        return None
+    if depth.shape != rgb.shape[:3] or not np.issubdtype(depth.dtype, np.floating):
+        raise DktError(
+            f"{path}: raw depth is {depth.dtype} {depth.shape}, expected metres as floats "
+            f"{rgb.shape[:3]}, one picture for each of colour"
+        )
+    known = np.isfinite(depth) & (depth > 0)
+    return np.where(known, depth, np.nan).astype(np.float32)
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:

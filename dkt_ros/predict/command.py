@@ -35,11 +35,18 @@ def add_commands(subparsers: Any) -> None:
         help="which images of the folder, such as '*rgb.png'; needed where it holds depth too",
     )
     parser.add_argument(
+        "--depth",
+        metavar="GLOB",
+        help="which pictures of the folder are raw depth, 16 bits in mm, for a network that is "
+        "shown it (an .npz has it as raw_depth)",
+    )
+    parser.add_argument(
         "--output",
         required=True,
         type=Path,
         metavar="FILE",
-        help=".npz that gets disparity, float32 (T,H,W) in [0,1], NaN in frames without depth",
+        help=".npz that gets disparity, float32 (T,H,W) in [0,1], NaN in frames without depth; "
+        "1/depth in 1/m of a network that was shown raw depth",
     )
     add_arguments(parser)
     parser.set_defaults(run=run_predict)
@@ -51,12 +58,14 @@ def run_predict(args: argparse.Namespace) -> int:
     import torch
 
     from dkt_ros.frames import frames_of
-    from dkt_ros.model.video import read_clip
+    from dkt_ros.model.video import read_clip, read_raw_depth
     from dkt_ros.predict.load import load_predictor
 
     options = options_of(args)
     _check_output(args.output)
     rgb = read_clip(args.input, args.color)
+    raw_depth = read_raw_depth(args.input, args.depth, rgb)
+    pictures = zip(rgb, [None] * len(rgb) if raw_depth is None else raw_depth, strict=True)
     progress = _Progress()
     predictor = load_predictor(options, progress, video_frames=len(rgb))
     height, width = predictor.network_size(*rgb.shape[1:3])
@@ -68,7 +77,7 @@ def run_predict(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     try:
-        disparity = predictor.video(list(frames_of((image, None) for image in rgb)), progress)
+        disparity = predictor.video(list(frames_of(pictures)), progress)
     except torch.OutOfMemoryError as error:
         raise DktError(
             f"{options.device} has too little memory for {len(rgb)} frames at {height}x{width}; "

@@ -105,6 +105,35 @@ def test_predict_reads_every_input(tmp_path: Path, tiny_checkpoint: Path, source
     assert disparity(output).shape == (1 if source == "image" else 3, 32, 48)
 
 
+def test_predict_shows_raw_depth_to_a_network_that_takes_it(tmp_path: Path) -> None:
+    folder, checkpoint = tmp_path / "clip", tmp_path / "shown"
+    make_tiny_checkpoint(checkpoint, condition="raw_depth")
+    folder.mkdir()
+    rgb = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), np.uint8)
+    depth = np.repeat(np.linspace(600, 1200, 32).astype(np.uint16)[:, None], 48, axis=1)
+    depth[10:20, 10:20] = 0
+    for index, image in enumerate(rgb):
+        cv2.imwrite(str(folder / f"{index}-rgb.png"), image[..., ::-1])
+        cv2.imwrite(str(folder / f"{index}-depth.png"), depth)
+    metres = np.where(depth > 0, depth / np.float32(1000), np.nan).astype(np.float32)
+    np.savez(tmp_path / "clip.npz", rgb=rgb, raw_depth=np.repeat(metres[None], 3, axis=0))
+    output = tmp_path / "out.npz"
+    words = ["predict", f"--checkpoint={checkpoint}", f"--output={output}", "--size=native"]
+    dkt(*words, f"--input={folder}", "--color=*rgb.png", "--depth=*depth.png")
+    of_folder = np.load(output)["disparity"]
+    dkt(*words, f"--input={tmp_path / 'clip.npz'}")
+    np.testing.assert_array_equal(np.load(output)["disparity"], of_folder)
+    expected = predict_disparity(
+        FastNetwork(load_checkpoint(checkpoint)), rgb, raw_depth=[metres] * 3
+    )
+    np.testing.assert_allclose(of_folder, expected, rtol=1e-5)
+    with pytest.raises(DktError, match="holds no depth nothing"):
+        dkt(*words, f"--input={folder}", "--color=*rgb.png", "--depth=nothing")
+    (folder / "2-depth.png").unlink()
+    with pytest.raises(DktError, match=r"raw depth is float32 \(2, 32, 48\), expected metres"):
+        dkt(*words, f"--input={folder}", "--color=*rgb.png", "--depth=*depth.png")
+
+
 def test_predict_says_how_far_it_is(
     tmp_path: Path, tiny_checkpoint: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

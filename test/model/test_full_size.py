@@ -20,9 +20,16 @@ from fixtures.original_files import (
     vae_shapes,
 )
 
+from dkt_ros.errors import DktError
 from dkt_ros.model.convert import Part, convert_transformer, convert_vae
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.lora import condition_after, match_lora
+from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.text_encoder import load_text_encoder
 from dkt_ros.model.weights import Weights
+from dkt_ros.train.lora import peft_tensors, public_tensors
+from dkt_ros.train.recipe import parse_recipe
+from dkt_ros.train.tuning import prepare
 
 
 def loaded(cls: Any, part: Part) -> Any:
@@ -59,6 +66,42 @@ def test_every_transformer_and_lora_key_finds_its_place(size: dict[str, int], he
     merging = f"merging {10 * size['layers']} LoRA pairs of rank 128 with scale 1: "
     assert any(line.startswith(merging) for line in said)
     assert any("ref_conv.weight" in line for line in said)
+
+
+def test_what_learns_with_raw_depth_finds_its_place() -> None:
+    """All that `dkt train` trains of the published network, by the keys that it writes."""
+    recipe = parse_recipe(
+        {"data": [{"path": "none"}], "size": [480, 832], "condition": "raw_depth"}
+    )
+    with torch.device("meta"):
+        transformer = WanTransformer3DModel(
+            num_attention_heads=12,
+            in_channels=48,
+            ffn_dim=8960,
+            num_layers=30,
+            image_dim=1280,
+            added_kv_proj_dim=1536,
+        )
+        vae = AutoencoderKLWan()
+    network = DktNetwork(transformer, vae, torch.zeros(1, 4096), CheckpointInfo(name="dkt-1.3b"))
+    learn = prepare(network, recipe)
+    assert network.info.condition == "raw_depth"
+    assert learn["patch_embedding.weight"].dtype == torch.float32
+    lora = Weights.from_tensors(public_tensors(learn), "lora")
+    assert len(lora.shapes) == len(learn) == 600 + 2
+
+    base = meta_tensors(transformer_shapes(**DIT_1_3B))
+    part = convert_transformer(Weights.from_tensors(base, "base"), lora)
+    model = loaded(WanTransformer3DModel, part)
+    assert model.patch_embedding.weight.shape == (1536, 48, 1, 2, 2)
+    assert condition_after(lora, part.weights, "none") == "raw_depth"
+    peft = Weights.from_tensors(peft_tensors(learn), "peft")
+    assert set(match_lora(peft, part.weights, 1.0)) == set(match_lora(lora, part.weights))
+    assert condition_after(peft, part.weights, "none") == "raw_depth"
+
+    wrong = {**public_tensors(learn), "patch_embedding.bias": torch.zeros(3)}
+    with pytest.raises(DktError, match=r"patch_embedding.bias \(3,\) does not fit"):
+        match_lora(Weights.from_tensors(wrong, "lora"), part.weights)
 
 
 def test_every_vae_key_finds_its_place() -> None:

@@ -23,8 +23,14 @@ from dkt_ros.train.fusion.config import FusionTrainingConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
+from dkt_ros.train.kept import (
+    STATE_FILE,
+    load_state,
+    parameter_groups,
+    save_state,
+    update_average,
+)
 
-STATE_FILE = "state.pt"
 WEIGHTS_FOLDER = "refiner"
 
 
@@ -37,13 +43,8 @@ class RefinerTrainer:
         refiner = Refiner(RefinerSizes(config.channels))
         self.model = refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        matrices = [p for p in self.model.parameters() if p.dim() >= 2]
-        others = [p for p in self.model.parameters() if p.dim() < 2]
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            parameter_groups(self.model, config.weight_decay),
             lr=config.learning_rate,
         )
         self.step = 0
@@ -64,13 +65,12 @@ class RefinerTrainer:
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         self.optimizer.step()
-        self._update_average()
+        update_average(self.average, self.model, config.ema, self.step)
         self.step += 1
         return {name: float(value.detach()) for name, value in parts.items()}
 
     def save(self, folder: Path) -> None:
-        """Writes the weights and everything that a resumed run needs."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Writes the weights and everything that a resumed run needs; DktError, see save_state."""
         info = sizes_info(self.model.sizes) | {"steps": self.step}
         state: dict[str, Any] = {
             "config": plain(self.config),
@@ -79,25 +79,13 @@ class RefinerTrainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = folder / f"{STATE_FILE}.partial"
-        try:
-            torch.save(state, partial)
-            save_refiner(folder / WEIGHTS_FOLDER, self.average, info)
-            partial.replace(folder / STATE_FILE)
-        except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-            partial.unlink(missing_ok=True)
-            raise DktError(f"step {self.step} cannot be saved to {folder}: {error}") from error
+        save_state(
+            folder, state, WEIGHTS_FOLDER, lambda fresh: save_refiner(fresh, self.average, info)
+        )
 
     def load(self, folder: Path) -> None:
         """Continues the run saved in `folder`; lengths, rates and losses may be others."""
-        path = folder / STATE_FILE
-        if not path.is_file():
-            raise DktError(f"{path} is missing: there is no run to resume; start without --resume")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for name in ("channels", "seed"):
-            stored, asked = state["config"][name], plain(self.config)[name]
-            if stored != asked:
-                raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+        state = load_state(folder, plain(self.config), ("channels", "seed"))
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -114,15 +102,6 @@ class RefinerTrainer:
             if sample is not None:
                 samples.append(sample)
         return samples
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1.0 - decay)
-            else:
-                self.average[name].copy_(value)
 
 
 def batch_of(

@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, whole_file, whole_folder
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.progress import progress_bar
+from dkt_ros.train.kept import (
+    STATE_FILE,
+    load_state,
+    parameter_groups,
+    save_state,
+    update_average,
+)
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import CLIP_FRAMES, Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, config_as_dict, export
 
-STATE_FILE = "state.pt"
 CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919
 """Keeps the noise of a step apart from its augmentation, which starts from the same seed."""
@@ -44,7 +48,7 @@ class NanoTrainer:
             self.model.start_from(checkpoint_folder(config.start))
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.model, config.weight_decay),
+            parameter_groups(self.model, config.weight_decay),
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
@@ -84,17 +88,15 @@ class NanoTrainer:
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         self.optimizer.step()
-        self._update_average()
+        since = max(0, self.step - config.vae_steps)
+        update_average(self.average, self.model, config.ema, since)
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()} | {
             "norm": float(norm)
         }
 
     def save(self, folder: Path) -> None:
-        """Writes the checkpoint and everything a resumed run needs; either is whole or absent.
-
-        Raises DktError where that fails, on a full disk say; what was saved before stays as it was.
-        """
+        """Writes the checkpoint and everything a resumed run needs; DktError, see save_state."""
         state: dict[str, Any] = {
             "config": config_as_dict(self.config),
             "step": self.step,
@@ -103,54 +105,23 @@ class NanoTrainer:
             "optimizer": self.optimizer.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
         }
-        try:
-            # The checkpoint takes its place first: killed in between, a resumed run has the older
-            # state and makes the checkpoint again.
-            with whole_file(folder / STATE_FILE) as file:
-                torch.save(state, file)
-                with whole_folder(folder / CHECKPOINT_DIR) as fresh:
-                    export(self.model, self.average, fresh)
-        # torch reports a failed write as RuntimeError, safetensors as its own error.
-        except (StorageError, RuntimeError, SafetensorError) as error:
-            raise self._unsaved(folder, error) from error
+        save_state(
+            folder, state, CHECKPOINT_DIR, lambda fresh: export(self.model, self.average, fresh)
+        )
 
     def load(self, folder: Path) -> None:
         """Continues the run saved in `folder`. Only lengths and rates of the run may differ.
 
         Raises DktError where there is no state or it is of another network.
         """
-        path = folder / STATE_FILE
-        if not path.is_file():
-            raise DktError(f"{path} is missing: there is no run to resume; start without --resume")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for name in ("network", "seed", "vae_steps", "condition"):
-            stored, asked = state["config"][name], config_as_dict(self.config)[name]
-            if stored != asked:
-                raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+        fixed = ("network", "seed", "vae_steps", "condition")
+        state = load_state(folder, config_as_dict(self.config), fixed)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
         if state["teacher"] is not None:
             self._keep_teacher(state["teacher"])
-
-    def _unsaved(self, folder: Path, error: Exception) -> DktError:
-        kept = "no state was saved before"
-        if (folder / STATE_FILE).is_file():
-            kept = f"{STATE_FILE} there is the last good one, make room and go on with --resume"
-        reason = " ".join(str(error).split()) or repr(error)
-        return DktError(f"step {self.step} cannot be saved to {folder} ({reason}); {kept}")
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # Early on the average is short, so that it does not drag the initial weights along.
-        since = max(0, self.step - self.config.vae_steps)
-        decay = min(self.config.ema, (1.0 + since) / (10.0 + since))
-        for name, value in self.model.state_dict().items():
-            if name.startswith("latents_"):
-                self.average[name].copy_(value)
-            else:
-                self.average[name].lerp_(value, 1.0 - decay)
 
     def _keep_teacher(self, state: dict[str, torch.Tensor]) -> None:
         self.teacher = copy.deepcopy(self.model)
@@ -222,13 +193,3 @@ def rate_factor(step: int, config: NanoConfig) -> float:
     if left >= config.decay_steps:
         return warm
     return warm * (0.02 + 0.98 * 0.5 * (1.0 - math.cos(math.pi * left / config.decay_steps)))
-
-
-def _parameter_groups(model: NanoModel, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, gains and tables do not."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2 and p.shape[0] > 1]
-    others = [p for p in model.parameters() if not (p.dim() >= 2 and p.shape[0] > 1)]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]

@@ -8,18 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.build import export_engine
 from dkt_ros.model.compiled.graphs import NetworkGraphs
-from dkt_ros.model.compiled.manifest import EngineRequest, GraphSpec, Manifest, cache_name
+from dkt_ros.model.compiled.manifest import (
+    EMBED_RGB,
+    EngineRequest,
+    GraphSpec,
+    Manifest,
+    cache_name,
+    checkpoint_fingerprint,
+)
 from dkt_ros.model.compiled.network import EngineNetwork, read_constants
 from dkt_ros.model.compiled.onnx_export import export, graph_writer
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_vae import Stream
+from dkt_ros.model.windows import live_windows
 from dkt_ros.predict.clip import PredictOptions, predict_disparity
 from dkt_ros.predict.stream import LivePredictor
 
@@ -193,3 +202,37 @@ def test_a_size_that_the_network_cannot_have_is_refused(
     with pytest.raises(DktError, match="multiples of 16"):
         export_engine(replace(tiny_request, size=(32, 50)), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_raw_depth_goes_into_the_graphs(tmp_path: Path) -> None:
+    """Live, from a checkpoint that is shown it: once with readings from the start, once without."""
+    checkpoint = make_tiny_checkpoint(tmp_path / "shown", condition="raw_depth")
+    options = LiveOptions(window=1, new=1, steps=2, scene_cut=None)
+    request = EngineRequest(
+        checkpoint=checkpoint,
+        fingerprint=checkpoint_fingerprint(checkpoint),
+        size=SIZE,
+        windows=live_windows(options),
+        steps=2,
+        precision="fp32",
+    )
+    (tmp_path / "engine").mkdir()
+    manifest = export_engine(request, tmp_path / "engine")
+    (given,) = manifest.graph(EMBED_RGB).inputs
+    assert given.shape == (1, 32, 1, 4, 6)
+    runners = load_runners(tmp_path / "engine", manifest, [graph.name for graph in manifest.graphs])
+    constants = read_constants(tmp_path / "engine", manifest)
+    engine = EngineNetwork(manifest, runners, constants, torch.device("cpu"))
+    fast = FastNetwork(load_checkpoint(checkpoint))
+    rows = np.linspace(1.2, 0.6, SIZE[0], dtype=np.float32)[:, None]
+    depth = np.repeat(rows, SIZE[1], axis=1)
+    depth[8:16, 8:16] = np.nan
+    for raw in (depth, None):
+        ours, theirs = LivePredictor(engine, options), LivePredictor(fast, options)
+        for frame in video(5):
+            found, expected = ours.push(frame, raw), theirs.push(frame, raw)
+            assert (found is None) == (expected is None)
+            if found is not None and expected is not None:
+                assert found.limits == expected.limits
+                assert (found.limits is None) == (raw is None)
+                np.testing.assert_allclose(found.disparity, expected.disparity, atol=TOLERANCE)

@@ -1,0 +1,87 @@
+"""What the trainers of small networks share: one state that a run is resumed from, and averages.
+
+Knows files and weights. Knows nothing of losses, data or how a network is exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError, whole_file, whole_folder
+
+STATE_FILE = "state.pt"
+
+
+def save_state(
+    folder: Path, state: Mapping[str, Any], weights: str, export: Callable[[Path], None]
+) -> None:
+    """Writes `state` (with its "step") and the folder `weights` beside it; either whole or absent.
+
+    export: fills an empty folder with the weights. Raises DktError where that fails, on a full disk
+    say; what was saved before stays as it was.
+    """
+    try:
+        # The weights take their place first: killed in between, a resumed run has the older state
+        # and makes them again.
+        with whole_file(folder / STATE_FILE) as file:
+            torch.save(dict(state), file)
+            with whole_folder(folder / weights) as fresh:
+                export(fresh)
+    # torch reports a failed write as RuntimeError, safetensors as its own error.
+    except (StorageError, OSError, RuntimeError, SafetensorError) as error:
+        kept = "no state was saved before"
+        if (folder / STATE_FILE).is_file():
+            kept = f"{STATE_FILE} there is the last good one, make room and go on with --resume"
+        reason = " ".join(str(error).split()) or repr(error)
+        raise DktError(
+            f"step {state['step']} cannot be saved to {folder} ({reason}); {kept}"
+        ) from error
+
+
+def load_state(folder: Path, config: Mapping[str, Any], fixed: Sequence[str]) -> dict[str, Any]:
+    """The state of the run saved in `folder`.
+
+    Raises DktError where there is none, or a field of `fixed` is another than config's.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        raise DktError(f"{path} is missing: there is no run to resume; start without --resume")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    for name in fixed:
+        asked = config[name]
+        stored = state["config"].get(name, asked)  # older states lack newer fields
+        if stored != asked:
+            raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+    return state
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, gains and tables do not."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2 and p.shape[0] > 1]
+    others = [p for p in model.parameters() if not (p.dim() >= 2 and p.shape[0] > 1)]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+@torch.no_grad()
+def update_average(average: dict[str, Tensor], model: nn.Module, ema: float, done: int) -> None:
+    """Moves the averaged weights towards the model's; what is no weight is copied.
+
+    done: steps so far; early on the average is short, lest it drag the initial weights along.
+    """
+    decay = min(ema, (1.0 + done) / (10.0 + done))
+    learned = {name for name, _ in model.named_parameters()}
+    for name, value in model.state_dict().items():
+        if name in learned:
+            average[name].lerp_(value, 1.0 - decay)
+        else:
+            average[name].copy_(value)
