@@ -31,7 +31,7 @@ class CheckpointInfo:
     exact sampler does best to look at where frames arrive one by one. clip: latent frames of the
     longest clip that the live sampler makes of a stream before it begins another; 0: it never
     begins another (benchmarks/live_drift.py shows which hold). condition: what the network is shown
-    beside RGB: "raw_depth" (condition.py), with which its answers are metric, or "none". origin:
+    beside RGB: "raw_depth" (condition.py), with which its disparity is in 1/m, or "none". origin:
     one sentence saying where the weights come from.
     sources: name of each source file -> its SHA-256.
 

@@ -86,7 +86,7 @@ def predict_disparity(
         disparity[frames] = canvas.disparity(decoded)
 
     limits = _run(network, rgb, options or PredictOptions(), on_progress, store, raw_depth)
-    return disparity if limits is None else 1.0 / limits.depth(disparity)
+    return disparity if limits is None else limits.disparity(disparity)
 
 
 def predict_normals(
@@ -223,9 +223,11 @@ class ClipPredictor(DktPredictor):
         self._images: deque[Tensor] = deque(maxlen=self.buffer_frames)  # (1, 3, 1, h, w) each
         self._readings: deque[NDArray[np.float32]] = deque(maxlen=self.buffer_frames)  # (h, w)
         self._canvas: Canvas | None = None
+        self._was_shown: bool | None = None
 
     def reset(self) -> None:
         """Forgets the stream."""
+        self._was_shown = None
         self._images.clear()
         self._readings.clear()
         self._canvas = None
@@ -249,6 +251,9 @@ class ClipPredictor(DktPredictor):
         limits, readings = None, list(self._readings)[-count:]
         if readings:
             limits = range_of(np.stack(readings))
+        # Without any readings the answer is relative: another scale than before.
+        before, self._was_shown = self._was_shown, limits is not None
+        restarted = before not in (None, self._was_shown)
         raw = _raw_chunks(readings, spans, limits, self.network.device)
         for video in _decoded(
             self.network, chunks, len(spans), self._sampling, self._stop.check, raw
@@ -256,8 +261,8 @@ class ClipPredictor(DktPredictor):
             newest = video[:, :, -1:]
         disparity = self._canvas.disparity_tensor(newest)[0]
         if self.network.device.type == "cpu":
-            return answered(frame.rgb, disparity.numpy(), limits, count)
-        return answered(picture, disparity, limits, count)
+            return answered(frame.rgb, disparity.numpy(), limits, count, restarted)
+        return answered(picture, disparity, limits, count, restarted)
 
     def video(
         self, frames: Sequence[Frame], on_progress: Progress = no_progress

@@ -35,7 +35,8 @@ class Prediction:
     """What a network says of one frame: exactly one of `disparity` and `depth`.
 
     rgb         (H, W, 3) uint8, the frame's colours, in the memory that the answer lies in
-    disparity   (H, W) float32 in [0, 1], larger is nearer, up to one unknown scale and shift
+    disparity   (H, W) float32 in [0, 1], larger is nearer, up to one unknown scale and shift; of a
+                network that was shown raw depth in 1/m
     depth       (H, W) float32 metres along the optical axis, NaN where the network gives none
     confidence  (H, W) float32 in [0, 1], where the network has an opinion of its own
     frames      how many frames it was made from

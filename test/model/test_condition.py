@@ -17,8 +17,8 @@ def test_the_range_has_room_for_what_no_sensor_saw() -> None:
     found = range_of(plane())
     assert found is not None
     low, high = np.percentile(plane(), (2, 98))
-    assert found.low == pytest.approx(low - 0.1 * high)
-    assert found.high == pytest.approx(1.3 * high)
+    assert found.low == pytest.approx(low - 0.05 * high)
+    assert found.high == pytest.approx(1.15 * high)
     flying = plane()
     flying[0, 0, 0] = 90.0
     assert range_of(flying).high == pytest.approx(found.high, rel=0.02)  # type: ignore[union-attr]
@@ -36,7 +36,6 @@ def test_far_away_is_never_below_zero() -> None:
     found = range_of(np.tile(np.array([0.05, 2.0], np.float32), 100))
     assert found is not None
     assert found.low == 0.0
-    assert np.isfinite(found.depth(np.zeros(3))).all()
 
 
 def test_where_all_is_measured_the_picture_is_grey_and_the_targets_own() -> None:
@@ -46,7 +45,7 @@ def test_where_all_is_measured_the_picture_is_grey_and_the_targets_own() -> None
     assert shown.dtype == np.float32
     for channel in shown:
         np.testing.assert_array_equal(channel, limits.normalise(plane(2)))
-    np.testing.assert_allclose(1.0 / limits.depth((shown[0] + 1) / 2), plane(2), rtol=1e-5)
+    np.testing.assert_allclose(limits.disparity((shown[0] + 1) / 2), plane(2), rtol=1e-5)
 
 
 def test_holes_take_the_nearest_reading_and_are_marked_whatever_its_value() -> None:
