@@ -154,7 +154,9 @@ def _raw_chunks(
     device: torch.device,
 ) -> Iterator[Tensor]:
     """The pictures (1, 3, 1 then 4, h, w) of each latent's readings; none without a range."""
-    for start, stop in spans if limits is not None else ():
+    if limits is None:
+        return
+    for start, stop in spans:
         missing = (1 if start == 0 else FRAMES_PER_LATENT) - (stop - start)
         chunk = [*readings[start:stop], *([readings[stop - 1]] * missing)]
         yield raw_pictures(chunk, limits, device)

@@ -25,7 +25,7 @@ def raw_pictures(
     device: torch.device,
 ) -> Tensor:
     """Readings of a chunk's frames, (h, w) each, as the VAE takes them: (1, 3, T, h, w)."""
-    return torch.from_numpy(pictures(np.stack(readings), limits))[None].to(device)
+    return torch.from_numpy(pictures(np.asarray(readings, np.float32), limits))[None].to(device)
 
 
 def conditions(info: CheckpointInfo, rgb_latents: Tensor, raw: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ Knows files and how a resumed run takes back what it is about to repeat. Knows n
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class RunLog:
 
 def _wandb_run(folder: Path, project: str) -> Any:
     try:
-        import wandb
+        wandb = importlib.import_module("wandb")
     except ImportError as error:
         raise DktError(
             f"wandb is {project!r}, but wandb is not installed ({error}); pip install wandb, or "

@@ -127,7 +127,9 @@ def view_clip(
         (rgb / 127.5 - 1.0).movedim(1, 0)[None],
         torch.from_numpy(target.astype(np.float32))[None, None],
         latent_weight(known, ratio),
-        None if limits is None else torch.from_numpy(pictures(readings, limits))[None],
+        None
+        if limits is None or readings is None
+        else torch.from_numpy(pictures(readings, limits))[None],
     )
 
 

@@ -145,7 +145,7 @@ def make_sample(
     planes = [p.astype(np.float32)[None, None] for p in (target, known, mask > 0, relative)]
     video = rgb.astype(np.float32).transpose(3, 0, 1, 2)[None] / 127.5 - 1.0
     given = np.full((1, 1, 1, 1, 1), limits is not None, np.float32)
-    return Batch(video, *planes, condition, given)
+    return Batch(video, *planes, condition=condition, given=given)
 
 
 def _read_clip(path: Path) -> Clip:

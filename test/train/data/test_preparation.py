@@ -9,9 +9,10 @@ import torch
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import Canvas
+from dkt_ros.model.condition import fill
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import DisparityConfig
-from dkt_ros.train.data.preparation import FrameView, fill, latent_weight, view_clip, view_frame
+from dkt_ros.train.data.preparation import FrameView, latent_weight, view_clip, view_frame
 
 WHOLE = DisparityConfig(0, 100)
 PLAIN = Augmentation()

@@ -17,7 +17,6 @@ from dkt_ros.train.fields import build
 from dkt_ros.train.fusion.config import FusionTrainingConfig, LossConfig, load_config
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.loop import (
-    STATE_FILE,
     WEIGHTS_FOLDER,
     RefinerTrainer,
     rate_factor,
@@ -25,6 +24,7 @@ from dkt_ros.train.fusion.loop import (
 )
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import degraded, draw
+from dkt_ros.train.kept import STATE_FILE
 
 SIZE = (64, 96)
 

@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.train.fields import build
+from dkt_ros.train.kept import STATE_FILE
 from dkt_ros.train.nano import loop
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import SequenceFolder
 from dkt_ros.train.nano.loop import (
     CHECKPOINT_DIR,
-    STATE_FILE,
     NanoTrainer,
     rate_factor,
     to_tensors,
