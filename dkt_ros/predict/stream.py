@@ -263,7 +263,8 @@ class LivePredictor:
     ) -> Tensor | None:
         """The first answer of a stream that begins with `image`, where this one has left that.
 
-        image (1, 3, 1, H, W), its readings; decoded (1, 3, T, H, W), the stream's own answer, the newest last.
+        image (1, 3, 1, H, W) and its readings; decoded (1, 3, T, H, W), the stream's own answer,
+        the newest last.
         A stream that feeds on its own mistakes goes on making them, whatever it is shown.
         """
         assert self.options.min_agreement is not None
