@@ -68,7 +68,7 @@ class FlushReason(Enum):
     INTRINSICS_CHANGED = "camera intrinsics changed"
     SCENE_CUT = "another scene"  # these are noticed by a predictor
     DRIFT = "live stream had drifted"
-    RANGE = "raw depth beyond what the stream began with"
+    RANGE = "raw depth in another range than before"
 
 
 class Continuity:

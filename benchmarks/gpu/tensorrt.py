@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from device import Machine
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.device import Machine
 
 from dkt_ros.files import write_whole
 from dkt_ros.model.arguments import size

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dkt_ros.errors import DktError
-from dkt_ros.frames import Frame
+from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.sampler import initial_noise, sample
@@ -255,7 +255,7 @@ class ClipPredictor(DktPredictor):
             limits = range_of(np.stack(readings))
         # Without any readings the answer is relative: another scale than before.
         before, self._was_shown = self._was_shown, limits is not None
-        restarted = before not in (None, self._was_shown)
+        restarted = None if before in (None, self._was_shown) else FlushReason.RANGE
         raw = _raw_chunks(readings, spans, limits, self.network.device)
         for video in _decoded(
             self.network, chunks, len(spans), self._sampling, self._stop.check, raw

@@ -11,7 +11,7 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.arrays import to_host
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
-from dkt_ros.frames import Frame, frames_of
+from dkt_ros.frames import FlushReason, Frame, frames_of
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.condition import disparity_of, range_of
@@ -97,7 +97,7 @@ def test_an_answer_is_in_metric_disparity_within_the_readings_range(network: Fas
 def test_where_the_readings_end_another_scale_begins(network: FastNetwork) -> None:
     predictor = ClipPredictor(network, PredictorOptions(buffer_frames=1))
     told = [predictor.push(frame).restarted for frame in stream(4, {2: None, 3: None})]
-    assert told == [False, False, True, False]
+    assert told == [None, None, FlushReason.RANGE, None]
 
 
 def test_a_video_in_one_go_is_shown_what_a_buffer_of_its_length_is(network: FastNetwork) -> None:

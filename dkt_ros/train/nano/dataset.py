@@ -145,8 +145,8 @@ def make_sample(
     planes = [p.astype(np.float32)[None, None] for p in (target, known, mask > 0, relative)]
     video = rgb.astype(np.float32).transpose(3, 0, 1, 2)[None] / 127.5 - 1.0
     given = np.full((1, 1, 1, 1, 1), limits is not None, np.float32)
-    target, known, objects, relative = planes
-    return Batch(video, target, known, objects, relative, condition, given)
+    wanted, valid, objects, weight = planes
+    return Batch(video, wanted, valid, objects, weight, condition, given)
 
 
 def _read_clip(path: Path) -> Clip:

@@ -21,6 +21,7 @@ from dkt_ros.model.compiled.manifest import (
     Manifest,
     cache_name,
     checkpoint_fingerprint,
+    window_lengths,
 )
 from dkt_ros.model.compiled.network import EngineNetwork, read_constants
 from dkt_ros.model.compiled.onnx_export import export, graph_writer
@@ -212,7 +213,7 @@ def test_raw_depth_goes_into_the_graphs(tmp_path: Path) -> None:
         checkpoint=checkpoint,
         fingerprint=checkpoint_fingerprint(checkpoint),
         size=SIZE,
-        windows=live_windows(options),
+        windows=window_lengths(live_windows(options)),
         steps=2,
         precision="fp32",
     )
