@@ -24,7 +24,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.device import Machine
-
 from dkt_ros.files import write_whole
 from dkt_ros.model.arguments import size
 from dkt_ros.model.backends import engine_network
