@@ -13,7 +13,7 @@ log=$state/colcon.log
 fingerprint() {
   {
     cat "$venv/.dkt-complete" "${BASH_SOURCE[0]}"
-    cd "$root" && cat msg/* CMakeLists.txt package.xml scripts/entry_point.py.in
+    cd "$root" && cat msg/* srv/* action/* CMakeLists.txt package.xml scripts/entry_point.py.in
     find dkt_ros launch config -name __pycache__ -prune -o -print | LC_ALL=C sort
   } | sha256sum | cut -d' ' -f1
 }

@@ -14,9 +14,12 @@ from hypothesis.extra import numpy as arrays
 
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import (
+    Box,
     Intrinsics,
     backproject,
     known_points,
+    median_depth,
+    normals,
     remove_flying_pixels,
     remove_outliers,
     resize_nearest,
@@ -300,3 +303,55 @@ def test_open3d_is_imported_only_when_needed() -> None:
     code = "import sys, dkt_ros.geometry, dkt_ros.estimator; print('open3d' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("normal", [(0, 0, -1), (0.3, -0.5, -0.81), (-0.7, 0.2, -0.6)])
+@pytest.mark.parametrize("reach", [1, 3])
+def test_normals_of_a_plane_are_exact(normal: tuple[float, ...], reach: int) -> None:
+    n = np.array(normal) / np.linalg.norm(normal)
+    rays = backproject(np.ones((24, 32), np.float32), SMALL).astype(float)
+    depth = (-0.8 / (rays @ n)).astype(np.float32)
+    found = normals(depth, SMALL, reach)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found[reach:-reach, reach:-reach],
+        np.broadcast_to(n, (24 - 2 * reach, 32 - 2 * reach, 3)),
+        atol=2e-4,
+    )
+    border = np.ones((24, 32), bool)
+    border[reach:-reach, reach:-reach] = False
+    assert np.isnan(found[border]).all()
+
+
+def test_normals_end_at_a_jump_and_beside_unknown_depth() -> None:
+    depth = np.ones((24, 32), np.float32)
+    depth[:, 20:] = 1.2
+    depth[10, 5] = np.nan
+    known = np.isfinite(normals(depth, SMALL, 2)[..., 0])
+    assert not known[:, 18:22].any()
+    assert known[5:9, 10:17].all()
+    assert not known[10, 5]
+    assert not known[10, 7]
+    assert not known[8, 5]
+
+
+def test_the_median_of_depths_leaves_outliers_and_gaps_out() -> None:
+    rng = np.random.default_rng(0)
+    depths = (1.0 + 0.01 * rng.standard_normal((9, 40, 50))).astype(np.float32)
+    depths[2] += 5.0
+    depths[:4, 0, 0] = np.nan
+    depths[:5, 0, 1] = np.nan
+    depths[0, 0, 2] = 0.0
+    median, spread = median_depth(depths)
+    np.testing.assert_allclose(median[1:], np.median(depths, axis=0)[1:], rtol=1e-6)
+    assert abs(median[0, 0] - np.median(depths[4:, 0, 0])) < 1e-6
+    assert np.isnan([median[0, 1], spread[0, 1]]).all(), "fewer than half are known"
+    assert abs(median[0, 2] - np.median(depths[1:, 0, 2])) < 1e-6
+    assert 0.007 < np.nanmedian(spread) < 0.012
+
+
+@pytest.mark.parametrize("text", ["", "1 2 3", "0 1 0 1 1 0", "0 1 0 1 0 nan", "a b c d e f"])
+def test_boxes_are_six_numbers_that_leave_room(text: str) -> None:
+    with pytest.raises(DktError, match="expected XMIN XMAX YMIN YMAX ZMIN ZMAX"):
+        Box.parse(text)
+    assert Box.parse("-1 1 -2 2 0.5 3").high == (1.0, 2.0, 3.0)

@@ -135,6 +135,16 @@ def _depth_view(message: Image) -> npt.NDArray[Any]:
     )
 
 
+def image_to_mask(message: Any) -> npt.NDArray[np.bool_]:
+    """An object's mask as (H, W) bool, true where the image is not 0; mono8 or 8UC1."""
+    if message.encoding not in ("mono8", "8UC1"):
+        raise MessageError(
+            "unsupported mask encoding",
+            f"mask has encoding '{message.encoding}', expected mono8: 0 where the object is not",
+        )
+    return np.asarray(_view(message, 1, 1, "u")[..., 0] != 0)
+
+
 def integer_to_depth(steps: npt.NDArray[np.uint16], unit_m: float) -> DepthImage:
     """(H, W) uint16 in steps of `unit_m` -> (H, W) float32 metres, NaN where 0."""
     depth = steps.astype(np.float32)

@@ -165,28 +165,38 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         return answer
 
     async def _prepare_beside(self) -> None:
-        done = threading.Event()
+        self._preparing_since = time.monotonic()
+        try:
+            self._prepared = await self.beside(self.prepare)
+        except Exception as error:  # noqa: BLE001 the transition raises it again
+            self._prepared = error
+        finally:
+            self._preparing_since = None
 
-        def work() -> None:
+    async def beside(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`, done in a thread of its own while the executor goes on."""
+        done = threading.Event()
+        outcome: dict[str, Any] = {}
+
+        def run() -> None:
             try:
-                self._prepared = self.prepare()
-            except Exception as error:  # noqa: BLE001 the transition raises it again
-                self._prepared = error
+                outcome["result"] = work()
+            except Exception as error:  # noqa: BLE001 raised again by whoever awaits it
+                outcome["error"] = error
             done.set()
             if self.executor is not None:
                 self.executor.wake()
 
-        self._preparing_since = time.monotonic()
-        try:
-            threading.Thread(target=work, name=f"{self.get_name()}_prepare", daemon=True).start()
-            # Awaiting leaves the executor to others; without the wait it would come back at once.
-            while not done.wait(PREPARE_POLL_S):
-                await _NextTurn()
-        finally:
-            self._preparing_since = None
+        threading.Thread(target=run, name=f"{self.get_name()}_beside", daemon=True).start()
+        # Awaiting leaves the executor to others; without the wait it would come back at once.
+        while not done.wait(PREPARE_POLL_S):
+            await NextTurn()
+        if "error" in outcome:
+            raise outcome["error"]
+        return outcome["result"]
 
 
-class _NextTurn:
+class NextTurn:
     """Awaited, it gives the executor one turn."""
 
     def __await__(self) -> Generator[None, None, None]:

@@ -27,6 +27,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
+from dkt_ros.ros.capture import Captures, RefusedError
 from dkt_ros.ros.diagnostics import NodeReport, PipelineReport, diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.managed_node import ManagedNode, run_main
@@ -37,7 +38,9 @@ from dkt_ros.ros.pipeline import Pipeline
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.status_log import StatusLog
 from dkt_ros.ros.topics import topics_text
+from dkt_ros.ros.transforms import Transforms
 from dkt_ros.ros.worker import WorkerStatus
+from dkt_ros.srv import CaptureDepth
 
 HALT_PATIENCE_S = 10.0
 """How long deactivation waits for a running inference; then it fails, and may be tried again."""
@@ -64,6 +67,8 @@ class DktNode(ManagedNode[NodeParameters]):
             lambda text: logger.warning(text),
             lambda text: logger.error(text),
         )
+        self._transforms: Transforms | None = None
+        self._captures = Captures(self, self._no_depth, self._tf)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock of its own: a paused bag must not silence the node.
         self.create_timer(
@@ -95,6 +100,7 @@ class DktNode(ManagedNode[NodeParameters]):
         """Ends everything that runs, from any lifecycle state, and destroys the node."""
         if self._pipeline is not None and not self._pipeline.stop(EXIT_PATIENCE_S):
             self.get_logger().warning("an inference still runs; leaving it behind")
+        self._captures.close()
         self.destroy_node()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -157,6 +163,7 @@ class DktNode(ManagedNode[NodeParameters]):
             self._statistics,
             self.report,
             self._report_failure,
+            self._captures,
         )
         self._pipeline.start()
         self._active_since = time.monotonic()
@@ -184,6 +191,20 @@ class DktNode(ManagedNode[NodeParameters]):
             # A GPU that answers nothing any more cannot free its memory either.
             with contextlib.suppress(RuntimeError):
                 engine.close()
+
+    def _no_depth(self) -> RefusedError | None:
+        state = self._state_machine.current_state[1]
+        if state == "active":
+            return None
+        return RefusedError(
+            CaptureDepth.Response.NOT_ACTIVE,
+            f"{self.get_fully_qualified_name()} is {state}, expected active: configure and "
+            "activate it (ros2 lifecycle set)",
+        )
+
+    def _tf(self) -> Transforms:
+        self._transforms = self._transforms or Transforms(self)
+        return self._transforms
 
     def _report_failure(self, cause: str, text: str) -> None:
         if not self.context.ok():  # the process is ending, and publishing with it

@@ -9,21 +9,52 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from sensor_msgs.msg import Image
 
+from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
+from dkt_ros.messages.fields import MessageError, stamp_to_ns
+from dkt_ros.messages.images import image_to_mask
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import qos
 from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.mailbox import Mailbox
+from dkt_ros.ros.masks import Mask, Masks
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import OUTPUTS, Output, Result
+from dkt_ros.ros.transforms import Transforms
 
 END_PATIENCE_S = 5.0
 """How long the publishers' end waits for a message that is on its way."""
+
+
+class _Lane:
+    """A thread that makes some of the outputs, of the newest result."""
+
+    def __init__(self, outputs: Sequence[Output], send: Callable[[Output, Result], None]) -> None:
+        """`send` makes and publishes one message."""
+        self.outputs = tuple(outputs)
+        self.mailbox: Mailbox[Result] = Mailbox()
+        self.clouds = CloudWriter()
+        self._send = send
+        self._thread = threading.Thread(target=self._serve, name="dkt_outputs", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Waits for the message that is on its way."""
+        self.mailbox.close()
+        self._thread.join(END_PATIENCE_S)
+
+    def _serve(self) -> None:
+        while (result := self.mailbox.take()) is not None:
+            for output in self.outputs:
+                self._send(output, replace(result, clouds=self.clouds, stages_s={}))
 
 
 class Outputs:
@@ -38,69 +69,101 @@ class Outputs:
         failed: qos.Report,
         outputs: tuple[Output, ...] = OUTPUTS,
     ) -> None:
-        """`report` gets QoS that clashes, `failed` which lazy output could not be made, and why."""
+        """`report` gets QoS that clashes, `failed` which lazy output could not be made, and why.
+
+        Raises DktError where a tf frame is asked for and there is no tf2.
+        """
         self._node = node
         self._parameters = parameters
         self._statistics = statistics
+        self._report = report
         self._failed = failed
         self._outputs = outputs
-        self._clouds = CloudWriter()
+        self.transforms = Transforms(node) if parameters.crop_frame else None
         self._publishers: dict[str, LifecyclePublisher] = {
             output.topic: qos.create_publisher(
-                node, output.type, output.topic, report, depth=1 if output.lazy else qos.SENT_DEPTH
+                node,
+                output.type,
+                output.topic,
+                report,
+                depth=1 if output.is_beside else qos.SENT_DEPTH,
             )
             for output in outputs
         }
-        self._lazy: Mailbox[Result] = Mailbox()
-        self._thread = threading.Thread(target=self._serve_lazy, name="dkt_outputs", daemon=True)
-        self._thread.start()
-        self.error = ""
-        """What went wrong with the newest lazy output, "" if nothing."""
+        self._errors: dict[str, str] = {}
+        beside = [output for output in outputs if output.is_beside]
+        self._lazy = _Lane([output for output in beside if not output.masked], self._try_to_send)
+        self._objects = _Lane([output for output in beside if output.masked], self._try_to_send)
+        self._masks: Masks[Result] = Masks(self._put_object)
+
+    @property
+    def error(self) -> str:
+        """What went wrong with the newest lazy outputs, "" if nothing."""
+        return "; ".join(self._errors.copy().values())
 
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
         self._parameters = parameters
 
     def destroy(self) -> None:
-        """Takes the publishers down, once the lazy outputs' thread has let go of them."""
-        self._lazy.close()
-        self._thread.join(END_PATIENCE_S)
+        """Takes the publishers down, once the lazy outputs' threads have let go of them."""
+        self._lazy.end()
+        self._objects.end()
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
+        if self.transforms is not None:
+            self.transforms.close()
 
     def discard(self) -> None:
         """Drops the lazy outputs that wait for their turn."""
-        self._lazy.drop()
+        self._masks.clear()
+        self._lazy.mailbox.drop()
+        self._objects.mailbox.drop()
 
-    def publish(self, observation: Observation, estimate: DepthEstimate) -> dict[str, float]:
-        """Publishes one estimate under its frame's own stamp; returns seconds per message."""
+    def result(self, observation: Observation, estimate: DepthEstimate) -> Result:
+        """What messages of one estimate are made from, under its frame's own stamp."""
         frame = estimate.frame
         header = make_header(frame.stamp_ns, frame.frame_id)
-        result = Result(observation, estimate, header, self._parameters, self._clouds)
+        find = self.transforms.find if self.transforms is not None else None
+        return Result(observation, estimate, header, self._parameters, find=find)
+
+    def publish(self, observation: Observation, estimate: DepthEstimate) -> dict[str, float]:
+        """Publishes one estimate; returns seconds per message."""
+        result = self.result(observation, estimate)
         for output in self._outputs:
-            if not output.lazy:
+            if not output.lazy or (output.prompt and self._is_heard(output)):
                 self._send(output, result)
         # A small message, and the last one: its time would be told by the next frame's.
         timings_s = dict(result.stages_s)
-        if any(output.lazy and self._is_heard(output) for output in self._outputs):
-            self._lazy.put(result)
+        if any(self._is_heard(output) for output in self._lazy.outputs):
+            self._lazy.mailbox.put(result)
+        if any(self._is_heard(output) for output in self._objects.outputs):
+            self._masks.add(observation.stamp_ns, result)
         return timings_s
 
-    def _serve_lazy(self) -> None:
-        while (result := self._lazy.take()) is not None:
-            result.stages_s.clear()
-            error = ""
-            for output in self._outputs:
-                if not output.lazy or not self._is_heard(output):
-                    continue
-                try:
-                    self._send(output, result)
-                except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
-                    error = f"{output.topic} failed: {type(failure).__name__}: {failure}"
-                    self._failed("publishing failed", error)
-            self.error = error
-            self._statistics.timed(result.stages_s)
+    def on_mask(self, message: Image) -> None:
+        """Callback of the subscription to objects' masks."""
+        try:
+            self._masks.add_mask(stamp_to_ns(message.header.stamp), image_to_mask(message))
+        except MessageError as error:
+            self._report(error.cause, f"mask dropped: {error}")
+
+    def _put_object(self, result: Result, mask: Mask) -> None:
+        self._objects.mailbox.put(replace(result, mask=mask))
+
+    def _try_to_send(self, output: Output, result: Result) -> None:
+        if not self._is_heard(output):
+            return
+        try:
+            self._send(output, result)
+        except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
+            reason = str(failure) if isinstance(failure, DktError) else _described(failure)
+            self._errors[output.topic] = f"{output.topic} failed: {reason}"
+            self._failed("publishing failed", self._errors[output.topic])
+        else:
+            self._errors.pop(output.topic, None)
+        self._statistics.timed(result.stages_s)
 
     def _send(self, output: Output, result: Result) -> None:
         began = time.perf_counter()
@@ -110,3 +173,7 @@ class Outputs:
 
     def _is_heard(self, output: Output) -> bool:
         return bool(self._publishers[output.topic].get_subscription_count())
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -7,6 +7,7 @@ nothing of lifecycle states.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -21,6 +22,7 @@ from dkt_ros.fusion.fuser import Shares
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import qos
+from dkt_ros.ros.capture import Captures
 from dkt_ros.ros.diagnostics import DRIFT_REMEDY, InputTopic, PipelineReport
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
@@ -43,14 +45,19 @@ class Pipeline:
         statistics: Statistics,
         report: qos.Report,
         failed: qos.Report,
+        captures: Captures | None = None,
     ) -> None:
-        """`report` gets what was dropped or looks wrong, `failed` what the inference met."""
+        """`report` gets what was dropped or looks wrong, `failed` what the inference met.
+
+        `captures`: who waits for depth; with publish on_demand nothing is made for others.
+        """
         self._node = node
         self._parameters = parameters
         self._engine = engine
         self._outputs = outputs
         self._statistics = statistics
         self._report = report
+        self._captures = captures
         # A window's frames may wait for it together, but only where they are to be evenly spaced.
         even = parameters.frame_choice == EVEN
         together = engine.predictor.answers_every if even else 1
@@ -74,6 +81,7 @@ class Pipeline:
             let_go=self._let_go,
         )
         self._subscriptions: dict[str, Subscription] = {}
+        self._mask: Subscription | None = None
         self.alignment: Alignment | None = None
         self.shares: Shares | None = None
 
@@ -92,6 +100,10 @@ class Pipeline:
                 self._node, message_type, topic, callback, self._report
             )
 
+        self._mask = qos.create_subscription(
+            self._node, Image, "mask", self._outputs.on_mask, self._report
+        )
+
     def stop(self, timeout_s: float | None = None) -> bool:
         """Unsubscribes and ends the inference thread, a running inference at its next step.
 
@@ -100,12 +112,18 @@ class Pipeline:
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        if self._mask is not None:
+            self._node.destroy_subscription(self._mask)
+            self._mask = None
+        if self._captures is not None:
+            self._captures.end("the node is being deactivated")
         self._outputs.discard()
         self._engine.predictor.cancel()
         return self._worker.stop(timeout_s)
 
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
+        self._parameters = parameters
         self._intake.apply(parameters)
 
     @property
@@ -158,6 +176,13 @@ class Pipeline:
 
     def _file(self, observation: Observation) -> None:
         self._statistics.seen("pair")
+        captures = self._captures
+        if captures is not None and self._parameters.publish == "on_demand":
+            if not captures.is_wanted:
+                self._statistics.skipped()
+                return
+            # What the network has seen for an earlier request is no part of this one's stream.
+            observation = replace(observation, epoch=observation.epoch + captures.fresh)
         if observation.epoch != self._epoch:
             self._epoch = observation.epoch
             self._let_go(self._mailbox.drop(), "the stream began anew before its turn")
@@ -205,5 +230,7 @@ class Pipeline:
                 "the live stream no longer said what the network says of its newest frame alone, "
                 f"and was started anew; where that happens often, {DRIFT_REMEDY}",
             )
+        if self._captures is not None and self._captures.is_wanted:
+            self._captures.offer(self._outputs.result(observation, estimate))
         timings_s = self._outputs.publish(observation, estimate)
         self._statistics.timed({**estimate.timings_s, **timings_s})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -18,13 +18,21 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from dkt_ros.alignment.aligner import Alignment
+from dkt_ros.arrays import constant, device_of
 from dkt_ros.estimator import DepthEstimate
+from dkt_ros.geometry import Box, normals, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.images import RgbImage
 from dkt_ros.messages.observation import Observation
 from dkt_ros.msg import ScaleAlignment, StageTiming
 from dkt_ros.ros.convert.clouds import CloudOptions, CloudWriter
-from dkt_ros.ros.convert.images import depth_to_image, mask_to_image, rgb_to_image
+from dkt_ros.ros.convert.images import (
+    depth_to_image,
+    depth_to_millimetres,
+    mask_to_image,
+    normals_to_image,
+    rgb_to_image,
+)
 from dkt_ros.ros.convert.messages import camera_info_with_header
 from dkt_ros.ros.params.parameters import NodeParameters
 
@@ -36,6 +44,8 @@ class Result:
     header    stamp and frame_id of the colour image
     clouds    makes one cloud after another in the same memory
     stages_s  seconds spent on the messages so far, by stage
+    mask      (H, W) bool, the object; None: no mask of this stamp has come
+    find      finds the way to a tf frame, see Transforms
     """
 
     observation: Observation
@@ -44,6 +54,8 @@ class Result:
     parameters: NodeParameters
     clouds: CloudWriter = field(default_factory=CloudWriter)
     stages_s: dict[str, float] = field(default_factory=dict)
+    mask: npt.NDArray[np.bool_] | None = None
+    find: Callable[[str, Header], tuple[np.ndarray, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Output:
     topic  relative, so that a namespace holds for it
     lazy   made only when someone listens, after the others and beside the next inference: a slow
            reader of it costs its own messages only, of which the newest is kept
+    masked made of frames that an object's mask of the same stamp came for
     help   a line for the README and `--help`
     """
 
@@ -61,6 +74,13 @@ class Output:
     make: Callable[[Result], Any]
     help: str
     lazy: bool = False
+    prompt: bool = False
+    masked: bool = False
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is made beside the next inference."""
+        return self.lazy and not self.prompt
 
     @property
     def name(self) -> str:
@@ -119,18 +139,41 @@ def _source(result: Result) -> Image:
     return mask_to_image(result.estimate.source, result.header)
 
 
-def _points(result: Result) -> PointCloud2:
-    parameters, pixels = result.parameters, result.estimate.pixels
-    options = CloudOptions(
+def cloud_options(result: Result) -> CloudOptions:
+    """What the parameters say of clouds; raises DktError where tf has no way to crop_frame."""
+    parameters = result.parameters
+    box = None
+    if parameters.crop_box:
+        box = Box.parse(parameters.crop_box)
+        if parameters.crop_frame and result.find is not None:
+            rotation, translation = result.find(parameters.crop_frame, result.header)
+            box = replace(box, rotation=rotation.tolist(), translation=translation.tolist())
+    return CloudOptions(
         organized=parameters.points_organized,
         stride=parameters.points_stride,
         max_jump=parameters.points_max_jump,
+        layout=parameters.points_layout,
+        color_field=parameters.points_color_field,
+        box=box,
         voxel_m=parameters.points_voxel_m,
         outlier_neighbors=parameters.points_outlier_neighbors,
         outlier_deviations=parameters.points_outlier_deviations,
     )
-    intrinsics = result.estimate.frame.intrinsics
-    return result.clouds.write(pixels.depth, pixels.rgb, intrinsics, options, result.header)
+
+
+def _points(result: Result) -> PointCloud2:
+    pixels, intrinsics = result.estimate.pixels, result.estimate.frame.intrinsics
+    depth = pixels.depth
+    if result.mask is not None:
+        depth = where(constant(result.mask, device_of(depth)), depth)
+    options = cloud_options(result)
+    return result.clouds.write(depth, pixels.rgb, intrinsics, options, result.header)
+
+
+def _normals(result: Result) -> Image:
+    estimate = result.estimate
+    vectors = normals(estimate.depth, estimate.frame.intrinsics, result.parameters.normals_reach_px)
+    return normals_to_image(vectors, result.header)
 
 
 def _depth_color(result: Result) -> Image:
@@ -160,6 +203,22 @@ OUTPUTS = (
         "timings",
     ),
     Output(
+        "dkt/color",
+        Image,
+        lambda result: rgb_to_image(result.estimate.frame.rgb, result.header),
+        "rgb8, the very image that `dkt/depth` belongs to: pairs exactly, however old it is",
+        lazy=True,
+        prompt=True,
+    ),
+    Output(
+        "dkt/depth_mm",
+        Image,
+        lambda result: depth_to_millimetres(result.estimate.depth, result.header),
+        "16UC1, `dkt/depth` in millimetres, 0 = unknown (REP-118); beside the same camera_info",
+        lazy=True,
+        prompt=True,
+    ),
+    Output(
         "dkt/confidence",
         Image,
         _confidence,
@@ -175,6 +234,21 @@ OUTPUTS = (
         lazy=True,
     ),
     Output("dkt/points", PointCloud2, _points, "x y z rgb, organised or filtered", lazy=True),
+    Output(
+        "dkt/object_points",
+        PointCloud2,
+        _points,
+        "the same of the object alone that an image on `mask` shows, where both have one stamp",
+        lazy=True,
+        masked=True,
+    ),
+    Output(
+        "dkt/normals",
+        Image,
+        _normals,
+        "32FC3, unit vectors in the camera's optical frame that face the camera, NaN = unknown",
+        lazy=True,
+    ),
     Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True),
 )
 """In the order of publishing: calibration before its depth, which is what a planner waits for."""
@@ -201,6 +275,9 @@ def topics_markdown() -> str:
 
 def topics_text() -> str:
     """The list that `dkt_node --help` shows."""
-    lines = ["subscribed: color/image, color/camera_info, depth/image (registered to colour)"]
+    lines = [
+        "subscribed: color/image, color/camera_info, depth/image (registered to colour); mask (an",
+        "            object's, mono8 of the colour image's stamp, if anybody publishes one)",
+    ]
     lines += [f"published:  {topic:<16} {kind}, {help_}" for topic, kind, help_ in _rows()]
     return "\n".join(lines).replace("`", "") + "\n"

@@ -1,7 +1,9 @@
 """Depth and colour -> sensor_msgs/PointCloud2. Knows the message's layout; nothing of nodes.
 
-Each point takes 32 bytes: x y z as float32 at 0, 4, 8 and rgb as a float32 at 16 whose bytes are
-B, G, R, 0, the layout that depth_image_proc publishes and PCL's PointXYZRGB has in memory.
+x y z are float32 at 0, 4, 8. In layout xyzrgb32 a point takes 32 bytes with the colour at 16, as
+depth_image_proc publishes it and PCL's PointXYZRGB has it in memory; in packed16 it takes 16 bytes
+with the colour at 12, where readers of fixed offsets look. The colour is `rgb`, a float32 whose
+bytes are B, G, R, 0, or `rgba`, a uint32 whose bytes are B, G, R, 255, as PCL's PointXYZRGBA.
 
 Depth and colour on a device become points there, and one download brings these into the message;
 voxels and outliers are found by open3d on the host.
@@ -19,20 +21,19 @@ from std_msgs.msg import Header
 
 from dkt_ros.arrays import Array, download, is_tensor, namespace, write_to
 from dkt_ros.geometry import (
+    Box,
     Intrinsics,
     backproject,
+    inside,
     known_points,
     remove_flying_pixels,
     remove_outliers,
     voxel_downsample,
 )
 
-POINT_STEP = 32
-_FLOATS = POINT_STEP // 4
-FIELDS = tuple(
-    PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
-    for name, offset in (("x", 0), ("y", 4), ("z", 8), ("rgb", 16))
-)
+LAYOUTS = {"xyzrgb32": (8, 4), "packed16": (4, 3)}
+"""Name -> 4-byte cells of a point, and which of them holds the colour."""
+COLOR_FIELDS = ("rgb", "rgba")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class CloudOptions:
     organized           rows and columns of the image, NaN where unknown; else known points only
     stride              one point for every so many pixels, in rows and in columns
     max_jump            drop points beside a relative jump in depth larger than this; 0: keep
+    layout              of LAYOUTS
+    color_field         of COLOR_FIELDS
+    box                 drop points outside of it; None: keep
 
     Looked at only when not organized:
     voxel_m             one point per cube of this edge, metres; 0: all
@@ -52,6 +56,9 @@ class CloudOptions:
     organized: bool = True
     stride: int = 1
     max_jump: float = 0.0
+    layout: str = "xyzrgb32"
+    color_field: str = "rgb"
+    box: Box | None = None
     voxel_m: float = 0.0
     outlier_neighbors: int = 0
     outlier_deviations: float = 2.0
@@ -65,8 +72,9 @@ class CloudWriter:
     """
 
     def __init__(self) -> None:
-        self._reused = PointCloud2(fields=list(FIELDS), point_step=POINT_STEP)
-        self._planes = np.zeros((_FLOATS, 0, 0), dtype=np.float32)
+        self._kind = ("", "")
+        self._reused = PointCloud2()
+        self._planes = np.zeros((0, 0, 0), dtype=np.float32)
 
     def write(
         self,
@@ -80,12 +88,15 @@ class CloudWriter:
 
         rgb: (H, W, 3) uint8. Both numpy arrays, or both tensors on one device.
         """
+        self._begin(options)
         if options.max_jump > 0.0:
             depth = remove_flying_pixels(depth, options.max_jump)
         if options.stride > 1:
             depth = depth[:: options.stride, :: options.stride]
             rgb = rgb[:: options.stride, :: options.stride]
             intrinsics = _every(intrinsics, options.stride, tuple(depth.shape))
+        if options.box is not None:
+            depth = inside(depth, intrinsics, options.box)
         if options.organized:
             return self._organized(depth, rgb, intrinsics, header)
         points: npt.NDArray[np.float32]
@@ -100,19 +111,45 @@ class CloudWriter:
         assert colors is not None  # they were given
         return self._filtered(points, colors, header)
 
+    def _begin(self, options: CloudOptions) -> None:
+        """Lays the next message out."""
+        if self._kind == (options.layout, options.color_field):
+            return
+        self._kind = (options.layout, options.color_field)
+        self._cells, self._color_cell = LAYOUTS[options.layout]
+        self._alpha = 255 if options.color_field == "rgba" else 0
+        self._fields = [
+            PointField(name=name, offset=4 * cell, datatype=PointField.FLOAT32, count=1)
+            for name, cell in (
+                ("x", 0),
+                ("y", 1),
+                ("z", 2),
+                (options.color_field, self._color_cell),
+            )
+        ]
+        if options.color_field == "rgba":
+            self._fields[-1].datatype = PointField.UINT32
+        self._renew(0)
+        self._planes = np.zeros((self._cells, 0, 0), dtype=np.float32)
+
+    def _renew(self, size: int) -> None:
+        self._reused = PointCloud2(fields=self._fields, point_step=4 * self._cells)
+        # Into its own array: assigning copies all of it, on every frame.
+        self._reused.data.frombytes(bytes(size))
+
     def _organized(
         self, depth: Array, rgb: Array, intrinsics: Intrinsics, header: Header
     ) -> PointCloud2:
         if is_tensor(depth):
-            cells = depth.new_zeros((*depth.shape, _FLOATS))
+            cells = depth.new_zeros((*depth.shape, self._cells))
             backproject(depth, intrinsics, out=cells[..., :3])
-            cells[..., 4] = _packed_tensor(rgb)
+            cells[..., self._color_cell] = _packed_tensor(rgb, self._alpha)
             cloud = self._cloud_of(tuple(depth.shape))
             write_to(cloud, cells)
             return self._message(cloud, header, is_dense=False)
         planes = self._planes_of(depth.shape)
         backproject(depth, intrinsics, out=np.moveaxis(planes[:3], 0, -1))
-        planes[4] = _packed(rgb)
+        planes[self._color_cell] = _packed(rgb, self._alpha)
         cloud = self._cloud_of(depth.shape)
         cv2.merge(list(planes), dst=cloud)
         return self._message(cloud, header, is_dense=False)
@@ -124,7 +161,7 @@ class CloudWriter:
         cloud[...] = 0.0
         if len(points):
             cloud[0, :, :3] = points
-            cloud[0, :, 4] = _packed(rgb[None])[0]
+            cloud[0, :, self._color_cell] = _packed(rgb[None], self._alpha)[0]
         return self._message(cloud, header, is_dense=True)
 
     def _message(
@@ -133,23 +170,21 @@ class CloudWriter:
         message = self._reused
         message.header = header
         message.height, message.width = cloud.shape[:2]
-        message.row_step = message.width * POINT_STEP
+        message.row_step = message.width * message.point_step
         message.is_dense = is_dense
         return message
 
     def _planes_of(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         if self._planes.shape[1:] != shape:
-            self._planes = np.zeros((_FLOATS, *shape), dtype=np.float32)
+            self._planes = np.zeros((self._cells, *shape), dtype=np.float32)
         return self._planes
 
     def _cloud_of(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """(H, W, 8) float32 view of the message's own memory."""
-        size = shape[0] * shape[1] * POINT_STEP
+        """(H, W, cells) float32 view of the message's own memory."""
+        size = shape[0] * shape[1] * 4 * self._cells
         if len(self._reused.data) != size:
-            self._reused = PointCloud2(fields=list(FIELDS), point_step=POINT_STEP)
-            # Into its own array: assigning copies all of it, on every frame.
-            self._reused.data.frombytes(bytes(size))
-        return np.frombuffer(self._reused.data, dtype=np.float32).reshape(*shape, _FLOATS)
+            self._renew(size)
+        return np.frombuffer(self._reused.data, dtype=np.float32).reshape(*shape, self._cells)
 
 
 def _every(intrinsics: Intrinsics, stride: int, shape: tuple[int, ...]) -> Intrinsics:
@@ -164,15 +199,17 @@ def _every(intrinsics: Intrinsics, stride: int, shape: tuple[int, ...]) -> Intri
     )
 
 
-def _packed(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(H, W, 3) uint8 -> (H, W) float32 whose bytes are B, G, R, 0."""
+def _packed(rgb: npt.NDArray[np.uint8], alpha: int) -> npt.NDArray[np.float32]:
+    """(H, W, 3) uint8 -> (H, W) float32 whose bytes are B, G, R, alpha."""
     bgra = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGRA).view("<u4")[..., 0]
-    bgra &= 0x00FFFFFF
+    if not alpha:
+        bgra &= 0x00FFFFFF
     packed: npt.NDArray[np.float32] = bgra.view(np.float32)
     return packed
 
 
-def _packed_tensor(rgb: Array) -> Array:
+def _packed_tensor(rgb: Array, alpha: int) -> Array:
     """The same of a tensor, on its device."""
     red, green, blue = rgb.int().unbind(-1)
-    return (red << 16 | green << 8 | blue).view(namespace(rgb).float32)
+    opaque = -(1 << 24) if alpha else 0  # int32 has the sign there
+    return (red << 16 | green << 8 | blue | opaque).view(namespace(rgb).float32)

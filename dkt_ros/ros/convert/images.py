@@ -9,12 +9,29 @@ import numpy.typing as npt
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.images import DepthImage, RgbImage
 
 
 def depth_to_image(depth: DepthImage, header: Header) -> Image:
     """(H, W) float32 metres, NaN = unknown -> 32FC1 image."""
     return _image(np.ascontiguousarray(depth, dtype="<f4"), "32FC1", header)
+
+
+def depth_to_millimetres(depth: DepthImage, header: Header) -> Image:
+    """(H, W) float32 metres, NaN = unknown -> 16UC1 image of millimetres, 0 = unknown (REP-118).
+
+    What is farther than 65.535 m is unknown too.
+    """
+    with np.errstate(invalid="ignore"):
+        steps = np.rint(depth / np.float32(METRES_PER_MILLIMETRE))
+        steps[~(steps <= np.iinfo(np.uint16).max)] = 0
+    return _image(steps.astype("<u2"), "16UC1", header)
+
+
+def normals_to_image(normals: npt.NDArray[np.float32], header: Header) -> Image:
+    """(H, W, 3) float32 unit vectors, NaN = unknown -> 32FC3 image."""
+    return _image(np.ascontiguousarray(normals, dtype="<f4"), "32FC3", header)
 
 
 def rgb_to_image(rgb: RgbImage, header: Header) -> Image:

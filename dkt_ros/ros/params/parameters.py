@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import DEPTHS, METHODS, FusionConfig
+from dkt_ros.geometry import Box
 from dkt_ros.model.arguments import DTYPES, parse_size
 from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH
@@ -286,6 +287,13 @@ class NodeParameters(Parameters):
         maximum=10000,
     )
 
+    publish: str = parameter(
+        "continuous",
+        "`continuous`: depth of the camera's stream; `on_demand`: nothing is computed or published "
+        "but while dkt/capture_depth asks for it, with a fresh stream for each request.",
+        Applies.AT_ONCE,
+        choices=("continuous", "on_demand"),
+    )
     depth: str = parameter(
         DEPTHS[0],
         "What dkt/depth is: `fused`, the sensor's depth where it can be trusted and the network's "
@@ -347,6 +355,31 @@ class NodeParameters(Parameters):
         minimum=0.0,
         maximum=1.0,
     )
+    points_layout: str = parameter(
+        "xyzrgb32",
+        "Bytes of a point: `xyzrgb32`, 32 with the colour at 16, as depth_image_proc; `packed16`, "
+        "16 with the colour at 12, for readers of fixed offsets (those that read the first row "
+        "alone want points_organized false too).",
+        Applies.AT_ONCE,
+        choices=("xyzrgb32", "packed16"),
+    )
+    points_color_field: str = parameter(
+        "rgb",
+        "The colour's field: `rgb`, a float32, or `rgba`, a uint32 with alpha 255, as GPD wants.",
+        Applies.AT_ONCE,
+        choices=("rgb", "rgba"),
+    )
+    crop_box: str = parameter(
+        "",
+        "Workspace of all clouds, `XMIN XMAX YMIN YMAX ZMIN ZMAX` in metres in crop_frame; empty: "
+        "everything. Depth images are left as they are.",
+        Applies.AT_ONCE,
+    )
+    crop_frame: str = parameter(
+        "",
+        "The tf frame of crop_box; empty: the camera's optical frame. Needs tf2_ros.",
+        Applies.ON_CONFIGURE,
+    )
     points_voxel_m: float = parameter(
         0.0,
         "One point for each cube of this edge; 0: all points. Needs points_organized false.",
@@ -369,6 +402,13 @@ class NodeParameters(Parameters):
         Applies.AT_ONCE,
         minimum=0.01,
         maximum=100.0,
+    )
+    normals_reach_px: int = parameter(
+        2,
+        "Pixels to each side from which dkt/normals are computed: more are smoother.",
+        Applies.AT_ONCE,
+        minimum=1,
+        maximum=16,
     )
     depth_color_min_m: float = parameter(
         0.2,
@@ -412,6 +452,11 @@ class NodeParameters(Parameters):
                         f"parameter {name} is {getattr(self, name)} while points_organized is "
                         "true; set points_organized to false, the filter breaks rows and columns"
                     )
+        if self.crop_box:
+            try:
+                Box.parse(self.crop_box)
+            except DktError as error:
+                yield f"parameter crop_box: {error}"
         try:
             PredictorOptions.taken_from(self)
         except DktError as error:

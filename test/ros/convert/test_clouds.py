@@ -15,7 +15,7 @@ from fixtures.transfers import DEVICE, PretendDevice
 from sensor_msgs.msg import PointCloud2
 
 from dkt_ros.frames import Frame
-from dkt_ros.geometry import Intrinsics, backproject
+from dkt_ros.geometry import Box, Intrinsics, backproject
 from dkt_ros.ros.convert.clouds import CloudOptions, CloudWriter
 from dkt_ros.ros.convert.messages import make_header
 
@@ -50,7 +50,7 @@ def points(cloud: PointCloud2) -> npt.NDArray[Any]:
     layout = np.dtype(
         {
             "names": names,
-            "formats": ["<f4"] * len(names),
+            "formats": ["<u4" if field.datatype == 6 else "<f4" for field in cloud.fields],
             "offsets": [field.offset for field in cloud.fields],
             "itemsize": cloud.point_step,
         }
@@ -145,6 +145,8 @@ def test_without_depth_there_is_a_cloud_all_the_same(organized: bool) -> None:
         CloudOptions(stride=3, max_jump=0.1),
         CloudOptions(organized=False),
         CloudOptions(organized=False, stride=2, max_jump=0.1),
+        CloudOptions(layout="packed16"),
+        CloudOptions(box=Box((-0.2, -1.0, 0.0), (0.3, 1.0, 0.8))),
     ],
 )
 def test_from_a_device_in_one_download(options: CloudOptions) -> None:
@@ -163,7 +165,7 @@ def test_from_a_device_in_one_download(options: CloudOptions) -> None:
         np.testing.assert_allclose(seen[name], wanted[name], rtol=1e-5, equal_nan=True)
     np.testing.assert_array_equal(colours(cloud), colours(expected))
     assert len(device.crossings.uploads) == before[0]
-    per_point = 32 if options.organized else 15
+    per_point = cloud.point_step if options.organized else 15
     count = cloud.height * cloud.width
     assert device.crossings.downloads[before[1] :] == [per_point * count]
 
@@ -186,3 +188,63 @@ def test_one_writer_serves_frames_of_all_sizes() -> None:
         np.testing.assert_array_equal(points(cloud)["z"], depth)
         cloud = write_scene(writer, depth, frame, CloudOptions(organized=False))
         assert cloud.width == np.isfinite(depth).sum()
+
+
+@pytest.mark.parametrize("organized", [True, False])
+def test_packed16_is_read_at_fixed_offsets(organized: bool) -> None:
+    """As AnyGrasp's wrapper does: x y z rgb in the first 16 bytes of each point."""
+    depth, frame = scene()
+    cloud = write(CloudOptions(organized=organized, layout="packed16"))
+    assert (cloud.point_step, cloud.row_step) == (16, 16 * cloud.width)
+    assert [(f.name, f.offset) for f in cloud.fields] == [("x", 0), ("y", 4), ("z", 8), ("rgb", 12)]
+    known = np.isfinite(depth)
+    fixed = np.frombuffer(cloud.data, "<f4").reshape(-1, 4)
+    fixed = fixed[np.isfinite(fixed[:, 2])]
+    expected = backproject(depth, frame.intrinsics)[known]
+    np.testing.assert_allclose(fixed[:, :3], expected, rtol=1e-6, atol=1e-7)
+    packed = np.ascontiguousarray(fixed[:, 3]).view("<u4")
+    colors = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], -1)
+    np.testing.assert_array_equal(colors, frame.rgb[known])
+
+
+@pytest.mark.parametrize("layout", ["xyzrgb32", "packed16"])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_rgba_is_opaque_and_a_uint32(layout: str, on_device: bool) -> None:
+    depth, frame = scene()
+    options = CloudOptions(layout=layout, color_field="rgba")
+    if on_device:
+        with PretendDevice():
+            held, rgb = (torch.from_numpy(array).to(DEVICE) for array in (depth, frame.rgb))
+            cloud = CloudWriter().write(held, rgb, frame.intrinsics, options, HEADER)
+    else:
+        cloud = write(options)
+    assert (cloud.fields[-1].name, cloud.fields[-1].datatype) == ("rgba", 6)
+    packed = points(cloud)["rgba"]
+    assert (packed >> 24 == 255).all()
+    np.testing.assert_array_equal(packed >> 16 & 255, frame.rgb[..., 0])
+    np.testing.assert_array_equal(packed & 255, frame.rgb[..., 2])
+
+
+def test_a_layout_may_change_from_cloud_to_cloud() -> None:
+    writer = CloudWriter()
+    for layout, step in (("xyzrgb32", 32), ("packed16", 16), ("xyzrgb32", 32)):
+        cloud = write_scene(writer, *scene(), CloudOptions(layout=layout))
+        assert (cloud.point_step, len(cloud.data)) == (step, step * 1200)
+        np.testing.assert_array_equal(points(cloud)["z"], scene()[0])
+
+
+@pytest.mark.parametrize("organized", [True, False])
+def test_a_box_keeps_what_is_inside(organized: bool) -> None:
+    """The box at 0.5 m of the scene, its right half; the camera's frame turned about z."""
+    turned = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    xyz = backproject(*(lambda d, f: (d, f.intrinsics))(*scene()))
+    box = Box((-1.0, -0.1, 0.2), (1.0, 0.0, 0.7), turned, (0.0, 0.05, 0.1))
+    cloud = write(CloudOptions(organized=organized, box=box))
+    seen = points(cloud)
+    expected = (xyz[..., 2] < 0.6) & (xyz[..., 0] + 0.05 <= 0) & (xyz[..., 0] + 0.05 >= -0.1)
+    assert 0 < expected.sum() < 100
+    np.testing.assert_array_equal(
+        np.isfinite(seen["z"]).sum() if organized else cloud.width, expected.sum()
+    )
+    if organized:
+        np.testing.assert_array_equal(np.isfinite(seen["z"]), expected)

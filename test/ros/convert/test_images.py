@@ -18,8 +18,14 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 from sensor_msgs.msg import Image
 
 from dkt_ros.messages.fields import MessageError
-from dkt_ros.messages.images import COLOR_ENCODINGS, DEPTH_ENCODINGS, image_to_depth, image_to_rgb
-from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
+from dkt_ros.messages.images import (
+    COLOR_ENCODINGS,
+    DEPTH_ENCODINGS,
+    image_to_depth,
+    image_to_mask,
+    image_to_rgb,
+)
+from dkt_ros.ros.convert.images import depth_to_image, depth_to_millimetres, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
 
 pytestmark = pytest.mark.ros
@@ -243,3 +249,19 @@ def test_the_last_row_need_not_be_padded() -> None:
     message = image(colour(), "rgb8", padding=5)
     message.data = message.data[:-5]
     np.testing.assert_array_equal(image_to_rgb(message), colour())
+
+
+def test_millimetres_say_0_for_all_that_is_unknown_or_too_far() -> None:
+    depth = np.array([[np.nan, 0.0004, 0.0006, 1.2344, 65.535, 65.6]], np.float32)
+    message = depth_to_millimetres(depth, HEADER)
+    assert (message.encoding, message.step, message.is_bigendian) == ("16UC1", 12, 0)
+    assert np.frombuffer(message.data, "<u2").tolist() == [0, 0, 1, 1234, 65535, 0]
+    assert message.header == HEADER
+
+
+def test_a_mask_is_true_where_it_is_not_0() -> None:
+    message = Image(height=2, width=2, encoding="mono8", step=3, data=[0, 255, 9, 1, 0, 9])
+    assert image_to_mask(message).tolist() == [[False, True], [True, False]]
+    message.encoding = "32SC1"
+    with pytest.raises(MessageError, match="mask has encoding '32SC1', expected mono8"):
+        image_to_mask(message)

@@ -161,7 +161,7 @@ def other_value(name: str) -> Any:
     if spec.choices:
         return spec.choices[-1]
     if isinstance(default, str):
-        return "native" if name == "inference_size" else "other"
+        return {"inference_size": "native", "crop_box": "0 1 0 1 0 1"}.get(name, "other")
     assert not isinstance(default, tuple)
     return default + 4 if isinstance(default, int) else default * 1.25 + 0.01
 

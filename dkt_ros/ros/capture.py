@@ -1,0 +1,366 @@
+"""Depth on demand: the service and the action `dkt/capture_depth`, next frames fused into one.
+
+Requests come in the executor's thread and estimates in the inference thread; a Capture collects
+the ones for the other. Knows nothing of how depth is made.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from sensor_msgs.msg import CameraInfo, PointCloud2, RegionOfInterest
+from std_msgs.msg import Header
+
+from dkt_ros.action import CaptureDepth as CaptureDepthAction
+from dkt_ros.alignment.aligner import AlignmentState
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import DepthEstimate
+from dkt_ros.geometry import Intrinsics, median_depth, where
+from dkt_ros.messages.alignment import alignment_fields
+from dkt_ros.messages.images import image_to_depth, image_to_mask
+from dkt_ros.msg import ScaleAlignment
+from dkt_ros.ros.convert.clouds import CloudWriter
+from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
+from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
+from dkt_ros.ros.managed_node import ManagedNode, NextTurn
+from dkt_ros.ros.topics import Result, cloud_options
+from dkt_ros.ros.transforms import Transforms
+from dkt_ros.srv import CaptureDepth
+
+NAME = "dkt/capture_depth"
+FRAMES, MOST_FRAMES = 5, 64
+TIMEOUT_S, LONGEST_TIMEOUT_S = 10.0, 600.0
+POLL_S = 0.002
+_TRUST = (
+    AlignmentState.OK,
+    AlignmentState.SENSOR,
+    AlignmentState.HELD,
+    AlignmentState.UNALIGNED,
+)
+"""From the state that is to be trusted most."""
+
+Float32 = npt.NDArray[np.float32]
+Status = CaptureDepth.Response
+
+
+class RefusedError(DktError):
+    """A request that has no depth for an answer: why, as a status of the response."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(eq=False)
+class Capture:
+    """One request's frames. Filled by one thread, read by another once `done`.
+
+    frames   how many are wanted
+    opened_s frames that arrived before do not count, time.monotonic()
+    problem  why frames that came were no use, or why no more will come
+    """
+
+    frames: int
+    min_confidence: float
+    region: RegionOfInterest
+    mask: npt.NDArray[np.bool_] | None
+    opened_s: float = field(default_factory=time.monotonic)
+    done: threading.Event = field(default_factory=threading.Event)
+    depths: list[Float32] = field(default_factory=list)
+    confidences: list[Float32] = field(default_factory=list)
+    newest: Result | None = None
+    worst: DepthEstimate | None = None
+    useless: int = 0
+    problem: str = ""
+    refused: RefusedError | None = None
+
+    def add(self, result: Result) -> None:
+        """Takes one estimate; raises RefusedError where region or mask do not fit it."""
+        estimate = result.estimate
+        rows, columns = self.place(estimate.depth.shape)
+        if self.worst is None or _distrust(estimate) >= _distrust(self.worst):
+            self.worst = estimate
+        if estimate.alignment.state is AlignmentState.UNALIGNED:
+            self.useless += 1
+            self.problem = estimate.alignment.reason
+            return
+        confidence = estimate.confidence
+        if confidence is None:
+            if self.min_confidence:
+                raise RefusedError(
+                    Status.BAD_REQUEST,
+                    "min_confidence is set and no confidence is known: expected parameter depth at "
+                    "fused, or min_confidence 0",
+                )
+            confidence = np.full(estimate.depth.shape, np.nan, np.float32)
+        depth = estimate.depth
+        if self.mask is not None:
+            depth = where(self.mask, depth)
+        self.depths.append(depth[rows, columns].copy())
+        self.confidences.append(confidence[rows, columns].copy())
+        self.newest = result
+
+    def place(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """Rows and columns of the region in images of that (height, width); raises RefusedError."""
+        region, (height, width) = self.region, shape
+        if self.mask is not None and self.mask.shape != tuple(shape):
+            raise RefusedError(
+                Status.BAD_REQUEST,
+                f"mask is {self.mask.shape[1]}x{self.mask.shape[0]}, the colour image "
+                f"{width}x{height}: expected the same size",
+            )
+        if not region.width and not region.height:
+            return slice(0, height), slice(0, width)
+        right, bottom = region.x_offset + region.width, region.y_offset + region.height
+        if not region.width or not region.height or right > width or bottom > height:
+            raise RefusedError(
+                Status.BAD_REQUEST,
+                f"region is {region.width}x{region.height} at ({region.x_offset}, "
+                f"{region.y_offset}), the image {width}x{height}: expected a region inside of it, "
+                "or width and height 0 for all",
+            )
+        return slice(region.y_offset, bottom), slice(region.x_offset, right)
+
+
+class Captures:
+    """Answers requests, from the node's making to its end."""
+
+    def __init__(
+        self,
+        node: ManagedNode[Any],
+        problem: Callable[[], RefusedError | None],
+        transforms: Callable[[], Transforms],
+    ) -> None:
+        """`problem`: why no depth can come now. `transforms`: tf; raises DktError without tf2."""
+        self._node = node
+        self._problem = problem
+        self._transforms = transforms
+        self._lock = threading.Lock()
+        self._open: list[Capture] = []
+        self.fresh = 0
+        """Rises when a request comes while there was none."""
+        group = ReentrantCallbackGroup()
+        self._service = node.create_service(CaptureDepth, NAME, self._serve, callback_group=group)
+        self._action = ActionServer(
+            node,
+            CaptureDepthAction,
+            NAME,
+            self._execute,
+            callback_group=group,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+        )
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for depth."""
+        return bool(self._open)
+
+    def offer(self, result: Result) -> None:
+        """Gives one estimate to all who wait for it."""
+        with self._lock:
+            waiting = list(self._open)
+        for capture in waiting:
+            if capture.done.is_set() or result.observation.arrived_s < capture.opened_s:
+                continue
+            try:
+                capture.add(result)
+            except RefusedError as refused:
+                capture.refused = refused
+                capture.done.set()
+            if len(capture.depths) >= capture.frames:
+                capture.done.set()
+
+    def end(self, why: str) -> None:
+        """Tells all who wait that no more frames come."""
+        with self._lock:
+            for capture in self._open:
+                capture.refused = capture.refused or RefusedError(Status.NOT_ACTIVE, why)
+                capture.done.set()
+
+    def close(self) -> None:
+        """Takes the action down; the service goes with the node."""
+        self.end("the node ends")
+        self._action.destroy()
+
+    async def _serve(self, request: Any, response: Any) -> Any:
+        return await self._answer(request, response)
+
+    async def _execute(self, goal: Any) -> Any:
+        def tell(capture: Capture) -> None:
+            goal.publish_feedback(
+                CaptureDepthAction.Feedback(frames=len(capture.depths), message=capture.problem)
+            )
+
+        result = await self._answer(
+            goal.request, CaptureDepthAction.Result(), tell, lambda: goal.is_cancel_requested
+        )
+        if goal.is_cancel_requested:
+            goal.canceled()
+        elif result.status in (Status.OK, Status.NO_TRANSFORM):
+            goal.succeed()
+        else:
+            goal.abort()
+        return result
+
+    async def _answer(
+        self,
+        request: Any,
+        response: Any,
+        tell: Callable[[Capture], None] = lambda capture: None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Collects, fuses and fills in `response`; `tell` is called after each frame."""
+        try:
+            capture, timeout_s = self._checked(request)
+        except RefusedError as refused:
+            response.status, response.message = refused.status, str(refused)
+            return response
+        with self._lock:
+            self.fresh += not self._open
+            self._open.append(capture)
+        told = 0
+        try:
+            deadline = capture.opened_s + timeout_s
+            # Awaiting leaves the executor to others; without the wait it would come back at once.
+            while not capture.done.wait(POLL_S) and time.monotonic() < deadline:
+                if is_cancelled():
+                    break
+                if (count := len(capture.depths) + capture.useless) != told:
+                    told = count
+                    tell(capture)
+                await NextTurn()
+        finally:
+            with self._lock:
+                self._open.remove(capture)
+        await self._node.beside(lambda: self._fill(capture, request.frame, timeout_s, response))
+        return response
+
+    def _checked(self, request: Any) -> tuple[Capture, float]:
+        if (problem := self._problem()) is not None:
+            raise problem
+        timeout_s = request.timeout or TIMEOUT_S
+        for name, value, low, high in (
+            ("frames", request.frames, 0, MOST_FRAMES),
+            ("timeout", timeout_s, 0.0, LONGEST_TIMEOUT_S),
+            ("min_confidence", request.min_confidence, 0.0, 1.0),
+        ):
+            if not low <= value <= high:
+                raise RefusedError(
+                    Status.BAD_REQUEST, f"{name} is {value:g}, expected {low:g} to {high:g}"
+                )
+        mask = None
+        if request.mask.height:
+            try:
+                mask = image_to_mask(request.mask)
+            except DktError as error:
+                raise RefusedError(Status.BAD_REQUEST, str(error)) from error
+        frames = int(request.frames) or FRAMES
+        return Capture(frames, request.min_confidence, request.region, mask), timeout_s
+
+    def _fill(self, capture: Capture, frame: str, timeout_s: float, response: Any) -> None:
+        """The response of all that came, in a thread of its own."""
+        response.frames = len(capture.depths)
+        if capture.worst is not None:
+            worst = capture.worst
+            header = make_header(worst.frame.stamp_ns, worst.frame.frame_id)
+            fields = alignment_fields(worst.alignment, worst.window)
+            response.alignment = ScaleAlignment(header=header, **fields)
+        missing = f"{len(capture.depths)} of {capture.frames} depth images within {timeout_s:g} s"
+        if capture.refused is not None:
+            response.status, response.message = capture.refused.status, str(capture.refused)
+            return
+        if capture.newest is None:
+            if capture.useless:
+                response.status = Status.UNALIGNED
+                response.message = f"no scale in {capture.useless} frames: {capture.problem}"
+            else:
+                response.status = Status.TIMEOUT
+                response.message = (
+                    f"{missing}: expected the camera to run and the timeout to be longer than the "
+                    "network takes; /diagnostics says what is missing"
+                )
+            return
+        if len(capture.depths) < capture.frames:
+            response.status = Status.TIMEOUT
+            useless = f", {capture.useless} without a scale ({capture.problem})"
+            response.message = missing + useless * bool(capture.useless)
+        self._fill_images(capture, response)
+        try:
+            response.points = self._cloud(capture, frame, response)
+        except DktError as error:
+            if response.status == Status.OK:
+                response.status = Status.NO_TRANSFORM
+            response.message = "; ".join(filter(None, [response.message, str(error)]))
+
+    def _fill_images(self, capture: Capture, response: Any) -> None:
+        result = capture.newest
+        assert result is not None
+        rows, columns = capture.place(result.estimate.depth.shape)
+        depth, spread = median_depth(np.stack(capture.depths))
+        confidence = np.median(np.stack(capture.confidences), axis=0).astype(np.float32)
+        if capture.min_confidence:
+            depth[~(confidence >= capture.min_confidence)] = np.nan
+        header, rgb = result.header, result.estimate.frame.rgb
+        response.camera_info = _info_of(result, rows, columns)
+        response.color = rgb_to_image(rgb[rows, columns], header)
+        response.depth = depth_to_image(depth, header)
+        response.spread = depth_to_image(spread, header)
+        response.confidence = depth_to_image(confidence, header)
+
+    def _cloud(self, capture: Capture, frame: str, response: Any) -> PointCloud2:
+        """Of the response's depth; raises DktError where there is no way to `frame`."""
+        result = capture.newest
+        assert result is not None
+        way = None
+        if frame:
+            way = self._transforms().find(frame, result.header)
+        rows, columns = capture.place(result.estimate.depth.shape)
+        camera = result.estimate.frame.intrinsics
+        depth = image_to_depth(response.depth)
+        intrinsics = Intrinsics(
+            camera.fx,
+            camera.fy,
+            camera.cx - columns.start,
+            camera.cy - rows.start,
+            width=depth.shape[1],
+            height=depth.shape[0],
+        )
+        rgb = result.estimate.frame.rgb[rows, columns]
+        cloud = CloudWriter().write(depth, rgb, intrinsics, cloud_options(result), result.header)
+        if way is not None:
+            rotation, translation = way
+            cells = np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)
+            cells[:, :3] = cells[:, :3] @ rotation.T.astype(np.float32) + translation
+            cloud.header = Header(stamp=result.header.stamp, frame_id=frame)
+        return cloud
+
+
+def _distrust(estimate: DepthEstimate) -> int:
+    return _TRUST.index(estimate.alignment.state)
+
+
+def _info_of(result: Result, rows: slice, columns: slice) -> CameraInfo:
+    """The calibration whose region of interest is those rows and columns of the image."""
+    info = camera_info_with_header(result.observation.camera_info, result.header)
+    if (rows.start, columns.start) == (0, 0) and (
+        rows.stop,
+        columns.stop,
+    ) == result.estimate.depth.shape:
+        return info
+    bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)  # in which a roi does not count
+    info.roi = RegionOfInterest(
+        x_offset=info.roi.x_offset + columns.start * bin_x,
+        y_offset=info.roi.y_offset + rows.start * bin_y,
+        width=(columns.stop - columns.start) * bin_x,
+        height=(rows.stop - rows.start) * bin_y,
+        do_rectify=info.roi.do_rectify,
+    )
+    return info

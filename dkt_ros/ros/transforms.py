@@ -1,0 +1,67 @@
+"""Ways between frames, by tf2 where it is installed. Knows frames; nothing of clouds."""
+
+from __future__ import annotations
+
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.time import Time
+from std_msgs.msg import Header
+
+from dkt_ros.errors import DktError
+
+PATIENCE_S = 0.2
+"""How long a transform that is newer than what tf knows is waited for."""
+
+
+class Transforms:
+    """What /tf and /tf_static tell, from the moment it is made."""
+
+    def __init__(self, node: Node) -> None:
+        """Raises DktError where tf2 is not installed."""
+        try:
+            import tf2_ros
+        except ImportError as error:
+            raise DktError(
+                f"tf frames need tf2_ros, which is not installed here ({error}): apt install "
+                "ros-$ROS_DISTRO-tf2-ros-py, or leave the frame empty, which means the camera's "
+                "optical frame. There is no tf2 among the wheels that stand in for a ROS "
+                "installation."
+            ) from error
+        self._buffer = tf2_ros.Buffer(node=node)
+        self._listener = tf2_ros.TransformListener(self._buffer, node)
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._listener.unregister()
+
+    def find(self, frame: str, header: Header) -> tuple[np.ndarray, np.ndarray]:
+        """Rotation (3, 3) and translation (3,) of points from header's frame to `frame`.
+
+        At header's stamp. Not from the executor's thread, which hears the transforms. Raises
+        DktError naming what tf has not got.
+        """
+        try:
+            found = self._buffer.lookup_transform(
+                frame, header.frame_id, Time.from_msg(header.stamp), Duration(seconds=PATIENCE_S)
+            )
+        except Exception as error:
+            raise DktError(
+                f"no transform from '{header.frame_id}' to '{frame}' at the image's stamp: "
+                f"{error}. Expected both in one tf tree and a stamp that tf remembers (10 s): look "
+                f"with `ros2 run tf2_ros tf2_echo {frame} {header.frame_id}`"
+            ) from error
+        t, q = found.transform.translation, found.transform.rotation
+        return rotation_matrix(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z])
+
+
+def rotation_matrix(x: float, y: float, z: float, w: float) -> np.ndarray:
+    """(3, 3) of a quaternion of any length but 0."""
+    s = 2.0 / (x * x + y * y + z * z + w * w)
+    return np.array(
+        [
+            [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
+            [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
+            [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
+        ]
+    )

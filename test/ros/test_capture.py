@@ -1,0 +1,234 @@
+"""Depth on demand over real DDS: the node publishes nothing, and answers whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make build")
+
+from dkt_ros.action import CaptureDepth as CaptureDepthAction
+from dkt_ros.msg import ScaleAlignment
+from dkt_ros.srv import CaptureDepth
+from fixtures.red_network import depth_of
+from fixtures.red_rig import HEIGHT, WIDTH, RedRig, picture, red_rig
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.action import ActionClient
+from sensor_msgs.msg import Image, RegionOfInterest
+
+from dkt_ros.messages.fields import camera_info_to_intrinsics
+from dkt_ros.ros.convert.images import mask_to_image
+from dkt_ros.ros.convert.messages import make_header
+
+pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
+
+Response = CaptureDepth.Response
+NAME = "/dkt/capture_depth"
+TRUTH = depth_of(picture())
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedRig]:
+    with red_rig(tmp_path_factory.mktemp("rig"), publish="on_demand") as rig:
+
+        def answers() -> bool:
+            return bool(capture(rig, frames=1).status == Response.OK)
+
+        rig.planner.wait_until(answers, "first capture")
+        yield rig
+
+
+def capture(rig: RedRig, shown: dict[str, Any] | None = None, **request: Any) -> Any:
+    return rig.call(CaptureDepth, NAME, CaptureDepth.Request(**request), **(shown or {}))
+
+
+def pixels(image: Image, *size: int) -> npt.NDArray[np.float32]:
+    assert image.encoding == "32FC1"
+    assert (image.height, image.width) == size
+    return np.frombuffer(image.data, np.float32).reshape(size)
+
+
+def test_nothing_is_published_unless_it_is_asked_for(rig: RedRig) -> None:
+    for _ in range(5):
+        rig.show()
+        rig.planner.spin_for(0.1)
+    before = dict(rig.planner.counts)
+    for _ in range(5):
+        rig.show()
+        rig.planner.spin_for(0.1)
+    assert rig.planner.counts == before
+    assert capture(rig, frames=2).frames == 2
+    rig.planner.wait_until(lambda: rig.planner.counts["depth"] > before["depth"], "depth again")
+
+
+def test_all_of_one_answer_belongs_together(rig: RedRig) -> None:
+    last = rig.now_ns
+    answer = capture(rig, frames=3)
+    assert (answer.status, answer.message, answer.frames) == (Response.OK, "", 3)
+    assert answer.alignment.state == ScaleAlignment.OK
+    stamp = answer.depth.header.stamp
+    assert stamp.sec * 10**9 + stamp.nanosec > last + 2 * 33_000_000, "frames of after the request"
+    parts = (answer.color, answer.spread, answer.confidence, answer.camera_info, answer.points)
+    assert all(part.header == answer.depth.header for part in parts)
+    depth = pixels(answer.depth, HEIGHT, WIDTH)
+    np.testing.assert_allclose(depth, TRUTH, atol=1e-3)
+    assert np.nanmax(pixels(answer.spread, HEIGHT, WIDTH)) < 1e-3
+    blue = picture()[..., 2].astype(np.float32) / 255
+    np.testing.assert_allclose(pixels(answer.confidence, HEIGHT, WIDTH), blue, atol=1e-6)
+    color = np.frombuffer(answer.color.data, np.uint8).reshape(HEIGHT, WIDTH, 3)
+    np.testing.assert_array_equal(color, picture())
+    cloud = np.frombuffer(answer.points.data, np.float32).reshape(HEIGHT, WIDTH, 8)
+    np.testing.assert_array_equal(cloud[..., 2], depth)
+
+
+def test_each_request_starts_a_fresh_stream(rig: RedRig) -> None:
+    """red_network counts its stream's frames; those of earlier requests are no part of it."""
+    for _ in range(2):
+        assert capture(rig, frames=1).alignment.window == 1
+
+
+def test_noise_is_told_as_spread(rig: RedRig) -> None:
+    """Pictures that flicker by one level of red, which is one per cent of disparity."""
+    client = rig.planner.client(CaptureDepth, NAME)
+    future = client.call_async(CaptureDepth.Request(frames=7, timeout=60.0))
+    turn = 0
+    levels = (0, 4, 0, -4, 2, -2, 0)
+    while not future.done():
+        rgb = picture()
+        rgb[:, 40:, 0] = (rgb[:, 40:, 0].astype(int) + levels[turn % 7]).astype(np.uint8)
+        rig.show(rgb, TRUTH)
+        rig.planner.spin_for(0.3)
+        turn += 1
+        assert turn < 200
+    answer = future.result()
+    assert answer.status == Response.OK
+    spread = pixels(answer.spread, HEIGHT, WIDTH)
+    assert np.median(spread[:, 42:]) > 5 * np.median(spread[:, :38])
+    assert 0.001 < np.median(spread[:, 42:]) < 0.05
+
+
+def test_a_region_is_cut_out_with_its_calibration(rig: RedRig) -> None:
+    region = RegionOfInterest(x_offset=20, y_offset=8, width=30, height=16)
+    answer = capture(rig, frames=2, region=region)
+    assert answer.status == Response.OK, answer.message
+    np.testing.assert_allclose(pixels(answer.depth, 16, 30), TRUTH[8:24, 20:50], atol=1e-3)
+    assert (answer.color.height, answer.color.width) == (16, 30)
+    assert (answer.points.height, answer.points.width) == (16, 30)
+    camera = camera_info_to_intrinsics(answer.camera_info, rectified=False)
+    assert (camera.width, camera.height) == (30, 16)
+    cloud = np.frombuffer(answer.points.data, np.float32).reshape(16, 30, 8)
+    x = (np.arange(30) - camera.cx) / camera.fx * cloud[..., 2]
+    np.testing.assert_allclose(cloud[..., 0], x, atol=1e-5)
+
+
+def test_a_mask_and_little_confidence_leave_nan(rig: RedRig) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:20, :40] = 255
+    image = mask_to_image(mask, make_header(0, ""))
+    answer = capture(rig, frames=2, mask=image, min_confidence=0.5)
+    assert answer.status == Response.OK, answer.message
+    known = np.isfinite(pixels(answer.depth, HEIGHT, WIDTH))
+    expected = mask > 0
+    expected[:10, :10] = False
+    np.testing.assert_array_equal(known, expected)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (
+            {"region": RegionOfInterest(x_offset=60, width=10, height=10)},
+            "region is 10x10 at (60, 0), the image 64x48: expected a region inside",
+        ),
+        ({"region": RegionOfInterest(width=10)}, "region is 10x0"),
+        ({"mask": Image(height=2, width=2, encoding="mono8", step=2, data=b"1234")}, "mask is 2x2"),
+        ({"mask": Image(height=2, width=2, encoding="rgb8", step=6)}, "expected mono8"),
+        ({"frames": 65}, "frames is 65, expected 0 to 64"),
+        ({"timeout": float("nan")}, "timeout is nan, expected 0 to 600"),
+        ({"min_confidence": 1.5}, "min_confidence is 1.5"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(rig: RedRig, request_: dict[str, Any], said: str) -> None:
+    answer = capture(rig, **request_)
+    assert answer.status == Response.BAD_REQUEST
+    assert said in answer.message
+    assert answer.depth.height == 0
+
+
+def test_no_scale_is_said_with_its_reason(rig: RedRig) -> None:
+    nothing = np.full((HEIGHT, WIDTH), np.nan, np.float32)
+    answer = capture(rig, {"depth": nothing}, frames=3, timeout=2.0)
+    assert answer.status == Response.UNALIGNED
+    assert answer.frames == 0
+    assert "no scale in" in answer.message
+    assert answer.alignment.state == ScaleAlignment.UNALIGNED
+
+
+def test_a_camera_that_is_silent_is_waited_for_no_longer_than_said(rig: RedRig) -> None:
+    rig.planner.spin_for(0.5)
+    request = CaptureDepth.Request(frames=2, timeout=0.5)
+    answer = rig.call(CaptureDepth, NAME, request, shows=False)
+    assert answer.status == Response.TIMEOUT
+    assert "0 of 2 depth images within 0.5 s" in answer.message
+
+
+def test_a_cloud_in_a_frame_that_tf_does_not_know(rig: RedRig) -> None:
+    answer = capture(rig, frames=1, frame="base_link")
+    assert answer.status == Response.NO_TRANSFORM
+    assert "tf2_ros" in answer.message or "no transform from" in answer.message
+    assert answer.depth.height == HEIGHT, "depth is in order"
+    assert not answer.points.data
+
+
+def test_the_action_tells_how_far_it_is_and_can_be_cancelled(rig: RedRig) -> None:
+    client = ActionClient(rig.planner.node, CaptureDepthAction, NAME)
+    told: list[int] = []
+
+    def send(**goal: Any) -> Any:
+        future = client.send_goal_async(
+            CaptureDepthAction.Goal(**goal), lambda word: told.append(word.feedback.frames)
+        )
+        rig.planner.wait_until(future.done, "goal's answer")
+        handle = future.result()
+        assert handle.accepted
+        return handle
+
+    try:
+        rig.planner.wait_until(client.server_is_ready, "action")
+        result = send(frames=3, timeout=60.0).get_result_async()
+        rig.until(result.done, "result")
+        assert result.result().result.frames == 3
+        assert result.result().status == 4, "succeeded"
+        assert told
+        assert told == sorted(told)
+        handle = send(frames=3, timeout=60.0)
+        cancel = handle.cancel_goal_async()
+        rig.planner.wait_until(cancel.done, "cancellation")
+        result = handle.get_result_async()
+        rig.planner.wait_until(result.done, "result of the cancelled")
+        assert result.result().status == 5, "cancelled"
+    finally:
+        client.destroy()
+
+
+def test_an_inactive_node_says_so_also_amid_a_request(rig: RedRig) -> None:
+    """The last one: it takes the node down."""
+    client = rig.planner.client(CaptureDepth, NAME)
+    waiting = client.call_async(CaptureDepth.Request(frames=64, timeout=60.0))
+    rig.planner.spin_for(0.5)
+    change = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
+    assert rig.call(ChangeState, "/dkt_node/change_state", change, shows=False).success
+    rig.planner.wait_until(waiting.done, "answer")
+    assert waiting.result().status == Response.NOT_ACTIVE
+    assert "deactivated" in waiting.result().message
+    answer = capture(rig)
+    assert answer.status == Response.NOT_ACTIVE
+    assert "/dkt_node is inactive, expected active" in answer.message
+    assert rig.node.interrupt() == 0
+    assert "Traceback" not in rig.node.output()

@@ -1,0 +1,79 @@
+"""The way to a tf frame, with a stand-in for tf2_ros, which the wheels lack; and without it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+import rclpy
+from rclpy.lifecycle import LifecycleNode
+
+from dkt_ros.errors import DktError
+from dkt_ros.messages.fields import stamp_to_ns
+from dkt_ros.ros.convert.messages import make_header
+from dkt_ros.ros.transforms import Transforms, rotation_matrix
+
+pytestmark = pytest.mark.ros
+
+
+class Buffer:
+    """Knows one transform: a quarter turn about z and a shift."""
+
+    def __init__(self, node: Any = None) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def lookup_transform(self, target: str, source: str, time: Any, timeout: Any) -> Any:
+        assert (target, source) == ("base", "camera"), f'"{target}" does not exist'
+        assert time.nanoseconds == 5_000_000_007
+        assert timeout.nanoseconds > 0
+        vector = SimpleNamespace(x=1.0, y=2.0, z=3.0)
+        half = 0.5**0.5
+        turn = SimpleNamespace(x=0.0, y=0.0, z=half, w=half)
+        return SimpleNamespace(transform=SimpleNamespace(translation=vector, rotation=turn))
+
+
+@pytest.fixture
+def node() -> Iterator[LifecycleNode]:
+    rclpy.init()
+    node = LifecycleNode("transforms")
+    yield node
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def test_a_transform_at_the_stamp(node: LifecycleNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    tf2: Any = ModuleType("tf2_ros")
+    tf2.Buffer = Buffer
+    tf2.TransformListener = lambda buffer, node: SimpleNamespace(unregister=lambda: None)
+    monkeypatch.setitem(sys.modules, "tf2_ros", tf2)
+    transforms = Transforms(node)
+    header = make_header(5_000_000_007, "camera")
+    assert stamp_to_ns(header.stamp) == 5_000_000_007
+    rotation, translation = transforms.find("base", header)
+    np.testing.assert_allclose(rotation @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    assert translation.tolist() == [1, 2, 3]
+    with pytest.raises(DktError, match=r"(?s)from 'camera' to 'elsewhere'.*tf2_echo"):
+        transforms.find("elsewhere", header)
+    transforms.close()
+
+
+def test_without_tf2_it_is_said(node: LifecycleNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    with pytest.raises(DktError, match="tf frames need tf2_ros, which is not installed here"):
+        Transforms(node)
+
+
+def test_rotations_are_right_handed() -> None:
+    rng = np.random.default_rng(0)
+    for quaternion in rng.standard_normal((20, 4)):
+        matrix = rotation_matrix(*quaternion)
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(matrix) == pytest.approx(1.0)
+    np.testing.assert_allclose(rotation_matrix(1, 0, 0, 1) @ [0, 1, 0], [0, 0, 1], atol=1e-12)
