@@ -81,6 +81,15 @@ ARGUMENTS = (
         default_value="",
         description="parameters of the node, like config/dkt_node.yaml; wins over the preset",
     ),
+    DeclareLaunchArgument(
+        "planner",
+        default_value="none",
+        choices=["antipodal", "none"],
+        description="start dkt_planner too: grasps when dkt/plan_grasps is called",
+    ),
+    DeclareLaunchArgument(
+        "planner_params_file", default_value="", description="parameters of dkt_planner"
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="of the node and its topics"),
     DeclareLaunchArgument(
         "use_sim_time", default_value="false", choices=SWITCH, description="time from /clock"
@@ -132,6 +141,9 @@ def start(
     preset = preset or chosen_preset(CAMERAS, given)
     if given["params_file"]:
         check_params_file(Path(given["params_file"]), given["namespace"])
+    planner_file = given["planner_params_file"]
+    if planner_file and not Path(planner_file).is_file():
+        raise DktError(f"planner_params_file {planner_file} does not exist")
     if given["rviz"] == "true":
         try:
             get_package_prefix("rviz2")
@@ -165,6 +177,22 @@ def start(
             emulate_tty=True,
         ),
     ]
+    if given["planner"] == "antipodal":
+        actions.append(
+            Node(
+                package="dkt_ros",
+                executable="dkt_planner",
+                name="dkt_planner",
+                namespace=namespace,
+                parameters=[
+                    *filter(None, [planner_file]),
+                    {"use_sim_time": given["use_sim_time"] == "true"},
+                ],
+                ros_arguments=["--log-level", given["log_level"]],
+                output="screen",
+                emulate_tty=True,
+            )
+        )
     if given["rviz"] == "true":
         actions.append(
             Node(

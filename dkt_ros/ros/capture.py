@@ -240,7 +240,7 @@ class Captures:
         finally:
             with self._lock:
                 self._open.remove(capture)
-        await self._node.beside(lambda: self._fill(capture, request.frame, timeout_s, response))
+        await self._node.beside(lambda: self._fill(capture, request, timeout_s, response))
         return response
 
     def _checked(self, request: Any) -> tuple[Capture, float]:
@@ -265,7 +265,7 @@ class Captures:
         frames = int(request.frames) or FRAMES
         return Capture(frames, request.min_confidence, request.region, mask), timeout_s
 
-    def _fill(self, capture: Capture, frame: str, timeout_s: float, response: Any) -> None:
+    def _fill(self, capture: Capture, request: Any, timeout_s: float, response: Any) -> None:
         """The response of all that came, in a thread of its own."""
         response.frames = len(capture.depths)
         if capture.worst is not None:
@@ -293,8 +293,10 @@ class Captures:
             useless = f", {capture.useless} without a scale ({capture.problem})"
             response.message = missing + useless * bool(capture.useless)
         self._fill_images(capture, response)
+        if not request.with_points:
+            return
         try:
-            response.points = self._cloud(capture, frame, response)
+            response.points = self._cloud(capture, request.frame, response)
         except DktError as error:
             if response.status == Status.OK:
                 response.status = Status.NO_TRANSFORM

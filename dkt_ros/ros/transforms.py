@@ -65,3 +65,20 @@ def rotation_matrix(x: float, y: float, z: float, w: float) -> np.ndarray:
             [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
         ]
     )
+
+
+def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
+    """x, y, z, w of a (3, 3) rotation."""
+    # Of the four ways the one by the largest of them, which loses no digits.
+    m = rotation
+    squares = np.array([*(1 + 2 * m.diagonal() - m.trace()), 1 + m.trace()])
+    largest = int(np.argmax(squares))
+    root = 2 * np.sqrt(squares[largest])
+    cross = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
+    if largest == 3:
+        x, y, z, w = *(cross / root), root / 4
+    else:
+        row = (m[largest] + m[:, largest]) / root
+        row[largest] = root / 4
+        x, y, z, w = *row, cross[largest] / root
+    return float(x), float(y), float(z), float(w)

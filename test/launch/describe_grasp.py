@@ -43,6 +43,7 @@ def generate_test_description() -> LaunchDescription:
         "mode": "live",
         "backend": "onnxruntime",
         "engine_dir": "/models/dkt.engine",
+        "planner": "antipodal",
         "namespace": "left",
         "use_sim_time": "true",
         "params_file": str(params_file),
@@ -76,8 +77,14 @@ class TestParameters(unittest.TestCase):
         try:
             request = GetParameters.Request(names=list(expected))
             answer = planner.call(GetParameters, "/left/dkt_node/get_parameters", request)
+            seed = GetParameters.Request(names=["seed", "use_sim_time"])
+            answer_of_planner = planner.call(
+                GetParameters, "/left/dkt_planner/get_parameters", seed
+            )
         finally:
             planner.close()
+        assert [value.type for value in answer_of_planner.values] == [2, 1]
+        assert answer_of_planner.values[1].bool_value
         kinds = {1: "bool_value", 2: "integer_value", 4: "string_value"}
         values = [getattr(value, kinds[value.type]) for value in answer.values]
         seen = dict(zip(expected, values, strict=True))

@@ -87,6 +87,13 @@ def test_all_of_one_answer_belongs_together(rig: RedRig) -> None:
     np.testing.assert_array_equal(cloud[..., 2], depth)
 
 
+def test_the_cloud_may_be_left_out(rig: RedRig) -> None:
+    answer = capture(rig, frames=1, with_points=False)
+    assert answer.status == Response.OK
+    assert answer.depth.height == HEIGHT
+    assert not answer.points.data
+
+
 def test_each_request_starts_a_fresh_stream(rig: RedRig) -> None:
     """red_network counts its stream's frames; those of earlier requests are no part of it."""
     for _ in range(2):

@@ -18,7 +18,7 @@ from rclpy.lifecycle import LifecycleNode
 from dkt_ros.errors import DktError
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.transforms import Transforms, rotation_matrix
+from dkt_ros.ros.transforms import Transforms, quaternion, rotation_matrix
 
 pytestmark = pytest.mark.ros
 
@@ -72,8 +72,17 @@ def test_without_tf2_it_is_said(node: LifecycleNode, monkeypatch: pytest.MonkeyP
 
 def test_rotations_are_right_handed() -> None:
     rng = np.random.default_rng(0)
-    for quaternion in rng.standard_normal((20, 4)):
-        matrix = rotation_matrix(*quaternion)
+    for wanted in rng.standard_normal((20, 4)):
+        matrix = rotation_matrix(*wanted)
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(matrix) == pytest.approx(1.0)
     np.testing.assert_allclose(rotation_matrix(1, 0, 0, 1) @ [0, 1, 0], [0, 0, 1], atol=1e-12)
+
+
+def test_quaternions_and_matrices_are_each_other_s_inverse() -> None:
+    rng = np.random.default_rng(0)
+    cases = [*rng.standard_normal((20, 4)), *np.eye(4)]
+    for given in cases:
+        found = np.array(quaternion(rotation_matrix(*given)))
+        unit = given / np.linalg.norm(given)
+        assert abs(found @ unit) == pytest.approx(1.0, abs=1e-12)

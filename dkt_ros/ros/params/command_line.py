@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from dkt_ros.ros.params.docs import parameters_text
+from dkt_ros.ros.params.planner_parameters import PlannerParameters
 
 _DESCRIPTION = """\
 Metric depth of glass, clear plastic and polished metal, from a camera's colour and raw depth.
@@ -24,6 +25,20 @@ or by itself:
   dkt_node --ros-args --params-file config/dkt_node.yaml -p device:=cuda \\
       -r color/image:=/camera/color/image_raw -r color/camera_info:=/camera/color/camera_info \\
       -r depth/image:=/camera/aligned_depth_to_color/image_raw
+"""
+
+
+_PLANNER = """\
+Grasps for a parallel-jaw gripper, from depth that dkt_node fuses and vouches for.
+
+  ros2 launch dkt_ros grasp.launch.py camera:=realsense planner:=antipodal
+  ros2 service call /dkt/plan_grasps dkt_ros/srv/PlanGrasps
+
+calls:      dkt/capture_depth     dkt_ros/CaptureDepth, of dkt_node
+serves:     dkt/plan_grasps       dkt_ros/PlanGrasps
+published:  dkt/grasps            geometry_msgs/PoseArray, the best first
+            dkt/grasp_candidates  dkt_ros/GraspCandidates, the same with scores and widths
+            dkt/grasp_markers     visualization_msgs/MarkerArray, where that is installed
 """
 
 
@@ -47,12 +62,21 @@ def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def node_parser(topics: str) -> argparse.ArgumentParser:
     """The command line of `dkt_node`: everything that is set on it is a ROS argument."""
+    about = f"{topics}\nparameters (a file with all of them: config/dkt_node.yaml):\n\n"
+    return _parser("dkt_node", _DESCRIPTION, about + parameters_text())
+
+
+def planner_parser() -> argparse.ArgumentParser:
+    """The command line of `dkt_planner`."""
+    return _parser("dkt_planner", _PLANNER, "parameters:\n\n" + parameters_text(PlannerParameters))
+
+
+def _parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
-        prog="dkt_node",
-        usage="dkt_node [-h] [--ros-args [-p PARAMETER:=VALUE ...] [-r FROM:=TO ...] ...]",
-        description=_DESCRIPTION,
-        epilog=f"{topics}\nparameters (a file with all of them: config/dkt_node.yaml):\n\n"
-        f"{parameters_text()}",
+        prog=name,
+        usage=f"{name} [-h] [--ros-args [-p PARAMETER:=VALUE ...] [-r FROM:=TO ...] ...]",
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

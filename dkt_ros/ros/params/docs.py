@@ -3,6 +3,7 @@
 python -m dkt_ros.ros.params.docs yaml > config/dkt_node.yaml
 python -m dkt_ros.ros.params.docs markdown   # for the README: parameters
 python -m dkt_ros.ros.params.docs topics     # and published topics
+python -m dkt_ros.ros.params.docs planner    # for docs/planner.md
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import textwrap
 
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.params.spec import Parameters, defaults, specs
 
 
@@ -62,7 +64,12 @@ def _topics() -> str:
 
 
 if __name__ == "__main__":
-    writers = {"markdown": parameters_markdown, "yaml": parameters_yaml, "topics": _topics}
+    writers = {
+        "markdown": parameters_markdown,
+        "planner": lambda: parameters_markdown(PlannerParameters),
+        "yaml": parameters_yaml,
+        "topics": _topics,
+    }
     if len(sys.argv) != 2 or sys.argv[1] not in writers:
         sys.exit(f"usage: python -m dkt_ros.ros.params.docs {{{','.join(writers)}}}")
     sys.stdout.write(writers[sys.argv[1]]())

@@ -1,0 +1,1 @@
+"""Where a parallel-jaw gripper closes safely, from depth and how far to trust it. No ROS here."""

@@ -1,0 +1,315 @@
+"""Antipodal grasps from above, for a parallel-jaw gripper: sampled, checked, ranked.
+
+A grasp closes across what stands on the table. Its sides have to face each other within the
+friction's cone, the fingers have to find free, seen room beside it over the table, the palm above
+it, and the depth at both contacts has to be trusted. What fails is counted by its reason. The same
+scene and seed give the same grasps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.geometry import backproject
+from dkt_ros.grasp.heights import HeightMap, Plane, Scene, find_table, height_map
+
+Float64 = NDArray[np.float64]
+
+_LINES = 5  # across a finger's breadth
+_RIM_M = 0.01  # inside each edge, where trust is asked for
+_TAPER_M = 0.005
+_REACH_FOR_FULL_SCORE_M = 0.02
+_CENTRE_M = 0.05  # off the middle of the object by so much: 1/e of the score
+_APART_M, _APART_RAD = 0.015, np.radians(20.0)
+
+
+@dataclass(frozen=True)
+class Gripper:
+    """Lengths in metres. The fingers close along y, the gripper comes down along z.
+
+    finger_thickness  along y
+    finger_breadth    along x
+    finger_length     from the palm to the tips
+    clearance         between an open finger and the object, on each side
+    """
+
+    max_width: float = 0.085
+    finger_thickness: float = 0.012
+    finger_breadth: float = 0.02
+    finger_length: float = 0.045
+    clearance: float = 0.004
+
+
+@dataclass(frozen=True)
+class GraspConfig:
+    """What is asked of a grasp.
+
+    friction         coefficient between finger and object
+    min_confidence   smallest mean confidence of the depth at either contact
+    max_unseen       largest share of the fingers' room that the camera has not seen
+    table_clearance  metres between fingertips and table
+    min_height       metres over the table from which something is an object
+    min_reach        metres that the fingers have to hold of it
+    cell             metres, of the height map
+    samples          grasps that are tried
+    count            grasps that are returned at most
+    """
+
+    friction: float = 0.5
+    min_confidence: float = 0.5
+    max_unseen: float = 0.3
+    table_clearance: float = 0.004
+    min_height: float = 0.012
+    min_reach: float = 0.006
+    cell: float = 0.002
+    samples: int = 3000
+    count: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Grasp:
+    """rotation: columns x, y (closes), z (approaches) in camera axes; position: between the tips.
+
+    width: metres between the fingers before they close; score, trust: 0 to 1.
+    """
+
+    rotation: Float64
+    position: Float64
+    width: float
+    score: float
+    trust: float
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """grasps: the best first. refused: reason -> how many. problem: why none was tried."""
+
+    grasps: tuple[Grasp, ...] = ()
+    refused: Counter[str] = field(default_factory=Counter)
+    table: Plane | None = None
+    problem: str = ""
+
+
+def plan_grasps(
+    scene: Scene,
+    gripper: Gripper | None = None,
+    config: GraspConfig | None = None,
+    table: Plane | None = None,
+) -> Plan:
+    """Grasps of what stands on the table; `table` is found in the scene where it is not given."""
+    gripper, config = gripper or Gripper(), config or GraspConfig()
+    if table is None:
+        points = backproject(scene.depth, scene.intrinsics)
+        table = find_table(points[np.isfinite(points[..., 2])], config.seed)
+        if table is None:
+            return Plan(
+                problem="no table: expected a plane that holds 15% of the known depth within 6 mm"
+            )
+    margin = gripper.max_width + gripper.finger_thickness + 2 * gripper.clearance
+    heights = height_map(scene, table, config.cell, margin, config.min_height)
+    if heights is None:
+        return Plan(
+            table=table,
+            problem=f"nothing stands over the table by {config.min_height:g} m where to look",
+        )
+    rng = np.random.default_rng(config.seed)
+    with np.errstate(invalid="ignore"):
+        rows, columns = np.nonzero(heights.target & (heights.height > config.min_height))
+    if not len(rows):
+        return Plan(table=table, problem="too little is seen of what stands on the table")
+    chosen = rng.integers(len(rows), size=config.samples)
+    angles = rng.uniform(0.0, np.pi, config.samples)
+    tried = _Tried(heights, columns[chosen], rows[chosen], angles, gripper, config)
+    kept = tried.kept()
+    grasps = _apart(tried, kept, config.count)
+    return Plan(tuple(grasps), tried.refused, table)
+
+
+class _Tried:
+    """Every sampled grasp as one row of arrays; lengths along the map in cells."""
+
+    def __init__(
+        self,
+        heights: HeightMap,
+        x: NDArray[np.intp],
+        y: NDArray[np.intp],
+        angles: Float64,
+        gripper: Gripper,
+        config: GraspConfig,
+    ) -> None:
+        self.heights, self.gripper, self.config = heights, gripper, config
+        self.refused: Counter[str] = Counter()
+        self.angles = angles
+        self.along = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # the closing axis
+        self.alive = np.ones(len(x), bool)
+        cell = heights.cell_m
+        half = int(np.ceil((gripper.max_width + gripper.finger_thickness) / cell)) + 3
+        self.steps = np.arange(-half, half + 1)
+        self.middle = half
+        self.lines = np.linspace(-0.5, 0.5, _LINES) * gripper.finger_breadth / cell
+        aside = np.stack([-self.along[:, 1], self.along[:, 0]], axis=-1)
+        # (samples, lines, steps), x and y in cells
+        px, py = (
+            place[:, None, None]
+            + self.along[:, axis, None, None] * self.steps
+            + aside[:, axis, None, None] * self.lines[:, None]
+            for axis, place in ((0, x), (1, y))
+        )
+        columns, rows = np.rint(px).astype(np.intp), np.rint(py).astype(np.intp)
+        outside = (columns < 0) | (rows < 0)
+        outside |= (columns >= heights.height.shape[1]) | (rows >= heights.height.shape[0])
+        columns[outside] = rows[outside] = 0
+        self.profile = heights.height[rows, columns]
+        self.profile[outside] = np.nan
+        self.trust_of = heights.trust[rows, columns]
+        self.x, self.y = x.astype(np.float64), y.astype(np.float64)
+        self.components = _components(heights, config.min_height)
+
+    def refuse(self, reason: str, wrong: NDArray[np.bool_]) -> None:
+        """Counts and drops those of the living that are wrong."""
+        wrong = wrong & self.alive
+        self.refused[reason] += int(wrong.sum())
+        self.alive &= ~wrong
+
+    def kept(self) -> NDArray[np.intp]:
+        """Indices of the grasps that stand all checks, the best first."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self._check()
+        self.refused = +self.refused
+        found = np.flatnonzero(self.alive)
+        return found[np.argsort(-self.score[found], kind="stable")]
+
+    def _check(self) -> None:
+        gripper, config, cell = self.gripper, self.config, self.heights.cell_m
+        top = np.nanmax(self.profile[:, :, self.middle], axis=1, initial=-np.inf)
+        self.tip = np.maximum(top - 0.8 * gripper.finger_length, config.table_clearance)
+        reach = top - self.tip
+        self.refuse("too flat", ~(reach >= config.min_reach))
+
+        left, right = self._edges(self.tip)
+        self.refuse("no surface across the fingers", (left + right == 0).any(axis=1))
+        wide = np.maximum(left.max(axis=1), right.max(axis=1)) >= self.middle
+        span = left.max(axis=1) + right.max(axis=1)
+        self.width = span * cell + 2 * gripper.clearance
+        self.refuse("wider than the gripper", wide | (self.width > gripper.max_width))
+
+        # Both sides' slopes against the finger's breadth, and how they lean over the fingers.
+        slope = np.maximum(np.abs(self._slope(left)), np.abs(self._slope(right)))
+        self.refuse("sides do not face each other", slope > config.friction)
+        delta = np.minimum(_TAPER_M, reach / 2)
+        higher_left, higher_right = self._edges(self.tip + delta)
+        taper = np.maximum(
+            np.median(left - higher_left, axis=1), np.median(right - higher_right, axis=1)
+        )
+        self.refuse("sides lean away from the fingers", taper * cell / delta > config.friction)
+
+        # Room: by the outermost edge of all lines, for fingers that are straight.
+        first = np.stack([left.max(axis=1), right.max(axis=1)])  # cells from the middle
+        near = gripper.clearance / cell
+        far = near + gripper.finger_thickness / cell
+        steps = self.steps[None, None, :]
+        fingers = [
+            (sign * steps >= (edge + near * 0.5)[:, None, None])
+            & (sign * steps <= (edge + far)[:, None, None])
+            for sign, edge in zip((-1, 1), first, strict=True)
+        ]
+        room = np.broadcast_to(fingers[0] | fingers[1], self.profile.shape)
+        hit = room & (self.profile > self.tip[:, None, None] - 0.001)
+        self.refuse("a finger hits something", hit.any(axis=(1, 2)))
+        body = (steps >= -(first[0] + far)[:, None, None]) & (
+            steps <= (first[1] + far)[:, None, None]
+        )
+        palm = self.tip + gripper.finger_length
+        hit = body & (self.profile > palm[:, None, None])
+        self.refuse("the palm hits something", hit.any(axis=(1, 2)))
+        self.unseen = (room & np.isnan(self.profile)).sum(axis=(1, 2)) / room.sum(axis=(1, 2))
+        self.refuse("the fingers' room was not seen", self.unseen > config.max_unseen)
+
+        self.trust = self._trust(left, right)
+        self.refuse("depth is not trusted", self.trust < config.min_confidence)
+
+        shift = (first[1] - first[0]) / 2
+        self.x = self.x + self.along[:, 0] * shift
+        self.y = self.y + self.along[:, 1] * shift
+        off = np.hypot(*(self._centres() - np.stack([self.x, self.y]))) * cell
+        self.score = (
+            self.trust
+            * (1 - 0.5 * slope / config.friction)
+            * (1 - self.unseen)
+            * np.minimum(1.0, reach / _REACH_FOR_FULL_SCORE_M)
+            * np.exp(-((off / _CENTRE_M) ** 2))
+        )
+
+    def _edges(self, level: Float64) -> tuple[Float64, Float64]:
+        """(samples, lines) cells to both sides of the middle that are higher than the level."""
+        solid = self.profile > level[:, None, None] + 0.001
+        edges = []
+        for side in (solid[..., self.middle :: -1], solid[..., self.middle :]):
+            ends = np.argmin(side, axis=-1)
+            edges.append(np.where(side.all(axis=-1), self.middle + 1, ends).astype(np.float64))
+        return edges[0], edges[1]
+
+    def _slope(self, edges: Float64) -> Float64:
+        lines = self.lines
+        return np.asarray(edges @ lines / (lines @ lines))
+
+    def _trust(self, left: Float64, right: Float64) -> Float64:
+        """The lesser of both contacts' mean trust."""
+        rim = max(1.0, _RIM_M / self.heights.cell_m)
+        means = []
+        for sign, edge in ((-1, left), (1, right)):
+            out = sign * self.steps[None, None, :]
+            at = (out < edge[..., None]) & (out >= (edge - rim)[..., None])
+            means.append((self.trust_of * at).sum(axis=(1, 2)) / np.maximum(at.sum(axis=(1, 2)), 1))
+        return np.minimum(*means)
+
+    def _centres(self) -> Float64:
+        """(2, samples) x and y of the middle of the object under each grasp."""
+        labels, centres = self.components
+        rows = np.clip(np.rint(self.y), 0, labels.shape[0] - 1).astype(np.intp)
+        columns = np.clip(np.rint(self.x), 0, labels.shape[1] - 1).astype(np.intp)
+        return np.asarray(centres[labels[rows, columns]].T)
+
+    def grasp(self, index: int) -> Grasp:
+        """The grasp in camera axes."""
+        heights = self.heights
+        closing = self.along[index, 0] * heights.axes[0] + self.along[index, 1] * heights.axes[1]
+        approach = -heights.axes[2]
+        rotation = np.stack([np.cross(closing, approach), closing, approach], axis=-1)
+        return Grasp(
+            rotation,
+            heights.point(self.x[index], self.y[index], self.tip[index]),
+            float(self.width[index]),
+            float(self.score[index]),
+            float(self.trust[index]),
+        )
+
+
+def _components(heights: HeightMap, least_m: float) -> tuple[NDArray[np.int32], Float64]:
+    with np.errstate(invalid="ignore"):
+        solid = (heights.height > least_m).astype(np.uint8)
+    _, labels, _, centres = cv2.connectedComponentsWithStats(solid, connectivity=4)
+    return labels, centres
+
+
+def _apart(tried: _Tried, order: NDArray[np.intp], count: int) -> list[Grasp]:
+    """The best, without those that are nearly one of them."""
+    kept: list[int] = []
+    for index in order.tolist():
+        for other in kept:
+            away = np.hypot(tried.x[index] - tried.x[other], tried.y[index] - tried.y[other])
+            turned = abs(tried.angles[index] - tried.angles[other])
+            turned = min(turned, np.pi - turned)
+            if away * tried.heights.cell_m < _APART_M and turned < _APART_RAD:
+                break
+        else:
+            kept.append(index)
+            if len(kept) == count:
+                break
+    return [tried.grasp(index) for index in kept]

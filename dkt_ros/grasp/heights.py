@@ -1,0 +1,217 @@
+"""Depth seen along the table's normal: the table's plane, and the height over it in a grid.
+
+Knows points and planes; nothing of grippers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.errors import DktError
+from dkt_ros.geometry import Intrinsics, backproject
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_HYPOTHESES = 256
+_SAMPLE = 4096
+_NEIGHBOURS_TO_FILL = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What the gripper is to work in; every array (H, W).
+
+    depth       metres along the optical axis, NaN = unknown
+    confidence  0 to 1, NaN = unknown, which counts as 0; None: all known depth is trusted
+    target      where there may be grasped; None: everywhere. What is outside is an obstacle
+    """
+
+    depth: Float32
+    intrinsics: Intrinsics
+    confidence: Float32 | None = None
+    target: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("confidence", "target"):
+            array = getattr(self, name)
+            if array is not None and array.shape != self.depth.shape:
+                raise DktError(f"{name} is {array.shape}, expected depth's {self.depth.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The points p with normal p = offset, metres; the camera, at 0, lies on the normal's side."""
+
+    normal: Float64
+    offset: float
+
+    def heights(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Metres over the plane of points (..., 3)."""
+        return points @ self.normal.astype(points.dtype) - points.dtype.type(self.offset)
+
+
+def find_table(
+    points: Float32, seed: int = 0, tolerance_m: float = 0.006, least_share: float = 0.15
+) -> Plane | None:
+    """The plane that most of points (N, 3) lie within `tolerance_m` of, by RANSAC.
+
+    None where it holds less than `least_share` of them. The same seed finds the same plane.
+    """
+    if len(points) < 3:
+        return None
+    rng = np.random.default_rng(seed)
+    sample = points[rng.choice(len(points), min(len(points), _SAMPLE), replace=False)]
+    sample = sample.astype(np.float64)
+    a, b, c = sample[rng.integers(len(sample), size=(3, _HYPOTHESES))]
+    normals = np.cross(b - a, c - a)
+    length = np.linalg.norm(normals, axis=1)
+    normals, a = normals[length > 0] / length[length > 0, None], a[length > 0]
+    if not len(normals):
+        return None
+    distance = np.abs(sample @ normals.T - np.einsum("ij,ij->i", normals, a))
+    best = int(np.argmax((distance < tolerance_m).sum(axis=0)))
+    inliers = sample[distance[:, best] < tolerance_m]
+    plane = _fitted(inliers)
+    for _ in range(3):
+        inliers = sample[np.abs(plane.heights(sample)) < tolerance_m]
+        if len(inliers) < max(3, least_share * len(sample)):
+            return None
+        plane = _fitted(inliers)
+    return plane
+
+
+def _fitted(points: Float64) -> Plane:
+    middle = points.mean(axis=0)
+    normal = np.linalg.svd(points - middle, full_matrices=False)[2][2]
+    if normal @ middle > 0:
+        normal = -normal
+    return Plane(normal, float(normal @ middle))
+
+
+@dataclass(frozen=True, eq=False)
+class HeightMap:
+    """The highest point over each cell of the table, seen from above; arrays (rows, columns).
+
+    height  metres over the table, NaN where nothing was seen
+    trust   0 to 1: mean confidence of the cell's points near the highest, 0 where nothing was seen
+    target  whether the highest may be grasped
+    cell_m  edge of a cell
+    axes    (3, 3): rows are the map's x (columns), y (rows) and up, in camera axes
+    origin  (3,) the table's point at the centre of cell (0, 0), camera axes
+    """
+
+    height: Float32
+    trust: Float32
+    target: NDArray[np.bool_]
+    cell_m: float
+    axes: Float64
+    origin: Float64
+
+    def point(self, x: Float64, y: Float64, up: Float64) -> Float64:
+        """(..., 3) in camera axes of places in cells and heights in metres."""
+        along = np.stack([np.multiply(x, self.cell_m), np.multiply(y, self.cell_m), up], axis=-1)
+        return np.asarray(self.origin + along @ self.axes)
+
+
+def height_map(
+    scene: Scene, table: Plane, cell_m: float, margin_m: float, least_height_m: float
+) -> HeightMap | None:
+    """The map around what stands on the table, by at least `least_height_m`, within the target.
+
+    margin_m: how far around it. A cell is larger than `cell_m` where the camera's pixels are. None
+    where nothing stands there.
+    """
+    points = backproject(scene.depth, scene.intrinsics).reshape(-1, 3)
+    known = np.isfinite(points[:, 2])
+    points = points[known]
+    if scene.confidence is None:
+        trust = np.ones(len(points), np.float32)
+    else:
+        trust = np.nan_to_num(scene.confidence.reshape(-1)[known])
+    target = np.ones(len(points), bool)
+    if scene.target is not None:
+        target = scene.target.reshape(-1)[known]
+    up = table.heights(points)
+    stands = target & (up > least_height_m)
+    if not stands.any():
+        return None
+    pixel_m = float(np.median(points[stands, 2])) / min(scene.intrinsics.fx, scene.intrinsics.fy)
+    cell_m = max(cell_m, 1.5 * pixel_m)
+    axes = _axes(table.normal)
+    across = points @ axes[:2].T.astype(np.float32)
+    low = across[stands].min(axis=0) - margin_m
+    high = across[stands].max(axis=0) + margin_m
+    columns, rows = (np.ceil((high - low) / cell_m).astype(int) + 1).tolist()
+    place = np.rint((across - low) / cell_m).astype(np.intp)
+    inside = ((place >= 0) & (place < (columns, rows))).all(axis=1)
+    index = place[inside, 1] * columns + place[inside, 0]
+    return _gridded(
+        index, up[inside], trust[inside], target[inside], (rows, columns), cell_m,
+        axes, axes[:2].T @ low.astype(np.float64) + table.normal * table.offset,
+    )  # fmt: skip
+
+
+def _gridded(
+    index: NDArray[np.intp],
+    up: Float32,
+    trust: Float32,
+    target: NDArray[np.bool_],
+    shape: tuple[int, int],
+    cell_m: float,
+    axes: Float64,
+    origin: Float64,
+) -> HeightMap:
+    count = shape[0] * shape[1]
+    height = np.full(count, -np.inf, np.float32)
+    np.maximum.at(height, index, up)
+    near = up >= height[index] - np.float32(cell_m)
+    weight = np.bincount(index[near], minlength=count)
+    mean_trust = np.bincount(index[near], trust[near], count) / np.maximum(weight, 1)
+    is_target = 2 * np.bincount(index[near], target[near], count) > weight
+    height[np.isinf(height)] = np.nan
+    height, is_target = height.reshape(shape), is_target.reshape(shape)
+    mean_trust = mean_trust.reshape(shape)
+    filled = _without_pinholes(height)
+    made_up = np.isfinite(filled) & np.isnan(height)
+    if made_up.any():
+        around = np.isfinite(_neighbours(height))[made_up]
+        mean_trust[made_up] = _neighbours(mean_trust)[made_up].sum(-1) / around.sum(-1)
+        is_target[made_up] = 2 * _neighbours(is_target)[made_up].sum(-1) > around.sum(-1)
+    return HeightMap(filled, mean_trust.astype(np.float32), is_target, cell_m, axes, origin)
+
+
+def _without_pinholes(height: Float32) -> Float32:
+    """Cells that no pixel fell on, amid cells that some did, as high as the highest of those."""
+    around = _neighbours(height)
+    fill = np.isnan(height) & (np.isfinite(around).sum(axis=-1) >= _NEIGHBOURS_TO_FILL)
+    filled = height.copy()
+    if fill.any():
+        filled[fill] = np.nanmax(around[fill], axis=-1)
+    return filled
+
+
+def _neighbours(cells: NDArray[np.generic]) -> NDArray[np.generic]:
+    """(rows, columns, 8), the borders repeated."""
+    padded = np.pad(cells, 1, mode="edge")
+    rows, columns = cells.shape
+    return np.stack(
+        [
+            padded[y : y + rows, x : x + columns]
+            for y in range(3)
+            for x in range(3)
+            if (y, x) != (1, 1)
+        ],
+        axis=-1,
+    )
+
+
+def _axes(up: Float64) -> Float64:
+    """Rows x, y, up of a right-handed frame; x as near to the camera's x as it can be."""
+    x = np.array([1.0, 0.0, 0.0]) if abs(up[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
+    x = x - (x @ up) * up
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(up, x), up])

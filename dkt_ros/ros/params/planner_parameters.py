@@ -1,0 +1,172 @@
+"""dkt_planner's parameters, each once; declared and documented as dkt_node's are. Without rclpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkt_ros.grasp.antipodal import GraspConfig, Gripper
+from dkt_ros.ros.params.spec import Applies, Parameters, parameter
+
+_GRIPPER = Gripper()
+_CONFIG = GraspConfig()
+
+
+@dataclass(frozen=True)
+class PlannerParameters(Parameters):
+    """Everything that can be set on `dkt_planner`."""
+
+    autostart: bool = parameter(
+        True, "Configure and activate at start, without a lifecycle manager.", Applies.AT_START
+    )
+    period_s: float = parameter(
+        0.0,
+        "Plan by itself, so often; 0: only when dkt/plan_grasps is called.",
+        Applies.AT_ONCE,
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
+    )
+    frames: int = parameter(
+        5,
+        "Depth images that dkt_node fuses for one plan.",
+        Applies.AT_ONCE,
+        minimum=1,
+        maximum=64,
+    )
+    timeout_s: float = parameter(
+        10.0,
+        "How long they may take.",
+        Applies.AT_ONCE,
+        unit="s",
+        minimum=0.1,
+        maximum=600.0,
+    )
+    accept_held: bool = parameter(
+        False, "Plan on depth that stands on an earlier frame's scale too.", Applies.AT_ONCE
+    )
+    rectified: bool = parameter(
+        False, "As dkt_node's: P of camera_info holds instead of K.", Applies.AT_ONCE
+    )
+    min_confidence: float = parameter(
+        _CONFIG.min_confidence,
+        "Smallest mean of dkt/confidence at either contact; 0: grasps what nobody vouches for.",
+        Applies.AT_ONCE,
+        minimum=0.0,
+        maximum=1.0,
+    )
+    max_spread_m: float = parameter(
+        0.01,
+        "Depth that varies more than this over the frames counts as unknown.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.0001,
+        maximum=1.0,
+    )
+    max_unseen: float = parameter(
+        _CONFIG.max_unseen,
+        "Largest share of the room for the fingers that the camera has not seen.",
+        Applies.AT_ONCE,
+        minimum=0.0,
+        maximum=1.0,
+    )
+    max_width_m: float = parameter(
+        _GRIPPER.max_width,
+        "Between the open fingers.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.005,
+        maximum=1.0,
+    )
+    finger_thickness_m: float = parameter(
+        _GRIPPER.finger_thickness,
+        "Of a finger, along the way that it closes.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.001,
+        maximum=0.2,
+    )
+    finger_breadth_m: float = parameter(
+        _GRIPPER.finger_breadth,
+        "Of a finger, across.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.001,
+        maximum=0.2,
+    )
+    finger_length_m: float = parameter(
+        _GRIPPER.finger_length,
+        "From the palm to the tips.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.005,
+        maximum=0.5,
+    )
+    clearance_m: float = parameter(
+        _GRIPPER.clearance,
+        "Between an open finger and the object, on each side.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.0,
+        maximum=0.1,
+    )
+    friction: float = parameter(
+        _CONFIG.friction,
+        "Coefficient between finger and object; wet glass has 0.2.",
+        Applies.AT_ONCE,
+        minimum=0.01,
+        maximum=2.0,
+    )
+    table_clearance_m: float = parameter(
+        _CONFIG.table_clearance,
+        "Between fingertips and table.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.0,
+        maximum=0.5,
+    )
+    min_height_m: float = parameter(
+        _CONFIG.min_height,
+        "What stands less over the table is no object.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.002,
+        maximum=1.0,
+    )
+    samples: int = parameter(
+        _CONFIG.samples, "Grasps that are tried.", Applies.AT_ONCE, minimum=1, maximum=100000
+    )
+    grasps: int = parameter(
+        _CONFIG.count, "Grasps of an answer, at most.", Applies.AT_ONCE, minimum=1, maximum=1000
+    )
+    seed: int = parameter(
+        _CONFIG.seed,
+        "Of the sampling: the same depth and seed give the same grasps.",
+        Applies.AT_ONCE,
+        minimum=0,
+        maximum=2**31 - 1,
+    )
+
+    @property
+    def gripper(self) -> Gripper:
+        """The gripper they describe."""
+        return Gripper(
+            self.max_width_m,
+            self.finger_thickness_m,
+            self.finger_breadth_m,
+            self.finger_length_m,
+            self.clearance_m,
+        )
+
+    @property
+    def config(self) -> GraspConfig:
+        """What they ask of a grasp."""
+        return GraspConfig(
+            friction=self.friction,
+            min_confidence=self.min_confidence,
+            max_unseen=self.max_unseen,
+            table_clearance=self.table_clearance_m,
+            min_height=self.min_height_m,
+            samples=self.samples,
+            count=self.grasps,
+            seed=self.seed,
+        )

@@ -1,0 +1,321 @@
+"""`dkt_planner`: a reference planner, grasps for a parallel-jaw gripper from depth that is trusted.
+
+Called         dkt/capture_depth  of dkt_node: fused depth, spread and confidence
+Services       dkt/plan_grasps    dkt_ros/PlanGrasps
+Published      dkt/grasps             geometry_msgs/PoseArray, the best first
+               dkt/grasp_candidates   dkt_ros/GraspCandidates: the same with scores and widths
+               dkt/grasp_markers      visualization_msgs/MarkerArray, where that is installed
+Parameters     see params/planner_parameters.py
+
+Knows messages and states; what makes a grasp is in dkt_ros/grasp.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.timer import Timer
+from sensor_msgs.msg import Image
+from std_msgs.msg import ColorRGBA, Header
+
+from dkt_ros.errors import DktError
+from dkt_ros.grasp.antipodal import Grasp, Gripper, Plan, plan_grasps
+from dkt_ros.grasp.heights import Scene
+from dkt_ros.messages.fields import camera_info_to_intrinsics
+from dkt_ros.messages.images import image_to_depth, image_to_mask
+from dkt_ros.msg import GraspCandidates, ScaleAlignment
+from dkt_ros.ros import qos
+from dkt_ros.ros.capture import NAME as CAPTURE
+from dkt_ros.ros.managed_node import ManagedNode, NextTurn, run_main
+from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
+from dkt_ros.ros.params.planner_parameters import PlannerParameters
+from dkt_ros.ros.transforms import quaternion
+from dkt_ros.srv import CaptureDepth, PlanGrasps
+
+try:
+    from visualization_msgs.msg import Marker, MarkerArray
+except ImportError:  # not among the wheels of an older environment
+    Marker = MarkerArray = None
+
+SERVICE = "dkt/plan_grasps"
+TOPICS: dict[str, type | None] = {
+    "dkt/grasps": PoseArray,
+    "dkt/grasp_candidates": GraspCandidates,
+    "dkt/grasp_markers": MarkerArray,
+}
+POLL_S = 0.002
+ANSWER_S = 10.0
+"""How long an answer may take beyond its timeout, on its way."""
+Status = PlanGrasps.Response
+
+
+class RefusedError(DktError):
+    """No plan: why, as a status of the response."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class DktPlanner(ManagedNode[PlannerParameters]):
+    """Inactive: publishers. Active: answers, and plans by itself if it is to."""
+
+    def __init__(self) -> None:
+        """Raises DktError naming the parameters that are wrong."""
+        self._own: dict[str, LifecyclePublisher] = {}
+        self._timer: Timer | None = None
+        self._busy = self._is_active = False
+        self._period_s = 0.0
+        super().__init__("dkt_planner", PlannerParameters)
+        group = ReentrantCallbackGroup()
+        self._client = self.create_client(CaptureDepth, CAPTURE, callback_group=group)
+        self.create_service(PlanGrasps, SERVICE, self._serve, callback_group=group)
+        self._group = group
+
+    def is_configured(self) -> bool:
+        """Whether there are publishers."""
+        return bool(self._own)
+
+    def apply(self, parameters: PlannerParameters) -> None:
+        """Takes over the parameters that act at once."""
+        if self._is_active and parameters.period_s != self._period_s:
+            self._stop()
+            self._start(parameters.period_s)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Advertises the outputs."""
+        return self.transition("configure", self._configure, self._release)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begins to answer."""
+        return self.transition("activate", lambda: self._activate(state))
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Answers NOT_ACTIVE from now on."""
+
+        def deactivate() -> None:
+            self._stop()
+            super(DktPlanner, self).on_deactivate(state)
+
+        return self.transition("deactivate", deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Takes the outputs down."""
+        return self.transition("clean up", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Ends everything."""
+        return self.transition("shut down", self._release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured with nothing left over."""
+        return self.transition("recover", self._release)
+
+    def _configure(self) -> None:
+        self._own = {
+            topic: qos.create_publisher(self, kind, topic, self.report)
+            for topic, kind in TOPICS.items()
+            if kind is not None
+        }
+        if MarkerArray is None:
+            self.get_logger().info("visualization_msgs is not installed: no dkt/grasp_markers")
+
+    def _activate(self, state: LifecycleState) -> None:
+        super().on_activate(state)
+        self._start(self.parameters.period_s)
+        self.get_logger().info(f"plans when {self.resolve_service_name(SERVICE)} is called")
+
+    def _release(self) -> None:
+        self._stop()
+        for publisher in self._own.values():
+            self.destroy_lifecycle_publisher(publisher)
+        self._own = {}
+
+    def _start(self, period_s: float) -> None:
+        self._is_active, self._period_s = True, period_s
+        if period_s:
+            self._timer = self.create_timer(period_s, self._tick, callback_group=self._group)
+
+    def _stop(self) -> None:
+        self._is_active = False
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+
+    async def _tick(self) -> None:
+        if self._busy:
+            return
+        answer = await self._serve(PlanGrasps.Request(), PlanGrasps.Response())
+        if answer.status != Status.OK:
+            self.report("no grasp", answer.message)
+
+    async def _serve(self, request: Any, response: Any) -> Any:
+        self._busy = True
+        try:
+            seen = await self._capture()
+            plan, header = await self.beside(lambda: self._plan(request, seen))
+        except RefusedError as refused:
+            response.status, response.message = refused.status, str(refused)
+            return response
+        except DktError as error:
+            response.status, response.message = Status.BAD_REQUEST, str(error)
+            return response
+        finally:
+            self._busy = False
+        response.grasps = candidates(plan.grasps, header)
+        refused_text = "; ".join(f"{count} {why}" for why, count in plan.refused.most_common())
+        response.message = plan.problem or (refused_text and f"left out: {refused_text}")
+        if not plan.grasps:
+            response.status = Status.NO_GRASP
+        self._publish(response.grasps)
+        return response
+
+    async def _capture(self) -> Any:
+        """dkt_node's answer; raises RefusedError where it has none that is to be trusted."""
+        state = self._state_machine.current_state[1]
+        if state != "active":
+            raise RefusedError(
+                Status.NOT_ACTIVE,
+                f"{self.get_fully_qualified_name()} is {state}, expected active: configure and "
+                "activate it (ros2 lifecycle set)",
+            )
+        name, wanted = self.resolve_service_name(CAPTURE), self.parameters
+        if not self._client.service_is_ready():
+            raise RefusedError(
+                Status.NO_DEPTH,
+                f"nobody serves {name}: start dkt_node in this namespace, or remap {CAPTURE}",
+            )
+        future = self._client.call_async(
+            CaptureDepth.Request(frames=wanted.frames, timeout=wanted.timeout_s, with_points=False)
+        )
+        deadline = time.monotonic() + wanted.timeout_s + ANSWER_S
+        while not future.done():
+            if time.monotonic() > deadline:
+                self._client.remove_pending_request(future)
+                raise RefusedError(Status.NO_DEPTH, f"{name} did not answer")
+            # Awaiting the future itself would have the executor come back at once.
+            time.sleep(POLL_S)
+            await NextTurn()
+        answer = future.result()
+        half = 2 * answer.frames >= wanted.frames
+        if not answer.depth.height or not (answer.status == CaptureDepth.Response.OK or half):
+            raise RefusedError(Status.NO_DEPTH, f"{name}: {answer.message}")
+        if answer.alignment.state == ScaleAlignment.HELD and not wanted.accept_held:
+            raise RefusedError(
+                Status.NO_DEPTH,
+                f"depth stands on an earlier frame's scale ({answer.alignment.reason}): look "
+                "again, or set accept_held",
+            )
+        return answer
+
+    def _plan(self, request: Any, seen: Any) -> tuple[Plan, Header]:
+        """In a thread of its own: the executor goes on."""
+        wanted = self.parameters
+        depth = image_to_depth(seen.depth)
+        depth[~(_floats(seen.spread) <= wanted.max_spread_m)] = np.nan
+        scene = Scene(
+            depth,
+            camera_info_to_intrinsics(seen.camera_info, wanted.rectified),
+            _floats(seen.confidence),
+            _target(request, depth.shape),
+        )
+        return plan_grasps(scene, wanted.gripper, wanted.config), seen.depth.header
+
+    def _publish(self, grasps: GraspCandidates) -> None:
+        poses = PoseArray(header=grasps.header, poses=grasps.poses)
+        messages = {"dkt/grasps": poses, "dkt/grasp_candidates": grasps}
+        if MarkerArray is not None:
+            messages["dkt/grasp_markers"] = markers(grasps, self.parameters.gripper)
+        # Whoever deactivates it amid a plan takes the publishers down.
+        with contextlib.suppress(KeyError):
+            for topic, message in messages.items():
+                self._own[topic].publish(message)
+
+
+def _floats(image: Image) -> npt.NDArray[np.float32]:
+    return np.frombuffer(image.data, np.float32).reshape(image.height, image.width)
+
+
+def _target(request: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+    """(H, W) where the request allows grasps; None: everywhere. Raises DktError."""
+    region, (height, width) = request.region, shape
+    if not (region.width or region.height or request.mask.height):
+        return None
+    target = np.ones(shape, bool)
+    if request.mask.height:
+        mask = image_to_mask(request.mask)
+        if mask.shape != tuple(shape):
+            raise DktError(
+                f"mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}: expected "
+                "the same size"
+            )
+        target &= mask
+    if region.width or region.height:
+        right, bottom = region.x_offset + region.width, region.y_offset + region.height
+        if not region.width or not region.height or right > width or bottom > height:
+            raise DktError(
+                f"region is {region.width}x{region.height} at ({region.x_offset}, "
+                f"{region.y_offset}), the image {width}x{height}: expected a region inside of it"
+            )
+        inside = np.zeros(shape, bool)
+        inside[region.y_offset : bottom, region.x_offset : right] = True
+        target &= inside
+    return target
+
+
+def candidates(grasps: Sequence[Grasp], header: Header) -> GraspCandidates:
+    """The grasps as a message, in the order given."""
+    return GraspCandidates(
+        header=header,
+        poses=[_pose(grasp) for grasp in grasps],
+        scores=[grasp.score for grasp in grasps],
+        widths=[grasp.width for grasp in grasps],
+    )
+
+
+def _pose(grasp: Grasp) -> Pose:
+    x, y, z = grasp.position.tolist()
+    qx, qy, qz, qw = quaternion(grasp.rotation)
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
+def markers(grasps: GraspCandidates, gripper: Gripper) -> Any:
+    """Each grasp as the gripper's outline, from red (score 0) to green (1); the old ones go."""
+    found = [Marker(header=grasps.header, action=Marker.DELETEALL)]
+    length = gripper.finger_length
+    for index, (pose, score, width) in enumerate(
+        zip(grasps.poses, grasps.scores, grasps.widths, strict=True)
+    ):
+        half = width / 2
+        line = [(-half, 0.0), (-half, -length), (half, -length), (half, 0.0)]
+        stem = [(0.0, -length), (0.0, -2 * length)]
+        ends = [end for a, b in pairwise(line) for end in (a, b)] + stem
+        marker = Marker(
+            header=grasps.header, ns="grasps", id=index, type=Marker.LINE_LIST, pose=pose
+        )
+        marker.scale.x = 0.003
+        marker.color = ColorRGBA(r=1.0 - score, g=score, b=0.0, a=1.0)
+        marker.points = [Point(x=0.0, y=y, z=z) for y, z in ends]
+        found.append(marker)
+    return MarkerArray(markers=found)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the planner until it is interrupted; returns 2 when its parameters are wrong."""
+    words, _ = split_ros_args(sys.argv[1:] if args is None else args)
+    planner_parser().parse_args(words)
+    return run_main("dkt_planner", DktPlanner, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Grasps on scenes whose geometry is known: where they close, how wide, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fixtures.grasp_scenes import CAMERA, Box, Cylinder, View, depth_of, view
+
+from dkt_ros.errors import DktError
+from dkt_ros.grasp.antipodal import GraspConfig, Gripper, Plan, plan_grasps
+from dkt_ros.grasp.heights import Plane, Scene, find_table
+
+BOX = Box(0.0, 0.0, (0.05, 0.14, 0.06), turn=0.4)
+GLASS = Cylinder(0.02, -0.01, 0.03, 0.1)
+VIEWS = [view(0.0), view(0.5), view(0.8)]
+
+
+def plan(things: list[Box | Cylinder], seen: View, **changes: object) -> Plan:
+    noise = 0.0005 * np.random.default_rng(1).standard_normal((240, 320)).astype(np.float32)
+    return plan_grasps(Scene(depth_of(things, seen) + noise, CAMERA), config=GraspConfig(**changes))  # type: ignore[arg-type]
+
+
+def in_table(found: Plan, seen: View) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (N, 3) and rotations (N, 3, 3) in the table's frame."""
+    positions = np.stack([grasp.position for grasp in found.grasps])
+    rotations = np.stack([seen.rotation.T @ grasp.rotation for grasp in found.grasps])
+    return seen.to_table(positions), rotations
+
+
+@pytest.mark.parametrize("seen", VIEWS)
+def test_the_table_is_found(seen: View) -> None:
+    table = plan([BOX, GLASS], seen).table
+    assert table is not None
+    assert seen.rotation.T @ table.normal @ [0, 0, 1] > np.cos(np.radians(0.5))
+    assert table.offset == pytest.approx(-seen.position[2], abs=2e-3)
+
+
+@pytest.mark.parametrize("seen", VIEWS)
+def test_a_box_is_grasped_across_its_narrow_side(seen: View) -> None:
+    found = plan([BOX], seen)
+    assert found.grasps, found.refused
+    positions, rotations = in_table(found, seen)
+    across = np.array([np.cos(BOX.turn), np.sin(BOX.turn), 0.0])
+    angle = np.degrees(np.arccos(np.abs(rotations[:, :, 1] @ across).clip(0, 1)))
+    assert angle[0] < 18
+    assert (angle < 30).all()
+    np.testing.assert_allclose(rotations[:, :, 2], [[0, 0, -1]] * len(positions), atol=0.02)
+    np.testing.assert_allclose(np.linalg.det(rotations), 1.0)
+    # Within the box, across its middle line; the fingers' tips over the table.
+    assert (np.abs(positions @ across) < 0.008).all()
+    assert (positions[:, 2] > 0.003).all()
+    assert (positions[:, 2] < 0.06).all()
+    for grasp in found.grasps:
+        assert 0.05 < grasp.width <= Gripper().max_width
+    assert found.grasps[0].width < 0.075
+    scores = [grasp.score for grasp in found.grasps]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] <= scores[0] <= 1
+
+
+@pytest.mark.parametrize("seen", VIEWS)
+def test_a_glass_is_grasped_about_its_axis(seen: View) -> None:
+    found = plan([GLASS], seen)
+    assert found.grasps, found.refused
+    positions, rotations = in_table(found, seen)
+    away = positions[:, :2] - [GLASS.x, GLASS.y]
+    closing = rotations[:, :2, 1]
+    along = np.abs(np.einsum("ij,ij->i", away, closing))
+    assert (along < 0.012).all(), "centred between the fingers"
+    assert (np.linalg.norm(away, axis=1) < 0.025).all()
+    assert 0.06 < found.grasps[0].width < 0.08
+
+
+def test_what_is_too_wide_is_refused() -> None:
+    found = plan([Cylinder(0, 0, 0.06, 0.1)], VIEWS[0])
+    assert not found.grasps
+    assert found.refused["wider than the gripper"] > 1000
+
+
+def test_a_neighbour_keeps_the_fingers_out() -> None:
+    """Two boxes 6 mm apart: none of the grasps has a finger between them."""
+    left, right = (Box(x, 0.0, (0.05, 0.05, 0.06)) for x in (-0.028, 0.028))
+    found = plan([left, right], VIEWS[0])
+    assert found.grasps
+    _, rotations = in_table(found, VIEWS[0])
+    angle = np.degrees(np.arccos(np.abs(rotations[:, 1, 1]).clip(0, 1)))
+    assert (angle < 45).all(), "all close along y, where there is room"
+    assert found.refused["a finger hits something"] > 0
+    alone = plan([left], VIEWS[0])
+    _, rotations = in_table(alone, VIEWS[0])
+    assert (np.abs(rotations[:, 0, 1]) > 0.9).any(), "alone it is grasped along x too"
+
+
+def test_what_is_tall_keeps_the_palm_away() -> None:
+    """A post amid a low box: beside it the fingers fit, but the palm would come down on it."""
+    low, post = Box(0.0, 0.0, (0.05, 0.1, 0.03)), Box(0.0, 0.0, (0.012, 0.012, 0.12))
+    found = plan([low, post], VIEWS[0])
+    assert found.refused["the palm hits something"] > 50
+    positions, _ = in_table(found, VIEWS[0])
+    beside = np.abs(positions[:, 1]) > 0.014
+    assert (beside | (positions[:, 2] > 0.07)).all()
+
+
+def test_a_wall_beside_it_keeps_the_fingers_away() -> None:
+    low, wall = Box(0.0, 0.0, (0.04, 0.04, 0.03)), Box(0.04, 0.0, (0.02, 0.2, 0.2))
+    found = plan([low, wall], VIEWS[0])
+    assert found.grasps, found.refused
+    assert found.refused["a finger hits something"] > 100
+    positions, rotations = in_table(found, VIEWS[0])
+    half = np.array([grasp.width for grasp in found.grasps]) / 2 + Gripper().finger_thickness
+    reach = positions[:, 0] + half * np.abs(rotations[:, 0, 1])
+    assert (reach < 0.032).all()
+
+
+def test_what_is_not_trusted_is_not_grasped() -> None:
+    depth = depth_of([BOX], VIEWS[1])
+    for confidence, expected in ((0.2, False), (np.nan, False), (0.9, True)):
+        scene = Scene(depth, CAMERA, np.full(depth.shape, confidence, np.float32))
+        found = plan_grasps(scene)
+        assert bool(found.grasps) is expected
+        assert (found.refused["depth is not trusted"] > 50) is not expected
+        assert all(grasp.trust >= 0.5 for grasp in found.grasps)
+
+
+def test_trust_is_asked_for_at_both_contacts() -> None:
+    """One long side of the box is doubtful: no grasp across it."""
+    depth = depth_of([replace(BOX, turn=0.0)], VIEWS[0])
+    confidence = np.full(depth.shape, 0.9, np.float32)
+    confidence[:, 165:] = 0.1
+    found = plan_grasps(Scene(depth, CAMERA, confidence))
+    assert not found.grasps
+    assert found.refused["depth is not trusted"] > 100
+
+
+def test_only_the_target_is_grasped_and_the_rest_is_in_the_way() -> None:
+    seen = VIEWS[1]
+    other = Cylinder(0.12, 0.0, 0.02, 0.05)
+    depth = depth_of([BOX, other], seen)
+    target = depth_of([BOX], seen) < depth_of([], seen) - 1e-4
+    found = plan_grasps(Scene(depth, CAMERA, target=target))
+    assert found.grasps
+    positions, _ = in_table(found, seen)
+    assert (positions[:, 0] < 0.06).all()
+    both = plan_grasps(Scene(depth, CAMERA))
+    positions, _ = in_table(both, seen)
+    assert (positions[:, 0] > 0.08).any(), "without a target the cylinder is grasped too"
+
+
+def test_unseen_room_is_no_room() -> None:
+    depth = depth_of([BOX], VIEWS[0])
+    box = depth < 0.595
+    blind = np.where(box, depth, np.nan).astype(np.float32)
+    table = Plane(np.array([0.0, 0.0, -1.0]), -0.6)
+    found = plan_grasps(Scene(blind, CAMERA), table=table)
+    assert not found.grasps
+    assert found.refused["the fingers' room was not seen"] > 100
+    assert plan_grasps(Scene(depth, CAMERA), table=table).grasps
+
+
+def test_a_roof_leans_away_from_the_fingers() -> None:
+    """A shallow cone of glass: whatever closes on it slips up."""
+    v, u = np.mgrid[0:240, 0:320]
+    away = 0.6 * np.hypot(u - CAMERA.cx, v - CAMERA.cy) / 300.0
+    depth = np.minimum(0.6, 0.56 + 1.2 * away).astype(np.float32)
+    found = plan_grasps(Scene(depth, CAMERA))
+    assert not found.grasps
+    assert found.refused["sides lean away from the fingers"] > 100
+
+
+def test_the_seed_decides() -> None:
+    first, again, other = (plan([BOX, GLASS], VIEWS[1], seed=seed) for seed in (3, 3, 4))
+    for a, b in zip(first.grasps, again.grasps, strict=True):
+        np.testing.assert_array_equal(a.position, b.position)
+        np.testing.assert_array_equal(a.rotation, b.rotation)
+        assert (a.width, a.score) == (b.width, b.score)
+    assert first.refused == again.refused
+    assert any(
+        not np.array_equal(a.position, b.position)
+        for a, b in zip(first.grasps, other.grasps, strict=False)
+    )
+
+
+def test_grasps_stand_apart_and_no_more_than_asked_for() -> None:
+    found = plan([BOX], VIEWS[0], count=4)
+    assert len(found.grasps) == 4
+    for i, a in enumerate(found.grasps):
+        for b in found.grasps[:i]:
+            turned = np.degrees(np.arccos(min(1.0, abs(a.rotation[:, 1] @ b.rotation[:, 1]))))
+            assert np.linalg.norm(a.position - b.position) > 0.014 or turned > 19
+
+
+def test_without_table_or_object_the_reason_is_said() -> None:
+    nothing = np.full((240, 320), np.nan, np.float32)
+    assert "no table" in plan_grasps(Scene(nothing, CAMERA)).problem
+    rough = np.random.default_rng(0).uniform(0.3, 1.0, (240, 320)).astype(np.float32)
+    assert "no table" in plan_grasps(Scene(rough, CAMERA)).problem
+    assert "nothing stands over the table by 0.012 m" in plan([], VIEWS[0]).problem
+
+
+def test_arrays_of_another_size_are_refused() -> None:
+    depth = np.ones((240, 320), np.float32)
+    with pytest.raises(DktError, match=r"confidence is \(2, 2\), expected depth's \(240, 320\)"):
+        Scene(depth, CAMERA, np.ones((2, 2), np.float32))
+
+
+def test_a_table_with_outliers_is_found_to_a_millimetre() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (5000, 3)).astype(np.float32)
+    points[:2500, 2] = 0.8 + 0.1 * points[:2500, 0] + 0.001 * rng.standard_normal(2500)
+    points[2500:, 2] += 0.8
+    table = find_table(points)
+    assert table is not None
+    flat = np.array([[x, y, 0.8 + 0.1 * x] for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
+    assert np.abs(table.heights(flat)).max() < 1e-3
+    assert find_table(points[:2]) is None

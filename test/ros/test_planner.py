@@ -1,0 +1,242 @@
+"""dkt_planner beside dkt_node, both processes of their own: a scene in, grasps out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make build")
+
+from dkt_ros.msg import GraspCandidates
+from dkt_ros.srv import PlanGrasps
+from fixtures.grasp_scenes import CAMERA, Box, Cylinder, depth_of, view
+from fixtures.red_rig import RedRig, red_rig
+from fixtures.three_processes import ROOT, START_PATIENCE_S, heed_interrupts
+from geometry_msgs.msg import PoseArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import Image, RegionOfInterest
+
+from dkt_ros.ros.convert.images import mask_to_image
+from dkt_ros.ros.convert.messages import make_header
+from dkt_ros.ros.params.command_line import planner_parser
+from dkt_ros.ros.params.planner_parameters import PlannerParameters
+from dkt_ros.ros.params.spec import specs
+from dkt_ros.ros.planner import TOPICS, MarkerArray
+from dkt_ros.ros.transforms import rotation_matrix
+
+pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
+
+Response = PlanGrasps.Response
+SEEN = view(0.4)
+THINGS: list[Box | Cylinder] = [Box(-0.06, 0.0, (0.05, 0.1, 0.06)), Cylinder(0.08, 0.0, 0.03, 0.08)]
+DEPTH = depth_of(THINGS, SEEN)
+K = [CAMERA.fx, 0.0, CAMERA.cx, 0.0, CAMERA.fy, CAMERA.cy, 0.0, 0.0, 1.0]
+
+
+def colors(confidence: int = 230) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (*DEPTH.shape, 3)).astype(np.uint8)
+    rgb[..., 2] = confidence
+    return rgb
+
+
+class Cell:
+    """The rig, the planner's process and what it publishes."""
+
+    def __init__(self, rig: RedRig, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.rig, self.process, self.log = rig, process, log
+        self.heard: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
+        for topic, kind in TOPICS.items():
+            if kind is not None:
+                keep = self.heard[topic].append
+                rig.planner.node.create_subscription(kind, f"/{topic}", keep, 10)
+
+    def plan(self, rgb: np.ndarray | None = None, depth: np.ndarray = DEPTH, **request: Any) -> Any:
+        """The planner's answer while the camera shows this."""
+        planner = self.rig.planner
+        client = planner.client(PlanGrasps, "/dkt/plan_grasps")
+        planner.wait_until(client.service_is_ready, "planner", START_PATIENCE_S)
+        future = client.call_async(PlanGrasps.Request(**request))
+
+        def answered() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            self.rig.now_ns += 33_333_333
+            self.rig.camera.show(
+                self.rig.now_ns, colors() if rgb is None else rgb, depth, info={"k": K}
+            )
+            planner.spin_for(0.05)
+            return bool(future.done())
+
+        planner.wait_until(answered, "grasps", START_PATIENCE_S)
+        return future.result()
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
+    folder = tmp_path_factory.mktemp("cell")
+    log = folder / "planner.log"
+    words = ["--ros-args", "-p", "frames:=2", "-p", "timeout_s:=30.0"]
+    with (
+        log.open("w") as file,
+        red_rig(folder, publish="on_demand", predictor="fixtures.red_network:load_raw") as rig,
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dkt_ros.ros.planner", *words],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            preexec_fn=heed_interrupts,
+        )
+        try:
+            cell = Cell(rig, process, log)
+            rig.planner.wait_until(
+                lambda: cell.plan().status in (Response.OK, Response.NO_GRASP),
+                "first plan",
+                START_PATIENCE_S,
+            )
+            yield cell
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def in_table(grasps: GraspCandidates) -> tuple[np.ndarray, np.ndarray]:
+    poses = grasps.poses
+    positions = np.array([[p.position.x, p.position.y, p.position.z] for p in poses])
+    turns = [p.orientation for p in poses]
+    rotations = np.stack([rotation_matrix(q.x, q.y, q.z, q.w) for q in turns])
+    return SEEN.to_table(positions), SEEN.rotation.T @ rotations
+
+
+def test_grasps_of_what_stands_on_the_table(cell: Cell) -> None:
+    for messages in cell.heard.values():
+        messages.clear()
+    answer = cell.plan()
+    assert answer.status == Response.OK, answer.message
+    assert "left out: " in answer.message
+    grasps = answer.grasps
+    assert grasps.header.frame_id == "camera_color_optical_frame"
+    assert len(grasps.poses) == len(grasps.scores) == len(grasps.widths) > 3
+    assert list(grasps.scores) == sorted(grasps.scores, reverse=True)
+    assert 0.05 < min(grasps.widths) <= max(grasps.widths) <= 0.085
+    positions, rotations = in_table(grasps)
+    near_box = (np.abs(positions[:, 0] + 0.06) < 0.02) & (np.abs(positions[:, 1]) < 0.06)
+    near_glass = np.hypot(positions[:, 0] - 0.08, positions[:, 1]) < 0.03
+    assert (near_box | near_glass).all()
+    assert (near_box & ~near_glass).any()
+    np.testing.assert_allclose(rotations[:, :, 2], [[0, 0, -1]] * len(positions), atol=0.02)
+    assert (np.abs(rotations[near_box][:, 0, 1]) > 0.85).all(), "across the box's narrow side"
+
+
+def test_what_it_publishes_is_its_answer(cell: Cell) -> None:
+    answer = cell.plan()
+    heard = cell.heard
+    wait = cell.rig.planner.wait_until
+    wait(lambda: heard["dkt/grasp_candidates"][-1:] == [answer.grasps], "candidates")
+    poses = PoseArray(header=answer.grasps.header, poses=answer.grasps.poses)
+    wait(lambda: heard["dkt/grasps"][-1:] == [poses], "poses")
+    if MarkerArray is None:
+        assert "visualization_msgs is not installed: no dkt/grasp_markers" in cell.log.read_text()
+    else:
+        wait(lambda: heard["dkt/grasp_markers"], "markers")
+        first, *rest = heard["dkt/grasp_markers"][-1].markers
+        assert first.action == 3
+        assert [marker.pose for marker in rest] == answer.grasps.poses
+        assert all(len(marker.points) == 8 for marker in rest)
+
+
+def test_the_same_scene_gives_the_same_grasps(cell: Cell) -> None:
+    first, second = cell.plan(), cell.plan()
+    assert first.grasps.poses == second.grasps.poses
+    assert first.grasps.widths == second.grasps.widths
+
+
+def test_depth_that_is_not_trusted_is_not_grasped(cell: Cell) -> None:
+    answer = cell.plan(colors(confidence=40))
+    assert answer.status == Response.NO_GRASP
+    assert "depth is not trusted" in answer.message
+    assert not answer.grasps.poses
+
+
+@pytest.mark.parametrize("by", ["mask", "region"])
+def test_grasps_of_one_object_alone(cell: Cell, by: str) -> None:
+    glass = depth_of(THINGS[1:], SEEN) < depth_of([], SEEN) - 1e-4
+    if by == "mask":
+        request = {"mask": mask_to_image(glass.astype(np.uint8), make_header(0, ""))}
+    else:
+        rows, columns = np.nonzero(glass)
+        corner = int(columns.min()), int(rows.min())
+        size = int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+        region = RegionOfInterest(
+            x_offset=corner[0], y_offset=corner[1], width=size[0], height=size[1]
+        )
+        request = {"region": region}
+    answer = cell.plan(**request)
+    assert answer.status == Response.OK, answer.message
+    positions, _ = in_table(answer.grasps)
+    assert (np.hypot(positions[:, 0] - 0.08, positions[:, 1]) < 0.03).all()
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"region": RegionOfInterest(x_offset=300, width=30, height=9)}, "region is 30x9"),
+        ({"mask": Image(height=1, width=2, encoding="mono8", step=2, data=b"12")}, "mask is 2x1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(cell: Cell, request_: dict[str, Any], said: str) -> None:
+    answer = cell.plan(**request_)
+    assert answer.status == Response.BAD_REQUEST
+    assert said in answer.message
+
+
+def test_an_empty_table_and_no_table_are_told(cell: Cell) -> None:
+    answer = cell.plan(depth=depth_of([], SEEN))
+    assert (answer.status, len(answer.grasps.poses)) == (Response.NO_GRASP, 0)
+    assert "nothing stands over the table" in answer.message
+
+
+def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Cell) -> None:
+    """The last one: it takes both down."""
+
+    def change(node: str, transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        answer = cell.rig.planner.call(ChangeState, f"/{node}/change_state", request)
+        assert answer.success
+
+    change("dkt_node", Transition.TRANSITION_DEACTIVATE)
+    answer = cell.plan()
+    assert answer.status == Response.NO_DEPTH
+    assert "/dkt/capture_depth: /dkt_node is inactive" in answer.message
+    change("dkt_planner", Transition.TRANSITION_DEACTIVATE)
+    answer = cell.plan()
+    assert answer.status == Response.NOT_ACTIVE
+    assert "/dkt_planner is inactive" in answer.message
+    cell.process.send_signal(signal.SIGINT)
+    assert cell.process.wait(60) == 0
+    assert "Traceback" not in cell.log.read_text()
+
+
+def test_help_names_topics_and_parameters() -> None:
+    text = planner_parser().format_help()
+    assert all(topic in text for topic in TOPICS)
+    assert all(f"  {name}:=" in text for name in specs(PlannerParameters))
+
+
+def test_every_parameter_reaches_gripper_or_plan() -> None:
+    source = (ROOT / "dkt_ros/ros/planner.py").read_text()
+    source += (ROOT / "dkt_ros/ros/params/planner_parameters.py").read_text()
+    for name in specs(PlannerParameters).keys() - {"autostart"}:
+        assert any(f"{whose}.{name}" in source for whose in ("self", "wanted", "parameters")), name
