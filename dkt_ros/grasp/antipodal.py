@@ -295,7 +295,7 @@ def _components(heights: HeightMap, least_m: float) -> tuple[NDArray[np.int32], 
     with np.errstate(invalid="ignore"):
         solid = (heights.height > least_m).astype(np.uint8)
     _, labels, _, centres = cv2.connectedComponentsWithStats(solid, connectivity=4)
-    return labels, centres
+    return np.asarray(labels, np.int32), np.asarray(centres, np.float64)
 
 
 def _apart(tried: _Tried, order: NDArray[np.intp], count: int) -> list[Grasp]:

@@ -75,10 +75,12 @@ def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
     largest = int(np.argmax(squares))
     root = 2 * np.sqrt(squares[largest])
     cross = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])
+    found = np.empty(4)
     if largest == 3:
-        x, y, z, w = *(cross / root), root / 4
+        found[:3] = cross / root
     else:
-        row = (m[largest] + m[:, largest]) / root
-        row[largest] = root / 4
-        x, y, z, w = *row, cross[largest] / root
-    return float(x), float(y), float(z), float(w)
+        found[:3] = (m[largest] + m[:, largest]) / root
+        found[3] = cross[largest] / root
+    found[largest] = root / 4
+    x, y, z, w = found.tolist()
+    return x, y, z, w

@@ -187,7 +187,7 @@ def test_grasps_stand_apart_and_no_more_than_asked_for() -> None:
     assert len(found.grasps) == 4
     for i, a in enumerate(found.grasps):
         for b in found.grasps[:i]:
-            turned = np.degrees(np.arccos(min(1.0, abs(a.rotation[:, 1] @ b.rotation[:, 1]))))
+            turned = np.degrees(np.arccos(np.clip(abs(a.rotation[:, 1] @ b.rotation[:, 1]), 0, 1)))
             assert np.linalg.norm(a.position - b.position) > 0.014 or turned > 19
 
 

@@ -242,7 +242,7 @@ def test_a_subscriber_written_like_theirs(rig: RedRig, name: str) -> None:
     def together() -> Messages | None:
         if consumer.masked:
             header = make_header(rig.now_ns, "camera_color_optical_frame")
-            masks.publish(mask_to_image(OBJECT.astype(np.uint8) * 255, header))
+            masks.publish(mask_to_image(OBJECT.astype(np.uint8), header))
         stamps = set.intersection(*(set(of_topic) for of_topic in kept.values()))
         newer = [stamp for stamp in stamps if stamp > first + 2 * 33_333_333]
         return {topic: kept[topic][newer[0]] for topic in kept} if newer else None

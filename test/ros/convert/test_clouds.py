@@ -237,7 +237,8 @@ def test_a_layout_may_change_from_cloud_to_cloud() -> None:
 def test_a_box_keeps_what_is_inside(organized: bool) -> None:
     """The box at 0.5 m of the scene, its right half; the camera's frame turned about z."""
     turned = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
-    xyz = backproject(*(lambda d, f: (d, f.intrinsics))(*scene()))
+    depth, frame = scene()
+    xyz = backproject(depth, frame.intrinsics)
     box = Box((-1.0, -0.1, 0.2), (1.0, 0.0, 0.7), turned, (0.0, 0.05, 0.1))
     cloud = write(CloudOptions(organized=organized, box=box))
     seen = points(cloud)
