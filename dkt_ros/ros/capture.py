@@ -310,6 +310,7 @@ class Captures:
         confidence = np.median(np.stack(capture.confidences), axis=0).astype(np.float32)
         if capture.min_confidence:
             depth[~(confidence >= capture.min_confidence)] = np.nan
+        confidence[np.isnan(depth)] = 0.0
         header, rgb = result.header, result.estimate.frame.rgb
         response.camera_info = _info_of(result, rows, columns)
         response.color = rgb_to_image(rgb[rows, columns], header)
