@@ -300,7 +300,8 @@ def test_a_workspace_box_crops_the_cloud_and_nothing_else(rig: RedRig) -> None:
         start = rig.now_ns
 
         def cropped() -> PointCloud2 | None:
-            newer = [stamp for stamp in rig.planner.points if stamp > start]
+            both = rig.planner.points.keys() & rig.planner.depth.keys()
+            newer = [stamp for stamp in both if stamp > start]
             return rig.planner.points[max(newer)] if newer else None
 
         cloud = rig.until(cropped, "cloud")
