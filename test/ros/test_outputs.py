@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,10 +19,11 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 import rclpy
 from dkt_ros.msg import ScaleAlignment
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
@@ -133,6 +135,40 @@ def test_a_slow_lazy_output_delays_no_depth_and_keeps_the_newest(node: Lifecycle
     eventually(lambda: slow.made[-1:] == [8])
     assert len(slow.made) <= 2, "the one under way, then the newest"
     outputs.destroy()
+
+
+def test_colour_goes_with_every_depth_however_busy_the_lazy_outputs_are(
+    node: LifecycleNode,
+) -> None:
+    slow, statistics = Slow(), Statistics()
+    lazy = Output("slow", String, slow, "waits", lazy=True)
+    for topic in ("dkt/color", "dkt/depth_mm"):
+        node.create_subscription(Image, topic, lambda message: None, 1)
+    outputs = Outputs(
+        node, NodeParameters(), statistics, lambda *r: None, lambda *r: None, (*OUTPUTS, lazy)
+    )
+    eventually(
+        lambda: node.count_subscribers("dkt/depth_mm") and node.count_publishers("dkt/color")
+    )
+    eventually(lambda: publish(outputs, 1) or "dkt/depth_mm" in statistics.snapshot().streams)
+    before = {name: stream.count for name, stream in statistics.snapshot().streams.items()}
+    for stamp in range(2, 10):
+        publish(outputs, stamp)
+    after = statistics.snapshot().streams
+    for topic in ("dkt/depth", "dkt/color", "dkt/depth_mm"):
+        assert after[topic].count == before[topic] + 8, topic
+    assert "dkt/normals" not in after, "nobody listens"
+    slow.go.set()
+    outputs.destroy()
+
+
+def test_a_tf_frame_without_tf2_is_refused(
+    node: LifecycleNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    parameters = NodeParameters(crop_box="0 1 0 1 0 1", crop_frame="base_link")
+    with pytest.raises(DktError, match="tf2_ros, which is not installed here"):
+        Outputs(node, parameters, Statistics(), lambda *r: None, lambda *r: None)
 
 
 def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) -> None:
