@@ -147,10 +147,12 @@ def test_colour_goes_with_every_depth_however_busy_the_lazy_outputs_are(
     outputs = Outputs(
         node, NodeParameters(), statistics, lambda *r: None, lambda *r: None, (*OUTPUTS, lazy)
     )
-    eventually(
-        lambda: node.count_subscribers("dkt/depth_mm") and node.count_publishers("dkt/color")
-    )
-    eventually(lambda: publish(outputs, 1) or "dkt/depth_mm" in statistics.snapshot().streams)
+
+    def heard() -> bool:
+        publish(outputs, 1)
+        return {"dkt/color", "dkt/depth_mm"} <= statistics.snapshot().streams.keys()
+
+    eventually(heard)
     before = {name: stream.count for name, stream in statistics.snapshot().streams.items()}
     for stamp in range(2, 10):
         publish(outputs, stamp)

@@ -29,7 +29,7 @@ def test_the_defaults_are_valid() -> None:
 def test_every_parameter_is_used(repo_root: Path) -> None:
     """None is declared and ignored: by the node, or by what its network is made of."""
     used = ""
-    for folder in ("ros", "predict"):
+    for folder in ("ros", "messages", "predict"):
         for path in (repo_root / "dkt_ros" / folder).glob("*.py"):
             used += path.read_text()
     options = {entry.name for entry in fields(PredictorOptions)}
