@@ -52,7 +52,7 @@ def test_a_complete_environment_has_all_that_the_node_needs(
     for name in ("python", "ros", "middleware", "messages", "diffusers", "opencv", "checkpoint"):
         assert findings[name]["level"] == "ok", findings[name]
     assert status == 0
-    assert findings["messages"]["detail"] == "ScaleAlignment, StageTiming"
+    assert findings["messages"]["detail"] == "GraspCandidates, ScaleAlignment, StageTiming"
     assert findings["middleware"]["detail"].startswith("rmw_")
 
 
