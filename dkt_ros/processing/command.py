@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -172,15 +171,13 @@ def run_process(args: argparse.Namespace) -> int:
         print(f"dkt process: {error}", file=sys.stderr)
         print(json.dumps({"recordings": 0, "error": str(error), "exit": error.outcome.code}))
         return error.outcome.code
-    if args.overwrite:
-        for recording in recordings:
-            shutil.rmtree(args.output / recording.name, ignore_errors=True)
-            shutil.rmtree(args.output / f"{recording.name}.partial", ignore_errors=True)
     workers = args.workers or default_workers(len(recordings), options.predictor.device)
     bar = _Bar(len(recordings))
     began = time.monotonic()
     try:
-        results = process_many(recordings, options, args.output, workers, bar.advance, bar.tell)
+        results = process_many(
+            recordings, options, args.output, workers, bar.advance, bar.tell, args.overwrite
+        )
     except KeyboardInterrupt:
         print("dkt process: interrupted; the same command goes on from here", file=sys.stderr)
         raise

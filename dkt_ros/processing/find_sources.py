@@ -40,6 +40,11 @@ class Recording:
     name: str
     clip: str = ""
 
+    @property
+    def origin(self) -> str:
+        """What tells it from every other recording on this machine."""
+        return f"{self.path.resolve()}{f': {self.clip}' if self.clip else ''}"
+
     def open(self, options: SourceOptions) -> Source:
         """The recording, ready to be read. Raises ProcessingError."""
         if not self.path.exists():
@@ -69,7 +74,11 @@ def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> lis
     found: list[tuple[Path, str]] = []
     for given in inputs:
         for path in _globbed(given):
-            found += [entry for entry in _below(path, options) if entry not in found]
+            found += _below(path, options)
+    each: dict[tuple[Path, str], tuple[Path, str]] = {}
+    for path, clip in found:  # one may be reached in two ways
+        each.setdefault((path.resolve(), clip), (path, clip))
+    found = list(each.values())
     return [
         Recording(path, name, clip) for (path, clip), name in zip(found, _names(found), strict=True)
     ]
@@ -118,25 +127,29 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
 
 
 def _is_bag(folder: Path) -> bool:
+    """Whether it is one bag; bags beside each other are not, parts NAME_0, NAME_1 … are."""
+    if (folder / "metadata.yaml").is_file():
+        return True
     endings = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-    return (folder / "metadata.yaml").is_file() or any(
-        p.name.endswith(endings) and p.is_file() for p in folder.iterdir()
-    )
+    stems = [_stem(p) for p in folder.iterdir() if p.name.endswith(endings) and p.is_file()]
+    parts = [stem.rpartition("_") for stem in stems]
+    is_split = len({name for name, _, _ in parts}) == 1 and "0" in [n for _, _, n in parts]
+    return len(stems) == 1 or is_split
 
 
 def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
     """Short names that differ: as many of the path's last folders as that takes."""
 
     def name(path: Path, clip: str, parts: int) -> str:
-        whole = path.resolve()
-        shown = [*whole.parts[1:-1], whole.name if whole.is_dir() else whole.name.split(".")[0]]
+        shown = [*path.resolve().parts[1:-1], _stem(path)]
         inside = clip.replace("/", "-")
         return "-".join([*shown[-parts:], *([inside] if inside and inside != shown[-1] else [])])
 
     def ending(path: Path, clip: str) -> str:
         """What tells files of one folder apart: bag.db3 beside bag.mcap."""
-        same = [p for p, c in found if (p.parent, p.stem, c) == (path.parent, path.stem, clip)]
-        return f"-{path.suffix.lstrip('.')}" if len(same) > 1 else ""
+        same = [p for p, c in found if (p.parent, _stem(p), c) == (path.parent, _stem(path), clip)]
+        whole = path.resolve().name
+        return whole[len(_stem(path)) :].replace(".", "-") if len(same) > 1 else ""
 
     names = [name(*entry, 1) + ending(*entry) for entry in found]
     for parts in range(2, 40):
@@ -146,3 +159,11 @@ def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
             for one, entry in zip(names, found, strict=True)
         ]
     return names
+
+
+def _stem(path: Path) -> str:
+    """Its name without what says its kind; other dots are part of it (run.1.bag, 12.30.bag)."""
+    name = path.resolve()
+    while not path.is_dir() and name.suffix.lower() in (*_BAGS, *_FILES):
+        name = name.with_suffix("")
+    return name.name

@@ -16,7 +16,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
 from dkt_ros.files import only_process, write_whole
 from dkt_ros.processing.find_sources import Recording
-from dkt_ros.processing.one import Progress, process_one
+from dkt_ros.processing.one import Progress, discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 
@@ -54,15 +54,19 @@ def process_many(
     workers: int = 1,
     progress: Progress = lambda name, done, total: None,
     tell: Callable[[Result], None] = lambda result: None,
+    overwrite: bool = False,
 ) -> list[Result]:
     """Makes an output folder for each recording and OUTPUT/manifest.json of all.
 
-    tell: gets each result when it is there. A recording that fails does not keep the others from
-    being done; what is there already is kept. Raises DktError where another process works in the
-    same folder, StorageError where the folder cannot be written.
+    tell: gets each result when it is there. overwrite: earlier outputs of the recordings go. A
+    recording that fails does not keep the others from being done; what is there already is kept.
+    Raises DktError where another process works in the same folder, StorageError where the folder
+    cannot be written.
     """
     with only_process(output / ".lock", f"another `dkt process` writes to {output}; wait for it"):
         manifest = _Manifest(output / MANIFEST, options)
+        for recording in recordings if overwrite else ():
+            discard(output / recording.name)
         results: dict[str, Result] = {}
         many = workers > 1 and len(recordings) > 1
         run = _in_workers if many else _in_this_process

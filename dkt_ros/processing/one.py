@@ -73,7 +73,7 @@ def process_one(
     goes on where this one came to.
     """
     final = output / recording.name
-    done = _earlier(final, options)
+    done = _earlier(final, recording, options)
     if done is not None:
         return done
     busy = f"{final} is being made by another process; leave it to that"
@@ -81,14 +81,31 @@ def process_one(
         with only_process(output / f".{recording.name}.lock", busy):
             try:
                 source = recording.open(options.source)
-                return _Run(source, options, final, load(), progress).run()
+                return _Run(source, recording.origin, options, final, load(), progress).run()
             except OSError as error:
                 raise storage_error(final, error) from error
     except StorageError as error:
         raise ProcessingError(Outcome.NOT_WRITTEN, str(error)) from error
 
 
-def _earlier(final: Path, options: ProcessOptions) -> dict[str, Any] | None:
+def discard(final: Path) -> None:
+    """Removes an output, whole or partial; a folder that is none stays as it is.
+
+    Raises StorageError; what is left of it then is taken for no output.
+    """
+    partial = final.with_name(final.name + PARTIAL)
+    try:
+        if (final / SUMMARY).is_file():
+            shutil.rmtree(partial, ignore_errors=True)
+            (final / SUMMARY).unlink()
+            os.replace(final, partial)
+        if partial.is_dir():
+            shutil.rmtree(partial)
+    except OSError as error:
+        raise storage_error(final, error) from error
+
+
+def _earlier(final: Path, recording: Recording, options: ProcessOptions) -> dict[str, Any] | None:
     """The summary of an output that is whole; None where there is none."""
     if not final.exists():
         return None
@@ -99,6 +116,12 @@ def _earlier(final: Path, options: ProcessOptions) -> dict[str, Any] | None:
             Outcome.OUTPUT_EXISTS,
             f"{final} exists and is no output of `dkt process`; choose another --output",
         ) from None
+    if found.get("origin") != recording.origin:
+        raise ProcessingError(
+            Outcome.OUTPUT_EXISTS,
+            f"{final} is of {found.get('origin')}, not of {recording.origin}; choose another "
+            "--output, or --overwrite",
+        )
     if found.get("fingerprint") != options.fingerprint:
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
@@ -111,12 +134,19 @@ class _Run:
     def __init__(
         self,
         source: Source,
+        origin: str,
         options: ProcessOptions,
         final: Path,
         estimator: DepthEstimator,
         progress: Progress,
     ) -> None:
         self._source, self._options, self._final = source, options, final
+        # What an earlier run must have in common with this one, to be gone on from.
+        self._same = {
+            "origin": origin,
+            "fingerprint": options.fingerprint,
+            "version": _version(),
+        }
         self._estimator, self._progress = estimator, progress
         self._folder = final.with_name(final.name + PARTIAL)
         self._started = time.monotonic()
@@ -243,7 +273,7 @@ class _Run:
         state.elapsed_s = self._elapsed_s
         name = f"state-{state.position}.pickle"
         write_whole(self._folder / name, memory)
-        content = {**vars(state), "fingerprint": self._options.fingerprint, "snapshot": name}
+        content = {**vars(state), "same": self._same, "snapshot": name}
         write_whole(self._folder / _STATE, json.dumps(plain(content)))
         for old in self._folder.glob("state-*.pickle"):
             if old.name != name:
@@ -259,10 +289,10 @@ class _Run:
         self._unflushed.clear()
 
     def _resumed(self) -> _State:
-        """What an earlier run with the same options left behind; else all is begun anew."""
+        """What an earlier run of the same left behind; else all is begun anew."""
         try:
             found = json.loads((self._folder / _STATE).read_text())
-            if found.pop("fingerprint") == self._options.fingerprint:
+            if found.pop("same") == self._same:
                 memory = (self._folder / found.pop("snapshot")).read_bytes()
                 state = _State(**found)
                 state.counts, state.refused = Counter(state.counts), Counter(state.refused)
@@ -343,10 +373,9 @@ class _Run:
                 "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "resumed_at_frame": self._resumed_at or None,
                 "network": vars(predictor.info),
-                "version": _version(),
+                **self._same,
                 "depth_range_m": self._previews.state["range"],
                 "options": self._options.plain,
-                "fingerprint": self._options.fingerprint,
             }
         )
 

@@ -273,3 +273,24 @@ def test_names_differ(tmp_path: Path) -> None:
         (tmp_path / f"bag.{suffix}").touch()
     names = [recording.name for recording in find_recordings([tmp_path / "bag.*"], NONE)]
     assert names == ["bag-db3", "bag-mcap"]
+
+
+def test_dots_in_names_and_two_ways_to_one(tmp_path: Path) -> None:
+    for name in ("12.30.bag", "12.31.bag", "a.mcap", "a.mcap.zstd"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "link.bag").symlink_to(tmp_path / "12.30.bag")
+    names = [recording.name for recording in find_recordings([tmp_path], NONE)]
+    assert names == ["12.30", "12.31", "a-mcap", "a-mcap-zstd"]
+
+
+def test_bags_beside_each_other_are_not_one(tmp_path: Path) -> None:
+    for name in ("monday", "tuesday"):
+        record(labelled_frames(1), tmp_path / name, RecordingOptions())
+        (file,) = (tmp_path / name).glob("*.mcap")
+        file.rename(tmp_path / f"{name}.mcap")
+        shutil.rmtree(tmp_path / name)
+    names = [recording.name for recording in find_recordings([tmp_path], NONE)]
+    assert names == ["monday", "tuesday"]
+    (tmp_path / "monday.mcap").rename(tmp_path / "day_0.mcap")
+    (tmp_path / "tuesday.mcap").rename(tmp_path / "day_1.mcap")
+    assert [recording.path for recording in find_recordings([tmp_path], NONE)] == [tmp_path]

@@ -10,6 +10,7 @@ import pytest
 from fixtures.recorded_frames import labelled_frames
 from fixtures.told_network import DIE
 
+from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
 from dkt_ros.processing.find_sources import find_recordings
@@ -72,6 +73,27 @@ def test_exit_codes_of_single_recordings(
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
     assert capsys.readouterr().err.count("\n") >= 6
+
+
+def test_overwrite_spares_what_is_no_output(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output beside its recording, even in the recording's own place."""
+    command = ["process", str(bags / "a"), "--output", str(bags), *TOLD, "--overwrite"]
+    assert main(command) == Outcome.OUTPUT_EXISTS.code
+    assert "is no output of `dkt process`" in capsys.readouterr().err
+    with BagReader(bags / "a") as bag:
+        assert bag.remarks == []
+
+
+def test_an_output_is_of_its_recording_alone(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(labelled_frames(3), tmp_path / "other" / "a", RecordingOptions())
+    out = ["--output", str(tmp_path / "out"), *TOLD]
+    assert main(["process", str(bags / "a"), *out]) == 0
+    assert main(["process", str(tmp_path / "other" / "a"), *out]) == Outcome.OUTPUT_EXISTS.code
+    assert "other/a; choose another" in capsys.readouterr().err
+    assert main(["process", str(tmp_path / "other" / "a"), *out, "--overwrite"]) == 0
+    assert json.loads((tmp_path / "out" / "a" / "summary.json").read_text())["answered"] == 3
 
 
 def test_a_worker_that_dies_is_replaced(

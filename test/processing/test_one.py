@@ -202,6 +202,20 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert names == {"bag", "frames.jsonl", "previews", "summary.json"}
 
 
+def test_nobody_goes_on_from_another_recordings_part(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    def interrupt(name: str, done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(bag, replace(told, part_frames=2), tmp_path / "out", interrupt)
+    other = tmp_path / "other" / "scene"
+    record(labelled_frames(COUNT), other, RecordingOptions(color="raw", depth="32FC1"))
+    assert run(other, told, tmp_path / "out")["resumed_at_frame"] is None
+
+
 def test_what_is_there_is_kept_and_other_options_are_refused(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
