@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros import snapshot
 from dkt_ros.alignment.aligner import (
     Aligner,
     Alignment,
@@ -245,6 +246,22 @@ class DepthEstimator:
         """Forgets every frame and the scale, as at the start of a stream."""
         self._forget()
         self._pending_flush = None
+
+    def save(self) -> bytes | None:
+        """What is remembered of the stream, for `restore`; None where it cannot be saved."""
+        return snapshot.save(self._owners)
+
+    def restore(self, saved: bytes) -> None:
+        """Goes on, to the same bit, where an estimator that was loaded the same way was saved.
+
+        Raises DktError where the bytes cannot be read; nothing has changed then.
+        """
+        snapshot.load(self._owners, saved)
+
+    @property
+    def _owners(self) -> dict[str, Any]:
+        owners = {"estimator": self, "predictor": self.predictor, "fuser": self._fuser}
+        return {name: owner for name, owner in owners.items() if owner is not None}
 
     def _forget(self) -> None:
         self._continuity.reset()

@@ -84,8 +84,10 @@ class Predictor:
     proof_frames   frames of a new stream until each costs what every later one does
     answers_every  frames that one answer is for; those between them have none
     sees_video     whether `video` sees more at once than `push` has seen of a stream
+    LASTING        attributes that stay from load to end: no part of a stream that is saved
     """
 
+    LASTING = ("info", "network", "options", "_stop")
     proof_frames = 1
     answers_every = 1
     sees_video = False

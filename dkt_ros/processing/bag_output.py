@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,22 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dkt_ros.files import flush
+from dkt_ros.files import flush, write_whole
 
 _METADATA_VERSION = 8  # version 9's QoS is not parsed by releases before Jazzy
 _INFORMATION = "rosbag2_bagfile_information"
 
 
 class BagOutput:
-    """Parts NAME_0, NAME_1 … in a folder of their own until `finish` makes a bag of them."""
+    """Parts NAME_0, NAME_1 … in a folder of their own until `finish` makes a bag of them.
+
+    That folder stays, lest a kill meanwhile take the parts; who has the bag removes it.
+    """
 
     def __init__(self, folder: Path, name: str, store: Typestore, parts: int = 0) -> None:
         """folder: becomes the bag. parts: how many of an earlier run are kept; others go."""
         self._folder = folder
-        self._parts_folder = folder.with_name(f"{folder.name}.parts")
+        self._parts_folder = parts_folder(folder)
         self._name = name
         self._stores = (store, get_typestore(Stores.LATEST))
         self.parts = parts
@@ -37,6 +41,10 @@ class BagOutput:
         self._parts_folder.mkdir(parents=True, exist_ok=True)
         for other in set(self._parts_folder.iterdir()) - kept:
             shutil.rmtree(other)
+        for part in kept:  # an earlier run may have been killed while it joined them
+            with suppress(FileNotFoundError):
+                os.replace(folder / f"{part.name}.mcap", part / f"{part.name}.mcap")
+        shutil.rmtree(folder, ignore_errors=True)
 
     def write(self, topic: str, message: Any, time_ns: int) -> None:
         """Appends a message of the store's types."""
@@ -68,17 +76,14 @@ class BagOutput:
         """Makes a bag of the parts; does nothing where there are none."""
         self.cut()
         if not self.parts:
-            shutil.rmtree(self._parts_folder, ignore_errors=True)
             return
         parts = [self._part(number) for number in range(self.parts)]
         metadata = merged([yaml.safe_load((p / "metadata.yaml").read_text()) for p in parts])
-        shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
         for part in parts:
             file = f"{part.name}.mcap"
             os.replace(part / file, self._folder / file)
-        (self._folder / "metadata.yaml").write_text(yaml.safe_dump(metadata, sort_keys=False))
-        shutil.rmtree(self._parts_folder)
+        write_whole(self._folder / "metadata.yaml", yaml.safe_dump(metadata, sort_keys=False))
 
     def abort(self) -> None:
         """Lets go of the part that is being written."""
@@ -99,6 +104,11 @@ class BagOutput:
 
     def _part(self, number: int) -> Path:
         return self._parts_folder / f"{self._name}_{number}"
+
+
+def parts_folder(folder: Path) -> Path:
+    """Where the parts of the bag `folder` are while it is made."""
+    return folder.with_name(f"{folder.name}.parts")
 
 
 def merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.files import PARTIAL, StorageError, flush, only_process, storage_error, write_whole
 from dkt_ros.messages.fields import MessageError
-from dkt_ros.processing import snapshot
-from dkt_ros.processing.bag_output import BagOutput
+from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
 from dkt_ros.processing.find_sources import Recording
@@ -80,8 +79,12 @@ def process_one(
     try:
         with only_process(output / f".{recording.name}.lock", busy):
             try:
+                same = _same(recording, options)
+                done = _sealed(final, same)
+                if done is not None:
+                    return done
                 source = recording.open(options.source)
-                return _Run(source, recording.origin, options, final, load(), progress).run()
+                return _Run(source, same, options, final, load(), progress).run()
             except OSError as error:
                 raise storage_error(final, error) from error
     except StorageError as error:
@@ -96,11 +99,9 @@ def discard(final: Path) -> None:
     partial = final.with_name(final.name + PARTIAL)
     try:
         if (final / SUMMARY).is_file():
-            shutil.rmtree(partial, ignore_errors=True)
-            (final / SUMMARY).unlink()
+            _remove(partial)
             os.replace(final, partial)
-        if partial.is_dir():
-            shutil.rmtree(partial)
+        _remove(partial)
     except OSError as error:
         raise storage_error(final, error) from error
 
@@ -130,23 +131,55 @@ def _earlier(final: Path, recording: Recording, options: ProcessOptions) -> dict
     return {**found, "already_there": True}
 
 
+def _same(recording: Recording, options: ProcessOptions) -> dict[str, str]:
+    """What an earlier run must have in common with this one, to be gone on from."""
+    return {
+        "origin": recording.origin,
+        "fingerprint": options.fingerprint,
+        "version": _version(),
+    }
+
+
+def _sealed(final: Path, same: dict[str, str]) -> dict[str, Any] | None:
+    """Makes the output of what a run left that was killed at its very end; None: there is none."""
+    folder = final.with_name(final.name + PARTIAL)
+    try:
+        summary = dict(json.loads((folder / SUMMARY).read_text()))
+    except (OSError, ValueError):
+        return None
+    if {key: summary.get(key) for key in same} != same:
+        return None
+    _seal(folder, final)
+    return {**summary, "already_there": True}
+
+
+def _remove(partial: Path) -> None:
+    """The summary first, lest half of it be taken for whole."""
+    if partial.is_dir():
+        (partial / SUMMARY).unlink(missing_ok=True)
+        shutil.rmtree(partial)
+
+
+def _seal(folder: Path, final: Path) -> None:
+    """A partial output that has its summary becomes the output."""
+    for leftover in (*folder.glob("state-*.pickle"), folder / _STATE):
+        leftover.unlink(missing_ok=True)
+    shutil.rmtree(parts_folder(folder / BAG), ignore_errors=True)
+    os.replace(folder, final)
+
+
 class _Run:
     def __init__(
         self,
         source: Source,
-        origin: str,
+        same: dict[str, str],
         options: ProcessOptions,
         final: Path,
         estimator: DepthEstimator,
         progress: Progress,
     ) -> None:
         self._source, self._options, self._final = source, options, final
-        # What an earlier run must have in common with this one, to be gone on from.
-        self._same = {
-            "origin": origin,
-            "fingerprint": options.fingerprint,
-            "version": _version(),
-        }
+        self._same = same
         self._estimator, self._progress = estimator, progress
         self._folder = final.with_name(final.name + PARTIAL)
         self._started = time.monotonic()
@@ -168,7 +201,7 @@ class _Run:
             return self._finish()
         except (OSError, StorageError):
             # What no later run can go on from takes no room.
-            if not (self._folder / _STATE).exists():
+            if not ((self._folder / _STATE).exists() or (self._folder / SUMMARY).exists()):
                 shutil.rmtree(self._folder, ignore_errors=True)
             raise
         finally:
@@ -261,7 +294,7 @@ class _Run:
     def _save(self) -> None:
         """The end of a part: all of it is on the disk, and then what the next one needs."""
         state = self._state
-        memory = snapshot.save(self._estimator)
+        memory = self._estimator.save()
         if memory is None:
             return
         self._flush()
@@ -296,11 +329,11 @@ class _Run:
                 memory = (self._folder / found.pop("snapshot")).read_bytes()
                 state = _State(**found)
                 state.counts, state.refused = Counter(state.counts), Counter(state.refused)
-                snapshot.load(self._estimator, memory)
+                self._estimator.restore(memory)
                 return state
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, DktError):
             pass
-        shutil.rmtree(self._folder, ignore_errors=True)
+        _remove(self._folder)
         self._folder.mkdir(parents=True)
         return _State()
 
@@ -317,9 +350,7 @@ class _Run:
             self._bag.finish()
         summary = self._summary()
         write_whole(self._folder / SUMMARY, json.dumps(summary, indent=1))
-        for leftover in (*self._folder.glob("state-*.pickle"), self._folder / _STATE):
-            leftover.unlink(missing_ok=True)
-        os.replace(self._folder, self._final)
+        _seal(self._folder, self._final)
         self._progress(self._final.name, state.frames, state.frames)
         return summary
 

@@ -216,6 +216,40 @@ def test_nobody_goes_on_from_another_recordings_part(
     assert run(other, told, tmp_path / "out")["resumed_at_frame"] is None
 
 
+@pytest.mark.parametrize("place", ["_Run._summary", "_seal"])
+def test_a_run_killed_at_its_end_goes_on(
+    place: str, bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    options = replace(told, part_frames=3)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(f"dkt_ros.processing.one.{place}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(bag, options, tmp_path)
+    summary = run(bag, options, tmp_path)
+    assert summary.get("already_there") or summary["resumed_at_frame"] == 6
+    assert len(depths(tmp_path / "scene")) == len(lines(tmp_path / "scene")) == COUNT
+    assert not (tmp_path / "scene.partial").exists()
+    assert not (tmp_path / "scene" / "bag.parts").exists()
+
+
+def test_what_cannot_be_gone_on_from_is_begun_anew(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    options = replace(told, part_frames=3)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dkt_ros.processing.one._Run._summary", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(bag, options, tmp_path)
+    (memory,) = (tmp_path / "scene.partial").glob("state-*.pickle")
+    memory.write_bytes(b"cno_such_module\nAnything\n.")
+    assert run(bag, options, tmp_path)["resumed_at_frame"] is None
+    assert len(depths(tmp_path / "scene")) == COUNT
+
+
+def killed(*_args: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_what_is_there_is_kept_and_other_options_are_refused(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
