@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,11 @@ from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.model.arguments import natural, positive
 from dkt_ros.predict.options import add_arguments, options_of
+from dkt_ros.progress import progress_bar
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from dkt_ros.datasets.dataset import Clip
     from dkt_ros.evaluation.predictions import PredictedDepth
     from dkt_ros.evaluation.videos import VideoReader
@@ -158,16 +160,16 @@ def run_eval(args: argparse.Namespace) -> int:
     reports = []
     for reader in readers:
         depth_range = args.range or depth_range_of(reader.dataset.kind)
-        progress = _Progress(len(reader.clips))
+        bar = progress_bar(len(reader.clips), "clip", mininterval=_LINE_S)
         try:
-            report = evaluate_set(reader, methods, tuple(depth_range), progress.show)
+            report = evaluate_set(reader, methods, tuple(depth_range), partial(_show, bar))
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise DktError(
                 f"{reader.dataset.root}: too little memory; take a smaller --max-frames or --size, "
                 "or --dtype bfloat16"
             ) from error
         finally:
-            progress.clear()
+            bar.close()
         reports.append(report)
         parts = [describe(report), format_summary(report.summary), legend(report.summary)]
         parts += [format_difference(report.summary, methods.models), format_videos(report)]
@@ -236,26 +238,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-class _Progress:
-    """One line on stderr: rewritten on a terminal, a new one every few seconds elsewhere."""
-
-    def __init__(self, clips: int) -> None:
-        self._clips = clips
-        self._start = self._drawn = time.monotonic()
-        self._live = sys.stderr.isatty()
-
-    def show(self, clips: int, name: str, frames: int) -> None:
-        """clips: begun so far. name: of the video just measured. frames: measured in all."""
-        now = time.monotonic()
-        if not self._live and now - self._drawn < _LINE_S:
-            return
-        self._drawn = now
-        spent = now - self._start
-        text = f"clip {clips}/{self._clips}, {name} done, frame {frames}, {spent:.0f} s"
-        end, start = ("", "\r\033[K") if self._live else ("\n", "")
-        print(start + text, end=end, file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Makes room for a line of output."""
-        if self._live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+def _show(bar: tqdm, clips: int, name: str, frames: int) -> None:
+    """clips: begun so far. name: of the video just measured. frames: measured in all."""
+    bar.set_postfix_str(f"{name} done, frame {frames}", refresh=False)
+    bar.update(clips - bar.n)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.predict.options import add_arguments, options_of
+from dkt_ros.progress import StageProgress
 
 
 def add_commands(subparsers: Any) -> None:
@@ -66,10 +66,11 @@ def run_predict(args: argparse.Namespace) -> int:
     rgb = read_clip(args.input, args.color)
     raw_depth = read_raw_depth(args.input, args.depth, rgb)
     pictures = zip(rgb, [None] * len(rgb) if raw_depth is None else raw_depth, strict=True)
-    progress = _Progress()
+    progress = StageProgress()
     predictor = load_predictor(options, progress, video_frames=len(rgb))
     height, width = predictor.network_size(*rgb.shape[1:3])
     trained = "{}x{}".format(*predictor.natural_size)
+    progress.end()
     print(
         f"{predictor.info.name}: {len(rgb)} frames of {rgb.shape[1]}x{rgb.shape[2]}, worked on at "
         f"{height}x{width} (trained at {trained}), on {predictor.info.device} in "
@@ -96,23 +97,3 @@ def _check_output(output: Path) -> None:
         raise DktError(f"output {output} does not end in .npz")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise DktError(f"output {output} cannot be written: no such folder, or a folder itself")
-
-
-class _Progress:
-    """One line on stderr, rewritten on a terminal, and a line per stage elsewhere."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._live = sys.stderr.isatty()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        line = f"{stage} {done}/{total}, {time.monotonic() - self._start:.1f} s"
-        if self._live:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        elif done == total:
-            print(line, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Leaves the line behind."""
-        if self._live:
-            print(file=sys.stderr)

@@ -80,8 +80,8 @@ def test_the_bag_holds_depth_with_the_recorded_stamps(
     values = np.frombuffer(depth.data, np.float32).reshape(HEIGHT, WIDTH)
     raw = frames[3].frame.raw_depth
     assert raw is not None
-    trusted = np.isclose(values, raw, rtol=0, atol=0)
-    assert trusted.mean() > 0.6  # the sensor's own where there is any
+    assert np.isclose(values, raw, rtol=0.02).mean() > 0.6  # near the sensor's where there is any
+    assert (values == raw).mean() > 0.3  # and its own where it is trusted
     color = np.frombuffer(found["/dkt/color"][3][1].data, np.uint8)
     assert np.array_equal(color.reshape(HEIGHT, WIDTH, 3), frames[3].frame.rgb)
     assert found["/dkt/camera_info"][0][1].k[0] == WIDTH
