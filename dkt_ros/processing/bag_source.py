@@ -110,16 +110,16 @@ class BagSource(Source):
 
     def _passed_topics(self, bag: BagReader) -> tuple[str, ...]:
         own = {self.topics.camera_info, self.topics.color, self.topics.depth}
-        passed = []
+        passed, unknown = [], []
         for topic in bag.topics.values():
             if topic.name in own or topic.name.startswith("/dkt/") or topic.problem:
                 continue
             if topic.msgtype in self._store.fielddefs:
                 passed.append(topic.name)
             else:
-                self.remarks.append(
-                    f"{topic.name}: not passed on, its type {topic.msgtype} is not known here"
-                )
+                unknown.append(f"{topic.name} ({topic.msgtype})")
+        if unknown:
+            self.drop("topic of unknown type not passed on", ", ".join(unknown), len(unknown))
         # The camera's own topics too: what is asked for is all of the bag.
         return (*sorted(name for name in own if name), *passed)
 

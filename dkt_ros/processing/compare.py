@@ -132,6 +132,11 @@ def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = No
         if maps is not None and means:
             worst.append((means[-1], stamp, _picture(mine, theirs, difference)))
             worst = sorted(worst, key=lambda entry: -entry[0])[:_MAPS]
+    if result.frames < common.total():
+        raise DktError(
+            f"{a.folder} or {b.folder} is damaged: {result.frames} of {common.total()} frames of "
+            "depth can be read in both; process again with --overwrite"
+        )
     for name, values in (("mean", means), ("p95", tails), ("beyond", beyond)):
         setattr(result, name, float(np.mean(values)) if values else float("nan"))
     result.lost, result.gained = (float(np.mean(v)) if v else 0.0 for v in (lost, gained))

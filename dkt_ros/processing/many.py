@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -19,6 +21,8 @@ from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.one import Progress, discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
+
+_log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 TRIES = 2
@@ -87,6 +91,10 @@ def one_result(
         return Result(recording, error.outcome, error=str(error))
     except DktError as error:
         return Result(recording, Outcome.FAILED, error=str(error))
+    except Exception as error:  # noqa: BLE001 - ends this recording, not the others
+        _log.exception("%s", recording.path)
+        text = f"{recording.path}: {type(error).__name__}: {error}"
+        return Result(recording, Outcome.FAILED, error=text)
     return Result(recording, Outcome(summary["outcome"]), summary)
 
 
@@ -104,10 +112,9 @@ class _Manifest:
 
     def __init__(self, path: Path, options: ProcessOptions) -> None:
         self._path = path
-        try:
-            self._content = dict(json.loads(path.read_text()))
-        except (OSError, ValueError):
-            self._content = {"recordings": {}}
+        self._content: dict[str, Any] = {"recordings": {}}
+        with suppress(OSError, ValueError, TypeError):
+            self._content |= json.loads(path.read_text())
         self._content["options"] = options.plain
         self._save()
 

@@ -20,7 +20,15 @@ from typing import Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
-from dkt_ros.files import PARTIAL, StorageError, flush, only_process, storage_error, write_whole
+from dkt_ros.files import (
+    PARTIAL,
+    BusyError,
+    StorageError,
+    flush,
+    only_process,
+    storage_error,
+    write_whole,
+)
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
@@ -87,7 +95,7 @@ def process_one(
                 return _Run(source, same, options, final, load(), progress).run()
             except OSError as error:
                 raise storage_error(final, error) from error
-    except StorageError as error:
+    except (StorageError, BusyError) as error:
         raise ProcessingError(Outcome.NOT_WRITTEN, str(error)) from error
 
 
@@ -377,14 +385,14 @@ class _Run:
     def _summary(self) -> dict[str, Any]:
         state, source, predictor = self._state, self._source, self._estimator.predictor
         lost = self._lost()
-        limited = self._options.max_frames is not None
+        limited = state.frames == self._options.max_frames
         answered = state.counts["answered"]
         return plain(
             {
                 "recording": str(source.path),
                 "name": source.name,
                 "kind": source.kind,
-                "outcome": (Outcome.INCOMPLETE if lost and not limited else Outcome.DONE).value,
+                "outcome": (Outcome.INCOMPLETE if lost else Outcome.DONE).value,
                 "frames": state.frames,
                 "answered": answered,
                 "between_answers": state.counts["between"],

@@ -225,8 +225,16 @@ class ArraySource(Source):
                 f"{path}: holds no K (3, 3); give the calibration (--intrinsics FILE, --pinhole FX "
                 "FY CX CY)",
             )
+        stamps_ns = self._arrays.get("stamps_ns")
+        if stamps_ns is not None and stamps_ns.shape != rgb.shape[:1]:
+            raise ProcessingError(
+                Outcome.NOT_A_RECORDING,
+                f"{path}: stamps_ns of shape {stamps_ns.shape}, expected {rgb.shape[:1]}",
+            )
         self.total = len(rgb)
         self.duration_s = self.total / options.rate_hz
+        if stamps_ns is not None and self.total:
+            self.duration_s = float(np.ptp(stamps_ns.astype(np.int64))) * 1e-9
 
     def items(self) -> Iterator[Pending]:
         """See Source."""
@@ -286,10 +294,12 @@ def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
         )
     path = Path(given) if Path(given).exists() else video.parent / given
     if path.suffix.lower() in (".npy", ".npz"):
-        depth = np.load(path, mmap_mode="r") if path.suffix == ".npy" else _arrays(path)["depth"]
-        if depth.ndim != 3:
+        depth = _depth_array(video, path)
+        if depth is None or depth.ndim != 3:
+            found = "nothing" if depth is None else f"shape {depth.shape}"
             raise ProcessingError(
-                Outcome.NO_DEPTH, f"{path}: shape {depth.shape}, expected (T, H, W)"
+                Outcome.NO_DEPTH,
+                f"{video}: {path.name} has {found} for depth, expected an array (T, H, W)",
             )
         return _DepthArray(depth, options.depth_unit_m)
     found = path.iterdir() if path.is_dir() else video.parent.glob(given)
@@ -299,10 +309,22 @@ def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
     return _DepthFiles(sorted(files, key=natural_key), options.depth_unit_m)
 
 
+def _depth_array(video: Path, path: Path) -> NDArray[Any] | None:
+    """An .npy's array or an .npz's depth; None where there is none."""
+    if path.suffix.lower() == ".npz":
+        return _arrays(path).get("depth")
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError) as error:
+        raise ProcessingError(
+            Outcome.NO_DEPTH, f"{video}: {path.name} cannot be read as .npy ({error})"
+        ) from error
+
+
 def _metres(depth: NDArray[Any], unit_m: float) -> NDArray[np.float32]:
-    if depth.dtype.kind in "iu":
-        return integer_to_depth(depth.astype(np.uint16), unit_m)
-    return known_depth(depth)
+    if depth.dtype == np.uint16:
+        return integer_to_depth(depth, unit_m)
+    return known_depth(depth * unit_m if depth.dtype.kind in "iu" else depth)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

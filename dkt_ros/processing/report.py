@@ -63,6 +63,8 @@ def read_output(folder: Path) -> Output:
     """An output folder of one recording. Raises DktError where it is none, or not whole."""
     try:
         summary = dict(json.loads((folder / SUMMARY).read_text()))
+        if "fingerprint" not in summary:
+            raise ValueError(f"{SUMMARY} is of something else")
         lines = (folder / FRAMES).read_text().splitlines()
         return Output(folder, summary, [dict(json.loads(line)) for line in lines])
     except (OSError, ValueError) as error:
@@ -76,18 +78,26 @@ def read_outputs(folders: Sequence[Path]) -> Outputs:
     found = Outputs()
     for folder in folders:
         if (folder / MANIFEST).is_file():
-            entries = json.loads((folder / MANIFEST).read_text())["recordings"]
-            for name, entry in entries.items():
+            for name, entry in _entries(folder / MANIFEST).items():
                 if "error" in entry:
                     found.failed[name] = f"{entry['outcome']}: {entry['error']}"
                 elif (folder / name / SUMMARY).is_file():
                     found.outputs.append(read_output(folder / name))
+                else:
+                    found.failed[name] = f"{folder / name} is gone; process it again"
         else:
             found.outputs.append(read_output(folder))
     if not found.outputs and not found.failed:
         names = ", ".join(map(str, folders))
         raise DktError(f"{names}: no output of `dkt process` there; run that first")
     return found
+
+
+def _entries(manifest: Path) -> dict[str, dict[str, str]]:
+    try:
+        return dict(json.loads(manifest.read_text())["recordings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DktError(f"{manifest}: no manifest of `dkt process` ({error!r})") from error
 
 
 def report_html(found: Outputs, title: str = "dkt_ros report", most_frames: int = 40) -> str:

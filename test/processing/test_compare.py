@@ -78,6 +78,12 @@ def test_frames_that_are_missing(outputs: dict[str, Path]) -> None:
     assert one.why == []
 
 
+def test_a_damaged_output_is_not_within_the_limits(outputs: dict[str, Path]) -> None:
+    (outputs["files"] / "scene" / "npz" / f"000006_{START_NS + 600_000_000}.npz").unlink()
+    with pytest.raises(DktError, match="6 of 7 frames of depth can be read"):
+        compare(outputs["fused"], outputs["files"], Limits())
+
+
 def test_two_ways_to_process(bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = "predictor=fixtures.told_network:load"
     command = ["compare", told, f"{told},depth=network", "--recording", str(bag)]

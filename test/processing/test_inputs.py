@@ -235,6 +235,14 @@ def test_arrays(tmp_path: Path) -> None:
     assert np.allclose(
         known(found[3].frame.raw_depth), known(frames[3].frame.raw_depth), atol=6e-4, equal_nan=True
     )
+    far = np.full(depth.shape, 70_000, np.int32)
+    far[:, 0] = -1
+    np.savez(path, rgb=rgb, depth=far)
+    metres = known(shots(opened(path, PINHOLE))[0].frame.raw_depth)
+    assert np.all(metres[1:] == 70.0)
+    assert np.isnan(metres[0]).all()
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.arange(3))
+    assert "stamps_ns of shape" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb)
     assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
 
@@ -248,6 +256,11 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     writer.release()
     assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
     depth = np.stack([known(one.frame.raw_depth) for one in frames])
+    (tmp_path / "clip_depth.npy").write_text("no array")
+    assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
+    np.savez(tmp_path / "other.npz", something=depth)
+    other = replace(PINHOLE, depth=str(tmp_path / "other.npz"))
+    assert refused(path, other).outcome is Outcome.NO_DEPTH
     np.save(tmp_path / "clip_depth.npy", depth)
     assert refused(path).outcome is Outcome.NO_CAMERA_INFO
     source = opened(path, PINHOLE)

@@ -13,10 +13,11 @@ from fixtures.told_network import DIE
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
-from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import process_many
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome
+from dkt_ros.processing.source import Source, SourceOptions
 
 TOLD = ["--predictor", "fixtures.told_network:load"]
 
@@ -73,6 +74,22 @@ def test_exit_codes_of_single_recordings(
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
     assert capsys.readouterr().err.count("\n") >= 6
+
+
+def test_what_nobody_foresaw_ends_one_recording(
+    bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Recording.open
+
+    def fail(self: Recording, options: SourceOptions) -> Source:
+        if self.name == "a":
+            raise ZeroDivisionError("no")
+        return opened(self, options)
+
+    monkeypatch.setattr(Recording, "open", fail)
+    a, b, _ = process_many(find_recordings([bags], told.source), told, tmp_path / "out")
+    assert (a.outcome, b.outcome) == (Outcome.FAILED, Outcome.DONE)
+    assert a.error == f"{bags / 'a'}: ZeroDivisionError: no"
 
 
 def test_overwrite_spares_what_is_no_output(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:

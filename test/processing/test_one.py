@@ -341,3 +341,6 @@ def test_a_damaged_bag_gives_what_is_readable_and_says_where_it_broke(
     place = f"ends with frame {answered - 1}, {(answered - 1) / 10:.2f} s after the first"
     assert place in summary["lost"][-1]
     assert len(depths(tmp_path / "out" / "cut")) == answered
+    # More frames than there are do not hide it.
+    summary = run(path, replace(told, max_frames=25), tmp_path / "limited")
+    assert summary["outcome"] == Outcome.INCOMPLETE.value

@@ -35,6 +35,19 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+def test_what_is_gone_or_no_manifest_is_told(outputs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "out"
+    shutil.copytree(outputs, copy)
+    shutil.rmtree(copy / "no_truth")
+    assert "is gone" in read_outputs([copy]).failed["no_truth"]
+    (copy / "manifest.json").write_text("{}")
+    with pytest.raises(DktError, match="no manifest of"):
+        read_outputs([copy])
+    (copy / "with_truth" / "summary.json").write_text("{}")
+    with pytest.raises(DktError, match="of something else"):
+        read_outputs([copy / "with_truth"])
+
+
 def data_of(page: str) -> list[dict[str, Any]]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found is not None
