@@ -106,8 +106,10 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path, busy):
-            yield
-            path.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(path, error) from error
 

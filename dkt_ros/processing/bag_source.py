@@ -106,7 +106,10 @@ class BagSource(Source):
             height, width = _rgb(message).shape[:2]
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {error}") from error
-        return given_camera_info(options, width, height, message.header)
+        try:
+            return given_camera_info(options, width, height, message.header)
+        except DktError as error:
+            raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{self.path}: {error}") from error
 
     def _passed_topics(self, bag: BagReader) -> tuple[str, ...]:
         own = {self.topics.camera_info, self.topics.color, self.topics.depth}

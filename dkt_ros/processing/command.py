@@ -247,10 +247,11 @@ class _Bar:
         elif summary.get("already_there"):
             line = f"{name}: there already"
         else:
-            times = summary["times_real_time"]
+            times, between = summary["times_real_time"], summary["between_answers"]
             line = (
                 f"{name}: {summary['answered']} of {summary['frames']} frames in "
                 f"{summary['elapsed_s']:.1f} s"
+                + (f", {between} between two answers of mode live" if between else "")
                 + (f", {times:.2f} times real time" if times else "")
             )
             line += "".join(f"\n  not used: {lost}" for lost in summary["lost"])

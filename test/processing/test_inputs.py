@@ -122,6 +122,9 @@ def test_bags_that_lack_something(tmp_path: Path) -> None:
     yaml.write_text("image_width: 48\nimage_height: 32\nfx: 48\nfy: 49\ncx: 24\ncy: 16\n")
     given = shots(opened(no_info, replace(NONE, intrinsics=str(yaml))))
     assert given[0].frame.intrinsics.fy == 49.0
+    yaml.write_text("image_width: 24\nimage_height: 16\nfx: 48\nfy: 49\ncx: 24\ncy: 16\n")
+    other = refused(no_info, replace(NONE, intrinsics=str(yaml)))
+    assert other.outcome is Outcome.NO_CAMERA_INFO
     assert refused(make_bag(tmp_path / "no_depth", without("depth"))).outcome is Outcome.NO_DEPTH
     assert refused(make_bag(tmp_path / "no_color", without("color"))).outcome is Outcome.NO_COLOR
 

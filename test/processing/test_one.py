@@ -322,7 +322,7 @@ def test_a_full_disk_is_named_and_leaves_no_output(
     with pytest.raises(ProcessingError, match="the disk is full") as error:
         run(bag, replace(told, files=("png",)), tmp_path / "out")
     assert error.value.outcome is Outcome.NOT_WRITTEN
-    assert not list((tmp_path / "out").glob("scene*"))
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_damaged_bag_gives_what_is_readable_and_says_where_it_broke(
