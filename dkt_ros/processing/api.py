@@ -32,6 +32,8 @@ def process(
     ProcessingError where a recording has nothing, DktError for wrong options.
     """
     options = source or SourceOptions()
+    if estimator is not None and (config is not None or changes):
+        raise DktError("process: give an estimator, or what one is made of, not both")
     found = find_recordings(recordings, options)
     if estimator is None:
         # Gaps are looked for by the recording's reader, which sees every frame.

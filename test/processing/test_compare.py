@@ -123,6 +123,9 @@ def test_in_python(bag: Path, outputs: dict[str, Path]) -> None:
     assert np.array_equal(depth, depth_of(outputs["fused"] / "scene"), equal_nan=True)
     truth = labelled_frames(1)[0].truth_depth
     assert truth is not None
+    loaded = dkt_ros.load_estimator(predictor="fixtures.told_network:load")
+    with pytest.raises(DktError, match="not both"):
+        next(dkt_ros.process(bag, estimator=loaded, mode="live"))
     assert dkt_ros.frame_errors(depth[0], truth).rel < 0.05
 
 
