@@ -218,6 +218,8 @@ def _beyond(result: Comparison, limits: Limits) -> Iterator[str]:
     if not result.frames:
         yield "no frame in common"
         return
+    if not (np.isfinite(result.mean) or result.identical):
+        yield "no pixel is known in both"
     if result.only_a > limits.max_lost * (result.frames + result.only_a):
         yield f"{result.only_a} frames only in A"
     if result.beyond > limits.max_share:

@@ -296,10 +296,10 @@ def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
     if path.suffix.lower() in (".npy", ".npz"):
         depth = _depth_array(video, path)
         if depth is None or depth.ndim != 3:
-            found = "nothing" if depth is None else f"shape {depth.shape}"
+            shape = "nothing" if depth is None else f"shape {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{video}: {path.name} has {found} for depth, expected an array (T, H, W)",
+                f"{video}: {path.name} has {shape} for depth, expected an array (T, H, W)",
             )
         return _DepthArray(depth, options.depth_unit_m)
     found = path.iterdir() if path.is_dir() else video.parent.glob(given)

@@ -78,6 +78,14 @@ def test_frames_that_are_missing(outputs: dict[str, Path]) -> None:
     assert one.why == []
 
 
+def test_nothing_to_compare_is_not_within_the_limits(bag: Path, tmp_path: Path) -> None:
+    for name, limits in (("near", ["--max-depth", "0.7"]), ("far", ["--min-depth", "0.7"])):
+        flags = ["--depth", "network", *limits, "--output", str(tmp_path / name)]
+        assert main(["process", str(bag), *TOLD, *flags]) == 0
+    (one,) = compare(tmp_path / "near", tmp_path / "far", Limits(max_lost=1))
+    assert one.why == ["no pixel is known in both"]
+
+
 def test_a_damaged_output_is_not_within_the_limits(outputs: dict[str, Path]) -> None:
     (outputs["files"] / "scene" / "npz" / f"000006_{START_NS + 600_000_000}.npz").unlink()
     with pytest.raises(DktError, match="6 of 7 frames of depth can be read"):
