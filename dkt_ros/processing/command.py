@@ -160,17 +160,12 @@ def run_process(args: argparse.Namespace) -> int:
     from dkt_ros.files import StorageError
     from dkt_ros.processing.find_sources import find_recordings
     from dkt_ros.processing.many import default_workers, process_many
-    from dkt_ros.processing.outcome import Outcome, ProcessingError, exit_status
+    from dkt_ros.processing.outcome import Outcome, exit_status
 
     options = process_options(args)
     if args.output.exists() and not args.output.is_dir():
         raise DktError(f"{args.output} is no folder; choose another --output")
-    try:
-        recordings = find_recordings(args.inputs, options.source)
-    except ProcessingError as error:
-        print(f"dkt process: {error}", file=sys.stderr)
-        print(json.dumps({"recordings": 0, "error": str(error), "exit": error.outcome.code}))
-        return error.outcome.code
+    recordings = find_recordings(args.inputs, options.source)
     workers = args.workers or default_workers(len(recordings), options.predictor.device)
     bar = _Bar(len(recordings))
     began = time.monotonic()

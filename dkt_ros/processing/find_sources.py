@@ -60,16 +60,25 @@ class Recording:
         if self.path.is_file():
             kind = _FILES.get(self.path.suffix.lower(), BagSource)
         elif not _is_bag(self.path):
+            self._check_pictures(options)
             kind = FolderSource
         return kind(self.path, self.name, options)
+
+    def _check_pictures(self, options: SourceOptions) -> None:
+        if options.color is None and options.depth is None and not is_picture_folder(self.path):
+            raise ProcessingError(
+                Outcome.NOT_A_RECORDING,
+                f"{self.path}: neither a bag, a data set, a folder of colour and depth pictures, "
+                "nor a folder of these",
+            )
 
 
 def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> list[Recording]:
     """The recordings that are meant, each once, with names that differ.
 
     A name that is no path is a glob. A folder is a bag, a data set, a folder of pictures, or holds
-    some of these. What cannot be read is found when it is opened. Raises DktError where a glob or
-    a folder gives nothing.
+    some of these. What cannot be read, or holds nothing, is found when it is opened. Raises
+    DktError where a glob gives nothing.
     """
     found: list[tuple[Path, str]] = []
     for given in inputs:
@@ -117,13 +126,7 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
         return
     below = [p for p in inside if p.is_dir() and (_is_bag(p) or is_picture_folder(p))]
     below += [p for p in inside if p.suffix.lower() in VIDEOS]
-    if not below:
-        raise ProcessingError(
-            Outcome.NOT_A_RECORDING,
-            f"{path}: neither a bag, a data set, a folder of colour and depth pictures, nor a "
-            "folder of these",
-        )
-    yield from ((p, "") for p in below)
+    yield from ((p, "") for p in below or [path])
 
 
 def _is_bag(folder: Path) -> bool:

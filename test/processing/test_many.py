@@ -69,6 +69,11 @@ def test_exit_codes_of_single_recordings(
     out = ["--output", str(tmp_path / "out"), *TOLD]
     assert main(["process", str(bags / "c.bag"), *out]) == Outcome.NOT_A_RECORDING.code == 9
     assert main(["process", str(tmp_path / "absent.bag"), *out]) == 9
+    (tmp_path / "empty").mkdir()
+    assert main(["process", str(tmp_path / "empty"), *out]) == Outcome.NOT_A_RECORDING.code
+    # It does not keep the others from being done.
+    both = [str(tmp_path / "empty"), str(bags / "a"), "--workers", "1"]
+    assert main(["process", *both, *out]) == 1
     assert main(["process", str(bags / "a"), *out]) == 0
     assert main(["process", str(bags / "a"), *out, "--points"]) == Outcome.OUTPUT_EXISTS.code == 13
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
