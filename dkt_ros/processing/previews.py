@@ -118,7 +118,7 @@ def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> b
     stream = BytesIO()
     np.savez(
         stream,
-        points=np.asarray(np.rint(points[::every] * 1e3), np.int16),
+        points=np.clip(np.rint(points[::every] * 1e3), -32768, 32767).astype(np.int16),
         colors=np.asarray(colors[::every], np.uint8),
         **{name: _jpeg(picture) for name, picture in pictures.items()},
     )

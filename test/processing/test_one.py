@@ -17,7 +17,8 @@ from dkt_ros.bags.encode import to_millimetres
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.errors import DktError
-from dkt_ros.estimator import load_estimator
+from dkt_ros.estimator import EstimatorConfig, load_estimator
+from dkt_ros.files import only_process
 from dkt_ros.formats.exr import read_exr_plane
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.find_sources import Recording
@@ -26,7 +27,8 @@ from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.previews import read_preview
+from dkt_ros.processing.previews import Previews, read_preview
+from dkt_ros.processing.source import Shot
 
 COUNT = 7
 
@@ -250,6 +252,17 @@ def killed(*_args: Any) -> None:
     raise KeyboardInterrupt
 
 
+def test_an_output_that_another_process_makes_is_left_alone(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    with (
+        only_process(tmp_path / ".scene.lock", ""),
+        pytest.raises(ProcessingError, match="made by another process") as error,
+    ):
+        run(bag, told, tmp_path)
+    assert error.value.outcome is Outcome.NOT_WRITTEN
+
+
 def test_what_is_there_is_kept_and_other_options_are_refused(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
@@ -289,6 +302,15 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
     points = np.frombuffer(body, kinds)
     assert np.array_equal(points["z"], depth[is_known])
     assert set(points["r"]) == {200}
+
+
+def test_a_previews_points_do_not_wrap(told: ProcessOptions, tmp_path: Path) -> None:
+    frame = labelled_frames(1)[0].frame
+    estimate = load_estimator(told.predictor, EstimatorConfig(depth="network")).push(frame)
+    assert estimate is not None
+    far = replace(estimate, depth=np.full((HEIGHT, WIDTH), 40.0, np.float32))
+    (file,) = Previews(tmp_path).add(0, 0.0, Shot(frame), far)
+    assert set(read_preview(file)["points"][:, 2]) == {32767}
 
 
 def test_an_unusable_frame_costs_itself(
