@@ -211,6 +211,9 @@ class _Tried:
 
         # Room: by the outermost edge of all lines, for fingers that are straight.
         first = np.stack([left.max(axis=1), right.max(axis=1)])  # cells from the middle
+        # Beyond an edge that was not seen, the object may go on.
+        hidden = np.stack([side.max(axis=1) for side in self._edges(self.tip, np.inf)]) - first
+        self.refuse("a side was not seen", (hidden * cell > gripper.clearance).any(axis=0))
         near = gripper.clearance / cell
         far = near + gripper.finger_thickness / cell
         steps = self.steps[None, None, :]
@@ -246,9 +249,12 @@ class _Tried:
             * np.exp(-((off / _CENTRE_M) ** 2))
         )
 
-    def _edges(self, level: Float64) -> tuple[Float64, Float64]:
-        """(samples, lines) cells to both sides of the middle that are higher than the level."""
-        solid = self.profile > level[:, None, None] + 0.001
+    def _edges(self, level: Float64, unseen: float = np.nan) -> tuple[Float64, Float64]:
+        """(samples, lines) cells to both sides of the middle that are higher than the level.
+
+        unseen: the height of what was not seen.
+        """
+        solid = np.nan_to_num(self.profile, nan=unseen) > level[:, None, None] + 0.001
         edges = []
         for side in (solid[..., self.middle :: -1], solid[..., self.middle :]):
             ends = np.argmin(side, axis=-1)

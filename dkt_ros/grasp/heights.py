@@ -19,6 +19,7 @@ Float64 = NDArray[np.float64]
 _HYPOTHESES = 256
 _SAMPLE = 4096
 _NEIGHBOURS_TO_FILL = 5
+_MOST_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +123,10 @@ def height_map(
 ) -> HeightMap | None:
     """The map around what stands on the table, by at least `least_height_m`, within the target.
 
-    margin_m: how far around it. A cell is larger than `cell_m` where the camera's pixels are. None
-    where nothing stands there.
+    margin_m: how far around it, and how far beyond the table that is seen something still stands on
+    it: neither walls behind it nor a stray point make the map large. A cell is larger than `cell_m`
+    where the camera's pixels are, or where the map would have more than 4 million. None where
+    nothing stands there.
     """
     points = backproject(scene.depth, scene.intrinsics).reshape(-1, 3)
     known = np.isfinite(points[:, 2])
@@ -136,15 +139,20 @@ def height_map(
     if scene.target is not None:
         target = scene.target.reshape(-1)[known]
     up = table.heights(points)
+    axes = _axes(table.normal)
+    across = points @ axes[:2].T.astype(np.float32)
     stands = target & (up > least_height_m)
+    level = np.abs(up) < least_height_m
+    if level.any():
+        low, high = np.percentile(across[level], [0.5, 99.5], axis=0)
+        stands &= ((across >= low - margin_m) & (across <= high + margin_m)).all(axis=1)
     if not stands.any():
         return None
     pixel_m = float(np.median(points[stands, 2])) / min(scene.intrinsics.fx, scene.intrinsics.fy)
     cell_m = max(cell_m, 1.5 * pixel_m)
-    axes = _axes(table.normal)
-    across = points @ axes[:2].T.astype(np.float32)
     low = across[stands].min(axis=0) - margin_m
     high = across[stands].max(axis=0) + margin_m
+    cell_m = max(cell_m, float(np.sqrt(np.prod(high - low) / _MOST_CELLS)))
     columns, rows = (np.ceil((high - low) / cell_m).astype(int) + 1).tolist()
     place = np.rint((across - low) / cell_m).astype(np.intp)
     inside = ((place >= 0) & (place < (columns, rows))).all(axis=1)

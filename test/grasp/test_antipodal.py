@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures.grasp_scenes import CAMERA, Box, Cylinder, View, depth_of, view
+from fixtures.grasp_scenes import CAMERA, Ball, Box, Cylinder, View, depth_of, view
 
 from dkt_ros.errors import DktError
+from dkt_ros.geometry import Intrinsics, backproject
 from dkt_ros.grasp.antipodal import GraspConfig, Gripper, Plan, plan_grasps
-from dkt_ros.grasp.heights import Plane, Scene, find_table
+from dkt_ros.grasp.heights import Plane, Scene, find_table, height_map
 
 BOX = Box(0.0, 0.0, (0.05, 0.14, 0.06), turn=0.4)
 GLASS = Cylinder(0.02, -0.01, 0.03, 0.1)
@@ -44,7 +45,7 @@ def test_a_box_is_grasped_across_its_narrow_side(seen: View) -> None:
     positions, rotations = in_table(found, seen)
     across = np.array([np.cos(BOX.turn), np.sin(BOX.turn), 0.0])
     angle = np.degrees(np.arccos(np.abs(rotations[:, :, 1] @ across).clip(0, 1)))
-    assert angle[0] < 18
+    assert angle[0] < 21
     assert (angle < 30).all()
     np.testing.assert_allclose(rotations[:, :, 2], [[0, 0, -1]] * len(positions), atol=0.02)
     np.testing.assert_allclose(np.linalg.det(rotations), 1.0)
@@ -54,7 +55,7 @@ def test_a_box_is_grasped_across_its_narrow_side(seen: View) -> None:
     assert (positions[:, 2] < 0.06).all()
     for grasp in found.grasps:
         assert 0.05 < grasp.width <= Gripper().max_width
-    assert found.grasps[0].width < 0.075
+    assert found.grasps[0].width < 0.08
     scores = [grasp.score for grasp in found.grasps]
     assert scores == sorted(scores, reverse=True)
     assert 0 < scores[-1] <= scores[0] <= 1
@@ -120,7 +121,7 @@ def test_what_is_not_trusted_is_not_grasped() -> None:
         scene = Scene(depth, CAMERA, np.full(depth.shape, confidence, np.float32))
         found = plan_grasps(scene)
         assert bool(found.grasps) is expected
-        assert (found.refused["depth is not trusted"] > 50) is not expected
+        assert (found.refused["depth is not trusted"] > 10) is not expected
         assert all(grasp.trust >= 0.5 for grasp in found.grasps)
 
 
@@ -155,8 +156,51 @@ def test_unseen_room_is_no_room() -> None:
     table = Plane(np.array([0.0, 0.0, -1.0]), -0.6)
     found = plan_grasps(Scene(blind, CAMERA), table=table)
     assert not found.grasps
-    assert found.refused["the fingers' room was not seen"] > 100
+    assert found.refused["a side was not seen"] > 100
     assert plan_grasps(Scene(depth, CAMERA), table=table).grasps
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.8])
+def test_fingers_stay_out_of_what_a_round_thing_hides_of_itself(tilt: float) -> None:
+    """The far side of a ball, seen obliquely, is neither an edge nor room."""
+    seen, radius = view(tilt), 0.03
+    found = plan_grasps(Scene(depth_of([Ball(0.0, 0.0, radius)], seen), CAMERA))
+    assert found.grasps, found.refused
+    assert (found.refused["a side was not seen"] > 0) is (tilt > 0)
+    gripper = Gripper()
+    along, up = np.linspace(-1, 1, 5), np.linspace(0, 1, 10)
+    x, y, z = np.meshgrid(along * gripper.finger_breadth / 2, [-1, 1], -up * 0.045, indexing="ij")
+    positions, rotations = in_table(found, seen)
+    for grasp, position, rotation in zip(found.grasps, positions, rotations, strict=True):
+        fingers = np.stack([x, y * grasp.width / 2, z], axis=-1) @ rotation.T + position
+        assert np.linalg.norm(fingers - [0, 0, radius], axis=-1).min() > radius - 1e-3
+
+
+def test_a_stray_point_far_away_makes_no_large_map() -> None:
+    """Above the horizon, where it seems to stand on the table's plane; a wall does the same."""
+    seen = view(1.2)
+    depth = depth_of([BOX], seen)
+    depth[depth > 2] = np.nan
+    table = find_table(backproject(depth, CAMERA)[np.isfinite(depth)])
+    assert table is not None
+    sizes = set()
+    for far in (np.nan, 16.0):
+        depth[0, 0] = far
+        found = height_map(Scene(depth, CAMERA), table, 0.002, 0.1, 0.012)
+        assert found is not None
+        sizes.add((*found.height.shape, found.cell_m))
+    assert len(sizes) == 1
+
+
+def test_no_map_has_more_than_four_million_cells() -> None:
+    depth = np.full((240, 320), 10.0, np.float32)
+    depth[10, 10] = depth[-10, -10] = 9.9
+    table = Plane(np.array([0.0, 0.0, -1.0]), -10.0)
+    found = height_map(
+        Scene(depth, Intrinsics(3e3, 3e3, 159.5, 119.5, 320, 240)), table, 1e-4, 0.1, 0.012
+    )
+    assert found is not None
+    assert found.height.size < 4.1e6
 
 
 def test_a_roof_leans_away_from_the_fingers() -> None:
