@@ -83,8 +83,13 @@ class Capture:
     refused: RefusedError | None = None
 
     def add(self, result: Result) -> None:
-        """Takes one estimate; raises RefusedError where region or mask do not fit it."""
+        """Takes one estimate; raises RefusedError where region or mask do not fit it.
+
+        What came before the stream broke, or in another size, is forgotten.
+        """
         estimate = result.estimate
+        if self.newest is not None and _stream_of(self.newest) != _stream_of(result):
+            self.depths, self.confidences, self.newest, self.worst = [], [], None, None
         rows, columns = self.place(estimate.depth.shape)
         if self.worst is None or _distrust(estimate) >= _distrust(self.worst):
             self.worst = estimate
@@ -165,18 +170,17 @@ class Captures:
 
     def offer(self, result: Result) -> None:
         """Gives one estimate to all who wait for it."""
-        with self._lock:
-            waiting = list(self._open)
-        for capture in waiting:
-            if capture.done.is_set() or result.observation.arrived_s < capture.opened_s:
-                continue
-            try:
-                capture.add(result)
-            except RefusedError as refused:
-                capture.refused = refused
-                capture.done.set()
-            if len(capture.depths) >= capture.frames:
-                capture.done.set()
+        with self._lock:  # what is no longer open is being read
+            for capture in self._open:
+                if capture.done.is_set() or result.observation.arrived_s < capture.opened_s:
+                    continue
+                try:
+                    capture.add(result)
+                except RefusedError as refused:
+                    capture.refused = refused
+                    capture.done.set()
+                if len(capture.depths) >= capture.frames:
+                    capture.done.set()
 
     def end(self, why: str) -> None:
         """Tells all who wait that no more frames come."""
@@ -344,6 +348,10 @@ class Captures:
             cells[:, :3] = cells[:, :3] @ rotation.T.astype(np.float32) + translation
             cloud.header = Header(stamp=result.header.stamp, frame_id=frame)
         return cloud
+
+
+def _stream_of(result: Result) -> tuple[int, tuple[int, ...]]:
+    return result.observation.epoch, result.estimate.depth.shape
 
 
 def _distrust(estimate: DepthEstimate) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
 from sensor_msgs.msg import Image, RegionOfInterest
 
+from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.messages.fields import camera_info_to_intrinsics
+from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
 
@@ -98,6 +101,29 @@ def test_each_request_starts_a_fresh_stream(rig: RedRig) -> None:
     """red_network counts its stream's frames; those of earlier requests are no part of it."""
     for _ in range(2):
         assert capture(rig, frames=1).alignment.window == 1
+
+
+@pytest.mark.parametrize("broke", ["epoch", "size"])
+def test_frames_of_before_a_break_are_not_fused_with_those_after(broke: str) -> None:
+    """Time runs back, as where a bag begins anew, or the camera's resolution changes."""
+
+    def result(epoch: int, rows: int, depth: float, state: AlignmentState) -> Any:
+        estimate = SimpleNamespace(
+            depth=np.full((rows, 3), depth, np.float32),
+            confidence=np.ones((rows, 3), np.float32),
+            alignment=SimpleNamespace(state=state),
+        )
+        return SimpleNamespace(observation=SimpleNamespace(epoch=epoch), estimate=estimate)
+
+    found = Capture(3, 0.0, RegionOfInterest(), None)
+    found.add(result(0, 2, 1.0, AlignmentState.HELD))
+    after = (1, 2) if broke == "epoch" else (0, 4)
+    for _ in range(2):
+        found.add(result(*after, 2.0, AlignmentState.OK))
+    assert [depth.max() for depth in found.depths] == [2.0, 2.0]
+    assert len(found.confidences) == 2
+    assert found.worst is not None
+    assert found.worst.alignment.state is AlignmentState.OK
 
 
 def test_noise_is_told_as_spread(rig: RedRig) -> None:
