@@ -9,7 +9,7 @@ import pytest
 from fixtures.grasp_scenes import CAMERA, Ball, Box, Cylinder, View, depth_of, view
 
 from dkt_ros.errors import DktError
-from dkt_ros.geometry import Intrinsics, backproject
+from dkt_ros.geometry import backproject
 from dkt_ros.grasp.antipodal import GraspConfig, Gripper, Plan, plan_grasps
 from dkt_ros.grasp.heights import Plane, Scene, find_table, height_map
 
@@ -193,14 +193,11 @@ def test_a_stray_point_far_away_makes_no_large_map() -> None:
 
 
 def test_no_map_has_more_than_four_million_cells() -> None:
-    depth = np.full((240, 320), 10.0, np.float32)
-    depth[10, 10] = depth[-10, -10] = 9.9
-    table = Plane(np.array([0.0, 0.0, -1.0]), -10.0)
-    found = height_map(
-        Scene(depth, Intrinsics(3e3, 3e3, 159.5, 119.5, 320, 240)), table, 1e-4, 0.1, 0.012
-    )
+    depth = depth_of([BOX], VIEWS[0])
+    table = Plane(np.array([0.0, 0.0, -1.0]), -0.6)
+    found = height_map(Scene(depth, CAMERA), table, 0.002, 4.0, 0.012)
     assert found is not None
-    assert found.height.size < 4.1e6
+    assert 3.9e6 < found.height.size < 4.1e6
 
 
 def test_a_roof_leans_away_from_the_fingers() -> None:
