@@ -188,7 +188,12 @@ def start(
                     *filter(None, [planner_file]),
                     {"use_sim_time": given["use_sim_time"] == "true"},
                 ],
-                ros_arguments=["--log-level", given["log_level"]],
+                ros_arguments=[
+                    # Both read the camera's calibration.
+                    *(w for s in from_preset if s.startswith("rectified:") for w in ("-p", s)),
+                    "--log-level",
+                    given["log_level"],
+                ],
                 output="screen",
                 emulate_tty=True,
             )

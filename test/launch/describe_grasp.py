@@ -77,14 +77,15 @@ class TestParameters(unittest.TestCase):
         try:
             request = GetParameters.Request(names=list(expected))
             answer = planner.call(GetParameters, "/left/dkt_node/get_parameters", request)
-            seed = GetParameters.Request(names=["seed", "use_sim_time"])
+            seed = GetParameters.Request(names=["seed", "use_sim_time", "rectified"])
             answer_of_planner = planner.call(
                 GetParameters, "/left/dkt_planner/get_parameters", seed
             )
         finally:
             planner.close()
-        assert [value.type for value in answer_of_planner.values] == [2, 1]
+        assert [value.type for value in answer_of_planner.values] == [2, 1, 1]
         assert answer_of_planner.values[1].bool_value
+        assert answer_of_planner.values[2].bool_value, "as the preset has it"
         kinds = {1: "bool_value", 2: "integer_value", 4: "string_value"}
         values = [getattr(value, kinds[value.type]) for value in answer.values]
         seen = dict(zip(expected, values, strict=True))
