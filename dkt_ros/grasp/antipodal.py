@@ -183,7 +183,7 @@ class _Tried:
             self._check()
         self.refused = +self.refused
         found = np.flatnonzero(self.alive)
-        return found[np.argsort(-self.score[found], kind="stable")]
+        return found[np.lexsort((-self.quality[found], -self.score[found]))]
 
     def _check(self) -> None:
         gripper, config, cell = self.gripper, self.config, self.heights.cell_m
@@ -241,13 +241,13 @@ class _Tried:
         self.x = self.x + self.along[:, 0] * shift
         self.y = self.y + self.along[:, 1] * shift
         off = np.hypot(*(self._centres() - np.stack([self.x, self.y]))) * cell
-        self.score = (
-            self.trust
-            * (1 - 0.5 * slope / config.friction)
+        self.quality = (  # which also ranks what nobody vouches for
+            (1 - 0.5 * slope / config.friction)
             * (1 - self.unseen)
             * np.minimum(1.0, reach / _REACH_FOR_FULL_SCORE_M)
             * np.exp(-((off / _CENTRE_M) ** 2))
         )
+        self.score = self.trust * self.quality
 
     def _edges(self, level: Float64, unseen: float = np.nan) -> tuple[Float64, Float64]:
         """(samples, lines) cells to both sides of the middle that are higher than the level.

@@ -25,7 +25,7 @@ from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.timer import Timer
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
 from dkt_ros.errors import DktError
@@ -37,6 +37,7 @@ from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import NAME as CAPTURE
 from dkt_ros.ros.managed_node import ManagedNode, NextTurn, run_main
+from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.transforms import quaternion
@@ -162,8 +163,9 @@ class DktPlanner(ManagedNode[PlannerParameters]):
     async def _serve(self, request: Any, response: Any) -> Any:
         self._busy = True
         try:
+            mask = image_to_mask(request.mask) if request.mask.height else None
             seen = await self._capture()
-            plan, header = await self.beside(lambda: self._plan(request, seen))
+            plan, header = await self.beside(lambda: self._plan(request.region, mask, seen))
         except RefusedError as refused:
             response.status, response.message = refused.status, str(refused)
             return response
@@ -218,7 +220,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             )
         return answer
 
-    def _plan(self, request: Any, seen: Any) -> tuple[Plan, Header]:
+    def _plan(self, region: RegionOfInterest, mask: Mask | None, seen: Any) -> tuple[Plan, Header]:
         """In a thread of its own: the executor goes on."""
         wanted = self.parameters
         depth = image_to_depth(seen.depth)
@@ -227,7 +229,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             depth,
             camera_info_to_intrinsics(seen.camera_info, wanted.rectified),
             _floats(seen.confidence),
-            _target(request, depth.shape),
+            _target(region, mask, depth.shape),
         )
         return plan_grasps(scene, wanted.gripper, wanted.config), seen.depth.header
 
@@ -246,14 +248,13 @@ def _floats(image: Image) -> npt.NDArray[np.float32]:
     return np.frombuffer(image.data, np.float32).reshape(image.height, image.width)
 
 
-def _target(request: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+def _target(region: RegionOfInterest, mask: Mask | None, shape: tuple[int, ...]) -> Mask | None:
     """(H, W) where the request allows grasps; None: everywhere. Raises DktError."""
-    region, (height, width) = request.region, shape
-    if not (region.width or region.height or request.mask.height):
+    height, width = shape
+    if not (region.width or region.height) and mask is None:
         return None
     target = np.ones(shape, bool)
-    if request.mask.height:
-        mask = image_to_mask(request.mask)
+    if mask is not None:
         if mask.shape != tuple(shape):
             raise DktError(
                 f"mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}: expected "

@@ -125,6 +125,16 @@ def test_what_is_not_trusted_is_not_grasped() -> None:
         assert all(grasp.trust >= 0.5 for grasp in found.grasps)
 
 
+def test_what_nobody_vouches_for_is_ranked_all_the_same() -> None:
+    depth = depth_of([BOX], VIEWS[1])
+    unknown = np.full(depth.shape, np.nan, np.float32)
+    found = plan_grasps(Scene(depth, CAMERA, unknown), config=GraspConfig(min_confidence=0.0))
+    trusted = plan_grasps(Scene(depth, CAMERA))
+    assert {grasp.score for grasp in found.grasps} == {0.0}
+    for grasp, other in zip(found.grasps, trusted.grasps, strict=True):
+        np.testing.assert_array_equal(grasp.position, other.position)
+
+
 def test_trust_is_asked_for_at_both_contacts() -> None:
     """One long side of the box is doubtful: no grasp across it."""
     depth = depth_of([replace(BOX, turn=0.0)], VIEWS[0])

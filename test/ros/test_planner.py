@@ -220,6 +220,8 @@ def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Ce
     answer = cell.plan()
     assert answer.status == Response.NO_DEPTH
     assert "/dkt/capture_depth: /dkt_node is inactive" in answer.message
+    mask = Image(height=1, width=2, encoding="rgb8", step=6, data=bytes(6))
+    assert cell.plan(mask=mask).status == Response.BAD_REQUEST, "told before any depth is taken"
     change("dkt_planner", Transition.TRANSITION_DEACTIVATE)
     answer = cell.plan()
     assert answer.status == Response.NOT_ACTIVE
