@@ -211,9 +211,9 @@ class _Tried:
 
         # Room: by the outermost edge of all lines, for fingers that are straight.
         first = np.stack([left.max(axis=1), right.max(axis=1)])  # cells from the middle
-        # Beyond an edge that was not seen, the object may go on.
+        # Beyond an edge that was not seen, the object may go on; by both clearances it may.
         hidden = np.stack([side.max(axis=1) for side in self._edges(self.tip, np.inf)]) - first
-        self.refuse("a side was not seen", (hidden * cell > gripper.clearance).any(axis=0))
+        self.refuse("a side was not seen", (hidden * cell > 2 * gripper.clearance).any(axis=0))
         near = gripper.clearance / cell
         far = near + gripper.finger_thickness / cell
         steps = self.steps[None, None, :]
