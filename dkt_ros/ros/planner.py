@@ -36,6 +36,7 @@ from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import NAME as CAPTURE
+from dkt_ros.ros.capture import RefusedError
 from dkt_ros.ros.managed_node import ManagedNode, NextTurn, run_main
 from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
@@ -58,14 +59,6 @@ POLL_S = 0.002
 ANSWER_S = 10.0
 """How long an answer may take beyond its timeout, on its way."""
 Status = PlanGrasps.Response
-
-
-class RefusedError(DktError):
-    """No plan: why, as a status of the response."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class DktPlanner(ManagedNode[PlannerParameters]):
