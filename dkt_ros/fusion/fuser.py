@@ -41,7 +41,7 @@ _MEDIAN_OF = 8192  # pixels, spread over all
 _STEP = 0.1  # relative: a larger one is an edge of the scene
 _RIM_PX = 1.5  # at working size
 _STILL_LEVELS = 6.0  # a picture that changed by so many grey levels shows something else
-_STILL_SHARE = 0.03  # and so does disparity that changed by this share
+_STILL_SHARE = 0.1  # and so does disparity that changed by this share
 
 
 class Source(IntEnum):
