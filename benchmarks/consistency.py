@@ -182,7 +182,7 @@ def print_cost(frames: list[Frame]) -> None:
         (
             np.asarray(cv2.resize(rgb, (1280, 720)), np.uint8),
             np.asarray(cv2.resize(raw, (1280, 720)), np.float32),
-            disparity,
+            np.asarray(cv2.resize(disparity, (1280, 720)), np.float32),
         )
         for rgb, raw, disparity in frames
     ]

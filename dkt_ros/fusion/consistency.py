@@ -32,7 +32,7 @@ class ConsistencyConfig:
     refused, doubted  log-odds that colour and depth belong together, below which they are certain
                       not to, or are suspected
     looked_into       log-odds below which it is tried how the depth would lie better
-    better            log-odds gained by such a change that make it certain; half: suspected
+    better            log-odds gained by such a change that make it certain; 0.7 of it: suspected
     edges             standard deviations by which colour's edges lie on the depth's steps better
                       than shifted ones, from which colour and depth are taken to belong together
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
@@ -47,8 +47,8 @@ class ConsistencyConfig:
     first_checks: int = 3
     refused: float = -1.0
     doubted: float = 0.0
-    looked_into: float = 3.5
-    better: float = 2.0
+    looked_into: float = 5.5
+    better: float = 1.6
     edges: float = 2.5
     frozen_frames: int = 3
     stale_s: float = 5.0
@@ -257,13 +257,14 @@ class Consistency:
         scores["log_odds"] = registration.log_odds
         if registration.log_odds >= config.looked_into:
             return []
-        registration.look(seen, grey, readings)
+        if registration.is_due:
+            registration.look(seen, grey, readings)
         change, gain, then = registration.best()
         edges = registration.edges()
         scores |= {"gain": gain, "edges": edges}
         if registration.frames < config.first_checks or edges > config.edges:
             return []
-        if then > 0 and 2 * gain > config.better:
+        if then > 0 and gain > 0.7 * config.better:
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
             cause, how = _described(change, width)
             text = f"the depth seems {how} against the colour: is it registered to it?"

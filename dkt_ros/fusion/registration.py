@@ -24,6 +24,8 @@ EDGE_SIZE = 160, 288  # (h, w) that edges are compared at
 _EDGE_REACH = 24  # px at that size
 _SHARE = 0.3  # of what is new in a running mean
 _AT_ONCE = 6  # changes that are tried in a frame
+_RESTS = 10  # frames between looks, once everything was tried in vain
+_IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
 
 
@@ -88,12 +90,25 @@ class Registration:
         self.log_odds = math.nan
         self._gains: dict[Change, tuple[float, float]] = {}
         self._next = 0
+        self._level = math.nan
         self._surface: Float32 | None = None
 
     def take(self, seen: Seen) -> None:
         """The next frame as it is."""
         self.frames += 1
         self.log_odds = _mean(self.log_odds, seen.log_odds)
+        if self.rests and abs(self.log_odds - self._level) > 2 * _IN_VAIN:
+            self._gains.clear()  # of a stream as it was before
+
+    @property
+    def rests(self) -> bool:
+        """Whether everything was tried in vain: looking at some frames is enough."""
+        return len(self._gains) == len(CHANGES) and self.best()[1] < _IN_VAIN
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to look at this frame."""
+        return not self.rests or self.frames % _RESTS == 0
 
     def look(self, seen: Seen, grey: Float32, readings: Float32) -> None:
         """Tries some changes and compares edges; grey and readings (1/m) at EDGE_SIZE."""
@@ -103,6 +118,7 @@ class Registration:
         for change, value in zip(some, others, strict=True):
             gain, before = self._gains.get(change, (math.nan, math.nan))
             self._gains[change] = _mean(gain, value - own), _mean(before, value)
+        self._level = self.log_odds
         surface = _edges_on_steps(grey, _steps(readings))
         if self._surface is None:
             self._surface = surface

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import discover_topics
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Verdict
-from dkt_ros.fusion.registration import Seen
+from dkt_ros.fusion.registration import CHANGES, Change, Seen
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 """rgb, raw depth, disparity."""
@@ -104,7 +104,7 @@ def test_what_belongs_together_is_not_suspected(moving: list[Frame]) -> None:
 
 @pytest.mark.parametrize(
     ("dx", "dy", "words"),
-    [(20, 0, "px right"), (-20, 0, "px left"), (0, 20, "px down"), (0, -20, "px up")],
+    [(20, 0, "px right"), (-10, 0, "px left"), (0, 20, "px down"), (0, -10, "px up")],
 )
 def test_a_shift_is_measured(moving: list[Frame], dx: int, dy: int, words: str) -> None:
     verdict = judged(with_depth(moving[:SECOND], moved(1.0, dx, dy)))
@@ -211,6 +211,27 @@ def test_a_jump_of_the_line(moving: list[Frame]) -> None:
     for index, scale in enumerate((1.0, 0.25)):
         verdict = consistency.update(rgb, None, disparity, index * PERIOD_NS, (scale, 0.0))
     assert causes(verdict) == {"jump"}
+
+
+def test_where_nothing_helps_less_is_tried_until_something_changes(moving: list[Frame]) -> None:
+    rgb, raw, disparity = moving[0]
+    consistency, asked = Consistency(), []
+
+    def seen(log_odds: float, shifted: float) -> Seen:
+        def ask(changes: Sequence[Change]) -> list[float]:
+            asked.append(len(changes))
+            return [log_odds, *(shifted if one.x > 0.04 else -3.0 for one in changes[1:])]
+
+        return Seen(log_odds, ask)
+
+    frames = still((rgb, raw, disparity), 60)
+    for index, frame in enumerate(frames[:40]):
+        told = seen(4.0, -3.0)
+        assert consistency.update(*frame, index * PERIOD_NS, None, told).suspicions == ()
+    assert len(CHANGES) < sum(asked) < 3 * len(CHANGES)
+    for index, frame in enumerate(frames[40 : 40 + 2 * SECOND], start=40):
+        verdict = consistency.update(*frame, index * PERIOD_NS, None, seen(1.0, 4.0))
+    assert causes(verdict) == {"shifted"}
 
 
 def test_reset_forgets(moving: list[Frame]) -> None:
