@@ -13,6 +13,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dkt_ros.model.checkpoint import PROMPT_FILE, TRANSFORMER_DIR, VAE_DIR, read_prompt
@@ -128,7 +129,7 @@ def _kept(recipe: Recipe, network: DktNetwork, bf16: bool) -> int:
         for parameter in network.transformer.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
         network.dtype = torch.bfloat16
-    own = {p.untyped_storage()._cdata for p in network.transformer.parameters()}
+    own = {StorageWeakRef(p.untyped_storage()).cdata for p in network.transformer.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
     x = _latents(recipe, network)
     tokens = x[0, 0].numel() // 4
@@ -136,8 +137,9 @@ def _kept(recipe: Recipe, network: DktNetwork, bf16: bool) -> int:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         # Attention counts as a fused kernel, which keeps no matrix of weights.
-        if tensor.shape[-2:] != (tokens, tokens) and storage._cdata not in own:
-            kept[storage._cdata] = storage
+        place = StorageWeakRef(storage).cdata
+        if tensor.shape[-2:] != (tokens, tokens) and place not in own:
+            kept[place] = storage
         return tensor
 
     shown = x if network.info.condition == "none" else torch.cat([x, x], dim=1)

@@ -8,6 +8,7 @@ import importlib.resources
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,7 @@ from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.predict.clip import PredictOptions, predict_disparity
 from dkt_ros.predict.command import add_commands as add_predict
+from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.stream import LivePredictor
 
 
@@ -174,7 +176,8 @@ def test_live_is_what_the_stream_gives(
     assert list(np.flatnonzero(given)) == [0, 8], "a frame at once, then every second latent"
     assert np.isnan(results["latest"][~given]).all()
     assert np.isfinite(results["all"]).all()
-    options = LiveOptions.preset("fast")
+    least = PredictorOptions().live_min_agreement
+    options = replace(LiveOptions.preset("fast"), min_agreement=least)
     live = LivePredictor(FastNetwork(load_checkpoint(tiny_checkpoint)), options)
     for index, frame in enumerate(rgb):
         expected = live.push(frame)

@@ -139,11 +139,17 @@ def _results(
     yield ENCODER_FIRST, encoder.advance(images[:, :, :1])
     chunks = images[:, :, 1:].split(FRAMES_PER_LATENT, dim=2)
     yield ENCODER_FOLLOWING, torch.cat([encoder.advance(chunk) for chunk in chunks], dim=2)
-    yield EMBED_RGB, network.embed_rgb(latents[:, :, :1])
+
+    def embedded(part: Tensor) -> Tensor:
+        # Of a network that is shown raw depth, with latents of it that differ.
+        sees_depth = network.info.condition != "none"
+        return network.embed_rgb(torch.cat([part, -part], dim=1) if sees_depth else part)
+
+    yield EMBED_RGB, embedded(latents[:, :, :1])
     for frames in windows:
         noisy = latents[:, :, :frames]
         # What is embedded differs from what is noisy.
-        tokens = network.embed_rgb(noisy.flip(3))
+        tokens = embedded(noisy.flip(3))
         yield step_name(frames), network.velocity(noisy, tokens, float(TRAIN_TIMESTEPS))
     first, *others = latents[:, :, :CHUNKS].split(1, dim=2)
     yield DECODER_FIRST, decoder.advance(first)
