@@ -60,14 +60,24 @@ def test_python_evaluation_and_node_agree(mode: str) -> None:
         assert one.alignment == other.alignment
 
 
-def python_of_the_readme(repo_root: Path) -> str:
-    (found,) = re.findall(r"```python\n(.*?)```", (repo_root / "README.md").read_text(), re.S)
-    return str(found)
+def python_of_the_readme(repo_root: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (repo_root / "README.md").read_text(), re.S)
+
+
+def test_the_readmes_bag_in_python_runs(
+    repo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = (one for one in python_of_the_readme(repo_root) if "process(" in one)
+    bag = repo_root / "dkt_ros" / "assets" / "demo" / "glassware"
+    exec(text.replace("one.bag", str(bag)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 20
+    assert "AlignmentState.OK" in lines[-1]
 
 
 def test_the_readmes_python_runs_as_it_stands(repo_root: Path, tmp_path: Path) -> None:
     """From a folder of colour and raw depth to metric depth, by dkt-nano on the CPU."""
-    text = python_of_the_readme(repo_root)
+    text = python_of_the_readme(repo_root)[0]
     assert len([line for line in text.splitlines() if line and "import" not in line]) <= 5
     assert ast.parse(text)
     rgb, raw, _ = recording()
