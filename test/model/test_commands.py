@@ -142,7 +142,10 @@ def test_predict_says_how_far_it_is(
     words = [f"--checkpoint={tiny_checkpoint}", f"--input={clip}", f"--output={tmp_path}/o.npz"]
     dkt("predict", *words)
     stages = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
-    assert stages[-3:] == ["encode 3/3", "denoise 2/2", "decode 3/3"]
+    expected = [
+        f"{stage}: {n}/{n} steps" for stage, n in (("encode", 3), ("denoise", 2), ("decode", 3))
+    ]
+    assert stages[-3:] == expected
 
 
 def test_a_full_disk_leaves_no_output_cut_short(
@@ -171,7 +174,7 @@ def test_live_is_what_the_stream_gives(
         dkt("predict", *words, "--preset=fast", f"--output={output}", f"--publish={publish}")
         with np.load(output) as content:
             results[publish] = content["disparity"]
-    assert "frame 10/10" in capsys.readouterr().err
+    assert "frame: 10/10 steps" in capsys.readouterr().err
     given = np.isfinite(results["latest"]).all(axis=(1, 2))
     assert list(np.flatnonzero(given)) == [0, 8], "a frame at once, then every second latent"
     assert np.isnan(results["latest"][~given]).all()
