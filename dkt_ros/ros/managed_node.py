@@ -1,8 +1,9 @@
 """What lifecycle nodes of this package do alike: parameters, transitions, complaints, the end.
 
 A node of its own subclasses ManagedNode[ItsParameters], says in `prepare` what takes long before it
-can be configured, and in the on_... methods what is alive in which state, each through
-`transition`. `run_main` is its command. Nothing here is particular to depth.
+can be configured, in on_configure, on_activate and on_deactivate what is alive in which state, each
+through `transition`, and in `release` what is taken down. `run_main` is its command. Nothing here
+is particular to depth.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
@@ -87,6 +88,21 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def apply(self, parameters: Own) -> None:
         """Takes over the parameters that act at once."""
+
+    def release(self) -> None:
+        """Takes down what configuring made, from any lifecycle state."""
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Nothing is left of what configuring made."""
+        return self.transition("clean up", self.release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Ends everything."""
+        return self.transition("shut down", self.release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured with nothing left over."""
+        return self.transition("recover", self.release)
 
     def close(self) -> None:
         """Ends everything that runs, from any lifecycle state, and destroys the node."""

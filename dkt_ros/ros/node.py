@@ -105,7 +105,7 @@ class DktNode(ManagedNode[NodeParameters]):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms the network, advertises the outputs."""
-        return self.transition("configure", self._configure, self._release)
+        return self.transition("configure", self._configure, self.release)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes and starts the inference thread."""
@@ -116,18 +116,6 @@ class DktNode(ManagedNode[NodeParameters]):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribes and ends the inference thread."""
         return self.transition("deactivate", lambda: self._deactivate(state))
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Frees the network and takes the outputs down."""
-        return self.transition("clean up", self._release)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Ends everything."""
-        return self.transition("shut down", self._release)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured with nothing left over."""
-        return self.transition("recover", self._release)
 
     def publish_diagnostics(self) -> None:
         """Says how the node is doing."""
@@ -182,7 +170,8 @@ class DktNode(ManagedNode[NodeParameters]):
         self._pipeline = None
         self._active_since = None
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Takes the outputs down and frees the network."""
         self._halt()
         if self._outputs is not None:
             self._outputs.destroy()

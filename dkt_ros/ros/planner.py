@@ -88,7 +88,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Advertises the outputs."""
-        return self.transition("configure", self._configure, self._release)
+        return self.transition("configure", self._configure, self.release)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begins to answer."""
@@ -102,18 +102,6 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             super(DktPlanner, self).on_deactivate(state)
 
         return self.transition("deactivate", deactivate)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Takes the outputs down."""
-        return self.transition("clean up", self._release)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Ends everything."""
-        return self.transition("shut down", self._release)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured with nothing left over."""
-        return self.transition("recover", self._release)
 
     def _configure(self) -> None:
         self._own = {
@@ -129,7 +117,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         self._start(self.parameters.period_s)
         self.get_logger().info(f"plans when {self.resolve_service_name(SERVICE)} is called")
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Takes the outputs down."""
         self._stop()
         for publisher in self._own.values():
             self.destroy_lifecycle_publisher(publisher)
