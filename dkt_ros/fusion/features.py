@@ -25,6 +25,7 @@ _SEEN_RANGE = 3.0
 _LEVELS = 5
 _STIFFNESS = 0.02  # weight of no correction at all, against one reading per cell
 _OUTLIER = 0.02, 0.3  # relative; readings far from the prediction correct it the less, from here on
+_AGREES = 0.1  # relative: a reading this near the prediction speaks for it
 _BEYOND = 2.0  # no prediction is this much nearer or farther than all readings
 
 
@@ -94,6 +95,12 @@ def make_scene(
         predicted=predicted,
         typical=typical,
     )
+
+
+def agreement(readings: Float32, predicted: Float32) -> float:
+    """Share of the readings (h, w), 0 = none, that lie near the prediction; 0 without any."""
+    near = np.abs(readings - predicted) <= _AGREES * predicted
+    return float(np.count_nonzero(near) / max(np.count_nonzero(readings), 1))
 
 
 def bent(predicted: Float32, disparity: Float32, weights: Float32 | None = None) -> Float32:

@@ -27,14 +27,21 @@ from dkt_ros.arrays import Array, constant, device_of, is_floating, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.features import Scene, bent, make_scene, membrane, network_input, working_size
+from dkt_ros.fusion.features import (
+    Scene,
+    agreement,
+    bent,
+    make_scene,
+    membrane,
+    network_input,
+    working_size,
+)
 from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
 from dkt_ros.fusion.registration import Change, Seen
 
 Float32 = NDArray[np.float32]
 
 _KEPT = 0.98  # trust from which a reading is published as it is
-_AGREES = 0.1  # relative: a reading this near the prediction speaks for it
 _HELD_ERROR = 0.05  # mean relative error expected of an earlier frame's scale
 _STRIP_ROWS = 48
 _MEDIAN_OF = 8192  # pixels, spread over all
@@ -242,8 +249,7 @@ class Fuser:
         if line is not None and not np.isfinite(line).all():
             predicted, reason = None, _joined(reason, "the network was not used: not finite")
         elif line is not None and readings.any():
-            near = np.abs(readings - line) <= _AGREES * line
-            share = np.count_nonzero(near) / np.count_nonzero(readings)
+            share = agreement(readings, line)
             if share < config.min_agreement:
                 predicted = None
                 why = f"the network was not used: it agrees with {share:.0%} of the readings"

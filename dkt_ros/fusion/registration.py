@@ -126,8 +126,6 @@ class Registration:
 
     def best(self) -> tuple[Change, float, float]:
         """The change that would do most, by how much, and the log-odds with it undone."""
-        if not self._gains:
-            return _AS_IT_IS, 0.0, self.log_odds
         change = max(self._gains, key=lambda one: self._gains[one][0])
         return change, *self._gains[change]
 

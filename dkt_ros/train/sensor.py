@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.geometry import nearest_fill
+
 Float32 = NDArray[np.float32]
 
 
@@ -25,12 +27,8 @@ def behind(truth: Float32, classes: NDArray[np.uint8]) -> Float32:
     hidden = (classes > 0) | (truth <= 0)
     if hidden.all():
         return truth
-    _, labels = cv2.distanceTransformWithLabels(
-        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    values = np.zeros(int(labels.max()) + 1, np.float32)
-    values[labels[~hidden]] = truth[~hidden]
-    return cv2.blur(values[labels], (5, 5))
+    filled = cv2.blur(nearest_fill(np.where(hidden, np.float32(0), truth)), (5, 5))
+    return np.asarray(filled, np.float32)
 
 
 def failing(

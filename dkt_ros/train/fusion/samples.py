@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.fusion.features import Scene, make_scene
+from dkt_ros.fusion.config import FusionConfig
+from dkt_ros.fusion.features import Scene, agreement, make_scene
+from dkt_ros.fusion.registration import Change
 from dkt_ros.train.fusion.config import FusionTrainingConfig, PredictionConfig
 from dkt_ros.train.fusion.frames import TrainingFrame
 from dkt_ros.train.sensor import behind, failing, smooth_noise
@@ -23,7 +25,7 @@ _FEWEST_READINGS = 100
 _WINDOWS = 3  # so many crops are looked at,
 _SEARCHED = 0.7  # and so often that with most objects is taken
 _OTHER_SCENE = 0.6  # of the foreign readings; the others are shifted, mirrored or zoomed
-_AGREES, _FEWEST_AGREE = 0.1, 0.2  # as the fuser judges whether a network is used at all
+_FEWEST_AGREE = FusionConfig().min_agreement  # with fewer the fuser does not use a network
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +110,15 @@ def _skew(truth: Float32, rng: np.random.Generator) -> Float32:
 
 def _unregistered(disparity: Float32, rng: np.random.Generator) -> Float32:
     """Readings shifted by 2% to 15% of the width, mirrored, or zoomed."""
-    height, width = disparity.shape
     choice = rng.random()
     if choice < 0.15:
-        return np.ascontiguousarray(disparity[:, ::-1])
-    factor, x, y = 1.0, 0.0, 0.0
-    if choice < 0.4:
-        factor = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.15, 0.4)))
+        change = Change(mirrored=True)
+    elif choice < 0.4:
+        change = Change(zoom=float(np.exp(-rng.choice([-1, 1]) * rng.uniform(0.15, 0.4))))
     else:
-        angle, far = rng.uniform(0, 2 * np.pi), width * rng.uniform(0.02, 0.15)
-        x, y = far * np.cos(angle), far * np.sin(angle)
-    x, y = x + (1 - factor) * width / 2, y + (1 - factor) * height / 2
-    to = np.array([[factor, 0, x], [0, factor, y]], np.float64)
-    return np.asarray(
-        cv2.warpAffine(disparity, to, (width, height), flags=cv2.INTER_NEAREST), np.float32
-    )
+        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.02, 0.15)
+        change = Change(-far * np.cos(angle), -far * np.sin(angle))
+    return change.undone(disparity)
 
 
 def degraded(frame: TrainingFrame, rng: np.random.Generator, config: PredictionConfig) -> Float32:
@@ -195,8 +191,7 @@ def _prediction(
         noise = smooth_noise(predicted.shape, rng, int(rng.integers(2, 8)))
         predicted = predicted * np.exp(np.float32(rng.uniform(0.1, 0.6)) * noise)
         predicted -= np.float32(rng.uniform(0.0, 0.5) * np.median(predicted))
-    near = np.abs(disparity - predicted) <= _AGREES * predicted
-    if np.count_nonzero(near) < _FEWEST_AGREE * np.count_nonzero(disparity):
+    if agreement(disparity, predicted) < _FEWEST_AGREE:
         return None
     return np.asarray(np.maximum(predicted, 1e-3), np.float32)
 
