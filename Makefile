@@ -6,6 +6,7 @@
 #   make demo       replay a bag into the node, results in demo_output/   [BAG=path of another bag]
 #   make test       lint, then the tests                                  [ARGS=more for pytest]
 #   make lint       ruff, mypy and import-linter alone
+#   make docs       this documentation as a site, in build/site
 #   make doctor     what is installed here and what is missing
 #   make nano       render dkt-nano's data, train and evaluate it (hours)
 #   make fusion     render the refiner's data (sensor and network fused), train and evaluate it (hours)
@@ -16,7 +17,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: setup build demo test lint doctor nano fusion lock clean distclean
+.PHONY: setup build demo test lint docs doctor nano fusion lock clean distclean
 
 in_env := source scripts/env.sh &&
 
@@ -30,13 +31,16 @@ demo: build
 	@$(in_env) python -m demo $(if $(BAG),--bag "$(BAG)") --output demo_output
 
 test: lint
-	$(in_env) DKT_TEST_REQUIRE=ros pytest $(ARGS)
+	$(in_env) DKT_TEST_REQUIRE=ros,docs pytest $(ARGS)
 
 lint: build
 	@$(in_env) failed=0; \
 	for check in "ruff check" "ruff format --check" "mypy" "lint-imports --no-logo"; do \
 	  echo "lint: $$check"; $$check || failed=1; \
 	done; exit $$failed
+
+docs: build
+	@$(in_env) scripts/docs.sh
 
 doctor: build
 	@$(in_env) dkt doctor

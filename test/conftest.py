@@ -82,7 +82,14 @@ def _why_no_bpy() -> str | None:
     return None
 
 
+def _why_no_docs() -> str | None:
+    if missing := _missing("sphinx", "myst_parser", "furo"):
+        return f"not importable: {', '.join(missing)}; requirements/docs.txt brings them"
+    return None
+
+
 _WHY_NOT: dict[str, Callable[[], str | None]] = {
+    "docs": _why_no_docs,
     "ros": _why_no_ros,
     "roslaunch": _why_no_launch,
     "bpy": _why_no_bpy,

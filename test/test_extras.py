@@ -136,7 +136,7 @@ def test_modules_by_extra_are_what_its_requirements_bring(repo_root: Path) -> No
     with (repo_root / "pyproject.toml").open("rb") as file:
         dynamic = tomllib.load(file)["tool"]["setuptools"]["dynamic"]
     files = dynamic["optional-dependencies"]
-    assert set(files) == {*EXTRAS, "test"}
+    assert set(files) == {*EXTRAS, "docs", "test"}
     distributions = packages_distributions()
     for extra, modules in EXTRAS.items():
         named = set()

@@ -1,6 +1,6 @@
 """What the node publishes, each topic once: its type, how its message is made, what it is for.
 
-A new topic is one more entry of OUTPUTS. The node's publishers, `dkt_node --help`, the README's
+A new topic is one more entry of OUTPUTS. The node's publishers, `dkt_node --help`, docs/topics.md's
 table, the launch file's remappings and the tests' subscribers are made from that table.
 """
 
@@ -66,7 +66,7 @@ class Output:
     lazy   made only when someone listens, after the others and beside the next inference: a slow
            reader of it costs its own messages only, of which the newest is kept
     masked made of frames that an object's mask of the same stamp came for
-    help   a line for the README and `--help`
+    help   a line for docs/topics.md and `--help`
     """
 
     topic: str
@@ -267,7 +267,7 @@ def _rows() -> list[tuple[str, str, str]]:
 
 
 def topics_markdown() -> str:
-    """The README's table of published topics."""
+    """The table of docs/topics.md."""
     lines = ["| published | type | |", "|---|---|---|"]
     lines += [f"| `{topic}` | {kind} | {help_} |" for topic, kind, help_ in _rows()]
     return "\n".join(lines) + "\n"

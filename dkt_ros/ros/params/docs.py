@@ -1,16 +1,14 @@
 """Documentation for people, made from parameters.py and topics.py so that it cannot drift apart.
 
-python -m dkt_ros.ros.params.docs yaml > config/dkt_node.yaml
-python -m dkt_ros.ros.params.docs markdown   # for the README: parameters
-python -m dkt_ros.ros.params.docs topics     # and published topics
-python -m dkt_ros.ros.params.docs planner    # for docs/planner.md
+`python -m dkt_ros.ros.params.docs`, in the checkout, writes it all: config/dkt_node.yaml, and the
+tables between marks in docs/parameters.md, docs/topics.md and docs/planner.md.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
+from pathlib import Path
 
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
@@ -18,7 +16,7 @@ from dkt_ros.ros.params.spec import Parameters, defaults, specs
 
 
 def parameters_markdown(kind: type[Parameters] = NodeParameters) -> str:
-    """The README's table of parameters."""
+    """The table of docs/parameters.md or docs/planner.md."""
     lines = ["| parameter | default | values | acts | meaning |", "|---|---|---|---|---|"]
     for name, spec in specs(kind).items():
         default = f"`{json.dumps(defaults(kind)[name])}`"
@@ -33,7 +31,7 @@ def parameters_yaml() -> str:
     """A parameter file that holds every default, for `--params-file`."""
     lines = [
         "# Parameters of dkt_node and their defaults, for any node name and namespace.",
-        "# Written by `python -m dkt_ros.ros.params.docs yaml`; copy it and change the copy.",
+        "# Written by `python -m dkt_ros.ros.params.docs`; copy it and change the copy.",
         "/**:",
         "  ros__parameters:",
     ]
@@ -57,19 +55,24 @@ def parameters_text(kind: type[Parameters] = NodeParameters) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _topics() -> str:
+def generated(root: Path) -> dict[Path, str]:
+    """What the generated files of the checkout at root are to hold."""
     from dkt_ros.ros.topics import topics_markdown
 
-    return topics_markdown()
+    tables = {
+        "parameters.md": ("parameters", parameters_markdown()),
+        "planner.md": ("parameters", parameters_markdown(PlannerParameters)),
+        "topics.md": ("topics", topics_markdown()),
+    }
+    files = {root / "config/dkt_node.yaml": parameters_yaml()}
+    for name, (mark, table) in tables.items():
+        page = root / "docs" / name
+        opening, closing = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
+        before, _, rest = page.read_text(encoding="utf-8").partition(opening)
+        files[page] = before + opening + table + closing + rest.partition(closing)[2]
+    return files
 
 
 if __name__ == "__main__":
-    writers = {
-        "markdown": parameters_markdown,
-        "planner": lambda: parameters_markdown(PlannerParameters),
-        "yaml": parameters_yaml,
-        "topics": _topics,
-    }
-    if len(sys.argv) != 2 or sys.argv[1] not in writers:
-        sys.exit(f"usage: python -m dkt_ros.ros.params.docs {{{','.join(writers)}}}")
-    sys.stdout.write(writers[sys.argv[1]]())
+    for path, text in generated(Path.cwd()).items():
+        path.write_text(text, encoding="utf-8")

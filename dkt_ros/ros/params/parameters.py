@@ -1,7 +1,7 @@
 """dkt_node's parameters, each once: value, range, meaning, and when a change acts.
 
-ROS declarations (declarations.py), config/dkt_node.yaml and the README's table (docs.py) are all
-made from this one dataclass. Without rclpy.
+ROS declarations (declarations.py), config/dkt_node.yaml and the table of docs/parameters.md
+(docs.py) are all made from this one dataclass. Without rclpy.
 """
 
 from __future__ import annotations

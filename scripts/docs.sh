@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Builds the documentation as a site; a warning (a link that leads nowhere, a page that is in no
+# navigation) is an error.
+#
+#   scripts/docs.sh [SITE [SOURCE]]     defaults: build/site, the checkout
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+site=${1:-$root/build/site}
+python -m sphinx -q -n -W --keep-going -c "$root/docs" -d "$site/.doctrees" "${2:-$root}" "$site"
+echo "docs: $site/index.html"
