@@ -46,7 +46,7 @@ class EstimatorConfig:
     """
 
     depth: str = DEPTHS[0]
-    max_gap_s: float = 1.0
+    max_gap_s: float = 3.0
     min_depth: float = 0.1
     max_depth: float = 10.0
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fixtures.glass_scenes import table_with_glass, with_holes
 
-from dkt_ros import frames_of, load_estimator
+from dkt_ros import EstimatorConfig, frames_of, load_estimator
 from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, PredictorModel
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.predict.load import load_predictor
@@ -60,16 +60,26 @@ def test_python_evaluation_and_node_agree(mode: str) -> None:
         assert one.alignment == other.alignment
 
 
-def python_of_the_readme(repo_root: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (repo_root / "README.md").read_text(), re.S)
+def test_pythons_defaults_are_the_nodes() -> None:
+    from dkt_ros.ros.params.parameters import NodeParameters
+
+    ours, nodes = EstimatorConfig(), NodeParameters()
+    assert ours.depth == nodes.depth
+    assert ours.max_gap_s == nodes.max_gap_s
+    assert (ours.min_depth, ours.max_depth) == (nodes.min_depth_m, nodes.max_depth_m)
 
 
-def test_the_readmes_bag_in_python_runs(
+def python_of(page: Path) -> str:
+    """The only block of Python of a page."""
+    (text,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    return str(text)
+
+
+def test_the_python_of_a_recording_runs(
     repo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (text,) = (one for one in python_of_the_readme(repo_root) if "process(" in one)
     bag = repo_root / "dkt_ros" / "assets" / "demo" / "glassware"
-    exec(text.replace("one.bag", str(bag)), {})
+    exec(python_of(repo_root / "docs/python.md").replace("one.bag", str(bag)), {})
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 20
     assert "AlignmentState.OK" in lines[-1]
@@ -77,7 +87,7 @@ def test_the_readmes_bag_in_python_runs(
 
 def test_the_readmes_python_runs_as_it_stands(repo_root: Path, tmp_path: Path) -> None:
     """From a folder of colour and raw depth to metric depth, by dkt-nano on the CPU."""
-    text = python_of_the_readme(repo_root)[0]
+    text = python_of(repo_root / "README.md")
     assert len([line for line in text.splitlines() if line and "import" not in line]) <= 5
     assert ast.parse(text)
     rgb, raw, _ = recording()
