@@ -26,7 +26,6 @@ include_patterns = ["*.md", "docs/*.md", "dkt_ros/assets/*/MODEL_CARD.md"]
 exclude_patterns = [".*", "build", "install", "log", "data", "runs", "demo_output"]  # large
 root_doc = "README"
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header"]  # a page may open with a smaller heading
 html_theme = "furo"
 html_title = f"dkt_ros {release}"
 html_copy_source = False
@@ -73,8 +72,7 @@ def commands() -> str:
 
     os.environ["COLUMNS"] = "88"  # as wide as the page
     return "\n\n".join(
-        f"{'#' * min(2 + parser.prog.count(' ') - 1, 3)} {parser.prog}\n\n"
-        f"```text\n{parser.format_help().strip()}\n```"
+        f"## {parser.prog}\n\n```text\n{parser.format_help().strip()}\n```"
         for parser in leaves(build_parser())
     )
 
