@@ -58,7 +58,10 @@ class Block:
 @cache
 def blocks_and_prose(page: Path) -> tuple[list[Block], str]:
     """Fenced blocks, and the text without them."""
-    found, prose, marks, lines = [], [], [], iter(enumerate(page.read_text().splitlines(), 1))
+    found: list[Block] = []
+    prose: list[str] = []
+    marks: list[str] = []
+    lines = iter(enumerate(page.read_text().splitlines(), 1))
     for number, line in lines:
         if opening := re.match(r"```(.*)", line):
             inside: list[str] = []
