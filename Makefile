@@ -4,7 +4,7 @@
 #   make EXTRAS=    the same on a robot: what the node needs alone; EXTRAS="clouds data" adds to it,
 #                   and later calls keep the choice
 #   make demo       replay a bag into the node, results in demo_output/   [BAG=path of another bag]
-#   make test       lint, then the tests                                  [ARGS=more for pytest]
+#   make test       lint, then the tests            [ARGS=more for pytest, JOBS=2 side by side]
 #   make lint       ruff, mypy and import-linter alone
 #   make docs       this documentation as a site, in build/site
 #   make doctor     what is installed here and what is missing
@@ -20,6 +20,7 @@ SHELL := /bin/bash
 .PHONY: setup build demo test lint docs doctor nano fusion lock clean distclean
 
 in_env := source scripts/env.sh &&
+JOBS ?= 2
 
 setup:
 	@scripts/setup.sh
@@ -31,7 +32,7 @@ demo: build
 	@$(in_env) python -m demo $(if $(BAG),--bag "$(BAG)") --output demo_output
 
 test: lint
-	$(in_env) DKT_TEST_REQUIRE=ros,docs pytest $(ARGS)
+	$(in_env) OMP_NUM_THREADS=1 DKT_TEST_REQUIRE=ros,docs pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: build
 	@$(in_env) failed=0; \

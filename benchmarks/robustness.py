@@ -1,0 +1,129 @@
+"""Depth against how badly the sensor fails: missing, seen-through and shifted readings, as curves.
+
+    python benchmarks/robustness.py DATA [--checkpoint NAME=DIR ...] [--frames N] [--output JSON]
+
+DATA is a folder of tars that `dkt synth render --raw-depth` wrote. From each, its first frames go
+through the estimator with every checkpoint, network alone and fused, beside the nearest fill, and
+the raw depth of all of them fails the same way: in a share of the picture's patches there is no
+reading, a share of the glass's patches shows what stands behind it, or all of it is shifted. Mean
+relative error of the last frame on glass and metal, and off them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.device import Machine
+from dkt_ros import frames_of, load_estimator
+from dkt_ros.estimator import EstimatorConfig
+from dkt_ros.files import write_whole
+from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
+from dkt_ros.geometry import nearest_fill
+from dkt_ros.train.sensor import behind, smooth_noise
+
+Fail = Callable[[SequenceFrame, float, np.random.Generator], NDArray[np.float32]]
+
+
+def missing(frame: SequenceFrame, share: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """No reading in that share of the picture, in patches."""
+    raw = frame.raw_depth.copy()
+    noise = smooth_noise(raw.shape, rng, 10)
+    raw[noise >= np.quantile(noise, 1.0 - share) if share < 1 else np.isfinite(noise)] = np.nan
+    return raw
+
+
+def seen_through(
+    frame: SequenceFrame, share: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Of glass and metal that share reads as what is behind, the rest as it was."""
+    raw, objects = frame.raw_depth.copy(), frame.mask > 0
+    disparity = np.divide(1.0, frame.depth, out=np.zeros_like(raw), where=frame.depth > 0)
+    noise = smooth_noise(raw.shape, rng, 10)
+    through = objects & (noise >= np.quantile(noise[objects], 1.0 - share)) & (share > 0)
+    background = behind(disparity, frame.mask)
+    raw[through] = 1.0 / np.maximum(background[through], 1e-3)
+    return raw
+
+
+def shifted(frame: SequenceFrame, pixels: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Registered so many pixels too far to the right."""
+    by = round(pixels)
+    raw = np.full_like(frame.raw_depth, np.nan)
+    raw[:, by:] = frame.raw_depth[:, : raw.shape[1] - by]
+    return raw
+
+
+CURVES: dict[str, tuple[Fail, tuple[float, ...]]] = {
+    "missing": (missing, (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
+    "seen through": (seen_through, (0.0, 0.25, 0.5, 0.75, 1.0)),
+    "shifted": (shifted, (0.0, 2.0, 4.0, 8.0)),
+}
+
+
+def relative_error(depth: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
+    """Mean of |depth - truth| / truth; NaN where there is nothing to compare."""
+    both = where & np.isfinite(depth) & (truth > 0)
+    return float(np.mean(np.abs(depth - truth)[both] / truth[both])) if both.any() else float("nan")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the curves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--checkpoint", nargs="+", default=["dkt-nano=dkt-nano"], metavar="NAME=DIR")
+    parser.add_argument("--frames", type=int, default=1, help="of each tar (default %(default)s)")
+    parser.add_argument("--output", type=Path, help="the table as JSON")
+    args = parser.parse_args(argv)
+    clips = [
+        list(islice(read_sequence(path), args.frames)) for path in sorted(args.data.glob("*.tar"))
+    ]
+    estimators = {}
+    for entry in args.checkpoint:
+        name, _, folder = entry.rpartition("=")
+        for depth in ("network", "fused"):
+            estimators[f"{name}, {depth}"] = load_estimator(
+                config=EstimatorConfig(depth=depth), checkpoint=folder
+            )
+    rows = []
+    for curve, (fail, levels) in CURVES.items():
+        for level in levels:
+            sums: dict[str, list[tuple[float, float]]] = {}
+            for number, clip in enumerate(clips):
+                if clip[-1].mask is None or not (clip[-1].mask > 0).any():
+                    continue
+                raws = [fail(frame, level, np.random.default_rng(number)) for frame in clip]
+                found = {}
+                if np.isfinite(raws[-1]).any():
+                    found["nearest fill"] = nearest_fill(np.nan_to_num(raws[-1]))
+                for name, estimator in estimators.items():
+                    estimator.reset()
+                    pairs = zip((frame.rgb for frame in clip), raws, strict=True)
+                    found[name] = [estimator.push(frame) for frame in frames_of(pairs)][-1].depth
+                truth, objects = clip[-1].depth, clip[-1].mask > 0
+                for name, depth in found.items():
+                    errors = tuple(relative_error(depth, truth, m) for m in (objects, ~objects))
+                    sums.setdefault(name, []).append(errors)
+            for name, errors in sums.items():
+                objects, rest = (float(v) for v in np.nanmean(np.array(errors), axis=0))
+                rows.append({"curve": curve, "level": level, "method": name, "frames": len(errors),
+                             "objects": objects, "rest": rest})
+                print(f"{curve:<14}{level:6.2f}  {name:<24}"
+                      f"{100 * objects:8.2f}{100 * rest:8.2f} %", flush=True)
+    if args.output:
+        content = {**asdict(Machine.here()), "rows": rows}
+        write_whole(args.output, json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
