@@ -80,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--checkpoint", nargs="+", default=["dkt-nano=dkt-nano"], metavar="NAME=DIR")
+    parser.add_argument(
+        "--checkpoint", nargs="+", default=["dkt-nano=dkt-nano"], metavar="NAME=DIR"
+    )
     parser.add_argument("--frames", type=int, default=1, help="of each tar (default %(default)s)")
     parser.add_argument("--output", type=Path, help="the table as JSON")
     args = parser.parse_args(argv)
@@ -115,10 +117,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                     sums.setdefault(name, []).append(errors)
             for name, errors in sums.items():
                 objects, rest = (float(v) for v in np.nanmean(np.array(errors), axis=0))
-                rows.append({"curve": curve, "level": level, "method": name, "frames": len(errors),
-                             "objects": objects, "rest": rest})
-                print(f"{curve:<14}{level:6.2f}  {name:<24}"
-                      f"{100 * objects:8.2f}{100 * rest:8.2f} %", flush=True)
+                rows.append(
+                    {
+                        "curve": curve,
+                        "level": level,
+                        "method": name,
+                        "frames": len(errors),
+                        "objects": objects,
+                        "rest": rest,
+                    }
+                )
+                print(
+                    f"{curve:<14}{level:6.2f}  {name:<24}{100 * objects:8.2f}{100 * rest:8.2f} %",
+                    flush=True,
+                )
     if args.output:
         content = {**asdict(Machine.here()), "rows": rows}
         write_whole(args.output, json.dumps(content, indent=1) + "\n")
