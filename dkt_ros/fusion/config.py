@@ -27,7 +27,7 @@ class FusionConfig:
     min_agreement  share of the readings that must lie near the network's depth (10%), else it is
                    not used
     min_confidence depth that is less sure than this to be within the tolerance becomes NaN
-    steadiness     0..1, how much of the last frame stays where nothing moves; 0 is none
+    steadiness     0..1, share of the past in a frame's depth where nothing moves; 0 is none
     """
 
     method: str = "refiner"
@@ -37,7 +37,7 @@ class FusionConfig:
     tolerance: float = 0.02
     min_agreement: float = 0.2
     min_confidence: float = 0.0
-    steadiness: float = 0.7
+    steadiness: float = 0.9
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -1,6 +1,6 @@
 """One stream's frames fused: the sensor's depth where it is right, the refined network's elsewhere.
 
-Knows the order of the work, what is published where, and how a stream is kept steady. Knows nothing
+Knows the order of the work and what is published where. Knows nothing
 of cameras, of how disparity is made, or of ROS.
 
 All is decided at working size (some 50 thousand pixels). Only what was decided is enlarged: a
@@ -36,6 +36,7 @@ from dkt_ros.fusion.features import (
     network_input,
     working_size,
 )
+from dkt_ros.fusion.history import History
 from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
 from dkt_ros.fusion.registration import Change, Seen
 
@@ -47,8 +48,6 @@ _STRIP_ROWS = 48
 _MEDIAN_OF = 8192  # pixels, spread over all
 _STEP = 0.1  # relative: a larger one is an edge of the scene
 _RIM_PX = 1.5  # at working size
-_STILL_LEVELS = 6.0  # a picture that changed by so many grey levels shows something else
-_STILL_SHARE = 0.1  # and so does disparity that changed by this share
 
 
 class Source(IntEnum):
@@ -158,7 +157,7 @@ class Fuser:
 
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
-        self._last: _Remembered | None = None
+        self._history = History(self.config.steadiness)
 
     def fuse(
         self,
@@ -185,8 +184,8 @@ class Fuser:
         assert raw_depth is not None
         corrected, trust, log_error, seen = self._decide(scene)
         corrected = _hung(scene, corrected, trust)
-        corrected, trust = self._steady(_Remembered(frame.rgb, corrected, trust, stamp_ns))
-        depth, source = self._enlarged(raw_depth, scene, corrected, trust)
+        steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
+        depth, source = self._enlarged(raw_depth, scene, steady, trust)
         trusted = scene.measured & (trust >= 0.5)
         return Fused(
             depth=depth,
@@ -289,21 +288,6 @@ class Fuser:
             found = iter(self._refiner.belong(x).tolist())
         return [-np.inf if x is None else next(found) for x in seen]
 
-    def _steady(self, now: _Remembered) -> tuple[Float32, Float32]:
-        """The frame's disparity and trust, weighed against the last ones where nothing moves."""
-        last, self._last = self._last, now
-        if last is None or self.config.steadiness == 0 or not now.follows(last):
-            return now.corrected, now.trust
-        difference = cv2.absdiff(now.rgb, last.rgb)
-        levels = cv2.blur(cv2.cvtColor(difference, cv2.COLOR_RGB2GRAY), (5, 5))
-        share = (now.corrected - last.corrected) / (_STILL_SHARE * now.corrected)
-        still = np.square(levels * np.float32(1 / _STILL_LEVELS)) + np.square(share)
-        kept = np.float32(self.config.steadiness) * np.exp(-still)
-        corrected = now.corrected + kept * (last.corrected - now.corrected)
-        trust = now.trust + kept * (last.trust - now.trust)
-        self._last = _Remembered(now.rgb, corrected, trust, now.stamp_ns)
-        return corrected, trust
-
     def _enlarged(
         self, raw_depth: Float32, scene: Scene, corrected: Float32, trust: Float32
     ) -> tuple[Float32, NDArray[np.uint8]]:
@@ -400,20 +384,6 @@ class _Scratch:
         for name, memory in vars(self).items():
             setattr(part, name, memory[:rows])
         return part
-
-
-@dataclass(frozen=True, eq=False)
-class _Remembered:
-    rgb: NDArray[np.uint8]
-    corrected: Float32
-    trust: Float32
-    stamp_ns: int | None
-
-    def follows(self, last: _Remembered) -> bool:
-        if self.corrected.shape != last.corrected.shape:
-            return False
-        stamps = self.stamp_ns, last.stamp_ns
-        return None in stamps or stamps[0] > stamps[1]  # type: ignore[operator]
 
 
 def default_weights() -> Path:

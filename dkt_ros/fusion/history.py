@@ -1,0 +1,157 @@
+"""What a stream's past says of a frame: depth that nothing moved is steadied, all else is not.
+
+Knows working size, and how to tell noise from motion. Knows nothing of networks or of full size.
+
+A recursive mean of disparity, pixel by pixel, that forgets where colour or readings say that
+something moved, and everywhere when the camera moves. Readings that were trusted are part of it, so
+that one that drops out leaves its own mean behind, and one that comes and goes is not followed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.fusion.features import Scene
+
+Float32 = NDArray[np.float32]
+
+_LEVELS = 5.0  # grey levels: no camera is so steady that a smaller change means anything
+_NOISES = 3.0  # nor one of so many times what most of the picture changes by
+_QUIETEST = 0.25  # share of the picture that surely shows noise alone
+_SPREADS = 3.0  # of readings, by which their local mean changes where something moved
+_ONE_WAY = 0.6  # share of their changes that then point one way
+_LEAST_SPREAD = 0.002  # relative
+_SPEED_PX = 1.0  # of the camera, at working size, against the mean picture
+_OFTEN = 0.8  # share of frames in which a reading is there that need not prove itself
+_OUTLIER_LEVELS = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Past:
+    """Recursive means (h, w): disparity, trust, readings (0 = none), how often there is one; colour
+    (h/2, w/2, 3)."""
+
+    disparity: Float32
+    trust: Float32
+    readings: Float32
+    often: Float32
+    colour: Float32
+    stamp_ns: int | None
+
+    def precedes(self, disparity: Float32, stamp_ns: int | None) -> bool:
+        """Whether a frame goes on from here."""
+        if self.disparity.shape != disparity.shape:
+            return False
+        return None in (stamp_ns, self.stamp_ns) or stamp_ns > self.stamp_ns  # type: ignore[operator]
+
+
+class History:
+    """The past of one stream."""
+
+    def __init__(self, steadiness: float) -> None:
+        """steadiness: 0..1, share of the past in a frame where nothing moves; 0 is none."""
+        self._steadiness = np.float32(steadiness)
+        self._past: _Past | None = None
+
+    def steady(
+        self, scene: Scene, disparity: Float32, trust: Float32, kept: float, stamp_ns: int | None
+    ) -> tuple[Float32, Float32]:
+        """The next frame's disparity without its readings, and trust in them, (h, w) each.
+
+        kept: trust from which a reading is published as it is. A stamp that is not later than the
+        last one begins anew.
+        """
+        if self._steadiness == 0:
+            return disparity, trust
+        height, width = disparity.shape
+        half = width // 2, height // 2
+        colour = cv2.resize(scene.rgb, half, interpolation=cv2.INTER_AREA).astype(np.float32)
+        measured = scene.measured
+        seen = np.where(measured & (trust >= kept), scene.disparity, disparity)
+        present = measured.astype(np.float32)
+        past = self._past
+        if past is None or not past.precedes(disparity, stamp_ns):
+            self._past = _Past(seen, trust, scene.disparity, present, colour, stamp_ns)
+            return disparity, trust
+        still = cv2.max(_changed(colour, past.colour), _shifted(scene.disparity, past.readings))
+        still = np.clip(2.0 - still, 0.0, np.clip(2.0 - _speed(colour, past.colour), 0.0, 1.0))
+        coarse = 1.0 - self._steadiness * still
+        gain = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+        def mean(before: Float32, now: Float32, share: Float32 = gain) -> Float32:
+            return before + share * (now - before)
+
+        # Where no reading is left to compare with, the next one is the first.
+        known = np.where(past.readings > 0, past.readings, scene.disparity)
+        readings = np.where(measured, mean(known, scene.disparity), known * (gain < 0.5))
+        self._past = past = _Past(
+            disparity=mean(past.disparity, seen),
+            trust=mean(past.trust, trust),
+            readings=np.asarray(readings, np.float32),
+            often=mean(past.often, present),
+            colour=mean(past.colour, colour, coarse[..., None]),
+            stamp_ns=stamp_ns,
+        )
+        proven = np.clip(past.often * np.float32(2 / _OFTEN) - 1.0, 0.0, 1.0)
+        # As trust is: where there is no reading, the nearest one's.
+        return past.disparity, past.trust * proven.ravel()[scene.nearest]
+
+
+def _changed(colour: Float32, before: Float32) -> Float32:
+    """Change of colour, (h, w): from 1 on it is no noise, from 2 on surely not."""
+    largest = np.abs(colour - before).reshape(-1, 3)
+    levels = cv2.max(cv2.max(largest[:, 0], largest[:, 1]), largest[:, 2])
+    levels = cv2.blur(levels.reshape(colour.shape[:2]), (3, 3))
+    noise = float(np.quantile(levels[::2, ::2], _QUIETEST))
+    return np.asarray(levels * np.float32(1 / max(_LEVELS, _NOISES * noise)), np.float32)
+
+
+def _shifted(readings: Float32, before: Float32) -> Float32:
+    """The same for readings (h, w), 0 = none, at half their size: many change, and all one way."""
+    height, width = readings.shape
+    both = (readings > 0) & (before > 0)
+    changes = (readings - before) * both
+    found = np.abs(changes[both][:: 1 + both.size // 8192])
+    if len(found) == 0:
+        return np.zeros((height // 2, width // 2), np.float32)
+    level = float(np.median(readings[both][:: 1 + both.size // 2048]))
+    spread = max(1.4826 * float(np.median(found)), _LEAST_SPREAD * level)
+    changes = np.clip(changes, -8 * spread, 8 * spread)
+    parts = cv2.merge([changes, np.abs(changes), both.astype(np.float32)])
+    parts = cv2.resize(parts, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    one_way, any_way, count = cv2.split(cv2.blur(parts, (5, 5)))
+    one_way = np.abs(one_way)
+    return np.minimum(
+        one_way / ((count + 0.05) * (_SPREADS * spread)),
+        one_way / (any_way * _ONE_WAY + 0.05 * spread),
+    )
+
+
+def _speed(colour: Float32, before: Float32) -> float:
+    """How far the picture as a whole moved, shifted, zoomed or turned; in units of _SPEED_PX.
+
+    One step of Lucas and Kanade, in which what changed by much, an object that moves, has no say.
+    """
+    now, then = (cv2.cvtColor(cv2.GaussianBlur(x, (5, 5), 1.0), cv2.COLOR_RGB2GRAY)
+                 for x in (colour, before))  # fmt: skip
+    mean, change = (now + then) * 0.5, now - then
+    dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *d, scale=0.125) for d in ((1, 0), (0, 1)))
+    x, y = _places(*mean.shape)
+    ways = np.stack([dx, dy, dx * x + dy * y, dy * x - dx * y]).reshape(4, -1)
+    weighted = ways / (1.0 + np.square(change.ravel() * (1 / _OUTLIER_LEVELS)))
+    known = np.diag(np.array([50.0, 50.0, 5.0, 5.0], np.float32))  # a blank picture stands still
+    moved = 2.0 * np.linalg.solve(weighted @ ways.T + known, weighted @ change.ravel())
+    squares = np.square(moved)
+    return float(np.sqrt(squares[:2].sum() + 0.11 * squares[2:].sum())) / _SPEED_PX
+
+
+@lru_cache(maxsize=4)
+def _places(height: int, width: int) -> tuple[Float32, Float32]:
+    """x and y from the middle, in widths."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return (x - (width - 1) / 2) / width, (y - (height - 1) / 2) / width
