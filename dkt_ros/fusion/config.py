@@ -37,7 +37,7 @@ class FusionConfig:
     tolerance: float = 0.02
     min_agreement: float = 0.2
     min_confidence: float = 0.0
-    steadiness: float = 0.9
+    steadiness: float = 0.93
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -20,7 +20,7 @@ from dkt_ros.fusion.features import Scene
 
 Float32 = NDArray[np.float32]
 
-_LEVELS = 5.0  # grey levels: no camera is so steady that a smaller change means anything
+_LEVELS = 6.0  # grey levels: no camera is so steady that a smaller change means anything
 _NOISES = 3.0  # nor one of so many times what most of the picture changes by
 _QUIETEST = 0.25  # share of the picture that surely shows noise alone
 _SPREADS = 3.0  # of readings, by which their local mean changes where something moved
