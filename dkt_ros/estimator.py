@@ -140,7 +140,8 @@ class DepthEstimator:
         self.min_confidence = self.config.fusion.min_confidence
         self._fuser: Fuser | None = None
         if self.config.depth == "fused":
-            self._fuser = Fuser(self.config.fusion)
+            device = predictor.info.device
+            self._fuser = Fuser(self.config.fusion, device if "cuda" in device else "cpu")
         self._consistency = Consistency(self.config.consistency)
         self._continuity = Continuity(self.config.max_gap_s)
         self._aligner = Aligner(self.config.alignment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import Frame
+from dkt_ros.fusion import fuser
+from dkt_ros.fusion.network import Refiner
 from dkt_ros.geometry import Intrinsics, backproject, known_points, remove_flying_pixels
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
@@ -199,3 +202,26 @@ def test_a_device_s_disparity_of_another_size_is_refused() -> None:
     disparities, pushed = frames()
     with PretendDevice(), pytest.raises(DktError, match=r"\(60, 160\)"):
         DepthEstimator(Stream([disparities[0][::2]], True), NETWORK).push(pushed[0])
+
+
+@pytest.mark.parametrize(
+    ("network", "refiner"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("an NPU", "cpu")]
+)
+def test_the_refiner_is_on_the_network_s_gpu(
+    network: str, refiner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(Predictor):
+        def push(self, frame: Frame) -> Prediction | None:
+            del frame
+            return None
+
+    asked: list[torch.device] = []
+
+    def load(folder: Path, device: torch.device) -> tuple[Refiner, dict[str, Any]]:
+        del folder
+        asked.append(device)
+        return Refiner(), {}
+
+    monkeypatch.setattr(fuser, "load_refiner", load)
+    DepthEstimator(Silent(PredictorInfo("silent", device=network)))
+    assert asked == [torch.device(refiner)]

@@ -43,6 +43,7 @@ MIN_SPAN = 0.02  # the line must span this share of its disparity, or its scale 
 DISTINCT = 0.03  # 1/m at either end of d: closer lines climb to the same place
 PROPOSAL_CAP = 0.1  # 1/m: all residuals beyond count the same in the first scoring
 NEAR_PENALTY = 2.0
+SETTLED = 1e-4  # 1/m: a step that moves the line by less is the last
 TINY = 1e-12
 
 
@@ -294,7 +295,7 @@ class _Mixture:
             lines = np.stack([slope, mean_y - slope * mean_x]).astype(np.float32)
             moved = float(np.abs(lines - self.lines).sum(axis=0).max())
             self.lines = lines
-            if moved < 1e-5:
+            if moved < SETTLED:
                 break
 
     def _fit_noise(self, share: Array, chi: Array, grow: bool) -> None:

@@ -9,11 +9,10 @@ reading that is trusted keeps its own value, at the sensor's own resolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
-from dkt_ros.arrays import Array, constant, device_of, is_floating, to_host
+from dkt_ros.arrays import Array, constant, device_of, is_floating, namespace, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.config import FusionConfig
@@ -44,7 +43,6 @@ Float32 = NDArray[np.float32]
 
 _KEPT = 0.98  # trust from which a reading is published as it is
 _HELD_ERROR = 0.05  # mean relative error expected of an earlier frame's scale
-_STRIP_ROWS = 48
 _MEDIAN_OF = 8192  # pixels, spread over all
 _STEP = 0.1  # relative: a larger one is an edge of the scene
 _RIM_PX = 1.5  # at working size
@@ -104,6 +102,7 @@ class Fused:
     _log_error: Float32 | float = field(repr=False)
     _calibration: Calibration = field(repr=False)
     _tolerance: float = field(repr=False)
+    _range: tuple[float, float] = field(repr=False, default=(0.0, np.inf))
 
     @cached_property
     def confidence(self) -> Float32:
@@ -120,6 +119,8 @@ class Fused:
 
     def limited(self, low: float, high: float, min_confidence: float = 0.0) -> Fused:
         """The same, NaN where the depth is outside low .. high (m) or not so sure to be right."""
+        if min_confidence <= 0 and low <= self._range[0] and self._range[1] <= high:
+            return self
         inside = np.asarray(cv2.inRange(self.depth, np.array([low]), np.array([high])), np.uint8)
         if min_confidence > 0:
             inside[self.confidence < min_confidence] = 0
@@ -152,7 +153,6 @@ class Fuser:
             folder = Path(self.config.weights or default_weights()).expanduser()
             self._refiner, info = load_refiner(folder, self._device)
         self._calibration = Calibration.from_json(info.get("calibration"))
-        self._scratch: _Scratch | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -185,12 +185,12 @@ class Fuser:
         corrected, trust, log_error, seen = self._decide(scene)
         corrected = _hung(scene, corrected, trust)
         steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
-        depth, source = self._enlarged(raw_depth, scene, steady, trust)
+        depth, source, shares = self._enlarged(raw_depth, steady, trust)
         trusted = scene.measured & (trust >= 0.5)
         return Fused(
             depth=depth,
             source=source,
-            shares=Shares.of(source),
+            shares=shares,
             readings=int(np.count_nonzero(scene.measured)),
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
@@ -201,7 +201,14 @@ class Fuser:
             _log_error=log_error,
             _calibration=self._calibration,
             _tolerance=self.config.tolerance,
+            _range=self._range_of(steady),
         )
+
+    def _range_of(self, inverse: Float32) -> tuple[float, float]:
+        """Metres, between which all depth lies that is the readings' or the network's."""
+        low, high = float(inverse.min()), float(inverse.max())
+        config = self.config
+        return min(config.min_raw_depth, 1 / high), max(config.max_raw_depth, 1 / low)
 
     def _reduced(
         self,
@@ -214,14 +221,11 @@ class Fuser:
         height, width = rgb.shape[:2]
         size = working_size(height, width)
         small = _shrunk(rgb, size)
-        rows, columns = (
-            ((np.arange(n) + 0.5) * full / n).astype(np.intp)
-            for n, full in zip(size, (height, width), strict=True)
-        )
+        picked = _picked((height, width), size)
         readings = np.zeros(size, np.float32)
         reason = "no raw depth with this frame"
         if raw_depth is not None:
-            raw = raw_depth[rows[:, None], columns]
+            raw = raw_depth.take(picked)
             known = (raw >= config.min_raw_depth) & (raw <= config.max_raw_depth)
             np.divide(1.0, raw, out=readings, where=known)
             reason = (
@@ -238,9 +242,8 @@ class Fuser:
             why = "no alignment" if alignment is None else alignment.reason
             reason = _joined(reason, f"the network was not used: {why}")
         else:
-            where = (constant(index, device_of(disparity)) for index in (rows, columns))
-            row, column = where
-            found = np.asarray(to_host(disparity[row[:, None], column]), np.float32)
+            where = _picked_on(device_of(disparity), (height, width), size)
+            found = np.asarray(to_host(namespace(disparity).take(disparity, where)), np.float32)
             line = np.maximum(alignment.scale * found + alignment.shift, np.float32(1e-3))
             if alignment.state is AlignmentState.HELD:
                 reason = _joined(reason, f"scale of an earlier frame: {alignment.reason}")
@@ -259,17 +262,18 @@ class Fuser:
         """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
         if self._refiner is None:
             return *_membrane(scene), None
-        x = torch.from_numpy(network_input(scene))[None].to(self._device)
+        x = torch.from_numpy(network_input(scene))[None].to(
+            self._device, self._refiner.head.weight.dtype, memory_format=torch.channels_last
+        )
         maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
         filled, predicted = (torch.from_numpy(m)[None, None].to(self._device) for m in maps)
         with torch.inference_mode(), one_thread():
-            x = x.contiguous(memory_format=torch.channels_last)
             refined = self._refiner(x, filled, predicted)
             found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
             seen = Seen(float(refined.belongs[0]), partial(self._asked, scene))
         corrected, trust, log_error = to_host(found)[0]
         # Trust is of a reading: where there is none, the nearest one's.
-        trust = trust.ravel()[scene.nearest]
+        trust = trust.take(scene.nearest)
         return corrected, trust, log_error, seen
 
     def _asked(self, scene: Scene, changes: Sequence[Change]) -> list[float]:
@@ -289,44 +293,30 @@ class Fuser:
         return [-np.inf if x is None else next(found) for x in seen]
 
     def _enlarged(
-        self, raw_depth: Float32, scene: Scene, corrected: Float32, trust: Float32
-    ) -> tuple[Float32, NDArray[np.uint8]]:
-        height, width = raw_depth.shape
-        rows = min(_STRIP_ROWS, height)
-        if self._scratch is None or self._scratch.known.shape != (rows, width):
-            self._scratch = _Scratch((rows, width))
-        limits = np.array([[self.config.min_raw_depth], [self.config.max_raw_depth]])
-        kept, half = np.array([_KEPT]), np.array([0.5])
-        # Rows are enlarged at once, columns strip by strip, so that the work stays in the cache.
-        tall = (corrected.shape[1], height)
-        inverse = cv2.resize(1.0 / corrected, tall, interpolation=cv2.INTER_LINEAR)
-        trusted = cv2.resize(trust, tall, interpolation=cv2.INTER_LINEAR)
-        depth = np.empty(raw_depth.shape, np.float32)
-        source = np.empty(raw_depth.shape, np.uint8)
-        for top in range(0, height, rows):
-            part = slice(top, min(top + rows, height))
-            size = (width, part.stop - top)
-            raw, out = raw_depth[part], depth[part]
-            scratch = self._scratch.first(size[1])
-            cv2.resize(inverse[part], size, out, interpolation=cv2.INTER_LINEAR)
-            cv2.resize(trusted[part], size, scratch.trust, interpolation=cv2.INTER_LINEAR)
-            cv2.inRange(raw, limits[0], limits[1], scratch.known)
-            scratch.share[:] = 0
-            cv2.copyTo(scratch.trust, scratch.known, scratch.share)
-            scratch.step[:] = 0
-            cv2.copyTo(raw, scratch.known, scratch.step)
-            scratch.step -= out
-            scratch.step *= scratch.share
-            out += scratch.step
-            # What is trusted fully is the reading to the last bit.
-            cv2.compare(scratch.share, kept, cv2.CMP_GE, scratch.known)
-            cv2.copyTo(raw, scratch.known, out)
-            cv2.compare(scratch.share, half, cv2.CMP_LT, source[part])  # 255: the network's
-        # As uint8: NumPy 2 takes a member of an enumeration for an int64.
-        sensor = np.uint8(Source.SENSOR)
-        source &= sensor
-        source += sensor
-        return depth, source
+        self, raw_depth: Float32, corrected: Float32, trust: Float32
+    ) -> tuple[Float32, NDArray[np.uint8], Shares]:
+        """At full size: depth, source, and the shares of it."""
+        config, size = self.config, raw_depth.shape[::-1]
+        # Trust in 255ths: masks of bytes cost a fifth of those of floats.
+        bytes_ = np.rint(trust * np.float32(255)).astype(np.uint8)
+        share = np.asarray(cv2.resize(bytes_, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        depth = np.asarray(
+            cv2.resize(1.0 / corrected, size, interpolation=cv2.INTER_LINEAR), np.float32
+        )
+        limits = (np.array([limit]) for limit in (config.min_raw_depth, config.max_raw_depth))
+        known = np.asarray(cv2.inRange(raw_depth, *limits), np.uint8)
+        share &= known
+        # What is trusted fully is the reading to the last bit.
+        whole = cv2.compare(share, np.array([round(255 * _KEPT)]), cv2.CMP_GE)
+        cv2.copyTo(raw_depth, whole, depth)
+        some = np.flatnonzero(np.greater(share, whole))
+        partly = depth.ravel()[some]
+        partly += (raw_depth.ravel()[some] - partly) * (share.ravel()[some] * np.float32(1 / 255))
+        depth.ravel()[some] = partly
+        sensors = np.greater_equal(share, 128).view(np.uint8)
+        source = np.subtract(np.uint8(Source.NETWORK), sensors)
+        sensor = cv2.countNonZero(sensors) / sensors.size
+        return depth, source, Shares(sensor, 1.0 - sensor, 0.0)
 
     def _without_readings(
         self, shape: tuple[int, ...], disparity: Array | None, alignment: Alignment | None, why: str
@@ -371,21 +361,6 @@ class _Reduced:
     reason: str
 
 
-class _Scratch:
-    """Memory for a strip of a picture, kept: getting it anew costs more than what is done in it."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.trust, self.share, self.step = (np.empty(shape, np.float32) for _ in range(3))
-        self.known = np.empty(shape, np.uint8)
-
-    def first(self, rows: int) -> _Scratch:
-        """The same memory for a strip of fewer rows."""
-        part = copy(self)
-        for name, memory in vars(self).items():
-            setattr(part, name, memory[:rows])
-        return part
-
-
 def default_weights() -> Path:
     """The refiner in the package."""
     return Path(__file__).resolve().parents[1] / "assets" / "fusion"
@@ -423,12 +398,29 @@ def _membrane(scene: Scene) -> tuple[Float32, Float32, Float32]:
 
 
 def _shrunk(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture at (height, width), by halves first, for which OpenCV is fast."""
+    """The picture at (height, width): by halves, then by less than that; both are fast."""
     while rgb.shape[0] >= 2 * size[0] and rgb.shape[1] >= 2 * size[1]:
         height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
         even = rgb[: 2 * height, : 2 * width]
         rgb = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _picked(full: tuple[int, int], size: tuple[int, int]) -> NDArray[np.intp]:
+    """Flat places in a full picture of one pixel for each of the small one."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * many / n).astype(np.intp)
+        for n, many in zip(size, full, strict=True)
+    )
+    places: NDArray[np.intp] = rows[:, None] * full[1] + columns
+    places.setflags(write=False)
+    return places
+
+
+@lru_cache(maxsize=4)
+def _picked_on(device: Hashable, full: tuple[int, int], size: tuple[int, int]) -> Array:
+    return constant(_picked(full, size), device)
 
 
 def _residual(inverse: Float32 | None, readings: Float32, trusted: NDArray[np.bool_]) -> float:

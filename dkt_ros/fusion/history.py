@@ -33,8 +33,10 @@ _OUTLIER_LEVELS = 6.0
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """Recursive means (h, w): disparity, trust, readings (0 = none), how often there is one; colour
-    (h/2, w/2, 3)."""
+    """Recursive means (h, w): disparity, trust, readings (0 = none) and how often there is one.
+
+    colour: (h/2, w/2, 3), in grey levels.
+    """
 
     disparity: Float32
     trust: Float32
@@ -99,7 +101,7 @@ class History:
         )
         proven = np.clip(past.often * np.float32(2 / _OFTEN) - 1.0, 0.0, 1.0)
         # As trust is: where there is no reading, the nearest one's.
-        return past.disparity, past.trust * proven.ravel()[scene.nearest]
+        return past.disparity, past.trust * proven.take(scene.nearest)
 
 
 def _changed(colour: Float32, before: Float32) -> Float32:
@@ -137,15 +139,20 @@ def _speed(colour: Float32, before: Float32) -> float:
 
     One step of Lucas and Kanade, in which what changed by much, an object that moves, has no say.
     """
-    now, then = (cv2.cvtColor(cv2.GaussianBlur(x, (5, 5), 1.0), cv2.COLOR_RGB2GRAY)
-                 for x in (colour, before))  # fmt: skip
+    greys = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (colour, before))
+    now, then = (cv2.GaussianBlur(grey, (5, 5), 1.0) for grey in greys)
     mean, change = (now + then) * 0.5, now - then
     dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *d, scale=0.125) for d in ((1, 0), (0, 1)))
     x, y = _places(*mean.shape)
     ways = np.stack([dx, dy, dx * x + dy * y, dy * x - dx * y]).reshape(4, -1)
-    weighted = ways / (1.0 + np.square(change.ravel() * (1 / _OUTLIER_LEVELS)))
+    weighted = ways / (1.0 + np.square(change.ravel() * np.float32(1 / _OUTLIER_LEVELS)))
     known = np.diag(np.array([50.0, 50.0, 5.0, 5.0], np.float32))  # a blank picture stands still
-    moved = 2.0 * np.linalg.solve(weighted @ ways.T + known, weighted @ change.ravel())
+    # Neither BLAS nor LAPACK, which would wake a pool of threads for it.
+    _, moved = cv2.solve(
+        np.einsum("in,jn->ij", weighted, ways) + known,
+        np.einsum("in,n->i", weighted, change.ravel()),
+    )
+    moved *= 2.0
     squares = np.square(moved)
     return float(np.sqrt(squares[:2].sum() + 0.11 * squares[2:].sum())) / _SPEED_PX
 
