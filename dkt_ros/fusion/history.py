@@ -83,7 +83,9 @@ class History:
         still = cv2.max(_changed(colour, past.colour), _shifted(scene.disparity, past.readings))
         still = np.clip(2.0 - still, 0.0, np.clip(2.0 - _speed(colour, past.colour), 0.0, 1.0))
         coarse = 1.0 - self._steadiness * still
-        gain = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        gain = np.asarray(
+            cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+        )
 
         def mean(before: Float32, now: Float32, share: Float32 = gain) -> Float32:
             return before + share * (now - before)
