@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -326,9 +326,7 @@ class Captures:
         """Of the response's depth; raises DktError where there is no way to `frame`."""
         result = capture.newest
         assert result is not None
-        way = None
-        if frame:
-            way = self._transforms().find(frame, result.header)
+        way = self._transforms().find(frame, result.header) if frame else None
         rows, columns = capture.place(result.estimate.depth.shape)
         camera = result.estimate.frame.intrinsics
         depth = image_to_depth(response.depth)
@@ -341,13 +339,9 @@ class Captures:
             height=depth.shape[0],
         )
         rgb = result.estimate.frame.rgb[rows, columns]
-        cloud = CloudWriter().write(depth, rgb, intrinsics, cloud_options(result), result.header)
-        if way is not None:
-            rotation, translation = way
-            cells = np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)
-            cells[:, :3] = cells[:, :3] @ rotation.T.astype(np.float32) + translation
-            cloud.header = Header(stamp=result.header.stamp, frame_id=frame)
-        return cloud
+        options = replace(cloud_options(result), way=way)
+        header = Header(stamp=result.header.stamp, frame_id=frame or result.header.frame_id)
+        return CloudWriter().write(depth, rgb, intrinsics, options, header)
 
 
 def _stream_of(result: Result) -> tuple[int, tuple[int, ...]]:

@@ -79,7 +79,8 @@ class Outputs:
         self._report = report
         self._failed = failed
         self._outputs = outputs
-        self.transforms = Transforms(node) if parameters.crop_frame else None
+        needs_tf = parameters.crop_frame or parameters.points_frame
+        self.transforms = Transforms(node) if needs_tf else None
         self._publishers: dict[str, LifecyclePublisher] = {
             output.topic: qos.create_publisher(
                 node,
@@ -160,7 +161,7 @@ class Outputs:
         except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
             reason = str(failure) if isinstance(failure, DktError) else _described(failure)
             self._errors[output.topic] = f"{output.topic} failed: {reason}"
-            self._failed("publishing failed", self._errors[output.topic])
+            self._failed(getattr(failure, "cause", "publishing failed"), self._errors[output.topic])
         else:
             self._errors.pop(output.topic, None)
         self._statistics.timed(result.stages_s)

@@ -35,6 +35,7 @@ from dkt_ros.ros.convert.images import (
 )
 from dkt_ros.ros.convert.messages import camera_info_with_header
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.transforms import Way
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Result:
     clouds: CloudWriter = field(default_factory=CloudWriter)
     stages_s: dict[str, float] = field(default_factory=dict)
     mask: npt.NDArray[np.bool_] | None = None
-    find: Callable[[str, Header], tuple[np.ndarray, np.ndarray]] | None = None
+    find: Callable[[str, Header], Way] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,11 @@ def _points(result: Result) -> PointCloud2:
     depth = pixels.depth
     if result.mask is not None:
         depth = where(constant(result.mask, device_of(depth)), depth)
-    options = cloud_options(result)
-    return result.clouds.write(depth, pixels.rgb, intrinsics, options, result.header)
+    options, header, frame = cloud_options(result), result.header, result.parameters.points_frame
+    if frame and result.find is not None:
+        options = replace(options, way=result.find(frame, header))
+        header = Header(stamp=header.stamp, frame_id=frame)
+    return result.clouds.write(depth, pixels.rgb, intrinsics, options, header)
 
 
 def _normals(result: Result) -> Image:

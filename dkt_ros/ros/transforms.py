@@ -12,6 +12,19 @@ from dkt_ros.errors import DktError
 
 PATIENCE_S = 0.2
 """How long a transform that is newer than what tf knows is waited for."""
+MEMORY_S = 10.0
+"""How long tf remembers transforms that change."""
+
+Way = tuple[np.ndarray, np.ndarray]
+"""Rotation (3, 3) and translation (3,) of points from one frame to another."""
+
+
+class TransformError(DktError):
+    """tf has no way between two frames at a stamp; `cause` goes with it in diagnostics."""
+
+    def __init__(self, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.cause = cause
 
 
 class Transforms:
@@ -28,28 +41,40 @@ class Transforms:
                 "optical frame. There is no tf2 among the wheels that stand in for a ROS "
                 "installation."
             ) from error
-        self._buffer = tf2_ros.Buffer(node=node)
+        self._clock = node.get_clock()
+        self._buffer = tf2_ros.Buffer(Duration(seconds=MEMORY_S), node)
         self._listener = tf2_ros.TransformListener(self._buffer, node)
 
     def close(self) -> None:
         """Stops listening."""
         self._listener.unregister()
 
-    def find(self, frame: str, header: Header) -> tuple[np.ndarray, np.ndarray]:
-        """Rotation (3, 3) and translation (3,) of points from header's frame to `frame`.
+    def find(self, frame: str, header: Header) -> Way:
+        """The way of points from header's frame to `frame` at header's stamp.
 
-        At header's stamp. Not from the executor's thread, which hears the transforms. Raises
-        DktError naming what tf has not got.
+        Not from the executor's thread, which hears the transforms. Raises TransformError naming
+        what tf has not got, or that the stamp is older than what it remembers.
         """
+        stamp = Time.from_msg(header.stamp)
         try:
             found = self._buffer.lookup_transform(
-                frame, header.frame_id, Time.from_msg(header.stamp), Duration(seconds=PATIENCE_S)
+                frame, header.frame_id, stamp, Duration(seconds=PATIENCE_S)
             )
         except Exception as error:
-            raise DktError(
-                f"no transform from '{header.frame_id}' to '{frame}' at the image's stamp: "
-                f"{error}. Expected both in one tf tree and a stamp that tf remembers (10 s): look "
-                f"with `ros2 run tf2_ros tf2_echo {frame} {header.frame_id}`"
+            age_s = (self._clock.now().nanoseconds - stamp.nanoseconds) / 1e9
+            missing = f"no transform from '{header.frame_id}' to '{frame}'"
+            if age_s > MEMORY_S:
+                raise TransformError(
+                    "stamp older than tf",
+                    f"{missing}: the image's stamp is {age_s:.1f} s old by this node's clock, and "
+                    f"tf remembers {MEMORY_S:g} s. Expected one clock for camera and node (set "
+                    "use_sim_time for a bag, synchronize the machines) and a network that takes "
+                    f"less: {error}",
+                ) from error
+            raise TransformError(
+                "no transform",
+                f"{missing} at the image's stamp: {error}. Expected both in one tf tree: look with "
+                f"`ros2 run tf2_ros tf2_echo {frame} {header.frame_id}`",
             ) from error
         t, q = found.transform.translation, found.transform.rotation
         return rotation_matrix(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z])

@@ -18,7 +18,7 @@ from rclpy.lifecycle import LifecycleNode
 from dkt_ros.errors import DktError
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.transforms import Transforms, quaternion, rotation_matrix
+from dkt_ros.ros.transforms import TransformError, Transforms, quaternion, rotation_matrix
 
 pytestmark = pytest.mark.ros
 
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.ros
 class Buffer:
     """Knows one transform: a quarter turn about z and a shift."""
 
-    def __init__(self, node: Any = None) -> None:
+    def __init__(self, cache_time: Any, node: Any) -> None:
+        assert cache_time.nanoseconds == 10 * 10**9
         self.asked: list[tuple[Any, ...]] = []
 
     def lookup_transform(self, target: str, source: str, time: Any, timeout: Any) -> Any:
@@ -59,8 +60,13 @@ def test_a_transform_at_the_stamp(node: LifecycleNode, monkeypatch: pytest.Monke
     rotation, translation = transforms.find("base", header)
     np.testing.assert_allclose(rotation @ [1, 0, 0], [0, 1, 0], atol=1e-12)
     assert translation.tolist() == [1, 2, 3]
-    with pytest.raises(DktError, match=r"(?s)from 'camera' to 'elsewhere'.*tf2_echo"):
+    with pytest.raises(TransformError, match=r"(?s)from 'camera' to 'elsewhere'.* s old") as old:
         transforms.find("elsewhere", header)
+    assert old.value.cause == "stamp older than tf"
+    now = node.get_clock().now().nanoseconds
+    with pytest.raises(TransformError, match=r"(?s)from 'camera' to 'base'.*tf2_echo") as missing:
+        transforms.find("base", make_header(now, "camera"))
+    assert missing.value.cause == "no transform"
     transforms.close()
 
 

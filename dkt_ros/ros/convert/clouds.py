@@ -46,6 +46,7 @@ class CloudOptions:
     layout              of LAYOUTS
     color_field         of COLOR_FIELDS
     box                 drop points outside of it; None: keep
+    way                 rotation (3, 3) and translation (3,) of all points, last; None: as they are
 
     Looked at only when not organized:
     voxel_m             one point per cube of this edge, metres; 0: all
@@ -59,6 +60,7 @@ class CloudOptions:
     layout: str = "xyzrgb32"
     color_field: str = "rgb"
     box: Box | None = None
+    way: tuple[np.ndarray, np.ndarray] | None = None
     voxel_m: float = 0.0
     outlier_neighbors: int = 0
     outlier_deviations: float = 2.0
@@ -98,7 +100,7 @@ class CloudWriter:
         if options.box is not None:
             depth = inside(depth, intrinsics, options.box)
         if options.organized:
-            return self._organized(depth, rgb, intrinsics, header)
+            return _moved(self._organized(depth, rgb, intrinsics, header), options)
         points: npt.NDArray[np.float32]
         colors: npt.NDArray[np.uint8] | None
         points, colors = download(*known_points(backproject(depth, intrinsics), rgb))
@@ -109,7 +111,7 @@ class CloudWriter:
                 points, options.outlier_neighbors, options.outlier_deviations, colors
             )
         assert colors is not None  # they were given
-        return self._filtered(points, colors, header)
+        return _moved(self._filtered(points, colors, header), options)
 
     def _begin(self, options: CloudOptions) -> None:
         """Lays the next message out."""
@@ -185,6 +187,14 @@ class CloudWriter:
         if len(self._reused.data) != size:
             self._renew(size)
         return np.frombuffer(self._reused.data, dtype=np.float32).reshape(*shape, self._cells)
+
+
+def _moved(cloud: PointCloud2, options: CloudOptions) -> PointCloud2:
+    if options.way is not None:
+        rotation, translation = (part.astype(np.float32) for part in options.way)
+        cells = np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)
+        cells[:, :3] = cells[:, :3] @ rotation.T + translation
+    return cloud
 
 
 def _every(intrinsics: Intrinsics, stride: int, shape: tuple[int, ...]) -> Intrinsics:

@@ -380,6 +380,12 @@ class NodeParameters(Parameters):
         "The tf frame of crop_box; empty: the camera's optical frame. Needs tf2_ros.",
         Applies.ON_CONFIGURE,
     )
+    points_frame: str = parameter(
+        "",
+        "The tf frame of dkt/points and dkt/object_points, at the image's stamp; empty: the "
+        "camera's optical frame. Needs tf2_ros.",
+        Applies.ON_CONFIGURE,
+    )
     points_voxel_m: float = parameter(
         0.0,
         "One point for each cube of this edge; 0: all points. Needs points_organized false.",
