@@ -9,7 +9,7 @@ scene and seed give the same grasps.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from dkt_ros.grasp.heights import HeightMap, Plane, Scene, find_table, height_ma
 
 Float64 = NDArray[np.float64]
 
+_AT_ONCE = 2048  # samples, of some 25 kB each while they are checked
 _LINES = 5  # across a finger's breadth
 _RIM_M = 0.01  # inside each edge, where trust is asked for
 _TAPER_M = 0.005
@@ -125,10 +126,44 @@ def plan_grasps(
         return Plan(table=table, problem="too little is seen of what stands on the table")
     chosen = rng.integers(len(rows), size=config.samples)
     angles = rng.uniform(0.0, np.pi, config.samples)
-    tried = _Tried(heights, columns[chosen], rows[chosen], angles, gripper, config)
-    kept = tried.kept()
-    grasps = _apart(tried, kept, config.count)
-    return Plan(tuple(grasps), tried.refused, table)
+    components = _components(heights, config.min_height)
+    refused: Counter[str] = Counter()
+    kept = []
+    for begin in range(0, config.samples, _AT_ONCE):
+        some = slice(begin, begin + _AT_ONCE)
+        x, y = columns[chosen[some]], rows[chosen[some]]
+        tried = _Tried(heights, components, x, y, angles[some], gripper, config)
+        kept.append(tried.kept())
+        refused += tried.refused
+    found = _Kept(*(np.concatenate(parts) for parts in zip(*map(astuple, kept), strict=True)))
+    return Plan(tuple(_best_apart(found, heights, config.count)), refused, table)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Grasps that stand all checks, one row each; places in cells."""
+
+    x: Float64
+    y: Float64
+    angle: Float64
+    tip: Float64
+    width: Float64
+    trust: Float64
+    score: Float64
+    quality: Float64
+
+    def grasp(self, index: int, heights: HeightMap) -> Grasp:
+        """One of them, in camera axes."""
+        angle = self.angle[index]
+        closing = np.cos(angle) * heights.axes[0] + np.sin(angle) * heights.axes[1]
+        approach = -heights.axes[2]
+        return Grasp(
+            np.stack([np.cross(closing, approach), closing, approach], axis=-1),
+            heights.point(self.x[index], self.y[index], self.tip[index]),
+            float(self.width[index]),
+            float(self.score[index]),
+            float(self.trust[index]),
+        )
 
 
 class _Tried:
@@ -137,6 +172,7 @@ class _Tried:
     def __init__(
         self,
         heights: HeightMap,
+        components: tuple[NDArray[np.int32], Float64],
         x: NDArray[np.intp],
         y: NDArray[np.intp],
         angles: Float64,
@@ -169,7 +205,7 @@ class _Tried:
         self.profile[outside] = np.nan
         self.trust_of = heights.trust[rows, columns]
         self.x, self.y = x.astype(np.float64), y.astype(np.float64)
-        self.components = _components(heights, config.min_height)
+        self.components = components
 
     def refuse(self, reason: str, wrong: NDArray[np.bool_]) -> None:
         """Counts and drops those of the living that are wrong."""
@@ -177,13 +213,12 @@ class _Tried:
         self.refused[reason] += int(wrong.sum())
         self.alive &= ~wrong
 
-    def kept(self) -> NDArray[np.intp]:
-        """Indices of the grasps that stand all checks, the best first."""
+    def kept(self) -> _Kept:
+        """The grasps that stand all checks."""
         with np.errstate(invalid="ignore", divide="ignore"):
             self._check()
-        self.refused = +self.refused
-        found = np.flatnonzero(self.alive)
-        return found[np.lexsort((-self.quality[found], -self.score[found]))]
+        rows = (self.x, self.y, self.angles, self.tip, self.width, self.trust)
+        return _Kept(*(row[self.alive] for row in (*rows, self.score, self.quality)))
 
     def _check(self) -> None:
         gripper, config, cell = self.gripper, self.config, self.heights.cell_m
@@ -282,20 +317,6 @@ class _Tried:
         columns = np.clip(np.rint(self.x), 0, labels.shape[1] - 1).astype(np.intp)
         return np.asarray(centres[labels[rows, columns]].T)
 
-    def grasp(self, index: int) -> Grasp:
-        """The grasp in camera axes."""
-        heights = self.heights
-        closing = self.along[index, 0] * heights.axes[0] + self.along[index, 1] * heights.axes[1]
-        approach = -heights.axes[2]
-        rotation = np.stack([np.cross(closing, approach), closing, approach], axis=-1)
-        return Grasp(
-            rotation,
-            heights.point(self.x[index], self.y[index], self.tip[index]),
-            float(self.width[index]),
-            float(self.score[index]),
-            float(self.trust[index]),
-        )
-
 
 def _components(heights: HeightMap, least_m: float) -> tuple[NDArray[np.int32], Float64]:
     with np.errstate(invalid="ignore"):
@@ -304,18 +325,18 @@ def _components(heights: HeightMap, least_m: float) -> tuple[NDArray[np.int32], 
     return np.asarray(labels, np.int32), np.asarray(centres, np.float64)
 
 
-def _apart(tried: _Tried, order: NDArray[np.intp], count: int) -> list[Grasp]:
+def _best_apart(found: _Kept, heights: HeightMap, count: int) -> list[Grasp]:
     """The best, without those that are nearly one of them."""
     kept: list[int] = []
-    for index in order.tolist():
+    for index in np.lexsort((-found.quality, -found.score)).tolist():
         for other in kept:
-            away = np.hypot(tried.x[index] - tried.x[other], tried.y[index] - tried.y[other])
-            turned = abs(tried.angles[index] - tried.angles[other])
+            away = np.hypot(found.x[index] - found.x[other], found.y[index] - found.y[other])
+            turned = abs(found.angle[index] - found.angle[other])
             turned = min(turned, np.pi - turned)
-            if away * tried.heights.cell_m < _APART_M and turned < _APART_RAD:
+            if away * heights.cell_m < _APART_M and turned < _APART_RAD:
                 break
         else:
             kept.append(index)
             if len(kept) == count:
                 break
-    return [tried.grasp(index) for index in kept]
+    return [found.grasp(index, heights) for index in kept]

@@ -5,8 +5,9 @@ Knows points and planes; nothing of grippers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,8 @@ _HYPOTHESES = 256
 _SAMPLE = 4096
 _NEIGHBOURS_TO_FILL = 5
 _MOST_CELLS = 4_000_000
+_COLUMN_M = 0.006  # from point to point of the room over a cell that is looked at
+_BEHIND_M = 0.004  # behind what is seen by more: hidden
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,10 +160,43 @@ def height_map(
     place = np.rint((across - low) / cell_m).astype(np.intp)
     inside = ((place >= 0) & (place < (columns, rows))).all(axis=1)
     index = place[inside, 1] * columns + place[inside, 0]
-    return _gridded(
+    found = _gridded(
         index, up[inside], trust[inside], target[inside], (rows, columns), cell_m,
         axes, axes[:2].T @ low.astype(np.float64) + table.normal * table.offset,
     )  # fmt: skip
+    under = _under_what_hides(found, scene)
+    return replace(
+        found,
+        height=np.where(under, np.float32(np.nan), found.height),
+        trust=np.where(under, np.float32(0), found.trust),
+    )
+
+
+def _under_what_hides(found: HeightMap, scene: Scene) -> NDArray[np.bool_]:
+    """(rows, columns) cells that were seen past something which hides the room over them.
+
+    A camera that looks down by little sees the table under a ball; what is over it there may be
+    the ball.
+    """
+    # Of a pixel and those around it the farthest: a silhouette is sure to no more than a pixel.
+    depth = np.nan_to_num(scene.depth, nan=np.inf)
+    seen = cv2.dilate(depth, np.ones((3, 3), np.uint8))
+    rows, columns = np.nonzero(np.isfinite(found.height))
+    height = found.height[rows, columns]
+    is_hidden = np.zeros(found.height.shape, bool)
+    camera, up = scene.intrinsics, found.axes[2].astype(np.float32)
+    foot = found.point(columns, rows, np.zeros(len(rows))).astype(np.float32)
+    for level in np.arange(_COLUMN_M, height.max(initial=0.0), _COLUMN_M, np.float32):
+        lower = height < level - _COLUMN_M / 2
+        x, y, z = (foot[lower] + level * up).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            u = np.rint(camera.fx * x / z + camera.cx)
+            v = np.rint(camera.fy * y / z + camera.cy)
+            inside = (z > 0) & (u >= 0) & (u < depth.shape[1]) & (v >= 0) & (v < depth.shape[0])
+        at = seen[v[inside].astype(np.int32), u[inside].astype(np.int32)]
+        cells = np.flatnonzero(lower)[inside][z[inside] > at + _BEHIND_M]
+        is_hidden[rows[cells], columns[cells]] = True
+    return is_hidden
 
 
 def _gridded(
