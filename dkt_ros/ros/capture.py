@@ -179,6 +179,9 @@ class Captures:
                 except RefusedError as refused:
                     capture.refused = refused
                     capture.done.set()
+                except Exception as error:  # noqa: BLE001 others wait for this frame too
+                    capture.refused = RefusedError(Status.FAILED, self._failed(error))
+                    capture.done.set()
                 if len(capture.depths) >= capture.frames:
                     capture.done.set()
 
@@ -244,8 +247,21 @@ class Captures:
         finally:
             with self._lock:
                 self._open.remove(capture)
-        await self._node.beside(lambda: self._fill(capture, request, timeout_s, response))
+        try:
+            await self._node.beside(lambda: self._fill(capture, request, timeout_s, response))
+        except Exception as error:  # noqa: BLE001 raised in the executor, it would end the node
+            return type(response)(status=Status.FAILED, message=self._failed(error))
+        if is_cancelled() and not capture.done.is_set():
+            response.status = Status.CANCELLED
+            response.message = (
+                f"cancelled with {len(capture.depths)} of {capture.frames} depth images"
+            )
         return response
+
+    def _failed(self, error: Exception) -> str:
+        text = f"the capture failed: {type(error).__name__}: {error}"
+        self._node.report("capture failed", text)
+        return text
 
     def _checked(self, request: Any) -> tuple[Capture, float]:
         if (problem := self._problem()) is not None:

@@ -145,24 +145,29 @@ class DktPlanner(ManagedNode[PlannerParameters]):
     async def _serve(self, request: Any, response: Any) -> Any:
         self._busy = True
         try:
-            mask = image_to_mask(request.mask) if request.mask.height else None
-            seen = await self._capture()
-            plan, header = await self.beside(lambda: self._plan(request.region, mask, seen))
+            await self._answer(request, response)
         except RefusedError as refused:
             response.status, response.message = refused.status, str(refused)
-            return response
         except DktError as error:
             response.status, response.message = Status.BAD_REQUEST, str(error)
-            return response
+        except Exception as error:  # noqa: BLE001 raised in the executor, it would end the planner
+            text = f"planning failed: {type(error).__name__}: {error}"
+            self.report("planning failed", text)
+            response = PlanGrasps.Response(status=Status.FAILED, message=text)
         finally:
             self._busy = False
+        return response
+
+    async def _answer(self, request: Any, response: Any) -> None:
+        mask = image_to_mask(request.mask) if request.mask.height else None
+        seen = await self._capture()
+        plan, header = await self.beside(lambda: self._plan(request.region, mask, seen))
         response.grasps = candidates(plan.grasps, header)
         refused_text = "; ".join(f"{count} {why}" for why, count in plan.refused.most_common())
         response.message = plan.problem or (refused_text and f"left out: {refused_text}")
         if not plan.grasps:
             response.status = Status.NO_GRASP
         self._publish(response.grasps)
-        return response
 
     async def _capture(self) -> Any:
         """dkt_node's answer; raises RefusedError where it has none that is to be trusted."""

@@ -246,6 +246,8 @@ def test_the_action_tells_how_far_it_is_and_can_be_cancelled(rig: RedRig) -> Non
         result = handle.get_result_async()
         rig.planner.wait_until(result.done, "result of the cancelled")
         assert result.result().status == 5, "cancelled"
+        assert result.result().result.status == CaptureDepthAction.Result.CANCELLED
+        assert "cancelled with 0 of 3 depth images" in result.result().result.message
     finally:
         client.destroy()
 

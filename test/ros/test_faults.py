@@ -1,0 +1,131 @@
+"""Faults that nobody foresaw, inside a capture and a plan: told to whoever asked, and survived."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make build")
+
+import rclpy
+from dkt_ros.srv import CaptureDepth, PlanGrasps
+from rclpy.executors import SingleThreadedExecutor
+
+from dkt_ros.ros.capture import Captures
+from dkt_ros.ros.managed_node import ManagedNode
+from dkt_ros.ros.params.planner_parameters import PlannerParameters
+from dkt_ros.ros.planner import DktPlanner
+
+pytestmark = pytest.mark.ros
+PATIENCE_S = 30.0
+Call = Callable[[Any, str, Any], Any]
+
+
+@pytest.fixture
+def spun() -> Iterator[Callable[[Any], Call]]:
+    """Spins a node in a thread, which ends if anything is raised there; calls its services."""
+    rclpy.init()
+    executor, caller = SingleThreadedExecutor(), rclpy.create_node("caller")
+    executor.add_node(caller)
+    nodes: list[Any] = [caller]
+    raised: list[BaseException] = []
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except BaseException as error:  # noqa: BLE001 the test shows it
+            raised.append(error)
+
+    thread = threading.Thread(target=spin, daemon=True)
+
+    def start(node: Any) -> Call:
+        nodes.append(node)
+        executor.add_node(node)
+        thread.start()
+
+        def call(kind: Any, name: str, request: Any) -> Any:
+            client = caller.create_client(kind, name)
+            assert client.wait_for_service(PATIENCE_S)
+            future = client.call_async(request)
+            deadline = time.monotonic() + PATIENCE_S
+            while not future.done():
+                assert not raised, raised
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            return future.result()
+
+        return call
+
+    yield start
+    executor.shutdown()
+    thread.join(PATIENCE_S)
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown()
+
+
+def broken(*_: Any) -> Any:
+    raise ZeroDivisionError("nobody foresaw this")
+
+
+def test_a_plan_that_fails_is_answered_and_the_planner_lives_on(
+    spun: Callable[[Any], Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner = DktPlanner()
+    planner.autostart()
+
+    async def capture() -> Any:
+        return SimpleNamespace()
+
+    monkeypatch.setattr(planner, "_capture", capture)
+    monkeypatch.setattr(planner, "_plan", broken)
+    call = spun(planner)
+    for _ in range(2):
+        answer = call(PlanGrasps, "dkt/plan_grasps", PlanGrasps.Request())
+        assert answer.status == PlanGrasps.Response.FAILED
+        assert answer.message == "planning failed: ZeroDivisionError: nobody foresaw this"
+    assert "planning failed" in planner._complaints.latest()
+    monkeypatch.undo()
+    answer = call(PlanGrasps, "dkt/plan_grasps", PlanGrasps.Request())
+    assert answer.status == PlanGrasps.Response.NO_DEPTH, "nobody serves dkt/capture_depth here"
+
+
+def test_a_capture_that_fails_is_answered_and_the_node_lives_on(
+    spun: Callable[[Any], Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once where the answer is made, once in the inference thread, where a frame is collected."""
+    node = ManagedNode("host", PlannerParameters)
+    captures = Captures(node, lambda: None, broken)
+    call = spun(node)
+    request = CaptureDepth.Request(frames=1, timeout=0.1)
+    monkeypatch.setattr(captures, "_fill", broken)
+    for _ in range(2):
+        answer = call(CaptureDepth, "dkt/capture_depth", request)
+        assert answer.status == CaptureDepth.Response.FAILED
+        assert answer.message == "the capture failed: ZeroDivisionError: nobody foresaw this"
+    assert "capture failed" in node._complaints.latest()
+    monkeypatch.undo()
+
+    def offer() -> None:
+        while not captures.is_wanted:
+            time.sleep(0.005)
+        # A result without an estimate: whatever is asked of it fails.
+        captures.offer(SimpleNamespace(observation=SimpleNamespace(arrived_s=time.monotonic())))  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=offer)
+    thread.start()
+    request.timeout = PATIENCE_S
+    answer = call(CaptureDepth, "dkt/capture_depth", request)
+    thread.join()
+    assert answer.status == CaptureDepth.Response.FAILED
+    assert "the capture failed: AttributeError" in answer.message
+    request.timeout = 0.1
+    answer = call(CaptureDepth, "dkt/capture_depth", request)
+    assert answer.status == CaptureDepth.Response.TIMEOUT
+    captures.close()
