@@ -129,6 +129,12 @@ def given_arguments(context: LaunchContext) -> dict[str, str]:
     }
 
 
+def check_planner_file(path: str) -> None:
+    """Raises DktError where a file is given and missing."""
+    if path and not Path(path).is_file():
+        raise DktError(f"planner_params_file {path} does not exist")
+
+
 def start(
     context: LaunchContext, preset: CameraPreset | None = None
 ) -> list[LaunchDescriptionEntity]:
@@ -142,8 +148,7 @@ def start(
     if given["params_file"]:
         check_params_file(Path(given["params_file"]), given["namespace"])
     planner_file = given["planner_params_file"]
-    if planner_file and not Path(planner_file).is_file():
-        raise DktError(f"planner_params_file {planner_file} does not exist")
+    check_planner_file(planner_file)
     if given["rviz"] == "true":
         try:
             get_package_prefix("rviz2")

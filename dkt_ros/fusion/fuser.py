@@ -136,6 +136,14 @@ class Fused:
         return float(np.median(self._calibration.expected_error(self._log_error)))
 
 
+@lru_cache(maxsize=2)
+def _shared_refiner(
+    folder: Path, device: torch.device, written_ns: int
+) -> tuple[Refiner, dict[str, Any]]:
+    """One in memory for all fusers; it is only read."""
+    return load_refiner(folder, device)
+
+
 class Fuser:
     """Fuses one stream's frames."""
 
@@ -151,7 +159,8 @@ class Fuser:
         info: dict[str, Any] = {}
         if self.config.method == "refiner":
             folder = Path(self.config.weights or default_weights()).expanduser()
-            self._refiner, info = load_refiner(folder, self._device)
+            written_ns = max((f.stat().st_mtime_ns for f in folder.glob("*")), default=0)
+            self._refiner, info = _shared_refiner(folder, self._device, written_ns)
         self._calibration = Calibration.from_json(info.get("calibration"))
         self.reset()
 

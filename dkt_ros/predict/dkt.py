@@ -74,6 +74,10 @@ class DktPredictor(Predictor):
         )
         self.network = network
 
+    def beside(self) -> DktPredictor:
+        """See Predictor.beside."""
+        return type(self)(self.network, self.options, self.info)
+
     @property
     def natural_size(self) -> tuple[int, int]:
         """(height, width) that the checkpoint was trained at."""

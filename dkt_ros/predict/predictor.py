@@ -107,6 +107,16 @@ class Predictor:
         self, frames: Sequence[Frame], on_progress: Progress = no_progress
     ) -> NDArray[np.float32]:
         """Relative disparity (T, H, W) of a recorded stream, NaN where there is none.
+    def beside(self) -> Predictor:
+        """One for another camera's stream, by the same network; not at once with this one.
+
+        Raises DktError where this kind of network knows one stream only.
+        """
+        raise DktError(
+            f"network {self.info.name} cannot be shared, its predictor has no beside(): expected "
+            "one that has, or a dkt_node for each camera"
+        )
+
 
         A metric network's is 1/depth. The stream so far is forgotten before and after.
         """

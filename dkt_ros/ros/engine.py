@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 import time
+import weakref
 from collections.abc import Callable
+from dataclasses import fields
 
 from dkt_ros.alignment.aligner import AlignmentConfig
+from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
@@ -16,16 +20,26 @@ from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress
 from dkt_ros.ros.params.parameters import NodeParameters
-
+from dkt_ros.ros.turns import Turns
 
 class Engine:
+
     """An estimator, and what the node has to know of its network and device."""
 
-    def __init__(self, estimator: DepthEstimator, warmed_up: tuple[int, int] | None = None) -> None:
-        """warmed_up: (height, width) of the camera that the network was made ready for."""
-        self.estimator = estimator
-        self._warmed_up = warmed_up
+    def __init__(
+        self,
+        estimator: DepthEstimator,
+        warmed_up: tuple[int, int] | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        """warmed_up: (height, width) of the camera that the network was made ready for.
 
+        turns: at the network, with others that share it.
+        """
+        self.estimator = estimator
+        self.turns = turns or Turns()
+
+        self._warmed_up = warmed_up
     @property
     def predictor(self) -> Predictor:
         """The network."""
@@ -83,24 +97,75 @@ class Engine:
         free_cache(self.info.device)
 
 
-def build_engine(
-    parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
-) -> Engine:
-    """Loads the network and warms it up, so that the first frame is not late; `log` gets progress.
+class SharedNetwork:
+    """Engines of several cameras around one network, from any thread.
 
-    Raises, and leaves no memory in use then, as `load_predictor` does.
+    Whoever is configured first has it loaded; it leaves memory with the last of them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._turns = Turns()
+        self._streams: weakref.WeakSet[Predictor] = weakref.WeakSet()
+        self._options = PredictorOptions()
+        self._warm: set[tuple[int, int]] = set()
+
+    def build(
+        self, parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
+    ) -> Engine:
+        """As `build_engine`. Raises DktError also for another network than is loaded."""
+        options = PredictorOptions.taken_from(parameters)
+        with self._lock:
+            first = next(iter(self._streams), None)
+            if first is None:
+                engine = build_engine(parameters, log)
+                engine.turns = self._turns
+                self._options, self._warm = options, set()
+            else:
+                self._refuse_another(options)
+                predictor = first.beside()
+                size = _warm_up_size(parameters, predictor)
+                if predictor.network_size(*size) not in self._warm:
+                    with self._turns.turn():
+                        predictor.warm_up(size, _progress_lines(log))
+                estimator = DepthEstimator(predictor, estimator_config(parameters))
+                engine = Engine(estimator, size, self._turns)
+            predictor = engine.predictor
+            self._warm.add(predictor.network_size(*_warm_up_size(parameters, predictor)))
+            self._streams.add(predictor)
+            return engine
+
+    def _refuse_another(self, options: PredictorOptions) -> None:
+        differ = [
+            f"{entry.name} is {getattr(options, entry.name)!r}, expected {loaded!r}"
+            for entry in fields(options)
+            if (loaded := getattr(self._options, entry.name)) != getattr(options, entry.name)
+        ]
+        if differ:
+            raise DktError(
+                f"another camera has loaded the network, which all share: {'; '.join(differ)}. "
+                "Set these alike for all cameras, or give this one a process of its own (dkt_node)"
+            )
+
+
     """
     with released_on_error(parameters.device):
         engine = _build(parameters, _progress_lines(log))
     # A million objects that stay: spares every later collection, in either thread, to look at them.
     gc.collect()
     gc.freeze()
+def build_engine(
+    parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
+) -> Engine:
+    """Loads the network and warms it up, so that the first frame is not late; `log` gets progress.
+
+    Raises, and leaves no memory in use then, as `load_predictor` does.
     return engine
 
 
 def _build(parameters: NodeParameters, report: Progress) -> Engine:
     predictor = load_predictor(PredictorOptions.taken_from(parameters), report)
-    size = parse_size(parameters.warm_up_size) or predictor.natural_size
+    size = _warm_up_size(parameters, predictor)
     predictor.warm_up(size, report)
     return Engine(DepthEstimator(predictor, estimator_config(parameters)), size)
 
@@ -111,6 +176,10 @@ def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
         depth=parameters.depth,
         fusion=FusionConfig(
             method=parameters.fusion_method,
+def _warm_up_size(parameters: NodeParameters, predictor: Predictor) -> tuple[int, int]:
+    return parse_size(parameters.warm_up_size) or predictor.natural_size
+
+
             weights=parameters.refiner,
             min_confidence=parameters.min_confidence,
             min_raw_depth=parameters.raw_min_depth_m,

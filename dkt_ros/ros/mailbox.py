@@ -37,6 +37,17 @@ class Mailbox(Generic[Item]):
             self._condition.notify()
             return is_full
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes anything."""
+        return not self._closed
+
+    def wait(self) -> bool:
+        """Waits until something lies here, which is left here; False once the box is closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._items or self._closed)
+            return not self._closed
+
     def take(self, timeout_s: float | None = None) -> Item | None:
         """The oldest item, now the taker's; None after `timeout_s` or once the box is closed."""
         with self._condition:

@@ -41,9 +41,9 @@ LOG_PERIOD_S = 10.0
 class ManagedNode(LifecycleNode, Generic[Own]):
     """A lifecycle node whose long preparations leave its services answering."""
 
-    def __init__(self, name: str, kind: type[Own]) -> None:
+    def __init__(self, name: str, kind: type[Own], namespace: str = "") -> None:
         """Raises DktError naming the parameters that are wrong."""
-        super().__init__(name)
+        super().__init__(name, namespace=namespace)
         self._prepared: Any = None
         self._preparing_since: float | None = None
         self._complaints = Complaints(LOG_PERIOD_S)
@@ -219,21 +219,23 @@ class NextTurn:
         yield
 
 
-def run_main(name: str, make: Callable[[], ManagedNode[Any]], args: Sequence[str] | None) -> int:
-    """Makes the node and runs it until it is interrupted; returns 2 when its words are wrong."""
+def run_main(
+    name: str, make: Callable[[], Sequence[ManagedNode[Any]]], args: Sequence[str] | None
+) -> int:
+    """Makes the nodes and runs them until interrupted; returns 2 when its words are wrong."""
     # Otherwise a message waits in its publisher, and with it all of Python, for its readers.
     os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     try:
         init(args)
         try:
-            node = make()
+            nodes = make()
         except DktError:
             raise
         except Exception:
             if rclpy.ok():
                 raise
             return 130  # interrupted, which takes the context from under whatever is made
-        return run(node, autostart=node.parameters.autostart)
+        return run(*nodes)
     except KeyboardInterrupt:
         return 130
     except ArgumentError as error:
@@ -259,26 +261,28 @@ def init(args: Sequence[str] | None) -> None:
         raise ArgumentError(f"wrong ROS arguments: {text}") from error
 
 
-def run(node: ManagedNode[Any], autostart: bool = True) -> int:
-    """Spins `node`, after starting it if it is to start itself, until it is interrupted."""
+def run(*nodes: ManagedNode[Any]) -> int:
+    """Spins the nodes, after starting those that are to start themselves, until interrupted."""
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
     try:
-        if autostart:
-            executor.create_task(node.autostart_beside)
+        for node in nodes:
+            executor.add_node(node)
+            if node.parameters.autostart:
+                executor.create_task(node.autostart_beside)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception:
         # What was under way when the interrupt took the context from it fails; that is no error.
-        if node.context.ok():
+        if nodes[0].context.ok():
             raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
-        node.close()
+        for node in nodes:
+            node.close()
         # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
         gc.freeze()
-        if node.is_preparing:  # nor can a thread inside torch be waited for
+        if any(node.is_preparing for node in nodes):  # nor can a thread inside torch be waited for
             rclpy.try_shutdown()
             sys.stdout.flush()
             os._exit(0)

@@ -51,14 +51,16 @@ EXIT_PATIENCE_S = 10.0
 class DktNode(ManagedNode[NodeParameters]):
     """Unconfigured: parameters and diagnostics. Inactive: network and publishers. Active: all."""
 
-    def __init__(self, build: Callable[[NodeParameters], Engine] | None = None) -> None:
+    def __init__(
+        self, build: Callable[[NodeParameters], Engine] | None = None, namespace: str = ""
+    ) -> None:
         """Raises DktError naming the parameters that are wrong."""
         self._engine: Engine | None = None
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
         self._statistics = Statistics()
         self._active_since: float | None = None
-        super().__init__("dkt_node", NodeParameters)
+        super().__init__("dkt_node", NodeParameters, namespace)
         logger = self.get_logger()
         self._build = build or partial(build_engine, log=lambda text: logger.info(text))
         # rclpy's logger wants a line of its own for each severity.
@@ -240,7 +242,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words, _ = split_ros_args(sys.argv[1:] if args is None else args)
     node_parser(topics_text()).parse_args(words)
-    return run_main("dkt_node", DktNode, args)
+    return run_main("dkt_node", lambda: [DktNode()], args)
 
 
 if __name__ == "__main__":

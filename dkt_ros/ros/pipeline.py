@@ -79,6 +79,7 @@ class Pipeline:
             proof_frames=engine.predictor.proof_frames,
             decode=self._decode,
             let_go=self._let_go,
+            turns=engine.turns,
         )
         self._subscriptions: dict[str, Subscription] = {}
         self._mask: Subscription | None = None

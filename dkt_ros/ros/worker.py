@@ -18,6 +18,7 @@ from dkt_ros.frames import Frame
 from dkt_ros.messages.observation import Observation
 from dkt_ros.predict.predictor import InferenceCancelledError
 from dkt_ros.ros.mailbox import Mailbox
+from dkt_ros.ros.turns import Turns
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
@@ -72,6 +73,7 @@ class InferenceWorker:
         proof_frames: int = 1,
         decode: Callable[[Observation], Frame | None] = lambda observation: observation.decode(),
         let_go: Callable[[int], None] = lambda count: None,
+        turns: Turns | None = None,
     ) -> None:
         """`publish` gets each estimate, in the worker's thread.
 
@@ -81,7 +83,8 @@ class InferenceWorker:
         `proof_frames`: how many frames after a reset the estimator needs the most that it ever
         does; so many in a row have to succeed after a failure, or as many as it took to fail, for
         it to be over. `decode` gives an observation's frame, None where it is damaged, which is no
-        failure. `let_go(count)` is told of observations that became old during its wait.
+        failure. `let_go(count)` is told of observations that became old during its wait. `turns`:
+        with whom it shares the network; an observation is taken when its turn has come.
         """
         self._mailbox = mailbox
         self._estimator = estimator
@@ -93,6 +96,7 @@ class InferenceWorker:
         self._proof_frames = proof_frames
         self._decode = decode
         self._let_go = let_go
+        self._turns = turns or Turns()
         self._succeeded = 0  # frames in a row
         self._required = 0  # of them, for the last failure to be over
         self._epoch: int | None = None
@@ -117,25 +121,27 @@ class InferenceWorker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (observation := self._mailbox.take()) is not None:
+        while self._mailbox.wait():
             began_s = time.monotonic()
-            if self._work_on(observation):
+            if self._work_on_next():
                 ended_s = time.monotonic()
                 self._took(ended_s - began_s, ended_s)
         self._status = WorkerStatus(WorkerState.STOPPED)
 
-    def _work_on(self, observation: Observation) -> bool:
-        """Whether it went without a failure."""
-        frame = self._decode(observation)
-        if frame is None:
-            return False
-        if self._status.state is not WorkerState.DEGRADED:
-            self._status = replace(self._status, state=WorkerState.INFERRING)
+    def _work_on_next(self) -> bool:
+        """Whether there was one and it went without a failure."""
         try:
-            if self._epoch != observation.epoch:
-                self._estimator.reset()
-                self._epoch = observation.epoch
-            estimate = self._estimator.push(frame)
+            with self._turns.turn(lambda: self._mailbox.is_open) as is_ours:
+                observation = self._mailbox.take(0.0) if is_ours else None
+                frame = None if observation is None else self._decode(observation)
+                if observation is None or frame is None:
+                    return False
+                if self._status.state is not WorkerState.DEGRADED:
+                    self._status = replace(self._status, state=WorkerState.INFERRING)
+                if self._epoch != observation.epoch:
+                    self._estimator.reset()
+                    self._epoch = observation.epoch
+                estimate = self._estimator.push(frame)
         except InferenceCancelledError:
             return False
         except Exception as error:  # noqa: BLE001 whatever an engine raises, the node lives on

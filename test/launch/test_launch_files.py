@@ -15,11 +15,11 @@ FOLDER = Path(__file__).parent
 
 @pytest.mark.roslaunch
 @pytest.mark.ros
-@pytest.mark.parametrize("description", ["describe_grasp.py", "describe_replay.py"])
-def test_launch_file(description: str) -> None:
+@pytest.mark.parametrize("name", ["grasp", "replay", "cameras"])
+def test_launch_file(name: str) -> None:
     """`launch_test` starts the description, runs its assertions and ends what it started."""
     run = subprocess.run(
-        [sys.executable, "-m", "launch_testing.launch_test", str(FOLDER / description)],
+        [sys.executable, "-m", "launch_testing.launch_test", str(FOLDER / f"describe_{name}.py")],
         capture_output=True,
         text=True,
         timeout=560,
@@ -52,6 +52,8 @@ MISSPELT = "dkt_node:\n  ros__parameters:\n    device: cpu\n"
         ("grasp", ["params_file:={file}", "namespace:=arm1"], "sets nothing for /arm1/dkt_node"),
         ("grasp", ["log_level:=verbose"], "verbose"),
         ("grasp", ["color_topic:=a b"], "color topic is 'a b'"),
+        ("cameras", ["config:=/nowhere.yaml"], "config /nowhere.yaml does not exist"),
+        ("cameras", ["config:={file}"], "has dkt_node: expected any of one_process"),
         ("replay", ["bag:={demo}", "rate:=fast"], "rate is 'fast', expected a number"),
         ("replay", ["bag:=/nowhere"], "/nowhere"),
         ("replay", ["bag:={demo}", "camera:=zed"], "/zed/zed_node/rgb/color/rect/image"),

@@ -42,6 +42,19 @@ published:  dkt/grasps            geometry_msgs/PoseArray, the best first
 """
 
 
+_CAMERAS = """\
+dkt_node for several cameras in one process, in a namespace each, by one network that is held in
+memory once. The cameras take turns at it.
+
+  dkt_cameras left right --ros-args --params-file cell.yaml \\
+      -r /left/color/image:=/left/camera/color/image_raw ...
+  ros2 launch dkt_ros cameras.launch.py config:=cell.yaml
+
+A parameter file sets what holds for one camera under its node's name, /left/dkt_node, and what
+holds for all under /**.
+"""
+
+
 def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Our arguments and those between `--ros-args` and `--` (or the end).
 
@@ -64,6 +77,16 @@ def node_parser(topics: str) -> argparse.ArgumentParser:
     """The command line of `dkt_node`: everything that is set on it is a ROS argument."""
     about = f"{topics}\nparameters (a file with all of them: config/dkt_node.yaml):\n\n"
     return _parser("dkt_node", _DESCRIPTION, about + parameters_text())
+
+
+def cameras_parser() -> argparse.ArgumentParser:
+    """The command line of `dkt_cameras`."""
+    parser = _parser("dkt_cameras", _CAMERAS, "Everything else as of dkt_node: dkt_node --help\n")
+    parser.usage = parser.usage.replace("[--ros-args", "NAMESPACE [NAMESPACE ...] [--ros-args")
+    parser.add_argument(
+        "namespaces", nargs="+", metavar="NAMESPACE", help="one for each camera, such as left"
+    )
+    return parser
 
 
 def planner_parser() -> argparse.ArgumentParser:

@@ -154,7 +154,7 @@ def load_preset(folder: Path, name: str) -> CameraPreset:
             f"camera '{name}' is not known: expected one of {', '.join(camera_names(folder))}, or "
             "the path of a .yaml file like theirs"
         )
-    values = _read_yaml(path)
+    values = read_yaml(path)
     if not isinstance(values, dict) or not set(TOPICS) <= values.keys() <= {*TOPICS, "parameters"}:
         found = sorted(values) if isinstance(values, dict) else values
         raise DktError(
@@ -178,7 +178,7 @@ def check_params_file(path: Path, namespace: str, node: str = "dkt_node") -> Non
     if not path.is_file():
         raise DktError(f"params_file {path} does not exist; expected a file like dkt_node.yaml")
     name = f"/{namespace.strip('/')}/{node}".replace("//", "/")
-    sections = list(_sections(_read_yaml(path)))
+    sections = list(_sections(read_yaml(path)))
     if not any(_names(section, name) for section in sections):
         raise DktError(
             f"params_file {path} sets nothing for {name}: it has parameters for "
@@ -206,7 +206,8 @@ def _names(section: str, node: str) -> bool:
     return re.fullmatch(pattern, node) is not None
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """A file's contents. Raises DktError where it is no YAML."""
     try:
         return yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,0 +1,67 @@
+"""`dkt_cameras`: several cameras in one process, by one network that is held in memory once.
+
+Each camera has a `dkt_node` in a namespace of its own, with all its topics, parameters, services,
+diagnostics and lifecycle; what a stream remembers is each one's own. They take turns at the
+network, frame by frame. Knows which nodes there are; nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from rclpy.logging import get_logger
+
+from dkt_ros.errors import DktError
+from dkt_ros.ros.engine import Engine, SharedNetwork
+from dkt_ros.ros.managed_node import run_main
+from dkt_ros.ros.node import DktNode
+from dkt_ros.ros.params.cameras import NAMESPACE
+from dkt_ros.ros.params.command_line import cameras_parser, split_ros_args
+from dkt_ros.ros.params.parameters import NodeParameters
+
+
+def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
+    """One node for each namespace, around one network. Raises DktError."""
+    for name in namespaces:
+        if not NAMESPACE.fullmatch(name):
+            raise DktError(
+                f"camera {name!r} is no namespace: expected letters, digits and _ between slashes, "
+                "such as left or cell/left"
+            )
+    network = SharedNetwork()
+    nodes: list[DktNode] = []
+    try:
+        nodes.extend(_node(name, network) for name in namespaces)
+        places = Counter(node.get_namespace() for node in nodes)
+        if twice := [place for place, count in places.items() if count > 1]:
+            raise DktError(
+                f"more than one camera is in namespace {', '.join(twice)}: expected each name "
+                "once, and no __ns among the ROS arguments, which would hold for all"
+            )
+    except BaseException:
+        for node in nodes:
+            node.close()
+        raise
+    return nodes
+
+
+def _node(namespace: str, network: SharedNetwork) -> DktNode:
+    logger = get_logger(f"{namespace.strip('/').replace('/', '.')}.dkt_node")
+
+    def build(parameters: NodeParameters) -> Engine:
+        return network.build(parameters, lambda text: logger.info(text))
+
+    return DktNode(build, namespace)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the nodes until it is interrupted; returns 2 when words or parameters are wrong."""
+    words, ros = split_ros_args(sys.argv[1:] if args is None else args)
+    namespaces = cameras_parser().parse_args(words).namespaces
+    return run_main("dkt_cameras", lambda: make_nodes(namespaces), ["--ros-args", *ros])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

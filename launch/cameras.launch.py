@@ -1,0 +1,94 @@
+"""Starts dkt_node for several cameras, as one YAML file says: a process each, or one for all.
+
+ros2 launch dkt_ros cameras.launch.py config:=cell.yaml
+The file is described in config/cell.yaml, which is an example, and in docs/cameras.md.
+"""
+
+import tempfile
+from pathlib import Path
+
+import yaml
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.launch_description_sources.python_launch_file_utilities import (
+    load_python_launch_file_as_module,
+)
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from dkt_ros.ros.params.cameras import Camera, Cell, load_cell
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+GRASP = load_python_launch_file_as_module(str(Path(__file__).with_name("grasp.launch.py")))
+
+ARGUMENTS = (
+    DeclareLaunchArgument("config", description="the cameras, a YAML file like config/cell.yaml"),
+    *(
+        argument
+        for argument in GRASP.ARGUMENTS
+        if argument.name in ("planner_params_file", "use_sim_time", "log_level")
+    ),
+)
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """All nodes, once the file is known to be in order."""
+    given = {one.name: LaunchConfiguration(one.name).perform(context) for one in ARGUMENTS}
+    cell = load_cell(Path(given["config"]).expanduser(), GRASP.CAMERAS)
+    planner_file = given["planner_params_file"]
+    GRASP.check_planner_file(planner_file)
+    clock = {"use_sim_time": given["use_sim_time"] == "true"}
+    common = {
+        "package": "dkt_ros",
+        "ros_arguments": ["--log-level", given["log_level"]],
+        "output": "screen",
+        "emulate_tty": True,
+    }
+    nodes = (
+        [one_process(cell, clock, common)]
+        if cell.one_process
+        else [
+            Node(
+                executable="dkt_node",
+                name="dkt_node",
+                namespace=camera.namespace,
+                remappings=camera.preset.remappings,
+                parameters=[{**camera.parameters, **clock}],
+                **common,
+            )
+            for camera in cell.cameras
+        ]
+    )
+    planners = [
+        planner(camera, planner_file, clock, common) for camera in cell.cameras if camera.planner
+    ]
+    return [*GRASP.large_messages(), *nodes, *planners]
+
+
+def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -> Node:
+    """dkt_cameras; its parameters differ by node, which launch can say in a file alone."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="dkt_cameras_", delete=False) as f:
+        yaml.safe_dump(cell.parameter_file(**clock), f, sort_keys=False)
+    return Node(
+        executable="dkt_cameras",
+        arguments=[camera.namespace for camera in cell.cameras],
+        remappings=cell.remappings(),
+        parameters=[f.name],
+        **common,
+    )
+
+
+def planner(camera: Camera, file: str, clock: dict[str, bool], common: dict[str, object]) -> Node:
+    """dkt_planner beside a camera's node; both read the camera's calibration."""
+    rectified = {"rectified": bool(camera.parameters.get("rectified", False))}
+    return Node(
+        executable="dkt_planner",
+        name="dkt_planner",
+        namespace=camera.namespace,
+        parameters=[rectified, *filter(None, [file]), clock],
+        **common,
+    )
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Called by launch."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
