@@ -30,7 +30,7 @@ from dkt_ros.msg import ScaleAlignment
 from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
-from dkt_ros.ros.managed_node import ManagedNode, NextTurn
+from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
 from dkt_ros.ros.topics import Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
@@ -237,13 +237,14 @@ class Captures:
         try:
             deadline = capture.opened_s + timeout_s
             # Awaiting leaves the executor to others; without the wait it would come back at once.
-            while not capture.done.wait(POLL_S) and time.monotonic() < deadline:
-                if is_cancelled():
-                    break
-                if (count := len(capture.depths) + capture.useless) != told:
-                    told = count
-                    tell(capture)
-                await NextTurn()
+            with awake(self._node):
+                while not capture.done.wait(POLL_S) and time.monotonic() < deadline:
+                    if is_cancelled():
+                        break
+                    if (count := len(capture.depths) + capture.useless) != told:
+                        told = count
+                        tell(capture)
+                    await NextTurn()
         finally:
             with self._lock:
                 self._open.remove(capture)

@@ -15,7 +15,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import rclpy
@@ -23,8 +24,10 @@ import rclpy.logging
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
@@ -34,6 +37,7 @@ from dkt_ros.ros.statistics import Complaints
 Own = TypeVar("Own", bound=Parameters)
 
 PREPARE_POLL_S = 0.02
+AWAKE_S = 0.05
 LOG_PERIOD_S = 10.0
 """A cause that persists is logged this often; diagnostics name it all the time."""
 
@@ -210,6 +214,17 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if "error" in outcome:
             raise outcome["error"]
         return outcome["result"]
+
+
+@contextmanager
+def awake(node: Node) -> Iterator[None]:
+    """Within it, who awaits NextTurn gets turns, though nothing comes that wakes the executor."""
+    clock = Clock(clock_type=ClockType.STEADY_TIME)
+    timer = node.create_timer(AWAKE_S, lambda: None, clock=clock)
+    try:
+        yield
+    finally:
+        node.destroy_timer(timer)
 
 
 class NextTurn:

@@ -37,7 +37,7 @@ from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import NAME as CAPTURE
 from dkt_ros.ros.capture import RefusedError
-from dkt_ros.ros.managed_node import ManagedNode, NextTurn, run_main
+from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake, run_main
 from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
@@ -188,13 +188,14 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             CaptureDepth.Request(frames=wanted.frames, timeout=wanted.timeout_s, with_points=False)
         )
         deadline = time.monotonic() + wanted.timeout_s + ANSWER_S
-        while not future.done():
-            if time.monotonic() > deadline:
-                self._client.remove_pending_request(future)
-                raise RefusedError(Status.NO_DEPTH, f"{name} did not answer")
-            # Awaiting the future itself would have the executor come back at once.
-            time.sleep(POLL_S)
-            await NextTurn()
+        with awake(self):
+            while not future.done():
+                if time.monotonic() > deadline:
+                    self._client.remove_pending_request(future)
+                    raise RefusedError(Status.NO_DEPTH, f"{name} did not answer")
+                # Awaiting the future itself would have the executor come back at once.
+                time.sleep(POLL_S)
+                await NextTurn()
         answer = future.result()
         half = 2 * answer.frames >= wanted.frames
         if not answer.depth.height or not (answer.status == CaptureDepth.Response.OK or half):

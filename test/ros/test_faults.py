@@ -23,7 +23,7 @@ from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.planner import DktPlanner
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 30.0
+PATIENCE_S, AGAIN_S = 60.0, 5.0
 Call = Callable[[Any, str, Any], Any]
 
 
@@ -35,6 +35,7 @@ def spun() -> Iterator[Callable[[Any], Call]]:
     executor.add_node(caller)
     nodes: list[Any] = [caller]
     raised: list[BaseException] = []
+    clients: dict[str, Any] = {}
 
     def spin() -> None:
         try:
@@ -50,15 +51,20 @@ def spun() -> Iterator[Callable[[Any], Call]]:
         thread.start()
 
         def call(kind: Any, name: str, request: Any) -> Any:
-            client = caller.create_client(kind, name)
+            if name not in clients:
+                clients[name] = caller.create_client(kind, name)
+            client = clients[name]
             assert client.wait_for_service(PATIENCE_S)
-            future = client.call_async(request)
-            deadline = time.monotonic() + PATIENCE_S
-            while not future.done():
+            # A server throws the answer to a client away that it has not discovered yet.
+            futures, began = [client.call_async(request)], time.monotonic()
+            while not any(future.done() for future in futures):
                 assert not raised, raised
-                assert time.monotonic() < deadline
+                elapsed_s = time.monotonic() - began
+                assert elapsed_s < PATIENCE_S
+                if elapsed_s > AGAIN_S * len(futures):
+                    futures.append(client.call_async(request))
                 time.sleep(0.01)
-            return future.result()
+            return next(future for future in futures if future.done()).result()
 
         return call
 
@@ -104,6 +110,9 @@ def test_a_capture_that_fails_is_answered_and_the_node_lives_on(
     captures = Captures(node, lambda: None, broken)
     call = spun(node)
     request = CaptureDepth.Request(frames=1, timeout=0.1)
+    # Nothing else wakes this node's executor.
+    answer = call(CaptureDepth, "dkt/capture_depth", request)
+    assert answer.status == CaptureDepth.Response.TIMEOUT
     monkeypatch.setattr(captures, "_fill", broken)
     for _ in range(2):
         answer = call(CaptureDepth, "dkt/capture_depth", request)
