@@ -82,6 +82,7 @@ class DepthEstimate:
     window     frames the network saw
     fused      depth, source and confidence by pixel, where they were fused
     suspicions what speaks against colour, raw depth and network belonging together
+    normals    (H, W, 3) float32 by a network for them, see Prediction; None: there are none
     on_device  the same depth and the frame's colours on the network's device; None: on the host
     """
 
@@ -97,6 +98,7 @@ class DepthEstimate:
     suspicions: tuple[Suspicion, ...] = ()
     own_confidence: Array | None = None
     on_device: Pixels | None = None
+    normals: NDArray[np.float32] | None = None
 
     @property
     def confidence(self) -> NDArray[np.float32] | None:
@@ -240,6 +242,7 @@ class DepthEstimator:
             suspicions=suspicions,
             own_confidence=prediction.confidence,
             on_device=on_device,
+            normals=prediction.normals,
         )
         return self._latest
 

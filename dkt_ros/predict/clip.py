@@ -261,6 +261,9 @@ class ClipPredictor(DktPredictor):
             self.network, chunks, len(spans), self._sampling, self._stop.check, raw
         ):
             newest = video[:, :, -1:]
+        if self.network.info.task == "normal":
+            normals = self._canvas.normals(newest)[0]
+            return Prediction(frame.rgb, normals=normals, frames=count)
         disparity = self._canvas.disparity_tensor(newest)[0]
         if self.network.device.type == "cpu":
             return answered(frame.rgb, disparity.numpy(), limits, count, restarted)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dkt_ros.errors import DktError
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import AUTO, PredictorOptions
 from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress, no_progress
 
@@ -46,7 +47,10 @@ def load_predictor(
     """
     options = options or PredictorOptions()
     with released_on_error(options.device):
-        return _kind(options.predictor)(options, video_frames, on_progress)
+        predictor = _kind(options.predictor)(options, video_frames, on_progress)
+        if not options.normals_checkpoint:
+            return predictor
+        return WithNormals(predictor, _normals_beside(options, on_progress))
 
 
 def load_predictors(options: PredictorOptions, modes: Sequence[str]) -> dict[str, Predictor]:
@@ -108,6 +112,29 @@ def _predictor(
             )
         return StreamPredictor(network, options, replace(info, mode=mode))
     return ClipPredictor(network, options, replace(info, mode="exact"))
+
+
+def _normals_beside(options: PredictorOptions, on_progress: Progress) -> Predictor:
+    """By torch, with the normals checkpoint's own steps and frames."""
+    own = PredictorOptions(
+        checkpoint=options.normals_checkpoint,
+        device=options.device,
+        dtype=options.dtype,
+        inference_size=options.inference_size,
+        seed=options.seed,
+        mode=options.mode,
+        live_preset=options.live_preset,
+        live_publish=options.live_publish,
+        live_scene_cut=options.live_scene_cut,
+        live_min_agreement=options.live_min_agreement,
+    )
+    try:
+        network = load_network(request_of(own, task="normal"), on_progress).network
+    except DktError as error:
+        raise DktError(f"normals_checkpoint: {error}") from error
+    known = network.info
+    info = PredictorInfo(known.name, str(own.checkpoint), known.origin, str(network.device))
+    return _predictor(network, own, info)
 
 
 def load_normals(

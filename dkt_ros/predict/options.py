@@ -39,6 +39,7 @@ class PredictorOptions:
     mode              "exact": the newest buffer_frames by the exact sampler; "live": a stream
     buffer_frames     4N+1; 0: as many as the checkpoint does best with
     window, overlap   of the exact sampler in latent frames; None: the checkpoint's
+    normals_checkpoint  folder of a checkpoint of task normal, for normals beside depth; "": none
     live_preset, live_publish, live_scene_cut, live_min_agreement
                       see LiveOptions; a live_scene_cut of 1 and a live_min_agreement of 0 never
                       start the stream anew
@@ -63,6 +64,7 @@ class PredictorOptions:
     live_publish: str = "latest"
     live_scene_cut: float = 0.2
     live_min_agreement: float = 0.6
+    normals_checkpoint: str | Path = ""
 
     def __post_init__(self) -> None:
         problems = list(self._problems())

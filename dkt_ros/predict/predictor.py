@@ -32,13 +32,15 @@ class InferenceCancelledError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says of one frame: exactly one of `disparity` and `depth`.
+    """What a network says of one frame: one of `disparity` and `depth`, or `normals` alone.
 
     rgb         (H, W, 3) uint8, the frame's colours, in the memory that the answer lies in
     disparity   (H, W) float32 in [0, 1], larger is nearer, up to one unknown scale and shift; of a
                 network that was shown raw depth in 1/m
     depth       (H, W) float32 metres along the optical axis, NaN where the network gives none
     confidence  (H, W) float32 in [0, 1], where the network has an opinion of its own
+    normals     (H, W, 3) float32 unit vectors, x right, y down, z forward, 0 where unknown, on the
+                host; of a network for normals
     frames      how many frames it was made from
     restarted   why the network began its stream anew, so that scale and shift may be others; None
                 where it did not
@@ -52,9 +54,11 @@ class Prediction:
     confidence: Array | None = None
     frames: int = 1
     restarted: FlushReason | None = None
+    normals: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        if (self.disparity is None) == (self.depth is None):
+        kinds = (self.disparity is not None) + (self.depth is not None)
+        if kinds != 1 and (kinds or self.normals is None):
             raise DktError(
                 "a prediction holds both or neither of disparity and depth: expected one"
             )
@@ -103,10 +107,6 @@ class Predictor:
     def reset(self) -> None:
         """Forgets the stream."""
 
-    def video(
-        self, frames: Sequence[Frame], on_progress: Progress = no_progress
-    ) -> NDArray[np.float32]:
-        """Relative disparity (T, H, W) of a recorded stream, NaN where there is none.
     def beside(self) -> Predictor:
         """One for another camera's stream, by the same network; not at once with this one.
 
@@ -117,6 +117,10 @@ class Predictor:
             "one that has, or a dkt_node for each camera"
         )
 
+    def video(
+        self, frames: Sequence[Frame], on_progress: Progress = no_progress
+    ) -> NDArray[np.float32]:
+        """Relative disparity (T, H, W) of a recorded stream, NaN where there is none.
 
         A metric network's is 1/depth. The stream so far is forgotten before and after.
         """

@@ -76,6 +76,11 @@ class StreamPredictor(DktPredictor):
         answer = self._live.push(frame.rgb, frame.raw_depth)
         if answer is None:
             return None
+        if self.network.info.task == "normal":
+            normals = to_host(answer.disparity)
+            return Prediction(
+                answer.rgb, normals=normals, frames=answer.frames, restarted=answer.restarted
+            )
         return answered(
             answer.rgb, answer.disparity, answer.limits, answer.frames, answer.restarted
         )
@@ -103,6 +108,8 @@ class StreamPredictor(DktPredictor):
 @dataclass(frozen=True, eq=False)
 class LiveDisparity:
     """disparity: (H, W) float32 in [0, 1] of the newest frame, near = large; rgb: that frame.
+
+    Of a normals checkpoint `disparity` is (H, W, 3) unit vectors, on the host.
 
     Both numpy arrays, or both tensors on the network's device where that was asked for.
     frames: how many frames the window that made it spans. restarted: why the stream began anew
@@ -156,6 +163,7 @@ class LivePredictor:
         self._decoder = self._network.decoder_stream()
         self._raw_encoder = self._network.encoder_stream()
         self._sees_depth = info.condition != "none"
+        self._is_normals = info.task == "normal"
         self._clip = clip_latents(info.clip, self.options.new)
         self.reset()
 
@@ -279,7 +287,10 @@ class LivePredictor:
         self._on_progress("decode", 0, 1)
         alone = self._decoder.advance(latents)
         seen = float(image.float().std()) > _FLAT
-        if not seen or _agreement(decoded[:, :, -1], alone[:, :, -1]) >= self.options.min_agreement:
+        images = decoded[:, :, -1], alone[:, :, -1]
+        if not self._is_normals:
+            images = images[0].mean(dim=1), images[1].mean(dim=1)
+        if not seen or _agreement(*images) >= self.options.min_agreement:
             for stream, kept in zip(streams, caches, strict=True):
                 stream.caches = kept
             return None
@@ -363,9 +374,14 @@ class LivePredictor:
 
     def _result(self, rgb: Array, decoded: Tensor, position: int, frames: int) -> LiveDisparity:
         assert self._canvas is not None
-        disparity = self._canvas.disparity_tensor(decoded[:, :, position][:, :, None])[0]
+        image = decoded[:, :, position][:, :, None]
         restarted, self._restarted = self._restarted, None
-        kept = disparity if self._keep_on_device else to_host(disparity)
+        kept: Array
+        if self._is_normals:
+            kept = self._canvas.normals(image)[0]
+        else:
+            disparity = self._canvas.disparity_tensor(image)[0]
+            kept = disparity if self._keep_on_device else to_host(disparity)
         return LiveDisparity(kept, rgb, frames, restarted, self._limits)
 
     def _start_anew_if_needed(self, rgb: np.ndarray) -> None:
@@ -383,8 +399,8 @@ class LivePredictor:
 
 
 def _agreement(stream: Tensor, alone: Tensor) -> float:
-    """Correlation of two decoded images (1, 3, H, W) in [-1, 1]; 1 where `alone` shows nothing."""
-    one, other = (image.float().mean(dim=1).flatten() / 2 for image in (stream, alone))
+    """Correlation of two decoded images in [-1, 1]; 1 where `alone` shows nothing."""
+    one, other = (image.float().flatten() / 2 for image in (stream, alone))
     if float(other.std()) < _FLAT:
         return 1.0
     return float(torch.corrcoef(torch.stack([one, other]))[0, 1].nan_to_num(0.0))

@@ -17,13 +17,14 @@ from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.model.arguments import parse_size
 from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
+from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.turns import Turns
 
-class Engine:
 
+class Engine:
     """An estimator, and what the node has to know of its network and device."""
 
     def __init__(
@@ -38,8 +39,8 @@ class Engine:
         """
         self.estimator = estimator
         self.turns = turns or Turns()
-
         self._warmed_up = warmed_up
+
     @property
     def predictor(self) -> Predictor:
         """The network."""
@@ -68,6 +69,11 @@ class Engine:
             f"warmed up for {warm[0]}x{warm[1]}: the first frames have it compile, for minutes if "
             f"it is large. Set parameter warm_up_size to {height}x{width}."
         )
+
+    def want_normals(self, wanted: bool) -> None:
+        """Whether a network for normals, if there is one, is to compute them from now on."""
+        if isinstance(self.predictor, WithNormals):
+            self.predictor.wanted = wanted
 
     def close(self) -> None:
         """Gives the network's memory back, as far as nobody else holds it."""
@@ -148,18 +154,18 @@ class SharedNetwork:
             )
 
 
-    """
-    with released_on_error(parameters.device):
-        engine = _build(parameters, _progress_lines(log))
-    # A million objects that stay: spares every later collection, in either thread, to look at them.
-    gc.collect()
-    gc.freeze()
 def build_engine(
     parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
 ) -> Engine:
     """Loads the network and warms it up, so that the first frame is not late; `log` gets progress.
 
     Raises, and leaves no memory in use then, as `load_predictor` does.
+    """
+    with released_on_error(parameters.device):
+        engine = _build(parameters, _progress_lines(log))
+    # A million objects that stay: spares every later collection, in either thread, to look at them.
+    gc.collect()
+    gc.freeze()
     return engine
 
 
@@ -170,16 +176,16 @@ def _build(parameters: NodeParameters, report: Progress) -> Engine:
     return Engine(DepthEstimator(predictor, estimator_config(parameters)), size)
 
 
+def _warm_up_size(parameters: NodeParameters, predictor: Predictor) -> tuple[int, int]:
+    return parse_size(parameters.warm_up_size) or predictor.natural_size
+
+
 def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
     """The parameters that the estimator is made of."""
     return EstimatorConfig(
         depth=parameters.depth,
         fusion=FusionConfig(
             method=parameters.fusion_method,
-def _warm_up_size(parameters: NodeParameters, predictor: Predictor) -> tuple[int, int]:
-    return parse_size(parameters.warm_up_size) or predictor.natural_size
-
-
             weights=parameters.refiner,
             min_confidence=parameters.min_confidence,
             min_raw_depth=parameters.raw_min_depth_m,

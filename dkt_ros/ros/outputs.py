@@ -133,13 +133,13 @@ class Outputs:
         """Publishes one estimate; returns seconds per message."""
         result = self.result(observation, estimate)
         for output in self._outputs:
-            if not output.lazy or (output.prompt and self._is_heard(output)):
+            if not output.lazy or (output.prompt and self.is_heard(output.topic)):
                 self._send(output, result)
         # A small message, and the last one: its time would be told by the next frame's.
         timings_s = dict(result.stages_s)
-        if any(self._is_heard(output) for output in self._lazy.outputs):
+        if any(self.is_heard(output.topic) for output in self._lazy.outputs):
             self._lazy.mailbox.put(result)
-        if any(self._is_heard(output) for output in self._objects.outputs):
+        if any(self.is_heard(output.topic) for output in self._objects.outputs):
             self._masks.add(observation.stamp_ns, result)
         return timings_s
 
@@ -154,7 +154,7 @@ class Outputs:
         self._objects.mailbox.put(replace(result, mask=mask))
 
     def _try_to_send(self, output: Output, result: Result) -> None:
-        if not self._is_heard(output):
+        if not self.is_heard(output.topic):
             return
         try:
             self._send(output, result)
@@ -168,12 +168,16 @@ class Outputs:
 
     def _send(self, output: Output, result: Result) -> None:
         began = time.perf_counter()
-        self._publishers[output.topic].publish(output.make(result))
+        message = output.make(result)
+        if message is None:
+            return
+        self._publishers[output.topic].publish(message)
         result.stages_s[f"{output.name} message"] = time.perf_counter() - began
         self._statistics.seen(output.topic)
 
-    def _is_heard(self, output: Output) -> bool:
-        return bool(self._publishers[output.topic].get_subscription_count())
+    def is_heard(self, topic: str) -> bool:
+        """Whether anybody listens to this topic."""
+        return bool(self._publishers[topic].get_subscription_count())
 
 
 def _described(error: Exception) -> str:

@@ -63,6 +63,7 @@ class Result:
 class Output:
     """One published topic.
 
+    make   None where the frame has none
     topic  relative, so that a namespace holds for it
     lazy   made only when someone listens, after the others and beside the next inference: a slow
            reader of it costs its own messages only, of which the newest is kept
@@ -174,8 +175,13 @@ def _points(result: Result) -> PointCloud2:
     return result.clouds.write(depth, pixels.rgb, intrinsics, options, header)
 
 
-def _normals(result: Result) -> Image:
-    estimate = result.estimate
+def _normals(result: Result) -> Image | None:
+    estimate, vectors = result.estimate, result.estimate.normals
+    if vectors is not None:
+        unknown = ~vectors.any(axis=-1, keepdims=True)
+        return normals_to_image(np.where(unknown, np.float32(np.nan), vectors), result.header)
+    if result.parameters.normals_checkpoint:  # this frame was under way when somebody came
+        return None
     vectors = normals(estimate.depth, estimate.frame.intrinsics, result.parameters.normals_reach_px)
     return normals_to_image(vectors, result.header)
 
@@ -250,7 +256,8 @@ OUTPUTS = (
         "dkt/normals",
         Image,
         _normals,
-        "32FC3, unit vectors in the camera's optical frame that face the camera, NaN = unknown",
+        "32FC3, unit vectors in the camera's optical frame that face the camera, NaN = unknown; "
+        "from depth, or by the network of `normals_checkpoint`",
         lazy=True,
     ),
     Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True),

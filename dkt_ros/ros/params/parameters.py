@@ -409,9 +409,15 @@ class NodeParameters(Parameters):
         minimum=0.01,
         maximum=100.0,
     )
+    normals_checkpoint: str = parameter(
+        str(_PREDICTOR.normals_checkpoint),
+        "Folder of a checkpoint of task normal (`dkt convert --task normal`) that dkt/normals come "
+        "from, by a second inference for each frame while somebody listens; empty: from depth.",
+        Applies.ON_CONFIGURE,
+    )
     normals_reach_px: int = parameter(
         2,
-        "Pixels to each side from which dkt/normals are computed: more are smoother.",
+        "Pixels to each side from which dkt/normals are computed of depth: more are smoother.",
         Applies.AT_ONCE,
         minimum=1,
         maximum=16,

@@ -1,0 +1,105 @@
+"""Normals by a network of their own beside depth: of the same frames, exact and live."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.one_thread import one_thread as one_thread
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+
+from dkt_ros.errors import DktError
+from dkt_ros.frames import Frame
+from dkt_ros.geometry import Intrinsics
+from dkt_ros.predict.load import load_normals, load_predictor
+from dkt_ros.predict.normals import WithNormals
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import Prediction
+
+SIZE = 64, 96
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> PredictorOptions:
+    depth = make_tiny_checkpoint(tmp_path_factory.mktemp("depth"))
+    normals = make_tiny_checkpoint(tmp_path_factory.mktemp("normals"), seed=1, task="normal")
+    return PredictorOptions(
+        checkpoint=depth, normals_checkpoint=normals, device="cpu", cpu_threads=1
+    )
+
+
+def frames(count: int) -> list[Frame]:
+    camera = Intrinsics(80.0, 80.0, 47.5, 31.5, SIZE[1], SIZE[0])
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    first = np.stack([x * 2, y * 3, 255 - x - y], axis=-1).astype(np.uint8)
+    return [Frame(np.roll(first, 4 * i, axis=1), None, camera, i, "camera") for i in range(count)]
+
+
+def test_exact_normals_are_those_of_the_clip_and_depth_is_as_without(
+    options: PredictorOptions,
+) -> None:
+    both = load_predictor(options)
+    alone = load_predictor(replace(options, normals_checkpoint=""))
+    _, normals_of = load_normals(
+        PredictorOptions(checkpoint=options.normals_checkpoint, device="cpu", cpu_threads=1)
+    )
+    assert "normals by tiny-random" in both.info.mode
+    shown = frames(5)
+    for index, frame in enumerate(shown):
+        answer, without = both.push(frame), alone.push(frame)
+        assert answer is not None
+        assert without is not None
+        np.testing.assert_array_equal(answer.disparity, without.disparity)
+        clip = shown[: index + 1] if index == 4 else [frame]
+        expected = normals_of(np.stack([one.rgb for one in clip]))[-1]
+        np.testing.assert_array_equal(answer.normals, expected)
+        length = np.linalg.norm(expected, axis=-1)
+        np.testing.assert_allclose(length[length > 0], 1.0, atol=1e-5)
+        assert (length > 0).any()
+
+
+def test_live_normals_come_with_every_depth_whenever_somebody_comes(
+    options: PredictorOptions,
+) -> None:
+    """Windows of both end together, though normals are asked for amid one."""
+    chosen = replace(options, mode="live", live_preset="fast", live_min_agreement=0.0)
+    both, alone = load_predictor(chosen), load_predictor(replace(chosen, normals_checkpoint=""))
+    assert isinstance(both, WithNormals)
+    assert both.answers_every == alone.answers_every == 8
+    told: list[tuple[bool, Prediction]] = []
+    for index, frame in enumerate(frames(26)):
+        both.wanted = not 1 < index < 12
+        answer, without = both.push(frame), alone.push(frame)
+        assert (answer is None) is (without is None)
+        if answer is not None and without is not None:
+            np.testing.assert_array_equal(answer.disparity, without.disparity)
+            told.append((both.wanted, answer))
+    assert [wanted for wanted, _ in told] == [True, False, True, True]
+    for wanted, answer in told:
+        assert (answer.normals is not None) is wanted
+    assert told[2][1].normals is not None
+    assert not np.array_equal(told[2][1].normals, told[3][1].normals)
+
+
+def test_another_stream_by_the_same_networks(options: PredictorOptions) -> None:
+    one = load_predictor(options)
+    other = one.beside()
+    first, second = frames(2)
+    expected = load_predictor(options).push(first)
+    one.push(second)
+    answer = other.push(first)
+    assert answer is not None
+    assert expected is not None
+    np.testing.assert_array_equal(answer.normals, expected.normals)
+
+
+def test_a_checkpoint_for_depth_gives_no_normals(options: PredictorOptions) -> None:
+    wrong = replace(options, normals_checkpoint=options.checkpoint)
+    with pytest.raises(
+        DktError, match=r"normals_checkpoint: .*predicts 'depth', expected 'normal'"
+    ):
+        load_predictor(wrong)
+    with pytest.raises(DktError, match=r"normals_checkpoint: .*does not exist"):
+        load_predictor(replace(options, normals_checkpoint=Path("/nowhere")))
