@@ -20,6 +20,7 @@ from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.observation import Observation
 from dkt_ros.predict.predictor import InferenceCancelledError
 from dkt_ros.ros.mailbox import Mailbox
+from dkt_ros.ros.turns import Turns
 from dkt_ros.ros.worker import InferenceWorker, WorkerState, WorkerStatus
 
 pytestmark = pytest.mark.ros
@@ -93,7 +94,11 @@ class Bench:
         self.worker: InferenceWorker | None = None
 
     def start(
-        self, estimator: ScriptedEstimator, first_retry_s: float = 0.01, proof_frames: int = 1
+        self,
+        estimator: ScriptedEstimator,
+        first_retry_s: float = 0.01,
+        proof_frames: int = 1,
+        turns: Turns | None = None,
     ) -> InferenceWorker:
         self.worker = InferenceWorker(
             self.mailbox,
@@ -105,6 +110,7 @@ class Bench:
             took=lambda seconds, ended_s: self.took.append((seconds, ended_s)),
             proof_frames=proof_frames,
             let_go=self.let_go.append,
+            turns=turns,
         )
         self.worker.start()
         return self.worker
@@ -270,6 +276,24 @@ def test_stop_does_not_wait_for_a_retry(bench: Bench) -> None:
     bench.mailbox.put(observation(1))
     eventually(lambda: worker.status.state is WorkerState.DEGRADED)
     assert worker.stop(PATIENCE_S)
+
+
+def test_what_is_newest_when_its_turn_comes_is_taken(bench: Bench) -> None:
+    """And stopping does not wait for another camera's inference."""
+    turns = Turns()
+    worker = bench.start(ScriptedEstimator(), turns=turns)
+    with turns.turn():
+        bench.mailbox.put(observation(1))
+        eventually(lambda: len(turns._asked) == 2)
+        bench.mailbox.drop()
+        bench.mailbox.put(observation(2))
+        assert not bench.published
+    eventually(lambda: bench.published == [2])
+    with turns.turn():
+        bench.mailbox.put(observation(3))
+        eventually(lambda: len(turns._asked) == 2)
+        assert worker.stop(PATIENCE_S)
+    assert bench.published == [2]
 
 
 def test_failing_to_publish_is_named_and_does_not_stop_inference(bench: Bench) -> None:
