@@ -185,7 +185,7 @@ def _under_what_hides(found: HeightMap, scene: Scene) -> NDArray[np.bool_]:
     height = found.height[rows, columns]
     is_hidden = np.zeros(found.height.shape, bool)
     camera, up = scene.intrinsics, found.axes[2].astype(np.float32)
-    foot = found.point(columns, rows, np.zeros(len(rows))).astype(np.float32)
+    foot = found.point(*np.stack([columns, rows, 0.0 * rows])).astype(np.float32)
     for level in np.arange(_COLUMN_M, height.max(initial=0.0), _COLUMN_M, np.float32):
         lower = height < level - _COLUMN_M / 2
         x, y, z = (foot[lower] + level * up).T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,12 @@ def frames(count: int) -> list[Frame]:
     return [Frame(np.roll(first, 4 * i, axis=1), None, camera, i, "camera") for i in range(count)]
 
 
+def assert_same(one: Any, other: Any) -> None:
+    """Both there, and equal to the bit."""
+    assert one is not None
+    np.testing.assert_array_equal(one, other)
+
+
 def test_exact_normals_are_those_of_the_clip_and_depth_is_as_without(
     options: PredictorOptions,
 ) -> None:
@@ -51,10 +58,10 @@ def test_exact_normals_are_those_of_the_clip_and_depth_is_as_without(
         answer, without = both.push(frame), alone.push(frame)
         assert answer is not None
         assert without is not None
-        np.testing.assert_array_equal(answer.disparity, without.disparity)
+        assert_same(answer.disparity, without.disparity)
         clip = shown[: index + 1] if index == 4 else [frame]
         expected = normals_of(np.stack([one.rgb for one in clip]))[-1]
-        np.testing.assert_array_equal(answer.normals, expected)
+        assert_same(answer.normals, expected)
         length = np.linalg.norm(expected, axis=-1)
         np.testing.assert_allclose(length[length > 0], 1.0, atol=1e-5)
         assert (length > 0).any()
@@ -74,13 +81,15 @@ def test_live_normals_come_with_every_depth_whenever_somebody_comes(
         answer, without = both.push(frame), alone.push(frame)
         assert (answer is None) is (without is None)
         if answer is not None and without is not None:
-            np.testing.assert_array_equal(answer.disparity, without.disparity)
+            assert_same(answer.disparity, without.disparity)
             told.append((both.wanted, answer))
     assert [wanted for wanted, _ in told] == [True, False, True, True]
     for wanted, answer in told:
         assert (answer.normals is not None) is wanted
-    assert told[2][1].normals is not None
-    assert not np.array_equal(told[2][1].normals, told[3][1].normals)
+    third, fourth = (answer.normals for _, answer in told[2:])
+    assert third is not None
+    assert fourth is not None
+    assert not np.array_equal(third, fourth)
 
 
 def test_another_stream_by_the_same_networks(options: PredictorOptions) -> None:
@@ -92,7 +101,7 @@ def test_another_stream_by_the_same_networks(options: PredictorOptions) -> None:
     answer = other.push(first)
     assert answer is not None
     assert expected is not None
-    np.testing.assert_array_equal(answer.normals, expected.normals)
+    assert_same(answer.normals, expected.normals)
 
 
 def test_a_checkpoint_for_depth_gives_no_normals(options: PredictorOptions) -> None:

@@ -54,8 +54,8 @@ def normals_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parameters(checkpoint: Path, **changes: Any) -> NodeParameters:
-    given = {"checkpoint": str(checkpoint), "device": "cpu", "cpu_threads": 1, "depth": "network"}
-    return NodeParameters(**given | changes)
+    given: dict[str, Any] = {"checkpoint": str(checkpoint), "device": "cpu", "cpu_threads": 1}
+    return NodeParameters(**given | {"depth": "network"} | changes)
 
 
 def picture(name: str, number: int) -> npt.NDArray[np.uint8]:
@@ -75,7 +75,8 @@ def raw_depths(checkpoint: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
     for name in NAMES:
         predictor.reset()
         answers = [predictor.push(Frame(picture(name, i), None, CAMERA, i, name)) for i in range(9)]
-        found[name] = [1.0 / (4.0 * answer.disparity + 0.5) for answer in answers if answer]
+        disparities = [np.asarray(answer.disparity) for answer in answers if answer]
+        found[name] = [np.float32(1.0) / (4 * one + np.float32(0.5)) for one in disparities]
     return found
 
 
@@ -198,8 +199,10 @@ class Cell:
         return stamp
 
     def close(self) -> None:
-        for thing in (*self.cameras.values(), *self.planners.values()):
-            thing.close()
+        for camera in self.cameras.values():
+            camera.close()
+        for planner in self.planners.values():
+            planner.close()
 
 
 @pytest.fixture(scope="module")

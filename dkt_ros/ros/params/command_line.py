@@ -82,7 +82,7 @@ def node_parser(topics: str) -> argparse.ArgumentParser:
 def cameras_parser() -> argparse.ArgumentParser:
     """The command line of `dkt_cameras`."""
     parser = _parser("dkt_cameras", _CAMERAS, "Everything else as of dkt_node: dkt_node --help\n")
-    parser.usage = parser.usage.replace("[--ros-args", "NAMESPACE [NAMESPACE ...] [--ros-args")
+    parser.usage = f"{parser.usage}".replace("[--ros", "NAMESPACE [NAMESPACE ...] [--ros")
     parser.add_argument(
         "namespaces", nargs="+", metavar="NAMESPACE", help="one for each camera, such as left"
     )
