@@ -411,8 +411,8 @@ class NodeParameters(Parameters):
     )
     normals_checkpoint: str = parameter(
         str(_PREDICTOR.normals_checkpoint),
-        "Folder of a checkpoint of task normal (`dkt convert --task normal`) that dkt/normals come "
-        "from, by a second inference for each frame while somebody listens; empty: from depth.",
+        "Folder of a checkpoint of task normal (`dkt convert --prompt normal`) that dkt/normals "
+        "come from, by a second inference for each frame while somebody listens; empty: from depth.",
         Applies.ON_CONFIGURE,
     )
     normals_reach_px: int = parameter(
