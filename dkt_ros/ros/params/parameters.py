@@ -412,7 +412,7 @@ class NodeParameters(Parameters):
     normals_checkpoint: str = parameter(
         str(_PREDICTOR.normals_checkpoint),
         "Folder of a checkpoint of task normal (`dkt convert --prompt normal`) that dkt/normals "
-        "come from, by a second inference for each frame while somebody listens; empty: from depth.",
+        "come from, by a second inference for each frame while anybody listens; empty: by depth.",
         Applies.ON_CONFIGURE,
     )
     normals_reach_px: int = parameter(
