@@ -27,7 +27,9 @@ def scene(seed: int = 0) -> GlassScene:
 
 def frame(index: int, raw: bool = True) -> Frame:
     return Frame(
-        rgb=np.full((96, 128, 3), index, np.uint8),
+        rgb=np.add.outer(np.arange(96), np.arange(128) + index)
+        .astype(np.uint8)[..., None]
+        .repeat(3, -1),
         raw_depth=scene(index).raw if raw else None,
         intrinsics=CAMERA,
         stamp_ns=index * TENTH_NS,

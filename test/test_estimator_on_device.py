@@ -133,9 +133,10 @@ def frames() -> tuple[list[np.ndarray], list[Frame]]:
     scene = made_up(1)
     disparity = scene.disparity.astype(np.float32)
     raw = scene.raw.astype(np.float32)
-    noise = np.random.default_rng(0).uniform(0.3, 3.0, SIZE).astype(np.float32)
+    noise = np.random.default_rng(0).permutation(raw.ravel()).reshape(SIZE)
     raws = [None, raw, None, raw * np.float32(1.01), noise, raw]
-    rgb = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
+    grain = np.random.default_rng(1).integers(0, 9, (*SIZE, 3), np.uint8)
+    rgb = grain + np.linspace(0, 240, SIZE[1]).astype(np.uint8)[:, None]
     return [disparity] * len(raws), [
         Frame(rgb, depth, INTRINSICS, i * 10**8, "camera") for i, depth in enumerate(raws)
     ]

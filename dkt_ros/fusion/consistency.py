@@ -18,6 +18,31 @@ from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
 
 Float32 = NDArray[np.float32]
 
+COLOUR_CAUSES = ("colour", "frozen colour", "stale colour")
+"""Suspicions of the colour image itself."""
+_UNITS = (
+    "Set depth_unit_m to what one step of the driver's 16UC1 image means (0.001: millimetres); "
+    "32FC1 has to be metres"
+)
+_REGISTER = (
+    "Map depth/image to the driver's depth registered to colour (RealSense: "
+    "align_depth.enable:=true and aligned_depth_to_color/image_raw)"
+)
+REMEDIES = {
+    "colour": "Look for a lens cap, the lights, and the camera's exposure; restart its driver",
+    "depth range": _UNITS,
+    "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
+    "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
+    "frozen depth": "Restart the camera's driver",
+    "frozen colour": "Restart the camera's driver",
+    "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
+    "foreign": "Map color/image and depth/image to one camera, and have both images stamped when "
+    "they were taken",
+    "shifted": _REGISTER,
+    "mirrored": "Turn mirroring or flipping off in the camera's driver, for both images or neither",
+    "zoomed": _REGISTER,
+}
+"""Cause of a suspicion -> what to do about it."""
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 
@@ -71,13 +96,18 @@ class ConsistencyConfig:
 class Suspicion:
     """What is wrong. cause: a short name; text: a sentence; certain: the network must not be used.
 
-    Causes: colour, depth range, expected depth, jump, frozen depth, frozen colour, stale colour,
-    foreign, shifted, mirrored, zoomed.
+    Causes: see REMEDIES.
     """
 
     cause: str
     text: str
     certain: bool
+
+    @property
+    def advice(self) -> str:
+        """What is wrong and what to do about it."""
+        stop = "" if self.text.endswith("?") else "."
+        return f"{self.text}{stop} {REMEDIES[self.cause]}."
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class InputTopic:
 
     other_types  types on this topic besides the subscription's own, which it cannot hear
     latched      whether all publishers keep their messages for subscribers that come late
+    nodes        full names of the publishers' nodes
     """
 
     topic: str
@@ -69,6 +70,7 @@ class InputTopic:
     type: str = ""
     other_types: tuple[str, ...] = ()
     latched: bool = False
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ class NodeReport:
 
     lifecycle      the lifecycle state's label; transition_error the last failed transition's text
     loading_s      seconds since the network began to load, None while it does not
+    loading_stage  the last part of it that is done, e.g. "warm-up 2/6 after 3.1 s"
     twins          other nodes of this name
+    rivals         names of other nodes that publish dkt/depth
     waits_for_clock   use_sim_time is set and nothing has come on /clock
     active_s       seconds since activation, None while not active
     pipeline       what comes in; empty while not active
@@ -108,7 +112,9 @@ class NodeReport:
     lifecycle: str
     transition_error: str = ""
     loading_s: float | None = None
+    loading_stage: str = ""
     twins: int = 0
+    rivals: tuple[str, ...] = ()
     waits_for_clock: bool = False
     active_s: float | None = None
     image_timeout_s: float = 2.0
@@ -157,6 +163,8 @@ def _lifecycle(report: NodeReport) -> _Part:
     values = [("state", report.lifecycle)]
     if report.loading_s is not None:
         text = f"loading the network, for {report.loading_s:.0f} s so far"
+        if report.loading_stage:
+            text += f": {report.loading_stage}"
         return _Part("lifecycle", WARN, text, values)
     if report.transition_error:
         return _Part("lifecycle", ERROR, report.transition_error, values)
@@ -166,6 +174,12 @@ def _lifecycle(report: NodeReport) -> _Part:
         text = (
             f"active, and so may be {report.twins} more called {report.node_name}: every frame is "
             "answered by each; end the others or give them namespaces"
+        )
+        return _Part("lifecycle", WARN, text, values)
+    if report.rivals:
+        text = (
+            f"active, and dkt/depth is published by {', '.join(report.rivals)} too: subscribers "
+            "get the depth of both; end it, or give the nodes namespaces"
         )
         return _Part("lifecycle", WARN, text, values)
     if report.waits_for_clock:
@@ -218,19 +232,20 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
     ]
     if silent:
         return WARN, _silence(report, silent, active_s)
-    recent = [
-        (age_s, text)
-        for text, age_s in report.complaints.values()
-        if age_s <= report.image_timeout_s
-    ]
-    if _quiet_s(streams.get("pair"), active_s) > report.image_timeout_s:
-        return (ERROR, min(recent)[1]) if recent else (WARN, _unpaired(report))
     _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
     patience_s = max(report.image_timeout_s, 2.0 * longest_s)
+    recent = [(age_s, text) for text, age_s in report.complaints.values() if age_s <= patience_s]
+    if _quiet_s(streams.get("pair"), active_s) > report.image_timeout_s:
+        return (ERROR, min(recent)[1]) if recent else (WARN, _unpaired(report))
     if recent:
         nothing_decoded = _quiet_s(streams.get("frame"), active_s) > patience_s
         return (ERROR if nothing_decoded else WARN), min(recent)[1]
-    lasting = [*_losses(report), *_flushes(report), *report.pipeline.remarks.values()]
+    lasting = [
+        *_crowds(report),
+        *_losses(report),
+        *_flushes(report),
+        *report.pipeline.remarks.values(),
+    ]
     if lasting:
         others = len(lasting) - 1
         return WARN, lasting[0] + (f" (and {others} more, see the values)" if others else "")
@@ -272,6 +287,16 @@ def _unpaired(report: NodeReport) -> str:
 def _wide_enough(distance_s: float) -> float:
     """A round slop with a fifth to spare."""
     return math.ceil(distance_s * 1.2 * 100.0) / 100.0
+
+
+def _crowds(report: NodeReport) -> list[str]:
+    """Inputs that more than one publisher sends, whose pictures get mixed."""
+    return [
+        f"{topic.topic} has {topic.publishers} publishers ({', '.join(topic.nodes)}): pictures of "
+        "all are mixed in one stream; end all but one, or give each camera a namespace"
+        for topic in report.pipeline.inputs.values()
+        if topic.publishers > 1 and not topic.other_types
+    ]
 
 
 def _losses(report: NodeReport) -> list[str]:

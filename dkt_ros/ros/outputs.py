@@ -102,19 +102,32 @@ class Outputs:
         """What went wrong with the newest lazy outputs, "" if nothing."""
         return "; ".join(self._errors.copy().values())
 
+    def rivals(self) -> tuple[str, ...]:
+        """The other nodes that publish depth on this one's topic."""
+        topic = self._publishers["dkt/depth"].topic_name
+        names = list(qos.node_names(self._node.get_publishers_info_by_topic(topic)))
+        own = self._node.get_fully_qualified_name()
+        if own in names:
+            names.remove(own)
+        return tuple(names)
+
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
         self._parameters = parameters
 
     def destroy(self) -> None:
         """Takes the publishers down, once the lazy outputs' threads have let go of them."""
-        self._lazy.end()
-        self._objects.end()
+        self.wind_down()
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
         if self.transforms is not None:
             self.transforms.close()
+
+    def wind_down(self) -> None:
+        """Ends the lazy outputs' threads: nothing more is made of them."""
+        self._lazy.end()
+        self._objects.end()
 
     def discard(self) -> None:
         """Drops the lazy outputs that wait for their turn."""

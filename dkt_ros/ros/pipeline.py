@@ -122,6 +122,11 @@ class Pipeline:
         self._engine.predictor.cancel()
         return self._worker.stop(timeout_s)
 
+    def wind_down(self, timeout_s: float) -> None:
+        """Waits for the inference thread to end; subscriptions are left to stop()."""
+        self._engine.predictor.cancel()
+        self._worker.stop(timeout_s)
+
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
         self._parameters = parameters
@@ -159,7 +164,10 @@ class Pipeline:
         others = sorted({info.topic_type for info in publishers} - {own})
         late = DurabilityPolicy.TRANSIENT_LOCAL
         latched = bool(publishers) and all(p.qos_profile.durability == late for p in publishers)
-        return InputTopic(subscription.topic_name, len(publishers), own, tuple(others), latched)
+        nodes = qos.node_names(publishers)
+        return InputTopic(
+            subscription.topic_name, len(publishers), own, tuple(others), latched, nodes
+        )
 
     def _color_source(self) -> tuple[type, str]:
         if self._parameters.color_transport == "raw":
@@ -223,7 +231,7 @@ class Pipeline:
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:
         self.alignment, self.shares = estimate.alignment, estimate.shares
         for suspicion in estimate.suspicions:
-            self._report(suspicion.cause, suspicion.text)
+            self._report(suspicion.cause, suspicion.advice)
         if estimate.flush is not None:
             self._statistics.flushed(estimate.flush.value)
         if estimate.flush is FlushReason.DRIFT:

@@ -7,7 +7,7 @@ Overrides are parameters of rclpy's own, read at start, named after the resolved
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy import get_rmw_implementation_identifier
@@ -154,6 +154,13 @@ def large_message_advice() -> str:
         "by default Fast DDS shares less memory than one image needs: set "
         f"{PROFILE_VARIABLES[0]} to dkt_ros's config/fastdds.xml for the camera's driver, this "
         "node and the planner"
+    )
+
+
+def node_names(endpoints: Sequence[Any]) -> tuple[str, ...]:
+    """The full names of the nodes that publish or subscribe, one for each endpoint."""
+    return tuple(
+        sorted(f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in endpoints)
     )
 
 

@@ -137,7 +137,34 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
     [
         ("lifecycle", {"lifecycle": "inactive"}, WARN, "no depth is made"),
         ("lifecycle", {"lifecycle": "unconfigured", "loading_s": 7.2}, WARN, "network, for 7 s"),
+        (
+            "lifecycle",
+            {"lifecycle": "unconfigured", "loading_s": 7.2, "loading_stage": "warm-up 2/6"},
+            WARN,
+            "network, for 7 s so far: warm-up 2/6",
+        ),
         ("lifecycle", {"twins": 1}, WARN, "1 more called /dkt_node"),
+        (
+            "lifecycle",
+            {"rivals": ("/left/dkt_node",)},
+            WARN,
+            "dkt/depth is published by /left/dkt_node too: subscribers get the depth of both",
+        ),
+        (
+            "input",
+            {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam", "/replay")))},
+            WARN,
+            "/color has 2 publishers (/cam, /replay): pictures of all are mixed",
+        ),
+        (
+            "input",
+            {
+                "complaints": {"colour": ("the colour image is black", 2.9)},
+                "snapshot": replace(HEALTHY.snapshot, timings_s={"total": (2.0, 2.0)}),
+            },
+            WARN,
+            "the colour image is black",
+        ),
         ("lifecycle", {"waits_for_clock": True}, WARN, "nothing comes on /clock"),
         ("lifecycle", {"transition_error": "cannot configure: x"}, ERROR, "cannot configure: x"),
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import FlushReason, Frame
+from dkt_ros.fusion.consistency import REMEDIES, Suspicion
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
@@ -44,6 +46,7 @@ class SlowEstimator:
         self.predictor = Predictor(PredictorInfo("none", steps=1))
         self.stamps_ns: list[int] = []
         self.flush: FlushReason | None = None
+        self.suspicions: tuple[Suspicion, ...] = ()
         self.free = threading.Event()
         self.free.set()
 
@@ -53,8 +56,9 @@ class SlowEstimator:
         self.free.wait(10.0)
         depth = np.ones((HEIGHT, WIDTH), dtype=np.float32)
         alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
-        flush = self.flush
-        return DepthEstimate(frame, depth, depth, alignment, flush, {"total": INFERENCE_S}, 1)
+        timings_s = {"total": INFERENCE_S}
+        estimate = DepthEstimate(frame, depth, depth, alignment, self.flush, timings_s, 1)
+        return replace(estimate, suspicions=self.suspicions)
 
     def reset(self) -> None:
         """There is nothing to forget."""
@@ -215,6 +219,7 @@ def test_publishers_of_another_type_and_of_the_past_are_seen(node: DktNode) -> N
     rclpy.shutdown(context=context)
     assert found["depth"].other_types == ("sensor_msgs/msg/CompressedImage",)
     assert found["color"].other_types == ()
+    assert found["color"].nodes == ("/camera",)
     assert {name: topic.latched for name, topic in found.items()} == {
         "camera_info": True,
         "color": False,
@@ -234,6 +239,18 @@ def test_a_live_stream_that_drifted_is_told(node: DktNode) -> None:
     told = values(node, "input")["last live stream had drifted"]
     assert "started anew" in told
     assert "live_preset" in told
+
+
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+@pytest.mark.parametrize("cause", sorted(REMEDIES))
+def test_what_does_not_belong_together_is_told_with_its_remedy(node: DktNode, cause: str) -> None:
+    estimator(node).suspicions = (Suspicion(cause, "something is wrong", True),)
+    show_frames(node, 1)
+    deadline = time.monotonic() + 10.0
+    while f"last {cause}" not in (found := values(node, "input")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert f"something is wrong. {REMEDIES[cause]}." in found[f"last {cause}"]
 
 
 def estimator(node: DktNode) -> SlowEstimator:
