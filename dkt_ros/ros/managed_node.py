@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 import rclpy
@@ -36,6 +36,15 @@ from dkt_ros.ros.statistics import Complaints
 
 Own = TypeVar("Own", bound=Parameters)
 
+_LABELS = {
+    Transition.TRANSITION_CONFIGURE: "configure",
+    Transition.TRANSITION_CLEANUP: "cleanup",
+    Transition.TRANSITION_DEACTIVATE: "deactivate",
+    Transition.TRANSITION_INACTIVE_SHUTDOWN: "shutdown",
+    Transition.TRANSITION_ACTIVE_SHUTDOWN: "shutdown",
+}
+_ENDING = ("deactivate", "cleanup", "shutdown")
+"""Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
 LOG_PERIOD_S = 10.0
@@ -50,6 +59,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         super().__init__(name, namespace=namespace)
         self._prepared: Any = None
         self._preparing_since: float | None = None
+        self._winding_down = False
+        self._bond: Any = None
         self._complaints = Complaints(LOG_PERIOD_S)
         self._transition_error = ""
         try:
@@ -93,8 +104,24 @@ class ManagedNode(LifecycleNode, Generic[Own]):
     def apply(self, parameters: Own) -> None:
         """Takes over the parameters that act at once."""
 
+    def wind_down(self, transition: str) -> None:
+        """Waits for what has to end before this transition: deactivate, cleanup or shutdown.
+
+        In a thread of its own, so that it creates and destroys nothing of rclpy's.
+        """
+
     def release(self) -> None:
         """Takes down what configuring made, from any lifecycle state."""
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publishers publish; a lifecycle manager that asks for a bond gets one."""
+        self._bond = self._bond or form_bond(self)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publishers publish no more; the bond is broken."""
+        self._end_bond()
+        return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Nothing is left of what configuring made."""
@@ -108,12 +135,17 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         """Back to unconfigured with nothing left over."""
         return self.transition("recover", self.release)
 
-    def close(self) -> None:
-        """Ends everything that runs, from any lifecycle state, and destroys the node."""
+    def close(self) -> bool:
+        """Ends everything that runs, from any lifecycle state, and destroys the node.
+
+        Returns whether all has ended that a process has to wait for.
+        """
         self.destroy_node()
+        return True
 
     def destroy_node(self) -> None:
         """As rclpy's, which leaves the lifecycle services to the garbage collector."""
+        self._end_bond()
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
 
@@ -170,15 +202,23 @@ class ManagedNode(LifecycleNode, Generic[Own]):
     async def _change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
-        """The lifecycle service; what takes long comes before the transition to configure."""
-        wanted = request.transition
-        configures = wanted.label == "configure" or wanted.id == Transition.TRANSITION_CONFIGURE
-        if self._state_machine.current_state[1] == "unconfigured" and configures:
-            if self.is_preparing:
-                response.success = False
-                return response
+        """The lifecycle service; what takes long comes before the transition, beside the executor.
+
+        Refuses a request that comes while another is being answered.
+        """
+        if self.is_preparing or self._winding_down:
+            response.success = False
+            return response
+        wanted = _LABELS.get(request.transition.id, request.transition.label)
+        if wanted == "configure" and self._state_machine.current_state[1] == "unconfigured":
             await self._prepare_beside()
-        answer: ChangeState.Response = self._change_state_at_once(request, response)
+        self._winding_down = wanted in _ENDING
+        try:
+            if self._winding_down:
+                await self.beside(lambda: self.wind_down(wanted))
+            answer: ChangeState.Response = self._change_state_at_once(request, response)
+        finally:
+            self._winding_down = False
         unused, self._prepared = self._prepared, None
         if unused is not None and not isinstance(unused, Exception):
             self.discard(unused)
@@ -192,6 +232,16 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self._prepared = error
         finally:
             self._preparing_since = None
+
+    def _end_bond(self) -> None:
+        bond, self._bond = self._bond, None
+        if bond is None:
+            return
+        with suppress(Exception):  # an interrupt takes the context from what it publishes with
+            bond.shutdown()
+        # It destroys both, and leaves them in the node's lists.
+        self.destroy_publisher(bond.pub)
+        self.destroy_subscription(bond.sub)
 
     async def beside(self, work: Callable[[], Any]) -> Any:
         """The result of `work`, done in a thread of its own while the executor goes on."""
@@ -225,6 +275,19 @@ def awake(node: Node) -> Iterator[None]:
         yield
     finally:
         node.destroy_timer(timer)
+
+
+def form_bond(node: LifecycleNode) -> Any:
+    """The bond by which nav2's lifecycle manager sees that a node lives; None without bondpy."""
+    try:
+        from bondpy.bondpy import Bond
+    except ImportError:
+        return None
+    bond = Bond(node, "bond", node.get_name())
+    # Those of nav2's own nodes.
+    bond.heartbeat_period, bond.heartbeat_timeout = 0.1, 4.0
+    bond.start()
+    return bond
 
 
 class NextTurn:
@@ -293,11 +356,11 @@ def run(*nodes: ManagedNode[Any]) -> int:
             raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
-        for node in nodes:
-            node.close()
+        ended = [node.close() for node in nodes]
         # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
         gc.freeze()
-        if any(node.is_preparing for node in nodes):  # nor can a thread inside torch be waited for
+        # Nor can a thread inside torch be waited for.
+        if not all(ended) or any(node.is_preparing for node in nodes):
             rclpy.try_shutdown()
             sys.stdout.flush()
             os._exit(0)

@@ -44,8 +44,8 @@ from dkt_ros.srv import CaptureDepth
 
 HALT_PATIENCE_S = 10.0
 """How long deactivation waits for a running inference; then it fails, and may be tried again."""
-EXIT_PATIENCE_S = 10.0
-"""How long the end of the process waits for a running inference."""
+EXIT_PATIENCE_S = 1.0
+"""How long the end of the process waits for a running inference, before it leaves it behind."""
 
 
 class DktNode(ManagedNode[NodeParameters]):
@@ -62,7 +62,8 @@ class DktNode(ManagedNode[NodeParameters]):
         self._active_since: float | None = None
         super().__init__("dkt_node", NodeParameters, namespace)
         logger = self.get_logger()
-        self._build = build or partial(build_engine, log=lambda text: logger.info(text))
+        self._stage = ""
+        self._build = build or partial(build_engine, log=self._progress)
         # rclpy's logger wants a line of its own for each severity.
         self._status_log = StatusLog(
             lambda text: logger.info(text),
@@ -81,6 +82,7 @@ class DktNode(ManagedNode[NodeParameters]):
 
     def prepare(self) -> Engine:
         """Loads and warms the network."""
+        self._stage = ""
         self.get_logger().info("loading the network")
         return self._build(self.parameters)
 
@@ -98,12 +100,24 @@ class DktNode(ManagedNode[NodeParameters]):
             if part is not None:
                 part.apply(parameters)
 
-    def close(self) -> None:
-        """Ends everything that runs, from any lifecycle state, and destroys the node."""
-        if self._pipeline is not None and not self._pipeline.stop(EXIT_PATIENCE_S):
+    def close(self) -> bool:
+        """Ends everything that runs, from any lifecycle state, and destroys the node.
+
+        Returns whether the inference has ended.
+        """
+        ended = self._pipeline is None or self._pipeline.stop(EXIT_PATIENCE_S)
+        if not ended:
             self.get_logger().warning("an inference still runs; leaving it behind")
         self._captures.close()
         self.destroy_node()
+        return ended
+
+    def wind_down(self, transition: str) -> None:
+        """Waits for the inference, and for clouds on their way where publishers are taken down."""
+        if self._pipeline is not None:
+            self._pipeline.wind_down(HALT_PATIENCE_S)
+        if self._outputs is not None and transition != "deactivate":
+            self._outputs.wind_down()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms the network, advertises the outputs."""
@@ -164,7 +178,8 @@ class DktNode(ManagedNode[NodeParameters]):
         super().on_deactivate(state)
 
     def _halt(self) -> None:
-        if self._pipeline is not None and not self._pipeline.stop(HALT_PATIENCE_S):
+        patience_s = 0.0 if self._winding_down else HALT_PATIENCE_S  # it was waited for already
+        if self._pipeline is not None and not self._pipeline.stop(patience_s):
             raise DktError(
                 f"the inference has not ended within {HALT_PATIENCE_S:g} s of being told to; try "
                 "again, or end the process"
@@ -182,6 +197,10 @@ class DktNode(ManagedNode[NodeParameters]):
             # A GPU that answers nothing any more cannot free its memory either.
             with contextlib.suppress(RuntimeError):
                 engine.close()
+
+    def _progress(self, stage: str) -> None:
+        self._stage = stage
+        self.get_logger().info(stage)
 
     def _no_depth(self) -> RefusedError | None:
         state = self._state_machine.current_state[1]
@@ -216,7 +235,9 @@ class DktNode(ManagedNode[NodeParameters]):
             lifecycle=self._state_machine.current_state[1],
             transition_error=self._transition_error,
             loading_s=None if loading is None else time.monotonic() - loading,
+            loading_stage=self._stage,
             twins=self.twins(),
+            rivals=self._outputs.rivals() if self._outputs else (),
             waits_for_clock=self._waits_for_clock(),
             active_s=None if since is None else time.monotonic() - since,
             image_timeout_s=self.parameters.image_timeout_s,

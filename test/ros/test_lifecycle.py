@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +21,12 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
+from fixtures.three_processes import heed_interrupts
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
@@ -159,71 +162,197 @@ def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Works
     assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
 
 
+class Managed:
+    """A node and a lifecycle manager in one executor's one thread."""
+
+    def __init__(self, node: DktNode) -> None:
+        self.node, self.manager = node, rclpy.create_node("manager")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self._executor.add_node(self.manager)
+        self._get = self.manager.create_client(GetState, "/dkt_node/get_state")
+        self._change = self.manager.create_client(ChangeState, "/dkt_node/change_state")
+        self.spin_until(lambda: self._get.service_is_ready() and self._change.service_is_ready())
+
+    def spin_until(self, condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def request(self, **transition: Any) -> Any:
+        return self._change.call_async(ChangeState.Request(transition=Transition(**transition)))
+
+    def state(self) -> str:
+        """As the service says, which has to answer whatever goes on."""
+        answer = self._get.call_async(GetState.Request())
+        self.spin_until(answer.done)
+        return str(answer.result().current_state.label)
+
+
+@contextmanager
+def managed(build: Callable[[NodeParameters], Engine]) -> Iterator[Managed]:
+    rclpy.init()
+    found = Managed(DktNode(build))
+    try:
+        yield found
+    finally:
+        found.node.close()
+        found.manager.destroy_node()
+        rclpy.shutdown()
+
+
 def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
-    """Services, diagnostics and a second request, all in the executor's one thread."""
+    """Services, diagnostics and a second request."""
     gate = threading.Event()
 
     def build(parameters: NodeParameters) -> Engine:
         assert gate.wait(PATIENCE_S)
         return workshop(parameters)
 
-    rclpy.init()
-    node, manager = DktNode(build), rclpy.create_node("manager")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    executor.add_node(manager)
-    get = manager.create_client(GetState, "/dkt_node/get_state")
-    change = manager.create_client(ChangeState, "/dkt_node/change_state")
-
-    def spin_until(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline
-            executor.spin_once(timeout_sec=0.05)
-
-    try:
-        spin_until(lambda: get.service_is_ready() and change.service_is_ready())
-        configure = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-        first = change.call_async(configure)
-        spin_until(lambda: node.is_preparing)
-        again, answer = change.call_async(configure), get.call_async(GetState.Request())
-        spin_until(lambda: again.done() and answer.done())
-        assert not again.result().success
-        assert answer.result().current_state.label == "unconfigured"
-        statuses = diagnostic_array(node._node_report(), Header()).status
-        assert any("loading the network" in status.message for status in statuses)
-        assert not first.done()
-        gate.set()
-        spin_until(first.done)
+    with managed(build) as rig:
+        node = rig.node
+        try:
+            first = rig.request(id=Transition.TRANSITION_CONFIGURE)
+            rig.spin_until(lambda: node.is_preparing)
+            again = rig.request(label="configure")
+            rig.spin_until(again.done)
+            assert not again.result().success
+            assert rig.state() == "unconfigured"
+            statuses = diagnostic_array(node._node_report(), Header()).status
+            assert any("loading the network" in status.message for status in statuses)
+            assert not first.done()
+        finally:
+            gate.set()
+        rig.spin_until(first.done)
         assert first.result().success
         assert state(node) == "inactive"
         assert len(workshop.built) == 1
-    finally:
-        gate.set()
-        node.close()
-        manager.destroy_node()
-        rclpy.shutdown()
 
 
-def test_sigterm_ends_a_node_that_loads() -> None:
-    script = (
-        "import time, rclpy\n"
-        "from dkt_ros.ros.managed_node import run\n"
-        "from dkt_ros.ros.node import DktNode\n"
-        "rclpy.init()\n"
-        "run(DktNode(lambda parameters: time.sleep(600.0)))\n"
-    )
+@pytest.mark.parametrize("wanted", ["deactivate", "shutdown"])
+def test_while_an_inference_ends_the_node_answers(workshop: Workshop, wanted: str) -> None:
+    with managed(workshop) as rig:
+        node, gate, waits = rig.node, threading.Event(), threading.Event()
+        node.autostart()
+        assert node._pipeline is not None
+        worker = node._pipeline._worker
+        stop = worker.stop
+
+        def slow_stop(timeout_s: float | None = None) -> bool:
+            waits.set()
+            return gate.wait(PATIENCE_S) and stop(PATIENCE_S)
+
+        worker.stop = slow_stop  # type: ignore[method-assign]
+        try:
+            request = rig.request(label=wanted)
+            rig.spin_until(waits.is_set)
+            assert rig.state() == "active"
+            assert not request.done()
+            again = rig.request(label=wanted)
+            rig.spin_until(again.done)
+            assert not again.result().success
+        finally:
+            gate.set()
+        rig.spin_until(request.done)
+        assert request.result().success
+        assert rig.state() == {"deactivate": "inactive", "shutdown": "finalized"}[wanted]
+
+
+SLOW_TO_LOAD = "lambda parameters: time.sleep(600.0)"
+ENDINGS = """
+import time, rclpy
+from types import SimpleNamespace
+from dkt_ros.predict.predictor import Predictor, PredictorInfo
+from dkt_ros.ros.engine import Engine
+from dkt_ros.ros.managed_node import run
+from dkt_ros.ros.node import DktNode
+
+def stuck(parameters):  # hears of no cancelling
+    def reset():
+        print("inferring", flush=True)
+        time.sleep(600.0)
+    return Engine(SimpleNamespace(reset=reset, predictor=Predictor(PredictorInfo("stuck"))))
+
+rclpy.init()
+node = DktNode(BUILD)
+def observe():
+    if node._pipeline is not None:
+        observation = SimpleNamespace(decode=lambda: 1, epoch=1, arrived_s=0.0)
+        node._pipeline._mailbox.put(observation)
+node.create_timer(0.05, observe)
+run(node)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "build", "when"),
+    [
+        (signal.SIGTERM, SLOW_TO_LOAD, "loading the network"),
+        (signal.SIGINT, SLOW_TO_LOAD, "loading the network"),
+        (signal.SIGINT, "stuck", "inferring"),
+    ],
+)
+def test_a_signal_ends_a_node_whatever_it_does(number: int, build: str, when: str) -> None:
+    """Long before what it does would end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", ENDINGS.replace("BUILD", build)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=heed_interrupts,
     )
     try:
-        assert process.stderr is not None
-        while "loading the network" not in (line := process.stderr.readline()):
+        assert process.stdout is not None
+        while when not in (line := process.stdout.readline()):
             assert line, "it ended by itself"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
+
+
+class StandInBond:
+    """bondpy's Bond as far as the node uses it; bondpy comes with a ROS installation."""
+
+    made: list[StandInBond]
+
+    def __init__(self, node: DktNode, topic: str, bond_id: str) -> None:
+        self.pub = node.create_publisher(Header, topic, 1)
+        self.topic, self.id, self.said = topic, bond_id, list[str]()
+        self.heartbeat_period = self.heartbeat_timeout = 0.0
+        self.made.append(self)
+        self._node = node
+
+    def start(self) -> None:
+        self.sub = self._node.create_subscription(Header, self.topic, lambda message: None, 1)
+        self.said.append("start")
+
+    def shutdown(self) -> None:
+        self.said.append("shutdown")
+
+
+def test_an_active_node_has_a_bond_where_there_is_bondpy(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StandInBond.made = []
+    package, module = ModuleType("bondpy"), ModuleType("bondpy.bondpy")
+    module.Bond = StandInBond  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bondpy", package)
+    monkeypatch.setitem(sys.modules, "bondpy.bondpy", module)
+    assert node.trigger_configure() == SUCCESS
+    assert StandInBond.made == []
+    for number in (1, 2):
+        assert node.trigger_activate() == SUCCESS
+        assert len(StandInBond.made) == number
+        bond = StandInBond.made[-1]
+        assert (bond.topic, bond.id, bond.said) == ("bond", "dkt_node", ["start"])
+        assert bond.heartbeat_timeout == 4.0
+        assert node.count_publishers("/bond") == 1
+        assert node.trigger_deactivate() == SUCCESS
+        assert bond.said == ["start", "shutdown"]
+        assert node.count_publishers("/bond") == node.count_subscribers("/bond") == 0
 
 
 @pytest.fixture
@@ -271,6 +400,17 @@ def test_another_node_of_its_name_is_counted(node: DktNode) -> None:
     finally:
         other.destroy_node()
         elsewhere.destroy_node()
+
+
+def test_another_publisher_of_its_depth_is_named(node: DktNode) -> None:
+    assert node.trigger_configure() == SUCCESS
+    assert node._node_report().rivals == ()
+    other = rclpy.create_node("dkt_node", namespace="/left")
+    other.create_publisher(Image, "/dkt/depth", 1)
+    try:
+        assert node._node_report().rivals == ("/left/dkt_node",)
+    finally:
+        other.destroy_node()
 
 
 @pytest.mark.parametrize(
