@@ -1,4 +1,4 @@
-"""sensor_msgs/CompressedImage -> numpy, for image_transport's `compressed` and `compressedDepth`.
+"""sensor_msgs/CompressedImage and numpy: image_transport's `compressed` and `compressedDepth`.
 
 Knows the two wire formats; nothing of nodes. image_transport's own Python binding opens a node of
 its own for this, so the decoding is done here.
@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dkt_ros.errors import DktError
+from dkt_ros.formats import rvl
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.fields import CompressedImage, MessageError
 from dkt_ros.messages.images import DepthImage, RgbImage, integer_to_depth
@@ -23,10 +25,19 @@ _TAIL = 1024  # cameras may pad a JPEG behind its end marker, with zeros by any 
 
 # compressed_depth_image_transport: int32 format, float32 depthQuantA, float32 depthQuantB.
 _DEPTH_HEADER = struct.Struct("<iff")
+_INVERSE_DEPTH = 0
+
+MOST_PIXELS = 1 << 26
+"""Of any image; 8192x8192."""
+Size = tuple[int, int]
 
 
-def compressed_to_rgb(message: CompressedImage) -> RgbImage:
-    """A JPEG or PNG as (H, W, 3) uint8 RGB. Raises MessageError naming what it is instead."""
+def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> RgbImage:
+    """A JPEG or PNG as (H, W, 3) uint8 RGB.
+
+    size: (height, width) that it has to have. Raises MessageError naming what it is instead, before
+    memory is taken for what it says of itself.
+    """
     data = memoryview(message.data).cast("B")
     if not _starts_with(data, _JPEG_START) and not _starts_with(data, _PNG_START):
         hint = (
@@ -39,52 +50,54 @@ def compressed_to_rgb(message: CompressedImage) -> RgbImage:
             f"compressed color image of format '{message.format}' is neither JPEG nor PNG. {hint}",
         )
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    bgr = _decode(data, flags, f"compressed color image of format '{message.format}'")
+    bgr = _decode(data, flags, f"compressed color image of format '{message.format}'", size)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def compressed_to_depth(
-    message: CompressedImage, unit_m: float = METRES_PER_MILLIMETRE
+    message: CompressedImage, unit_m: float = METRES_PER_MILLIMETRE, size: Size | None = None
 ) -> DepthImage:
-    """A compressedDepth image as (H, W) float32 metres, NaN where unknown.
+    """A compressedDepth image, PNG or RVL, as (H, W) float32 metres, NaN where unknown.
 
     16UC1 is stored as it is, in steps of `unit_m`; 32FC1 as a 16-bit image of quantised inverse
     depth q with depth = A / (q - B), A and B in the message's own header, q = 0 unknown
-    (compressed_depth_image_transport, codec.cpp). A 16UC1 image is read without a header too.
-    Raises MessageError.
+    (compressed_depth_image_transport, codec.cpp). A 16UC1 PNG is read without a header too.
+    size as in `compressed_to_rgb`. Raises MessageError.
     """
-    encoding = message.format.partition(";")[0].strip()
-    if "compressedDepth" not in message.format or encoding not in ("16UC1", "mono16", "32FC1"):
+    encoding, _, kind = message.format.partition(";")
+    encoding = encoding.strip()
+    if "compressedDepth" not in kind or encoding not in ("16UC1", "mono16", "32FC1"):
         raise MessageError(
             "unsupported depth encoding",
             f"compressed depth image has format '{message.format}', expected '16UC1; "
-            "compressedDepth png' or '32FC1; compressedDepth png'. Map depth/image to a topic that "
-            "has a compressedDepth transport, or set depth_transport to raw.",
+            "compressedDepth png' or '32FC1; compressedDepth png', or rvl for png. Map depth/image "
+            "to a topic that has a compressedDepth transport, or set depth_transport to raw.",
         )
     data = memoryview(message.data).cast("B")
+    what = f"compressed depth image of format '{message.format}'"
     bare = _starts_with(data, _PNG_START)
     if bare and encoding == "32FC1":
         raise MessageError(
             "unsupported depth encoding",
-            f"compressed depth image of format '{message.format}' is a PNG without the 12-byte "
+            f"{what} is a PNG without the 12-byte "
             "header that says what its numbers mean. Have the publisher write compressedDepth's "
             "header, or set depth_transport to raw.",
         )
     body = data if bare else data[_DEPTH_HEADER.size :]
-    if not _starts_with(body, _PNG_START):
+    if kind.split()[-1] == "rvl" and not bare:
+        steps = _decode_rvl(body, what, size)
+    elif _starts_with(body, _PNG_START):
+        steps = _decode(body, cv2.IMREAD_UNCHANGED, what, size)
+    else:
         raise MessageError(
             "unsupported depth encoding",
-            f"compressed depth image of format '{message.format}' holds no PNG behind its 12-byte "
-            "header. Set the publisher's compressedDepth format to png (RVL is not decoded here), "
-            "or depth_transport to raw.",
+            f"{what} holds no PNG behind its 12-byte header. Set the publisher's compressedDepth "
+            "format to png or rvl, or depth_transport to raw.",
         )
-    steps = _decode(
-        body, cv2.IMREAD_UNCHANGED, f"compressed depth image of format '{message.format}'"
-    )
     if steps.ndim != 2 or steps.dtype != np.uint16:
         raise MessageError(
             "unsupported depth encoding",
-            f"compressed depth image of format '{message.format}' holds a PNG of shape "
+            f"{what} holds a PNG of shape "
             f"{steps.shape} and type {steps.dtype}, expected one channel of 16 bits. The publisher "
             "fills the message wrongly.",
         )
@@ -92,6 +105,26 @@ def compressed_to_depth(
         return integer_to_depth(steps, unit_m)
     _, quant_a, quant_b = _DEPTH_HEADER.unpack_from(data)
     return _dequantised(steps, quant_a, quant_b)
+
+
+def depth_to_compressed(depth: DepthImage, kind: str, near: float, far: float) -> tuple[str, bytes]:
+    """(H, W) float32 metres, NaN unknown -> format and data of a compressedDepth image of 32FC1.
+
+    kind: "png" or "rvl". near, far: metres; depth outside becomes unknown, within it is kept to
+    depth^2 / 2A metres, with A = 65534 / (1/near - 1/far): 0.1 mm at 1 m for 0.1 .. 10 m.
+    """
+    quant_a = np.float32(65534.0 / (1.0 / near - 1.0 / far))
+    quant_b = np.float32(1.0 - quant_a / far)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        steps = np.rint(quant_a / depth + quant_b)
+        steps[~((steps >= 1.0) & (steps <= 65535.0))] = 0.0
+    image = steps.astype(np.uint16)
+    header = _DEPTH_HEADER.pack(_INVERSE_DEPTH, quant_a, quant_b)
+    if kind == "rvl":
+        code = rvl.encode(image)
+    else:
+        code = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    return f"32FC1; compressedDepth {kind}", header + code
 
 
 def _dequantised(steps: npt.NDArray[np.uint16], quant_a: float, quant_b: float) -> DepthImage:
@@ -109,12 +142,18 @@ def _dequantised(steps: npt.NDArray[np.uint16], quant_a: float, quant_b: float) 
     return depth
 
 
-def _decode(data: memoryview, flags: int, what: str) -> npt.NDArray[Any]:
+def _decode(data: memoryview, flags: int, what: str, expected: Size | None) -> npt.NDArray[Any]:
     """Decodes a JPEG or PNG; refuses one cut short, which OpenCV would fill up with grey."""
-    end = _JPEG_END if _starts_with(data, _JPEG_START) else _PNG_END
+    is_jpeg = _starts_with(data, _JPEG_START)
+    end = _JPEG_END if is_jpeg else _PNG_END
     whole = end in bytes(data[-_TAIL:]) or end in bytes(data).rstrip(b"\0")[-_TAIL:]
+    found = _jpeg_size(data) if is_jpeg else _png_size(data)
+    if whole and found is not None:
+        _check_size(found, what, expected)
     try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if whole else None
+        image = None
+        if whole and found is not None:
+            image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:
         raise MessageError("truncated image", f"{what} cannot be decoded: {error}.") from error
     if image is None:
@@ -124,6 +163,56 @@ def _decode(data: memoryview, flags: int, what: str) -> npt.NDArray[Any]:
             "lost on the way; a reliable subscription (qos_overrides) or a smaller image may help.",
         )
     return image
+
+
+def _decode_rvl(data: memoryview, what: str, expected: Size | None) -> npt.NDArray[np.uint16]:
+    try:
+        _check_size(rvl.size(data), what, expected)
+        return rvl.decode(data)
+    except MessageError:
+        raise
+    except DktError as error:
+        raise MessageError("truncated image", f"{what} cannot be decoded: {error}.") from error
+
+
+def _check_size(found: Size, what: str, expected: Size | None) -> None:
+    """Refuses what a few bytes say of gigabytes, before memory is taken for them."""
+    height, width = found
+    if height * width > MOST_PIXELS or height * width == 0:
+        raise MessageError(
+            "image size",
+            f"{what} says it has {width}x{height} pixels, expected at least one and at most "
+            f"{MOST_PIXELS}. It is damaged, or no camera's.",
+        )
+    if expected is not None and found != expected:
+        raise MessageError(
+            "compressed image of another size",
+            f"{what} is {width}x{height}, camera_info is for {expected[1]}x{expected[0]} images: "
+            "expected the same size. Have the driver register depth to colour at colour's size, "
+            "and map color/camera_info to the topic that belongs to color/image.",
+        )
+
+
+def _png_size(data: memoryview) -> Size | None:
+    if len(data) < 24:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return int(height), int(width)
+
+
+def _jpeg_size(data: memoryview) -> Size | None:
+    """(height, width) from its frame header; None where there is none."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return int(height), int(width)
+        at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
+    return None
 
 
 def _starts_with(data: memoryview, magic: bytes) -> bool:

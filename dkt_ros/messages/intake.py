@@ -308,11 +308,12 @@ def _decode(
     color: ImageMessage, depth: ImageMessage, unit_m: float, intrinsics: Intrinsics, stamp_ns: int
 ) -> Frame:
     """Raises MessageError where an image is damaged or has another size."""
-    rgb = image_to_rgb(color) if _is_raw(color) else compressed_to_rgb(color)
+    size = (intrinsics.height, intrinsics.width)
+    rgb = image_to_rgb(color) if _is_raw(color) else compressed_to_rgb(color, size)
     if _is_raw(depth):
         raw_depth = image_to_depth(depth, unit_m)
     else:
-        raw_depth = compressed_to_depth(depth, unit_m)
+        raw_depth = compressed_to_depth(depth, unit_m, size)
     _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from dkt_ros.alignment.aligner import Alignment
@@ -22,6 +22,7 @@ from dkt_ros.arrays import constant, device_of
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.geometry import Box, normals, where
 from dkt_ros.messages.alignment import alignment_fields
+from dkt_ros.messages.compressed_images import depth_to_compressed
 from dkt_ros.messages.images import RgbImage
 from dkt_ros.messages.observation import Observation
 from dkt_ros.msg import ScaleAlignment, StageTiming
@@ -186,6 +187,19 @@ def _normals(result: Result) -> Image | None:
     return normals_to_image(vectors, result.header)
 
 
+def _compressed_depth(result: Result) -> CompressedImage:
+    parameters = result.parameters
+    kind, data = depth_to_compressed(
+        result.estimate.depth,
+        parameters.compressed_depth_format,
+        parameters.min_depth_m,
+        parameters.max_depth_m,
+    )
+    message = CompressedImage(header=result.header, format=kind)
+    message.data.frombytes(data)
+    return message
+
+
 def _depth_color(result: Result) -> Image:
     parameters = result.parameters
     low, high = parameters.depth_color_min_m, parameters.depth_color_max_m
@@ -261,6 +275,14 @@ OUTPUTS = (
         lazy=True,
     ),
     Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True),
+    Output(
+        "dkt/depth/compressedDepth",
+        CompressedImage,
+        _compressed_depth,
+        "`dkt/depth` as image_transport's compressedDepth, to record and for slow links; within "
+        "0.1 mm at 1 m",
+        lazy=True,
+    ),
 )
 """In the order of publishing: calibration before its depth, which is what a planner waits for."""
 

@@ -15,7 +15,12 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import CompressedImage
 
-from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.formats import rvl
+from dkt_ros.messages.compressed_images import (
+    compressed_to_depth,
+    compressed_to_rgb,
+    depth_to_compressed,
+)
 from dkt_ros.messages.fields import MessageError
 
 pytestmark = pytest.mark.ros
@@ -120,8 +125,8 @@ STEPS = np.full((8, 8), 1000, dtype=np.uint16)
     ("broken", "found"),
     [
         (message(encoded(colour(), ".jpg"), "rgb8; jpeg compressed bgr8"), "'rgb8; jpeg"),
-        (message(b"\0" * 60, "16UC1; compressedDepth rvl"), "RVL is not decoded"),
         (message(b"", "16UC1; compressedDepth png"), "no PNG"),
+        (message(b"\0" * 60, "16UC1; compressedDepth h264"), "no PNG"),
         (message(encoded(STEPS, ".png"), "32FC1; compressedDepth png"), "PNG without the 12-byte"),
         (depth_message(STEPS.astype(np.uint8)), "uint8"),
         (depth_message(colour()), r"\(48, 64, 3\)"),
@@ -146,3 +151,75 @@ def test_truncated_depth_is_refused() -> None:
     whole.data = whole.data[: len(whole.data) // 2]
     with pytest.raises(MessageError, match="cut short"):
         compressed_to_depth(whole)
+
+
+@pytest.mark.parametrize("kind", ["png", "rvl"])
+def test_depth_that_is_sent_comes_back(kind: str) -> None:
+    y, x = np.mgrid[0:48, 0:64].astype(np.float32)
+    depth = 0.2 + 0.1 * y + 0.01 * x
+    depth[10:20, 5:30] = np.nan
+    depth[0, 0], depth[0, 1] = 0.05, 12.0
+    format_, data = depth_to_compressed(depth, kind, 0.1, 10.0)
+    assert format_ == f"32FC1; compressedDepth {kind}"
+    seen = compressed_to_depth(message(data, format_))
+    known = np.isfinite(depth) & (depth >= 0.1) & (depth <= 10.0)
+    np.testing.assert_array_equal(np.isfinite(seen), known)
+    assert (np.abs(seen - depth)[known] < 1e-4 * depth[known] ** 2).all()
+
+
+def test_integer_depth_in_rvl_is_exact() -> None:
+    packed = struct.pack("<iff", 0, 0.0, 0.0) + rvl.encode(STEPS)
+    seen = compressed_to_depth(message(packed, "16UC1; compressedDepth rvl"))
+    np.testing.assert_array_equal(seen, np.ones((8, 8), np.float32))
+    with pytest.raises(MessageError, match="cut short") as caught:
+        compressed_to_depth(message(packed[:-4], "16UC1; compressedDepth rvl"))
+    assert caught.value.cause == "truncated image"
+
+
+def jpeg_that_says(width: int, height: int) -> bytes:
+    jpeg = bytearray(encoded(colour(), ".jpg"))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(jpeg)
+
+
+def png_that_says(width: int, height: int) -> bytes:
+    png = bytearray(encoded(STEPS, ".png"))
+    png[16:24] = struct.pack(">II", width, height)
+    return bytes(png)
+
+
+def rvl_that_says(width: int, height: int) -> bytes:
+    return struct.pack("<II", width, height) + rvl.encode(STEPS)[8:]
+
+
+@pytest.mark.parametrize("size", [None, (8, 8)])
+@pytest.mark.parametrize("said", [(65000, 65000), (0, 8), (9000, 9000)])
+def test_what_says_it_is_huge_is_refused_before_memory_is_taken(
+    said: tuple[int, int], size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(rvl, "decode", lambda *_: pytest.fail("it was decoded"))
+    depth = struct.pack("<iff", 0, 0.0, 0.0)
+    attempts = (
+        lambda: compressed_to_rgb(message(jpeg_that_says(*said), "jpeg"), size),
+        lambda: compressed_to_rgb(message(png_that_says(*said), "png"), size),
+        lambda: compressed_to_depth(
+            message(depth + png_that_says(*said), "16UC1; compressedDepth png"), size=size
+        ),
+        lambda: compressed_to_depth(
+            message(depth + rvl_that_says(*said), "16UC1; compressedDepth rvl"), size=size
+        ),
+    )
+    for attempt in attempts:
+        with pytest.raises(MessageError, match=f"{said[0]}x{said[1]}") as caught:
+            attempt()
+        assert caught.value.cause == "image size"
+
+
+def test_an_image_of_another_size_than_its_calibrations_is_not_decoded() -> None:
+    with pytest.raises(MessageError, match="64x48, camera_info is for 32x24") as caught:
+        compressed_to_rgb(message(encoded(colour(), ".jpg"), "jpeg"), (24, 32))
+    assert caught.value.cause == "compressed image of another size"
+    whole = compressed_to_rgb(message(encoded(colour(), ".jpg"), "jpeg"), (48, 64))
+    assert whole.shape == (48, 64, 3)

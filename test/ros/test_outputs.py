@@ -27,6 +27,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.messages.compressed_images import compressed_to_depth
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.outputs import Outputs
@@ -107,18 +108,32 @@ def test_what_a_planner_waits_for_is_made_at_once_and_all_else_beside() -> None:
     assert at_once == {"camera_info", "depth", "alignment"}
 
 
-def test_confidence_is_zero_without_depth_and_unknown_where_nobody_tells_it() -> None:
-    depth = np.array([[1.0, np.nan]], np.float32)
-    frame = Frame(
-        np.zeros((1, 2, 3), np.uint8), None, Intrinsics(1.0, 1.0, 1.0, 1.0, 2, 1), 7, "camera"
-    )
+def result_of(depth: np.ndarray, parameters: NodeParameters | None = None) -> Result:
+    """Of one frame with that depth."""
+    height, width = depth.shape
+    intrinsics = Intrinsics(1.0, 1.0, 1.0, 1.0, width, height)
+    frame = Frame(np.zeros((height, width, 3), np.uint8), None, intrinsics, 7, "camera")
     alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
     estimate = DepthEstimate(frame, depth, depth, alignment, None, {}, 1)
-    observation = Observation(lambda: frame, 7, (1, 2), CameraInfo(), 0, time.monotonic())
+    observation = Observation(lambda: frame, 7, depth.shape, CameraInfo(), 0, time.monotonic())
+    return Result(observation, estimate, make_header(7, "camera"), parameters or NodeParameters())
+
+
+def test_confidence_is_zero_without_depth_and_unknown_where_nobody_tells_it() -> None:
+    result = result_of(np.array([[1.0, np.nan]], np.float32))
     [output] = [one for one in OUTPUTS if one.name == "confidence"]
-    result = Result(observation, estimate, make_header(7, "camera"), NodeParameters())
     told = np.frombuffer(output.make(result).data, np.float32)
     np.testing.assert_array_equal(told, [np.nan, 0.0])
+
+
+@pytest.mark.parametrize("kind", ["png", "rvl"])
+def test_depth_to_record_is_the_depth_under_its_stamp(kind: str) -> None:
+    depth = np.array([[1.0, np.nan, 0.5], [2.0, 2.5, np.nan]], np.float32)
+    [output] = [one for one in OUTPUTS if one.name == "depth/compressedDepth"]
+    message = output.make(result_of(depth, NodeParameters(compressed_depth_format=kind)))
+    assert (message.header.stamp.nanosec, message.header.frame_id) == (7, "camera")
+    assert message.format == f"32FC1; compressedDepth {kind}"
+    np.testing.assert_allclose(compressed_to_depth(message), depth, atol=1e-3)
 
 
 def test_a_slow_lazy_output_delays_no_depth_and_keeps_the_newest(node: LifecycleNode) -> None:

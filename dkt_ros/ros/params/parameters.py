@@ -51,7 +51,7 @@ class NodeParameters(Parameters):
     )
     depth_transport: str = parameter(
         "raw",
-        "How raw depth arrives: sensor_msgs/Image, or a PNG on depth/image/compressedDepth.",
+        "How raw depth arrives: sensor_msgs/Image, or PNG or RVL on depth/image/compressedDepth.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressedDepth"),
     )
@@ -408,6 +408,13 @@ class NodeParameters(Parameters):
         Applies.AT_ONCE,
         minimum=0.01,
         maximum=100.0,
+    )
+    compressed_depth_format: str = parameter(
+        "png",
+        "How dkt/depth/compressedDepth is packed: `png`, or `rvl`, which is larger or smaller by "
+        "the scene and takes more of the CPU here.",
+        Applies.AT_ONCE,
+        choices=("png", "rvl"),
     )
     normals_checkpoint: str = parameter(
         str(_PREDICTOR.normals_checkpoint),
