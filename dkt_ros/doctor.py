@@ -35,8 +35,14 @@ _OLDEST_PYTHON = (3, 10)
 _SMALL_RECEIVE_BUFFER = 2 * 1024**2
 """Bytes; a colour image of 832x480 is 1.2 MB and arrives as one burst of UDP datagrams."""
 
+_LOSS = 0.01
+"""Share of images on one machine that may be lost."""
+
 _MUCH_LEFT_BEHIND = 64.0
 """MiB; one node that was killed leaves 134 with config/fastdds.xml."""
+
+_ROOM = 134
+"""MiB that config/fastdds.xml lets one process share."""
 
 _BUILD = "run `make` in the checkout, then `source scripts/env.sh`"
 _WITH_ROS = "comes with a ROS installation: source /opt/ros/<distro>/setup.bash, run `make` again"
@@ -104,18 +110,39 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         help="checkpoint to look at; default: the one in the package",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument(
+        "--dds",
+        action="store_true",
+        help="instead of all that, send large images from one process to another, count what is "
+        "lost, and say what to set; exits with 1 where more than 1%% is",
+    )
+    parser.add_argument(
+        "--size", default="720x1280", metavar="HxW", help="of those images; default: %(default)s"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=30.0, metavar="HZ", help="of those images; default: 30"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, metavar="S", help="how long; default: 5"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     findings = []
-    for finding in examine(args.checkpoint):
+    if args.dds:
+        examined = examine_dds(args.size, args.rate, args.seconds)
+    else:
+        examined = examine(args.checkpoint)
+    for finding in examined:
         findings.append(finding)
         if not args.json:
             print(_format(finding), flush=True)
     errors = [finding.name for finding in findings if finding.level == "error"]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    elif args.dds:
+        print("\nImages get lost." if errors else "\nImages arrive.")
     elif errors:
         print(f"\nThe node cannot run. Wrong or missing: {', '.join(errors)}.")
     else:
@@ -144,6 +171,53 @@ def examine(checkpoint: Path | None = None) -> Iterator[Finding]:
     for extra in _WORK:
         yield check_extra(extra)
     yield check_checkpoint(checkpoint)
+
+
+def examine_dds(size: str, rate_hz: float, seconds: float) -> Iterator[Finding]:
+    """What large images meet on their way between two processes of this machine."""
+    found = list(check_ros())
+    yield from (one for one in found if one.name != "messages")
+    if any(one.level == "error" for one in found if one.name != "messages"):
+        return
+    yield from check_network()
+    yield check_link(size, rate_hz, seconds)
+
+
+def check_link(size: str, rate_hz: float, seconds: float) -> Finding:
+    """Sends images of HEIGHTxWIDTH and counts them. Raises DktError for numbers that are none."""
+    from dkt_ros.model.arguments import parse_size
+    from dkt_ros.ros.link import Load, measure
+    from dkt_ros.ros.qos import large_message_advice
+
+    height, width = parse_size(size) or (0, 0)
+    if height < 1 or width < 1 or not 0 < rate_hz <= 1000 or not 0 < seconds <= 3600:
+        raise DktError(
+            f"--size {size} --rate {rate_hz:g} --seconds {seconds:g}: expected HEIGHTxWIDTH, up to "
+            "1000 Hz and up to 3600 s"
+        )
+    link = measure(Load(width, height, rate_hz, seconds))
+    if not link.found:
+        return Finding(
+            "link",
+            "error",
+            "two processes of this machine do not find each other",
+            "see discovery above; ROS_DOMAIN_ID and RMW_IMPLEMENTATION have to be the same for all",
+        )
+    text = (
+        f"{link.received} of {link.sent} images of {width}x{height} ({link.lost:.0%} lost), "
+        f"{link.sent_hz:.1f} a second, {link.latency_s * 1e3:.0f} ms each"
+    )
+    if link.lost > _LOSS:
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        busy = ""
+        if load > 1.5 * cores:
+            busy = f"this machine is busy ({load:.0f} processes for {cores} cores): end some; "
+        return Finding("link", "error", text, busy + large_message_advice())
+    if link.sent_hz < 0.9 * rate_hz:
+        return Finding(
+            "link", "note", text, f"this machine is too busy to send {rate_hz:g} a second"
+        )
+    return Finding("link", "ok", text)
 
 
 def check_python() -> Finding:
@@ -227,6 +301,14 @@ def check_network() -> Iterator[Finding]:
         )
     elif profile is not None:
         yield Finding("images", "ok", f"Fast DDS as {profile} says")
+    room = probe.shared_memory_bytes() / 1024**2
+    if profile and room < _ROOM:
+        yield Finding(
+            "memory",
+            "note",
+            f"/dev/shm has room for {room:.0f} MiB, and each process may share {_ROOM}",
+            "start containers with --shm-size=1g or --ipc=host",
+        )
     left_behind = probe.left_behind_bytes() / 1024**2
     if left_behind > _MUCH_LEFT_BEHIND:
         yield Finding(

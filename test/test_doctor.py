@@ -16,6 +16,10 @@ from dkt_ros import doctor
 from dkt_ros.cli import main
 from dkt_ros.ros import probe
 
+pytest.importorskip("rclpy", reason="needs ROS 2")
+from dkt_ros.ros.link import Link
+from dkt_ros.ros.qos import PROFILE_VARIABLES
+
 PutModule = Callable[[str, str], None]
 
 
@@ -214,3 +218,41 @@ def test_the_checkpoint_is_described(checkpoint: Path) -> None:
     assert finding.level == "ok"
     assert "depth" in finding.detail
     assert str(checkpoint) in finding.detail
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("link", "level", "said", "advised"),
+    [
+        (Link(False), "error", "do not find each other", "ROS_DOMAIN_ID"),
+        (Link(True, 150, 150, 30.0, 0.004), "ok", "150 of 150 images of 640x480 (0% lost)", ""),
+        (Link(True, 150, 120, 30.0, 0.004), "error", "20% lost", "fastdds.xml"),
+        (Link(True, 150, 150, 11.0, 0.004), "note", "11.0 a second", "too busy to send 30"),
+    ],
+)
+def test_lost_images_are_counted_and_what_to_set_is_said(
+    link: Link, level: str, said: str, advised: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dkt_ros.ros.link.measure", lambda load: link)
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    found = doctor.check_link("480x640", 30.0, 5.0)
+    assert (found.name, found.level) == ("link", level)
+    assert said in found.detail
+    assert advised in found.advice
+
+
+@pytest.mark.ros
+def test_two_processes_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(
+        main(["doctor", "--dds", "--json", "--size", "48x64", "--rate", "20", "--seconds", "0.5"]),
+        int,
+    )
+    [link] = [one for one in json.loads(capsys.readouterr().out) if one["name"] == "link"]
+    assert "of 10 images of 64x48" in link["detail"]
+
+
+@pytest.mark.ros
+def test_images_of_no_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--dds", "--rate", "0"]) != 0
+    assert "--rate 0" in capsys.readouterr().err

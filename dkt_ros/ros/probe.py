@@ -91,6 +91,15 @@ def fast_dds_profile() -> str | None:
     return next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), "")
 
 
+def shared_memory_bytes(folder: Path = SHARED_MEMORY) -> int:
+    """How much may still be shared between processes; a container gets 64 MiB unless told."""
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return 0
+    return room.f_bavail * room.f_frsize
+
+
 def left_behind_bytes(folder: Path = SHARED_MEMORY) -> int:
     """Shared memory that Fast DDS holds for processes that were killed and freed nothing."""
     found = 0
