@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from fixtures.three_processes import heed_interrupts
+from fixtures.workshop import Workshop
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
@@ -30,7 +31,6 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
-from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.managed_node import run
@@ -43,22 +43,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 CLASHING = "qos_overrides./depth/image.subscription.reliability:=sometimes"
-
-
-class Workshop:
-    """Builds engines without a network, or fails to."""
-
-    def __init__(self) -> None:
-        self.failure: Exception | None = None
-        self.built: list[Engine] = []
-
-    def __call__(self, parameters: NodeParameters) -> Engine:
-        if self.failure is not None:
-            raise self.failure
-        predictor = Predictor(PredictorInfo("none", steps=1))
-        estimator: Any = SimpleNamespace(reset=lambda: None, predictor=predictor)
-        self.built.append(Engine(estimator))
-        return self.built[-1]
 
 
 @pytest.fixture
