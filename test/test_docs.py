@@ -32,8 +32,8 @@ PAGES = sorted(
 CODE = {"sh", "python"}
 OTHER = {"yaml", "json", "text"}
 OUTSIDE = {
-    *("apt-get", "cd", "colcon", "export", "fastdds", "git", "lint-imports", "mypy", "pip"),
-    *("pre-commit", "ruff", "sysctl", "source", "torchrun"),
+    *("apt-get", "cd", "colcon", "docker", "export", "fastdds", "git", "lint-imports", "mypy"),
+    *("pip", "pre-commit", "ruff", "sysctl", "source", "torchrun"),
 }
 """Programs of others; what stands in their words and is ours is checked all the same."""
 REMAPPED = {"color/image", "depth/image", "color/camera_info", "mask"}
@@ -273,8 +273,20 @@ def wrong_ros2(words: list[str]) -> str | None:
         given = yaml.safe_load(words[4]) if len(words) > 4 else {}
         unknown = set(given) - set(fields)
         return f"{name} has no {', '.join(unknown)}" if unknown else None
-    known = (["topic", "echo"], ["topic", "hz"], ["pkg", "prefix"])
-    return None if words[:2] in known else f"ros2 {words[0]} is not checked: see wrong_ros2"
+    known = {
+        ("bag", "record"),
+        ("lifecycle", "get"),
+        ("lifecycle", "set"),
+        ("pkg", "prefix"),
+        ("run", "dkt_ros"),
+        ("security", "create_enclave"),
+        ("security", "create_keystore"),
+        ("security", "create_permission"),
+        ("security", "generate_policy"),
+        ("topic", "echo"),
+        ("topic", "hz"),
+    }
+    return None if tuple(words[:2]) in known else f"ros2 {words[0]} is not checked: see wrong_ros2"
 
 
 def launch_arguments(name: str) -> set[str]:

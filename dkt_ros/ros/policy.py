@@ -1,6 +1,6 @@
 """What SROS 2 has to allow dkt_node, made from its topics.
 
-python -m dkt_ros.ros.policy > config/security/dkt_node.policy.xml
+python -m dkt_ros.ros.params.docs     # writes config/security/dkt_node.policy.xml, too
 python -m dkt_ros.ros.policy --namespace /left --color camera/color/image_raw ...
 
 The policy is one enclave of one node; everything that is not listed is denied.
@@ -79,7 +79,7 @@ def policy(
     path = f"{namespace.rstrip('/')}/{name}"
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        "<!-- Written by `python -m dkt_ros.ros.policy`; see docs/security.md. -->",
+        "<!-- Written by `python -m dkt_ros.ros.params.docs`; see docs/security.md. -->",
         '<policy version="0.2.0">',
         "  <enclaves>",
         f'    <enclave path="{escape(path)}">',

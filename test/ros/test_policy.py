@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 
@@ -40,11 +39,6 @@ def allowed(text: str, kind: str, right: str, node: str = "/dkt_node") -> set[st
                 name = str(element.text).replace("~", node)
                 found.add(name if name.startswith("/") else f"{namespace}/{name}")
     return found
-
-
-def test_the_file_is_what_the_code_writes(repo_root: Path) -> None:
-    text = (repo_root / "config" / "security" / "dkt_node.policy.xml").read_text()
-    assert text == policy(), "python -m dkt_ros.ros.policy > config/security/dkt_node.policy.xml"
 
 
 def test_an_active_node_does_what_is_allowed_and_all_of_it() -> None:

@@ -57,6 +57,7 @@ def parameters_text(kind: type[Parameters] = NodeParameters) -> str:
 
 def generated(root: Path) -> dict[Path, str]:
     """What the generated files of the checkout at root are to hold."""
+    from dkt_ros.ros.policy import policy
     from dkt_ros.ros.topics import topics_markdown
 
     tables = {
@@ -64,7 +65,10 @@ def generated(root: Path) -> dict[Path, str]:
         "planner.md": ("parameters", parameters_markdown(PlannerParameters)),
         "topics.md": ("topics", topics_markdown()),
     }
-    files = {root / "config/dkt_node.yaml": parameters_yaml()}
+    files = {
+        root / "config/dkt_node.yaml": parameters_yaml(),
+        root / "config/security/dkt_node.policy.xml": policy(),
+    }
     for name, (mark, table) in tables.items():
         page = root / "docs" / name
         opening, closing = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
