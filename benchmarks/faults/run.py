@@ -65,8 +65,9 @@ from benchmarks.faults.situations import Make, Situation, situations  # noqa: E4
 RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
 PAGE = ROOT / "docs" / "faults.md"
 TOLD_S, ENOUGH_S = 60.0, 40.0
-ENOUGH = 3
-"""Depth images after which a situation has been seen."""
+ENOUGH, JUDGED = 3, 8
+"""Depth images after which a situation has been seen; of wrong pictures, before silence is a fault.
+"""
 
 
 def plain(message: str) -> str:
@@ -117,8 +118,11 @@ def try_one(cell: Cell, node: NodeProcess, one: Situation) -> dict[str, Any]:
     faults = []
     if not node.lives:
         faults.append("the process ended")
-    if one.told and not said:
+    came = len(seen.depth)
+    if one.told and not said and (not came or came >= JUDGED):
         faults.append("was not told")
+    elif one.told and not said:
+        faults.append(f"not judged: {came} depth images in {TOLD_S:g} s, {JUDGED} are needed")
     if found["unknown_stamps"] or found["mixed_pictures"]:
         faults.append("a stamp or picture of another moment")
     if found["wrong_ok_after_told"] or (found["wrong_ok"] and not one.told and not one.blind):
