@@ -360,7 +360,7 @@ the process lives, no depth has the stamp of another moment, and `dkt/color` is 
 its stamp.
 
 Seconds are upper bounds: this was measured on two cores with a load of 20 to 30 other processes,
-where a frame took five seconds.
+where a depth image took 3 to 60 s. What needs several images to be seen could not be judged there.
 
 | situation | must | said | s | states | worst OK | again, s | |
 |---|---|---|---|---|---|---|---|
