@@ -25,7 +25,7 @@ tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pypro
 
 
 _INSIDE_BLENDER = {"mathutils"}
-_ABSENT_FROM_WHEELS = {"tf2_ros"}  # of the ROS package tf2_ros_py
+_ABSENT_FROM_WHEELS = {"tf2_ros", "bondpy"}  # the first is of the ROS package tf2_ros_py
 _NEWER_PYTHON = {"compression"}  # of CPython 3.14
 _ROS_MODULES = {
     "ament_index_python",
