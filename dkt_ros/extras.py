@@ -6,13 +6,15 @@ EXTRAS = {
     "clouds": ("open3d",),
     "data": ("OpenEXR", "backports", "lz4", "rosbags", "scipy", "simplejpeg"),
     "onnx": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "ray": ("ray",),
     "synth": ("bpy",),
     "tensorrt": ("tensorrt_rtx",),
     "train": ("peft", "tensorboard", "transformers"),
+    "view": ("pyarrow", "rerun"),
 }
 """Modules by extra."""
 
-_WITH_DATA = ("synth", "train")
+_WITH_DATA = ("synth", "train", "view")
 """Extras that bring those of `data` too; they are named as the commands that need them."""
 
 

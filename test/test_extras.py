@@ -120,6 +120,7 @@ def test_each_command_names_the_extra_that_it_lacks(repo_root: Path, tmp_path: P
             *output,
         ): "peft is not installed; {train}",
         ("dkt", "convert", *convert, *output): "transformers is not installed; {train} brings it",
+        ("dkt", "view", "x", "--save", "x.rrd"): "rerun is not installed; {view} brings it",
         ("dkt", "synth", "render", "--scenes=1", *output): "'bpy'): {synth} brings it",
     }
     commands = [list(map(str, words)) for words in lines]
@@ -145,8 +146,8 @@ def test_modules_by_extra_are_what_its_requirements_bring(repo_root: Path) -> No
             named |= {_normalised(line) for line in re.findall(r"^[\w.-]+", text, re.MULTILINE)}
         for module in modules:
             brought_by = {_normalised(n) for n in distributions.get(module, [module])}
-            # A wheel for one CUDA version carries it in its name.
-            named |= {re.sub(r"-cu\d+$", "", name) for name in named}
+            # A wheel for one CUDA version carries it in its name; rerun's is rerun-sdk.
+            named |= {re.sub(r"-(cu\d+|sdk)$", "", name) for name in named}
             assert named & brought_by, f"{module}: not among {files[extra]}"
     core = (repo_root / "requirements/core.txt").read_text(encoding="utf-8").lower()
     for module in (module for modules in EXTRAS.values() for module in modules):

@@ -1,0 +1,79 @@
+"""What dkt_node and its camera publish, message by message, for `dkt view`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from dkt_ros.errors import DktError
+from dkt_ros.messages.moments import Moment, moment_of
+from dkt_ros.ros.managed_node import init
+from dkt_ros.ros.qos import create_subscription
+from dkt_ros.ros.topics import OUTPUTS
+
+ROLES = ("camera_info", "depth", "alignment", "color", "confidence")
+_PATIENCE_S = 5.0
+"""Without depth for so long, what to look for is told, once."""
+
+
+def watch(
+    show: Callable[[Moment], None], raw_topic: str, namespace: str, duration_s: float | None
+) -> int:
+    """Has every message shown until an interrupt, or for so long; returns the number of depths.
+
+    raw_topic: the camera's raw depth. namespace: dkt_node's. Raises DktError where one is no name.
+    """
+    init(None)
+    seen = {"depth": 0}
+    try:
+        try:
+            node = Node("dkt_view", namespace=namespace)
+        except rclpy.exceptions.InvalidNamespaceException as error:
+            raise DktError(f"--namespace {namespace}: {error}") from error
+        logger = node.get_logger()
+
+        def take(role: str, message: Any) -> None:
+            try:
+                moment = moment_of(role, message)
+            except DktError as error:
+                logger.warning(f"{role}: {error}", throttle_duration_sec=5.0)
+                return
+            seen["depth"] += moment.depth is not None
+            show(moment)
+
+        def report(_cause: str, text: str) -> None:
+            logger.warning(text)
+
+        published = {output.name: output for output in OUTPUTS}
+        for role in ROLES:
+            output = published[role]
+            create_subscription(node, output.type, output.topic, partial(take, role), report)
+        create_subscription(node, Image, raw_topic, partial(take, "raw"), report)
+        _spin(node, duration_s, seen)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+    return seen["depth"]
+
+
+def _spin(node: Node, duration_s: float | None, seen: dict[str, int]) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    began, told = time.monotonic(), False
+    while duration_s is None or time.monotonic() - began < duration_s:
+        executor.spin_once(timeout_sec=0.1)
+        if not told and not seen["depth"] and time.monotonic() - began > _PATIENCE_S:
+            told = True
+            topic = node.resolve_topic_name("dkt/depth")
+            node.get_logger().warning(
+                f"nothing on {topic} yet: is dkt_node active, and in this namespace (`ros2 node "
+                "list`, `dkt doctor`)?"
+            )

@@ -1,0 +1,1 @@
+"""`dkt view`: recordings, outputs and live topics in rerun."""

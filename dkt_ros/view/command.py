@@ -1,0 +1,108 @@
+"""`dkt view`: flags, and where what is shown goes. Imports no viewer until run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.model.arguments import positive
+from dkt_ros.predict.options import add_arguments, options_of
+from dkt_ros.processing.command import add_source_arguments, source_options
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds `dkt view`."""
+    parser = subparsers.add_parser(
+        "view",
+        help="a recording, an output of dkt process or live topics in rerun",
+        description="Colour, raw depth, DKT's depth, confidence, point cloud and the alignment "
+        "over time. IN: an output of `dkt process`, a bag with dkt_node's topics, or any other "
+        "recording, whose depth is estimated meanwhile. Without IN: what dkt_node publishes now.",
+    )
+    parser.add_argument("input", nargs="?", metavar="IN")
+    parser.add_argument("--save", type=Path, metavar="F.rrd", help="a file instead of a viewer")
+    parser.add_argument(
+        "--connect",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="a viewer that runs already, here or at rerun+http://HOST:9876/proxy",
+    )
+    parser.add_argument("--points", type=positive, default=20_000, metavar="N", help="of a cloud")
+    parser.add_argument("--max-frames", type=positive, metavar="N", help="no more of a recording")
+    add = parser.add_argument_group("live").add_argument
+    add("--namespace", default="", metavar="NS", help="dkt_node's")
+    add("--duration", type=float, metavar="S", help="ends then; else with Ctrl-C")
+    add_source_arguments(parser)
+    add_arguments(parser.add_argument_group("network"))
+    parser.set_defaults(run=_run, pass_through=False)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from dkt_ros.errors import DktError
+
+    if args.save is not None and args.connect is not None:
+        raise DktError("--save and --connect: give one of them")
+    if args.save is None and args.connect is None and not _has_screen():
+        raise DktError(
+            "no screen here (DISPLAY is not set): write a file (--save F.rrd), or show it in a "
+            "viewer that runs elsewhere (--connect URL)"
+        )
+    from dkt_ros.view.scene import Scene, check_room, saved, shown
+
+    with saved(args.save) if args.save else shown(args.connect) as recording:
+        scene = Scene(recording, args.points)
+
+        def show(moment: Any) -> None:
+            if args.save:
+                check_room(args.save)
+            scene.add(moment)
+
+        number = _show_live(args, show) if args.input is None else _show_recording(args, show)
+        if not number:
+            raise DktError(f"{args.input or 'dkt_node'}: gave no depth; nothing to show")
+    print(f"{args.save or 'rerun'}: {number} frames")
+    return 0
+
+
+def _has_screen() -> bool:
+    return not sys.platform.startswith("linux") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+
+
+def _show_recording(args: argparse.Namespace, show: Any) -> int:
+    """Returns the number of frames with depth."""
+    import math
+
+    from dkt_ros.estimator import DepthEstimator, EstimatorConfig, load_estimator
+    from dkt_ros.progress import progress_bar
+    from dkt_ros.view.recordings import moments
+
+    def load() -> DepthEstimator:
+        return load_estimator(options_of(args), EstimatorConfig(max_gap_s=math.inf))
+
+    found = moments(args.input, source_options(args), load)
+    number = 0
+    bar = progress_bar(None, "frame", desc="view: ")
+    try:
+        for moment in found:
+            if moment.depth is not None:
+                if number == args.max_frames:
+                    break
+                number += 1
+                bar.update(1)
+            show(moment)
+    finally:
+        bar.close()
+    return number
+
+
+def _show_live(args: argparse.Namespace, show: Any) -> int:
+    """Returns the number of frames with depth."""
+    from dkt_ros.ros.watch import watch
+
+    return watch(show, args.depth_topic or "depth/image", args.namespace, args.duration)
