@@ -46,8 +46,8 @@ def moments(
     roles = _dkt_topics(recordings[0].path)
     if roles:
         return _of_bag(recordings[0].path, roles, source)
-    estimates = process(path, source=source, estimator=load())
-    return (_of_estimate(estimate) for estimate in estimates)
+    recordings[0].open(source)  # before a network is loaded for nothing
+    return map(_of_estimate, process(path, source=source, estimator=load()))
 
 
 def _of_estimate(estimate: DepthEstimate) -> Moment:

@@ -132,4 +132,4 @@ def test_one_is_shown_at_a_time(bag: Path, output: Callable[..., Path], tmp_path
     with pytest.raises(DktError, match="holds 2 outputs"):
         moments(folder, SourceOptions(), not_loaded)
     with pytest.raises(DktError, match="does not exist"):
-        list(moments(tmp_path / "absent", SourceOptions(), told))
+        moments(tmp_path / "absent", SourceOptions(), not_loaded)
