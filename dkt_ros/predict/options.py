@@ -188,6 +188,7 @@ def add_arguments(parser: Any, checkpoints: bool = False, modes: tuple[str, ...]
         help="the network works at; auto: the area it was trained at, an engine's own",
     )
     add("--device", dest="device", help="auto, cpu, cuda or cuda:N")
+    add("--cpu-threads", dest="cpu_threads", type=positive, metavar="N", help="of torch")
     add("--dtype", dest="dtype", choices=(AUTO, *DTYPES), help="of torch")
     add("--backend", dest="backend", choices=BACKENDS, help="who computes")
     add(

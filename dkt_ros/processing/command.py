@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.model.arguments import positive
+from dkt_ros.model.arguments import natural, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
 
 if TYPE_CHECKING:
-    from dkt_ros.processing.many import Result
+    from dkt_ros.processing.many import Result, Runner
     from dkt_ros.processing.options import ProcessOptions
     from dkt_ros.processing.source import SourceOptions
 
@@ -24,6 +24,9 @@ _CODES = """exit status: 0 all done; 1 of several recordings some failed (the ma
 10 no frame could be used, 11 inference failed, 12 output cannot be written, 13 output exists,
 14 worker process died; 130 interrupted, the same command goes on.
 The last line on stdout is JSON."""
+
+WRONG = 2
+"""Exit status for wrong arguments."""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -52,6 +55,9 @@ def add_commands(subparsers: Any) -> None:
     add("--pass-through", action="store_true", help="the bag gets the recorded topics too")
     add("--overwrite", action="store_true", help="outputs of these recordings are made anew")
     add("--workers", type=positive, metavar="N", help="processes, a recording each (the cores)")
+    add("--retries", type=natural, default=1, metavar="N", help="where a process dies (1)")
+    add("--ray", metavar="ADDRESS", help="a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, local")
+    add("--ray-gpus", type=float, default=0.0, metavar="X", help="of a recording; 0: the CPU (0)")
     add("--max-frames", type=positive, metavar="N", help="no more of each recording")
     add(
         "--part-frames",
@@ -155,23 +161,44 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
 
 
 def run_process(args: argparse.Namespace) -> int:
-    """Runs `dkt process`; returns its exit status."""
+    """Runs `dkt process`; returns its exit status. Whatever happens, a JSON line is printed."""
+    from dkt_ros.errors import DktError
+
+    try:
+        return _processed(args)
+    except DktError as error:
+        print(json.dumps({"output": str(args.output), "error": str(error), "exit": WRONG}))
+        raise
+
+
+def _processed(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
     from dkt_ros.files import StorageError
     from dkt_ros.processing.find_sources import find_recordings
     from dkt_ros.processing.many import default_workers, process_many
     from dkt_ros.processing.outcome import Outcome, exit_status
 
+    cluster = _cluster(args)
     options = process_options(args)
     if args.output.exists() and not args.output.is_dir():
         raise DktError(f"{args.output} is no folder; choose another --output")
     recordings = find_recordings(args.inputs, options.source)
-    workers = args.workers or default_workers(len(recordings), options.predictor.device)
+    workers = args.workers or 1
+    if args.workers is None and cluster is None:
+        workers = default_workers(len(recordings), options.predictor.device)
     bar = _Bar(len(recordings))
     began = time.monotonic()
     try:
         results = process_many(
-            recordings, options, args.output, workers, bar.advance, bar.tell, args.overwrite
+            recordings,
+            options,
+            args.output,
+            workers,
+            bar.advance,
+            bar.tell,
+            args.overwrite,
+            args.retries + 1,
+            cluster,
         )
     except KeyboardInterrupt:
         print("dkt process: interrupted; the same command goes on from here", file=sys.stderr)
@@ -189,6 +216,19 @@ def run_process(args: argparse.Namespace) -> int:
     status = exit_status([result.outcome for result in results])
     print(_summary_line(args.output, results, status, time.monotonic() - began), flush=True)
     return status
+
+
+def _cluster(args: argparse.Namespace) -> Runner | None:
+    """None: this machine's own processes."""
+    from dkt_ros.errors import DktError
+
+    if args.ray is None:
+        return None
+    if args.workers is not None:
+        raise DktError("--workers: not with --ray; the cluster's CPUs and --ray-gpus say how many")
+    from dkt_ros.processing.on_ray import RayCluster
+
+    return RayCluster(args.ray, args.ray_gpus)
 
 
 def _summary_line(output: Path, results: list[Result], status: int, elapsed_s: float) -> str:

@@ -44,6 +44,9 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="gets compare.md, compare.json and maps/"
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="with --recording: A and B are processed anew"
+    )
     add_source_arguments(parser)
     parser.set_defaults(run=_run, pass_through=False)
 
@@ -81,7 +84,7 @@ def _processed(args: argparse.Namespace, settings: str, output: Path) -> Path:
     options = parsed_settings(settings)
     options = replace(options, source=source_options(args))
     recordings = find_recordings(args.recording, options.source)
-    for result in process_many(recordings, options, output):
+    for result in process_many(recordings, options, output, overwrite=args.overwrite):
         if not result.outcome.succeeded:
             raise DktError(result.error)
     return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,15 @@ def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
             name(*entry, parts) + ending(*entry) if one in twice else one
             for one, entry in zip(names, found, strict=True)
         ]
-    return names
+    # a-b/c and a/b-c: the whole path tells them apart, in every run alike.
+    return [
+        f"{one}-{_digest(*entry)}" if names.count(one) > 1 else one
+        for one, entry in zip(names, found, strict=True)
+    ]
+
+
+def _digest(path: Path, clip: str) -> str:
+    return hashlib.sha256(f"{path.resolve()}: {clip}".encode()).hexdigest()[:8]
 
 
 def _stem(path: Path) -> str:

@@ -6,10 +6,11 @@ import json
 import logging
 import multiprocessing
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ _log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 TRIES = 2
 """Of a recording whose worker process dies; the second goes on where the first came to."""
+
+Runner = Callable[[Sequence[Recording], ProcessOptions, Path, int, Progress], Iterator["Result"]]
+"""run(recordings, options, output, tries, progress): their results, in whatever order."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,15 @@ def process_many(
     progress: Progress = lambda name, done, total: None,
     tell: Callable[[Result], None] = lambda result: None,
     overwrite: bool = False,
+    tries: int = TRIES,
+    cluster: Runner | None = None,
 ) -> list[Result]:
     """Makes an output folder for each recording and OUTPUT/manifest.json of all.
 
-    tell: gets each result when it is there. overwrite: earlier outputs of the recordings go. A
-    recording that fails does not keep the others from being done; what is there already is kept.
+    tell: gets each result when it is there. overwrite: earlier outputs of the recordings go. tries:
+    of a recording whose process dies. cluster: where they are processed, instead of by `workers`
+    processes here. A recording that fails does not keep the others from being done; what is there
+    already is kept.
     Raises DktError where another process works in the same folder, StorageError where the folder
     cannot be written.
     """
@@ -72,9 +80,9 @@ def process_many(
         for recording in recordings if overwrite else ():
             discard(output / recording.name)
         results: dict[str, Result] = {}
-        many = workers > 1 and len(recordings) > 1
-        run = _in_workers if many else _in_this_process
-        for result in run(recordings, options, output, min(workers, len(recordings)), progress):
+        workers = min(workers, len(recordings))
+        run = cluster or (partial(_in_workers, workers) if workers > 1 else _in_this_process)
+        for result in run(recordings, options, output, tries, progress):
             results[result.recording.name] = result
             manifest.add(result)
             tell(result)
@@ -142,7 +150,7 @@ def _in_this_process(
     recordings: Sequence[Recording],
     options: ProcessOptions,
     output: Path,
-    _workers: int,
+    _tries: int,
     progress: Progress,
 ) -> Iterator[Result]:
     for recording in recordings:
@@ -157,17 +165,18 @@ class _Worker:
 
 
 def _in_workers(
+    workers: int,
     recordings: Sequence[Recording],
     options: ProcessOptions,
     output: Path,
-    workers: int,
+    tries: int,
     progress: Progress,
 ) -> Iterator[Result]:
     if not options.predictor.cpu_threads:
         threads = max(1, len(os.sched_getaffinity(0)) // workers)
         options = replace(options, predictor=replace(options.predictor, cpu_threads=threads))
     waiting = deque(recordings)
-    tries = dict.fromkeys((recording.name for recording in recordings), 0)
+    tried: Counter[str] = Counter()
     alive: list[_Worker] = []
     try:
         while waiting or any(worker.recording for worker in alive):
@@ -176,7 +185,7 @@ def _in_workers(
             for worker in alive:
                 if worker.recording is None and waiting:
                     worker.recording = waiting.popleft()
-                    tries[worker.recording.name] += 1
+                    tried[worker.recording.name] += 1
                     worker.connection.send(worker.recording)
             by_connection = {worker.connection: worker for worker in alive}
             for connection in wait(list(by_connection)):
@@ -185,7 +194,7 @@ def _in_workers(
                     told = worker.connection.recv()
                 except (EOFError, OSError):
                     alive.remove(worker)
-                    yield from _died(worker, tries, waiting)
+                    yield from _died(worker, tried, tries, waiting)
                     continue
                 if isinstance(told, Result):
                     worker.recording = None
@@ -200,21 +209,28 @@ def _in_workers(
             worker.process.join()
 
 
-def _died(worker: _Worker, tries: dict[str, int], waiting: deque[Recording]) -> Iterator[Result]:
+def _died(
+    worker: _Worker, tried: Counter[str], tries: int, waiting: deque[Recording]
+) -> Iterator[Result]:
     worker.process.join()
     recording = worker.recording
     if recording is None:
         return
-    if tries[recording.name] < TRIES:
+    if tried[recording.name] < tries:
         waiting.append(recording)
         return
     code = worker.process.exitcode or 0
     how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-    yield Result(
+    yield given_up(recording, tries, how, "fewer --workers")
+
+
+def given_up(recording: Recording, tries: int, how: str, advice: str) -> Result:
+    """Of a recording whose process died every time."""
+    times = "once" if tries == 1 else f"{tries} times"
+    return Result(
         recording,
         Outcome.WORKER_DIED,
-        error=f"{recording.path}: its process died {TRIES} times ({how}); out of memory? Take "
-        "fewer --workers",
+        error=f"{recording.path}: its process died {times} ({how}); out of memory? Take {advice}",
     )
 
 

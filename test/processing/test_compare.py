@@ -92,7 +92,7 @@ def test_a_damaged_output_is_not_within_the_limits(outputs: dict[str, Path]) -> 
         compare(outputs["fused"], outputs["files"], Limits())
 
 
-def test_two_ways_to_process(bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_ways_to_process(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = "predictor=fixtures.told_network:load"
     command = ["compare", told, f"{told},depth=network", "--recording", str(bag)]
     assert main([*command, "--tolerance", "1", "--max-worse", "1"]) == 0
@@ -101,6 +101,14 @@ def test_two_ways_to_process(bag: Path, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(DktError, match="no setting"):
         parsed_settings("speed=fast")
     assert parsed_settings("seed=3,mode=live,engine_fallback=true").predictor.seed == 3
+    # Kept outputs of other settings are made anew if that is asked for, as is advised.
+    kept = ["--recording", str(bag), "--output", str(tmp_path / "kept")]
+    assert main(["compare", told, told, *kept]) == 0
+    other = ["compare", f"{told},seed=3", told, *kept]
+    capsys.readouterr()
+    assert main(other) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*other, "--overwrite"]) == 0
 
 
 def test_nothing_in_common(outputs: dict[str, Path], tmp_path: Path) -> None:

@@ -291,6 +291,17 @@ def test_names_differ(tmp_path: Path) -> None:
     assert names == ["bag-db3", "bag-mcap"]
 
 
+def test_names_differ_where_joined_paths_do_not(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("bag.db3", "bag.mcap", "bag-db3.bag")]
+    for file in files:
+        file.touch()
+    names = [recording.name for recording in find_recordings(files, NONE)]
+    assert len(set(names)) == 3
+    assert names[1] == "bag-mcap"
+    backwards = find_recordings(files[::-1], NONE)
+    assert [recording.name for recording in backwards] == names[::-1]
+
+
 def test_dots_in_names_and_two_ways_to_one(tmp_path: Path) -> None:
     for name in ("12.30.bag", "12.31.bag", "a.mcap", "a.mcap.zstd"):
         (tmp_path / name).write_text("")

@@ -77,8 +77,14 @@ def test_exit_codes_of_single_recordings(
     assert main(["process", str(bags / "a"), *out]) == 0
     assert main(["process", str(bags / "a"), *out, "--points"]) == Outcome.OUTPUT_EXISTS.code == 13
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
+    capsys.readouterr()
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
-    assert capsys.readouterr().err.count("\n") >= 6
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["exit"] == 2
+    assert "nothing matches" in json.loads(shown.out)["error"]
+    assert "nothing matches" in shown.err
+    assert main(["process", str(bags), *out, "--workers", "2", "--ray", "auto"]) == 2
+    assert "--workers: not with --ray" in capsys.readouterr().err
 
 
 def test_what_nobody_foresaw_ends_one_recording(
@@ -116,6 +122,31 @@ def test_an_output_is_of_its_recording_alone(
     assert "other/a; choose another" in capsys.readouterr().err
     assert main(["process", str(tmp_path / "other" / "a"), *out, "--overwrite"]) == 0
     assert json.loads((tmp_path / "out" / "a" / "summary.json").read_text())["answered"] == 3
+
+
+def test_threads_of_torch_are_as_many_as_asked_for(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More threads are no other options: what is there is kept."""
+    command = ["process", str(bags / "a"), "--output", str(tmp_path / "out"), *TOLD]
+    assert main([*command, "--cpu-threads", "3"]) == 0
+    summary = json.loads((tmp_path / "out" / "a" / "summary.json").read_text())
+    assert summary["options"]["predictor"]["cpu_threads"] == 3
+    assert main(command) == 0
+    assert "a: there already" in capsys.readouterr().err
+
+
+def test_a_worker_that_dies_too_often_is_given_up(
+    bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fatal = tmp_path / "die"
+    fatal.touch()
+    monkeypatch.setenv(DIE, str(fatal))
+    recordings = find_recordings([bags / "a", bags / "b"], told.source)
+    results = process_many(recordings, told, tmp_path / "out", workers=2, tries=1)
+    died = [result for result in results if result.outcome is Outcome.WORKER_DIED]
+    assert len(died) == 1
+    assert "its process died once (killed by signal 9)" in died[0].error
 
 
 def test_a_worker_that_dies_is_replaced(
