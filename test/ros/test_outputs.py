@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import threading
@@ -19,7 +20,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 import rclpy
 from dkt_ros.msg import ScaleAlignment
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
@@ -54,6 +55,45 @@ def test_topics_named_elsewhere_are_published(repo_root: Path) -> None:
         for path in repo_root.glob(pattern):
             named = set(re.findall(r"\bdkt/[a-z_]+", path.read_text()))
             assert named <= known, f"{path} names {named - known}"
+
+
+def test_foxglove_layout_shows_topics_as_what_they_are(repo_root: Path) -> None:
+    """Each panel shows topics of the type that it can show, and fields that the message has."""
+    layout = json.loads((repo_root / "config/foxglove/dkt.json").read_text())
+    panels, types = layout["configById"], {f"/{one.topic}": one.type for one in OUTPUTS}
+    assert set(_leaves(layout["layout"])) == set(panels)
+    fields = ScaleAlignment.get_fields_and_field_types()
+    shown: set[str] = set()
+    for name, panel in panels.items():
+        kind = name.partition("!")[0]
+        if kind == "Image":
+            image = panel["imageMode"]
+            if "imageTopic" not in image:  # the camera's own, which only its user knows
+                assert name == "Image!raw"
+                continue
+            assert types[image["imageTopic"]] is Image
+            assert types[image["calibrationTopic"]] is CameraInfo
+            shown.add(image["imageTopic"])
+        elif kind == "3D":
+            assert {types[topic] for topic in panel["topics"]} == {PointCloud2}
+            shown |= panel["topics"].keys()
+        elif kind in ("Plot", "StateTransitions"):
+            for path in panel["paths"]:
+                topic, _, rest = path["value"].partition(".")
+                assert types[topic] is ScaleAlignment
+                assert re.split(r"[.\[]", rest)[0] in fields
+                shown.add(topic)
+        else:
+            assert panel["topicToRender"] == "/diagnostics"
+    names = ("color", "depth", "confidence", "points", "alignment")
+    assert shown == {f"/dkt/{name}" for name in names}
+
+
+def _leaves(node: str | dict[str, Any]) -> list[str]:
+    """Names of the panels in a tree of splits."""
+    if isinstance(node, str):
+        return [node]
+    return _leaves(node["first"]) + _leaves(node["second"])
 
 
 def test_help_lists_every_topic() -> None:
