@@ -40,7 +40,7 @@ NAVIGATION = {
         *("troubleshooting", "faults"),
     ),
     "Planners": ("consumers", "planner"),
-    "Lab": ("process", "view", "recordings", "evaluation", "python", "commands"),
+    "Lab": ("process", "ray", "view", "tutorial", "evaluation", "python", "commands"),
     "Network": ("model", "training", "engines", "tensorrt", "figures"),
     "More": (),
 }

@@ -33,7 +33,7 @@ CODE = {"sh", "python"}
 OTHER = {"yaml", "json", "text"}
 OUTSIDE = {
     *("apt-get", "cd", "colcon", "docker", "export", "fastdds", "git", "lint-imports", "mypy"),
-    *("pip", "pre-commit", "ruff", "sysctl", "source", "torchrun"),
+    *("pip", "pre-commit", "ray", "ruff", "sysctl", "source", "torchrun"),
 }
 """Programs of others; what stands in their words and is ours is checked all the same."""
 REMAPPED = {"color/image", "depth/image", "color/camera_info", "mask"}
