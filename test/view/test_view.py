@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, labelled_frames
+from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
@@ -60,14 +60,14 @@ def test_every_entity_has_its_values_at_its_stamps(
             np.testing.assert_array_equal(shown == 0, np.isnan(metres))
             np.testing.assert_allclose(shown[shown > 0] * 1e-3, metres[shown > 0], atol=0.51e-3)
         values = np.array(confidence[stamp], np.uint8).view("<f2").reshape(HEIGHT, WIDTH)
-        np.testing.assert_allclose(values, estimate.confidence, atol=1e-3)
+        np.testing.assert_allclose(values, known(estimate.confidence), atol=1e-3)
         assert scale[stamp] == estimate.alignment.scale
         rgb = cv2.imdecode(np.array(colors[stamp], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert abs(rgb.astype(int) - estimate.frame.rgb).mean() < 8
     clouds = rows(file, "/points", "Position3D")
     assert list(clouds) == stamps
-    known = np.isfinite(estimates[0].depth).sum()
-    assert len(clouds[stamps[0]]) == -(-known // -(-known // 100))
+    number = np.isfinite(estimates[0].depth).sum()
+    assert len(clouds[stamps[0]]) == -(-number // -(-number // 100))
     first = estimates[0].depth[0, 0]
     camera = estimates[0].frame.intrinsics
     expected = [-camera.cx / camera.fx * first, -camera.cy / camera.fy * first, first]
