@@ -28,6 +28,7 @@ _COMMANDS = (
     "dkt_ros.train.nano.commands",
     "dkt_ros.train.fusion.commands",
     "dkt_ros.evaluation.commands",
+    "dkt_ros.bench.commands",
     "dkt_ros.doctor",
 )
 

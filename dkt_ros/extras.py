@@ -5,6 +5,7 @@ from __future__ import annotations
 EXTRAS = {
     "clouds": ("open3d",),
     "data": ("OpenEXR", "backports", "lz4", "rosbags", "scipy", "simplejpeg"),
+    "grasp": ("coacd", "mujoco"),
     "onnx": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "ray": ("ray",),
     "synth": ("bpy",),

@@ -21,7 +21,7 @@ if [ -n "${EXTRAS+given}" ]; then
   mkdir -p "$state"
   echo "$EXTRAS" >"$choice"
 fi
-extras=$(cat "$choice" 2>/dev/null || echo "clouds data demo docs onnx synth tensorrt test train")
+extras=$(cat "$choice" 2>/dev/null || echo "clouds data demo docs grasp onnx synth tensorrt test train")
 requirements=(core.txt)
 for extra in $extras; do
   requirements+=("$extra.txt")

@@ -22,6 +22,9 @@ Float64 = NDArray[np.float64]
 
 _AT_ONCE = 2048  # samples, of some 25 kB each while they are checked
 _LINES = 5  # across a finger's breadth
+_ACROSS = 0.5  # of the grasps: over a hollow from wall to wall, rather than of one wall
+_RIM_SHARE = 0.95
+_BRIDGED_M = 0.01  # between pieces of one thing that was not wholly seen
 _RIM_M = 0.01  # inside each edge, where trust is asked for
 _TAPER_M = 0.005
 _REACH_FOR_FULL_SCORE_M = 0.02
@@ -126,13 +129,14 @@ def plan_grasps(
         return Plan(table=table, problem="too little is seen of what stands on the table")
     chosen = rng.integers(len(rows), size=config.samples)
     angles = rng.uniform(0.0, np.pi, config.samples)
+    across = rng.random(config.samples) < _ACROSS
     components = _components(heights, config.min_height)
     refused: Counter[str] = Counter()
     kept = []
     for begin in range(0, config.samples, _AT_ONCE):
         some = slice(begin, begin + _AT_ONCE)
         x, y = columns[chosen[some]], rows[chosen[some]]
-        tried = _Tried(heights, components, x, y, angles[some], gripper, config)
+        tried = _Tried(heights, components, x, y, angles[some], across[some], gripper, config)
         kept.append(tried.kept())
         refused += tried.refused
     found = _Kept(*(np.concatenate(parts) for parts in zip(*map(astuple, kept), strict=True)))
@@ -176,6 +180,7 @@ class _Tried:
         x: NDArray[np.intp],
         y: NDArray[np.intp],
         angles: Float64,
+        across: NDArray[np.bool_],
         gripper: Gripper,
         config: GraspConfig,
     ) -> None:
@@ -189,13 +194,25 @@ class _Tried:
         self.steps = np.arange(-half, half + 1)
         self.middle = half
         self.lines = np.linspace(-0.5, 0.5, _LINES) * gripper.finger_breadth / cell
+        self.components = components
+        self.across, self.part = across, self.components[0][y, x]
+        self.x, self.y = x.astype(np.float64), y.astype(np.float64)
+        self._look(np.zeros(1))
+        first, last = self._ends(np.full(len(x), config.min_height))
+        # To the middle between the walls; a wall's other end may lie outside.
+        shift = np.where(across, 0.5 * (first + last)[:, 0] - half, 0.0)
+        self.x, self.y = self.x + self.along[:, 0] * shift, self.y + self.along[:, 1] * shift
+        self._look(self.lines)
+
+    def _look(self, lines: Float64) -> None:
+        """Heights, trust and parts (samples, lines, steps) along the closing axes."""
+        heights = self.heights
         aside = np.stack([-self.along[:, 1], self.along[:, 0]], axis=-1)
-        # (samples, lines, steps), x and y in cells
         px, py = (
             place[:, None, None]
             + self.along[:, axis, None, None] * self.steps
-            + aside[:, axis, None, None] * self.lines[:, None]
-            for axis, place in ((0, x), (1, y))
+            + aside[:, axis, None, None] * lines[:, None]
+            for axis, place in ((0, self.x), (1, self.y))
         )
         columns, rows = np.rint(px).astype(np.intp), np.rint(py).astype(np.intp)
         outside = (columns < 0) | (rows < 0)
@@ -204,8 +221,20 @@ class _Tried:
         self.profile = heights.height[rows, columns]
         self.profile[outside] = np.nan
         self.trust_of = heights.trust[rows, columns]
-        self.x, self.y = x.astype(np.float64), y.astype(np.float64)
-        self.components = components
+        self.own = self.components[0][rows, columns] == self.part[:, None, None]
+        self.own &= ~outside
+
+    def _ends(self, level: Float64) -> tuple[Float64, Float64]:
+        """(samples, lines) the first and the last step over the level of the sampled part.
+
+        Without any: 0 and -1.
+        """
+        with np.errstate(invalid="ignore"):
+            own = self.own & (self.profile > level[:, None, None] + 0.001)
+        some = own.any(axis=-1)
+        last = own.shape[-1] - 1 - np.argmax(own[..., ::-1], axis=-1)
+        first = np.argmax(own, axis=-1)
+        return np.where(some, first, 0).astype(float), np.where(some, last, -1).astype(float)
 
     def refuse(self, reason: str, wrong: NDArray[np.bool_]) -> None:
         """Counts and drops those of the living that are wrong."""
@@ -223,19 +252,22 @@ class _Tried:
     def _check(self) -> None:
         gripper, config, cell = self.gripper, self.config, self.heights.cell_m
         top = np.nanmax(self.profile[:, :, self.middle], axis=1, initial=-np.inf)
+        top = np.where(self.across, self._rim(), top)
         self.tip = np.maximum(top - 0.8 * gripper.finger_length, config.table_clearance)
         reach = top - self.tip
         self.refuse("too flat", ~(reach >= config.min_reach))
 
         left, right = self._edges(self.tip)
-        self.refuse("no surface across the fingers", (left + right == 0).any(axis=1))
+        touched = left + right > 0
+        least = np.where(self.across, _LINES // 2 + 1, _LINES)
+        self.refuse("no surface across the fingers", touched.sum(axis=1) < least)
         wide = np.maximum(left.max(axis=1), right.max(axis=1)) >= self.middle
         span = left.max(axis=1) + right.max(axis=1)
         self.width = span * cell + 2 * gripper.clearance
         self.refuse("wider than the gripper", wide | (self.width > gripper.max_width))
 
         # Both sides' slopes against the finger's breadth, and how they lean over the fingers.
-        slope = np.maximum(np.abs(self._slope(left)), np.abs(self._slope(right)))
+        slope = np.maximum(np.abs(self._slope(left, touched)), np.abs(self._slope(right, touched)))
         self.refuse("sides do not face each other", slope > config.friction)
         delta = np.minimum(_TAPER_M, reach / 2)
         higher_left, higher_right = self._edges(self.tip + delta)
@@ -287,18 +319,34 @@ class _Tried:
     def _edges(self, level: Float64, unseen: float = np.nan) -> tuple[Float64, Float64]:
         """(samples, lines) cells to both sides of the middle that are higher than the level.
 
-        unseen: the height of what was not seen.
+        unseen: the height of what was not seen. What lies between the walls counts as higher.
         """
         solid = np.nan_to_num(self.profile, nan=unseen) > level[:, None, None] + 0.001
+        first, last = self._ends(level)
+        places = np.arange(solid.shape[-1])
+        between = (places >= first[..., None]) & (places <= last[..., None])
+        solid |= between & self.across[:, None, None]
         edges = []
         for side in (solid[..., self.middle :: -1], solid[..., self.middle :]):
             ends = np.argmin(side, axis=-1)
             edges.append(np.where(side.all(axis=-1), self.middle + 1, ends).astype(np.float64))
         return edges[0], edges[1]
 
-    def _slope(self, edges: Float64) -> Float64:
-        lines = self.lines
-        return np.asarray(edges @ lines / (lines @ lines))
+    def _rim(self) -> Float64:
+        """(samples,) how high the sampled part rises between the fingers, but for stray points."""
+        heights = np.where(self.own, self.profile, np.nan).reshape(len(self.x), -1)
+        heights = np.sort(heights, axis=1)  # unknown ones last
+        count = np.isfinite(heights).sum(axis=1)
+        place = np.maximum((_RIM_SHARE * (count - 1)).astype(np.intp), 0)
+        rim = np.take_along_axis(heights, place[:, None], axis=1)[:, 0]
+        return np.where(count > 0, rim, -np.inf)
+
+    def _slope(self, edges: Float64, touched: NDArray[np.bool_]) -> Float64:
+        """Of a straight line through the edges, over the lines that touch something."""
+        weight = touched / np.maximum(touched.sum(axis=1), 1)[:, None]
+        off = self.lines - (weight * self.lines).sum(axis=1)[:, None]
+        spread = np.maximum((weight * off**2).sum(axis=1), 1e-9)
+        return np.asarray((weight * off * edges).sum(axis=1) / spread)
 
     def _trust(self, left: Float64, right: Float64) -> Float64:
         """The lesser of both contacts' mean trust."""
@@ -321,7 +369,19 @@ class _Tried:
 def _components(heights: HeightMap, least_m: float) -> tuple[NDArray[np.int32], Float64]:
     with np.errstate(invalid="ignore"):
         solid = (heights.height > least_m).astype(np.uint8)
-    _, labels, _, centres = cv2.connectedComponentsWithStats(solid, connectivity=4)
+    # Of a thin wall pieces are missing.
+    size = 2 * round(0.5 * _BRIDGED_M / heights.cell_m) + 1
+    joined = cv2.morphologyEx(
+        np.pad(solid, size), cv2.MORPH_CLOSE, np.ones((size, size), np.uint8)
+    )[size:-size, size:-size]
+    _, labels, _, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
+    labels = np.where(solid > 0, labels, 0)
+    rows, columns = np.nonzero(labels)
+    found = labels[rows, columns]
+    count = np.maximum(np.bincount(found, minlength=labels.max() + 1), 1)
+    centres = np.stack(
+        [np.bincount(found, at, len(count)) / count for at in (columns, rows)], axis=-1
+    )
     return np.asarray(labels, np.int32), np.asarray(centres, np.float64)
 
 

@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,10 +42,11 @@ class _Defaults(argparse.HelpFormatter):
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Adds `synth render` and `synth preview`."""
+    """Adds `synth render`, `synth tabletop` and `synth preview`."""
     synth = subparsers.add_parser("synth", help="render training and test sequences")
     actions = synth.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_render(actions)
+    _add_tabletop(actions)
     _add_preview(actions)
 
 
@@ -119,6 +120,36 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     render.set_defaults(run=_render)
 
 
+def _add_tabletop(actions: argparse._SubParsersAction) -> None:
+    tabletop = actions.add_parser(
+        "tabletop",
+        help="render scenes to grasp in, each in three materials",
+        description="Renders each scene three times into tars DIR/sSEED-SCENE-MATERIAL.tar: its "
+        "objects transparent, reflective, diffuse, all else the same. metadata.json tells meshes, "
+        "poses and masses too. Killed, it goes on where it stopped when called again. `dkt grasp "
+        "bench` calls it.",
+        formatter_class=_Defaults,
+    )
+    add = tabletop.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="where the tars go")
+    add("--seed", type=int, default=0, help="scene k of seed s is always the same")
+    add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
+    add("--start", type=int, default=0, metavar="K", help="number of the first scene")
+    add("--shard", type=_shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
+    add("--camera", choices=["fixed", "wrist"], default="fixed", help="beside the table, or above")
+    add("--objects", type=int, nargs=2, default=(1, 4), metavar=("MIN", "MAX"), help="a scene")
+    add(
+        "--sensor",
+        choices=["d435", "d405", "structured-light", "tof"],
+        default="d435",
+        help="the depth camera that is simulated",
+    )
+    add("--size", type=_size, default="160x288", metavar="HxW", help="pixels, about 5:9")
+    add("--samples", type=int, default=8, help="per pixel, before denoising")
+    add("--threads", type=int, default=1, help="0 = all cores")
+    tabletop.set_defaults(run=_tabletop)
+
+
 def _add_preview(actions: argparse._SubParsersAction) -> None:
     preview = actions.add_parser("preview", help="draw a contact sheet of a folder of tars")
     preview.add_argument("folder", type=Path, metavar="DIR")
@@ -154,21 +185,60 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def _render(args: argparse.Namespace) -> int:
+    _need_blender()
+    return _generated([_options(args, _say)])
+
+
+def _tabletop(args: argparse.Namespace) -> int:
+    _need_blender()
+    from dkt_ros.synth.generate import GenerateOptions
+    from dkt_ros.synth.render import RenderOptions
+    from dkt_ros.synth.sampling import SceneOptions
+    from dkt_ros.synth.tabletop import MATERIALS
+
+    height, width = args.size
+    options = GenerateOptions(
+        output=args.output,
+        seed=args.seed,
+        scenes=args.scenes,
+        frames=1,
+        start=args.start,
+        shard=args.shard,
+        raw_depth=True,
+        content=SceneOptions(objects=tuple(args.objects)),
+        render=RenderOptions(width, height, args.samples, threads=args.threads),
+        sensor=args.sensor,
+    )
+    return _generated(
+        [
+            replace(options, start=index, scenes=1, shard=(0, 1), tabletop=(material, args.camera))
+            for index in options.indices
+            for material in MATERIALS
+        ]
+    )
+
+
+def _need_blender() -> None:
     try:
-        import bpy
+        import bpy  # noqa: F401
     except ImportError as error:
         raise DktError(
             f"rendering needs Blender as a module ({error}): {install('synth')} brings it, "
             "for CPython 3.11 alone"
         ) from error
+
+
+def _say(line: str) -> None:
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
+def _generated(runs: Sequence[GenerateOptions]) -> int:
+    """Renders what is missing of each and tells how it went; the exit status."""
+    import bpy
+
     from dkt_ros.synth.generate import generate
     from dkt_ros.synth.passes import scratch_prefix
-
-    def say(line: str) -> None:
-        tqdm.write(line)
-        sys.stdout.flush()
-
-    options = _options(args, say)
 
     def leave() -> None:
         remove_unfinished()
@@ -179,13 +249,16 @@ def _render(args: argparse.Namespace) -> int:
         print(text, file=sys.stderr, flush=True)
 
     with ended_by_interrupt(leave):
-        outcome = generate(options, say)
-    if outcome.elsewhere:
-        say(f"{len(outcome.elsewhere)} left to another process: {', '.join(outcome.elsewhere)}")
-    say(f"{outcome.made} made, {outcome.present} were there, {len(outcome.failed)} failed")
-    for name, reason in outcome.failed.items():
-        say(f"  {name}: {reason}")
-    return 1 if outcome.failed else 0
+        outcomes = [generate(options, _say) for options in runs]
+    elsewhere = [name for outcome in outcomes for name in outcome.elsewhere]
+    failed = {name: why for outcome in outcomes for name, why in outcome.failed.items()}
+    if elsewhere:
+        _say(f"{len(elsewhere)} left to another process: {', '.join(elsewhere)}")
+    made, present = sum(o.made for o in outcomes), sum(o.present for o in outcomes)
+    _say(f"{made} made, {present} were there, {len(failed)} failed")
+    for name, reason in failed.items():
+        _say(f"  {name}: {reason}")
+    return 1 if failed else 0
 
 
 def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOptions:

@@ -32,6 +32,7 @@ from dkt_ros.synth.render import Renderer, RenderOptions
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
 from dkt_ros.synth.scene import Scene
 from dkt_ros.synth.sensors import MIXED, SENSORS, sensor_of
+from dkt_ros.synth.tabletop import sample_tabletop, solid
 from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
 
 GENERATOR_VERSION = 3
@@ -48,7 +49,9 @@ class GenerateOptions:
 
     shard (i, n): of these, the ones whose number leaves the remainder i when divided by n.
     sensor: a name in SENSORS, or MIXED for one that suits each scene. shares: of version 3's
-    scenes; version 2 knows none, no camera's faults, and the D435 alone.
+    scenes; version 2 knows none, no camera's faults, and the D435 alone. tabletop: material and
+    camera of scenes to grasp in (see tabletop.py), in place of what `shares` and `content` tell but
+    for the number of objects; they tell meshes and masses too.
     """
 
     output: Path
@@ -63,6 +66,7 @@ class GenerateOptions:
     sensor: str = "d435"
     version: int = GENERATOR_VERSION
     shares: Shares = field(default_factory=Shares)
+    tabletop: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("scenes", 1), ("frames", 1), ("start", 0)):
@@ -114,6 +118,8 @@ class GenerateOptions:
         }
         if self.version > OLDEST_VERSION:
             record["shares"] = dataclasses.asdict(self.shares)
+        if self.tabletop is not None:
+            record["tabletop"] = self.tabletop
         plain: dict[str, Any] = json.loads(json.dumps(record))
         return plain
 
@@ -144,7 +150,8 @@ def tar_path(options: GenerateOptions, index: int) -> Path:
 
 def sequence_id(options: GenerateOptions, index: int) -> str:
     """Unique over seeds and scenes."""
-    return f"s{options.seed:04d}-{index:06d}"
+    name = f"s{options.seed:04d}-{index:06d}"
+    return name if options.tabletop is None else f"{name}-{options.tabletop[0]}"
 
 
 def generate(
@@ -199,6 +206,9 @@ def render_scene(
     sensor = sensor_of(options.sensor, options.seed, index, scene.path.radius)
     renderer = Renderer(scene, options.render)
     extra = {"generator": record or options.record(), **describe(scene)}
+    if options.tabletop is not None:
+        for entry, item in zip(extra["objects"], scene.items, strict=False):
+            entry |= solid(item)
     if options.raw_depth and options.version > OLDEST_VERSION:
         extra["sensor"] = sensor
     for number in range(options.frames):
@@ -226,6 +236,8 @@ def render_scene(
 
 def make_scene(options: GenerateOptions, index: int) -> Scene:
     """One scene as it is rendered: its objects at rest."""
+    if options.tabletop is not None:
+        return sample_tabletop(options.seed, index, *options.tabletop, options.content.objects)
     if options.version == OLDEST_VERSION:
         scene = sample_scene(options.seed, index, options.content)
     else:

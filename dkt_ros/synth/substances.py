@@ -61,10 +61,10 @@ def sample_substance(
     if kind is MaterialClass.TRANSPARENT and not shape.closed:
         kind = MaterialClass.REFLECTIVE
     if kind is MaterialClass.TRANSPARENT:
-        return _transparent(random, held_out)
+        return sample_transparent(random, held_out)
     if kind is MaterialClass.REFLECTIVE:
         return sample_metal(random, held_out)
-    return _opaque(random)
+    return sample_opaque(random)
 
 
 def sample_metal(random: np.random.Generator, held_out: bool = False) -> Substance:
@@ -196,7 +196,8 @@ def sample_colour(random: np.random.Generator, saturation: float, value: float) 
     )
 
 
-def _transparent(random: np.random.Generator, held_out: bool) -> Substance:
+def sample_transparent(random: np.random.Generator, held_out: bool = False) -> Substance:
+    """Glass or plastic, clear, tinted or frosted; held out: amber glass."""
     kind = MaterialClass.TRANSPARENT
     if held_out:
         amber = (random.uniform(0.75, 0.95), random.uniform(0.35, 0.55), random.uniform(0.05, 0.15))
@@ -219,7 +220,7 @@ def _transparent(random: np.random.Generator, held_out: bool) -> Substance:
     return Substance(str(name), kind, (white, 1.0, white), 0.0, random.uniform(1.44, 1.6))
 
 
-def _opaque(random: np.random.Generator) -> Substance:
+def sample_opaque(random: np.random.Generator) -> Substance:
     """Glazed ceramic, or any other dull thing that a vessel stands among, plain or patterned."""
     kind = MaterialClass.OPAQUE
     if random.random() < 0.4:

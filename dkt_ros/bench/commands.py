@@ -1,0 +1,237 @@
+"""`dkt grasp bench`: its arguments, and the run from scenes to the table. Imports MuJoCo at run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.model.arguments import positive
+from dkt_ros.predict.options import add_arguments, options_of
+from dkt_ros.progress import progress_bar
+
+if TYPE_CHECKING:
+    from dkt_ros.bench.attempts import Record
+    from dkt_ros.evaluation.models import DepthModel
+
+_METHODS = "raw,fill,network,fused,careful,truth"
+_QUICK, _SIZE = 3, "160x288"
+_ATTEMPTS, _STRIPS, _SETTINGS = "attempts.jsonl", "strips", "settings.json"
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds `dkt grasp bench`."""
+    grasp = subparsers.add_parser("grasp", help="what a gripper makes of the depth")
+    actions = grasp.add_subparsers(dest="action", required=True, metavar="ACTION")
+    bench = actions.add_parser(
+        "bench",
+        help="success of grasping in simulation, by material and method",
+        description="Renders scenes of the same objects in glass, metal and dull material, plans "
+        "in each method's depth, and executes the best grasp in MuJoCo. Writes attempts.jsonl, "
+        "bench.json and report.html. Killed, it goes on where it stopped when called again.",
+    )
+    add = bench.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="where all of it goes")
+    add("--scenes", type=positive, default=60, metavar="N", help="(%(default)s) for each material")
+    add("--quick", action="store_true", help=f"{_QUICK} scenes")
+    add("--start", type=int, default=0, metavar="K", help="number of the first scene")
+    add("--scene-seed", type=int, default=1500, metavar="S", help="of the scenes (%(default)s)")
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="rendered scenes, which are kept there; default: OUTPUT/scenes",
+    )
+    add("--camera", choices=("fixed", "wrist"), default="fixed", help="where it looks from")
+    add(
+        "--picture-size",
+        default=_SIZE,
+        metavar="HxW",
+        help="pixels of the scenes, about 5:9 (%(default)s)",
+    )
+    add("--methods", default=_METHODS, metavar="A,B", help="of %(default)s")
+    add(
+        "--planner",
+        default="antipodal",
+        metavar="KIND",
+        help="antipodal, or module:function of your own",
+    )
+    add(
+        "--target",
+        choices=("mask", "all"),
+        default="mask",
+        help="mask: the planner is told which pixels show objects, as by a detector on colour; "
+        "all: it grasps whatever it takes for one (%(default)s)",
+    )
+    add("--jobs", type=positive, default=1, metavar="N", help="processes that render")
+    add(
+        "--shard",
+        default="0/1",
+        metavar="I/N",
+        help="attempts of every Nth scene alone, I from 0, for processes side by side",
+    )
+    add(
+        "--predictions",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="a further method: depth in files, as for dkt eval; scenes are named as the tars",
+    )
+    add("--prediction-unit", type=float, default=0.001, metavar="M", help="metres per step of PNG")
+    add_arguments(bench.add_argument_group("network"), checkpoints=True)
+    bench.set_defaults(run=run_bench)
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """Renders, attempts, tells; returns 0."""
+    from dkt_ros.bench.attempts import load_planner, try_grasp
+    from dkt_ros.bench.figures import format_table, summarise
+    from dkt_ros.bench.methods import METHODS, depths
+    from dkt_ros.bench.page import describe, page, strip
+    from dkt_ros.bench.scenes import clips_of, read_scene, render
+    from dkt_ros.evaluation.predictions import parse_predictions
+    from dkt_ros.files import write_whole
+    from dkt_ros.grasp.antipodal import Gripper
+
+    wanted = args.methods.split(",")
+    if unknown := set(wanted) - set(METHODS):
+        raise DktError(f"--methods {', '.join(unknown)}: expected some of {_METHODS}")
+    shard, shards = _shard(args.shard)
+    planner, output = load_planner(args.planner), args.output
+    scenes = _QUICK if args.quick else args.scenes
+    others = parse_predictions(args.predictions, args.prediction_unit, METHODS)
+    data = args.data or output / "scenes"
+    look = ["--camera", args.camera, "--size", args.picture_size]
+    for line in render(data, args.scene_seed, args.start, scenes, args.jobs, look):
+        print(line, file=sys.stderr, flush=True)
+    clips = clips_of(data, range(args.start, args.start + scenes))
+    for other in others:
+        other.check(clips)
+    _check_settings(args, wanted)
+    done = {_key(record) for record in read_records(output / _ATTEMPTS)}
+    models: list[DepthModel] = []
+    if {"network", "fused", "careful"} & set(wanted):
+        models += _networks(args)
+    models += others
+    mine = [clip for clip in clips if int(clip.name.split("-")[1]) % shards == shard]
+    rows = [*wanted, *(other.name for other in others)]
+    single = len(models) - len(others) < 2
+    bar = progress_bar(len(mine), "scene")
+    gripper = Gripper()
+    for clip in mine:
+        scene_name, _, material = clip.name.rpartition("-")
+        if single and all((scene_name, material, row) in done for row in rows):
+            bar.update()
+            continue
+        scene = read_scene(clip, data / "parts")
+        for method, told in depths(scene, wanted, models).items():
+            if (scene.name, scene.material, method) in done:
+                continue
+            tried = try_grasp(scene, method, told, planner, gripper, masked=args.target == "mask")
+            picture = output / _STRIPS / f"{clip.name}-{method.replace(' ', '_')}.jpg"
+            write_whole(picture, strip(scene, told.depth, tried, gripper))
+            _append(output / _ATTEMPTS, tried.record)
+            bar.write(describe(tried.record), file=sys.stderr)
+        bar.update()
+    bar.close()
+    records = read_records(output / _ATTEMPTS)
+    if shards > 1:
+        print(f"{len(records)} attempts so far; the same command without --shard tells of all")
+        return 0
+    summary = summarise(records)
+    figures = {"arguments": _arguments(args), **summary, "attempts": [r.told() for r in records]}
+    write_whole(output / "bench.json", json.dumps(figures, indent=1) + "\n")
+    pictures = {}
+    for record in records:
+        name = f"{record.scene}-{record.material}-{record.method.replace(' ', '_')}.jpg"
+        if (output / _STRIPS / name).is_file():
+            pictures[_key(record)] = (output / _STRIPS / name).read_bytes()
+    count = len({(record.scene, record.material) for record in records})
+    about = (
+        f"{len(records)} attempts in {count} scenes. Each strip: colour, depth with the chosen "
+        "grasp, and where the objects ended. Attempts that failed where the true depth's did not "
+        "come first."
+    )
+    title = "Grasps in simulation"
+    write_whole(output / "report.html", page(title, summary, records, pictures, about))
+    print(format_table(summary))
+    return 0
+
+
+def read_records(path: Path) -> list[Record]:
+    """The attempts written so far, in the order of scenes; a line that a kill cut is left out."""
+    from dkt_ros.bench.attempts import Record
+    from dkt_ros.bench.methods import METHODS
+
+    records = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            record = Record.of(json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        records[_key(record)] = record
+    order = {name: place for place, name in enumerate(METHODS)}
+    return sorted(
+        records.values(), key=lambda r: (r.scene, r.material, order.get(r.method, 3.5), r.method)
+    )
+
+
+def _append(path: Path, record: Record) -> None:
+    """One write, so that processes side by side do not mix their lines."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        os.write(handle, (json.dumps(record.told()) + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def _key(record: Record) -> tuple[str, str, str]:
+    return record.scene, record.material, record.method
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
+        raise DktError(f"--shard is {text}, expected I/N with 0 <= I < N, as in 0/4")
+    return int(part), int(parts)
+
+
+def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
+    from dkt_ros.evaluation.networks import load_methods
+
+    options = [options_of(args, checkpoint=path) for path in args.checkpoint or [""]]
+    _, methods = load_methods(options, (args.mode,), with_normals=False)
+    if methods.predict_normals is not None:
+        raise DktError(f"{args.checkpoint} predicts normals; a planner needs depth")
+    return methods.models
+
+
+def _arguments(args: argparse.Namespace) -> dict[str, Any]:
+    told = {name: value for name, value in vars(args).items() if name not in ("run", "command")}
+    return dict(json.loads(json.dumps(told, default=str)))
+
+
+def _check_settings(args: argparse.Namespace, wanted: Sequence[str]) -> None:
+    """Attempts of other settings must not stand in one table."""
+    from dkt_ros.files import BusyError, write_whole
+
+    free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
+    settings = {name: value for name, value in _arguments(args).items() if name not in free}
+    path = args.output / _SETTINGS
+    if path.is_file():
+        found = json.loads(path.read_text())
+        if found != settings:
+            names = sorted(k for k in found.keys() | settings if found.get(k) != settings.get(k))
+            raise DktError(
+                f"{args.output} holds attempts with other {', '.join(names)}; take another "
+                "--output, or delete what is there"
+            )
+        return
+    with suppress(BusyError):  # Another shard writes the same.
+        write_whole(path, json.dumps(settings, indent=1) + "\n")

@@ -1,0 +1,170 @@
+"""What many attempts show: shares with intervals, paired tests, failures, errors beside success."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dkt_ros.bench.attempts import Record
+from dkt_ros.bench.physics import Result
+from dkt_ros.bench.scenes import MATERIALS
+
+Z95 = 1.959964
+_BINS_M = (0.0, 0.002, 0.004, 0.008, 0.016, math.inf)
+
+
+def wilson(successes: int, attempts: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's interval of a share; (0, 1) of none."""
+    if attempts == 0:
+        return 0.0, 1.0
+    share, n = successes / attempts, attempts
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p of pairs that differ, under equal chances."""
+    n = only_first + only_second
+    if n == 0:
+        return 1.0
+    tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def methods_of(records: Sequence[Record]) -> list[str]:
+    """In order of appearance, the truth last."""
+    names = list(dict.fromkeys(record.method for record in records))
+    return sorted(names, key=lambda name: name == "truth")
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """Method -> material (and `all`) -> figures; `paired`: method pairs per material."""
+    methods = methods_of(records)
+    groups = (*MATERIALS, "all")
+    table: dict[str, Any] = {}
+    for method in methods:
+        table[method] = {}
+        for group in groups:
+            rows = [r for r in records if r.method == method and group in (r.material, "all")]
+            if rows:
+                table[method][group] = _figures(rows)
+    best = "fused" if "fused" in methods else methods[0]
+    paired = {
+        f"{best} - {method}": {
+            group: pair
+            for group in groups
+            if (pair := _paired(records, best, method, group)) is not None
+        }
+        for method in methods
+        if method != best
+    }
+    return {"methods": table, "paired": paired, "by_error": _by_error(records)}
+
+
+def _figures(rows: Sequence[Record]) -> dict[str, Any]:
+    held = sum(row.held for row in rows)
+    errors = [row.error_m for row in rows if row.error_m is not None]
+    return {
+        "attempts": len(rows),
+        "held": held,
+        "share": held / len(rows),
+        "interval": wilson(held, len(rows)),
+        "results": dict(Counter(row.result for row in rows)),
+        "error_m": float(np.median(errors)) if errors else None,
+        "known": float(np.mean([row.known for row in rows])),
+        "bad": float(np.mean([row.bad for row in rows])),
+    }
+
+
+def _paired(
+    records: Sequence[Record], first: str, second: str, group: str
+) -> dict[str, Any] | None:
+    held: dict[tuple[str, str], dict[str, bool]] = {}
+    for row in records:
+        if group in (row.material, "all"):
+            held.setdefault((row.scene, row.material), {})[row.method] = row.held
+    both = [one for one in held.values() if first in one and second in one]
+    if not both:
+        return None
+    only_first = sum(one[first] and not one[second] for one in both)
+    only_second = sum(one[second] and not one[first] for one in both)
+    return {
+        "pairs": len(both),
+        "difference": (only_first - only_second) / len(both),
+        "only_first": only_first,
+        "only_second": only_second,
+        "p": mcnemar(only_first, only_second),
+    }
+
+
+def _by_error(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Success by the depth's median error on the grasped object; of grasps that were tried."""
+    rows = [r for r in records if r.error_m is not None and r.result != Result.NO_GRASP.value]
+    found = []
+    for low, high in pairwise(_BINS_M):
+        part = [r for r in rows if r.error_m is not None and low <= r.error_m < high]
+        held = sum(r.held for r in part)
+        if part:
+            interval = wilson(held, len(part))
+            found.append(
+                {
+                    "from_m": low,
+                    "to_m": high if math.isfinite(high) else None,
+                    "attempts": len(part),
+                    "held": held,
+                    "interval": interval,
+                }
+            )
+    return found
+
+
+def format_table(summary: dict[str, Any]) -> str:
+    """For a terminal; Markdown."""
+    table, paired = summary["methods"], summary["paired"]
+    groups = [g for g in (*MATERIALS, "all") if any(g in row for row in table.values())]
+    lines = [_row(["held", *groups]), _row(["---"] * (len(groups) + 1))]
+    for method, row in table.items():
+        lines.append(_row([method, *(_share(row.get(group)) for group in groups)]))
+    lines += ["", _row(["difference, p", *groups]), _row(["---"] * (len(groups) + 1))]
+    for name, row in paired.items():
+        cells = [
+            f"{row[g]['difference']:+.2f}, {row[g]['p']:.2g}" if g in row else "" for g in groups
+        ]
+        lines.append(_row([name, *cells]))
+    results = [result.value for result in Result if result is not Result.HELD]
+    heads = ["failures", "material", *results, "median error, mm", "with depth", "off > 1 cm"]
+    lines += ["", _row(heads), _row(["---"] * len(heads))]
+    for method, row in table.items():
+        for group in groups:
+            if group in row and group != "all":
+                one = row[group]
+                counts = [str(one["results"].get(result, 0)) for result in results]
+                error = "" if one["error_m"] is None else f"{1000 * one['error_m']:.1f}"
+                figures = [error, f"{one['known']:.2f}", f"{one['bad']:.2f}"]
+                lines.append(_row([method, group, *counts, *figures]))
+    heads = ["error on the grasped object", "attempts", "held"]
+    lines += ["", _row(heads), _row(["---"] * len(heads))]
+    for part in summary["by_error"]:
+        low, high = 1000 * part["from_m"], part["to_m"]
+        name = f"{low:g} to {1000 * high:g} mm" if high else f"over {low:g} mm"
+        lines.append(_row([name, str(part["attempts"]), _interval(part)]))
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _share(one: dict[str, Any] | None) -> str:
+    return "" if one is None else f"{_interval(one)}, {one['held']}/{one['attempts']}"
+
+
+def _interval(one: dict[str, Any]) -> str:
+    low, high = one["interval"]
+    return f"{one['held'] / one['attempts']:.2f} ({low:.2f} to {high:.2f})"

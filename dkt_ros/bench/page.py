@@ -1,0 +1,188 @@
+"""Attempts as pictures, and all of them as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dkt_ros.bench.attempts import Record, Tried
+from dkt_ros.bench.physics import Body, Result
+from dkt_ros.bench.scenes import MATERIALS, TableScene
+from dkt_ros.errors import DktError
+from dkt_ros.grasp.antipodal import Grasp, Gripper
+
+_ASSETS = Path(__file__).parents[1] / "assets" / "report"
+_QUALITY = 70
+_GRASP, _HELD, _OTHER = (255, 60, 200), (60, 220, 60), (255, 80, 60)
+_WORST = (
+    Result.WRONG_OBJECT,
+    Result.COLLISION,
+    Result.SLIPPED,
+    Result.MISSED,
+    Result.NO_GRASP,
+    Result.HELD,
+)
+
+
+def strip(scene: TableScene, depth: np.ndarray, tried: Tried, gripper: Gripper) -> bytes:
+    """JPEG: colour, depth and the objects where they end, each with the grasp."""
+    rgb = np.ascontiguousarray(scene.video.rgb[-1])
+    near, far = np.nanpercentile(scene.truth, [1, 99])
+    scaled = np.clip((np.nan_to_num(depth, nan=near) - near) / max(far - near, 1e-6), 0, 1)
+    coloured = cv2.applyColorMap((255 * (1 - scaled)).astype(np.uint8), cv2.COLORMAP_TURBO)
+    coloured[~np.isfinite(depth)] = 30
+    shown = [rgb.copy(), np.ascontiguousarray(coloured[..., ::-1]), rgb // 2 + 40]
+    if tried.attempt is not None:
+        colour = _HELD if tried.record.held else _OTHER
+        for body, pose in zip(scene.bodies, tried.attempt.poses, strict=True):
+            cv2.polylines(shown[2], [_outline(scene, body, pose)], True, colour, 1, cv2.LINE_AA)
+    if tried.grasp is not None:
+        for picture in shown[:2]:
+            _draw(picture, scene, tried.grasp, gripper)
+    done, content = cv2.imencode(
+        ".jpg", np.hstack(shown)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
+    if not done:
+        raise DktError("a strip cannot be encoded as JPEG")
+    return bytes(content.tobytes())
+
+
+def _project(scene: TableScene, points: np.ndarray) -> np.ndarray:
+    """Pixels (N, 2) of points in camera axes; none beyond what drawing takes."""
+    k = scene.intrinsics
+    z = np.maximum(points[:, 2], 0.05)
+    at = np.stack([points[:, 0] / z * k.fx + k.cx, points[:, 1] / z * k.fy + k.cy], axis=1)
+    return np.clip(np.rint(at), -4000, 4000).astype(np.int32)
+
+
+def _outline(scene: TableScene, body: Body, pose: np.ndarray) -> np.ndarray:
+    to_camera = np.linalg.inv(scene.camera_to_world) @ pose
+    points = body.mesh[0] @ to_camera[:3, :3].T + to_camera[:3, 3]
+    return np.asarray(cv2.convexHull(_project(scene, points)))
+
+
+def _draw(picture: np.ndarray, scene: TableScene, grasp: Grasp, gripper: Gripper) -> None:
+    """Both fingers down to their tips, the palm between them and a stem above."""
+    half, up = 0.5 * grasp.width, -gripper.finger_length
+    places = [(-half, 0), (-half, up), (0, up), (0, 1.6 * up), (0, up), (half, up), (half, 0)]
+    points = [
+        grasp.position + y * grasp.rotation[:, 1] + z * grasp.rotation[:, 2] for y, z in places
+    ]
+    pixels = _project(scene, np.array(points))
+    cv2.polylines(picture, [pixels], False, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.polylines(picture, [pixels], False, _GRASP, 1, cv2.LINE_AA)
+
+
+def page(
+    title: str,
+    summary: Mapping[str, Any],
+    records: Sequence[Record],
+    pictures: Mapping[tuple[str, str, str], bytes],
+    about: str,
+) -> str:
+    """The page; attempts that failed where the truth's did not come first."""
+    truth = {(r.scene, r.material): r.held for r in records if r.method == "truth"}
+
+    def badness(record: Record) -> tuple[bool, int, float]:
+        possible = truth.get((record.scene, record.material), True)
+        order = [result.value for result in _WORST].index(record.result)
+        return record.held, order + 10 * (not possible), -(record.error_m or 0.0)
+
+    body = [_success(summary), _failures(summary), _by_error(summary), "<h2>Attempts</h2>"]
+    for record in sorted(records, key=badness):
+        key = record.scene, record.material, record.method
+        if key in pictures:
+            code = base64.b64encode(pictures[key]).decode()
+            told = escape(describe(record))
+            body.append(
+                f'<figure><img loading="lazy" alt="{told}" src="data:image/jpeg;base64,{code}">'
+                f"<figcaption>{told}</figcaption></figure>"
+            )
+    return Template((_ASSETS / "page.html").read_text()).substitute(
+        title=escape(title),
+        style=(_ASSETS / "page.css").read_text(),
+        script="",
+        words=f"<p>{escape(about)}</p>",
+        body="".join(body),
+        footer="Made by dkt grasp bench.",
+        data="[]",
+    )
+
+
+def describe(record: Record) -> str:
+    """One line."""
+    parts = [f"{record.scene} {record.material}, {record.method}: {record.result}"]
+    if record.shape:
+        parts.append(record.shape)
+    if record.why:
+        parts.append(record.why)
+    if record.error_m is not None:
+        parts.append(
+            f"depth off by {1000 * record.error_m:.1f} mm (median, bias "
+            f"{1000 * (record.bias_m or 0):+.1f} mm) on {record.known:.0%} of it"
+        )
+    return "; ".join(parts)
+
+
+def _html(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f'<div class="scroll"><table><tr>{head}</tr>{lines}</table></div>'
+
+
+def _share(one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return ""
+    low, high = one["interval"]
+    return f"{one['held'] / one['attempts']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _success(summary: Mapping[str, Any]) -> str:
+    groups = (*MATERIALS, "all")
+    rows = [[m, *(_share(row.get(g)) for g in groups)] for m, row in summary["methods"].items()]
+    for name, row in summary["paired"].items():
+        cells = [
+            f"{row[g]['difference']:+.2f}, p {row[g]['p']:.2g}" if g in row else "" for g in groups
+        ]
+        rows.append([name, *cells])
+    return "<h2>Objects held</h2>" + _html(["method", *groups], rows)
+
+
+def _failures(summary: Mapping[str, Any]) -> str:
+    results = [result.value for result in Result]
+    rows = []
+    for method, row in summary["methods"].items():
+        for group in MATERIALS:
+            if group in row:
+                one = row[group]
+                error = one["error_m"]
+                rows.append(
+                    [
+                        f"{method}, {group}",
+                        *(str(one["results"].get(result, 0)) for result in results),
+                        "" if error is None else f"{1000 * error:.1f} mm",
+                        f"{one['known']:.0%}",
+                        f"{one['bad']:.0%}",
+                    ]
+                )
+    heads = ["", *results, "median error", "with depth", "off by > 1 cm"]
+    return "<h2>How it ended, and depth on the object</h2>" + _html(heads, rows)
+
+
+def _by_error(summary: Mapping[str, Any]) -> str:
+    rows = []
+    for part in summary["by_error"]:
+        low, high = 1000 * part["from_m"], part["to_m"]
+        name = f"{low:g} to {1000 * high:g} mm" if high else f"over {low:g} mm"
+        rows.append([name, str(part["attempts"]), _share(part)])
+    heads = ["median error on the grasped object", "attempts", "held"]
+    return "<h2>Errors and success</h2>" + _html(heads, rows)

@@ -1,0 +1,137 @@
+"""Rendered scenes to grasp in: pictures with their truth, and the bodies that they show."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dkt_ros.bench.physics import Body
+from dkt_ros.bench.solids import convex_parts
+from dkt_ros.datasets.dataset import Clip
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.errors import DktError
+from dkt_ros.evaluation.videos import Video, VideoReader
+from dkt_ros.formats.transphy3d import read_sequence
+from dkt_ros.geometry import Intrinsics
+
+MATERIALS = ("transparent", "reflective", "diffuse")
+_NAME = re.compile(rf"(s\d+-\d+)-({'|'.join(MATERIALS)})")
+
+
+@dataclass(frozen=True, eq=False)
+class TableScene:
+    """One scene in one material.
+
+    video: its frames; grasped is what the last one shows. name: the same for all materials.
+    instance: (H, W), 0 the room, n body n - 1. camera_to_world: (4, 4), camera axes x right, y
+    down, z forward; the table is z = 0.
+    """
+
+    name: str
+    material: str
+    video: Video
+    bodies: list[Body]
+    instance: np.ndarray
+    intrinsics: Intrinsics
+    camera_to_world: np.ndarray
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(H, W) metres."""
+        return np.asarray(self.video.truth[-1])
+
+
+def render(
+    folder: Path, seed: int, start: int, scenes: int, jobs: int, more: Sequence[str]
+) -> Iterator[str]:
+    """Renders what is missing, by `dkt synth tabletop` in so many processes; what they say.
+
+    more: arguments of that command. Raises DktError where a process failed.
+    """
+    numbers = range(start, start + scenes)
+    names = [f"s{seed:04d}-{n:06d}-{material}.tar" for n in numbers for material in MATERIALS]
+    if all((folder / name).is_file() for name in names):
+        return
+    command = [sys.executable, "-m", "dkt_ros.cli", "synth", "tabletop"]
+    command += ["--output", str(folder), "--seed", str(seed), "--scenes", str(scenes)]
+    command += ["--start", str(start), *more]
+    running = [
+        subprocess.Popen(
+            [*command, "--shard", f"{shard}/{jobs}"],
+            stdout=subprocess.PIPE if shard == 0 else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if shard == 0 else subprocess.DEVNULL,
+            text=True,
+        )
+        for shard in range(jobs)
+    ]
+    try:
+        # The first tells for all how far they are.
+        assert running[0].stdout is not None
+        line = ""
+        for line in running[0].stdout:
+            yield line.rstrip()
+        codes = [process.wait() for process in running]
+    except BaseException:
+        for process in running:
+            process.terminate()
+        raise
+    if any(codes):
+        raise DktError(
+            f"{folder}: rendering ended with exit status {max(codes)}: {line.strip()}; try "
+            f"`dkt {' '.join(command[3:])}`"
+        )
+
+
+def clips_of(folder: Path, numbers: Sequence[int] | None = None) -> list[Clip]:
+    """The scenes' clips in the order of scenes, then materials. numbers: only those scenes.
+
+    Raises DktError where the folder holds no such scene.
+    """
+    found = {}
+    for clip in open_dataset(folder).clips:
+        if match := _NAME.fullmatch(clip.name):
+            number = int(match[1].partition("-")[2])
+            if numbers is None or number in numbers:
+                found[match[1], MATERIALS.index(match[2])] = clip
+    if not found:
+        raise DktError(
+            f"{folder}: no scene to grasp in, expected tars such as s0000-000000-diffuse.tar; "
+            "`dkt synth tabletop` makes them"
+        )
+    return [found[key] for key in sorted(found)]
+
+
+def read_scene(clip: Clip, cache: Path) -> TableScene:
+    """The clip's scene. cache: where convex parts are kept. Raises DktError for what is damaged."""
+    match = _NAME.fullmatch(clip.name)
+    assert match
+    reader = VideoReader(open_dataset(clip.path.parent), with_normals=False)
+    videos = list(reader.videos_of(clip))
+    if not videos:
+        raise DktError(f"{clip.path}: unreadable: {reader.skipped}")
+    frame = read_sequence(clip.path)[-1]
+    bodies = []
+    for thing in frame.extra.get("objects", ()):
+        if "vertices" in thing:
+            mesh = np.array(thing["vertices"], np.float64), np.array(thing["faces"], np.int64)
+            pose = np.array(thing["object_to_world"], np.float64)
+            parts = convex_parts(mesh, cache)
+            bodies.append(Body(thing["shape"], pose, float(thing["mass"]), mesh, parts))
+    if not bodies or frame.instance is None:
+        raise DktError(f"{clip.path}: tells no meshes; make it by `dkt synth tabletop`")
+    height, width = frame.depth.shape
+    return TableScene(
+        match[1],
+        match[2],
+        videos[0],
+        bodies,
+        frame.instance,
+        Intrinsics.from_matrix(frame.camera_matrix, width, height),
+        np.linalg.inv(frame.world_to_camera),
+    )

@@ -1,0 +1,128 @@
+"""`dkt grasp bench` on small scenes of known boxes: what it writes, resumes and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros[grasp]')")
+
+from fixtures.grasp_scenes import Box, depth_of, view
+
+from dkt_ros.bench.scenes import MATERIALS
+from dkt_ros.cli import main
+from dkt_ros.formats.transphy3d import MaterialClass, SequenceFrame, write_sequence
+from dkt_ros.geometry import Intrinsics
+
+CAMERA = Intrinsics(200.0, 200.0, 71.5, 39.5, 144, 80)
+WORDS = ["grasp", "bench", "--scene-seed", "7", "--scenes", "1"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One scene in three materials; the transparent one's sensor sees the table through it."""
+    folder = tmp_path_factory.mktemp("scenes")
+    seen, box = view(0.6, 0.45), Box(0.01, 0.0, (0.05, 0.05, 0.06), turn=0.3)
+    depth, table = (depth_of(things, seen, CAMERA) for things in ([box], []))
+    instance = (np.abs(depth - table) > 1e-5).astype(np.uint8)
+    corners = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (0, 1)])
+    faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]]
+    faces += [[2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    pose = np.eye(4)
+    pose[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
+    pose[:3, 3] = box.x, box.y, 0.0002
+    thing = {"id": 1, "shape": "box", "object_to_world": pose.tolist(), "mass": 0.15}
+    thing |= {"vertices": (corners * [0.025, 0.025, 0.06]).tolist(), "faces": faces}
+    world_to_camera = np.eye(4)
+    world_to_camera[:3, :3] = seen.rotation
+    world_to_camera[:3, 3] = -seen.rotation @ seen.position
+    rgb = np.where(instance[..., None] > 0, 160, 90).astype(np.uint8).repeat(3, axis=2)
+    kinds = (MaterialClass.TRANSPARENT, MaterialClass.REFLECTIVE, MaterialClass.OPAQUE)
+    for material, kind in zip(MATERIALS, kinds, strict=True):
+        frame = SequenceFrame(
+            rgb,
+            depth,
+            CAMERA.matrix,
+            world_to_camera,
+            mask=instance * np.uint8(kind),
+            raw_depth=table if kind is MaterialClass.TRANSPARENT else depth,
+            instance=instance,
+            extra={"objects": [thing]},
+        )
+        name = f"s0007-000000-{material}"
+        write_sequence(folder / f"{name}.tar", name, [frame])
+    return folder
+
+
+def test_attempts_of_all_methods_are_made_told_and_drawn(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--data", str(scenes), "--output", str(tmp_path)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    told = json.loads((tmp_path / "bench.json").read_text())
+    results = {(r["material"], r["method"]): r["result"] for r in told["attempts"]}
+    assert len(results) == 18
+    assert {results[material, "truth"] for material in MATERIALS} == {"held"}
+    assert results["diffuse", "raw"] == results["diffuse", "fill"] == "held"
+    assert results["transparent", "raw"] == "no grasp found"
+    truth = next(r for r in told["attempts"] if r["method"] == "truth")
+    assert truth["shape"] == "box"
+    assert truth["error_m"] < 1e-4
+    assert truth["known"] == 1
+    through = next(r for r in told["attempts"] if r["method"] == "raw" and r["bad"] > 0)
+    assert through["material"] == "transparent"
+    assert through["bias_m"] > 0.01, "the table behind it"
+    assert told["methods"]["truth"]["all"]["held"] == 3
+    assert "| truth | 1.00 (0.21 to 1.00), 1/1 |" in printed
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<figure>") == 18
+    assert page.index("transparent, raw: no grasp found") < page.index("diffuse, truth: held")
+    strip = cv2.imread(str(tmp_path / "strips" / "s0007-000000-diffuse-truth.jpg"))
+    assert strip is not None
+    assert strip.shape == (80, 3 * 144, 3)
+
+    # A kill cuts the last line: that attempt alone is made again, to the same end.
+    lines = (tmp_path / "attempts.jsonl").read_text().splitlines()
+    (tmp_path / "attempts.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40] + "\n")
+    assert main(words) == 0
+    after = (tmp_path / "attempts.jsonl").read_text().splitlines()
+    assert after[:-2] == lines[:-1]
+    assert after[-1] == lines[-1]
+
+    assert main([*words, "--camera", "wrist"]) == 2
+    assert "holds attempts with other camera" in capsys.readouterr().err
+
+
+def test_depth_in_files_and_a_planner_of_ones_own(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for material in MATERIALS:
+        folder = tmp_path / "depth" / f"s0007-000000-{material}"
+        folder.mkdir(parents=True)
+        np.save(folder / "0.npy", np.full((80, 144), 0.4, np.float32))
+    words = [*WORDS, "--data", str(scenes), "--output", str(tmp_path / "out"), "--methods", "truth"]
+    words += ["--predictions", f"flat={tmp_path / 'depth'}"]
+    assert main(words) == 0
+    told = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert told["methods"]["flat"]["all"]["results"] == {"no grasp found": 3}
+    assert told["methods"]["truth"]["all"]["held"] == 3
+    assert main([*words, "--planner", "nowhere:plan"]) == 2
+    assert "--planner nowhere:plan" in capsys.readouterr().err
+    assert main([*words, "--methods", "rough"]) == 2
+    assert "--methods rough" in capsys.readouterr().err
+
+
+def test_a_folder_without_scenes_is_refused(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "some.tar").write_bytes((scenes / "s0007-000000-diffuse.tar").read_bytes())
+    from dkt_ros.bench.scenes import clips_of
+    from dkt_ros.errors import DktError
+
+    with pytest.raises(DktError, match=r"expected tars such as s0000-000000-diffuse\.tar"):
+        clips_of(tmp_path)

@@ -1,0 +1,44 @@
+"""Intervals and tests against values from tables; the summary against counts by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros[grasp]')")
+
+from dkt_ros.bench.attempts import Record
+from dkt_ros.bench.figures import format_table, mcnemar, summarise, wilson
+
+
+def record(scene: int, method: str, result: str, error_m: float | None = 0.001) -> Record:
+    return Record(f"s{scene}", "diffuse", method, result, error_m=error_m, known=0.5)
+
+
+def test_wilson_and_mcnemar() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 3) == pytest.approx((0.0, 0.5615), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert mcnemar(0, 5) == pytest.approx(2 / 32)
+    assert mcnemar(8, 1) == pytest.approx(0.0390625)
+    assert mcnemar(0, 0) == mcnemar(3, 3) == 1.0
+
+
+def test_a_summary_counts_by_material_pairs_scenes_and_sorts_by_error() -> None:
+    records = [
+        *(record(n, "raw", "no grasp found", 0.03) for n in range(4)),
+        *(record(n, "fused", "held" if n else "slipped", 0.003) for n in range(4)),
+        record(9, "raw", "held", 0.02),
+    ]
+    summary = summarise(records)
+    raw = summary["methods"]["raw"]["diffuse"]
+    assert (raw["held"], raw["attempts"]) == (1, 5)
+    assert raw["results"] == {"no grasp found": 4, "held": 1}
+    assert "transparent" not in summary["methods"]["raw"]
+    pair = summary["paired"]["fused - raw"]["all"]
+    assert (pair["pairs"], pair["only_first"], pair["only_second"]) == (4, 3, 0)
+    assert pair["difference"] == pytest.approx(0.75)
+    bins = {(part["from_m"], part["attempts"], part["held"]) for part in summary["by_error"]}
+    assert bins == {(0.002, 4, 3), (0.016, 1, 1)}
+    text = format_table(summary)
+    assert "| fused | 0.75 (0.30 to 0.95), 3/4 |" in text
+    assert "+0.75, 0.25" in text

@@ -1,0 +1,124 @@
+"""One grasp in MuJoCo: what holds, what slips, what misses, and that nothing blows up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros[grasp]')")
+
+from dkt_ros.bench import solids
+from dkt_ros.bench.physics import Body, Mesh, Physics, Result, attempt
+from dkt_ros.bench.solids import convex_parts
+
+DOWN = np.diag([1.0, -1.0, -1.0])
+"""The gripper closes along -y and comes down."""
+SHORT = Physics(hold=0.5)
+
+
+def block(x: float, y: float, z: float) -> Mesh:
+    """Edges in metres; on its base, about the z axis."""
+    corners = np.array([[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (0, 1)])
+    faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]]
+    faces += [[2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    return corners * [x, y, z], np.array(faces)
+
+
+def body(x: float = 0.0, y: float = 0.0, mass: float = 0.2) -> Body:
+    mesh, pose = block(0.03, 0.04, 0.07), np.eye(4)
+    pose[:3, 3] = x, y, 0.0002
+    return Body("box", pose, mass, mesh, (mesh,))
+
+
+def grasp(y: float = 0.0, x: float = 0.0, z: float = 0.03, width: float = 0.05) -> dict:
+    return {"rotation": DOWN, "position": np.array([x, y, z]), "width": width}
+
+
+def test_what_is_grasped_at_its_true_pose_is_lifted_and_held() -> None:
+    done = attempt([body()], 0, **grasp())
+    assert done.result is Result.HELD
+    assert done.lifted[0] == pytest.approx(Physics().lift, abs=0.01)
+    assert done.poses[0, 2, 3] > 0.1
+    np.testing.assert_allclose(done.poses[0, :3, :3], np.eye(3), atol=0.05)
+
+
+def test_surfaces_hardly_enter_one_another_and_energy_stays_that_of_the_lift() -> None:
+    done = attempt([body(), body(x=0.1)], 0, **grasp(y=0.003), physics=SHORT)
+    assert done.penetration < 0.002
+    # 0.2 kg at the hand's 0.25 m/s have 6 mJ.
+    assert 0.001 < done.energy < 0.03
+    assert done.drift < 0.001
+
+
+def test_without_friction_it_slips() -> None:
+    done = attempt([body()], 0, **grasp(), physics=replace(SHORT, friction=0.0))
+    assert done.result is Result.SLIPPED
+    assert done.lifted[0] < 0.01
+
+
+def test_what_is_too_heavy_for_the_force_slips() -> None:
+    assert attempt([body(mass=4.0)], 0, **grasp(), physics=SHORT).result is Result.SLIPPED
+    strong = replace(SHORT, force=60.0)
+    assert attempt([body(mass=4.0)], 0, **grasp(), physics=strong).result is Result.HELD
+
+
+def test_three_centimetres_off_misses() -> None:
+    assert attempt([body()], 0, **grasp(x=0.03), physics=SHORT).result is Result.MISSED
+
+
+def test_a_finger_that_comes_down_on_it_or_on_the_table_is_a_collision() -> None:
+    assert attempt([body()], 0, **grasp(y=0.02), physics=SHORT).result is Result.COLLISION
+    assert attempt([body()], 0, **grasp(z=-0.01), physics=SHORT).result is Result.COLLISION
+
+
+def test_lifting_its_neighbour_is_the_wrong_object() -> None:
+    done = attempt([body(), body(x=0.15)], 1, **grasp(), physics=SHORT)
+    assert done.result is Result.WRONG_OBJECT
+    assert done.lifted[1] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_same_attempt_ends_the_same() -> None:
+    first, second = (attempt([body()], 0, **grasp(y=0.004), physics=SHORT) for _ in range(2))
+    np.testing.assert_array_equal(first.poses, second.poses)
+    assert first.energy == second.energy
+
+
+def test_inertia_is_that_of_the_mesh() -> None:
+    centre, inertia = body().inertia
+    np.testing.assert_allclose(centre, [0, 0, 0.035], atol=1e-9)
+    x, y, z = 0.03, 0.04, 0.07
+    expected = 0.2 / 12 * np.diag([y * y + z * z, x * x + z * z, x * x + y * y])
+    np.testing.assert_allclose(inertia, expected, atol=1e-12)
+
+
+def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    rings = [0.03 * ring, 0.03 * ring + [0, 0, 0.08], 0.026 * ring + [0, 0, 0.08], 0.026 * ring]
+    faces = []
+    for k in range(4):
+        for i in range(24):
+            a, b = 24 * k + i, 24 * k + (i + 1) % 24
+            c, d = 24 * ((k + 1) % 4) + i, 24 * ((k + 1) % 4) + (i + 1) % 24
+            faces += [[a, b, d], [a, d, c]]
+    tube = np.vstack(rings), np.array(faces)
+    parts = convex_parts(tube, tmp_path)
+    assert len(parts) > 4
+    monkeypatch.delattr(solids.coacd, "run_coacd")
+    again = convex_parts(tube, tmp_path)
+    for (vertices, _), (kept, _) in zip(parts, again, strict=True):
+        np.testing.assert_array_equal(vertices, kept)
+    pose = np.eye(4)
+    pose[2, 3] = 0.0002
+    held = attempt(
+        [Body("tube", pose, 0.1, tube, parts)],
+        0,
+        **grasp(y=0.028, z=0.05, width=0.02),
+        physics=SHORT,
+    )
+    assert held.result is Result.HELD, "one finger inside, one outside"
