@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.device import Machine
 from dkt_ros import frames_of, load_estimator
+from dkt_ros.arrays import to_host
+from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig
 from dkt_ros.files import write_whole
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
@@ -34,9 +36,23 @@ from dkt_ros.train.sensor import behind, smooth_noise
 Fail = Callable[[SequenceFrame, float, np.random.Generator], NDArray[np.float32]]
 
 
+def readings(frame: SequenceFrame) -> NDArray[np.float32]:
+    """(H, W) metres, NaN = none. Raises DktError where the sequence has no raw depth."""
+    if frame.raw_depth is None:
+        raise DktError("a sequence without raw depth: expected dkt synth render --raw-depth")
+    return frame.raw_depth
+
+
+def classes_of(frame: SequenceFrame) -> NDArray[np.uint8]:
+    """(H, W), above 0 on glass and metal. Raises DktError where the sequence has no mask."""
+    if frame.mask is None:
+        raise DktError("a sequence without mask of glass and metal: expected dkt synth render")
+    return frame.mask
+
+
 def missing(frame: SequenceFrame, share: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """No reading in that share of the picture, in patches."""
-    raw = frame.raw_depth.copy()
+    raw = readings(frame).copy()
     noise = smooth_noise(raw.shape, rng, 10)
     raw[noise >= np.quantile(noise, 1.0 - share) if share < 1 else np.isfinite(noise)] = np.nan
     return raw
@@ -46,20 +62,21 @@ def seen_through(
     frame: SequenceFrame, share: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Of glass and metal that share reads as what is behind, the rest as it was."""
-    raw, objects = frame.raw_depth.copy(), frame.mask > 0
+    raw, classes = readings(frame).copy(), classes_of(frame)
+    objects = classes > 0
     disparity = np.divide(1.0, frame.depth, out=np.zeros_like(raw), where=frame.depth > 0)
     noise = smooth_noise(raw.shape, rng, 10)
     through = objects & (noise >= np.quantile(noise[objects], 1.0 - share)) & (share > 0)
-    background = behind(disparity, frame.mask)
+    background = behind(disparity, classes)
     raw[through] = 1.0 / np.maximum(background[through], 1e-3)
     return raw
 
 
 def shifted(frame: SequenceFrame, pixels: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Registered so many pixels too far to the right."""
-    by = round(pixels)
-    raw = np.full_like(frame.raw_depth, np.nan)
-    raw[:, by:] = frame.raw_depth[:, : raw.shape[1] - by]
+    by, right = round(pixels), readings(frame)
+    raw = np.full_like(right, np.nan)
+    raw[:, by:] = right[:, : raw.shape[1] - by]
     return raw
 
 
@@ -96,39 +113,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             estimators[f"{name}, {depth}"] = load_estimator(
                 config=EstimatorConfig(depth=depth), checkpoint=folder
             )
-    rows = []
+    rows: list[dict[str, str | float]] = []
     for curve, (fail, levels) in CURVES.items():
         for level in levels:
-            sums: dict[str, list[tuple[float, float]]] = {}
+            errors: dict[str, list[tuple[float, float]]] = {}
             for number, clip in enumerate(clips):
-                if clip[-1].mask is None or not (clip[-1].mask > 0).any():
+                objects = classes_of(clip[-1]) > 0
+                if not objects.any():
                     continue
                 raws = [fail(frame, level, np.random.default_rng(number)) for frame in clip]
-                found = {}
+                found: dict[str, NDArray[np.float32]] = {}
                 if np.isfinite(raws[-1]).any():
                     found["nearest fill"] = nearest_fill(np.nan_to_num(raws[-1]))
                 for name, estimator in estimators.items():
                     estimator.reset()
-                    pairs = zip((frame.rgb for frame in clip), raws, strict=True)
-                    found[name] = [estimator.push(frame) for frame in frames_of(pairs)][-1].depth
-                truth, objects = clip[-1].depth, clip[-1].mask > 0
-                for name, depth in found.items():
-                    errors = tuple(relative_error(depth, truth, m) for m in (objects, ~objects))
-                    sums.setdefault(name, []).append(errors)
-            for name, errors in sums.items():
-                objects, rest = (float(v) for v in np.nanmean(np.array(errors), axis=0))
+                    for frame in frames_of(zip((f.rgb for f in clip), raws, strict=True)):
+                        if (estimate := estimator.push(frame)) is not None:
+                            found[name] = to_host(estimate.depth)
+                for name, answer in found.items():
+                    on, off = (
+                        relative_error(answer, clip[-1].depth, part) for part in (objects, ~objects)
+                    )
+                    errors.setdefault(name, []).append((on, off))
+            for name, pairs in errors.items():
+                on, off = (float(value) for value in np.nanmean(np.array(pairs), axis=0))
                 rows.append(
-                    {
-                        "curve": curve,
-                        "level": level,
-                        "method": name,
-                        "frames": len(errors),
-                        "objects": objects,
-                        "rest": rest,
-                    }
+                    {"curve": curve, "level": level, "method": name, "objects": on, "rest": off}
                 )
                 print(
-                    f"{curve:<14}{level:6.2f}  {name:<24}{100 * objects:8.2f}{100 * rest:8.2f} %",
+                    f"{curve:<14}{level:6.2f}  {name:<24}{100 * on:8.2f}{100 * off:8.2f} %",
                     flush=True,
                 )
     if args.output:

@@ -43,6 +43,6 @@ colcon --log-level error build --symlink-install --base-paths "$root" \
     "If build/ is of another environment: make clean, then make again"
 }
 find install -xtype l -delete # links to sources that are gone
-for command in dkt dkt_node dkt_planner dkt_replay; do write_command "$command"; done
+for command in dkt dkt_cameras dkt_node dkt_planner dkt_replay; do write_command "$command"; done
 echo "$complete" >"$stamp"
 say "built. In a new shell: source scripts/env.sh, then dkt doctor"

@@ -45,7 +45,8 @@ class EveryOther(Predictor):
 def frame(stamp_s: float, scale: float = 2.0) -> Frame:
     ramp = np.linspace(1.0, 0.1, WIDTH, dtype=np.float32)
     raw = np.tile(1.0 / (scale * ramp), (HEIGHT, 1)).astype(np.float32)
-    rgb = np.repeat(np.uint8(250 * ramp)[None, :, None], HEIGHT, axis=0).repeat(3, axis=2)
+    grey = (250 * ramp).astype(np.uint8)
+    rgb = np.tile(grey[None, :, None], (HEIGHT, 1, 3))
     intrinsics = Intrinsics(30.0, 30.0, 16.0, 12.0, WIDTH, HEIGHT)
     return Frame(rgb, raw, intrinsics, int(stamp_s * SECOND), "camera")
 

@@ -120,7 +120,6 @@ def test_each_command_names_the_extra_that_it_lacks(repo_root: Path, tmp_path: P
             *output,
         ): "peft is not installed; {train}",
         ("dkt", "convert", *convert, *output): "transformers is not installed; {train} brings it",
-        ("dkt", "process", "x", *output, "--ray=auto"): "ray is not installed; {ray} brings it",
         ("dkt", "view", "x", "--save", "x.rrd"): "rerun is not installed; {view} brings it",
         ("dkt", "synth", "render", "--scenes=1", *output): "'bpy'): {synth} brings it",
     }

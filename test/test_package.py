@@ -45,6 +45,8 @@ _ROS_MODULES = {
     "std_srvs",
     "visualization_msgs",
 }
+_NAMED_OTHERWISE = {"rerun": "rerun-sdk"}
+"""Distributions of modules that the environment of the tests does without."""
 _KNOWN_MODULES = _ROS_MODULES | _INSIDE_BLENDER | _ABSENT_FROM_WHEELS | _NEWER_PYTHON
 _HEAVY = {
     "accelerate",
@@ -216,7 +218,8 @@ def test_every_import_is_required(repo_root: Path) -> None:
     for module, file in _imports(files).items():
         if module == "dkt_ros" or module in _KNOWN_MODULES:
             continue
-        names = {_normalised(name) for name in distributions.get(module, [module])}
+        known = distributions.get(module, [_NAMED_OTHERWISE.get(module, module)])
+        names = {_normalised(name) for name in known}
         assert names & required, f"{file} imports {module}, which no file in requirements/ names"
 
 

@@ -270,7 +270,7 @@ def compressed_faults(cell: Cell, node: NodeProcess) -> Iterator[dict[str, Any]]
 
     healthy = cell.healthy
     good = packed(whole, png)
-    cell.healthy = good(cell)  # type: ignore[method-assign]
+    cell.healthy = good(cell)  # type: ignore[method-assign, assignment]
     recovers(cell, START_S)
     try:
         for one in (

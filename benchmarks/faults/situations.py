@@ -63,6 +63,15 @@ class Situation:
     around: Callable[[Cell], Any] | None = None
 
 
+def named(frame_id: str) -> Callable[[Any, int], object]:
+    """A change that gives the message that frame_id."""
+
+    def change(message: Any, number: int) -> None:
+        message.header.frame_id = frame_id
+
+    return change
+
+
 def changed(which: str, change: Callable[[Any, int], object]) -> Make:
     """The recording with one of its messages changed."""
 
@@ -513,9 +522,7 @@ def situations() -> list[Situation]:
             Situation(
                 name,
                 "right depth; say so",
-                changed(
-                    which, lambda message, i, said=said: setattr(message.header, "frame_id", said)
-                ),
+                changed(which, named(said)),
                 told,
                 works=True,
             )

@@ -114,8 +114,8 @@ def try_grasp(
     plan = planner(
         Scene(told.depth, scene.intrinsics, told.confidence, target_mask), gripper, config
     )
-    names = {"scene": scene.name, "material": scene.material, "method": method}
-    names["objects"] = len(scene.bodies)  # type: ignore[assignment]
+    names: dict[str, Any] = {"scene": scene.name, "material": scene.material, "method": method}
+    names["objects"] = len(scene.bodies)
     if not plan.grasps:
         errors = _errors(scene, told.depth, scene.instance > 0)
         why = plan.problem or max(plan.refused, key=plan.refused.__getitem__, default="")

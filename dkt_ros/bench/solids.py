@@ -41,7 +41,7 @@ def convex_parts(mesh: Mesh, cache: Path) -> tuple[Mesh, ...]:
     found = tuple((np.asarray(v, np.float64), np.asarray(f, np.int64)) for v, f in parts)
     stream = io.BytesIO()
     named = {f"{key}{n}": part[k] for n, part in enumerate(found) for k, key in enumerate("vf")}
-    np.savez_compressed(stream, **named)  # type: ignore[arg-type]
+    np.savez_compressed(stream, **named)
     with suppress(BusyError):  # Another process keeps the same.
         write_whole(path, stream.getvalue())
     return found

@@ -155,7 +155,7 @@ def result_of(depth: np.ndarray, parameters: NodeParameters | None = None) -> Re
     frame = Frame(np.zeros((height, width, 3), np.uint8), None, intrinsics, 7, "camera")
     alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
     estimate = DepthEstimate(frame, depth, depth, alignment, None, {}, 1)
-    observation = Observation(lambda: frame, 7, depth.shape, CameraInfo(), 0, time.monotonic())
+    observation = Observation(lambda: frame, 7, (height, width), CameraInfo(), 0, time.monotonic())
     return Result(observation, estimate, make_header(7, "camera"), parameters or NodeParameters())
 
 

@@ -68,7 +68,10 @@ def test_the_command_renders_three_materials_of_the_same_truth(tmp_path: Path) -
     frames = {m: read_sequence(tmp_path / f"s0005-000000-{m}.tar")[0] for m in MATERIALS}
     for material, frame in frames.items():
         np.testing.assert_array_equal(frame.depth, frames["diffuse"].depth)
-        np.testing.assert_array_equal(frame.instance, frames["diffuse"].instance)
+        instances = frames["diffuse"].instance
+        assert frame.instance is not None
+        assert instances is not None
+        np.testing.assert_array_equal(frame.instance, instances)
         assert frame.mask is not None
         assert frame.mask.max() == _KINDS[material]
         things = frame.extra["objects"]

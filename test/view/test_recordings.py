@@ -75,8 +75,12 @@ def test_a_recording_is_estimated(bag: Path) -> None:
     assert len(found) == COUNT
     for moment, estimate in zip(found, expected, strict=True):
         assert moment.stamp_ns == estimate.frame.stamp_ns
+        raw = estimate.frame.raw_depth
+        assert moment.depth is not None
+        assert moment.raw is not None
+        assert raw is not None
         np.testing.assert_array_equal(moment.depth, estimate.depth)
-        np.testing.assert_array_equal(moment.raw, estimate.frame.raw_depth)
+        np.testing.assert_array_equal(moment.raw, raw)
         assert moment.series["scale"] == estimate.alignment.scale
         assert moment.state == "OK"
 
