@@ -8,7 +8,6 @@ host.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,12 +28,7 @@ from dkt_ros.arrays import Array, float32, invert, is_tensor, namespace, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
-from dkt_ros.fusion.consistency import (
-    COLOUR_CAUSES,
-    Consistency,
-    ConsistencyConfig,
-    Suspicion,
-)
+from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.predict.options import PredictorOptions
@@ -202,16 +196,17 @@ class DepthEstimator:
             line = metric_alignment(disparity, frame.raw_depth, self.config.alignment)
         aligned = time.perf_counter()
         fused, on_device, alignment = None, None, line
-        verdict = self._consistency.update(
-            frame.rgb,
-            frame.raw_depth,
-            None if self._fuser is None else _thinned(disparity),
-            frame.stamp_ns,
-            (line.scale, line.shift),
-            self._seen,
-        )
-        suspicions = verdict.suspicions
+        suspicions: tuple[Suspicion, ...] = ()
         if self._fuser is not None:
+            verdict = self._consistency.update(
+                frame.rgb,
+                frame.raw_depth,
+                _thinned(disparity),
+                frame.stamp_ns,
+                (line.scale, line.shift),
+                self._seen,
+            )
+            suspicions = verdict.suspicions
             fused = self._fuser.fuse(
                 frame.rgb,
                 frame.raw_depth,
@@ -223,8 +218,7 @@ class DepthEstimator:
             fused = fused.limited(*self.depth_range, self.min_confidence)
             depth, alignment = fused.depth, self._judged(line, fused, suspicions)
         else:
-            alignment = _refused(line, suspicions, metric=prediction.depth is not None)
-            depth = align_depth(disparity, alignment, *self.depth_range)
+            depth = align_depth(disparity, line, *self.depth_range)
             on_device = Pixels(depth, prediction.rgb) if is_tensor(depth) else None
             depth = to_host(depth)
         converted = time.perf_counter()
@@ -290,11 +284,16 @@ class DepthEstimator:
         if fused.readings == 0 and fused.network_used:
             return line
         if fused.readings == 0:
-            return _unaligned(line, _certain(suspicions) or line.reason or fused.reason)
+            nan, why = float("nan"), "; ".join(one.text for one in suspicions if one.certain)
+            unknown = replace(line, inliers=0, inlier_ratio=0.0, residual_m=nan, uncertainty=np.inf)
+            return replace(
+                unknown, state=AlignmentState.UNALIGNED, reason=why or line.reason or fused.reason
+            )
         share = fused.trusted / fused.readings
         state, reason = AlignmentState.OK, ""
+        certain = "; ".join(one.text for one in suspicions if one.certain)
         if not fused.network_used:
-            state, reason = AlignmentState.SENSOR, _certain(suspicions) or fused.reason
+            state, reason = AlignmentState.SENSOR, certain or fused.reason
         elif share < self.config.alignment.min_inlier_ratio:
             state = AlignmentState.HELD
             reason = (
@@ -331,35 +330,6 @@ def load_estimator(
     from dkt_ros.predict.load import load_predictor
 
     return DepthEstimator(load_predictor(replace(options or PredictorOptions(), **changes)), config)
-
-
-def _certain(suspicions: Sequence[Suspicion]) -> str:
-    """What they say, "" when none of them is certain."""
-    return "; ".join(one.text for one in suspicions if one.certain)
-
-
-def _unaligned(line: Alignment, reason: str) -> Alignment:
-    nan = float("nan")
-    return replace(
-        line,
-        inliers=0,
-        inlier_ratio=0.0,
-        residual_m=nan,
-        uncertainty=np.inf,
-        state=AlignmentState.UNALIGNED,
-        reason=reason,
-    )
-
-
-def _refused(line: Alignment, suspicions: Sequence[Suspicion], metric: bool) -> Alignment:
-    """The network's own depth, which nothing stands in for where its picture or scale is wrong.
-
-    A metric network does without the sensor: what is wrong with that is no matter.
-    """
-    against = [one for one in suspicions if not metric or one.cause in COLOUR_CAUSES]
-    reason = _certain(against)
-    nan = float("nan")
-    return _unaligned(replace(line, scale=nan, shift=nan), reason) if reason else line
 
 
 _THINNED = 160, 288

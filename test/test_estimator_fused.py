@@ -146,10 +146,8 @@ def test_depth_where_none_is_expected_is_said() -> None:
     assert "expected" in estimate.alignment.reason
 
 
-@pytest.mark.parametrize("depth", ["fused", "network"])
-def test_a_picture_without_anything_in_it_never_gives_the_network_s_depth(depth: str) -> None:
+def test_a_picture_without_anything_in_it_never_gives_the_network_s_depth() -> None:
     dark = replace(frame(0), rgb=np.zeros_like(frame(0).rgb))
-    estimate = push(fused(depth=depth), dark)
+    estimate = push(fused(), dark)
     assert "the colour image is black" in estimate.alignment.reason
-    assert estimate.alignment.state is (SENSOR if depth == "fused" else UNALIGNED)
-    assert np.isnan(estimate.depth).all() == (depth == "network")
+    assert estimate.alignment.state is SENSOR

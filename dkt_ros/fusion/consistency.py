@@ -18,8 +18,6 @@ from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
 
 Float32 = NDArray[np.float32]
 
-COLOUR_CAUSES = ("colour", "frozen colour", "stale colour")
-"""Suspicions of the colour image itself."""
 _UNITS = (
     "Set depth_unit_m to what one step of the driver's 16UC1 image means (0.001: millimetres); "
     "32FC1 has to be metres"
