@@ -224,5 +224,9 @@ def test_the_refiner_is_on_the_network_s_gpu(
         return Refiner(), {}
 
     monkeypatch.setattr(fuser, "load_refiner", load)
-    DepthEstimator(Silent(PredictorInfo("silent", device=network)))
+    fuser._shared_refiner.cache_clear()
+    try:
+        DepthEstimator(Silent(PredictorInfo("silent", device=network)))
+    finally:
+        fuser._shared_refiner.cache_clear()
     assert asked == [torch.device(refiner)]

@@ -39,6 +39,9 @@ that comes late gets none of them, and one that keeps a single message gets the 
 Report = Callable[[str, str], None]
 """report(cause, text): counts the cause in diagnostics and logs the text."""
 
+_UNNAMED = "_NODE_NAME_UNKNOWN_"
+"""rmw's word until discovery has brought the name."""
+
 
 def input_profile() -> QoSProfile:
     """Best effort, keep last: matches every publisher."""
@@ -158,9 +161,16 @@ def large_message_advice() -> str:
 
 
 def node_names(endpoints: Sequence[Any]) -> tuple[str, ...]:
-    """The full names of the nodes that publish or subscribe, one for each endpoint."""
+    """The full names of the nodes that publish or subscribe, one for each endpoint.
+
+    Without those that ROS knows the endpoint of, and not yet the name.
+    """
     return tuple(
-        sorted(f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in endpoints)
+        sorted(
+            f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+            for info in endpoints
+            if info.node_name != _UNNAMED
+        )
     )
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from torch import Tensor
 
-from dkt_ros.estimator import DepthEstimator
+from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.predict.clip import ClipPredictor
 from dkt_ros.predict.options import PredictorOptions
@@ -86,7 +86,8 @@ def test_a_camera_that_it_is_not_warmed_up_for_is_named(
 ) -> None:
     assert isinstance(engine.predictor, ClipPredictor)
     predictor = ClipPredictor(engine.predictor.network, info=replace(engine.info, device=device))
-    remark = Engine(DepthEstimator(predictor), warmed_up=(720, 1080)).remark_on(*camera)
+    estimator = DepthEstimator(predictor, EstimatorConfig(depth="network"))
+    remark = Engine(estimator, warmed_up=(720, 1080)).remark_on(*camera)
     if is_warm:
         assert remark == ""
     else:

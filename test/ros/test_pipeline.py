@@ -211,10 +211,11 @@ def test_publishers_of_another_type_and_of_the_past_are_seen(node: DktNode) -> N
     camera.create_publisher(CameraInfo, "color/camera_info", late)
     camera.create_publisher(Image, "color/image", 1)
     deadline = time.monotonic() + 60.0
-    while min(topic.publishers for topic in node._pipeline.report().inputs.values()) < 1:
+    found = node._pipeline.report().inputs
+    while not all(topic.nodes for topic in found.values()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    found = node._pipeline.report().inputs
+        found = node._pipeline.report().inputs
     camera.destroy_node()
     rclpy.shutdown(context=context)
     assert found["depth"].other_types == ("sensor_msgs/msg/CompressedImage",)
