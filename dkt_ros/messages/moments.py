@@ -52,7 +52,8 @@ def moment_of(role: str, message: Any, rectified: bool = False) -> Moment:
     stamp_ns = stamp_to_ns(message.header.stamp)
     if role == "alignment":
         series = {name: float(getattr(message, name)) for name in SERIES}
-        return Moment(stamp_ns, series=series, state=told_state(message.state, message.reason))
+        state = AlignmentState(message.state).name
+        return Moment(stamp_ns, series=series, state=told_state(state, message.reason))
     if role == "camera_info":
         return Moment(stamp_ns, intrinsics=camera_info_to_intrinsics(message, rectified))
     is_raw = hasattr(message, "encoding")
@@ -64,7 +65,6 @@ def moment_of(role: str, message: Any, rectified: bool = False) -> Moment:
     return Moment(stamp_ns, **values)
 
 
-def told_state(value: int, reason: str) -> str:
+def told_state(name: str, reason: str) -> str:
     """An alignment's state in words."""
-    name = AlignmentState(value).name
     return f"{name}: {reason}" if reason else name

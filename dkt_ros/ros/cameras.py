@@ -11,29 +11,25 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from rclpy.logging import get_logger
-
 from dkt_ros.errors import DktError
-from dkt_ros.ros.engine import Engine, SharedNetwork
+from dkt_ros.ros.engine import SharedNetwork
 from dkt_ros.ros.managed_node import run_main
 from dkt_ros.ros.node import DktNode
-from dkt_ros.ros.params.cameras import NAMESPACE
+from dkt_ros.ros.params.cameras import check_namespace
 from dkt_ros.ros.params.command_line import cameras_parser, split_ros_args
-from dkt_ros.ros.params.parameters import NodeParameters
 
 
 def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
     """One node for each namespace, around one network. Raises DktError."""
     for name in namespaces:
-        if not NAMESPACE.fullmatch(name):
-            raise DktError(
-                f"camera {name!r} is no namespace: expected letters, digits and _ between slashes, "
-                "such as left or cell/left"
-            )
+        try:
+            check_namespace(name)
+        except DktError as error:
+            raise DktError(f"camera {error}") from None
     network = SharedNetwork()
     nodes: list[DktNode] = []
     try:
-        nodes.extend(_node(name, network) for name in namespaces)
+        nodes.extend(DktNode(namespace=name, network=network) for name in namespaces)
         places = Counter(node.get_namespace() for node in nodes)
         if twice := [place for place, count in places.items() if count > 1]:
             raise DktError(
@@ -45,15 +41,6 @@ def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
             node.close()
         raise
     return nodes
-
-
-def _node(namespace: str, network: SharedNetwork) -> DktNode:
-    logger = get_logger(f"{namespace.strip('/').replace('/', '.')}.dkt_node")
-
-    def build(parameters: NodeParameters) -> Engine:
-        return network.build(parameters, lambda text: logger.info(text))
-
-    return DktNode(build, namespace)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from dkt_ros.messages.fields import stamp_to_ns
+
 DISCOVERY_S = 20.0
 SETTLE_S = 1.0
 _QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -65,7 +67,7 @@ class Link:
 def measure(load: Load) -> Link:
     """Starts a sender and counts what comes."""
     topic = f"dkt_doctor/image_{uuid.uuid4().hex[:8]}"
-    words = (topic, load.width, load.height, load.rate_hz, load.frames)
+    words = (topic, load.width, load.height, load.rate_hz, load.seconds)
     context = Context()
     rclpy.init(context=context, args=[])
     node = Node("dkt_doctor", context=context, use_global_arguments=False)
@@ -74,8 +76,7 @@ def measure(load: Load) -> Link:
     ages: list[float] = []
 
     def take(message: Image) -> None:
-        sent_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        ages.append((time.time_ns() - sent_ns) * 1e-9)
+        ages.append((time.time_ns() - stamp_to_ns(message.header.stamp)) * 1e-9)
 
     node.create_subscription(Image, topic, take, _QOS)
     sender = subprocess.Popen(
@@ -134,10 +135,9 @@ def main() -> None:
     parser.add_argument("width", type=int)
     parser.add_argument("height", type=int)
     parser.add_argument("rate_hz", type=float)
-    parser.add_argument("frames", type=int)
+    parser.add_argument("seconds", type=float)
     words = parser.parse_args()
-    seconds = words.frames / words.rate_hz
-    send(words.topic, Load(words.width, words.height, words.rate_hz, seconds))
+    send(words.topic, Load(words.width, words.height, words.rate_hz, words.seconds))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures, RefusedError
 from dkt_ros.ros.diagnostics import NodeReport, PipelineReport, diagnostic_array
-from dkt_ros.ros.engine import Engine, build_engine
+from dkt_ros.ros.engine import Engine, SharedNetwork, build_engine
 from dkt_ros.ros.managed_node import ManagedNode, run_main
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser, split_ros_args
@@ -52,9 +52,15 @@ class DktNode(ManagedNode[NodeParameters]):
     """Unconfigured: parameters and diagnostics. Inactive: network and publishers. Active: all."""
 
     def __init__(
-        self, build: Callable[[NodeParameters], Engine] | None = None, namespace: str = ""
+        self,
+        build: Callable[[NodeParameters], Engine] | None = None,
+        namespace: str = "",
+        network: SharedNetwork | None = None,
     ) -> None:
-        """Raises DktError naming the parameters that are wrong."""
+        """Raises DktError naming the parameters that are wrong.
+
+        network: that of several nodes; else the node loads its own.
+        """
         self._engine: Engine | None = None
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
@@ -63,7 +69,8 @@ class DktNode(ManagedNode[NodeParameters]):
         super().__init__("dkt_node", NodeParameters, namespace)
         logger = self.get_logger()
         self._stage = ""
-        self._build = build or partial(build_engine, log=self._progress)
+        load = build_engine if network is None else network.build
+        self._build = build or partial(load, log=self._progress)
         # rclpy's logger wants a line of its own for each severity.
         self._status_log = StatusLog(
             lambda text: logger.info(text),

@@ -119,13 +119,12 @@ class Pipeline:
         if self._captures is not None:
             self._captures.end("the node is being deactivated")
         self._outputs.discard()
+        return self.wind_down(timeout_s)
+
+    def wind_down(self, timeout_s: float | None) -> bool:
+        """The same of the inference thread alone; subscriptions are left to stop()."""
         self._engine.predictor.cancel()
         return self._worker.stop(timeout_s)
-
-    def wind_down(self, timeout_s: float) -> None:
-        """Waits for the inference thread to end; subscriptions are left to stop()."""
-        self._engine.predictor.cancel()
-        self._worker.stop(timeout_s)
 
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
+from dkt_ros.ros.capture import NAME as CAPTURE
 from dkt_ros.ros.topics import OUTPUTS
 
 _PARAMETERS = (
@@ -31,7 +32,6 @@ _LIFECYCLE = (
     "get_state",
     "get_transition_graph",
 )
-CAPTURE = "dkt/capture_depth"
 
 
 def subscribed(color: str, depth: str, camera_info: str) -> list[str]:

@@ -177,6 +177,17 @@ def test_names_that_do_not_tell_cameras_apart_are_refused(
         rclpy.shutdown()
 
 
+def test_a_camera_tells_how_far_loading_the_shared_network_is(checkpoint: Path) -> None:
+    rclpy.init(args=["--ros-args", "-p", f"checkpoint:={checkpoint}", "-p", "warm_up_size:=48x32"])
+    try:
+        (node,) = make_nodes(["left"])
+        node.prepare().close()
+        assert node._stage.startswith("warm-up")
+        node.close()
+    finally:
+        rclpy.shutdown()
+
+
 class Cell:
     """Two cameras, one process of nodes, and who listens to each."""
 

@@ -30,7 +30,7 @@ from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.presets import TOPICS, CameraPreset, load_preset, read_yaml
 from dkt_ros.ros.params.spec import Value
 
-NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
+_NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 _PLANNERS = ("none", "antipodal")
 _KEYS = ("camera", *(f"{name}_topic" for name in TOPICS), "parameters", "planner")
 
@@ -39,14 +39,18 @@ _KEYS = ("camera", *(f"{name}_topic" for name in TOPICS), "parameters", "planner
 class Camera:
     """One camera's node.
 
-    parameters  what is set on it, the preset's included
-    planner     whether a dkt_planner stands beside it
+    preset   its topics, and all that is set on it
+    planner  whether a dkt_planner stands beside it
     """
 
     namespace: str
     preset: CameraPreset
-    parameters: Mapping[str, Value]
     planner: bool = False
+
+    @property
+    def parameters(self) -> Mapping[str, Value]:
+        """What is set on it."""
+        return self.preset.parameters
 
     @property
     def node(self) -> str:
@@ -106,11 +110,7 @@ def load_cell(path: Path, presets: Path) -> Cell:
 
 
 def _camera(name: Any, entry: Any, of_all: Mapping[str, Value], presets: Path) -> Camera:
-    if not isinstance(name, str) or not NAMESPACE.fullmatch(name):
-        raise DktError(
-            f"{name!r} is no namespace: expected letters, digits and _ between slashes, such as "
-            "left or cell/left"
-        )
+    check_namespace(name)
     entry = _mapping("its entry", entry, _KEYS)
     if "camera" not in entry:
         raise DktError("its entry names no camera: expected a preset, such as camera: realsense")
@@ -124,7 +124,16 @@ def _camera(name: Any, entry: Any, of_all: Mapping[str, Value], presets: Path) -
     checked = NodeParameters.from_values(merged)
     parameters: dict[str, Value] = {key: getattr(checked, key) for key in merged}
     preset = replace(preset, **topics, parameters=parameters)
-    return Camera(name.strip("/"), preset, parameters, planner == "antipodal")
+    return Camera(name.strip("/"), preset, planner == "antipodal")
+
+
+def check_namespace(name: Any) -> None:
+    """Raises DktError where a camera cannot be called so."""
+    if not isinstance(name, str) or not _NAMESPACE.fullmatch(name):
+        raise DktError(
+            f"{name!r} is no namespace: expected letters, digits and _ between slashes, such as "
+            "left or cell/left"
+        )
 
 
 def _look_at_all(cameras: list[Camera], one_process: bool) -> None:
