@@ -16,7 +16,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +24,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.device import Machine
 from dkt_ros import frames_of, load_estimator
-from dkt_ros.arrays import to_host
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig
+from dkt_ros.evaluation.metrics import frame_errors
 from dkt_ros.files import write_whole
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
 from dkt_ros.geometry import nearest_fill
+from dkt_ros.model.condition import disparity_of
 from dkt_ros.train.sensor import behind, smooth_noise
 
 Fail = Callable[[SequenceFrame, float, np.random.Generator], NDArray[np.float32]]
@@ -50,11 +50,16 @@ def classes_of(frame: SequenceFrame) -> NDArray[np.uint8]:
     return frame.mask
 
 
+def patches(where: NDArray[np.bool_], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """That share of some pixels, (H, W), in blots."""
+    noise = smooth_noise(where.shape, rng, 10)
+    return where & (noise >= np.quantile(noise[where], 1.0 - share)) & (share > 0)
+
+
 def missing(frame: SequenceFrame, share: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """No reading in that share of the picture, in patches."""
     raw = readings(frame).copy()
-    noise = smooth_noise(raw.shape, rng, 10)
-    raw[noise >= np.quantile(noise, 1.0 - share) if share < 1 else np.isfinite(noise)] = np.nan
+    raw[patches(np.ones(raw.shape, np.bool_), share, rng)] = np.nan
     return raw
 
 
@@ -63,11 +68,8 @@ def seen_through(
 ) -> NDArray[np.float32]:
     """Of glass and metal that share reads as what is behind, the rest as it was."""
     raw, classes = readings(frame).copy(), classes_of(frame)
-    objects = classes > 0
-    disparity = np.divide(1.0, frame.depth, out=np.zeros_like(raw), where=frame.depth > 0)
-    noise = smooth_noise(raw.shape, rng, 10)
-    through = objects & (noise >= np.quantile(noise[objects], 1.0 - share)) & (share > 0)
-    background = behind(disparity, classes)
+    through = patches(classes > 0, share, rng)
+    background = behind(disparity_of(frame.depth), classes)
     raw[through] = 1.0 / np.maximum(background[through], 1e-3)
     return raw
 
@@ -81,16 +83,10 @@ def shifted(frame: SequenceFrame, pixels: float, rng: np.random.Generator) -> ND
 
 
 CURVES: dict[str, tuple[Fail, tuple[float, ...]]] = {
-    "missing": (missing, (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)),
+    "missing": (missing, (0.0, 0.25, 0.5, 0.75, 0.9)),
     "seen through": (seen_through, (0.0, 0.25, 0.5, 0.75, 1.0)),
     "shifted": (shifted, (0.0, 2.0, 4.0, 8.0)),
 }
-
-
-def relative_error(depth: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
-    """Mean of |depth - truth| / truth; NaN where there is nothing to compare."""
-    both = where & np.isfinite(depth) & (truth > 0)
-    return float(np.mean(np.abs(depth - truth)[both] / truth[both])) if both.any() else float("nan")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,9 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=1, help="of each tar (default %(default)s)")
     parser.add_argument("--output", type=Path, help="the table as JSON")
     args = parser.parse_args(argv)
-    clips = [
-        list(islice(read_sequence(path), args.frames)) for path in sorted(args.data.glob("*.tar"))
-    ]
+    clips = [read_sequence(path)[: args.frames] for path in sorted(args.data.glob("*.tar"))]
     estimators = {}
     for entry in args.checkpoint:
         name, _, folder = entry.rpartition("=")
@@ -129,10 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                     estimator.reset()
                     for frame in frames_of(zip((f.rgb for f in clip), raws, strict=True)):
                         if (estimate := estimator.push(frame)) is not None:
-                            found[name] = to_host(estimate.depth)
+                            found[name] = estimate.depth
                 for name, answer in found.items():
                     on, off = (
-                        relative_error(answer, clip[-1].depth, part) for part in (objects, ~objects)
+                        frame_errors(answer, clip[-1].depth, part).rel
+                        for part in (objects, ~objects)
                     )
                     errors.setdefault(name, []).append((on, off))
             for name, pairs in errors.items():

@@ -153,7 +153,7 @@ def _target(scene: TableScene, position: np.ndarray) -> int:
     """The body whose surface, seen from above, is nearest to the grasp."""
     away = []
     for body in scene.bodies:
-        points = body.mesh[0] @ body.pose[:3, :3].T + body.pose[:3, 3]
+        points = body.vertices_at(body.pose)
         low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
         inside = np.clip(position[:2], low, high)
         nearest = np.linalg.norm(points[:, :2] - position[:2], axis=1).min()

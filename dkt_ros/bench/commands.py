@@ -113,7 +113,7 @@ def run_bench(args: argparse.Namespace) -> int:
     clips = clips_of(data, range(args.start, args.start + scenes))
     for other in others:
         other.check(clips)
-    _check_settings(args, wanted)
+    _check_settings(args)
     done = {_key(record) for record in read_records(output / _ATTEMPTS)}
     models: list[DepthModel] = []
     if {"network", "fused", "careful"} & set(wanted):
@@ -134,8 +134,8 @@ def run_bench(args: argparse.Namespace) -> int:
             if (scene.name, scene.material, method) in done:
                 continue
             tried = try_grasp(scene, method, told, planner, gripper, masked=args.target == "mask")
-            picture = output / _STRIPS / f"{clip.name}-{method.replace(' ', '_')}.jpg"
-            write_whole(picture, strip(scene, told.depth, tried, gripper))
+            path = _strip_path(output, tried.record)
+            write_whole(path, strip(scene, told.depth, tried, gripper))
             _append(output / _ATTEMPTS, tried.record)
             bar.write(describe(tried.record), file=sys.stderr)
         bar.update()
@@ -149,9 +149,8 @@ def run_bench(args: argparse.Namespace) -> int:
     write_whole(output / "bench.json", json.dumps(figures, indent=1) + "\n")
     pictures = {}
     for record in records:
-        name = f"{record.scene}-{record.material}-{record.method.replace(' ', '_')}.jpg"
-        if (output / _STRIPS / name).is_file():
-            pictures[_key(record)] = (output / _STRIPS / name).read_bytes()
+        if (path := _strip_path(output, record)).is_file():
+            pictures[_key(record)] = path.read_bytes()
     count = len({(record.scene, record.material) for record in records})
     about = (
         f"{len(records)} attempts in {count} scenes. Each strip: colour, depth with the chosen "
@@ -195,6 +194,11 @@ def _key(record: Record) -> tuple[str, str, str]:
     return record.scene, record.material, record.method
 
 
+def _strip_path(output: Path, record: Record) -> Path:
+    name = f"{record.scene}-{record.material}-{record.method.replace(' ', '_')}.jpg"
+    return output / _STRIPS / name
+
+
 def _shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
     if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
@@ -217,7 +221,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(json.dumps(told, default=str)))
 
 
-def _check_settings(args: argparse.Namespace, wanted: Sequence[str]) -> None:
+def _check_settings(args: argparse.Namespace) -> None:
     """Attempts of other settings must not stand in one table."""
     from dkt_ros.files import BusyError, write_whole
 

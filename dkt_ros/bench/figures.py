@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -111,14 +111,13 @@ def _by_error(records: Sequence[Record]) -> list[dict[str, Any]]:
         part = [r for r in rows if r.error_m is not None and low <= r.error_m < high]
         held = sum(r.held for r in part)
         if part:
-            interval = wilson(held, len(part))
             found.append(
                 {
                     "from_m": low,
                     "to_m": high if math.isfinite(high) else None,
                     "attempts": len(part),
                     "held": held,
-                    "interval": interval,
+                    "interval": wilson(held, len(part)),
                 }
             )
     return found
@@ -150,11 +149,18 @@ def format_table(summary: dict[str, Any]) -> str:
                 lines.append(_row([method, group, *counts, *figures]))
     heads = ["error on the grasped object", "attempts", "held"]
     lines += ["", _row(heads), _row(["---"] * len(heads))]
+    lines += [_row(row) for row in error_rows(summary)]
+    return "\n".join(lines)
+
+
+def error_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Of the table by error on the grasped object: its range, attempts, share held."""
+    rows = []
     for part in summary["by_error"]:
         low, high = 1000 * part["from_m"], part["to_m"]
         name = f"{low:g} to {1000 * high:g} mm" if high else f"over {low:g} mm"
-        lines.append(_row([name, str(part["attempts"]), _interval(part)]))
-    return "\n".join(lines)
+        rows.append([name, str(part["attempts"]), interval(part)])
+    return rows
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -162,9 +168,10 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _share(one: dict[str, Any] | None) -> str:
-    return "" if one is None else f"{_interval(one)}, {one['held']}/{one['attempts']}"
+    return "" if one is None else f"{interval(one)}, {one['held']}/{one['attempts']}"
 
 
-def _interval(one: dict[str, Any]) -> str:
+def interval(one: Mapping[str, Any]) -> str:
+    """Share held, with its interval."""
     low, high = one["interval"]
     return f"{one['held'] / one['attempts']:.2f} ({low:.2f} to {high:.2f})"

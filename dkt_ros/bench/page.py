@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.bench.attempts import Record, Tried
+from dkt_ros.bench.figures import error_rows, interval
 from dkt_ros.bench.physics import Body, Result
 from dkt_ros.bench.scenes import MATERIALS, TableScene
 from dkt_ros.errors import DktError
@@ -63,8 +64,7 @@ def _project(scene: TableScene, points: np.ndarray) -> np.ndarray:
 
 
 def _outline(scene: TableScene, body: Body, pose: np.ndarray) -> np.ndarray:
-    to_camera = np.linalg.inv(scene.camera_to_world) @ pose
-    points = body.mesh[0] @ to_camera[:3, :3].T + to_camera[:3, 3]
+    points = body.vertices_at(np.linalg.inv(scene.camera_to_world) @ pose)
     return np.asarray(cv2.convexHull(_project(scene, points)))
 
 
@@ -139,16 +139,12 @@ def _html(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{lines}</table></div>'
 
 
-def _share(one: Mapping[str, Any] | None) -> str:
-    if one is None:
-        return ""
-    low, high = one["interval"]
-    return f"{one['held'] / one['attempts']:.2f} ({low:.2f} to {high:.2f})"
-
-
 def _success(summary: Mapping[str, Any]) -> str:
     groups = (*MATERIALS, "all")
-    rows = [[m, *(_share(row.get(g)) for g in groups)] for m, row in summary["methods"].items()]
+    rows = [
+        [name, *(interval(row[g]) if g in row else "" for g in groups)]
+        for name, row in summary["methods"].items()
+    ]
     for name, row in summary["paired"].items():
         cells = [
             f"{row[g]['difference']:+.2f}, p {row[g]['p']:.2g}" if g in row else "" for g in groups
@@ -179,10 +175,5 @@ def _failures(summary: Mapping[str, Any]) -> str:
 
 
 def _by_error(summary: Mapping[str, Any]) -> str:
-    rows = []
-    for part in summary["by_error"]:
-        low, high = 1000 * part["from_m"], part["to_m"]
-        name = f"{low:g} to {1000 * high:g} mm" if high else f"over {low:g} mm"
-        rows.append([name, str(part["attempts"]), _share(part)])
     heads = ["median error on the grasped object", "attempts", "held"]
-    return "<h2>Errors and success</h2>" + _html(heads, rows)
+    return "<h2>Errors and success</h2>" + _html(heads, error_rows(summary))

@@ -56,6 +56,10 @@ class Body:
     mesh: Mesh
     parts: tuple[Mesh, ...]
 
+    def vertices_at(self, pose: Float64) -> Float64:
+        """The mesh's (n, 3), moved by a (4, 4) from the body's axes to others."""
+        return np.asarray(self.mesh[0] @ pose[:3, :3].T + pose[:3, 3])
+
     @cached_property
     def inertia(self) -> tuple[Float64, Float64]:
         """Centre of mass (3,), and inertia (3, 3) about it, kg m2; of the mesh's own volume."""
@@ -138,10 +142,7 @@ class _Run:
         physics: Physics,
     ) -> None:
         self.physics, self.bodies, self.jaws = physics, bodies, 0.5 * width
-        highest = max(
-            float((body.mesh[0] @ body.pose[:3, :3].T + body.pose[:3, 3])[:, 2].max())
-            for body in bodies
-        )
+        highest = max(float(body.vertices_at(body.pose)[:, 2].max()) for body in bodies)
         self.above = max(_ABOVE_M, highest + _ABOVE_M - float(position[2]))
         spec = _world(bodies, physics)
         _add_gripper(spec, rotation, position, self.jaws, gripper, physics)
@@ -151,8 +152,7 @@ class _Run:
             self.data.joint(name).qpos[0] = value
         self.place = [self.model.body(f"object{n}").id for n in range(len(bodies))]
         self.freedoms = [self.model.body(f"object{n}").dofadr[0] for n in range(len(bodies))]
-        owner = self.model.geom_bodyid
-        self.owner = owner
+        self.owner = self.model.geom_bodyid
         self.fingers = [self.model.body(name).id for name in ("left", "right")]
         self.hand = [self.model.body("hand").id, *self.fingers]
         self.penetration = self.energy = 0.0

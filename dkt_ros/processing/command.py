@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,6 @@ def source_options(args: argparse.Namespace) -> SourceOptions:
         rate_hz=args.rate,
         kind=args.data_set,
         split=args.split,
-        pass_through=args.pass_through,
     )
 
 
@@ -150,7 +150,7 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
     return ProcessOptions(
         predictor=options_of(args),
         estimator=estimator,
-        source=source_options(args),
+        source=replace(source_options(args), pass_through=args.pass_through),
         bag="bag" in args.format,
         files=tuple(kind for kind in FILE_FORMATS if kind in args.format),
         color=args.color_encoding,

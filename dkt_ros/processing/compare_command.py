@@ -48,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
         "--overwrite", action="store_true", help="with --recording: A and B are processed anew"
     )
     add_source_arguments(parser)
-    parser.set_defaults(run=_run, pass_through=False)
+    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

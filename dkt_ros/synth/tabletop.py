@@ -72,7 +72,7 @@ def sample_tabletop(
 
 
 def solid(item: Item) -> dict[str, Any]:
-    """What a physics engine needs of an object: mesh (m), mass (kg), centre of mass (m)."""
+    """What a physics engine needs of an object: mesh (m), mass (kg)."""
     shape = item.shape
     a, b, c = np.moveaxis(shape.vertices[shape.faces], 1, 0)
     volume = abs(float(np.einsum("ij,ij->", a, np.cross(b, c)))) / 6

@@ -38,7 +38,7 @@ def add_commands(subparsers: Any) -> None:
     add("--duration", type=float, metavar="S", help="ends then; else with Ctrl-C")
     add_source_arguments(parser)
     add_arguments(parser.add_argument_group("network"))
-    parser.set_defaults(run=_run, pass_through=False)
+    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -63,7 +63,7 @@ def _of_estimate(estimate: DepthEstimate) -> Moment:
         confidence=estimate.confidence,
         intrinsics=frame.intrinsics,
         series={name: float(fields[name]) for name in SERIES},
-        state=told_state(estimate.alignment.state.value, estimate.alignment.reason),
+        state=told_state(estimate.alignment.state.name, estimate.alignment.reason),
     )
 
 
@@ -189,6 +189,5 @@ def _of_figures(figures: Mapping[str, Any]) -> Moment:
         "latency": figures["timings_s"]["total"],
     }
     series = {name: math.nan if values[name] is None else float(values[name]) for name in SERIES}
-    reason = figures["reason"]
-    state = f"{figures['state']}: {reason}" if reason else figures["state"]
+    state = told_state(figures["state"], figures["reason"])
     return Moment(figures["stamp_ns"], series=series, state=state)
