@@ -37,7 +37,8 @@ REMEDIES = {
     "foreign": "Map color/image and depth/image to one camera, and have both images stamped when "
     "they were taken",
     "shifted": _REGISTER,
-    "mirrored": "Turn mirroring or flipping off in the camera's driver, for both images or neither",
+    "mirrored": "Turn mirroring, flipping and rotation off in the camera's driver, for both images "
+    "or neither",
     "zoomed": _REGISTER,
 }
 """Cause of a suspicion -> what to do about it."""
@@ -284,6 +285,7 @@ class Consistency:
         registration.take(seen)
         scores["log_odds"] = registration.log_odds
         if registration.log_odds >= config.looked_into:
+            registration.forget_changes()
             return []
         if registration.is_due:
             registration.look(seen, grey, readings)
@@ -305,8 +307,10 @@ class Consistency:
 
 def _described(change: Change, width: int) -> tuple[str, str]:
     """Cause and words of how the depth lies wrong."""
-    if change.mirrored:
-        return "mirrored", "mirrored left to right"
+    if change.mirrored and change.upside_down:
+        return "mirrored", "turned by half a turn"
+    if change.mirrored or change.upside_down:
+        return "mirrored", "mirrored left to right" if change.mirrored else "upside down"
     if change.zoom != 1:
         return "zoomed", f"zoomed by about {change.zoom:g}"
     return "shifted", f"shifted by about {_words(change.x * width, change.y * width)}"

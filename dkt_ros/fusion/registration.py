@@ -33,18 +33,21 @@ _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDG
 class Change:
     """How depth lies wrong: zoomed about the middle, then shifted, or mirrored.
 
-    x, y: right and down, shares of the picture's width.
+    x, y: right and down, shares of the picture's width. mirrored: left to right. upside_down: top
+    to bottom; both are half a turn.
     """
 
     x: float = 0.0
     y: float = 0.0
     zoom: float = 1.0
     mirrored: bool = False
+    upside_down: bool = False
 
     def undone(self, readings: Float32) -> Float32:
         """Readings (h, w), 0 = none, as they would lie without it."""
-        if self.mirrored:
-            return np.ascontiguousarray(readings[:, ::-1])
+        if self.mirrored or self.upside_down:
+            rows, columns = (-1 if turned else 1 for turned in (self.upside_down, self.mirrored))
+            return np.ascontiguousarray(readings[::rows, ::columns])
         height, width = readings.shape
         zoom = 1 / self.zoom
         to = np.array(
@@ -62,6 +65,8 @@ _RINGS = (0.025, 8), (0.05, 8), (0.09, 8)  # how far, in how many directions
 CHANGES = (
     *(Change(zoom=zoom) for zoom in (1.3, 0.75, 1.15, 0.87)),
     Change(mirrored=True),
+    Change(upside_down=True),
+    Change(mirrored=True, upside_down=True),
     *(
         Change(far * math.cos(2 * math.pi * k / count), far * math.sin(2 * math.pi * k / count))
         for far, count in _RINGS
@@ -104,6 +109,10 @@ class Registration:
     def rests(self) -> bool:
         """Whether everything was tried in vain: looking at some frames is enough."""
         return len(self._gains) == len(CHANGES) and self.best()[1] < _IN_VAIN
+
+    def forget_changes(self) -> None:
+        """Drops what was tried: all is well, and what goes wrong next may be something else."""
+        self._gains.clear()
 
     @property
     def is_due(self) -> bool:

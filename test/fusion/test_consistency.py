@@ -121,9 +121,32 @@ def test_another_field_of_view_is_named(moving: list[Frame], factor: float) -> N
     assert f"{factor:g}" in verdict.suspicions[0].text
 
 
-def test_mirrored(moving: list[Frame]) -> None:
-    verdict = judged(with_depth(moving[:SECOND], lambda raw: raw[:, ::-1].copy()))
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda raw: raw[:, ::-1].copy(), "mirrored left to right"),
+        (lambda raw: raw[::-1].copy(), "upside down"),
+        (lambda raw: raw[::-1, ::-1].copy(), "turned by half a turn"),
+    ],
+)
+def test_mirrored(
+    moving: list[Frame], change: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    verdict = judged(with_depth(moving[:SECOND], change))
     assert causes(verdict) == {"mirrored"}
+    assert words in verdict.suspicions[0].text
+
+
+def test_a_fault_is_not_told_in_the_words_of_an_earlier_one(moving: list[Frame]) -> None:
+    second = moving[:SECOND]
+    judge = Judge()
+    for index, frame in enumerate([*with_depth(second, moved(1.0, 0, 40)), *second, *second]):
+        judge.update(*frame, index)
+    for number, frame in enumerate(with_depth(second, moved(1.0, 0, -40)), start=index + 1):
+        verdict = judge.update(*frame, number)
+        for suspicion in verdict.suspicions:
+            assert "down" not in suspicion.text
+    assert "up" in verdict.suspicions[0].text
 
 
 def test_a_fault_in_mid_stream(moving: list[Frame]) -> None:
