@@ -235,10 +235,11 @@ def compressed_faults(cell: Cell, node: NodeProcess) -> Iterator[dict[str, Any]]
         def make(number: int, stamp_ns: int) -> Messages:
             index = turn(number)
             frame = FRAMES[index]
-            jpeg = cv2.imencode(".jpg", frame.rgb[..., ::-1])[1]
-            shown = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            jpeg = change(cv2.imencode(".jpg", frame.rgb[..., ::-1])[1].tobytes())
+            decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+            shown = frame.rgb if decoded is None else decoded[..., ::-1]
             color = CompressedImage(format="rgb8; jpeg compressed bgr8")
-            color.data = array("B", change(jpeg.tobytes()))
+            color.data = array("B", jpeg)
             depth = CompressedImage()
             depth.format, data = deep(RAW[index])
             depth.data = array("B", bytes(12) + data)
@@ -359,8 +360,7 @@ pictures); *again* is how many seconds right depth took once the fault was over.
 the process lives, no depth has the stamp of another moment, and `dkt/color` is the very picture of
 its stamp.
 
-Seconds are upper bounds: this was measured on two cores with a load of 20 to 30 other processes,
-where a depth image took 3 to 60 s. What needs several images to be seen could not be judged there.
+Seconds are upper bounds: this was measured on two CPU cores beside two trainings.
 
 | situation | must | said | s | states | worst OK | again, s | |
 |---|---|---|---|---|---|---|---|
