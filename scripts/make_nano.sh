@@ -4,30 +4,24 @@
 # that cannot be rendered are named and done without.
 #
 #   scripts/make_nano.sh [FOLDER]     default: runs/nano/
+#   CONFIG=dkt-nano-depth scripts/make_nano.sh     the one that is shown the raw depth, in runs/dkt-nano-depth/
 #
-# SINGLES, CLIPS, HELDOUT (scenes) and CONFIG make a smaller one, to try it out.
+# SINGLES, CLIPS, HELDOUT (scenes), SCENES (of each of the four kinds with raw depth) and CONFIG make
+# a smaller one, to try it out.
 set -euo pipefail
 
-folder=${1:-runs/nano}
+folder=${1:-runs/${CONFIG:-nano}}
 config=${CONFIG:-dkt-nano}
+. "$(dirname "$0")/rendering.sh"
 
-# render NAME SEED OPTIONS...: into $folder/NAME. Status 1 says that some scenes failed; whatever
-# failed, there is something to train on where tars of this seed lie.
-render() {
-  local output=$folder/$1 seed=$2 status=0
-  shift 2
-  dkt synth render --version 2 --size 192x320 --output "$output" --seed "$seed" "$@" || status=$?
-  if ((status == 1)) && compgen -G "$output/s0$seed-*.tar" >/dev/null; then
-    echo "make_nano: scenes of seed $seed failed (named above); going on without them" >&2
-  elif ((status != 0)); then
-    echo "make_nano: rendering seed $seed into $output failed (status $status)" >&2
-    exit "$status"
-  fi
-}
-
-render train 100 --pool train --frames 1 --scenes "${SINGLES:-900}"
-render train 101 --pool train --frames 5 --scenes "${CLIPS:-90}"
-render heldout 220 --pool held-out --frames 9 --raw-depth --scenes "${HELDOUT:-12}"
+if [[ $config == *depth* ]]; then
+  render_with_raw_depth "${SCENES:-240}" "${HELDOUT:-24}"
+else
+  all=(--version 2 --size 192x320)
+  render train 100 --pool train --frames 1 --scenes "${SINGLES:-900}" "${all[@]}"
+  render train 101 --pool train --frames 5 --scenes "${CLIPS:-90}" "${all[@]}"
+  render heldout 220 --pool held-out --frames 9 --scenes "${HELDOUT:-12}" --raw-depth "${all[@]}"
+fi
 
 resume=()
 [[ -e $folder/run/state.pt ]] && resume=(--resume)

@@ -56,6 +56,14 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path) -> None:
     assert "--resume" not in calls[3]
 
 
+def test_the_one_that_is_shown_raw_depth_is_rendered_with_it(tmp_path: Path) -> None:
+    done, calls = make(tmp_path, CONFIG="dkt-nano-depth", SCENES="3", HELDOUT="2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all("--raw-depth" in call for call in calls[:5])
+    assert ["--scenes 3" in call for call in calls[:5]] == [True] * 4 + [False]
+    assert "--config dkt-nano-depth" in calls[5]
+
+
 def test_it_goes_on_with_the_run_that_is_there(tmp_path: Path) -> None:
     state = tmp_path / "nano/run/state.pt"
     state.parent.mkdir(parents=True)
