@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import dkt_ros
 from dkt_ros.errors import DktError
+from dkt_ros.ros.probe import profile_variable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -124,15 +125,13 @@ def local_dds_environment(domain_id: int) -> dict[str, str]:
     Without multicast, as in many containers, they find each other through the static peer alone.
     Fast DDS gets a profile whose shared memory holds images; other middlewares do not look at it.
     """
-    distribution = os.environ.get("ROS_DISTRO", "")
-    old_name = distribution in ("humble", "iron", "jazzy")
-    prefix = "FASTRTPS" if old_name else "FASTDDS"
+    is_humble = os.environ.get("ROS_DISTRO") == "humble"
     return {
         "ROS_DOMAIN_ID": str(domain_id),
-        "ROS_LOCALHOST_ONLY": "1" if distribution == "humble" else "0",
+        "ROS_LOCALHOST_ONLY": "1" if is_humble else "0",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_STATIC_PEERS": "127.0.0.1",
-        f"{prefix}_DEFAULT_PROFILES_FILE": str(_FAST_DDS_PROFILE),
+        profile_variable(): str(_FAST_DDS_PROFILE),
     }
 
 

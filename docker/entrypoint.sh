@@ -5,4 +5,7 @@ set -e
 source "/opt/ros/${ROS_DISTRO}/setup.bash"
 # shellcheck source=scripts/env.sh
 source /opt/dkt_ros/scripts/env.sh
+# Kilted's Fast DDS knows both names, and loads a file twice that both name.
+case $ROS_DISTRO in humble | iron | jazzy) variable=FASTRTPS_DEFAULT_PROFILES_FILE ;; *) variable=FASTDDS_DEFAULT_PROFILES_FILE ;; esac
+export "$variable=${!variable:-/opt/dkt_ros/config/fastdds.xml}"
 exec "$@"

@@ -115,11 +115,13 @@ def output_topics() -> list[str]:
 
 def large_messages() -> list[LaunchDescriptionEntity]:
     """Has Fast DDS share enough memory for images, where nobody has chosen otherwise."""
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # since Kilted
-    chosen = any(os.environ.get(name) for name in (*names, "FASTDDS_BUILTIN_TRANSPORTS"))
+    from dkt_ros.ros.probe import PROFILE_VARIABLES, profile_variable
+
+    names = (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS")
+    chosen = any(os.environ.get(name) for name in names)
     if chosen or "fastrtps" not in os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"):
         return []
-    return [SetEnvironmentVariable(name, str(FAST_DDS)) for name in names]
+    return [SetEnvironmentVariable(profile_variable(), str(FAST_DDS))]
 
 
 def given_arguments(context: LaunchContext) -> dict[str, str]:

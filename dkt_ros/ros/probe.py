@@ -10,11 +10,21 @@ import struct
 import uuid
 from pathlib import Path
 
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Since Kilted, and before."""
 SHARED_MEMORY = Path("/dev/shm")
 _LOCK = "_el"
 """Ends the name of the file that Fast DDS locks as long as a segment's owner lives."""
 _DDS_MULTICAST_GROUP = "239.255.0.1"
 """Where DDS participants announce themselves (RTPS 2.5, 9.6.2.4)."""
+
+
+def profile_variable() -> str:
+    """The one under which this distribution's Fast DDS is given a profile.
+
+    Kilted's loads what both name, and complains that everything in it exists already.
+    """
+    return PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")]
 
 
 def rclpy_version() -> str:
@@ -81,8 +91,6 @@ def multicast_returns(timeout_s: float = 0.5) -> bool:
 
 def fast_dds_profile() -> str | None:
     """The file that Fast DDS takes its settings from, "" for none; None where it is not in use."""
-    from dkt_ros.ros.qos import PROFILE_VARIABLES
-
     try:
         if "fastrtps" not in middleware():
             return None

@@ -23,13 +23,13 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
+from dkt_ros.ros.probe import PROFILE_VARIABLES, profile_variable
+
 try:
     from rclpy import event_handler
 except ImportError:  # Humble
     from rclpy import qos_event as event_handler
 
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Since Kilted, and before."""
 INPUT_DEPTH = 5
 """Messages kept per input: what arrives while one callback runs."""
 SENT_DEPTH = 5
@@ -155,7 +155,7 @@ def large_message_advice() -> str:
         )
     return (
         "by default Fast DDS shares less memory than one image needs: set "
-        f"{PROFILE_VARIABLES[0]} to dkt_ros's config/fastdds.xml for the camera's driver, this "
+        f"{profile_variable()} to dkt_ros's config/fastdds.xml for the camera's driver, this "
         "node and the planner"
     )
 
