@@ -191,7 +191,9 @@ class DepthEstimator:
             raise
         predicted = time.perf_counter()
         if prediction.depth is None:
-            line = self._aligner.update(disparity, frame.raw_depth, frame.stamp_ns)
+            line = self._aligner.update(
+                disparity, frame.raw_depth, frame.stamp_ns, prediction.on_scale
+            )
         else:
             line = metric_alignment(disparity, frame.raw_depth, self.config.alignment)
         aligned = time.perf_counter()

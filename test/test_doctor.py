@@ -18,7 +18,7 @@ from dkt_ros.ros import probe
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 from dkt_ros.ros.link import Link
-from dkt_ros.ros.qos import PROFILE_VARIABLES
+from dkt_ros.ros.probe import PROFILE_VARIABLES
 
 PutModule = Callable[[str, str], None]
 

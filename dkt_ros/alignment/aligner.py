@@ -31,6 +31,7 @@ Array64 = NDArray[np.float64]
 INLIER_SIGMAS = 3.0
 INLIER_LIMIT = 0.1  # relative: beyond it no pixel agrees, however poor the fit
 RANGE_SHARE = 0.5  # with less of the readings in range, something is wrong with their numbers
+OWN_SCALE = 0.5  # share of readings that must agree with disparity that is taken as it is
 EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
 
 
@@ -142,12 +143,15 @@ class Aligner:
         disparity: Array,
         raw_depth: FloatArray | None,
         stamp_ns: int | None = None,
+        on_scale: bool = False,
     ) -> Alignment:
         """Aligns the next frame.
 
         disparity (H, W) float, relative, larger is nearer, numpy's or a tensor on any device;
         raw_depth (H, W) float metres with 0/NaN/inf unknown, or None; stamp_ns lets an alignment be
-        held by time as well as by frames.
+        held by time as well as by frames. on_scale: disparity is in 1/m, of a network that was
+        shown raw depth: where the frame does not tell a line, as of a wall, it is taken as it is
+        if most readings agree with it.
         """
         _check(disparity, raw_depth)
         config = self.config
@@ -172,6 +176,11 @@ class Aligner:
             self._held, self._fitted_ns = 0, stamp_ns
             self._doubted, self._doubts = None, 0
             return self._report(self._line, samples, AlignmentState.OK, "")
+
+        if fit is None and on_scale:
+            own = _as_it_is(samples)
+            if own.inliers >= config.min_inliers and own.inlier_ratio >= OWN_SCALE:
+                return own
 
         self._held += 1
         if self._line is not None and self._too_old(stamp_ns):
@@ -321,6 +330,10 @@ def metric_alignment(
     found = sample(
         disparity, raw_depth, config.max_samples, config.min_raw_depth, config.max_raw_depth
     )
+    return _as_it_is(found)
+
+
+def _as_it_is(found: Samples) -> Alignment:
     known = found.d > 0
     d, y = found.d[known], found.y[known]
     error = np.abs(d / y - 1)

@@ -52,9 +52,10 @@ def answered(
     how far the network follows the readings, and take out what the VAE is off by (on dkt-nano a
     third of the error).
     """
+    shown = limits is not None
     if limits is not None:
         disparity = limits.disparity(disparity)
-    return Prediction(rgb, disparity, frames=frames, restarted=restarted)
+    return Prediction(rgb, disparity, frames=frames, on_scale=shown, restarted=restarted)
 
 
 class DktPredictor(Predictor):

@@ -42,6 +42,7 @@ class Prediction:
     normals     (H, W, 3) float32 unit vectors, x right, y down, z forward, 0 where unknown, on the
                 host; of a network for normals
     frames      how many frames it was made from
+    on_scale    whether disparity is in 1/m, of a network that was shown raw depth
     restarted   why the network began its stream anew, so that scale and shift may be others; None
                 where it did not
 
@@ -53,6 +54,7 @@ class Prediction:
     depth: Array | None = None
     confidence: Array | None = None
     frames: int = 1
+    on_scale: bool = False
     restarted: FlushReason | None = None
     normals: NDArray[np.float32] | None = None
 

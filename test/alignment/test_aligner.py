@@ -535,6 +535,33 @@ class TestAlignDepth:
             align_depth(np.ones((2, 2), np.float32), self.alignment, *limits)
 
 
+def wall(factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """A network's disparity in 1/m of a wall, off by that factor, and a camera's depth of it."""
+    rng = np.random.default_rng(4)
+    depth = np.full(SHAPE, 0.8, np.float32) + 0.002 * rng.standard_normal(SHAPE)
+    disparity = factor / 0.8 + 0.01 * rng.standard_normal(SHAPE)
+    return disparity.astype(np.float32), depth.astype(np.float32)
+
+
+def test_a_wall_is_taken_as_a_network_says_that_was_shown_raw_depth() -> None:
+    disparity, raw = wall(1.03)
+    assert Aligner().update(disparity, raw).state is UNALIGNED
+    found = Aligner().update(disparity, raw, on_scale=True)
+    assert (found.state, found.scale, found.shift) == (OK, 1.0, 0.0)
+    assert found.uncertainty == pytest.approx(0.03, abs=0.005)
+    assert found.residual_m == pytest.approx(0.8 * 0.03, abs=0.004)
+
+
+def test_a_network_that_the_readings_contradict_is_not_taken_as_it_is() -> None:
+    assert Aligner().update(*wall(1.3), on_scale=True).state is UNALIGNED
+
+
+def test_where_a_line_is_told_it_is_fitted_all_the_same() -> None:
+    scene = small_scene(3)
+    aligner = Aligner()
+    assert_recovered(scene, aligner.update(scene.disparity, scene.raw, on_scale=True), 0.02)
+
+
 def small_scene(seed: int, shape: tuple[int, int] = SHAPE) -> GlassScene:
     scene = see_through(table_with_glass(seed, shape), seed, 0.3, (0.05, 0.2))
     return with_holes(with_noise(scene, seed, noise=0.002), seed, 0.3)

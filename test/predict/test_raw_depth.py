@@ -52,6 +52,15 @@ def stream(count: int, depths: dict[int, np.ndarray | None] | None = None) -> li
     return list(frames_of((one, found.get(i, table())) for i, one in enumerate(rgb(count))))
 
 
+def test_an_answer_says_whether_it_is_on_the_readings_scale(network: FastNetwork) -> None:
+    for depth in (table(), None):
+        (frame,) = frames_of([(rgb(1)[0], depth)])
+        for predictor in (ClipPredictor(network), StreamPredictor(network)):
+            answer = predictor.push(frame)
+            assert answer is not None
+            assert answer.on_scale == (depth is not None)
+
+
 def answered(predictor: ClipPredictor, frame: Frame) -> np.ndarray:
     return to_host(predictor.push(frame).disparity)
 

@@ -18,6 +18,7 @@ from rclpy.qos import qos_profile_sensor_data as sensor_data
 from std_msgs.msg import Empty
 
 from dkt_ros.ros import qos
+from dkt_ros.ros.probe import PROFILE_VARIABLES
 
 pytestmark = pytest.mark.ros
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -98,6 +99,6 @@ def test_advice_on_large_messages_names_the_file(
     monkeypatch: pytest.MonkeyPatch, chosen: str, said: str
 ) -> None:
     monkeypatch.setattr(qos, "get_rmw_implementation_identifier", lambda: "rmw_fastrtps_cpp")
-    for name in qos.PROFILE_VARIABLES:
+    for name in PROFILE_VARIABLES:
         monkeypatch.setenv(name, chosen)
     assert said in qos.large_message_advice()
