@@ -36,7 +36,7 @@ from demo.stamps import header_stamp_ns  # noqa: E402
 from dkt_ros.bags.reader import BagReader  # noqa: E402
 from dkt_ros.bags.topics import discover_topics  # noqa: E402
 from dkt_ros.fusion.consistency import Verdict  # noqa: E402
-from dkt_ros.train.fusion.frames import FrameFolder, Predict, embedded_predictor  # noqa: E402
+from dkt_ros.train.fusion.frames import FrameFolder, Predict, checkpoint_predictor  # noqa: E402
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 """rgb, raw depth, disparity."""
@@ -92,7 +92,7 @@ def real(shared: Path, predict: Predict) -> list[Frame]:
     for rgb, raw in pairs:
         size = 640, rgb.shape[0] * 640 // rgb.shape[1]
         small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-        frames.append((small, raw.astype(np.float32), predict(small[None])[0]))
+        frames.append((small, raw.astype(np.float32), predict(small, raw.astype(np.float32))))
     return frames
 
 
@@ -103,7 +103,7 @@ def demo(predict: Predict) -> list[Frame]:
         stamps = [header_stamp_ns(message.cdr) for message in bag.messages([topics.color])]
         recorded = list(read_frames(bag, topics, stamps[:MOVING]))
     return [
-        (one.rgb, one.raw_depth, predict(one.rgb[None])[0])
+        (one.rgb, one.raw_depth, predict(one.rgb, one.raw_depth))
         for one in recorded
         if one.raw_depth is not None
     ]
@@ -210,10 +210,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    predict = embedded_predictor()
+    predict, sees_depth = checkpoint_predictor()
     with tempfile.TemporaryDirectory() as temporary:
         kept = arguments.kept or Path(temporary)
-        folder = FrameFolder(arguments.heldout, predict, kept)
+        folder = FrameFolder(arguments.heldout, predict, kept, failings=int(sees_depth))
     scenes: dict[str, Frame] = {}
     own = []
     for frame in folder.frames:

@@ -3,8 +3,8 @@
     python benchmarks/fusion.py --heldout DIR [--shared FOLDER] [--weights DIR] [--calibrate]
 
 Rendered held-out scenes with raw depth (`dkt synth render --pool held-out --raw-depth`), half of
-them set aside for the calibration of confidence, and the real ClearGrasp scenes. The network is the
-embedded checkpoint, or the truth degraded as real networks err. Everything runs on one thread.
+them set aside for the calibration of confidence, and the real ClearGrasp scenes. The network is a
+checkpoint, or the truth degraded as real networks err. Everything runs on one thread.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
 from dkt_ros.train.fusion.frames import (  # noqa: E402
     FrameFolder,
+    Predict,
     TrainingFrame,
-    embedded_predictor,
+    checkpoint_predictor,
     inverse,
 )
 from dkt_ros.train.fusion.samples import degraded  # noqa: E402
@@ -127,15 +128,15 @@ def local(name: str) -> Callable[[Case], np.ndarray]:
     return run
 
 
-def real_cases(folder: Path, predict: Callable[[np.ndarray], np.ndarray]) -> Iterator[Case]:
+def real_cases(folder: Path, predict: Predict, sees_depth: bool) -> Iterator[Case]:
     """The real scenes."""
     for clip in open_dataset(folder).clips:
         for index in range(len(clip)):
             sample = clip.read(index)
             assert sample.raw_depth is not None
             assert sample.mask is not None
-            disparity = predict(sample.rgb[None])[0]
-            alignment = Aligner().update(disparity, sample.raw_depth)
+            disparity = predict(sample.rgb, sample.raw_depth)
+            alignment = Aligner().update(disparity, sample.raw_depth, on_scale=sees_depth)
             yield Case(
                 f"real {clip.keys[index]}",
                 sample.rgb,
@@ -154,7 +155,7 @@ def rendered_case(frame: TrainingFrame, name: str) -> Case:
             np.where(inv > 0, 1 / inv, np.nan).astype(np.float32)
             for inv in (frame.disparity, frame.truth)
         )
-    alignment = Aligner().update(frame.relative, raw)
+    alignment = Aligner().update(frame.relative, raw, on_scale=frame.shown is not None)
     return Case(name, frame.rgb, raw, truth, frame.classes, frame.relative, alignment)
 
 
@@ -292,6 +293,7 @@ def main() -> None:
     """Measures and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--heldout", type=Path, help="folder of rendered scenes")
+    parser.add_argument("--checkpoint", default="", metavar="DIR", help="(the embedded one)")
     parser.add_argument("--disparity", type=Path, help="the network's disparity is kept here")
     parser.add_argument("--weights", type=Path, default=default_weights())
     parser.add_argument("--calibrate", action="store_true", help="writes into --weights")
@@ -304,11 +306,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    predict = embedded_predictor()
+    predict, sees_depth = checkpoint_predictor(arguments.checkpoint)
     rendered: list[Case] = []
     if arguments.heldout is not None:
         kept = arguments.disparity or arguments.heldout / "disparity"
-        folder = FrameFolder(arguments.heldout, predict, kept)
+        folder = FrameFolder(arguments.heldout, predict, kept, failings=int(sees_depth))
         names = sorted({frame.name for frame in folder.frames})
         apart = set(names[::2])
         if arguments.calibrate:
@@ -323,7 +325,7 @@ def main() -> None:
     real: list[Case] = []
     folder_of_real = arguments.shared / "cleargrasp_d435"
     if folder_of_real.is_dir():
-        real = list(real_cases(folder_of_real, predict))
+        real = list(real_cases(folder_of_real, predict, sees_depth))
     else:
         print(f"no {folder_of_real}: the real scenes are left out; set --shared or DKT_SHARED")
     for title, cases, each in (("real", real, True), ("rendered, held out", rendered, False)):

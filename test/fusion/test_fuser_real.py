@@ -12,7 +12,7 @@ from fixtures.fused_scenes import GlassFrame, read_frames
 from dkt_ros.alignment.aligner import Aligner
 from dkt_ros.evaluation.baselines import nearest_fill
 from dkt_ros.fusion.fuser import Fused, Fuser
-from dkt_ros.train.fusion.frames import embedded_predictor
+from dkt_ros.train.fusion.frames import checkpoint_predictor
 
 SCENES = (0, 1)
 
@@ -20,9 +20,9 @@ SCENES = (0, 1)
 @pytest.fixture(scope="module")
 def frames(shared_folder: Path) -> list[GlassFrame]:
     """The D435's scenes with the embedded checkpoint's disparity."""
-    predict = embedded_predictor()
+    predict, _ = checkpoint_predictor()
     read = read_frames(shared_folder / "cleargrasp_d435")
-    parts = [vars(frame) | {"disparity": predict(frame.rgb[None])[0]} for frame in read]
+    parts = [vars(frame) | {"disparity": predict(frame.rgb, frame.raw)} for frame in read]
     return [GlassFrame(**values) for values in parts]
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+FAILINGS = 3
+"""Ways in which a frame's readings fail before a network that is shown them sees the frame."""
+
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `dkt pretrain-fusion`."""
@@ -18,10 +21,16 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--config", default="fusion", metavar="NAME|FILE", help="(fusion)")
     parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
     parser.add_argument(
+        "--checkpoint",
+        default="",
+        metavar="DIR",
+        help="network whose disparity is fused (the embedded one)",
+    )
+    parser.add_argument(
         "--disparity",
         type=Path,
         metavar="DIR",
-        help="the embedded checkpoint's disparity is kept here; default OUTPUT/disparity",
+        help="its disparity is kept here; default OUTPUT/disparity",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
@@ -32,7 +41,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     import torch
 
     from dkt_ros.train.fusion.config import load_config
-    from dkt_ros.train.fusion.frames import FrameFolder, embedded_predictor
+    from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_predictor
     from dkt_ros.train.fusion.loop import train
 
     if args.threads > 0:
@@ -43,6 +52,8 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     config = load_config(args.config)
     kept = args.disparity or args.output / "disparity"
-    data = FrameFolder(args.data, embedded_predictor(), kept, report)
+    predict, sees_depth = checkpoint_predictor(args.checkpoint)
+    failings = FAILINGS if sees_depth else 0
+    data = FrameFolder(args.data, predict, kept, report, failings=failings)
     train(config, data, args.output, resume=args.resume, report=report)
     return 0

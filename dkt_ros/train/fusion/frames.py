@@ -1,13 +1,15 @@
-"""Rendered frames with raw depth and the embedded checkpoint's disparity, held in memory.
+"""Rendered frames with raw depth and a checkpoint's disparity, held in memory.
 
-Knows TransPhy3D tars and where predicted disparity is kept, so that it is made once. Knows nothing
-of augmentation.
+Knows TransPhy3D tars and where predicted disparity is kept, so that it is made once. A network that
+is shown raw depth follows its faults: it is shown several failings of each frame's. Knows nothing
+of other augmentation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,11 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
+from dkt_ros.train.sensor import failing
 
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Relative disparity (T, H, W) of rgb (T, H, W, 3)."""
+Float32 = NDArray[np.float32]
+Predict = Callable[[NDArray[np.uint8], Float32], Float32]
+"""Relative disparity (H, W) of rgb (H, W, 3) and raw depth (H, W), metres, 0 or NaN = unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +36,20 @@ class TrainingFrame:
     disparity  1/raw depth, 1/m, 0 = no reading
     truth      1/true depth, 1/m, 0 = unknown
     classes    MaterialClass
-    relative   the embedded checkpoint's disparity in [0, 1]
+    relative   the checkpoint's disparity
     scale, shift  of that disparity, as the aligner finds them; NaN where it does not
+    shown      the readings that the network was shown, 1/m, 0 = none; None where it sees none
     """
 
     name: str
     rgb: NDArray[np.uint8]
-    disparity: NDArray[np.float32]
-    truth: NDArray[np.float32]
+    disparity: Float32
+    truth: Float32
     classes: NDArray[np.uint8]
-    relative: NDArray[np.float32]
+    relative: Float32
     scale: float
     shift: float
+    shown: Float32 | None = field(default=None)
 
 
 class FrameFolder:
@@ -56,8 +62,12 @@ class FrameFolder:
         kept: Path,
         report: Callable[[str], None] = print,
         most: int | None = None,
+        failings: int = 0,
     ) -> None:
         """kept: folder that predicted disparity is kept in. most: tars taken in at a time.
+
+        failings: in so many ways each frame's readings fail before the network is shown them, as
+        they are being one; 0 for a network that is shown none.
 
         Raises DktError where the folder is missing or holds no frame with raw depth.
         """
@@ -66,6 +76,7 @@ class FrameFolder:
         self.folder = folder
         self.frames: list[TrainingFrame] = []
         self._predict, self._kept, self._report, self._most = predict, kept, report, most
+        self._failings = failings
         self._seen: set[str] = set()
         self.rescan()
         if not self.frames:
@@ -91,23 +102,54 @@ class FrameFolder:
         samples = [clip.read(index, with_normal=False) for index in range(len(clip))]
         if any(sample.raw_depth is None for sample in samples):
             raise DktError(f"{path}: has no raw depth; render with --raw-depth")
-        relative = self._disparity(path, samples)
-        return [_frame(path.stem, *pair) for pair in zip(samples, relative, strict=True)]
+        frames = list(self._shown(path.stem, samples))
+        return [
+            _frame(path.stem, sample, relative, shown)
+            for (sample, shown), relative in zip(frames, self._disparity(path, frames), strict=True)
+        ]
 
-    def _disparity(self, path: Path, samples: list[Sample]) -> NDArray[np.float16]:
+    def _shown(self, name: str, samples: list[Sample]) -> Iterator[tuple[Sample, Float32 | None]]:
+        """Each sample with what the network is shown of its readings, 1/m; None: nothing."""
+        for index, sample in enumerate(samples):
+            if self._failings == 0:
+                yield sample, None
+                continue
+            assert sample.raw_depth is not None
+            as_it_is = inverse(sample.raw_depth)
+            yield sample, as_it_is
+            for number in range(1, self._failings):
+                rng = np.random.default_rng([zlib.crc32(name.encode()), index, number])
+                yield sample, failing(as_it_is, inverse(sample.depth), _classes(sample), rng)
+
+    def _disparity(
+        self, path: Path, frames: list[tuple[Sample, Float32 | None]]
+    ) -> NDArray[np.float16]:
         kept = self._kept / f"{path.stem}.npy"
-        shape = (len(samples), *samples[0].depth.shape)
+        shape = (len(frames), *frames[0][0].depth.shape)
         if kept.is_file():
             stored = np.load(kept)
             if stored.shape == shape:
                 return np.asarray(stored)
-        pictures = [self._predict(sample.rgb[None])[0] for sample in samples]
-        predicted = np.stack(pictures).astype(np.float16)
+        predicted = np.stack(
+            [self._predict(sample.rgb, inverse(_raw(sample, shown))) for sample, shown in frames]
+        ).astype(np.float16)
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial.npy")
         np.save(partial, predicted)
         partial.replace(kept)
         return predicted
+
+
+def _raw(sample: Sample, shown: Float32 | None) -> Float32:
+    """Disparity of the readings that go with a prediction, 1/m, 0 = none."""
+    if shown is not None:
+        return shown
+    assert sample.raw_depth is not None
+    return inverse(sample.raw_depth)
+
+
+def _classes(sample: Sample) -> NDArray[np.uint8]:
+    return np.zeros(sample.depth.shape, np.uint8) if sample.mask is None else sample.mask
 
 
 def inverse(depth: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -116,33 +158,38 @@ def inverse(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.divide(1.0, depth, out=np.zeros_like(depth), where=known)
 
 
-def embedded_predictor() -> Predict:
-    """The embedded checkpoint's disparity, picture by picture, at the size that the node takes."""
+def checkpoint_predictor(checkpoint: str | Path = "") -> tuple[Predict, bool]:
+    """A checkpoint's disparity (default: the embedded one's), picture by picture, at its own size.
+
+    Also whether it is shown the raw depth. Raises DktError as load_predictor does.
+    """
     from dkt_ros.frames import frames_of
+    from dkt_ros.predict.dkt import DktPredictor
     from dkt_ros.predict.load import load_predictor
     from dkt_ros.predict.options import PredictorOptions
 
-    predictor = load_predictor(PredictorOptions(device="cpu"))
+    predictor = load_predictor(PredictorOptions(device="cpu", checkpoint=checkpoint))
 
-    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pictures = (predictor.video([frame]) for frame in frames_of((one, None) for one in rgb))
-        return np.concatenate(list(pictures))
+    def predict(rgb: NDArray[np.uint8], raw_depth: Float32) -> Float32:
+        return np.asarray(predictor.video(list(frames_of([(rgb, raw_depth)])))[0], np.float32)
 
-    return predict
+    return predict, isinstance(predictor, DktPredictor) and predictor.sees_depth
 
 
-def _frame(name: str, sample: Sample, relative: NDArray[np.float16]) -> TrainingFrame:
-    assert sample.raw_depth is not None
+def _frame(
+    name: str, sample: Sample, relative: NDArray[np.float16], shown: Float32 | None
+) -> TrainingFrame:
     wide = relative.astype(np.float32)
-    alignment = Aligner().update(wide, sample.raw_depth)
-    classes = np.zeros(wide.shape, np.uint8) if sample.mask is None else sample.mask
+    readings = _raw(sample, shown)
+    alignment = Aligner().update(wide, inverse(readings), on_scale=shown is not None)
     return TrainingFrame(
         name=name,
         rgb=sample.rgb,
-        disparity=inverse(sample.raw_depth),
+        disparity=_raw(sample, None),
         truth=inverse(sample.depth),
-        classes=classes,
+        classes=_classes(sample),
         relative=wide,
         scale=alignment.scale,
         shift=alignment.shift,
+        shown=shown,
     )

@@ -51,14 +51,18 @@ def draw(
 
     other: a frame of another scene, for readings that do not belong to the colour.
     """
-    disparity, truth, belongs = _failing(frame, rng), frame.truth, True
+    network = _network(rng, config.prediction)
+    # A network that is shown readings follows them: its answer is seen beside those very ones.
+    shown = frame.shown if network == "embedded" else None
+    disparity = _failing(frame, rng) if shown is None else shown
+    truth, belongs = frame.truth, True
     if other is not None and rng.random() < config.foreign:
         belongs = False
         if other.truth.shape == truth.shape and rng.random() < _OTHER_SCENE:
             disparity, truth = _failing(other, rng), other.truth
         else:
             disparity = _unregistered(disparity, rng)
-    predicted = _prediction(frame, disparity, rng, config.prediction, belongs)
+    predicted = _prediction(network, frame, disparity, rng, config.prediction, belongs)
     if rng.random() < config.skewed:
         added = _skew(truth, rng)
         truth, disparity = (
@@ -155,15 +159,23 @@ def _blurred(values: Float32, rng: np.random.Generator, most: float) -> Float32:
     return values
 
 
+def _network(rng: np.random.Generator, config: PredictionConfig) -> str:
+    """Whose disparity a sample comes with: "embedded", "made up", or "" for none."""
+    choice = rng.random()
+    if choice < config.embedded:
+        return "embedded"
+    return "made up" if choice < config.embedded + config.made_up else ""
+
+
 def _prediction(
+    network: str,
     frame: TrainingFrame,
     disparity: Float32,
     rng: np.random.Generator,
     config: PredictionConfig,
     belongs: bool = True,
 ) -> Float32 | None:
-    choice = rng.random()
-    if choice < config.embedded:
+    if network == "embedded":
         if belongs:
             line = (frame.scale, frame.shift) if np.isfinite(frame.scale) else None
         else:
@@ -175,7 +187,7 @@ def _prediction(
             predicted = _blurred(predicted, rng, config.blur_px)
             cells = int(rng.integers(3, 13))
             predicted *= np.exp(rng.uniform(0, 0.05) * smooth_noise(predicted.shape, rng, cells))
-    elif choice < config.embedded + config.made_up:
+    elif network == "made up":
         predicted = degraded(frame, rng, config)
         low, high = float(predicted.min()), float(predicted.max())
         relative = (predicted - low) / max(high - low, 1e-6)
