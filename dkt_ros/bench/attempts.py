@@ -133,7 +133,9 @@ def try_grasp(
     rotation = to_world[:3, :3] @ grasp.rotation
     position = to_world[:3, :3] @ grasp.position + to_world[:3, 3]
     target = _target(scene, position)
-    done = attempt(scene.bodies, target, rotation, position, grasp.width, gripper, physics)
+    done = attempt(
+        scene.bodies, target, rotation, position, grasp.width, gripper, physics, scene.fixtures
+    )
     record = Record(
         **names,
         **_errors(scene, told.depth, scene.instance == target + 1),

@@ -48,7 +48,19 @@ def add_commands(subparsers: Any) -> None:
         metavar="DIR",
         help="rendered scenes, which are kept there; default: OUTPUT/scenes",
     )
-    add("--camera", choices=("fixed", "wrist"), default="fixed", help="where it looks from")
+    add(
+        "--arrangement",
+        choices=("table", "heap", "tray", "bin"),
+        default="table",
+        help="how objects lie (%(default)s); all but table are dropped onto one another",
+    )
+    add(
+        "--camera",
+        choices=("fixed", "wrist", "orbit"),
+        default="fixed",
+        help="where it looks from (%(default)s); orbit: six frames from round the table, of which "
+        "the last is planned in",
+    )
     add(
         "--picture-size",
         default=_SIZE,
@@ -107,7 +119,8 @@ def run_bench(args: argparse.Namespace) -> int:
     scenes = _QUICK if args.quick else args.scenes
     others = parse_predictions(args.predictions, args.prediction_unit, METHODS)
     data = args.data or output / "scenes"
-    look = ["--camera", args.camera, "--size", args.picture_size]
+    look = ["--arrangement", args.arrangement, "--camera", args.camera]
+    look += ["--size", args.picture_size]
     for line in render(data, args.scene_seed, args.start, scenes, args.jobs, look):
         print(line, file=sys.stderr, flush=True)
     clips = clips_of(data, range(args.start, args.start + scenes))

@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros[grasp]')")
 
-from dkt_ros.bench.physics import Body, Mesh, Physics, Result, attempt
-from dkt_ros.bench.solids import convex_parts
+from dkt_ros.bench.physics import Physics, Result, attempt
+from dkt_ros.rigid.parts import convex_parts
+from dkt_ros.rigid.world import Body, Mesh
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 """The gripper closes along -y and comes down."""
@@ -108,7 +109,7 @@ def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
     tube = np.vstack(rings), np.array(faces)
     parts = convex_parts(tube, tmp_path)
     assert len(parts) > 4
-    monkeypatch.setattr("dkt_ros.bench.solids.coacd.run_coacd", None)
+    monkeypatch.setattr("dkt_ros.rigid.parts.subprocess.run", None)
     again = convex_parts(tube, tmp_path)
     for (vertices, _), (kept, _) in zip(parts, again, strict=True):
         np.testing.assert_array_equal(vertices, kept)
