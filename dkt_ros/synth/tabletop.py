@@ -41,7 +41,7 @@ FAMILIES = (
     *("tube", "box", "pitcher", "mug"),
 )
 """All but what lies flat or is wider than a hand."""
-_DROPPED = (*FAMILIES, "bowl", "cutlery", "cutlery", "tool", "tool")
+_DROPPED = (*FAMILIES, "bowl", "bowl", "cutlery", "tool", "tool")
 _HEAP, _FENCE = (0.04, 0.08), (0.12, 0.09)
 """Metres about the middle that a heap's objects are let go within, and held in as they fall."""
 _MOSTLY = 0.7
