@@ -20,7 +20,7 @@ from dkt_ros.evaluation.videos import DEFAULT_RANGE
 METHODS = ("raw", "fill", "network", "fused", "careful", "truth")
 _NETWORKS = {"network": ("online", 0.0), "fused": ("fused", 0.0), "careful": ("fused", 0.5)}
 """Alignment, and the least confidence at the contacts: of fused depth `fused` takes the best grasp,
-`careful` none rather than one that is not trusted, as dkt_planner does."""
+`careful` none rather than one whose depth is more likely wrong than right."""
 
 
 @dataclass(frozen=True, eq=False)
