@@ -106,7 +106,7 @@ def run_bench(args: argparse.Namespace) -> int:
     from dkt_ros.bench.figures import format_table, summarise
     from dkt_ros.bench.methods import METHODS, depths
     from dkt_ros.bench.page import describe, page, strip
-    from dkt_ros.bench.scenes import clips_of, read_scene, render
+    from dkt_ros.bench.scenes import check_look, clips_of, read_scene, render
     from dkt_ros.evaluation.predictions import parse_predictions
     from dkt_ros.files import write_whole
     from dkt_ros.grasp.antipodal import Gripper
@@ -127,6 +127,7 @@ def run_bench(args: argparse.Namespace) -> int:
     for other in others:
         other.check(clips)
     _check_settings(args)
+    check_look(clips[0], args.camera, args.arrangement)
     done = {_key(record) for record in read_records(output / _ATTEMPTS)}
     models: list[DepthModel] = []
     if {"network", "fused", "careful"} & set(wanted):

@@ -109,6 +109,16 @@ def clips_of(folder: Path, numbers: Sequence[int] | None = None) -> list[Clip]:
     return [found[key] for key in sorted(found)]
 
 
+def check_look(clip: Clip, camera: str, arrangement: str) -> None:
+    """Raises DktError where the clip was rendered with another camera or arrangement."""
+    made = read_sequence(clip.path)[-1].extra.get("generator", {}).get("tabletop")
+    if made is not None and [*made[1:], "table"][:2] != [camera, arrangement]:
+        raise DktError(
+            f"{clip.path} was rendered with camera and arrangement {' '.join(made[1:])}, expected "
+            f"{camera} {arrangement}; take another --data"
+        )
+
+
 def read_scene(clip: Clip, cache: Path) -> TableScene:
     """The clip's scene. cache: where convex parts are kept. Raises DktError for what is damaged."""
     match = _NAME.fullmatch(clip.name)

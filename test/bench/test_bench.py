@@ -51,7 +51,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             mask=instance * np.uint8(kind),
             raw_depth=table if kind is MaterialClass.TRANSPARENT else depth,
             instance=instance,
-            extra={"objects": [thing]},
+            extra={"objects": [thing], "generator": {"tabletop": [material, "fixed"]}},
         )
         name = f"s0007-000000-{material}"
         write_sequence(folder / f"{name}.tar", name, [frame])
@@ -115,6 +115,11 @@ def test_depth_in_files_and_a_planner_of_ones_own(
     assert "--planner nowhere:plan" in capsys.readouterr().err
     assert main([*words, "--methods", "rough"]) == 2
     assert "--methods rough" in capsys.readouterr().err
+    heap = [*words, "--output", str(tmp_path / "heap"), "--arrangement", "heap"]
+    assert main(heap) == 2
+    assert "rendered with camera and arrangement fixed, expected fixed heap" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_folder_without_scenes_is_refused(
