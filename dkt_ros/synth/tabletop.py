@@ -104,7 +104,7 @@ def _arranged(
     random = np.random.default_rng([seed, index, 6])
     scene = sample_varied_scene(seed, index, SceneOptions(container_share=0), _SHARES)
     (near, far), (low, high) = CAMERAS[kind.camera]
-    path: CameraPath | HandPath = HandPath(
+    hand = HandPath(
         target=(random.uniform(-0.02, 0.02), random.uniform(-0.02, 0.02), 0.05),
         radius=random.uniform(near, far),
         elevation=np.radians(random.uniform(low, high)),
@@ -112,8 +112,9 @@ def _arranged(
         roll=np.radians(random.normal(0, 3)),
         horizontal_fov=np.radians(random.uniform(*_FOV)),
     )
+    path: CameraPath | HandPath = hand
     if kind.camera == "orbit":
-        path = _orbit(path, frames, np.random.default_rng([seed, index, 8]))
+        path = _orbit(hand, frames, np.random.default_rng([seed, index, 8]))
     spread = _SPREAD * sample_area(path, None).half_size[0]
     area = Area((spread, spread))
     # The picture is wider than high.
@@ -147,18 +148,18 @@ def _arranged(
     return replace(scene, items=tuple(items), area=area, dropped=dropped, path=path)
 
 
-def _orbit(path: HandPath, frames: int, random: np.random.Generator) -> CameraPath:
+def _orbit(hand: HandPath, frames: int, random: np.random.Generator) -> CameraPath:
     """Round the same place, at a height that changes a little."""
     sweep = np.radians(random.uniform(*_SWEEP)) * random.choice([-1, 1])
     return CameraPath(
-        path.target,
-        path.radius,
-        path.elevation,
-        path.azimuth,
+        hand.target,
+        hand.radius,
+        hand.elevation,
+        hand.azimuth,
         step=float(sweep / max(1, frames - 1)),
         radius_swing=random.uniform(0, 0.05),
         elevation_swing=np.radians(random.uniform(0, 4)),
-        horizontal_fov=path.horizontal_fov,
+        horizontal_fov=hand.horizontal_fov,
         period=2.0 * frames,
     )
 
@@ -211,7 +212,7 @@ def _drop(
         return [(s, pose) for (s, _), pose in pairs if pose is not None and stays(s, pose)]
 
     things = list(zip(shapes, scatter(shapes, area, random, walls), strict=True))
-    things = staying(fall(bodies(things), fixtures, walls))
+    things = staying(list(fall(bodies(things), fixtures, walls)))
     there = 0
     while things and there != len(things):
         there = len(things)

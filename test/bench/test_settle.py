@@ -43,8 +43,7 @@ def dropped(bodies: list[Body], container: Container | None = None) -> list[Body
     fixtures = container.parts() if container else []
     landed = fall(bodies, fixtures, WALLS)
     moved = [replace(body, pose=pose) for body, pose in zip(bodies, landed, strict=True)]
-    rest = settle(moved, fixtures)
-    assert all(pose is not None for pose in rest)
+    rest = [pose for pose in settle(moved, fixtures) if pose is not None]
     return [replace(body, pose=pose) for body, pose in zip(moved, rest, strict=True)]
 
 
