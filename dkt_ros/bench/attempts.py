@@ -13,11 +13,14 @@ from dkt_ros.bench.methods import Told
 from dkt_ros.bench.physics import Attempt, Physics, Result, attempt
 from dkt_ros.bench.scenes import TableScene
 from dkt_ros.errors import DktError
+from dkt_ros.geometry import backproject
 from dkt_ros.grasp.antipodal import Grasp, GraspConfig, Gripper, Plan, plan_grasps
 from dkt_ros.grasp.heights import Scene
 
 Planner = Callable[[Scene, Gripper, GraspConfig], Plan]
 _BAD_M = 0.01
+_OVER_M = 0.002
+"""Of a body's distance from a grasp: over the body, or hardly beside it."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,10 @@ def try_grasp(
     to_world = scene.camera_to_world
     rotation = to_world[:3, :3] @ grasp.rotation
     position = to_world[:3, :3] @ grasp.position + to_world[:3, 3]
-    target = _target(scene, position)
-    done = attempt(scene.bodies, target, rotation, position, grasp.width, gripper, physics)
+    target = _target(scene, rotation, position, grasp.width, gripper)
+    done = attempt(
+        scene.bodies, target, rotation, position, grasp.width, gripper, physics, scene.fixtures
+    )
     record = Record(
         **names,
         **_errors(scene, told.depth, scene.instance == target + 1),
@@ -149,8 +154,13 @@ def try_grasp(
     return Tried(record, grasp, done)
 
 
-def _target(scene: TableScene, position: np.ndarray) -> int:
-    """The body whose surface, seen from above, is nearest to the grasp."""
+def _target(
+    scene: TableScene, rotation: np.ndarray, position: np.ndarray, width: float, gripper: Gripper
+) -> int:
+    """The body that the grasp is at: whose surface, seen from above, is nearest.
+
+    Of several that lie over one another there, the one that shows most between the fingers.
+    """
     away = []
     for body in scene.bodies:
         points = body.vertices_at(body.pose)
@@ -159,6 +169,15 @@ def _target(scene: TableScene, position: np.ndarray) -> int:
         nearest = np.linalg.norm(points[:, :2] - position[:2], axis=1).min()
         # A hollow body's axis is far from its walls, and within its box.
         away.append(0.01 * nearest + np.linalg.norm(position[:2] - inside))
+    if sum(np.array(away) < _OVER_M) > 1:
+        pose = scene.camera_to_world
+        points = backproject(scene.truth, scene.intrinsics) @ pose[:3, :3].T + pose[:3, 3]
+        x, y, z = np.moveaxis((points - position) @ rotation, -1, 0)
+        between = (np.abs(x) < 0.5 * gripper.finger_breadth) & (np.abs(y) < 0.5 * width)
+        between &= (z > -gripper.finger_length) & (z < 0)
+        shown = np.bincount(scene.instance[between], minlength=len(away) + 1)[1:]
+        if shown.any():
+            return int(np.argmax(shown))
     return int(np.argmin(away))
 
 

@@ -48,7 +48,19 @@ def add_commands(subparsers: Any) -> None:
         metavar="DIR",
         help="rendered scenes, which are kept there; default: OUTPUT/scenes",
     )
-    add("--camera", choices=("fixed", "wrist"), default="fixed", help="where it looks from")
+    add(
+        "--arrangement",
+        choices=("table", "heap", "tray", "bin"),
+        default="table",
+        help="how objects lie (%(default)s); all but table are dropped onto one another",
+    )
+    add(
+        "--camera",
+        choices=("fixed", "wrist", "orbit"),
+        default="fixed",
+        help="where it looks from (%(default)s); orbit: six frames from round the table, of which "
+        "the last is planned in",
+    )
     add(
         "--picture-size",
         default=_SIZE,
@@ -94,7 +106,7 @@ def run_bench(args: argparse.Namespace) -> int:
     from dkt_ros.bench.figures import format_table, summarise
     from dkt_ros.bench.methods import METHODS, depths
     from dkt_ros.bench.page import describe, page, strip
-    from dkt_ros.bench.scenes import clips_of, read_scene, render
+    from dkt_ros.bench.scenes import check_look, clips_of, read_scene, render
     from dkt_ros.evaluation.predictions import parse_predictions
     from dkt_ros.files import write_whole
     from dkt_ros.grasp.antipodal import Gripper
@@ -107,13 +119,15 @@ def run_bench(args: argparse.Namespace) -> int:
     scenes = _QUICK if args.quick else args.scenes
     others = parse_predictions(args.predictions, args.prediction_unit, METHODS)
     data = args.data or output / "scenes"
-    look = ["--camera", args.camera, "--size", args.picture_size]
+    look = ["--arrangement", args.arrangement, "--camera", args.camera]
+    look += ["--size", args.picture_size]
     for line in render(data, args.scene_seed, args.start, scenes, args.jobs, look):
         print(line, file=sys.stderr, flush=True)
     clips = clips_of(data, range(args.start, args.start + scenes))
     for other in others:
         other.check(clips)
     _check_settings(args)
+    check_look(clips[0], args.camera, args.arrangement)
     done = {_key(record) for record in read_records(output / _ATTEMPTS)}
     models: list[DepthModel] = []
     if {"network", "fused", "careful"} & set(wanted):

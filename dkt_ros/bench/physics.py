@@ -6,20 +6,26 @@ the plane z = 0. Without a random number: the same bodies and grasp give the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from dkt_ros.grasp.antipodal import Gripper
+from dkt_ros.rigid.world import (
+    GRIPPER,
+    OBJECT,
+    TABLE,
+    Body,
+    Float64,
+    Mesh,
+    poses_of,
+    quaternion,
+    world,
+)
 
-Float64 = NDArray[np.float64]
-Mesh = tuple[Float64, NDArray[np.int64]]
-
-_OBJECT, _GRIPPER, _TABLE = 1, 2, 4  # contact groups, as bits
 _HEAD_M = 0.03
 _ABOVE_M = 0.03
 _SPEED = 0.25  # m/s of the hand
@@ -40,40 +46,6 @@ class Result(Enum):
     MISSED = "missed"
     SLIPPED = "slipped"
     WRONG_OBJECT = "wrong object"
-
-
-@dataclass(frozen=True, eq=False)
-class Body:
-    """A rigid object.
-
-    pose: (4, 4) to world at rest. mass: kg, spread evenly over the closed mesh (metres). parts:
-    convex ones, which collide in its place.
-    """
-
-    name: str
-    pose: Float64
-    mass: float
-    mesh: Mesh
-    parts: tuple[Mesh, ...]
-
-    def vertices_at(self, pose: Float64) -> Float64:
-        """The mesh's (n, 3), moved by a (4, 4) from the body's axes to others."""
-        return np.asarray(self.mesh[0] @ pose[:3, :3].T + pose[:3, 3])
-
-    @cached_property
-    def inertia(self) -> tuple[Float64, Float64]:
-        """Centre of mass (3,), and inertia (3, 3) about it, kg m2; of the mesh's own volume."""
-        vertices, faces = self.mesh
-        corners = vertices[faces]
-        volumes = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
-        total = volumes.sum()
-        centre = (volumes[:, None] * corners.sum(axis=1) / 4).sum(axis=0) / total
-        corners = corners - centre
-        sums = corners.sum(axis=1)
-        second = np.einsum("n,nki,nkj->ij", volumes, corners, corners)
-        second = (second + np.einsum("n,ni,nj->ij", volumes, sums, sums)) / 20
-        second *= self.mass / total
-        return centre, np.trace(second) * np.eye(3) - second
 
 
 @dataclass(frozen=True)
@@ -121,13 +93,15 @@ def attempt(
     width: float,
     gripper: Gripper | None = None,
     physics: Physics | None = None,
+    fixtures: Sequence[Mesh] = (),
 ) -> Attempt:
     """Grasps bodies[target]; the pose is that of the point between the fingertips.
 
     rotation: (3, 3) to world: columns x, y (closes), z (approaches). width: metres between the open
-    fingers.
+    fingers. fixtures: see `world`.
     """
-    run = _Run(bodies, rotation, position, width, gripper or Gripper(), physics or Physics())
+    gripper, physics = gripper or Gripper(), physics or Physics()
+    run = _Run(bodies, rotation, position, width, gripper, physics, fixtures)
     return run.result(target)
 
 
@@ -140,11 +114,13 @@ class _Run:
         width: float,
         gripper: Gripper,
         physics: Physics,
+        fixtures: Sequence[Mesh],
     ) -> None:
         self.physics, self.bodies, self.jaws = physics, bodies, 0.5 * width
-        highest = max(float(body.vertices_at(body.pose)[:, 2].max()) for body in bodies)
+        tops = [float(body.vertices_at(body.pose)[:, 2].max()) for body in bodies]
+        highest = max(*tops, *(float(vertices[:, 2].max()) for vertices, _ in fixtures), 0.0)
         self.above = max(_ABOVE_M, highest + _ABOVE_M - float(position[2]))
-        spec = _world(bodies, physics)
+        spec = world(bodies, physics.step, fixtures)
         _add_gripper(spec, rotation, position, self.jaws, gripper, physics)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
@@ -178,14 +154,9 @@ class _Run:
         return self._told(Result.WRONG_OBJECT if held else Result.SLIPPED, rest, drift)
 
     def _told(self, result: Result, rest: Float64, drift: float) -> Attempt:
-        poses = []
-        for place in self.place:
-            pose = np.eye(4)
-            pose[:3, :3] = self.data.xmat[place].reshape(3, 3)
-            pose[:3, 3] = self.data.xpos[place]
-            poses.append(pose)
+        poses = poses_of(self.model, self.data, len(self.bodies))
         lifted = (self._middles() - rest)[:, 2]
-        return Attempt(result, lifted, np.array(poses), self.penetration, self.energy, drift)
+        return Attempt(result, lifted, poses, self.penetration, self.energy, drift)
 
     def _middles(self) -> Float64:
         mujoco.mj_kinematics(self.model, self.data)
@@ -250,55 +221,6 @@ class _Run:
         return touched[0] & touched[1]
 
 
-def _world(bodies: list[Body], physics: Physics) -> mujoco.MjSpec:
-    spec = mujoco.MjSpec()
-    option = spec.option
-    option.timestep, option.integrator = physics.step, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    option.cone, option.impratio = mujoco.mjtCone.mjCONE_ELLIPTIC, 10.0
-    option.iterations, option.noslip_iterations = 30, 2
-    spec.worldbody.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=(2, 2, 0.1),
-        contype=_TABLE,
-        conaffinity=_OBJECT | _GRIPPER,
-        condim=6,
-        # Rolling friction keeps what lies on its side where it was rendered.
-        friction=(0.5, 0.005, 0.002),
-        solref=(0.006, 1.0),
-    )
-    for number, body in enumerate(bodies):
-        centre, inertia = body.inertia
-        thing = spec.worldbody.add_body(
-            name=f"object{number}",
-            pos=body.pose[:3, 3],
-            quat=_quaternion(body.pose[:3, :3]),
-            mass=body.mass,
-            ipos=centre,
-            fullinertia=inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]],
-            explicitinertial=True,
-        )
-        thing.add_freejoint()
-        for part, (vertices, faces) in enumerate(body.parts):
-            name = f"object{number}-{part}"
-            spec.add_mesh(
-                name=name,
-                uservert=np.asarray(vertices, np.float32).ravel(),
-                userface=np.asarray(faces, np.int32).ravel(),
-                inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX,
-            )
-            thing.add_geom(
-                type=mujoco.mjtGeom.mjGEOM_MESH,
-                meshname=name,
-                contype=_OBJECT,
-                conaffinity=_OBJECT | _GRIPPER | _TABLE,
-                condim=6,
-                friction=(0.3, 0.005, 0.002),
-                solref=(0.006, 1.0),
-                mass=0,
-            )
-    return spec
-
-
 def _add_gripper(
     spec: mujoco.MjSpec,
     rotation: Float64,
@@ -308,9 +230,7 @@ def _add_gripper(
     physics: Physics,
 ) -> None:
     """A hand on a vertical drive, its wrist giving way a little sideways; two coupled jaws."""
-    hand = spec.worldbody.add_body(
-        name="hand", pos=position, quat=_quaternion(rotation), gravcomp=1
-    )
+    hand = spec.worldbody.add_body(name="hand", pos=position, quat=quaternion(rotation), gravcomp=1)
     slide = mujoco.mjtJoint.mjJNT_SLIDE
     for axis in ((1, 0, 0), (0, 1, 0)):
         hand.add_joint(type=slide, axis=axis, stiffness=4000.0, damping=80.0)
@@ -322,8 +242,8 @@ def _add_gripper(
         gripper.finger_breadth,
     )
     common = {
-        "contype": _GRIPPER,
-        "conaffinity": _OBJECT | _TABLE,
+        "contype": GRIPPER,
+        "conaffinity": OBJECT | TABLE,
         "condim": 4,
         "priority": 1,
         # Rubber: a patch, not a point, holds against turning too.
@@ -382,10 +302,3 @@ def _servo(spec: mujoco.MjSpec, joint: str, gain: float, damping: float, force: 
         forcerange=(-force, force),
         forcelimited=True,
     )
-
-
-def _quaternion(rotation: Float64) -> Float64:
-    """(4,) w first."""
-    quaternion = np.zeros(4)
-    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation, np.float64).ravel())
-    return quaternion

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.bench.physics import Body
-from dkt_ros.bench.solids import convex_parts
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.videos import Video, VideoReader
 from dkt_ros.formats.transphy3d import read_sequence
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.rigid.parts import convex_parts
+from dkt_ros.rigid.world import Body, Mesh
 
 MATERIALS = ("transparent", "reflective", "diffuse")
 _NAME = re.compile(rf"(s\d+-\d+)-({'|'.join(MATERIALS)})")
@@ -29,8 +29,9 @@ class TableScene:
     """One scene in one material.
 
     video: its frames; grasped is what the last one shows. name: the same for all materials.
-    instance: (H, W), 0 the room, n body n - 1. camera_to_world: (4, 4), camera axes x right, y
-    down, z forward; the table is z = 0.
+    instance: (H, W), 0 the room or what holds the bodies, n body n - 1. camera_to_world: (4, 4),
+    camera axes x right, y down, z forward; the table is z = 0. fixtures: convex meshes in the
+    world's axes, of what holds them and never moves.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TableScene:
     instance: np.ndarray
     intrinsics: Intrinsics
     camera_to_world: np.ndarray
+    fixtures: tuple[Mesh, ...] = ()
 
     @property
     def truth(self) -> np.ndarray:
@@ -107,6 +109,16 @@ def clips_of(folder: Path, numbers: Sequence[int] | None = None) -> list[Clip]:
     return [found[key] for key in sorted(found)]
 
 
+def check_look(clip: Clip, camera: str, arrangement: str) -> None:
+    """Raises DktError where the clip was rendered with another camera or arrangement."""
+    made = read_sequence(clip.path)[-1].extra.get("generator", {}).get("tabletop")
+    if made is not None and [*made[1:], "table"][:2] != [camera, arrangement]:
+        raise DktError(
+            f"{clip.path} was rendered with camera and arrangement {' '.join(made[1:])}, expected "
+            f"{camera} {arrangement}; take another --data"
+        )
+
+
 def read_scene(clip: Clip, cache: Path) -> TableScene:
     """The clip's scene. cache: where convex parts are kept. Raises DktError for what is damaged."""
     match = _NAME.fullmatch(clip.name)
@@ -116,9 +128,13 @@ def read_scene(clip: Clip, cache: Path) -> TableScene:
     if not videos:
         raise DktError(f"{clip.path}: unreadable: {reader.skipped}")
     frame = read_sequence(clip.path)[-1]
-    bodies = []
+    bodies, fixtures = [], []
     for thing in frame.extra.get("objects", ()):
-        if "vertices" in thing:
+        if thing.get("fixed"):
+            fixtures += [
+                (np.array(v, np.float64), np.array(f, np.int64)) for v, f in thing["parts"]
+            ]
+        elif "vertices" in thing:
             mesh = np.array(thing["vertices"], np.float64), np.array(thing["faces"], np.int64)
             pose = np.array(thing["object_to_world"], np.float64)
             parts = convex_parts(mesh, cache)
@@ -131,7 +147,8 @@ def read_scene(clip: Clip, cache: Path) -> TableScene:
         match[2],
         videos[0],
         bodies,
-        frame.instance,
+        np.where(frame.instance <= len(bodies), frame.instance, 0),
         Intrinsics.from_matrix(frame.camera_matrix, width, height),
         np.linalg.inv(frame.world_to_camera),
+        tuple(fixtures),
     )

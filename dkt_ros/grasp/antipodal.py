@@ -65,7 +65,7 @@ class GraspConfig:
     """
 
     friction: float = 0.5
-    min_confidence: float = 0.5
+    min_confidence: float = 0.2
     max_unseen: float = 0.3
     table_clearance: float = 0.004
     min_height: float = 0.012

@@ -126,8 +126,9 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         help="render scenes to grasp in, each in three materials",
         description="Renders each scene three times into tars DIR/sSEED-SCENE-MATERIAL.tar: its "
         "objects transparent, reflective, diffuse, all else the same. metadata.json tells meshes, "
-        "poses and masses too. Killed, it goes on where it stopped when called again. `dkt grasp "
-        "bench` calls it.",
+        "poses and masses too. Heaps and what lies in trays and bins are dropped in MuJoCo (the "
+        "extra grasp) and rest there; DIR/parts keeps convex parts. "
+        "Killed, it goes on where it stopped when called again. `dkt grasp bench` calls it.",
         formatter_class=_Defaults,
     )
     add = tabletop.add_argument
@@ -136,8 +137,26 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
     add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
     add("--start", type=int, default=0, metavar="K", help="number of the first scene")
     add("--shard", type=_shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
-    add("--camera", choices=["fixed", "wrist"], default="fixed", help="beside the table, or above")
-    add("--objects", type=int, nargs=2, default=(1, 4), metavar=("MIN", "MAX"), help="a scene")
+    add(
+        "--arrangement",
+        choices=["table", "heap", "tray", "bin"],
+        default="table",
+        help="table: put down, apart; else dropped onto one another, bowls, cutlery and tools too",
+    )
+    add(
+        "--camera",
+        choices=["fixed", "wrist", "orbit"],
+        default="fixed",
+        help="beside the table, above it, or going round it",
+    )
+    add("--frames", type=int, metavar="F", help="of orbit, 6 without it; the others stand still")
+    add(
+        "--objects",
+        type=int,
+        nargs=2,
+        metavar=("MIN", "MAX"),
+        help="a scene; without it 1 4 on the table, 3 6 on a tray, 4 7 in a heap or a bin",
+    )
     add(
         "--sensor",
         choices=["d435", "d405", "structured-light", "tof"],
@@ -194,26 +213,30 @@ def _tabletop(args: argparse.Namespace) -> int:
     from dkt_ros.synth.generate import GenerateOptions
     from dkt_ros.synth.render import RenderOptions
     from dkt_ros.synth.sampling import SceneOptions
-    from dkt_ros.synth.tabletop import MATERIALS
+    from dkt_ros.synth.tabletop import ARRANGEMENTS, FRAMES, MATERIALS, Tabletop
 
     height, width = args.size
+    if args.frames not in (None, 1) and args.camera != "orbit":
+        raise DktError(f"--frames {args.frames} goes with --camera orbit")
     options = GenerateOptions(
         output=args.output,
         seed=args.seed,
         scenes=args.scenes,
-        frames=1,
+        frames=FRAMES[args.camera] if args.frames is None else args.frames,
         start=args.start,
         shard=args.shard,
         raw_depth=True,
-        content=SceneOptions(objects=tuple(args.objects)),
+        content=SceneOptions(objects=tuple(args.objects or ARRANGEMENTS[args.arrangement])),
         render=RenderOptions(width, height, args.samples, threads=args.threads),
         sensor=args.sensor,
     )
+    parts = args.output / "parts"
+    kinds = [Tabletop(name, args.camera, args.arrangement, parts) for name in MATERIALS]
     return _generated(
         [
-            replace(options, start=index, scenes=1, shard=(0, 1), tabletop=(material, args.camera))
+            replace(options, start=index, scenes=1, shard=(0, 1), tabletop=kind)
             for index in options.indices
-            for material in MATERIALS
+            for kind in kinds
         ]
     )
 
@@ -237,7 +260,7 @@ def _generated(runs: Sequence[GenerateOptions]) -> int:
     """Renders what is missing of each and tells how it went; the exit status."""
     import bpy
 
-    from dkt_ros.synth.generate import generate
+    from dkt_ros.synth.generate import generate_all
     from dkt_ros.synth.passes import scratch_prefix
 
     def leave() -> None:
@@ -249,16 +272,13 @@ def _generated(runs: Sequence[GenerateOptions]) -> int:
         print(text, file=sys.stderr, flush=True)
 
     with ended_by_interrupt(leave):
-        outcomes = [generate(options, _say) for options in runs]
-    elsewhere = [name for outcome in outcomes for name in outcome.elsewhere]
-    failed = {name: why for outcome in outcomes for name, why in outcome.failed.items()}
-    if elsewhere:
-        _say(f"{len(elsewhere)} left to another process: {', '.join(elsewhere)}")
-    made, present = sum(o.made for o in outcomes), sum(o.present for o in outcomes)
-    _say(f"{made} made, {present} were there, {len(failed)} failed")
-    for name, reason in failed.items():
+        done = generate_all(runs, _say)
+    if done.elsewhere:
+        _say(f"{len(done.elsewhere)} left to another process: {', '.join(done.elsewhere)}")
+    _say(f"{done.made} made, {done.present} were there, {len(done.failed)} failed")
+    for name, reason in done.failed.items():
         _say(f"  {name}: {reason}")
-    return 1 if failed else 0
+    return 1 if done.failed else 0
 
 
 def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOptions:

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dkt_ros.synth.render import Renderer, RenderOptions
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
 from dkt_ros.synth.scene import Scene
 from dkt_ros.synth.sensors import MIXED, SENSORS, sensor_of
-from dkt_ros.synth.tabletop import sample_tabletop, solid
+from dkt_ros.synth.tabletop import Tabletop, fixture, sample_tabletop, solid
 from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
 
 GENERATOR_VERSION = 3
@@ -49,9 +49,9 @@ class GenerateOptions:
 
     shard (i, n): of these, the ones whose number leaves the remainder i when divided by n.
     sensor: a name in SENSORS, or MIXED for one that suits each scene. shares: of version 3's
-    scenes; version 2 knows none, no camera's faults, and the D435 alone. tabletop: material and
-    camera of scenes to grasp in (see tabletop.py), in place of what `shares` and `content` tell but
-    for the number of objects; they tell meshes and masses too.
+    scenes; version 2 knows none, no camera's faults, and the D435 alone. tabletop: which scenes to
+    grasp in, in place of what `shares` and `content` tell but for the number of objects; they tell
+    meshes and masses too.
     """
 
     output: Path
@@ -66,7 +66,7 @@ class GenerateOptions:
     sensor: str = "d435"
     version: int = GENERATOR_VERSION
     shares: Shares = field(default_factory=Shares)
-    tabletop: tuple[str, str] | None = None
+    tabletop: Tabletop | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("scenes", 1), ("frames", 1), ("start", 0)):
@@ -119,7 +119,7 @@ class GenerateOptions:
         if self.version > OLDEST_VERSION:
             record["shares"] = dataclasses.asdict(self.shares)
         if self.tabletop is not None:
-            record["tabletop"] = self.tabletop
+            record["tabletop"] = self.tabletop.record()
         plain: dict[str, Any] = json.loads(json.dumps(record))
         return plain
 
@@ -151,14 +151,16 @@ def tar_path(options: GenerateOptions, index: int) -> Path:
 def sequence_id(options: GenerateOptions, index: int) -> str:
     """Unique over seeds and scenes."""
     name = f"s{options.seed:04d}-{index:06d}"
-    return name if options.tabletop is None else f"{name}-{options.tabletop[0]}"
+    return name if options.tabletop is None else f"{name}-{options.tabletop.material}"
 
 
-def generate(
-    options: GenerateOptions,
-    say: Callable[[str], None] = print,
-) -> Outcome:
-    """Renders the scenes whose tar is missing.
+def generate(options: GenerateOptions, say: Callable[[str], None] = print) -> Outcome:
+    """`generate_all` of one."""
+    return generate_all([options], say)
+
+
+def generate_all(runs: Sequence[GenerateOptions], say: Callable[[str], None] = print) -> Outcome:
+    """Renders the scenes whose tar is missing, of one after another, with one progress over all.
 
     Safe to kill and to call again. Lines go to `say`, one a scene where there is no terminal for a
     bar. A scene that fails is named and left out.
@@ -166,19 +168,28 @@ def generate(
     Raises DktError where tars are there that other options made, StorageError where the disk is
     full; whole tars stay.
     """
-    missing = [index for index in options.indices if not tar_path(options, index).exists()]
-    present = sorted(set(options.indices) - set(missing))
-    record = options.record()
-    failed = _misfits(options, present, record)
+    missing: list[tuple[GenerateOptions, dict[str, Any], int]] = []
+    failed: dict[str, str] = {}
+    present = wanted = 0
+    for options in runs:
+        lacking = [index for index in options.indices if not tar_path(options, index).exists()]
+        there = sorted(set(options.indices) - set(lacking))
+        record = options.record()
+        failed |= _misfits(options, there, record)
+        missing += [(options, record, index) for index in lacking]
+        present += len(there)
+        wanted += len(options.indices)
     if present:
-        say(f"{len(present)} of {len(options.indices)} sequences are there already")
+        say(f"{present} of {wanted} sequences are there already")
     elsewhere, made = [], 0
-    with progress_bar(len(missing) * options.frames, "frame", mininterval=math.inf) as bar:
-        for number, index in enumerate(missing, 1):
+    frames = sum(options.frames for options, _, _ in missing)
+    with progress_bar(frames, "frame", mininterval=math.inf) as bar:
+        for options, record, index in missing:
             name = sequence_id(options, index)
+            frames -= options.frames
             try:
-                frames = render_scene(options, index, record, bar.update)
-                write_sequence(tar_path(options, index), name, frames)
+                rendered = render_scene(options, index, record, bar.update)
+                write_sequence(tar_path(options, index), name, rendered)
             except StorageError:
                 raise
             except BusyError:
@@ -191,8 +202,8 @@ def generate(
                 if not sys.stderr.isatty():
                     say(f"{name}  {bar}")
             # Scenes that failed or are another's have no more frames to wait for.
-            bar.total = bar.n + (len(missing) - number) * options.frames
-    return Outcome(made, len(present), tuple(elsewhere), failed)
+            bar.total = bar.n + frames
+    return Outcome(made, present, tuple(elsewhere), failed)
 
 
 def render_scene(
@@ -207,8 +218,11 @@ def render_scene(
     renderer = Renderer(scene, options.render)
     extra = {"generator": record or options.record(), **describe(scene)}
     if options.tabletop is not None:
-        for entry, item in zip(extra["objects"], scene.items, strict=False):
-            entry |= solid(item)
+        things = [solid(item) for item in scene.items]
+        if scene.area.container is not None:
+            things.append(fixture(scene.area.container))
+        for entry, thing in zip(extra["objects"], things, strict=True):
+            entry |= thing
     if options.raw_depth and options.version > OLDEST_VERSION:
         extra["sensor"] = sensor
     for number in range(options.frames):
@@ -237,7 +251,8 @@ def render_scene(
 def make_scene(options: GenerateOptions, index: int) -> Scene:
     """One scene as it is rendered: its objects at rest."""
     if options.tabletop is not None:
-        return sample_tabletop(options.seed, index, *options.tabletop, options.content.objects)
+        kind, objects = options.tabletop, options.content.objects
+        return sample_tabletop(options.seed, index, kind, objects, options.frames)
     if options.version == OLDEST_VERSION:
         scene = sample_scene(options.seed, index, options.content)
     else:

@@ -47,8 +47,16 @@ def place(
     return poses
 
 
-def scatter(shapes: Sequence[Shape], area: Area, random: np.random.Generator) -> list[np.ndarray]:
-    """Poses over the area to drop shapes from: any way up, clear of one another."""
+def scatter(
+    shapes: Sequence[Shape],
+    area: Area,
+    random: np.random.Generator,
+    walls: Sequence[tuple[float, float]] = (),
+) -> list[np.ndarray]:
+    """Poses over the area to drop shapes from: any way up, clear of one another.
+
+    walls: bearing about z, and distance from it, of upright planes that hold them in.
+    """
     balls: list[tuple[np.ndarray, float]] = []
     poses = []
     for shape in shapes:
@@ -63,6 +71,10 @@ def scatter(shapes: Sequence[Shape], area: Area, random: np.random.Generator) ->
             pose[:3, :3] = _any_rotation(random)
             up = reach
         centre = np.array([*_somewhere(area, random, 0.8), area.floor + up + _DROP])
+        points = (shape.vertices - middle) @ pose[:3, :3].T
+        for bearing, distance in walls:
+            out = np.array([np.cos(bearing), np.sin(bearing), 0.0])
+            centre -= max(0.0, centre @ out + (points @ out).max() - distance) * out
         while any(np.linalg.norm(centre - other) < reach + r for other, r in balls):
             centre[2] += 0.01
         pose[:3, 3] = centre - pose[:3, :3] @ middle

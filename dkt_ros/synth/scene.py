@@ -110,6 +110,20 @@ class Container:
         )
         return vertices @ about_z(self.turn)[:3, :3].T, faces
 
+    def parts(self) -> list[Mesh]:
+        """The floor and the four walls of `mesh`, each convex."""
+        (x, y), wall, flare = self.half_size, self.wall, self.flare
+        base, top, turn = LIFT, self.height, about_z(self.turn)[:3, :3].T
+        parts = [stack([(x + wall, y + wall, base), (x + wall, y + wall, base + wall)])]
+        for half, other, along in ((x, y, 0), (y, x, 1)):
+            for side in (-1, 1):
+                rings = [(0.5 * wall, other + wall, base), (0.5 * wall, other + wall + flare, top)]
+                vertices, faces = stack(rings if along == 0 else [(b, a, z) for a, b, z in rings])
+                out = np.repeat([half + 0.5 * wall, half + 0.5 * wall + flare], 4)
+                vertices[:, along] += side * out
+                parts.append((vertices, faces))
+        return [(vertices @ turn, faces) for vertices, faces in parts]
+
 
 @dataclass(frozen=True)
 class Area:

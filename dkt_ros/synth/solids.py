@@ -109,3 +109,27 @@ def cutlery(random: np.random.Generator) -> Shape:
     top = float(vertices[:, 2].max())
     outline = np.array([(0.0, 0.0), (0.5 * length, 0.0), (0.5 * length, top), (0.0, top)])
     return Shape("cutlery", vertices, faces, outline, round=False, open=False)
+
+
+def tool(random: np.random.Generator) -> Shape:
+    """A screwdriver or a chisel standing on its tip, or a spanner lying flat along x."""
+    if random.random() < 0.3:
+        return _spanner(random)
+    grip, long = random.uniform(0.011, 0.017), random.uniform(0.08, 0.115)
+    blade, shank = random.uniform(0.003, 0.005), random.uniform(0.06, 0.11)
+    outline = [(0, 0), (0.5 * blade, 0), (blade, 0.012), (blade, shank), (0.6 * grip, shank)]
+    outline += [(0.75 * grip, shank + 0.15 * long), (grip, shank + 0.3 * long)]
+    outline += [(grip, shank + 0.8 * long), (0.8 * grip, shank + 0.96 * long)]
+    outline += [(0.6 * grip, shank + long), (0, shank + long)]
+    return _solid("tool", np.array(outline, float))
+
+
+def _spanner(random: np.random.Generator) -> Shape:
+    length, thick = random.uniform(0.12, 0.2), random.uniform(0.006, 0.01)
+    broad = length * random.uniform(0.09, 0.11)
+    at = np.array([0.0, 0.03, 0.1, 0.17, 0.24, 0.76, 0.83, 0.9, 0.97, 1.0])
+    half = broad * np.array([0.5, 0.85, 1.0, 0.8, 0.45, 0.45, 0.8, 1.0, 0.85, 0.5])
+    flat = np.zeros_like(at)
+    vertices, faces = slab((at - 0.5) * length, half, flat, flat, thick)
+    outline = np.array([(0.0, 0.0), (0.5 * length, 0.0), (0.5 * length, thick), (0.0, thick)])
+    return Shape("tool", vertices, faces, outline, round=False, open=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,28 +15,55 @@ pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros
 
 from fixtures.grasp_scenes import Box, depth_of, view
 
-from dkt_ros.bench.scenes import MATERIALS
+from dkt_ros.bench.attempts import try_grasp
+from dkt_ros.bench.methods import depths
+from dkt_ros.bench.scenes import MATERIALS, clips_of, read_scene
 from dkt_ros.cli import main
-from dkt_ros.formats.transphy3d import MaterialClass, SequenceFrame, write_sequence
+from dkt_ros.errors import DktError
+from dkt_ros.evaluation.models import Depths
+from dkt_ros.evaluation.videos import Video
+from dkt_ros.formats.transphy3d import (
+    MaterialClass,
+    SequenceFrame,
+    read_sequence,
+    write_sequence,
+)
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.synth.lathe import stack
 
 CAMERA = Intrinsics(200.0, 200.0, 71.5, 39.5, 144, 80)
+BOX = Box(0.01, 0.0, (0.05, 0.05, 0.06), turn=0.3)
 WORDS = ["grasp", "bench", "--scene-seed", "7", "--scenes", "1"]
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One scene in three materials; the transparent one's sensor sees the table through it."""
-    folder = tmp_path_factory.mktemp("scenes")
-    seen, box = view(0.6, 0.45), Box(0.01, 0.0, (0.05, 0.05, 0.06), turn=0.3)
-    depth, table = (depth_of(things, seen, CAMERA) for things in ([box], []))
+    return written(tmp_path_factory.mktemp("scenes"), ["fixed"], 0.6)
+
+
+def written(folder: Path, look: list[str], *tilts: float) -> Path:
+    """The scene from each of the camera's tilts, one frame after another."""
+    for number, material in enumerate(MATERIALS):
+        frames = [
+            replace(frame(number, tilt, [material, *look]), index=index)
+            for index, tilt in enumerate(tilts)
+        ]
+        name = f"s0007-000000-{material}"
+        write_sequence(folder / f"{name}.tar", name, frames)
+    return folder
+
+
+def frame(material: int, tilt: float, tabletop: list[str]) -> SequenceFrame:
+    seen = view(tilt, 0.45)
+    depth, table = (depth_of(things, seen, CAMERA) for things in ([BOX], []))
     instance = (np.abs(depth - table) > 1e-5).astype(np.uint8)
     corners = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (0, 1)])
     faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]]
     faces += [[2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
     pose = np.eye(4)
     pose[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
-    pose[:3, 3] = box.x, box.y, 0.0002
+    pose[:3, 3] = BOX.x, BOX.y, 0.0002
     thing = {"id": 1, "shape": "box", "object_to_world": pose.tolist(), "mass": 0.15}
     thing |= {"vertices": (corners * [0.025, 0.025, 0.06]).tolist(), "faces": faces}
     world_to_camera = np.eye(4)
@@ -42,20 +71,16 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world_to_camera[:3, 3] = -seen.rotation @ seen.position
     rgb = np.where(instance[..., None] > 0, 160, 90).astype(np.uint8).repeat(3, axis=2)
     kinds = (MaterialClass.TRANSPARENT, MaterialClass.REFLECTIVE, MaterialClass.OPAQUE)
-    for material, kind in zip(MATERIALS, kinds, strict=True):
-        frame = SequenceFrame(
-            rgb,
-            depth,
-            CAMERA.matrix,
-            world_to_camera,
-            mask=instance * np.uint8(kind),
-            raw_depth=table if kind is MaterialClass.TRANSPARENT else depth,
-            instance=instance,
-            extra={"objects": [thing]},
-        )
-        name = f"s0007-000000-{material}"
-        write_sequence(folder / f"{name}.tar", name, [frame])
-    return folder
+    return SequenceFrame(
+        rgb,
+        depth,
+        CAMERA.matrix,
+        world_to_camera,
+        mask=instance * np.uint8(kinds[material]),
+        raw_depth=table if kinds[material] is MaterialClass.TRANSPARENT else depth,
+        instance=instance,
+        extra={"objects": [thing], "generator": {"tabletop": tabletop}},
+    )
 
 
 def test_attempts_of_all_methods_are_made_told_and_drawn(
@@ -115,14 +140,54 @@ def test_depth_in_files_and_a_planner_of_ones_own(
     assert "--planner nowhere:plan" in capsys.readouterr().err
     assert main([*words, "--methods", "rough"]) == 2
     assert "--methods rough" in capsys.readouterr().err
+    heap = [*words, "--output", str(tmp_path / "heap"), "--arrangement", "heap"]
+    assert main(heap) == 2
+    assert "rendered with camera and arrangement fixed, expected fixed heap" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_folder_without_scenes_is_refused(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "some.tar").write_bytes((scenes / "s0007-000000-diffuse.tar").read_bytes())
-    from dkt_ros.bench.scenes import clips_of
-    from dkt_ros.errors import DktError
-
     with pytest.raises(DktError, match=r"expected tars such as s0000-000000-diffuse\.tar"):
         clips_of(tmp_path)
+
+
+def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Path) -> None:
+    data = written(tmp_path, ["orbit"], 0.2, 0.4, 0.6)
+    seen: list[int] = []
+
+    class Model:
+        name, answers_every = "model", 1
+
+        def depths(self, video: Video, truth: np.ndarray, *_: Any) -> dict[str, Depths]:
+            seen.append(len(video))
+            return {"fused": Depths(truth, np.ones_like(truth), problems={0: "dark"})}
+
+    scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
+    found = depths(scene, ["fused"], [Model()])["fused"]
+    assert seen == [3]
+    np.testing.assert_allclose(found.depth, depth_of([BOX], view(0.6, 0.45), CAMERA), atol=2e-4)
+    tried = try_grasp(scene, "fused", found)
+    assert tried.record.result == "held"
+
+
+def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> None:
+    data = written(tmp_path, ["fixed"], 0.6)
+    clip = clips_of(data)[-1]
+    [frame] = read_sequence(clip.path)
+    wall = stack([(0.002, 0.05, 0.0), (0.002, 0.05, 0.06)])
+    wall = wall[0] + [0.045, 0, 0], wall[1]
+    things = frame.extra["objects"]
+    things.append({"id": 2, "fixed": True, "parts": [[part.tolist() for part in wall]]})
+    assert frame.instance is not None
+    frame.instance[:, 100:] = 2
+    clip.path.unlink()
+    write_sequence(clip.path, clip.name, [frame])
+    scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
+    assert len(scene.bodies) == len(scene.fixtures) == 1
+    np.testing.assert_array_equal(scene.fixtures[0][0], wall[0])
+    assert scene.instance[:, :100].any()
+    assert not scene.instance[:, 100:].any()

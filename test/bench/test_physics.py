@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros[grasp]')")
 
-from dkt_ros.bench.physics import Body, Mesh, Physics, Result, attempt
-from dkt_ros.bench.solids import convex_parts
+from dkt_ros.bench.physics import Physics, Result, attempt
+from dkt_ros.errors import DktError
+from dkt_ros.rigid.parts import convex_parts
+from dkt_ros.rigid.world import Body, Mesh
 
 DOWN = np.diag([1.0, -1.0, -1.0])
 """The gripper closes along -y and comes down."""
@@ -108,7 +112,7 @@ def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
     tube = np.vstack(rings), np.array(faces)
     parts = convex_parts(tube, tmp_path)
     assert len(parts) > 4
-    monkeypatch.setattr("dkt_ros.bench.solids.coacd.run_coacd", None)
+    monkeypatch.setattr("dkt_ros.rigid.parts.subprocess.run", None)
     again = convex_parts(tube, tmp_path)
     for (vertices, _), (kept, _) in zip(parts, again, strict=True):
         np.testing.assert_array_equal(vertices, kept)
@@ -121,3 +125,24 @@ def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
         physics=SHORT,
     )
     assert held.result is Result.HELD, "one finger inside, one outside"
+
+
+def test_a_crash_of_coacd_is_tried_again_and_then_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, calls = subprocess.run, []
+
+    def crashing(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        if len(calls) == 1:
+            return subprocess.CompletedProcess(command, -11, "", "")
+        return run(command, **options)
+
+    monkeypatch.setattr("dkt_ros.rigid.parts.subprocess.run", crashing)
+    ((vertices, _),) = convex_parts(block(0.03, 0.04, 0.07), tmp_path)
+    assert len(calls) == 2
+    np.testing.assert_allclose(np.ptp(vertices, axis=0), [0.03, 0.04, 0.07], atol=1e-5)
+    failed = subprocess.CompletedProcess([], -11, "", "")
+    monkeypatch.setattr("dkt_ros.rigid.parts.subprocess.run", lambda *_, **__: failed)
+    with pytest.raises(DktError, match="exit status -11 over a mesh of 12 faces"):
+        convex_parts(block(0.03, 0.04, 0.08), tmp_path)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from dkt_ros.synth.generate import (
     GenerateOptions,
     describe,
     generate,
+    generate_all,
     make_scene,
     tar_path,
 )
@@ -343,3 +344,22 @@ def test_the_users_meshes_and_panoramas_are_used(
     assert sky.mean() > 0.02
     red, _, blue = frame.rgb[sky].mean(axis=0)
     assert blue > red + 40
+
+
+def test_several_runs_are_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rendered(run: GenerateOptions, index: int, _: Any, after: Callable[[], None]) -> list[None]:
+        for _frame in range(run.frames):
+            after()
+        if index == 2:
+            raise DktError("nothing to see")
+        return [None]
+
+    monkeypatch.setattr(generation, "render_scene", rendered)
+    monkeypatch.setattr(generation, "write_sequence", lambda *_: None)
+    lines: list[str] = []
+    runs = [options(tmp_path, scenes=2), options(tmp_path, scenes=2, start=1, frames=3)]
+    outcome = generate_all(runs, lines.append)
+    assert (outcome.made, list(outcome.failed)) == (3, ["s0004-000002"])
+    told = [re.search(r"(\d+)/(\d+) frames", line) for line in lines]
+    counts = [(int(match[1]), int(match[2])) for match in told if match]
+    assert counts == [(2, 10), (4, 10), (7, 10)], "over both, not over each"
