@@ -309,10 +309,15 @@ def run_main(
             nodes = make()
         except DktError:
             raise
-        except Exception:
-            if rclpy.ok():
+        except Exception as error:
+            if not rclpy.ok():
+                return 130  # interrupted, which takes the context from under whatever is made
+            if "security" not in str(error):
                 raise
-            return 130  # interrupted, which takes the context from under whatever is made
+            raise DktError(
+                f"cannot make the node: {_first_line(error)}; ROS_SECURITY_ENABLE is set: expected "
+                "a middleware that was built with security, as ROS's own Debian packages are"
+            ) from error
         return run(*nodes)
     except KeyboardInterrupt:
         return 130
@@ -335,8 +340,12 @@ def init(args: Sequence[str] | None) -> None:
     try:
         rclpy.init(args=args)
     except Exception as error:
-        text = re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
-        raise ArgumentError(f"wrong ROS arguments: {text}") from error
+        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Without the places in rcl's own source."""
+    return re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
 
 
 def run(*nodes: ManagedNode[Any]) -> int:
