@@ -255,6 +255,7 @@ class DktNode(ManagedNode[NodeParameters]):
             complaints=self._complaints.latest(),
             worker=pipeline.worker_status if pipeline else WorkerStatus(),
             output_error=self._outputs.error if self._outputs else "",
+            hanging=self._outputs.hanging() if self._outputs else {},
             choice=pipeline.choice_status if pipeline else None,
             engine=engine.info if engine else None,
             alignment=pipeline.alignment if pipeline else None,

@@ -314,6 +314,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "publishing failed: y",
         ),
         ("inference", {"output_error": "dkt/points failed: x"}, WARN, "dkt/points failed: x"),
+        (
+            "inference",
+            {"hanging": {"dkt/points": (4.6, ("/a", "/b")), "dkt/depth": (5.0, ("/a",))}},
+            WARN,
+            "a reader of dkt/depth, dkt/points (/a or /b) has acknowledged nothing for 5 s",
+        ),
         ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
         ("alignment", {"alignment": None}, OK, "no depth yet"),
         ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),
