@@ -329,6 +329,8 @@ def run_main(
         return 2
     finally:
         rclpy.try_shutdown()
+        # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
+        gc.freeze()
 
 
 class ArgumentError(DktError):
@@ -366,8 +368,6 @@ def run(*nodes: ManagedNode[Any]) -> int:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
         ended = [node.close() for node in nodes]
-        # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
-        gc.freeze()
         # Nor can a thread inside torch be waited for.
         if not all(ended) or any(node.is_preparing for node in nodes):
             rclpy.try_shutdown()
