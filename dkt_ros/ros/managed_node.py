@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import rclpy
 import rclpy.logging
@@ -26,6 +26,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -298,9 +299,34 @@ class NextTurn:
 
 
 def run_main(
+    name: str,
+    make: Callable[[], Sequence[ManagedNode[Any]]],
+    args: Sequence[str] | None,
+    is_process: bool,
+) -> int:
+    """Makes the nodes and runs them until interrupted; returns 2 when its words are wrong.
+
+    is_process: the process is theirs alone and ends with them, here.
+    """
+    status = _run_main(name, make, args)
+    if is_process:
+        leave(status)
+    return status
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process without taking Python and torch apart, which costs seconds when busy."""
+    rclpy.try_shutdown()
+    with suppress(Exception):  # done already, unless it was a signal that shut rclpy down
+        rclpy_implementation.rclpy_logging_fini()  # writes the rest of the log
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _run_main(
     name: str, make: Callable[[], Sequence[ManagedNode[Any]]], args: Sequence[str] | None
 ) -> int:
-    """Makes the nodes and runs them until interrupted; returns 2 when its words are wrong."""
     # Otherwise a message waits in its publisher, and with it all of Python, for its readers.
     os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     try:
@@ -329,8 +355,6 @@ def run_main(
         return 2
     finally:
         rclpy.try_shutdown()
-        # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
-        gc.freeze()
 
 
 class ArgumentError(DktError):
@@ -368,9 +392,9 @@ def run(*nodes: ManagedNode[Any]) -> int:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
         ended = [node.close() for node in nodes]
+        # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
+        gc.freeze()
         # Nor can a thread inside torch be waited for.
         if not all(ended) or any(node.is_preparing for node in nodes):
-            rclpy.try_shutdown()
-            sys.stdout.flush()
-            os._exit(0)
+            leave(0)
     return 0

@@ -271,7 +271,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words, _ = split_ros_args(sys.argv[1:] if args is None else args)
     node_parser(topics_text()).parse_args(words)
-    return run_main("dkt_node", lambda: [DktNode()], args)
+    return run_main("dkt_node", lambda: [DktNode()], args, args is None)
 
 
 if __name__ == "__main__":
