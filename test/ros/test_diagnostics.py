@@ -40,7 +40,8 @@ HEALTHY = NodeReport(
         streams={
             name: StreamSnapshot(100, 30.0, 0.03, 150)
             for name in ("color", "depth", "camera_info", "pair", "frame", "dkt/depth")
-        },
+        }
+        | {"dkt/points": StreamSnapshot(7)},
         drops={"truncated image": 3},
         flushes={"gap between frames": 1},
         timings_s={"predict": (0.1, 0.2), "total": (0.11, 0.21)},
@@ -103,6 +104,7 @@ def test_the_numbers_are_there() -> None:
     assert found["dropped: truncated image"] == "3"
     assert found["color stamp - depth stamp (s)"] == "0.001"
     found = values(status("inference"))
+    assert (found["depth images"], found["dkt/points messages"]) == ("100", "7")
     assert found["predict (ms, mean and max)"] == "100.0, 200.0"
     assert found["checkpoint"] == "dkt-1.3b"
     assert found["free memory (MiB)"] == "3072"
