@@ -46,6 +46,7 @@ sys.path[:0] = [str(ROOT)]
 
 from dkt_ros.frames import Frame  # noqa: E402
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo  # noqa: E402
+from dkt_ros.ros.probe import profile_variable  # noqa: E402
 
 FRAME_ID = "camera_color_optical_frame"
 VARIANTS = 4
@@ -335,8 +336,7 @@ class Watch:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Starts all processes and watches them."""
     if options.profile:
-        older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-        os.environ[f"FAST{'RTPS' if older else 'DDS'}_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+        os.environ[profile_variable()] = str(PROFILE)
     spawn = multiprocessing.get_context("spawn")
     start, done, counts = spawn.Event(), spawn.Event(), spawn.Manager().dict()
     readers = {"reliable": ("dkt/depth", True), "best effort": ("dkt/depth", False)}
@@ -400,8 +400,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 "end by SIGINT": end
             }
         finally:
-            for one in (process, *children):
-                one.kill()
+            process.kill()
+            for child in children:
+                child.kill()
             watch.close()
 
 
