@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import dkt_ros
 from dkt_ros.errors import DktError
@@ -39,10 +39,13 @@ _LOSS = 0.01
 """Share of images on one machine that may be lost."""
 
 _MUCH_LEFT_BEHIND = 64.0
-"""MiB; one node that was killed leaves 134 with config/fastdds.xml."""
+"""MiB; one node that was killed leaves 128 with config/fastdds.xml."""
 
-_ROOM = 134
+_ROOM = 128
 """MiB that config/fastdds.xml lets one process share."""
+
+_DDS: dict[str, Any] = {"size": "720x1280", "rate": 30.0, "seconds": 5.0}
+"""What `--dds` sends by default: HEIGHTxWIDTH, Hz, seconds."""
 
 _BUILD = "run `make` in the checkout, then `source scripts/env.sh`"
 _WITH_ROS = "comes with a ROS installation: source /opt/ros/<distro>/setup.bash, run `make` again"
@@ -116,22 +119,24 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         help="instead of all that, send large images from one process to another, count what is "
         "lost, and say what to set; exits with 1 where more than 1%% is",
     )
-    parser.add_argument(
-        "--size", default="720x1280", metavar="HxW", help="of those images; default: %(default)s"
-    )
-    parser.add_argument(
-        "--rate", type=float, default=30.0, metavar="HZ", help="of those images; default: 30"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=5.0, metavar="S", help="how long; default: 5"
-    )
+    parser.add_argument("--size", metavar="HxW", help=f"of those images; default: {_DDS['size']}")
+    for name, unit, what in (("rate", "HZ", "of those images"), ("seconds", "S", "how long")):
+        parser.add_argument(
+            f"--{name}", type=float, metavar=unit, help=f"{what}; default: {_DDS[name]:g}"
+        )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     findings = []
+    given = {name: value for name in _DDS if (value := getattr(args, name)) is not None}
+    if args.dds and args.checkpoint:
+        raise DktError("--checkpoint and --dds: give one of them, --dds looks at no checkpoint")
     if args.dds:
-        examined = examine_dds(args.size, args.rate, args.seconds)
+        examined = examine_dds(**{**_DDS, **given})
+    elif given:
+        flags = ", ".join(f"--{name}" for name in given)
+        raise DktError(f"{flags}: of the images that --dds sends; expected --dds too")
     else:
         examined = examine(args.checkpoint)
     for finding in examined:
@@ -173,14 +178,14 @@ def examine(checkpoint: Path | None = None) -> Iterator[Finding]:
     yield check_checkpoint(checkpoint)
 
 
-def examine_dds(size: str, rate_hz: float, seconds: float) -> Iterator[Finding]:
+def examine_dds(size: str, rate: float, seconds: float) -> Iterator[Finding]:
     """What large images meet on their way between two processes of this machine."""
     found = list(check_ros())
     yield from (one for one in found if one.name != "messages")
     if any(one.level == "error" for one in found if one.name != "messages"):
         return
     yield from check_network()
-    yield check_link(size, rate_hz, seconds)
+    yield check_link(size, rate, seconds)
 
 
 def check_link(size: str, rate_hz: float, seconds: float) -> Finding:

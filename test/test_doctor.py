@@ -256,3 +256,23 @@ def test_two_processes_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 def test_images_of_no_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--dds", "--rate", "0"]) != 0
     assert "--rate 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "480x640"], "--size: of the images that --dds sends; expected --dds too"),
+        (["--rate", "60", "--seconds", "2"], "--rate, --seconds: of the images that --dds sends"),
+        (["--dds", "--checkpoint", "x"], "--checkpoint and --dds: give one of them"),
+    ],
+)
+def test_flags_that_would_have_no_effect_are_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *words]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_the_room_that_is_asked_for_is_the_profiles() -> None:
+    profile = (Path(__file__).parents[1] / "config" / "fastdds.xml").read_text()
+    assert f"<segment_size>{doctor._ROOM * 1024**2}</segment_size>" in profile

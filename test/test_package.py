@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.interrupts import heed_interrupts
 
 from dkt_ros.extras import EXTRAS
 
@@ -165,6 +167,51 @@ def test_commands_run(command: str) -> None:
     )
     assert shown.returncode == 0, shown.stderr
     assert "usage:" in shown.stdout
+
+
+_DEAF = """
+import sys, time
+print("importing", flush=True)
+while len(sys.argv) > 1:
+    try:
+        time.sleep(600.0)
+    except KeyboardInterrupt:  # as C libraries are that load themselves
+        pass
+
+def main():
+    try:
+        print("running", flush=True)
+        time.sleep(600.0)
+    except KeyboardInterrupt:
+        return 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "when", "status"), [(["deaf"], "importing", -signal.SIGINT), ([], "running", 7)]
+)
+def test_an_interrupt_ends_a_command_that_still_imports(
+    words: list[str], when: str, status: int, repo_root: Path, tmp_path: Path
+) -> None:
+    """And is the command's own matter from then on."""
+    (tmp_path / "dkt_ros").mkdir()
+    (tmp_path / "dkt_ros" / "deaf.py").write_text(_DEAF)
+    template = (repo_root / "scripts" / "entry_point.py.in").read_text()
+    (tmp_path / "command.py").write_text(template.replace("@module@", "deaf"))
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "command.py", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
+    try:
+        assert process.stdout is not None
+        while when not in (line := process.stdout.readline()):
+            assert line, "it ended by itself"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60.0) == status
+    finally:
+        process.kill()
 
 
 @pytest.mark.ros

@@ -20,7 +20,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from dkt_ros.msg import ScaleAlignment
-from fixtures.three_processes import heed_interrupts
+from fixtures.interrupts import heed_interrupts
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -272,22 +273,28 @@ def late_subscriber(cell: Cell) -> Iterator[None]:
 
 
 READER = """
+import sys, time
 import rclpy
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 rclpy.init()
 node = rclpy.create_node("reader")
-node.create_subscription(PointCloud2, "dkt/points", lambda message: None, 5)
+def take(message):
+    if sys.argv[2] == "callback":
+        time.sleep(3600.0)
+node.create_subscription({"depth": Image, "points": PointCloud2}[sys.argv[1]],
+                         "dkt/" + sys.argv[1], take, 5)
 rclpy.spin(node)
 """
 
 
 @contextmanager
-def stopped_reader(cell: Cell) -> Iterator[None]:
-    """A process that asked for clouds and hangs."""
-    reader = subprocess.Popen([sys.executable, "-c", READER])
+def hung_reader(cell: Cell, name: str, what: str) -> Iterator[None]:
+    """Who asked for dkt/NAME and reads nothing: the "process" stands still, or the "callback"."""
+    reader = subprocess.Popen([sys.executable, "-c", READER, name, what])
     try:
         time.sleep(5.0)
-        reader.send_signal(signal.SIGSTOP)
+        if what == "process":
+            reader.send_signal(signal.SIGSTOP)
         yield
     finally:
         reader.kill()
@@ -750,11 +757,24 @@ def situations() -> list[Situation]:
             works=True,
             around=late_subscriber,
         ),
+        *(
+            Situation(
+                f"a reader of {name} hangs",
+                "right depth, all the time; say who reads",
+                lambda cell: cell.healthy,
+                f"a reader of .*{topic}.*/reader.* has acknowledged nothing",
+                works=True,
+                around=partial(hung_reader, name=topic.removeprefix("dkt/"), what="process"),
+            )
+            for name, topic in (("clouds", "dkt/points"), ("depth", "dkt/depth"))
+        ),
         Situation(
-            "a reader of clouds hangs",
+            "the callback of a reader of clouds hangs",
             go_on,
             lambda cell: cell.healthy,
             works=True,
-            around=stopped_reader,
+            blind="DDS takes messages in for the process, and the node cannot know: look at that "
+            "process",
+            around=partial(hung_reader, name="points", what="callback"),
         ),
     ]

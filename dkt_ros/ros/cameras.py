@@ -47,7 +47,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs the nodes until it is interrupted; returns 2 when words or parameters are wrong."""
     words, ros = split_ros_args(sys.argv[1:] if args is None else args)
     namespaces = cameras_parser().parse_args(words).namespaces
-    return run_main("dkt_cameras", lambda: make_nodes(namespaces), ["--ros-args", *ros])
+    ros = ["--ros-args", *ros]
+    return run_main("dkt_cameras", lambda: make_nodes(namespaces), ros, args is None)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ class NodeReport:
     complaints     cause -> what was reported last, and its age in seconds
     dds_advice     what to do about messages that get lost on the way
     output_error   what is wrong with clouds or pictures, while depth goes out
+    hanging        topic -> for how long one of its reliable readers has acknowledged nothing, and
+                   the names of its reliable readers
     """
 
     node_name: str
@@ -125,6 +127,7 @@ class NodeReport:
     dds_advice: str = ""
     worker: WorkerStatus = field(default_factory=WorkerStatus)
     output_error: str = ""
+    hanging: Mapping[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     choice: ChoiceStatus | None = None
     engine: PredictorInfo | None = None
     alignment: Alignment | None = None
@@ -392,6 +395,11 @@ def _inference(report: NodeReport) -> _Part:
         ("rate (Hz)", f"{output.rate_hz:.2f}"),
         ("depth images", str(output.count)),
     ]
+    values += [
+        (f"{topic} messages", str(stream.count))
+        for topic, stream in snapshot.streams.items()
+        if topic.startswith("dkt/") and topic != "dkt/depth"
+    ]
     if report.choice is not None:
         values += [("frame choice", _choice(report.choice))]
         if report.choice.share is not None:
@@ -430,6 +438,8 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
         )
     if worker.error or report.output_error:
         return WARN, worker.error or report.output_error
+    if report.hanging:
+        return WARN, _hanging(report.hanging)
     if worker.state is WorkerState.STOPPED:
         return OK, "stopped"
     if output.count == 0:
@@ -441,6 +451,19 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
     if choice is not None and choice.share is not None and choice.share < 0.995:
         text += f", from {100 * choice.share:.0f}% of the frames ({_choice(choice)})"
     return OK, text
+
+
+def _hanging(topics: Mapping[str, tuple[float, tuple[str, ...]]]) -> str:
+    """Whose reader stands still. DDS tells that one does, and not which of several."""
+    seconds = max(seconds for seconds, _ in topics.values())
+    readers = sorted({name for _, names in topics.values() for name in names})
+    who = f" ({' or '.join(readers)})" if readers else ""
+    return (
+        f"a reader of {', '.join(sorted(topics))}{who} has acknowledged nothing for {seconds:.0f} "
+        "s: its process stands still or its machine is gone; restart it. Depth goes on for all "
+        "others; clouds and pictures that it reads go out once a second until it answers, or DDS "
+        "forgets it"
+    )
 
 
 def _choice(choice: ChoiceStatus) -> str:

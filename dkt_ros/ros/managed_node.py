@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import rclpy
 import rclpy.logging
@@ -26,6 +26,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -298,9 +299,34 @@ class NextTurn:
 
 
 def run_main(
+    name: str,
+    make: Callable[[], Sequence[ManagedNode[Any]]],
+    args: Sequence[str] | None,
+    is_process: bool,
+) -> int:
+    """Makes the nodes and runs them until interrupted; returns 2 when its words are wrong.
+
+    is_process: the process is theirs alone and ends with them, here.
+    """
+    status = _run_main(name, make, args)
+    if is_process:
+        leave(status)
+    return status
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process without taking Python and torch apart, which costs seconds when busy."""
+    rclpy.try_shutdown()
+    with suppress(Exception):  # done already, unless it was a signal that shut rclpy down
+        rclpy_implementation.rclpy_logging_fini()  # writes the rest of the log
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _run_main(
     name: str, make: Callable[[], Sequence[ManagedNode[Any]]], args: Sequence[str] | None
 ) -> int:
-    """Makes the nodes and runs them until interrupted; returns 2 when its words are wrong."""
     # Otherwise a message waits in its publisher, and with it all of Python, for its readers.
     os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     try:
@@ -309,10 +335,15 @@ def run_main(
             nodes = make()
         except DktError:
             raise
-        except Exception:
-            if rclpy.ok():
+        except Exception as error:
+            if not rclpy.ok():
+                return 130  # interrupted, which takes the context from under whatever is made
+            if "security" not in str(error):
                 raise
-            return 130  # interrupted, which takes the context from under whatever is made
+            raise DktError(
+                f"cannot make the node: {_first_line(error)}; ROS_SECURITY_ENABLE is set: expected "
+                "a middleware that was built with security, as ROS's own Debian packages are"
+            ) from error
         return run(*nodes)
     except KeyboardInterrupt:
         return 130
@@ -335,8 +366,12 @@ def init(args: Sequence[str] | None) -> None:
     try:
         rclpy.init(args=args)
     except Exception as error:
-        text = re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
-        raise ArgumentError(f"wrong ROS arguments: {text}") from error
+        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Without the places in rcl's own source."""
+    return re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
 
 
 def run(*nodes: ManagedNode[Any]) -> int:
@@ -361,7 +396,5 @@ def run(*nodes: ManagedNode[Any]) -> int:
         gc.freeze()
         # Nor can a thread inside torch be waited for.
         if not all(ended) or any(node.is_preparing for node in nodes):
-            rclpy.try_shutdown()
-            sys.stdout.flush()
-            os._exit(0)
+            leave(0)
     return 0

@@ -255,6 +255,7 @@ class DktNode(ManagedNode[NodeParameters]):
             complaints=self._complaints.latest(),
             worker=pipeline.worker_status if pipeline else WorkerStatus(),
             output_error=self._outputs.error if self._outputs else "",
+            hanging=self._outputs.hanging() if self._outputs else {},
             choice=pipeline.choice_status if pipeline else None,
             engine=engine.info if engine else None,
             alignment=pipeline.alignment if pipeline else None,
@@ -270,7 +271,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words, _ = split_ros_args(sys.argv[1:] if args is None else args)
     node_parser(topics_text()).parse_args(words)
-    return run_main("dkt_node", lambda: [DktNode()], args)
+    return run_main("dkt_node", lambda: [DktNode()], args, args is None)
 
 
 if __name__ == "__main__":

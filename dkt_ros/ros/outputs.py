@@ -7,12 +7,15 @@ publishing from any thread while the publisher exists. What is published stands 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from dkt_ros.errors import DktError
@@ -32,6 +35,38 @@ from dkt_ros.ros.transforms import Transforms
 
 END_PATIENCE_S = 5.0
 """How long the publishers' end waits for a message that is on its way."""
+HANGS_AFTER_S = 3.0
+"""A reliable reader that has acknowledged nothing for so long hangs."""
+HELD_PERIOD_S = 1.0
+"""How often clouds and pictures go out while one of their readers hangs: sending waits for room in
+the memory that it shares, and all of Python with it."""
+
+
+class _Acknowledged:
+    """Since when a publisher's reliable readers have not had all that was sent; in any thread.
+
+    Of a reader whose process stands still. One that runs and whose callback hangs acknowledges.
+    """
+
+    def __init__(self, publisher: LifecyclePublisher) -> None:
+        self._publisher = publisher
+        self._missing_since: float | None = None
+        self.sent_at = -math.inf
+
+    def look(self) -> None:
+        """Asks; best before publishing, when the message before has had the most time."""
+        now = time.monotonic()
+        if self._publisher.wait_for_all_acked(Duration(seconds=0)):
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = now
+
+    @property
+    def hangs_s(self) -> float:
+        """For how long one has hung; 0 where none does."""
+        since = self._missing_since
+        missing_s = 0.0 if since is None else time.monotonic() - since
+        return missing_s if missing_s > HANGS_AFTER_S else 0.0
 
 
 class _Lane:
@@ -91,6 +126,9 @@ class Outputs:
             )
             for output in outputs
         }
+        self._acknowledged = {
+            topic: _Acknowledged(publisher) for topic, publisher in self._publishers.items()
+        }
         self._errors: dict[str, str] = {}
         beside = [output for output in outputs if output.is_beside]
         self._lazy = _Lane([output for output in beside if not output.masked], self._try_to_send)
@@ -111,6 +149,22 @@ class Outputs:
             names.remove(own)
         return tuple(names)
 
+    def hanging(self) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """Topic -> for how long one of its reliable readers has hung, and their names."""
+        found = {}
+        for topic, acknowledged in self._acknowledged.items():
+            if acknowledged.hangs_s:
+                acknowledged.look()  # nothing may have been sent since
+            if seconds := acknowledged.hangs_s:
+                name = self._publishers[topic].topic_name
+                readers = [
+                    info
+                    for info in self._node.get_subscriptions_info_by_topic(name)
+                    if info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+                ]
+                found[topic] = (seconds, qos.node_names(readers))
+        return found
+
     def apply(self, parameters: NodeParameters) -> None:
         """Takes over the parameters that act at once."""
         self._parameters = parameters
@@ -121,6 +175,7 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
+        self._acknowledged.clear()
         if self.transforms is not None:
             self.transforms.close()
 
@@ -169,6 +224,9 @@ class Outputs:
     def _try_to_send(self, output: Output, result: Result) -> None:
         if not self.is_heard(output.topic):
             return
+        acknowledged = self._acknowledged[output.topic]
+        if acknowledged.hangs_s and time.monotonic() - acknowledged.sent_at < HELD_PERIOD_S:
+            return
         try:
             self._send(output, result)
         except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
@@ -184,7 +242,10 @@ class Outputs:
         message = output.make(result)
         if message is None:
             return
+        acknowledged = self._acknowledged[output.topic]
+        acknowledged.look()
         self._publishers[output.topic].publish(message)
+        acknowledged.sent_at = time.monotonic()
         result.stages_s[f"{output.name} message"] = time.perf_counter() - began
         self._statistics.seen(output.topic)
 

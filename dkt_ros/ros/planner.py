@@ -303,7 +303,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs the planner until it is interrupted; returns 2 when its parameters are wrong."""
     words, _ = split_ros_args(sys.argv[1:] if args is None else args)
     planner_parser().parse_args(words)
-    return run_main("dkt_planner", lambda: [DktPlanner()], args)
+    return run_main("dkt_planner", lambda: [DktPlanner()], args, args is None)
 
 
 if __name__ == "__main__":

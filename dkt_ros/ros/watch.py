@@ -24,11 +24,16 @@ _PATIENCE_S = 5.0
 
 
 def watch(
-    show: Callable[[Moment], None], raw_topic: str, namespace: str, duration_s: float | None
+    show: Callable[[Moment], None],
+    raw_topic: str,
+    namespace: str,
+    duration_s: float | None,
+    rectified: bool = False,
 ) -> int:
     """Has every message shown until an interrupt, or for so long; returns the number of depths.
 
-    raw_topic: the camera's raw depth. namespace: dkt_node's. Raises DktError where one is no name.
+    raw_topic: the camera's raw depth. namespace: dkt_node's. rectified: P of camera_info holds
+    instead of K. Raises DktError where a topic or namespace is no name.
     """
     init(None)
     seen = {"depth": 0}
@@ -41,7 +46,7 @@ def watch(
 
         def take(role: str, message: Any) -> None:
             try:
-                moment = moment_of(role, message)
+                moment = moment_of(role, message, rectified)
             except DktError as error:
                 logger.warning(f"{role}: {error}", throttle_duration_sec=5.0)
                 return

@@ -105,4 +105,5 @@ def _show_live(args: argparse.Namespace, show: Any) -> int:
     """Returns the number of frames with depth."""
     from dkt_ros.ros.watch import watch
 
-    return watch(show, args.depth_topic or "depth/image", args.namespace, args.duration)
+    raw_topic = args.depth_topic or "depth/image"
+    return watch(show, raw_topic, args.namespace, args.duration, args.rectified)

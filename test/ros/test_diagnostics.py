@@ -40,7 +40,8 @@ HEALTHY = NodeReport(
         streams={
             name: StreamSnapshot(100, 30.0, 0.03, 150)
             for name in ("color", "depth", "camera_info", "pair", "frame", "dkt/depth")
-        },
+        }
+        | {"dkt/points": StreamSnapshot(7)},
         drops={"truncated image": 3},
         flushes={"gap between frames": 1},
         timings_s={"predict": (0.1, 0.2), "total": (0.11, 0.21)},
@@ -103,6 +104,7 @@ def test_the_numbers_are_there() -> None:
     assert found["dropped: truncated image"] == "3"
     assert found["color stamp - depth stamp (s)"] == "0.001"
     found = values(status("inference"))
+    assert (found["depth images"], found["dkt/points messages"]) == ("100", "7")
     assert found["predict (ms, mean and max)"] == "100.0, 200.0"
     assert found["checkpoint"] == "dkt-1.3b"
     assert found["free memory (MiB)"] == "3072"
@@ -314,6 +316,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "publishing failed: y",
         ),
         ("inference", {"output_error": "dkt/points failed: x"}, WARN, "dkt/points failed: x"),
+        (
+            "inference",
+            {"hanging": {"dkt/points": (4.6, ("/a", "/b")), "dkt/depth": (5.0, ("/a",))}},
+            WARN,
+            "a reader of dkt/depth, dkt/points (/a or /b) has acknowledged nothing for 5 s",
+        ),
         ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
         ("alignment", {"alignment": None}, OK, "no depth yet"),
         ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),

@@ -21,7 +21,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
-from fixtures.three_processes import heed_interrupts
+from fixtures.interrupts import heed_interrupts
 from fixtures.workshop import Workshop
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.compressed_images import compressed_to_depth
 from dkt_ros.messages.observation import Observation
+from dkt_ros.ros import outputs as outputs_module
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser
@@ -45,7 +49,7 @@ from dkt_ros.ros.topics import (
 )
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def test_topics_named_elsewhere_are_published(repo_root: Path) -> None:
@@ -250,6 +254,66 @@ def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) ->
     publish(outputs, 2)
     eventually(lambda: slow.made == [2] and not outputs.error)
     outputs.destroy()
+
+
+READER = """
+import rclpy
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+rclpy.init()
+node = rclpy.create_node("hung")
+node.create_subscription(Image, "dkt/depth", lambda message: None, 5)
+node.create_subscription(String, "slow", lambda message: None, 5)
+rclpy.spin(node)
+"""
+
+
+def test_a_reader_whose_process_stands_still_is_told_and_holds_up_clouds_alone(
+    node: LifecycleNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs_module, "HANGS_AFTER_S", 0.5)
+    monkeypatch.setattr(outputs_module, "HELD_PERIOD_S", 1e9)
+    slow, statistics = Slow(), Statistics()
+    slow.go.set()
+    lazy = Output("slow", String, slow, "waits", lazy=True)
+    outputs = Outputs(
+        node, NodeParameters(), statistics, lambda *r: None, lambda *r: None, (*OUTPUTS, lazy)
+    )
+    node.trigger_configure()
+    node.trigger_activate()
+    stamps = itertools.count(1)
+
+    def publish_until(condition: Callable[[], Any]) -> None:
+        def met() -> Any:
+            publish(outputs, next(stamps))
+            time.sleep(0.02)
+            return condition()
+
+        eventually(met)
+
+    reader = subprocess.Popen([sys.executable, "-c", READER])
+    try:
+        eventually(
+            lambda: node.count_subscribers("dkt/depth") and node.count_subscribers("slow") == 2
+        )
+        publish_until(lambda: len(slow.made) > 10)
+        assert outputs.hanging() == {}
+        reader.send_signal(signal.SIGSTOP)
+        publish_until(lambda: outputs.hanging().keys() == {"dkt/depth", "slow"})
+        assert outputs.hanging()["dkt/depth"][1] == ("/hung",)
+        before, depths = len(slow.made), statistics.snapshot().streams["dkt/depth"].count
+        for _ in range(10):
+            publish(outputs, next(stamps))
+            time.sleep(0.02)
+        assert len(slow.made) <= before + 1, "the one under way"
+        assert statistics.snapshot().streams["dkt/depth"].count == depths + 10
+        reader.send_signal(signal.SIGCONT)
+        publish_until(lambda: not outputs.hanging())
+        publish_until(lambda: len(slow.made) > before + 1)
+    finally:
+        reader.kill()
+        reader.wait()
+        outputs.destroy()
 
 
 def test_the_states_have_the_messages_numbers() -> None:

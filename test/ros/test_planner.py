@@ -19,8 +19,9 @@ pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make bu
 from dkt_ros.msg import GraspCandidates
 from dkt_ros.srv import PlanGrasps
 from fixtures.grasp_scenes import CAMERA, Box, Cylinder, depth_of, view
+from fixtures.interrupts import heed_interrupts
 from fixtures.red_rig import RedRig, red_rig
-from fixtures.three_processes import ROOT, START_PATIENCE_S, heed_interrupts
+from fixtures.three_processes import ROOT, START_PATIENCE_S
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,12 +14,16 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from fixtures.three_processes import NodeProcess, closing
 from fixtures.workshop import Workshop
 
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.policy import policy
 
 pytestmark = pytest.mark.ros
+PATIENCE_S = 60.0
+POLICY = Path(__file__).resolve().parents[2] / "config" / "security" / "dkt_node.policy.xml"
+NO_SECURITY = "built with security"
 OPTIONAL = {
     "/bond",
     "/clock",
@@ -75,3 +83,73 @@ def test_a_camera_in_a_namespace_has_its_own_enclave() -> None:
     hears = allowed(text, "topics", "subscribe", "/left/dkt_node")
     assert {"/cam/color", "/cam/color/compressed", "/left/aligned", "/cam/info"} <= hears
     assert "/left/dkt/depth" in allowed(text, "topics", "publish", "/left/dkt_node")
+
+
+def secured(
+    keystore: Path, log: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> NodeProcess:
+    """dkt_node that speaks with this keystore's enclave or not at all."""
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
+    monkeypatch.setenv("ROS_SECURITY_KEYSTORE", str(keystore))
+    return NodeProcess(log, *arguments)
+
+
+def test_a_middleware_without_security_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "enclaves").mkdir()
+    with closing(secured(tmp_path, tmp_path / "log", monkeypatch)) as node:
+        assert node.process.wait(PATIENCE_S) != 0, "an empty keystore secures nothing"
+        said = node.output()
+    if NO_SECURITY not in said:
+        pytest.skip(f"this middleware has security: {said.splitlines()[-1]}")
+    assert node.process.returncode == 2
+    assert "[FATAL]" in said
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def keystore(tmp_path: Path) -> Path:
+    """With the node's enclave, as `ros2 security` makes it."""
+    sros2: Any = pytest.importorskip("sros2.keystore", reason="needs sros2")
+    folder = tmp_path / "keystore"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cryptography's, of how sros2 calls it
+        sros2.create_keystore(folder)
+        sros2.create_enclave(folder, "/dkt_node")
+        sros2.create_permission(folder, "/dkt_node", POLICY)
+    return folder
+
+
+def test_sros2_makes_an_enclave_of_the_policy(keystore: Path) -> None:
+    """Signed, and with the names that DDS gives to what the policy allows."""
+    enclave = keystore / "enclaves" / "dkt_node"
+    assert "application/x-pkcs7-signature" in (enclave / "permissions.p7s").read_text()
+    [grant] = ElementTree.parse(enclave / "permissions.xml").iter("grant")
+    assert grant.findtext("default") == "DENY"
+    granted = {
+        right: {topic.text for rule in grant.iter(right) for topic in rule.iter("topic")}
+        for right in ("publish", "subscribe")
+    }
+    text = POLICY.read_text()
+    for right, topics in granted.items():
+        assert {f"rt{topic}" for topic in allowed(text, "topics", right)} <= topics
+    for service in allowed(text, "services", "reply"):
+        assert f"rr{service}Reply" in granted["publish"]
+        assert f"rq{service}Request" in granted["subscribe"]
+
+
+def test_a_node_lives_in_its_enclave(
+    keystore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it looks for its checkpoint; what it makes later is made of the same table."""
+    words = ("--enclave", "/dkt_node", "-p", "checkpoint:=/nowhere")
+    with closing(secured(keystore, tmp_path / "log", monkeypatch, *words)) as node:
+        deadline = time.monotonic() + PATIENCE_S
+        while node.process.poll() is None and "cannot configure" not in node.output():
+            assert time.monotonic() < deadline, node.output()
+            time.sleep(0.1)
+        if NO_SECURITY in node.output():
+            pytest.skip("needs a middleware that was built with security")
+        assert node.interrupt() == 0

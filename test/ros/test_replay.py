@@ -21,8 +21,8 @@ pytest.importorskip("rclpy", reason="needs rclpy")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from fixtures.interrupts import heed_interrupts
 from fixtures.recorded_frames import START_NS, labelled_frames
-from fixtures.three_processes import heed_interrupts
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data

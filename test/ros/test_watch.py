@@ -37,6 +37,7 @@ def messages() -> dict[str, Any]:
     header = Header(stamp=STAMP, frame_id="camera")
     lens = CameraInfo(header=header, height=2, width=3)
     lens.k = [3.0, 0.0, 1.5, 0.0, 3.0, 1.0, 0.0, 0.0, 1.0]
+    lens.p = [4.0, 0.0, 1.5, 0.0, 0.0, 4.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     return {
         "/robot/dkt/camera_info": lens,
         "/robot/dkt/depth": depth_to_image(DEPTH, header),
@@ -62,7 +63,8 @@ def publish(stopped: threading.Event) -> None:
     rclpy.shutdown(context=context)
 
 
-def test_every_message_is_shown() -> None:
+@pytest.mark.parametrize("rectified", [False, True])
+def test_every_message_is_shown(rectified: bool) -> None:
     stopped = threading.Event()
     camera = threading.Thread(target=publish, args=(stopped,))
     camera.start()
@@ -76,7 +78,7 @@ def test_every_message_is_shown() -> None:
             raise KeyboardInterrupt  # as by Ctrl-C
 
     try:
-        assert watch(show, "/camera/depth", "robot", PATIENCE_S) >= 1
+        assert watch(show, "/camera/depth", "robot", PATIENCE_S, rectified) >= 1
     finally:
         stopped.set()
         camera.join()
@@ -89,4 +91,4 @@ def test_every_message_is_shown() -> None:
     assert found["state"].state == "HELD: few pixels"
     intrinsics = found["intrinsics"].intrinsics
     assert intrinsics is not None
-    assert (intrinsics.fx, intrinsics.cx, intrinsics.width) == (3.0, 1.5, 3)
+    assert (intrinsics.fx, intrinsics.cx, intrinsics.width) == (4.0 if rectified else 3.0, 1.5, 3)

@@ -75,7 +75,7 @@ def test_an_interrupt_while_the_node_is_made_is_no_error(error: BaseException) -
         rclpy.shutdown()  # as rclpy's own handler does
         raise error
 
-    assert run_main("dkt_node", make, []) == 130
+    assert run_main("dkt_node", make, [], is_process=False) == 130
     assert not rclpy.ok()
 
 
@@ -84,4 +84,4 @@ def test_what_else_fails_while_the_node_is_made_is_raised() -> None:
         raise RuntimeError("surprise")
 
     with pytest.raises(RuntimeError, match="surprise"):
-        run_main("dkt_node", make, [])
+        run_main("dkt_node", make, [], is_process=False)
