@@ -1,6 +1,6 @@
 """A camera of 1280x720 at 30 Hz for 20 minutes: whether dkt_node stays as it was, what it costs.
 
-    python benchmarks/soak.py [--minutes 20] [--rate 30] [--width 1280 --height 720]
+    python benchmarks/node.py [--minutes 20] [--rate 30] [--width 1280 --height 720]
 
 Processes that meet over DDS, with config/fastdds.xml: a camera; `dkt_node` as it is started on a
 robot; a reliable reader of dkt/depth, one of dkt/points (--no-points: none) and a best-effort one
@@ -11,7 +11,7 @@ is in. Everything else is the real thing, the refiner of fused depth included.
 Reported: resident memory, threads and file descriptors of the node, in the first minute, in the
 last and per minute; latency from the camera's stamp to the reader, in the first minute and in the
 last; how many messages the node says it has published, and how many came; CPU time by thread and by
-stage; what diagnostics complained of. The table goes to benchmarks/results/soak.json (--output).
+stage; what diagnostics complained of. The table goes to benchmarks/results/node.json (--output).
 CPU time is what counts: it does not grow when other programs share the machine, wall time does.
 """
 
@@ -52,7 +52,7 @@ FRAME_ID = "camera_color_optical_frame"
 VARIANTS = 4
 """Of the noise of colour and raw depth; shown by chance, lest all that the node takes be alike."""
 PROFILE = ROOT / "config" / "fastdds.xml"
-RESULT = ROOT / "benchmarks" / "results" / "soak.json"
+RESULT = ROOT / "benchmarks" / "results" / "node.json"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MINUTE_S = 60.0
 START_S, SETTLE_S, END_S = 300.0, 2.0, 60.0
@@ -67,7 +67,7 @@ STAGES = (
     "publish all but clouds and pictures",
     "cloud",
 )
-PREDICTOR = "benchmarks.soak:load_stand_in"
+PREDICTOR = "benchmarks.node:load_stand_in"
 
 Floats = npt.NDArray[np.float32]
 

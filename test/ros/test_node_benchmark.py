@@ -1,4 +1,4 @@
-"""benchmarks/soak.py for three seconds: real dkt_node, camera and readers as processes over DDS."""
+"""benchmarks/node.py for three seconds: real dkt_node, camera and readers as processes over DDS."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.ros
 
 
 def test_every_depth_that_the_node_counts_has_come(repo_root: Path, tmp_path: Path) -> None:
-    result = tmp_path / "soak.json"
+    result = tmp_path / "node.json"
     size = ["--rate", "10", "--width", "96", "--height", "64"]
     words = ["--minutes", "0.05", *size, "--no-points", "--no-profile"]
     subprocess.run(
-        [sys.executable, repo_root / "benchmarks" / "soak.py", *words, "--output", result],
+        [sys.executable, repo_root / "benchmarks" / "node.py", *words, "--output", result],
         env=os.environ | {"OMP_NUM_THREADS": "1", "ROS_LOG_DIR": str(tmp_path / "log")},
         check=True,
         timeout=300.0,
