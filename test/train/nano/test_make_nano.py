@@ -45,39 +45,37 @@ def make(folder: Path, **variables: str) -> tuple[subprocess.CompletedProcess[st
 
 
 def test_it_renders_trains_and_evaluates(tmp_path: Path) -> None:
-    done, calls = make(tmp_path, SINGLES="3")
+    done, calls = make(tmp_path, SINGLES="3", SCENES="2")
     assert (done.returncode, done.stderr) == (0, "")
     assert [" ".join(call.split()[:2]) for call in calls] == [
-        *["synth render"] * 3,
+        *["synth render"] * 2,
+        "pretrain --data",
+        *["synth render"] * 5,
         "pretrain --data",
         "eval --data",
     ]
     assert "--seed 100 --pool train --frames 1 --scenes 3" in calls[0]
-    assert "--resume" not in calls[3]
+    assert all("--raw-depth" in call for call in calls[3:8])
+    assert f"--set start={tmp_path}/nano/colour_run/checkpoint" in calls[8]
+    assert "--config dkt-nano-depth" in calls[8]
+    assert not any("--resume" in call for call in calls)
 
 
-def test_the_one_that_is_shown_raw_depth_is_rendered_with_it(tmp_path: Path) -> None:
-    done, calls = make(tmp_path, CONFIG="dkt-nano-depth", SCENES="3", HELDOUT="2")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert all("--raw-depth" in call for call in calls[:5])
-    assert ["--scenes 3" in call for call in calls[:5]] == [True] * 4 + [False]
-    assert "--config dkt-nano-depth" in calls[5]
-
-
-def test_it_goes_on_with_the_run_that_is_there(tmp_path: Path) -> None:
-    state = tmp_path / "nano/run/state.pt"
+@pytest.mark.parametrize(("run", "at"), [("colour_run", 2), ("run", 8)])
+def test_it_goes_on_with_the_run_that_is_there(tmp_path: Path, run: str, at: int) -> None:
+    state = tmp_path / "nano" / run / "state.pt"
     state.parent.mkdir(parents=True)
     state.touch()
     _, calls = make(tmp_path)
-    assert calls[3].endswith(" --resume")
+    assert [index for index, call in enumerate(calls) if call.endswith(" --resume")] == [at]
 
 
-@pytest.mark.parametrize("seed", ["100", "101", "220"])
+@pytest.mark.parametrize("seed", ["100", "101", "420"])
 def test_a_scene_that_fails_is_done_without(tmp_path: Path, seed: str) -> None:
     done, calls = make(tmp_path, FAILS=seed, STATUS="1")
     assert done.returncode == 0
     assert f"scenes of seed {seed} failed" in done.stderr
-    assert len(calls) == 5
+    assert len(calls) == 10
 
 
 @pytest.mark.parametrize(
@@ -91,5 +89,5 @@ def test_a_scene_that_fails_is_done_without(tmp_path: Path, seed: str) -> None:
 def test_any_other_failure_stops_it(tmp_path: Path, variables: dict[str, str], status: int) -> None:
     done, calls = make(tmp_path, FAILS="101", **variables)
     assert done.returncode == status
-    assert f"rendering seed 101 into {tmp_path}/nano/train failed" in done.stderr
+    assert f"rendering seed 101 into {tmp_path}/nano/colour failed" in done.stderr
     assert len(calls) == 2
