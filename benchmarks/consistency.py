@@ -92,7 +92,9 @@ def real(shared: Path, predict: Predict) -> list[Frame]:
     for rgb, raw in pairs:
         size = 640, rgb.shape[0] * 640 // rgb.shape[1]
         small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-        frames.append((small, raw.astype(np.float32), predict(small, raw.astype(np.float32))))
+        wide = raw.astype(np.float32)
+        shown = cv2.resize(wide, size, interpolation=cv2.INTER_NEAREST)
+        frames.append((small, wide, predict(small, np.asarray(shown, np.float32))))
     return frames
 
 

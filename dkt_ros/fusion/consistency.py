@@ -43,6 +43,9 @@ REMEDIES = {
 }
 """Cause of a suspicion -> what to do about it."""
 _SIZE = 80, 144  # (h, w) that pictures are compared at
+_TURNED_OVER = (
+    4.0  # log-odds of depth put upright: what shows little fits about as well on its head
+)
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 
 
@@ -71,7 +74,7 @@ class ConsistencyConfig:
     first_checks: int = 3
     refused: float = -1.0
     doubted: float = 0.0
-    looked_into: float = 5.5
+    looked_into: float = 7.5
     better: float = 1.6
     edges: float = 2.5
     frozen_frames: int = 3
@@ -294,7 +297,7 @@ class Consistency:
         scores |= {"gain": gain, "edges": edges}
         if registration.frames < config.first_checks or edges > config.edges:
             return []
-        if then > 0 and gain > 0.7 * config.better:
+        if then > (_TURNED_OVER if change.upside_down else 0) and gain > 0.7 * config.better:
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
             cause, how = _described(change, width)
             text = f"the depth seems {how} against the colour: is it registered to it?"
