@@ -43,9 +43,7 @@ REMEDIES = {
 }
 """Cause of a suspicion -> what to do about it."""
 _SIZE = 80, 144  # (h, w) that pictures are compared at
-_TURNED_OVER = (
-    4.0  # log-odds of depth put upright: what shows little fits about as well on its head
-)
+_PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 
 
@@ -297,7 +295,7 @@ class Consistency:
         scores |= {"gain": gain, "edges": edges}
         if registration.frames < config.first_checks or edges > config.edges:
             return []
-        if then > (_TURNED_OVER if change.upside_down else 0) and gain > 0.7 * config.better:
+        if then >= _PUT_RIGHT and gain > 0.7 * config.better:
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
             cause, how = _described(change, width)
             text = f"the depth seems {how} against the colour: is it registered to it?"
