@@ -214,16 +214,25 @@ def lossy(share: float) -> Make:
 
 
 @contextmanager
-def other_node(cell: Cell, name: str, *topics: tuple[type, str]) -> Iterator[None]:
-    """Another node, which publishes nothing yet has publishers, and a second camera's pictures."""
+def node_apart(name: str) -> Iterator[Node]:
+    """A node of a DDS participant of its own."""
     context = Context()
     rclpy.init(context=context)
     node = Node(name, context=context)
-    publishers = [node.create_publisher(kind, topic, BEST_EFFORT) for kind, topic in topics]
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+@contextmanager
+def other_node(cell: Cell, name: str, *topics: tuple[type, str]) -> Iterator[None]:
+    """Another node, which publishes nothing yet has publishers, and a second camera's pictures."""
     stop = threading.Event()
     rgb, raw = foreign()
 
-    def send() -> None:
+    def send(publishers: list[Any]) -> None:
         while not stop.wait(1.0 / HZ):
             stamp_ns = time.time_ns()
             cell.note(stamp_ns, None, rgb)
@@ -233,31 +242,28 @@ def other_node(cell: Cell, name: str, *topics: tuple[type, str]) -> Iterator[Non
                 elif publisher.topic_name == "/depth/image":
                     publisher.publish(image(raw, "16UC1", stamp_ns))
 
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        node.destroy_node()
-        rclpy.shutdown(context=context)
+    with node_apart(name) as node:
+        publishers = [node.create_publisher(kind, topic, BEST_EFFORT) for kind, topic in topics]
+        thread = threading.Thread(target=send, args=(publishers,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
 
 @contextmanager
 def other_type(cell: Cell) -> Iterator[None]:
     """Depth's topic with compressed images; of a participant that knows no other type of it."""
-    context = Context()
-    rclpy.init(context=context)
-    node = Node("compressing_camera", context=context)
     cell.node.destroy_publisher(cell.publishers.pop("depth"))
-    cell.publishers["depth"] = node.create_publisher(CompressedImage, "depth/image", BEST_EFFORT)
     try:
-        yield
+        with node_apart("compressing_camera") as node:
+            depth = node.create_publisher(CompressedImage, "depth/image", BEST_EFFORT)
+            cell.publishers["depth"] = depth
+            yield
     finally:
-        del cell.publishers["depth"]
-        node.destroy_node()
-        rclpy.shutdown(context=context)
+        cell.publishers.pop("depth", None)
         cell.open()
 
 
