@@ -15,10 +15,10 @@ from dkt_ros.train.fields import RECIPES, check, load
 class PredictionConfig:
     """Which disparity a training sample comes with, as shares; the rest has none.
 
-    embedded: the embedded checkpoint's. made_up: the truth, degraded as networks err: smooth errors
-    of a standard deviation of up to smooth_error (relative), edges blurred by up to blur_px, with
-    the probability object_share objects whose disparity is off. failed_share: of either, made
-    grossly wrong everywhere.
+    embedded: the checkpoint's that is fused with, by default the embedded one. made_up: the truth,
+    degraded as networks err: smooth errors of a standard deviation of up to smooth_error
+    (relative), edges blurred by up to blur_px, with the probability object_share objects whose
+    disparity is off. failed_share: of either, made grossly wrong everywhere.
     """
 
     embedded: float = 0.4

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ class TrainingFrame:
     relative: Float32
     scale: float
     shift: float
-    shown: Float32 | None = field(default=None)
+    shown: Float32 | None = None
 
 
 class FrameFolder:
@@ -102,18 +102,17 @@ class FrameFolder:
         samples = [clip.read(index, with_normal=False) for index in range(len(clip))]
         if any(sample.raw_depth is None for sample in samples):
             raise DktError(f"{path}: has no raw depth; render with --raw-depth")
-        frames = list(self._shown(path.stem, samples))
+        frames = list(self._read_beside(path.stem, samples))
         return [
-            _frame(path.stem, sample, relative, shown)
-            for (sample, shown), relative in zip(frames, self._disparity(path, frames), strict=True)
+            _frame(path.stem, sample, relative, readings, follows=self._failings > 0)
+            for (sample, readings), relative in zip(
+                frames, self._disparity(path, frames), strict=True
+            )
         ]
 
-    def _shown(self, name: str, samples: list[Sample]) -> Iterator[tuple[Sample, Float32 | None]]:
-        """Each sample with what the network is shown of its readings, 1/m; None: nothing."""
+    def _read_beside(self, name: str, samples: list[Sample]) -> Iterator[tuple[Sample, Float32]]:
+        """Each sample with the readings, 1/m, 0 = none, that the network may see beside it."""
         for index, sample in enumerate(samples):
-            if self._failings == 0:
-                yield sample, None
-                continue
             assert sample.raw_depth is not None
             as_it_is = inverse(sample.raw_depth)
             yield sample, as_it_is
@@ -121,31 +120,20 @@ class FrameFolder:
                 rng = np.random.default_rng([zlib.crc32(name.encode()), index, number])
                 yield sample, failing(as_it_is, inverse(sample.depth), _classes(sample), rng)
 
-    def _disparity(
-        self, path: Path, frames: list[tuple[Sample, Float32 | None]]
-    ) -> NDArray[np.float16]:
+    def _disparity(self, path: Path, frames: list[tuple[Sample, Float32]]) -> NDArray[np.float16]:
         kept = self._kept / f"{path.stem}.npy"
         shape = (len(frames), *frames[0][0].depth.shape)
         if kept.is_file():
             stored = np.load(kept)
             if stored.shape == shape:
                 return np.asarray(stored)
-        predicted = np.stack(
-            [self._predict(sample.rgb, inverse(_raw(sample, shown))) for sample, shown in frames]
-        ).astype(np.float16)
+        pictures = [self._predict(sample.rgb, inverse(readings)) for sample, readings in frames]
+        predicted = np.stack(pictures).astype(np.float16)
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial.npy")
         np.save(partial, predicted)
         partial.replace(kept)
         return predicted
-
-
-def _raw(sample: Sample, shown: Float32 | None) -> Float32:
-    """Disparity of the readings that go with a prediction, 1/m, 0 = none."""
-    if shown is not None:
-        return shown
-    assert sample.raw_depth is not None
-    return inverse(sample.raw_depth)
 
 
 def _classes(sample: Sample) -> NDArray[np.uint8]:
@@ -177,19 +165,19 @@ def checkpoint_predictor(checkpoint: str | Path = "") -> tuple[Predict, bool]:
 
 
 def _frame(
-    name: str, sample: Sample, relative: NDArray[np.float16], shown: Float32 | None
+    name: str, sample: Sample, relative: NDArray[np.float16], readings: Float32, follows: bool
 ) -> TrainingFrame:
+    assert sample.raw_depth is not None
     wide = relative.astype(np.float32)
-    readings = _raw(sample, shown)
-    alignment = Aligner().update(wide, inverse(readings), on_scale=shown is not None)
+    alignment = Aligner().update(wide, inverse(readings), on_scale=follows)
     return TrainingFrame(
         name=name,
         rgb=sample.rgb,
-        disparity=_raw(sample, None),
+        disparity=inverse(sample.raw_depth),
         truth=inverse(sample.depth),
         classes=_classes(sample),
         relative=wide,
         scale=alignment.scale,
         shift=alignment.shift,
-        shown=shown,
+        shown=readings if follows else None,
     )
