@@ -331,7 +331,7 @@ def main() -> None:
     for title, cases, each in (("real", real, True), ("rendered, held out", rendered, False)):
         if not cases:
             continue
-        table(f"{title}, embedded network", cases, fusers, each)
+        table(f"{title}, with the network", cases, fusers, each)
         alone = [Case(**(vars(case) | {"disparity": None})) for case in cases]
         table(f"{title}, no network", alone, {"refiner": refiner}, each)
         made_up = [with_made_up_network(case, seed) for seed, case in enumerate(cases)]

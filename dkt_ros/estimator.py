@@ -285,15 +285,13 @@ class DepthEstimator:
         """What is told of fused depth: over all of it, not of the two-parameter line."""
         if fused.readings == 0 and fused.network_used:
             return line
+        certain = "; ".join(one.text for one in suspicions if one.certain)
         if fused.readings == 0:
-            nan, why = float("nan"), "; ".join(one.text for one in suspicions if one.certain)
+            nan, why = float("nan"), certain or line.reason or fused.reason
             unknown = replace(line, inliers=0, inlier_ratio=0.0, residual_m=nan, uncertainty=np.inf)
-            return replace(
-                unknown, state=AlignmentState.UNALIGNED, reason=why or line.reason or fused.reason
-            )
+            return replace(unknown, state=AlignmentState.UNALIGNED, reason=why)
         share = fused.trusted / fused.readings
         state, reason = AlignmentState.OK, ""
-        certain = "; ".join(one.text for one in suspicions if one.certain)
         if not fused.network_used:
             state, reason = AlignmentState.SENSOR, certain or fused.reason
         elif share < self.config.alignment.min_inlier_ratio:
