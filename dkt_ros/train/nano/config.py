@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dkt_ros.model.info import CONDITIONS
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 from dkt_ros.train.fields import RECIPES, check, load
+
+SHORTEST_CLIP = 1 + FRAMES_PER_LATENT
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class StageConfig:
     """One stretch of training at one picture size.
 
     steps: optimiser steps. height, width: pixels, multiples of 16. batch: single frames per step.
-    clip_every: every so many steps is made of 5-frame clips instead (0: never), clip_batch of them.
+    clip_every: every so many steps is made of clips instead (0: never), of 5, 9, ... clip_frames
+    frames in turn. clip_batch: how many of 5 frames; of longer ones fewer.
     rate: this stretch's share of the learning rate.
     """
 
@@ -58,6 +62,7 @@ class StageConfig:
     batch: int
     clip_every: int = 0
     clip_batch: int = 1
+    clip_frames: int = SHORTEST_CLIP
     rate: float = 1.0
 
     def __post_init__(self) -> None:
@@ -69,6 +74,17 @@ class StageConfig:
         check("rate", self.rate, "a number above 0", self.rate > 0)
         every = self.clip_every
         check("clip_every", every, "0 or more", every >= 0)
+        frames = self.clip_frames
+        fits = frames >= SHORTEST_CLIP and frames % FRAMES_PER_LATENT == 1
+        check("clip_frames", frames, f"4N+1, at least {SHORTEST_CLIP}", fits)
+
+    def clips_at(self, step: int) -> tuple[int, int] | None:
+        """Number of clips and their frames in a step; None: the step is made of single frames."""
+        if self.clip_every == 0 or step % self.clip_every != self.clip_every - 1:
+            return None
+        lengths = range(SHORTEST_CLIP, self.clip_frames + 1, FRAMES_PER_LATENT)
+        frames = lengths[step // self.clip_every % len(lengths)]
+        return max(1, self.clip_batch * SHORTEST_CLIP // frames), frames
 
 
 @dataclass(frozen=True)
@@ -175,6 +191,11 @@ class NanoConfig:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def longest_clip(self) -> int:
+        """Frames of the longest clip trained on; 1 where there are single frames alone."""
+        return max(stage.clip_frames if stage.clip_every else 1 for stage in self.stages)
 
     def stage_at(self, step: int) -> StageConfig:
         """The stage that the 0-based step belongs to."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
@@ -22,8 +23,8 @@ from dkt_ros.model.condition import disparity_of, pictures, range_of
 from dkt_ros.train.data.disparity import clip_range, half_range, normalise
 from dkt_ros.train.sensor import failing_clip
 
-CLIP_FRAMES = 5
 _SMALLEST_CROP = 0.5
+_STILL = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,19 @@ class SequenceFolder:
     ) -> Batch:
         """An augmented batch of `count` clips of `frames` frames at (height, width) pixels.
 
-        conditioned: share of clips that come with their raw depth, where they have any. Clips of
-        more than one frame come from sequences long enough; where there is none, a single frame
-        stands still.
+        conditioned: share of clips that come with their raw depth, where they have any. Of clips of
+        more than one frame half stand still, one frame of any sequence with its faults drawn anew;
+        the others come from sequences long enough, where there are any.
         """
         rng = np.random.default_rng([seed, step])
         long_enough = [clip for clip in self.clips if len(clip.rgb) >= frames]
-        pool = long_enough or self.clips
-        rows = [
-            _draw(pool[rng.integers(len(pool))], rng, size, frames, conditioned)
-            for _ in range(count)
-        ]
+        rows = []
+        for _ in range(count):
+            moves = frames > 1 and bool(long_enough) and rng.random() >= _STILL
+            pool = long_enough if moves else self.clips
+            clip = pool[rng.integers(len(pool))]
+            chosen = _frames(len(clip.rgb), frames, moves, rng)
+            rows.append(_draw(clip, chosen, rng, size, conditioned))
         return stack(rows)
 
 
@@ -178,14 +181,22 @@ def _clip(name: str, frames: list[Sample]) -> Clip:
     return Clip(name, rgb, disparity, np.stack(masks), readings)
 
 
+def _frames(length: int, frames: int, moves: bool, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Indices into a sequence: successive ones forth or back, or one again and again."""
+    if not moves:
+        return np.full(frames, rng.integers(length))
+    start = int(rng.integers(length - frames + 1))
+    chosen = np.arange(start, start + frames)
+    return chosen[::-1] if rng.random() < 0.5 else chosen
+
+
 def _draw(
-    clip: Clip, rng: np.random.Generator, size: tuple[int, int], frames: int, conditioned: float
+    clip: Clip,
+    chosen: NDArray[np.intp],
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    conditioned: float,
 ) -> Batch:
-    length = len(clip.rgb)
-    start = int(rng.integers(max(1, length - frames + 1)))
-    chosen = np.clip(np.arange(start, start + frames), 0, length - 1)
-    if frames > 1 and rng.random() < 0.5:
-        chosen = chosen[::-1]
     height, width = clip.rgb.shape[1:3]
     share = 1.0 if rng.random() < 0.5 else float(rng.uniform(_SMALLEST_CROP, 1.0))
     crop_height, crop_width = round(height * share), round(width * share)

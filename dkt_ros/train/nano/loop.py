@@ -26,7 +26,7 @@ from dkt_ros.train.kept import (
     update_average,
 )
 from dkt_ros.train.nano.config import NanoConfig
-from dkt_ros.train.nano.dataset import CLIP_FRAMES, Batch, SequenceFolder
+from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, config_as_dict, export
 
@@ -62,9 +62,10 @@ class NanoTrainer:
         """
         config = self.config
         stage = config.stage_at(self.step)
-        clips = stage.clip_every > 0 and self.step % stage.clip_every == stage.clip_every - 1
-        clips = clips and self.step >= config.vae_steps + config.encoder_steps
-        count, frames = (stage.clip_batch, CLIP_FRAMES) if clips else (stage.batch, 1)
+        clips = None
+        if self.step >= config.vae_steps + config.encoder_steps:
+            clips = stage.clips_at(self.step)
+        count, frames = clips or (stage.batch, 1)
         size = stage.height, stage.width
         batch = self.data.batch(config.seed, self.step, size, count, frames, config.conditioned)
         tensors = to_tensors(batch)

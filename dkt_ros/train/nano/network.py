@@ -20,7 +20,6 @@ from dkt_ros.model.context import use_constant_context
 from dkt_ros.model.conv import use_stacked_convolutions
 from dkt_ros.model.streaming_vae import chunk_spans
 from dkt_ros.train.nano.config import NanoConfig
-from dkt_ros.train.nano.dataset import CLIP_FRAMES
 
 LATENT_CHANNELS = 16
 INPUT_CHANNELS = 48
@@ -206,7 +205,7 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
         steps=config.steps,
         sigma_shift=config.sigma_shift,
         buffer_frames=config.buffer_frames,
-        clip=len(chunk_spans(CLIP_FRAMES)),
+        clip=len(chunk_spans(config.longest_clip)),
         window=21,
         overlap=3,
         height=stage.height,

@@ -51,6 +51,18 @@ def test_batches_are_a_function_of_seed_and_step(tmp_path: Path) -> None:
     assert np.abs(first.rgb).max() <= 1
 
 
+def test_half_of_the_clips_stand_still_and_the_others_move_as_long_as_their_sequences(
+    tmp_path: Path,
+) -> None:
+    write_scene(tmp_path, "long", frames=9)
+    write_scene(tmp_path, "short", frames=2)
+    data = SequenceFolder(tmp_path)
+    clips = [data.batch(1, step, (32, 48), 1, 9).target[0, 0] for step in range(40)]
+    moving = [np.ptp(clip, axis=0).any() for clip in clips]
+    assert 10 <= sum(moving) <= 30
+    assert all(np.ptp(clip[4:], axis=0).any() for clip, m in zip(clips, moving, strict=True) if m)
+
+
 def test_geometry_of_rgb_and_target_changes_together(tmp_path: Path) -> None:
     write_scene(tmp_path, "scene")
     data = SequenceFolder(tmp_path)

@@ -69,6 +69,23 @@ def test_resumed_run_equals_the_uninterrupted_one(scenes: Path, tmp_path: Path) 
         assert torch.equal(whole.average[name], resumed.average[name]), name
 
 
+def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
+    scenes: Path, tmp_path: Path
+) -> None:
+    stage = {"steps": 12, "height": 32, "width": 48, "batch": 2, "clip_every": 2, "clip_batch": 4}
+    config = tiny(stages=[{**stage, "clip_frames": 13}])
+    drawn = [config.stages[0].clips_at(step) for step in range(8)]
+    assert drawn == [None, (4, 5), None, (2, 9), None, (1, 13), None, (4, 5)]
+    trainer = NanoTrainer(config, SequenceFolder(scenes))
+    for _ in range(12):
+        trainer.train_step()
+    trainer.save(tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / CHECKPOINT_DIR).info.clip == 4
+    for wrong in (4, 8, 1):
+        with pytest.raises(DktError, match=f"clip_frames is {wrong}, expected 4N"):
+            tiny(stages=[{**stage, "clip_frames": wrong}])
+
+
 def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(tmp_path: Path) -> None:
     for index in range(2):
         write_scene(tmp_path / "scenes", f"s{index}", frames=5, size=(32, 48), raw_depth=True)
