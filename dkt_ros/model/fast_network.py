@@ -41,14 +41,17 @@ class FastNetwork:
         self._decode = accelerated(self.decoder.first, device)
         self._decode_on = accelerated(self.decoder.following, device)
         self._step = accelerated(self.transformer.step, device)
+        on_cpu = device.type == "cpu"
+        self._encode_last = self.encoder.last if on_cpu else None
+        self._decode_last = self.decoder.last if on_cpu else None
 
     def encoder_stream(self) -> Stream:
         """At the start of a clip: images (1, 3, 1 then 4, H, W) -> latents (1, Z, 1, h, w)."""
-        return Stream(self._encode, self._encode_on)
+        return Stream(self._encode, self._encode_on, self._encode_last)
 
     def decoder_stream(self) -> Stream:
         """At the start of a clip: latents (1, Z, 1, h, w) -> images (1, 3, 1 then 4, H, W)."""
-        return Stream(self._decode, self._decode_on)
+        return Stream(self._decode, self._decode_on, self._decode_last)
 
     @torch.inference_mode()
     def embed_rgb(self, latents: Tensor) -> Tensor:

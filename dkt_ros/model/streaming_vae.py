@@ -30,6 +30,7 @@ Caches = tuple[Tensor, ...]
 """What a part of the VAE remembers, one tensor (B, C, 1 or 2, H', W') per causal convolution."""
 First = Callable[[Tensor], tuple[Tensor, Caches]]
 Following = Callable[[Tensor, Caches], tuple[Tensor, Caches]]
+Last = Callable[[Tensor, Caches | None], Tensor]
 
 
 def chunk_spans(frames: int) -> list[tuple[int, int]]:
@@ -61,17 +62,21 @@ class StreamingEncoder(nn.Module):
 
     def first(self, images: Tensor) -> tuple[Tensor, Caches]:
         """The first image (B, 3, 1, H, W) in [-1, 1] -> latents and caches, see `following`."""
-        return self._encode(images, None)
+        return self._encode(images, past := _Past(None)), past.new
 
     def following(self, images: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
         """The next four images (B, 3, 4, H, W) -> latents (B, Z, 1, H/8, W/8) and new caches.
 
         Latents are float32, the posterior's mean, normalised by the VAE's latents_mean and _std.
         """
-        return self._encode(images, caches)
+        return self._encode(images, past := _Past(caches)), past.new
 
-    def _encode(self, images: Tensor, caches: Caches | None) -> tuple[Tensor, Caches]:
-        past, encoder = _Past(caches), self.encoder
+    def last(self, images: Tensor, caches: Caches | None) -> Tensor:
+        """The latents of `first` (caches None) or `following`, where no other chunk follows."""
+        return self._encode(images, _Past(caches, keeps=False))
+
+    def _encode(self, images: Tensor, past: _Past) -> Tensor:
+        encoder = self.encoder
         x = past.convolve(encoder.conv_in, images.to(self.quant_conv.weight.dtype))
         for layer in encoder.down_blocks:
             if isinstance(layer, WanResidualBlock):
@@ -81,7 +86,7 @@ class StreamingEncoder(nn.Module):
         x = _middle(encoder.mid_block, x, past)
         x = past.convolve(encoder.conv_out, norm_silu(encoder.norm_out, x))
         mean = self.quant_conv(x)[:, : self.mean.shape[1]].float()
-        return (mean - self.mean) / self.std, past.new
+        return (mean - self.mean) / self.std
 
 
 class StreamingDecoder(nn.Module):
@@ -98,14 +103,18 @@ class StreamingDecoder(nn.Module):
 
     def first(self, latents: Tensor) -> tuple[Tensor, Caches]:
         """The first normalised latents (B, Z, 1, h, w) -> image (B, 3, 1, 8h, 8w), and caches."""
-        return self._decode(latents, None)
+        return self._decode(latents, past := _Past(None)), past.new
 
     def following(self, latents: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
         """The next latents (B, Z, 1, h, w) -> images (B, 3, 4, 8h, 8w) in [-1, 1], new caches."""
-        return self._decode(latents, caches)
+        return self._decode(latents, past := _Past(caches)), past.new
 
-    def _decode(self, latents: Tensor, caches: Caches | None) -> tuple[Tensor, Caches]:
-        past, decoder = _Past(caches), self.decoder
+    def last(self, latents: Tensor, caches: Caches | None) -> Tensor:
+        """The images of `first` (caches None) or `following`, where no other chunk follows."""
+        return self._decode(latents, _Past(caches, keeps=False))
+
+    def _decode(self, latents: Tensor, past: _Past) -> Tensor:
+        decoder = self.decoder
         z = (latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype)
         x = past.convolve(decoder.conv_in, self.post_quant_conv(z))
         x = _middle(decoder.mid_block, x, past)
@@ -115,14 +124,17 @@ class StreamingDecoder(nn.Module):
             if block.upsamplers is not None:
                 x = _upsample(block.upsamplers[0], x, past)
         x = past.convolve(decoder.conv_out, norm_silu(decoder.norm_out, x))
-        return x.float().clamp(-1.0, 1.0), past.new
+        return x.float().clamp(-1.0, 1.0)
 
 
 class _Past:
-    """Hands each causal layer its cache, in the order of the layers, and collects the new ones."""
+    """Hands each causal layer its cache, in the order of the layers, and collects the new ones.
 
-    def __init__(self, caches: Caches | None) -> None:
-        self.is_first = caches is None
+    keeps: whether it collects; half of a first chunk's copying is for caches.
+    """
+
+    def __init__(self, caches: Caches | None, keeps: bool = True) -> None:
+        self.is_first, self.keeps = caches is None, keeps
         self._given = iter(caches or ())
         self._new: list[Tensor] = []
 
@@ -135,17 +147,19 @@ class _Past:
     def take(self) -> Tensor:
         return next(self._given)
 
-    def keep(self, x: Tensor) -> None:
-        # A copy: a view would keep the whole activation alive.
-        self._new.append(x.clone())
+    def keep(self, *frames: Tensor) -> None:
+        """The frames, joined along time: a copy, for a view would keep the activation alive."""
+        if self.keeps:
+            self._new.append(frames[0].clone() if len(frames) == 1 else torch.cat(frames, dim=2))
 
     def convolve(self, layer: WanCausalConv3d, x: Tensor) -> Tensor:
         """A causal convolution over the two frames before x and x; keeps its last two frames."""
         if self.is_first:
-            self.keep(torch.cat([torch.zeros_like(x), x], dim=2))
+            if self.keeps:
+                self.keep(torch.zeros_like(x), x)
             return layer(x)
         before = self.take()
-        self.keep(x[:, :, -2:] if x.shape[2] > 1 else torch.cat([before[:, :, -1:], x], dim=2))
+        self.keep(*([x[:, :, -2:]] if x.shape[2] > 1 else [before[:, :, -1:], x]))
         return layer(x, before)
 
 
@@ -153,7 +167,8 @@ def norm_silu(norm: WanRMS_norm, x: Tensor) -> Tensor:
     """silu(norm(x)): RMS over the channels (B, C, ...) times gamma, in fewer passes over memory."""
     wide = x.float()
     length = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
-    return functional.silu((wide / length) * (norm.gamma * norm.scale)).to(x.dtype)
+    normed = (wide / length).mul_(norm.gamma * norm.scale)
+    return functional.silu(normed, inplace=True).to(x.dtype)
 
 
 def _residual(block: WanResidualBlock, x: Tensor, past: _Past) -> Tensor:
@@ -192,8 +207,10 @@ def _upsample(layer: WanResample, x: Tensor, past: _Past) -> Tensor:
 
 def _each_image(layer: nn.Module, x: Tensor) -> Tensor:
     """A 2-D layer over the frames of x (B, C, T, H, W)."""
-    images = x.transpose(1, 2)
-    return layer(images.flatten(0, 1)).unflatten(0, images.shape[:2]).transpose(1, 2)
+    frames = x.permute(0, 2, 3, 4, 1)
+    # Flat and back: of a single frame torch has strides that keep its layers from channels last.
+    images = frames.flatten().view(-1, *frames.shape[2:]).permute(0, 3, 1, 2)
+    return layer(images).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
 
 def _per_channel(vae: AutoencoderKLWan, name: str) -> Tensor:
@@ -215,9 +232,12 @@ def _check_supported(vae: AutoencoderKLWan) -> None:
 class Stream:
     """One half of the VAE at work on one clip: `advance` chunk by chunk, `reset` for the next."""
 
-    def __init__(self, first: First, following: Following) -> None:
-        """The two pure functions of a StreamingEncoder or a StreamingDecoder."""
-        self._first, self._following = first, following
+    def __init__(self, first: First, following: Following, last: Last | None = None) -> None:
+        """The pure functions of a StreamingEncoder or a StreamingDecoder.
+
+        last: None where functions are compiled, of which fewer are better.
+        """
+        self._first, self._following, self._last = first, following, last
         self.caches: Caches | None = None
 
     def reset(self) -> None:
@@ -230,7 +250,9 @@ class Stream:
         return result
 
     def peek(self, chunk: Tensor) -> Tensor:
-        """What `advance` would return, without moving on."""
+        """What `advance` would return, without moving on: cheaper where a clip ends."""
+        if self._last is not None:
+            return self._last(chunk, self.caches)
         return self._run(chunk)[0]
 
     def nbytes(self) -> int:

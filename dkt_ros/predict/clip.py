@@ -7,7 +7,7 @@ brought to the camera's size.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.sampler import initial_noise, sample
 from dkt_ros.model.streaming_network import StreamingNetwork
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, chunk_spans, pad_chunk
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream, chunk_spans, pad_chunk
 from dkt_ros.predict.dkt import DktPredictor, answered, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
@@ -177,13 +177,11 @@ def _decoded(
     steps, window, overlap = _schedule(network, options)
     encoder, latents = network.encoder_stream(), []
     on_progress("encode", 0, chunks)
-    for done, chunk in enumerate(images, 1):
-        latents.append(encoder.advance(chunk))
-        on_progress("encode", done, chunks)
-    encoder.reset()
+    for latent in _through(encoder, images, chunks):
+        latents.append(latent)
+        on_progress("encode", len(latents), chunks)
     rgb_latents = torch.cat(latents, dim=2)
-    raw_latents = [encoder.advance(chunk) for chunk in raw]
-    encoder.reset()
+    raw_latents = list(_through(encoder, raw, chunks))
     shown = torch.cat(raw_latents, dim=2) if raw_latents else None
     result = sample(
         network,
@@ -198,10 +196,16 @@ def _decoded(
     )
     decoder = network.decoder_stream()
     on_progress("decode", 0, chunks)
-    for done, latent in enumerate(result.split(1, dim=2), 1):
-        video = decoder.advance(latent)
+    for done, video in enumerate(_through(decoder, result.split(1, dim=2), chunks), 1):
         on_progress("decode", done, chunks)
         yield video
+
+
+def _through(stream: Stream, chunks: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    """Each of a clip's `count` chunks through a half of the VAE, which then begins anew."""
+    for done, chunk in enumerate(chunks, 1):
+        yield stream.peek(chunk) if done == count else stream.advance(chunk)
+    stream.reset()
 
 
 class ClipPredictor(DktPredictor):
