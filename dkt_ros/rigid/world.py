@@ -5,6 +5,7 @@ World: metres, z up, the table is the plane z = 0. Knows neither grippers nor ho
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,8 @@ OBJECT, GRIPPER, TABLE = 1, 2, 4
 """Contact groups, as bits."""
 _MEMORY = 2**28
 """Bytes that contacts may take; a heap of hollow things has many."""
+# By itself MuJoCo writes them to MUJOCO_LOG.TXT in whatever folder this is.
+mujoco.set_mju_user_warning(logging.getLogger(__name__).warning)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +65,15 @@ def test_what_is_dropped_rests_on_the_table_or_on_another_and_stays_there() -> N
     assert done.drift < 0.001
     again = dropped([block(0, 0, 0.02, 0.3), block(0.004, 0.0, 0.12)])
     np.testing.assert_array_equal(again[1].pose, over.pose)
+
+
+def test_what_mujoco_warns_of_is_logged_and_not_written_to_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fall([block(0, 0, 1e11)])
+    assert "The simulation is unstable" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bin_holds_what_falls_into_it_and_stops_a_finger() -> None:
