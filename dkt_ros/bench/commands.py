@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
 from dkt_ros.model.arguments import positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
@@ -50,13 +51,13 @@ def add_commands(subparsers: Any) -> None:
     )
     add(
         "--arrangement",
-        choices=("table", "heap", "tray", "bin"),
+        choices=ARRANGEMENTS,
         default="table",
         help="how objects lie (%(default)s); all but table are dropped onto one another",
     )
     add(
         "--camera",
-        choices=("fixed", "wrist", "orbit"),
+        choices=CAMERAS,
         default="fixed",
         help="where it looks from (%(default)s); orbit: six frames from round the table, of which "
         "the last is planned in",

@@ -12,7 +12,7 @@ import numpy as np
 
 from dkt_ros.bench.attempts import Record
 from dkt_ros.bench.physics import Result
-from dkt_ros.bench.scenes import MATERIALS
+from dkt_ros.formats.tabletop import MATERIALS
 
 Z95 = 1.959964
 _BINS_M = (0.0, 0.002, 0.004, 0.008, 0.016, math.inf)

@@ -15,8 +15,9 @@ import numpy as np
 from dkt_ros.bench.attempts import Record, Tried
 from dkt_ros.bench.figures import error_rows, interval
 from dkt_ros.bench.physics import Result
-from dkt_ros.bench.scenes import MATERIALS, TableScene
+from dkt_ros.bench.scenes import TableScene
 from dkt_ros.errors import DktError
+from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.grasp.antipodal import Grasp, Gripper
 from dkt_ros.rigid.world import Body
 

@@ -15,12 +15,12 @@ from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.videos import Video, VideoReader
+from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.formats.transphy3d import read_sequence
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.rigid.parts import convex_parts
 from dkt_ros.rigid.world import Body, Mesh
 
-MATERIALS = ("transparent", "reflective", "diffuse")
 _NAME = re.compile(rf"(s\d+-\d+)-({'|'.join(MATERIALS)})")
 
 

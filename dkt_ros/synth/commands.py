@@ -16,6 +16,7 @@ from tqdm import tqdm
 from dkt_ros.errors import DktError
 from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
+from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS, MATERIALS
 from dkt_ros.synth.stopping import ended_by_interrupt
 
 if TYPE_CHECKING:
@@ -139,13 +140,13 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
     add("--shard", type=_shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
     add(
         "--arrangement",
-        choices=["table", "heap", "tray", "bin"],
+        choices=ARRANGEMENTS,
         default="table",
         help="table: put down, apart; else dropped onto one another, bowls, cutlery and tools too",
     )
     add(
         "--camera",
-        choices=["fixed", "wrist", "orbit"],
+        choices=CAMERAS,
         default="fixed",
         help="beside the table, above it, or going round it",
     )
@@ -213,7 +214,7 @@ def _tabletop(args: argparse.Namespace) -> int:
     from dkt_ros.synth.generate import GenerateOptions
     from dkt_ros.synth.render import RenderOptions
     from dkt_ros.synth.sampling import SceneOptions
-    from dkt_ros.synth.tabletop import ARRANGEMENTS, FRAMES, MATERIALS, Tabletop
+    from dkt_ros.synth.tabletop import Tabletop
 
     height, width = args.size
     if args.frames not in (None, 1) and args.camera != "orbit":
@@ -222,7 +223,7 @@ def _tabletop(args: argparse.Namespace) -> int:
         output=args.output,
         seed=args.seed,
         scenes=args.scenes,
-        frames=FRAMES[args.camera] if args.frames is None else args.frames,
+        frames=CAMERAS[args.camera] if args.frames is None else args.frames,
         start=args.start,
         shard=args.shard,
         raw_depth=True,

@@ -26,16 +26,12 @@ from dkt_ros.synth.shapes import Shape
 from dkt_ros.synth.substances import sample_metal, sample_opaque, sample_transparent
 from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
 
-MATERIALS = ("transparent", "reflective", "diffuse")
-CAMERAS = {
+_VIEWS = {
     "fixed": ((0.5, 0.7), (48.0, 65.0)),
     "wrist": ((0.45, 0.55), (75.0, 89.0)),
     "orbit": ((0.5, 0.65), (50.0, 65.0)),
 }
 """Distances in metres and elevations in degrees."""
-FRAMES = {"fixed": 1, "wrist": 1, "orbit": 6}
-ARRANGEMENTS = {"table": (1, 4), "heap": (4, 7), "tray": (3, 6), "bin": (4, 7)}
-"""Least and greatest number of objects. Those of `table` are put down, the others dropped."""
 FAMILIES = (
     *("tumbler", "cup", "wine_glass", "martini", "bottle", "jar", "vase", "flask", "can", "ball"),
     *("tube", "box", "pitcher", "mug"),
@@ -62,7 +58,7 @@ _SHARES = Shares(ground=0, labels=0, prints=0, sheets=0, liquids=0, stacks=0, ha
 
 @dataclass(frozen=True)
 class Tabletop:
-    """Which of the scenes to grasp in: material of MATERIALS, camera of CAMERAS, of ARRANGEMENTS.
+    """Which of the scenes to grasp in, as formats.tabletop names them.
 
     parts: the folder where convex parts of what is dropped are kept.
     """
@@ -103,7 +99,7 @@ def _arranged(
     """The scene but for what its objects are made of."""
     random = np.random.default_rng([seed, index, 6])
     scene = sample_varied_scene(seed, index, SceneOptions(container_share=0), _SHARES)
-    (near, far), (low, high) = CAMERAS[kind.camera]
+    (near, far), (low, high) = _VIEWS[kind.camera]
     hand = HandPath(
         target=(random.uniform(-0.02, 0.02), random.uniform(-0.02, 0.02), 0.05),
         radius=random.uniform(near, far),

@@ -17,11 +17,12 @@ from fixtures.grasp_scenes import Box, depth_of, view
 
 from dkt_ros.bench.attempts import try_grasp
 from dkt_ros.bench.methods import depths
-from dkt_ros.bench.scenes import MATERIALS, clips_of, read_scene
+from dkt_ros.bench.scenes import clips_of, read_scene
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import Depths
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.formats.transphy3d import (
     MaterialClass,
     SequenceFrame,
