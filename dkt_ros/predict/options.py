@@ -130,6 +130,11 @@ class PredictorOptions:
             min_agreement=self.live_min_agreement or None,
         )
 
+    def differences(self, other: PredictorOptions) -> dict[str, tuple[Any, Any]]:
+        """Fields that differ: name -> this one's value, the other's."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
     @classmethod
     def taken_from(cls, source: object, **changes: Any) -> PredictorOptions:
         """From whatever has attributes of the fields' names: node parameters, parsed flags."""

@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import fields
 
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.errors import DktError
@@ -143,9 +142,8 @@ class SharedNetwork:
 
     def _refuse_another(self, options: PredictorOptions) -> None:
         differ = [
-            f"{entry.name} is {getattr(options, entry.name)!r}, expected {loaded!r}"
-            for entry in fields(options)
-            if (loaded := getattr(self._options, entry.name)) != getattr(options, entry.name)
+            f"{name} is {asked!r}, expected {loaded!r}"
+            for name, (asked, loaded) in options.differences(self._options).items()
         ]
         if differ:
             raise DktError(

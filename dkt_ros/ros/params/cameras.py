@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +162,12 @@ def _refuse_another_network(first: Camera, camera: Camera) -> None:
         PredictorOptions.taken_from(NodeParameters.from_values(one.parameters))
         for one in (first, camera)
     )
-    for entry in fields(options):
-        one, two = getattr(options, entry.name), getattr(other, entry.name)
-        if one != two:
-            raise DktError(
-                f"{entry.name} is {one!r} for camera {first.namespace} and {two!r} for "
-                f"{camera.namespace}: expected the same for all that share a network. Set it under "
-                "parameters of all, or one_process to false"
-            )
+    for name, (one, two) in options.differences(other).items():
+        raise DktError(
+            f"{name} is {one!r} for camera {first.namespace} and {two!r} for {camera.namespace}: "
+            "expected the same for all that share a network. Set it under parameters of all, or "
+            "one_process to false"
+        )
 
 
 def _mapping(what: str, value: Any, keys: tuple[str, ...] = ()) -> dict[Any, Any]:
