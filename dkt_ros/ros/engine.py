@@ -119,26 +119,30 @@ class SharedNetwork:
         self, parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
     ) -> Engine:
         """As `build_engine`. Raises DktError also for another network than is loaded."""
-        options = PredictorOptions.taken_from(parameters)
+        options, report = PredictorOptions.taken_from(parameters), _progress_lines(log)
         with self._lock:
             first = next(iter(self._streams), None)
             if first is None:
-                engine = build_engine(parameters, log)
-                engine.turns = self._turns
                 self._options, self._warm = options, set()
+                with released_on_error(parameters.device):
+                    engine = self._ready(load_predictor(options, report), parameters, report)
+                # A million objects that stay: spares every later collection, in either thread, to
+                # look at them.
+                gc.collect()
+                gc.freeze()
             else:
                 self._refuse_another(options)
-                predictor = first.beside()
-                size = _warm_up_size(parameters, predictor)
-                if predictor.network_size(*size) not in self._warm:
-                    with self._turns.turn():
-                        predictor.warm_up(size, _progress_lines(log))
-                estimator = DepthEstimator(predictor, estimator_config(parameters))
-                engine = Engine(estimator, size, self._turns)
-            predictor = engine.predictor
-            self._warm.add(predictor.network_size(*_warm_up_size(parameters, predictor)))
-            self._streams.add(predictor)
+                engine = self._ready(first.beside(), parameters, report)
+            self._streams.add(engine.predictor)
             return engine
+
+    def _ready(self, predictor: Predictor, parameters: NodeParameters, report: Progress) -> Engine:
+        size = parse_size(parameters.warm_up_size) or predictor.natural_size
+        if (network_size := predictor.network_size(*size)) not in self._warm:
+            with self._turns.turn():
+                predictor.warm_up(size, report)
+            self._warm.add(network_size)
+        return Engine(DepthEstimator(predictor, estimator_config(parameters)), size, self._turns)
 
     def _refuse_another(self, options: PredictorOptions) -> None:
         differ = [
@@ -159,23 +163,7 @@ def build_engine(
 
     Raises, and leaves no memory in use then, as `load_predictor` does.
     """
-    with released_on_error(parameters.device):
-        engine = _build(parameters, _progress_lines(log))
-    # A million objects that stay: spares every later collection, in either thread, to look at them.
-    gc.collect()
-    gc.freeze()
-    return engine
-
-
-def _build(parameters: NodeParameters, report: Progress) -> Engine:
-    predictor = load_predictor(PredictorOptions.taken_from(parameters), report)
-    size = _warm_up_size(parameters, predictor)
-    predictor.warm_up(size, report)
-    return Engine(DepthEstimator(predictor, estimator_config(parameters)), size)
-
-
-def _warm_up_size(parameters: NodeParameters, predictor: Predictor) -> tuple[int, int]:
-    return parse_size(parameters.warm_up_size) or predictor.natural_size
+    return SharedNetwork().build(parameters, log)
 
 
 def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
