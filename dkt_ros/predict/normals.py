@@ -13,11 +13,7 @@ from dkt_ros.predict.predictor import Prediction, Predictor, Progress, no_progre
 
 
 class WithNormals(Predictor):
-    """A depth network's answers with a normals network's on them.
-
-    wanted  whether anybody asks for normals; while nobody does they cost nothing. Any thread may
-            set it
-    """
+    """A depth network's answers, with a normals network's on them while they are wanted."""
 
     def __init__(self, depth: Predictor, normals: Predictor) -> None:
         """normals: its predictions hold `normals`; it takes the frames that `depth` takes."""
@@ -27,12 +23,11 @@ class WithNormals(Predictor):
         self.proof_frames = depth.proof_frames
         self.answers_every = depth.answers_every
         self.sees_video = depth.sees_video
-        self.wanted = True
 
     def push(self, frame: Frame) -> Prediction | None:
         """The depth network's answer; `normals` is None where nobody wants any."""
         answer = self._depth.push(frame)
-        if not self.wanted:
+        if not self.normals_wanted:
             self._normals.reset()
             return answer
         told = self._normals.push(frame)

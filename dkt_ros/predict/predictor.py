@@ -87,16 +87,18 @@ class PredictorInfo:
 class Predictor:
     """One camera's stream through one network. A subclass must have `push`, the rest if it differs.
 
-    proof_frames   frames of a new stream until each costs what every later one does
-    answers_every  frames that one answer is for; those between them have none
-    sees_video     whether `video` sees more at once than `push` has seen of a stream
-    LASTING        attributes that stay from load to end: no part of a stream that is saved
+    proof_frames    frames of a new stream until each costs what every later one does
+    answers_every   frames that one answer is for; those between them have none
+    sees_video      whether `video` sees more at once than `push` has seen of a stream
+    normals_wanted  whether anybody asks for normals beside depth; any thread may set it
+    LASTING         attributes that stay from load to end: no part of a stream that is saved
     """
 
     LASTING = ("info", "network", "options", "_stop")
     proof_frames = 1
     answers_every = 1
     sees_video = False
+    normals_wanted = True
 
     def __init__(self, info: PredictorInfo) -> None:
         self.info = info

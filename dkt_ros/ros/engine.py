@@ -16,7 +16,6 @@ from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.model.arguments import parse_size
 from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
-from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -68,11 +67,6 @@ class Engine:
             f"warmed up for {warm[0]}x{warm[1]}: the first frames have it compile, for minutes if "
             f"it is large. Set parameter warm_up_size to {height}x{width}."
         )
-
-    def want_normals(self, wanted: bool) -> None:
-        """Whether a network for normals, if there is one, is to compute them from now on."""
-        if isinstance(self.predictor, WithNormals):
-            self.predictor.wanted = wanted
 
     def close(self) -> None:
         """Gives the network's memory back, as far as nobody else holds it."""

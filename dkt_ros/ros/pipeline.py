@@ -224,7 +224,7 @@ class Pipeline:
             self._intake.drop(error)
             return None
         self._statistics.seen("frame")
-        self._engine.want_normals(self._outputs.is_heard("dkt/normals"))
+        self._engine.predictor.normals_wanted = self._outputs.is_heard("dkt/normals")
         return frame
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:

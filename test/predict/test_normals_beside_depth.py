@@ -77,12 +77,12 @@ def test_live_normals_come_with_every_depth_whenever_somebody_comes(
     assert both.answers_every == alone.answers_every == 8
     told: list[tuple[bool, Prediction]] = []
     for index, frame in enumerate(frames(26)):
-        both.wanted = not 1 < index < 12
+        both.normals_wanted = not 1 < index < 12
         answer, without = both.push(frame), alone.push(frame)
         assert (answer is None) is (without is None)
         if answer is not None and without is not None:
             assert_same(answer.disparity, without.disparity)
-            told.append((both.wanted, answer))
+            told.append((both.normals_wanted, answer))
     assert [wanted for wanted, _ in told] == [True, False, True, True]
     for wanted, answer in told:
         assert (answer.normals is not None) is wanted

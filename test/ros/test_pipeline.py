@@ -201,6 +201,16 @@ def test_a_camera_of_an_unforeseen_size_is_remarked_on_once(node: DktNode) -> No
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+def test_normals_that_nobody_listens_to_are_not_wanted(node: DktNode) -> None:
+    assert node._engine is not None
+    node._engine.predictor.normals_wanted = True
+    show_frames(node, 1)
+    while not estimator(node).stamps_ns:
+        time.sleep(0.005)
+    assert not node._engine.predictor.normals_wanted
+
+
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
 def test_publishers_of_another_type_and_of_the_past_are_seen(node: DktNode) -> None:
     assert node._pipeline is not None
     context = rclpy.Context()  # one participant has one type for a topic
