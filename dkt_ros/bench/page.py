@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
-from string import Template
 from typing import Any
 
 import cv2
 import numpy as np
 
+from dkt_ros import html_page
 from dkt_ros.bench.attempts import Record, Tried
 from dkt_ros.bench.figures import error_rows, interval
 from dkt_ros.bench.physics import Result
@@ -21,7 +20,6 @@ from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.grasp.antipodal import Grasp, Gripper
 from dkt_ros.rigid.world import Body
 
-_ASSETS = Path(__file__).parents[1] / "assets" / "report"
 _QUALITY = 70
 _GRASP, _HELD, _OTHER = (255, 60, 200), (60, 220, 60), (255, 80, 60)
 _WORST = (
@@ -107,15 +105,7 @@ def page(
                 f'<figure><img loading="lazy" alt="{told}" src="data:image/jpeg;base64,{code}">'
                 f"<figcaption>{told}</figcaption></figure>"
             )
-    return Template((_ASSETS / "page.html").read_text()).substitute(
-        title=escape(title),
-        style=(_ASSETS / "page.css").read_text(),
-        script="",
-        words=f"<p>{escape(about)}</p>",
-        body="".join(body),
-        footer="Made by dkt grasp bench.",
-        data="[]",
-    )
+    return html_page.page(title, about, "".join(body), "Made by dkt grasp bench.")
 
 
 def describe(record: Record) -> str:

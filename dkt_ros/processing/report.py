@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.regions import OBJECTS
+from dkt_ros.html_page import page
 from dkt_ros.processing.figures import score
 from dkt_ros.processing.many import MANIFEST
 from dkt_ros.processing.one import FRAMES, PREVIEWS, SUMMARY
 from dkt_ros.processing.previews import ERROR_SCALE, read_preview
 
-_ASSETS = Path(__file__).parents[1] / "assets" / "report"
 _MOST_TIMES = 600
 """Points of a curve; longer recordings are shown by the means of neighbours."""
 _PICTURES = ("color", "raw", "depth", "confidence", "error", "truth")
@@ -104,17 +103,9 @@ def report_html(found: Outputs, title: str = "dkt_ros report", most_frames: int 
     """The page. most_frames: of each recording to look at, the worst among them."""
     data = [_data(i, output, most_frames) for i, output in enumerate(found.outputs)]
     versions = sorted({str(output.summary["version"]) for output in found.outputs})
-    template = Template((_ASSETS / "page.html").read_text())
-    return template.substitute(
-        title=escape(title),
-        style=(_ASSETS / "page.css").read_text(),
-        script=(_ASSETS / "page.js").read_text(),
-        words=_words(found),
-        body=_table(found) + "".join(_section(i, one) for i, one in enumerate(found.outputs)),
-        footer=escape(f"Made by dkt report, dkt_ros {', '.join(versions)}."),
-        # No "</script>" may stand in it.
-        data=json.dumps(data).replace("<", "\\u003c"),
-    )
+    body = _table(found) + "".join(_section(i, one) for i, one in enumerate(found.outputs))
+    footer = f"Made by dkt report, dkt_ros {', '.join(versions)}."
+    return page(title, _words(found), body, footer, data)
 
 
 def _words(found: Outputs) -> str:
@@ -126,7 +117,7 @@ def _words(found: Outputs) -> str:
     if found.failed:
         text += f" {_count(len(found.failed), 'recording')} could not be processed."
     all_frames = [frame for one in found.outputs for frame in one.frames]
-    return f"<p>{escape(text)} {escape(_quality(all_frames))}</p>"
+    return f"{text} {_quality(all_frames)}"
 
 
 def _quality(frames: Sequence[Figures]) -> str:
