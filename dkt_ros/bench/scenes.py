@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dkt_ros import child
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
@@ -60,33 +60,27 @@ def render(
     names = [f"s{seed:04d}-{n:06d}-{material}.tar" for n in numbers for material in MATERIALS]
     if all((folder / name).is_file() for name in names):
         return
-    command = [sys.executable, "-m", "dkt_ros.cli", "synth", "tabletop"]
-    command += ["--output", str(folder), "--seed", str(seed), "--scenes", str(scenes)]
-    command += ["--start", str(start), *more]
+    words = ["synth", "tabletop", "--output", str(folder), "--seed", str(seed)]
+    words += ["--scenes", str(scenes), "--start", str(start), *more]
     running = [
         subprocess.Popen(
-            [*command, "--shard", f"{shard}/{jobs}"],
+            child.command("dkt_ros.cli", *words, "--shard", f"{shard}/{jobs}"),
             stdout=subprocess.PIPE if shard == 0 else subprocess.DEVNULL,
             stderr=subprocess.STDOUT if shard == 0 else subprocess.DEVNULL,
             text=True,
         )
         for shard in range(jobs)
     ]
-    try:
-        # The first tells for all how far they are.
-        assert running[0].stdout is not None
-        line = ""
-        for line in running[0].stdout:
-            yield line.rstrip()
-        codes = [process.wait() for process in running]
-    except BaseException:
-        for process in running:
-            process.terminate()
-        raise
+    # The first tells for all how far they are.
+    assert running[0].stdout is not None
+    line = ""
+    for line in running[0].stdout:
+        yield line.rstrip()
+    codes = [process.wait() for process in running]
     if any(codes):
         raise DktError(
             f"{folder}: rendering ended with exit status {max(codes)}: {line.strip()}; try "
-            f"`dkt {' '.join(command[3:])}`"
+            f"`dkt {' '.join(words)}`"
         )
 
 

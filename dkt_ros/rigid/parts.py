@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dkt_ros import child
 from dkt_ros.errors import DktError
 from dkt_ros.files import BusyError, write_whole
 from dkt_ros.rigid.world import Mesh
@@ -54,7 +54,7 @@ def _decomposed(vertices: np.ndarray, faces: np.ndarray) -> bytes:
         for moved in _MOVED_M:
             some = vertices + random.normal(0, moved, vertices.shape) if moved else vertices
             np.savez(mesh, vertices=some, faces=faces)
-            command = [sys.executable, "-m", "dkt_ros.rigid.decompose", str(mesh), str(parts)]
+            command = child.command("dkt_ros.rigid.decompose", str(mesh), str(parts))
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return parts.read_bytes()

@@ -1,4 +1,4 @@
-"""Ctrl-C while Blender renders, which prints a KeyboardInterrupt and goes on.
+"""SIGINT and SIGTERM while Blender renders, which prints a KeyboardInterrupt and goes on.
 
 Knows signals. Knows nothing of what is rendered.
 """
@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-INTERRUPTED = 128 + signal.SIGINT
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def ended_by_interrupt(last: Callable[[], None]) -> Iterator[None]:
-    """Within it SIGINT ends the process at once, with status 130, after calling `last`.
+    """Within it SIGINT and SIGTERM end the process at once, with status 130 and 143, after `last`.
 
     A thread of its own does so: the main one may be in Blender's C code for minutes. Enter it in
     the main thread.
@@ -26,21 +26,22 @@ def ended_by_interrupt(last: Callable[[], None]) -> Iterator[None]:
 
     def watch() -> None:
         while number := os.read(reader, 1):
-            if number[0] == signal.SIGINT:
+            if number[0] in _SIGNALS:
                 try:
                     last()
                 finally:
-                    os._exit(INTERRUPTED)
+                    os._exit(128 + number[0])
 
     watcher = threading.Thread(target=watch, name="dkt-interrupt", daemon=True)
     watcher.start()
-    handler = signal.signal(signal.SIGINT, lambda *_: None)
+    handlers = [(one, signal.signal(one, lambda *_: None)) for one in _SIGNALS]
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGINT, handler)
+        for one, handler in handlers:
+            signal.signal(one, handler)
         os.close(writer)
         watcher.join()
         os.close(reader)

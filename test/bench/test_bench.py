@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +37,7 @@ from dkt_ros.formats.transphy3d import (
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.synth.lathe import stack
 
+ROOT = Path(__file__).resolve().parents[2]
 CAMERA = Intrinsics(200.0, 200.0, 71.5, 39.5, 144, 80)
 BOX = Box(0.01, 0.0, (0.05, 0.05, 0.06), turn=0.3)
 WORDS = ["grasp", "bench", "--scene-seed", "7", "--scenes", "1"]
@@ -122,6 +128,52 @@ def test_attempts_of_all_methods_are_made_told_and_drawn(
 
     assert main([*words, "--camera", "wrist"]) == 2
     assert "holds attempts with other camera" in capsys.readouterr().err
+
+
+@pytest.mark.bpy
+def test_what_renders_ends_with_the_command_and_leaves_no_half(tmp_path: Path) -> None:
+    words = ["--scenes", "2", "--jobs", "2", "--camera", "orbit", "--picture-size", "640x1152"]
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "dkt_ros.cli", "grasp", "bench", "--output", str(tmp_path), *words],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def halves() -> list[Path]:
+        return list(tmp_path.glob("scenes/*.partial"))
+
+    wait_until(lambda: len(halves()) == 2)
+    renderers = children_of(bench.pid)
+    assert len(renderers) == 2
+    bench.terminate()
+    assert bench.wait() == -signal.SIGTERM
+    wait_until(lambda: not any(map(is_alive, renderers)))
+    assert halves() == []
+
+
+def children_of(parent: int) -> list[int]:
+    files = Path("/proc").glob("[0-9]*/stat")
+    return [int(file.parent.name) for file in files if stat_of(file)[1:2] == [str(parent)]]
+
+
+def is_alive(process: int) -> bool:
+    return stat_of(Path(f"/proc/{process}/stat"))[:1] not in ([], ["Z"])
+
+
+def stat_of(file: Path) -> list[str]:
+    """State, parent and more; nothing where the process is gone."""
+    try:
+        return file.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 300
+    while not done():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
 
 
 def test_depth_in_files_and_a_planner_of_ones_own(
