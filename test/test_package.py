@@ -22,6 +22,7 @@ import yaml
 from fixtures.interrupts import heed_interrupts
 
 from dkt_ros.extras import EXTRAS
+from dkt_ros.ros.probe import PROFILE_VARIABLES, profile_variable
 
 tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
 
@@ -318,6 +319,25 @@ def test_every_configuration_file_parses(repo_root: Path) -> None:
     assert files
     for file in files:
         assert _parse(file) is not None, f"{file} is empty"
+
+
+@pytest.mark.parametrize("distribution", ["humble", "jazzy", "kilted", "rolling"])
+def test_the_container_names_fast_dds_s_profile_once_and_as_its_distribution_reads_it(
+    repo_root: Path, monkeypatch: pytest.MonkeyPatch, distribution: str
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    service = yaml.safe_load((repo_root / "docker/compose.yaml").read_text())["services"]["dkt"]
+    lines = (repo_root / "docker/entrypoint.sh").read_text().splitlines()
+    script = "\n".join(line for line in lines if not line.startswith("source "))
+    entered = subprocess.run(
+        ["bash", "-c", script, "entrypoint", "env"],
+        env={"ROS_DISTRO": distribution, "PATH": os.environ["PATH"], **service["environment"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = [line.partition("=")[0] for line in entered.stdout.splitlines()]
+    assert [name for name in names if name in PROFILE_VARIABLES] == [profile_variable()]
 
 
 def test_command_line_loads_no_network_ros_or_renderer() -> None:
