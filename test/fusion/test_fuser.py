@@ -350,6 +350,7 @@ def test_refuses_what_does_not_fit(
         {"tolerance": np.nan},
         {"steadiness": 1.0},
         {"min_agreement": -0.1},
+        {"min_confidence": 1.5},
         {"min_raw_depth": 2.0, "max_raw_depth": 1.0},
     ],
 )
