@@ -185,8 +185,8 @@ class Fuser:
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None.
         disparity (H, W) float, relative, numpy's or a tensor, NaN where the network gives none;
         None where there is no network or none to use. alignment: its scale and shift on this
-        frame; None or UNALIGNED as without a network. stamp_ns: a stamp that is not later than the last one starts the stream anew.
-        Raises DktError where shapes or types do not fit.
+        frame; None or UNALIGNED as without a network. stamp_ns: a stamp that is not later than the
+        last one starts the stream anew. Raises DktError where shapes or types do not fit.
         """
         _check(rgb, raw_depth, disparity)
         frame = self._reduced(rgb, raw_depth, disparity, alignment)
