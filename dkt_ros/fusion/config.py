@@ -51,6 +51,10 @@ class FusionConfig:
                 f"fusion raw depth range {self.min_raw_depth} .. {self.max_raw_depth} m: "
                 "expected 0 < min < max"
             )
+        if self.min_confidence > 1:
+            raise DktError(
+                f"fusion min_confidence is {self.min_confidence}: expected a probability, 0 to 1"
+            )
         if not 0 < self.tolerance < 1 or self.min_agreement > 1 or self.steadiness >= 1:
             raise DktError(
                 f"fusion tolerance {self.tolerance}, min_agreement {self.min_agreement}, "

@@ -38,6 +38,7 @@ from dkt_ros.fusion.features import (
 from dkt_ros.fusion.history import History
 from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
 from dkt_ros.fusion.registration import Change, Seen
+from dkt_ros.geometry import nearest_fill
 
 Float32 = NDArray[np.float32]
 
@@ -46,6 +47,7 @@ _HELD_ERROR = 0.05  # mean relative error expected of an earlier frame's scale
 _MEDIAN_OF = 8192  # pixels, spread over all
 _STEP = 0.1  # relative: a larger one is an edge of the scene
 _RIM_PX = 1.5  # at working size
+_KNOWN = 0.5  # of a network's pixels, at least, for those without depth to take the nearest one's
 
 
 class Source(IntEnum):
@@ -181,10 +183,10 @@ class Fuser:
         """Fuses the next frame.
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None.
-        disparity (H, W) float, relative, numpy's or a tensor; None where there is no network or
-        none to use. alignment: its scale and shift on this frame; None or UNALIGNED as without a
-        network. stamp_ns: a stamp that is not later than the last one starts the stream anew.
-        Raises DktError where shapes or types do not fit.
+        disparity (H, W) float, relative, numpy's or a tensor, NaN where the network gives none;
+        None where there is no network or none to use. alignment: its scale and shift on this
+        frame; None or UNALIGNED as without a network. stamp_ns: a stamp that is not later than the
+        last one starts the stream anew. Raises DktError where shapes or types do not fit.
         """
         _check(rgb, raw_depth, disparity)
         frame = self._reduced(rgb, raw_depth, disparity, alignment)
@@ -256,11 +258,15 @@ class Fuser:
             where = _picked_on(device_of(disparity), (height, width), size)
             found = np.asarray(to_host(namespace(disparity).take(disparity, where)), np.float32)
             line = np.maximum(alignment.scale * found + alignment.shift, np.float32(1e-3))
+            known = np.isfinite(line)
+            if _KNOWN <= known.mean() < 1:
+                line = nearest_fill(np.where(known, line, np.float32(np.nan)))
             if alignment.state is AlignmentState.HELD:
                 reason = _joined(reason, f"scale of an earlier frame: {alignment.reason}")
         predicted = line
         if line is not None and not np.isfinite(line).all():
-            predicted, reason = None, _joined(reason, "the network was not used: not finite")
+            why = f"the network was not used: it gives no depth on {1 - known.mean():.0%} of it"
+            predicted, reason = None, _joined(reason, why)
         elif line is not None and readings.any():
             share = agreement(readings, line)
             if share < config.min_agreement:

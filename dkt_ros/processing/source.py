@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame
 
 DEFAULT_GAP_S = 3.0
@@ -87,6 +89,16 @@ class SourceOptions:
     kind: str | None = None
     split: str | None = None
     pass_through: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, fits, expected in (
+            ("depth_unit_m", self.depth_unit_m, self.depth_unit_m > 0, "metres above 0"),
+            ("rate_hz", self.rate_hz, self.rate_hz > 0, "frames a second above 0"),
+            ("sync_slop_s", self.sync_slop_s, self.sync_slop_s >= 0, "seconds, 0 or more"),
+            ("max_gap_s", self.max_gap_s, self.max_gap_s > 0, "seconds above 0"),
+        ):
+            if not (fits and (value < math.inf or name == "max_gap_s")):
+                raise DktError(f"{name} is {value:g}, expected {expected}")
 
 
 class Source(abc.ABC):

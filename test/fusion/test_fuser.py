@@ -95,6 +95,28 @@ def test_sensor_passes_a_network_that_contradicts_it(fuser: Fuser, frame: GlassF
     assert "was not used: it agrees with 0%" in fused.reason
 
 
+@pytest.mark.parametrize("unknown", [np.nan, np.inf])
+def test_a_network_that_leaves_pixels_out_is_used_for_the_others(
+    fuser: Fuser, frame: GlassFrame, unknown: float
+) -> None:
+    """As stereo networks do along one side."""
+    disparity = frame.disparity.copy()
+    disparity[:, :20] = unknown
+    fused, whole = fuse(fuser, frame, disparity=disparity), fuse(fuser, frame)
+    assert fused.network_used
+    assert np.isfinite(fused.depth).all()
+    far = frame.glass & (np.arange(frame.glass.shape[1]) > 60)
+    assert np.abs(fused.depth / whole.depth - 1)[far].max() < 0.02
+
+
+def test_a_network_that_leaves_most_out_is_not_used(fuser: Fuser, frame: GlassFrame) -> None:
+    disparity = frame.disparity.copy()
+    disparity[:, :240] = np.nan
+    fused = fuse(fuser, frame, disparity=disparity)
+    assert not fused.network_used
+    assert "gives no depth on 75% of it" in fused.reason
+
+
 @pytest.mark.parametrize("nothing", [None, np.nan, 0.0, np.inf, -1.0, 1000.0])
 def test_without_readings_the_scale_is_the_stream_s(
     fuser: Fuser, frame: GlassFrame, nothing: float | None
@@ -328,6 +350,7 @@ def test_refuses_what_does_not_fit(
         {"tolerance": np.nan},
         {"steadiness": 1.0},
         {"min_agreement": -0.1},
+        {"min_confidence": 1.5},
         {"min_raw_depth": 2.0, "max_raw_depth": 1.0},
     ],
 )

@@ -129,6 +129,22 @@ def test_bags_that_lack_something(tmp_path: Path) -> None:
     assert refused(make_bag(tmp_path / "no_color", without("color"))).outcome is Outcome.NO_COLOR
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"depth_unit_m": 0.0},
+        {"depth_unit_m": float("nan")},
+        {"rate_hz": -1.0},
+        {"sync_slop_s": -0.1},
+        {"max_gap_s": 0.0},
+    ],
+)
+def test_numbers_that_make_no_sense(values: dict[str, float]) -> None:
+    (name,) = values
+    with pytest.raises(DktError, match=f"{name} is .*, expected"):
+        SourceOptions(**values)  # type: ignore[arg-type]
+
+
 def test_no_recordings(tmp_path: Path) -> None:
     assert refused(tmp_path / "absent.bag").outcome is Outcome.NOT_A_RECORDING
     text = tmp_path / "text.bag"
