@@ -9,7 +9,13 @@ from fixtures.tiny_checkpoint import tiny_vae
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.streaming_vae import Stream, StreamingDecoder, StreamingEncoder, norm_silu
+from dkt_ros.model.streaming_vae import (
+    Stream,
+    StreamingDecoder,
+    StreamingEncoder,
+    _Past,
+    norm_silu,
+)
 
 SIZE = (32, 48)
 
@@ -91,6 +97,25 @@ def test_peeking_does_not_move_on(tiny_network: DktNetwork) -> None:
     expected = stream.peek(chunks[1])
     assert torch.equal(stream.advance(chunks[1]), expected)
     assert not torch.equal(stream.advance(chunks[2]), seen)
+
+
+@torch.inference_mode()
+def test_the_last_of_a_clip_is_what_it_is_within_one_and_keeps_nothing(
+    tiny_network: DktNetwork,
+) -> None:
+    latents = [torch.randn(1, 16, 1, 4, 6) for _ in range(2)]
+    for part, chunks in (
+        (StreamingEncoder(tiny_network.vae), images(video(5))),
+        (StreamingDecoder(tiny_network.vae), latents),
+    ):
+        stream = Stream(part.first, part.following, part.last)
+        for chunk in chunks:
+            last = stream.peek(chunk)
+            assert torch.equal(stream.advance(chunk), last)
+        kept = _Past(None, keeps=False)
+        half = part._encode if isinstance(part, StreamingEncoder) else part._decode
+        half(chunks[0], kept)
+        assert kept.new == ()
 
 
 @torch.inference_mode()
