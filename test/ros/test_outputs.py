@@ -297,6 +297,8 @@ def test_a_reader_whose_process_stands_still_is_told_and_holds_up_clouds_alone(
             lambda: node.count_subscribers("dkt/depth") and node.count_subscribers("slow") == 2
         )
         publish_until(lambda: len(slow.made) > 10)
+        # A node's name comes by a message of its own, after its subscriptions.
+        eventually(lambda: "hung" in node.get_node_names())
         assert outputs.hanging() == {}
         reader.send_signal(signal.SIGSTOP)
         publish_until(lambda: outputs.hanging().keys() == {"dkt/depth", "slow"})
