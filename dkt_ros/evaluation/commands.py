@@ -103,15 +103,15 @@ def add_commands(subparsers: Any) -> None:
         default=[],
         metavar="NAME=DIR",
         help="a row NAME of depth in files, DIR/VIDEO/FRAME.png (16 bits), .exr, .npz or .npy "
-        "(metres), where VIDEO is named as in the results and FRAME as in the data or by its "
-        "place from 0; may be given several times",
+        "(metres; integers are steps), where VIDEO is named as in the results and FRAME as in the "
+        "data or by its place from 0; may be given several times",
     )
     others.add_argument(
         "--prediction-unit",
         type=float,
         default=0.001,
         metavar="M",
-        help="metres per step of PNG files (default %(default)s)",
+        help="metres per step of PNG files and of integers (default %(default)s)",
     )
     parser.add_argument("--output", type=Path, metavar="F.json", help="also write all figures here")
     parser.set_defaults(run=run_eval)

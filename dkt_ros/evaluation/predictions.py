@@ -35,8 +35,8 @@ class PredictedDepth:
         self._read: dict[str, Callable[[Path], np.ndarray]] = {
             ".png": lambda path: read_depth_png(path, 1 / unit_m),
             ".exr": read_depth_exr,
-            ".npz": _read_numpy,
-            ".npy": _read_numpy,
+            ".npz": lambda path: _read_numpy(path, unit_m),
+            ".npy": lambda path: _read_numpy(path, unit_m),
         }
 
     def check(self, clips: Sequence[Clip]) -> None:
@@ -60,21 +60,22 @@ class PredictedDepth:
         """See DepthModel. Raises DktError where the video has no folder."""
         if video.clip is None:
             raise DktError("a video of no data set: its frames have no names to find files by")
-        files = self._files(video.clip)
+        files, left = self._files(video.clip)
+        others = f"; {len(left)} others that are no frame's, such as {left[0]}" if left else ""
         depth = np.full(video.truth.shape, np.nan, np.float32)
         problems = {}
         for frame, index in enumerate(video.indices):
             try:
                 if index not in files:
                     expected = self._folder / video.clip.name / video.clip.keys[index]
-                    raise DktError(f"no file {expected}.png, .exr, .npz or .npy")
+                    raise DktError(f"no file {expected}.png, .exr, .npz or .npy{others}")
                 depth[frame] = self._read_frame(files[index], video.size)
             except DktError as error:
                 problems[index] = str(error)
         return {FROM_FILES: Depths(depth, problems=problems)}
 
-    def _files(self, clip: Clip) -> dict[int, Path]:
-        """Place in the clip to the frame's file."""
+    def _files(self, clip: Clip) -> tuple[dict[int, Path], list[str]]:
+        """Place in the clip to the frame's file, and names of files that are of no frame."""
         folder = self._folder / clip.name
         if not folder.is_dir():
             raise DktError(f"no folder {folder}")
@@ -83,8 +84,9 @@ class PredictedDepth:
         if not found.keys() <= places.keys() and all(
             stem.isdecimal() and int(stem) < len(clip) for stem in found
         ):
-            return {int(stem): path for stem, path in found.items()}
-        return {places[stem]: path for stem, path in found.items() if stem in places}
+            return {int(stem): path for stem, path in found.items()}, []
+        left = [path.name for stem, path in found.items() if stem not in places]
+        return {places[stem]: path for stem, path in found.items() if stem in places}, left
 
     def _read_frame(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         depth = self._read[path.suffix.lower()](path)
@@ -117,8 +119,8 @@ def parse_predictions(
     return list(models.values())
 
 
-def _read_numpy(path: Path) -> np.ndarray:
-    """(H, W), dimensions of length 1 before and after dropped."""
+def _read_numpy(path: Path, unit_m: float) -> np.ndarray:
+    """(H, W) metres, dimensions of length 1 before and after dropped; integers are steps."""
     try:
         stored = np.load(path, allow_pickle=False)
         if isinstance(stored, np.lib.npyio.NpzFile):
@@ -135,4 +137,6 @@ def _read_numpy(path: Path) -> np.ndarray:
     array = np.asarray(stored)
     if array.dtype.kind not in "fiu":
         raise DktError(f"{path}: holds {array.dtype}, expected numbers in metres")
+    if array.dtype.kind in "iu":
+        array = array * unit_m
     return array.squeeze() if array.ndim > 2 else array

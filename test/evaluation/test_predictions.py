@@ -85,6 +85,16 @@ def test_the_unit_of_pictures_is_an_option(tmp_path: Path, reader: VideoReader) 
     assert measured(video, tmp_path / "theirs", unit_m=0.00025).rel < 1e-3
 
 
+def test_integers_of_numpy_are_steps_as_those_of_pictures_are(
+    tmp_path: Path, reader: VideoReader
+) -> None:
+    video = only(reader)
+    folder = folder_of(tmp_path, video)
+    for index, truth in enumerate(video.truth):
+        write_npy(folder / str(index), np.rint(1000 * np.nan_to_num(truth)).astype(np.uint16))
+    assert measured(video, tmp_path / "theirs").rel < 1e-3
+
+
 def test_names_are_the_frames_or_else_their_places(tmp_path: Path) -> None:
     """Frames 000001 and on: files from 000000 are places, although most are frames' names too."""
     scene = tmp_path / "data" / "set2" / "scene1"
@@ -137,6 +147,11 @@ def test_what_does_not_fit_is_named_and_the_other_frames_count(
     height, width = video.size
     assert f"{second}.npy: is {width - 1}x{height}, expected {width}x{height}" in said[0][1]
     assert said[1][1].startswith(f"no file {folder}")
+    write_npy(folder / "frame_7", video.truth[2])
+    measured(video, tmp_path / "theirs", skipped := Skipped())
+    assert list(skipped.reasons.values())[1].endswith(
+        "; 1 others that are no frame's, such as frame_7.npy"
+    )
 
 
 @pytest.mark.parametrize(
