@@ -258,14 +258,14 @@ class Fuser:
             where = _picked_on(device_of(disparity), (height, width), size)
             found = np.asarray(to_host(namespace(disparity).take(disparity, where)), np.float32)
             line = np.maximum(alignment.scale * found + alignment.shift, np.float32(1e-3))
-            known = np.isfinite(line)
-            if _KNOWN <= known.mean() < 1:
-                line = nearest_fill(np.where(known, line, np.float32(np.nan)))
+            answered = float(np.isfinite(line).mean())
+            if _KNOWN <= answered < 1:
+                line = nearest_fill(line)
             if alignment.state is AlignmentState.HELD:
                 reason = _joined(reason, f"scale of an earlier frame: {alignment.reason}")
         predicted = line
-        if line is not None and not np.isfinite(line).all():
-            why = f"the network was not used: it gives no depth on {1 - known.mean():.0%} of it"
+        if line is not None and answered < _KNOWN:
+            why = f"the network was not used: it gives no depth on {1 - answered:.0%} of it"
             predicted, reason = None, _joined(reason, why)
         elif line is not None and readings.any():
             share = agreement(readings, line)

@@ -91,14 +91,14 @@ class SourceOptions:
     pass_through: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, fits, expected in (
-            ("depth_unit_m", self.depth_unit_m, self.depth_unit_m > 0, "metres above 0"),
-            ("rate_hz", self.rate_hz, self.rate_hz > 0, "frames a second above 0"),
-            ("sync_slop_s", self.sync_slop_s, self.sync_slop_s >= 0, "seconds, 0 or more"),
-            ("max_gap_s", self.max_gap_s, self.max_gap_s > 0, "seconds above 0"),
+        for name, fits, expected in (
+            ("depth_unit_m", 0 < self.depth_unit_m < math.inf, "metres above 0"),
+            ("rate_hz", 0 < self.rate_hz < math.inf, "frames a second above 0"),
+            ("sync_slop_s", 0 <= self.sync_slop_s < math.inf, "seconds, 0 or more"),
+            ("max_gap_s", self.max_gap_s > 0, "seconds above 0"),
         ):
-            if not (fits and (value < math.inf or name == "max_gap_s")):
-                raise DktError(f"{name} is {value:g}, expected {expected}")
+            if not fits:
+                raise DktError(f"{name} is {getattr(self, name):g}, expected {expected}")
 
 
 class Source(abc.ABC):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dkt_ros.cli import main
-from dkt_ros.formats.tabletop import CAMERAS, MATERIALS
+from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS, MATERIALS
 from dkt_ros.formats.transphy3d import MaterialClass, read_sequence
 from dkt_ros.synth.camera import eye_of
 from dkt_ros.synth.tabletop import Tabletop, _arranged, sample_tabletop, solid
@@ -113,9 +113,11 @@ def test_what_is_dropped_lies_in_its_place_and_depends_on_the_seed_alone(
     _arranged.cache_clear()
 
 
-def test_several_frames_go_with_an_orbit(
+def test_numbers_of_objects_and_frames_fit_what_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert set(ARRANGEMENTS) == {"table", "heap", "tray", "bin"}
+    assert CAMERAS["fixed"] == CAMERAS["wrist"] == 1 < CAMERAS["orbit"]
     pytest.importorskip("bpy", reason="the command asks for Blender first")
     words = "synth tabletop --scenes 1 --frames 4 --output"
     assert main([*words.split(), str(tmp_path)]) == 2

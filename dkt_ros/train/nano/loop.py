@@ -62,9 +62,8 @@ class NanoTrainer:
         """
         config = self.config
         stage = config.stage_at(self.step)
-        clips = None
-        if self.step >= config.vae_steps + config.encoder_steps:
-            clips = stage.clips_at(self.step)
+        denoising = self.step >= config.vae_steps + config.encoder_steps
+        clips = stage.clips_at(self.step) if denoising else None
         count, frames = clips or (stage.batch, 1)
         size = stage.height, stage.width
         batch = self.data.batch(config.seed, self.step, size, count, frames, config.conditioned)
