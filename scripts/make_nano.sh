@@ -6,8 +6,8 @@
 #
 #   scripts/make_nano.sh [FOLDER]     default: runs/nano/
 #
-# SINGLES, CLIPS (scenes of colour), SCENES (of each of four kinds with raw depth), HELDOUT, COLOUR and
-# DEPTH (recipes) make a smaller one, to try it out.
+# SINGLES, CLIPS (scenes of colour), SCENES (of each of four kinds with raw depth), MOVING (of 21 frames
+# with it), HELDOUT, COLOUR and DEPTH (recipes) make a smaller one, to try it out.
 set -euo pipefail
 
 folder=${1:-runs/nano}
@@ -26,6 +26,8 @@ render colour 101 --pool train --frames 5 --scenes "${CLIPS:-90}" "${all[@]}"
 pretrain colour_run colour "${COLOUR:-dkt-nano}"
 
 render_with_raw_depth "${SCENES:-240}" "${HELDOUT:-24}"
+render train 433 --pool train --frames 21 --scenes "${MOVING:-40}" --size 160x288 --raw-depth \
+  --sensor mixed
 pretrain run train "${DEPTH:-dkt-nano-depth}" --set "start=$folder/colour_run/checkpoint"
 dkt eval --data "$folder/heldout" --checkpoint "$folder/run/checkpoint" --mode both \
   --live-publish all --output "$folder/eval.json"

@@ -127,8 +127,9 @@ class NanoConfig:
     latent statistics stay, so vae_steps and encoder_steps may be 0. condition: "raw_depth" shows
     the network the clip's raw depth too (model/condition.py); "none". condition_dropped: share of
     clips that are shown without it.
-    steps, sigma_shift, buffer_frames: defaults written into the checkpoint. sigma_steps: the noise
-    levels trained on are those of a sampler of so many steps. save_every, rescan_every: in steps.
+    steps, sigma_shift, buffer_frames, clip: defaults written into the checkpoint; clip in latents,
+    0: as many as the longest clip trained on. sigma_steps: the noise levels trained on are those of
+    a sampler of so many steps. save_every, rescan_every: in steps.
     """
 
     stages: tuple[StageConfig, ...]
@@ -151,6 +152,7 @@ class NanoConfig:
     sigma_steps: int = 5
     sigma_shift: float = 5.0
     buffer_frames: int = 5
+    clip: int = 0
     save_every: int = 250
     rescan_every: int = 200
     origin: str = "trained from scratch by the dkt_ros project on scenes it rendered"
@@ -169,7 +171,7 @@ class NanoConfig:
         check("condition_dropped", dropped, "a share from 0 to 1", 0 <= dropped <= 1)
         for name in ("steps", "sigma_steps", "save_every", "rescan_every"):
             check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
-        for name in ("seed", "encoder_steps", "warmup_steps", "decay_steps"):
+        for name in ("seed", "encoder_steps", "warmup_steps", "decay_steps", "clip"):
             value = getattr(self, name)
             check(name, value, "0 or more", value >= 0)
         for name in ("learning_rate", "gradient_clip", "sigma_shift"):

@@ -205,7 +205,7 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
         steps=config.steps,
         sigma_shift=config.sigma_shift,
         buffer_frames=config.buffer_frames,
-        clip=len(chunk_spans(config.longest_clip)),
+        clip=config.clip or len(chunk_spans(config.longest_clip)),
         window=21,
         overlap=3,
         height=stage.height,

@@ -27,7 +27,7 @@ from dkt_ros.train.nano.loop import (
     to_tensors,
     train,
 )
-from dkt_ros.train.nano.network import NanoModel
+from dkt_ros.train.nano.network import NanoModel, export
 
 
 def tiny(steps: int = 12, **values: Any) -> NanoConfig:
@@ -81,6 +81,9 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
         trainer.train_step()
     trainer.save(tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / CHECKPOINT_DIR).info.clip == 4
+    asked = NanoModel(tiny(stages=[{**stage, "clip_frames": 13}], clip=2))
+    export(asked, asked.state_dict(), tmp_path / "asked")
+    assert load_checkpoint(tmp_path / "asked").info.clip == 2
     for wrong in (4, 8, 1):
         with pytest.raises(DktError, match=f"clip_frames is {wrong}, expected 4N"):
             tiny(stages=[{**stage, "clip_frames": wrong}])

@@ -45,23 +45,24 @@ def make(folder: Path, **variables: str) -> tuple[subprocess.CompletedProcess[st
 
 
 def test_it_renders_trains_and_evaluates(tmp_path: Path) -> None:
-    done, calls = make(tmp_path, SINGLES="3", SCENES="2")
+    done, calls = make(tmp_path, SINGLES="3", SCENES="2", MOVING="4")
     assert (done.returncode, done.stderr) == (0, "")
     assert [" ".join(call.split()[:2]) for call in calls] == [
         *["synth render"] * 2,
         "pretrain --data",
-        *["synth render"] * 5,
+        *["synth render"] * 6,
         "pretrain --data",
         "eval --data",
     ]
     assert "--seed 100 --pool train --frames 1 --scenes 3" in calls[0]
-    assert all("--raw-depth" in call for call in calls[3:8])
-    assert f"--set start={tmp_path}/nano/colour_run/checkpoint" in calls[8]
-    assert "--config dkt-nano-depth" in calls[8]
+    assert all("--raw-depth" in call for call in calls[3:9])
+    assert "--seed 433 --pool train --frames 21 --scenes 4" in calls[8]
+    assert f"--set start={tmp_path}/nano/colour_run/checkpoint" in calls[9]
+    assert "--config dkt-nano-depth" in calls[9]
     assert not any("--resume" in call for call in calls)
 
 
-@pytest.mark.parametrize(("run", "at"), [("colour_run", 2), ("run", 8)])
+@pytest.mark.parametrize(("run", "at"), [("colour_run", 2), ("run", 9)])
 def test_it_goes_on_with_the_run_that_is_there(tmp_path: Path, run: str, at: int) -> None:
     state = tmp_path / "nano" / run / "state.pt"
     state.parent.mkdir(parents=True)
@@ -75,7 +76,7 @@ def test_a_scene_that_fails_is_done_without(tmp_path: Path, seed: str) -> None:
     done, calls = make(tmp_path, FAILS=seed, STATUS="1")
     assert done.returncode == 0
     assert f"scenes of seed {seed} failed" in done.stderr
-    assert len(calls) == 10
+    assert len(calls) == 11
 
 
 @pytest.mark.parametrize(
