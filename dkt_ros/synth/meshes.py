@@ -14,6 +14,7 @@ import numpy as np
 
 from dkt_ros.errors import DktError
 from dkt_ros.synth.passes import quiet
+from dkt_ros.synth.scene import placed
 from dkt_ros.synth.shapes import Shape
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
@@ -136,7 +137,7 @@ def _import(path: Path) -> tuple[np.ndarray, np.ndarray]:
         corners = np.empty(3 * len(mesh.loop_triangles), np.int32)
         mesh.loop_triangles.foreach_get("vertices", corners)
         pose = np.array(thing.matrix_world, float)
-        vertices.append(points.reshape(-1, 3) @ pose[:3, :3].T + pose[:3, 3])
+        vertices.append(placed(points.reshape(-1, 3), pose))
         faces.append(corners.reshape(-1, 3).astype(np.int64) + count)
         count += len(vertices[-1])
     if not faces or not sum(map(len, faces)):

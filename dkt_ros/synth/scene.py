@@ -18,6 +18,7 @@ from dkt_ros.synth.shapes import Shape
 
 Colour = tuple[float, float, float]
 
+_UPRIGHT = np.cos(np.radians(1.0))
 LIFT = 2e-4
 """Objects hover by this much, so that glass and table never share a surface."""
 
@@ -167,6 +168,16 @@ class Item:
     pose: np.ndarray
     liquid: Liquid | None = None
 
+    @property
+    def vertices(self) -> np.ndarray:
+        """(n, 3) in the world."""
+        return placed(self.shape.vertices, self.pose)
+
+    @property
+    def stands(self) -> bool:
+        """Whether it stands upright."""
+        return bool(self.pose[2, 2] > _UPRIGHT)
+
 
 @dataclass(frozen=True)
 class Prop:
@@ -237,3 +248,8 @@ def about_z(angle: float) -> np.ndarray:
     """(4,4) rotation."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
+
+
+def placed(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Points (..., 3) after a pose (4,4)."""
+    return points @ pose[:3, :3].T + pose[:3, 3]

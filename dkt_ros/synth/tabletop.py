@@ -21,7 +21,7 @@ from dkt_ros.synth.camera import CameraPath, HandPath
 from dkt_ros.synth.families import make_shape
 from dkt_ros.synth.placement import place, scatter
 from dkt_ros.synth.sampling import SceneOptions, sample_area, sample_container
-from dkt_ros.synth.scene import LIFT, Area, Container, Item, Scene, Substance
+from dkt_ros.synth.scene import LIFT, Area, Container, Item, Scene, Substance, placed
 from dkt_ros.synth.shapes import Shape
 from dkt_ros.synth.substances import sample_metal, sample_opaque, sample_transparent
 from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
@@ -217,14 +217,14 @@ def _drop(
         ]
         # What stays may have leant on what goes.
         things = staying(settle(whole, fixtures))
-    lowest = min((_in_world(*thing)[:, 2].min() for thing in things), default=0.0)
+    lowest = min((placed(shape.vertices, pose)[:, 2].min() for shape, pose in things), default=0.0)
     for _, pose in things:
         pose[2, 3] += max(0.0, area.floor + LIFT - lowest)
     return things
 
 
 def _has_landed(shape: Shape, pose: np.ndarray, area: Area) -> bool:
-    points = _in_world(shape, pose)
+    points = placed(shape.vertices, pose)
     middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
     if area.container is None:
         return bool(points[:, 2].min() > -_SUNK)
@@ -253,16 +253,12 @@ def _mass(shape: Shape) -> float:
     return round(min(_DENSITY * volume, _HEAVIEST), 4)
 
 
-def _in_world(shape: Shape, pose: np.ndarray) -> np.ndarray:
-    return shape.vertices @ pose[:3, :3].T + pose[:3, 3]
-
-
 def _seen(shape: Shape, pose: np.ndarray, path: CameraPath | HandPath, frames: int) -> float:
     """How much of it a picture of 9:5 shows, in the first frame and in the last at least."""
     shares = []
     for frame in {0, frames - 1}:
         to_camera = path.world_to_camera(frame) @ pose
-        points = shape.vertices @ to_camera[:3, :3].T + to_camera[:3, 3]
+        points = placed(shape.vertices, to_camera)
         places = np.abs(points[:, :2] / points[:, 2:]) / np.tan(0.5 * path.horizontal_fov)
         shares.append(float((places < (0.97, 0.97 * 5 / 9)).all(axis=1).mean()))
     return min(shares)

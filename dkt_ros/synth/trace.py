@@ -14,6 +14,7 @@ from mathutils.bvhtree import BVHTree
 
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.materials import OPTICS
+from dkt_ros.synth.scene import placed
 
 _MOST_SURFACES = 16
 _OFF = 2e-5
@@ -68,7 +69,7 @@ class Tracer:
             pose = np.array(thing.matrix_world, float)
             kinds = [tuple(slot.material[OPTICS]) for slot in thing.material_slots]
             shape.to_mesh_clear()
-            vertices += (points.reshape(-1, 3) @ pose[:3, :3].T + pose[:3, 3]).tolist()
+            vertices += (placed(points.reshape(-1, 3), pose)).tolist()
             faces += (corners.reshape(-1, 3) + count).tolist()
             optics += [kinds[slot] for slot in slots]
             count = len(vertices)
