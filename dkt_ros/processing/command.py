@@ -23,7 +23,8 @@ _CODES = """exit status: 0 all done; 1 of several recordings some failed (the ma
 2 wrong arguments; 3 done, but part of a recording could not be used; of a single recording:
 4 no camera_info, 5 no raw depth, 6 no colour, 7 several cameras, 8 empty, 9 not a recording,
 10 no frame could be used, 11 inference failed, 12 output cannot be written, 13 output exists,
-14 worker process died; 130 interrupted, the same command goes on.
+14 worker process died; 15 all is written, but no frame has depth at any pixel;
+130 interrupted, the same command goes on.
 The last line on stdout is JSON."""
 
 WRONG = 2
@@ -289,6 +290,7 @@ class _Bar:
                 + (f", {between} between two answers of mode live" if between else "")
                 + (f", {times:.2f} times real time" if times else "")
             )
+        if result.outcome.succeeded:
             line += "".join(f"\n  not used: {lost}" for lost in summary["lost"])
             line += "".join(f"\n  note: {note}" for note in summary["notes"])
         self._bar.write(line, file=sys.stderr)

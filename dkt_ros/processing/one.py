@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import time
@@ -45,6 +46,8 @@ Progress = Callable[[str, int, int], None]
 
 SUMMARY, FRAMES, PREVIEWS, BAG = "summary.json", "frames.jsonl", "previews", "bag"
 _STATE = "state.json"
+_EMPTY, _WHY = "no depth, state ", "no depth, reason "
+"""What frames without depth are counted under."""
 
 
 @dataclass
@@ -296,6 +299,12 @@ class _Run:
         self._unflushed += self._previews.add(index, score(figures), shot, estimate)
         state.counts["answered"] += 1
         state.counts[f"state {figures['state']}"] += 1
+        if not figures["coverage"]:
+            state.counts[f"{_EMPTY}{figures['state']}"] += 1
+            # Numbers of pixels differ from frame to frame.
+            why = _WHY + re.sub(r"\d+", "#", figures["reason"])
+            state.counts[why] += 1
+            state.reasons.setdefault(why, figures["reason"])
         if estimate.flush is not None:
             state.counts[f"restart: {estimate.flush.value}"] += 1
 
@@ -365,7 +374,7 @@ class _Run:
     def _lost(self) -> list[str]:
         state = self._state
         refused = [f"{n} x {why}: {state.reasons[why]}" for why, n in sorted(state.refused.items())]
-        lost = [*self._source.lost, *refused]
+        lost = [*self._source.lost, *refused, *self._without_depth()]
         if self._source.remarks and state.first_ns is not None and state.last_ns is not None:
             after_s = (state.last_ns - state.first_ns) * 1e-9
             lost.append(
@@ -373,6 +382,28 @@ class _Run:
                 f"first, stamp {state.last_ns * 1e-9:.3f}"
             )
         return lost
+
+    def _without_depth(self) -> list[str]:
+        """What is said of frames whose answer has no depth at any pixel."""
+        counts, answered = self._state.counts, self._state.counts["answered"]
+        states = _prefixed(counts, _EMPTY)
+        if not states:
+            return []
+        share = ", ".join(f"{n / answered:.0%} of all are {s}" for s, n in sorted(states.items()))
+        whys = _prefixed(counts, _WHY)
+        why = self._state.reasons[_WHY + max(whys, key=whys.__getitem__)] or (
+            "it lies outside --min-depth .. --max-depth, or below --min-confidence"
+        )
+        return [
+            f"{sum(states.values())} of {answered} frames have no depth at any pixel ({share}), "
+            f"mostly because: {why}"
+        ]
+
+    def _outcome(self, lost: list[str]) -> Outcome:
+        counts = self._state.counts
+        if sum(_prefixed(counts, _EMPTY).values()) == counts["answered"]:
+            return Outcome.NO_DEPTH_MADE
+        return Outcome.INCOMPLETE if lost else Outcome.DONE
 
     def _why_nothing(self) -> str:
         lost = self._lost()
@@ -392,7 +423,7 @@ class _Run:
                 "recording": str(source.path),
                 "name": source.name,
                 "kind": source.kind,
-                "outcome": (Outcome.INCOMPLETE if lost else Outcome.DONE).value,
+                "outcome": self._outcome(lost).value,
                 "frames": state.frames,
                 "answered": answered,
                 "between_answers": state.counts["between"],

@@ -23,16 +23,17 @@ class Outcome(Enum):
     NOT_WRITTEN = "output cannot be written"
     OUTPUT_EXISTS = "output exists"
     WORKER_DIED = "worker process died"
+    NO_DEPTH_MADE = "done, but no frame has depth"
 
     @property
     def code(self) -> int:
-        """Exit status: 0 done, 3 incomplete, 4 and above for the failures in the order above."""
+        """Exit status: 0 done, 3 incomplete, then in the order above."""
         return 0 if self is Outcome.DONE else list(Outcome).index(self) + 2
 
     @property
     def succeeded(self) -> bool:
         """Whether there is an output."""
-        return self in (Outcome.DONE, Outcome.INCOMPLETE)
+        return self in (Outcome.DONE, Outcome.INCOMPLETE, Outcome.NO_DEPTH_MADE)
 
 
 SOME_FAILED = 1

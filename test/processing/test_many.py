@@ -87,6 +87,20 @@ def test_exit_codes_of_single_recordings(
     assert "--workers: not with --ray" in capsys.readouterr().err
 
 
+def test_no_depth_in_any_frame_has_a_status_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(labelled_frames(2), tmp_path / "a", RecordingOptions())
+    command = ["process", str(tmp_path / "a"), "--output", str(tmp_path / "out"), *TOLD]
+    command += ["--max-depth", "0.2", "--format", "png"]
+    for said in ("a: 2 of 2 frames", "a: there already"):  # the second time as well
+        assert main(command) == Outcome.NO_DEPTH_MADE.code == 15
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["outcomes"] == {"a": "done, but no frame has depth"}
+        assert said in shown.err
+        assert "2 of 2 frames have no depth at any pixel" in shown.err
+
+
 def test_what_nobody_foresaw_ends_one_recording(
     bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -332,6 +332,38 @@ def test_an_unusable_frame_costs_itself(
     assert summary["outcome"] == Outcome.INCOMPLETE.value
 
 
+@pytest.mark.parametrize(
+    ("count", "outcome"), [(3, Outcome.NO_DEPTH_MADE), (1, Outcome.INCOMPLETE)]
+)
+def test_frames_without_depth_are_told(
+    count: int, outcome: Outcome, told: ProcessOptions, tmp_path: Path
+) -> None:
+    def blind(labelled: Any) -> Any:
+        assert labelled.frame.raw_depth is not None
+        raw = np.full_like(labelled.frame.raw_depth, np.nan)
+        return replace(labelled, frame=replace(labelled.frame, raw_depth=raw))
+
+    frames = labelled_frames(3)
+    frames = [*map(blind, frames[:count]), *frames[count:]]
+    record(frames, tmp_path / "blind", RecordingOptions())
+    summary = run(tmp_path / "blind", replace(told, files=("png",)), tmp_path / "out")
+    assert summary["outcome"] == outcome.value
+    assert summary["lost"][0].startswith(
+        f"{count} of 3 frames have no depth at any pixel ({count / 3:.0%} of all are UNALIGNED), "
+        "mostly because: 0 sampled pixels have raw depth"
+    )
+    assert len(lines(tmp_path / "out" / "blind")) == 3
+    assert len(depths(tmp_path / "out" / "blind")) == 3
+
+
+def test_depth_that_the_options_take_away_is_told(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    summary = run(bag, replace(told, estimator=EstimatorConfig(min_depth=5.0)), tmp_path)
+    assert summary["outcome"] == Outcome.NO_DEPTH_MADE.value
+    assert "(100% of all are OK), mostly because: it lies outside --min-depth" in summary["lost"][0]
+
+
 def test_a_full_disk_is_named_and_leaves_no_output(
     bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
