@@ -7,6 +7,7 @@ needs no queue to fill first, and starts anew when stamps run backwards, as afte
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,11 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     period = statistics.median(step for step in steps if step <= 1.5 * shortest)
     sent = sum(max(1, round(step / period)) for step in steps)
     return 1.0 - len(steps) / sent
+
+
+def wide_enough(distance_s: float) -> float:
+    """A round slop, seconds, with a fifth to spare."""
+    return math.ceil(distance_s * 1.2 * 100.0) / 100.0
 
 
 class Synchronizer(Generic[Color, Depth]):

@@ -26,7 +26,7 @@ from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth, image_to_rgb
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
-from dkt_ros.messages.synchronizer import DropCause
+from dkt_ros.messages.synchronizer import DropCause, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source, SourceOptions
 
@@ -150,7 +150,22 @@ class BagSource(Source):
                     )
                 yield from reading.take(message)
             yield from reading.rest()
-            self.remarks += [text for text in bag.remarks if text not in before]
+            apart = [] if reading.paired else self._too_far_apart(reading.intake)
+            self.remarks += [text for text in (*bag.remarks, *apart) if text not in before]
+
+    def _too_far_apart(self, intake: Intake) -> list[str]:
+        """What is said where no two stamps match."""
+        if intake.offset_s is None:  # one of the streams has no message
+            return []
+        distance_s = abs(intake.offset_s) if intake.missed_s is None else intake.missed_s
+        period_s = self.duration_s / max(self.total, 1)
+        advice = f"take --sync-slop {wide_enough(distance_s):g} if they are of one moment"
+        if distance_s > max(period_s, 0.1):
+            advice = "were they stamped by two clocks, or recorded one after the other?"
+        return [
+            "no two stamps of colour and depth match: the nearest are "
+            f"{distance_s:.3f} s apart, --sync-slop is {self._options.sync_slop_s:g}; {advice}"
+        ]
 
     def _decoded(self, message: RecordedMessage) -> Any:
         # A buffer that may be written to, as rclpy's is: torch insists.
@@ -185,6 +200,7 @@ class _Reading:
         self._filed: deque[_Filed] = deque()
         self._labels: dict[tuple[str, int], RecordedMessage] = {}
         self._now_ns = 0
+        self.paired = False
         self.intake = Intake(source._options, self, self._file, self._report)
 
     def seen(self, stream: str) -> None:
@@ -199,9 +215,11 @@ class _Reading:
         self._source.flushed[reason] += 1
 
     def _file(self, observation: Observation) -> None:
+        self.paired = True
         self._filed.append(_Filed(observation, self._now_ns))
 
     def _report(self, cause: str, text: str) -> None:
+        self.paired = True  # only pairs are looked at
         text = text.removeprefix("frame dropped: ")
         self._source.reasons.setdefault(cause, text)
         if cause not in self._source.dropped and text not in self._source.notes:

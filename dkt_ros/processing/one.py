@@ -407,7 +407,7 @@ class _Run:
 
     def _why_nothing(self) -> str:
         lost = self._lost()
-        why = "; ".join(lost) if lost else "colour and depth have no stamps in common"
+        why = "; ".join(lost) if lost else "no frame in it has colour and depth"
         if not self._source.dropped and self._state.counts["between"]:
             why = "mode live had no answer yet at its end; take --live-publish all or mode exact"
         shutil.rmtree(self._folder, ignore_errors=True)

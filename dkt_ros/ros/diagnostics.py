@@ -6,7 +6,6 @@ is in. Each says in its message the one thing that an operator should do somethi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.fuser import Shares
 from dkt_ros.messages.intake import ENCODING_CHANGED
-from dkt_ros.messages.synchronizer import DropCause
+from dkt_ros.messages.synchronizer import DropCause, wide_enough
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
@@ -275,7 +274,7 @@ def _unpaired(report: NodeReport) -> str:
     if missed_s is not None and missed_s < 0.5 / max(rate_hz, 1.0):
         return (
             f"no two stamps match: the nearest are {missed_s:.3f} s apart, sync_slop_s is "
-            f"{report.sync_slop_s:g}; raise sync_slop_s to {_wide_enough(missed_s):g}, or have the "
+            f"{report.sync_slop_s:g}; raise sync_slop_s to {wide_enough(missed_s):g}, or have the "
             "driver stamp both images alike"
         )
     offset = "" if pipeline.offset_s is None else f", now {pipeline.offset_s:.3f} s apart"
@@ -285,11 +284,6 @@ def _unpaired(report: NodeReport) -> str:
         f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
         "both must come from one clock"
     )
-
-
-def _wide_enough(distance_s: float) -> float:
-    """A round slop with a fifth to spare."""
-    return math.ceil(distance_s * 1.2 * 100.0) / 100.0
 
 
 def _crowds(report: NodeReport) -> list[str]:
@@ -327,7 +321,7 @@ def _losses(report: NodeReport) -> list[str]:
         why = f", mostly as '{cause}'" if cause else ""
         remedy = ""
         if pipeline.missed_s is not None:
-            remedy = f"; raise sync_slop_s to {_wide_enough(pipeline.missed_s):g}"
+            remedy = f"; raise sync_slop_s to {wide_enough(pipeline.missed_s):g}"
         found.append(
             f"{expected - pairs} of {expected} frames of the last {RATE_WINDOW_S:g} s were lost"
             f"{why}{remedy}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,10 @@ from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
-from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.estimator import load_estimator
+from dkt_ros.processing.find_sources import Recording, find_recordings
+from dkt_ros.processing.one import process_one
+from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source, SourceOptions
 
@@ -189,6 +193,39 @@ def test_clocks_that_run_backwards_start_anew(tmp_path: Path) -> None:
     items = [item for item in source.items() if isinstance(item, Pending)]
     assert [item.epoch for item in items] == [0, 0, 0, 0, 1, 1, 1]
     assert any("ran backwards" in line for line in source.lost)
+
+
+@pytest.mark.parametrize(
+    ("late_ns", "expected"),
+    [
+        (30_000_000, "are 0.030 s apart, --sync-slop is 0.02; take --sync-slop 0.04"),
+        (-30_000_000, "are 0.030 s apart, --sync-slop is 0.02; take --sync-slop 0.04"),
+        (50_000_000_000, "two clocks"),
+        (-50_000_000_000, "two clocks"),
+    ],
+)
+def test_stamps_that_do_not_match(
+    late_ns: int, expected: str, tmp_path: Path, told: ProcessOptions
+) -> None:
+    def late(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if role == "depth":
+            stamp_ns = START_NS + index * 100_000_000 + late_ns
+            stamp = message.header.stamp
+            stamp.sec, stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+        return [(role, message, 0)]
+
+    path = make_bag(tmp_path / "late", late)
+    source = opened(path)
+    assert shots(source) == []
+    assert len(source.lost) == 1
+    assert expected in source.lost[0]
+    with pytest.raises(ProcessingError, match=re.escape(expected)) as caught:
+        process_one(
+            Recording(path, "late"), told, tmp_path / "out", lambda: load_estimator(told.predictor)
+        )
+    assert caught.value.outcome is Outcome.NOTHING_USABLE
+    wide = replace(NONE, sync_slop_s=0.04)
+    assert len(shots(opened(path, wide))) == (COUNT if abs(late_ns) < 1e9 else 0)
 
 
 def test_messages_without_content(tmp_path: Path) -> None:
