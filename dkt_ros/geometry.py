@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -299,6 +300,14 @@ def nearest_fill(depth: np.ndarray) -> Float32Array:
     by_label = np.zeros(labels.max() + 1, np.float32)
     by_label[labels[known]] = depth[known]
     return by_label[labels]
+
+
+def has_reading(steps: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where depth in integer steps is a reading: not 0, nor its type's largest number.
+
+    0 is unknown (REP-118); at the largest the sensor, or who wrote the file, ran out of numbers.
+    """
+    return np.asarray((steps != 0) & (steps != np.iinfo(steps.dtype).max))
 
 
 def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:

@@ -13,13 +13,14 @@ import numpy as np
 from dkt_ros.datasets.files import read_depth_exr, read_depth_png, read_label
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
-from dkt_ros.geometry import METRES_PER_MILLIMETRE
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading
 
 
 def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np.ndarray:
     """(H,W) float32 metres, NaN = unknown.
 
-    16-bit PNG or TIFF, .npy of integers: value times `metres_per_unit`, 0 = unknown. EXR, .npy of
+    16-bit PNG or TIFF, .npy of integers: value times `metres_per_unit`; 0 and the type's
+    largest are unknown. EXR, .npy of
     floats: metres already; NaN, inf and what is not positive are unknown. Raises DktError for
     other files.
     """
@@ -54,4 +55,6 @@ def _read_npy(path: Path, metres_per_unit: float) -> np.ndarray:
         picture = picture[..., 0] if picture.shape[2] == 1 else picture[0]
     if picture.ndim != 2 or picture.dtype.kind not in "fiu":
         raise DktError(f"{path}: {picture.dtype} of shape {picture.shape}, expected depth (H,W)")
-    return picture.astype(np.float64) * (1.0 if picture.dtype.kind == "f" else metres_per_unit)
+    if picture.dtype.kind == "f":
+        return picture
+    return np.where(has_reading(picture), picture * metres_per_unit, 0.0)

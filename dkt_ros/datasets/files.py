@@ -15,6 +15,7 @@ import simplejpeg
 from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
 from dkt_ros.formats.pictures import JPEG, cut_short
+from dkt_ros.geometry import has_reading
 
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
@@ -31,11 +32,11 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
-    """(H,W) float32: the stored 16-bit numbers over units_per_metre; 0 stays 0."""
+    """(H,W) float32: the stored 16-bit numbers over units_per_metre; 0 where it is no reading."""
     stored = _read_picture(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
         raise DktError(f"{path}: {_described(stored)}, expected depth in one channel of 16 bits")
-    return (stored / units_per_metre).astype(np.float32)
+    return np.where(has_reading(stored), stored / units_per_metre, 0).astype(np.float32)
 
 
 def read_depth_exr(path: Path) -> np.ndarray:

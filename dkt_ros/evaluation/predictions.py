@@ -22,6 +22,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.geometry import has_reading
 
 
 class PredictedDepth:
@@ -138,5 +139,5 @@ def _read_numpy(path: Path, unit_m: float) -> np.ndarray:
     if array.dtype.kind not in "fiu":
         raise DktError(f"{path}: holds {array.dtype}, expected numbers in metres")
     if array.dtype.kind in "iu":
-        array = array * unit_m
+        array = np.where(has_reading(array), array * unit_m, 0.0)
     return array.squeeze() if array.ndim > 2 else array

@@ -15,7 +15,8 @@ Three members are this package's own and may be absent in data from elsewhere:
 
 - ``mask.png``       uint8 material class, see MaterialClass
 - ``instance.png``   uint8 number of the object, 0 = the room; metadata.json's ``objects`` says more
-- ``raw_depth.png``  uint16 millimetres, a depth sensor's output registered to colour; 0 = none
+- ``raw_depth.png``  uint16 millimetres, a depth sensor's output registered to colour; 0 = none,
+                     as is 65535
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.formats.pictures import PNG, cut_short
 from dkt_ros.formats.tar_index import read_members, tar_index
+from dkt_ros.geometry import has_reading
 
 _DEPTH_STEPS = 65535
 _MILLIMETRES_PER_METRE = 1000.0
@@ -151,7 +153,7 @@ def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
     if "raw_depth.png" in members:
         millimetres = _image(members, "raw_depth.png", source, np.uint16, size=size)
         raw_depth = (millimetres / _MILLIMETRES_PER_METRE).astype(np.float32)
-        raw_depth[millimetres == 0] = np.nan
+        raw_depth[~has_reading(millimetres)] = np.nan
     return SequenceFrame(
         rgb=np.ascontiguousarray(rgb),
         depth=depth,

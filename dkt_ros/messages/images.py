@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dkt_ros.geometry import METRES_PER_MILLIMETRE
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading
 from dkt_ros.messages.fields import Image, MessageError
 
 RgbImage = npt.NDArray[np.uint8]
@@ -108,8 +108,8 @@ def _color_view(message: Image) -> tuple[_Encoding, npt.NDArray[Any]]:
 def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> DepthImage:
     """Raw depth as (H, W) float32 metres along the optical axis, NaN where unknown (REP-118).
 
-    `unit_m` is what one step of an integer image means. 0, negative, NaN and inf mean unknown.
-    Raises MessageError naming encoding, size or step.
+    `unit_m` is what one step of an integer image means, whose 0 and 65535 mean unknown, as
+    negative numbers, NaN and inf do. Raises MessageError naming encoding, size or step.
     """
     values = _depth_view(message)
     if message.encoding in _INTEGER_DEPTH:
@@ -146,10 +146,10 @@ def image_to_mask(message: Any) -> npt.NDArray[np.bool_]:
 
 
 def integer_to_depth(steps: npt.NDArray[np.uint16], unit_m: float) -> DepthImage:
-    """(H, W) uint16 in steps of `unit_m` -> (H, W) float32 metres, NaN where 0."""
+    """(H, W) uint16 in steps of `unit_m` -> (H, W) float32 metres, NaN where it is no reading."""
     depth = steps.astype(np.float32)
     depth *= np.float32(unit_m)
-    return _unknown_unless(steps != 0, depth)
+    return _unknown_unless(has_reading(steps), depth)
 
 
 def known_depth(metres: npt.NDArray[Any]) -> DepthImage:

@@ -21,8 +21,9 @@ def write_exr(path: Path, channels: dict[str, np.ndarray]) -> Path:
 
 def test_depth_png_is_millimetres_unless_told(tmp_path: Path) -> None:
     path = tmp_path / "d.png"
-    cv2.imwrite(str(path), np.array([[0, 500], [4000, 65535]], np.uint16))
-    np.testing.assert_allclose(read_depth(path), [[np.nan, 0.5], [4.0, 65.535]], rtol=1e-6)
+    cv2.imwrite(str(path), np.array([[0, 500], [4000, 65534], [7, 65535]], np.uint16))
+    expected = [[np.nan, 0.5], [4.0, 65.534], [0.007, np.nan]]
+    np.testing.assert_allclose(read_depth(path), expected, rtol=1e-6)
     np.testing.assert_allclose(read_depth(path, 1 / 4000)[1, 0], 1.0)
 
 
@@ -45,6 +46,8 @@ def test_depth_npy_is_metres_or_units(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_depth(tmp_path / "m.npy"), [[0.5, np.nan]])
     np.save(tmp_path / "mm.npy", np.array([[500, 0]], np.int32))
     np.testing.assert_allclose(read_depth(tmp_path / "mm.npy", 0.01), [[5.0, np.nan]])
+    np.save(tmp_path / "full.npy", np.array([[500, 65535]], np.uint16))
+    np.testing.assert_allclose(read_depth(tmp_path / "full.npy"), [[0.5, np.nan]])
     np.save(tmp_path / "rgb.npy", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(DktError, match=r"uint8 of shape \(2, 2, 3\), expected depth"):
         read_depth(tmp_path / "rgb.npy")

@@ -99,9 +99,9 @@ def test_labels_kept_as_grey_colour_are_read(tmp_path: Path) -> None:
 
 
 def test_depth_is_divided_by_its_units(tmp_path: Path) -> None:
-    assert cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 1, 4000, 65535]], np.uint16))
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 1, 4000, 65534, 65535]], np.uint16))
     depth = files.read_depth_png(tmp_path / "a.png", 4000)
-    np.testing.assert_allclose(depth, [[0, 0.00025, 1.0, 16.38375]])
+    np.testing.assert_allclose(depth, [[0, 0.00025, 1.0, 16.3835, 0]])
     assert depth.dtype == np.float32
 
 

@@ -66,10 +66,10 @@ def test_grey_jpeg_becomes_three_channels() -> None:
 
 
 def test_integer_depth_is_exact() -> None:
-    steps = np.array([[0, 1, 1000], [65535, 742, 0]], dtype=np.uint16)
+    steps = np.array([[0, 1, 1000], [65534, 742, 65535]], dtype=np.uint16)
     depth = compressed_to_depth(depth_message(steps))
     assert depth.dtype == np.float32
-    np.testing.assert_allclose(depth, [[np.nan, 0.001, 1.0], [65.535, 0.742, np.nan]], rtol=1e-6)
+    np.testing.assert_allclose(depth, [[np.nan, 0.001, 1.0], [65.534, 0.742, np.nan]], rtol=1e-6)
     np.testing.assert_allclose(
         compressed_to_depth(depth_message(steps, "16UC1; compressedDepth"), 1e-4)[0, 2], 0.1
     )

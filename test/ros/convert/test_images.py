@@ -135,14 +135,14 @@ def test_rgb8_is_not_copied() -> None:
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("big_endian", [False, True])
 @pytest.mark.parametrize("encoding", ["16UC1", "mono16"])
-def test_integer_depth_is_millimetres_and_zero_is_unknown(
+def test_integer_depth_is_millimetres_and_both_ends_are_unknown(
     encoding: str, big_endian: bool, padding: int
 ) -> None:
-    values = np.array([[0, 1, 1000], [65535, 0, 742]], dtype=np.uint16)
+    values = np.array([[0, 1, 1000], [65534, 65535, 742]], dtype=np.uint16)
     depth = image_to_depth(image(values, encoding, big_endian, padding))
     assert depth.dtype == np.float32
     np.testing.assert_allclose(
-        depth, np.array([[np.nan, 0.001, 1.0], [65.535, np.nan, 0.742]]), rtol=1e-6
+        depth, np.array([[np.nan, 0.001, 1.0], [65.534, np.nan, 0.742]]), rtol=1e-6
     )
 
 
