@@ -24,6 +24,18 @@ def is_tensor(array: Array) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
+def is_array(value: object) -> bool:
+    """Whether it is numpy's or torch's."""
+    return isinstance(value, np.ndarray) or is_tensor(value)
+
+
+def described(value: Any) -> str:
+    """For messages: an array's shape and type, the type of anything else."""
+    if is_array(value):
+        return f"{tuple(value.shape)} {value.dtype}"
+    return "None" if value is None else f"type {type(value).__name__}"
+
+
 def namespace(array: Array) -> Any:
     """numpy or torch: the module whose functions take this array."""
     return sys.modules["torch"] if is_tensor(array) else np

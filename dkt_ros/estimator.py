@@ -24,7 +24,16 @@ from dkt_ros.alignment.aligner import (
     align_depth,
     metric_alignment,
 )
-from dkt_ros.arrays import Array, float32, invert, is_tensor, namespace, to_host
+from dkt_ros.arrays import (
+    Array,
+    described,
+    float32,
+    invert,
+    is_array,
+    is_tensor,
+    namespace,
+    to_host,
+)
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
@@ -136,6 +145,11 @@ class DepthEstimator:
     """Turns one camera's frames into metric depth, frame by frame."""
 
     def __init__(self, predictor: Predictor, config: EstimatorConfig | None = None) -> None:
+        if not isinstance(predictor, Predictor):
+            raise DktError(
+                f"predictor of {described(predictor)}: expected a Predictor, such as "
+                "load_predictor gives; load_estimator makes both"
+            )
         self.predictor = predictor
         self.config = config or EstimatorConfig()
         self.depth_range = (self.config.min_depth, self.config.max_depth)
@@ -170,6 +184,10 @@ class DepthEstimator:
         its exception passes through (DktError when its output is unusable): there is no estimate
         for this frame, the stream is forgotten, and the next push works.
         """
+        if not isinstance(frame, Frame):
+            raise DktError(
+                f"frame of {described(frame)}: expected a Frame; frames_of makes them of arrays"
+            )
         started = time.perf_counter()
         if self._continuity.is_duplicate(frame):
             return self._latest
@@ -182,6 +200,10 @@ class DepthEstimator:
             prediction = self.predictor.push(frame)
             if prediction is None:
                 return None
+            if not isinstance(prediction, Prediction):
+                raise DktError(
+                    f"the network returned {described(prediction)}: expected a Prediction or None"
+                )
             if prediction.restarted is not None:
                 self._begin_anew(prediction.restarted)
             disparity = _checked(prediction, frame.rgb.shape[:2])
@@ -345,10 +367,11 @@ def _checked(prediction: Prediction, size: tuple[int, ...]) -> Array:
     """The prediction's disparity, a metric network's 1/depth, as float32 of its own (H, W)."""
     depth = prediction.depth
     answer: Array = prediction.disparity if depth is None else depth
-    if tuple(answer.shape) != tuple(size):
+    if not is_array(answer) or tuple(answer.shape) != tuple(size):
         raise DktError(
-            f"the network returned {'disparity' if depth is None else 'depth'} of shape "
-            f"{tuple(answer.shape)}: expected {tuple(size)}, one value for each pixel"
+            f"the network returned {'disparity' if depth is None else 'depth'} of "
+            f"{described(answer)}: expected an array of shape {tuple(size)}, one value for each "
+            "pixel"
         )
     # A copy, lest the estimate change with the network's own memory.
     disparity = float32(answer, copy=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import described, is_array, is_floating, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import Intrinsics
 
@@ -38,18 +39,23 @@ class Frame:
     frame_id: str
 
     def __post_init__(self) -> None:
-        size = (self.intrinsics.height, self.intrinsics.width)
-        if self.rgb.dtype != np.uint8 or self.rgb.shape != (*size, 3):
+        if not isinstance(self.intrinsics, Intrinsics):
             raise DktError(
-                f"rgb of {self.rgb.shape} {self.rgb.dtype}: expected {(*size, 3)} uint8, "
+                f"intrinsics of {described(self.intrinsics)}: expected dkt_ros.Intrinsics; "
+                "Intrinsics.from_matrix makes them of a camera matrix"
+            )
+        size, rgb = (self.intrinsics.height, self.intrinsics.width), self.rgb
+        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape != (*size, 3):
+            raise DktError(
+                f"rgb of {described(rgb)}: expected an array {(*size, 3)} uint8, "
                 "the size that the intrinsics state"
             )
         depth = self.raw_depth
         if depth is None:
             return
-        if depth.dtype != np.float32:
+        if not isinstance(depth, np.ndarray) or depth.dtype != np.float32:
             raise DktError(
-                f"raw depth of type {depth.dtype}: expected float32 in metres; convert "
+                f"raw depth of {described(depth)}: expected an array of float32 in metres; convert "
                 "millimetres (uint16) first"
             )
         if depth.shape != size:
@@ -126,13 +132,27 @@ def frames_of(
 
     period_s: between two stamps, which begin at 0. intrinsics: without them a camera with 53
     degrees of horizontal view stands in, which matters for point clouds, not for depth.
-    Raises DktError as Frame does.
+    Raises DktError as Frame does, at the picture that does not fit.
     """
-    for index, (rgb, raw_depth) in enumerate(pictures):
+    if not isinstance(pictures, Iterable):
+        raise DktError(f"pictures of {described(pictures)}: expected pairs (rgb, raw depth)")
+    for index, pair in enumerate(pictures):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise DktError(
+                f"picture {index} of {described(pair)}: expected a pair (rgb, raw depth or None)"
+            )
+        rgb, raw_depth = pair
+        if not is_array(rgb) or rgb.ndim != 3:
+            raise DktError(f"rgb of {described(rgb)}: expected an array (H, W, 3) uint8")
+        if raw_depth is not None and not (is_array(raw_depth) and is_floating(raw_depth)):
+            raise DktError(
+                f"raw depth of {described(raw_depth)}: expected an array (H, W) of floats in "
+                "metres, or None; convert millimetres (uint16) first"
+            )
         height, width = rgb.shape[:2]
         camera = intrinsics or Intrinsics(
             width, width, (width - 1) / 2, (height - 1) / 2, width, height
         )
-        raw = None if raw_depth is None else np.asarray(raw_depth, np.float32)
+        raw = None if raw_depth is None else np.asarray(to_host(raw_depth), np.float32)
         stamp_ns = round(index * period_s * NANOSECONDS_PER_SECOND)
-        yield Frame(np.ascontiguousarray(rgb), raw, camera, stamp_ns, frame_id)
+        yield Frame(np.ascontiguousarray(to_host(rgb)), raw, camera, stamp_ns, frame_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,6 +244,31 @@ class TestFailure:
         network.answer = None
         assert estimator.push(frame(1)).alignment.state is OK
 
+    @pytest.mark.parametrize("pushed", [None, [frame(0)], frame(0).rgb])
+    def test_what_is_no_frame(self, estimator: Estimator, pushed: Any) -> None:
+        with pytest.raises(DktError, match=r"frame of .*: expected a Frame; frames_of makes"):
+            estimator.push(pushed)
+
+    @pytest.mark.parametrize("predictor", [None, "dkt-1.3b", frame])
+    def test_what_is_no_predictor(self, predictor: Any) -> None:
+        with pytest.raises(DktError, match=r"predictor of .*: expected a Predictor"):
+            DepthEstimator(predictor)
+
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [
+            (np.zeros((96, 128), np.float32), r"\(96, 128\) float32: expected a Prediction"),
+            (Prediction(frame(0).rgb, [[0.5]]), "disparity of type list: expected an array"),
+            (Prediction(frame(0).rgb, depth=[[0.5]]), "depth of type list: expected an array"),
+        ],
+    )
+    def test_what_is_no_prediction(
+        self, estimator: Estimator, monkeypatch: pytest.MonkeyPatch, answer: Any, words: str
+    ) -> None:
+        monkeypatch.setattr(estimator.predictor, "push", lambda frame: answer)
+        with pytest.raises(DktError, match=words):
+            estimator.push(frame(0))
+
     def test_one_pixel_that_is_not_finite(self, network: Network, estimator: Estimator) -> None:
         network.answer = scene().disparity.copy()
         network.answer[50, 60] = np.nan
@@ -296,6 +322,15 @@ class TestMetricNetwork:
         assert right.inlier_ratio > 0.6
         assert wrong.uncertainty == pytest.approx(0.5, rel=0.01)
         assert wrong.inlier_ratio == 0.0
+
+    def test_an_answer_without_depth_is_not_the_raw_depth_s_fault(self) -> None:
+        class Blind(Metric):
+            def push(self, frame: Frame) -> Prediction:
+                return Prediction(frame.rgb, depth=np.full((96, 128), np.nan, np.float32))
+
+        reason = Estimator(Blind()).push(frame(0)).alignment.reason
+        assert "gives no depth where there is raw depth" in reason
+        assert "no raw depth to" in Estimator(Blind()).push(frame(0, raw=False)).alignment.reason
 
     def test_an_answer_is_disparity_or_depth(self) -> None:
         rgb, answer = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.float32)

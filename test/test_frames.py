@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame, frames_of
@@ -13,6 +15,7 @@ from dkt_ros.geometry import Intrinsics
 
 CAMERA = Intrinsics(50.0, 50.0, 3.5, 2.5, 8, 6)
 SECOND = 1_000_000_000
+RGB = np.zeros((6, 8, 3), np.uint8)
 
 
 def frame(stamp_s: float, camera: Intrinsics = CAMERA) -> Frame:
@@ -39,9 +42,13 @@ class TestFrame:
             ("raw_depth", np.ones((6, 8), np.uint16), "millimetres"),
             ("raw_depth", np.ones((6, 8), np.float64), "float32"),
             ("raw_depth", np.ones((3, 4), np.float32), "registered"),
+            ("rgb", None, "rgb of None: expected an array"),
+            ("rgb", [[[0, 0, 0]]], "rgb of type list: expected an array"),
+            ("raw_depth", [[1.0]], "raw depth of type list: expected an array"),
+            ("intrinsics", None, r"intrinsics of None: expected dkt_ros\.Intrinsics"),
         ],
     )
-    def test_unusable_pixels(self, field: str, value: np.ndarray, words: str) -> None:
+    def test_unusable_pixels(self, field: str, value: object, words: str) -> None:
         with pytest.raises(DktError, match=words):
             replace(frame(1), **{field: value})  # type: ignore[arg-type]
 
@@ -116,3 +123,30 @@ class TestFramesOf:
         assert next(frames_of([(rgb, None)], CAMERA)).intrinsics == CAMERA
         with pytest.raises(DktError, match="intrinsics state"):
             next(frames_of([(rgb[:5], None)], CAMERA))
+
+    @pytest.mark.parametrize(
+        ("pictures", "words"),
+        [
+            (None, "pictures of None: expected pairs"),
+            (RGB, r"picture 0 of \(8, 3\) uint8: expected a pair"),
+            ([RGB], r"picture 0 of \(6, 8, 3\) uint8: expected a pair"),
+            ([None], "picture 0 of None"),
+            ([(None, None)], "rgb of None"),
+            ([(RGB.tolist(), None)], "rgb of type list"),
+            ([(RGB[..., 0], None)], r"rgb of \(6, 8\) uint8"),
+            ([(RGB / 255, None)], r"rgb of \(6, 8, 3\) float64: expected an array .* uint8"),
+            ([(RGB, [[1.0]])], "raw depth of type list"),
+            ([(RGB, np.ones((6, 8), np.uint16))], r"raw depth of \(6, 8\) uint16: .*millimetres"),
+            ([(RGB, np.ones((6, 8), object))], "raw depth of .* object"),
+            ([(RGB, np.ones((3, 4)))], "registered"),
+        ],
+    )
+    def test_what_is_no_picture(self, pictures: Any, words: str) -> None:
+        with pytest.raises(DktError, match=words):
+            list(frames_of(pictures))
+
+    def test_tensors(self) -> None:
+        pair: Any = torch.from_numpy(RGB), torch.ones(6, 8, dtype=torch.float64)
+        (made,) = frames_of([pair])
+        np.testing.assert_array_equal(made.rgb, RGB)
+        np.testing.assert_array_equal(made.raw_depth, np.ones((6, 8), np.float32))  # type: ignore[arg-type]

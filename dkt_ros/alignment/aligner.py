@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dkt_ros.alignment.line_filter import FIT_ERROR_FLOOR, Line, difference, drifted, joined
 from dkt_ros.alignment.line_fit import LineFit, fit_line, line_covariance
 from dkt_ros.alignment.pixels import Samples, sample
-from dkt_ros.arrays import Array, float32, invert, is_floating
+from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
 from dkt_ros.errors import DktError
 
 FloatArray = NDArray[np.floating]
@@ -196,6 +196,12 @@ class Aligner:
     def _fit(self, samples: Samples, raw_depth: FloatArray) -> tuple[Line | None, str]:
         """This frame's own line, or None and why."""
         config = self.config
+        if len(samples.d) < min(config.min_inliers, samples.unanswered):
+            return None, (
+                f"the network's disparity is not finite at {samples.unanswered} of "
+                f"{samples.unanswered + len(samples.d)} pixels with raw depth: expected numbers; "
+                "try another dtype (float32) or check the checkpoint"
+            )
         if len(samples.d) < config.min_inliers:
             return None, (
                 f"{len(samples.d)} sampled pixels have raw depth between {config.min_raw_depth:g} "
@@ -339,6 +345,9 @@ def _as_it_is(found: Samples) -> Alignment:
     error = np.abs(d / y - 1)
     agree = error <= INLIER_LIMIT
     residual = float(np.median(np.abs(1 / y[agree] - 1 / d[agree]))) if agree.any() else np.nan
+    why = "no raw depth to compare it with"
+    if found.unanswered:
+        why = "it gives no depth where there is raw depth to compare it with"
     return Alignment(
         scale=1.0,
         shift=0.0,
@@ -347,7 +356,7 @@ def _as_it_is(found: Samples) -> Alignment:
         residual_m=residual,
         uncertainty=float(np.median(error)) if len(d) else np.inf,
         state=AlignmentState.OK,
-        reason="" if len(d) else "the network's own metric scale; no raw depth to compare it with",
+        reason="" if len(d) else f"the network's own metric scale; {why}",
     )
 
 
@@ -371,17 +380,16 @@ def align_depth(
 
 
 def _check(disparity: Array, raw_depth: FloatArray | None) -> None:
-    if disparity.ndim != 2 or not is_floating(disparity):
+    if not is_array(disparity) or disparity.ndim != 2 or not is_floating(disparity):
         raise DktError(
-            f"disparity of {tuple(disparity.shape)} {disparity.dtype}: expected (height, width) "
-            "floats"
+            f"disparity of {described(disparity)}: expected an array (height, width) of floats"
         )
     if raw_depth is None:
         return
-    if not np.issubdtype(raw_depth.dtype, np.floating):
+    if not isinstance(raw_depth, np.ndarray) or not is_floating(raw_depth):
         raise DktError(
-            f"raw depth of type {raw_depth.dtype}: expected floats in metres; convert millimetres "
-            "(uint16) first"
+            f"raw depth of {described(raw_depth)}: expected a numpy array of floats in metres; "
+            "convert millimetres (uint16) first"
         )
     if raw_depth.shape != disparity.shape:
         raise DktError(

@@ -32,12 +32,14 @@ class Samples:
     y       1/depth, 1/m
     blocks  which of 6x8 parts of the image the pixel lies in
     ends    (2,) range of the whole frame's disparity without its outermost 2%; NaN without any
+    unanswered  how many pixels were passed over that have raw depth and no finite disparity
     """
 
     d: Array64
     y: Array64
     blocks: Indices
     ends: Array64
+    unanswered: int = 0
 
 
 def sample(
@@ -61,18 +63,21 @@ def sample(
         none = np.empty(0)
         return Samples(none, none, none.astype(np.intp), ends)
     depths = raw_depth.ravel()
-    known = _in_range(depths[where], min_depth, max_depth) & np.isfinite(found)
+    measured = _in_range(depths[where], min_depth, max_depth)
+    known = measured & np.isfinite(found)
     if 5 * np.count_nonzero(known) < min(wanted, len(depths)):
         # Few pixels have depth: look at them all, lest the grid miss those few.
         where = np.flatnonzero(_in_range(depths, min_depth, max_depth))
         found = _at(disparity, constant(where, device_of(disparity)))
         known = np.isfinite(found)
+        measured = np.ones_like(known)
+    unanswered = np.count_nonzero(measured) - np.count_nonzero(known)
     kept = np.flatnonzero(known)
     kept = kept[every(len(kept), wanted)]
     where = where[kept]
     d = found[kept].astype(np.float64)
     y = 1 / depths[where].astype(np.float64)
-    return Samples(d, y, _blocks(where, shape), ends)
+    return Samples(d, y, _blocks(where, shape), ends, unanswered)
 
 
 def every(count: int, wanted: int) -> Indices:

@@ -22,7 +22,16 @@ import torch
 from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
-from dkt_ros.arrays import Array, constant, device_of, is_floating, namespace, to_host
+from dkt_ros.arrays import (
+    Array,
+    constant,
+    described,
+    device_of,
+    is_array,
+    is_floating,
+    namespace,
+    to_host,
+)
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.config import FusionConfig
@@ -189,6 +198,8 @@ class Fuser:
         last one starts the stream anew. Raises DktError where shapes or types do not fit.
         """
         _check(rgb, raw_depth, disparity)
+        if not (alignment is None or isinstance(alignment, Alignment)):
+            raise DktError(f"alignment of {described(alignment)}: expected an Alignment or None")
         frame = self._reduced(rgb, raw_depth, disparity, alignment)
         scene = make_scene(frame.rgb, frame.readings, frame.predicted)
         if scene is None:
@@ -324,7 +335,7 @@ class Fuser:
         known = np.asarray(cv2.inRange(raw_depth, *limits), np.uint8)
         share &= known
         # What is trusted fully is the reading to the last bit.
-        whole = cv2.compare(share, np.array([round(255 * _KEPT)]), cv2.CMP_GE)
+        whole = cv2.compare(share, np.array([round(255 * _KEPT)], np.uint8), cv2.CMP_GE)
         cv2.copyTo(raw_depth, whole, depth)
         some = np.flatnonzero(np.greater(share, whole))
         partly = depth.ravel()[some]
@@ -455,20 +466,25 @@ def _joined(*reasons: str) -> str:
 
 
 def _check(rgb: NDArray[np.uint8], raw_depth: Float32 | None, disparity: Array | None) -> None:
-    if rgb.ndim != 3 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+    picture = isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.size > 0
+    if not picture or rgb.ndim != 3 or rgb.shape[-1] != 3:
         raise DktError(
-            f"rgb of {rgb.shape} {rgb.dtype}: expected (height, width, 3) uint8 of a picture"
+            f"rgb of {described(rgb)}: expected an array (height, width, 3) uint8 of a picture"
         )
     size = rgb.shape[:2]
-    if raw_depth is not None and (raw_depth.shape != size or raw_depth.dtype != np.float32):
+    if raw_depth is not None and not (
+        isinstance(raw_depth, np.ndarray)
+        and raw_depth.shape == size
+        and raw_depth.dtype == np.float32
+    ):
         raise DktError(
-            f"raw depth of {raw_depth.shape} {raw_depth.dtype}: expected {size} float32 in metres, "
+            f"raw depth of {described(raw_depth)}: expected an array {size} float32 in metres, "
             "registered to the colour image"
         )
     if disparity is None:
         return
-    if tuple(disparity.shape) != size or not is_floating(disparity):
+    if not is_array(disparity) or tuple(disparity.shape) != size or not is_floating(disparity):
         raise DktError(
-            f"disparity of {tuple(disparity.shape)} {disparity.dtype}: expected {size} floats, one "
-            "value for each pixel"
+            f"disparity of {described(disparity)}: expected an array {size} of floats, one value "
+            "for each pixel"
         )

@@ -31,6 +31,7 @@ from dkt_ros.errors import DktError
 
 OK, HELD, UNALIGNED = AlignmentState.OK, AlignmentState.HELD, AlignmentState.UNALIGNED
 SHAPE = (96, 128)
+NAN_BUT_40 = np.where(np.arange(96 * 128) < 40, 0.5, np.nan).reshape(SHAPE)
 
 
 def align(scene: GlassScene) -> Alignment:
@@ -235,7 +236,9 @@ class TestRefusals:
             (np.random.default_rng(0).random(SHAPE), np.full(SHAPE, np.nan), "0 sampled pixels"),
             (np.random.default_rng(0).random(SHAPE), np.zeros(SHAPE), "0 sampled pixels"),
             (np.random.default_rng(0).random(SHAPE), np.full(SHAPE, np.inf), "0 sampled pixels"),
-            (np.full(SHAPE, np.nan), np.full(SHAPE, 0.8), "0 sampled pixels"),
+            (np.full(SHAPE, np.nan), np.full(SHAPE, 0.8), "disparity is not finite at 12288 of"),
+            (NAN_BUT_40, np.full(SHAPE, 0.8), "disparity is not finite at 12248 of 12288"),
+            (np.full(SHAPE, np.nan), np.full(SHAPE, np.nan), "0 sampled pixels"),
             (np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[1, 0.9], [0.8, 0.7]]), "4 sampled"),
             (np.array([[0.5]]), np.array([[0.5]]), "1 sampled"),
         ],
@@ -276,6 +279,9 @@ class TestRefusals:
             (np.zeros(SHAPE, np.uint8), np.ones(SHAPE), "expected .* floats"),
             (np.zeros(SHAPE), np.ones((48, 64)), "expected the disparity's"),
             (np.zeros((1, *SHAPE)), np.ones(SHAPE), "height, width"),
+            (None, np.ones(SHAPE), "disparity of None: expected an array"),
+            ([[0.5]], np.ones(SHAPE), "disparity of type list: expected an array"),
+            (np.zeros(SHAPE), [[1.0]], "raw depth of type list: expected a numpy array"),
         ],
     )
     def test_unusable_arrays(self, disparity: np.ndarray, raw: np.ndarray, words: str) -> None:

@@ -147,7 +147,7 @@ def test_every_kind_of_unknown_is_a_hole(fuser: Fuser, frame: GlassFrame, unknow
     np.testing.assert_array_equal(fused.depth, expected.depth)
 
 
-@pytest.mark.parametrize("size", [(97, 131), (33, 47), (480, 640), (16, 16), (5, 7)])
+@pytest.mark.parametrize("size", [(97, 131), (33, 47), (480, 640), (16, 16), (5, 7), (1, 1)])
 def test_any_size(fuser: Fuser, frame: GlassFrame, size: tuple[int, int]) -> None:
     small = frame.resized(*size)
     fused = fuse(fuser, small)
@@ -333,6 +333,11 @@ def test_confidence_grows_with_the_tolerance(frame: GlassFrame) -> None:
         ({"raw_depth": np.zeros((160, 288), np.uint16)}, "raw depth of"),
         ({"disparity": np.zeros((4, 6), np.float32)}, "disparity of"),
         ({"disparity": np.zeros((160, 288), np.uint8)}, "disparity of"),
+        ({"rgb": None}, "rgb of None: expected an array"),
+        ({"rgb": [[[0, 0, 0]]]}, "rgb of type list"),
+        ({"raw_depth": [[1.0]]}, "raw depth of type list"),
+        ({"disparity": [[1.0]]}, "disparity of type list"),
+        ({"alignment": (1.0, 0.0)}, "alignment of type tuple: expected an Alignment"),
     ],
 )
 def test_refuses_what_does_not_fit(
