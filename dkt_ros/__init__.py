@@ -28,6 +28,7 @@ _HOMES = {
     "processing.api": ("process",),
     "processing.source": ("SourceOptions",),
 }
+__all__ = [name for names in _HOMES.values() for name in names]
 
 
 def __getattr__(name: str) -> object:
@@ -38,3 +39,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(importlib.import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

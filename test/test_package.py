@@ -21,6 +21,7 @@ import pytest
 import yaml
 from fixtures.interrupts import heed_interrupts
 
+import dkt_ros
 from dkt_ros.extras import EXTRAS
 from dkt_ros.ros.probe import PROFILE_VARIABLES, profile_variable
 
@@ -122,6 +123,22 @@ def _requirements(*files: Path) -> set[str]:
 
 def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_packages_own_names_are_shown_and_given(repo_root: Path) -> None:
+    tree = ast.parse((repo_root / "dkt_ros" / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dkt_ros.")
+        for alias in node.names
+    }
+    assert typed == set(dkt_ros.__all__)
+    assert typed <= set(dir(dkt_ros))
+    given: dict[str, Any] = {}
+    exec("from dkt_ros import *", given)
+    assert typed == given.keys() - {"__builtins__"}
+    assert given["frames_of"] is dkt_ros.frames.frames_of
 
 
 def test_version_is_one_in_the_manifest_and_the_changelog(
