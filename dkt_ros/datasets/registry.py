@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 KINDS = ("transphy3d", "clearpose", "dreds", "hiss", "cleargrasp", "transcg")
 """The names that open_dataset knows, each a module beside this one with a LAYOUT of that kind."""
+
+_TRIED = 20
 
 
 def layout_of(kind: str) -> Layout:
@@ -44,10 +48,11 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
                 found.setdefault(layout.kind, []).extend(clips)
                 if layout.kind not in proven and layout.proves(folder):
                     proven.add(layout.kind)
+    maybe = [clip for clips in found.values() for clip in clips]
     found = {name: clips for name, clips in found.items() if name in proven}
     if not found:
         expected = "; ".join(f"{layout.kind}: {layout.expected}" for layout in layouts)
-        raise DktError(f"{root}: holds no data set; looked for {expected}")
+        raise DktError(f"{root}: holds no data set{_unreadable(maybe)}; looked for {expected}")
     if len(found) > 1:
         counts = ", ".join(f"{name} ({len(clips)} clips)" for name, clips in found.items())
         raise DktError(
@@ -56,3 +61,13 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
         )
     ((name, clips),) = found.items()
     return Dataset(name, root, clips)
+
+
+def _unreadable(clips: Iterable[Clip]) -> str:
+    """What keeps one of the first files that may be clips from being one; "" where nothing does."""
+    for clip in islice((clip for clip in clips if clip.path.is_file()), _TRIED):
+        try:
+            len(clip)
+        except DktError as error:
+            return f" that can be read ({error})"
+    return ""

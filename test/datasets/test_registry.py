@@ -69,10 +69,19 @@ def test_a_damaged_tar_among_sound_ones_is_a_clip(tmp_path: Path) -> None:
 
 def test_tars_that_are_all_damaged_need_the_kind(tmp_path: Path) -> None:
     (tmp_path / "000009.tar").write_bytes(b"\0" * 100)
-    with pytest.raises(DktError, match="holds no data set"):
+    named = r"holds no data set that can be read \(.*/000009\.tar: not a readable"
+    with pytest.raises(DktError, match=named):
         open_dataset(tmp_path)
     (clip,) = open_dataset(tmp_path, "transphy3d")
     assert (clip.name, clip.split) == ("000009", "all")
+
+
+def test_whole_tars_of_something_else_are_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "notes.txt", "notes.txt")
+    with pytest.raises(DktError, match="holds no data set; looked for"):
+        open_dataset(tmp_path)
 
 
 def test_one_split_by_itself_keeps_its_name(tmp_path: Path) -> None:
