@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from dkt_ros.datasets.dataset import Clip, Dataset
 from dkt_ros.datasets.plausibility import suspicions
@@ -19,6 +19,8 @@ from dkt_ros.datasets.statistics import Statistics
 from dkt_ros.errors import DktError
 
 _SEED = 0
+_Measured: TypeAlias = tuple[Statistics | None, tuple[str, ...]]
+"""Figures of a frame, None where it cannot be used, and what does not fit."""
 
 
 @dataclass
@@ -102,13 +104,14 @@ class _Check:
         self._found = 0
         self._read = 0
         self._wanted: int | None = None
+        self._sizes: dict[str, str] = {}
 
     def run(self, sample: int | None, workers: int) -> CheckReport:
         frames = self._all_frames() if sample is None else self._sampled_frames(sample)
         with ThreadPoolExecutor(workers) as pool:
-            waiting: deque[tuple[Clip, Future[tuple[Statistics | None, tuple[str, ...]]]]] = deque()
+            waiting: deque[tuple[Clip, int, Future[_Measured]]] = deque()
             for clip, index in frames:
-                waiting.append((clip, pool.submit(_measure, clip, index)))
+                waiting.append((clip, index, pool.submit(_measure, clip, index)))
                 if len(waiting) > 2 * workers:
                     self._take(*waiting.popleft())
             while waiting:
@@ -142,7 +145,7 @@ class _Check:
         self._show()
         return count
 
-    def _take(self, clip: Clip, future: Future[tuple[Statistics | None, tuple[str, ...]]]) -> None:
+    def _take(self, clip: Clip, index: int, future: Future[_Measured]) -> None:
         statistics, problems = future.result()
         split = self._report.splits[clip.split]
         split.checked += 1
@@ -150,9 +153,23 @@ class _Check:
             split.bad_frames += 1
         else:
             split.statistics.add(statistics)
+            if clip.is_video:
+                self._compare_sizes(clip, index, *statistics.sizes)
         self._note(problems)
         self._read += 1
         self._show()
+
+    def _compare_sizes(self, clip: Clip, index: int, size: str) -> None:
+        """Notes the first frame of a video that has another size than those before it."""
+        usual = self._sizes.setdefault(clip.name, size)
+        if size != usual != "":
+            self._sizes[clip.name] = ""
+            self._note(
+                [
+                    f"{clip.path}: frame {clip.keys[index]} is {size}, those before it {usual}; "
+                    "expected one size in a video"
+                ]
+            )
 
     def _note(self, problems: Iterable[str]) -> None:
         for problem in problems:
@@ -169,7 +186,7 @@ class _Check:
         self._on_progress(Progress(self._listed, clips, self._read, frames))
 
 
-def _measure(clip: Clip, index: int) -> tuple[Statistics | None, tuple[str, ...]]:
+def _measure(clip: Clip, index: int) -> _Measured:
     try:
         sample = clip.read(index)
     except BadFrameError as error:

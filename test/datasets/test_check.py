@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fixtures import dataset_trees as trees
@@ -105,6 +106,23 @@ def test_bad_tars_are_counted(tmp_path: Path) -> None:
     assert report.splits["test"].checked == 3
     (problem,) = report.problems
     assert problem.startswith(f"{tmp_path}/train/000000_materials.000000.tar: ")
+
+
+@pytest.mark.parametrize("sample", [None, 5])
+def test_a_video_of_two_sizes(tmp_path: Path, sample: int | None) -> None:
+    scene = tmp_path / "set1/scene1"
+    trees.clearpose_scene(scene, frames=5)
+    for index in (2, 4):
+        for path in scene.glob(f"{index:06d}-*.png"):
+            picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            trees.write_picture(
+                path, picture[:40, ..., ::-1] if picture.ndim == 3 else picture[:40]
+            )
+    report = check_dataset(open_dataset(tmp_path), sample=sample)
+    assert report.problems == [
+        f"{scene}: frame 000002 is 80x40, those before it 80x48; expected one size in a video"
+    ]
+    assert report.splits["train"].bad_frames == 0
 
 
 def test_odd_but_harmless_files_are_reported_too(tmp_path: Path) -> None:
