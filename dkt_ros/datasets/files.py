@@ -23,8 +23,17 @@ _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H,W,3) uint8 RGB of a colour PNG or JPEG; alpha is dropped, EXIF rotation ignored."""
+    """(H,W,3) uint8 RGB of a PNG or JPEG; alpha is dropped, EXIF rotation ignored.
+
+    Grey becomes three equal channels, as of a message.
+    """
     stored = _read_picture(path)
+    if stored.dtype == np.uint8 and stored.ndim == 2:
+        return np.repeat(stored[..., None], 3, axis=-1)
+    return _colours(path, stored)
+
+
+def _colours(path: Path, stored: np.ndarray) -> np.ndarray:
     channels = 1 if stored.ndim == 2 else stored.shape[2]
     if stored.dtype != np.uint8 or channels not in (3, 4):
         raise DktError(f"{path}: {_described(stored)}, expected an 8-bit colour picture")
@@ -56,7 +65,7 @@ def read_label(path: Path) -> np.ndarray:
 
 def read_normal_png(path: Path) -> np.ndarray:
     """(H,W,3) float32 unit vectors of an RGB picture that stores (n + 1) * 127.5; 0 = unknown."""
-    return _unit(read_rgb(path).astype(np.float32) / 127.5 - 1.0)
+    return _unit(_colours(path, _read_picture(path)).astype(np.float32) / 127.5 - 1.0)
 
 
 def read_normal_exr_blender(path: Path) -> np.ndarray:

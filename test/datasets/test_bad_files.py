@@ -74,7 +74,7 @@ def flip_byte(path: Path) -> None:
         ("color.png", flip_byte, "damaged, or no picture"),
         ("color.png", empty, "is empty"),
         ("color.png", as_float, "damaged, or no picture"),
-        ("color.png", eight_bit, "uint8 with 1 channel, expected an 8-bit colour picture"),
+        ("color.png", flat, "uint16 with 1 channel, expected an 8-bit colour picture"),
         ("depth_true.png", Path.unlink, "cannot be read (No such file or directory)"),
         ("depth_true.png", truncate, "truncated picture"),
         ("depth_true.png", flat, "depth range of zero: every known pixel is at 0.7 m"),
@@ -85,6 +85,7 @@ def flip_byte(path: Path) -> None:
         ("label.png", small_mask, "is 30x20, expected 80x48 as 000001-color.png"),
         ("label.png", colour, "uint8 with 3 channels, expected labels in one channel of 8 bits"),
         ("normal_true.png", truncate, "truncated picture"),
+        ("normal_true.png", eight_bit, "uint8 with 1 channel, expected an 8-bit colour picture"),
     ],
 )
 def test_clearpose_file(

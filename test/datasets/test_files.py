@@ -92,6 +92,15 @@ def save_jpeg(
     assert cv2.imwrite(str(path), picture, [value for item in options.items() for value in item])
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_grey_is_colour_of_three_equal_channels(tmp_path: Path, name: str) -> None:
+    grey = np.repeat(np.arange(0, 160, 2, dtype=np.uint8)[None], 48, axis=0)
+    write_picture(tmp_path / name, grey)
+    rgb = files.read_rgb(tmp_path / name)
+    assert (rgb.shape, rgb.dtype) == ((48, 80, 3), np.uint8)
+    assert np.abs(rgb.astype(int) - grey[..., None]).max() <= 3
+
+
 def test_labels_kept_as_grey_colour_are_read(tmp_path: Path) -> None:
     label = np.random.default_rng(0).integers(0, 70, (8, 9), np.uint8)
     write_picture(tmp_path / "a.png", np.repeat(label[..., None], 3, axis=-1))
