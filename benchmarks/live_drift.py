@@ -30,10 +30,10 @@ import torch  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 
+from dkt_ros.arguments import natural, positive, size  # noqa: E402
 from dkt_ros.bags.reader import BagReader  # noqa: E402
 from dkt_ros.bags.topics import camera_topics  # noqa: E402
 from dkt_ros.messages.compressed_images import compressed_to_rgb  # noqa: E402
-from dkt_ros.model.arguments import natural, positive, size  # noqa: E402
 from dkt_ros.model.live_options import PRESETS, LiveOptions  # noqa: E402
 from dkt_ros.model.streaming_network import StreamingNetwork  # noqa: E402
 from dkt_ros.predict.load import load_predictor  # noqa: E402

@@ -190,7 +190,7 @@ def examine_dds(size: str, rate: float, seconds: float) -> Iterator[Finding]:
 
 def check_link(size: str, rate_hz: float, seconds: float) -> Finding:
     """Sends images of HEIGHTxWIDTH and counts them. Raises DktError for numbers that are none."""
-    from dkt_ros.model.arguments import parse_size
+    from dkt_ros.arguments import parse_size
     from dkt_ros.ros.link import Load, measure
     from dkt_ros.ros.qos import large_message_advice
 

@@ -45,6 +45,17 @@ def test_a_missing_module_is_one_line_that_says_what_brings_it(
         run_with(monkeypatch, ModuleNotFoundError("", name="torch"))
 
 
+@pytest.mark.parametrize("command", ["synth render", "synth tabletop", "grasp bench"])
+def test_shards_are_told_alike(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*command.split(), "--output", "out", "--scenes", "3", "--shard"]
+    assert cli.build_parser().parse_args([*words, "2/4"]).shard == (2, 4)
+    assert cli.build_parser().parse_args(words[:-1]).shard == (0, 1)
+    for wrong in ("4/4", "1/0", "1", "a/b", "1/2/3"):
+        with pytest.raises(SystemExit):
+            cli.main([*words, wrong])
+        assert f"{wrong!r} is no I/N with 0 <= I < N" in capsys.readouterr().err
+
+
 def test_the_version_is_the_manifests(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])

@@ -24,9 +24,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.device import Machine
+from dkt_ros.arguments import size
 from dkt_ros.errors import DktError
 from dkt_ros.files import write_whole
-from dkt_ros.model.arguments import size
 from dkt_ros.model.backends import engine_network
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.build import DTYPES, export_engine

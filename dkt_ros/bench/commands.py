@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dkt_ros.arguments import positive, shard
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
-from dkt_ros.model.arguments import positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 
@@ -85,6 +85,7 @@ def add_commands(subparsers: Any) -> None:
     add("--jobs", type=positive, default=1, metavar="N", help="processes that render")
     add(
         "--shard",
+        type=shard,
         default="0/1",
         metavar="I/N",
         help="attempts of every Nth scene alone, I from 0, for processes side by side",
@@ -115,7 +116,6 @@ def run_bench(args: argparse.Namespace) -> int:
     wanted = args.methods.split(",")
     if unknown := set(wanted) - set(METHODS):
         raise DktError(f"--methods {', '.join(unknown)}: expected some of {_METHODS}")
-    shard, shards = _shard(args.shard)
     planner, output = load_planner(args.planner), args.output
     scenes = _QUICK if args.quick else args.scenes
     others = parse_predictions(args.predictions, args.prediction_unit, METHODS)
@@ -134,7 +134,8 @@ def run_bench(args: argparse.Namespace) -> int:
     if {"network", "fused", "careful"} & set(wanted):
         models += _networks(args)
     models += others
-    mine = [clip for clip in clips if int(clip.name.split("-")[1]) % shards == shard]
+    part, parts = args.shard
+    mine = [clip for clip in clips if int(clip.name.split("-")[1]) % parts == part]
     rows = [*wanted, *(other.name for other in others)]
     single = len(models) - len(others) < 2
     bar = progress_bar(len(mine), "scene")
@@ -156,7 +157,7 @@ def run_bench(args: argparse.Namespace) -> int:
         bar.update()
     bar.close()
     records = read_records(output / _ATTEMPTS)
-    if shards > 1:
+    if parts > 1:
         print(f"{len(records)} attempts so far; the same command without --shard tells of all")
         return 0
     summary = summarise(records)
@@ -212,13 +213,6 @@ def _key(record: Record) -> tuple[str, str, str]:
 def _strip_path(output: Path, record: Record) -> Path:
     name = f"{record.scene}-{record.material}-{record.method.replace(' ', '_')}.jpg"
     return output / _STRIPS / name
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
-        raise DktError(f"--shard is {text}, expected I/N with 0 <= I < N, as in 0/4")
-    return int(part), int(parts)
 
 
 def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:

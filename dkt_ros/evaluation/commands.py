@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dkt_ros.arguments import natural, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import natural, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.arguments import DTYPES, positive
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import DTYPES, positive
 from dkt_ros.model.info import TASKS
 
 

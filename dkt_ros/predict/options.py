@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.arguments import DTYPES, natural, parse_size, positive
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import DTYPES, natural, parse_size, positive
 from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH, LiveOptions
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.model.arguments import natural, positive
+from dkt_ros.arguments import natural, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
 

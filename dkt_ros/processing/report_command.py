@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.model.arguments import positive
+from dkt_ros.arguments import positive
 
 
 def add_commands(subparsers: Any) -> None:

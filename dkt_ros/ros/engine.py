@@ -10,11 +10,11 @@ import weakref
 from collections.abc import Callable
 
 from dkt_ros.alignment.aligner import AlignmentConfig
+from dkt_ros.arguments import parse_size
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
-from dkt_ros.model.arguments import parse_size
 from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from dkt_ros.arguments import shard
 from dkt_ros.errors import DktError
 from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
@@ -65,7 +66,7 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     add("--seed", type=int, default=0, help="scene k of seed s is always the same")
     add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
     add("--start", type=int, default=0, metavar="K", help="number of the first scene")
-    add("--shard", type=_shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
+    add("--shard", type=shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
     add("--frames", type=int, default=1, metavar="F", help="views of each scene")
     add("--raw-depth", action="store_true", help="simulate a depth camera too")
     add(
@@ -137,7 +138,7 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
     add("--seed", type=int, default=0, help="scene k of seed s is always the same")
     add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
     add("--start", type=int, default=0, metavar="K", help="number of the first scene")
-    add("--shard", type=_shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
+    add("--shard", type=shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
     add(
         "--arrangement",
         choices=ARRANGEMENTS,
@@ -184,13 +185,6 @@ def _size(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, as in 192x320")
     return int(height), int(width)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, as in 0/4")
-    return int(part), int(parts)
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.model.arguments import positive
+from dkt_ros.arguments import positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dkt_ros.arguments import size
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import size
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.manifest import (
     PRECISIONS,

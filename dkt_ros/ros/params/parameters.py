@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dkt_ros.alignment.aligner import AlignmentConfig
+from dkt_ros.arguments import DTYPES, parse_size
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import DEPTHS, METHODS, FusionConfig
 from dkt_ros.geometry import Box
-from dkt_ros.model.arguments import DTYPES, parse_size
 from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH
 from dkt_ros.predict.options import MODES, PredictorOptions

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from fixtures.recorded_frames import labelled_frames, recorded
 
+from dkt_ros.arguments import parse_size
 from dkt_ros.errors import DktError
-from dkt_ros.model.arguments import parse_size
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.presets import (
     PRESET_ARGUMENTS,

@@ -19,6 +19,14 @@ def natural(text: str) -> int:
     return _at_least(text, 0)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """(I, N) of I/N with 0 <= I < N: every N-th, from I."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no I/N with 0 <= I < N, as in 0/4")
+    return int(match[1]), int(match[2])
+
+
 def native_or_size(text: str) -> tuple[int, int] | None:
     """(height, width) of HxW; None for native."""
     if text == "native":
