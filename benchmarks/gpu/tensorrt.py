@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +30,12 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import write_whole
 from dkt_ros.model.backends import engine_network
 from dkt_ros.model.checkpoint import checkpoint_folder
-from dkt_ros.model.compiled.build import DTYPES, export_engine
+from dkt_ros.model.compiled.build import DTYPES, export_engine, update_plans
 from dkt_ros.model.compiled.fp8 import measure
 from dkt_ros.model.compiled.manifest import (
     PRECISIONS,
     EngineRequest,
+    GraphSpec,
     checkpoint_fingerprint,
     window_lengths,
 )
@@ -78,18 +80,16 @@ def rows(args: argparse.Namespace, precision: str, folder: Path) -> list[Row]:
     manifest = export_engine(request, folder, largest_inputs=largest, device=device)
     system = target_system(args.target) if args.target else building_system(args.device)
     options = BuildOptions(targets=tuple(args.target))
-    built = {}
-    for file in dict.fromkeys(graph.onnx for graph in manifest.graphs):
-        plan, start = folder / f"{Path(file).stem}.plan", time.monotonic()
+    took: dict[str, float] = {}
+
+    def build(graph: Path, plan: Path, profiles: Sequence[GraphSpec]) -> str:
+        start = time.monotonic()
         with nullcontext() if args.target else torch.cuda.device(args.device):
-            digest = build_plan(
-                folder / file, plan, manifest.sharing(file), options, lambda *progress: None
-            )
-        built[file] = (plan, digest, time.monotonic() - start)
-    manifest = manifest.with_plans(
-        system, {file: (plan.name, digest) for file, (plan, digest, _) in built.items()}
-    )
-    manifest.write(folder)
+            digest = build_plan(graph, plan, profiles, options, lambda *progress: None)
+        took[graph.name] = time.monotonic() - start
+        return digest
+
+    manifest = update_plans(folder, manifest, system, build, print)
     network = engine_network(
         folder, manifest, manifest.windows, None if args.target else device, widen=True
     )
@@ -98,12 +98,12 @@ def rows(args: argparse.Namespace, precision: str, folder: Path) -> list[Row]:
         Row(
             precision,
             f"{system.gpu or ''} {system.compute_capability}, TensorRT {system.tensorrt}".strip(),
-            plan.name,
-            plan.stat().st_size / 1e6,
+            f"{Path(file).stem}.plan",
+            (folder / file).with_suffix(".plan").stat().st_size / 1e6,
             seconds,
             {graph.name: errors[graph.name] for graph in manifest.sharing(file)},
         )
-        for file, (plan, _, seconds) in built.items()
+        for file, seconds in took.items()
     ]
 
 
