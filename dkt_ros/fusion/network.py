@@ -26,7 +26,7 @@ INPUT_CHANNELS = 10
 """What features.network_input stacks."""
 SIZE_MULTIPLE = 16
 _MAPS = 4
-_TRUST_LOW, _TRUST_HIGH = 0.03, 0.2  # objects weigh more in training than they are common
+_TRUST_LOW, _TRUST_HIGH = 0.02, 0.16  # objects weigh more in training than they are common
 _LOG_ERROR_RANGE = (-7.0, 0.0)
 WEIGHTS_FILE = "refiner.safetensors"
 INFO_FILE = "refiner.json"
