@@ -230,6 +230,8 @@ class Outputs:
         try:
             self._send(output, result)
         except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
+            if not self._node.context.ok():  # the process is ending, and publishing with it
+                return
             reason = str(failure) if isinstance(failure, DktError) else _described(failure)
             self._errors[output.topic] = f"{output.topic} failed: {reason}"
             self._failed(getattr(failure, "cause", "publishing failed"), self._errors[output.topic])
@@ -250,8 +252,13 @@ class Outputs:
         self._statistics.seen(output.topic)
 
     def is_heard(self, topic: str) -> bool:
-        """Whether anybody listens to this topic."""
-        return bool(self._publishers[topic].get_subscription_count())
+        """Whether anybody listens to this topic; nobody does where the process is ending."""
+        try:
+            return bool(self._publishers[topic].get_subscription_count())
+        except RuntimeError:  # rclpy's own are among them
+            if self._node.context.ok():
+                raise
+            return False
 
 
 def _described(error: Exception) -> str:

@@ -128,7 +128,7 @@ def node() -> Iterator[LifecycleNode]:
     node.create_subscription(String, "slow", lambda message: None, 1)
     yield node
     node.destroy_node()
-    rclpy.shutdown()
+    rclpy.try_shutdown()
 
 
 def eventually(condition: Any) -> None:
@@ -254,6 +254,34 @@ def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) ->
     publish(outputs, 2)
     eventually(lambda: slow.made == [2] and not outputs.error)
     outputs.destroy()
+
+
+def test_where_the_process_is_ending_nothing_is_sent_and_nothing_said(node: LifecycleNode) -> None:
+    slow, begun, failures = Slow(), threading.Event(), []
+
+    def make(result: Any) -> String:
+        begun.set()
+        return slow(result)
+
+    lazy = Output("slow", String, make, "waits", lazy=True)
+    last = Output("last", String, slow, "comes after it", lazy=True)
+    outputs = Outputs(
+        node,
+        NodeParameters(),
+        Statistics(),
+        lambda *report: None,
+        lambda *report: failures.append(report),
+        (*OUTPUTS, lazy, last),
+    )
+    eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
+    publish(outputs, 1)
+    assert begun.wait(PATIENCE_S)
+    node.context.try_shutdown()
+    slow.go.set()
+    outputs.wind_down()
+    assert slow.made == [1]
+    assert not outputs.is_heard("last")
+    assert failures == []
 
 
 READER = """
