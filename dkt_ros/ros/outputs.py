@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rclpy.duration import Duration
@@ -230,8 +231,6 @@ class Outputs:
         try:
             self._send(output, result)
         except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
-            if not self._node.context.ok():  # the process is ending, and publishing with it
-                return
             reason = str(failure) if isinstance(failure, DktError) else _described(failure)
             self._errors[output.topic] = f"{output.topic} failed: {reason}"
             self._failed(getattr(failure, "cause", "publishing failed"), self._errors[output.topic])
@@ -241,24 +240,32 @@ class Outputs:
 
     def _send(self, output: Output, result: Result) -> None:
         began = time.perf_counter()
-        message = output.make(result)
-        if message is None:
-            return
-        acknowledged = self._acknowledged[output.topic]
-        acknowledged.look()
-        self._publishers[output.topic].publish(message)
-        acknowledged.sent_at = time.monotonic()
-        result.stages_s[f"{output.name} message"] = time.perf_counter() - began
-        self._statistics.seen(output.topic)
+        with self._unless_ending():
+            message = output.make(result)
+            if message is None:
+                return
+            acknowledged = self._acknowledged[output.topic]
+            acknowledged.look()
+            self._publishers[output.topic].publish(message)
+            acknowledged.sent_at = time.monotonic()
+            result.stages_s[f"{output.name} message"] = time.perf_counter() - began
+            self._statistics.seen(output.topic)
 
     def is_heard(self, topic: str) -> bool:
         """Whether anybody listens to this topic; nobody does where the process is ending."""
+        heard = 0
+        with self._unless_ending():
+            heard = self._publishers[topic].get_subscription_count()
+        return heard > 0
+
+    @contextmanager
+    def _unless_ending(self) -> Iterator[None]:
+        """Within it nothing fails where the process is ending, and publishing with it."""
         try:
-            return bool(self._publishers[topic].get_subscription_count())
-        except RuntimeError:  # rclpy's own are among them
+            yield
+        except Exception:
             if self._node.context.ok():
                 raise
-            return False
 
 
 def _described(error: Exception) -> str:

@@ -281,6 +281,7 @@ def test_where_the_process_is_ending_nothing_is_sent_and_nothing_said(node: Life
     outputs.wind_down()
     assert slow.made == [1]
     assert not outputs.is_heard("last")
+    publish(outputs, 2)
     assert failures == []
 
 
