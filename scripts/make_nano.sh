@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes dkt-nano again: renders its data, trains it on colour alone, goes on with the raw depth shown,
-# evaluates. Killed, it goes on where it stopped when called again. By their pace, three hours of
-# rendering and five of training on two CPU cores. Scenes that cannot be rendered are named and done
+# evaluates. Killed, it goes on where it stopped when called again. By their pace, four hours of
+# rendering and seven of training on two CPU cores. Scenes that cannot be rendered are named and done
 # without.
 #
 #   scripts/make_nano.sh [FOLDER]     default: runs/nano/
