@@ -15,7 +15,7 @@ from dkt_ros.errors import DktError
 FORMAT_VERSION = 1
 INFO_FILE = "dkt.json"
 TASKS = ("depth", "normal")
-CONDITIONS = ("none", "raw_depth")
+CONDITIONS = ("none", "raw_depth", "from_raw_depth")
 SIZE_MULTIPLE = 16
 """Image sides the network takes are multiples of this: 8 in the VAE times 2 in the patches."""
 
@@ -31,8 +31,9 @@ class CheckpointInfo:
     exact sampler does best to look at where frames arrive one by one. clip: latent frames of the
     longest clip that the live sampler makes of a stream before it begins another; 0: it never
     begins another (benchmarks/live_drift.py shows which hold). condition: what the network is shown
-    beside RGB: "raw_depth" (condition.py), with which its disparity is in 1/m, or "none". origin:
-    one sentence saying where the weights come from.
+    beside RGB: "raw_depth" (condition.py), with which its disparity is in 1/m; "from_raw_depth":
+    the same, and the flow begins at its latents instead of noise, so that the network has only to
+    say what changes; or "none". origin: one sentence saying where the weights come from.
     sources: name of each source file -> its SHA-256.
 
     Raises DktError naming the field that is wrong.
@@ -87,6 +88,11 @@ class CheckpointInfo:
             isinstance(key, str) and isinstance(value, str) for key, value in self.sources.items()
         )
         _check("sources", self.sources, "a mapping of file name to SHA-256", hashes)
+
+    @property
+    def begins_at_raw_depth(self) -> bool:
+        """Whether the flow of a clip with raw depth begins there instead of at noise."""
+        return self.condition == "from_raw_depth"
 
     @classmethod
     def read(cls, path: Path) -> CheckpointInfo:

@@ -55,7 +55,8 @@ class LiveSampler:
         self._latents: Tensor | None = None
         self._conditions: Tensor | None = None
         self._last: Tensor | None = None
-        self._drawn: dict[int, Tensor] = {}  # noise on the device, by absolute index
+        # What each latent's flow began at, mostly noise, on the device, by absolute index.
+        self._drawn: dict[int, Tensor] = {}
 
     def reset(self) -> None:
         """Forgets the stream so far."""
@@ -77,15 +78,19 @@ class LiveSampler:
         self,
         conditions: Tensor,
         shape: tuple[int, int, int],
+        begin: Tensor | None = None,
         on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> Tensor:
         """Disparity latents (1, Z, m, h, w) float32 of the m latent frames that come next.
 
-        conditions: of those m frames, at dimension 2. shape: (Z, h, w). Changes no state, so the
-        same frames may be denoised again when more is known of the last.
+        conditions: of those m frames, at dimension 2. shape: (Z, h, w). begin: (1, Z, m, h, w),
+        what the flow begins at; None: noise. Changes no state, so the same frames may be denoised
+        again when more is known of the last.
         """
         count, device = conditions.shape[2], conditions.device
-        fresh = self._noise(range(self.index, self.index + count), shape, device)
+        fresh = begin
+        if fresh is None:
+            fresh = self._noise(range(self.index, self.index + count), shape, device)
         levels = self._levels
         x = fresh
         if self._last is not None:
@@ -107,8 +112,11 @@ class LiveSampler:
             on_step(done, len(levels))
         return x
 
-    def commit(self, latents: Tensor, conditions: Tensor) -> None:
-        """Takes the next frames' denoised latents (1, Z, m, h, w) and their conditions as known."""
+    def commit(self, latents: Tensor, conditions: Tensor, begin: Tensor | None = None) -> None:
+        """Takes the next frames' denoised latents (1, Z, m, h, w) as known, and what made them."""
+        if begin is not None:
+            frames = begin.split(1, dim=2)
+            self._drawn.update(enumerate(frames, self.index))
         self.index += latents.shape[2]
         self._last = latents[:, :, -1:].clone()
         for index in [old for old in self._drawn if old < self.index - self._context_length]:

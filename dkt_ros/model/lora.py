@@ -24,6 +24,8 @@ _FLAT = re.compile(r"^lora_(?:unet|transformer)_+(?P<module>[^.]+)$")
 _SIDES = {"down": "A", "up": "B"}
 _PEFT = "base_model.model."
 INPUT_WEIGHTS = ("patch_embedding.weight", "patch_embedding.bias")
+CONDITION_KEY = "condition"
+"""In a file's header: CheckpointInfo.condition of the network that it makes."""
 _FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
 
 
@@ -106,8 +108,13 @@ def whole_weights(lora: Weights, targets: Weights) -> dict[str, str]:
 
 
 def condition_after(lora: Weights, targets: Weights, before: str) -> str:
-    """What a network is shown once the LoRA is merged: raw depth, where that brings the inputs."""
-    return "raw_depth" if whole_weights(lora, targets) else before
+    """What a network is shown once the LoRA is merged: raw depth, where that brings the inputs.
+
+    In what way, the file's header may say, as `dkt train` writes it.
+    """
+    if not whole_weights(lora, targets):
+        return before
+    return lora.metadata.get(CONDITION_KEY, "raw_depth")
 
 
 def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -> Weights:

@@ -109,10 +109,10 @@ def sample(
 ) -> torch.Tensor:
     """Integrates the flow from noise to disparity latents with Euler steps; float32 throughout.
 
-    noise, rgb_latents: (1, Z, T, h, w). embed: makes of a window's RGB latents what the model
-    takes, at every step anew unless one window is the whole clip: what is embedded may be many
-    times as large, and making it is a small part of a step. on_progress(done, total) counts
-    network evaluations.
+    noise, or what the flow begins at in its place; rgb_latents: (1, Z, T, h, w). embed: makes of a
+    window's RGB latents what the model takes, at every step anew unless one window is the whole
+    clip: what is embedded may be many times as large, and making it is a small part of a step.
+    on_progress(done, total) counts network evaluations.
     """
     levels = sigmas(steps, shift)
     following = torch.cat([levels[1:], levels.new_zeros(1)])

@@ -19,10 +19,10 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.condition import DisparityRange, range_of
-from dkt_ros.model.sampler import initial_noise, sample
+from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream, chunk_spans, pad_chunk
-from dkt_ros.predict.dkt import DktPredictor, answered, conditions, raw_pictures
+from dkt_ros.predict.dkt import DktPredictor, answered, beginning, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
     Prediction,
@@ -186,7 +186,7 @@ def _decoded(
     result = sample(
         network,
         conditions(network.info, rgb_latents, shown),
-        initial_noise(tuple(rgb_latents.shape), options.seed),
+        beginning(network.info, shown, tuple(rgb_latents.shape), options.seed),
         steps=steps,
         shift=network.info.sigma_shift,
         window=window,

@@ -14,6 +14,7 @@ from dkt_ros.frames import FlushReason
 from dkt_ros.model.canvas import Canvas, auto_size, working_size
 from dkt_ros.model.condition import DisparityRange, pictures
 from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.sampler import initial_noise
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.predict.options import NATIVE, PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
@@ -37,6 +38,13 @@ def conditions(info: CheckpointInfo, rgb_latents: Tensor, raw: Tensor | None) ->
         return rgb_latents
     raw = torch.zeros_like(rgb_latents) if raw is None else raw
     return torch.cat([rgb_latents, raw], dim=1)
+
+
+def beginning(
+    info: CheckpointInfo, raw: Tensor | None, shape: tuple[int, ...], seed: int
+) -> Tensor:
+    """What a clip's flow begins at: noise (1, Z, T, h, w), or the latents of its raw depth."""
+    return raw if raw is not None and info.begins_at_raw_depth else initial_noise(shape, seed)
 
 
 def answered(

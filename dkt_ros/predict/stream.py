@@ -124,6 +124,25 @@ class LiveDisparity:
     limits: DisparityRange | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What latents' answers depend on: the velocity's conditions, and what the flow begins at."""
+
+    conditions: Tensor
+    begin: Tensor | None
+
+    @property
+    def parts(self) -> list[Tensor]:
+        return [part for part in (self.conditions, self.begin) if part is not None]
+
+    @classmethod
+    def joined(cls, latents: list[_Shown]) -> _Shown:
+        """Successive ones' as one; of one clip, so that all begin alike."""
+        columns = zip(*(one.parts for one in latents), strict=True)
+        conditions, *begin = (torch.cat(column, dim=2) for column in columns)
+        return cls(conditions, begin[0] if begin else None)
+
+
 class LivePredictor:
     """The network on a stream. `push` is the whole interface; `reset` starts a new stream."""
 
@@ -174,7 +193,7 @@ class LivePredictor:
         self._images: list[Tensor] = []  # of the latent that is not complete
         self._readings: list[NDArray[np.float32]] = []  # of the same frames
         self._limits: DisparityRange | None = None
-        self._group: list[Tensor] = []  # conditions of complete latents without depth
+        self._group: list[_Shown] = []  # of complete latents without depth
         # image and readings that the next clip begins with
         self._overlap: tuple[Tensor, NDArray[np.float32]] | None = None
         self._luminance: np.ndarray | None = None
@@ -205,7 +224,7 @@ class LivePredictor:
 
     def nbytes(self) -> int:
         """Bytes kept from frame to frame."""
-        waiting = [*self._images, *self._group]
+        waiting = [*self._images, *(part for one in self._group for part in one.parts)]
         if self._overlap is not None:
             waiting.append(self._overlap[0])
         parts = (self._sampler, self._encoder, self._raw_encoder, self._decoder)
@@ -235,7 +254,7 @@ class LivePredictor:
             last = self._images[-1]
             if is_first:
                 self._limits = range_of(readings)
-            self._group.append(self._conditions(self._images, self._readings))
+            self._group.append(self._shown(self._images, self._readings))
             self._images.clear()
             self._readings.clear()
         if complete and (is_first or len(self._group) == self.options.new):
@@ -257,7 +276,7 @@ class LivePredictor:
         self._overlap = None
         self._on_progress("encode", 0, 1)
         self._limits = range_of(readings)
-        self._group.append(self._conditions([image], [readings]))
+        self._group.append(self._shown([image], [readings]))
         self._finish_window()
 
     def _is_due(self) -> bool:
@@ -281,8 +300,8 @@ class LivePredictor:
         for stream in streams:
             stream.reset()
         self._on_progress("encode", 0, 1)
-        conditions = self._conditions([image], [readings])
-        latents = self._alone.denoise(conditions, self._latent_shape())
+        shown = self._shown([image], [readings])
+        latents = self._alone.denoise(shown.conditions, self._latent_shape(), shown.begin)
         self._alone.reset()
         self._on_progress("decode", 0, 1)
         alone = self._decoder.advance(latents)
@@ -295,7 +314,7 @@ class LivePredictor:
                 stream.caches = kept
             return None
         self._sampler.reset()
-        self._sampler.commit(latents, conditions)
+        self._sampler.commit(latents, shown.conditions, shown.begin)
         self._windows = 0
         self._restarted = FlushReason.DRIFT
         return alone
@@ -313,10 +332,10 @@ class LivePredictor:
             return range_of(readings) is None
         return self._limits.suits(readings)
 
-    def _conditions(
+    def _shown(
         self, images: list[Tensor], readings: list[NDArray[np.float32]], peek: bool = False
-    ) -> Tensor:
-        """What the velocity of a chunk's latent depends on; peek: the streams do not move on."""
+    ) -> _Shown:
+        """What the answer to a chunk depends on; peek: the streams do not move on."""
 
         def encoded(stream: Stream, chunk: Tensor) -> Tensor:
             return stream.peek(chunk) if peek else stream.advance(chunk)
@@ -325,15 +344,17 @@ class LivePredictor:
         if self._limits is not None:
             shown = raw_pictures(readings, self._limits, self._network.device)
             raw = encoded(self._raw_encoder, shown)
-        return self._network.embed_rgb(conditions(self._network.info, latent, raw))
+        info = self._network.info
+        embedded = self._network.embed_rgb(conditions(info, latent, raw))
+        return _Shown(embedded, raw if info.begins_at_raw_depth else None)
 
     def _finish_window(self) -> tuple[Tensor, int]:
         """Images (1, 3, 1 or 4, H, W) of the newest latent, and how many frames made them."""
-        conditions = torch.cat(self._group, dim=2)
+        shown = _Shown.joined(self._group)
         self._group.clear()
-        latents, frames = self._denoise(conditions)
+        latents, frames = self._denoise(shown)
         self._windows += self._sampler.index > 0  # the first frame's is none
-        self._sampler.commit(latents, conditions)
+        self._sampler.commit(latents, shown.conditions, shown.begin)
         self._on_progress("decode", 0, 1)
         for latent in latents.split(1, dim=2):
             decoded = self._decoder.advance(latent)
@@ -347,8 +368,8 @@ class LivePredictor:
             missing = FRAMES_PER_LATENT - filled
             images = self._images + self._images[-1:] * missing
             readings = self._readings + self._readings[-1:] * missing
-            group.append(self._conditions(images, readings, peek=True))
-        latents, frames = self._denoise(torch.cat(group, dim=2))
+            group.append(self._shown(images, readings, peek=True))
+        latents, frames = self._denoise(_Shown.joined(group))
         self._on_progress("decode", 0, 1)
         before = self._decoder.caches
         for latent in latents.split(1, dim=2):
@@ -357,13 +378,14 @@ class LivePredictor:
         missing = FRAMES_PER_LATENT - filled if filled else 0
         return self._result(newest, decoded, -1 - missing, frames - missing)
 
-    def _denoise(self, conditions: Tensor) -> tuple[Tensor, int]:
+    def _denoise(self, shown: _Shown) -> tuple[Tensor, int]:
         latents = self._sampler.denoise(
-            conditions,
+            shown.conditions,
             self._latent_shape(),
+            shown.begin,
             lambda done, total: self._on_progress("denoise", done, total),
         )
-        count = self._sampler.context + conditions.shape[2]
+        count = self._sampler.context + shown.conditions.shape[2]
         begins = self._sampler.index == self._sampler.context  # the clip's first frame is in it
         return latents, FRAMES_PER_LATENT * count - (FRAMES_PER_LATENT - 1 if begins else 0)
 

@@ -18,7 +18,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import save
 from torch import Tensor
 
-from dkt_ros.model.lora import INPUT_WEIGHTS
+from dkt_ros.model.lora import CONDITION_KEY, INPUT_WEIGHTS
 from dkt_ros.train.fields import check
 
 TARGETS = {
@@ -101,9 +101,12 @@ def peft_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def write_adapter(folder: Path, state: Mapping[str, Tensor], shape: LoraShape) -> None:
+def write_adapter(
+    folder: Path, state: Mapping[str, Tensor], shape: LoraShape, condition: str = "none"
+) -> None:
     """Writes `adapter/` as peft reads it, and the public DKT file beside it, both float32.
 
+    condition: what the network is shown; their headers say so where the weights do not.
     What lies there is replaced file by file, once all of the new is written. Raises OSError or
     SafetensorError where that fails; what lay there stays then.
     """
@@ -111,6 +114,8 @@ def write_adapter(folder: Path, state: Mapping[str, Tensor], shape: LoraShape) -
     config = peft_config(shape, any(name in state for name in INPUT_WEIGHTS))
     config.inference_mode = True
     metadata = {"format": "pt"}
+    if condition not in ("none", "raw_depth"):  # which the weights tell by themselves
+        metadata[CONDITION_KEY] = condition
     (folder / PEFT_DIR).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as staging:
         made = Path(staging)

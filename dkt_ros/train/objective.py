@@ -63,12 +63,14 @@ def ask(
     step: int,
     indices: Sequence[int],
     shift: float,
+    from_raw_depth: bool = False,
 ) -> Question:
     """Draws noise and noise level of each sample; pure in (seed, step, index).
 
     flow: level uniform among `levels` of a sampler shifted by `shift`, x = (1 - s) x0 + s e.
     one_step: s = 1, so that x is noise alone, drawn anew for every sample as inference draws it
     from whatever seed it is given; the network learns to give the same answer for any.
+    from_raw_depth: where the raw depth is shown, its latents take the noise's place.
     """
     data = batch.disparity
     shape = tuple(data.shape[1:])
@@ -80,6 +82,9 @@ def ask(
         chosen.append(int(torch.randint(len(levels), (1,), generator=source)))
         noises.append(torch.randn(shape, generator=source))
     noise = torch.stack(noises).to(data)
+    if from_raw_depth:
+        raw = batch.rgb[:, shape[0] :]
+        noise = torch.where(raw.any(dim=(1, 2, 3, 4), keepdim=True), raw, noise)
     if objective.kind == "one_step":
         ones = data.new_ones(len(indices))
         return Question(noise, noise, timesteps(ones), ones)

@@ -27,9 +27,9 @@ from dkt_ros.evaluation.metrics import (
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.condition import range_of
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.sampler import initial_noise, sample
+from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
-from dkt_ros.predict.dkt import conditions, raw_pictures
+from dkt_ros.predict.dkt import beginning, conditions, raw_pictures
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import AUTO, DataConfig, SourceConfig
 from dkt_ros.train.data.disparity import clip_range
@@ -154,7 +154,7 @@ def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> 
             result = sample(
                 network,
                 conditions(network.info, latents, raw),
-                initial_noise(tuple(latents.shape), seed),
+                beginning(network.info, raw, tuple(latents.shape), seed),
                 steps=network.info.steps if steps is None else steps,
                 shift=network.info.sigma_shift,
                 window=latents.shape[2],

@@ -154,8 +154,16 @@ class Trainer:
         recipe, device = self.recipe, self.accelerator.device
         batch, indices = self.batches.batch(request, following), request[1]
         batch = type(batch)(*(getattr(batch, n).to(device) for n in vars(batch)))
-        shift = self.network.info.sigma_shift
-        question = ask(recipe.objective, batch, recipe.seed, self.done, indices, shift)
+        info = self.network.info
+        question = ask(
+            recipe.objective,
+            batch,
+            recipe.seed,
+            self.done,
+            indices,
+            info.sigma_shift,
+            info.begins_at_raw_depth,
+        )
         velocity = self.model(question.noisy, batch.rgb, question.timestep)
         return losses(recipe.objective, question, velocity, batch)
 

@@ -25,7 +25,7 @@ Trained = dict[str, Tensor]
 def prepare(network: DktNetwork, recipe: Recipe) -> dict[str, nn.Parameter]:
     """Makes the transformer trainable in place; returns what learns, by name.
 
-    With condition raw_depth the patch embedding learns beside a LoRA. Parameters that cannot change
+    With a condition the patch embedding learns beside a LoRA. Parameters that cannot change
     the output stay frozen too: the queries and keys of the cross-attention where the prompt is a
     single distinct token, and the image branch's keys.
     Raises DktError where nothing is left to learn.
@@ -39,6 +39,7 @@ def prepare(network: DktNetwork, recipe: Recipe) -> dict[str, nn.Parameter]:
     conditioned = recipe.data.condition != "none"
     if conditioned:
         _show_depth(network)
+    network.info = replace(network.info, condition=recipe.data.condition)
     _freeze_idle(network)
     if conditioned:
         transformer.patch_embedding.float()
@@ -90,7 +91,6 @@ def _show_depth(network: DktNetwork) -> None:
     if network.info.condition == "none":
         with torch.no_grad():
             embedding.weight[:, 2 * channels : 3 * channels].zero_()
-        network.info = replace(network.info, condition="raw_depth")
 
 
 def _freeze_idle(network: DktNetwork) -> None:

@@ -39,8 +39,16 @@ class ValidationLoss:
         for place, kept in enumerate(self._encoded):
             batch = LatentBatch(*(value.to(network.device) for value in vars(kept).values()))
             for draw in range(DRAWS):
-                index, shift = place * DRAWS + draw, network.info.sigma_shift
-                question = ask(recipe.objective, batch, recipe.preview.seed, 0, [index], shift)
+                index, info = place * DRAWS + draw, network.info
+                question = ask(
+                    recipe.objective,
+                    batch,
+                    recipe.preview.seed,
+                    0,
+                    [index],
+                    info.sigma_shift,
+                    info.begins_at_raw_depth,
+                )
                 velocity = network.velocity(question.noisy, batch.rgb, question.timestep)
                 parts = losses(recipe.objective, question, velocity, batch)
                 found.append(float(torch.stack(list(parts.values())).sum()))

@@ -14,10 +14,12 @@ from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import FlushReason, Frame, frames_of
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.condition import disparity_of, range_of
+from dkt_ros.model.condition import DisparityRange, disparity_of, range_of
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.predict.clip import ClipPredictor, predict_disparity
+from dkt_ros.predict.dkt import raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.stream import LivePredictor, StreamPredictor
 
@@ -228,3 +230,85 @@ def test_the_estimator_fits_scale_and_shift_as_a_check(
     assert estimate is not None
     assert estimate.alignment.scale == pytest.approx(1.0, abs=0.01)
     assert estimate.alignment.shift == pytest.approx(0.0, abs=0.01)
+
+
+def changing_nothing(folder: Path) -> FastNetwork:
+    """A network whose flow begins at the raw depth, and leads nowhere."""
+    network = load_checkpoint(make_tiny_checkpoint(folder, condition="from_raw_depth"))
+    torch.nn.init.zeros_(network.transformer.proj_out.weight)
+    torch.nn.init.zeros_(network.transformer.proj_out.bias)
+    return FastNetwork(network)
+
+
+def as_the_vae_sees_it(network: FastNetwork, depths: list[np.ndarray]) -> np.ndarray:
+    """Disparity (F, H, W) in 1/m of readings that only pass through the VAE."""
+    readings = np.stack([disparity_of(depth) for depth in depths])
+    limits = range_of(readings[:1])
+    assert limits is not None
+    encoder, decoder = network.encoder_stream(), network.decoder_stream()
+    canvas, found = Canvas(SIZE, None, network.size_multiple), []
+    for start, stop in [(0, 1), *((i, i + 4) for i in range(1, len(depths), 4))]:
+        shown = raw_pictures(readings[start:stop], limits, network.device)
+        found.append(canvas.disparity(decoder.advance(encoder.advance(shown))))
+    return limits.disparity(np.concatenate(found))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_flow_that_begins_at_the_raw_depth_and_leads_nowhere_gives_the_raw_depth(
+    tmp_path: Path, steps: int
+) -> None:
+    network = changing_nothing(tmp_path)
+    (expected,) = as_the_vae_sees_it(network, [table()])
+    (frame,) = frames_of([(rgb(1)[0], table())])
+    for kind in (ClipPredictor, StreamPredictor):
+        answer = kind(network, PredictorOptions(steps=steps)).push(frame)
+        assert answer is not None
+        np.testing.assert_allclose(to_host(answer.disparity), expected, rtol=1e-4)
+    depths = [table(1 + 0.01 * i) for i in range(9)]
+    expected = as_the_vae_sees_it(network, depths)
+    predictor = live(network, steps=steps)
+    answers = [predictor.push(*pair) for pair in zip(rgb(9), depths, strict=True)]
+    for index in (0, 4, 8):  # the last frame of each latent, under the first one's range
+        one = answers[index]
+        assert one is not None
+        got = limits_of(one.limits).disparity(to_host(one.disparity))
+        np.testing.assert_allclose(got, expected[index], rtol=1e-4)
+
+
+def limits_of(limits: DisparityRange | None) -> DisparityRange:
+    assert limits is not None
+    return limits
+
+
+def test_without_readings_such_a_flow_begins_at_noise(tmp_path: Path) -> None:
+    network = changing_nothing(tmp_path)
+    (frame,) = frames_of([(rgb(1)[0], None)])
+    first, second = (
+        answered(ClipPredictor(network, PredictorOptions(seed=seed)), frame) for seed in (1, 2)
+    )
+    assert np.abs(first - second).max() > 1e-2
+
+
+def test_a_window_shows_the_past_as_its_flow_would_have_it(tmp_path: Path) -> None:
+    """Context by replacement between what was answered and what those latents began at."""
+    network = changing_nothing(tmp_path)
+    seen: list[torch.Tensor] = []
+    sampler = LiveSampler(network, steps=2, shift=1.0, window=3, new=1, warm_start=None, seed=1)
+
+    def velocity(
+        noisy: torch.Tensor, shown: torch.Tensor, timestep: float, keep: int | None = None
+    ) -> torch.Tensor:
+        seen.append(noisy)
+        return torch.zeros_like(noisy[:, :, -(keep or 0) :])
+
+    network.velocity = velocity  # type: ignore[assignment]
+    shape = (16, 8, 12)
+    begins, answers = (torch.randn(3, 1, 16, 1, 8, 12).unbind() for _ in range(2))
+    for begin, answer in zip(begins, answers, strict=True):
+        shown = torch.zeros(1, 32, 1, 8, 12)
+        sampler.denoise(shown, shape, begin)
+        sampler.commit(answer, shown, begin)
+    first, half = seen[-2:]
+    torch.testing.assert_close(first, torch.cat(begins, dim=2))
+    past = [(answer + begin) / 2 for answer, begin in zip(answers[:2], begins[:2], strict=True)]
+    torch.testing.assert_close(half, torch.cat([*past, begins[2]], dim=2))

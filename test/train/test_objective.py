@@ -128,3 +128,21 @@ def test_one_step_is_trained_as_the_sampler_computes_it() -> None:
     velocity = network.velocity(question.noisy[:1], given.rgb[:1], 1000.0)
     first = replace(question, noise=question.noise[:1], noisy=question.noisy[:1])
     assert sum(losses(ONE_STEP, first, velocity, one).values()) < 1e-6
+
+
+@pytest.mark.parametrize("objective", [FLOW, ONE_STEP])
+def test_the_flow_may_begin_at_the_raw_depth(objective: Objective) -> None:
+    """Where it is shown; the other samples begin at the noise that they would have had."""
+    plain = batch()
+    raw = torch.randn_like(plain.disparity)
+    raw[1:] = 0
+    shown = LatentBatch(torch.cat([plain.rgb, raw], dim=1), plain.disparity, plain.weight)
+    noise = ask(objective, shown, 1, 5, INDICES, 5.0)
+    begun = ask(objective, shown, 1, 5, INDICES, 5.0, from_raw_depth=True)
+    assert torch.equal(begun.noise[0], raw[0])
+    assert torch.equal(begun.noise[1:], noise.noise[1:])
+    assert torch.equal(begun.timestep, noise.timestep)
+    level = begun.timestep.view(-1, 1, 1, 1, 1) / 1000
+    torch.testing.assert_close(begun.noisy, (1 - level) * shown.disparity + level * begun.noise)
+    right = begun.noise - shown.disparity
+    assert sum(losses(objective, begun, right, shown).values()) < 1e-6

@@ -130,8 +130,9 @@ def test_killed_and_resumed_equals_the_uninterrupted_run(
         assert (output / file).read_bytes() == (whole / file).read_bytes()
 
 
+@pytest.mark.parametrize("condition", ["raw_depth", "from_raw_depth"])
 def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_last_bit(
-    tiny_checkpoint: Path, tmp_path: Path
+    tiny_checkpoint: Path, tmp_path: Path, condition: str
 ) -> None:
     """And the best state, both LoRA files and the merged checkpoint have the patch embedding."""
     data = tmp_path / "data"
@@ -140,7 +141,7 @@ def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_la
     values = {
         "data": [{"path": str(data)}],
         "size": [32, 48],
-        "condition": "raw_depth",
+        "condition": condition,
         "steps": 6,
         "batch": 2,
         "micro_batch": 2,
@@ -185,15 +186,15 @@ def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_la
     assert all(line["samples_per_s"] > 0 and line["peak_gib"] > 0 for line in trained)
 
     result = load_checkpoint(whole / "checkpoint")
-    assert result.info.condition == "raw_depth"
+    assert result.info.condition == condition
     torch.testing.assert_close(result.transformer.patch_embedding.weight, learned)
     for adapter in ("dkt_lora.safetensors", "adapter"):
         again = merge_into_checkpoint(tiny_checkpoint, whole / adapter, tmp_path / f"m-{adapter}")
-        assert again.condition == "raw_depth"
+        assert again.condition == condition
         merged = load_checkpoint(tmp_path / f"m-{adapter}").transformer.state_dict()
         for name, value in result.transformer.state_dict().items():
             torch.testing.assert_close(merged[name], value)
-    with pytest.raises(DktError, match="condition was raw_depth, the recipe says none"):
+    with pytest.raises(DktError, match=f"condition was {condition}, the recipe says none"):
         train(
             small_recipe(tiny_checkpoint, **{**values, "condition": "none"}),
             whole,

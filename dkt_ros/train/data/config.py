@@ -104,8 +104,8 @@ class DataConfig:
     16. validation: data sets that previews are drawn from; without any, the mixture's val split, or
     else its test split, or else what is trained on. cache: folder of the encoded samples, None
     leaves it to the caller. condition: "raw_depth" encodes the raw depth of sets that have it too
-    (model/condition.py), made to err at random; "none". condition_dropped: share of samples that
-    come without.
+    (model/condition.py), made to err at random; "from_raw_depth": the same, and the flow begins
+    there instead of at noise; "none". condition_dropped: share of samples that come without.
     """
 
     data: tuple[SourceConfig, ...]
@@ -114,7 +114,7 @@ class DataConfig:
     disparity: DisparityConfig = field(default_factory=DisparityConfig)
     validation: tuple[SourceConfig, ...] = ()
     cache: str | None = None
-    condition: Literal["none", "raw_depth"] = "none"
+    condition: Literal["none", "raw_depth", "from_raw_depth"] = "none"
     condition_dropped: float = 0.2
 
     def __post_init__(self) -> None:

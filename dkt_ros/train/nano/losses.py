@@ -92,9 +92,11 @@ def denoising_loss(
     sigma = draw_sigmas(count, config, generator)
     level = sigma.view(-1, 1, 1, 1, 1)
     noise = torch.randn(data.shape, generator=generator)
+    if config.condition == "from_raw_depth":
+        noise = torch.where(batch.given > 0, conditions, noise)
     noisy = (1.0 - level) * data + level * noise
     velocity = model.velocity(noisy, rgb_latents, sigma, conditions).float()
-    flow = (velocity - (noise - data)).square().mean()
+    flow = (velocity - (noise.detach() - data)).square().mean()
     estimate = noisy - level * velocity
 
     # A little noise keeps the decoder smooth where the transformer is not exact.

@@ -89,7 +89,10 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
             tiny(stages=[{**stage, "clip_frames": wrong}])
 
 
-def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("condition", ["raw_depth", "from_raw_depth"])
+def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(
+    tmp_path: Path, condition: str
+) -> None:
     for index in range(2):
         write_scene(tmp_path / "scenes", f"s{index}", frames=5, size=(32, 48), raw_depth=True)
     data = SequenceFolder(tmp_path / "scenes")
@@ -99,7 +102,7 @@ def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(tmp_pat
     start = tmp_path / "first" / CHECKPOINT_DIR
     config = tiny(
         start=str(start),
-        condition="raw_depth",
+        condition=condition,
         condition_dropped=0.3,
         vae_steps=0,
         encoder_steps=0,
@@ -125,8 +128,8 @@ def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(tmp_pat
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     network = load_checkpoint(tmp_path / "run" / CHECKPOINT_DIR)
-    assert network.info.condition == "raw_depth"
-    with pytest.raises(DktError, match="condition was raw_depth"):
+    assert network.info.condition == condition
+    with pytest.raises(DktError, match=f"condition was {condition}"):
         NanoTrainer(tiny(vae_steps=0, encoder_steps=0, start=str(start)), data).load(
             tmp_path / "run"
         )

@@ -100,6 +100,48 @@ def test_no_reconstruction_is_asked_for_where_depth_is_unknown(stage: str) -> No
     assert reconstruction(slice(8, 16)) > asis + 0.01
 
 
+def test_the_flow_may_begin_at_the_raw_depth() -> None:
+    """A network that changes nothing answers with the raw depth, where it is given."""
+    torch.manual_seed(0)
+    batch = TensorBatch(
+        rgb=torch.rand(2, 3, 1, 32, 48),
+        target=torch.rand(2, 1, 1, 32, 48),
+        known=torch.ones(2, 1, 1, 32, 48),
+        objects=torch.zeros(2, 1, 1, 32, 48),
+        relative=torch.ones(2, 1, 1, 32, 48),
+        condition=torch.stack([torch.rand(3, 1, 32, 48), torch.zeros(3, 1, 32, 48)]),
+        given=torch.tensor([1.0, 0.0]).view(2, 1, 1, 1, 1),
+    )
+    asked: list[torch.Tensor] = []
+    for condition in ("raw_depth", "from_raw_depth"):
+        config = build(
+            NanoConfig,
+            {
+                "stages": STAGES,
+                "network": TINY,
+                "condition": condition,
+                "loss": {"sigma_one_share": 1.0},
+            },
+        )
+        torch.manual_seed(0)
+        model = NanoModel(config)
+        seen: list[torch.Tensor] = []
+
+        def still(noisy: torch.Tensor, *_: object) -> torch.Tensor:
+            seen.append(noisy)  # noqa: B023
+            return torch.zeros_like(noisy)
+
+        model.velocity = still  # type: ignore[assignment,method-assign]
+        denoising_loss(model, batch, config, torch.Generator().manual_seed(0))
+        asked.append(seen[0].detach())
+    noise, begun = asked
+    with torch.no_grad():
+        raw = model.normalise(model.encode(batch.condition[:1]))
+    torch.testing.assert_close(begun[:1], raw)
+    assert torch.equal(begun[1], noise[1])
+    assert not torch.equal(begun[0], noise[0])
+
+
 def test_gradient_error_sees_steps_not_offsets() -> None:
     target = torch.zeros(1, 1, 1, 8, 8)
     known = torch.ones_like(target)
