@@ -125,8 +125,8 @@ class NanoConfig:
     after warmup_steps). ema: decay of the averaged weights, which are what is saved.
     start: folder or name of a checkpoint of the same sizes whose weights the run starts from; its
     latent statistics stay, so vae_steps and encoder_steps may be 0. condition: "raw_depth" shows
-    the network the clip's raw depth too (model/condition.py); "none". condition_dropped: share of
-    clips that are shown without it.
+    the network the clip's raw depth too (model/condition.py); "from_raw_depth" also begins the flow
+    there, not at noise; "none". condition_dropped: share of clips that are shown without it.
     steps, sigma_shift, buffer_frames, clip: defaults written into the checkpoint; clip in latents,
     0: as many as the longest clip trained on. sigma_steps: the noise levels trained on are those of
     a sampler of so many steps. save_every, rescan_every: in steps.
