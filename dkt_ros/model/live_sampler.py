@@ -56,13 +56,13 @@ class LiveSampler:
         self._conditions: Tensor | None = None
         self._last: Tensor | None = None
         # What each latent's flow began at, mostly noise, on the device, by absolute index.
-        self._drawn: dict[int, Tensor] = {}
+        self._begun: dict[int, Tensor] = {}
 
     def reset(self) -> None:
         """Forgets the stream so far."""
         self.index = 0
         self._latents = self._conditions = self._last = None
-        self._drawn.clear()
+        self._begun.clear()
 
     @property
     def context(self) -> int:
@@ -71,7 +71,7 @@ class LiveSampler:
 
     def nbytes(self) -> int:
         """Bytes of the state."""
-        kept = (self._latents, self._conditions, self._last, *self._drawn.values())
+        kept = (self._latents, self._conditions, self._last, *self._begun.values())
         return sum(part.untyped_storage().nbytes() for part in kept if part is not None)
 
     def denoise(
@@ -116,11 +116,11 @@ class LiveSampler:
         """Takes the next frames' denoised latents (1, Z, m, h, w) as known, and what made them."""
         if begin is not None:
             frames = begin.split(1, dim=2)
-            self._drawn.update(enumerate(frames, self.index))
+            self._begun.update(enumerate(frames, self.index))
         self.index += latents.shape[2]
         self._last = latents[:, :, -1:].clone()
-        for index in [old for old in self._drawn if old < self.index - self._context_length]:
-            del self._drawn[index]
+        for index in [old for old in self._begun if old < self.index - self._context_length]:
+            del self._begun[index]
         if self._context_length == 0:
             return
         if self._latents is not None and self._conditions is not None:
@@ -130,11 +130,11 @@ class LiveSampler:
         self._conditions = conditions[:, :, -self._context_length :].clone()
 
     def _noise(self, indices: range, shape: tuple[int, int, int], device: torch.device) -> Tensor:
-        """Each latent frame's is drawn and uploaded once, however many windows it is part of."""
+        """What latents began at; noise is drawn and uploaded once, however many windows see it."""
         for index in indices:
-            if index not in self._drawn:
-                self._drawn[index] = frame_noise(self._seed, index, shape).to(device)
-        return torch.cat([self._drawn[index] for index in indices], dim=2)
+            if index not in self._begun:
+                self._begun[index] = frame_noise(self._seed, index, shape).to(device)
+        return torch.cat([self._begun[index] for index in indices], dim=2)
 
 
 def frame_noise(seed: int, index: int, shape: tuple[int, int, int]) -> Tensor:
