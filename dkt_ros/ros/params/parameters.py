@@ -156,7 +156,7 @@ class NodeParameters(Parameters):
     )
     seed: int = parameter(
         _PREDICTOR.seed,
-        "Seed of the noise, the same for every frame.",
+        "Seed of the noise, the same for every frame; unused where a flow begins at raw depth.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=2**31 - 1,
