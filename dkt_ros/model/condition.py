@@ -13,14 +13,17 @@ more than half of the latents' variance (measured on dkt-nano), so the network w
 the VAE's code anew.
 
 Why by the readings. The answer's map must be known at inference, when the truth is not: it is made
-of robust extremes of the readings, in training as in use, with room for what no sensor saw. A fixed
-map of metres would spend most of [-1, 1] on depths that a scene lacks.
+of robust extremes of the readings, in training as in use, with room for what no sensor saw. Readings
+of a small part of the picture tell nothing of the rest: of a network that is shown them the answer
+is nearly flat, where colour alone would have told its shape, so they are not shown. A fixed map of
+metres would spend most of [-1, 1] on depths that a scene lacks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +32,11 @@ from dkt_ros.geometry import nearest_fill
 
 LEAST_READINGS = 100
 """Fewer in a whole frame are none."""
+_ROWS = 12
+"""A picture is seen where one of so many rows of square cells has a reading, however thin."""
+_SEEN_TO_BEGIN, _SEEN_TO_GO_ON = 0.1, 0.05
+"""Shares of the picture. Two, so that a sensor that sees about a tenth of it does not make a stream
+begin anew all the time."""
 _PERCENTILES = 2.0, 98.0
 _ROOM_NEAR, _ROOM_FAR = 0.15, 0.05
 """Beyond the nearest reading and the farthest, as shares of the nearest's disparity: objects that
@@ -36,7 +44,7 @@ the sensor does not see stand mostly on what it does (of rendered scenes some 2%
 beyond). More room costs precision everywhere: at twice as much the error of dkt-nano's VAE alone is
 up to half as much again."""
 _STRAYED, _SHRUNK = 0.1, 0.5
-_SEEN = 20000
+_SOME = 20000
 """So many readings tell the range as well as all."""
 
 
@@ -66,17 +74,32 @@ class DisparityRange:
         return outside <= _STRAYED * known.size and found.high >= _SHRUNK * self.high
 
 
-def range_of(disparity: NDArray[np.float32]) -> DisparityRange | None:
-    """The range for a clip by its readings, any shape, 1/m, 0 = none; None where they are too few.
+def range_of(disparity: NDArray[np.float32], begun: bool = False) -> DisparityRange | None:
+    """The range for a clip by its readings, (H, W) or (F, H, W), 1/m, 0 = none; None: too few.
 
-    Of the whole clip, so that what stands still keeps its value.
+    Of the whole clip, so that what stands still keeps its value. begun: whether the clip before was
+    shown its readings, so that this one's may be fewer.
     """
     known = disparity[disparity > 0]
     if known.size < LEAST_READINGS:
         return None
-    some = known[:: max(1, known.size // _SEEN)]
+    if seen_share(disparity) < (_SEEN_TO_GO_ON if begun else _SEEN_TO_BEGIN):
+        return None
+    some = known[:: max(1, known.size // _SOME)]
     low, high = (float(value) for value in np.percentile(some, _PERCENTILES))
     return DisparityRange(max(0.0, low - _ROOM_FAR * high), high + _ROOM_NEAR * high)
+
+
+def seen_share(disparity: NDArray[np.float32]) -> float:
+    """Of pictures (H, W) or (F, H, W), 0 = no reading: the share of coarse cells with a reading.
+
+    Sparse readings all over the picture, as a laser's, see all of it.
+    """
+    height, width = disparity.shape[-2:]
+    cells = max(1, round(_ROWS * width / height)), _ROWS
+    frames = (disparity > 0).astype(np.float32).reshape(-1, height, width)
+    seen = [cv2.resize(one, cells, interpolation=cv2.INTER_AREA) > 0 for one in frames]
+    return float(np.mean(seen))
 
 
 def disparity_of(raw_depth: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -256,8 +256,8 @@ class ClipPredictor(DktPredictor):
         chunks = (torch.cat(clip[start:stop], dim=2) for start, stop in spans)
         limits, readings = None, list(self._readings)[-count:]
         if readings:
-            limits = range_of(np.stack(readings))
-        # Without any readings the answer is relative: another scale than before.
+            limits = range_of(np.stack(readings), begun=bool(self._was_shown))
+        # Without readings to be shown the answer is relative: another scale than before.
         before, self._was_shown = self._was_shown, limits is not None
         restarted = None if before in (None, self._was_shown) else FlushReason.RANGE
         raw = _raw_chunks(readings, spans, limits, self.network.device)

@@ -275,7 +275,10 @@ class LivePredictor:
         self._end_clip()
         self._overlap = None
         self._on_progress("encode", 0, 1)
-        self._limits = range_of(readings)
+        before = self._limits is not None
+        self._limits = range_of(readings, begun=before)
+        if before and self._limits is None:
+            self._restarted = FlushReason.RANGE
         self._group.append(self._shown([image], [readings]))
         self._finish_window()
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkt_ros.model.condition import DisparityRange, disparity_of, fill, pictures, range_of
+from dkt_ros.model.condition import (
+    DisparityRange,
+    disparity_of,
+    fill,
+    pictures,
+    range_of,
+    seen_share,
+)
 
 
 def plane(frames: int = 1) -> np.ndarray:
@@ -32,8 +39,31 @@ def test_few_readings_are_none() -> None:
     assert range_of(few) is not None
 
 
+def test_readings_of_a_corner_are_none_and_thin_ones_all_over_are_not() -> None:
+    picture = np.ones((120, 160), np.float32)
+    corner, thin, edge = (np.zeros_like(picture) for _ in range(3))
+    corner[80:, 130:] = 1.0
+    thin[::8, ::8] = 1.0
+    edge[:, :10] = 1.0
+    assert np.count_nonzero(corner) > np.count_nonzero(thin)
+    assert seen_share(corner) == pytest.approx(0.06, abs=0.02)
+    assert seen_share(thin) == seen_share(picture) == 1.0
+    assert range_of(corner) is range_of(edge) is None
+    assert range_of(thin) == range_of(picture)
+    assert range_of(edge, begun=True) is not None
+    assert range_of(np.zeros_like(picture), begun=True) is None
+
+
+def test_the_share_seen_is_the_mean_over_frames() -> None:
+    frames = np.zeros((2, 24, 32), np.float32)
+    frames[0] = 1.0
+    frames[1, :12] = 1.0
+    assert seen_share(frames) == pytest.approx(0.75)
+    assert seen_share(frames[1]) == pytest.approx(0.5)
+
+
 def test_far_away_is_never_below_zero() -> None:
-    found = range_of(np.tile(np.array([0.05, 2.0], np.float32), 100))
+    found = range_of(np.tile(np.array([0.05, 2.0], np.float32), (1, 10, 10)))
     assert found is not None
     assert found.low == 0.0
 

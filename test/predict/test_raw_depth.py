@@ -111,6 +111,30 @@ def test_where_the_readings_end_another_scale_begins(network: FastNetwork) -> No
     assert told == [None, None, FlushReason.RANGE, None]
 
 
+def seen_left(columns: int) -> np.ndarray:
+    """The table, seen in its first columns alone."""
+    depth = table()
+    depth[:, columns:] = np.nan
+    return depth
+
+
+def test_readings_of_a_small_part_are_shown_to_none_but_a_stream_that_knows_more(
+    network: FastNetwork,
+) -> None:
+    small = seen_left(9)  # two of 18 columns of cells: a tenth, less than that without the holes
+    small[16:] = np.nan
+    predictor = ClipPredictor(network, PredictorOptions(buffer_frames=1))
+    depths = {0: small, 2: seen_left(8), 3: small}
+    told = [predictor.push(frame) for frame in stream(4, depths)]
+    assert [answer.on_scale for answer in told] == [False, True, True, False]
+    assert [answer.restarted for answer in told] == [
+        None,
+        FlushReason.RANGE,
+        None,
+        FlushReason.RANGE,
+    ]
+
+
 def test_a_video_in_one_go_is_shown_what_a_buffer_of_its_length_is(network: FastNetwork) -> None:
     frames = stream(5, {3: None})
     whole = predict_disparity(network, rgb(5), raw_depth=[frame.raw_depth for frame in frames])
@@ -198,6 +222,23 @@ def test_a_clip_takes_its_range_from_the_frame_it_begins_with(network: FastNetwo
     last = answers[-1]
     assert last is not None
     assert last.limits == range_of(disparity_of(table(1.1)))
+
+
+def test_a_clip_that_begins_without_readings_says_that_its_scale_is_another(
+    network: FastNetwork,
+) -> None:
+    from dataclasses import replace
+
+    network.info = replace(network.info, clip=2)
+    try:
+        predictor = live(network)
+        depths = [table(), *[None] * 8]
+        answers = [predictor.push(*pair) for pair in zip(rgb(9), depths, strict=True)]
+    finally:
+        network.info = replace(network.info, clip=0)
+    found = [answer for answer in answers if answer is not None]
+    assert [answer.limits is None for answer in found] == [False, False, True]
+    assert [answer.restarted for answer in found] == [None, None, FlushReason.RANGE]
 
 
 def test_looking_ahead_moves_nothing_on(network: FastNetwork) -> None:
