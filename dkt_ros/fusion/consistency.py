@@ -180,7 +180,7 @@ class Consistency:
             inverse, known = _halved(readings)
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
-        found += self._frozen(grey, inverse, raw_depth is not None, stamp_ns, scores)
+        found += self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
         level = None if disparity is None or blind else float(np.median(_strided(disparity)))
         found += self._jumped(grey, inverse[known], level, line, stamp_ns, scores)
         if seen is not None and not blind and np.count_nonzero(known) >= _FEWEST:

@@ -190,6 +190,11 @@ def test_one_stream_frozen_while_the_other_moves(moving: list[Frame]) -> None:
     assert "frozen colour" in causes(judged(frozen_colour))
 
 
+def test_depth_without_any_reading_is_not_frozen(moving: list[Frame]) -> None:
+    empty = np.full_like(moving[0][1], np.nan)
+    assert "frozen depth" not in causes(judged([(f[0], empty, f[2]) for f in moving[:SECOND]]))
+
+
 def test_a_picture_that_stands_still_is_stale_not_frozen(moving: list[Frame]) -> None:
     verdict = judged([moving[0]] * 30)
     assert [one.cause for one in verdict.suspicions] == ["stale colour"]
