@@ -333,7 +333,10 @@ class DepthEstimator:
         )
 
     def _begin_anew(self, reason: FlushReason) -> None:
-        self._aligner.reset()
+        if reason is FlushReason.RANGE:
+            self._aligner.rescale()
+        else:
+            self._aligner.reset()
         if self._fuser is not None:
             self._fuser.reset()
         self._consistency.reset()

@@ -12,7 +12,7 @@ from fixtures.fused_scenes import rendered_frame
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
-from dkt_ros.frames import Frame
+from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.fusion.fuser import Source
@@ -98,6 +98,35 @@ def test_without_raw_depth_the_scale_is_the_past_s_and_says_so() -> None:
     assert SCENE.rel(held.depth, GOOD) < 0.1
     assert (held.source == Source.NETWORK).all()
     assert held.confidence is not None
+
+
+class Shown(Network):
+    """On the readings' own scale where a frame has any, else on one of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(SCENE.disparity)
+        self._metric = (1 / SCENE.truth).astype(np.float32)
+        self._was_shown: bool | None = None
+
+    def push(self, frame: Frame) -> Prediction:
+        shown, before = frame.raw_depth is not None, self._was_shown
+        self._was_shown = shown
+        anew = FlushReason.RANGE if before not in (None, shown) else None
+        disparity = self._metric if shown else self.disparity
+        return Prediction(frame.rgb, disparity, on_scale=shown, restarted=anew)
+
+
+@pytest.mark.parametrize("depth", ["fused", "network"])
+def test_a_network_that_is_shown_readings_keeps_their_scale_where_they_end(depth: str) -> None:
+    estimator = DepthEstimator(Shown(), EstimatorConfig(depth=depth))
+    told = [push(estimator, frame(i, RAW if i in (0, 1, 4) else None)) for i in range(5)]
+    assert [one.alignment.state for one in told] == [OK, OK, HELD, HELD, OK]
+    assert [one.flush for one in told[2:]] == [FlushReason.RANGE, None, FlushReason.RANGE]
+    for one in told[2:4]:
+        assert SCENE.rel(one.depth, GOOD) < 0.05
+        assert "no raw depth" in one.alignment.reason
+    late = push(estimator, replace(frame(5, None), stamp_ns=int(4e9)))
+    assert late.alignment.state is UNALIGNED, "max_gap_s later, another stream"
 
 
 def test_the_same_picture_again_is_no_new_evidence() -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.alignment.line_filter import FIT_ERROR_FLOOR, Line, difference, drifted, joined
 from dkt_ros.alignment.line_fit import LineFit, fit_line, line_covariance
-from dkt_ros.alignment.pixels import Samples, sample
+from dkt_ros.alignment.pixels import Samples, replaced, sample
 from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
 from dkt_ros.errors import DktError
 
@@ -115,6 +115,14 @@ class AlignmentConfig:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class _Earlier:
+    """1/depth (m,) of the last frame that had a scale, on the samples' grid; relative error."""
+
+    inverse: Array64
+    uncertainty: float
+
+
 class Aligner:
     """Aligns one stream's frames.
 
@@ -137,6 +145,16 @@ class Aligner:
         self._readings = np.empty(0)  # of the frame that the line was last joined with
         self._doubted: Line | None = None
         self._doubts = 0
+        self._earlier: _Earlier | None = None
+
+    def rescale(self) -> None:
+        """The next frame's disparity is on another scale, of the same scene.
+
+        Where that frame has no raw depth to tell it, the depth of the frame before does.
+        """
+        self._line = self._doubted = None
+        self._doubts = 0
+        self._readings = np.empty(0)
 
     def update(
         self,
@@ -180,11 +198,14 @@ class Aligner:
         if fit is None and on_scale:
             own = _as_it_is(samples)
             if own.inliers >= config.min_inliers and own.inlier_ratio >= OWN_SCALE:
-                return own
+                self._held, self._fitted_ns = 0, stamp_ns
+                return self._remembered(own, samples)
 
         self._held += 1
+        if self._line is None and not on_scale:
+            self._line = self._by_earlier(samples)
         if self._line is not None and self._too_old(stamp_ns):
-            self._line = self._doubted = None
+            self._line = self._doubted = self._earlier = None
             reason += "; the last good alignment is too old"
         if self._line is None:
             nan = float("nan")
@@ -257,6 +278,17 @@ class Aligner:
             "moment?), or the network is wrong about this scene"
         )
 
+    def _by_earlier(self, samples: Samples) -> Line | None:
+        """The line on which a new scale gives the depth of the frame before; None: it tells none."""
+        before = self._earlier
+        if before is None or before.inverse.shape != samples.grid.shape:
+            return None
+        there = replaced(samples, before.inverse, self.config.max_samples)
+        line, _ = self._fit(there, 1 / there.y)
+        if line is None or _agree(line, there).mean() < OWN_SCALE:
+            return None
+        return drifted(line, samples.ends, before.uncertainty)
+
     def _doubt(self, fit: Line, samples: Samples) -> str:
         """Why the fit must not be believed yet; "" when it may."""
         assert self._line is not None
@@ -312,7 +344,7 @@ class Aligner:
         if inliers:
             errors = 1 / samples.y[agree] - 1 / line.at(samples.d[agree])
             residual = float(np.median(np.abs(errors)))
-        return Alignment(
+        found = Alignment(
             scale=float(line.values[0]),
             shift=float(line.values[1]),
             inliers=inliers,
@@ -322,6 +354,12 @@ class Aligner:
             state=state,
             reason=reason,
         )
+        return self._remembered(found, samples)
+
+    def _remembered(self, found: Alignment, samples: Samples) -> Alignment:
+        inverse = found.scale * samples.grid.astype(np.float64) + found.shift
+        self._earlier = _Earlier(inverse, found.uncertainty)
+        return found
 
 
 def metric_alignment(

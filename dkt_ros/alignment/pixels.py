@@ -8,7 +8,7 @@ of which then the samples alone are brought over, in one download.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -32,6 +32,8 @@ class Samples:
     y       1/depth, 1/m
     blocks  which of 6x8 parts of the image the pixel lies in
     ends    (2,) range of the whole frame's disparity without its outermost 2%; NaN without any
+    shape   (height, width) of the image
+    grid    (m,) disparity at places spread over all of it, the same in every frame of that shape
     unanswered  how many pixels were passed over that have raw depth and no finite disparity
     """
 
@@ -39,6 +41,8 @@ class Samples:
     y: Array64
     blocks: Indices
     ends: Array64
+    shape: tuple[int, ...]
+    grid: FloatArray
     unanswered: int = 0
 
 
@@ -57,11 +61,11 @@ def sample(
     shape = tuple(disparity.shape)
     # Twice the grid that is wanted: half of it may well fall into holes.
     where = _grid(shape, 2 * wanted)
-    found = _at(disparity, _grid_on(device_of(disparity), shape, 2 * wanted))
+    found = grid = _at(disparity, _grid_on(device_of(disparity), shape, 2 * wanted))
     ends = _ends(found)
     if raw_depth is None:
         none = np.empty(0)
-        return Samples(none, none, none.astype(np.intp), ends)
+        return Samples(none, none, none.astype(np.intp), ends, shape, grid)
     depths = raw_depth.ravel()
     measured = _in_range(depths[where], min_depth, max_depth)
     known = measured & np.isfinite(found)
@@ -77,7 +81,16 @@ def sample(
     where = where[kept]
     d = found[kept].astype(np.float64)
     y = 1 / depths[where].astype(np.float64)
-    return Samples(d, y, _blocks(where, shape), ends, unanswered)
+    return Samples(d, y, _blocks(where, shape), ends, shape, grid, unanswered)
+
+
+def replaced(samples: Samples, inverse: Array64, wanted: int) -> Samples:
+    """The same frame with 1/depth (m,) on its grid, NaN unknown, for its raw depth."""
+    kept = np.flatnonzero(np.isfinite(samples.grid) & (inverse > 0))
+    kept = kept[every(len(kept), wanted)]
+    where = _grid(samples.shape, 2 * wanted)[kept]
+    d = samples.grid[kept].astype(np.float64)
+    return replace(samples, d=d, y=inverse[kept], blocks=_blocks(where, samples.shape))
 
 
 def every(count: int, wanted: int) -> Indices:

@@ -511,6 +511,52 @@ class TestStream:
         assert_recovered(scene, aligner.update(scene.disparity, scene.raw))
 
 
+class TestRescaled:
+    """The network's answers come on another scale, of the same scene."""
+
+    scene = with_noise(table_with_glass(3), 3)
+    other = (0.2 + 0.5 * scene.disparity).astype(np.float32)
+
+    def begun(self, **config: float) -> Aligner:
+        aligner = Aligner(AlignmentConfig(**config))  # type: ignore[arg-type]
+        assert aligner.update(self.scene.disparity, self.scene.raw, 0).state is OK
+        aligner.rescale()
+        return aligner
+
+    def test_without_raw_depth_the_depth_before_tells_the_new_scale(self) -> None:
+        alignment = self.begun().update(self.other, None, 10**8)
+        assert alignment.state is HELD
+        assert alignment.scale == pytest.approx(2 * self.scene.scale, rel=0.02)
+        depth = align_depth(self.other, alignment, 0.1, 10.0)
+        assert np.nanmedian(np.abs(depth / self.scene.truth - 1)) < 0.01
+
+    def test_it_is_held_no_longer_than_any_other(self) -> None:
+        aligner = self.begun(max_held_frames=2)
+        states = [aligner.update(self.other, None).state for _ in range(5)]
+        assert states == [HELD, HELD, UNALIGNED, UNALIGNED, UNALIGNED]
+        aligner = self.begun(max_held_s=1.0)
+        assert aligner.update(self.other, None, int(1.5e9)).state is UNALIGNED
+
+    def test_another_picture_is_not_the_same_scene(self) -> None:
+        noise = np.random.default_rng(0).random(self.other.shape, dtype=np.float32)
+        assert self.begun().update(noise, None).state is UNALIGNED
+
+    def test_where_there_is_raw_depth_it_tells_the_scale(self) -> None:
+        nearer = self.scene.raw * np.float32(0.8)
+        alignment = self.begun().update(self.other, nearer)
+        assert alignment.state is OK
+        assert alignment.scale == pytest.approx(2.5 * self.scene.scale, rel=0.02)
+
+    def test_disparity_in_metres_needs_no_other_scale(self) -> None:
+        metric = (1 / self.scene.truth).astype(np.float32)
+        assert self.begun().update(metric, None, on_scale=True).state is UNALIGNED
+
+    def test_forgotten_with_the_stream(self) -> None:
+        aligner = self.begun()
+        aligner.reset()
+        assert aligner.update(self.other, None).state is UNALIGNED
+
+
 class TestAlignDepth:
     alignment = Alignment(2.0, 0.5, 100, 1.0, 0.001, 0.001, OK, "")
 
