@@ -46,6 +46,8 @@ class NanoTrainer:
         self.model = NanoModel(config)
         if config.start:
             self.model.start_from(checkpoint_folder(config.start))
+        if config.picture_vae:
+            self.model.part_pictures()
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, config.weight_decay),
@@ -114,7 +116,7 @@ class NanoTrainer:
 
         Raises DktError where there is no state or it is of another network.
         """
-        fixed = ("network", "seed", "vae_steps", "condition")
+        fixed = ("network", "seed", "vae_steps", "condition", "picture_vae")
         state = load_state(folder, config_as_dict(self.config), fixed)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]

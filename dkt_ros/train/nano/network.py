@@ -24,6 +24,8 @@ from dkt_ros.train.nano.config import NanoConfig
 LATENT_CHANNELS = 16
 INPUT_CHANNELS = 48
 PROMPT_TOKENS = 512
+_TAPS = 3
+"""Frames that a temporal convolution of the VAE sees."""
 
 
 class NanoModel(nn.Module):
@@ -83,6 +85,15 @@ class NanoModel(nn.Module):
             getattr(self, name).copy_(torch.tensor(network.vae.config[name]))
         if network.info.condition == "none":
             self.transformer.patch_embedding.weight[:, 2 * LATENT_CHANNELS :].zero_()
+
+    def part_pictures(self) -> None:
+        """The VAE sees every picture by itself, and goes on to: its temporal weights are fixed."""
+        _initialise_temporal(self.vae)
+        for name, weight in self.vae.named_parameters():
+            if "time_conv" in name:
+                weight.requires_grad_(False)
+            elif weight.dim() == 5 and weight.shape[2] == _TAPS:
+                weight.register_hook(_of_the_newest)
 
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, 4N+1, H, W) in [-1, 1] -> posterior mean (B, 16, N+1, h, w) as it comes."""
@@ -144,17 +155,24 @@ class NanoModel(nn.Module):
         return result
 
 
+def _of_the_newest(gradient: Tensor) -> Tensor:
+    """The gradient of a convolution's weight (O, I, 3, h, w), that of the newest frame's tap."""
+    gradient = gradient.clone()
+    gradient[:, :, : _TAPS - 1] = 0.0
+    return gradient
+
+
 def _initialise_temporal(vae: AutoencoderKLWan) -> None:
     """Temporal layers begin as the per-frame network: a clip starts as good as its pictures."""
     for name, module in vae.named_modules():
-        if isinstance(module, WanCausalConv3d) and module.kernel_size[0] == 3:
+        if isinstance(module, WanCausalConv3d) and module.kernel_size[0] == _TAPS:
             with torch.no_grad():
-                module.weight[:, :, :2].zero_()
+                module.weight[:, :, : _TAPS - 1].zero_()
                 if name.endswith("time_conv"):
                     # Down: keep the last frame. Up: both new frames start as copies of the old.
                     copies = module.out_channels // module.in_channels
                     eye = torch.eye(module.in_channels).repeat(copies, 1)
-                    module.weight[:, :, 2, 0, 0] = eye
+                    module.weight[:, :, _TAPS - 1, 0, 0] = eye
                     nn.init.zeros_(module.bias)
 
 

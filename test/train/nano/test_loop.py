@@ -89,6 +89,33 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
             tiny(stages=[{**stage, "clip_frames": wrong}])
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_vae_of_pictures_tells_the_newest_frame_of_a_clip_as_it_tells_that_one_alone(
+    scenes: Path, tmp_path: Path, apart: bool
+) -> None:
+    first = NanoTrainer(tiny(), SequenceFolder(scenes))
+    for _ in range(8):
+        first.train_step()
+    first.save(tmp_path / "first")
+    start = str(tmp_path / "first" / CHECKPOINT_DIR)
+    config = tiny(start=start, picture_vae=apart, vae_steps=0, encoder_steps=0)
+    trainer = NanoTrainer(config, SequenceFolder(scenes))
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    for _ in range(6):
+        trainer.train_step()
+    model = trainer.model
+    model.load_state_dict(trainer.average)
+    assert not torch.equal(model.vae.decoder.conv_in.weight, before["vae.decoder.conv_in.weight"])
+    clip = torch.rand(1, 3, 9, 32, 48)
+    with torch.no_grad():
+        latents = model.encode(clip)
+        alone = torch.cat([model.encode(clip[:, :, i : i + 1]) for i in (0, 4, 8)], dim=2)
+        newest = model.decode(latents)[:, :, ::4]
+        single = torch.cat([model.decode(one) for one in latents.split(1, dim=2)], dim=2)
+    close = [torch.allclose(a, b, atol=1e-5) for a, b in ((latents, alone), (newest, single))]
+    assert close == [apart, apart]
+
+
 @pytest.mark.parametrize("condition", ["raw_depth", "from_raw_depth"])
 def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(
     tmp_path: Path, condition: str
