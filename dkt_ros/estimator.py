@@ -8,7 +8,7 @@ host.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,7 @@ from dkt_ros.arrays import (
     namespace,
     to_host,
 )
+from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
@@ -63,6 +64,7 @@ class EstimatorConfig:
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.depth not in DEPTHS:
             raise DktError(f"depth is {self.depth!r}, expected one of {', '.join(DEPTHS)}")
 
@@ -150,6 +152,7 @@ class DepthEstimator:
                 f"predictor of {described(predictor)}: expected a Predictor, such as "
                 "load_predictor gives; load_estimator makes both"
             )
+        check_type("config", config, EstimatorConfig | None)
         self.predictor = predictor
         self.config = config or EstimatorConfig()
         self.depth_range = (self.config.min_depth, self.config.max_depth)
@@ -172,6 +175,7 @@ class DepthEstimator:
 
     @depth_range.setter
     def depth_range(self, limits: tuple[float, float]) -> None:
+        check_type("depth_range", limits, tuple[float, float])
         low, high = limits
         if not 0 < low < high:
             raise DktError(f"min_depth {low} m, max_depth {high} m: expected 0 < min < max")
@@ -354,6 +358,14 @@ def load_estimator(
     """
     from dkt_ros.predict.load import load_predictor
 
+    check_type("options", options, PredictorOptions | None)
+    check_type("config", config, EstimatorConfig | None)
+    known = [entry.name for entry in fields(PredictorOptions)]
+    if unknown := changes.keys() - set(known):
+        raise DktError(
+            f"{', '.join(sorted(unknown))}: no field of PredictorOptions, expected "
+            f"{', '.join(known)}; what happens after the network is said by EstimatorConfig"
+        )
     return DepthEstimator(load_predictor(replace(options or PredictorOptions(), **changes)), config)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.arrays import described, is_array, is_floating, to_host
+from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import Intrinsics
 
@@ -44,6 +45,8 @@ class Frame:
                 f"intrinsics of {described(self.intrinsics)}: expected dkt_ros.Intrinsics; "
                 "Intrinsics.from_matrix makes them of a camera matrix"
             )
+        check_type("stamp_ns", self.stamp_ns, int)
+        check_type("frame_id", self.frame_id, str)
         size, rgb = (self.intrinsics.height, self.intrinsics.width), self.rgb
         if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape != (*size, 3):
             raise DktError(
@@ -136,6 +139,10 @@ def frames_of(
     """
     if not isinstance(pictures, Iterable):
         raise DktError(f"pictures of {described(pictures)}: expected pairs (rgb, raw depth)")
+    check_type("intrinsics", intrinsics, Intrinsics | None)
+    check_type("period_s", period_s, float)
+    if not 0 < period_s < math.inf:
+        raise DktError(f"period_s is {period_s}, expected seconds above 0")
     for index, pair in enumerate(pictures):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise DktError(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from dkt_ros import arrays
 from dkt_ros.arrays import Array, constant, device_of, invert, is_floating, is_tensor, namespace
+from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.extras import advice
 
@@ -45,6 +46,7 @@ class Intrinsics:
     height: int
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.width < 1 or self.height < 1:
             raise DktError(f"image size {self.width}x{self.height}: expected at least 1x1 pixels")
         if (
@@ -59,12 +61,15 @@ class Intrinsics:
     @classmethod
     def from_matrix(cls, matrix: FloatArray, width: int, height: int) -> Intrinsics:
         """From a (3, 3) camera matrix K in pixels. Skew must be 0."""
-        k = np.asarray(matrix, dtype=np.float64)
+        try:
+            k = np.asarray(matrix, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DktError(f"camera matrix: {error}; expected (3, 3) numbers") from error
         if k.shape != (3, 3):
             raise DktError(f"camera matrix of shape {k.shape}: expected (3, 3)")
         if k[0, 1] != 0 or k[1, 0] != 0 or not np.array_equal(k[2], (0, 0, 1)):
             raise DktError(f"camera matrix {k.tolist()}: expected [[fx,0,cx],[0,fy,cy],[0,0,1]]")
-        return cls(k[0, 0], k[1, 1], k[0, 2], k[1, 2], int(width), int(height))
+        return cls(k[0, 0], k[1, 1], k[0, 2], k[1, 2], width, height)
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -78,6 +83,7 @@ class Intrinsics:
         image's borders, c' = (c + 1/2) s - 1/2, as resizing by pixel areas does (cv2.resize,
         torch align_corners=False).
         """
+        check_type("size", (width, height), tuple[int, int])
         sx, sy = width / self.width, height / self.height
         return Intrinsics(
             fx=self.fx * sx,

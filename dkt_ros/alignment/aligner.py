@@ -23,6 +23,7 @@ from dkt_ros.alignment.line_filter import FIT_ERROR_FLOOR, Line, difference, dri
 from dkt_ros.alignment.line_fit import LineFit, fit_line, line_covariance
 from dkt_ros.alignment.pixels import Samples, replaced, sample
 from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
+from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
 
 FloatArray = NDArray[np.floating]
@@ -98,6 +99,7 @@ class AlignmentConfig:
     max_held_s: float = 3.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for field in fields(self):
             value = getattr(self, field.name)
             if not (np.isfinite(value) and value >= 0):
@@ -134,6 +136,7 @@ class Aligner:
     """
 
     def __init__(self, config: AlignmentConfig | None = None) -> None:
+        check_type("config", config, AlignmentConfig | None)
         self.config = config or AlignmentConfig()
         self.reset()
 
@@ -172,6 +175,7 @@ class Aligner:
         if most readings agree with it.
         """
         _check(disparity, raw_depth)
+        check_type("stamp_ns", stamp_ns, int | None)
         config = self.config
         samples = sample(
             disparity,
@@ -369,6 +373,7 @@ def metric_alignment(
 
     uncertainty: the median relative disagreement with the raw depth, infinite where there is none.
     """
+    check_type("config", config, AlignmentConfig | None)
     config = config or AlignmentConfig()
     _check(disparity, raw_depth)
     found = sample(
@@ -404,8 +409,11 @@ def align_depth(
     """Relative disparity (H, W) to metric depth (H, W) float32, metres; a tensor on its device.
 
     NaN where the depth lies outside min_depth .. max_depth, where the disparity is not finite, and
-    everywhere when UNALIGNED.
+    everywhere when UNALIGNED. Raises DktError for anything but that.
     """
+    _check(disparity, None)
+    check_type("alignment", alignment, Alignment)
+    check_type("depth range", (min_depth, max_depth), tuple[float, float])
     if not 0 < min_depth < max_depth:
         raise DktError(f"depth range {min_depth} .. {max_depth} m: expected 0 < min < max")
     depth = float32(disparity) * alignment.scale

@@ -1,4 +1,4 @@
-"""Depth errors as the literature counts them. numpy alone; knows nothing of networks or files.
+"""Depth errors as the literature counts them. Knows numpy; knows nothing of networks or files.
 
 Depth is in metres with NaN (or anything not positive) for unknown; masks are boolean and True where
 a pixel counts. Errors are averaged over the pixels of a frame, then over the frames of a video,
@@ -12,6 +12,9 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
+
+from dkt_ros.arrays import described, is_floating
+from dkt_ros.errors import DktError
 
 DELTA_THRESHOLDS = (1.05, 1.10, 1.25)
 MIN_DISPARITY = 1e-3
@@ -48,7 +51,7 @@ def frame_errors(
 ) -> DepthErrors:
     """Errors of one depth map (H, W) in metres against the truth, over the mask.
 
-    Raises ValueError where shapes differ or the mask is not boolean.
+    Raises DktError where they are no arrays of floats, shapes differ or the mask is not boolean.
     """
     mask = _checked(predicted, truth, mask)
     known = mask & valid(truth)
@@ -100,7 +103,7 @@ def video_errors(
 ) -> DepthErrors:
     """Mean over the frames of a video of frame_errors; arrays (T, H, W) or sequences of (H, W)."""
     if len(predicted) != len(truth) or (masks is not None and len(masks) != len(truth)):
-        raise ValueError(f"{len(predicted)} predictions for {len(truth)} frames of truth")
+        raise DktError(f"{len(predicted)} predictions for {len(truth)} frames of truth")
     rows = [
         frame_errors(predicted[i], truth[i], None if masks is None else masks[i])
         for i in range(len(truth))
@@ -145,12 +148,15 @@ def disparity_to_metric(
 
 
 def _checked(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    for name, array in (("prediction", first), ("truth", second)):
+        if not isinstance(array, np.ndarray) or not is_floating(array):
+            raise DktError(f"{name} of {described(array)}: expected a numpy array of floats")
     if mask is None:
         mask = np.ones(second.shape, bool)
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        raise DktError(f"mask of {described(mask)}: expected bool (True where a pixel counts)")
     if first.shape != second.shape or mask.shape != second.shape:
-        raise ValueError(
+        raise DktError(
             f"shapes differ: prediction {first.shape}, truth {second.shape}, mask {mask.shape}"
         )
-    if mask.dtype != np.bool_:
-        raise ValueError(f"mask is {mask.dtype}, expected bool (True where a pixel counts)")
     return mask

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 
 DEPTHS = ("fused", "network")
@@ -40,6 +41,7 @@ class FusionConfig:
     steadiness: float = 0.93
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.method not in METHODS:
             raise DktError(f"fusion method is {self.method!r}: expected {' or '.join(METHODS)}")
         for entry in fields(self)[2:]:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
 
@@ -81,6 +82,7 @@ class ConsistencyConfig:
     jump_s: float = 10.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.min_raw_depth < self.max_raw_depth:
             raise DktError(
                 f"raw depth range {self.min_raw_depth} .. {self.max_raw_depth} m: expected "
@@ -143,6 +145,7 @@ class Consistency:
     """Judges one stream's frames."""
 
     def __init__(self, config: ConsistencyConfig | None = None) -> None:
+        check_type("config", config, ConsistencyConfig | None)
         self.config = config or ConsistencyConfig()
         self.reset()
 

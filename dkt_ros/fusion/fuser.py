@@ -32,6 +32,7 @@ from dkt_ros.arrays import (
     namespace,
     to_host,
 )
+from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.config import FusionConfig
@@ -166,6 +167,8 @@ class Fuser:
         device: torch.device | str = "cpu",
     ) -> None:
         """Raises DktError where the refiner's weights cannot be read."""
+        check_type("config", config, FusionConfig | None)
+        check_type("device", device, torch.device | str)
         self.config = config or FusionConfig()
         self._device = torch.device(device)
         self._refiner: Refiner | None = None
@@ -198,8 +201,8 @@ class Fuser:
         last one starts the stream anew. Raises DktError where shapes or types do not fit.
         """
         _check(rgb, raw_depth, disparity)
-        if not (alignment is None or isinstance(alignment, Alignment)):
-            raise DktError(f"alignment of {described(alignment)}: expected an Alignment or None")
+        check_type("alignment", alignment, Alignment | None)
+        check_type("stamp_ns", stamp_ns, int | None)
         frame = self._reduced(rgb, raw_depth, disparity, alignment)
         scene = make_scene(frame.rgb, frame.readings, frame.predicted)
         if scene is None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.info import CheckpointInfo
@@ -45,6 +46,7 @@ def load_predictor(
     (out of memory) passes. Either way nothing of the network stays in memory then, not even for
     whoever keeps the exception.
     """
+    check_type("options", options, PredictorOptions | None)
     options = options or PredictorOptions()
     with released_on_error(options.device):
         predictor = _kind(options.predictor)(options, video_frames, on_progress)

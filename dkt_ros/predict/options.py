@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.arguments import DTYPES, natural, parse_size, positive
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH, LiveOptions
@@ -67,6 +68,7 @@ class PredictorOptions:
     normals_checkpoint: str | Path = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         problems = list(self._problems())
         if problems:
             raise DktError("; ".join(problems))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig, load_estimator
 from dkt_ros.processing.find_sources import find_recordings
@@ -31,6 +32,11 @@ def process(
     Frames that cannot be used are left out and logged; so is what is damaged. Raises
     ProcessingError where a recording has nothing, DktError for wrong options.
     """
+    for given in recordings:
+        check_type("recording", given, str | Path)
+    check_type("source", source, SourceOptions | None)
+    check_type("estimator", estimator, DepthEstimator | None)
+    check_type("config", config, EstimatorConfig | None)
     options = source or SourceOptions()
     if estimator is not None and (config is not None or changes):
         raise DktError("process: give an estimator, or what one is made of, not both")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame
 
@@ -91,6 +92,7 @@ class SourceOptions:
     pass_through: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, fits, expected in (
             ("depth_unit_m", 0 < self.depth_unit_m < math.inf, "metres above 0"),
             ("rate_hz", 0 < self.rate_hz < math.inf, "frames a second above 0"),

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import (
     DepthErrors,
     disparity_to_metric,
@@ -107,5 +108,5 @@ def test_inversion_is_clipped() -> None:
 
 @pytest.mark.parametrize("mask", [np.ones((1, 3), bool), np.ones((1, 2), np.uint8)])
 def test_wrong_masks_are_refused(mask: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"shapes differ|expected bool"):
+    with pytest.raises(DktError, match=r"shapes differ|expected bool"):
         frame_errors(np.ones((1, 2)), np.ones((1, 2)), mask)

@@ -337,7 +337,7 @@ def test_confidence_grows_with_the_tolerance(frame: GlassFrame) -> None:
         ({"rgb": [[[0, 0, 0]]]}, "rgb of type list"),
         ({"raw_depth": [[1.0]]}, "raw depth of type list"),
         ({"disparity": [[1.0]]}, "disparity of type list"),
-        ({"alignment": (1.0, 0.0)}, "alignment of type tuple: expected an Alignment"),
+        ({"alignment": (1.0, 0.0)}, r"alignment is \(1.0, 0.0\), expected Alignment"),
     ],
 )
 def test_refuses_what_does_not_fit(

@@ -1,0 +1,73 @@
+"""Values held against their annotations, for what Python programs hand in. Imports no ROS."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import lru_cache
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.arrays import described, is_array
+from dkt_ros.errors import DktError
+
+_KINDS: dict[Any, tuple[type | tuple[type, ...], str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "an integer"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+    Path: (PathLike, "a path"),
+    type(None): (type(None), "None"),
+}
+"""Annotation -> what fits, numpy's numbers included, and its words."""
+
+
+def check_type(name: str, value: object, hint: Any) -> None:
+    """Raises DktError with the name unless value is of the annotation.
+
+    Understands classes, X | Y, tuples of given lengths and dictionaries; True is no number.
+    """
+    if not _fits(value, hint):
+        shown = described(value) if is_array(value) else repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise DktError(f"{name} is {shown}, expected {_words(hint)}")
+
+
+def check_fields(config: Any) -> None:
+    """check_type for every field of a dataclass."""
+    kind = type(config)
+    hints = _hints(kind)
+    for entry in fields(config):
+        check_type(f"{kind.__name__}.{entry.name}", getattr(config, entry.name), hints[entry.name])
+
+
+_hints = lru_cache(maxsize=None)(typing.get_type_hints)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inside)
+    if origin is tuple:
+        known = isinstance(value, tuple | list) and len(value) == len(inside)
+        return known and all(map(_fits, typing.cast(Any, value), inside))
+    if origin is dict:
+        known = isinstance(value, Mapping)
+        return known and all(_fits(pair, tuple[inside]) for pair in typing.cast(Any, value).items())
+    kind, _ = _KINDS.get(hint, (hint, ""))
+    return isinstance(value, kind) and not (isinstance(value, bool) and hint in (int, float))
+
+
+def _words(hint: Any) -> str:
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_words, inside))
+    if origin is tuple:
+        return f"({', '.join(map(_words, inside))})"
+    if origin is dict:
+        return f"a dictionary of {_words(inside[0])} to {_words(inside[1])}"
+    return _KINDS[hint][1] if hint in _KINDS else f"{hint.__name__}"
