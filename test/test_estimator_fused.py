@@ -12,7 +12,7 @@ from fixtures.fused_scenes import rendered_frame
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
-from dkt_ros.frames import FlushReason, Frame
+from dkt_ros.frames import FlushReason, Frame, frames_of
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.fusion.fuser import Source
@@ -180,3 +180,23 @@ def test_a_picture_without_anything_in_it_never_gives_the_network_s_depth() -> N
     estimate = push(fused(), dark)
     assert "the colour image is black" in estimate.alignment.reason
     assert estimate.alignment.state is SENSOR
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 1), (2, 2), (3, 5), (1, 300), (300, 1)])
+def test_the_smallest_pictures_are_fused(size: tuple[int, int]) -> None:
+    """Without a warning, and from nothing but them."""
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (3, *size, 3), np.uint8)
+    disparity = random.uniform(0.5, 1.0, size)
+    raw = (1 / disparity).astype(np.float32)
+    unknown = np.full_like(raw, np.nan)
+    first, second = (
+        [
+            push(estimator, one).depth
+            for one in frames_of(zip(pictures, (raw, unknown, raw), strict=True))
+        ]
+        for estimator in (fused(disparity), fused(disparity))
+    )
+    np.testing.assert_array_equal(first, second)
+    assert np.isfinite(first[0]).all()

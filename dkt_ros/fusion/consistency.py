@@ -337,7 +337,11 @@ def _colour_faults(
     spread = high - low
     rows = rgb[:: max(1, rgb.shape[0] // 20), :, 1].astype(np.float32)
     rows = rows - rows.mean()
-    smooth = float((rows[:, 1:] * rows[:, :-1]).mean() / max(float((rows * rows).mean()), 1e-6))
+    smooth = 1.0  # of one column, in which no pixel has a neighbour
+    if rows.shape[1] > 1:
+        smooth = float(
+            (rows[:, 1:] * rows[:, :-1]).mean() / max(float(np.square(rows).mean()), 1e-6)
+        )
     burnt = float(np.mean(grey > 250))
     scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
     text = ""

@@ -59,7 +59,9 @@ class Scene:
 def working_size(height: int, width: int, area: int = WORKING_AREA) -> tuple[int, int]:
     """(height, width) of about `area` pixels, multiples of 16, never much more than the picture."""
     shrink = min(1.0, math.sqrt(area / (height * width)))
-    sides = (max(1, round(side * shrink / SIZE_MULTIPLE)) for side in (height, width))
+    # At least 2, since of one column oneDNN's convolutions in bfloat16 (torch 2.13, AMX) return
+    # what lay in memory, now and then NaN.
+    sides = (max(2, round(side * shrink / SIZE_MULTIPLE)) for side in (height, width))
     return next(sides) * SIZE_MULTIPLE, next(sides) * SIZE_MULTIPLE
 
 

@@ -16,7 +16,8 @@ from dkt_ros.fusion.network import INPUT_CHANNELS
         ((1280, 720), (288, 160)),
         ((480, 640), (192, 240)),
         ((160, 288), (160, 288)),
-        ((5, 7), (16, 16)),
+        ((5, 7), (32, 32)),
+        ((300, 1), (304, 32)),
     ],
 )
 def test_working_size(native: tuple[int, int], expected: tuple[int, int]) -> None:
