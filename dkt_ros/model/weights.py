@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from dkt_ros.errors import DktError
 
@@ -115,6 +115,20 @@ def write_sharded(weights: Weights, folder: Path, stem: str) -> None:
         (folder / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
     for name, keys in split.filename_to_tensors.items():
         _write_shard(weights, keys, folder / name)
+
+
+def file_bytes(tensors: dict[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file that is the same in every process.
+
+    safetensors orders several texts of a header anew in each, by a hash of its own.
+    """
+    content = save(tensors, dict(metadata))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def _write_shard(weights: Weights, keys: list[str], file: Path) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import save
 from torch import Tensor
 
 from dkt_ros.model.lora import CONDITION_KEY, INPUT_WEIGHTS
+from dkt_ros.model.weights import file_bytes
 from dkt_ros.train.fields import check
 
 TARGETS = {
@@ -113,6 +113,7 @@ def write_adapter(
     state = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
     config = peft_config(shape, any(name in state for name in INPUT_WEIGHTS))
     config.inference_mode = True
+    config.target_modules = sorted(config.target_modules or ())  # a set's order is each process's
     metadata = {"format": "pt"}
     if condition not in ("none", "raw_depth"):  # which the weights tell by themselves
         metadata[CONDITION_KEY] = condition
@@ -127,6 +128,6 @@ def write_adapter(
             made / PUBLIC_FILE: public_tensors,
         }
         for file, naming in weights.items():
-            file.write_bytes(save(naming(state), metadata=metadata))
+            file.write_bytes(file_bytes(naming(state), metadata))
         for file in sorted(path for path in made.rglob("*") if path.is_file()):
             os.replace(file, folder / file.relative_to(made))

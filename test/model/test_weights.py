@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from dkt_ros.errors import DktError
 from dkt_ros.model import weights as weights_module
-from dkt_ros.model.weights import Weights, open_weights, write_sharded
+from dkt_ros.model.weights import Weights, file_bytes, open_weights, write_sharded
 
 MIB = 2**20
 
@@ -36,6 +37,20 @@ def test_shards_stay_under_the_limit_and_lose_nothing(
     read = open_weights(tmp_path / "model.safetensors.index.json")
     assert sorted(read.shapes) == sorted(tensors)
     assert all(torch.equal(read.read(key), value) for key, value in tensors.items())
+
+
+def test_a_file_with_several_texts_is_the_same_each_time(tmp_path: Path) -> None:
+    texts = {"format": "pt", "condition": "Grüße", "note": 'a "b"', "key": "0"}
+    tensors = {"b": torch.arange(3), "a": torch.ones(2, 2).half()}
+    assert len({save(tensors, texts) for _ in range(20)}) > 1  # or the header need not be remade
+    found = {file_bytes(tensors, dict(sorted(texts.items(), reverse=odd))) for odd in [0, 1] * 10}
+    assert len(found) == 1
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(found.pop())
+    read = load_file(file)
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata() == texts
 
 
 def test_one_small_file_has_no_index(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,26 @@ def test_peft_loads_what_is_written(tiny_checkpoint: Path, written: Path) -> Non
     config = json.loads((written / PEFT_DIR / "adapter_config.json").read_text())
     assert config["r"] == config["lora_alpha"] == 3
     assert set(state) == set(peft_tensors(adapted(tiny_checkpoint)[1]))
+
+
+def test_two_processes_write_the_same_files(tmp_path: Path) -> None:
+    program = (
+        "import sys, torch; from pathlib import Path; from dkt_ros.train.lora import *\n"
+        "state = {f'blocks.0.attn1.to_q.lora_{x}.default.weight': torch.ones(2, 2) for x in 'AB'}\n"
+        "write_adapter(Path(sys.argv[1]), state, LoraShape(rank=2), 'from_raw_depth')"
+    )
+    for name in ("1", "2"):
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": name,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        command = [sys.executable, "-c", program, str(tmp_path / name)]
+        subprocess.run(command, env=environment, check=True)
+    names = ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", PUBLIC_FILE]
+    for name in names:
+        one, other = ((tmp_path / run / name).read_bytes() for run in ("1", "2"))
+        assert one == other
 
 
 @pytest.mark.parametrize("name", [PUBLIC_FILE, PEFT_DIR])

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import PARTIAL, BusyError, storage_error, write_whole
+from dkt_ros.model.weights import file_bytes
 
 _log = logging.getLogger(__name__)
 _ADVICE = (
@@ -88,7 +88,7 @@ class LatentCache:
         metadata = {"key": key, "crc32": _checksum(whole), "note": note}
         # Another process that writes the entry writes the same.
         with contextlib.suppress(BusyError):
-            write_whole(path, save(whole, metadata), _ADVICE)
+            write_whole(path, file_bytes(whole, metadata), _ADVICE)
 
     def _remove(self, path: Path, why: str) -> None:
         self.remade[str(path)] = why
