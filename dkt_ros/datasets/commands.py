@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dkt_ros.arguments import positive
 from dkt_ros.datasets.registry import KINDS as KINDS
 from dkt_ros.files import write_whole
 from dkt_ros.progress import progress_bar
@@ -44,10 +45,10 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     check.add_argument("--kind", choices=KINDS, help="its layout; found out when not given")
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     check.add_argument(
-        "--sample", type=_count, metavar="N", help="read N random frames, the same in every run"
+        "--sample", type=positive, metavar="N", help="read N random frames, the same in every run"
     )
     check.add_argument(
-        "--workers", type=_count, default=2, help="threads that read, default %(default)s"
+        "--workers", type=positive, default=2, help="threads that read, default %(default)s"
     )
     check.set_defaults(run=_check)
 
@@ -109,9 +110,3 @@ def _row(name: str, split: SplitReport) -> tuple[str, ...]:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
-    return int(text)

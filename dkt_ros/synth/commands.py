@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from dkt_ros.arguments import shard
+from dkt_ros.arguments import positive, shard, size
 from dkt_ros.errors import DktError
 from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
@@ -78,7 +78,7 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     add("--version", type=int, default=3, help="of the generator; 2 gives the scenes of before")
     picture = render.add_argument_group("picture")
     add = picture.add_argument
-    add("--size", type=_size, default="192x320", metavar="HxW", help="pixels; DKT's is 480x832")
+    add("--size", type=size, default="192x320", metavar="HxW", help="pixels; DKT's is 480x832")
     add("--samples", type=int, default=8, help="per pixel, before denoising")
     add("--infrared-samples", type=int, default=1, help="per quarter pixel of the infrared pair")
     add("--bounces", type=int, default=24, help="surfaces of glass on a path of light, at most")
@@ -165,7 +165,7 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         default="d435",
         help="the depth camera that is simulated",
     )
-    add("--size", type=_size, default="160x288", metavar="HxW", help="pixels, about 5:9")
+    add("--size", type=size, default="160x288", metavar="HxW", help="pixels, about 5:9")
     add("--samples", type=int, default=8, help="per pixel, before denoising")
     add("--threads", type=int, default=1, help="0 = all cores")
     tabletop.set_defaults(run=_tabletop)
@@ -175,16 +175,11 @@ def _add_preview(actions: argparse._SubParsersAction) -> None:
     preview = actions.add_parser("preview", help="draw a contact sheet of a folder of tars")
     preview.add_argument("folder", type=Path, metavar="DIR")
     preview.add_argument("--output", type=Path, default=Path("preview.png"), metavar="F.png")
-    preview.add_argument("--count", type=int, default=12, help="tars shown, spread over the folder")
-    preview.add_argument("--columns", type=int, default=2)
+    preview.add_argument(
+        "--count", type=positive, default=12, help="tars shown, spread over the folder"
+    )
+    preview.add_argument("--columns", type=positive, default=2)
     preview.set_defaults(run=_preview)
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, as in 192x320")
-    return int(height), int(width)
 
 
 def _share(text: str) -> tuple[str, float]:
@@ -328,8 +323,6 @@ def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOp
 def _preview(args: argparse.Namespace) -> int:
     from dkt_ros.synth.preview import write_contact_sheet
 
-    if args.count < 1 or args.columns < 1:
-        raise DktError(f"--count {args.count} --columns {args.columns}: both start at 1")
     shown = write_contact_sheet(args.folder, args.output, args.count, args.columns)
     print(f"{args.output}: {shown} sequences")
     return 0

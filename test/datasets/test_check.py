@@ -196,4 +196,4 @@ def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_counts_are_checked(tmp_path: Path, count: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(tmp_path, f"--sample={count}")
-    assert "is no number of at least 1" in capsys.readouterr().err
+    assert "is no integer of at least 1" in capsys.readouterr().err
