@@ -39,7 +39,7 @@ def check_type(name: str, value: object, hint: Any) -> None:
 
 def check_fields(config: Any) -> None:
     """check_type for every field of a dataclass."""
-    kind = type(config)
+    kind: Any = type(config)
     hints = _hints(kind)
     for entry in fields(config):
         check_type(f"{kind.__name__}.{entry.name}", getattr(config, entry.name), hints[entry.name])
@@ -56,8 +56,9 @@ def _fits(value: object, hint: Any) -> bool:
         known = isinstance(value, tuple | list) and len(value) == len(inside)
         return known and all(map(_fits, typing.cast(Any, value), inside))
     if origin is dict:
+        pair: Any = tuple[inside]  # type: ignore[valid-type]
         known = isinstance(value, Mapping)
-        return known and all(_fits(pair, tuple[inside]) for pair in typing.cast(Any, value).items())
+        return known and all(_fits(item, pair) for item in typing.cast(Any, value).items())
     kind, _ = _KINDS.get(hint, (hint, ""))
     return isinstance(value, kind) and not (isinstance(value, bool) and hint in (int, float))
 

@@ -66,7 +66,8 @@ def test_every_field_refuses_what_it_is_not(config: Any) -> None:
 
 
 def test_numbers_of_every_library_are_numbers() -> None:
-    assert Intrinsics(20, np.float32(20), 7.5, 5, np.int64(16), 12).width == 16
+    numbers: Any = (20, np.float32(20), 7.5, 5, np.int64(16), 12)
+    assert Intrinsics(*numbers).width == 16
     assert AlignmentConfig(jump=1, min_inliers=np.uint8(10)).min_inliers == 10  # type: ignore[arg-type]
     with pytest.raises(DktError, match=r"PredictorOptions.steps is True, expected an integer"):
         PredictorOptions(steps=True)
