@@ -74,6 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"dkt {args.command}: {remedy}", file=sys.stderr)
         return 2
+    except MemoryError:
+        text = "out of memory; use smaller sizes, or a machine with more"
+        print(f"dkt {args.command}: {text}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # Files and folders that nobody above knew how to name better.
+        named = "" if error.filename is None else f"{error.filename}: "
+        print(f"dkt {args.command}: {named}{error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -35,6 +35,24 @@ def test_a_mendable_error_is_one_line(
     assert capsys.readouterr().err == "dkt thing: a.tar: is missing\n"
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(36, "File name too long", "xxx"), "xxx: File name too long"),
+        (OSError("no such camera"), "no such camera"),
+        (MemoryError(), "out of memory; use smaller sizes, or a machine with more"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    said: str,
+) -> None:
+    assert run_with(monkeypatch, raised) == 2
+    assert capsys.readouterr().err == f"dkt thing: {said}\n"
+
+
 def test_a_missing_module_is_one_line_that_says_what_brings_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
