@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
+
+import yaml
 
 from dkt_ros.errors import DktError
 
@@ -22,6 +25,11 @@ RECIPES = Path(__file__).with_name("recipes")
 """Those of `dkt train`; those of other commands are in folders of the commands' names there."""
 _EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 """1e-5, which YAML 1.1 takes for text unless it is written 1.0e-5."""
+
+_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""Of a date or a number that cannot be, PyYAML raises ValueError."""
+_LARGEST = 2**31 - 1
+"""Of an integer: seeds, sizes and counts are handed on to libraries that count in 32 bits."""
 
 
 def read_recipe(
@@ -32,17 +40,15 @@ def read_recipe(
     changes: `field=value` each, put over the content. Raises DktError where there is none (naming
     the shipped ones), where it is no YAML, and for a change that has no place.
     """
-    import yaml
-
     path = Path(name)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path's, says no to a name that is too long to be one
         names = sorted(file.stem for file in shipped.glob("*.yaml"))
         if str(name) not in names:
             raise DktError(f"{name} is no file, and none of the recipes {', '.join(names)}")
         path = shipped / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *_NO_YAML) as error:
         reason = " ".join(str(error).split())
         raise DktError(f"{path} cannot be read as YAML: {reason}") from error
     for change in changes:
@@ -108,6 +114,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         check(name, value, "true or false", isinstance(value, bool))
     elif hint is int:
         check(name, value, "an integer", isinstance(value, int) and not isinstance(value, bool))
+        check(name, value, f"an integer of at most {_LARGEST}", abs(value) <= _LARGEST)
     elif hint is float:
         if isinstance(value, str) and _EXPONENT.match(value):
             value = float(value)
@@ -127,8 +134,12 @@ def check(name: str, value: object, expected: str, valid: object) -> None:
 
 def is_number(value: object) -> bool:
     """Whether a value is a finite int or float (True and False are neither)."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(typing.cast(float, value))
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 def plain(value: Any) -> Any:
@@ -155,19 +166,20 @@ def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # too many digits, an alias of itself
+        text = f"of type {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _apply(content: Any, change: str) -> None:
     """Puts one `field=value` over parsed YAML; a number in the path indexes a list."""
-    import yaml
-
     path, separator, text = change.partition("=")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DktError(f"--set {change}: {text!r} is no YAML value") from error
+    except _NO_YAML as error:
+        raise DktError(f"--set {change}: {_shown(text)} is no YAML value") from error
     if not separator:
         raise DktError(f"--set {change}: expected field=value")
     *parents, last = path.split(".")

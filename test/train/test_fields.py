@@ -71,6 +71,9 @@ def test_values_of_every_kind_are_taken_and_given_back() -> None:
         ({"kind": []}, r"^kind is \[\], expected one of a, b"),
         ({"rate": float("nan")}, r"^rate is nan, expected a finite number"),
         ({"rate": "fast"}, r"^rate is 'fast', expected a finite number"),
+        ({"rate": 10**400}, r"^rate is 10+\.\.\., expected a finite number"),
+        ({"rate": 10**5000}, r"^rate is of type int, expected a finite number"),
+        ({"maybe": 2**31}, r"^maybe is 2147483648, expected an integer of at most 2147483647"),
         ({"on": 1}, r"^on is 1, expected true or false"),
         ({"maybe": "x"}, r"^maybe is 'x', expected an integer"),
         ({"path": None}, r"^path is None, expected text"),
@@ -92,7 +95,13 @@ def test_files_that_are_no_yaml_are_named(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     with pytest.raises(DktError, match=r"x\.yaml is no file"):
         read_recipe(file)
-    file.write_text("a: [1,")
-    with pytest.raises(DktError, match=r"x\.yaml cannot be read as YAML") as caught:
-        read_recipe(file)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(DktError, match="xxx is no file"):
+        read_recipe("x" * 300)
+    for text in ("a: [1,", "a: 2026-99-99", "[" * 3000, f"a: {'9' * 5000}"):
+        file.write_text(text)
+        with pytest.raises(DktError, match=r"x\.yaml cannot be read as YAML") as caught:
+            read_recipe(file)
+        assert "\n" not in str(caught.value)
+    file.write_text("{}")
+    with pytest.raises(DktError, match=r"'2026-99-99' is no YAML value"):
+        read_recipe(file, changes=["a=2026-99-99"])

@@ -32,6 +32,9 @@ class PredictionConfig:
         for entry in fields(self):
             value = getattr(self, entry.name)
             check(f"prediction.{entry.name}", value, "0 or more", value >= 0)
+        for name in ("object_share", "failed_share"):
+            value = getattr(self, name)
+            check(f"prediction.{name}", value, "a share from 0 to 1", value <= 1)
         total = self.embedded + self.made_up
         check("prediction", total, "embedded and made_up of at most 1 together", total <= 1)
 
