@@ -7,6 +7,9 @@ A folder holds `transformer/` and `vae/` in diffusers layout, `prompt_embeds.saf
 from __future__ import annotations
 
 import importlib.resources
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     from dkt_ros.model.network import DktNetwork
+    from dkt_ros.model.weights import Weights
 
 __all__ = ["CheckpointInfo", "checkpoint_folder", "load_checkpoint", "save_checkpoint"]
 
@@ -81,7 +85,9 @@ def load_checkpoint(
     prompt_embeds = read_prompt(folder / PROMPT_FILE)
     transformer = _read_part(WanTransformer3DModel, folder / TRANSFORMER_DIR, torch_dtype)
     vae = _read_part(AutoencoderKLWan, folder / VAE_DIR, torch_dtype)
-    network = DktNetwork(transformer.to(torch_device), vae.to(torch_device), prompt_embeds, info)
+    transformer, vae = transformer.to(torch_device), vae.to(torch_device)
+    with _readable(folder / VAE_DIR):  # its statistics are first used here
+        network = DktNetwork(transformer, vae, prompt_embeds, info)
     if not plain:
         network.collapse_context()
         if torch_device.type == "cpu":
@@ -186,19 +192,86 @@ def checked_folder(name: str | Path) -> Path:
     return folder
 
 
-def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """One diffusers model, complete and undamaged, or a DktError."""
-    from diffusers.utils import logging
-    from safetensors import SafetensorError
+def empty_network(path: str | Path) -> DktNetwork:
+    """A checkpoint's network on the meta device, without weights.
 
+    Raises DktError as load_checkpoint does, for all but the weights' values, which are not read.
+    """
+    import torch
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+    from dkt_ros.model.network import DktNetwork
+
+    folder = checked_folder(path)
+    info, prompt = CheckpointInfo.read(folder), read_prompt(folder / PROMPT_FILE)
+    parts = []
+    for cls, name in ((WanTransformer3DModel, TRANSFORMER_DIR), (AutoencoderKLWan, VAE_DIR)):
+        stored = _stored(folder / name).shapes
+        with _readable(folder / name), torch.device("meta"):
+            part = cls.from_config(cls.load_config(folder / name, local_files_only=True))
+        wanted = {key: tuple(value.shape) for key, value in part.state_dict().items()}
+        _check_names(
+            folder / name,
+            missing=wanted.keys() - stored.keys(),
+            unexpected=stored.keys() - wanted.keys(),
+            mismatched={k for k in wanted.keys() & stored.keys() if wanted[k] != stored[k]},
+        )
+        parts.append(part)
+    with _readable(folder / VAE_DIR):
+        return DktNetwork(*parts, prompt, info)
+
+
+def _stored(folder: Path) -> Weights:
+    """The weights of one part, unread: diffusers takes integers, and says little of a bad file."""
     from dkt_ros.model.weights import open_weights
 
     index = folder / f"{WEIGHTS_STEM}.safetensors.index.json"
-    # Only its headers: diffusers takes integers, and says little of what is no weight file.
-    open_weights(index if index.is_file() else folder / f"{WEIGHTS_STEM}.safetensors")
-    shows_bars = logging.is_progress_bar_enabled()
+    return open_weights(index if index.is_file() else folder / f"{WEIGHTS_STEM}.safetensors")
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Makes one line of what diffusers raises, and nothing of what it logs, for wrong files."""
+    from diffusers.utils import logging
+
+    shows_bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # one for every sharded part, amid the lines of a program
+    logging.set_verbosity(logging.CRITICAL)
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DktError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        reason = reason.partition(" If you want")[0]  # from diffusers' advice for its own callers
+        raise DktError(
+            f"{folder} cannot be read ({reason}); copy or convert the checkpoint again"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_bars:
+            logging.enable_progress_bar()
+
+
+def _check_names(folder: Path, **found: Collection[str]) -> None:
+    """found: names of weights by what is wrong with them."""
+    for kind, keys in found.items():
+        if names := sorted(keys):
+            raise DktError(
+                f"{folder}: {len(names)} {kind} keys, the first is {names[0]}; "
+                "the weights do not fit config.json, convert the checkpoint again"
+            )
+
+
+def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One diffusers model, complete and undamaged, or a DktError."""
+    import torch
+
+    _stored(folder)
+    with _readable(folder):
         model, loading = cls.from_pretrained(
             folder,
             torch_dtype=dtype,
@@ -206,20 +279,14 @@ def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise DktError(
-            f"{folder} cannot be read ({reason}); copy or convert the checkpoint again"
-        ) from error
-    finally:
-        if shows_bars:
-            logging.enable_progress_bar()
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(str(name) for name in loading.get(kind) or ())
-        if names:
+    for kind in ("missing", "unexpected", "mismatched"):
+        _check_names(folder, **{kind: [str(name) for name in loading.get(f"{kind}_keys") or ()]})
+    for name, value in model.state_dict().items():
+        # A sum passes on what is not finite; in float32 that of finite weights is.
+        if not value.sum(dtype=torch.float32).isfinite():
             raise DktError(
-                f"{folder}: {len(names)} {kind.replace('_', ' ')}, the first is {names[0]}; "
-                "the weights do not fit config.json, convert the checkpoint again"
+                f"{folder}: {name} holds values that are not finite; copy or convert the "
+                "checkpoint again"
             )
     return model.eval().requires_grad_(False)
 
@@ -235,4 +302,12 @@ def read_prompt(file: Path) -> torch.Tensor:
         raise DktError(f"{file} cannot be read ({error}); convert the checkpoint again") from error
     if set(tensors) != {PROMPT_KEY}:
         raise DktError(f"{file} holds {sorted(tensors)}, expected one tensor {PROMPT_KEY}")
-    return tensors[PROMPT_KEY]
+    prompt = tensors[PROMPT_KEY]
+    prompt = prompt[0] if prompt.dim() == 3 and len(prompt) == 1 else prompt
+    if prompt.dim() != 2 or not prompt.is_floating_point() or not prompt.isfinite().all():
+        raise DktError(
+            f"{file} holds {str(prompt.dtype).removeprefix('torch.')} of shape "
+            f"{tuple(prompt.shape)}, expected finite floats (tokens, values); convert the "
+            "checkpoint again"
+        )
+    return prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ FORMAT_VERSION = 1
 INFO_FILE = "dkt.json"
 TASKS = ("depth", "normal")
 CONDITIONS = ("none", "raw_depth", "from_raw_depth")
+_LARGEST = 2**31 - 1
 SIZE_MULTIPLE = 16
 """Image sides the network takes are multiples of this: 8 in the VAE times 2 in the patches."""
 
@@ -81,7 +82,7 @@ class CheckpointInfo:
         _check("condition", self.condition, expected, self.condition in CONDITIONS)
         shift = self.sigma_shift
         is_number = isinstance(shift, (int, float)) and not isinstance(shift, bool)
-        valid_shift = is_number and math.isfinite(shift) and shift > 0
+        valid_shift = is_number and 0 < shift <= sys.float_info.max
         _check("sigma_shift", shift, "a finite number above 0", valid_shift)
         _check("origin", self.origin, "a string", isinstance(self.origin, str))
         hashes = isinstance(self.sources, Mapping) and all(
@@ -103,7 +104,8 @@ class CheckpointInfo:
         except FileNotFoundError:
             instead = found_instead(path) or "is no dkt checkpoint; make one with `dkt convert`"
             raise DktError(f"{file} is missing, so {path} {instead}") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        # Of numbers with too many digits Python's json raises a plain ValueError.
+        except (OSError, ValueError, RecursionError) as error:
             raise DktError(f"{file} cannot be read as JSON: {error}") from error
         try:
             return cls.from_dict(content)
@@ -145,10 +147,11 @@ def found_instead(folder: Path) -> str:
 
 def _check(name: str, value: object, expected: str, valid: object) -> None:
     if not valid:
-        raise DktError(f"{name} is {value!r}, expected {expected}")
+        raise DktError(f"{name} is {value!r:.60}, expected {expected}")
 
 
 def _integer(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise DktError(f"{name} is {value!r}, expected an integer")
+    _check(name, value, f"an integer of at most {_LARGEST}", abs(value) <= _LARGEST)
     return value

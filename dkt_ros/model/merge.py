@@ -21,6 +21,7 @@ from dkt_ros.model.checkpoint import (
     VAE_DIR,
     WEIGHTS_STEM,
     checked_folder,
+    empty_network,
     finish_checkpoint,
 )
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
@@ -46,9 +47,11 @@ def merge_into_checkpoint(
     """Writes the checkpoint `base` with the LoRA of a file (or peft folder) added to its weights.
 
     scale: multiplies what the LoRA says of itself, see match_lora. report: told what is merged.
-    Raises DktError naming what does not fit; nothing is written then.
+    Raises DktError naming what does not fit, of the checkpoint's own files too; nothing is written
+    then.
     """
     base = checked_folder(base)
+    empty_network(base)  # what is damaged in it would be copied
     known = CheckpointInfo.read(base)
     adapter = open_lora(lora)
     info = dataclasses.replace(
@@ -98,7 +101,9 @@ def write_with(base: Path, transformer: Weights, output: Path, info: CheckpointI
                 base / TRANSFORMER_DIR / "config.json", folder / TRANSFORMER_DIR / "config.json"
             )
             write_sharded(transformer, folder / TRANSFORMER_DIR, WEIGHTS_STEM)
-            shutil.copytree(base / VAE_DIR, folder / VAE_DIR, copy_function=shutil.copyfile)
+            (folder / VAE_DIR).mkdir()
+            for file in sorted(f for f in (base / VAE_DIR).iterdir() if f.is_file()):
+                shutil.copyfile(file, folder / VAE_DIR / file.name)
             shutil.copyfile(base / PROMPT_FILE, folder / PROMPT_FILE)
             finish_checkpoint(folder, info)
             move_into_place(folder, output)

@@ -10,14 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dkt_ros.model.checkpoint import PROMPT_FILE, TRANSFORMER_DIR, VAE_DIR, read_prompt
-from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.checkpoint import PROMPT_FILE, empty_network, read_prompt
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.tuning import prepare
@@ -59,17 +56,11 @@ class Memory:
 
 
 def without_memory(recipe: Recipe) -> MakeNetwork:
-    """Makes the recipe's checkpoint on the meta device from its configuration files."""
+    """Makes the recipe's checkpoint on the meta device; DktError where it is no sound one."""
     folder = recipe.checkpoint_folder()
-    info, prompt = CheckpointInfo.read(folder), read_prompt(folder / PROMPT_FILE)
 
     def make(layers: int | None) -> DktNetwork:
-        with torch.device("meta"):
-            transformer = WanTransformer3DModel.from_config(
-                WanTransformer3DModel.load_config(folder / TRANSFORMER_DIR)
-            )
-            vae = AutoencoderKLWan.from_config(AutoencoderKLWan.load_config(folder / VAE_DIR))
-        return on_meta(DktNetwork(transformer, vae, prompt, info), prompt, layers)
+        return on_meta(empty_network(folder), read_prompt(folder / PROMPT_FILE), layers)
 
     return make
 

@@ -19,6 +19,7 @@ from dkt_ros.model.checkpoint import (
     checked_folder,
     checkpoint_folder,
     default_checkpoint,
+    empty_network,
     load_checkpoint,
     save_checkpoint,
 )
@@ -144,6 +145,8 @@ def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -
         ({"steps": True}, "steps"),
         ({"sigma_shift": 0}, "sigma_shift"),
         ({"sigma_shift": "5"}, "sigma_shift"),
+        ({"sigma_shift": 10**400}, "sigma_shift"),
+        ({"steps": 2**31}, "steps is 2147483648, expected an integer of at most 2147483647"),
         ({"sigma_shift": float("nan")}, "sigma_shift"),
         ({"window": -1}, "window"),
         ({"overlap": 3}, "overlap"),
@@ -163,7 +166,7 @@ def test_info_names_the_field_that_is_wrong(copied: Path, changes: dict, named: 
         load_checkpoint(copied)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "null", ""])
+@pytest.mark.parametrize("text", ["{", "[1]", "null", "", "[" * 9000, '{"a": ' + "9" * 5000])
 def test_info_that_is_no_object_is_refused(copied: Path, text: str) -> None:
     (copied / "dkt.json").write_text(text)
     with pytest.raises(DktError, match=r"dkt\.json"):
@@ -257,8 +260,57 @@ def test_weights_that_do_not_fit_the_config_are_named(copied: Path, part: str) -
         (tensors | {key: torch.zeros(1, 1)}, part),
     ):
         save_file(changed, file, metadata={"format": "pt"})
-        with pytest.raises(DktError, match=named):
-            load_checkpoint(copied)
+        for read in (load_checkpoint, empty_network):
+            with pytest.raises(DktError, match=named):
+                read(copied)
+
+
+def test_a_network_without_weights_is_the_checkpoints(tiny_checkpoint: Path) -> None:
+    network, loaded = empty_network(tiny_checkpoint), load_checkpoint(tiny_checkpoint, plain=True)
+    for ours, theirs in (
+        (network.transformer, loaded.transformer),
+        (network.vae, loaded.vae),
+    ):
+        assert all(weight.is_meta for weight in ours.parameters())
+        shapes = {key: value.shape for key, value in theirs.state_dict().items()}
+        assert {key: value.shape for key, value in ours.state_dict().items()} == shapes
+    assert network.info == loaded.info
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("transformer", None),
+        ("transformer", {"num_layers": "two"}),
+        ("transformer", {"num_attention_heads": 0}),
+        ("vae", {"latents_std": ["x"] * 16}),
+        ("vae", {"latents_std": [0.0] * 16}),
+        ("vae", {"latents_mean": None}),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_one_line(
+    copied: Path, file: str, changes: dict | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = copied / file / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text("" if changes is None else json.dumps(content | changes))
+    for read in (load_checkpoint, empty_network):
+        with pytest.raises(DktError, match=f"{file}.*cannot be read|VAE config") as caught:
+            read(copied)
+        assert "\n" not in str(caught.value)
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_weights_that_are_not_finite_are_named(copied: Path, part: str) -> None:
+    file = copied / part / WEIGHTS
+    tensors = load_file(file)
+    key = max(tensors)
+    tensors[key].view(-1)[0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(DktError, match=f"{part}: {key} holds values that are not finite"):
+        load_checkpoint(copied)
 
 
 def test_weights_of_another_kind_are_named(copied: Path) -> None:
@@ -278,6 +330,10 @@ def test_a_damaged_prompt_is_named(copied: Path) -> None:
     save_file({"other": torch.zeros(1, TEXT_DIM)}, file)
     with pytest.raises(DktError, match=r"prompt_embeds.safetensors.*other"):
         load_checkpoint(copied)
+    for wrong in (torch.zeros(1, 1, 1, TEXT_DIM), torch.full((1, TEXT_DIM), float("nan"))):
+        save_file({"prompt_embeds": wrong}, file)
+        with pytest.raises(DktError, match=r"prompt_embeds.safetensors holds float32 of shape"):
+            load_checkpoint(copied)
     file.write_bytes(b"12")
     with pytest.raises(DktError, match=r"prompt_embeds.safetensors"):
         load_checkpoint(copied)

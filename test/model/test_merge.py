@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,22 @@ def test_what_fits_no_weight_is_named(tiny_checkpoint: Path, public: Path, tmp_p
         merge_into_checkpoint(tiny_checkpoint, public, tmp_path / "merged")
     with pytest.raises(DktError, match="does not exist; make one"):
         merge_into_checkpoint(tmp_path / "none", public, tmp_path / "merged")
+
+
+@pytest.mark.parametrize(
+    "damage", ["vae/config.json", "vae/diffusion_pytorch_model.safetensors", "missing weight"]
+)
+def test_what_is_damaged_in_the_base_is_not_copied(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path, damage: str
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
+    if damage == "missing weight":
+        file = base / "transformer/diffusion_pytorch_model.safetensors"
+        tensors = load_file(file)
+        del tensors["proj_out.bias"]
+        save_file(tensors, file, metadata={"format": "pt"})
+    else:
+        (base / damage).write_bytes((base / damage).read_bytes()[:-50])
+    with pytest.raises(DktError, match=r"base/(vae|transformer)"):
+        merge_into_checkpoint(base, public, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

@@ -194,7 +194,7 @@ class Manifest:
             raise DktError(
                 f"{file} is missing, so {folder} holds no engine; make one with `dkt engine build`"
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DktError(f"{file} cannot be read as JSON: {error}; {REBUILD}") from error
         try:
             return cls.from_dict(content)
