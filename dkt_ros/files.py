@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -101,17 +101,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def only_process(path: Path, busy: str) -> Iterator[None]:
     """Holds a lock file, which the end of the process frees, a kill included.
 
-    Raises BusyError with the text `busy` where another process holds it, and StorageError.
+    Raises BusyError with the text `busy` where another process holds it, and StorageError where it
+    cannot be made; what the block raises passes.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path, busy):
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from error
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_locked(path, busy))
+        except OSError as error:
+            raise storage_error(path, error) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
