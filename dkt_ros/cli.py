@@ -54,7 +54,13 @@ def _version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns its exit status (2 for an error the user can mend)."""
-    args = build_parser().parse_args(argv)
+    try:
+        return _run(build_parser().parse_args(argv))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         status = int(args.run(args))
         sys.stdout.flush()
@@ -63,8 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough. Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     except DktError as error:
         print(f"dkt {args.command}: {error}", file=sys.stderr)
         return 2

@@ -87,6 +87,12 @@ def test_a_subcommands_status_is_the_commands(monkeypatch: pytest.MonkeyPatch) -
     assert run_with(monkeypatch, None) == 1
     assert run_with(monkeypatch, KeyboardInterrupt()) == 128 + signal.SIGINT
 
+    def interrupted() -> argparse.ArgumentParser:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "build_parser", interrupted)
+    assert cli.main(["thing"]) == 128 + signal.SIGINT
+
 
 def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     script = (
