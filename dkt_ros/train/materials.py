@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 from accelerate import Accelerator
 
+from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork
@@ -67,6 +68,11 @@ class Materials:
         for line in mixture.summary(with_frames=True):
             self.report(line)
         if recipe.data.conditioned:
+            if not mixture.has_raw_depth():
+                raise DktError(
+                    f"condition is {recipe.data.condition}, and no clip has raw depth; name a data "
+                    "set that has, or render one with `dkt synth render --raw-depth`"
+                )
             self.report(f"raw depth is shown in {recipe.data.conditioned:.0%} of the samples")
         bf16 = accelerator.mixed_precision == "bf16"
         self.report(count(recipe, without_memory(recipe), bf16).described())

@@ -36,7 +36,7 @@ def dkt(*words: str) -> int:
 def config(tmp_path: Path, tiny_checkpoint: Path) -> Path:
     """Two short videos of a square of glass, and a recipe for them."""
     for index in range(2):
-        write_scene(tmp_path / "scenes", f"scene{index}", frames=5, size=(32, 48))
+        write_scene(tmp_path / "scenes", f"scene{index}", frames=5, size=(32, 48), raw_depth=True)
     content = {
         "checkpoint": str(tiny_checkpoint),
         "data": [{"path": str(tmp_path / "scenes")}],
@@ -160,4 +160,17 @@ def test_bad_checkpoints_and_data_are_named(config: Path, tmp_path: Path) -> Non
         dkt(*words, "--set", "latent_frames=[6]")
     with pytest.raises(DktError, match=r"recipe\.yaml: lora\.rank is 0"):
         dkt(*words, "--set", "lora.rank=0")
+    write_scene(tmp_path / "colour", "scene", frames=5, size=(32, 48))
+    with pytest.raises(DktError, match="condition is raw_depth, and no clip has raw depth"):
+        dkt(*words, "--set", f"data.0.path={tmp_path / 'colour'}", "--set", "condition=raw_depth")
     assert not (tmp_path / "run" / "states").exists()
+
+
+def test_a_clip_that_is_cut_short_is_left_out(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar = tmp_path / "scenes" / "scene0.tar"
+    tar.write_bytes(tar.read_bytes()[:-30_000])
+    assert dkt("train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run") == 0
+    said = capsys.readouterr().err
+    assert "transphy3d, 2 clips of 5 frames" in said

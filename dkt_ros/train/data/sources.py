@@ -127,7 +127,7 @@ class Mixture:
         total = sum(source.weight for source in self.sources)
         lines = []
         for source in self.sources:
-            frames = f" of {sum(map(len, source.clips))} frames" if with_frames else ""
+            frames = f" of {sum(map(_frames, source.clips))} frames" if with_frames else ""
             share = f"{source.weight / total:.0%} of the samples"
             lines.append(
                 f"{source.root}: {source.kind}, {len(source.clips)} clips{frames}, {share}"
@@ -139,6 +139,11 @@ class Mixture:
         if not self._offers(frames):
             shorter = range(frames - FRAMES_PER_LATENT, 0, -FRAMES_PER_LATENT)
             raise self.nothing_left(frames, next(filter(self._offers, shorter), 0))
+
+    def has_raw_depth(self) -> bool:
+        """Whether the first frame of any clip has; reads such frames until one has."""
+        clips = (clip for source in self.sources for clip in source.clips if _frames(clip))
+        return any(_view(clip, _has_raw_depth, 0) is True for clip in clips)
 
     def nothing_left(self, frames: int, offered: int = 0) -> DktError:
         """What to raise when all candidates have failed. offered: the longest windows there are."""
@@ -219,6 +224,18 @@ def _view(clip: Clip, view: Callable[[Sample], T], index: int) -> T | _Unreadabl
     except DktError as error:
         return _Unreadable(str(error))
     return view(sample)
+
+
+def _frames(clip: Clip) -> int:
+    """How many it has; 0 where it cannot be listed, which `require` has told."""
+    try:
+        return len(clip)
+    except DktError:
+        return 0
+
+
+def _has_raw_depth(sample: Sample) -> bool:
+    return sample.raw_depth is not None
 
 
 def _named(clip: Clip) -> str:
