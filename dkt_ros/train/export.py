@@ -66,7 +66,7 @@ def _newest(output: Path) -> dict[str, Any]:
 def _own_recipe(state: dict[str, Any], given: Recipe, output: Path) -> Recipe:
     """The recipe of the state, with the given place of the base checkpoint."""
     try:
-        own = build(Recipe, state.get("recipe"))
+        own = build(Recipe, state["recipe"])
     except DktError as error:
         raise DktError(f"{output}: the recipe in its state does not fit: {error}") from error
     deciding = [name for name in _DECIDING if name != "lora" or own.method == "lora"]
@@ -86,12 +86,12 @@ def _export(
 ) -> CheckpointInfo:
     base = recipe.checkpoint_folder()
     digest = base_digest(recipe)
-    if digest != state.get("base"):
+    if digest != state["base"]:
         raise DktError(
             f"checkpoint {recipe.checkpoint} holds other weights than the run in {output} began "
             "with; name the one it began with as checkpoint"
         )
-    trained = state["average"] or state["weights"]
+    trained = state.get("average") or state["weights"]
     info = described(recipe, int(state["done"]), recipe.name or output.resolve().name)
     names = [f"base/{file.name}" for file in transformer_weights(base).files]
     info = replace(info, sources=dict(zip(names, digest.split(), strict=True)))

@@ -5,7 +5,9 @@ Knows files and weights. Knows nothing of losses, data or how a network is expor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, whole_file, whole_folder
+from dkt_ros.files import StorageError, only_process, whole_file, whole_folder
+from dkt_ros.train.states import STATE_FILE, of_a_run, read_tensors, write_failure
 
-STATE_FILE = "state.pt"
+LOCK_FILE = "run.lock"
 
 
 def save_state(
@@ -39,27 +42,52 @@ def save_state(
         kept = "no state was saved before"
         if (folder / STATE_FILE).is_file():
             kept = f"{STATE_FILE} there is the last good one, make room and go on with --resume"
-        reason = " ".join(str(error).split()) or repr(error)
         raise DktError(
-            f"step {state['step']} cannot be saved to {folder} ({reason}); {kept}"
+            f"step {state['step']} cannot be saved to {folder} ({write_failure(error)}); {kept}"
         ) from error
 
 
-def load_state(folder: Path, config: Mapping[str, Any], fixed: Sequence[str]) -> dict[str, Any]:
-    """The state of the run saved in `folder`.
+@contextmanager
+def run_folder(folder: Path, resume: bool) -> Iterator[None]:
+    """Takes the folder for one run, before anything is computed for nothing.
 
-    Raises DktError where there is none, or a field of `fixed` is another than config's.
+    Raises DktError where it holds a run already (without `resume`) or none (with it), where another
+    run works there and where nothing can be written. A folder that stays empty is removed.
+    """
+    there = os.path.exists(folder / STATE_FILE)  # unlike Path's, where a name is too long too
+    if there and not resume:
+        raise DktError(f"{folder} holds a run already; add --resume or name another folder")
+    if resume and not there:
+        raise DktError(f"{folder} holds no run to resume; start without --resume")
+    busy = f"another run works in {folder}; wait for it or name another folder"
+    try:
+        with only_process(folder / LOCK_FILE, busy):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def load_state(
+    folder: Path,
+    config: Mapping[str, Any],
+    fixed: Sequence[str],
+    restore: Callable[[dict[str, Any]], None],
+) -> None:
+    """Hands the state of the run saved in `folder` to `restore`.
+
+    Raises DktError where there is none, where a field of `fixed` is another than config's, and
+    where it is damaged or not of such a run.
     """
     path = folder / STATE_FILE
-    if not path.is_file():
-        raise DktError(f"{path} is missing: there is no run to resume; start without --resume")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    for name in fixed:
-        asked = config[name]
-        stored = state["config"].get(name, asked)  # older states lack newer fields
-        if stored != asked:
-            raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
-    return state
+    state = read_tensors(path, "put a copy of it back, or begin anew in another folder")
+    with of_a_run(path):
+        for name in fixed:
+            asked = config[name]
+            stored = state["config"].get(name, asked)  # older states lack newer fields
+            if stored != asked:
+                raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+        restore(state)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.resuming import RECIPE_FILE, base_digest, starting_state
-from dkt_ros.train.states import STATE_FILE, States
+from dkt_ros.train.states import STATE_FILE, States, of_a_run
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.train.trainer import Trainer
 
@@ -90,11 +90,11 @@ def train(
     network = load_network(recipe, accelerator)
     source = make_source(network)
     trainer = Trainer(recipe, network, source, accelerator)
-    if start is not None:
-        trainer.load(start)
     run = _Run(recipe, output, trainer, states, best, tell)
     if start is not None:
-        run.least = start.get("least", math.inf)
+        with of_a_run(states.folder):
+            trainer.load(start)
+            run.least = float(start.get("least", math.inf))
     try:
         run.on_main(lambda: run.open(make_previews if recipe.preview.every > 0 else None))
         outcome = run.go()

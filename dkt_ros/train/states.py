@@ -5,10 +5,10 @@ Knows folders, renaming and what a full disk does. Knows nothing of what is in a
 
 from __future__ import annotations
 
-import pickle
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import whole_folder
 
 STATE_FILE = "state.pt"
+_STATE = {"done": int, "weights": dict, "optimizer": dict, "recipe": dict, "base": str}
 _NAME = re.compile(r"^step-(\d{8})$")
 
 
@@ -55,9 +56,9 @@ class States:
                 write(partial)
         # torch reports a failed write as RuntimeError, safetensors as its own error.
         except (OSError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split()) or repr(error)
             raise DktError(
-                f"the state of step {step} cannot be written to {self.folder} ({reason}); "
+                f"the state of step {step} cannot be written to {self.folder} "
+                f"({write_failure(error)}); "
                 f"{self.described()}"
             ) from error
         for old in self.all()[: -self.keep]:
@@ -78,20 +79,52 @@ class States:
         return f"the last good state is {latest}, continue from it with --resume"
 
 
+def write_failure(error: Exception) -> str:
+    """Why a file could not be written, in words; torch says that by its place in the file."""
+    text = " ".join(str(error).split()) or repr(error)
+    return "the file was cut short: is the disk full?" if "inline_container" in text else text
+
+
 def read_state(state: Path) -> dict[str, Any]:
     """The tensors and plain values of a state; no code in it is run.
 
-    Raises DktError naming the file where it is missing or damaged.
+    Raises DktError naming the file where it is missing, damaged or lacks what _STATE lists.
     """
-    file = state / STATE_FILE
+    advice = f"delete the folder {state.name} to go on from the state before it"
+    content = read_tensors(state / STATE_FILE, advice)
+    for name, kind in _STATE.items():
+        if not isinstance(content.get(name), kind):
+            found = type(content[name]).__name__ if name in content else "missing"
+            raise DktError(
+                f"{state / STATE_FILE}: {name} is {found}, expected {kind.__name__}; {advice}"
+            )
+    return content
+
+
+def read_tensors(file: Path, advice: str) -> dict[str, Any]:
+    """What torch.save wrote of a run, tensors and plain values by name; no code in it is run.
+
+    Raises DktError naming the file, with the advice, where it is missing or damaged.
+    """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise DktError(
-            f"{file} cannot be read ({reason}); delete the folder {state.name} to go on from the "
-            "state before it"
-        ) from error
+    # A file of anything else is taken for a pickle, whose reader raises what it happens to.
+    except Exception as error:
+        reason = (str(error).splitlines() or [repr(error)])[0].partition(". ")[0]
+        raise DktError(f"{file} cannot be read ({reason}); {advice}") from error
     if not isinstance(content, dict):
         raise DktError(f"{file} holds a {type(content).__name__}, expected the state of a run")
     return content
+
+
+@contextmanager
+def of_a_run(file: Path) -> Iterator[None]:
+    """Makes one line of what is raised where a state's content is not that of such a run."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join((str(error) or repr(error)).split())[:200]
+        raise DktError(
+            f"{file} holds no state of such a run ({type(error).__name__}: {reason}); put the "
+            "run's own file back, or begin anew in another folder"
+        ) from error

@@ -15,8 +15,9 @@ from dkt_ros.train.states import STATE_FILE, States, read_state
 
 
 def write(folder: Path, value: float = 1.0) -> None:
+    state = {"done": 1, "weights": {"w": torch.full((50_000,), value)}}
     with (folder / STATE_FILE).open("wb") as file:
-        torch.save({"done": 1, "weights": {"w": torch.full((50_000,), value)}}, file)
+        torch.save({**state, "optimizer": {}, "recipe": {}, "base": ""}, file)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,7 +76,7 @@ def test_what_a_kill_left_behind_is_no_state(tmp_path: Path) -> None:
     assert read_state(tmp_path / "step-00000002")["done"] == 1
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "code", "list"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "code", "list", "text", "other"])
 def test_damaged_states_are_named(tmp_path: Path, damage: str) -> None:
     state = States(tmp_path, keep=2).save(7, write)
     file = state / STATE_FILE
@@ -85,6 +86,10 @@ def test_damaged_states_are_named(tmp_path: Path, damage: str) -> None:
         file.write_bytes(file.read_bytes()[:-2000])
     elif damage == "code":
         torch.save({"done": Path("anything that is no tensor")}, file)
+    elif damage == "other":
+        torch.save({"done": 1, "weights": None}, file)
+    elif damage == "text":
+        file.write_bytes(b"hello")
     else:
         torch.save([1, 2], file)
     with pytest.raises(DktError, match=r"step-00000007/state\.pt"):

@@ -51,9 +51,12 @@ def _pretrain(args: argparse.Namespace) -> int:
         print(line, flush=True)
 
     config = load_config(args.config)
-    kept = args.disparity or args.output / "disparity"
-    predict, sees_depth = checkpoint_predictor(args.checkpoint)
-    failings = FAILINGS if sees_depth else 0
-    data = FrameFolder(args.data, predict, kept, report, failings=failings)
-    train(config, data, args.output, resume=args.resume, report=report)
-    return 0
+
+    def make_data() -> FrameFolder:
+        kept = args.disparity or args.output / "disparity"
+        predict, sees_depth = checkpoint_predictor(args.checkpoint)
+        failings = FAILINGS if sees_depth else 0
+        return FrameFolder(args.data, predict, kept, report, failings=failings)
+
+    stopped = train(config, make_data, args.output, resume=args.resume, report=report)
+    return 0 if stopped is None else 128 + stopped

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError, whole_file
 from dkt_ros.train.sensor import failing
 
+_SMALLEST = 16
+"""Pixels of a side, of which crops are taken and pieces fail."""
 Float32 = NDArray[np.float32]
 Predict = Callable[[NDArray[np.uint8], Float32], Float32]
 """Relative disparity (H, W) of rgb (H, W, 3) and raw depth (H, W), metres, 0 or NaN = unknown."""
@@ -93,6 +97,8 @@ class FrameFolder:
             self._seen.add(path.name)
             try:
                 self.frames.extend(self._read(path))
+            except StorageError:  # which the next one would meet as well
+                raise
             except DktError as error:
                 self._report(f"left out: {error}")
         return len(self.frames) - before
@@ -102,6 +108,9 @@ class FrameFolder:
         samples = [clip.read(index, with_normal=False) for index in range(len(clip))]
         if any(sample.raw_depth is None for sample in samples):
             raise DktError(f"{path}: has no raw depth; render with --raw-depth")
+        height, width = samples[0].depth.shape
+        if min(height, width) < _SMALLEST:
+            raise DktError(f"{path}: pictures of {height}x{width}, expected {_SMALLEST} or more")
         frames = list(self._read_beside(path.stem, samples))
         return [
             _frame(path.stem, sample, relative, readings, follows=self._failings > 0)
@@ -123,16 +132,15 @@ class FrameFolder:
     def _disparity(self, path: Path, frames: list[tuple[Sample, Float32]]) -> NDArray[np.float16]:
         kept = self._kept / f"{path.stem}.npy"
         shape = (len(frames), *frames[0][0].depth.shape)
-        if kept.is_file():
-            stored = np.load(kept)
+        # Disparity that cannot be read is made again.
+        with suppress(OSError, ValueError, EOFError):
+            stored = np.load(kept, allow_pickle=False)
             if stored.shape == shape:
                 return np.asarray(stored)
         pictures = [self._predict(sample.rgb, inverse(readings)) for sample, readings in frames]
         predicted = np.stack(pictures).astype(np.float16)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial.npy")
-        np.save(partial, predicted)
-        partial.replace(kept)
+        with whole_file(kept) as file:
+            np.save(file, predicted)
         return predicted
 
 

@@ -24,12 +24,13 @@ from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
 from dkt_ros.train.kept import (
-    STATE_FILE,
     load_state,
     parameter_groups,
+    run_folder,
     save_state,
     update_average,
 )
+from dkt_ros.train.stopping import StopRequest
 
 WEIGHTS_FOLDER = "refiner"
 
@@ -85,7 +86,9 @@ class RefinerTrainer:
 
     def load(self, folder: Path) -> None:
         """Continues the run saved in `folder`; lengths, rates and losses may be others."""
-        state = load_state(folder, plain(self.config), ("channels", "seed"))
+        load_state(folder, plain(self.config), ("channels", "seed"), self._restore)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -136,32 +139,40 @@ def rate_factor(step: int, config: FusionTrainingConfig) -> float:
 
 def train(
     config: FusionTrainingConfig,
-    data: FrameFolder,
+    make_data: Callable[[], FrameFolder],
     output: Path,
     resume: bool = False,
     report: Callable[[str], None] = print,
     report_every: int = 20,
-) -> None:
-    """Runs to config.steps, saving every config.save_every steps and at the end."""
-    trainer = RefinerTrainer(config, data)
-    if resume:
-        trainer.load(output)
-    elif (output / STATE_FILE).exists():
-        raise DktError(f"{output} holds a run already; add --resume or name another folder")
-    report(f"{len(data.frames)} frames, step {trainer.step} of {config.steps}")
-    sums: dict[str, float] = {}
-    counted, started = 0, time.monotonic()
-    while trainer.step < config.steps:
-        if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-            report(f"{added} frames arrived, {len(data.frames)} in all")
-        for name, value in trainer.train_step().items():
-            sums[name] = sums.get(name, 0.0) + value
-        counted += 1
-        if trainer.step % report_every == 0:
-            pace = (time.monotonic() - started) / counted
-            left = pace * (config.steps - trainer.step) / 60.0
-            means = "  ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
-            report(f"step {trainer.step}  {means}  {pace:.2f} s/step  {left:.0f} min left")
-            sums, counted, started = {}, 0, time.monotonic()
-        if trainer.step % config.save_every == 0 or trainer.step == config.steps:
-            trainer.save(output)
+) -> int | None:
+    """Runs to config.steps, saving every config.save_every steps and at the end.
+
+    On SIGINT or SIGTERM the step is finished and saved, and the signal returned.
+    """
+    with run_folder(output, resume):
+        data = make_data()
+        trainer = RefinerTrainer(config, data)
+        if resume:
+            trainer.load(output)
+        report(f"{len(data.frames)} frames, step {trainer.step} of {config.steps}")
+        sums: dict[str, float] = {}
+        counted, started = 0, time.monotonic()
+        with StopRequest() as stop:
+            while trainer.step < config.steps and stop.signal is None:
+                if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
+                    report(f"{added} frames arrived, {len(data.frames)} in all")
+                for name, value in trainer.train_step().items():
+                    sums[name] = sums.get(name, 0.0) + value
+                counted += 1
+                if trainer.step % report_every == 0:
+                    pace = (time.monotonic() - started) / counted
+                    left = pace * (config.steps - trainer.step) / 60.0
+                    means = "  ".join(f"{k} {value / counted:.4f}" for k, value in sums.items())
+                    report(f"step {trainer.step}  {means}  {pace:.2f} s/step  {left:.0f} min left")
+                    sums, counted, started = {}, 0, time.monotonic()
+                last = trainer.step == config.steps or stop.signal is not None
+                if trainer.step % config.save_every == 0 or last:
+                    trainer.save(output)
+        if stop.signal is not None:
+            report(f"stopped at step {trainer.step}; go on with --resume")
+    return stop.signal

@@ -40,11 +40,11 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     if args.threads > 0:
         torch.set_num_threads(args.threads)
-    train(
+    stopped = train(
         load_config(args.config, args.set),
         args.data,
         args.output,
         resume=args.resume,
         report=tqdm.write,
     )
-    return 0
+    return 0 if stopped is None else 128 + stopped

@@ -19,9 +19,9 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.progress import progress_bar
 from dkt_ros.train.kept import (
-    STATE_FILE,
     load_state,
     parameter_groups,
+    run_folder,
     save_state,
     update_average,
 )
@@ -29,6 +29,7 @@ from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, config_as_dict, export
+from dkt_ros.train.stopping import StopRequest
 
 CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919
@@ -117,7 +118,9 @@ class NanoTrainer:
         Raises DktError where there is no state or it is of another network.
         """
         fixed = ("network", "seed", "vae_steps", "condition", "picture_vae")
-        state = load_state(folder, config_as_dict(self.config), fixed)
+        load_state(folder, config_as_dict(self.config), fixed, self._restore)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -149,32 +152,44 @@ def train(
     resume: bool = False,
     report: Report = print,
     report_every: int = 20,
-) -> None:
-    """Runs to config.total_steps, saving every config.save_every steps and at the end."""
-    data = SequenceFolder(data_folder, report)
-    trainer = NanoTrainer(config, data)
-    if resume:
-        trainer.load(output)
-    elif (output / STATE_FILE).exists():
-        raise DktError(f"{output} holds a run already; add --resume or name another folder")
-    report(f"{len(data.clips)} sequences, step {trainer.step} of {config.total_steps}")
-    sums: dict[str, float] = {}
-    counted = 0
-    with progress_bar(config.total_steps, "step", initial=trainer.step, leave=True) as bar:
-        while trainer.step < config.total_steps:
-            if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-                report(f"{added} sequences arrived, {len(data.clips)} in all")
-            found = trainer.train_step()
-            sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
-            counted += 1
-            bar.set_postfix(found, refresh=False)
-            bar.update()
-            if trainer.step % report_every == 0:
-                means = "  ".join(f"{name} {value / counted:.4f}" for name, value in sums.items())
-                report(f"step {trainer.step}  {means}")
-                sums, counted = {}, 0
-            if trainer.step % config.save_every == 0 or trainer.step == config.total_steps:
-                trainer.save(output)
+) -> int | None:
+    """Runs to config.total_steps, saving every config.save_every steps and at the end.
+
+    On SIGINT or SIGTERM the step is finished and saved, and the signal returned.
+    """
+    with run_folder(output, resume):
+        data = SequenceFolder(data_folder, report)
+        if config.conditioned > 0 and all(clip.readings is None for clip in data.clips):
+            raise DktError(
+                f"condition is {config.condition}, and no sequence in {data_folder} has raw depth; "
+                "render some with `dkt synth render --raw-depth`"
+            )
+        trainer = NanoTrainer(config, data)
+        if resume:
+            trainer.load(output)
+        report(f"{len(data.clips)} sequences, step {trainer.step} of {config.total_steps}")
+        sums: dict[str, float] = {}
+        counted = 0
+        bar = progress_bar(config.total_steps, "step", initial=trainer.step, leave=True)
+        with StopRequest() as stop, bar:
+            while trainer.step < config.total_steps and stop.signal is None:
+                if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
+                    report(f"{added} sequences arrived, {len(data.clips)} in all")
+                found = trainer.train_step()
+                sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
+                counted += 1
+                bar.set_postfix(found, refresh=False)
+                bar.update()
+                if trainer.step % report_every == 0:
+                    means = "  ".join(f"{k} {value / counted:.4f}" for k, value in sums.items())
+                    report(f"step {trainer.step}  {means}")
+                    sums, counted = {}, 0
+                last = trainer.step == config.total_steps or stop.signal is not None
+                if trainer.step % config.save_every == 0 or last:
+                    trainer.save(output)
+        if stop.signal is not None:
+            report(f"stopped at step {trainer.step}; go on with --resume")
+    return stop.signal
 
 
 def to_tensors(batch: Batch) -> TensorBatch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,12 +101,12 @@ def test_learns(data: FrameFolder) -> None:
 
 def test_resumed_it_ends_as_uninterrupted(data: FrameFolder, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(tiny(6), data, whole, report=lambda line: None)
+    train(tiny(6), lambda: data, whole, report=lambda line: None)
     trainer = RefinerTrainer(tiny(6), data)
     for _ in range(3):
         trainer.train_step()
     trainer.save(parts)
-    train(tiny(6), data, parts, resume=True, report=lambda line: None)
+    train(tiny(6), lambda: data, parts, resume=True, report=lambda line: None)
     states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (whole, parts)]
     for name, value in states[0]["average"].items():
         torch.testing.assert_close(value, states[1]["average"][name], rtol=0, atol=0)
@@ -111,19 +114,59 @@ def test_resumed_it_ends_as_uninterrupted(data: FrameFolder, tmp_path: Path) -> 
     assert info["steps"] == 6
 
 
+def test_an_output_that_cannot_be_is_named_before_any_disparity_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DktError, match=r"file/run\.lock: cannot be written"):
+        train(tiny(1), lambda: pytest.fail("data was read"), tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_pictures_too_small_for_crops_are_left_out(data: FrameFolder, tmp_path: Path) -> None:
+    frame = SequenceFrame(
+        rgb=np.zeros((4, 4, 3), np.uint8),
+        depth=1 + np.eye(4, dtype=np.float32),
+        camera_matrix=np.eye(3),
+        world_to_camera=np.eye(4),
+        raw_depth=np.ones((4, 4), np.float32),
+    )
+    write_sequence(tmp_path / "scenes/small.tar", "small", [frame])
+    lines: list[str] = []
+    folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity", lines.append)
+    assert len(folder.frames) == len(data.frames)
+    assert re.fullmatch(r"left out: .*small\.tar: pictures of 4x4, expected 16 or more", lines[0])
+
+
+def test_told_to_stop_it_saves_and_goes_on(data: FrameFolder, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def stops(line: str) -> None:
+        lines.append(line)
+        if line.startswith("step 2"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    words: dict[str, Any] = {"report": stops, "report_every": 1}
+    assert train(tiny(6), lambda: data, tmp_path, **words) == signal.SIGTERM
+    assert lines[-1] == "stopped at step 2; go on with --resume"
+    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 2
+    assert train(tiny(6), lambda: data, tmp_path, resume=True, report=lines.append) is None
+    assert "step 2 of 6" in lines[-1]
+
+
 def test_refuses_to_mix_runs(data: FrameFolder, tmp_path: Path) -> None:
     output = tmp_path / "run"
     with pytest.raises(DktError, match="no run to resume"):
-        train(tiny(1), data, output, resume=True)
-    train(tiny(1), data, output, report=lambda line: None)
+        train(tiny(1), lambda: data, output, resume=True)
+    train(tiny(1), lambda: data, output, report=lambda line: None)
     with pytest.raises(DktError, match="holds a run already"):
-        train(tiny(1), data, output)
+        train(tiny(1), lambda: data, output)
     with pytest.raises(DktError, match="seed was 1"):
-        train(tiny(1, seed=2), data, output, resume=True)
+        train(tiny(1, seed=2), lambda: data, output, resume=True)
 
 
 def test_disparity_is_made_once(data: FrameFolder, tmp_path: Path) -> None:
     network = Network()
+    (tmp_path / "disparity" / "scene0.npy").write_bytes(b"")  # a disk that was full
+    FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity")
     again = FrameFolder(tmp_path / "scenes", network, tmp_path / "disparity")
     assert network.asked == 0
     assert np.isfinite(again.frames[0].scale)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,9 +16,10 @@ from fixtures.training_scenes import write_scene
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import only_process
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.train.fields import build
-from dkt_ros.train.kept import STATE_FILE
+from dkt_ros.train.kept import LOCK_FILE, STATE_FILE
 from dkt_ros.train.nano import loop
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import SequenceFolder
@@ -235,6 +238,68 @@ def test_train_saves_and_will_not_overwrite(scenes: Path, tmp_path: Path) -> Non
         train(other, scenes, tmp_path / "run", resume=True, report=lines.append)
     with pytest.raises(DktError, match="no run to resume"):
         train(tiny(), scenes, tmp_path / "new", resume=True, report=lines.append)
+
+
+def test_told_to_stop_it_saves_and_goes_on(scenes: Path, tmp_path: Path) -> None:
+    run, lines = tmp_path / "run", list[str]()
+
+    def stops(line: str) -> None:
+        lines.append(line)
+        if line.startswith("step 2"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    assert train(tiny(7), scenes, run, report=stops, report_every=1) == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is before
+    assert lines[-1] == "stopped at step 2; go on with --resume"
+    assert (run / CHECKPOINT_DIR / "dkt.json").is_file()
+    assert not (run / LOCK_FILE).exists()
+    assert train(tiny(7), scenes, run, resume=True, report=lines.append) is None
+    assert "step 2 of 7" in lines[-1]
+
+
+def test_two_runs_do_not_share_a_folder(scenes: Path, tmp_path: Path) -> None:
+    with (
+        only_process(tmp_path / LOCK_FILE, ""),
+        pytest.raises(DktError, match=f"another run works in {tmp_path}"),
+    ):
+        train(tiny(), scenes, tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DktError, match=r"file/run\.lock: cannot be written"):
+        train(tiny(), scenes, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_raw_depth_that_no_sequence_has_is_asked_for_in_vain(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(DktError, match=r"condition is raw_depth, and no sequence in .* has raw"):
+        train(tiny(condition="raw_depth"), scenes, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (None, "cannot be read"),
+        ({"config": None}, "holds no state of such a run"),
+        ({"model": {}}, "holds no state of such a run"),
+        ({"step": "x"}, "holds no state of such a run"),
+        ({"optimizer": ...}, "holds no state of such a run"),
+    ],
+)
+def test_a_state_that_is_none_is_named(
+    scenes: Path, tmp_path: Path, change: dict[str, Any] | None, said: str
+) -> None:
+    trainer = NanoTrainer(tiny(), SequenceFolder(scenes))
+    trainer.save(tmp_path)
+    file = tmp_path / STATE_FILE
+    if change is None:
+        file.write_bytes(b"hello")
+    else:
+        content = torch.load(file, weights_only=True) | change
+        torch.save({key: value for key, value in content.items() if value is not ...}, file)
+    with pytest.raises(DktError, match=rf"state\.pt {said}") as caught:
+        trainer.load(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(scenes: Path, tmp_path: Path) -> None:
