@@ -268,7 +268,7 @@ def _check_names(folder: Path, **found: Collection[str]) -> None:
 
 def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One diffusers model, complete and undamaged, or a DktError."""
-    import torch
+    from dkt_ros.model.weights import check_finite
 
     _stored(folder)
     with _readable(folder):
@@ -282,12 +282,7 @@ def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     for kind in ("missing", "unexpected", "mismatched"):
         _check_names(folder, **{kind: [str(name) for name in loading.get(f"{kind}_keys") or ()]})
     for name, value in model.state_dict().items():
-        # A sum passes on what is not finite; in float32 that of finite weights is.
-        if not value.sum(dtype=torch.float32).isfinite():
-            raise DktError(
-                f"{folder}: {name} holds values that are not finite; copy or convert the "
-                "checkpoint again"
-            )
+        check_finite(folder, name, value)
     return model.eval().requires_grad_(False)
 
 

@@ -34,7 +34,7 @@ from dkt_ros.model.lora import condition_after, describe, match_lora, merge_lora
 from dkt_ros.model.merge import move_into_place
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
-from dkt_ros.model.weights import Weights, open_weights, write_sharded
+from dkt_ros.model.weights import Weights, check_finite, open_weights, write_sharded
 
 PROMPT_TOKENS = 512
 Report = Callable[[str], None]
@@ -241,6 +241,7 @@ def _read_embeds(file: Path) -> torch.Tensor:
     embeds = weights.read(PROMPT_KEY if PROMPT_KEY in names else names[0])
     if embeds.dim() == 3 and embeds.shape[0] != 1:
         raise DktError(f"{file} holds {embeds.shape[0]} prompts, expected one")
+    check_finite(file, PROMPT_KEY, embeds)
     return embeds
 
 

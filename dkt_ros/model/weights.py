@@ -99,7 +99,7 @@ def write_sharded(weights: Weights, folder: Path, stem: str) -> None:
     """Writes `stem`.safetensors, or numbered shards and their index, as diffusers reads them.
 
     Takes the memory of one file; pages of the sources, which are mapped, come on top, and the
-    system takes them back when it needs them.
+    system takes them back when it needs them. Raises DktError for weights that are not finite.
     """
     split = split_torch_state_dict_into_shards(
         {
@@ -131,9 +131,18 @@ def file_bytes(tensors: dict[str, torch.Tensor], metadata: Mapping[str, str]) ->
     return len(text).to_bytes(8, "little") + text + content[start:]
 
 
+def check_finite(origin: object, key: str, tensor: torch.Tensor) -> None:
+    """Raises DktError where a weight holds NaN or infinity."""
+    # A sum passes on what is not finite; in float32 that of finite weights is finite.
+    if not tensor.sum(dtype=torch.float32).isfinite():
+        raise DktError(f"{origin}: {key} holds values that are not finite; fetch the file again")
+
+
 def _write_shard(weights: Weights, keys: list[str], file: Path) -> None:
     # A function of its own, so that one shard is gone from memory before the next is read.
     tensors = {key: weights.read(key).contiguous() for key in keys}
+    for key, tensor in tensors.items():
+        check_finite(weights.origin, key, tensor)
     save_file(tensors, file, metadata={"format": "pt"})
 
 

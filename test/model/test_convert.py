@@ -376,6 +376,7 @@ def test_damaged_files_are_named(
         ({"prompt_embeds": torch.ones(2, 512, 12)}, "2 prompts"),
         ({"a": torch.ones(1, 2, 12), "b": torch.ones(1, 2, 12)}, "holds a, b"),
         ({"prompt_embeds": torch.ones(2, 12, dtype=torch.int64)}, "I64"),
+        ({"prompt_embeds": torch.full((2, 12), float("nan"))}, "not finite"),
     ],
 )
 def test_a_prompt_that_does_not_fit_is_named(

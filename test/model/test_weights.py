@@ -60,6 +60,15 @@ def test_one_small_file_has_no_index(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, value: float) -> None:
+    tensors = {"a": torch.full((9,), 65504.0, dtype=torch.float16), "b": torch.tensor([value])}
+    with pytest.raises(DktError, match="test: b holds values that are not finite"):
+        write_sharded(Weights.from_tensors(tensors, "test"), tmp_path, "model")
+    assert list(tmp_path.iterdir()) == []
+    write_sharded(Weights.from_tensors({"a": tensors["a"]}, "test"), tmp_path, "model")
+
+
 def test_writing_takes_the_memory_of_one_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
