@@ -205,8 +205,9 @@ def empty_network(path: str | Path) -> DktNetwork:
 
     folder = checked_folder(path)
     info, prompt = CheckpointInfo.read(folder), read_prompt(folder / PROMPT_FILE)
-    parts = []
-    for cls, name in ((WanTransformer3DModel, TRANSFORMER_DIR), (AutoencoderKLWan, VAE_DIR)):
+    parts: list[Any] = []
+    kinds: dict[str, Any] = {TRANSFORMER_DIR: WanTransformer3DModel, VAE_DIR: AutoencoderKLWan}
+    for name, cls in kinds.items():
         stored = _stored(folder / name).shapes
         with _readable(folder / name), torch.device("meta"):
             part = cls.from_config(cls.load_config(folder / name, local_files_only=True))
