@@ -205,7 +205,7 @@ def empty_network(path: str | Path) -> DktNetwork:
 
     folder = checked_folder(path)
     info, prompt = CheckpointInfo.read(folder), read_prompt(folder / PROMPT_FILE)
-    parts: list[Any] = []
+    parts: dict[str, Any] = {}
     kinds: dict[str, Any] = {TRANSFORMER_DIR: WanTransformer3DModel, VAE_DIR: AutoencoderKLWan}
     for name, cls in kinds.items():
         stored = _stored(folder / name).shapes
@@ -218,9 +218,9 @@ def empty_network(path: str | Path) -> DktNetwork:
             unexpected=stored.keys() - wanted.keys(),
             mismatched={k for k in wanted.keys() & stored.keys() if wanted[k] != stored[k]},
         )
-        parts.append(part)
+        parts[name] = part
     with _readable(folder / VAE_DIR):
-        return DktNetwork(*parts, prompt, info)
+        return DktNetwork(parts[TRANSFORMER_DIR], parts[VAE_DIR], prompt, info)
 
 
 def _stored(folder: Path) -> Weights:
