@@ -283,7 +283,7 @@ class Aligner:
         )
 
     def _by_earlier(self, samples: Samples) -> Line | None:
-        """The line on which a new scale gives the depth of the frame before; None: it tells none."""
+        """The line on which a new scale gives the depth of the frame before, where that tells."""
         before = self._earlier
         if before is None or before.inverse.shape != samples.grid.shape:
             return None

@@ -13,10 +13,10 @@ more than half of the latents' variance (measured on dkt-nano), so the network w
 the VAE's code anew.
 
 Why by the readings. The answer's map must be known at inference, when the truth is not: it is made
-of robust extremes of the readings, in training as in use, with room for what no sensor saw. Readings
-of a small part of the picture tell nothing of the rest: of a network that is shown them the answer
-is nearly flat, where colour alone would have told its shape, so they are not shown. A fixed map of
-metres would spend most of [-1, 1] on depths that a scene lacks.
+of robust extremes of the readings, in training as in use, with room for what no sensor saw. A fixed
+map of metres would spend most of [-1, 1] on depths that a scene lacks. Readings of a small part of
+the picture tell nothing of the rest: of a network that is shown them the answer is nearly flat,
+where colour alone would have told its shape, so they are not shown.
 """
 
 from __future__ import annotations

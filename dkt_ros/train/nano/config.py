@@ -127,9 +127,9 @@ class NanoConfig:
     latent statistics stay, so vae_steps and encoder_steps may be 0. condition: "raw_depth" shows
     the network the clip's raw depth too (model/condition.py); "from_raw_depth" also begins the flow
     there, not at noise; "none". condition_dropped: share of clips that are shown without it.
-    picture_vae: the VAE sees every picture of a clip by itself, one latent telling the newest of its
-    four, so that a stream's newest answer is as sharp as a single picture's (else the VAE's
-    temporal layers, which begin so, learn to tell all four, and a small one blurs them).
+    picture_vae: the VAE sees every picture of a clip by itself, a latent telling the newest of its
+    four, so that a stream's newest answer is as sharp as a single picture's (else its temporal
+    layers, which begin so, learn to tell all four, and a small VAE blurs them).
     steps, sigma_shift, buffer_frames, clip: defaults written into the checkpoint; clip in latents,
     0: as many as the longest clip trained on. sigma_steps: the noise levels trained on are those of
     a sampler of so many steps. save_every, rescan_every: in steps.

@@ -31,7 +31,7 @@ from dkt_ros.train.fusion.loop import (
 )
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import degraded, draw
-from dkt_ros.train.kept import STATE_FILE
+from dkt_ros.train.states import STATE_FILE
 
 SIZE = (64, 96)
 
