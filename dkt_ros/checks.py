@@ -12,7 +12,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.arrays import described, is_array
 from dkt_ros.errors import DktError
 
 _KINDS: dict[Any, tuple[type | tuple[type, ...], str]] = {
@@ -32,6 +31,9 @@ def check_type(name: str, value: object, hint: Any) -> None:
     Understands classes, X | Y, tuples of given lengths and dictionaries; True is no number.
     """
     if not _fits(value, hint):
+        # Not before something is wrong: a command line is read without numpy.
+        from dkt_ros.arrays import described, is_array
+
         shown = described(value) if is_array(value) else repr(value)
         shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
         raise DktError(f"{name} is {shown}, expected {_words(hint)}")
