@@ -21,6 +21,14 @@ from torch.nn import functional
 class StackedCausalConv3d(WanCausalConv3d):
     """`WanCausalConv3d` with a 2-D forward pass; the parameters are the parent's own."""
 
+    silent: frozenset[int] = frozenset()
+    """Taps that are not computed, since their weights are zero and stay so."""
+
+    def skip_silent_taps(self) -> None:
+        """For weights that do not change any more; the newest frame's tap is always computed."""
+        taps = () if self.weight.is_meta else range(self.kernel_size[0] - 1)
+        self.silent = frozenset(tap for tap in taps if not self.weight[:, :, tap].any())
+
     def forward(self, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
         """Convolves x (B, C, T, H, W), preceded by the cached frames (B, C, <=2, H, W) if given.
 
@@ -38,6 +46,8 @@ class StackedCausalConv3d(WanCausalConv3d):
         out: Tensor | None = None
         # The last tap meets no padding, so that `out` starts whole and the others add to it.
         for tap in reversed(range(self.kernel_size[0])):
+            if tap in self.silent:
+                continue
             skipped = max(0, -(-(missing - tap) // stride))  # results whose tap meets a zero frame
             if skipped >= count:
                 continue

@@ -35,6 +35,7 @@ def arrange(vae: nn.Module) -> None:
         if isinstance(module, StackedCausalConv3d):
             taps_first = module.weight.data.permute(2, 0, 3, 4, 1).contiguous()
             module.weight.data = taps_first.permute(1, 4, 0, 2, 3)
+            module.skip_silent_taps()
         elif isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 

@@ -28,6 +28,33 @@ def stacked(conv: WanCausalConv3d) -> WanCausalConv3d:
     return other
 
 
+@pytest.mark.parametrize("silent", [(), (0,), (0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("cached", [0, 2])
+def test_taps_of_zeros_are_not_computed(
+    silent: tuple[int, ...], cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    conv = WanCausalConv3d(5, 6, 3, padding=1)
+    with torch.no_grad():
+        conv.weight[:, :, list(silent)] = 0.0
+    cache = torch.randn(1, 5, cached, 8, 10) if cached else None
+    x = torch.randn(1, 5, 4, 8, 10)
+    expected = conv(x, cache)
+    other = stacked(conv)
+    assert isinstance(other, StackedCausalConv3d)
+    other.skip_silent_taps()
+    computed = []
+    convolve = StackedCausalConv3d._convolve
+
+    def noted(self: StackedCausalConv3d, frames: torch.Tensor, tap: int, bias: object) -> object:
+        computed.append(tap)
+        return convolve(self, frames, tap, bias)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StackedCausalConv3d, "_convolve", noted)
+    torch.testing.assert_close(other(x, cache), expected, atol=TOLERANCE, rtol=0)
+    assert computed == [tap for tap in (2, 1, 0) if tap == 2 or tap not in silent]
+
+
 @pytest.mark.parametrize("frames", [1, 2, 3, 4])
 @pytest.mark.parametrize("cached", [0, 1, 2])
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_a_stream_of_short_clips_begins_each_with_the_last_frame_of_the_one_befo
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_dkt_nano_goes_on_saying_what_it_says_at_first(preset: str) -> None:
-    """One picture, 65 times. A stream that is one clip ends at a correlation of 0.6."""
+    """One picture, 65 times."""
     predictor, frame = nano_stream(live_preset=preset)
     answers = [answer for _ in range(65) if (answer := predictor.push(frame)) is not None]
     first, *later = [to_host(answer.disparity).ravel() for answer in answers]
