@@ -30,7 +30,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--disparity",
         type=Path,
         metavar="DIR",
-        help="its disparity is kept here; default OUTPUT/disparity",
+        help="its disparity is kept here, in a folder of its weights' own; default OUTPUT/disparity",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
@@ -41,7 +41,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     import torch
 
     from dkt_ros.train.fusion.config import load_config
-    from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_predictor
+    from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_digest, checkpoint_predictor
     from dkt_ros.train.fusion.loop import train
 
     if args.threads > 0:
@@ -53,8 +53,8 @@ def _pretrain(args: argparse.Namespace) -> int:
     config = load_config(args.config)
 
     def make_data() -> FrameFolder:
-        kept = args.disparity or args.output / "disparity"
         predict, sees_depth = checkpoint_predictor(args.checkpoint)
+        kept = (args.disparity or args.output / "disparity") / checkpoint_digest(args.checkpoint)
         failings = FAILINGS if sees_depth else 0
         return FrameFolder(args.data, predict, kept, report, failings=failings)
 

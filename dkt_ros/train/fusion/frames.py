@@ -7,6 +7,7 @@ of other augmentation.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, whole_file
+from dkt_ros.files import StorageError, sha256, whole_file
 from dkt_ros.train.sensor import failing
 
 _SMALLEST = 16
@@ -170,6 +171,16 @@ def checkpoint_predictor(checkpoint: str | Path = "") -> tuple[Predict, bool]:
         return np.asarray(predictor.video(list(frames_of([(rgb, raw_depth)])))[0], np.float32)
 
     return predict, isinstance(predictor, DktPredictor) and predictor.sees_depth
+
+
+def checkpoint_digest(checkpoint: str | Path = "") -> str:
+    """Twelve hex digits of a checkpoint's files, wherever they lie. Raises DktError."""
+    from dkt_ros.model.checkpoint import checked_folder
+
+    folder = checked_folder(checkpoint)
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+    lines = (f"{path.relative_to(folder)} {sha256(path)}\n" for path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 def _frame(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
 from dkt_ros.fusion.network import Refined, load_refiner
 from dkt_ros.train.fields import build
+from dkt_ros.train.fusion import frames
 from dkt_ros.train.fusion.config import (
     FusionTrainingConfig,
     LossConfig,
@@ -332,3 +336,24 @@ def test_names_the_field_that_is_wrong(tmp_path: Path, text: str, expected: str)
     with pytest.raises(DktError, match=expected) as caught:
         load_config(path)
     assert str(path) in str(caught.value)
+
+
+def test_disparity_is_kept_apart_for_every_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (0, 1):
+        make_tiny_checkpoint(tmp_path / f"seed{seed}", seed=seed)
+    shutil.copytree(tmp_path / "seed0", tmp_path / "copy")
+    kept: list[Path] = []
+
+    def noted(data: Path, predict: object, folder: Path, *_: object, **__: object) -> None:
+        kept.append(folder)
+        raise DktError("enough")
+
+    monkeypatch.setattr(frames, "FrameFolder", noted)
+    shared = ["--data", str(tmp_path), "--disparity", str(tmp_path / "shared")]
+    for name in ("seed0", "copy", "seed1"):
+        words = [*shared, "--output", str(tmp_path / "run"), "--checkpoint", str(tmp_path / name)]
+        assert main(["pretrain-fusion", *words]) == 2
+    assert kept[0] == kept[1] != kept[2]
+    assert {folder.parent for folder in kept} == {tmp_path / "shared"}
