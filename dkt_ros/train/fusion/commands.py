@@ -30,7 +30,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--disparity",
         type=Path,
         metavar="DIR",
-        help="its disparity is kept here, in a folder of its weights' own; default OUTPUT/disparity",
+        help="its disparity is kept here, apart from that of others; default OUTPUT/disparity",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
