@@ -71,6 +71,16 @@ def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> 
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
+def check_writable(path: Path) -> None:
+    """Raises what whole_file would, before long work for a file; what is there stays as it was."""
+
+    class _Enough(Exception):  # noqa: N818
+        pass
+
+    with suppress(_Enough), whole_file(path):
+        raise _Enough
+
+
 def remove_unfinished() -> None:
     """Removes what whole_file is writing in this process, which is about to end."""
     for partial in tuple(_unfinished):

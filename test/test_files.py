@@ -13,6 +13,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import (
     BusyError,
     StorageError,
+    check_writable,
     only_process,
     sha256,
     whole_file,
@@ -97,6 +98,20 @@ def test_a_lock_is_held_until_its_process_is_gone(tmp_path: Path, repo_root: Pat
         other.communicate()
     with only_process(path, ""):
         pass
+
+
+def test_what_cannot_be_written_is_found_out_before_it_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    check_writable(path)
+    assert os.listdir(path.parent) == []
+    write_whole(path, "as it was")
+    check_writable(path)
+    assert path.read_text() == "as it was"
+    assert os.listdir(path.parent) == ["file"]
+    with pytest.raises(StorageError, match="cannot be written"):
+        check_writable(path / "below")
+    with whole_file(path), pytest.raises(BusyError):
+        check_writable(path)
 
 
 def test_the_digest_is_sha256(tmp_path: Path) -> None:

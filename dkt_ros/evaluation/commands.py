@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dkt_ros.arguments import natural, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
+from dkt_ros.files import check_writable
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 
@@ -141,6 +142,8 @@ def run_eval(args: argparse.Namespace) -> int:
         raise DktError(f"--range is {low:g} {high:g}, expected 0 < MIN < MAX metres")
     if args.output is not None and args.output.is_dir():
         raise DktError(f"--output is the folder {args.output}, expected a file's name")
+    if args.output is not None:
+        check_writable(args.output)
     # All are opened before the first is measured: a wrong folder should not be found hours later.
     readers = _readers(args)
     others = _others(args, [clip for reader in readers for clip in reader.clips])

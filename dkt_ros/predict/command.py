@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import whole_file
+from dkt_ros.files import check_writable, whole_file
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import StageProgress
 
@@ -97,3 +97,4 @@ def _check_output(output: Path) -> None:
         raise DktError(f"output {output} does not end in .npz")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise DktError(f"output {output} cannot be written: no such folder, or a folder itself")
+    check_writable(output)

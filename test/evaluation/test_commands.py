@@ -413,6 +413,9 @@ def test_too_little_memory_is_told_with_what_to_do(
     assert "take a smaller --max-frames" in capsys.readouterr().err
     assert main([*arguments, "--output", str(tmp_path)]) == 2
     assert "expected a file's name" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([*arguments, "--output", str(tmp_path / "file" / "x.json")]) == 2
+    assert "x.json: cannot be written" in capsys.readouterr().err, "before anything is measured"
 
 
 def test_working_size(checkpoint: Path) -> None:
