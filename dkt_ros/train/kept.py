@@ -1,15 +1,16 @@
-"""What the trainers of small networks share: one state that a run is resumed from, and averages.
+"""What the trainers of small networks share: one state that a run is resumed from, and its steps.
 
-Knows files and weights. Knows nothing of losses, data or how a network is exported.
+Knows files, weights and when to save. Knows nothing of data or how a network is exported.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, only_process, whole_file, whole_folder
 from dkt_ros.train.states import STATE_FILE, of_a_run, read_tensors, write_failure
+from dkt_ros.train.stopping import StopRequest
 
 LOCK_FILE = "run.lock"
 
@@ -88,6 +90,55 @@ def load_state(
             if stored != asked:
                 raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
         restore(state)
+
+
+class SteppedTrainer(Protocol):
+    """step: how many are done."""
+
+    step: int
+
+    def save(self, folder: Path) -> None:
+        """Writes what a run goes on from."""
+
+
+def run_steps(
+    trainer: SteppedTrainer, advance: Callable[[], None], total: int, save_every: int, folder: Path
+) -> int | None:
+    """Calls `advance`, one step each, up to `total`; saves every save_every steps and at the end.
+
+    On SIGINT or SIGTERM the step is finished and saved, and the signal returned.
+    """
+    with StopRequest() as stop:
+        while trainer.step < total and stop.signal is None:
+            advance()
+            last = trainer.step == total or stop.signal is not None
+            if trainer.step % save_every == 0 or last:
+                trainer.save(folder)
+    return stop.signal
+
+
+class Means:
+    """Means of a run's losses, and its pace, since they were last told."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count, self._since = 0, time.monotonic()
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        """Those of one step."""
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def told(self) -> tuple[str, float]:
+        """In words, and seconds a step; begins anew."""
+        text = "  ".join(f"{name} {value / self._count:.4f}" for name, value in self._sums.items())
+        pace = (time.monotonic() - self._since) / self._count
+        self._begin()
+        return text, pace
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

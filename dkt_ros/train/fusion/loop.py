@@ -7,7 +7,6 @@ run that is resumed goes on as the uninterrupted one would have.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,14 @@ from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
 from dkt_ros.train.kept import (
+    Means,
     load_state,
     parameter_groups,
     run_folder,
+    run_steps,
     save_state,
     update_average,
 )
-from dkt_ros.train.stopping import StopRequest
 
 WEIGHTS_FOLDER = "refiner"
 
@@ -155,24 +155,18 @@ def train(
         if resume:
             trainer.load(output)
         report(f"{len(data.frames)} frames, step {trainer.step} of {config.steps}")
-        sums: dict[str, float] = {}
-        counted, started = 0, time.monotonic()
-        with StopRequest() as stop:
-            while trainer.step < config.steps and stop.signal is None:
-                if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-                    report(f"{added} frames arrived, {len(data.frames)} in all")
-                for name, value in trainer.train_step().items():
-                    sums[name] = sums.get(name, 0.0) + value
-                counted += 1
-                if trainer.step % report_every == 0:
-                    pace = (time.monotonic() - started) / counted
-                    left = pace * (config.steps - trainer.step) / 60.0
-                    means = "  ".join(f"{k} {value / counted:.4f}" for k, value in sums.items())
-                    report(f"step {trainer.step}  {means}  {pace:.2f} s/step  {left:.0f} min left")
-                    sums, counted, started = {}, 0, time.monotonic()
-                last = trainer.step == config.steps or stop.signal is not None
-                if trainer.step % config.save_every == 0 or last:
-                    trainer.save(output)
-        if stop.signal is not None:
+        means = Means()
+
+        def advance() -> None:
+            if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
+                report(f"{added} frames arrived, {len(data.frames)} in all")
+            means.add(trainer.train_step())
+            if trainer.step % report_every == 0:
+                text, pace = means.told()
+                left = pace * (config.steps - trainer.step) / 60.0
+                report(f"step {trainer.step}  {text}  {pace:.2f} s/step  {left:.0f} min left")
+
+        stopped = run_steps(trainer, advance, config.steps, config.save_every, output)
+        if stopped is not None:
             report(f"stopped at step {trainer.step}; go on with --resume")
-    return stop.signal
+    return stopped

@@ -19,9 +19,11 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.progress import progress_bar
 from dkt_ros.train.kept import (
+    Means,
     load_state,
     parameter_groups,
     run_folder,
+    run_steps,
     save_state,
     update_average,
 )
@@ -29,7 +31,6 @@ from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, config_as_dict, export
-from dkt_ros.train.stopping import StopRequest
 
 CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919
@@ -168,28 +169,24 @@ def train(
         if resume:
             trainer.load(output)
         report(f"{len(data.clips)} sequences, step {trainer.step} of {config.total_steps}")
-        sums: dict[str, float] = {}
-        counted = 0
-        bar = progress_bar(config.total_steps, "step", initial=trainer.step, leave=True)
-        with StopRequest() as stop, bar:
-            while trainer.step < config.total_steps and stop.signal is None:
+        means = Means()
+        with progress_bar(config.total_steps, "step", initial=trainer.step, leave=True) as bar:
+
+            def advance() -> None:
                 if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
                     report(f"{added} sequences arrived, {len(data.clips)} in all")
                 found = trainer.train_step()
-                sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
-                counted += 1
+                means.add(found)
                 bar.set_postfix(found, refresh=False)
                 bar.update()
                 if trainer.step % report_every == 0:
-                    means = "  ".join(f"{k} {value / counted:.4f}" for k, value in sums.items())
-                    report(f"step {trainer.step}  {means}")
-                    sums, counted = {}, 0
-                last = trainer.step == config.total_steps or stop.signal is not None
-                if trainer.step % config.save_every == 0 or last:
-                    trainer.save(output)
-        if stop.signal is not None:
+                    report(f"step {trainer.step}  {means.told()[0]}")
+
+            total, every = config.total_steps, config.save_every
+            stopped = run_steps(trainer, advance, total, every, output)
+        if stopped is not None:
             report(f"stopped at step {trainer.step}; go on with --resume")
-    return stop.signal
+    return stopped
 
 
 def to_tensors(batch: Batch) -> TensorBatch:
