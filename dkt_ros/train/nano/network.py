@@ -7,6 +7,7 @@ nothing of data, losses or optimisers.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -89,11 +90,11 @@ class NanoModel(nn.Module):
     def part_pictures(self) -> None:
         """The VAE sees every picture by itself, and goes on to: its temporal weights are fixed."""
         _initialise_temporal(self.vae)
-        for name, weight in self.vae.named_parameters():
-            if "time_conv" in name:
-                weight.requires_grad_(False)
-            elif weight.dim() == 5 and weight.shape[2] == _TAPS:
-                weight.register_hook(_of_the_newest)
+        for layer, is_resampling in _temporal_layers(self.vae):
+            if is_resampling:
+                layer.requires_grad_(False)
+            else:
+                layer.weight.register_hook(_of_the_newest)
 
     def encode(self, video: Tensor) -> Tensor:
         """Video (B, 3, 4N+1, H, W) in [-1, 1] -> posterior mean (B, 16, N+1, h, w) as it comes."""
@@ -162,18 +163,24 @@ def _of_the_newest(gradient: Tensor) -> Tensor:
     return gradient
 
 
-def _initialise_temporal(vae: AutoencoderKLWan) -> None:
-    """Temporal layers begin as the per-frame network: a clip starts as good as its pictures."""
+def _temporal_layers(vae: AutoencoderKLWan) -> Iterator[tuple[WanCausalConv3d, bool]]:
+    """The layers that see several frames, and whether each is one that resamples time."""
     for name, module in vae.named_modules():
         if isinstance(module, WanCausalConv3d) and module.kernel_size[0] == _TAPS:
-            with torch.no_grad():
-                module.weight[:, :, : _TAPS - 1].zero_()
-                if name.endswith("time_conv"):
-                    # Down: keep the last frame. Up: both new frames start as copies of the old.
-                    copies = module.out_channels // module.in_channels
-                    eye = torch.eye(module.in_channels).repeat(copies, 1)
-                    module.weight[:, :, _TAPS - 1, 0, 0] = eye
-                    nn.init.zeros_(module.bias)
+            yield module, name.endswith("time_conv")
+
+
+@torch.no_grad()
+def _initialise_temporal(vae: AutoencoderKLWan) -> None:
+    """Temporal layers begin as the per-frame network: a clip starts as good as its pictures."""
+    for module, is_resampling in _temporal_layers(vae):
+        module.weight[:, :, : _TAPS - 1].zero_()
+        if is_resampling:
+            # Down: keep the last frame. Up: both new frames start as copies of the old.
+            copies = module.out_channels // module.in_channels
+            eye = torch.eye(module.in_channels).repeat(copies, 1)
+            module.weight[:, :, _TAPS - 1, 0, 0] = eye
+            nn.init.zeros_(module.bias)
 
 
 def _initialise_paths(transformer: WanTransformer3DModel) -> None:
