@@ -208,9 +208,9 @@ class Aligner:
         self._held += 1
         if self._line is None and not on_scale:
             self._line = self._by_earlier(samples)
-        if self._line is not None and self._too_old(stamp_ns):
+        if self._too_old(stamp_ns):
+            reason += "; the last good alignment is too old" if self._line is not None else ""
             self._line = self._doubted = self._earlier = None
-            reason += "; the last good alignment is too old"
         if self._line is None:
             nan = float("nan")
             return Alignment(nan, nan, 0, 0.0, nan, np.inf, AlignmentState.UNALIGNED, reason)
