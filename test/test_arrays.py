@@ -34,6 +34,17 @@ def test_which_numbers_are_floats(dtype: type) -> None:
     assert arrays.is_floating(torch.from_numpy(array)) is floats
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_quantiles_are_numpy_s(count: int, dtype: type) -> None:
+    values: np.ndarray = np.random.default_rng(count).normal(size=(1, count)).astype(dtype)
+    shares = (0.0, 0.02, 0.5, 0.98, 1.0)
+    found = arrays.quantiles(values, *shares)
+    np.testing.assert_allclose(found, np.quantile(values.astype(np.float64), shares), rtol=1e-6)
+    values[0, 0] = np.nan
+    assert np.isnan(arrays.quantiles(values, *shares)).all()
+
+
 def test_several_arrays_in_one_download() -> None:
     points = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     colours = np.arange(15, dtype=np.uint8).reshape(5, 3)

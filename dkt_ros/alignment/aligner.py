@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.alignment.line_filter import FIT_ERROR_FLOOR, Line, difference, drifted, joined
-from dkt_ros.alignment.line_fit import LineFit, fit_line, line_covariance
+from dkt_ros.alignment.line_fit import LineFit, fit_line, follow_line, line_covariance
 from dkt_ros.alignment.pixels import Samples, replaced, sample
 from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
 from dkt_ros.checks import check_fields, check_type
@@ -34,6 +34,7 @@ INLIER_LIMIT = 0.1  # relative: beyond it no pixel agrees, however poor the fit
 RANGE_SHARE = 0.5  # with less of the readings in range, something is wrong with their numbers
 OWN_SCALE = 0.5  # share of readings that must agree with disparity that is taken as it is
 EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
+SEARCH_EVERY = 8  # frames: how often all lines are looked at where the one before still holds
 
 
 class AlignmentState(Enum):
@@ -145,9 +146,10 @@ class Aligner:
         self._line: Line | None = None
         self._held = 0
         self._fitted_ns: int | None = None
-        self._readings = np.empty(0)  # of the frame that the line was last joined with
+        self._fitted: Samples | None = None  # of the frame that the line was last joined with
         self._doubted: Line | None = None
         self._doubts = 0
+        self._followed = 0
         self._earlier: _Earlier | None = None
 
     def rescale(self) -> None:
@@ -157,7 +159,7 @@ class Aligner:
         """
         self._line = self._doubted = None
         self._doubts = 0
-        self._readings = np.empty(0)
+        self._fitted = None
 
     def update(
         self,
@@ -194,7 +196,7 @@ class Aligner:
 
         if fit is not None and not reason:
             self._line = self._joined(fit, samples)
-            self._readings = samples.y
+            self._fitted = samples
             self._held, self._fitted_ns = 0, stamp_ns
             self._doubted, self._doubts = None, 0
             return self._report(self._line, samples, AlignmentState.OK, "")
@@ -233,8 +235,7 @@ class Aligner:
                 f"and {config.max_raw_depth:g} m: expected {config.min_inliers}; is the depth "
                 "stream registered and in metres?"
             )
-        guess = None if self._line is None else (self._line.values[0], self._line.values[1])
-        fit = fit_line(samples.d, samples.y, guess)
+        fit = self._likeliest(samples)
         if fit is None:
             return None, (
                 "no positive scale fits: the scene is too flat to show it, or depth and colour "
@@ -266,6 +267,20 @@ class Aligner:
                 f"{config.max_uncertainty:.0%}"
             )
         return line, ""
+
+    def _likeliest(self, samples: Samples) -> LineFit | None:
+        """The line before, followed; searched for where that no longer holds, and now and then."""
+        line, before = self._line, self._fitted
+        if line is not None and before is not None and samples.same_as(before):
+            return line.fit
+        if line is not None and self._doubts == 0 and self._followed < SEARCH_EVERY - 1:
+            self._followed += 1
+            followed = follow_line(samples.d, samples.y, line.fit)
+            if followed is not None:
+                return followed
+        self._followed = 0
+        guess = None if line is None else (line.values[0], line.values[1])
+        return fit_line(samples.d, samples.y, guess)
 
     def _likely_cause(self, raw_depth: FloatArray) -> str:
         """Of a frame that no line fits: where to look first."""
@@ -328,7 +343,7 @@ class Aligner:
             return fit
         drift = config.drift_per_frame * np.sqrt(self._held + 1)
         line = joined(drifted(self._line, ends, drift), fit, ends)
-        if np.array_equal(samples.y, self._readings):
+        if self._fitted is not None and np.array_equal(samples.y, self._fitted.y):
             line = Line(line.values, self._line.covariance, line.fit)
         return line
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import Array, constant, device_of, namespace, to_host
+from dkt_ros.arrays import Array, constant, device_of, namespace, quantiles, to_host
 
 FloatArray = NDArray[np.floating]
 Array64 = NDArray[np.float64]
@@ -44,6 +44,10 @@ class Samples:
     shape: tuple[int, ...]
     grid: FloatArray
     unanswered: int = 0
+
+    def same_as(self, other: Samples) -> bool:
+        """Whether both hold the same points."""
+        return np.array_equal(self.y, other.y) and np.array_equal(self.d, other.d)
 
 
 def sample(
@@ -111,7 +115,7 @@ def _ends(grid: FloatArray) -> Array64:
     finite = grid[np.isfinite(grid)].astype(np.float64)
     if len(finite) == 0:
         return np.full(2, np.nan)
-    ends: Array64 = np.quantile(finite, (0.02, 0.98))
+    ends: Array64 = np.array(quantiles(finite, 0.02, 0.98))
     return ends if ends[1] > ends[0] else np.array([finite.min(), finite.max()])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +21,16 @@ from fixtures.glass_scenes import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dkt_ros import alignment
 from dkt_ros.alignment.aligner import (
+    SEARCH_EVERY,
     Aligner,
     Alignment,
     AlignmentConfig,
     AlignmentState,
     align_depth,
 )
+from dkt_ros.alignment.line_fit import LineFit, fit_line
 from dkt_ros.errors import DktError
 
 OK, HELD, UNALIGNED = AlignmentState.OK, AlignmentState.HELD, AlignmentState.UNALIGNED
@@ -420,6 +424,23 @@ class TestStream:
             alignment = aligner.update(scene.disparity, scene.raw)
             assert alignment.state is OK
             assert scene.object_error(*_line(alignment)) < 0.002
+
+    def test_lines_are_searched_for_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And in the frame in which the one before no longer holds."""
+        searched = []
+
+        def counted(*given: Any) -> LineFit | None:
+            searched.append(frame)
+            return fit_line(*given)
+
+        monkeypatch.setattr(alignment.aligner, "fit_line", counted)
+        still = table_with_glass(3)
+        changed = see_through(still, 3, 0.3)
+        aligner = Aligner()
+        for frame in range(2 * SEARCH_EVERY):
+            scene = with_noise(still if frame < SEARCH_EVERY + 3 else changed, frame)
+            assert_recovered(scene, aligner.update(scene.disparity, scene.raw))
+        assert searched == [0, SEARCH_EVERY, SEARCH_EVERY + 3]
 
     def test_a_new_scene_is_believed_at_once(self) -> None:
         aligner = self.started()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkt_ros.alignment import line_fit
-from dkt_ros.alignment.line_fit import LineFit, fit_line, line_covariance
+from dkt_ros.alignment.line_fit import LineFit, fit_line, follow_line, line_covariance
 
 
 def points(
@@ -107,6 +107,39 @@ class TestLine:
     def test_unequal_points(self) -> None:
         with pytest.raises(ValueError, match="two equal"):
             fit_line(np.ones(3), np.ones(4))
+
+
+class TestFollowing:
+    def test_leads_to_what_a_search_finds(self) -> None:
+        d, y, _ = points(11, under=0.3)
+        before = fitted(d, y)
+        for seed in range(12, 17):
+            d, y, _ = points(seed, under=0.3)
+            y *= 1.01
+            found, followed = fitted(d, y), follow_line(d, y, before)
+            assert followed is not None
+            assert followed.scale == pytest.approx(found.scale, rel=1e-3)
+            assert followed.shift == pytest.approx(found.shift, rel=1e-3)
+            assert followed.sigma == pytest.approx(found.sigma, rel=0.05)
+            assert followed.weights.shape == d.shape
+
+    @pytest.mark.parametrize(
+        ("noise", "under", "factor"), [(0.004, 0.4, 1.0), (0.012, 0.2, 1.0), (0.004, 0.2, 1.2)]
+    )
+    def test_not_where_it_explains_the_points_worse(
+        self, noise: float, under: float, factor: float
+    ) -> None:
+        """Fewer of them, less tightly, or none since all has moved."""
+        before = fitted(*points(11, under=0.2)[:2])
+        d, y, _ = points(12, noise=noise, under=under)
+        assert follow_line(d, y * factor, before) is None
+
+    def test_not_where_there_is_no_line(self) -> None:
+        before = fitted(*points(11)[:2])
+        d, y, _ = points(12)
+        assert follow_line(d[:2], y[:2], before) is None
+        assert follow_line(np.ones(100), y[:100], before) is None
+        assert follow_line(d, y[::-1].copy(), before) is None
 
 
 class TestCovariance:
