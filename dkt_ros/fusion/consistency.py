@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
@@ -184,7 +185,9 @@ class Consistency:
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
         found += self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
-        level = None if disparity is None or blind else float(np.median(_strided(disparity)))
+        level = (
+            None if disparity is None or blind else float(np.median(_strided(disparity)[::2, ::2]))
+        )
         found += self._jumped(grey, inverse[known], level, line, stamp_ns, scores)
         if seen is not None and not blind and np.count_nonzero(known) >= _FEWEST:
             found += self._registered(seen, fine, readings, rgb.shape[1], scores)
@@ -333,7 +336,7 @@ def _colour_faults(
     rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
 ) -> list[Suspicion]:
     """A picture without information."""
-    low, middle, high = (float(v) for v in np.quantile(grey[::3, ::3], (0.02, 0.5, 0.98)))
+    low, middle, high = quantiles(grey[::3, ::3], 0.02, 0.5, 0.98)
     spread = high - low
     rows = rgb[:: max(1, rgb.shape[0] // 20), :, 1].astype(np.float32)
     rows = rows - rows.mean()
@@ -342,7 +345,7 @@ def _colour_faults(
         smooth = float(
             (rows[:, 1:] * rows[:, :-1]).mean() / max(float(np.square(rows).mean()), 1e-6)
         )
-    burnt = float(np.mean(grey > 250))
+    burnt = np.count_nonzero(grey > 250) / grey.size
     scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
     text = ""
     if spread < 10:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import quantiles
 from dkt_ros.fusion.network import INPUT_CHANNELS, SIZE_MULTIPLE
 
 Float32 = NDArray[np.float32]
@@ -83,8 +84,8 @@ def make_scene(
     by_label[labels.ravel()[places]] = places
     nearest = by_label[labels]
     filled = disparity.ravel()[nearest]
-    some = disparity.ravel()[places[:: 1 + len(places) // 4096]]
-    low, typical, high = (float(value) for value in np.quantile(some, (0.01, 0.5, 0.99)))
+    some = disparity.ravel()[places[:: 1 + len(places) // 2048]]
+    low, typical, high = quantiles(some, 0.01, 0.5, 0.99)
     if predicted is not None:
         predicted = np.clip(predicted, np.float32(low / _BEYOND), np.float32(high * _BEYOND))
         predicted = bent(predicted, disparity)

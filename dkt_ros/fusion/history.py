@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import quantiles
 from dkt_ros.fusion.features import Scene
 
 Float32 = NDArray[np.float32]
@@ -111,7 +112,7 @@ def _changed(colour: Float32, before: Float32) -> Float32:
     largest = np.abs(colour - before).reshape(-1, 3)
     levels = cv2.max(cv2.max(largest[:, 0], largest[:, 1]), largest[:, 2])
     levels = cv2.blur(levels.reshape(colour.shape[:2]), (3, 3))
-    noise = float(np.quantile(levels[::2, ::2], _QUIETEST))
+    noise = quantiles(levels[::3, ::3], _QUIETEST)[0]
     return np.asarray(levels * np.float32(1 / max(_LEVELS, _NOISES * noise)), np.float32)
 
 

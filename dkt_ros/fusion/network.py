@@ -82,7 +82,6 @@ class Refiner(nn.Module):
             # At first: half of each candidate, no correction, readings trusted, 3% of error.
             start = torch.tensor([0.0, 0.0, 1.0, -3.5])
             self.head.bias.copy_(start.repeat_interleave(4))
-        self.shuffle = nn.PixelShuffle(2)
         self.belongs = nn.Sequential(nn.Linear(a + 2 * d, 48), nn.ReLU(), nn.Linear(48, 1))
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +93,7 @@ class Refiner(nn.Module):
             reversed(self.narrow), reversed(self.up), reversed(skips), strict=True
         ):
             x = up(interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skip)
-        return self.shuffle(self.head(x)), belongs
+        return _unfolded(self.head(x)), belongs
 
     def belong(self, x: Tensor) -> Tensor:
         """(B,) log-odds of that input alone, which costs half."""
@@ -152,9 +151,17 @@ def one_thread() -> Iterator[None]:
 
 def computing_type(device: torch.device) -> torch.dtype:
     """For the layers: bfloat16 where the processor multiplies matrices of it, else float32."""
-    known = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    fast = device.type == "cpu" and known is not None and known()
+    tells = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    known = [getattr(torch.cpu, name, None) for name in tells]
+    fast = device.type == "cpu" and any(tell is not None and tell() for tell in known)
     return torch.bfloat16 if fast else torch.float32
+
+
+def _unfolded(x: Tensor) -> Tensor:
+    """(B, 4 C, H, W) -> (B, C, 2 H, 2 W), as PixelShuffle; contiguous, a third of the time."""
+    batch, channels, height, width = x.shape
+    quads = x.contiguous().reshape(batch, channels // 4, 2, 2, height, width)
+    return quads.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels // 4, 2 * height, 2 * width)
 
 
 class _Mix(nn.Linear):
