@@ -94,7 +94,6 @@ class Fused:
     trusted      those of them that are trusted
     residual_m   median |raw depth - the depth that would be published there without it| over all
                  trusted readings, metres; NaN without any
-    network_residual_m  the same for the network's disparity on its one scale and shift
     seen         whether colour and raw depth are of one scene and registered, as the refiner sees
                  it in this frame; None where it sees nothing
     network_used whether the network's disparity had a part in it
@@ -107,7 +106,6 @@ class Fused:
     readings: int
     trusted: int
     residual_m: float
-    network_residual_m: float
     seen: Seen | None
     network_used: bool
     reason: str
@@ -221,7 +219,6 @@ class Fuser:
             readings=int(np.count_nonzero(scene.measured)),
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
-            network_residual_m=_residual(frame.line, scene.disparity, trusted),
             seen=seen,
             network_used=scene.predicted is not None,
             reason=frame.reason,
@@ -287,7 +284,7 @@ class Fuser:
                 predicted = None
                 why = f"the network was not used: it agrees with {share:.0%} of the readings"
                 reason = _joined(reason, why)
-        return _Reduced(small, readings, line, predicted, reason)
+        return _Reduced(small, readings, predicted, reason)
 
     def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32, Seen | None]:
         """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
@@ -372,7 +369,6 @@ class Fuser:
             readings=0,
             trusted=0,
             residual_m=float("nan"),
-            network_residual_m=float("nan"),
             seen=None,
             network_used=used,
             reason=why,
@@ -384,11 +380,10 @@ class Fuser:
 
 @dataclass(frozen=True, eq=False)
 class _Reduced:
-    """A frame at working size. line: the network's disparity on its scale, predicted: if usable."""
+    """A frame at working size. predicted: the network's disparity on its scale, where usable."""
 
     rgb: NDArray[np.uint8]
     readings: Float32
-    line: Float32 | None
     predicted: Float32 | None
     reason: str
 
@@ -455,9 +450,7 @@ def _picked_on(device: Hashable, full: tuple[int, int], size: tuple[int, int]) -
     return constant(_picked(full, size), device)
 
 
-def _residual(inverse: Float32 | None, readings: Float32, trusted: NDArray[np.bool_]) -> float:
-    if inverse is None:
-        return float("nan")
+def _residual(inverse: Float32, readings: Float32, trusted: NDArray[np.bool_]) -> float:
     found = np.flatnonzero(trusted)
     found = found[:: 1 + len(found) // _MEDIAN_OF]
     if len(found) == 0:

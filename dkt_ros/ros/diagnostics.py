@@ -28,7 +28,6 @@ OK, WARN, ERROR, STALE = (
     DiagnosticStatus.ERROR,
     DiagnosticStatus.STALE,
 )
-INPUTS = ("color", "depth", "camera_info")
 MEBIBYTE = 1 << 20
 
 

@@ -33,7 +33,6 @@ from dkt_ros.geometry import (
 
 LAYOUTS = {"xyzrgb32": (8, 4), "packed16": (4, 3)}
 """Name -> 4-byte cells of a point, and which of them holds the colour."""
-COLOR_FIELDS = ("rgb", "rgba")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class CloudOptions:
     stride              one point for every so many pixels, in rows and in columns
     max_jump            drop points beside a relative jump in depth larger than this; 0: keep
     layout              of LAYOUTS
-    color_field         of COLOR_FIELDS
+    color_field         "rgb" or "rgba"
     box                 drop points outside of it; None: keep
     way                 rotation (3, 3) and translation (3,) of all points, last; None: as they are
 
