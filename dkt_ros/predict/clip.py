@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,7 +77,8 @@ def predict_disparity(
     reading, for a network that is shown it. Returns float32 (T, H, W) in [0, 1]: the decoded
     video's mean over its channels, (x + 1) / 2, never rounded to 8 bits; of a network that was
     shown raw depth 1/depth in 1/m. Portrait video is turned by 90 degrees for the network, clips
-    are padded to 4N+1 frames by repeating the last.
+    are padded to 4N+1 frames by repeating the last. A network that is shown raw depth and does best
+    on one frame (its buffer_frames) sees each by itself, unless a window is asked for.
     Raises DktError for input of another shape or type and for options that do not fit together.
     """
     _check(network, rgb, "depth")
@@ -130,21 +132,33 @@ def _run(
     Returns the range of the readings, where the network is shown any.
     """
     canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
-    spans = chunk_spans(len(rgb))
-    # A generator, so that a long clip at full size never exists as float.
-    images = (
-        canvas.paint(upload(pad_chunk(rgb[start:stop], start), network.device))
-        for start, stop in spans
-    )
     readings, limits = [], None
     if network.info.condition != "none":
         readings = [canvas.readings(one) for one in raw_depth]
         limits = range_of(np.stack(readings)) if readings else None
-    raw = _raw_chunks(readings, spans, limits, network.device)
-    decoded = _decoded(network, images, len(spans), options, on_progress, raw)
-    for (start, stop), video in zip(spans, decoded, strict=True):
-        store(slice(start, stop), canvas, video[:, :, : stop - start])
+    # What is best on one frame sees each by itself; the readings' range keeps all on one scale.
+    alone = limits is not None and network.info.buffer_frames == 1 and options.window is None
+    frames = 1 if alone else len(rgb)
+    for start in range(0, len(rgb), frames):
+        spans = chunk_spans(frames)
+        clip, shown = rgb[start : start + frames], readings[start : start + frames]
+        # A generator, so that a long clip at full size never exists as float.
+        images = (
+            canvas.paint(upload(pad_chunk(clip[begin:end], begin), network.device))
+            for begin, end in spans
+        )
+        raw = _raw_chunks(shown, spans, limits, network.device)
+        report = partial(_report_frame, on_progress, start, len(rgb)) if alone else on_progress
+        decoded = _decoded(network, images, len(spans), options, report, raw)
+        for (begin, end), video in zip(spans, decoded, strict=True):
+            store(slice(start + begin, start + end), canvas, video[:, :, : end - begin])
     return limits
+
+
+def _report_frame(
+    on_progress: Progress, at: int, count: int, stage: str, done: int, total: int
+) -> None:
+    on_progress("frames", at + (stage == "decode" and done == total), count)
 
 
 def _raw_chunks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from dkt_ros.model.condition import DisparityRange, disparity_of, range_of
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
-from dkt_ros.predict.clip import ClipPredictor, predict_disparity
+from dkt_ros.predict.clip import ClipPredictor, PredictOptions, predict_disparity
 from dkt_ros.predict.dkt import raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.stream import LivePredictor, StreamPredictor
@@ -92,6 +93,28 @@ def test_without_readings_it_answers_as_a_network_that_is_shown_none(
     few[0, :50] = 1.0
     (frame,) = frames_of([(rgb(1)[0], few)])
     np.testing.assert_array_equal(answered(ClipPredictor(network), frame), answer)
+
+
+def test_a_video_s_frames_are_seen_one_by_one_by_what_does_best_on_one(
+    network: FastNetwork, tmp_path: Path
+) -> None:
+    folder = make_tiny_checkpoint(tmp_path, condition="raw_depth")
+    info = json.loads((folder / "dkt.json").read_text())
+    (folder / "dkt.json").write_text(json.dumps(info | {"buffer_frames": 1}))
+    best_on_one = FastNetwork(load_checkpoint(folder))
+    video, shown = rgb(3), [table()] * 3
+    told: list[tuple[str, int, int]] = []
+    found = predict_disparity(best_on_one, video, None, lambda *at: told.append(at), shown)
+    for picture, disparity in zip(video, found, strict=True):
+        alone = predict_disparity(network, picture[None], None, raw_depth=shown[:1])
+        np.testing.assert_array_equal(disparity, alone[0])
+    assert sorted(set(told)) == [("frames", done, 3) for done in range(4)]
+    # Neither where a window is asked for nor where nothing but the clip keeps the scale.
+    for options, depths in ((PredictOptions(window=3), shown), (None, [None] * 3)):
+        np.testing.assert_array_equal(
+            predict_disparity(best_on_one, video, options, raw_depth=depths),
+            predict_disparity(network, video, options, raw_depth=depths),
+        )
 
 
 def test_an_answer_is_in_metric_disparity_within_the_readings_range(network: FastNetwork) -> None:
