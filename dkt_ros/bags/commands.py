@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dkt_ros.wording import counted
+
 if TYPE_CHECKING:
     from dkt_ros.bags.recording import RecordingOptions
 
@@ -153,7 +155,7 @@ def _from_sequence(args: argparse.Namespace) -> int:
 
 def _report(path: Path, frames: int) -> int:
     size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
-    print(f"{path}: {frames} frames, {size:.1f} MB")
+    print(f"{path}: {counted(frames, 'frame')}, {size:.1f} MB")
     return 0
 
 
@@ -165,7 +167,7 @@ def _info(args: argparse.Namespace) -> int:
         print(f"{args.bag}: {seconds:.2f} s, starts at {bag.start_ns / 1e9:.3f}")
         for topic in bag.topics.values():
             problem = f"  (cannot be read: {topic.problem})" if topic.problem else ""
-            print(f"  {topic.name}  {topic.msgtype}  {topic.count} messages{problem}")
+            print(f"  {topic.name}  {topic.msgtype}  {counted(topic.count, 'message')}{problem}")
         for remark in bag.remarks:
             print(f"  note: {remark}")
     return 0

@@ -16,6 +16,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     from dkt_ros.bench.attempts import Record
@@ -158,7 +159,10 @@ def run_bench(args: argparse.Namespace) -> int:
     bar.close()
     records = read_records(output / _ATTEMPTS)
     if parts > 1:
-        print(f"{len(records)} attempts so far; the same command without --shard tells of all")
+        print(
+            f"{counted(len(records), 'attempt')} so far; the same command without --shard tells "
+            "of all"
+        )
         return 0
     summary = summarise(records)
     figures = {"arguments": _arguments(args), **summary, "attempts": [r.told() for r in records]}
@@ -169,9 +173,9 @@ def run_bench(args: argparse.Namespace) -> int:
             pictures[_key(record)] = path.read_bytes()
     count = len({(record.scene, record.material) for record in records})
     about = (
-        f"{len(records)} attempts in {count} scenes. Each strip: colour, depth with the chosen "
-        "grasp, and where the objects ended. Attempts that failed where the true depth's did not "
-        "come first."
+        f"{counted(len(records), 'attempt')} in {counted(count, 'scene')}. Each strip: colour, "
+        "depth with the chosen grasp, and where the objects ended. Attempts that failed "
+        "where the true depth's did not come first."
     )
     title = "Grasps in simulation"
     write_whole(output / "report.html", page(title, summary, records, pictures, about))

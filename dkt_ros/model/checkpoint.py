@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo, found_instead
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -262,7 +263,7 @@ def _check_names(folder: Path, **found: Collection[str]) -> None:
     for kind, keys in found.items():
         if names := sorted(keys):
             raise DktError(
-                f"{folder}: {len(names)} {kind} keys, the first is {names[0]}; "
+                f"{folder}: {counted(len(names), f'{kind} key')}, the first is {names[0]}; "
                 "the weights do not fit config.json, convert the checkpoint again"
             )
 

@@ -19,6 +19,7 @@ from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS, MATERIALS
 from dkt_ros.synth.stopping import ended_by_interrupt
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     from dkt_ros.synth.generate import GenerateOptions
@@ -324,5 +325,5 @@ def _preview(args: argparse.Namespace) -> int:
     from dkt_ros.synth.preview import write_contact_sheet
 
     shown = write_contact_sheet(args.folder, args.output, args.count, args.columns)
-    print(f"{args.output}: {shown} sequences")
+    print(f"{args.output}: {counted(shown, 'sequence')}")
     return 0

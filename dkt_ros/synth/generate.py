@@ -34,6 +34,7 @@ from dkt_ros.synth.scene import Scene
 from dkt_ros.synth.sensors import MIXED, SENSORS, sensor_of
 from dkt_ros.synth.tabletop import Tabletop, fixture, sample_tabletop, solid
 from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
+from dkt_ros.wording import counted
 
 GENERATOR_VERSION = 3
 """Grows with every change after which a seed gives other scenes or pictures."""
@@ -180,7 +181,7 @@ def generate_all(runs: Sequence[GenerateOptions], say: Callable[[str], None] = p
         present += len(there)
         wanted += len(options.indices)
     if present:
-        say(f"{present} of {wanted} sequences are there already")
+        say(f"there already: {present} of {counted(wanted, 'sequence')}")
     elsewhere, made = [], 0
     frames = sum(options.frames for options, _, _ in missing)
     with progress_bar(frames, "frame", mininterval=math.inf) as bar:

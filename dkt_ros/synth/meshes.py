@@ -16,6 +16,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.synth.passes import quiet
 from dkt_ros.synth.scene import placed
 from dkt_ros.synth.shapes import Shape
+from dkt_ros.wording import counted
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 _MOST_FACES = 500_000
@@ -51,10 +52,12 @@ def read_meshes(
         if not shape.closed:
             say(f"{path}: not closed, so never made of glass or clear plastic")
         shapes.append(shape)
-    say(f"{folder}: {len(shapes)} meshes, {len(skipped)} skipped")
+    say(f"{folder}: {len(shapes)} usable, {len(skipped)} skipped")
     if not shapes:
         kinds = ", ".join(SUFFIXES)
-        raise DktError(f"--meshes {folder}: none of {len(paths)} files ({kinds}) is usable")
+        raise DktError(
+            f"--meshes {folder}: none of {counted(len(paths), 'file')} ({kinds}) is usable"
+        )
     return tuple(shapes)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import bpy
 
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 SUFFIXES = (".hdr", ".exr")
 
@@ -28,10 +29,12 @@ def find_panoramas(folder: Path, say: Callable[[str], None] = print) -> tuple[Pa
             say(f"skipped: {path}: {reason}")
         else:
             found.append(path)
-    say(f"{folder}: {len(found)} panoramas, {len(paths) - len(found)} skipped")
+    say(f"{folder}: {counted(len(found), 'panorama')}, {len(paths) - len(found)} skipped")
     if not found:
         kinds = ", ".join(SUFFIXES)
-        raise DktError(f"--hdris {folder}: none of {len(paths)} files ({kinds}) is usable")
+        raise DktError(
+            f"--hdris {folder}: none of {counted(len(paths), 'file')} ({kinds}) is usable"
+        )
     return tuple(found)
 
 

@@ -23,6 +23,7 @@ from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.resuming import RECIPE_FILE, base_digest
 from dkt_ros.train.states import States, read_state
 from dkt_ros.train.tuning import Trained
+from dkt_ros.wording import counted
 
 CHECKPOINT_DIR = "checkpoint"
 BEST_CHECKPOINT_DIR = "checkpoint-best"
@@ -117,7 +118,9 @@ def described(recipe: Recipe, done: int, name: str) -> CheckpointInfo:
         width=width,
         steps=1 if one_step else base.steps,
         condition=recipe.data.condition,
-        origin=f"{base.name}, {how} over {done} steps of dkt train, {recipe.objective.kind}",
+        origin=(
+            f"{base.name}, {how} over {counted(done, 'step')} of dkt train, {recipe.objective.kind}"
+        ),
         sources={},
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 from dkt_ros.arguments import positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
+from dkt_ros.wording import counted
 
 
 def add_commands(subparsers: Any) -> None:
@@ -64,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
         number = _show_live(args, show) if args.input is None else _show_recording(args, show)
         if not number:
             raise DktError(f"{args.input or 'dkt_node'}: gave no depth; nothing to show")
-    print(f"{args.save or 'rerun'}: {number} frames")
+    print(f"{args.save or 'rerun'}: {counted(number, 'frame')}")
     return 0
 
 

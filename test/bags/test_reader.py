@@ -374,7 +374,7 @@ def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path) -> None:
     (tmp_path / "a.bag").write_bytes(damaged)
     with BagReader(tmp_path / "a.bag") as bag:
         assert [message.time_ns for message in bag.messages()] == [1, 2, 4, 5]
-        assert any("1 messages are damaged" in remark for remark in bag.remarks)
+        assert any("1 damaged message" in remark for remark in bag.remarks)
 
 
 @pytest.mark.parametrize("compression", [None, Rosbag1Writer.CompressionFormat.BZ2])
@@ -385,7 +385,7 @@ def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -
     active.write_bytes(data[:at] + bytes(8) + data[at + 8 :])
     with BagReader(active) as bag:
         assert len(list(bag.messages())) == 6
-        assert "has no usable index; 9 messages" in bag.remarks[0]
+        assert "has no usable index; found 9 messages" in bag.remarks[0]
         assert bag.topics["/info"].latched
     if compression is None:
         fifth_message = list(re.finditer(b"op=\x02", data))[4]

@@ -316,7 +316,7 @@ def test_a_damaged_message_or_a_bad_topic_name_costs_itself_alone(
     output = finished(process)
     assert process.returncode == 0, output
     assert "leaving out /1-bad name" in output
-    assert "1 messages on 1 topics" in output
+    assert "1 message on 1 topic " in output
 
 
 @pytest.mark.parametrize("topics", [(), ("--topics", "/text")])
@@ -364,7 +364,7 @@ def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
     assert "15 messages on 5 topics" in finished(process)
     process = replay(tmp_path / "bag", "--topics", COLOR, *WAIT)
     assert listener.spin_until(lambda: len(listener.heard[f"{COLOR}/compressed"]) == 6)
-    assert "3 messages on 1 topics" in finished(process)
+    assert "3 messages on 1 topic " in finished(process)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_killed_and_resumed_it_equals_an_undisturbed_run(tmp_path: Path) -> None
     lines: list[str] = []
     outcome = generate(killed, lines.append)
     assert (outcome.made, outcome.present, outcome.failed) == (2, 1, {})
-    assert lines[0] == "1 of 3 sequences are there already"
+    assert lines[0] == "there already: 1 of 3 sequences"
     assert re.search(r"4/4 frames, .* 00:00 left, .*frame", lines[-1])
     assert (first.stat().st_mtime_ns, first.read_bytes()) == (stamp, content)
     assert all(path.suffix == ".tar" for path in killed.output.iterdir())
@@ -174,7 +174,7 @@ def test_the_command_renders_a_folder_and_draws_it(
     args = parse(f"synth preview {tar.parent} --output {sheet}")
     assert args.run(args) == 0
     assert sheet.stat().st_size > 1000
-    assert "1 sequences" in capsys.readouterr().out
+    assert "1 sequence," in capsys.readouterr().out
 
 
 def test_a_failing_scene_is_named_counted_and_the_run_goes_on(
@@ -333,7 +333,7 @@ def test_the_users_meshes_and_panoramas_are_used(
     assert args.run(args) == 0
     printed = capsys.readouterr().out
     assert "broken.glb" in printed
-    assert "1 meshes, 1 skipped" in printed
+    assert "1 usable, 1 skipped" in printed
     (frame,) = read_sequence(tmp_path / "out" / "s0000-000000.tar")
     things = frame.extra["objects"]
     assert {thing["shape"] for thing in things} == {"wedge"}

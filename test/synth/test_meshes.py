@@ -105,7 +105,7 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path: Path) -> None:
     assert shape.family == "good"
     for name in ("points.ply", "garbage.glb", "empty.obj", "nan.obj", "planet.obj"):
         assert any(name in line and line.startswith("skipped") for line in lines), (name, lines)
-    assert lines[-1].endswith("1 meshes, 5 skipped")
+    assert lines[-1].endswith("1 usable, 5 skipped")
     with pytest.raises(DktError, match=r"0\.1 units long, 100 m at --mesh-scale 1000"):
         read_mesh(tmp_path / "good.obj", scale=1000.0)
     (tmp_path / "good.obj").unlink()

@@ -32,6 +32,7 @@ from dkt_ros.model.compiled.manifest import (
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS, LiveOptions
 from dkt_ros.model.windows import exact_windows, live_windows
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,7 +198,9 @@ def run_check(args: argparse.Namespace) -> int:
                 f"{args.checkpoint} has {found[:12]}"
             )
     print(_summary(manifest))
-    print(f"windows of {in_words(manifest.windows)} latent frames; {manifest.steps} steps")
+    print(
+        f"windows of {in_words(manifest.windows)} latent frames; {counted(manifest.steps, 'step')}"
+    )
     if manifest.system is not None:
         system = manifest.system
         gpu = system.gpu or "GPUs of compute capability"
@@ -352,7 +355,7 @@ def _summary(manifest: Manifest) -> str:
     plans = len({graph.plan for graph in manifest.graphs} - {None})
     return (
         f"{manifest.info.name} at {by(manifest.size)}, {manifest.precision}: "
-        f"{len(manifest.graphs)} graphs, {plans} plans"
+        f"{counted(len(manifest.graphs), 'graph')}, {counted(plans, 'plan')}"
     )
 
 
