@@ -40,6 +40,8 @@ def test_a_mendable_error_is_one_line(
     [
         (OSError(36, "File name too long", "xxx"), "xxx: File name too long"),
         (OSError("no such camera"), "no such camera"),
+        (OSError(2, "No such file or directory", "a\nb"), "a b: No such file or directory"),
+        (DktError("x\x1b[31m.tar:\r\n  is\n missing"), r"x\x1b[31m.tar: is missing"),
         (MemoryError(), "out of memory; use smaller sizes, or a machine with more"),
     ],
 )

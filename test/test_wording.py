@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dkt_ros.wording import counted, is_name
+from dkt_ros.wording import counted, is_name, one_line
 
 
 def test_one_is_singular() -> None:
@@ -25,3 +25,15 @@ def test_names(name: str) -> None:
 )
 def test_no_names(name: object) -> None:
     assert not is_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a b: é", "a b: é"),
+        ("a\n  b\r\nc\n", "a b c"),
+        ("a\rb\x1b[2J\x00\u2028", r"a\rb\x1b[2J\x00\u2028"),
+    ],
+)
+def test_one_line(text: str, line: str) -> None:
+    assert one_line(text) == line

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dkt_ros.wording import counted
+from dkt_ros.wording import counted, one_line
 
 if TYPE_CHECKING:
     from dkt_ros.bags.recording import RecordingOptions
@@ -167,7 +167,8 @@ def _info(args: argparse.Namespace) -> int:
         print(f"{args.bag}: {seconds:.2f} s, starts at {bag.start_ns / 1e9:.3f}")
         for topic in bag.topics.values():
             problem = f"  (cannot be read: {topic.problem})" if topic.problem else ""
-            print(f"  {topic.name}  {topic.msgtype}  {counted(topic.count, 'message')}{problem}")
+            line = f"{topic.name}  {topic.msgtype}  {counted(topic.count, 'message')}{problem}"
+            print(f"  {one_line(line)}")
         for remark in bag.remarks:
-            print(f"  note: {remark}")
+            print(f"  note: {one_line(remark)}")
     return 0

@@ -13,7 +13,7 @@ from dkt_ros.arguments import positive
 from dkt_ros.datasets.registry import KINDS as KINDS
 from dkt_ros.files import write_whole
 from dkt_ros.progress import progress_bar
-from dkt_ros.wording import counted
+from dkt_ros.wording import counted, one_line
 
 if TYPE_CHECKING:
     from dkt_ros.datasets.check import CheckReport, Progress, SplitReport
@@ -74,7 +74,7 @@ def _check(args: argparse.Namespace) -> int:
             dataset,
             sample=args.sample,
             workers=args.workers,
-            on_problem=lambda problem: bar.write(problem, file=out),
+            on_problem=lambda problem: bar.write(one_line(problem), file=out),
             on_progress=show,
         )
     print(_table(report))

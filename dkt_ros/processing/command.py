@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dkt_ros.arguments import natural, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
+from dkt_ros.wording import one_line
 
 if TYPE_CHECKING:
     from dkt_ros.processing.many import Result, Runner
@@ -279,7 +280,7 @@ class _Bar:
         """A recording has ended."""
         name, summary = result.recording.name, result.summary
         if not result.outcome.succeeded:
-            line = f"{name}: FAILED ({result.outcome.value}): {result.error}"
+            line = one_line(f"{name}: FAILED ({result.outcome.value}): {result.error}")
         elif summary.get("already_there"):
             line = f"{name}: there already"
         else:
@@ -291,8 +292,8 @@ class _Bar:
                 + (f", {times:.2f} times real time" if times else "")
             )
         if result.outcome.succeeded:
-            line += "".join(f"\n  not used: {lost}" for lost in summary["lost"])
-            line += "".join(f"\n  note: {note}" for note in summary["notes"])
+            line += "".join(f"\n  not used: {one_line(lost)}" for lost in summary["lost"])
+            line += "".join(f"\n  note: {one_line(note)}" for note in summary["notes"])
         self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:

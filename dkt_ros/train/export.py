@@ -93,7 +93,7 @@ def _export(
             "with; name the one it began with as checkpoint"
         )
     trained = state.get("average") or state["weights"]
-    info = described(recipe, int(state["done"]), recipe.name or output.resolve().name)
+    info = described(recipe, int(state["done"]), output)
     names = [f"base/{file.name}" for file in transformer_weights(base).files]
     info = replace(info, sources=dict(zip(names, digest.split(), strict=True)))
     try:
@@ -105,15 +105,18 @@ def _export(
     return info
 
 
-def described(recipe: Recipe, done: int, name: str) -> CheckpointInfo:
-    """The trained checkpoint's `dkt.json`: the base's, with size, steps and origin of this run."""
+def described(recipe: Recipe, done: int, output: Path) -> CheckpointInfo:
+    """The trained checkpoint's `dkt.json`: the base's, with size, steps and origin of this run.
+
+    Raises DktError where the recipe and the run's folder make none.
+    """
     base = CheckpointInfo.read(recipe.checkpoint_folder())
     height, width = recipe.data.size
     how = f"LoRA of rank {recipe.lora.rank}" if recipe.method == "lora" else "full fine-tuning"
     one_step = recipe.objective.kind == "one_step"
     return replace(
         base,
-        name=name,
+        name=recipe.name or output.resolve().name,
         height=height,
         width=width,
         steps=1 if one_step else base.steps,

@@ -89,7 +89,7 @@ class Materials:
         wanted = self.recipe.preview
         clips = load_clips(self.recipe.data, wanted.clips, wanted.frames)
         self._report_shown(clips)
-        steps = wanted.steps or described(self.recipe, 0, "preview").steps
+        steps = wanted.steps or described(self.recipe, 0, self.output).steps
 
         loss = ValidationLoss(self.recipe, clips)
 

@@ -21,6 +21,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.bags.storage import zstd
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
@@ -197,6 +198,18 @@ def test_an_odd_type_costs_its_topic_alone(
         assert problem in reader.topics["/odd"].problem
         assert bool(problem) == bool(reader.topics["/odd"].problem)
         assert len(list(reader.messages(["/text"]))) == 3
+
+
+def test_a_topic_of_two_lines_is_listed_in_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Rosbag2Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        odd = writer.add_connection("/a\n/b\x1b[2J", "std_msgs/msg/String", typestore=ROS2)
+        hello = ROS2.types["std_msgs/msg/String"](data="hello")
+        writer.write(odd, 1, ROS2.serialize_cdr(hello, odd.msgtype))
+    assert main(["bag", "info", str(tmp_path / "bag")]) == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line == r"  /a /b\x1b[2J  std_msgs/msg/String  1 message"
 
 
 @pytest.mark.parametrize("storage", STORAGES)

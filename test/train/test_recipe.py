@@ -55,6 +55,7 @@ def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
     ("change", "named"),
     [
         ({"rank": 3}, r"^rank is unknown; known are augmentation, batch"),
+        ({"name": "a\nb"}, r"^name is 'a\\nb', expected a name: some text in one line"),
         ({"lora": {"alpha": 3}}, r"^lora\.alpha is unknown; known are rank, targets"),
         ({"lora": {"rank": 0}}, r"^lora\.rank is 0, expected at least 1"),
         ({"lora": {"targets": ["q"]}}, r"^lora\.targets is \['q'\], expected some of self_attn\.q"),

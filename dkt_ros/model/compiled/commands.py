@@ -147,7 +147,8 @@ def run_build(args: argparse.Namespace) -> int:
         raise DktError(f"--workspace is {args.workspace}, expected GiB above 0")
     args.checkpoint = checkpoint_folder(args.checkpoint)
     info = CheckpointInfo.read(args.checkpoint)
-    folder = args.output or Path(f"{info.name}-{args.preset}-{args.precision}.engine")
+    name = info.name.replace("/", "-")
+    folder = args.output or Path(f"{name}-{args.preset}-{args.precision}.engine")
     progress = _Progress()
     # Asked first: a missing TensorRT is not found out after minutes of exporting.
     plans = None if args.onnx_only else _plan_builder(args, progress)
