@@ -86,9 +86,8 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:
         # Files and folders that nobody above knew how to name better.
         named = "" if error.filename is None else f"{error.filename}: "
-        print(
-            f"dkt {args.command}: {one_line(f'{named}{error.strerror or error}')}", file=sys.stderr
-        )
+        text = one_line(f"{named}{error.strerror or error}")
+        print(f"dkt {args.command}: {text}", file=sys.stderr)
         return 2
 
 

@@ -349,7 +349,7 @@ def test_a_disk_that_fills_up_while_a_state_is_written(
     assert final(tmp_path)["done"] == 3
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 def test_a_disk_that_fills_up_while_the_log_is_written(
     tiny_checkpoint: Path,
     tmp_path: Path,
