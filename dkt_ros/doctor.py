@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dkt_ros
+from dkt_ros.arguments import finite
 from dkt_ros.errors import DktError
 from dkt_ros.extras import EXTRAS, install
 
@@ -122,7 +123,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--size", metavar="HxW", help=f"of those images; default: {_DDS['size']}")
     for name, unit, what in (("rate", "HZ", "of those images"), ("seconds", "S", "how long")):
         parser.add_argument(
-            f"--{name}", type=float, metavar=unit, help=f"{what}; default: {_DDS[name]:g}"
+            f"--{name}", type=finite, metavar=unit, help=f"{what}; default: {_DDS[name]:g}"
         )
     parser.set_defaults(run=_run)
 

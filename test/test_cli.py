@@ -6,6 +6,7 @@ import argparse
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,26 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "x", ""])
+def test_numbers_are_finite(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["process", "bag", "--output", "out", "--max-depth", text])
+    assert f"argument --max-depth: {text!r} is no finite number" in capsys.readouterr().err
+
+
+def test_no_option_takes_what_is_no_number() -> None:
+    """Of all commands, but --max-gap, for which infinity is none."""
+
+    def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+        for action in parser._actions:
+            yield action
+            if isinstance(action, argparse._SubParsersAction):
+                for name in action.choices.values():
+                    yield from options(name)
+
+    plain = [
+        action.option_strings for action in options(cli.build_parser()) if action.type is float
+    ]
+    assert {*map(tuple, plain)} == {("--max-gap",)}

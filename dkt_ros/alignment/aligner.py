@@ -100,7 +100,7 @@ class AlignmentConfig:
     max_held_s: float = 3.0
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, nan=True)  # said below
         for field in fields(self):
             value = getattr(self, field.name)
             if not (np.isfinite(value) and value >= 0):

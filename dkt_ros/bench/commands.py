@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import positive, shard
+from dkt_ros.arguments import finite, positive, shard
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
 from dkt_ros.predict.options import add_arguments, options_of
@@ -98,7 +98,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="NAME=DIR",
         help="a further method: depth in files, as for dkt eval; scenes are named as the tars",
     )
-    add("--prediction-unit", type=float, default=0.001, metavar="M", help="metres per step of PNG")
+    add("--prediction-unit", type=finite, default=0.001, metavar="M", help="metres per step of PNG")
     add_arguments(bench.add_argument_group("network"), checkpoints=True)
     bench.set_defaults(run=run_bench)
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
@@ -49,6 +50,7 @@ class PredictOptions:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("steps", "window"):
             value = getattr(self, name)
             if value is not None and value < 1:

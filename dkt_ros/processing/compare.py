@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.regions import OBJECTS
@@ -44,6 +45,7 @@ class Limits:
     max_worse: float = 0.005
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, value in vars(self).items():
             if not 0.0 <= value <= 1.0:
                 raise DktError(f"{name} is {value}, expected 0 to 1")

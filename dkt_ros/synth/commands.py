@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from dkt_ros.arguments import positive, shard, size
+from dkt_ros.arguments import finite, positive, shard, size
 from dkt_ros.errors import DktError
 from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
@@ -93,11 +93,13 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         help="train leaves some shapes and materials out; held-out shows them in every scene",
     )
     add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="a scene")
-    add("--drop-share", type=float, default=0.5, help="of scenes: dropped, not put down; 0 to 1")
-    add("--container-share", type=float, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1")
+    add("--drop-share", type=finite, default=0.5, help="of scenes: dropped, not put down; 0 to 1")
+    add(
+        "--container-share", type=finite, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1"
+    )
     add("--meshes", type=Path, metavar="DIR", help="your GLB, glTF, OBJ, PLY files")
-    add("--mesh-share", type=float, default=0.5, help="of objects: your meshes; 0 to 1")
-    add("--mesh-scale", type=float, metavar="S", help="metres per unit; without it, guessed")
+    add("--mesh-share", type=finite, default=0.5, help="of objects: your meshes; 0 to 1")
+    add("--mesh-scale", type=finite, metavar="S", help="metres per unit; without it, guessed")
     add("--hdris", type=Path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")
     add(
         "--shares",
@@ -118,8 +120,8 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         ("step", (1.0, 3.0), "degrees a frame"),
     ):
         words = {"nargs": 2, "metavar": ("MIN", "MAX")}
-        path.add_argument(f"--{name}", type=float, default=default, help=what, **words)
-    path.add_argument("--period", type=float, default=60.0, help="of the radius's sine in frames")
+        path.add_argument(f"--{name}", type=finite, default=default, help=what, **words)
+    path.add_argument("--period", type=finite, default=60.0, help="of the radius's sine in frames")
     render.set_defaults(run=_render)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.arguments import positive
+from dkt_ros.arguments import finite, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
 from dkt_ros.wording import counted
@@ -36,7 +36,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--max-frames", type=positive, metavar="N", help="no more of a recording")
     add = parser.add_argument_group("live").add_argument
     add("--namespace", default="", metavar="NS", help="dkt_node's")
-    add("--duration", type=float, metavar="S", help="ends then; else with Ctrl-C")
+    add("--duration", type=finite, metavar="S", help="ends then; else with Ctrl-C")
     add_source_arguments(parser)
     add_arguments(parser.add_argument_group("network"))
     parser.set_defaults(run=_run)

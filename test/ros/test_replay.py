@@ -140,7 +140,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 def seconds_played(output: str) -> float:
     """What the player says of itself: a busy machine makes it longer, never shorter."""
-    said = re.search(r"messages on \d+ topics in ([\d.]+) s", output)
+    said = re.search(r"messages on \d+ topics? in ([\d.]+) s", output)
     assert said, output
     return float(said[1])
 
@@ -373,6 +373,11 @@ def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
         (["/no/such/bag"], "no such bag"),
         ([], "no bag given"),
         (["BAG", "--rate", "0"], "rate is 0"),
+        (["BAG", "--start-delay", "inf"], "start_delay_s is inf, expected a finite number"),
+        (
+            ["BAG", "--ros-args", "-p", "clock_hz:=.nan"],
+            "clock_hz is nan, expected a finite",
+        ),
         (["BAG", "--topics", "/nope"], "no topic /nope; the bag holds"),
         (["BAG", "--wait-for-subscribers", "1", "--wait-timeout", "0.2"], "fewer than 1"),
         (["BAG", "--ros-args", "-p", "loop:=5"], "parameter loop is 5, expected a bool"),

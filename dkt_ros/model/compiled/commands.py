@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import size
+from dkt_ros.arguments import finite, size
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.manifest import (
@@ -111,7 +111,7 @@ def _add_build(commands: Any) -> None:
         help="GPUs to build for ahead of time, such as sm89, on any machine (TensorRT for RTX)",
     )
     parser.add_argument(
-        "--workspace", type=float, metavar="GIB", help="scratch memory TensorRT may take (all)"
+        "--workspace", type=finite, metavar="GIB", help="scratch memory TensorRT may take (all)"
     )
     parser.add_argument(
         "--level", type=int, choices=range(6), default=3, help="optimization level (3)"

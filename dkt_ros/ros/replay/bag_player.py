@@ -55,7 +55,7 @@ class Pace:
     def __post_init__(self) -> None:
         if not 0.0 < self.rate < float("inf"):
             raise DktError(f"rate is {self.rate:g}, expected a positive number (1 = as recorded)")
-        if self.clock_hz < 0.0:
+        if not 0.0 <= self.clock_hz < float("inf"):
             raise DktError(f"clock_hz is {self.clock_hz:g}, expected 0 (no /clock) or more")
         if self.queue_depth < 1:
             raise DktError(f"queue_depth is {self.queue_depth}, expected 1 or more")
