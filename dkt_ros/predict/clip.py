@@ -23,7 +23,7 @@ from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream, chunk_spans, pad_chunk
-from dkt_ros.predict.dkt import DktPredictor, answered, beginning, conditions, raw_pictures
+from dkt_ros.predict.dkt import DktPredictor, answered, beginning_or_noise, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
     Prediction,
@@ -188,7 +188,7 @@ def _decoded(
     result = sample(
         network,
         conditions(network.info, rgb_latents, shown),
-        beginning(network.info, shown, tuple(rgb_latents.shape), options.seed),
+        beginning_or_noise(network.info, shown, tuple(rgb_latents.shape), options.seed),
         steps=steps,
         shift=network.info.sigma_shift,
         window=window,

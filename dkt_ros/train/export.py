@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import transformer_weights, with_lora, write_with
 from dkt_ros.model.weights import Weights
@@ -110,7 +111,7 @@ def described(recipe: Recipe, done: int, output: Path) -> CheckpointInfo:
 
     Raises DktError where the recipe and the run's folder make none.
     """
-    base = CheckpointInfo.read(recipe.checkpoint_folder())
+    base = CheckpointInfo.read(checked_folder(recipe.checkpoint_folder()))
     height, width = recipe.data.size
     how = f"LoRA of rank {recipe.lora.rank}" if recipe.method == "lora" else "full fine-tuning"
     one_step = recipe.objective.kind == "one_step"
