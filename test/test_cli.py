@@ -128,7 +128,7 @@ def test_numbers_are_finite(text: str, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_no_option_takes_what_is_no_number() -> None:
-    """Of all commands, but --max-gap, for which infinity is none."""
+    """But where infinity means none (--max-gap), and where both limits are named at once."""
 
     def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
         for action in parser._actions:

@@ -71,7 +71,7 @@ def add_commands(subparsers: Any) -> None:
     )
     data.add_argument(
         "--range",
-        type=finite,
+        type=float,
         nargs=2,
         metavar=("MIN", "MAX"),
         help="depths that count, metres (default 0.3 1.5 for clearpose, as published, else 0.1 10)",
