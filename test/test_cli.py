@@ -140,4 +140,4 @@ def test_no_option_takes_what_is_no_number() -> None:
     plain = [
         action.option_strings for action in options(cli.build_parser()) if action.type is float
     ]
-    assert {*map(tuple, plain)} == {("--max-gap",)}
+    assert {*map(tuple, plain)} == {("--max-gap",), ("--range",)}

@@ -41,6 +41,9 @@ GENERATOR_VERSION = 3
 OLDEST_VERSION = 2
 """Versions from this one on can still be asked for."""
 
+_MOST = 999_999
+"""Of scenes, whose numbers have six digits, and of frames."""
+
 _SCENE_ERRORS = (DktError, RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
 
 
@@ -70,9 +73,10 @@ class GenerateOptions:
     tabletop: Tabletop | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("scenes", 1), ("frames", 1), ("start", 0)):
-            if getattr(self, name) < least:
-                raise DktError(f"--{name} is {getattr(self, name)}, expected at least {least}")
+        limits = {"seed": (0, 2**31 - 1), "scenes": (1, _MOST), "frames": (1, _MOST)}
+        for name, (least, most) in (limits | {"start": (0, _MOST)}).items():
+            if not least <= getattr(self, name) <= most:
+                raise DktError(f"--{name} is {getattr(self, name)}, expected {least} to {most}")
         if not OLDEST_VERSION <= self.version <= GENERATOR_VERSION:
             known = " or ".join(map(str, range(OLDEST_VERSION, GENERATOR_VERSION + 1)))
             raise DktError(f"--version is {self.version}, expected {known}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,19 @@ def test_panoramas_are_checked(tmp_path: Path) -> None:
     found.unlink()
     with pytest.raises(DktError, match="none of 2 files"):
         find_panoramas(tmp_path, say=lines.append)
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (read_meshes, r"--meshes .*: holds no file that ends in \.glb or"),
+        (find_panoramas, r"--hdris .*: holds no file that ends in \.hdr or \.exr"),
+    ],
+)
+def test_a_folder_without_any_says_what_it_looked_for(
+    tmp_path: Path, read: Callable[..., object], words: str
+) -> None:
+    for suffix in (".obj", ".exr"):
+        (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(DktError, match=words):
+        read(tmp_path)
