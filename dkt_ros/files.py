@@ -47,6 +47,8 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
+        if path.is_dir():  # as replacing it would say in the end
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(partial) as stream:
             _unfinished.add(partial)

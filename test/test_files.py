@@ -117,6 +117,8 @@ def test_what_cannot_be_written_is_found_out_before_it_is_made(tmp_path: Path) -
     assert os.listdir(path.parent) == ["file"]
     with pytest.raises(StorageError, match="cannot be written"):
         check_writable(path / "below")
+    with pytest.raises(StorageError, match=r"folder: cannot be written \(Is a directory\)"):
+        check_writable(path.parent)
     with whole_file(path), pytest.raises(BusyError):
         check_writable(path)
 
