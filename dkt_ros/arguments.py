@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -12,6 +13,17 @@ DTYPES = ("float32", "bfloat16", "float16")
 def positive(text: str) -> int:
     """An integer of at least 1."""
     return _at_least(text, 1)
+
+
+def finite(text: str) -> float:
+    """A number, neither NaN nor infinite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return value
 
 
 def natural(text: str) -> int:

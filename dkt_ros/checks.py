@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -39,15 +40,33 @@ def check_type(name: str, value: object, hint: Any) -> None:
         raise DktError(f"{name} is {shown}, expected {_words(hint)}")
 
 
-def check_fields(config: Any) -> None:
-    """check_type for every field of a dataclass."""
+def check_fields(config: Any, nan: bool = False) -> None:
+    """check_type for every field of a dataclass; NaN is no number unless `nan` lets it pass."""
     kind: Any = type(config)
     hints = _hints(kind)
     for entry in fields(config):
-        check_type(f"{kind.__name__}.{entry.name}", getattr(config, entry.name), hints[entry.name])
+        name, value = f"{kind.__name__}.{entry.name}", getattr(config, entry.name)
+        check_type(name, value, hints[entry.name])
+        if not nan and _has_nan(value):
+            raise DktError(f"{name} is {value!r}, expected {_words(hints[entry.name])}")
+
+
+def check_ranges(config: Any, **ranges: tuple[float, float]) -> None:
+    """Raises DktError for a field of a dataclass outside its range, ends included, or NaN."""
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            least = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            raise DktError(f"{type(config).__name__}.{name} is {value!r}, expected {least}")
 
 
 _hints = lru_cache(maxsize=None)(typing.get_type_hints)
+
+
+def _has_nan(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return any(map(_has_nan, value))
+    return isinstance(value, Real) and value != value
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dkt_ros.errors import DktError
 from dkt_ros.extras import advice
+from dkt_ros.wording import one_line
 
 _COMMANDS = (
     "dkt_ros.model.commands",
@@ -85,7 +86,8 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:
         # Files and folders that nobody above knew how to name better.
         named = "" if error.filename is None else f"{error.filename}: "
-        print(f"dkt {args.command}: {named}{error.strerror or error}", file=sys.stderr)
+        text = one_line(f"{named}{error.strerror or error}")
+        print(f"dkt {args.command}: {text}", file=sys.stderr)
         return 2
 
 

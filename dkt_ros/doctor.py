@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dkt_ros
+from dkt_ros.arguments import finite
 from dkt_ros.errors import DktError
 from dkt_ros.extras import EXTRAS, install
 
@@ -37,6 +38,9 @@ _SMALL_RECEIVE_BUFFER = 2 * 1024**2
 
 _LOSS = 0.01
 """Share of images on one machine that may be lost."""
+
+_LARGEST = 8192
+"""Pixels a side of images that are sent on trial."""
 
 _MUCH_LEFT_BEHIND = 64.0
 """MiB; one node that was killed leaves 128 with config/fastdds.xml."""
@@ -122,7 +126,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--size", metavar="HxW", help=f"of those images; default: {_DDS['size']}")
     for name, unit, what in (("rate", "HZ", "of those images"), ("seconds", "S", "how long")):
         parser.add_argument(
-            f"--{name}", type=float, metavar=unit, help=f"{what}; default: {_DDS[name]:g}"
+            f"--{name}", type=finite, metavar=unit, help=f"{what}; default: {_DDS[name]:g}"
         )
     parser.set_defaults(run=_run)
 
@@ -195,10 +199,11 @@ def check_link(size: str, rate_hz: float, seconds: float) -> Finding:
     from dkt_ros.ros.qos import large_message_advice
 
     height, width = parse_size(size) or (0, 0)
-    if height < 1 or width < 1 or not 0 < rate_hz <= 1000 or not 0 < seconds <= 3600:
+    sides = 1 <= height <= _LARGEST and 1 <= width <= _LARGEST
+    if not sides or not 0 < rate_hz <= 1000 or not 0 < seconds <= 3600:
         raise DktError(
-            f"--size {size} --rate {rate_hz:g} --seconds {seconds:g}: expected HEIGHTxWIDTH, up to "
-            "1000 Hz and up to 3600 s"
+            f"--size {size} --rate {rate_hz:g} --seconds {seconds:g}: expected HEIGHTxWIDTH of up "
+            f"to {_LARGEST} pixels a side, up to 1000 Hz and up to 3600 s"
         )
     link = measure(Load(width, height, rate_hz, seconds))
     if not link.found:

@@ -34,7 +34,7 @@ from dkt_ros.arrays import (
     namespace,
     to_host,
 )
-from dkt_ros.checks import check_fields, check_type
+from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
@@ -43,6 +43,12 @@ from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor
+
+
+def check_depth_range(low: float, high: float) -> None:
+    """Raises DktError for metres between which there is no depth."""
+    if not 0 < low < high:
+        raise DktError(f"min_depth {low} m, max_depth {high} m: expected 0 < min < max")
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class EstimatorConfig:
         check_fields(self)
         if self.depth not in DEPTHS:
             raise DktError(f"depth is {self.depth!r}, expected one of {', '.join(DEPTHS)}")
+        check_ranges(self, max_gap_s=(0, np.inf))
+        check_depth_range(self.min_depth, self.max_depth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +185,7 @@ class DepthEstimator:
     def depth_range(self, limits: tuple[float, float]) -> None:
         check_type("depth_range", limits, tuple[float, float])
         low, high = limits
-        if not 0 < low < high:
-            raise DktError(f"min_depth {low} m, max_depth {high} m: expected 0 < min < max")
+        check_depth_range(low, high)
         self._depth_range = (low, high)
 
     def push(self, frame: Frame) -> DepthEstimate | None:

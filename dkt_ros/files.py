@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -32,6 +32,8 @@ def storage_error(path: Path, error: OSError, advice: str = "make room") -> Stor
     """What stopped a write, in words. advice: what to do when the disk is full."""
     if error.errno in _NO_ROOM:
         return StorageError(f"{path}: the disk is full ({error.strerror}); {advice}")
+    if blocking := next(filter(os.path.isfile, path.parents), None):
+        return StorageError(f"{path}: cannot be written: {blocking} is a file, not a folder")
     return StorageError(f"{path}: cannot be written ({error.strerror or error})")
 
 
@@ -45,6 +47,8 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
+        if path.is_dir():  # as replacing it would say in the end
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(partial) as stream:
             _unfinished.add(partial)
@@ -124,6 +128,12 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """What ends in one of the suffixes, in any case, by name; broken links too, but no folders."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if not path.is_dir())
 
 
 def sha256(path: Path) -> str:

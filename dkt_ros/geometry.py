@@ -46,7 +46,7 @@ class Intrinsics:
     height: int
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, nan=True)  # said below, with what to do
         if self.width < 1 or self.height < 1:
             raise DktError(f"image size {self.width}x{self.height}: expected at least 1x1 pixels")
         if (

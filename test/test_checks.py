@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,11 +25,16 @@ from dkt_ros import (
     process,
 )
 from dkt_ros.alignment.aligner import Aligner, AlignmentConfig, align_depth, metric_alignment
+from dkt_ros.bags.recording import stamps
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig
 from dkt_ros.fusion.fuser import Fuser
+from dkt_ros.grasp.antipodal import GraspConfig, Gripper
+from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.predict.clip import PredictOptions
 from dkt_ros.predict.load import load_predictor
+from dkt_ros.processing.compare import Limits
 
 PREDICTOR = "fixtures.red_network:load"
 CAMERA = Intrinsics(20.0, 20.0, 7.5, 5.5, 16, 12)
@@ -37,6 +43,11 @@ DEPTH = np.ones((12, 16), np.float32)
 ALIGNMENT = metric_alignment(DEPTH, DEPTH)
 CONFIGS = (
     AlignmentConfig(),
+    GraspConfig(),
+    Gripper(),
+    Limits(),
+    LiveOptions(warm_start=0.5, min_agreement=0.5),
+    PredictOptions(),
     ConsistencyConfig(),
     EstimatorConfig(),
     FusionConfig(),
@@ -63,6 +74,47 @@ def test_every_field_refuses_what_it_is_not(config: Any) -> None:
         for value in WRONG:
             with pytest.raises(DktError, match=f"{type(config).__name__}.{entry.name} is .*expect"):
                 replace(config, **{entry.name: value})
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_no_number_is_nan(config: Any) -> None:
+    """Nothing compares with it, so it would switch off what it is the limit of."""
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if isinstance(value, float):
+            with pytest.raises(DktError, match=rf"{entry.name}\b.*nan.*expected"):
+                replace(config, **{entry.name: math.nan})
+    with pytest.raises(DktError, match=r"pinhole is \(nan, .*, expected \(a number, a number"):
+        SourceOptions(pinhole=(math.nan, 1, 1, 1))
+    with pytest.raises(DktError, match=r"expected_depth_m is .*nan"):
+        ConsistencyConfig(expected_depth_m=(0.1, math.nan))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (called(ConsistencyConfig, frozen_frames=1), "frozen_frames is 1, expected 2 or more"),
+        (called(ConsistencyConfig, jump=0.5), r"ConsistencyConfig.jump is 0.5, expected 1 or more"),
+        (called(ConsistencyConfig, stale_s=-1), "stale_s is -1, expected 0 or more"),
+        (called(ConsistencyConfig, refused=1.0), "refused 1.0, doubted 0.0, looked_into 7.5: expe"),
+        (called(ConsistencyConfig, expected_depth_m=(2, 1)), "expected depth 2 .. 1 m: expected 0"),
+        (called(ConsistencyConfig, min_raw_depth=20), "range 20 .. 10.0 m: expected 0 < min < max"),
+        (called(EstimatorConfig, max_gap_s=-1), "max_gap_s is -1, expected 0 or more"),
+        (called(EstimatorConfig, min_depth=20), "min_depth 20 m, max_depth 10.0 m: expected 0 <"),
+        (called(EstimatorConfig, min_depth=-1), "min_depth -1 m, max_depth 10.0 m: expected 0 <"),
+        (called(Limits, max_share=2), "max_share is 2, expected 0 to 1"),
+        (called(Gripper, max_width=0.0), "Gripper.max_width is 0.0, expected 0.0001 to 10"),
+        (called(GraspConfig, min_confidence=1.5), "min_confidence is 1.5, expected 0 to 1"),
+        (called(GraspConfig, samples=0), "GraspConfig.samples is 0, expected 1 to"),
+        (called(LiveOptions, scene_cut=0.0), "scene_cut is 0.0, expected above 0, at most 1"),
+        (called(stamps, math.inf), "rate is inf Hz, expected a positive number"),
+        (called(stamps, 10.0, math.nan), "start time is nan s, expected 0 to below 2147483648 s"),
+        (called(stamps, 10.0, -1.0), "start time is -1.0 s"),
+    ],
+)
+def test_numbers_out_of_range_are_named(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(DktError, match=words):
+        call()
 
 
 def test_numbers_of_every_library_are_numbers() -> None:

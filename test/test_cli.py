@@ -6,6 +6,7 @@ import argparse
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_a_mendable_error_is_one_line(
     [
         (OSError(36, "File name too long", "xxx"), "xxx: File name too long"),
         (OSError("no such camera"), "no such camera"),
+        (OSError(2, "No such file or directory", "a\nb"), "a b: No such file or directory"),
+        (DktError("x\x1b[31m.tar:\r\n  is\n missing"), r"x\x1b[31m.tar: is missing"),
         (MemoryError(), "out of memory; use smaller sizes, or a machine with more"),
     ],
 )
@@ -115,3 +118,26 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "x", ""])
+def test_numbers_are_finite(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["process", "bag", "--output", "out", "--max-depth", text])
+    assert f"argument --max-depth: {text!r} is no finite number" in capsys.readouterr().err
+
+
+def test_no_option_takes_what_is_no_number() -> None:
+    """But where infinity means none (--max-gap), and where both limits are named at once."""
+
+    def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+        for action in parser._actions:
+            yield action
+            if isinstance(action, argparse._SubParsersAction):
+                for name in action.choices.values():
+                    yield from options(name)
+
+    plain = [
+        action.option_strings for action in options(cli.build_parser()) if action.type is float
+    ]
+    assert {*map(tuple, plain)} == {("--max-gap",), ("--range",)}

@@ -254,8 +254,9 @@ def test_two_processes_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.ros
 def test_images_of_no_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--dds", "--rate", "0"]) != 0
-    assert "--rate 0" in capsys.readouterr().err
+    for flag, value in (("--rate", "0"), ("--size", "99999x99999"), ("--size", "0x10")):
+        assert main(["doctor", "--dds", flag, value]) == 2
+        assert f"{flag} {value}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,13 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
         write_whole(tmp_path / "file" / "below", "")
 
 
+def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    for path in (tmp_path / "out" / "a.tar", tmp_path / "out" / "below" / "a.tar"):
+        with pytest.raises(StorageError, match=f"a.tar: cannot be written: {tmp_path}/out is a f"):
+            write_whole(path, "x")
+
+
 def test_a_file_that_another_writes_is_left_to_it(tmp_path: Path) -> None:
     with whole_file(tmp_path / "file") as stream:
         stream.write(b"first")
@@ -110,6 +117,8 @@ def test_what_cannot_be_written_is_found_out_before_it_is_made(tmp_path: Path) -
     assert os.listdir(path.parent) == ["file"]
     with pytest.raises(StorageError, match="cannot be written"):
         check_writable(path / "below")
+    with pytest.raises(StorageError, match=r"folder: cannot be written \(Is a directory\)"):
+        check_writable(path.parent)
     with whole_file(path), pytest.raises(BusyError):
         check_writable(path)
 

@@ -25,6 +25,7 @@ from dkt_ros.alignment.pixels import Samples, replaced, sample
 from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
 from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 FloatArray = NDArray[np.floating]
 Array64 = NDArray[np.float64]
@@ -100,7 +101,7 @@ class AlignmentConfig:
     max_held_s: float = 3.0
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, nan=True)  # said below
         for field in fields(self):
             value = getattr(self, field.name)
             if not (np.isfinite(value) and value >= 0):
@@ -230,10 +231,15 @@ class Aligner:
                 "try another dtype (float32) or check the checkpoint"
             )
         if len(samples.d) < config.min_inliers:
+            if not _read(raw_depth).any():
+                return None, (
+                    "the depth image has no reading at any pixel (0, NaN or infinite): is the "
+                    "sensor covered, switched off, or too near to see anything?"
+                )
             return None, (
-                f"{len(samples.d)} sampled pixels have raw depth between {config.min_raw_depth:g} "
-                f"and {config.max_raw_depth:g} m: expected {config.min_inliers}; is the depth "
-                "stream registered and in metres?"
+                f"{counted(len(samples.d), 'sampled pixel')} with raw depth between "
+                f"{config.min_raw_depth:g} and {config.max_raw_depth:g} m: expected "
+                f"{config.min_inliers}; is the depth stream registered and in metres?"
             )
         fit = self._likeliest(samples)
         if fit is None:
@@ -285,7 +291,7 @@ class Aligner:
     def _likely_cause(self, raw_depth: FloatArray) -> str:
         """Of a frame that no line fits: where to look first."""
         config = self.config
-        found = raw_depth[np.isfinite(raw_depth) & (raw_depth != 0)]
+        found = raw_depth[_read(raw_depth)]
         inside = (found >= config.min_raw_depth) & (found <= config.max_raw_depth)
         if inside.mean() < RANGE_SHARE:
             return (
@@ -457,6 +463,11 @@ def _check(disparity: Array, raw_depth: FloatArray | None) -> None:
             f"raw depth of shape {raw_depth.shape}: expected the disparity's "
             f"{tuple(disparity.shape)}"
         )
+
+
+def _read(raw_depth: FloatArray) -> NDArray[np.bool_]:
+    """Which pixels have a reading, in range or not."""
+    return np.isfinite(raw_depth) & (raw_depth != 0)
 
 
 def _agree(line: Line, samples: Samples, noise: LineFit | None = None) -> NDArray[np.bool_]:

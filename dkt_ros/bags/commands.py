@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dkt_ros.arguments import finite
+from dkt_ros.wording import counted, one_line
+
 if TYPE_CHECKING:
     from dkt_ros.bags.recording import RecordingOptions
 
@@ -37,7 +40,7 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--mask", help="pattern of masks: 1 or 255 transparent, 2 reflective")
     parser.add_argument(
         "--depth-scale",
-        type=float,
+        type=finite,
         default=0.001,
         metavar="METRES",
         help="metres per unit of 16-bit depth, default %(default)s; EXR and .npy of floats are in "
@@ -50,11 +53,11 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         help="fx fy cx cy, a 3x3 matrix (text, .npy) or a calibration file (ROS, OpenCV, Kalibr, "
         "Open3D, BOP, RealSense); with * a pattern, one file for each scene",
     )
-    camera.add_argument("--pinhole", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"))
+    camera.add_argument("--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"))
     parser.add_argument("--repeat", type=int, default=1, help="show each picture so many times")
     parser.add_argument(
         "--gap",
-        type=float,
+        type=finite,
         default=0.0,
         metavar="SECONDS",
         help="extra time between two pictures; longer than the node's max_gap_s for unrelated ones",
@@ -76,8 +79,8 @@ def _add_from_sequence(actions: argparse._SubParsersAction[argparse.ArgumentPars
 
 def _add_recording(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="bag folder to make")
-    parser.add_argument("--rate", type=float, default=10.0, metavar="HZ", help="default 10")
-    parser.add_argument("--start-time", type=float, metavar="SECONDS", help="first stamp")
+    parser.add_argument("--rate", type=finite, default=10.0, metavar="HZ", help="default 10")
+    parser.add_argument("--start-time", type=finite, metavar="SECONDS", help="first stamp")
     parser.add_argument("--frame-id", default="camera_color_optical_frame")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
     parser.add_argument("--no-compress", action="store_true", help="no zstd in the storage")
@@ -153,7 +156,7 @@ def _from_sequence(args: argparse.Namespace) -> int:
 
 def _report(path: Path, frames: int) -> int:
     size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
-    print(f"{path}: {frames} frames, {size:.1f} MB")
+    print(f"{path}: {counted(frames, 'frame')}, {size:.1f} MB")
     return 0
 
 
@@ -165,7 +168,8 @@ def _info(args: argparse.Namespace) -> int:
         print(f"{args.bag}: {seconds:.2f} s, starts at {bag.start_ns / 1e9:.3f}")
         for topic in bag.topics.values():
             problem = f"  (cannot be read: {topic.problem})" if topic.problem else ""
-            print(f"  {topic.name}  {topic.msgtype}  {topic.count} messages{problem}")
+            line = f"{topic.name}  {topic.msgtype}  {counted(topic.count, 'message')}{problem}"
+            print(f"  {one_line(line)}")
         for remark in bag.remarks:
-            print(f"  note: {remark}")
+            print(f"  note: {one_line(remark)}")
     return 0

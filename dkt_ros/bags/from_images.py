@@ -5,6 +5,7 @@ Knows names of files and how they pair. Knows nothing of bags.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -61,9 +62,9 @@ class ImageFolder:
     def __post_init__(self) -> None:
         if self.repeat < 1:
             raise DktError(f"repeat is {self.repeat}, expected 1 or more")
-        if not self.gap_s >= 0:
+        if not 0 <= self.gap_s < math.inf:
             raise DktError(f"gap is {self.gap_s} s, expected 0 or more")
-        if not self.metres_per_unit > 0:
+        if not 0 < self.metres_per_unit < math.inf:
             raise DktError(f"depth scale is {self.metres_per_unit}, expected metres per unit")
 
 

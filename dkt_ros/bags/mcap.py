@@ -21,6 +21,7 @@ from dkt_ros.bags.storage import (
     decompressed,
     latched_depth,
 )
+from dkt_ros.wording import counted
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x02, 0x03, 0x04, 0x05, 0x06
@@ -97,7 +98,7 @@ class McapFile(ChunkedFile):
             total = self.counts.total()
             self._remark(
                 "its index is damaged, or missing because the recorder was killed; "
-                f"{total} messages were found without it"
+                f"found {counted(total, 'message')} without it"
             )
 
     def _scan_record(self, op: int, offset: int, size: int) -> None:

@@ -34,6 +34,7 @@ from dkt_ros.bags.storage import (
     zstd,
 )
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -118,7 +119,7 @@ class BagReader:
         found = [*self._remarks]
         for storage in self._storages:
             found += dict.fromkeys(storage.remarks)
-        return [*found, *(f"{t}: {n} messages are damaged" for t, n in self._lost.items())]
+        return [*found, *(f"{t}: {counted(n, 'damaged message')}" for t, n in self._lost.items())]
 
     @property
     def start_ns(self) -> int:

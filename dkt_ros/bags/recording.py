@@ -5,6 +5,7 @@ Knows which message goes onto which topic. Knows nothing of where the frames com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 # Stamps begin here unless told otherwise: what is made twice is the same twice, and 0 would read
 # as "no time" to ROS.
 DEFAULT_START_S = 1_700_000_000.0
+_LAST_S = 2**31
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,11 @@ def record(frames: Iterable[LabelledFrame], path: Path | str, options: Recording
 
 
 def stamps(rate_hz: float, start_s: float = DEFAULT_START_S) -> Iterator[int]:
-    """Endless stamps in nanoseconds, `rate_hz` a second; DktError unless it is positive."""
-    if not rate_hz > 0:
+    """Endless stamps in nanoseconds, `rate_hz` a second; DktError where they are no stamps."""
+    if not 0 < rate_hz < math.inf:
         raise DktError(f"rate is {rate_hz} Hz, expected a positive number")
+    if not 0 <= start_s < _LAST_S:
+        raise DktError(f"start time is {start_s} s, expected 0 to below {_LAST_S} s, as ROS counts")
     start = round(start_s * NANOSECONDS_PER_SECOND)
     index = 0
     while True:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rosbags.typesys.msg import normalize_msgtype
 
 from dkt_ros.bags.storage import Channel, Chunk, ChunkedFile, DamageError, Message, decompressed
+from dkt_ros.wording import counted
 
 MAGIC = b"#ROSBAG V"
 _VERSION = b"#ROSBAG V2.0\n"
@@ -78,7 +79,9 @@ class Ros1File(ChunkedFile):
                     self._describe(fields, self._read(offset, size))
         except (struct.error, KeyError, UnicodeDecodeError):
             pass  # here it was cut
-        self._remark(f"has no usable index; {self.counts.total()} messages were found without it")
+        self._remark(
+            f"has no usable index; found {counted(self.counts.total(), 'message')} without it"
+        )
 
     def _scan_chunk(self, at: int, fields: Fields, offset: int, size: int) -> None:
         found = []

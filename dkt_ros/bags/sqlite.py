@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dkt_ros.bags.storage import Channel, DamageError, Message, latched_depth
+from dkt_ros.wording import counted
 
 MAGIC = b"SQLite format 3\x00"
 # Without shared memory a write-ahead log is read too; should its journal need more, the file alone.
@@ -109,7 +110,7 @@ class SqliteFile:
                         break
                     found[row[0]] = row
             self.remarks.append(
-                f"{self._path.name}: damaged ({error}); {len(found)} messages were found"
+                f"{self._path.name}: damaged ({error}); found {counted(len(found), 'message')}"
             )
         return sorted(row for row in found.values() if all(isinstance(v, int) for v in row))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -11,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import positive, shard
+from dkt_ros.arguments import finite, natural, parse_size, positive, shard
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     from dkt_ros.bench.attempts import Record
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _METHODS = "raw,fill,network,fused,careful,truth"
 _QUICK, _SIZE = 3, "160x288"
+_MOST = 999_999
+_NETWORKS = {"network", "fused", "careful"}
 _ATTEMPTS, _STRIPS, _SETTINGS = "attempts.jsonl", "strips", "settings.json"
 
 
@@ -41,8 +45,8 @@ def add_commands(subparsers: Any) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="where all of it goes")
     add("--scenes", type=positive, default=60, metavar="N", help="(%(default)s) for each material")
     add("--quick", action="store_true", help=f"{_QUICK} scenes")
-    add("--start", type=int, default=0, metavar="K", help="number of the first scene")
-    add("--scene-seed", type=int, default=1500, metavar="S", help="of the scenes (%(default)s)")
+    add("--start", type=natural, default=0, metavar="K", help="number of the first scene")
+    add("--scene-seed", type=natural, default=1500, metavar="S", help="of the scenes (%(default)s)")
     add(
         "--data",
         type=Path,
@@ -97,7 +101,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="NAME=DIR",
         help="a further method: depth in files, as for dkt eval; scenes are named as the tars",
     )
-    add("--prediction-unit", type=float, default=0.001, metavar="M", help="metres per step of PNG")
+    add("--prediction-unit", type=finite, default=0.001, metavar="M", help="metres per step of PNG")
     add_arguments(bench.add_argument_group("network"), checkpoints=True)
     bench.set_defaults(run=run_bench)
 
@@ -118,6 +122,7 @@ def run_bench(args: argparse.Namespace) -> int:
         raise DktError(f"--methods {', '.join(unknown)}: expected some of {_METHODS}")
     planner, output = load_planner(args.planner), args.output
     scenes = _QUICK if args.quick else args.scenes
+    _check_arguments(args, scenes)
     others = parse_predictions(args.predictions, args.prediction_unit, METHODS)
     data = args.data or output / "scenes"
     look = ["--arrangement", args.arrangement, "--camera", args.camera]
@@ -127,11 +132,11 @@ def run_bench(args: argparse.Namespace) -> int:
     clips = clips_of(data, range(args.start, args.start + scenes))
     for other in others:
         other.check(clips)
-    _check_settings(args)
+    _keep_settings(args)
     check_look(clips[0], args.camera, args.arrangement)
     done = {_key(record) for record in read_records(output / _ATTEMPTS)}
     models: list[DepthModel] = []
-    if {"network", "fused", "careful"} & set(wanted):
+    if _NETWORKS & set(wanted):
         models += _networks(args)
     models += others
     part, parts = args.shard
@@ -158,7 +163,10 @@ def run_bench(args: argparse.Namespace) -> int:
     bar.close()
     records = read_records(output / _ATTEMPTS)
     if parts > 1:
-        print(f"{len(records)} attempts so far; the same command without --shard tells of all")
+        print(
+            f"{counted(len(records), 'attempt')} so far; the same command without --shard tells "
+            "of all"
+        )
         return 0
     summary = summarise(records)
     figures = {"arguments": _arguments(args), **summary, "attempts": [r.told() for r in records]}
@@ -169,9 +177,9 @@ def run_bench(args: argparse.Namespace) -> int:
             pictures[_key(record)] = path.read_bytes()
     count = len({(record.scene, record.material) for record in records})
     about = (
-        f"{len(records)} attempts in {count} scenes. Each strip: colour, depth with the chosen "
-        "grasp, and where the objects ended. Attempts that failed where the true depth's did not "
-        "come first."
+        f"{counted(len(records), 'attempt')} in {counted(count, 'scene')}. Each strip: colour, "
+        "depth with the chosen grasp, and where the objects ended. Attempts that failed "
+        "where the true depth's did not come first."
     )
     title = "Grasps in simulation"
     write_whole(output / "report.html", page(title, summary, records, pictures, about))
@@ -199,11 +207,17 @@ def read_records(path: Path) -> list[Record]:
 
 def _append(path: Path, record: Record) -> None:
     """One write, so that processes side by side do not mix their lines."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    from dkt_ros.files import storage_error
+
+    line = (json.dumps(record.told()) + "\n").encode()
     try:
-        os.write(handle, (json.dumps(record.told()) + "\n").encode())
-    finally:
-        os.close(handle)
+        with path.open("a+b", buffering=0) as file:
+            if (size := file.tell()) and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                line = b"\n" + line  # a kill cut the last one
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def _key(record: Record) -> tuple[str, str, str]:
@@ -230,21 +244,48 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     return dict(json.loads(json.dumps(told, default=str)))
 
 
-def _check_settings(args: argparse.Namespace) -> None:
-    """Attempts of other settings must not stand in one table."""
-    from dkt_ros.files import BusyError, write_whole
+def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
+    """Raises DktError, before anything is rendered, for what would be refused after it."""
+    from dkt_ros.model.checkpoint import checked_folder
 
+    if args.start + scenes > _MOST:
+        raise DktError(
+            f"--start {args.start} --scenes {scenes}: expected at most {_MOST} together, as scenes "
+            "have numbers of six digits"
+        )
+    if parse_size(args.picture_size) is None:
+        raise DktError(f"--picture-size is {args.picture_size!r}, expected HxW, such as {_SIZE}")
+    for checkpoint in args.checkpoint or ():
+        if options_of(args, checkpoint=checkpoint).predictor == "dkt":
+            checked_folder(checkpoint)
+    _settings(args)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
+    """What attempts depend on, to be written; None where it is. Others' must not join a table."""
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
     settings = {name: value for name, value in _arguments(args).items() if name not in free}
     path = args.output / _SETTINGS
     if path.is_file():
-        found = json.loads(path.read_text())
+        try:
+            found = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise DktError(
+                f"{path} is damaged ({error}); take another --output, or delete what is there"
+            ) from error
         if found != settings:
             names = sorted(k for k in found.keys() | settings if found.get(k) != settings.get(k))
             raise DktError(
                 f"{args.output} holds attempts with other {', '.join(names)}; take another "
                 "--output, or delete what is there"
             )
-        return
-    with suppress(BusyError):  # Another shard writes the same.
-        write_whole(path, json.dumps(settings, indent=1) + "\n")
+        return None
+    return settings
+
+
+def _keep_settings(args: argparse.Namespace) -> None:
+    from dkt_ros.files import BusyError, write_whole
+
+    if (settings := _settings(args)) is not None:
+        with suppress(BusyError):  # Another shard writes the same.
+            write_whole(args.output / _SETTINGS, json.dumps(settings, indent=1) + "\n")

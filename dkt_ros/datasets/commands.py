@@ -13,6 +13,7 @@ from dkt_ros.arguments import positive
 from dkt_ros.datasets.registry import KINDS as KINDS
 from dkt_ros.files import write_whole
 from dkt_ros.progress import progress_bar
+from dkt_ros.wording import counted, one_line
 
 if TYPE_CHECKING:
     from dkt_ros.datasets.check import CheckReport, Progress, SplitReport
@@ -58,7 +59,7 @@ def _check(args: argparse.Namespace) -> int:
     from dkt_ros.datasets.registry import open_dataset
 
     dataset = open_dataset(args.folder, args.kind)
-    print(f"{args.folder}: {dataset.kind}, {len(dataset)} clips", flush=True)
+    print(f"{args.folder}: {dataset.kind}, {counted(len(dataset), 'clip')}", flush=True)
     out = sys.stdout
     bar = progress_bar(None, "frame")
 
@@ -73,14 +74,14 @@ def _check(args: argparse.Namespace) -> int:
             dataset,
             sample=args.sample,
             workers=args.workers,
-            on_problem=lambda problem: bar.write(problem, file=out),
+            on_problem=lambda problem: bar.write(one_line(problem), file=out),
             on_progress=show,
         )
     print(_table(report))
     if args.json is not None:
         write_whole(args.json, json.dumps(report.as_json(), indent=1) + "\n")
     count = len(report.problems)
-    print(f"{count} problem{'' if count == 1 else 's'}" if count else "everything fits")
+    print(counted(count, "problem") if count else "everything fits")
     return 1 if count else 0
 
 

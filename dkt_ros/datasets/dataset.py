@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 UNSPLIT = "all"
 """The split of clips that lie in no folder named train, val or test."""
@@ -133,8 +134,9 @@ def numbering_breaks(path: str, keys: Sequence[str]) -> tuple[str, ...]:
     if not breaks:
         return ()
     return (
-        f"{path}: frame numbers go by {usual}, but not at {len(breaks)} places, first between "
-        f"{keys[breaks[0] - 1]} and {keys[breaks[0]]}; a window across such a place is no video",
+        f"{path}: frame numbers go by {usual}, but not at {counted(len(breaks), 'place')}, first "
+        f"between {keys[breaks[0] - 1]} and {keys[breaks[0]]}; a window across such a place is "
+        "no video",
     )
 
 

@@ -16,6 +16,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
 from dkt_ros.formats.pictures import JPEG, cut_short
 from dkt_ros.geometry import has_reading
+from dkt_ros.wording import counted
 
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
@@ -136,4 +137,4 @@ def _decoded(content: bytes) -> np.ndarray | None:
 
 def _described(array: np.ndarray) -> str:
     channels = 1 if array.ndim == 2 else array.shape[2]
-    return f"{array.dtype} with {channels} channel{'s' if channels > 1 else ''}"
+    return f"{array.dtype} with {counted(channels, 'channel')}"

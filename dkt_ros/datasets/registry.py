@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     from dkt_ros.datasets.dataset import Clip, Dataset
@@ -54,7 +55,9 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
         expected = "; ".join(f"{layout.kind}: {layout.expected}" for layout in layouts)
         raise DktError(f"{root}: holds no data set{_unreadable(maybe)}; looked for {expected}")
     if len(found) > 1:
-        counts = ", ".join(f"{name} ({len(clips)} clips)" for name, clips in found.items())
+        counts = ", ".join(
+            f"{name} ({counted(len(clips), 'clip')})" for name, clips in found.items()
+        )
         raise DktError(
             f"{root}: holds more than one kind of data set, {counts}; name the kind or give the "
             "folder of one"

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import natural, positive
+from dkt_ros.arguments import finite, natural, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
@@ -109,7 +109,7 @@ def add_commands(subparsers: Any) -> None:
     )
     others.add_argument(
         "--prediction-unit",
-        type=float,
+        type=finite,
         default=0.001,
         metavar="M",
         help="metres per step of PNG files and of integers (default %(default)s)",

@@ -15,6 +15,7 @@ import numpy as np
 
 from dkt_ros.arrays import described, is_floating
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 DELTA_THRESHOLDS = (1.05, 1.10, 1.25)
 MIN_DISPARITY = 1e-3
@@ -103,7 +104,9 @@ def video_errors(
 ) -> DepthErrors:
     """Mean over the frames of a video of frame_errors; arrays (T, H, W) or sequences of (H, W)."""
     if len(predicted) != len(truth) or (masks is not None and len(masks) != len(truth)):
-        raise DktError(f"{len(predicted)} predictions for {len(truth)} frames of truth")
+        raise DktError(
+            f"{counted(len(predicted), 'prediction')} for {counted(len(truth), 'frame')} of truth"
+        )
     rows = [
         frame_errors(predicted[i], truth[i], None if masks is None else masks[i])
         for i in range(len(truth))

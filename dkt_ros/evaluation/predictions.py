@@ -23,6 +23,7 @@ from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.geometry import has_reading
+from dkt_ros.wording import counted
 
 
 class PredictedDepth:
@@ -62,7 +63,7 @@ class PredictedDepth:
         if video.clip is None:
             raise DktError("a video of no data set: its frames have no names to find files by")
         files, left = self._files(video.clip)
-        others = f"; {len(left)} others that are no frame's, such as {left[0]}" if left else ""
+        others = f"; {counted(len(left), 'other')} of no frame, such as {left[0]}" if left else ""
         depth = np.full(video.truth.shape, np.nan, np.float32)
         problems = {}
         for frame, index in enumerate(video.indices):

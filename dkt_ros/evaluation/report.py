@@ -25,6 +25,7 @@ from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
 from dkt_ros.evaluation.regions import OBJECTS, in_order
 from dkt_ros.evaluation.sets import SetReport
 from dkt_ros.files import write_whole
+from dkt_ros.wording import counted
 
 MOST_VIDEOS = 40
 """Longer lists of single videos are for the JSON."""
@@ -74,11 +75,11 @@ def describe(report: SetReport) -> str:
     frames = sum(report.frames.values())
     lines = [
         f"{report.data}: {report.kind}, split {report.split or 'all'}, "
-        f"{_count(len(report.frames), 'video')}, {_count(frames, 'frame')}; "
+        f"{counted(len(report.frames), 'video')}, {counted(frames, 'frame')}; "
         f"depths from {low:g} to {high:g} m count"
     ]
     if report.left_out:
-        lines.append(f"  {_count(report.left_out, 'frame')} passed over (--max-frames, --stride)")
+        lines.append(f"  {counted(report.left_out, 'frame')} passed over (--max-frames, --stride)")
     lines += [f"  {note}" for note in report.notes]
     reasons = list(report.skipped.reasons.items())
     if reasons:
@@ -221,7 +222,7 @@ def format_long_runs(report: SetReport) -> str:
     ]
     if not rows:
         return ""
-    title = f"runs of {rows[0][1].length} frames, one scale and shift per frame"
+    title = f"runs of {counted(rows[0][1].length, 'frame')}, one scale and shift per frame"
     width = max(len(title), *(len(name) for name, _ in rows))
     head = (f"first {ENDS} %", f"last {ENDS} %", "change %", "worst %")
     lines = [title.ljust(width) + "".join(f"{cell:>12}" for cell in head)]
@@ -332,7 +333,3 @@ def _value(figures: Figures, entry: str) -> float:
 
 def _cell(value: float, sign: bool = False) -> str:
     return "-" if math.isnan(value) else f"{value:{'+' if sign else ''}.2f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

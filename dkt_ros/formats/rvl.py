@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 _SIZE = struct.Struct("<II")
 _NIBBLES = 8  # of a word
@@ -25,7 +26,9 @@ _LONGEST = 11  # nibbles of a 32-bit number
 def size(data: bytes | memoryview) -> tuple[int, int]:
     """(height, width) that encoded data says it has; DktError where there is none."""
     if len(data) < _SIZE.size:
-        raise DktError(f"RVL data of {len(data)} bytes: expected its size in the first 8")
+        raise DktError(
+            f"RVL data of {counted(len(data), 'byte')}: expected its size in the first 8"
+        )
     width, height = _SIZE.unpack_from(data)
     return int(height), int(width)
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dkt_ros.errors import DktError
+from dkt_ros.wording import counted
 
 TarIndex = dict[str, dict[str, tuple[int, int]]]
 """key -> member -> (offset, size) in bytes."""
@@ -72,7 +73,7 @@ def _index(path: Path, file_size: int, _modified: int) -> TarIndex:
         ) from error
     if end != bytes(tarfile.BLOCKSIZE):
         raise DktError(
-            f"{path}: damaged or cut short after {len(index)} frames, where neither a member nor "
-            "the end follows; download or render it again"
+            f"{path}: damaged or cut short after {counted(len(index), 'frame')}, where neither a "
+            "member nor the end follows; download or render it again"
         )
     return index

@@ -41,7 +41,7 @@ class FusionConfig:
     steadiness: float = 0.93
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, nan=True)  # said below
         if self.method not in METHODS:
             raise DktError(f"fusion method is {self.method!r}: expected {' or '.join(METHODS)}")
         for entry in fields(self)[2:]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.arrays import quantiles
-from dkt_ros.checks import check_fields, check_type
+from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
 
@@ -84,6 +84,21 @@ class ConsistencyConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_ranges(
+            self,
+            first_checks=(0, np.inf),
+            better=(0, np.inf),
+            edges=(0, np.inf),
+            frozen_frames=(2, np.inf),  # of one frame alone all are identical
+            stale_s=(0, np.inf),
+            jump=(1, np.inf),
+            jump_s=(0, np.inf),
+        )
+        if not self.refused <= self.doubted <= self.looked_into:
+            raise DktError(
+                f"log-odds refused {self.refused}, doubted {self.doubted}, looked_into "
+                f"{self.looked_into}: expected none to be below the one before"
+            )
         if not 0 < self.min_raw_depth < self.max_raw_depth:
             raise DktError(
                 f"raw depth range {self.min_raw_depth} .. {self.max_raw_depth} m: expected "

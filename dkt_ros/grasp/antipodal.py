@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.checks import check_fields, check_ranges
 from dkt_ros.geometry import backproject
 from dkt_ros.grasp.heights import HeightMap, Plane, Scene, find_table, height_map
 
@@ -29,6 +30,7 @@ _RIM_M = 0.01  # inside each edge, where trust is asked for
 _TAPER_M = 0.005
 _REACH_FOR_FULL_SCORE_M = 0.02
 _CENTRE_M = 0.05  # off the middle of the object by so much: 1/e of the score
+_LARGEST_M = 10.0
 _APART_M, _APART_RAD = 0.015, np.radians(20.0)
 
 
@@ -47,6 +49,11 @@ class Gripper:
     finger_breadth: float = 0.02
     finger_length: float = 0.045
     clearance: float = 0.004
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        widths = ("max_width", "finger_thickness", "finger_breadth", "finger_length")
+        check_ranges(self, clearance=(0, _LARGEST_M), **dict.fromkeys(widths, (1e-4, _LARGEST_M)))
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,22 @@ class GraspConfig:
     samples: int = 3000
     count: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_ranges(
+            self,
+            friction=(0, 10),
+            min_confidence=(0, 1),
+            max_unseen=(0, 1),
+            table_clearance=(0, _LARGEST_M),
+            min_height=(0, _LARGEST_M),
+            min_reach=(0, _LARGEST_M),
+            cell=(1e-4, 0.1),
+            samples=(1, 10**7),
+            count=(1, 10**7),
+            seed=(0, 2**63),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from dkt_ros.formats import rvl
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.fields import CompressedImage, MessageError
 from dkt_ros.messages.images import DepthImage, RgbImage, integer_to_depth
+from dkt_ros.wording import counted
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -159,8 +160,9 @@ def _decode(data: memoryview, flags: int, what: str, expected: Size | None) -> n
     if image is None:
         raise MessageError(
             "truncated image",
-            f"{what}, {len(data)} bytes, cannot be decoded: it is cut short or damaged. Data was "
-            "lost on the way; a reliable subscription (qos_overrides) or a smaller image may help.",
+            f"{what}, {counted(len(data), 'byte')}, cannot be decoded: it is cut short or "
+            "damaged. Data was lost on the way; a reliable subscription (qos_overrides) or a "
+            "smaller image may help.",
         )
     return image
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading
 from dkt_ros.messages.fields import Image, MessageError
+from dkt_ros.wording import counted
 
 RgbImage = npt.NDArray[np.uint8]
 DepthImage = npt.NDArray[np.float32]
@@ -186,8 +187,8 @@ def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> n
         raise MessageError(
             "truncated image",
             f"image of encoding '{message.encoding}', {width}x{height}, step {step} holds "
-            f"{len(message.data)} bytes, expected {expected}. Data was lost on the way, or the "
-            "publisher fills the message wrongly.",
+            f"{counted(len(message.data), 'byte')}, expected {expected}. Data was lost on the "
+            "way, or the publisher fills the message wrongly.",
         )
     order = ">" if message.is_bigendian else "<"
     return np.ndarray(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo, found_instead
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -192,10 +193,11 @@ def checked_folder(name: str | Path) -> Path:
     return folder
 
 
-def empty_network(path: str | Path) -> DktNetwork:
+def empty_network(path: str | Path, prompt: torch.Tensor | None = None) -> DktNetwork:
     """A checkpoint's network on the meta device, without weights.
 
-    Raises DktError as load_checkpoint does, for all but the weights' values, which are not read.
+    prompt: what read_prompt has read of it already. Raises DktError as load_checkpoint does, for
+    all but the weights' values, which are not read.
     """
     import torch
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -204,7 +206,8 @@ def empty_network(path: str | Path) -> DktNetwork:
     from dkt_ros.model.network import DktNetwork
 
     folder = checked_folder(path)
-    info, prompt = CheckpointInfo.read(folder), read_prompt(folder / PROMPT_FILE)
+    info = CheckpointInfo.read(folder)
+    prompt = read_prompt(folder / PROMPT_FILE) if prompt is None else prompt
     parts: dict[str, Any] = {}
     kinds: dict[str, Any] = {TRANSFORMER_DIR: WanTransformer3DModel, VAE_DIR: AutoencoderKLWan}
     for name, cls in kinds.items():
@@ -262,7 +265,7 @@ def _check_names(folder: Path, **found: Collection[str]) -> None:
     for kind, keys in found.items():
         if names := sorted(keys):
             raise DktError(
-                f"{folder}: {len(names)} {kind} keys, the first is {names[0]}; "
+                f"{folder}: {counted(len(names), f'{kind} key')}, the first is {names[0]}; "
                 "the weights do not fit config.json, convert the checkpoint again"
             )
 

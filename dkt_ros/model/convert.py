@@ -35,6 +35,7 @@ from dkt_ros.model.merge import move_into_place
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
 from dkt_ros.model.weights import Weights, check_finite, open_weights, write_sharded
+from dkt_ros.wording import counted
 
 PROMPT_TOKENS = 512
 Report = Callable[[str], None]
@@ -121,10 +122,10 @@ def convert(
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as staging:
             folder = Path(staging)
-            report(f"writing {len(weights.shapes)} transformer weights")
+            report(f"writing {counted(len(weights.shapes), 'transformer weight')}")
             parts = folder / TRANSFORMER_DIR, folder / VAE_DIR
             _write_part(WanTransformer3DModel, Part(transformer.config, weights), parts[0])
-            report(f"writing {len(vae.weights.shapes)} VAE weights")
+            report(f"writing {counted(len(vae.weights.shapes), 'VAE weight')}")
             _write_part(AutoencoderKLWan, vae, parts[1])
             write_prompt(folder, embeds)
             finish_checkpoint(folder, info)
@@ -203,7 +204,7 @@ def _heads(
         return requested, eps
     noted = sidecar.get("num_heads")
     if fits and isinstance(noted, int):
-        report(f"{noted} heads, from the config.json beside the transformer")
+        report(f"{counted(noted, 'head')}, from the config.json beside the transformer")
         return noted, eps
     if width % original.HEAD_DIM:
         raise DktError(

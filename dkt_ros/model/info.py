@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.wording import NAME, is_name
 
 FORMAT_VERSION = 1
 INFO_FILE = "dkt.json"
@@ -63,7 +64,7 @@ class CheckpointInfo:
                 f"format_version is {version}, this dkt_ros reads {FORMAT_VERSION}; "
                 "convert the checkpoint again or install the matching dkt_ros"
             )
-        _check("name", self.name, "a non-empty string", isinstance(self.name, str) and self.name)
+        _check("name", self.name, NAME, is_name(self.name))
         _check("task", self.task, f"one of {', '.join(TASKS)}", self.task in TASKS)
         for name in ("steps", "window", "text_tokens"):
             _check(name, getattr(self, name), "at least 1", _integer(name, getattr(self, name)) > 0)

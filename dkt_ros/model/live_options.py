@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 
 PUBLISH = ("latest", "all")
@@ -48,6 +49,7 @@ class LiveOptions:
     min_agreement: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check("window", self.window, "at least 1", self.window >= 1)
         _check("new", self.new, f"1 to window = {self.window}", 1 <= self.new <= self.window)
         _check("steps", self.steps, "at least 1", self.steps is None or self.steps >= 1)

@@ -17,6 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.lora_scale import CONFIG_FILE, agreed_scale, alpha_of, scale_rules
 from dkt_ros.model.original import linear_modules, name_some, strip_prefix, transformer_names
 from dkt_ros.model.weights import Weights, open_weights
+from dkt_ros.wording import counted
 
 _SIDE = re.compile(r"^(?P<module>.+)\.lora[_.](?P<side>A|B|down|up)(?:\.[^.]+)?\.weight$")
 _ALPHA = re.compile(r"^(?P<module>.+)\.(?:lora_)?alpha$")
@@ -147,8 +148,8 @@ def describe(pairs: Mapping[str, LoraPair]) -> str:
     shown = scales[0] if len(scales) == 1 else f"{scales[0]} to {scales[-1]}"
     source = next(iter(pairs.values())).source
     return (
-        f"merging {len(pairs)} LoRA pairs of rank {', '.join(map(str, ranks))} with scale {shown}: "
-        f"{source}"
+        f"merging {counted(len(pairs), 'LoRA pair')} of rank {', '.join(map(str, ranks))} with "
+        f"scale {shown}: {source}"
     )
 
 

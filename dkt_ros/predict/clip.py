@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
@@ -23,7 +24,7 @@ from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream, chunk_spans, pad_chunk
-from dkt_ros.predict.dkt import DktPredictor, answered, beginning, conditions, raw_pictures
+from dkt_ros.predict.dkt import DktPredictor, answered, beginning_or_noise, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
     Prediction,
@@ -50,6 +51,7 @@ class PredictOptions:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("steps", "window"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -200,7 +202,7 @@ def _decoded(
     result = sample(
         network,
         conditions(network.info, rgb_latents, shown),
-        beginning(network.info, shown, tuple(rgb_latents.shape), options.seed),
+        beginning_or_noise(network.info, shown, tuple(rgb_latents.shape), options.seed),
         steps=steps,
         shift=network.info.sigma_shift,
         window=window,

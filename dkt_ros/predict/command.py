@@ -11,6 +11,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable, whole_file
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import StageProgress
+from dkt_ros.wording import counted
 
 
 def add_commands(subparsers: Any) -> None:
@@ -72,8 +73,8 @@ def run_predict(args: argparse.Namespace) -> int:
     trained = "{}x{}".format(*predictor.natural_size)
     progress.end()
     print(
-        f"{predictor.info.name}: {len(rgb)} frames of {rgb.shape[1]}x{rgb.shape[2]}, worked on at "
-        f"{height}x{width} (trained at {trained}), on {predictor.info.device} in "
+        f"{predictor.info.name}: {counted(len(rgb), 'frame')} of {rgb.shape[1]}x{rgb.shape[2]}, "
+        f"worked on at {height}x{width} (trained at {trained}), on {predictor.info.device} in "
         f"{predictor.info.dtype}",
         file=sys.stderr,
     )
@@ -81,8 +82,8 @@ def run_predict(args: argparse.Namespace) -> int:
         disparity = predictor.video(list(frames_of(pictures)), progress)
     except torch.OutOfMemoryError as error:
         raise DktError(
-            f"{options.device} has too little memory for {len(rgb)} frames at {height}x{width}; "
-            "take a smaller --size or --window, or --dtype bfloat16"
+            f"{options.device} has too little memory for {counted(len(rgb), 'frame')} at "
+            f"{height}x{width}; take a smaller --size or --window, or --dtype bfloat16"
         ) from error
     finally:
         progress.end()

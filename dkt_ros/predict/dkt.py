@@ -40,11 +40,17 @@ def conditions(info: CheckpointInfo, rgb_latents: Tensor, raw: Tensor | None) ->
     return torch.cat([rgb_latents, raw], dim=1)
 
 
-def beginning(
+def beginning(info: CheckpointInfo, raw: Tensor | None) -> Tensor | None:
+    """What a clip's flow begins at in place of noise: the latents of its raw depth, or None."""
+    return raw if info.begins_at_raw_depth else None
+
+
+def beginning_or_noise(
     info: CheckpointInfo, raw: Tensor | None, shape: tuple[int, ...], seed: int
 ) -> Tensor:
-    """What a clip's flow begins at: noise (1, Z, T, h, w), or the latents of its raw depth."""
-    return raw if raw is not None and info.begins_at_raw_depth else initial_noise(shape, seed)
+    """What a whole clip's flow begins at, (1, Z, T, h, w)."""
+    begin = beginning(info, raw)
+    return initial_noise(shape, seed) if begin is None else begin
 
 
 def answered(

@@ -26,7 +26,7 @@ from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream
 from dkt_ros.model.windows import clip_latents, windows_until_full
-from dkt_ros.predict.dkt import DktPredictor, answered, conditions, raw_pictures
+from dkt_ros.predict.dkt import DktPredictor, answered, beginning, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
     Prediction,
@@ -349,7 +349,7 @@ class LivePredictor:
             raw = encoded(self._raw_encoder, shown)
         info = self._network.info
         embedded = self._network.embed_rgb(conditions(info, latent, raw))
-        return _Shown(embedded, raw if info.begins_at_raw_depth else None)
+        return _Shown(embedded, beginning(info, raw))
 
     def _finish_window(self) -> tuple[Tensor, int]:
         """Images (1, 3, 1 or 4, H, W) of the newest latent, and how many frames made them."""

@@ -29,6 +29,7 @@ from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.synchronizer import DropCause, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source, SourceOptions
+from dkt_ros.wording import counted
 
 _LABEL_PATIENCE_NS = 1_000_000_000
 """Truth and mask of a frame lie within this time of it."""
@@ -176,7 +177,9 @@ class BagSource(Source):
         """See Source; streams of different rates are no loss."""
         jumps = self.flushed[FlushReason.STAMP_BACKWARDS.value]
         lines = [*self.remarks]
-        lines += [f"stamps ran backwards {jumps} times; the stream began anew there"] * bool(jumps)
+        lines += [
+            f"stamps ran backwards {counted(jumps, 'time')}; the stream began anew there"
+        ] * bool(jumps)
         lines += [
             f"{n} x {why}" + (f": {self.reasons[why]}" if why in self.reasons else "")
             for why, n in sorted(self.dropped.items())
@@ -260,7 +263,7 @@ class _Reading:
             return self._source._decoded(message)
         # Damaged bytes make rosbags raise almost anything.
         except Exception as error:  # noqa: BLE001
-            text = f"{len(message.cdr)} bytes that are no {message.msgtype}"
+            text = f"{counted(len(message.cdr), 'byte')}, no {message.msgtype}"
             self._source.drop(f"damaged message on {message.topic}", f"{text} ({error})")
             return None
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import natural, positive
+from dkt_ros.arguments import finite, natural, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
+from dkt_ros.wording import one_line
 
 if TYPE_CHECKING:
     from dkt_ros.processing.many import Result, Runner
@@ -59,7 +60,7 @@ def add_commands(subparsers: Any) -> None:
     add("--workers", type=positive, metavar="N", help="processes, a recording each (the cores)")
     add("--retries", type=natural, default=1, metavar="N", help="where a process dies (1)")
     add("--ray", metavar="ADDRESS", help="a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, local")
-    add("--ray-gpus", type=float, default=0.0, metavar="X", help="of a recording; 0: the CPU (0)")
+    add("--ray-gpus", type=finite, default=0.0, metavar="X", help="of a recording; 0: the CPU (0)")
     add("--max-frames", type=positive, metavar="N", help="no more of each recording")
     add(
         "--part-frames",
@@ -79,7 +80,7 @@ def add_commands(subparsers: Any) -> None:
         ("min_confidence", 0.0, "less trusted depth becomes NaN"),
     ):
         flag = f"--{name.replace('_', '-')}"
-        add(flag, type=float, default=default, metavar="X", help=f"{text} ({default:g})")
+        add(flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})")
     add_arguments(parser.add_argument_group("network"))
     parser.set_defaults(run=run_process)
 
@@ -90,16 +91,16 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     for role in ("color", "depth", "camera-info", "truth", "mask"):
         add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found" * (role == "color"))
     add("--intrinsics", metavar="FILE", help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)")
-    add("--pinhole", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
+    add("--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
     add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")
     add("--truth", metavar="GLOB", help="a folder's true depth")
     add("--mask", metavar="GLOB", help="a folder's masks of glass and metal")
-    add("--depth-unit", type=float, default=0.001, metavar="M", help="of integer depth (0.001)")
+    add("--depth-unit", type=finite, default=0.001, metavar="M", help="of integer depth (0.001)")
     add("--rectified", action="store_true", help="P of camera_info holds instead of K")
-    add("--sync-slop", type=float, default=0.02, metavar="S", help="colour to depth (0.02)")
+    add("--sync-slop", type=finite, default=0.02, metavar="S", help="colour to depth (0.02)")
     add("--max-gap", type=float, default=3.0, metavar="S", help="longer ones start anew (3)")
-    add("--rate", type=float, default=10.0, metavar="HZ", help="of pictures without stamps (10)")
+    add("--rate", type=finite, default=10.0, metavar="HZ", help="of pictures without stamps (10)")
     add("--data-set", metavar="KIND", help="kind of data set; else found")
     add("--split", metavar="NAME", help="of a data set")
 
@@ -279,7 +280,7 @@ class _Bar:
         """A recording has ended."""
         name, summary = result.recording.name, result.summary
         if not result.outcome.succeeded:
-            line = f"{name}: FAILED ({result.outcome.value}): {result.error}"
+            line = one_line(f"{name}: FAILED ({result.outcome.value}): {result.error}")
         elif summary.get("already_there"):
             line = f"{name}: there already"
         else:
@@ -291,8 +292,8 @@ class _Bar:
                 + (f", {times:.2f} times real time" if times else "")
             )
         if result.outcome.succeeded:
-            line += "".join(f"\n  not used: {lost}" for lost in summary["lost"])
-            line += "".join(f"\n  note: {note}" for note in summary["notes"])
+            line += "".join(f"\n  not used: {one_line(lost)}" for lost in summary["lost"])
+            line += "".join(f"\n  note: {one_line(note)}" for note in summary["notes"])
         self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.regions import OBJECTS
@@ -21,6 +22,7 @@ from dkt_ros.processing.figures import plain
 from dkt_ros.processing.previews import ERROR_SCALE, colored
 from dkt_ros.processing.report import Output, Outputs, read_outputs
 from dkt_ros.processing.written_depth import written_depth
+from dkt_ros.wording import counted
 
 _MAPS = 4
 """Pictures of the frames that differ most, for each recording."""
@@ -43,6 +45,7 @@ class Limits:
     max_worse: float = 0.005
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, value in vars(self).items():
             if not 0.0 <= value <= 1.0:
                 raise DktError(f"{name} is {value}, expected 0 to 1")
@@ -221,7 +224,7 @@ def _beyond(result: Comparison, limits: Limits) -> Iterator[str]:
     if not (np.isfinite(result.mean) or result.identical):
         yield "no pixel is known in both"
     if result.only_a > limits.max_lost * (result.frames + result.only_a):
-        yield f"{result.only_a} frames only in A"
+        yield f"{counted(result.only_a, 'frame')} only in A"
     if result.beyond > limits.max_share:
         yield f"{result.beyond:.1%} of the pixels differ by more than {limits.tolerance:.1%}"
     if result.lost > limits.max_lost:

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dkt_ros.arguments import finite
 from dkt_ros.processing.command import add_source_arguments
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def add_commands(subparsers: Any) -> None:
     ):
         flag = f"--{name}"
         parser.add_argument(
-            flag, type=float, default=default, metavar="X", help=f"{text} ({default:g})"
+            flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})"
         )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="gets compare.md, compare.json and maps/"

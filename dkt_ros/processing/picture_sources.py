@@ -25,6 +25,7 @@ from dkt_ros.model.video import natural_key
 from dkt_ros.processing.bag_source import given_intrinsics
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import Pending, Shot, Source, SourceOptions
+from dkt_ros.wording import counted
 
 FRAME_ID = "camera_color_optical_frame"
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
@@ -188,11 +189,11 @@ class VideoSource(Source):
             capture.release()
         if count < len(self._depth):
             self.remarks.append(
-                f"the video gives {count} frames for {len(self._depth)} of depth; it is cut short, "
-                "or is not that depth's"
+                f"the video gives {counted(count, 'frame')} for {len(self._depth)} of depth; it "
+                "is cut short, or is not that depth's"
             )
         elif extra:
-            self.remarks.append(f"the last {extra} frames of the video have no depth")
+            self.remarks.append(f"the video ends with {counted(extra, 'frame')} without depth")
 
     def _shot(self, bgr: Any, index: int, stamp_ns: int) -> Shot:
         height, width = bgr.shape[:2]

@@ -19,6 +19,7 @@ from dkt_ros.processing.figures import score
 from dkt_ros.processing.many import MANIFEST
 from dkt_ros.processing.one import FRAMES, PREVIEWS, SUMMARY
 from dkt_ros.processing.previews import ERROR_SCALE, read_preview
+from dkt_ros.wording import counted
 
 _MOST_TIMES = 600
 """Points of a curve; longer recordings are shown by the means of neighbours."""
@@ -112,10 +113,10 @@ def _words(found: Outputs) -> str:
     total = len(found.outputs) + len(found.failed)
     frames = sum(int(one.summary["frames"]) for one in found.outputs)
     answered = sum(int(one.summary["answered"]) for one in found.outputs)
-    text = f"{_count(total, 'recording')}, {_count(frames, 'frame')}, {answered} of them with an "
+    text = f"{counted(total, 'recording')}, {counted(frames, 'frame')}, {answered} of them with an "
     text += "answer."
     if found.failed:
-        text += f" {_count(len(found.failed), 'recording')} could not be processed."
+        text += f" {counted(len(found.failed), 'recording')} could not be processed."
     all_frames = [frame for one in found.outputs for frame in one.frames]
     return f"{text} {_quality(all_frames)}"
 
@@ -156,7 +157,7 @@ def _quality(frames: Sequence[Figures]) -> str:
             f" {len(bad)} of {len(frames)} frames are not OK ({states}): {reason or 'see below'}."
         )
     else:
-        text += f" All {len(frames)} frames are OK."
+        text += " All frames are OK."
     return text
 
 
@@ -201,9 +202,11 @@ def _section(index: int, one: Output) -> str:
     lines += [f"Not used: {lost}." for lost in summary["lost"]]
     lines += [f"Note: {note}" for note in summary["notes"]]
     lines += [f"{n} x {why}." for why, n in summary["unpaired"].items()]
-    lines += [f"Began anew {n} times: {why}." for why, n in summary["restarts"].items()]
+    lines += [f"Began anew {counted(n, 'time')}: {why}." for why, n in summary["restarts"].items()]
     if summary["between_answers"]:
-        lines.append(f"{summary['between_answers']} frames lie between two answers of mode live.")
+        lines.append(
+            f"Between two answers of mode live: {counted(summary['between_answers'], 'frame')}."
+        )
     suspicions = {text for frame in one.frames for text in frame["suspicions"]}
     lines += [f"Suspected: {text}" for text in sorted(suspicions)[:5]]
     notes = "".join(f"<li>{escape(line)}</li>" for line in lines)
@@ -381,7 +384,3 @@ def _percent(share: float | None) -> str:
     if share is None:
         return ""
     return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.1f}%"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

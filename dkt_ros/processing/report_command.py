@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.arguments import positive
+from dkt_ros.wording import counted
 
 
 def add_commands(subparsers: Any) -> None:
@@ -34,6 +35,7 @@ def _run(args: argparse.Namespace) -> int:
     write_whole(args.output, report_html(found, args.title, args.frames))
     size = args.output.stat().st_size / 1e6
     print(
-        f"{args.output}: {len(found.outputs)} recordings, {len(found.failed)} failed, {size:.1f} MB"
+        f"{args.output}: {counted(len(found.outputs), 'recording')}, {len(found.failed)} failed, "
+        f"{size:.1f} MB"
     )
     return 0

@@ -34,6 +34,7 @@ from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
 from dkt_ros.ros.topics import Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
+from dkt_ros.wording import counted
 
 NAME = "dkt/capture_depth"
 FRAMES, MOST_FRAMES = 5, 64
@@ -301,7 +302,9 @@ class Captures:
         if capture.newest is None:
             if capture.useless:
                 response.status = Status.UNALIGNED
-                response.message = f"no scale in {capture.useless} frames: {capture.problem}"
+                response.message = (
+                    f"no scale in {counted(capture.useless, 'frame')}: {capture.problem}"
+                )
             else:
                 response.status = Status.TIMEOUT
                 response.message = (

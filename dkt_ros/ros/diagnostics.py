@@ -21,6 +21,7 @@ from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
+from dkt_ros.wording import counted
 
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
@@ -339,8 +340,8 @@ def _flushes(report: NodeReport) -> list[str]:
     reason = max(flushes, key=flushes.__getitem__)
     remedy = _FLUSH_REMEDIES.get(reason, "see the values")
     return [
-        f"the stream began anew {number} times in the last {RATE_WINDOW_S:g} s, mostly because of "
-        f"'{reason}': {remedy}"
+        f"the stream began anew {counted(number, 'time')} in the last {RATE_WINDOW_S:g} s, "
+        f"mostly because of '{reason}': {remedy}"
     ]
 
 

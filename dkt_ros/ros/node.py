@@ -41,6 +41,7 @@ from dkt_ros.ros.topics import topics_text
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.ros.worker import WorkerStatus
 from dkt_ros.srv import CaptureDepth
+from dkt_ros.wording import counted
 
 HALT_PATIENCE_S = 10.0
 """How long deactivation waits for a running inference; then it fails, and may be tried again."""
@@ -157,7 +158,7 @@ class DktNode(ManagedNode[NodeParameters]):
         info = self._engine.info
         self.get_logger().info(
             f"checkpoint {info.name} on {info.device} by {info.backend} in {info.dtype}, "
-            f"{info.steps} steps"
+            f"{counted(info.steps, 'step')}"
         )
         if info.note:
             self.get_logger().warning(info.note)

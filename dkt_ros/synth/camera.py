@@ -35,8 +35,8 @@ class PathOptions:
                 raise DktError(
                     f"--{name} is {low:g} {high:g}, expected {least} <= MIN <= MAX <= {most}"
                 )
-        if not self.period > 0:
-            raise DktError(f"--period is {self.period:g} frames, expected more than 0")
+        if not 1 <= self.period < np.inf:
+            raise DktError(f"--period is {self.period:g} frames, expected 1 or more")
 
 
 @dataclass(frozen=True)

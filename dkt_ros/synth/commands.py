@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from dkt_ros.arguments import positive, shard, size
+from dkt_ros.arguments import finite, positive, shard, size
 from dkt_ros.errors import DktError
 from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS, MATERIALS
-from dkt_ros.synth.stopping import ended_by_interrupt
+from dkt_ros.synth.stopping import ended_by_interrupt, scratch_prefix
+from dkt_ros.wording import counted, one_line
 
 if TYPE_CHECKING:
     from dkt_ros.synth.generate import GenerateOptions
@@ -92,11 +93,13 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         help="train leaves some shapes and materials out; held-out shows them in every scene",
     )
     add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="a scene")
-    add("--drop-share", type=float, default=0.5, help="of scenes: dropped, not put down; 0 to 1")
-    add("--container-share", type=float, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1")
+    add("--drop-share", type=finite, default=0.5, help="of scenes: dropped, not put down; 0 to 1")
+    add(
+        "--container-share", type=finite, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1"
+    )
     add("--meshes", type=Path, metavar="DIR", help="your GLB, glTF, OBJ, PLY files")
-    add("--mesh-share", type=float, default=0.5, help="of objects: your meshes; 0 to 1")
-    add("--mesh-scale", type=float, metavar="S", help="metres per unit; without it, guessed")
+    add("--mesh-share", type=finite, default=0.5, help="of objects: your meshes; 0 to 1")
+    add("--mesh-scale", type=finite, metavar="S", help="metres per unit; without it, guessed")
     add("--hdris", type=Path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")
     add(
         "--shares",
@@ -117,8 +120,8 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         ("step", (1.0, 3.0), "degrees a frame"),
     ):
         words = {"nargs": 2, "metavar": ("MIN", "MAX")}
-        path.add_argument(f"--{name}", type=float, default=default, help=what, **words)
-    path.add_argument("--period", type=float, default=60.0, help="of the radius's sine in frames")
+        path.add_argument(f"--{name}", type=finite, default=default, help=what, **words)
+    path.add_argument("--period", type=finite, default=60.0, help="of the radius's sine in frames")
     render.set_defaults(run=_render)
 
 
@@ -194,12 +197,19 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def _render(args: argparse.Namespace) -> int:
-    _need_blender()
-    return _generated([_options(args, _say)])
+    # From here on: what imports or runs C code loses a KeyboardInterrupt.
+    with ended_by_interrupt(_leave):
+        _need_blender()
+        return _generated([_options(args, _say)])
 
 
 def _tabletop(args: argparse.Namespace) -> int:
-    _need_blender()
+    with ended_by_interrupt(_leave):
+        _need_blender()
+        return _generated(_tabletop_options(args))
+
+
+def _tabletop_options(args: argparse.Namespace) -> list[GenerateOptions]:
     from dkt_ros.synth.generate import GenerateOptions
     from dkt_ros.synth.render import RenderOptions
     from dkt_ros.synth.sampling import SceneOptions
@@ -222,13 +232,11 @@ def _tabletop(args: argparse.Namespace) -> int:
     )
     parts = args.output / "parts"
     kinds = [Tabletop(name, args.camera, args.arrangement, parts) for name in MATERIALS]
-    return _generated(
-        [
-            replace(options, start=index, scenes=1, shard=(0, 1), tabletop=kind)
-            for index in options.indices
-            for kind in kinds
-        ]
-    )
+    return [
+        replace(options, start=index, scenes=1, shard=(0, 1), tabletop=kind)
+        for index in options.indices
+        for kind in kinds
+    ]
 
 
 def _need_blender() -> None:
@@ -242,27 +250,28 @@ def _need_blender() -> None:
 
 
 def _say(line: str) -> None:
-    tqdm.write(line)
+    tqdm.write(one_line(line))
     sys.stdout.flush()
+
+
+def _leave() -> None:
+    """Takes away what is half made, at an interrupt."""
+    remove_unfinished()
+    folders = list(Path(tempfile.gettempdir()).glob(f"{scratch_prefix()}*"))
+    if (blender := getattr(sys.modules.get("bpy"), "app", None)) is not None:
+        folders.append(Path(blender.tempdir))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    # On stderr, for Blender's own output on stdout is being held back.
+    text = "interrupted; what is whole stays, and the same command goes on from there"
+    print(text, file=sys.stderr, flush=True)
 
 
 def _generated(runs: Sequence[GenerateOptions]) -> int:
     """Renders what is missing of each and tells how it went; the exit status."""
-    import bpy
-
     from dkt_ros.synth.generate import generate_all
-    from dkt_ros.synth.passes import scratch_prefix
 
-    def leave() -> None:
-        remove_unfinished()
-        for folder in (bpy.app.tempdir, *Path(tempfile.gettempdir()).glob(f"{scratch_prefix()}*")):
-            shutil.rmtree(folder, ignore_errors=True)
-        # On stderr, for Blender's own output on stdout is being held back.
-        text = "interrupted; what is whole stays, and the same command goes on from there"
-        print(text, file=sys.stderr, flush=True)
-
-    with ended_by_interrupt(leave):
-        done = generate_all(runs, _say)
+    done = generate_all(runs, _say)
     if done.elsewhere:
         _say(f"{len(done.elsewhere)} left to another process: {', '.join(done.elsewhere)}")
     _say(f"{done.made} made, {done.present} were there, {len(done.failed)} failed")
@@ -324,5 +333,5 @@ def _preview(args: argparse.Namespace) -> int:
     from dkt_ros.synth.preview import write_contact_sheet
 
     shown = write_contact_sheet(args.folder, args.output, args.count, args.columns)
-    print(f"{args.output}: {shown} sequences")
+    print(f"{args.output}: {counted(shown, 'sequence')}")
     return 0

@@ -34,11 +34,15 @@ from dkt_ros.synth.scene import Scene
 from dkt_ros.synth.sensors import MIXED, SENSORS, sensor_of
 from dkt_ros.synth.tabletop import Tabletop, fixture, sample_tabletop, solid
 from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
+from dkt_ros.wording import counted
 
 GENERATOR_VERSION = 3
 """Grows with every change after which a seed gives other scenes or pictures."""
 OLDEST_VERSION = 2
 """Versions from this one on can still be asked for."""
+
+_MOST = 999_999
+"""Of scenes, whose numbers have six digits, and of frames."""
 
 _SCENE_ERRORS = (DktError, RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
 
@@ -69,9 +73,10 @@ class GenerateOptions:
     tabletop: Tabletop | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("scenes", 1), ("frames", 1), ("start", 0)):
-            if getattr(self, name) < least:
-                raise DktError(f"--{name} is {getattr(self, name)}, expected at least {least}")
+        limits = {"seed": (0, 2**31 - 1), "scenes": (1, _MOST), "frames": (1, _MOST)}
+        for name, (least, most) in (limits | {"start": (0, _MOST)}).items():
+            if not least <= getattr(self, name) <= most:
+                raise DktError(f"--{name} is {getattr(self, name)}, expected {least} to {most}")
         if not OLDEST_VERSION <= self.version <= GENERATOR_VERSION:
             known = " or ".join(map(str, range(OLDEST_VERSION, GENERATOR_VERSION + 1)))
             raise DktError(f"--version is {self.version}, expected {known}")
@@ -180,7 +185,7 @@ def generate_all(runs: Sequence[GenerateOptions], say: Callable[[str], None] = p
         present += len(there)
         wanted += len(options.indices)
     if present:
-        say(f"{present} of {wanted} sequences are there already")
+        say(f"there already: {present} of {counted(wanted, 'sequence')}")
     elsewhere, made = [], 0
     frames = sum(options.frames for options, _, _ in missing)
     with progress_bar(frames, "frame", mininterval=math.inf) as bar:

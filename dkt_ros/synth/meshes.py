@@ -13,9 +13,11 @@ import bpy
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import files_below
 from dkt_ros.synth.passes import quiet
 from dkt_ros.synth.scene import placed
 from dkt_ros.synth.shapes import Shape
+from dkt_ros.wording import counted
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 _MOST_FACES = 500_000
@@ -39,7 +41,9 @@ def read_meshes(
         raise DktError(f"--mesh-scale is {scale:g}, expected metres per unit, more than 0")
     if not folder.is_dir():
         raise DktError(f"--meshes {folder} is not a folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = files_below(folder, SUFFIXES)
+    if not paths:
+        raise DktError(f"--meshes {folder}: holds no file that ends in {' or '.join(SUFFIXES)}")
     shapes, skipped = [], []
     for path in paths:
         try:
@@ -51,10 +55,9 @@ def read_meshes(
         if not shape.closed:
             say(f"{path}: not closed, so never made of glass or clear plastic")
         shapes.append(shape)
-    say(f"{folder}: {len(shapes)} meshes, {len(skipped)} skipped")
+    say(f"{folder}: {len(shapes)} usable, {len(skipped)} skipped")
     if not shapes:
-        kinds = ", ".join(SUFFIXES)
-        raise DktError(f"--meshes {folder}: none of {len(paths)} files ({kinds}) is usable")
+        raise DktError(f"--meshes {folder}: none of {counted(len(paths), 'file')} is usable")
     return tuple(shapes)
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import bpy
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import files_below
+from dkt_ros.synth.passes import quiet
+from dkt_ros.wording import counted
 
 SUFFIXES = (".hdr", ".exr")
 
@@ -21,23 +24,25 @@ def find_panoramas(folder: Path, say: Callable[[str], None] = print) -> tuple[Pa
     if not folder.is_dir():
         raise DktError(f"--hdris {folder} is not a folder")
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = files_below(folder, SUFFIXES)
+    if not paths:
+        raise DktError(f"--hdris {folder}: holds no file that ends in {' or '.join(SUFFIXES)}")
     found = []
     for path in paths:
         if reason := _fault(path):
             say(f"skipped: {path}: {reason}")
         else:
             found.append(path)
-    say(f"{folder}: {len(found)} panoramas, {len(paths) - len(found)} skipped")
+    say(f"{folder}: {counted(len(found), 'panorama')}, {len(paths) - len(found)} skipped")
     if not found:
-        kinds = ", ".join(SUFFIXES)
-        raise DktError(f"--hdris {folder}: none of {len(paths)} files ({kinds}) is usable")
+        raise DktError(f"--hdris {folder}: none of {counted(len(paths), 'file')} is usable")
     return tuple(found)
 
 
 def _fault(path: Path) -> str | None:
     try:
-        picture = bpy.data.images.load(str(path.resolve()))
+        with quiet():
+            picture = bpy.data.images.load(str(path.resolve()))
     except RuntimeError as error:
         return f"unreadable ({' '.join(str(error).split())})"
     width, height = picture.size

@@ -16,6 +16,7 @@ import numpy as np
 import OpenEXR
 
 from dkt_ros.files import StorageError
+from dkt_ros.synth.stopping import scratch_prefix
 
 Channels = dict[str, np.ndarray]
 _LAYER = "ViewLayer"
@@ -47,11 +48,6 @@ def copy_stage(stage: bpy.types.Scene, name: str, types: set[str]) -> bpy.types.
         if thing.type in types:
             copy.collection.objects.link(thing)
     return copy
-
-
-def scratch_prefix() -> str:
-    """What this process's folders of temporary pictures are called."""
-    return f"dkt_synth_{os.getpid()}_"
 
 
 def read_channels(stage: bpy.types.Scene) -> Channels:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import check_writable, write_whole
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
 
 _CLASS_COLOURS = np.array([[70, 70, 70], [0, 190, 255], [255, 140, 0]], np.uint8)
@@ -27,6 +28,7 @@ def contact_sheet(paths: Sequence[Path], columns: int = 2, tile_width: int = 240
     if not paths:
         raise DktError("no sequence to show; give a folder that holds .tar files")
     strips = [_label(strip, path.stem) for path in paths for strip in _strips(path, tile_width)]
+    columns = min(columns, len(strips))
     width = max(strip.shape[1] for strip in strips)
     strips = [_fit(strip, strip.shape[0], width) for strip in strips]
     rows = []
@@ -53,10 +55,7 @@ def write_contact_sheet(
     paths = sorted(folder.glob("*.tar"))
     if len(paths) > count:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(output, error) from error
+    check_writable(output)
     sheet = contact_sheet(paths, columns, tile_width)
     try:
         done, encoded = cv2.imencode(output.suffix, np.ascontiguousarray(sheet[..., ::-1]))
@@ -67,16 +66,8 @@ def write_contact_sheet(
         raise DktError(
             f"cannot draw {width}x{height} pixels into {output}; show fewer or end it in .png"
         )
-    try:
-        # cv2.imwrite would not say why it failed.
-        output.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise _unwritable(output, error) from error
+    write_whole(output, encoded.tobytes())
     return len(paths)
-
-
-def _unwritable(output: Path, error: OSError) -> DktError:
-    return DktError(f"cannot write {output} ({error.strerror or error}); name another --output")
 
 
 def depth_colours(depth: np.ndarray, near: float, far: float) -> np.ndarray:

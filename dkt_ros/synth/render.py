@@ -41,11 +41,12 @@ class RenderOptions:
     bounces: int = 24
 
     def __post_init__(self) -> None:
-        least = {"width": 16, "height": 16, "samples": 1, "infrared_samples": 1}
-        least |= {"threads": 0, "bounces": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise DktError(f"{name} is {getattr(self, name)}, expected at least {value}")
+        # Beyond these Blender ends the process, or wraps around.
+        limits = {"width": (16, 4096), "height": (16, 4096), "samples": (1, 65536)}
+        limits |= {"infrared_samples": (1, 65536), "threads": (0, 1024), "bounces": (1, 1024)}
+        for name, (least, most) in limits.items():
+            if not least <= getattr(self, name) <= most:
+                raise DktError(f"{name} is {getattr(self, name)}, expected {least} to {most}")
 
 
 @dataclass(frozen=True)

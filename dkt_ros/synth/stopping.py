@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM while Blender renders, which prints a KeyboardInterrupt and goes on.
 
-Knows signals. Knows nothing of what is rendered.
+Knows signals, and how what a render must not leave behind is called. Knows nothing of Blender.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def scratch_prefix() -> str:
+    """What this process's folders of temporary pictures are called."""
+    return f"dkt_synth_{os.getpid()}_"
 
 
 @contextmanager

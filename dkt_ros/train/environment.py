@@ -18,6 +18,7 @@ from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.conv import use_stacked_convolutions
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.recipe import Recipe
+from dkt_ros.wording import counted
 
 _WAIT = timedelta(hours=2)
 """How long processes wait for the first one's previews and files."""
@@ -57,7 +58,7 @@ def described(recipe: Recipe, accelerator: Accelerator) -> str:
     precision = "bfloat16" if accelerator.mixed_precision == "bf16" else "float32"
     return (
         f"{count} process{'es' if count > 1 else ''} on {where}, {precision}; a step learns from "
-        f"{recipe.batch} samples = {count} x {parts} x micro_batch {recipe.micro_batch}"
+        f"{counted(recipe.batch, 'sample')} = {count} x {parts} x micro_batch {recipe.micro_batch}"
     )
 
 

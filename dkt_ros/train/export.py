@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import transformer_weights, with_lora, write_with
 from dkt_ros.model.weights import Weights
@@ -23,6 +24,7 @@ from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.resuming import RECIPE_FILE, base_digest
 from dkt_ros.train.states import States, read_state
 from dkt_ros.train.tuning import Trained
+from dkt_ros.wording import counted
 
 CHECKPOINT_DIR = "checkpoint"
 BEST_CHECKPOINT_DIR = "checkpoint-best"
@@ -92,7 +94,7 @@ def _export(
             "with; name the one it began with as checkpoint"
         )
     trained = state.get("average") or state["weights"]
-    info = described(recipe, int(state["done"]), recipe.name or output.resolve().name)
+    info = described(recipe, int(state["done"]), output)
     names = [f"base/{file.name}" for file in transformer_weights(base).files]
     info = replace(info, sources=dict(zip(names, digest.split(), strict=True)))
     try:
@@ -104,20 +106,25 @@ def _export(
     return info
 
 
-def described(recipe: Recipe, done: int, name: str) -> CheckpointInfo:
-    """The trained checkpoint's `dkt.json`: the base's, with size, steps and origin of this run."""
-    base = CheckpointInfo.read(recipe.checkpoint_folder())
+def described(recipe: Recipe, done: int, output: Path) -> CheckpointInfo:
+    """The trained checkpoint's `dkt.json`: the base's, with size, steps and origin of this run.
+
+    Raises DktError where the recipe and the run's folder make none.
+    """
+    base = CheckpointInfo.read(checked_folder(recipe.checkpoint_folder()))
     height, width = recipe.data.size
     how = f"LoRA of rank {recipe.lora.rank}" if recipe.method == "lora" else "full fine-tuning"
     one_step = recipe.objective.kind == "one_step"
     return replace(
         base,
-        name=name,
+        name=recipe.name or output.resolve().name,
         height=height,
         width=width,
         steps=1 if one_step else base.steps,
         condition=recipe.data.condition,
-        origin=f"{base.name}, {how} over {done} steps of dkt train, {recipe.objective.kind}",
+        origin=(
+            f"{base.name}, {how} over {counted(done, 'step')} of dkt train, {recipe.objective.kind}"
+        ),
         sources={},
     )
 

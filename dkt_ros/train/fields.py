@@ -72,7 +72,7 @@ def build(kind: type[T], content: Any, name: str = "") -> T:
     not of its annotated type, or that the dataclass itself refuses, which names it without the
     place it stands in.
     Understands bool, int, float, str, Path, Literal, X | None, tuples and dataclasses; an int is
-    taken where a float is asked for.
+    taken where a float is asked for, and "" or nothing for none where none is possible.
     """
     if not isinstance(content, dict):
         raise DktError(f"{name or 'the file'} holds {_shown(content)}, expected fields with values")
@@ -84,7 +84,9 @@ def build(kind: type[T], content: Any, name: str = "") -> T:
     hints = typing.get_type_hints(kind)
     values = {}
     for key, entry in entries.items():
-        if key in content:
+        if entry.default == "" and content.get(key, 0) in ("", None):
+            values[key] = ""
+        elif key in content:
             values[key] = convert(hints[key], content[key], prefix + key)
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             raise DktError(f"{prefix}{key} is missing")
@@ -98,7 +100,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     """The value as the annotation `hint` asks for, or a DktError naming the field."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
+        if type(None) in arguments and (value is None or (value == "" and str in arguments)):
             return None
         return convert(next(a for a in arguments if a is not type(None)), value, name)
     if origin is Literal:
@@ -121,7 +123,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         check(name, value, "a finite number", is_number(value))
         return float(value)
     elif hint in (str, Path):
-        check(name, value, "text", isinstance(value, str) and value)
+        check(name, value, "text", isinstance(value, str))
+        check(name, value, "text that is not empty", value)
         return hint(value)
     return value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class RunLog:
         self._file = folder / LINES_FILE
         _take_back(self._file, done)
         self._lines = self._file.open("a", encoding="utf-8")
+        self._thread_ended = threading.excepthook
+        threading.excepthook = self._told_later
         self._events: Any = SummaryWriter(str(folder / EVENTS_DIR), purge_step=done + 1)
 
     def numbers(self, step: int, values: Mapping[str, float], group: str = "train") -> None:
@@ -64,9 +67,16 @@ class RunLog:
         try:
             self._events.close()
         finally:
+            threading.excepthook = self._thread_ended
             self._lines.close()
             if self._wandb is not None:
                 self._wandb.finish()
+
+    def _told_later(self, ended: threading.ExceptHookArgs) -> None:
+        """What ends TensorBoard's thread it raises at the next call: no traceback beside that."""
+        ours = type(ended.thread).__module__.startswith("tensorboard.")
+        if not (ours and isinstance(ended.exc_value, OSError)):
+            self._thread_ended(ended)
 
 
 def _wandb_run(folder: Path, project: str) -> Any:

@@ -24,6 +24,7 @@ from dkt_ros.train.memory import count, without_memory
 from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.validation import ValidationLoss
+from dkt_ros.wording import counted
 
 LATENTS_DIR = "latents"
 Report = Callable[[str], None]
@@ -62,8 +63,9 @@ class Materials:
         for frames in reversed(lengths):
             mixture.require(frames)
         self.report(
-            f"{base.name}, {recipe.method}, {recipe.objective.kind}: {recipe.steps} steps at "
-            f"{height}x{width}, clips of {', '.join(map(str, lengths))} frames, into {self.output}"
+            f"{base.name}, {recipe.method}, {recipe.objective.kind}: "
+            f"{counted(recipe.steps, 'step')} at {height}x{width}, clips of "
+            f"{', '.join(map(str, lengths))} frames, into {self.output}"
         )
         for line in mixture.summary(with_frames=True):
             self.report(line)
@@ -87,7 +89,7 @@ class Materials:
         wanted = self.recipe.preview
         clips = load_clips(self.recipe.data, wanted.clips, wanted.frames)
         self._report_shown(clips)
-        steps = wanted.steps or described(self.recipe, 0, "preview").steps
+        steps = wanted.steps or described(self.recipe, 0, self.output).steps
 
         loss = ValidationLoss(self.recipe, clips)
 

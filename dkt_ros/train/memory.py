@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dkt_ros.model.checkpoint import PROMPT_FILE, empty_network, read_prompt
+from dkt_ros.model.checkpoint import PROMPT_FILE, checked_folder, empty_network, read_prompt
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.tuning import prepare
@@ -57,10 +57,11 @@ class Memory:
 
 def without_memory(recipe: Recipe) -> MakeNetwork:
     """Makes the recipe's checkpoint on the meta device; DktError where it is no sound one."""
-    folder = recipe.checkpoint_folder()
+    folder = checked_folder(recipe.checkpoint_folder())
+    prompt = read_prompt(folder / PROMPT_FILE)
 
     def make(layers: int | None) -> DktNetwork:
-        return on_meta(empty_network(folder), read_prompt(folder / PROMPT_FILE), layers)
+        return on_meta(empty_network(folder, prompt), prompt, layers)
 
     return make
 

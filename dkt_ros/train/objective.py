@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.sampler import sigmas, timesteps
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.fields import check
@@ -62,19 +63,19 @@ def ask(
     seed: int,
     step: int,
     indices: Sequence[int],
-    shift: float,
-    from_raw_depth: bool = False,
+    info: CheckpointInfo,
 ) -> Question:
     """Draws noise and noise level of each sample; pure in (seed, step, index).
 
-    flow: level uniform among `levels` of a sampler shifted by `shift`, x = (1 - s) x0 + s e.
+    info: the trained checkpoint's, whose sampler and beginning of the flow are learned for.
+    flow: level uniform among `levels` of its sampler, x = (1 - s) x0 + s e.
     one_step: s = 1, so that x is noise alone, drawn anew for every sample as inference draws it
     from whatever seed it is given; the network learns to give the same answer for any.
-    from_raw_depth: where the raw depth is shown, its latents take the noise's place.
+    Where the flow begins at the raw depth that is shown, its latents take the noise's place.
     """
     data = batch.disparity
     shape = tuple(data.shape[1:])
-    levels = sigmas(objective.levels, shift)
+    levels = sigmas(objective.levels, info.sigma_shift)
     weights = level_weights(objective, timesteps(levels))
     chosen, noises = [], []
     for index in indices:
@@ -82,7 +83,7 @@ def ask(
         chosen.append(int(torch.randint(len(levels), (1,), generator=source)))
         noises.append(torch.randn(shape, generator=source))
     noise = torch.stack(noises).to(data)
-    if from_raw_depth:
+    if info.begins_at_raw_depth:
         raw = batch.rgb[:, shape[0] :]
         noise = torch.where(raw.any(dim=(1, 2, 3, 4), keepdim=True), raw, noise)
     if objective.kind == "one_step":

@@ -29,7 +29,7 @@ from dkt_ros.model.condition import range_of
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
-from dkt_ros.predict.dkt import beginning, conditions, raw_pictures
+from dkt_ros.predict.dkt import beginning_or_noise, conditions, raw_pictures
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import AUTO, DataConfig, SourceConfig
 from dkt_ros.train.data.disparity import clip_range
@@ -154,7 +154,7 @@ def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> 
             result = sample(
                 network,
                 conditions(network.info, latents, raw),
-                beginning(network.info, raw, tuple(latents.shape), seed),
+                beginning_or_noise(network.info, raw, tuple(latents.shape), seed),
                 steps=network.info.steps if steps is None else steps,
                 shift=network.info.sigma_shift,
                 window=latents.shape[2],

@@ -20,6 +20,7 @@ from dkt_ros.train.data.config import DATA_FIELDS, DataConfig, parse_data
 from dkt_ros.train.fields import RECIPES, build, check, convert, read_recipe
 from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective
+from dkt_ros.wording import NAME, is_name
 
 """Names the checkpoint inside the package."""
 
@@ -124,6 +125,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check("seed", self.seed, "0 or more", self.seed >= 0)
+        check("name", self.name, NAME, self.name is None or is_name(self.name))
         for name in ("steps", "batch", "micro_batch"):
             check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
         lengths = list(self.latent_frames)

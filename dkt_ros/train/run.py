@@ -32,6 +32,7 @@ from dkt_ros.progress import progress_bar
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.environment import described, load_network, make_accelerator, peak_gib
 from dkt_ros.train.export import BEST_DIR, STATES_DIR, export_best, export_result
+from dkt_ros.train.export import described as described_result
 from dkt_ros.train.fields import plain
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
@@ -80,6 +81,7 @@ def train(
     """
     accelerator = make_accelerator(recipe)
     tell = report if accelerator.is_main_process else lambda line: None
+    described_result(recipe, 0, output)  # what cannot be written in the end is said at once
     states = States(output / STATES_DIR, recipe.save.keep)
     best = States(output / BEST_DIR, keep=1)
     start = starting_state(recipe, output, states, resume, tell)

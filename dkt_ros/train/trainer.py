@@ -155,15 +155,7 @@ class Trainer:
         batch, indices = self.batches.batch(request, following), request[1]
         batch = type(batch)(*(getattr(batch, n).to(device) for n in vars(batch)))
         info = self.network.info
-        question = ask(
-            recipe.objective,
-            batch,
-            recipe.seed,
-            self.done,
-            indices,
-            info.sigma_shift,
-            info.begins_at_raw_depth,
-        )
+        question = ask(recipe.objective, batch, recipe.seed, self.done, indices, info)
         velocity = self.model(question.noisy, batch.rgb, question.timestep)
         return losses(recipe.objective, question, velocity, batch)
 

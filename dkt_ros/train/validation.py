@@ -39,16 +39,8 @@ class ValidationLoss:
         for place, kept in enumerate(self._encoded):
             batch = LatentBatch(*(value.to(network.device) for value in vars(kept).values()))
             for draw in range(DRAWS):
-                index, info = place * DRAWS + draw, network.info
-                question = ask(
-                    recipe.objective,
-                    batch,
-                    recipe.preview.seed,
-                    0,
-                    [index],
-                    info.sigma_shift,
-                    info.begins_at_raw_depth,
-                )
+                index, seed = place * DRAWS + draw, recipe.preview.seed
+                question = ask(recipe.objective, batch, seed, 0, [index], network.info)
                 velocity = network.velocity(question.noisy, batch.rgb, question.timestep)
                 parts = losses(recipe.objective, question, velocity, batch)
                 found.append(float(torch.stack(list(parts.values())).sum()))

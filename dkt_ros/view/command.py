@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.arguments import positive
+from dkt_ros.arguments import finite, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
+from dkt_ros.wording import counted
 
 
 def add_commands(subparsers: Any) -> None:
@@ -35,7 +36,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--max-frames", type=positive, metavar="N", help="no more of a recording")
     add = parser.add_argument_group("live").add_argument
     add("--namespace", default="", metavar="NS", help="dkt_node's")
-    add("--duration", type=float, metavar="S", help="ends then; else with Ctrl-C")
+    add("--duration", type=finite, metavar="S", help="ends then; else with Ctrl-C")
     add_source_arguments(parser)
     add_arguments(parser.add_argument_group("network"))
     parser.set_defaults(run=_run)
@@ -64,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
         number = _show_live(args, show) if args.input is None else _show_recording(args, show)
         if not number:
             raise DktError(f"{args.input or 'dkt_node'}: gave no depth; nothing to show")
-    print(f"{args.save or 'rerun'}: {number} frames")
+    print(f"{args.save or 'rerun'}: {counted(number, 'frame')}")
     return 0
 
 

@@ -21,6 +21,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.bags.storage import zstd
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
@@ -199,6 +200,18 @@ def test_an_odd_type_costs_its_topic_alone(
         assert len(list(reader.messages(["/text"]))) == 3
 
 
+def test_a_topic_of_two_lines_is_listed_in_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Rosbag2Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        odd = writer.add_connection("/a\n/b\x1b[2J", "std_msgs/msg/String", typestore=ROS2)
+        hello = ROS2.types["std_msgs/msg/String"](data="hello")
+        writer.write(odd, 1, ROS2.serialize_cdr(hello, odd.msgtype))
+    assert main(["bag", "info", str(tmp_path / "bag")]) == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line == r"  /a /b\x1b[2J  std_msgs/msg/String  1 message"
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_other_serializations_cost_their_topic_alone(tmp_path: Path, storage: str) -> None:
     bag = with_odd_topic(
@@ -374,7 +387,7 @@ def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path) -> None:
     (tmp_path / "a.bag").write_bytes(damaged)
     with BagReader(tmp_path / "a.bag") as bag:
         assert [message.time_ns for message in bag.messages()] == [1, 2, 4, 5]
-        assert any("1 messages are damaged" in remark for remark in bag.remarks)
+        assert any("1 damaged message" in remark for remark in bag.remarks)
 
 
 @pytest.mark.parametrize("compression", [None, Rosbag1Writer.CompressionFormat.BZ2])
@@ -385,7 +398,7 @@ def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -
     active.write_bytes(data[:at] + bytes(8) + data[at + 8 :])
     with BagReader(active) as bag:
         assert len(list(bag.messages())) == 6
-        assert "has no usable index; 9 messages" in bag.remarks[0]
+        assert "has no usable index; found 9 messages" in bag.remarks[0]
         assert bag.topics["/info"].latched
     if compression is None:
         fifth_message = list(re.finditer(b"op=\x02", data))[4]

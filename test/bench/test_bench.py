@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -20,13 +21,15 @@ pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros
 
 from fixtures.grasp_scenes import Box, depth_of, view
 
-from dkt_ros.bench.attempts import try_grasp
+from dkt_ros.bench.attempts import Record, try_grasp
+from dkt_ros.bench.commands import _append, read_records
 from dkt_ros.bench.methods import depths
 from dkt_ros.bench.scenes import clips_of, read_scene
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import Depths
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.files import StorageError
 from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.formats.transphy3d import (
     MaterialClass,
@@ -198,6 +201,46 @@ def test_depth_in_files_and_a_planner_of_ones_own(
     assert "rendered with camera and arrangement fixed, expected fixed heap" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scenes", "1" + 20 * "0"], "expected at most 999999 together"),
+        (["--picture-size", "big"], "--picture-size is 'big', expected HxW, such as 160x288"),
+        (["--checkpoint", "/nowhere"], "checkpoint /nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_rendered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main([*WORDS, "--output", str(tmp_path), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", ""])
+def test_damaged_settings_are_named(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "settings.json").write_text(text)
+    assert main([*WORDS, "--data", str(scenes), "--output", str(tmp_path)]) == 2
+    assert re.search(r"settings.json is damaged \(.*take another --output", capsys.readouterr().err)
+
+
+def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(
+    tmp_path: Path,
+) -> None:
+    record = Record("s", "diffuse", "truth", "held")
+    path = tmp_path / "attempts.jsonl"
+    path.write_text('{"scene": "cut')
+    _append(path, record)
+    _append(path, record)
+    assert path.read_text().count("\n") == 3
+    assert read_records(path) == [record]
+    with pytest.raises(StorageError, match=r"full: the disk is full \(No space left"):
+        _append(Path("/dev/full"), record)
 
 
 def test_a_folder_without_scenes_is_refused(

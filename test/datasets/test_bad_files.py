@@ -134,7 +134,7 @@ def test_a_gap_in_a_video_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "set1/scene1").glob("000003-*"):
         path.unlink()
     (problem,) = open_dataset(tmp_path)[0].problems()
-    assert "not at 1 places, first between 000002 and 000004" in problem
+    assert "not at 1 place, first between 000002 and 000004" in problem
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.01, 0.3, 0.9])
@@ -256,8 +256,8 @@ def spoil_header(path: Path) -> None:
         (empty, "not a readable uncompressed tar"),
         (lambda path: path.write_bytes(b"\0" * 10240), "holds no frame"),
         (lambda path: path.write_bytes(b"nonsense" * 200), "not a readable uncompressed tar"),
-        (shorten, "damaged or cut short after 1 frames"),
-        (spoil_header, "damaged or cut short after 1 frames"),
+        (shorten, "damaged or cut short after 1 frame,"),
+        (spoil_header, "damaged or cut short after 1 frame,"),
         (drop_end, "damaged or cut short after 3 frames"),
     ],
 )

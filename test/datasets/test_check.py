@@ -67,7 +67,7 @@ def test_every_bad_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     expected = [
-        f"{scene}: frame numbers go by 1, but not at 1 places",
+        f"{scene}: frame numbers go by 1, but not at 1 place,",
         f"{scene}/metadata.mat: not a readable MATLAB file",
         f"{scene}/000000-color.png: truncated picture",
         f"{scene}/000000-label.png: cannot be read (No such file",

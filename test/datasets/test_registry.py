@@ -33,7 +33,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_two_kinds_at_once_are_refused(tmp_path: Path) -> None:
     trees.hiss_folder(tmp_path / "hiss/train/scene")
     trees.transcg_tree(tmp_path / "transcg")
-    with pytest.raises(DktError, match=r"hiss \(1 clips\), transcg \(4 clips\)"):
+    with pytest.raises(DktError, match=r"hiss \(1 clip\), transcg \(4 clips\)"):
         open_dataset(tmp_path)
     assert open_dataset(tmp_path, "hiss").kind == "hiss"
     assert len(open_dataset(tmp_path, "transcg")) == 4

@@ -151,9 +151,7 @@ def test_what_does_not_fit_is_named_and_the_other_frames_count(
     assert said[1][1].startswith(f"no file {folder}")
     write_npy(folder / "frame_7", video.truth[2])
     measured(video, tmp_path / "theirs", skipped := Skipped())
-    assert list(skipped.reasons.values())[1].endswith(
-        "; 1 others that are no frame's, such as frame_7.npy"
-    )
+    assert list(skipped.reasons.values())[1].endswith("; 1 other of no frame, such as frame_7.npy")
 
 
 @pytest.mark.parametrize(

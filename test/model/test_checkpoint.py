@@ -139,6 +139,8 @@ def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -
         ({"format_version": 2, "new_field": 1}, "format_version is 2"),
         ({"name": ...}, "name"),
         ({"name": ""}, "name"),
+        ({"name": "a\nb"}, "name is 'a.+nb', expected a name: some text in one line"),
+        ({"name": "\x1b[2J"}, "name"),
         ({"task": "colour"}, "task is 'colour'"),
         ({"steps": 0}, "steps"),
         ({"steps": 2.5}, "steps"),

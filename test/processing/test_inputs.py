@@ -330,7 +330,7 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     np.save(tmp_path / "clip_depth.npy", depth[:3])
     source = opened(path, PINHOLE)
     assert len(shots(source)) == 3
-    assert source.lost == ["the last 2 frames of the video have no depth"]
+    assert source.lost == ["the video ends with 2 frames without depth"]
 
 
 def test_names_differ(tmp_path: Path) -> None:

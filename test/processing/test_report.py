@@ -78,7 +78,7 @@ def test_the_page_says_what_was_reached(outputs: Path) -> None:
 def test_the_command(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
     assert main(["report", str(outputs / "with_truth"), "--output", str(page)]) == 0
-    assert "1 recordings, 0 failed" in capsys.readouterr().out
+    assert "1 recording, 0 failed" in capsys.readouterr().out
     assert len(data_of(page.read_text())) == 1
     with pytest.raises(DktError, match="no whole output"):
         read_outputs([tmp_path])

@@ -108,7 +108,7 @@ def test_killed_and_resumed_it_equals_an_undisturbed_run(tmp_path: Path) -> None
     lines: list[str] = []
     outcome = generate(killed, lines.append)
     assert (outcome.made, outcome.present, outcome.failed) == (2, 1, {})
-    assert lines[0] == "1 of 3 sequences are there already"
+    assert lines[0] == "there already: 1 of 3 sequences"
     assert re.search(r"4/4 frames, .* 00:00 left, .*frame", lines[-1])
     assert (first.stat().st_mtime_ns, first.read_bytes()) == (stamp, content)
     assert all(path.suffix == ".tar" for path in killed.output.iterdir())
@@ -158,6 +158,28 @@ def test_an_interrupt_ends_a_render_at_once_and_leaves_no_half(tmp_path: Path) -
     assert list(output.iterdir()) == list(scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["render", "tabletop"])
+def test_an_interrupt_before_the_first_scene_is_not_lost(tmp_path: Path, command: str) -> None:
+    """As in Blender's import, whose C code would swallow a KeyboardInterrupt."""
+    script = f"""
+import os, signal, time
+from dkt_ros.cli import main
+from dkt_ros.synth import commands
+def blender():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pass
+commands._need_blender = blender
+main(["synth", "{command}", "--output", "{tmp_path}/out", "--scenes", "1"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("interrupted; what is whole stays")
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_command_renders_a_folder_and_draws_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,7 +196,7 @@ def test_the_command_renders_a_folder_and_draws_it(
     args = parse(f"synth preview {tar.parent} --output {sheet}")
     assert args.run(args) == 0
     assert sheet.stat().st_size > 1000
-    assert "1 sequences" in capsys.readouterr().out
+    assert ": 1 sequence\n" in capsys.readouterr().out
 
 
 def test_a_failing_scene_is_named_counted_and_the_run_goes_on(
@@ -235,7 +257,8 @@ except t.DktError as error:
 
 def test_a_nonsense_amount_is_refused(tmp_path: Path) -> None:
     good = options(tmp_path)
-    for name, value in (("scenes", 0), ("frames", 0), ("seed", -1), ("start", -2)):
+    few = (("scenes", 0), ("frames", 0), ("seed", -1), ("start", -2))
+    for name, value in (*few, ("scenes", 10**20), ("frames", 10**6), ("seed", 2**31)):
         with pytest.raises(DktError, match=f"--{name} is {value}"):
             replace(good, **{name: value})  # type: ignore[arg-type]
 
@@ -333,7 +356,7 @@ def test_the_users_meshes_and_panoramas_are_used(
     assert args.run(args) == 0
     printed = capsys.readouterr().out
     assert "broken.glb" in printed
-    assert "1 meshes, 1 skipped" in printed
+    assert "1 usable, 1 skipped" in printed
     (frame,) = read_sequence(tmp_path / "out" / "s0000-000000.tar")
     things = frame.extra["objects"]
     assert {thing["shape"] for thing in things} == {"wedge"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path: Path) -> None:
     assert shape.family == "good"
     for name in ("points.ply", "garbage.glb", "empty.obj", "nan.obj", "planet.obj"):
         assert any(name in line and line.startswith("skipped") for line in lines), (name, lines)
-    assert lines[-1].endswith("1 meshes, 5 skipped")
+    assert lines[-1].endswith("1 usable, 5 skipped")
     with pytest.raises(DktError, match=r"0\.1 units long, 100 m at --mesh-scale 1000"):
         read_mesh(tmp_path / "good.obj", scale=1000.0)
     (tmp_path / "good.obj").unlink()
@@ -134,3 +135,19 @@ def test_panoramas_are_checked(tmp_path: Path) -> None:
     found.unlink()
     with pytest.raises(DktError, match="none of 2 files"):
         find_panoramas(tmp_path, say=lines.append)
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (read_meshes, r"--meshes .*: holds no file that ends in \.glb or"),
+        (find_panoramas, r"--hdris .*: holds no file that ends in \.hdr or \.exr"),
+    ],
+)
+def test_a_folder_without_any_says_what_it_looked_for(
+    tmp_path: Path, read: Callable[..., object], words: str
+) -> None:
+    for suffix in (".obj", ".exr"):
+        (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(DktError, match=words):
+        read(tmp_path)

@@ -46,13 +46,24 @@ def test_where_no_folder_can_be_made_is_refused_before_the_work(
     monkeypatch.delattr(preview, "contact_sheet")
     (tmp_path / "file").write_text("")
     for parent in ("file", "file/deeper"):
-        with pytest.raises(DktError, match=r"cannot write .*sheet.png \((File ex|Not a dir).*\)"):
+        with pytest.raises(
+            DktError, match=r"sheet.png: cannot be written: .* is a file, not a folder"
+        ):
             write_contact_sheet(scenes, tmp_path / parent / "sheet.png", 12)
 
 
-def test_what_cannot_be_written_is_told(scenes: Path, tmp_path: Path) -> None:
+def test_more_columns_than_there_is_to_show_are_no_wider(scenes: Path, tmp_path: Path) -> None:
+    assert write_contact_sheet(scenes, tmp_path / "sheet.png", 12, columns=10**20) == 2
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (144, 3 * 3 * 240, 3)
+
+
+def test_what_cannot_be_written_is_told(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sheet.png").mkdir()
-    with pytest.raises(DktError, match=r"cannot write .*sheet.png \(Is a directory\)"):
+    with pytest.raises(DktError, match=r"sheet.png: cannot be written \(Is a directory\)"):
         write_contact_sheet(scenes, tmp_path / "sheet.png", 12)
-    with pytest.raises(DktError, match=r"cannot draw 66240x\d+ pixels into .*show fewer"):
-        write_contact_sheet(scenes, tmp_path / "sheet.jpg", 12, columns=92)
+    wide = np.zeros((1, 66240, 3), np.uint8)
+    monkeypatch.setattr(preview, "contact_sheet", lambda *words: wide)
+    with pytest.raises(DktError, match=r"cannot draw 66240x1 pixels into .*show fewer"):
+        write_contact_sheet(scenes, tmp_path / "sheet.jpg", 12)

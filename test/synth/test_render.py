@@ -124,8 +124,9 @@ def test_the_picture_is_exposed_and_developed() -> None:
 
 
 def test_a_nonsense_size_is_refused() -> None:
-    with pytest.raises(DktError, match="height is 3"):
-        RenderOptions(height=3)
+    for name, value in (("height", 3), ("width", 99999), ("samples", 10**10), ("bounces", 2000)):
+        with pytest.raises(DktError, match=f"{name} is {value}, expected [0-9]+ to [0-9]+"):
+            RenderOptions(**{name: value})
 
 
 def failures(sensor: DepthSensor) -> tuple[np.ndarray, ...]:

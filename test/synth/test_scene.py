@@ -81,8 +81,9 @@ def test_options_say_what_scenes_hold() -> None:
         PathOptions(fov=(70, 40))
     with pytest.raises(DktError, match="--elevation is nan"):
         PathOptions(elevation=(float("nan"), 40))
-    with pytest.raises(DktError, match="--period is 0"):
-        PathOptions(period=0)
+    for period in (0, 1e-300, float("inf")):
+        with pytest.raises(DktError, match=f"--period is {period:g} frames, expected 1 or more"):
+            PathOptions(period=period)
 
 
 def test_an_open_mesh_is_never_transparent() -> None:

@@ -54,7 +54,7 @@ def test_the_runs_own_recipe_exports_the_same_again(run: Path, tmp_path: Path) -
     info = export_run(load_recipe(whole / "recipe.yaml"), whole)
     assert contents(whole) == expected
     assert (info.name, info.steps, info.height, info.width) == ("glass", 1, 48, 64)
-    assert "LoRA of rank 8 over 1 steps of dkt train, one_step" in info.origin
+    assert "LoRA of rank 8 over 1 step of dkt train, one_step" in info.origin
     config = json.loads((whole / "adapter" / "adapter_config.json").read_text())
     assert (config["r"], sorted(config["target_modules"])) == (8, ["attn1.to_q", "ffn.net.0.proj"])
 

@@ -32,6 +32,8 @@ class Outer:
     on: bool = False
     maybe: int | None = None
     inner: Inner = field(default_factory=Inner)
+    name: str | None = "x"
+    start: str = ""
 
 
 def test_values_of_every_kind_are_taken_and_given_back() -> None:
@@ -77,11 +79,19 @@ def test_values_of_every_kind_are_taken_and_given_back() -> None:
         ({"on": 1}, r"^on is 1, expected true or false"),
         ({"maybe": "x"}, r"^maybe is 'x', expected an integer"),
         ({"path": None}, r"^path is None, expected text"),
+        ({"path": ""}, r"^path is '', expected text that is not empty"),
+        ({"maybe": ""}, r"^maybe is '', expected an integer"),
     ],
 )
 def test_wrong_fields_are_named(change: dict[str, Any], named: str) -> None:
     with pytest.raises(DktError, match=named):
         build(Outer, {"path": "x", **change})
+
+
+@pytest.mark.parametrize("none", ["", None])
+def test_empty_is_none_where_there_may_be_none(none: str | None) -> None:
+    built = build(Outer, {"path": "x", "name": none, "start": none})
+    assert (built.name, built.start) == (None, "")
 
 
 def test_missing_fields_are_named() -> None:

@@ -9,11 +9,14 @@ import torch
 from fixtures.latent_source import FixedLatents
 from torch import Tensor
 
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.sampler import sample, sigmas, timesteps
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.objective import Objective, ask, gradient_loss, level_weights, losses
 
 INDICES = [0, 1, 2]
+INFO = CheckpointInfo("x", sigma_shift=5.0)
+BEGUN = CheckpointInfo("x", sigma_shift=5.0, condition="from_raw_depth")
 FLOW, ONE_STEP = Objective(), Objective(kind="one_step")
 
 
@@ -34,12 +37,12 @@ def test_bell_gives_the_five_step_sampler_the_known_weights() -> None:
 
 def test_flow_mixes_data_and_noise_at_the_drawn_level() -> None:
     given = batch()
-    question = ask(FLOW, given, 1, 5, INDICES, 5.0)
+    question = ask(FLOW, given, 1, 5, INDICES, INFO)
     sigma = question.timestep.view(-1, 1, 1, 1, 1) / 1000
     expected = (1 - sigma) * given.disparity + sigma * question.noise
     torch.testing.assert_close(question.noisy, expected)
     assert all(any(torch.isclose(t, sigmas(1000, 5.0) * 1000)) for t in question.timestep)
-    levels = torch.cat([ask(FLOW, given, 1, s, INDICES, 5.0).timestep for s in range(200)])
+    levels = torch.cat([ask(FLOW, given, 1, s, INDICES, INFO).timestep for s in range(200)])
     assert levels.min() < 100
     assert levels.median() == pytest.approx(1000 * 5 / 6, abs=30)  # s = 1/2 before the shift
     assert question.noise.std() == pytest.approx(1.0, abs=0.05)
@@ -47,15 +50,15 @@ def test_flow_mixes_data_and_noise_at_the_drawn_level() -> None:
 
 @pytest.mark.parametrize("objective", [FLOW, ONE_STEP])
 def test_draws_depend_on_seed_step_and_index_alone(objective: Objective) -> None:
-    whole = ask(objective, batch(), 1, 5, INDICES, 5.0)
+    whole = ask(objective, batch(), 1, 5, INDICES, INFO)
     part = batch()
     part = LatentBatch(part.rgb[1:2], part.disparity[1:2], part.weight[1:2])
-    alone = ask(objective, part, 1, 5, [1], 5.0)
+    alone = ask(objective, part, 1, 5, [1], INFO)
     for name, value in vars(alone).items():
         assert torch.equal(value, getattr(whole, name)[1:2]), name
     for other in (
-        ask(objective, batch(), 2, 5, INDICES, 5.0),
-        ask(objective, batch(), 1, 6, INDICES, 5.0),
+        ask(objective, batch(), 2, 5, INDICES, INFO),
+        ask(objective, batch(), 1, 6, INDICES, INFO),
     ):
         assert not torch.equal(other.noise, whole.noise)
     assert not torch.equal(whole.noise[0], whole.noise[1])
@@ -64,7 +67,7 @@ def test_draws_depend_on_seed_step_and_index_alone(objective: Objective) -> None
 @pytest.mark.parametrize("objective", [FLOW, ONE_STEP])
 def test_the_right_velocity_loses_nothing(objective: Objective) -> None:
     given = batch(hole=0.4)
-    question = ask(objective, given, 1, 0, INDICES, 5.0)
+    question = ask(objective, given, 1, 0, INDICES, INFO)
     right = question.noise - given.disparity
     assert sum(losses(objective, question, right, given).values()) < 1e-6
     elsewhere = right + 100.0 * (1.0 - given.weight)  # where nothing is known nothing counts
@@ -74,7 +77,7 @@ def test_the_right_velocity_loses_nothing(objective: Objective) -> None:
 
 def test_flow_loss_is_the_weighted_mean_over_known_latents() -> None:
     given = batch(hole=0.5)
-    question = ask(FLOW, given, 1, 0, INDICES, 5.0)
+    question = ask(FLOW, given, 1, 0, INDICES, INFO)
     question = replace(question, weight=torch.tensor([1.0, 2.0, 0.0]))
     off = torch.tensor([0.1, 0.2, 0.3]).view(-1, 1, 1, 1, 1)
     velocity = question.noise - given.disparity + off
@@ -89,7 +92,7 @@ def test_gradient_loss_by_hand() -> None:
     known[..., 2] = 0.0
     assert gradient_loss(error, known).item() == pytest.approx(0.5 * (1.0 + 0.0))
     assert gradient_loss(error[..., :1, :1], known[..., :1, :1]).item() == 0.0
-    only = losses(replace(ONE_STEP, gradient=0.0), ask(ONE_STEP, batch(), 1, 0, INDICES, 5.0),
+    only = losses(replace(ONE_STEP, gradient=0.0), ask(ONE_STEP, batch(), 1, 0, INDICES, INFO),
                   torch.zeros_like(batch().disparity), batch())  # fmt: skip
     assert set(only) == {"latent"}
 
@@ -97,7 +100,7 @@ def test_gradient_loss_by_hand() -> None:
 def test_a_sample_of_which_nothing_is_known_teaches_nothing() -> None:
     given = batch()
     given = replace(given, weight=torch.zeros_like(given.weight))
-    question = ask(ONE_STEP, given, 1, 0, INDICES, 5.0)
+    question = ask(ONE_STEP, given, 1, 0, INDICES, INFO)
     velocity = torch.zeros_like(given.disparity, requires_grad=True)
     total = torch.stack(list(losses(ONE_STEP, question, velocity, given).values())).sum()
     total.backward()
@@ -109,7 +112,7 @@ def test_a_sample_of_which_nothing_is_known_teaches_nothing() -> None:
 def test_one_step_is_trained_as_the_sampler_computes_it() -> None:
     """The estimate that the loss judges is what `sample` gives with steps = 1, at its timestep."""
     given = batch()
-    question = ask(ONE_STEP, given, 1, 0, INDICES, 5.0)
+    question = ask(ONE_STEP, given, 1, 0, INDICES, INFO)
     assert torch.equal(question.noisy, question.noise)
     seen = []
 
@@ -137,8 +140,8 @@ def test_the_flow_may_begin_at_the_raw_depth(objective: Objective) -> None:
     raw = torch.randn_like(plain.disparity)
     raw[1:] = 0
     shown = LatentBatch(torch.cat([plain.rgb, raw], dim=1), plain.disparity, plain.weight)
-    noise = ask(objective, shown, 1, 5, INDICES, 5.0)
-    begun = ask(objective, shown, 1, 5, INDICES, 5.0, from_raw_depth=True)
+    noise = ask(objective, shown, 1, 5, INDICES, INFO)
+    begun = ask(objective, shown, 1, 5, INDICES, BEGUN)
     assert torch.equal(begun.noise[0], raw[0])
     assert torch.equal(begun.noise[1:], noise.noise[1:])
     assert torch.equal(begun.timestep, noise.timestep)

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import Tensor
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.model.checkpoint import PROMPT_FILE, default_checkpoint, read_prompt
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DataConfig, SourceConfig
 from dkt_ros.train.fields import RECIPES, plain
+from dkt_ros.train.memory import count, without_memory
 from dkt_ros.train.recipe import Recipe, load_recipe, parse_recipe
 
 DATA = [{"path": "somewhere"}]
@@ -55,6 +57,7 @@ def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
     ("change", "named"),
     [
         ({"rank": 3}, r"^rank is unknown; known are augmentation, batch"),
+        ({"name": "a\nb"}, r"^name is 'a\\nb', expected a name: some text in one line"),
         ({"lora": {"alpha": 3}}, r"^lora\.alpha is unknown; known are rank, targets"),
         ({"lora": {"rank": 0}}, r"^lora\.rank is 0, expected at least 1"),
         ({"lora": {"targets": ["q"]}}, r"^lora\.targets is \['q'\], expected some of self_attn\.q"),
@@ -116,3 +119,19 @@ def test_changes_from_the_command_line(repo_root: Path, tmp_path: Path) -> None:
     ]:
         with pytest.raises(DktError, match=named):
             load_recipe(file, [wrong])
+
+
+def test_what_a_run_holds_is_counted_with_one_reading_of_the_prompt(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[Path]()
+
+    def counted_prompt(file: Path) -> Tensor:
+        read.append(file)
+        return read_prompt(file)
+
+    for module in ("dkt_ros.model.checkpoint", "dkt_ros.train.memory"):
+        monkeypatch.setattr(f"{module}.read_prompt", counted_prompt)
+    recipe = parse_recipe({"data": DATA, "checkpoint": str(tiny_checkpoint), "size": [32, 48]})
+    assert count(recipe, without_memory(recipe), bf16=False).parameters > 0
+    assert read == [tiny_checkpoint / PROMPT_FILE]

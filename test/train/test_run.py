@@ -349,7 +349,7 @@ def test_a_disk_that_fills_up_while_a_state_is_written(
     assert final(tmp_path)["done"] == 3
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's
 def test_a_disk_that_fills_up_while_the_log_is_written(
     tiny_checkpoint: Path,
     tmp_path: Path,
@@ -451,6 +451,15 @@ def test_previews_and_numbers_reach_tensorboard(tiny_checkpoint: Path, tmp_path:
     )
     assert [(e.step, e.value) for e in events.Scalars("preview/rel")] == [(0, 1), (3, 2), (4, 3)]
     assert [event.step for event in events.Images("preview")] == [0, 3, 4]
+
+
+def test_a_folder_whose_name_cannot_be_the_checkpoints_is_refused_at_once(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DktError, match=r"name is 'a\\nb', expected a name"):
+        run_small(small_recipe(tiny_checkpoint), tmp_path / "a\nb")
+    assert not any(tmp_path.iterdir())
+    assert run_small(small_recipe(tiny_checkpoint, name="ab", steps=1), tmp_path / "a\nb").done == 1
 
 
 def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Path) -> None:

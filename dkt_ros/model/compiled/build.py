@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256
+from dkt_ros.files import PARTIAL, sha256, storage_error
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.fp8 import use_fp8
 from dkt_ros.model.compiled.graphs import NetworkGraphs
 from dkt_ros.model.compiled.manifest import (
     CHECKS_FILE,
     CONSTANTS_FILE,
+    GRAPH_NAMES,
     MANIFEST_FILE,
     STEP,
     WEIGHTS_FILE,
@@ -125,14 +126,29 @@ def update_graphs(folder: Path, request: EngineRequest, export: Export, report: 
             return manifest
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_own(folder)
         # Before anything else: half an engine must not look like a whole one.
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
         for pattern in ("*.onnx", "*.plan", WEIGHTS_FILE, CONSTANTS_FILE, CHECKS_FILE):
             for file in folder.glob(pattern):
                 file.unlink()
     except OSError as error:
-        raise DktError(f"{folder} cannot be written: {error}") from error
+        raise storage_error(folder / MANIFEST_FILE, error) from error
     return export(request, folder)
+
+
+def _check_own(folder: Path) -> None:
+    """Raises DktError for a folder of other things, whose graphs and weights are not ours to go."""
+    if (folder / MANIFEST_FILE).is_file():
+        return
+    own = {MANIFEST_FILE, WEIGHTS_FILE, CONSTANTS_FILE, CHECKS_FILE}
+    own |= {f"{name}{suffix}" for name in GRAPH_NAMES for suffix in (".onnx", ".plan")}
+    names = sorted(file.name.removesuffix(PARTIAL) for file in folder.iterdir())
+    if other := next((name for name in names if name not in own and name[0] != "."), None):
+        raise DktError(
+            f"{folder} holds {other}, which is no part of an engine; name a new folder, or one "
+            "that holds an engine"
+        )
 
 
 def update_plans(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import size
+from dkt_ros.arguments import finite, size
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.manifest import (
@@ -32,6 +32,7 @@ from dkt_ros.model.compiled.manifest import (
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import PRESETS, LiveOptions
 from dkt_ros.model.windows import exact_windows, live_windows
+from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +111,7 @@ def _add_build(commands: Any) -> None:
         help="GPUs to build for ahead of time, such as sm89, on any machine (TensorRT for RTX)",
     )
     parser.add_argument(
-        "--workspace", type=float, metavar="GIB", help="scratch memory TensorRT may take (all)"
+        "--workspace", type=finite, metavar="GIB", help="scratch memory TensorRT may take (all)"
     )
     parser.add_argument(
         "--level", type=int, choices=range(6), default=3, help="optimization level (3)"
@@ -146,7 +147,8 @@ def run_build(args: argparse.Namespace) -> int:
         raise DktError(f"--workspace is {args.workspace}, expected GiB above 0")
     args.checkpoint = checkpoint_folder(args.checkpoint)
     info = CheckpointInfo.read(args.checkpoint)
-    folder = args.output or Path(f"{info.name}-{args.preset}-{args.precision}.engine")
+    name = info.name.replace("/", "-")
+    folder = args.output or Path(f"{name}-{args.preset}-{args.precision}.engine")
     progress = _Progress()
     # Asked first: a missing TensorRT is not found out after minutes of exporting.
     plans = None if args.onnx_only else _plan_builder(args, progress)
@@ -197,7 +199,9 @@ def run_check(args: argparse.Namespace) -> int:
                 f"{args.checkpoint} has {found[:12]}"
             )
     print(_summary(manifest))
-    print(f"windows of {in_words(manifest.windows)} latent frames; {manifest.steps} steps")
+    print(
+        f"windows of {in_words(manifest.windows)} latent frames; {counted(manifest.steps, 'step')}"
+    )
     if manifest.system is not None:
         system = manifest.system
         gpu = system.gpu or "GPUs of compute capability"
@@ -352,7 +356,7 @@ def _summary(manifest: Manifest) -> str:
     plans = len({graph.plan for graph in manifest.graphs} - {None})
     return (
         f"{manifest.info.name} at {by(manifest.size)}, {manifest.precision}: "
-        f"{len(manifest.graphs)} graphs, {plans} plans"
+        f"{counted(len(manifest.graphs), 'graph')}, {counted(plans, 'plan')}"
     )
 
 

@@ -33,6 +33,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import sha256, write_whole
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
+from dkt_ros.wording import NAME, is_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +53,12 @@ ENCODER_FIRST, ENCODER_FOLLOWING = "encoder_first", "encoder_following"
 DECODER_FIRST, DECODER_FOLLOWING = "decoder_first", "decoder_following"
 EMBED_RGB = "embed_rgb"
 STEP = "step"
+GRAPH_NAMES = (
+    *(ENCODER_FIRST, ENCODER_FOLLOWING, EMBED_RGB, STEP),
+    *(DECODER_FIRST, DECODER_FOLLOWING),
+)
+"""Of graphs, and of their files and plans without the ending."""
+_COUNTS = ("steps", "latent_channels", "spatial_ratio", "head_dim")
 
 
 class GraphRunner(Protocol):
@@ -190,7 +197,7 @@ class Manifest:
         file = folder / MANIFEST_FILE
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise DktError(
                 f"{file} is missing, so {folder} holds no engine; make one with `dkt engine build`"
             ) from None
@@ -217,6 +224,7 @@ class Manifest:
                     "size": _integers(content["size"], 2),
                     "windows": _integers(content["windows"]),
                     "patch": _integers(content["patch"], 3),
+                    **{name: _integers([content[name]])[0] for name in _COUNTS},
                     "graphs": tuple(_graph(graph) for graph in content["graphs"]),
                     "files": {str(k): str(v) for k, v in content["files"].items()},
                 }
@@ -238,6 +246,8 @@ def _graph(content: Mapping[str, Any]) -> GraphSpec:
     def specs(items: Any) -> tuple[TensorSpec, ...]:
         return tuple(_tensor(item) for item in items)
 
+    if not is_name(content["name"]):
+        raise DktError(f"a graph's name is {content['name']!r}, expected {NAME}")
     graph = GraphSpec(
         **{**content, "inputs": specs(content["inputs"]), "outputs": specs(content["outputs"])}
     )
@@ -268,7 +278,7 @@ def _integers(values: Any, count: int | None = None) -> Any:
     numbers = tuple(values)
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
     if not whole or (count is not None and len(numbers) != count):
-        raise DktError(f"{values!r} is no list of {count or ''} positive integers")
+        raise DktError(f"{values!r} is no list of {f'{count} ' if count else ''}positive integers")
     return numbers
 
 

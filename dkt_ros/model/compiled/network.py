@@ -32,6 +32,7 @@ from dkt_ros.model.compiled.manifest import (
 )
 from dkt_ros.model.sampler import TRAIN_TIMESTEPS, sigmas
 from dkt_ros.model.streaming_vae import Caches, First, Following, Stream
+from dkt_ros.wording import counted
 
 SAME_TIMESTEP = 1e-2
 """Timesteps nearer than this are one: float32 and float64 round 1000 sigma differently."""
@@ -103,8 +104,8 @@ class EngineNetwork:
         frames, tables = noisy.shape[2], self._constants
         if frames not in self._manifest.windows:
             raise DktError(
-                f"the engine has no graph for windows of {frames} latent frames, only of "
-                f"{in_words(self._manifest.windows)}; build it for this sampler's windows with "
+                f"the engine has no graph for windows of {counted(frames, 'latent frame')}, only "
+                f"of {in_words(self._manifest.windows)}; build it for this sampler's windows with "
                 "`dkt engine build`, or take the preset it was built for"
             )
         modulation, final = self._modulation(float(timestep))
@@ -140,8 +141,8 @@ class EngineNetwork:
             known = ", ".join(f"{known:g}" for known in sorted(modulations, reverse=True))
             raise DktError(
                 f"the engine has no constants for timestep {timestep:g}, only for {known} "
-                f"({self._manifest.steps} steps); build it for this number of steps with "
-                "`dkt engine build --steps`"
+                f"({counted(self._manifest.steps, 'step')}); build it for this number of steps "
+                "with `dkt engine build --steps`"
             )
         return modulations[nearest]
 
@@ -202,7 +203,7 @@ def read_constants(
         raise DktError(f"{file} cannot be read ({error}); {REBUILD}") from error
     if len(modulations) != manifest.steps:
         raise DktError(
-            f"{file} holds {len(modulations)} timesteps, engine.json says {manifest.steps}; "
-            f"{REBUILD}"
+            f"{file} holds {counted(len(modulations), 'timestep')}, engine.json says "
+            f"{manifest.steps}; {REBUILD}"
         )
     return constants

@@ -9,6 +9,7 @@ declarations.py declares such a class on a node, docs.py writes its documentatio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -46,7 +47,10 @@ class Spec:
         if self.choices and value not in self.choices:
             return f"expected one of {', '.join(self.choices)}"
         low, high = self.minimum, self.maximum
-        if isinstance(value, str | tuple) or low is None or high is None or low <= value <= high:
+        if low is None or high is None:
+            endless = isinstance(value, float) and not math.isfinite(value)
+            return "expected a finite number" if endless else None
+        if isinstance(value, str | tuple) or low <= value <= high:
             return None
         return f"expected {low:g} to {high:g} {self.unit}".rstrip()
 

@@ -28,6 +28,7 @@ from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
+from dkt_ros.wording import counted
 
 _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0
@@ -54,7 +55,7 @@ class Pace:
     def __post_init__(self) -> None:
         if not 0.0 < self.rate < float("inf"):
             raise DktError(f"rate is {self.rate:g}, expected a positive number (1 = as recorded)")
-        if self.clock_hz < 0.0:
+        if not 0.0 <= self.clock_hz < float("inf"):
             raise DktError(f"clock_hz is {self.clock_hz:g}, expected 0 (no /clock) or more")
         if self.queue_depth < 1:
             raise DktError(f"queue_depth is {self.queue_depth}, expected 1 or more")
@@ -102,7 +103,7 @@ class BagPlayer:
                 return
             if time.monotonic() > deadline:
                 raise DktError(
-                    f"fewer than {count} subscribers after {timeout_s:g} s on "
+                    f"fewer than {counted(count, 'subscriber')} after {timeout_s:g} s on "
                     f"{', '.join(lacking)}. Start them, choose other topics (--topics), or do "
                     "not wait (--wait-for-subscribers 0)"
                 )
@@ -260,7 +261,7 @@ class BagPlayer:
         done = (time_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
         total = max(bag.end_ns - bag.start_ns, 1) / NANOSECONDS_PER_SECOND
         self._node.get_logger().info(
-            f"{done / total:.0%}: {done:.1f} of {total:.1f} s, {self.published} messages"
+            f"{done / total:.0%}: {done:.1f} of {total:.1f} s, {counted(self.published, 'message')}"
         )
 
     def _warn_of_losses(self) -> None:

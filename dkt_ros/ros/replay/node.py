@@ -33,6 +33,7 @@ from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
 from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
+from dkt_ros.wording import counted
 
 _LATE_S = 0.1
 
@@ -121,8 +122,8 @@ def _run(given: dict[str, Any]) -> int:
         player.finish()
         seconds = time.monotonic() - started
         node.get_logger().info(
-            f"played {options.bag}: {player.published} messages on {len(player.topics)} topics "
-            f"in {seconds:.1f} s"
+            f"played {options.bag}: {counted(player.published, 'message')} on "
+            f"{counted(len(player.topics), 'topic')} in {seconds:.1f} s"
         )
     return 0
 

@@ -28,6 +28,7 @@ from dkt_ros.train.data.latent_cache import LatentCache, content_key, files_dige
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.data.preparation import ClipView, view_clip, view_frame
 from dkt_ros.train.data.sources import Mixture, Window
+from dkt_ros.wording import counted
 
 _FORMAT = 1
 """Counts changes of the code that change what is encoded: older entries are then left alone."""
@@ -105,11 +106,11 @@ class EncodedSource:
 
     def report(self) -> str:
         """One line on what was encoded, skipped and found damaged so far."""
-        parts = [f"{self.encoded} samples encoded", str(self.mixture.skipped)]
+        parts = [f"{counted(self.encoded, 'sample')} encoded", str(self.mixture.skipped)]
         if self.cache is not None and self.cache.remade:
             count = len(self.cache.remade)
             parts.append(
-                f"{count} damaged cache entries, the first {next(iter(self.cache.remade))}"
+                f"{count} of the cache's entries damaged, the first {next(iter(self.cache.remade))}"
             )
         return "; ".join(parts)
 

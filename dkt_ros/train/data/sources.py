@@ -21,6 +21,7 @@ from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 from dkt_ros.train.data.config import AUTO, SourceConfig
+from dkt_ros.wording import counted
 
 T = TypeVar("T")
 
@@ -127,10 +128,13 @@ class Mixture:
         total = sum(source.weight for source in self.sources)
         lines = []
         for source in self.sources:
-            frames = f" of {sum(map(_frames, source.clips))} frames" if with_frames else ""
+            frames = (
+                f" of {counted(sum(map(_frames, source.clips)), 'frame')}" if with_frames else ""
+            )
             share = f"{source.weight / total:.0%} of the samples"
             lines.append(
-                f"{source.root}: {source.kind}, {len(source.clips)} clips{frames}, {share}"
+                f"{source.root}: {source.kind}, {counted(len(source.clips), 'clip')}{frames}, "
+                f"{share}"
             )
         return lines
 

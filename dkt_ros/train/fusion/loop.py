@@ -31,6 +31,7 @@ from dkt_ros.train.kept import (
     save_state,
     update_average,
 )
+from dkt_ros.wording import counted
 
 WEIGHTS_FOLDER = "refiner"
 
@@ -154,12 +155,12 @@ def train(
         trainer = RefinerTrainer(config, data)
         if resume:
             trainer.load(output)
-        report(f"{len(data.frames)} frames, step {trainer.step} of {config.steps}")
+        report(f"{counted(len(data.frames), 'frame')}, step {trainer.step} of {config.steps}")
         means = Means()
 
         def advance() -> None:
             if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-                report(f"{added} frames arrived, {len(data.frames)} in all")
+                report(f"{counted(added, 'frame')} arrived, {len(data.frames)} in all")
             means.add(trainer.train_step())
             if trainer.step % report_every == 0:
                 text, pace = means.told()

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkt_ros.model.info import CONDITIONS
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+from dkt_ros.model.info import CONDITIONS, CheckpointInfo
+from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, chunk_spans
 from dkt_ros.train.fields import RECIPES, check, load
 
 SHORTEST_CLIP = 1 + FRAMES_PER_LATENT
@@ -187,6 +187,7 @@ class NanoConfig:
         total = self.total_steps
         used = max(self.vae_steps + self.encoder_steps, self.decay_steps)
         check("stages", total, f"more than {used} steps in all", total > used)
+        _ = self.info  # what it says must be sound before anything is trained
 
     @property
     def conditioned(self) -> float:
@@ -202,6 +203,24 @@ class NanoConfig:
     def longest_clip(self) -> int:
         """Frames of the longest clip trained on; 1 where there are single frames alone."""
         return max(stage.clip_frames if stage.clip_every else 1 for stage in self.stages)
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The `dkt.json` of what is trained."""
+        stage = self.stages[-1]
+        return CheckpointInfo(
+            name=self.name,
+            steps=self.steps,
+            sigma_shift=self.sigma_shift,
+            buffer_frames=self.buffer_frames,
+            clip=self.clip or len(chunk_spans(self.longest_clip)),
+            window=21,
+            overlap=3,
+            height=stage.height,
+            width=stage.width,
+            origin=self.origin,
+            condition=self.condition,
+        )
 
     def stage_at(self, step: int) -> StageConfig:
         """The stage that the 0-based step belongs to."""

@@ -31,6 +31,7 @@ from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, config_as_dict, export
+from dkt_ros.wording import counted
 
 CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919
@@ -168,13 +169,15 @@ def train(
         trainer = NanoTrainer(config, data)
         if resume:
             trainer.load(output)
-        report(f"{len(data.clips)} sequences, step {trainer.step} of {config.total_steps}")
+        report(
+            f"{counted(len(data.clips), 'sequence')}, step {trainer.step} of {config.total_steps}"
+        )
         means = Means()
         with progress_bar(config.total_steps, "step", initial=trainer.step, leave=True) as bar:
 
             def advance() -> None:
                 if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-                    report(f"{added} sequences arrived, {len(data.clips)} in all")
+                    report(f"{counted(added, 'sequence')} arrived, {len(data.clips)} in all")
                 found = trainer.train_step()
                 means.add(found)
                 bar.set_postfix(found, refresh=False)

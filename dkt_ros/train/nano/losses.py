@@ -92,7 +92,7 @@ def denoising_loss(
     sigma = draw_sigmas(count, config, generator)
     level = sigma.view(-1, 1, 1, 1, 1)
     noise = torch.randn(data.shape, generator=generator)
-    if config.condition == "from_raw_depth":
+    if config.info.begins_at_raw_depth:
         noise = torch.where(batch.given > 0, conditions, noise)
     noisy = (1.0 - level) * data + level * noise
     velocity = model.velocity(noisy, rgb_latents, sigma, conditions).float()

@@ -16,10 +16,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from dkt_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from dkt_ros.model.context import use_constant_context
 from dkt_ros.model.conv import use_stacked_convolutions
-from dkt_ros.model.streaming_vae import chunk_spans
 from dkt_ros.train.nano.config import NanoConfig
 
 LATENT_CHANNELS = 16
@@ -219,27 +218,13 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
     model's own weights are untouched.
     """
     config = model.config
-    stage = config.stages[-1]
     copy = NanoModel(config)
     copy.load_state_dict(state)
     copy.vae.register_to_config(
         latents_mean=copy.latents_mean.tolist(), latents_std=copy.latents_std.tolist()
     )
-    info = CheckpointInfo(
-        name=config.name,
-        steps=config.steps,
-        sigma_shift=config.sigma_shift,
-        buffer_frames=config.buffer_frames,
-        clip=config.clip or len(chunk_spans(config.longest_clip)),
-        window=21,
-        overlap=3,
-        height=stage.height,
-        width=stage.width,
-        origin=config.origin,
-        condition=config.condition,
-    )
     prompt = torch.zeros(1, config.network.text_dim)
-    save_checkpoint(folder, copy.transformer.half(), copy.vae.half(), prompt, info)
+    save_checkpoint(folder, copy.transformer.half(), copy.vae.half(), prompt, config.info)
 
 
 def config_as_dict(config: NanoConfig) -> dict[str, object]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.model.compiled.build import update_graphs, update_plans
 from dkt_ros.model.compiled.manifest import (
@@ -171,3 +172,20 @@ def test_an_export_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
         update_graphs(folder, replace(REQUEST, steps=3), fail, shop.said.append)
     assert not (folder / "engine.json").exists()
     assert not list(folder.glob("*.plan"))
+
+
+@pytest.mark.parametrize("name", ["mine.onnx", "mine.plan", "notes.txt"])
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, name: str) -> None:
+    shop = Workshop()
+    for file in (name, "weights.bin"):
+        (tmp_path / file).write_text("mine")
+    with pytest.raises(DktError, match=f"holds {name}, which is no part of an engine; name a new"):
+        update_graphs(tmp_path, REQUEST, shop.export, shop.said.append)
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"mine"}
+    (tmp_path / name).unlink()
+    (tmp_path / "engine.json.partial").write_text("half")  # as a kill leaves it
+    with pytest.raises(AssertionError):  # the workshop wants nothing there
+        update_graphs(tmp_path, REQUEST, shop.export, shop.said.append)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DktError, match="file is a file, not a folder"):
+        update_graphs(tmp_path / "file", REQUEST, shop.export, shop.said.append)

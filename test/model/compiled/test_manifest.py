@@ -137,6 +137,9 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"format_version": 1}, "format_version is 1"),
         ({"precision": "int8"}, "int8"),
         ({"size": [0, 48]}, "positive integers"),
+        ({"steps": -1}, r"\[-1\] is no list of positive integers"),
+        ({"head_dim": "8"}, "positive integers"),
+        ({"graphs": [dataclasses.asdict(replace(GRAPH, name="a\nb"))]}, "name is 'a.+b', expected"),
         ({"extra": 1}, "unknown"),
         ({"graphs": [{"name": "x"}]}, "missing"),
         (
@@ -162,8 +165,10 @@ def test_a_manifest_that_was_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_an_engine(tmp_path: Path) -> None:
-    with pytest.raises(DktError, match="dkt engine build"):
-        Manifest.read(tmp_path)
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path, tmp_path / "file"):
+        with pytest.raises(DktError, match=r"is missing, so .* holds no engine.*dkt engine build"):
+            Manifest.read(folder)
 
 
 def test_a_fingerprint_is_of_the_contents(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def test_shipped_file_is_valid() -> None:
         (settings(stages=[{"steps": 1}]), r"stages\[0\]\.height is missing"),
         (settings(stages=[]), "stages is "),
         (settings(stages=3), "stages is 3"),
+        (settings(name="a\nb"), r"^name is 'a\\nb', expected a name"),
+        (settings(buffer_frames=7), "^buffer_frames is 7, expected 4N"),
         (settings(decay_steps=400), "stages is 400, expected more than 400"),
         ([1], r"the file holds \[1\]"),
     ],
@@ -54,6 +56,11 @@ def test_shipped_file_is_valid() -> None:
 def test_errors_name_the_field(content: object, named: str) -> None:
     with pytest.raises(DktError, match=named):
         build(NanoConfig, content)
+
+
+@pytest.mark.parametrize("none", ["", None])
+def test_no_start_may_be_said(none: str | None) -> None:
+    assert build(NanoConfig, settings(start=none)).start == ""
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:

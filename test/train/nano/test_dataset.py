@@ -112,7 +112,7 @@ def later(frame: SequenceFrame) -> SequenceFrame:
         (flat, "000000_00000002: depth range of zero"),
         (class_7, "000000_00000002: mask.png holds 7"),
         (smaller, "frames of several sizes 40x64, 48x80, expected one"),
-        (later, "frame numbers go by 1, but not at 1 places"),
+        (later, "frame numbers go by 1, but not at 1 place,"),
     ],
 )
 def test_what_the_data_sets_loader_refuses_is_not_learned_from(
