@@ -418,7 +418,8 @@ def check_torch() -> Finding:
             )
         )
         return Finding("torch", "ok", f"{torch.__version__}, {gpus}")
-    detail = f"{torch.__version__}, no GPU, CPU threads: {torch.get_num_threads()}"
+    threads = torch.get_num_threads()
+    detail = f"{torch.__version__}, no GPU, {threads} CPU thread{'s' * (threads > 1)}"
     if Path("/dev/nvidiactl").exists():
         return Finding(
             "torch",
