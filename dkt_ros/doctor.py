@@ -306,8 +306,17 @@ def check_network() -> Iterator[Finding]:
             "images",
             "note",
             "Fast DDS shares 512 KB between processes, less than an image: many get lost",
-            "export FASTDDS_DEFAULT_PROFILES_FILE=config/fastdds.xml (FASTRTPS_... before Kilted) "
-            "for the camera's driver, the node and the planner",
+            f"export {probe.profile_variable()}={probe.own_profile()} for the camera's driver, the "
+            "node and the planner",
+        )
+    elif profile is not None and not Path(profile).is_file():
+        yield Finding(
+            "images",
+            "lack",
+            f"the profile that Fast DDS is told to read, {profile}, is no file here, so it shares "
+            "512 KB between processes, less than an image: many get lost",
+            f"export {probe.profile_variable()}={probe.own_profile()}: a whole path, for it holds "
+            "in every folder",
         )
     elif profile is not None:
         yield Finding("images", "ok", f"Fast DDS as {profile} says")
@@ -409,7 +418,8 @@ def check_torch() -> Finding:
             )
         )
         return Finding("torch", "ok", f"{torch.__version__}, {gpus}")
-    detail = f"{torch.__version__}, no GPU, {torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    detail = f"{torch.__version__}, no GPU, {threads} CPU thread{'s' * (threads > 1)}"
     if Path("/dev/nvidiactl").exists():
         return Finding(
             "torch",

@@ -18,7 +18,9 @@ from dkt_ros import frames_of, load_estimator
 
 def main() -> None:
     """Runs the estimator that the node runs, with the node's defaults."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("color", "depth", "output"):
         parser.add_argument(name)
     parser.add_argument("--checkpoint", default="", help="default: the embedded dkt-nano")
@@ -41,7 +43,9 @@ def main() -> None:
     alignment, shares = estimate.alignment, estimate.shares
     print(
         f"{alignment.state.name}: sensor {shares.sensor:.0%}, network {shares.network:.0%}, "
-        f"residual {1000 * alignment.residual_m:.1f} mm. {alignment.reason}"
+        f"residual {1000 * alignment.residual_m:.1f} mm",
+        *filter(None, [alignment.reason]),
+        sep="; ",
     )
 
 

@@ -77,6 +77,38 @@ def test_shards_are_told_alike(command: str, capsys: pytest.CaptureFixture[str])
         assert f"{wrong!r} is no I/N with 0 <= I < N" in capsys.readouterr().err
 
 
+def subcommands(
+    parser: argparse.ArgumentParser, words: str = "dkt"
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command that does something, by the words that call it."""
+    within = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    if not within:
+        yield words, parser
+    for action in within:
+        for name, one in action.choices.items():
+            yield from subcommands(one, f"{words} {name}")
+
+
+def test_help_says_what_everything_is_and_what_holds_without_it() -> None:
+    found = dict(subcommands(cli.build_parser()))
+    assert {"dkt process", "dkt synth preview", "dkt bag info"} <= set(found)
+    for words, parser in found.items():
+        assert parser.description, f"{words} does not say what it does"
+        formatter = parser._get_formatter()
+        for action in parser._actions:
+            name = f"{words} {(action.option_strings or [action.dest])[0]}"
+            assert action.help, f"{name} does not say what it is"
+            text = formatter._expand_help(action)
+            default = action.default
+            if not isinstance(action, argparse._StoreAction) or default == argparse.SUPPRESS:
+                continue
+            for value in default if isinstance(default, list | tuple) else [default]:
+                if not value:  # none, as goes without saying
+                    continue
+                told = f"{value:g}" if isinstance(value, float) else str(value)
+                assert told in text, f"{name} does not say that it is {told} without"
+
+
 def test_the_version_is_the_manifests(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])

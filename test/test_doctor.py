@@ -21,6 +21,7 @@ from dkt_ros.ros.link import Link
 from dkt_ros.ros.probe import PROFILE_VARIABLES
 
 PutModule = Callable[[str, str], None]
+PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,8 @@ def test_small_receive_buffers_are_noted(
 
 
 @pytest.mark.parametrize(
-    ("profile", "level"), [(None, None), ("", "note"), ("/etc/fastdds.xml", "ok")]
+    ("profile", "level"),
+    [(None, None), ("", "note"), (str(PROFILE), "ok"), ("nowhere/fastdds.xml", "lack")],
 )
 def test_memory_that_holds_no_image_is_noted(
     profile: str | None, level: str | None, monkeypatch: pytest.MonkeyPatch
@@ -174,8 +176,8 @@ def test_memory_that_holds_no_image_is_noted(
     monkeypatch.setattr(probe, "fast_dds_profile", lambda: profile)
     found = {finding.name: finding for finding in doctor.check_network()}
     assert (found["images"].level if "images" in found else None) == level
-    if level == "note":
-        assert "FASTDDS_DEFAULT_PROFILES_FILE" in found["images"].advice
+    if level in ("note", "lack"):
+        assert f"FASTDDS_DEFAULT_PROFILES_FILE={PROFILE}" in found["images"].advice
 
 
 def test_shared_memory_of_killed_nodes_is_told_apart_and_noted(
@@ -275,5 +277,5 @@ def test_flags_that_would_have_no_effect_are_refused(
 
 
 def test_the_room_that_is_asked_for_is_the_profiles() -> None:
-    profile = (Path(__file__).parents[1] / "config" / "fastdds.xml").read_text()
+    profile = PROFILE.read_text()
     assert f"<segment_size>{doctor._ROOM * 1024**2}</segment_size>" in profile

@@ -106,6 +106,30 @@ def test_a_ros_installation_is_no_virtual_environment(
 
 
 @pytest.mark.ros
+def test_the_tests_do_without_the_plugins_of_a_ros_installation(
+    repo_root: Path, tmp_path: Path
+) -> None:
+    """launch_testing's lets a file that skips as a whole end the collection of all others."""
+    names = ("launch_testing", "launch_ros", "launch_pytest")
+    info = tmp_path / "ros-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ros\nVersion: 1\n")
+    points = "".join(f"{name} = of_ros\n" for name in names)
+    (info / "entry_points.txt").write_text(f"[pytest11]\n{points}")
+    (tmp_path / "of_ros.py").write_text("raise RuntimeError('a plugin of ROS is loaded')\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    words = ["-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "test/test_files.py"]
+    run = subprocess.run(
+        [sys.executable, *words],
+        cwd=repo_root,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_sourcing_the_environment_twice_changes_nothing(
     repo_root: Path, bare_environment: dict[str, str]
 ) -> None:

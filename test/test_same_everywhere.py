@@ -124,7 +124,8 @@ def test_the_example_of_one_frame(repo_root: Path, tmp_path: Path) -> None:
         words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    assert "sensor" in ended.stdout
+    said = r"SENSOR: sensor \d+%, network \d+%, residual \d+\.\d mm; the colour image is noise .+\n"
+    assert re.fullmatch(said, ended.stdout), ended.stdout
     with np.load(tmp_path / "o.npz") as content:
         assert {name: content[name].shape for name in content} == dict.fromkeys(
             ("depth", "confidence", "source"), SIZE

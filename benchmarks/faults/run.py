@@ -14,7 +14,8 @@ was that was called OK, and how long the next right depth took. Of every situati
     python benchmarks/faults/run.py "black|frozen"         # those whose name has it
     python benchmarks/faults/run.py --table                # docs/faults.md from what was measured
 
-Results are kept by name in benchmarks/results/faults.json.
+Results are kept by name in benchmarks/results/faults.json; with `--results` in another file, and
+docs/faults.md stays as it is.
 """
 
 from __future__ import annotations
@@ -344,7 +345,11 @@ def main() -> None:
         cell.close()
     order = [one.name for one in situations()]
     names = sorted(results, key=lambda name: order.index(name) if name in order else len(order))
-    PAGE.write_text(table([results[name] for name in names]))
+    page = table([results[name] for name in names])
+    if options.results == RESULTS:
+        PAGE.write_text(page)
+    else:  # a trial's, which says nothing of all the others
+        print(page)
     bad = [row["name"] for row in results.values() if row["faults"]]
     print(f"{len(results) - len(bad)} of {len(results)} as they must; else: {bad}")
 

@@ -20,7 +20,12 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     actions = bag.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_from_images(actions)
     _add_from_sequence(actions)
-    info = actions.add_parser("info", help="list a bag's topics")
+    info = actions.add_parser(
+        "info",
+        help="list a bag's topics",
+        description="Length, start, topics with their types and numbers of messages, and what in "
+        "the bag cannot be read.",
+    )
     info.add_argument("bag", type=Path, help="bag folder, .mcap, .db3 or ROS 1 .bag")
     info.set_defaults(run=_info)
 
@@ -33,9 +38,11 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         "in the place of * is the same, or stamps there are within 20 ms. Suffixes may differ. "
         "Pictures are taken to be rectified.",
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="of the pictures")
     parser.add_argument("--color", default="color/*", help="pattern, default %(default)s")
-    parser.add_argument("--depth", default="depth/*", help="pattern of the sensor's depth")
+    parser.add_argument(
+        "--depth", default="depth/*", help="pattern of the sensor's depth, default %(default)s"
+    )
     parser.add_argument("--truth", help="pattern of the true depth, for evaluation")
     parser.add_argument("--mask", help="pattern of masks: 1 or 255 transparent, 2 reflective")
     parser.add_argument(
@@ -53,8 +60,12 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         help="fx fy cx cy, a 3x3 matrix (text, .npy) or a calibration file (ROS, OpenCV, Kalibr, "
         "Open3D, BOP, RealSense); with * a pattern, one file for each scene",
     )
-    camera.add_argument("--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"))
-    parser.add_argument("--repeat", type=int, default=1, help="show each picture so many times")
+    camera.add_argument(
+        "--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels"
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="show each picture so many times, default %(default)s"
+    )
     parser.add_argument(
         "--gap",
         type=finite,
@@ -68,9 +79,12 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
 
 def _add_from_sequence(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = actions.add_parser(
-        "from-sequence", help="a rendered sequence (TransPhy3D tar) -> a bag with truth and mask"
+        "from-sequence",
+        help="a rendered sequence (TransPhy3D tar) -> a bag with truth and mask",
+        description="Colour, true depth, mask and, where it was rendered, raw depth of a tar of "
+        "`dkt synth render`, as a camera would have published them.",
     )
-    parser.add_argument("sequence", type=Path)
+    parser.add_argument("sequence", type=Path, help="the .tar")
     parser.add_argument("--first", type=int, default=0, help="first frame, default %(default)s")
     parser.add_argument("--count", type=int, help="number of frames, default all")
     _add_recording(parser)
@@ -81,14 +95,20 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="bag folder to make")
     parser.add_argument("--rate", type=finite, default=10.0, metavar="HZ", help="default 10")
     parser.add_argument("--start-time", type=finite, metavar="SECONDS", help="first stamp")
-    parser.add_argument("--frame-id", default="camera_color_optical_frame")
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
+    default = "default %(default)s"
+    parser.add_argument("--frame-id", default="camera_color_optical_frame", help=default)
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help=default)
     parser.add_argument("--no-compress", action="store_true", help="no zstd in the storage")
-    parser.add_argument("--color-encoding", choices=("jpeg", "raw"), default="jpeg")
-    parser.add_argument("--depth-encoding", choices=("png", "16UC1", "32FC1"), default="png")
-    parser.add_argument("--jpeg-quality", type=int, default=90)
-    for role in ("color", "depth", "camera_info", "truth", "mask"):
-        parser.add_argument(f"--{role.replace('_', '-')}-topic", metavar="TOPIC")
+    parser.add_argument("--color-encoding", choices=("jpeg", "raw"), default="jpeg", help=default)
+    parser.add_argument(
+        "--depth-encoding",
+        choices=("png", "16UC1", "32FC1"),
+        default="png",
+        help=f"{default}; png and 16UC1 hold whole millimetres, 32FC1 metres",
+    )
+    parser.add_argument("--jpeg-quality", type=int, default=90, help=f"1 to 100, {default}")
+    for role in ("color", "depth", "camera-info", "truth", "mask"):
+        parser.add_argument(f"--{role}-topic", metavar="TOPIC", help="RealSense's without it")
 
 
 def _recording_options(args: argparse.Namespace) -> RecordingOptions:

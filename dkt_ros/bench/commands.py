@@ -86,13 +86,13 @@ def add_commands(subparsers: Any) -> None:
         help="mask: the planner is told which pixels show objects, as by a detector on colour; "
         "all: it grasps whatever it takes for one (%(default)s)",
     )
-    add("--jobs", type=positive, default=1, metavar="N", help="processes that render")
+    add("--jobs", type=positive, default=1, metavar="N", help="processes that render (1)")
     add(
         "--shard",
         type=shard,
         default="0/1",
         metavar="I/N",
-        help="attempts of every Nth scene alone, I from 0, for processes side by side",
+        help="attempts of every Nth scene alone, I from 0, for processes side by side (0/1)",
     )
     add(
         "--predictions",
@@ -101,7 +101,13 @@ def add_commands(subparsers: Any) -> None:
         metavar="NAME=DIR",
         help="a further method: depth in files, as for dkt eval; scenes are named as the tars",
     )
-    add("--prediction-unit", type=finite, default=0.001, metavar="M", help="metres per step of PNG")
+    add(
+        "--prediction-unit",
+        type=finite,
+        default=0.001,
+        metavar="M",
+        help="metres per step of PNG files and of integers (0.001)",
+    )
     add_arguments(bench.add_argument_group("network"), checkpoints=True)
     bench.set_defaults(run=run_bench)
 

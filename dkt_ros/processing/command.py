@@ -89,7 +89,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags that say how a recording is read."""
     add = parser.add_argument_group("recording").add_argument
     for role in ("color", "depth", "camera-info", "truth", "mask"):
-        add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found" * (role == "color"))
+        add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found")
     add("--intrinsics", metavar="FILE", help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)")
     add("--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
     add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")

@@ -59,7 +59,7 @@ class Comparison:
     both know. beyond: share of them above the tolerance. lost, gained: pixels that B lacks or A.
     identical: whether all that both know is the same to the last bit, NaN alike.
     errors_a, errors_b: mean relative error against truth by region. seconds_a, seconds_b: mean
-    time a frame. why: what is beyond the limits.
+    time a frame of the recording, answered or not. why: what is beyond the limits.
     """
 
     name: str
@@ -145,7 +145,7 @@ def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = No
     result.lost, result.gained = (float(np.mean(v)) if v else 0.0 for v in (lost, gained))
     result.errors_a, result.errors_b = _errors(a, common), _errors(b, common)
     result.seconds_a, result.seconds_b = (
-        float(np.mean([f["timings_s"]["total"] for f in one.frames])) for one in (a, b)
+        one.summary["inference_s"] / one.summary["frames"] for one in (a, b)
     )
     result.why = list(_beyond(result, limits))
     for mean, stamp, picture in worst:

@@ -29,8 +29,8 @@ def add_commands(subparsers: Any) -> None:
         "of A, 1 where it is not. A and B are outputs of `dkt process`, or, with --recording, "
         "settings such as 'checkpoint=dkt-1.3b,mode=live,live_preset=fast' ('' for the defaults).",
     )
-    parser.add_argument("a", metavar="A")
-    parser.add_argument("b", metavar="B")
+    parser.add_argument("a", metavar="A", help="output, or settings, as it was")
+    parser.add_argument("b", metavar="B", help="the one that is judged")
     parser.add_argument("--recording", nargs="+", metavar="IN", help="processed by A and by B")
     for name, default, text in (
         ("tolerance", 0.01, "relative difference of depth that counts as the same"),

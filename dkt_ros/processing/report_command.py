@@ -20,7 +20,7 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("outputs", nargs="+", type=Path, metavar="OUT", help="of dkt process")
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="(%(default)s)")
-    parser.add_argument("--title", default="dkt_ros report")
+    parser.add_argument("--title", default="dkt_ros report", help="(%(default)s)")
     parser.add_argument(
         "--frames", type=positive, default=40, metavar="N", help="pictures a recording (40)"
     )

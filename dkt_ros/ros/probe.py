@@ -99,6 +99,19 @@ def fast_dds_profile() -> str | None:
     return next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), "")
 
 
+def own_profile() -> str:
+    """The whole path of the package's config/fastdds.xml; that alone where it is not installed."""
+    name = Path("config", "fastdds.xml")
+    folders = [Path(__file__).resolve().parents[2]]
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        folders.append(Path(get_package_share_directory("dkt_ros")))
+    except (ImportError, LookupError):
+        pass
+    return str(next((one / name for one in folders if (one / name).is_file()), name))
+
+
 def shared_memory_bytes(folder: Path = SHARED_MEMORY) -> int:
     """How much may still be shared between processes; a container gets 64 MiB unless told."""
     try:

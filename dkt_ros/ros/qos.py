@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rclpy import get_rmw_implementation_identifier
@@ -148,7 +149,11 @@ def large_message_advice() -> str:
     """What to do about images that get lost on the way, by the middleware's settings."""
     chosen = next((name for name in PROFILE_VARIABLES if os.environ.get(name)), None)
     if "fastrtps" not in get_rmw_implementation_identifier() or chosen:
-        setting = f"{chosen} is set here; is it for the camera's driver too? " if chosen else ""
+        setting = ""
+        if chosen and not Path(os.environ[chosen]).is_file():
+            setting = f"{chosen} is set to {os.environ[chosen]}, which is no file: mend it. "
+        elif chosen:
+            setting = f"{chosen} is set here; is it for the camera's driver too? "
         return (
             f"{setting}Between machines allow large receive buffers: sysctl -w "
             "net.core.rmem_max=8388608"

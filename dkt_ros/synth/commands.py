@@ -38,7 +38,7 @@ class _Defaults(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         default, text = action.default, action.help or ""
-        if default is None or isinstance(default, bool) or default == argparse.SUPPRESS:
+        if default in (None, [], argparse.SUPPRESS) or isinstance(default, bool):
             return text
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         return f"{text} (default {shown})"
@@ -175,13 +175,21 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
 
 
 def _add_preview(actions: argparse._SubParsersAction) -> None:
-    preview = actions.add_parser("preview", help="draw a contact sheet of a folder of tars")
-    preview.add_argument("folder", type=Path, metavar="DIR")
-    preview.add_argument("--output", type=Path, default=Path("preview.png"), metavar="F.png")
+    preview = actions.add_parser(
+        "preview",
+        help="draw a contact sheet of a folder of tars",
+        description="The first and the last frame of each tar: colour, true depth, mask (glass "
+        "blue, metal orange) and, where there is any, raw depth. Black is unknown.",
+        formatter_class=_Defaults,
+    )
+    preview.add_argument("folder", type=Path, metavar="DIR", help="of `dkt synth render`")
+    preview.add_argument(
+        "--output", type=Path, default=Path("preview.png"), metavar="F.png", help="the picture"
+    )
     preview.add_argument(
         "--count", type=positive, default=12, help="tars shown, spread over the folder"
     )
-    preview.add_argument("--columns", type=positive, default=2)
+    preview.add_argument("--columns", type=positive, default=2, help="frames side by side")
     preview.set_defaults(run=_preview)
 
 

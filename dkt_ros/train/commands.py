@@ -64,7 +64,9 @@ def _train(args: argparse.Namespace) -> int:
     if args.dry_run:
         from dkt_ros.train.environment import make_accelerator
 
-        Materials(recipe, args.output, report).describe(make_accelerator(recipe), shown=True)
+        accelerator = make_accelerator(recipe)
+        if accelerator.is_main_process:
+            Materials(recipe, args.output, report).describe(accelerator, shown=True)
         return 0
     with Materials(recipe, args.output, report) as materials:
         outcome = train(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dkt_ros.arguments import finite, positive
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
 from dkt_ros.wording import counted
+
+_VIEWER = "rerun+http://127.0.0.1:9876/proxy"
+"""Rerun's own default."""
 
 
 def add_commands(subparsers: Any) -> None:
@@ -21,9 +26,10 @@ def add_commands(subparsers: Any) -> None:
         help="a recording, an output of dkt process or live topics in rerun",
         description="Colour, raw depth, DKT's depth, confidence, point cloud and the alignment "
         "over time. IN: an output of `dkt process`, a bag with dkt_node's topics, or any other "
-        "recording, whose depth is estimated meanwhile. Without IN: what dkt_node publishes now.",
+        "recording, whose depth is estimated meanwhile. Without IN: what dkt_node publishes now, "
+        "beside the raw depth on --depth-topic (depth/image).",
     )
-    parser.add_argument("input", nargs="?", metavar="IN")
+    parser.add_argument("input", nargs="?", metavar="IN", help="none: live topics")
     parser.add_argument("--save", type=Path, metavar="F.rrd", help="a file instead of a viewer")
     parser.add_argument(
         "--connect",
@@ -32,7 +38,9 @@ def add_commands(subparsers: Any) -> None:
         metavar="URL",
         help="a viewer that runs already, here or at rerun+http://HOST:9876/proxy",
     )
-    parser.add_argument("--points", type=positive, default=20_000, metavar="N", help="of a cloud")
+    parser.add_argument(
+        "--points", type=positive, default=20_000, metavar="N", help="of a cloud (%(default)s)"
+    )
     parser.add_argument("--max-frames", type=positive, metavar="N", help="no more of a recording")
     add = parser.add_argument_group("live").add_argument
     add("--namespace", default="", metavar="NS", help="dkt_node's")
@@ -52,6 +60,8 @@ def _run(args: argparse.Namespace) -> int:
             "no screen here (DISPLAY is not set): write a file (--save F.rrd), or show it in a "
             "viewer that runs elsewhere (--connect URL)"
         )
+    if args.connect is not None:
+        _check_viewer(args.connect or _VIEWER)
     from dkt_ros.view.scene import Scene, check_room, saved, shown
 
     with saved(args.save) if args.save else shown(args.connect) as recording:
@@ -67,6 +77,31 @@ def _run(args: argparse.Namespace) -> int:
             raise DktError(f"{args.input or 'dkt_node'}: gave no depth; nothing to show")
     print(f"{args.save or 'rerun'}: {counted(number, 'frame')}")
     return 0
+
+
+def _check_viewer(url: str) -> None:
+    """Raises DktError where nobody listens: rerun drops what it cannot send, and says nothing."""
+    from dkt_ros.errors import DktError
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or not parts.scheme.startswith("rerun") or not parts.path.startswith("/proxy"):
+        raise DktError(
+            f"--connect {url}: expected a URL like {_VIEWER}, or none for that one; "
+            "IN stands before --connect"
+        )
+    if port is None:
+        return
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError as error:
+        raise DktError(
+            f"--connect {url}: no viewer answers there ({error.strerror or error}); start `rerun` "
+            "on that machine, or write a file (--save F.rrd)"
+        ) from error
 
 
 def _has_screen() -> bool:

@@ -71,6 +71,15 @@ def test_what_differs_is_told_and_drawn(outputs: dict[str, Path], tmp_path: Path
     assert main([*command, "--tolerance", "0.0001", *everything]) == 0
 
 
+def test_time_is_that_of_a_recordings_frame_answered_or_not(outputs: dict[str, Path]) -> None:
+    """In mode live one of several frames is answered, and what it took is all of theirs."""
+    file = outputs["files"] / "scene" / "summary.json"
+    summary = json.loads(file.read_text())
+    file.write_text(json.dumps(summary | {"frames": 4 * COUNT, "inference_s": 0.5 * COUNT}))
+    (one,) = compare(outputs["fused"], outputs["files"], Limits())
+    assert one.seconds_b == 0.125
+
+
 def test_frames_that_are_missing(outputs: dict[str, Path]) -> None:
     (one,) = compare(outputs["fused"], outputs["short"], Limits())
     assert (one.frames, one.only_a, one.why) == (3, 4, ["4 frames only in A"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,3 +142,23 @@ def test_a_capture_that_fails_is_answered_and_the_node_lives_on(
     answer = call(CaptureDepth, "dkt/capture_depth", request)
     assert answer.status == CaptureDepth.Response.TIMEOUT
     captures.close()
+
+
+def test_results_kept_elsewhere_leave_the_page_as_it_is(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Of a trial with some of the faults, which says nothing of all the others."""
+    monkeypatch.setattr(sys, "path", [str(repo_root), *sys.path])
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "ROS_STATIC_PEERS", "ROS_DOMAIN_ID"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # the benchmark sets them for itself
+    run = importlib.import_module("benchmarks.faults.run")
+    monkeypatch.setattr(run, "PAGE", tmp_path / "faults.md")
+    other = tmp_path / "trial.json"
+    other.write_bytes(run.RESULTS.read_bytes())
+    monkeypatch.setattr(sys, "argv", ["run.py", "--table", "--results", str(other)])
+    run.main()
+    assert not run.PAGE.exists()
+    page = capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["run.py", "--table"])
+    run.main()
+    assert page.startswith(run.PAGE.read_text())

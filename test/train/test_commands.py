@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from accelerate import Accelerator
 from fixtures.training_scenes import write_scene
 
 from dkt_ros.errors import DktError
@@ -114,6 +115,17 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert "average" in lines[4]
     with pytest.raises(DktError, match="latent_frames of 2 at most"):
         dkt(*words, "--set", "latent_frames=[3]")
+
+
+def test_one_of_several_processes_says_what_a_dry_run_would_do(
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Accelerator, "is_main_process", property(lambda self: False))
+    assert dkt("train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_what_the_previews_show_is_said(config: Path, tmp_path: Path) -> None:

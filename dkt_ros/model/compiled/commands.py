@@ -66,7 +66,9 @@ def _add_build(commands: Any) -> None:
         "from each. What is there already and fits is left as it is. Defaults marked * come from "
         "the checkpoint.",
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="DIR", help="folder, or dkt-nano"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="(NAME-PRESET-PRECISION.engine)")
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="(bf16)")
     parser.add_argument(
@@ -130,7 +132,7 @@ def _add_check(commands: Any) -> None:
         "Status 2 where something differs. What that costs in depth is said by `dkt eval --backend "
         "... --engine-dir DIR`.",
     )
-    parser.add_argument("engine", type=Path, metavar="DIR")
+    parser.add_argument("engine", type=Path, metavar="DIR", help="of `dkt engine build`")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="compare with it too")
     parser.add_argument("--device", default="cuda:0", help="GPU it would run on (cuda:0)")
     parser.add_argument("--no-run", action="store_true", help="compare, and run no graph")

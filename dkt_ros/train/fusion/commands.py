@@ -14,11 +14,15 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser = subparsers.add_parser(
         "pretrain-fusion",
         help="train the refiner that fuses sensor depth with disparity, on rendered sequences",
+        description="Writes what the node's parameter `refiner` names. The network's disparity is "
+        "computed once and kept. Ctrl-C finishes the step and saves; --resume goes on from there.",
     )
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of TransPhy3D tars with raw depth"
     )
-    parser.add_argument("--config", default="fusion", metavar="NAME|FILE", help="(fusion)")
+    parser.add_argument(
+        "--config", default="fusion", metavar="NAME|FILE", help="the recipe (fusion)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
     parser.add_argument(
         "--checkpoint",

@@ -9,14 +9,18 @@ from pathlib import Path
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `dkt pretrain`."""
     parser = subparsers.add_parser(
-        "pretrain", help="train a small network (dkt-nano) from scratch on rendered sequences"
+        "pretrain",
+        help="train a small network (dkt-nano) from scratch on rendered sequences",
+        description="Trains VAE and transformer as a recipe says, and writes a checkpoint; the "
+        "network of dkt-nano-depth is shown raw depth. Ctrl-C finishes the step and saves; "
+        "--resume goes on from there.",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of TransPhy3D tars")
     parser.add_argument(
         "--config",
         default="dkt-nano",
         metavar="NAME|FILE",
-        help="the recipe (dkt-nano)",
+        help="the recipe: dkt-nano, dkt-nano-depth, or a file of your own (dkt-nano)",
     )
     parser.add_argument(
         "--set",
