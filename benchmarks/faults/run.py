@@ -365,7 +365,7 @@ pictures); *again* is how many seconds right depth took once the fault was over.
 the process lives, no depth has the stamp of another moment, and `dkt/color` is the very picture of
 its stamp.
 
-Seconds are upper bounds: this was measured on two CPU cores beside two trainings.
+Seconds are upper bounds: this was measured on two CPU cores beside other work.
 
 | situation | must | said | s | states | worst OK | again, s | |
 |---|---|---|---|---|---|---|---|
