@@ -39,16 +39,6 @@ def shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def native_or_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of HxW; None for native."""
-    if text == "native":
-        return None
-    found = parse_size(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither native nor HxW, such as 480x832")
-    return found
-
-
 def size(text: str) -> tuple[int, int]:
     """(height, width) of HxW."""
     found = parse_size(text)

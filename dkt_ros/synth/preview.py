@@ -40,9 +40,7 @@ def contact_sheet(paths: Sequence[Path], columns: int = 2, tile_width: int = 240
     return np.vstack(rows)
 
 
-def write_contact_sheet(
-    folder: Path, output: Path, count: int, columns: int = 2, tile_width: int = 240
-) -> int:
+def write_contact_sheet(folder: Path, output: Path, count: int, columns: int = 2) -> int:
     """Draws up to `count` tars spread evenly over a folder's; returns how many were drawn.
 
     Raises DktError, before any tar is read where that is possible, if there is nothing to draw or
@@ -56,7 +54,7 @@ def write_contact_sheet(
     if len(paths) > count:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
     check_writable(output)
-    sheet = contact_sheet(paths, columns, tile_width)
+    sheet = contact_sheet(paths, columns)
     try:
         done, encoded = cv2.imencode(output.suffix, np.ascontiguousarray(sheet[..., ::-1]))
     except cv2.error:  # a JPEG has at most 65535 pixels a side
