@@ -22,6 +22,7 @@ MIN_DISPARITY = 1e-3
 """1/m. Aligned disparity is clipped here before it is inverted, as published."""
 
 
+_NAN = float("nan")
 Errors = TypeVar("Errors")
 """A dataclass of numbers, or of tuples of them, NaN = no value."""
 
@@ -34,12 +35,12 @@ class DepthErrors:
     of the errors. All NaN (coverage too) where no true pixel was there to compare.
     """
 
-    rel: float
-    rmse_m: float
-    delta_105: float
-    delta_110: float
-    delta_125: float
-    coverage: float
+    rel: float = _NAN
+    rmse_m: float = _NAN
+    delta_105: float = _NAN
+    delta_110: float = _NAN
+    delta_125: float = _NAN
+    coverage: float = _NAN
 
 
 def valid(depth: np.ndarray) -> np.ndarray:
@@ -58,8 +59,7 @@ def frame_errors(
     known = mask & valid(truth)
     used = known & valid(predicted)
     if not used.any():
-        coverage = 0.0 if known.any() else np.nan
-        return DepthErrors(np.nan, np.nan, np.nan, np.nan, np.nan, coverage)
+        return DepthErrors(coverage=0.0 if known.any() else _NAN)
     p = predicted[used].astype(np.float64)
     g = truth[used].astype(np.float64)
     ratio = np.maximum(p / g, g / p)
