@@ -11,6 +11,7 @@ import numpy as np
 from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order
+from dkt_ros.geometry import known_depth
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -60,8 +61,7 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
             f"{path}: raw depth is {depth.dtype} {depth.shape}, expected metres as floats "
             f"{rgb.shape[:3]}, one picture for each of colour"
         )
-    known = np.isfinite(depth) & (depth > 0)
-    return np.where(known, depth, np.nan).astype(np.float32)
+    return known_depth(depth)
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:

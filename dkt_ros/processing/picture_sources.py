@@ -19,8 +19,8 @@ from dkt_ros.bags.recording import LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
-from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.images import integer_to_depth, known_depth
+from dkt_ros.geometry import Intrinsics, known_depth
+from dkt_ros.messages.images import integer_to_depth
 from dkt_ros.model.video import natural_key
 from dkt_ros.processing.bag_source import given_intrinsics
 from dkt_ros.processing.outcome import Outcome, ProcessingError
