@@ -22,9 +22,8 @@ from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.images import integer_to_depth
 from dkt_ros.model.video import natural_key
-from dkt_ros.processing.bag_source import given_intrinsics
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.source import Pending, Shot, Source, SourceOptions
+from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, SourceOptions
 from dkt_ros.wording import counted
 
 FRAME_ID = "camera_color_optical_frame"
@@ -60,24 +59,9 @@ class FolderSource(Source):
                 f"{path}: no depth pictures found (looked for {', '.join(_DEPTH)}); name them "
                 "(--depth-images PATTERN)",
             )
-        camera: Any = options.pinhole or options.intrinsics
-        if camera is None:
-            found = [
-                file
-                for pattern in _CAMERA
-                for file in sorted(path.glob(pattern))
-                if file.suffix.lower() in _CAMERA_FILES
-            ]
-            if not found:
-                raise ProcessingError(
-                    Outcome.NO_CAMERA_INFO,
-                    f"{path}: no calibration found (looked for {', '.join(_CAMERA)}); give it "
-                    "(--intrinsics FILE, --pinhole FX FY CX CY)",
-                )
-            camera = found[0]
         self._folder = ImageFolder(
             folder=path,
-            intrinsics=camera,
+            intrinsics=options.pinhole or options.intrinsics or _calibration_file(path),
             color=color,
             depth=depth,
             truth=options.truth,
@@ -127,15 +111,14 @@ class ClipSource(Source):
                 Outcome.NO_DEPTH, f"{sample.source}: the data set holds no raw depth of it"
             )
         height, width = sample.rgb.shape[:2]
-        if self._options.intrinsics or self._options.pinhole:
-            camera = given_intrinsics(self._options, width, height)
+        if self._options.has_camera:
+            camera = self._options.camera(width, height)
         elif sample.camera_matrix is not None:
             camera = Intrinsics.from_matrix(sample.camera_matrix, width, height)
         else:
             raise ProcessingError(
                 Outcome.NO_CAMERA_INFO,
-                f"{sample.source}: the data set holds no intrinsics of it; give them "
-                "(--intrinsics FILE, --pinhole FX FY CX CY)",
+                f"{sample.source}: the data set holds no intrinsics of it; {GIVE_CAMERA}",
             )
         # Unrelated pictures lie apart in time, so that who reads them takes them for no video.
         stamp_ns += 0 if self._clip.is_video else index * 4 * NANOSECONDS_PER_SECOND
@@ -151,11 +134,10 @@ class VideoSource(Source):
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
         self._options = options
-        if options.intrinsics is None and options.pinhole is None:
+        if not options.has_camera:
             raise ProcessingError(
                 Outcome.NO_CAMERA_INFO,
-                f"{path}: a video says nothing of its camera; give the calibration (--intrinsics "
-                "FILE, --pinhole FX FY CX CY)",
+                f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
         self._depth = _depth_of(path, options)
         capture = cv2.VideoCapture(str(path))
@@ -197,7 +179,7 @@ class VideoSource(Source):
 
     def _shot(self, bgr: Any, index: int, stamp_ns: int) -> Shot:
         height, width = bgr.shape[:2]
-        camera = given_intrinsics(self._options, width, height)
+        camera = self._options.camera(width, height)
         rgb = np.ascontiguousarray(bgr[..., ::-1])
         return Shot(Frame(rgb, self._depth.read(index), camera, stamp_ns, FRAME_ID))
 
@@ -220,11 +202,9 @@ class ArraySource(Source):
             raise ProcessingError(
                 Outcome.NO_DEPTH, f"{path}: expected an array depth of shape {rgb.shape[:3]}"
             )
-        if "K" not in self._arrays and options.intrinsics is None and options.pinhole is None:
+        if "K" not in self._arrays and not options.has_camera:
             raise ProcessingError(
-                Outcome.NO_CAMERA_INFO,
-                f"{path}: holds no K (3, 3); give the calibration (--intrinsics FILE, --pinhole FX "
-                "FY CX CY)",
+                Outcome.NO_CAMERA_INFO, f"{path}: holds no K (3, 3); {GIVE_CAMERA}"
             )
         stamps_ns = self._arrays.get("stamps_ns")
         if stamps_ns is not None and stamps_ns.shape != rgb.shape[:1]:
@@ -248,8 +228,8 @@ class ArraySource(Source):
     def _shot(self, index: int, stamp_ns: int) -> Shot:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
         height, width = rgb.shape[:2]
-        if self._options.intrinsics or self._options.pinhole:
-            camera = given_intrinsics(self._options, width, height)
+        if self._options.has_camera:
+            camera = self._options.camera(width, height)
         else:
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
         depth = _metres(self._arrays["depth"][index], self._options.depth_unit_m)
@@ -336,6 +316,17 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ProcessingError(
             Outcome.NOT_A_RECORDING, f"{path}: no readable .npz of plain arrays ({error})"
         ) from error
+
+
+def _calibration_file(folder: Path) -> Path:
+    for pattern in _CAMERA:
+        for file in sorted(folder.glob(pattern)):
+            if file.suffix.lower() in _CAMERA_FILES:
+                return file
+    raise ProcessingError(
+        Outcome.NO_CAMERA_INFO,
+        f"{folder}: no calibration found (looked for {', '.join(_CAMERA)}); {GIVE_CAMERA}",
+    )
 
 
 def _shot(labelled: LabelledFrame) -> Shot:
