@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.bags.from_images import ImageFolder, read_frames
 from dkt_ros.bags.images import read_depth
-from dkt_ros.bags.recording import LabelledFrame, stamps
+from dkt_ros.bags.recording import stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -28,7 +27,7 @@ from dkt_ros.wording import counted
 
 FRAME_ID = "camera_color_optical_frame"
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".exr", ".npy")
 _COLOR = ("color/*", "rgb/*", "image/*", "images/*", "*rgb.*", "*color.*", "rgb*", "color*")
 _DEPTH = (
     *("depth/*", "raw_depth/*", "aligned_depth/*", "*raw_depth.*", "*depth.*"),
@@ -77,7 +76,7 @@ class FolderSource(Source):
         """See Source."""
         try:
             for labelled in read_frames(self._folder, self.remarks):
-                yield Pending(partial(_shot, labelled))
+                yield Pending(partial(Shot, labelled.frame, labelled.truth_depth, labelled.mask))
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
 
@@ -181,7 +180,7 @@ class VideoSource(Source):
         height, width = bgr.shape[:2]
         camera = self._options.camera(width, height)
         rgb = np.ascontiguousarray(bgr[..., ::-1])
-        return Shot(Frame(rgb, self._depth.read(index), camera, stamp_ns, FRAME_ID))
+        return Shot(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID))
 
 
 class ArraySource(Source):
@@ -236,33 +235,8 @@ class ArraySource(Source):
         return Shot(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
 
 
-class _DepthFiles:
-    """A depth picture for each frame of a video, in natural order."""
-
-    def __init__(self, files: list[Path], unit_m: float) -> None:
-        self._files, self._unit_m = files, unit_m
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read(self, index: int) -> NDArray[np.float32]:
-        return np.asarray(read_depth(self._files[index], self._unit_m), np.float32)
-
-
-class _DepthArray:
-    """Depth (T, H, W), metres or integers in steps of the unit."""
-
-    def __init__(self, depth: NDArray[Any], unit_m: float) -> None:
-        self._depth, self._unit_m = depth, unit_m
-
-    def __len__(self) -> int:
-        return len(self._depth)
-
-    def read(self, index: int) -> NDArray[np.float32]:
-        return _metres(self._depth[index], self._unit_m)
-
-
-def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
+def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[np.float32]]]:
+    """What reads each frame's depth: from pictures in natural order, or an array (T, H, W)."""
     given = options.depth
     if given is None:
         beside = [video.with_name(f"{video.stem}{end}") for end in ("_depth", "_depth.npy", ".npy")]
@@ -282,12 +256,14 @@ def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
                 Outcome.NO_DEPTH,
                 f"{video}: {path.name} has {shape} for depth, expected an array (T, H, W)",
             )
-        return _DepthArray(depth, options.depth_unit_m)
+        return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
     found = path.iterdir() if path.is_dir() else video.parent.glob(given)
-    files = [file for file in found if file.suffix.lower() in (*_PICTURES, ".exr", ".npy")]
+    files = [file for file in found if file.suffix.lower() in _PICTURES]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
-    return _DepthFiles(sorted(files, key=natural_key), options.depth_unit_m)
+    return [
+        partial(read_depth, file, options.depth_unit_m) for file in sorted(files, key=natural_key)
+    ]
 
 
 def _depth_array(video: Path, path: Path) -> NDArray[Any] | None:
@@ -329,13 +305,6 @@ def _calibration_file(folder: Path) -> Path:
     )
 
 
-def _shot(labelled: LabelledFrame) -> Shot:
-    frame = labelled.frame
-    if frame.raw_depth is not None:
-        frame = replace(frame, raw_depth=np.asarray(frame.raw_depth, np.float32))
-    return Shot(frame, labelled.truth_depth, labelled.mask)
-
-
 def is_picture_folder(path: Path) -> bool:
     """Whether a folder seems to hold colour and depth pictures."""
     return bool(_first_pattern(path, _COLOR) or _first_pattern(path, _DEPTH))
@@ -344,10 +313,7 @@ def is_picture_folder(path: Path) -> bool:
 def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:
     """The first pattern that matches pictures; colour patterns must not match depth ones."""
     for pattern in patterns:
-        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in _SUFFIXES]
+        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in _PICTURES]
         if names and (patterns is _DEPTH or not any("depth" in name for name in names)):
             return pattern
     return None
-
-
-_SUFFIXES = (*_PICTURES, ".exr", ".npy")
