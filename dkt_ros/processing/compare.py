@@ -20,7 +20,7 @@ from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import write_whole
 from dkt_ros.processing.figures import plain
 from dkt_ros.processing.previews import ERROR_SCALE, colored
-from dkt_ros.processing.report import Output, Outputs, read_outputs
+from dkt_ros.processing.outputs import Output, Outputs, read_outputs
 from dkt_ros.processing.written_depth import written_depth
 from dkt_ros.wording import counted
 

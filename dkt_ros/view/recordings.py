@@ -22,7 +22,7 @@ from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import MANIFEST
 from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import BAG, SUMMARY
-from dkt_ros.processing.report import Output, read_outputs
+from dkt_ros.processing.outputs import Output, read_outputs
 from dkt_ros.processing.source import Pending, SourceOptions
 from dkt_ros.processing.written_depth import written_depth
 
