@@ -234,26 +234,27 @@ class _Reading:
     def take(self, message: RecordedMessage) -> Iterator[Pending]:
         """The next message of the camera or of its truth."""
         topics, self._now_ns = self._topics, message.time_ns
-        if message.topic in (topics.truth, topics.mask):
+        if message.topic in (topics.truth, topics.mask, *topics.camera()):
             value = self._read(message)
             if value is not None:
-                self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
-        elif message.topic in topics.camera():
-            value = self._read(message)
-            if value is None:
-                pass
-            elif message.topic == topics.color:
-                self.intake.on_color(value)
-            elif message.topic == topics.depth:
-                self.intake.on_depth(value)
-            elif self._source.given is None:
-                self.intake.on_camera_info(value)
+                self._hand_on(message, value)
         has_labels = topics.truth is not None or topics.mask is not None
         patience_ns = _LABEL_PATIENCE_NS if has_labels else -1
         while self._filed and (
             len(self._filed) > 1 or message.time_ns - self._filed[0].read_ns > patience_ns
         ):
             yield self._pending(self._filed.popleft().observation)
+
+    def _hand_on(self, message: RecordedMessage, value: Any) -> None:
+        topics = self._topics
+        if message.topic in (topics.truth, topics.mask):
+            self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
+        elif message.topic == topics.color:
+            self.intake.on_color(value)
+        elif message.topic == topics.depth:
+            self.intake.on_depth(value)
+        elif self._source.given is None:
+            self.intake.on_camera_info(value)
 
     def rest(self) -> Iterator[Pending]:
         """What waits for its truth."""

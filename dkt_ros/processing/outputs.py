@@ -56,16 +56,16 @@ def read_outputs(folders: Sequence[Path]) -> Outputs:
     """Outputs of single recordings, and all below folders with a manifest. Raises DktError."""
     found = Outputs()
     for folder in folders:
-        if (folder / MANIFEST).is_file():
-            for name, entry in _entries(folder / MANIFEST).items():
-                if "error" in entry:
-                    found.failed[name] = f"{entry['outcome']}: {entry['error']}"
-                elif (folder / name / SUMMARY).is_file():
-                    found.outputs.append(read_output(folder / name))
-                else:
-                    found.failed[name] = f"{folder / name} is gone; process it again"
-        else:
+        if not (folder / MANIFEST).is_file():
             found.outputs.append(read_output(folder))
+            continue
+        for name, entry in _entries(folder / MANIFEST).items():
+            if "error" in entry:
+                found.failed[name] = f"{entry['outcome']}: {entry['error']}"
+            elif (folder / name / SUMMARY).is_file():
+                found.outputs.append(read_output(folder / name))
+            else:
+                found.failed[name] = f"{folder / name} is gone; process it again"
     if not found.outputs and not found.failed:
         names = ", ".join(map(str, folders))
         raise DktError(f"{names}: no output of `dkt process` there; run that first")
