@@ -28,7 +28,6 @@ import torch  # noqa: E402
 
 from dkt_ros.alignment.aligner import Aligner, Alignment, align_depth  # noqa: E402
 from dkt_ros.datasets.registry import open_dataset  # noqa: E402
-from dkt_ros.evaluation.baselines import nearest_fill  # noqa: E402
 from dkt_ros.evaluation.confidence import calibration_error, confidence_errors  # noqa: E402
 from dkt_ros.evaluation.local_lines import (  # noqa: E402
     LOCAL_LINES,
@@ -41,6 +40,7 @@ from dkt_ros.fusion.confidence import Calibration  # noqa: E402
 from dkt_ros.fusion.config import FusionConfig  # noqa: E402
 from dkt_ros.fusion.fuser import Fused, Fuser, default_weights  # noqa: E402
 from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
+from dkt_ros.geometry import nearest_fill  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
 from dkt_ros.train.fusion.frames import (  # noqa: E402
     FrameFolder,

@@ -108,8 +108,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--far", type=float, default=1.2, help="metres (default %(default)s)")
     parser.add_argument("--output", type=Path, help="the table as JSON")
     args = parser.parse_args(argv)
-    real = list(real_figures(args.shared, args.far))
     simulated = list(simulated_figures(args.tars, args.far, args.sensor))
+    if not simulated:
+        parser.error(
+            f"no frame of the tars has raw depth of a {args.sensor} and a mask; expected tars of "
+            "`dkt synth render --raw-depth --sensor`, and that sensor (--sensor)"
+        )
+    real = list(real_figures(args.shared, args.far))
     print(f"{'':38}{'real':>8}{'real':>8}   simulated, {len(simulated)} frames")
     table: dict[str, dict[str, float | None]] = {}
     for row, unit in ROWS.items():

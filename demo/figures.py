@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from demo.received import Received, Reception
 from demo.recorded import RecordedFrame
-from dkt_ros.evaluation.baselines import nearest_fill, raw
+from dkt_ros.evaluation.baselines import raw
 from dkt_ros.evaluation.metrics import DepthErrors, frame_errors, mean_errors, valid
+from dkt_ros.geometry import nearest_fill
 from dkt_ros.messages.images import DepthImage
 
 RAW, DKT, NEAREST = "raw sensor depth", "/dkt/depth (fused)", "raw, holes filled (nearest)"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
+from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16")
 """torch's types that networks are stored and computed in."""
@@ -39,16 +41,6 @@ def shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def native_or_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of HxW; None for native."""
-    if text == "native":
-        return None
-    found = parse_size(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither native nor HxW, such as 480x832")
-    return found
-
-
 def size(text: str) -> tuple[int, int]:
     """(height, width) of HxW."""
     found = parse_size(text)
@@ -62,6 +54,12 @@ def parse_size(text: str) -> tuple[int, int] | None:
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     found = (int(match[1]), int(match[2])) if match else (0, 0)
     return None if 0 in found else found
+
+
+def as_json(args: argparse.Namespace) -> dict[str, Any]:
+    """A command line as JSON holds it, paths as text."""
+    words = {name: value for name, value in vars(args).items() if name not in ("run", "command")}
+    return dict(json.loads(json.dumps(words, default=str)))
 
 
 def _at_least(text: str, least: int) -> int:

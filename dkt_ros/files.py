@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all; digests; what a full disk means."""
+"""Files and folders that appear whole or not at all; their order and digests; a full disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -134,6 +135,12 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """What ends in one of the suffixes, in any case, by name; broken links too, but no folders."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
     return sorted(path for path in found if not path.is_dir())
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """A sort key under which scene2 comes before scene10; no two names have the same."""
+    pieces = re.split(r"(\d+)", name)  # text and number in turn
+    return [(int(piece) if i % 2 else 0, piece) for i, piece in enumerate(pieces)]
 
 
 def sha256(path: Path) -> str:

@@ -32,8 +32,7 @@ def progress_bar(total: int | None, unit: str, **options: Any) -> tqdm:
 class StageProgress:
     """Called with (stage, done, total): a bar for each stage, elsewhere a line at its end."""
 
-    def __init__(self, unit: str = "step") -> None:
-        self._unit = unit
+    def __init__(self) -> None:
         self._stage = ""
         self._bar: tqdm | None = None
 
@@ -42,7 +41,7 @@ class StageProgress:
         if self._bar is None or stage != self._stage:
             self.end()
             self._stage = stage
-            self._bar = progress_bar(total, self._unit, desc=f"{stage}: ", leave=True)
+            self._bar = progress_bar(total, "step", desc=f"{stage}: ", leave=True)
         self._bar.update(done - self._bar.n)
 
     def say(self, line: str) -> None:

@@ -14,6 +14,7 @@ from dkt_ros.files import (
     BusyError,
     StorageError,
     check_writable,
+    natural_order,
     only_process,
     sha256,
     whole_file,
@@ -126,3 +127,9 @@ def test_what_cannot_be_written_is_found_out_before_it_is_made(tmp_path: Path) -
 def test_the_digest_is_sha256(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", b"abc")
     assert sha256(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_numbers_count_as_numbers() -> None:
+    names = ["scene10", "scene2", "a", "10", "9", "scene2b"]
+    assert sorted(names, key=natural_order) == ["9", "10", "a", "scene2", "scene2b", "scene10"]
+    assert natural_order("1") != natural_order("01")  # a set of both has an order too

@@ -16,7 +16,7 @@ from rosbags.typesys.store import Typestore
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics, known_depth
 
 COLOR_ENCODINGS = ("jpeg", "raw")
 DEPTH_ENCODINGS = ("png", "16UC1", "32FC1")
@@ -71,8 +71,7 @@ class MessageEncoder:
         16-bit encodings hold whole millimetres, 0 for unknown and for what exceeds 65.535 m.
         """
         if self.depth == "32FC1":
-            known = np.isfinite(depth) & (depth > 0)
-            return self.image(np.where(known, depth, np.nan).astype(np.float32), "32FC1", stamp_ns)
+            return self.image(known_depth(depth), "32FC1", stamp_ns)
         millimetres = to_millimetres(depth)
         if self.depth == "16UC1":
             return self.image(millimetres, "16UC1", stamp_ns)

@@ -13,16 +13,15 @@ import numpy as np
 from dkt_ros.datasets.files import read_depth_exr, read_depth_png, read_label
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading, known_depth
 
 
 def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np.ndarray:
     """(H,W) float32 metres, NaN = unknown.
 
-    16-bit PNG or TIFF, .npy of integers: value times `metres_per_unit`; 0 and the type's
-    largest are unknown. EXR, .npy of
-    floats: metres already; NaN, inf and what is not positive are unknown. Raises DktError for
-    other files.
+    16-bit PNG or TIFF, .npy of integers: value times `metres_per_unit`; 0 and the type's largest
+    are unknown. EXR, .npy of floats: metres already; NaN, inf and what is not positive are unknown.
+    Raises DktError for other files.
     """
     if path.suffix.lower() == ".exr":
         depth = read_depth_exr(path)
@@ -30,8 +29,7 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
         depth = _read_npy(path, metres_per_unit)
     else:
         depth = read_depth_png(path, 1.0 / metres_per_unit)
-    known = np.isfinite(depth) & (depth > 0)
-    return np.where(known, depth, np.nan).astype(np.float32)
+    return known_depth(depth)
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -11,7 +11,6 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
-from rosbags.typesys.store import Typestore
 
 from dkt_ros.errors import DktError
 
@@ -30,26 +29,19 @@ class BagWriter:
     path: the bag folder to make; it must not exist.
     storage: "mcap" or "sqlite3".
     compress: zstd; inside the file for mcap (any reader opens it), per message for sqlite3.
-    typestore: the message types that may be written, a recent ROS 2's by default.
+    typestore: the message types that may be written, a recent ROS 2's.
 
     Leaving the block by an error leaves nothing behind. Raises DktError where the path is taken or
     the storage unknown.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        storage: str = "mcap",
-        compress: bool = True,
-        typestore: Typestore | None = None,
-    ) -> None:
+    def __init__(self, path: Path | str, *, storage: str = "mcap", compress: bool = True) -> None:
         self.path = Path(path)
         if storage not in STORAGES:
             raise DktError(f"unknown storage {storage!r}; expected one of {', '.join(STORAGES)}")
         if self.path.exists():
             raise DktError(f"{self.path} exists already; remove it or choose another name")
-        self.typestore = typestore or get_typestore(Stores.ROS2_HUMBLE)
+        self.typestore = get_typestore(Stores.ROS2_HUMBLE)
         # The storage file is named after its folder, so the unfinished bag lies in another
         # folder and keeps its name.
         self._partial = self.path.with_name(f".{self.path.name}.partial")

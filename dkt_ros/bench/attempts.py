@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dkt_ros.bench.methods import Told
-from dkt_ros.bench.physics import Attempt, Physics, Result, attempt
+from dkt_ros.bench.physics import Attempt, Result, attempt
 from dkt_ros.bench.scenes import TableScene
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import backproject
@@ -104,14 +104,13 @@ def try_grasp(
     told: Told,
     planner: Planner = plan_grasps,
     gripper: Gripper | None = None,
-    physics: Physics | None = None,
     masked: bool = True,
 ) -> Tried:
     """Plans in the method's depth, grasps, and tells how it went.
 
     masked: the planner is told where in the picture objects are, as by a detector on colour.
     """
-    gripper, physics = gripper or Gripper(), physics or Physics()
+    gripper = gripper or Gripper()
     config = GraspConfig(min_confidence=told.min_confidence)
     target_mask = scene.instance > 0 if masked else None
     plan = planner(
@@ -137,7 +136,7 @@ def try_grasp(
     position = to_world[:3, :3] @ grasp.position + to_world[:3, 3]
     target = _target(scene, rotation, position, grasp.width, gripper)
     done = attempt(
-        scene.bodies, target, rotation, position, grasp.width, gripper, physics, scene.fixtures
+        scene.bodies, target, rotation, position, grasp.width, gripper, fixtures=scene.fixtures
     )
     record = Record(
         **names,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import finite, natural, parse_size, positive, shard
+from dkt_ros.arguments import as_json, finite, natural, parse_size, positive, shard
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
 from dkt_ros.predict.options import add_arguments, options_of
@@ -175,7 +175,7 @@ def run_bench(args: argparse.Namespace) -> int:
         )
         return 0
     summary = summarise(records)
-    figures = {"arguments": _arguments(args), **summary, "attempts": [r.told() for r in records]}
+    figures = {"arguments": as_json(args), **summary, "attempts": [r.told() for r in records]}
     write_whole(output / "bench.json", json.dumps(figures, indent=1) + "\n")
     pictures = {}
     for record in records:
@@ -245,11 +245,6 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
     return methods.models
 
 
-def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    told = {name: value for name, value in vars(args).items() if name not in ("run", "command")}
-    return dict(json.loads(json.dumps(told, default=str)))
-
-
 def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     """Raises DktError, before anything is rendered, for what would be refused after it."""
     from dkt_ros.model.checkpoint import checked_folder
@@ -270,7 +265,7 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
 def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     """What attempts depend on, to be written; None where it is. Others' must not join a table."""
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
-    settings = {name: value for name, value in _arguments(args).items() if name not in free}
+    settings = {name: value for name, value in as_json(args).items() if name not in free}
     path = args.output / _SETTINGS
     if path.is_file():
         try:

@@ -14,15 +14,15 @@ from dkt_ros.bench.attempts import Record
 from dkt_ros.bench.physics import Result
 from dkt_ros.formats.tabletop import MATERIALS
 
-Z95 = 1.959964
+_Z95 = 1.959964
 _BINS_M = (0.0, 0.002, 0.004, 0.008, 0.016, math.inf)
 
 
-def wilson(successes: int, attempts: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's interval of a share; (0, 1) of none."""
+def wilson(successes: int, attempts: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share; (0, 1) of none."""
     if attempts == 0:
         return 0.0, 1.0
-    share, n = successes / attempts, attempts
+    share, n, z = successes / attempts, attempts, _Z95
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -12,10 +12,10 @@ import numpy as np
 
 from dkt_ros.bench.scenes import TableScene
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.baselines import nearest_fill
 from dkt_ros.evaluation.models import FROM_FILES, DepthModel
 from dkt_ros.evaluation.predictions import PredictedDepth
 from dkt_ros.evaluation.videos import DEFAULT_RANGE
+from dkt_ros.geometry import nearest_fill
 
 METHODS = ("raw", "fill", "network", "fused", "careful", "truth")
 _NETWORKS = {"network": ("online", 0.0), "fused": ("fused", 0.0), "careful": ("fused", 0.5)}

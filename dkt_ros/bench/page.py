@@ -15,6 +15,7 @@ from dkt_ros.bench.attempts import Record, Tried
 from dkt_ros.bench.figures import error_rows, interval
 from dkt_ros.bench.physics import Result
 from dkt_ros.bench.scenes import TableScene
+from dkt_ros.colors import colored
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.grasp.antipodal import Grasp, Gripper
@@ -36,10 +37,7 @@ def strip(scene: TableScene, depth: np.ndarray, tried: Tried, gripper: Gripper) 
     """JPEG: colour, depth and the objects where they end, each with the grasp."""
     rgb = np.ascontiguousarray(scene.video.rgb[-1])
     near, far = np.nanpercentile(scene.truth, [1, 99])
-    scaled = np.clip((np.nan_to_num(depth, nan=near) - near) / max(far - near, 1e-6), 0, 1)
-    coloured = cv2.applyColorMap((255 * (1 - scaled)).astype(np.uint8), cv2.COLORMAP_TURBO)
-    coloured[~np.isfinite(depth)] = 30
-    shown = [rgb.copy(), np.ascontiguousarray(coloured[..., ::-1]), rgb // 2 + 40]
+    shown = [rgb.copy(), colored(-depth, -far, -near, unknown=30), rgb // 2 + 40]  # near is red
     if tried.attempt is not None:
         colour = _HELD if tried.record.held else _OTHER
         for body, pose in zip(scene.bodies, tried.attempt.poses, strict=True):

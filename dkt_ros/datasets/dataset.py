@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.files import natural_order
 from dkt_ros.wording import counted
 
 UNSPLIT = "all"
@@ -120,12 +121,6 @@ def split_of(parts: Iterable[str]) -> str:
     """The split that a path's folders name, the innermost counting; UNSPLIT where none does."""
     named = [_SPLIT_FOLDERS[part] for part in parts if part in _SPLIT_FOLDERS]
     return named[-1] if named else UNSPLIT
-
-
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """A sort key under which scene2 comes before scene10."""
-    pieces = re.split(r"(\d+)", name)  # text and number in turn
-    return [(int(piece), "") if i % 2 else (0, piece) for i, piece in enumerate(pieces)]
 
 
 def numbering_breaks(path: str, keys: Sequence[str]) -> tuple[str, ...]:

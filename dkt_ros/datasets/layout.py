@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkt_ros.datasets.dataset import Clip, natural_order, split_of
+from dkt_ros.datasets.dataset import Clip, split_of
 from dkt_ros.errors import DktError
+from dkt_ros.files import natural_order
 
 
 @dataclass

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.evaluation.metrics import valid
-from dkt_ros.geometry import nearest_fill as nearest_fill
+from dkt_ros.geometry import known_depth, nearest_fill
 
 _PLANE_HYPOTHESES = 200
 _PLANE_SAMPLE = 2000
@@ -26,7 +26,7 @@ _TELEA_STEPS = 65535
 
 def raw(raw_depth: np.ndarray) -> np.ndarray:
     """The sensor's own depth; NaN stays where it saw nothing."""
-    return np.where(valid(raw_depth), raw_depth, np.nan).astype(np.float32)
+    return known_depth(raw_depth)
 
 
 def fit_plane(raw_depth: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import finite, natural, positive
+from dkt_ros.arguments import as_json, finite, natural, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
@@ -158,7 +158,7 @@ def run_eval(args: argparse.Namespace) -> int:
     )
     methods = replace(methods, models=[*methods.models, *others], long_run=args.long_run)
     task = "normal" if methods.predict_normals else "depth"
-    about = {"checkpoint": ", ".join(names), "task": task, "arguments": _arguments(args)}
+    about = {"checkpoint": ", ".join(names), "task": task, "arguments": as_json(args)}
     print(f"checkpoint {', '.join(names)}, task {task}", flush=True)
     reports = []
     for reader in readers:
@@ -226,19 +226,6 @@ def _others(args: argparse.Namespace, clips: Sequence[Clip]) -> list[PredictedDe
     for model in others:
         model.check(clips)
     return others
-
-
-def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The command line as JSON can hold it."""
-    return {
-        name: [str(path) for path in value]
-        if name == "data"
-        else str(value)
-        if isinstance(value, Path)
-        else value
-        for name, value in vars(args).items()
-        if name not in ("run", "command")
-    }
 
 
 def _show(bar: tqdm, clips: int, name: str, frames: int) -> None:

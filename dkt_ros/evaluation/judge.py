@@ -12,13 +12,11 @@ from functools import cached_property
 import numpy as np
 
 from dkt_ros.evaluation.confidence import (
-    BINS,
-    DECILES,
     ConfidenceErrors,
     calibration_error,
     frame_confidence_errors,
 )
-from dkt_ros.evaluation.metrics import mean_of, valid, video_errors
+from dkt_ros.evaluation.metrics import DepthErrors, mean_of, valid, video_errors
 from dkt_ros.evaluation.normals import (
     NormalErrors,
     away_from_edges,
@@ -33,31 +31,14 @@ _NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(ConfidenceErrors, NormalErrors, DepthErrors):
     """All that is measured in one region, NaN where it cannot be.
 
-    See DepthErrors, NormalErrors and, for rows that tell a confidence, ConfidenceErrors.
+    Confidence is that of rows that tell one.
     tae: temporal alignment error as a share, over pixels whose true depth is known.
     """
 
-    rel: float = _NAN
-    rmse_m: float = _NAN
-    delta_105: float = _NAN
-    delta_110: float = _NAN
-    delta_125: float = _NAN
-    coverage: float = _NAN
     tae: float = _NAN
-    mean_deg: float = _NAN
-    median_deg: float = _NAN
-    within_1125: float = _NAN
-    within_2250: float = _NAN
-    within_3000: float = _NAN
-    normal_coverage: float = _NAN
-    ause: float = _NAN
-    trusted_half_rel: float = _NAN
-    rel_by_decile: tuple[float, ...] = (_NAN,) * DECILES
-    bin_confidence: tuple[float, ...] = (_NAN,) * BINS
-    bin_within: tuple[float, ...] = (_NAN,) * BINS
 
     @property
     def ece(self) -> float:
@@ -140,7 +121,7 @@ class Judge:
     def _normals_of(self, depth: np.ndarray) -> dict[str, NormalErrors]:
         cameras = self._video.camera_matrices
         if self._normals is None or cameras is None:
-            return {name: mean_of(NormalErrors, ()) for name in self.regions}
+            return {name: NormalErrors() for name in self.regions}
         masks = {name: mask & self._smooth for name, mask in self._counting.items()}
         pairs = zip(depth, cameras, strict=True)
         return self._normal_errors(np.stack([normals_of_depth(*pair) for pair in pairs]), masks)

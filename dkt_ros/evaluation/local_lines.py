@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import Alignment
-from dkt_ros.evaluation.baselines import nearest_fill
 from dkt_ros.evaluation.metrics import MIN_DISPARITY, valid
 from dkt_ros.fusion.features import working_size
+from dkt_ros.geometry import nearest_fill
 
 _NEIGHBOURS = 16
 _CELLS_ACROSS = 16

@@ -22,6 +22,7 @@ MIN_DISPARITY = 1e-3
 """1/m. Aligned disparity is clipped here before it is inverted, as published."""
 
 
+_NAN = float("nan")
 Errors = TypeVar("Errors")
 """A dataclass of numbers, or of tuples of them, NaN = no value."""
 
@@ -34,12 +35,12 @@ class DepthErrors:
     of the errors. All NaN (coverage too) where no true pixel was there to compare.
     """
 
-    rel: float
-    rmse_m: float
-    delta_105: float
-    delta_110: float
-    delta_125: float
-    coverage: float
+    rel: float = _NAN
+    rmse_m: float = _NAN
+    delta_105: float = _NAN
+    delta_110: float = _NAN
+    delta_125: float = _NAN
+    coverage: float = _NAN
 
 
 def valid(depth: np.ndarray) -> np.ndarray:
@@ -58,8 +59,7 @@ def frame_errors(
     known = mask & valid(truth)
     used = known & valid(predicted)
     if not used.any():
-        coverage = 0.0 if known.any() else np.nan
-        return DepthErrors(np.nan, np.nan, np.nan, np.nan, np.nan, coverage)
+        return DepthErrors(coverage=0.0 if known.any() else _NAN)
     p = predicted[used].astype(np.float64)
     g = truth[used].astype(np.float64)
     ratio = np.maximum(p / g, g / p)
@@ -114,17 +114,14 @@ def video_errors(
     return mean_errors(rows)
 
 
-def fit_disparity(
-    disparity: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None
-) -> tuple[float, float]:
+def fit_disparity(disparity: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Scale and shift (1/m) minimising sum (scale * d + shift - 1/truth)^2 over a whole video.
 
     disparity, truth (metres): arrays of one shape, usually (T, H, W). As published, pixels count
-    where the truth is known, the predicted disparity is above zero and the mask is True.
+    where the truth is known and the predicted disparity is above zero.
     Raises ValueError where fewer than two such pixels exist or the disparity is constant there.
     """
-    mask = _checked(disparity, truth, mask)
-    used = mask & valid(truth) & valid(disparity)
+    used = _checked(disparity, truth) & valid(truth) & valid(disparity)
     d = disparity[used].astype(np.float64)
     g = 1.0 / truth[used].astype(np.float64)
     spread = float(np.var(d)) if d.size else 0.0
@@ -150,7 +147,7 @@ def disparity_to_metric(
     return depth.astype(np.float32)
 
 
-def _checked(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+def _checked(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     for name, array in (("prediction", first), ("truth", second)):
         if not isinstance(array, np.ndarray) or not is_floating(array):
             raise DktError(f"{name} of {described(array)}: expected a numpy array of floats")

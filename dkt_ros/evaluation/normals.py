@@ -14,6 +14,7 @@ from dkt_ros.evaluation.metrics import valid
 from dkt_ros.geometry import remove_flying_pixels
 
 ANGLE_THRESHOLDS_DEG = (11.25, 22.5, 30.0)
+_NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class NormalErrors:
     count in none of the errors. All NaN (coverage too) where no true normal was there to compare.
     """
 
-    mean_deg: float
-    median_deg: float
-    within_1125: float
-    within_2250: float
-    within_3000: float
-    normal_coverage: float
+    mean_deg: float = _NAN
+    median_deg: float = _NAN
+    within_1125: float = _NAN
+    within_2250: float = _NAN
+    within_3000: float = _NAN
+    normal_coverage: float = _NAN
 
 
 def normals_of_depth(depth: np.ndarray, camera_matrix: np.ndarray) -> np.ndarray:
@@ -85,8 +86,7 @@ def frame_normal_errors(
     known = mask & _known(truth)
     used = known & _known(predicted)
     if not used.any():
-        coverage = 0.0 if known.any() else np.nan
-        return NormalErrors(np.nan, np.nan, np.nan, np.nan, np.nan, coverage)
+        return NormalErrors(normal_coverage=0.0 if known.any() else _NAN)
     p, t = (vectors[used].astype(np.float64) for vectors in (predicted, truth))
     # The angle by its tangent: arccos loses half of the digits near 0.
     angle = np.degrees(

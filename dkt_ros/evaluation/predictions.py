@@ -19,10 +19,9 @@ import numpy as np
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.files import read_depth_exr, read_depth_png
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
-from dkt_ros.geometry import has_reading
+from dkt_ros.geometry import has_reading, known_depth
 from dkt_ros.wording import counted
 
 
@@ -91,14 +90,13 @@ class PredictedDepth:
         return {places[stem]: path for stem, path in found.items() if stem in places}, left
 
     def _read_frame(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        depth = self._read[path.suffix.lower()](path)
+        depth = known_depth(self._read[path.suffix.lower()](path))
         if depth.shape != size:
             shape = "x".join(map(str, depth.shape[::-1]))
             raise DktError(f"{path}: is {shape}, expected {size[1]}x{size[0]} as the picture")
-        known = valid(depth)
-        if not known.any():
+        if np.isnan(depth).all():
             raise DktError(f"{path}: holds no depth above zero")
-        return np.where(known, depth, np.nan).astype(np.float32)
+        return depth
 
 
 def parse_predictions(

@@ -207,10 +207,7 @@ def _difference(summary: Summary, first: DepthModel, second: DepthModel) -> str:
     if not rows:
         return ""
     header = (f"{second.name} against {first.name}, same frames", "before %", "after %", "change %")
-    width = max(len(row[0]) for row in (header, *rows))
-    return "\n".join(
-        row[0].ljust(width) + "".join(f"{cell:>11}" for cell in row[1:]) for row in (header, *rows)
-    )
+    return _columns([header, *rows], 11)
 
 
 def format_long_runs(report: SetReport) -> str:
@@ -223,16 +220,21 @@ def format_long_runs(report: SetReport) -> str:
     if not rows:
         return ""
     title = f"runs of {counted(rows[0][1].length, 'frame')}, one scale and shift per frame"
-    width = max(len(title), *(len(name) for name, _ in rows))
-    head = (f"first {ENDS} %", f"last {ENDS} %", "change %", "worst %")
-    lines = [title.ljust(width) + "".join(f"{cell:>12}" for cell in head)]
+    lines = [(title, f"first {ENDS} %", f"last {ENDS} %", "change %", "worst %")]
     for name, curve in rows:
         change = 100 * (curve.last / curve.first - 1) if curve.first else math.nan
         worst = max((r for r in curve.rel if math.isfinite(r)), default=math.nan)
-        ends = (_cell(100 * curve.first), _cell(100 * curve.last))
-        cells = (*ends, _cell(change, sign=True), _cell(100 * worst))
-        lines.append(name.ljust(width) + "".join(f"{cell:>12}" for cell in cells))
-    return "\n".join(lines)
+        ends = _cell(100 * curve.first), _cell(100 * curve.last)
+        lines.append((name, *ends, _cell(change, sign=True), _cell(100 * worst)))
+    return _columns(lines, 12)
+
+
+def _columns(rows: Sequence[Sequence[str]], width: int) -> str:
+    """Names on the left, the other cells in columns of that width."""
+    names = max(len(name) for name, *_ in rows)
+    return "\n".join(
+        name.ljust(names) + "".join(f"{c:>{width}}" for c in cells) for name, *cells in rows
+    )
 
 
 def write_json(

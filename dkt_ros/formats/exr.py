@@ -49,16 +49,15 @@ def read_exr_plane(path: Path, names: Sequence[str] = DEPTH_CHANNELS) -> np.ndar
     raise DktError(f"{path}: has channels {_listed(planes)}, expected one of {', '.join(names)}")
 
 
-def read_exr_vectors(path: Path, names: Sequence[str] = ("R", "G", "B")) -> np.ndarray:
-    """(H, W, len(names)) float32 of the named channels, all of which must be there (DktError)."""
+def read_exr_vectors(path: Path) -> np.ndarray:
+    """(H, W, 3) float32 of R, G, B, all of which must be there (DktError)."""
     planes = read_exr(path)
-    missing = [name for name in names if name not in planes]
+    missing = [name for name in "RGB" if name not in planes]
     if missing:
         raise DktError(
-            f"{path}: has channels {_listed(planes)}, lacks {', '.join(missing)} of "
-            f"{', '.join(names)}"
+            f"{path}: has channels {_listed(planes)}, lacks {', '.join(missing)} of R, G, B"
         )
-    return np.stack([planes[name] for name in names], axis=-1)
+    return np.stack([planes[name] for name in "RGB"], axis=-1)
 
 
 def _check_magic(path: Path) -> None:

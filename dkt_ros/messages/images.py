@@ -14,7 +14,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading
+from dkt_ros.geometry import (
+    METRES_PER_MILLIMETRE,
+    has_reading,
+    known_depth,
+    unknown_unless,
+)
 from dkt_ros.messages.fields import Image, MessageError
 from dkt_ros.wording import counted
 
@@ -150,20 +155,7 @@ def integer_to_depth(steps: npt.NDArray[np.uint16], unit_m: float) -> DepthImage
     """(H, W) uint16 in steps of `unit_m` -> (H, W) float32 metres, NaN where it is no reading."""
     depth = steps.astype(np.float32)
     depth *= np.float32(unit_m)
-    return _unknown_unless(has_reading(steps), depth)
-
-
-def known_depth(metres: npt.NDArray[Any]) -> DepthImage:
-    """(H, W) metres of any float type -> float32 copy, NaN where not positive and finite."""
-    depth = metres.astype(np.float32)
-    return _unknown_unless((depth > 0.0) & (depth < np.inf), depth)
-
-
-def _unknown_unless(known: npt.NDArray[np.bool_], depth: DepthImage) -> DepthImage:
-    """Writes NaN where `known` is false. Adding 0/1 or 0/0 is 5 times as fast as an index."""
-    with np.errstate(invalid="ignore"):
-        depth += np.divide(np.float32(0.0), known, dtype=np.float32)
-    return depth
+    return unknown_unless(has_reading(steps), depth)
 
 
 def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> npt.NDArray[Any]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dkt_ros.arguments import DTYPES
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo, found_instead
 from dkt_ros.wording import counted
@@ -32,7 +33,7 @@ VAE_DIR = "vae"
 PROMPT_FILE = "prompt_embeds.safetensors"
 PROMPT_KEY = "prompt_embeds"
 WEIGHTS_STEM = "diffusion_pytorch_model"
-DTYPES = ("float32", "bfloat16", "float16")
+
 EMBEDDED = "dkt-nano"
 """Name of the checkpoint inside the package."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 
 from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
+from dkt_ros.files import natural_order
+from dkt_ros.geometry import known_depth
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -60,14 +61,12 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
             f"{path}: raw depth is {depth.dtype} {depth.shape}, expected metres as floats "
             f"{rgb.shape[:3]}, one picture for each of colour"
         )
-    known = np.isfinite(depth) & (depth > 0)
-    return np.where(known, depth, np.nan).astype(np.float32)
+    return known_depth(depth)
 
 
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sorts runs of digits by value and the rest as text, so that 2 comes before 10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(0, int(p), p) if p.isdecimal() else (1, 0, p.lower()) for p in parts if p]
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """natural_order of pictures, whose names may differ in case."""
+    return natural_order(path.name.lower())
 
 
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:

@@ -7,20 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
+from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
 from dkt_ros.bags.topics import CameraTopics, NoTopicError, camera_topics, rival_cameras
 from dkt_ros.errors import DktError
-from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.frames import FlushReason
-from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth, image_to_rgb
@@ -28,7 +26,14 @@ from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.synchronizer import DropCause, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source, SourceOptions
+from dkt_ros.processing.source import (
+    GIVE_CAMERA,
+    PassedMessage,
+    Pending,
+    Shot,
+    Source,
+    SourceOptions,
+)
 from dkt_ros.wording import counted
 
 _LABEL_PATIENCE_NS = 1_000_000_000
@@ -68,13 +73,10 @@ class BagSource(Source):
 
     def _find_topics(self, bag: BagReader) -> CameraTopics:
         options = self._options
-        needs_info = options.intrinsics is None and options.pinhole is None
         try:
-            found = camera_topics(bag, options.topics, needs_info)
+            found = camera_topics(bag, options.topics, needs_info=not options.has_camera)
         except NoTopicError as error:
-            hint = ""
-            if error.role == "camera_info":
-                hint = ", or give the calibration (--intrinsics FILE, --pinhole FX FY CX CY)"
+            hint = f", or {GIVE_CAMERA}" if error.role == "camera_info" else ""
             outcome = _MISSING.get(error.role, Outcome.NOTHING_USABLE)
             raise ProcessingError(outcome, f"{self.path}: {error}{hint}") from error
         if found.depth is None:
@@ -94,8 +96,7 @@ class BagSource(Source):
 
     def _given_camera(self, bag: BagReader) -> Any:
         """The calibration that options give, as a camera_info message; None: the bag's holds."""
-        options = self._options
-        if options.intrinsics is None and options.pinhole is None:
+        if not self._options.has_camera:
             return None
         first = bag.first(self.topics.color)
         if first is None:
@@ -108,9 +109,11 @@ class BagSource(Source):
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {error}") from error
         try:
-            return given_camera_info(options, width, height, message.header)
+            camera = self._options.camera(width, height)
         except DktError as error:
             raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{self.path}: {error}") from error
+        encoder = MessageEncoder(self._store, message.header.frame_id)
+        return encoder.camera_info(camera, stamp_to_ns(message.header.stamp))
 
     def _passed_topics(self, bag: BagReader) -> tuple[str, ...]:
         own = {self.topics.camera_info, self.topics.color, self.topics.depth}
@@ -231,26 +234,27 @@ class _Reading:
     def take(self, message: RecordedMessage) -> Iterator[Pending]:
         """The next message of the camera or of its truth."""
         topics, self._now_ns = self._topics, message.time_ns
-        if message.topic in (topics.truth, topics.mask):
+        if message.topic in (topics.truth, topics.mask, *topics.camera()):
             value = self._read(message)
             if value is not None:
-                self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
-        elif message.topic in topics.camera():
-            value = self._read(message)
-            if value is None:
-                pass
-            elif message.topic == topics.color:
-                self.intake.on_color(value)
-            elif message.topic == topics.depth:
-                self.intake.on_depth(value)
-            elif self._source.given is None:
-                self.intake.on_camera_info(value)
+                self._hand_on(message, value)
         has_labels = topics.truth is not None or topics.mask is not None
         patience_ns = _LABEL_PATIENCE_NS if has_labels else -1
         while self._filed and (
             len(self._filed) > 1 or message.time_ns - self._filed[0].read_ns > patience_ns
         ):
             yield self._pending(self._filed.popleft().observation)
+
+    def _hand_on(self, message: RecordedMessage, value: Any) -> None:
+        topics = self._topics
+        if message.topic in (topics.truth, topics.mask):
+            self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
+        elif message.topic == topics.color:
+            self.intake.on_color(value)
+        elif message.topic == topics.depth:
+            self.intake.on_depth(value)
+        elif self._source.given is None:
+            self.intake.on_camera_info(value)
 
     def rest(self) -> Iterator[Pending]:
         """What waits for its truth."""
@@ -299,33 +303,6 @@ class _Reading:
         grey = _rgb(self._source._decoded(message))[..., 0]
         classes = np.where(np.isin(grey, list(MaterialClass)), grey, MaterialClass.TRANSPARENT)
         return classes.astype(np.uint8) if grey.shape == size else None
-
-
-def given_camera_info(options: SourceOptions, width: int, height: int, header: Any) -> Any:
-    """A camera_info message of the calibration that the options give."""
-    camera = given_intrinsics(options, width, height)
-    k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
-    return SimpleNamespace(
-        header=header,
-        height=height,
-        width=width,
-        distortion_model="plumb_bob",
-        d=np.zeros(5),
-        k=np.array(k),
-        r=np.eye(3).ravel(),
-        p=np.insert(np.array(k).reshape(3, 3), 3, 0.0, axis=1).ravel(),
-        binning_x=0,
-        binning_y=0,
-        roi=SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
-    )
-
-
-def given_intrinsics(options: SourceOptions, width: int, height: int) -> Intrinsics:
-    """The calibration that the options give, for pictures of this size; DktError."""
-    if options.pinhole is not None:
-        return checked_intrinsics(*options.pinhole, width, height, source="--pinhole")
-    assert options.intrinsics is not None
-    return read_intrinsics(Path(options.intrinsics), width, height)
 
 
 def _rgb(message: Any) -> NDArray[np.uint8]:

@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.checks import check_fields
+from dkt_ros.checks import check_fields, check_ranges
+from dkt_ros.colors import colored
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import write_whole
 from dkt_ros.processing.figures import plain
-from dkt_ros.processing.previews import ERROR_SCALE, colored
-from dkt_ros.processing.report import Output, Outputs, read_outputs
+from dkt_ros.processing.outputs import Output, Outputs, read_outputs
+from dkt_ros.processing.previews import ERROR_SCALE, UNKNOWN
 from dkt_ros.processing.written_depth import written_depth
 from dkt_ros.wording import counted
 
@@ -46,9 +47,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, value in vars(self).items():
-            if not 0.0 <= value <= 1.0:
-                raise DktError(f"{name} is {value}, expected 0 to 1")
+        check_ranges(self, **dict.fromkeys(vars(self), (0.0, 1.0)))
 
 
 @dataclass
@@ -242,8 +241,8 @@ def _picture(
     known = mine[valid(mine)]
     low, high = np.percentile(known, (1, 99)).tolist() if len(known) else (0.0, 1.0)
     bar = np.full((len(mine), _SEPARATOR, 3), 255, np.uint8)
-    maps = (colored(mine, low, high), colored(theirs, low, high))
-    error = colored(difference, 0.0, ERROR_SCALE, cv2.COLORMAP_INFERNO)
+    maps = [colored(depth, low, high, UNKNOWN) for depth in (mine, theirs)]
+    error = colored(difference, 0.0, ERROR_SCALE, UNKNOWN, cv2.COLORMAP_INFERNO)
     return np.concatenate([maps[0], bar, maps[1], bar, error], axis=1)
 
 

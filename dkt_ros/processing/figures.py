@@ -18,7 +18,7 @@ from dkt_ros.fusion.fuser import Source
 from dkt_ros.processing.source import Shot
 
 _STRIDE = 4
-"""Every so manieth pixel a side tells how far network and sensor agree."""
+"""One pixel in so many, a side, is enough to tell how far network and sensor agree."""
 
 
 def frame_figures(index: int, shot: Shot, estimate: DepthEstimate) -> dict[str, Any]:

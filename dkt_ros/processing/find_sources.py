@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dkt_ros.datasets.dataset import natural_order
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
+from dkt_ros.files import natural_order
 from dkt_ros.processing.bag_source import BagSource
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.picture_sources import (

@@ -52,7 +52,7 @@ def messages_of(
     header = encoder.header(stamp)
     info = shot.camera_info
     if type(info) is not store.types["sensor_msgs/msg/CameraInfo"]:
-        info = _camera_info(store, encoder, shot, stamp)
+        info = _camera_info(encoder, shot, stamp)
     confidence = estimate.confidence
     if confidence is None:
         confidence = np.full(estimate.depth.shape, np.nan, np.float32)
@@ -72,7 +72,7 @@ def messages_of(
     return found
 
 
-def _camera_info(store: Typestore, encoder: MessageEncoder, shot: Shot, stamp_ns: int) -> Any:
+def _camera_info(encoder: MessageEncoder, shot: Shot, stamp_ns: int) -> Any:
     """The recorded calibration in the types that are written; else the frame's pinhole camera."""
     info = shot.camera_info
     plain: Any = encoder.camera_info(shot.frame.intrinsics, stamp_ns)

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +36,7 @@ from dkt_ros.processing.messages import messages_of, typestore
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews
+from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source
 
 Progress = Callable[[str, int, int], None]
@@ -46,27 +44,6 @@ Progress = Callable[[str, int, int], None]
 
 SUMMARY, FRAMES, PREVIEWS, BAG = "summary.json", "frames.jsonl", "previews", "bag"
 _STATE = "state.json"
-_EMPTY, _WHY = "no depth, state ", "no depth, reason "
-"""What frames without depth are counted under."""
-
-
-@dataclass
-class _State:
-    """How far a run came; what is saved at the end of each part."""
-
-    position: int = 0
-    frames: int = 0
-    parts: int = 0
-    epoch: int | None = None
-    figures_bytes: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    reasons: dict[str, str] = field(default_factory=dict)
-    elapsed_s: float = 0.0
-    busy_s: float = 0.0
-    previews: dict[str, Any] | None = None
-    first_ns: int | None = None
-    last_ns: int | None = None
 
 
 def process_one(
@@ -253,7 +230,7 @@ class _Run:
             raise
         except DktError as error:
             cause = error.cause if isinstance(error, MessageError) else "unusable frame"
-            self._refuse(cause, error)
+            state.refuse(cause, error)
             return
         state.last_ns = shot.frame.stamp_ns
         state.first_ns = state.last_ns if state.first_ns is None else state.first_ns
@@ -264,7 +241,7 @@ class _Run:
         try:
             estimate = self._estimator.push(shot.frame)
         except DktError as error:
-            self._refuse("inference failed", error)
+            state.refuse("inference failed", error)
             return
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -282,10 +259,6 @@ class _Run:
             return
         self._write(shot, estimate)
 
-    def _refuse(self, cause: str, error: Exception) -> None:
-        self._state.refused[cause] += 1
-        self._state.reasons.setdefault(cause, str(error))
-
     def _write(self, shot: Shot, estimate: DepthEstimate) -> None:
         state, options = self._state, self._options
         index = state.counts["answered"]
@@ -297,16 +270,7 @@ class _Run:
         figures = frame_figures(index, shot, estimate)
         self._figures.write(json.dumps(figures).encode() + b"\n")
         self._unflushed += self._previews.add(index, score(figures), shot, estimate)
-        state.counts["answered"] += 1
-        state.counts[f"state {figures['state']}"] += 1
-        if not figures["coverage"]:
-            state.counts[f"{_EMPTY}{figures['state']}"] += 1
-            # Numbers of pixels differ from frame to frame.
-            why = _WHY + re.sub(r"\d+", "#", figures["reason"])
-            state.counts[why] += 1
-            state.reasons.setdefault(why, figures["reason"])
-        if estimate.flush is not None:
-            state.counts[f"restart: {estimate.flush.value}"] += 1
+        state.answer(figures, estimate.flush)
 
     def _save(self) -> None:
         """The end of a part: all of it is on the disk, and then what the next one needs."""
@@ -338,21 +302,20 @@ class _Run:
                 flush(path)
         self._unflushed.clear()
 
-    def _resumed(self) -> _State:
+    def _resumed(self) -> RunState:
         """What an earlier run of the same left behind; else all is begun anew."""
         try:
             found = json.loads((self._folder / _STATE).read_text())
             if found.pop("same") == self._same:
                 memory = (self._folder / found.pop("snapshot")).read_bytes()
-                state = _State(**found)
-                state.counts, state.refused = Counter(state.counts), Counter(state.refused)
+                state = RunState(**found)
                 self._estimator.restore(memory)
                 return state
         except (OSError, ValueError, KeyError, TypeError, DktError):
             pass
         _remove(self._folder)
         self._folder.mkdir(parents=True)
-        return _State()
+        return RunState()
 
     @property
     def _elapsed_s(self) -> float:
@@ -361,7 +324,11 @@ class _Run:
     def _finish(self) -> dict[str, Any]:
         state = self._state
         if not state.counts["answered"]:
-            raise ProcessingError(Outcome.NOTHING_USABLE, self._why_nothing())
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise ProcessingError(
+                Outcome.NOTHING_USABLE,
+                f"{self._source.path}: no frame could be used: {state.why_nothing(self._source)}",
+            )
         self._flush()
         if self._bag is not None:
             self._bag.finish()
@@ -371,51 +338,9 @@ class _Run:
         self._progress(self._final.name, state.frames, state.frames)
         return summary
 
-    def _lost(self) -> list[str]:
-        state = self._state
-        refused = [f"{n} x {why}: {state.reasons[why]}" for why, n in sorted(state.refused.items())]
-        lost = [*self._source.lost, *refused, *self._without_depth()]
-        if self._source.remarks and state.first_ns is not None and state.last_ns is not None:
-            after_s = (state.last_ns - state.first_ns) * 1e-9
-            lost.append(
-                f"what could be read ends with frame {state.frames - 1}, {after_s:.2f} s after the "
-                f"first, stamp {state.last_ns * 1e-9:.3f}"
-            )
-        return lost
-
-    def _without_depth(self) -> list[str]:
-        """What is said of frames whose answer has no depth at any pixel."""
-        counts, answered = self._state.counts, self._state.counts["answered"]
-        states = _prefixed(counts, _EMPTY)
-        if not states:
-            return []
-        share = ", ".join(f"{n / answered:.0%} of all are {s}" for s, n in sorted(states.items()))
-        whys = _prefixed(counts, _WHY)
-        why = self._state.reasons[_WHY + max(whys, key=whys.__getitem__)] or (
-            "it lies outside --min-depth .. --max-depth, or below --min-confidence"
-        )
-        return [
-            f"{sum(states.values())} of {answered} frames have no depth at any pixel ({share}), "
-            f"mostly because: {why}"
-        ]
-
-    def _outcome(self, lost: list[str]) -> Outcome:
-        counts = self._state.counts
-        if sum(_prefixed(counts, _EMPTY).values()) == counts["answered"]:
-            return Outcome.NO_DEPTH_MADE
-        return Outcome.INCOMPLETE if lost else Outcome.DONE
-
-    def _why_nothing(self) -> str:
-        lost = self._lost()
-        why = "; ".join(lost) if lost else "no frame in it has colour and depth"
-        if not self._source.dropped and self._state.counts["between"]:
-            why = "mode live had no answer yet at its end; take --live-publish all or mode exact"
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return f"{self._source.path}: no frame could be used: {why}"
-
     def _summary(self) -> dict[str, Any]:
         state, source, predictor = self._state, self._source, self._estimator.predictor
-        lost = self._lost()
+        lost = state.lost(source)
         limited = state.frames == self._options.max_frames
         answered = state.counts["answered"]
         return plain(
@@ -423,7 +348,7 @@ class _Run:
                 "recording": str(source.path),
                 "name": source.name,
                 "kind": source.kind,
-                "outcome": self._outcome(lost).value,
+                "outcome": state.outcome(lost).value,
                 "frames": state.frames,
                 "answered": answered,
                 "between_answers": state.counts["between"],
@@ -431,8 +356,8 @@ class _Run:
                 "lost": lost,
                 "notes": source.notes,
                 "unpaired": {k: n for k, n in source.dropped.items() if k not in source.reasons},
-                "restarts": {**source.flushed} | _prefixed(state.counts, "restart: "),
-                "states": _prefixed(state.counts, "state "),
+                "restarts": {**source.flushed} | state.restarts,
+                "states": state.states,
                 "duration_s": source.duration_s,
                 "elapsed_s": self._elapsed_s,
                 "inference_s": state.busy_s,
@@ -448,10 +373,6 @@ class _Run:
                 "options": self._options.plain,
             }
         )
-
-
-def _prefixed(counts: Counter[str], prefix: str) -> dict[str, int]:
-    return {k.removeprefix(prefix): n for k, n in counts.items() if k.startswith(prefix)}
 
 
 def _version() -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,20 @@ from numpy.typing import NDArray
 
 from dkt_ros.bags.from_images import ImageFolder, read_frames
 from dkt_ros.bags.images import read_depth
-from dkt_ros.bags.recording import LabelledFrame, stamps
+from dkt_ros.bags.recording import stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
-from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.images import integer_to_depth, known_depth
+from dkt_ros.geometry import Intrinsics, known_depth
+from dkt_ros.messages.images import integer_to_depth
 from dkt_ros.model.video import natural_key
-from dkt_ros.processing.bag_source import given_intrinsics
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.source import Pending, Shot, Source, SourceOptions
+from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, SourceOptions
 from dkt_ros.wording import counted
 
 FRAME_ID = "camera_color_optical_frame"
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".exr", ".npy")
 _COLOR = ("color/*", "rgb/*", "image/*", "images/*", "*rgb.*", "*color.*", "rgb*", "color*")
 _DEPTH = (
     *("depth/*", "raw_depth/*", "aligned_depth/*", "*raw_depth.*", "*depth.*"),
@@ -60,24 +58,9 @@ class FolderSource(Source):
                 f"{path}: no depth pictures found (looked for {', '.join(_DEPTH)}); name them "
                 "(--depth-images PATTERN)",
             )
-        camera: Any = options.pinhole or options.intrinsics
-        if camera is None:
-            found = [
-                file
-                for pattern in _CAMERA
-                for file in sorted(path.glob(pattern))
-                if file.suffix.lower() in _CAMERA_FILES
-            ]
-            if not found:
-                raise ProcessingError(
-                    Outcome.NO_CAMERA_INFO,
-                    f"{path}: no calibration found (looked for {', '.join(_CAMERA)}); give it "
-                    "(--intrinsics FILE, --pinhole FX FY CX CY)",
-                )
-            camera = found[0]
         self._folder = ImageFolder(
             folder=path,
-            intrinsics=camera,
+            intrinsics=options.pinhole or options.intrinsics or _calibration_file(path),
             color=color,
             depth=depth,
             truth=options.truth,
@@ -93,7 +76,7 @@ class FolderSource(Source):
         """See Source."""
         try:
             for labelled in read_frames(self._folder, self.remarks):
-                yield Pending(partial(_shot, labelled))
+                yield Pending(partial(Shot, labelled.frame, labelled.truth_depth, labelled.mask))
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
 
@@ -127,15 +110,14 @@ class ClipSource(Source):
                 Outcome.NO_DEPTH, f"{sample.source}: the data set holds no raw depth of it"
             )
         height, width = sample.rgb.shape[:2]
-        if self._options.intrinsics or self._options.pinhole:
-            camera = given_intrinsics(self._options, width, height)
+        if self._options.has_camera:
+            camera = self._options.camera(width, height)
         elif sample.camera_matrix is not None:
             camera = Intrinsics.from_matrix(sample.camera_matrix, width, height)
         else:
             raise ProcessingError(
                 Outcome.NO_CAMERA_INFO,
-                f"{sample.source}: the data set holds no intrinsics of it; give them "
-                "(--intrinsics FILE, --pinhole FX FY CX CY)",
+                f"{sample.source}: the data set holds no intrinsics of it; {GIVE_CAMERA}",
             )
         # Unrelated pictures lie apart in time, so that who reads them takes them for no video.
         stamp_ns += 0 if self._clip.is_video else index * 4 * NANOSECONDS_PER_SECOND
@@ -151,11 +133,10 @@ class VideoSource(Source):
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
         self._options = options
-        if options.intrinsics is None and options.pinhole is None:
+        if not options.has_camera:
             raise ProcessingError(
                 Outcome.NO_CAMERA_INFO,
-                f"{path}: a video says nothing of its camera; give the calibration (--intrinsics "
-                "FILE, --pinhole FX FY CX CY)",
+                f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
         self._depth = _depth_of(path, options)
         capture = cv2.VideoCapture(str(path))
@@ -197,9 +178,9 @@ class VideoSource(Source):
 
     def _shot(self, bgr: Any, index: int, stamp_ns: int) -> Shot:
         height, width = bgr.shape[:2]
-        camera = given_intrinsics(self._options, width, height)
+        camera = self._options.camera(width, height)
         rgb = np.ascontiguousarray(bgr[..., ::-1])
-        return Shot(Frame(rgb, self._depth.read(index), camera, stamp_ns, FRAME_ID))
+        return Shot(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID))
 
 
 class ArraySource(Source):
@@ -220,11 +201,9 @@ class ArraySource(Source):
             raise ProcessingError(
                 Outcome.NO_DEPTH, f"{path}: expected an array depth of shape {rgb.shape[:3]}"
             )
-        if "K" not in self._arrays and options.intrinsics is None and options.pinhole is None:
+        if "K" not in self._arrays and not options.has_camera:
             raise ProcessingError(
-                Outcome.NO_CAMERA_INFO,
-                f"{path}: holds no K (3, 3); give the calibration (--intrinsics FILE, --pinhole FX "
-                "FY CX CY)",
+                Outcome.NO_CAMERA_INFO, f"{path}: holds no K (3, 3); {GIVE_CAMERA}"
             )
         stamps_ns = self._arrays.get("stamps_ns")
         if stamps_ns is not None and stamps_ns.shape != rgb.shape[:1]:
@@ -248,41 +227,16 @@ class ArraySource(Source):
     def _shot(self, index: int, stamp_ns: int) -> Shot:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
         height, width = rgb.shape[:2]
-        if self._options.intrinsics or self._options.pinhole:
-            camera = given_intrinsics(self._options, width, height)
+        if self._options.has_camera:
+            camera = self._options.camera(width, height)
         else:
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
         depth = _metres(self._arrays["depth"][index], self._options.depth_unit_m)
         return Shot(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
 
 
-class _DepthFiles:
-    """A depth picture for each frame of a video, in natural order."""
-
-    def __init__(self, files: list[Path], unit_m: float) -> None:
-        self._files, self._unit_m = files, unit_m
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read(self, index: int) -> NDArray[np.float32]:
-        return np.asarray(read_depth(self._files[index], self._unit_m), np.float32)
-
-
-class _DepthArray:
-    """Depth (T, H, W), metres or integers in steps of the unit."""
-
-    def __init__(self, depth: NDArray[Any], unit_m: float) -> None:
-        self._depth, self._unit_m = depth, unit_m
-
-    def __len__(self) -> int:
-        return len(self._depth)
-
-    def read(self, index: int) -> NDArray[np.float32]:
-        return _metres(self._depth[index], self._unit_m)
-
-
-def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
+def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[np.float32]]]:
+    """What reads each frame's depth: from pictures in natural order, or an array (T, H, W)."""
     given = options.depth
     if given is None:
         beside = [video.with_name(f"{video.stem}{end}") for end in ("_depth", "_depth.npy", ".npy")]
@@ -302,12 +256,14 @@ def _depth_of(video: Path, options: SourceOptions) -> _DepthFiles | _DepthArray:
                 Outcome.NO_DEPTH,
                 f"{video}: {path.name} has {shape} for depth, expected an array (T, H, W)",
             )
-        return _DepthArray(depth, options.depth_unit_m)
+        return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
     found = path.iterdir() if path.is_dir() else video.parent.glob(given)
-    files = [file for file in found if file.suffix.lower() in (*_PICTURES, ".exr", ".npy")]
+    files = [file for file in found if file.suffix.lower() in _PICTURES]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
-    return _DepthFiles(sorted(files, key=natural_key), options.depth_unit_m)
+    return [
+        partial(read_depth, file, options.depth_unit_m) for file in sorted(files, key=natural_key)
+    ]
 
 
 def _depth_array(video: Path, path: Path) -> NDArray[Any] | None:
@@ -338,11 +294,15 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _shot(labelled: LabelledFrame) -> Shot:
-    frame = labelled.frame
-    if frame.raw_depth is not None:
-        frame = replace(frame, raw_depth=np.asarray(frame.raw_depth, np.float32))
-    return Shot(frame, labelled.truth_depth, labelled.mask)
+def _calibration_file(folder: Path) -> Path:
+    for pattern in _CAMERA:
+        for file in sorted(folder.glob(pattern)):
+            if file.suffix.lower() in _CAMERA_FILES:
+                return file
+    raise ProcessingError(
+        Outcome.NO_CAMERA_INFO,
+        f"{folder}: no calibration found (looked for {', '.join(_CAMERA)}); {GIVE_CAMERA}",
+    )
 
 
 def is_picture_folder(path: Path) -> bool:
@@ -353,10 +313,7 @@ def is_picture_folder(path: Path) -> bool:
 def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:
     """The first pattern that matches pictures; colour patterns must not match depth ones."""
     for pattern in patterns:
-        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in _SUFFIXES]
+        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in _PICTURES]
         if names and (patterns is _DEPTH or not any("depth" in name for name in names)):
             return pattern
     return None
-
-
-_SUFFIXES = (*_PICTURES, ".exr", ".npy")

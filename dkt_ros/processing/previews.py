@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.colors import colored
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import valid
 from dkt_ros.geometry import backproject, known_points
@@ -21,7 +22,8 @@ _POINTS = 4000
 ERROR_SCALE = 0.1
 """Relative error that the error map shows in its last colour."""
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 82)
-_UNKNOWN_RGB = (40, 40, 40)
+UNKNOWN = 40
+"""Grey of pixels without a value."""
 
 
 class Previews:
@@ -72,18 +74,6 @@ def read_preview(file: Path) -> dict[str, Any]:
     return {name: one if name in arrays else one.tobytes() for name, one in found.items()}
 
 
-def colored(
-    values: NDArray[np.floating], low: float, high: float, colormap: int = cv2.COLORMAP_TURBO
-) -> NDArray[np.uint8]:
-    """(H, W) -> (H, W, 3) RGB of a fixed range; dark grey where NaN."""
-    known = np.isfinite(values)
-    steps = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-9), 0.0, 1.0) * 255.0
-    bgr = cv2.applyColorMap(steps.astype(np.uint8), colormap)
-    rgb = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
-    rgb[~known] = _UNKNOWN_RGB
-    return rgb
-
-
 def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> bytes:
     frame = shot.frame
     height, width = frame.rgb.shape[:2]
@@ -98,20 +88,21 @@ def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> b
     raw = None if frame.raw_depth is None else small(frame.raw_depth)
     pictures: dict[str, NDArray[Any]] = {
         "color": cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA),
-        "depth": colored(depth, low, high),
+        "depth": colored(depth, low, high, UNKNOWN),
     }
     if raw is not None:
-        pictures["raw"] = colored(raw, low, high)
+        pictures["raw"] = colored(raw, low, high, UNKNOWN)
     if estimate.confidence is not None:
-        pictures["confidence"] = colored(small(estimate.confidence), 0.0, 1.0, cv2.COLORMAP_VIRIDIS)
+        confidence = small(estimate.confidence)
+        pictures["confidence"] = colored(confidence, 0.0, 1.0, UNKNOWN, cv2.COLORMAP_VIRIDIS)
     reference = small(shot.truth) if shot.truth is not None else raw
     if reference is not None:
         known = valid(depth) & valid(reference)
         error = np.full(depth.shape, np.nan, np.float32)
         error[known] = np.abs(depth[known] - reference[known]) / reference[known]
-        pictures["error"] = colored(error, 0.0, ERROR_SCALE, cv2.COLORMAP_INFERNO)
+        pictures["error"] = colored(error, 0.0, ERROR_SCALE, UNKNOWN, cv2.COLORMAP_INFERNO)
     if shot.truth is not None:
-        pictures["truth"] = colored(small(shot.truth), low, high)
+        pictures["truth"] = colored(small(shot.truth), low, high, UNKNOWN)
     points, colors = known_points(backproject(estimate.depth, frame.intrinsics), frame.rgb)
     assert colors is not None  # they were given
     every = max(1, len(points) // _POINTS)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dkt_ros.errors import DktError
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.html_page import page
 from dkt_ros.processing.figures import score
-from dkt_ros.processing.many import MANIFEST
-from dkt_ros.processing.one import FRAMES, PREVIEWS, SUMMARY
+from dkt_ros.processing.one import PREVIEWS
+from dkt_ros.processing.outputs import Figures, Output, Outputs
 from dkt_ros.processing.previews import ERROR_SCALE, read_preview
 from dkt_ros.wording import counted
 
 _MOST_TIMES = 600
 """Points of a curve; longer recordings are shown by the means of neighbours."""
-_PICTURES = ("color", "raw", "depth", "confidence", "error", "truth")
 _VIEWS = {
     "all": "all",
     "color": "colour",
@@ -33,71 +28,6 @@ _VIEWS = {
     "error": "error",
     "truth": "truth",
 }
-
-Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Output:
-    """One recording's output. frames: the figures of each answered frame."""
-
-    folder: Path
-    summary: dict[str, Any]
-    frames: list[Figures]
-
-    @property
-    def name(self) -> str:
-        """The recording's."""
-        return str(self.summary["name"])
-
-
-@dataclass
-class Outputs:
-    """What was found below the folders. failed: name -> outcome and reason, of the manifests."""
-
-    outputs: list[Output] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-def read_output(folder: Path) -> Output:
-    """An output folder of one recording. Raises DktError where it is none, or not whole."""
-    try:
-        summary = dict(json.loads((folder / SUMMARY).read_text()))
-        if "fingerprint" not in summary:
-            raise ValueError(f"{SUMMARY} is of something else")
-        lines = (folder / FRAMES).read_text().splitlines()
-        return Output(folder, summary, [dict(json.loads(line)) for line in lines])
-    except (OSError, ValueError) as error:
-        raise DktError(
-            f"{folder}: no whole output of `dkt process` ({error}); run that first"
-        ) from error
-
-
-def read_outputs(folders: Sequence[Path]) -> Outputs:
-    """Outputs of single recordings, and all below folders with a manifest. Raises DktError."""
-    found = Outputs()
-    for folder in folders:
-        if (folder / MANIFEST).is_file():
-            for name, entry in _entries(folder / MANIFEST).items():
-                if "error" in entry:
-                    found.failed[name] = f"{entry['outcome']}: {entry['error']}"
-                elif (folder / name / SUMMARY).is_file():
-                    found.outputs.append(read_output(folder / name))
-                else:
-                    found.failed[name] = f"{folder / name} is gone; process it again"
-        else:
-            found.outputs.append(read_output(folder))
-    if not found.outputs and not found.failed:
-        names = ", ".join(map(str, folders))
-        raise DktError(f"{names}: no output of `dkt process` there; run that first")
-    return found
-
-
-def _entries(manifest: Path) -> dict[str, dict[str, str]]:
-    try:
-        return dict(json.loads(manifest.read_text())["recordings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DktError(f"{manifest}: no manifest of `dkt process` ({error!r})") from error
 
 
 def report_html(found: Outputs, title: str = "dkt_ros report", most_frames: int = 40) -> str:
@@ -130,11 +60,11 @@ def _quality(frames: Sequence[Figures]) -> str:
         f"on {_percent(_mean(frames, 'coverage'))}."
     )
     for region, name in ((OBJECTS, "glass and metal"), ("rest", "the rest"), ("all", "all pixels")):
-        mine = _mean_error(frames, "errors", region, "rel")
+        mine = _mean(frames, "errors", region, "rel")
         if mine is None or (region == "all" and "on glass" in text.lower()):
             continue
-        raw = _mean_error(frames, "raw_errors", region, "rel")
-        share = _mean_error(frames, "raw_errors", region, "coverage")
+        raw = _mean(frames, "raw_errors", region, "rel")
+        share = _mean(frames, "raw_errors", region, "coverage")
         text += f" On {name} the mean error is {_percent(mine)}"
         if raw is not None:
             text += f" (raw depth {_percent(raw)}, on the {_percent(share)} where there is any)"
@@ -174,8 +104,8 @@ def _table(found: Outputs) -> str:
             str(summary["states"].get("OK", 0)),
             _percent(_mean(frames, "raw_coverage")),
             _percent(_mean(frames, "coverage")),
-            _percent(_mean_error(frames, "errors", OBJECTS, "rel")),
-            _percent(_mean_error(frames, "errors", "all", "rel")),
+            _percent(_mean(frames, "errors", OBJECTS, "rel")),
+            _percent(_mean(frames, "errors", "all", "rel")),
             _percent(_median(frames, "network_rel")),
             f"{summary['frames_per_s']:.2f}",
             f"{times:.2f}" if times else "",
@@ -345,7 +275,7 @@ def _looked_at(one: Output, times: Sequence[float], most: int) -> list[dict[str,
                 "told": told,
                 "pictures": {
                     name: base64.b64encode(content[name]).decode()
-                    for name in _PICTURES
+                    for name in _VIEWS
                     if name in content
                 },
                 "points": base64.b64encode(content["points"][::every].tobytes()).decode(),
@@ -365,19 +295,14 @@ def _known(frames: Sequence[Figures], *path: str) -> list[float]:
     return [one for frame in frames if (one := _at(frame, path)) is not None]
 
 
-def _mean(frames: Sequence[Figures], key: str) -> float | None:
-    values = _known(frames, key)
+def _mean(frames: Sequence[Figures], *path: str) -> float | None:
+    values = _known(frames, *path)
     return float(np.mean(values)) if values else None
 
 
 def _median(frames: Sequence[Figures], key: str) -> float | None:
     values = _known(frames, key)
     return float(np.median(values)) if values else None
-
-
-def _mean_error(frames: Sequence[Figures], kind: str, region: str, name: str) -> float | None:
-    values = _known(frames, kind, region, name)
-    return float(np.mean(values)) if values else None
 
 
 def _percent(share: float | None) -> str:

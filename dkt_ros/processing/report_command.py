@@ -29,7 +29,8 @@ def add_commands(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from dkt_ros.files import write_whole
-    from dkt_ros.processing.report import read_outputs, report_html
+    from dkt_ros.processing.outputs import read_outputs
+    from dkt_ros.processing.report import report_html
 
     found = read_outputs(args.outputs)
     write_whole(args.output, report_html(found, args.title, args.frames))

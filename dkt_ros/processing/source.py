@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
+from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
 from dkt_ros.frames import Frame
+from dkt_ros.geometry import Intrinsics
 
 DEFAULT_GAP_S = 3.0
 """A longer gap between two frames starts a new stream, as in the node."""
+GIVE_CAMERA = "give the calibration (--intrinsics FILE, --pinhole FX FY CX CY)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +104,18 @@ class SourceOptions:
         ):
             if not fits:
                 raise DktError(f"{name} is {getattr(self, name):g}, expected {expected}")
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether a calibration is given."""
+        return self.pinhole is not None or self.intrinsics is not None
+
+    def camera(self, width: int, height: int) -> Intrinsics:
+        """The calibration that is given, for pictures of this size. Raises DktError."""
+        if self.pinhole is not None:
+            return checked_intrinsics(*self.pinhole, width, height, source="--pinhole")
+        assert self.intrinsics is not None  # has_camera
+        return read_intrinsics(Path(self.intrinsics), width, height)
 
 
 class Source(abc.ABC):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
+from dkt_ros.geometry import known_depth
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth
 from dkt_ros.processing.messages import typestore
@@ -44,6 +45,4 @@ def _read(file: Path) -> NDArray[np.float32]:
     if file.suffix != ".npz":
         return np.asarray(read_depth(file), np.float32)
     with np.load(file) as content:
-        depth = content["depth"].astype(np.float32)
-    depth[depth <= 0] = np.nan
-    return np.asarray(depth, np.float32)
+        return known_depth(content["depth"])

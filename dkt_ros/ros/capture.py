@@ -31,6 +31,7 @@ from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
 from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
+from dkt_ros.ros.regions import check_mask, rows_and_columns
 from dkt_ros.ros.topics import Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
@@ -116,24 +117,11 @@ class Capture:
 
     def place(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
         """Rows and columns of the region in images of that (height, width); raises RefusedError."""
-        region, (height, width) = self.region, shape
-        if self.mask is not None and self.mask.shape != tuple(shape):
-            raise RefusedError(
-                Status.BAD_REQUEST,
-                f"mask is {self.mask.shape[1]}x{self.mask.shape[0]}, the colour image "
-                f"{width}x{height}: expected the same size",
-            )
-        if not region.width and not region.height:
-            return slice(0, height), slice(0, width)
-        right, bottom = region.x_offset + region.width, region.y_offset + region.height
-        if not region.width or not region.height or right > width or bottom > height:
-            raise RefusedError(
-                Status.BAD_REQUEST,
-                f"region is {region.width}x{region.height} at ({region.x_offset}, "
-                f"{region.y_offset}), the image {width}x{height}: expected a region inside of it, "
-                "or width and height 0 for all",
-            )
-        return slice(region.y_offset, bottom), slice(region.x_offset, right)
+        try:
+            check_mask(self.mask, shape)
+            return rows_and_columns(self.region, shape)
+        except DktError as error:
+            raise RefusedError(Status.BAD_REQUEST, str(error)) from error
 
 
 class Captures:

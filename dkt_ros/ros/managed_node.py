@@ -195,6 +195,16 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if self._complaints.add(cause, text):
             self.get_logger().warning(text)
 
+    def idle(self) -> str:
+        """What is told to whoever asks for something while the node is not active; else ""."""
+        state = self._state_machine.current_state[1]
+        if state == "active":
+            return ""
+        return (
+            f"{self.get_fully_qualified_name()} is {state}, expected active: configure and "
+            "activate it (ros2 lifecycle set)"
+        )
+
     def twins(self) -> int:
         """How many other nodes go by this one's name; each does all the work again."""
         own = (self.get_name(), self.get_namespace())

@@ -211,14 +211,8 @@ class DktNode(ManagedNode[NodeParameters]):
         self.get_logger().info(stage)
 
     def _no_depth(self) -> RefusedError | None:
-        state = self._state_machine.current_state[1]
-        if state == "active":
-            return None
-        return RefusedError(
-            CaptureDepth.Response.NOT_ACTIVE,
-            f"{self.get_fully_qualified_name()} is {state}, expected active: configure and "
-            "activate it (ros2 lifecycle set)",
-        )
+        idle = self.idle()
+        return RefusedError(CaptureDepth.Response.NOT_ACTIVE, idle) if idle else None
 
     def _tf(self) -> Transforms:
         self._transforms = self._transforms or Transforms(self)

@@ -41,6 +41,7 @@ from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake, run_main
 from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
+from dkt_ros.ros.regions import check_mask, rows_and_columns
 from dkt_ros.ros.transforms import quaternion
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 
@@ -171,13 +172,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
 
     async def _capture(self) -> Any:
         """dkt_node's answer; raises RefusedError where it has none that is to be trusted."""
-        state = self._state_machine.current_state[1]
-        if state != "active":
-            raise RefusedError(
-                Status.NOT_ACTIVE,
-                f"{self.get_fully_qualified_name()} is {state}, expected active: configure and "
-                "activate it (ros2 lifecycle set)",
-            )
+        if idle := self.idle():
+            raise RefusedError(Status.NOT_ACTIVE, idle)
         name, wanted = self.resolve_service_name(CAPTURE), self.parameters
         if not self._client.service_is_ready():
             raise RefusedError(
@@ -238,27 +234,12 @@ def _floats(image: Image) -> npt.NDArray[np.float32]:
 
 def _target(region: RegionOfInterest, mask: Mask | None, shape: tuple[int, ...]) -> Mask | None:
     """(H, W) where the request allows grasps; None: everywhere. Raises DktError."""
-    height, width = shape
     if not (region.width or region.height) and mask is None:
         return None
-    target = np.ones(shape, bool)
-    if mask is not None:
-        if mask.shape != tuple(shape):
-            raise DktError(
-                f"mask is {mask.shape[1]}x{mask.shape[0]}, the image {width}x{height}: expected "
-                "the same size"
-            )
-        target &= mask
-    if region.width or region.height:
-        right, bottom = region.x_offset + region.width, region.y_offset + region.height
-        if not region.width or not region.height or right > width or bottom > height:
-            raise DktError(
-                f"region is {region.width}x{region.height} at ({region.x_offset}, "
-                f"{region.y_offset}), the image {width}x{height}: expected a region inside of it"
-            )
-        inside = np.zeros(shape, bool)
-        inside[region.y_offset : bottom, region.x_offset : right] = True
-        target &= inside
+    check_mask(mask, shape)
+    place = rows_and_columns(region, shape)
+    target = np.zeros(shape, bool)
+    target[place] = True if mask is None else mask[place]
     return target
 
 

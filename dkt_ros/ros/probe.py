@@ -16,6 +16,7 @@ SHARED_MEMORY = Path("/dev/shm")
 _LOCK = "_el"
 """Ends the name of the file that Fast DDS locks as long as a segment's owner lives."""
 _DDS_MULTICAST_GROUP = "239.255.0.1"
+_MULTICAST_TIMEOUT_S = 0.5
 """Where DDS participants announce themselves (RTPS 2.5, 9.6.2.4)."""
 
 
@@ -67,7 +68,7 @@ def message_types() -> list[str]:
     return sorted(types)
 
 
-def multicast_returns(timeout_s: float = 0.5) -> bool:
+def multicast_returns() -> bool:
     """Whether a multicast datagram sent by this machine comes back to it, as discovery needs.
 
     Uses DDS's group with a port of its own, so no participant sees it.
@@ -81,7 +82,7 @@ def multicast_returns(timeout_s: float = 0.5) -> bool:
         ):
             receiver.bind(("", 0))
             receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
-            receiver.settimeout(timeout_s)
+            receiver.settimeout(_MULTICAST_TIMEOUT_S)
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
             sender.sendto(token, (_DDS_MULTICAST_GROUP, receiver.getsockname()[1]))
             return receiver.recv(64) == token
@@ -112,10 +113,10 @@ def own_profile() -> str:
     return str(next((one / name for one in folders if (one / name).is_file()), name))
 
 
-def shared_memory_bytes(folder: Path = SHARED_MEMORY) -> int:
+def shared_memory_bytes() -> int:
     """How much may still be shared between processes; a container gets 64 MiB unless told."""
     try:
-        room = os.statvfs(folder)
+        room = os.statvfs(SHARED_MEMORY)
     except OSError:
         return 0
     return room.f_bavail * room.f_frsize

@@ -63,11 +63,7 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         formatter_class=_Defaults,
     )
     add = render.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="where the tars go")
-    add("--seed", type=int, default=0, help="scene k of seed s is always the same")
-    add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
-    add("--start", type=int, default=0, metavar="K", help="number of the first scene")
-    add("--shard", type=shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
+    _add_scenes(render)
     add("--frames", type=int, default=1, metavar="F", help="views of each scene")
     add("--raw-depth", action="store_true", help="simulate a depth camera too")
     add(
@@ -125,6 +121,16 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     render.set_defaults(run=_render)
 
 
+def _add_scenes(parser: argparse.ArgumentParser) -> None:
+    """Which scenes, and where they go."""
+    add = parser.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="where the tars go")
+    add("--seed", type=int, default=0, help="scene k of seed s is always the same")
+    add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
+    add("--start", type=int, default=0, metavar="K", help="number of the first scene")
+    add("--shard", type=shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
+
+
 def _add_tabletop(actions: argparse._SubParsersAction) -> None:
     tabletop = actions.add_parser(
         "tabletop",
@@ -137,11 +143,7 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         formatter_class=_Defaults,
     )
     add = tabletop.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="where the tars go")
-    add("--seed", type=int, default=0, help="scene k of seed s is always the same")
-    add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
-    add("--start", type=int, default=0, metavar="K", help="number of the first scene")
-    add("--shard", type=shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
+    _add_scenes(tabletop)
     add(
         "--arrangement",
         choices=ARRANGEMENTS,

@@ -11,12 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dkt_ros.colors import colored
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable, write_whole
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
 
 _CLASS_COLOURS = np.array([[70, 70, 70], [0, 190, 255], [255, 140, 0]], np.uint8)
-_UNKNOWN = 0
+
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -40,9 +41,7 @@ def contact_sheet(paths: Sequence[Path], columns: int = 2, tile_width: int = 240
     return np.vstack(rows)
 
 
-def write_contact_sheet(
-    folder: Path, output: Path, count: int, columns: int = 2, tile_width: int = 240
-) -> int:
+def write_contact_sheet(folder: Path, output: Path, count: int, columns: int = 2) -> int:
     """Draws up to `count` tars spread evenly over a folder's; returns how many were drawn.
 
     Raises DktError, before any tar is read where that is possible, if there is nothing to draw or
@@ -56,7 +55,7 @@ def write_contact_sheet(
     if len(paths) > count:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
     check_writable(output)
-    sheet = contact_sheet(paths, columns, tile_width)
+    sheet = contact_sheet(paths, columns)
     try:
         done, encoded = cv2.imencode(output.suffix, np.ascontiguousarray(sheet[..., ::-1]))
     except cv2.error:  # a JPEG has at most 65535 pixels a side
@@ -70,14 +69,6 @@ def write_contact_sheet(
     return len(paths)
 
 
-def depth_colours(depth: np.ndarray, near: float, far: float) -> np.ndarray:
-    """(H,W) metres to (H,W,3) uint8, near is red, far is blue, unknown is black."""
-    known = np.isfinite(depth)
-    level = np.clip((far - np.where(known, depth, far)) / max(far - near, 1e-6), 0, 1)
-    colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    return np.where(known[..., None], colours[..., ::-1], _UNKNOWN).astype(np.uint8)
-
-
 def _strips(path: Path, tile_width: int) -> list[np.ndarray]:
     frames = read_sequence(path)
     chosen = [frames[0]] if len(frames) == 1 else [frames[0], frames[-1]]
@@ -87,11 +78,11 @@ def _strips(path: Path, tile_width: int) -> list[np.ndarray]:
 def _strip(frame: SequenceFrame, tile_width: int) -> np.ndarray:
     known = frame.depth[np.isfinite(frame.depth)]
     near, far = np.percentile(known, (1, 95)) if known.size else (0.0, 1.0)
-    tiles = [frame.rgb, depth_colours(frame.depth, near, far)]
+    tiles = [frame.rgb, colored(-frame.depth, -far, -near)]  # near is red
     if frame.mask is not None:
         tiles.append(_CLASS_COLOURS[np.minimum(frame.mask, len(_CLASS_COLOURS) - 1)])
     if frame.raw_depth is not None:
-        tiles.append(depth_colours(frame.raw_depth, near, far))
+        tiles.append(colored(-frame.raw_depth, -far, -near))
     height = max(1, round(tile_width * frame.rgb.shape[0] / frame.rgb.shape[1]))
     return np.hstack(
         [cv2.resize(tile, (tile_width, height), interpolation=cv2.INTER_AREA) for tile in tiles]

@@ -80,10 +80,7 @@ def sample_scene(seed: int, index: int, options: SceneOptions | None = None) -> 
     shapes = sample_shapes(random, options)
     # Nobody arranges things in a bin.
     dropped = bool(random.random() < options.drop_share or (in_bin and options.drop_share > 0))
-    if dropped:
-        poses: Sequence[np.ndarray | None] = scatter(shapes, area, random)
-    else:
-        poses = place(shapes, area, random)
+    poses: Sequence[np.ndarray | None] = (scatter if dropped else place)(shapes, area, random)
     items = []
     for number, (shape, pose) in enumerate(zip(shapes, poses, strict=True)):
         held_out = is_held_out(random, options.pool)

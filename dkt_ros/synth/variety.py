@@ -118,10 +118,7 @@ def sample_varied_scene(seed: int, index: int, options: SceneOptions, shares: Sh
     area = sample_area(path, container)
     shapes = sample_shapes(random, replace(options, objects=objects))
     dropped = drawn(options.drop_share) or (in_bin and options.drop_share > 0)
-    if dropped:
-        poses: Sequence[np.ndarray | None] = scatter(shapes, area, random)
-    else:
-        poses = place(shapes, area, random)
+    poses: Sequence[np.ndarray | None] = (scatter if dropped else place)(shapes, area, random)
     items = []
     for number, (shape, pose) in enumerate(zip(shapes, poses, strict=True)):
         held_out = is_held_out(random, options.pool)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
+from dkt_ros.colors import colored
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import (
@@ -225,14 +225,8 @@ def _row(clip: PreviewClip, disparity: np.ndarray) -> np.ndarray:
     parts = [
         clip.rgb[middle],
         gap,
-        _coloured(truth[middle], low, high) * known[middle][..., None],
+        colored(np.where(known[middle], truth[middle], np.nan), low, high),
         gap,
-        _coloured(disparity[middle], low, high),
+        colored(disparity[middle], low, high),
     ]
     return np.concatenate(parts, axis=1)
-
-
-def _coloured(disparity: np.ndarray, low: float, high: float) -> np.ndarray:
-    share = np.clip((disparity - low) / max(high - low, 1e-9), 0.0, 1.0)
-    colours = cv2.applyColorMap(np.rint(share * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    return np.ascontiguousarray(colours[..., ::-1])

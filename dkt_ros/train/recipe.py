@@ -22,8 +22,6 @@ from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective
 from dkt_ros.wording import NAME, is_name
 
-"""Names the checkpoint inside the package."""
-
 
 @dataclass(frozen=True)
 class OptimizerRecipe:

@@ -6,6 +6,8 @@ import heapq
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import MANIFEST
 from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import BAG, SUMMARY
-from dkt_ros.processing.report import Output, read_outputs
+from dkt_ros.processing.outputs import Output, read_outputs
 from dkt_ros.processing.source import Pending, SourceOptions
 from dkt_ros.processing.written_depth import written_depth
 
@@ -117,19 +119,20 @@ def _of_bag(path: Path, dkt: Mapping[str, str], source: SourceOptions) -> Iterat
 def _of_output(output: Output) -> Iterator[Moment]:
     options = _source_options(output)
     recording = _recording_of(output, options)
+    read = int(output.summary["frames"])  # --max-frames may have ended it before the recording
     streams: list[Iterator[Moment]] = []
     bag = output.folder / BAG
     if bag.is_dir():
         roles = _dkt_topics(bag)
         streams.append(_of_bag(bag, roles, options))
         if recording is not None:
-            streams.append(_of_recording(recording, options, only_raw=True))
+            streams.append(_of_recording(recording, options, read, only_raw=True))
     elif recording is not None:
         depths = written_depth(output.folder)
         streams += [
             (Moment(stamp_ns, depth=depth) for stamp_ns, depth in depths),
             (_of_figures(figures) for figures in output.frames),
-            _of_recording(recording, options, only_raw=False),
+            _of_recording(recording, options, read, only_raw=False),
         ]
     else:
         raise DktError(
@@ -162,24 +165,21 @@ def _recording_of(output: Output, options: SourceOptions) -> Recording | None:
     return found[0] if found else None
 
 
-def _of_recording(recording: Recording, options: SourceOptions, only_raw: bool) -> Iterator[Moment]:
-    for item in recording.open(options).items():
-        if not isinstance(item, Pending):
-            continue
+def _of_recording(
+    recording: Recording, options: SourceOptions, most: int, only_raw: bool
+) -> Iterator[Moment]:
+    """Its first `most` frames, those that cannot be read included."""
+    frames = (item for item in recording.open(options).items() if isinstance(item, Pending))
+    for item in islice(frames, most):
         try:
             frame = item.decode().frame
         except DktError as error:
             _log.warning("%s: frame left out: %s", recording.path, error)
             continue
-        if only_raw:
-            yield Moment(frame.stamp_ns, raw=frame.raw_depth)
-        else:
-            yield Moment(
-                frame.stamp_ns,
-                color=frame.rgb,
-                raw=frame.raw_depth,
-                intrinsics=frame.intrinsics,
-            )
+        moment = Moment(frame.stamp_ns, raw=frame.raw_depth)
+        if not only_raw:
+            moment = replace(moment, color=frame.rgb, intrinsics=frame.intrinsics)
+        yield moment
 
 
 def _of_figures(figures: Mapping[str, Any]) -> Moment:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dkt_ros.datasets.dataset import UNSPLIT, natural_order, numbering_breaks, split_of
-
-
-def test_numbers_count_as_numbers() -> None:
-    names = ["scene10", "scene2", "a", "10", "9", "scene2b"]
-    assert sorted(names, key=natural_order) == ["9", "10", "a", "scene2", "scene2b", "scene10"]
+from dkt_ros.datasets.dataset import UNSPLIT, numbering_breaks, split_of
 
 
 @pytest.mark.parametrize(

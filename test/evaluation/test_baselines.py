@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dkt_ros.evaluation import baselines
+from dkt_ros.geometry import nearest_fill
 
 
 def table(height: int = 40, width: int = 60) -> np.ndarray:
@@ -22,7 +23,7 @@ def test_raw_keeps_readings_and_marks_the_rest_unknown() -> None:
 def test_nearest_fill_takes_the_nearest_reading() -> None:
     depth = np.full((5, 7), np.nan)
     depth[2, 0], depth[2, 6] = 1.0, 2.0
-    filled = baselines.nearest_fill(depth)
+    filled = nearest_fill(depth)
     np.testing.assert_array_equal(filled[2], [1, 1, 1, filled[2, 3], 2, 2, 2])
     assert filled[2, 3] in (1.0, 2.0)
     assert (filled[:, 0] == 1.0).all()
@@ -78,7 +79,7 @@ def test_nearest_fill_by_hand() -> None:
     depth[0, 0], depth[2, 3] = 1.5, 0.5
     # (1, 1) is sqrt 2 away from the one reading, sqrt 5 from the other; (2, 1) sqrt 5 and 2.
     expected = [[1.5, 1.5, 1.5, 0.5], [1.5, 1.5, 0.5, 0.5], [1.5, 0.5, 0.5, 0.5]]
-    np.testing.assert_array_equal(baselines.nearest_fill(depth), np.array(expected, np.float32))
+    np.testing.assert_array_equal(nearest_fill(depth), np.array(expected, np.float32))
 
 
 def test_plane_through_three_readings_by_hand() -> None:

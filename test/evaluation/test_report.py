@@ -24,7 +24,7 @@ from dkt_ros.evaluation.report import (
 )
 from dkt_ros.evaluation.sets import SetReport
 
-DEPTH = Figures(0.1234, 0.0567, 0.5, 0.75, 1.0, 0.9, 0.0123)
+DEPTH = Figures(0.1234, 0.0567, 0.5, 0.75, 1.0, 0.9, tae=0.0123)
 
 
 def report(results: list[Result], **changes: object) -> SetReport:

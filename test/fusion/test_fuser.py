@@ -14,9 +14,9 @@ from fixtures.fused_scenes import GlassFrame, rendered_frame
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.baselines import nearest_fill
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fuser import Fused, Fuser, Source
+from dkt_ros.geometry import nearest_fill
 
 UNALIGNED = Alignment(
     np.nan, np.nan, 0, 0.0, np.nan, np.inf, AlignmentState.UNALIGNED, "no positive scale fits"

@@ -14,7 +14,8 @@ from fixtures.recorded_frames import labelled_frames
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
-from dkt_ros.processing.report import read_outputs, report_html
+from dkt_ros.processing.outputs import read_outputs
+from dkt_ros.processing.report import report_html
 
 TOLD = ["--predictor", "fixtures.told_network:load"]
 

@@ -102,6 +102,16 @@ def test_an_output_shows_what_was_processed(
             assert shown["series"][name] == pytest.approx(expected[stamp]["series"][name])
 
 
+@pytest.mark.parametrize("kind", ["bag", "npz"])
+def test_an_output_that_was_cut_shows_no_more_of_its_recording(
+    output: Callable[..., Path], kind: str
+) -> None:
+    cut = output("--format", kind, "--max-frames", str(COUNT - 1))
+    found = joined(list(moments(cut, SourceOptions(), not_loaded)))
+    assert len(found) == COUNT - 1
+    assert all("depth" in shown and "raw" in shown for shown in found.values())
+
+
 def test_an_output_whose_recording_is_gone(bag: Path, output: Callable[..., Path]) -> None:
     folder = output("--format", "bag", "png")
     shutil.rmtree(bag)

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dkt_ros.arguments import DTYPES
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256, write_whole
 from dkt_ros.model.checkpoint import checkpoint_folder
@@ -47,8 +48,7 @@ WEIGHTS_FILE = "weights.bin"
 CHECKS_FILE = "checks.safetensors"
 REBUILD = "build it again with `dkt engine build`"
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
-DTYPES = ("float32", "bfloat16", "float16")
-"""Of tensors, by torch's names."""
+
 ENCODER_FIRST, ENCODER_FOLLOWING = "encoder_first", "encoder_following"
 DECODER_FIRST, DECODER_FOLLOWING = "decoder_first", "decoder_following"
 EMBED_RGB = "embed_rgb"
@@ -92,7 +92,7 @@ def cache_name(index: int, new: bool = False) -> str:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output; dtype is one of DTYPES."""
+    """One input or output; dtype is one of arguments.DTYPES."""
 
     name: str
     shape: tuple[int, ...]

@@ -197,7 +197,7 @@ def _moved(cloud: PointCloud2, options: CloudOptions) -> PointCloud2:
 
 
 def _every(intrinsics: Intrinsics, stride: int, shape: tuple[int, ...]) -> Intrinsics:
-    """The camera that sees every so manieth pixel, of which `shape` (rows, columns) are left."""
+    """The camera that sees one pixel in `stride`, a side; `shape` is (rows, columns) of these."""
     return Intrinsics(
         fx=intrinsics.fx / stride,
         fy=intrinsics.fy / stride,

@@ -170,14 +170,14 @@ def load_preset(folder: Path, name: str) -> CameraPreset:
         raise DktError(f"{path}: {error}") from error
 
 
-def check_params_file(path: Path, namespace: str, node: str = "dkt_node") -> None:
-    """Raises DktError where a parameter file is missing, damaged, or sets nothing for the node.
+def check_params_file(path: Path, namespace: str) -> None:
+    """Raises DktError where a parameter file is missing, damaged, or sets nothing for dkt_node.
 
     ROS reads such a file without a word and runs the node with its defaults.
     """
     if not path.is_file():
         raise DktError(f"params_file {path} does not exist; expected a file like dkt_node.yaml")
-    name = f"/{namespace.strip('/')}/{node}".replace("//", "/")
+    name = f"/{namespace.strip('/')}/dkt_node".replace("//", "/")
     sections = list(_sections(read_yaml(path)))
     if not any(_names(section, name) for section in sections):
         raise DktError(

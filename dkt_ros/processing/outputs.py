@@ -1,0 +1,79 @@
+"""Outputs of `dkt process`, found and read back. Knows their files; nothing of what is in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dkt_ros.errors import DktError
+from dkt_ros.processing.many import MANIFEST
+from dkt_ros.processing.one import FRAMES, SUMMARY
+
+Figures = dict[str, Any]
+"""What figures.py tells of one frame."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One recording's output. frames: the figures of each answered frame."""
+
+    folder: Path
+    summary: dict[str, Any]
+    frames: list[Figures]
+
+    @property
+    def name(self) -> str:
+        """The recording's."""
+        return str(self.summary["name"])
+
+
+@dataclass
+class Outputs:
+    """What was found below the folders. failed: name -> outcome and reason, of the manifests."""
+
+    outputs: list[Output] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def read_output(folder: Path) -> Output:
+    """An output folder of one recording. Raises DktError where it is none, or not whole."""
+    try:
+        summary = dict(json.loads((folder / SUMMARY).read_text()))
+        if "fingerprint" not in summary:
+            raise ValueError(f"{SUMMARY} is of something else")
+        lines = (folder / FRAMES).read_text().splitlines()
+        return Output(folder, summary, [dict(json.loads(line)) for line in lines])
+    except (OSError, ValueError) as error:
+        raise DktError(
+            f"{folder}: no whole output of `dkt process` ({error}); run that first"
+        ) from error
+
+
+def read_outputs(folders: Sequence[Path]) -> Outputs:
+    """Outputs of single recordings, and all below folders with a manifest. Raises DktError."""
+    found = Outputs()
+    for folder in folders:
+        if not (folder / MANIFEST).is_file():
+            found.outputs.append(read_output(folder))
+            continue
+        for name, entry in _entries(folder / MANIFEST).items():
+            if "error" in entry:
+                found.failed[name] = f"{entry['outcome']}: {entry['error']}"
+            elif (folder / name / SUMMARY).is_file():
+                found.outputs.append(read_output(folder / name))
+            else:
+                found.failed[name] = f"{folder / name} is gone; process it again"
+    if not found.outputs and not found.failed:
+        names = ", ".join(map(str, folders))
+        raise DktError(f"{names}: no output of `dkt process` there; run that first")
+    return found
+
+
+def _entries(manifest: Path) -> dict[str, dict[str, str]]:
+    try:
+        return dict(json.loads(manifest.read_text())["recordings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DktError(f"{manifest}: no manifest of `dkt process` ({error!r})") from error
