@@ -253,7 +253,8 @@ class _Reading:
             yield self._pending(self._filed.popleft().observation)
 
     def rest(self) -> Iterator[Pending]:
-        """What waits for its truth."""
+        """What waits for its calibration or truth."""
+        self.intake.finish()
         while self._filed:
             yield self._pending(self._filed.popleft().observation)
 
