@@ -280,6 +280,12 @@ class Intake:
                 "color/image has no frame_id: expected the camera's optical frame. Planners "
                 "cannot place this depth; set the frame in the camera's driver."
             )
+        elif color_frame.startswith("/"):
+            remarks["frame_id"] = (
+                f"color/image has frame_id '{color_frame}': expected no slash before it. TF "
+                "look-ups for this depth will fail, for tf2 refuses such names; take the slash "
+                "away in the camera's driver."
+            )
         elif depth_frame != color_frame:
             remarks["frame_id"] = (
                 f"depth/image has frame_id '{depth_frame}', color/image '{color_frame}': expected "

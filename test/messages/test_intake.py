@@ -185,6 +185,16 @@ def test_a_region_of_interest_counts_as_the_images_size() -> None:
     assert desk.filed[0].frame.intrinsics.fx == 25.0
 
 
+def test_a_slash_before_the_frame_id_is_remarked_on() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(0, rgb("/color_frame"), metres("/color_frame"))
+    assert len(desk.filed) == 1
+    ((cause, text),) = desk.reports
+    assert cause == "frame_id"
+    assert "'/color_frame': expected no slash" in text
+
+
 def test_another_frame_id_of_depth_is_a_warning_not_a_refusal() -> None:
     desk = Desk()
     desk.calibrate()
