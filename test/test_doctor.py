@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.interrupts import heed_interrupts
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros import doctor
@@ -252,6 +256,34 @@ def test_two_processes_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     )
     [link] = [one for one in json.loads(capsys.readouterr().out) if one["name"] == "link"]
     assert "of 10 images of 64x48" in link["detail"]
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_measurement_says_nothing_more(number: signal.Signals) -> None:
+    code = (
+        "import rclpy.node, sys; from dkt_ros.cli import main\n"
+        "make = rclpy.node.Node.create_subscription\n"
+        "def told(*args, **more):\n"
+        "    print('listens', file=sys.stderr, flush=True); return make(*args, **more)\n"
+        "rclpy.node.Node.create_subscription = told\n"
+        "sys.exit(main(['doctor', '--dds', '--size', '48x64', '--rate', '500']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "listens\n"
+    time.sleep(3.0)  # the sender sends
+    os.killpg(process.pid, number)  # as a terminal does
+    _, said = process.communicate(timeout=30)  # the sender has this pipe too
+    assert "Traceback" not in said
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
 
 
 @pytest.mark.ros

@@ -241,7 +241,8 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
         if n.removesuffix(".zstd") not in present or (not n.endswith(".zstd"))
     }
     metadata = _metadata(path / "metadata.yaml", remarks)
-    names = [PurePosixPath(str(name)).name for name in metadata.get("relative_file_paths") or ()]
+    paths = metadata.get("relative_file_paths") or ()
+    names = list(dict.fromkeys(PurePosixPath(str(path)).name for path in paths))
     listed = [path / name for name in names if (path / name).is_file()]
     if names and len(listed) == len(names):
         return listed, _latched_topics(metadata)

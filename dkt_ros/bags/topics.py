@@ -31,6 +31,9 @@ _STREAM_WORDS = _COLOR_WORDS | {
     *("aligned", "data", "depth", "hw", "image", "info", "infra", "raw", "rect", "rectified"),
     *("registered", "stereo", "sw", "to", ""),
 }
+# At a name's end: streams by which a camera may be called (`front_rgb`), words that call none.
+_NAMED_STREAMS = _COLOR_WORDS | {"depth", "info"}
+_END_WORDS = {"camera", "map"}
 _SPLIT = re.compile(r"(?:sensor|stream)_?\d+|[\W_]+")  # RealSense Viewer numbers its sensors
 
 
@@ -296,13 +299,26 @@ def _shared(name: str, other: str) -> int:
 
 
 def _same_camera(name: str, other: str) -> bool:
-    """Whether the first folders in which two names differ do so by words for streams alone."""
+    """Whether two names tell no two cameras apart: by folders they do not share, or by the ends."""
     at = _shared(name, other)
     mine, theirs = (
-        set(_SPLIT.split(path[at].lower())) - _STREAM_WORDS if at < len(path) else set()
-        for path in (_parent(name), _parent(other))
+        {words for folder in _parent(path)[at:] if (words := _camera_words(folder))}
+        for path in (name, other)
     )
-    return not mine or not theirs or mine == theirs
+    # `/camera/left/image` and `/depth/left/image`: one may have folders that the other lacks.
+    if not (mine <= theirs or theirs <= mine):
+        return False
+    ends = [base_topic(path).rpartition("/")[2] for path in (name, other)]
+    if not all(_words(end) & _NAMED_STREAMS for end in ends):
+        return True
+    my_end, their_end = (_camera_words(end) - _END_WORDS for end in ends)
+    return not my_end or not their_end or my_end == their_end
+
+
+def _camera_words(part: str) -> frozenset[str]:
+    """What a part of a name says beside the stream: `depth_left` left, `rgb0` 0."""
+    words = itertools.chain(*(re.findall(r"\d+|\D+", w) for w in _SPLIT.split(part.lower())))
+    return frozenset(words) - _STREAM_WORDS
 
 
 def _is_registered(depth: str, color: str) -> bool:

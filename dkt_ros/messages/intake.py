@@ -113,6 +113,9 @@ class Intake:
         self._report = report
         self._synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(parameters.sync_slop_s)
         self._camera_info: CameraInfo | None = None
+        self._waiting: Pair[_Arrival, _Arrival] | None = None
+        self._settled_ns: int | None = None
+        self._info_comes_last = False
         self._encodings: tuple[str, str] | None = None
         self._time_jumps = 0
         self._last_ns: int | None = None
@@ -144,12 +147,14 @@ class Intake:
 
     def on_color(self, message: ImageMessage) -> None:
         """Callback of the colour subscription."""
+        self.finish()
         self._statistics.seen("color")
         arrival = _Arrival(message, time.monotonic())
         self._take(self._synchronizer.push_color(stamp_to_ns(message.header.stamp), arrival))
 
     def on_depth(self, message: ImageMessage) -> None:
         """Callback of the raw depth subscription."""
+        self.finish()
         self._statistics.seen("depth")
         arrival = _Arrival(message, time.monotonic())
         self._take(self._synchronizer.push_depth(stamp_to_ns(message.header.stamp), arrival))
@@ -158,6 +163,15 @@ class Intake:
         """Callback of the calibration's subscription; the latest one holds."""
         self._statistics.seen("camera_info")
         self._camera_info = message
+        self.finish()
+        self._info_comes_last = stamp_to_ns(message.header.stamp) == self._settled_ns
+
+    def finish(self) -> None:
+        """Files the pair that waits for its calibration, with the newest there is."""
+        pair, self._waiting = self._waiting, None
+        if pair is not None:
+            self._info_comes_last = False
+            self._settle(pair)
 
     def drop(self, error: Exception) -> None:
         """Counts and names a frame that cannot be used; also for whoever decodes it."""
@@ -173,10 +187,27 @@ class Intake:
     def _take(self, pairs: list[Pair[_Arrival, _Arrival]]) -> None:
         self._count_drops()
         for pair in pairs:
-            try:
-                self._file(self._observe(pair))
-            except Exception as error:  # noqa: BLE001 no message may end the node
-                self.drop(error)
+            if pair is pairs[-1] and self._expects_info(pair):
+                self._waiting = pair
+            else:
+                self._settle(pair)
+
+    def _expects_info(self, pair: Pair[_Arrival, _Arrival]) -> bool:
+        """Whether a camera that sends calibration behind its images has yet to send this one's.
+
+        It may be another one, of another size. The next image ends the wait.
+        """
+        info = self._camera_info
+        if info is None:
+            return True
+        return self._info_comes_last and stamp_to_ns(info.header.stamp) != pair.color_stamp_ns
+
+    def _settle(self, pair: Pair[_Arrival, _Arrival]) -> None:
+        self._settled_ns = pair.color_stamp_ns
+        try:
+            self._file(self._observe(pair))
+        except Exception as error:  # noqa: BLE001 no message may end the node
+            self.drop(error)
 
     def _observe(self, pair: Pair[_Arrival, _Arrival]) -> Observation:
         color, depth = pair.color.message, pair.depth.message
@@ -248,6 +279,12 @@ class Intake:
             remarks["frame_id"] = (
                 "color/image has no frame_id: expected the camera's optical frame. Planners "
                 "cannot place this depth; set the frame in the camera's driver."
+            )
+        elif color_frame.startswith("/"):
+            remarks["frame_id"] = (
+                f"color/image has frame_id '{color_frame}': expected no slash before it. TF "
+                "look-ups for this depth will fail, for tf2 refuses such names; take the slash "
+                "away in the camera's driver."
             )
         elif depth_frame != color_frame:
             remarks["frame_id"] = (

@@ -27,6 +27,8 @@ MISSES = 20
 """Colour messages without a partner, since the last pair, whose distance to the next is kept."""
 PACE_STAMPS, FEWEST_STAMPS = 90, 20
 """Newest stamps that tell a stream's pace; fewer than the second tell nothing."""
+OWN_PACE = 8
+"""So many equal steps in a row are the camera's own pace, as in the dark: loss is not as even."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
 
@@ -74,7 +76,7 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     """How large a share of a stream's messages is missing between these stamps; None: too few.
 
     The stream's period is that of the shortest steps, which jitter makes shorter still; whoever
-    steps by about k of them has lost k - 1 messages.
+    steps by about k of them has lost k - 1 messages, unless all around step so.
     """
     if len(stamps_ns) < FEWEST_STAMPS:
         return None
@@ -82,7 +84,9 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     steps = [after - before for before, after in itertools.pairwise(ordered)]
     shortest = sorted(steps)[len(steps) // 20]
     period = statistics.median(step for step in steps if step <= 1.5 * shortest)
-    sent = sum(max(1, round(step / period)) for step in steps)
+    taken = [max(1, round(step / period)) for step in steps]
+    runs = [(each, len(list(run))) for each, run in itertools.groupby(taken)]
+    sent = sum(length if length >= OWN_PACE else each * length for each, length in runs)
     return 1.0 - len(steps) / sent
 
 

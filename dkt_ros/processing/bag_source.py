@@ -257,7 +257,8 @@ class _Reading:
             self.intake.on_camera_info(value)
 
     def rest(self) -> Iterator[Pending]:
-        """What waits for its truth."""
+        """What waits for its calibration or truth."""
+        self.intake.finish()
         while self._filed:
             yield self._pending(self._filed.popleft().observation)
 

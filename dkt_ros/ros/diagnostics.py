@@ -171,7 +171,12 @@ def _lifecycle(report: NodeReport) -> _Part:
     if report.transition_error:
         return _Part("lifecycle", ERROR, report.transition_error, values)
     if report.lifecycle != "active":
-        return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made", values)
+        remedy = {
+            "unconfigured": f"; configure it (ros2 lifecycle set {report.node_name} configure)",
+            "inactive": f"; activate it (ros2 lifecycle set {report.node_name} activate)",
+            "finalized": ", nor will be; end this process and start it anew",
+        }.get(report.lifecycle, "")
+        return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made{remedy}", values)
     if report.twins:
         text = (
             f"active, and so may be {report.twins} more called {report.node_name}: every frame is "

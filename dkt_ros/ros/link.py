@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import time
 import uuid
 from array import array
@@ -19,8 +18,10 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
+from dkt_ros import child
 from dkt_ros.messages.fields import stamp_to_ns
 
 DISCOVERY_S = 20.0
@@ -80,9 +81,10 @@ def measure(load: Load) -> Link:
 
     node.create_subscription(Image, topic, take, _QOS)
     sender = subprocess.Popen(
-        [sys.executable, "-m", "dkt_ros.ros.link", *map(str, words)],
+        child.command("dkt_ros.ros.link", *map(str, words)),
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # Ctrl-C is for this process, which ends that one
     )
     try:
         while sender.poll() is None:
@@ -106,7 +108,7 @@ def measure(load: Load) -> Link:
 
 def send(topic: str, load: Load) -> None:
     """The sender: waits for the other process, sends, prints how many and in what time."""
-    rclpy.init(args=[])
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("dkt_doctor_camera", use_global_arguments=False)
     publisher = node.create_publisher(Image, topic, _QOS)
     message = Image(width=load.width, height=load.height, encoding="rgb8", step=3 * load.width)

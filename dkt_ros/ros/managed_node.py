@@ -379,6 +379,21 @@ def init(args: Sequence[str] | None) -> None:
         raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within it, an interrupt and what fails because of it are no errors, but the end.
+
+    It takes the context from under whatever is under way.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        if rclpy.ok():
+            raise
+
+
 def _first_line(error: Exception) -> str:
     """Without the places in rcl's own source."""
     return re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
@@ -388,17 +403,12 @@ def run(*nodes: ManagedNode[Any]) -> int:
     """Spins the nodes, after starting those that are to start themselves, until interrupted."""
     executor = SingleThreadedExecutor()
     try:
-        for node in nodes:
-            executor.add_node(node)
-            if node.parameters.autostart:
-                executor.create_task(node.autostart_beside)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # What was under way when the interrupt took the context from it fails; that is no error.
-        if nodes[0].context.ok():
-            raise
+        with interruptible():
+            for node in nodes:
+                executor.add_node(node)
+                if node.parameters.autostart:
+                    executor.create_task(node.autostart_beside)
+            executor.spin()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
         ended = [node.close() for node in nodes]

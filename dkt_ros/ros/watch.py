@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from dkt_ros.errors import DktError
 from dkt_ros.messages.moments import Moment, moment_of
-from dkt_ros.ros.managed_node import init
+from dkt_ros.ros.managed_node import init, interruptible
 from dkt_ros.ros.qos import create_subscription
 from dkt_ros.ros.topics import OUTPUTS
 
@@ -38,32 +38,31 @@ def watch(
     init(None)
     seen = {"depth": 0}
     try:
-        try:
-            node = Node("dkt_view", namespace=namespace)
-        except rclpy.exceptions.InvalidNamespaceException as error:
-            raise DktError(f"--namespace {namespace}: {error}") from error
-        logger = node.get_logger()
-
-        def take(role: str, message: Any) -> None:
+        with interruptible():
             try:
-                moment = moment_of(role, message, rectified)
-            except DktError as error:
-                logger.warning(f"{role}: {error}", throttle_duration_sec=5.0)
-                return
-            seen["depth"] += moment.depth is not None
-            show(moment)
+                node = Node("dkt_view", namespace=namespace)
+            except rclpy.exceptions.InvalidNamespaceException as error:
+                raise DktError(f"--namespace {namespace}: {error}") from error
+            logger = node.get_logger()
 
-        def report(_cause: str, text: str) -> None:
-            logger.warning(text)
+            def take(role: str, message: Any) -> None:
+                try:
+                    moment = moment_of(role, message, rectified)
+                except DktError as error:
+                    logger.warning(f"{role}: {error}", throttle_duration_sec=5.0)
+                    return
+                seen["depth"] += moment.depth is not None
+                show(moment)
 
-        published = {output.name: output for output in OUTPUTS}
-        for role in ROLES:
-            output = published[role]
-            create_subscription(node, output.type, output.topic, partial(take, role), report)
-        create_subscription(node, Image, raw_topic, partial(take, "raw"), report)
-        _spin(node, duration_s, seen)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+            def report(_cause: str, text: str) -> None:
+                logger.warning(text)
+
+            published = {output.name: output for output in OUTPUTS}
+            for role in ROLES:
+                output = published[role]
+                create_subscription(node, output.type, output.topic, partial(take, role), report)
+            create_subscription(node, Image, raw_topic, partial(take, "raw"), report)
+            _spin(node, duration_s, seen)
     finally:
         rclpy.try_shutdown()
     return seen["depth"]

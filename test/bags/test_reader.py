@@ -308,6 +308,11 @@ def test_a_lost_or_damaged_part_costs_itself_alone(
     (bag / "metadata.yaml").rename(tmp_path / "metadata.yaml")
     assert count(bag) == 15
     (tmp_path / "metadata.yaml").rename(bag / "metadata.yaml")
+    listed = [file.name for file in (*files, files[1])]
+    twice = {"rosbag2_bagfile_information": {"relative_file_paths": listed}}
+    (tmp_path / "metadata.yaml").write_text(yaml.safe_dump(twice))
+    shutil.copy(tmp_path / "metadata.yaml", bag / "metadata.yaml")
+    assert count(bag) == 15
     files[1].write_bytes(b"rubbish")
     with BagReader(bag) as reader:
         assert len(list(reader.messages())) == 10

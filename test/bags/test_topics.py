@@ -155,6 +155,37 @@ CAMERAS = {
         ["/camera2/color/camera_info", "/camera3/color/camera_info"],
         ("/camera2/color/image_raw", None, "/camera2/color/camera_info"),
     ),
+    "spot: stream before camera": (
+        [
+            *("/camera/frontright/image", "/depth_registered/frontleft/image"),
+            *("/depth_registered/frontright/image", "/depth/frontright/image"),
+        ],
+        ["/camera/frontleft/camera_info", "/camera/frontright/camera_info"],
+        (
+            *("/camera/frontright/image", "/depth_registered/frontright/image"),
+            "/camera/frontright/camera_info",
+        ),
+    ),
+    "no folders, depth of another camera alone": (
+        ["/rear_rgb", "/front_depth"],
+        ["/front_camera_info", "/rear_camera_info"],
+        ("/rear_rgb", None, "/rear_camera_info"),
+    ),
+    "no folders": (
+        ["/rear_rgb", "/front_depth", "/rear_depth"],
+        ["/front_camera_info", "/rear_camera_info"],
+        ("/rear_rgb", "/rear_depth", "/rear_camera_info"),
+    ),
+    "numbered streams": (
+        ["/robot/rgb1/image_raw", "/robot/depth0/image_raw", "/robot/depth1/image_raw"],
+        ["/robot/rgb0/camera_info", "/robot/rgb1/camera_info"],
+        ("/robot/rgb1/image_raw", "/robot/depth1/image_raw", "/robot/rgb1/camera_info"),
+    ),
+    "words of streams alone at the ends": (
+        ["/mech/color_image", "/mech/depth_map"],
+        ["/mech/camera_info", "/other/camera_info"],
+        ("/mech/color_image", "/mech/depth_map", "/mech/camera_info"),
+    ),
     "zed": (
         [
             *("/zed/left/image_rect_color", "/zed/depth/depth_registered"),

@@ -137,11 +137,35 @@ def test_slop_acts_at_once() -> None:
 def test_images_before_their_calibration_are_named() -> None:
     desk = Desk()
     desk.show(0)
+    desk.show(33)  # ends the wait of the first
     assert desk.drops == {"no camera_info yet": 1}
     assert "color/camera_info" in desk.reports[0][1]
     desk.calibrate()
-    desk.show(33)
-    assert len(desk.filed) == 1
+    desk.show(66)
+    assert [filed.frame.stamp_ns for filed in desk.filed] == [33 * MS, 66 * MS]
+
+
+@pytest.mark.parametrize("change", ["size", "focal length"])
+def test_calibration_that_comes_behind_its_images_is_theirs(change: str) -> None:
+    desk = Desk()
+    height = HEIGHT
+    for frame in range(6):
+        focal = 5.0 if frame < 3 else 7.0
+        height = HEIGHT if frame < 3 or change == "focal length" else HEIGHT + 2
+        depth = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, ""))
+        desk.show(33 * frame, rgb("", height), depth)
+        assert len(desk.filed) == frame
+        k = [focal, 0.0, 2.5, 0.0, focal, 1.5, 0.0, 0.0, 1.0]
+        header = make_header(33 * frame * MS, "")
+        desk.calibrate(k=k, height=height, header=header)
+    assert [filed.frame.intrinsics.fx for filed in desk.filed] == [5.0] * 3 + [7.0] * 3
+    assert desk.filed[-1].frame.intrinsics.height == height
+    assert desk.drops == {}
+    # Where it stays away, the next image ends the wait, and nothing waits from then on.
+    depth = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, ""))
+    desk.show(200, rgb("", height), depth)
+    desk.show(233, rgb("", height), depth)
+    assert [filed.frame.stamp_ns for filed in desk.filed[-2:]] == [200 * MS, 233 * MS]
 
 
 def test_another_size_of_calibration_is_named() -> None:
@@ -159,6 +183,16 @@ def test_a_region_of_interest_counts_as_the_images_size() -> None:
     desk.intake.on_camera_info(info)
     desk.show(0)
     assert desk.filed[0].frame.intrinsics.fx == 25.0
+
+
+def test_a_slash_before_the_frame_id_is_remarked_on() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(0, rgb("/color_frame"), metres("/color_frame"))
+    assert len(desk.filed) == 1
+    ((cause, text),) = desk.reports
+    assert cause == "frame_id"
+    assert "'/color_frame': expected no slash" in text
 
 
 def test_another_frame_id_of_depth_is_a_warning_not_a_refusal() -> None:
@@ -325,7 +359,7 @@ def test_a_projection_matrix_that_others_cannot_use_is_remarked_on() -> None:
     desk = Desk()
     for p, told in (([0.0] * 12, True), ([9.0, *[0.0] * 11], False)):
         desk.calibrate(p=p)
-        desk.show(0 if told else 10)
+        desk.show(10 if told else 20)
         assert ("projection" in desk.intake.remarks) == told
 
 

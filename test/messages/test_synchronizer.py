@@ -189,6 +189,13 @@ def test_jitter_is_no_loss() -> None:
     assert share < 0.1
 
 
+def test_a_slower_pace_is_no_loss() -> None:
+    # A camera that exposes for longer in the dark, for a while and again.
+    steps = ([33] * 20 + [67] * 20) * 2 + [133] * 10
+    stamps = [sum(steps[:end]) * MS for end in range(len(steps) + 1)]
+    assert lost_share(stamps) == pytest.approx(0.0)
+
+
 def test_few_stamps_tell_nothing() -> None:
     assert lost_share(stamps_of(30.0, 10)) is None
 

@@ -183,6 +183,20 @@ def test_two_cameras(tmp_path: Path) -> None:
     assert len(shots(source)) == COUNT
 
 
+def test_calibration_behind_its_images(tmp_path: Path) -> None:
+    behind: list[Any] = []
+
+    def zooms(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if role == "info":
+            message.k[0] = 40.0 + index
+            behind[:] = [message]
+            return []
+        return [(role, message, 0), *([("info", behind[0], 0)] if role == "depth" else [])]
+
+    found = shots(opened(make_bag(tmp_path / "behind", zooms)))
+    assert [shot.frame.intrinsics.fx for shot in found] == [40.0 + n for n in range(COUNT)]
+
+
 def test_clocks_that_run_backwards_start_anew(tmp_path: Path) -> None:
     def back(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
         if index >= 4:

@@ -208,6 +208,19 @@ def test_a_looped_bag_runs_backwards_and_so_does_its_clock(
     assert set(listener.clock()) - set(stamps)
 
 
+def test_a_replay_that_is_late_is_terminated_without_a_traceback(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    listener.listen(INFO, CameraInfo)
+    # At such a rate it never waits: the end finds it while it publishes.
+    process = replay(bag, "--topics", INFO, *WAIT, "--rate", "1e6", "--loop")
+    assert listener.spin_until(lambda: bool(listener.heard[INFO]))
+    process.send_signal(signal.SIGTERM)
+    output = finished(process)
+    assert "Traceback" not in output
+    assert process.returncode == 0
+
+
 def test_the_clock_is_never_behind_the_messages(
     bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:

@@ -23,12 +23,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
-from dkt_ros.ros.managed_node import init
+from dkt_ros.ros.managed_node import init, interruptible
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
@@ -86,17 +86,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         ros += ["--remap", remap]
     try:
         init(["--ros-args", *ros])
-        return _run(given)
+        with interruptible():
+            _run(given)
     except DktError as error:
         print(f"dkt_replay: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+    except KeyboardInterrupt:
+        pass
     finally:
         rclpy.try_shutdown()
+    return 0
 
 
-def _run(given: dict[str, Any]) -> int:
+def _run(given: dict[str, Any]) -> None:
     node = Node("dkt_replay")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -125,7 +127,6 @@ def _run(given: dict[str, Any]) -> int:
             f"played {options.bag}: {counted(player.published, 'message')} on "
             f"{counted(len(player.topics), 'topic')} in {seconds:.1f} s"
         )
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
