@@ -155,7 +155,7 @@ def test_a_lora_may_cover_some_layers_only(files: OriginalFiles, tmp_path: Path)
     )
     said: list[str] = []
     convert(files, tmp_path / "out", report=said.append)
-    assert any(line.startswith("merging 1 LoRA pairs of rank 3 with scale 1:") for line in said)
+    assert any(line.startswith("merging 1 LoRA pair of rank 3 with scale 1:") for line in said)
 
 
 @pytest.mark.parametrize(

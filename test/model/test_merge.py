@@ -67,7 +67,7 @@ def test_the_command_adds_b_a_and_changes_nothing_else(
     assert after.info.name == "merged"
     assert after.info.steps == before.info.steps
     assert "lora/lora.safetensors" in after.info.sources
-    assert "1 LoRA pairs of rank 2 with scale 1: the file names no alpha" in capsys.readouterr().err
+    assert "1 LoRA pair of rank 2 with scale 1: the file names no alpha" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
