@@ -80,7 +80,8 @@ def predict_disparity(
     video's mean over its channels, (x + 1) / 2, never rounded to 8 bits; of a network that was
     shown raw depth 1/depth in 1/m. Portrait video is turned by 90 degrees for the network, clips
     are padded to 4N+1 frames by repeating the last. A network that is shown raw depth and does best
-    on one frame (its buffer_frames) sees each by itself, unless a window is asked for.
+    on one frame (its buffer_frames) sees each by itself, where each has readings and no window is
+    asked for.
     Raises DktError for input of another shape or type and for options that do not fit together.
     """
     _check(network, rgb, "depth")
@@ -138,8 +139,10 @@ def _run(
     if network.info.condition != "none":
         readings = [canvas.readings(one) for one in raw_depth]
         limits = range_of(np.stack(readings)) if readings else None
-    # What is best on one frame sees each by itself; the readings' range keeps all on one scale.
-    alone = limits is not None and network.info.buffer_frames == 1 and options.window is None
+    # What is best on one frame sees each by itself; the readings' range keeps all on one scale. A
+    # frame that has too few of its own needs the others'.
+    alone = network.info.buffer_frames == 1 and options.window is None and limits is not None
+    alone = alone and all(range_of(one[None]) is not None for one in readings)
     frames = 1 if alone else len(rgb)
     for start in range(0, len(rgb), frames):
         spans = chunk_spans(frames)

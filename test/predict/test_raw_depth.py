@@ -110,7 +110,8 @@ def test_a_video_s_frames_are_seen_one_by_one_by_what_does_best_on_one(
         np.testing.assert_array_equal(disparity, alone[0])
     assert sorted(set(told)) == [("frames", done, 3) for done in range(4)]
     # Neither where a window is asked for nor where nothing but the clip keeps the scale.
-    for options, depths in ((PredictOptions(window=3), shown), (None, [None] * 3)):
+    some = [table(), np.full(SIZE, np.nan, np.float32), table()]
+    for options, depths in ((PredictOptions(window=3), shown), (None, [None] * 3), (None, some)):
         np.testing.assert_array_equal(
             predict_disparity(best_on_one, video, options, raw_depth=depths),
             predict_disparity(network, video, options, raw_depth=depths),
