@@ -24,6 +24,7 @@ import dkt_ros
 from dkt_ros.arguments import finite
 from dkt_ros.errors import DktError
 from dkt_ros.extras import EXTRAS, install
+from dkt_ros.wording import counted
 
 Level = Literal["ok", "note", "lack", "error"]
 """ok: there. note: there, with a catch. lack: something optional is missing. error: the node cannot
@@ -418,8 +419,7 @@ def check_torch() -> Finding:
             )
         )
         return Finding("torch", "ok", f"{torch.__version__}, {gpus}")
-    threads = torch.get_num_threads()
-    detail = f"{torch.__version__}, no GPU, {threads} CPU thread{'s' * (threads > 1)}"
+    detail = f"{torch.__version__}, no GPU, {counted(torch.get_num_threads(), 'CPU thread')}"
     if Path("/dev/nvidiactl").exists():
         return Finding(
             "torch",
