@@ -8,7 +8,10 @@ import importlib.metadata
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from dkt_ros.errors import DktError
 from dkt_ros.extras import advice
@@ -55,10 +58,37 @@ def _version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns its exit status (2 for an error the user can mend)."""
+    with _noted_interrupts() as noted:
+        try:
+            return _run(build_parser().parse_args(argv))
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        except Exception:
+            if noted:  # What runs C code may turn a KeyboardInterrupt into an error of its own.
+                return 128 + signal.SIGINT
+            raise
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    # In other threads none may be set; what heeds or ignores them otherwise is left as it is.
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, note)
     try:
-        return _run(build_parser().parse_args(argv))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        yield noted
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _run(args: argparse.Namespace) -> int:

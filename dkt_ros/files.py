@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from dkt_ros.errors import DktError
 PARTIAL = ".partial"
 """Ending of a file that is being written, or that a kill left behind."""
 _unfinished: set[Path] = set()
+_PATIENCE_S = 0.5
+"""A process that was killed frees its locks a moment after it is gone."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -158,13 +161,25 @@ def _locked(path: Path, busy: str = "") -> Iterator[IO[bytes]]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     with open(handle, "wb") as stream:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(handle), path.stat())
-        except (BlockingIOError, FileNotFoundError):
+            ours = _lock(handle) and os.path.samestat(os.fstat(handle), path.stat())
+        except FileNotFoundError:
             ours = False
         if not ours:
             raise BusyError(busy or f"{path} is being written by another process; leave it to that")
         yield stream
+
+
+def _lock(handle: int) -> bool:
+    """Whether the lock is had, which is tried for a moment."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+        time.sleep(_PATIENCE_S / 50)
 
 
 def flush(path: Path) -> None:

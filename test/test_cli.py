@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,26 @@ def test_a_subcommands_status_is_the_commands(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(cli, "build_parser", interrupted)
     assert cli.main(["thing"]) == 128 + signal.SIGINT
+
+
+def test_an_interrupt_that_c_code_turns_into_another_error_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def swallow() -> argparse.ArgumentParser:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("Unable to convert call argument '0' to Python object")
+
+    monkeypatch.setattr(cli, "build_parser", swallow)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.main(["thing"]) == 128 + signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what runs behind
+        with pytest.raises(RuntimeError, match="convert"):
+            cli.main(["thing"])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,17 @@ def test_a_file_that_another_writes_is_left_to_it(tmp_path: Path) -> None:
         with pytest.raises(BusyError, match="being written by another process"):
             write_whole(tmp_path / "file", "second")
     assert (tmp_path / "file").read_bytes() == b"first"
+
+
+def test_a_lock_that_is_freed_in_a_moment_is_waited_for(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        held.enter_context(only_process(tmp_path / "lock", ""))
+        os.link(tmp_path / "lock", tmp_path / "kept")  # as a kill leaves it: there, free soon
+        timer = threading.Timer(0.1, held.close)
+        timer.start()
+        with only_process(tmp_path / "kept", "is held"):
+            pass
+        timer.join()
 
 
 def test_a_folder_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
