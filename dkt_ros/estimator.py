@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -151,6 +152,16 @@ class DepthEstimate:
         return self.on_device or Pixels(self.depth, self.frame.rgb)
 
 
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """The network's, disparity (H, W) checked, and its line on this frame's raw depth."""
+
+    prediction: Prediction
+    disparity: Array
+    line: Alignment
+    timings_s: dict[str, float]
+
+
 class DepthEstimator:
     """Turns one camera's frames into metric depth, frame by frame."""
 
@@ -173,6 +184,7 @@ class DepthEstimator:
         self._continuity = Continuity(self.config.max_gap_s)
         self._aligner = Aligner(self.config.alignment)
         self._seen: Seen | None = None
+        self._doubted: NDArray[np.uint8] | None = None
         self._pending_flush: FlushReason | None = None
         self._latest: DepthEstimate | None = None
 
@@ -207,8 +219,84 @@ class DepthEstimator:
         if flush is not None:
             self.predictor.reset()
             self._begin_anew(flush)
+        answer = self._answer(frame)
+        if answer is None:
+            return None
+        fused, on_device, alignment = None, None, answer.line
+        suspicions: tuple[Suspicion, ...] = ()
+        spent = dict(answer.timings_s)
+        if self._fuser is not None:
+            verdict = self._consistency.update(
+                frame.rgb,
+                frame.raw_depth,
+                _thinned(answer.disparity),
+                frame.stamp_ns,
+                (answer.line.scale, answer.line.shift),
+                self._seen,
+            )
+            suspicions = verdict.suspicions
+            fused = self._fuse(frame, answer, verdict.certain)
+            sees_depth = answer.prediction.on_scale
+            begins = self._doubted is None and answer.prediction.frames == 1
+            self._doubted = fused.doubted if sees_depth else None
+            if begins and self._doubted is not None and self._doubted.any():
+                # Nothing before had told what the network is not to be shown: it looks again.
+                self.predictor.reset()
+                if (again := self._answer(frame)) is not None:
+                    answer = again
+                    fused = self._fuse(frame, answer, verdict.certain)
+                    self._doubted = fused.doubted
+                    for name, seconds in answer.timings_s.items():
+                        spent[name] += seconds
+            self._seen = fused.seen
+            fused = fused.limited(*self.depth_range, self.min_confidence)
+            depth, alignment = fused.depth, self._judged(answer.line, fused, suspicions)
+        else:
+            depth = align_depth(answer.disparity, answer.line, *self.depth_range)
+            on_device = Pixels(depth, answer.prediction.rgb) if is_tensor(depth) else None
+            depth = to_host(depth)
+        total = time.perf_counter() - started
+        spent["convert" if fused is None else "fuse"] = total - sum(spent.values())
+
+        flush, self._pending_flush = self._pending_flush, None
+        self._latest = DepthEstimate(
+            frame=frame,
+            depth=depth,
+            disparity=answer.disparity,
+            alignment=alignment,
+            flush=flush,
+            timings_s=spent | {"total": total},
+            window=answer.prediction.frames,
+            line=answer.line,
+            fused=fused,
+            suspicions=suspicions,
+            own_confidence=answer.prediction.confidence,
+            on_device=on_device,
+            normals=answer.prediction.normals,
+        )
+        return self._latest
+
+    def reset(self) -> None:
+        """Forgets every frame and the scale, as at the start of a stream."""
+        self._forget()
+        self._pending_flush = None
+
+    def save(self) -> bytes | None:
+        """What is remembered of the stream, for `restore`; None where it cannot be saved."""
+        return snapshot.save(self._owners)
+
+    def restore(self, saved: bytes) -> None:
+        """Goes on, to the same bit, where an estimator that was loaded the same way was saved.
+
+        Raises DktError where the bytes cannot be read; nothing has changed then.
+        """
+        snapshot.load(self._owners, saved)
+
+    def _answer(self, frame: Frame) -> _Answer | None:
+        """What the network says of the next frame, aligned; an error forgets the stream."""
+        started = time.perf_counter()
         try:
-            prediction = self.predictor.push(frame)
+            prediction = self.predictor.push(self._shown(frame))
             if prediction is None:
                 return None
             if not isinstance(prediction, Prediction):
@@ -229,73 +317,23 @@ class DepthEstimator:
             )
         else:
             line = metric_alignment(disparity, frame.raw_depth, self.config.alignment)
-        aligned = time.perf_counter()
-        fused, on_device, alignment = None, None, line
-        suspicions: tuple[Suspicion, ...] = ()
-        if self._fuser is not None:
-            verdict = self._consistency.update(
-                frame.rgb,
-                frame.raw_depth,
-                _thinned(disparity),
-                frame.stamp_ns,
-                (line.scale, line.shift),
-                self._seen,
-            )
-            suspicions = verdict.suspicions
-            fused = self._fuser.fuse(
-                frame.rgb,
-                frame.raw_depth,
-                None if verdict.certain else disparity,
-                line,
-                frame.stamp_ns,
-            )
-            self._seen = fused.seen
-            fused = fused.limited(*self.depth_range, self.min_confidence)
-            depth, alignment = fused.depth, self._judged(line, fused, suspicions)
-        else:
-            depth = align_depth(disparity, line, *self.depth_range)
-            on_device = Pixels(depth, prediction.rgb) if is_tensor(depth) else None
-            depth = to_host(depth)
-        converted = time.perf_counter()
+        timings_s = {"predict": predicted - started, "align": time.perf_counter() - predicted}
+        return _Answer(prediction, disparity, line, timings_s)
 
-        flush, self._pending_flush = self._pending_flush, None
-        self._latest = DepthEstimate(
-            frame=frame,
-            depth=depth,
-            disparity=disparity,
-            alignment=alignment,
-            flush=flush,
-            timings_s={
-                "predict": predicted - started,
-                "align": aligned - predicted,
-                "convert" if fused is None else "fuse": converted - aligned,
-                "total": converted - started,
-            },
-            window=prediction.frames,
-            line=line,
-            fused=fused,
-            suspicions=suspicions,
-            own_confidence=prediction.confidence,
-            on_device=on_device,
-            normals=prediction.normals,
-        )
-        return self._latest
+    def _shown(self, frame: Frame) -> Frame:
+        """The frame without the readings that the frame before says not to show to a network."""
+        doubted, raw = self._doubted, frame.raw_depth
+        if doubted is None or raw is None:
+            return frame
+        where = cv2.resize(doubted, raw.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        shown = raw.copy()
+        shown.ravel()[np.flatnonzero(where)] = np.nan
+        return replace(frame, raw_depth=shown)
 
-    def reset(self) -> None:
-        """Forgets every frame and the scale, as at the start of a stream."""
-        self._forget()
-        self._pending_flush = None
-
-    def save(self) -> bytes | None:
-        """What is remembered of the stream, for `restore`; None where it cannot be saved."""
-        return snapshot.save(self._owners)
-
-    def restore(self, saved: bytes) -> None:
-        """Goes on, to the same bit, where an estimator that was loaded the same way was saved.
-
-        Raises DktError where the bytes cannot be read; nothing has changed then.
-        """
-        snapshot.load(self._owners, saved)
+    def _fuse(self, frame: Frame, answer: _Answer, without_network: bool) -> Fused:
+        assert self._fuser is not None
+        disparity = None if without_network else answer.disparity
+        return self._fuser.fuse(frame.rgb, frame.raw_depth, disparity, answer.line, frame.stamp_ns)
 
     @property
     def _owners(self) -> dict[str, Any]:
@@ -309,7 +347,7 @@ class DepthEstimator:
         if self._fuser is not None:
             self._fuser.reset()
         self._consistency.reset()
-        self._seen = None
+        self._seen = self._doubted = None
         self._latest = None
 
     def _judged(
@@ -351,7 +389,7 @@ class DepthEstimator:
         if self._fuser is not None:
             self._fuser.reset()
         self._consistency.reset()
-        self._seen = None
+        self._seen = self._doubted = None
         self._pending_flush = reason
 
 

@@ -129,6 +129,93 @@ def test_a_network_that_is_shown_readings_keeps_their_scale_where_they_end(depth
     assert late.alignment.state is UNALIGNED, "max_gap_s later, another stream"
 
 
+class Witness(Network):
+    """On the readings' scale; keeps what it is shown."""
+
+    def __init__(self, disparity: np.ndarray, sees_depth: bool = True, frames: int = 1) -> None:
+        super().__init__(disparity)
+        self.shown: list[np.ndarray | None] = []
+        self.frames = frames
+        self.sees_depth = sees_depth
+
+    def push(self, frame: Frame) -> Prediction:
+        self.shown.append(frame.raw_depth)
+        frames = min(self.frames, len(self.shown))
+        return Prediction(frame.rgb, self.disparity, on_scale=self.sees_depth, frames=frames)
+
+
+BEHIND = np.where(SCENE.glass & ~HOLES, RAW * np.float32(1.3), RAW)
+"""The glass seen through."""
+METRIC = (1 / SCENE.truth).astype(np.float32)
+
+
+def withheld(shown: np.ndarray | None) -> np.ndarray:
+    assert shown is not None
+    assert ((shown == BEHIND) | np.isnan(shown)).all()
+    return np.asarray(np.isnan(shown) & ~HOLES)
+
+
+def test_a_network_is_not_shown_readings_that_were_not_trusted() -> None:
+    network = Witness(METRIC)
+    estimator = DepthEstimator(network)
+    told = [push(estimator, frame(i, BEHIND)) for i in range(3)]
+    first, again, *later = network.shown
+    assert first is BEHIND, "nothing was known of it"
+    assert len(later) == 2, "a stream's first frame alone is looked at twice"
+    seen_through = SCENE.glass & ~HOLES
+    for one in (again, *later):
+        assert withheld(one)[seen_through].mean() > 0.6
+        assert withheld(one)[GOOD].mean() < 0.1
+    for estimate in told:
+        assert estimate.frame.raw_depth is BEHIND
+        assert estimate.fused is not None
+        assert estimate.alignment.inliers == estimate.fused.trusted < estimate.fused.readings
+    assert told[0].timings_s["total"] == pytest.approx(
+        sum(told[0].timings_s[part] for part in ("predict", "align", "fuse"))
+    )
+    estimator.reset()
+    push(estimator, frame(9, BEHIND))
+    assert network.shown[4] is BEHIND, "of another stream nothing is known"
+
+
+def test_readings_that_are_trusted_again_are_shown_again() -> None:
+    network = Witness(METRIC)
+    estimator = DepthEstimator(network)
+    for index in range(2):
+        push(estimator, frame(index, BEHIND))
+    for index in range(2, 12):
+        push(estimator, frame(index, SCENE.truth))
+    shown = network.shown[-1]
+    assert shown is not None
+    assert np.isnan(shown).mean() < 0.5 * withheld(network.shown[2]).mean()
+
+
+@pytest.mark.parametrize(
+    ("disparity", "sees_depth"),
+    [(METRIC, False), (np.random.default_rng(0).random(RAW.shape), True)],
+)
+def test_all_is_shown_where_nobody_could_tell_better(
+    disparity: np.ndarray, sees_depth: bool
+) -> None:
+    """A network that is shown none, one that was not used."""
+    network = Witness(disparity, sees_depth)
+    estimator = DepthEstimator(network)
+    for index in range(3):
+        push(estimator, frame(index, BEHIND))
+    assert all(shown is BEHIND for shown in network.shown)
+    assert len(network.shown) == 3
+
+
+def test_a_stream_that_has_begun_is_not_begun_again_to_look_twice() -> None:
+    network = Witness(METRIC, frames=5)
+    estimator = DepthEstimator(network)
+    push(estimator, frame(0, None))
+    for index in (1, 2):
+        push(estimator, frame(index, BEHIND))
+    assert len(network.shown) == 3
+    assert withheld(network.shown[2]).any()
+
+
 def test_the_same_picture_again_is_no_new_evidence() -> None:
     estimator = fused()
     told = [push(estimator, frame(index)).alignment.uncertainty for index in range(6)]

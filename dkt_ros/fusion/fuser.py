@@ -57,6 +57,9 @@ _HELD_ERROR = 0.05  # mean relative error expected of an earlier frame's scale
 _MEDIAN_OF = 2048  # pixels, spread over all
 _STEP = 0.1  # relative: a larger one is an edge of the scene
 _RIM_PX = 1.5  # at working size
+_BEHIND = 0.03  # relative
+_AROUND = np.ones((3, 3), np.uint8)  # what is seen through reaches a little beyond what is noticed
+_LEFT = 0.5  # of the readings, at least, that a network is shown
 _KNOWN = 0.5  # of a network's pixels, at least, for those without depth to take the nearest one's
 
 
@@ -96,6 +99,8 @@ class Fused:
                  trusted readings, metres; NaN without any
     seen         whether colour and raw depth are of one scene and registered, as the refiner sees
                  it in this frame; None where it sees nothing
+    doubted      (h, w) uint8 at working size, 1 where no reading should be shown to a network: it
+                 is too far and not trusted, or lies beside such a one; None where nobody knows
     network_used whether the network's disparity had a part in it
     reason       what was missing or not used; "" where everything was
     """
@@ -107,6 +112,7 @@ class Fused:
     trusted: int
     residual_m: float
     seen: Seen | None
+    doubted: NDArray[np.uint8] | None
     network_used: bool
     reason: str
     _log_error: Float32 | float = field(repr=False)
@@ -220,6 +226,7 @@ class Fuser:
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
             seen=seen,
+            doubted=_doubted(scene, corrected, trust),
             network_used=scene.predicted is not None,
             reason=frame.reason,
             _log_error=log_error,
@@ -370,6 +377,7 @@ class Fuser:
             trusted=0,
             residual_m=float("nan"),
             seen=None,
+            doubted=None,
             network_used=used,
             reason=why,
             _log_error=float(np.log(error)),
@@ -391,6 +399,19 @@ class _Reduced:
 def default_weights() -> Path:
     """The refiner in the package."""
     return Path(__file__).resolve().parents[1] / "assets" / "fusion"
+
+
+def _doubted(scene: Scene, corrected: Float32, trust: Float32) -> NDArray[np.uint8] | None:
+    """See Fused.doubted; None too where few readings would be left."""
+    if scene.predicted is None:
+        return None
+    # Seen through are those that are farther than what is there.
+    behind = (trust < 0.5) & (scene.disparity < corrected * np.float32(1 - _BEHIND))
+    doubted = cv2.dilate(behind.astype(np.uint8), _AROUND)
+    left = scene.measured & (doubted == 0)
+    if np.count_nonzero(left) < _LEFT * np.count_nonzero(scene.measured):
+        return None
+    return np.asarray(doubted, np.uint8)
 
 
 def _hung(scene: Scene, corrected: Float32, trust: Float32) -> Float32:
