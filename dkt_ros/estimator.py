@@ -325,9 +325,9 @@ class DepthEstimator:
         doubted, raw = self._doubted, frame.raw_depth
         if doubted is None or raw is None:
             return frame
-        where = cv2.resize(doubted, raw.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        shown = raw.copy()
-        shown.ravel()[np.flatnonzero(where)] = np.nan
+        kept = cv2.resize(1 - doubted, raw.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        shown = np.full_like(raw, np.nan)
+        cv2.copyTo(raw, kept, shown)
         return replace(frame, raw_depth=shown)
 
     def _fuse(self, frame: Frame, answer: _Answer, without_network: bool) -> Fused:
