@@ -326,7 +326,7 @@ class DepthEstimator:
         if doubted is None or raw is None:
             return frame
         kept = cv2.resize(1 - doubted, raw.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        shown = np.full_like(raw, np.nan)
+        shown = np.full(raw.shape, np.nan, np.float32)
         cv2.copyTo(raw, kept, shown)
         return replace(frame, raw_depth=shown)
 
