@@ -178,6 +178,20 @@ def test_a_network_is_not_shown_readings_that_were_not_trusted() -> None:
     assert network.shown[4] is BEHIND, "of another stream nothing is known"
 
 
+def test_what_is_farther_than_all_else_is_shown() -> None:
+    """No glass is seen through to where nothing else is: without it a network has no room there."""
+    far, there = RAW.copy(), (slice(10, 22), slice(10, 22))
+    far[there] = 2 * np.nanmax(RAW)
+    network = Witness(METRIC)
+    estimator = DepthEstimator(network)
+    for index in range(2):
+        estimate = push(estimator, frame(index, far))
+    assert (estimate.source[there] == Source.NETWORK).mean() > 0.5, "it is not trusted"
+    shown = network.shown[-1]
+    assert shown is not None
+    assert (shown[there] == far[there]).all()
+
+
 def test_readings_that_are_trusted_again_are_shown_again() -> None:
     network = Witness(METRIC)
     estimator = DepthEstimator(network)

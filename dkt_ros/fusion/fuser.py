@@ -30,6 +30,7 @@ from dkt_ros.arrays import (
     is_array,
     is_floating,
     namespace,
+    quantiles,
     to_host,
 )
 from dkt_ros.checks import check_type
@@ -58,6 +59,7 @@ _MEDIAN_OF = 2048  # pixels, spread over all
 _STEP = 0.1  # relative: a larger one is an edge of the scene
 _RIM_PX = 1.5  # at working size
 _BEHIND = 0.03  # relative
+_FARTHEST = 0.02  # share of the trusted readings beyond which there is nothing to be seen
 _AROUND = np.ones((3, 3), np.uint8)  # what is seen through reaches a little beyond what is noticed
 _LEFT = 0.5  # of the readings, at least, that a network is shown
 _KNOWN = 0.5  # of a network's pixels, at least, for those without depth to take the nearest one's
@@ -405,8 +407,13 @@ def _doubted(scene: Scene, corrected: Float32, trust: Float32) -> NDArray[np.uin
     """See Fused.doubted; None too where few readings would be left."""
     if scene.predicted is None:
         return None
-    # Seen through are those that are farther than what is there.
+    # Seen through are those that are farther than what is there, yet not than all else.
+    trusted = scene.disparity[scene.measured & (trust >= 0.5)]
+    if len(trusted) == 0:
+        return None
+    farthest = quantiles(trusted[:: 1 + len(trusted) // _MEDIAN_OF], _FARTHEST)[0]
     behind = (trust < 0.5) & (scene.disparity < corrected * np.float32(1 - _BEHIND))
+    behind &= scene.disparity > farthest
     doubted = cv2.dilate(behind.astype(np.uint8), _AROUND)
     left = scene.measured & (doubted == 0)
     if np.count_nonzero(left) < _LEFT * np.count_nonzero(scene.measured):
