@@ -199,7 +199,9 @@ class Consistency:
             inverse, known = _halved(readings)
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
-        found += self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
+        stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
+        # A picture in which nothing is to be seen stands still.
+        found += [one for one in stopped if not blind or one.cause == "frozen depth"]
         level = (
             None if disparity is None or blind else float(np.median(_strided(disparity)[::2, ::2]))
         )

@@ -201,6 +201,13 @@ def test_a_picture_that_stands_still_is_stale_not_frozen(moving: list[Frame]) ->
     assert not verdict.certain
 
 
+def test_of_a_lens_cap_only_that_is_told(moving: list[Frame]) -> None:
+    """What else holds of it, as that it stands still, would hide it."""
+    for frames in (moving[:SECOND], [moving[0]] * 30):
+        verdict = judged(with_colour(frames, np.zeros_like))
+        assert [one.cause for one in verdict.suspicions] == ["colour"]
+
+
 @pytest.mark.parametrize("kind", ["black", "grey", "white", "dark", "noise"])
 def test_colour_without_information(moving: list[Frame], kind: str) -> None:
     rng = np.random.default_rng(0)
