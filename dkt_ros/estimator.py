@@ -159,7 +159,6 @@ class _Answer:
     prediction: Prediction
     disparity: Array
     line: Alignment
-    timings_s: dict[str, float]
 
 
 class DepthEstimator:
@@ -219,12 +218,12 @@ class DepthEstimator:
         if flush is not None:
             self.predictor.reset()
             self._begin_anew(flush)
-        answer = self._answer(frame)
+        spent = {"predict": 0.0, "align": 0.0}
+        answer = self._answer(frame, spent)
         if answer is None:
             return None
         fused, on_device, alignment = None, None, answer.line
         suspicions: tuple[Suspicion, ...] = ()
-        spent = dict(answer.timings_s)
         if self._fuser is not None:
             verdict = self._consistency.update(
                 frame.rgb,
@@ -236,18 +235,15 @@ class DepthEstimator:
             )
             suspicions = verdict.suspicions
             fused = self._fuse(frame, answer, verdict.certain)
-            sees_depth = answer.prediction.on_scale
             begins = self._doubted is None and answer.prediction.frames == 1
-            self._doubted = fused.doubted if sees_depth else None
+            self._doubted = fused.doubted if answer.prediction.on_scale else None
             if begins and self._doubted is not None and self._doubted.any():
                 # Nothing before had told what the network is not to be shown: it looks again.
                 self.predictor.reset()
-                if (again := self._answer(frame)) is not None:
+                if (again := self._answer(frame, spent)) is not None:
                     answer = again
                     fused = self._fuse(frame, answer, verdict.certain)
                     self._doubted = fused.doubted
-                    for name, seconds in answer.timings_s.items():
-                        spent[name] += seconds
             self._seen = fused.seen
             fused = fused.limited(*self.depth_range, self.min_confidence)
             depth, alignment = fused.depth, self._judged(answer.line, fused, suspicions)
@@ -292,8 +288,11 @@ class DepthEstimator:
         """
         snapshot.load(self._owners, saved)
 
-    def _answer(self, frame: Frame) -> _Answer | None:
-        """What the network says of the next frame, aligned; an error forgets the stream."""
+    def _answer(self, frame: Frame, spent: dict[str, float]) -> _Answer | None:
+        """What the network says of the next frame, aligned; an error forgets the stream.
+
+        spent: seconds by part, to which its own are added.
+        """
         started = time.perf_counter()
         try:
             prediction = self.predictor.push(self._shown(frame))
@@ -317,8 +316,9 @@ class DepthEstimator:
             )
         else:
             line = metric_alignment(disparity, frame.raw_depth, self.config.alignment)
-        timings_s = {"predict": predicted - started, "align": time.perf_counter() - predicted}
-        return _Answer(prediction, disparity, line, timings_s)
+        spent["predict"] += predicted - started
+        spent["align"] += time.perf_counter() - predicted
+        return _Answer(prediction, disparity, line)
 
     def _shown(self, frame: Frame) -> Frame:
         """The frame without the readings that the frame before says not to show to a network."""

@@ -228,7 +228,7 @@ class Fuser:
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(corrected, scene.disparity, trusted),
             seen=seen,
-            doubted=_doubted(scene, corrected, trust),
+            doubted=_doubted(scene, corrected, trusted),
             network_used=scene.predicted is not None,
             reason=frame.reason,
             _log_error=log_error,
@@ -403,16 +403,16 @@ def default_weights() -> Path:
     return Path(__file__).resolve().parents[1] / "assets" / "fusion"
 
 
-def _doubted(scene: Scene, corrected: Float32, trust: Float32) -> NDArray[np.uint8] | None:
+def _doubted(
+    scene: Scene, corrected: Float32, trusted: NDArray[np.bool_]
+) -> NDArray[np.uint8] | None:
     """See Fused.doubted; None too where few readings would be left."""
-    if scene.predicted is None:
+    some = scene.disparity[trusted]
+    if scene.predicted is None or len(some) == 0:
         return None
     # Seen through are those that are farther than what is there, yet not than all else.
-    trusted = scene.disparity[scene.measured & (trust >= 0.5)]
-    if len(trusted) == 0:
-        return None
-    farthest = quantiles(trusted[:: 1 + len(trusted) // _MEDIAN_OF], _FARTHEST)[0]
-    behind = (trust < 0.5) & (scene.disparity < corrected * np.float32(1 - _BEHIND))
+    farthest = quantiles(some[:: 1 + len(some) // _MEDIAN_OF], _FARTHEST)[0]
+    behind = ~trusted & (scene.disparity < corrected * np.float32(1 - _BEHIND))
     behind &= scene.disparity > farthest
     doubted = cv2.dilate(behind.astype(np.uint8), _AROUND)
     left = scene.measured & (doubted == 0)
