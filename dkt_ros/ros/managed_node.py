@@ -31,6 +31,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.node import Node
 
 from dkt_ros.errors import DktError
+from dkt_ros.ros.allocator import keep_freed_images
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.statistics import Complaints
@@ -318,6 +319,8 @@ def run_main(
 
     is_process: the process is theirs alone and ends with them, here.
     """
+    if is_process:
+        keep_freed_images()
     status = _run_main(name, make, args)
     if is_process:
         leave(status)
