@@ -341,9 +341,8 @@ class Fuser:
         depth = np.asarray(
             cv2.resize(1.0 / corrected, size, interpolation=cv2.INTER_LINEAR), np.float32
         )
-        limits = (np.array([limit]) for limit in (config.min_raw_depth, config.max_raw_depth))
-        known = np.asarray(cv2.inRange(raw_depth, *limits), np.uint8)
-        share &= known
+        low, high = np.float32(config.min_raw_depth), np.float32(config.max_raw_depth)
+        share *= (raw_depth >= low) & (raw_depth <= high)
         # What is trusted fully is the reading to the last bit.
         whole = cv2.compare(share, np.array([round(255 * _KEPT)], np.uint8), cv2.CMP_GE)
         cv2.copyTo(raw_depth, whole, depth)
