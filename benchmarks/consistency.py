@@ -1,12 +1,13 @@
 """What is said of pairs that belong together and of pairs that do not; how soon; what it costs.
 
-    python benchmarks/consistency.py --heldout DIR [--kept DIR] [--shared FOLDER]
+    python benchmarks/consistency.py --heldout DIR [--colour] [--kept DIR] [--shared FOLDER]
 
 Rendered held-out scenes with raw depth (`dkt synth render --pool held-out --raw-depth`), each with
 its own depth and ten of them with each other's, as static scenes of five noisy frames; the real
 scenes of the shared folder (ClearGrasp's and LingBot's); and the demo's recording, its camera
 moving, with faults from the first frame and in mid stream. The network is the embedded checkpoint,
-its disparity kept in `--kept`. Everything runs on one thread.
+its disparity kept in `--kept`; with --colour it is not shown the raw depth. Everything runs on one
+thread.
 """
 
 from __future__ import annotations
@@ -49,12 +50,16 @@ PERIOD_NS = 200_000_000
 SCORES = ("log_odds", "gain", "edges")
 
 
+on_scale = True
+"""Whether the network is shown raw depth."""
+
+
 def static(rgb: np.ndarray, raw: np.ndarray, disparity: np.ndarray) -> Verdict:
     """After a second of one scene with a camera's noise; raw is brought to the picture's size."""
     rng = np.random.default_rng(0)
     height, width = rgb.shape[:2]
     raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_NEAREST)
-    judge = Judge()
+    judge = Judge(on_scale=on_scale)
     for index in range(FRAMES):
         noisy = np.clip(rgb + rng.normal(0, 1, rgb.shape), 0, 255).astype(np.uint8)
         depth = raw * (1 + 0.002 * rng.standard_normal(raw.shape))
@@ -145,7 +150,7 @@ def faults() -> dict[str, tuple[Change | None, Change | None]]:
 
 def told(frames: list[Frame], start: int) -> str:
     """When and what was said first of a fault that begins with frame `start`, in words."""
-    judge = Judge()
+    judge = Judge(on_scale=on_scale)
     said: dict[tuple[str, bool], str] = {}
     for index, frame in enumerate(frames):
         verdict = judge.update(*frame, index * PERIOD_NS)
@@ -190,7 +195,7 @@ def print_cost(frames: list[Frame]) -> None:
     ]
     runs = []
     for _ in range(3):
-        judge, took = Judge(), []
+        judge, took = Judge(on_scale=on_scale), []
         for index, frame in enumerate(large):
             begun = time.process_time()
             judge.update(*frame, index * PERIOD_NS)
@@ -205,17 +210,19 @@ def print_cost(frames: list[Frame]) -> None:
 
 def main() -> None:
     """Prints the tables."""
+    global on_scale
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--heldout", type=Path, required=True, help="rendered sequences (*.tar)")
+    parser.add_argument("--colour", action="store_true", help="the network sees colour alone")
     parser.add_argument("--kept", type=Path, help="folder of predicted disparity")
     parser.add_argument("--shared", type=Path, help="folder with real scenes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    predict, sees_depth = checkpoint_predictor()
+    predict, on_scale = checkpoint_predictor(show_depth=not arguments.colour)
     with tempfile.TemporaryDirectory() as temporary:
         kept = arguments.kept or Path(temporary)
-        folder = FrameFolder(arguments.heldout, predict, kept, failings=int(sees_depth))
+        folder = FrameFolder(arguments.heldout, predict, kept, failings=int(on_scale))
     scenes: dict[str, Frame] = {}
     own = []
     for frame in folder.frames:

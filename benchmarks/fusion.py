@@ -1,10 +1,12 @@
 """Ways to join sensor depth and a network's disparity, side by side: error, confidence, time.
 
-    python benchmarks/fusion.py --heldout DIR [--shared FOLDER] [--weights DIR] [--calibrate]
+    python benchmarks/fusion.py --heldout DIR [--colour] [--shared FOLDER] [--weights DIR]
+                                [--calibrate]
 
 Rendered held-out scenes with raw depth (`dkt synth render --pool held-out --raw-depth`), half of
 them set aside for the calibration of confidence, and the real ClearGrasp scenes. The network is a
-checkpoint, or the truth degraded as real networks err. Everything runs on one thread.
+checkpoint, shown raw depth if it can be and not --colour, or the truth degraded as networks err
+that see colour alone. Everything runs on one thread.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,7 +58,10 @@ RANGE = (0.1, 10.0)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One frame: raw and truth (H, W) metres NaN unknown, classes, disparity and its alignment."""
+    """One frame: raw and truth (H, W) metres NaN unknown, classes, disparity and its alignment.
+
+    on_scale: the disparity is of a network that was shown the raw depth.
+    """
 
     name: str
     rgb: np.ndarray
@@ -65,6 +70,7 @@ class Case:
     classes: np.ndarray
     disparity: np.ndarray | None
     alignment: Alignment | None
+    on_scale: bool
 
 
 def global_affine(case: Case) -> np.ndarray:
@@ -145,6 +151,7 @@ def real_cases(folder: Path, predict: Predict, sees_depth: bool) -> Iterator[Cas
                 sample.mask,
                 disparity,
                 alignment,
+                sees_depth,
             )
 
 
@@ -155,8 +162,9 @@ def rendered_case(frame: TrainingFrame, name: str) -> Case:
             np.where(inv > 0, 1 / inv, np.nan).astype(np.float32)
             for inv in (frame.disparity, frame.truth)
         )
-    alignment = Aligner().update(frame.relative, raw, on_scale=frame.shown is not None)
-    return Case(name, frame.rgb, raw, truth, frame.classes, frame.relative, alignment)
+    on_scale = frame.shown is not None
+    alignment = Aligner().update(frame.relative, raw, on_scale=on_scale)
+    return Case(name, frame.rgb, raw, truth, frame.classes, frame.relative, alignment, on_scale)
 
 
 def with_made_up_network(case: Case, seed: int) -> Case:
@@ -168,13 +176,13 @@ def with_made_up_network(case: Case, seed: int) -> Case:
     predicted = degraded(frame, np.random.default_rng(seed), config)
     relative = (predicted - predicted.min()) / np.ptp(predicted)
     alignment = Aligner().update(relative, case.raw)
-    return Case(case.name, case.rgb, case.raw, case.truth, case.classes, relative, alignment)
+    return replace(case, disparity=relative, alignment=alignment, on_scale=False)
 
 
 def fuse(fuser: Fuser, case: Case) -> Fused:
     """The frame by itself."""
     fuser.reset()
-    return fuser.fuse(case.rgb, case.raw, case.disparity, case.alignment, 0)
+    return fuser.fuse(case.rgb, case.raw, case.disparity, case.alignment, 0, case.on_scale)
 
 
 def regions(case: Case) -> dict[str, np.ndarray]:
@@ -295,7 +303,8 @@ def main() -> None:
     parser.add_argument("--heldout", type=Path, help="folder of rendered scenes")
     parser.add_argument("--checkpoint", default="", metavar="DIR", help="(the embedded one)")
     parser.add_argument("--disparity", type=Path, help="the network's disparity is kept here")
-    parser.add_argument("--weights", type=Path, default=default_weights())
+    parser.add_argument("--colour", action="store_true", help="the network sees colour alone")
+    parser.add_argument("--weights", type=Path, help="(the package's own)")
     parser.add_argument("--calibrate", action="store_true", help="writes into --weights")
     parser.add_argument(
         "--shared",
@@ -306,10 +315,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    predict, sees_depth = checkpoint_predictor(arguments.checkpoint)
+    predict, sees_depth = checkpoint_predictor(arguments.checkpoint, not arguments.colour)
+    weights = arguments.weights or default_weights(sees_depth)
     rendered: list[Case] = []
     if arguments.heldout is not None:
-        kept = arguments.disparity or arguments.heldout / "disparity"
+        name = "disparity" if sees_depth else "disparity-colour"
+        kept = arguments.disparity or arguments.heldout / name
         folder = FrameFolder(arguments.heldout, predict, kept, failings=int(sees_depth))
         names = sorted({frame.name for frame in folder.frames})
         apart = set(names[::2])
@@ -317,10 +328,13 @@ def main() -> None:
             cases = [
                 rendered_case(frame, frame.name) for frame in folder.frames if frame.name in apart
             ]
-            without = [Case(**(vars(case) | {"disparity": None})) for case in cases]
-            calibrate(cases + without[::2], arguments.weights, FusionConfig().tolerance)
+            if sees_depth:
+                cases += [replace(case, disparity=None) for case in cases[::2]]
+            else:  # without a network, the other weights decide
+                cases += [with_made_up_network(case, seed) for seed, case in enumerate(cases)]
+            calibrate(cases, weights, FusionConfig().tolerance)
         rendered = [rendered_case(f, f.name) for f in folder.frames if f.name not in apart]
-    refiner = Fuser(FusionConfig(weights=arguments.weights))
+    refiner = Fuser(FusionConfig(weights=arguments.weights or ""))
     fusers = {"membrane": Fuser(FusionConfig(method="membrane")), "refiner": refiner}
     real: list[Case] = []
     folder_of_real = arguments.shared / "cleargrasp_d435"
@@ -332,11 +346,12 @@ def main() -> None:
         if not cases:
             continue
         table(f"{title}, with the network", cases, fusers, each)
-        alone = [Case(**(vars(case) | {"disparity": None})) for case in cases]
+        alone = [replace(case, disparity=None) for case in cases]
         table(f"{title}, no network", alone, {"refiner": refiner}, each)
         made_up = [with_made_up_network(case, seed) for seed, case in enumerate(cases)]
         table(f"{title}, truth degraded for a network", made_up, fusers, each)
         confidence(title, cases, refiner)
+        confidence(f"{title}, truth degraded", made_up, refiner)
         timing(cases[0], fusers)
 
 

@@ -333,7 +333,14 @@ class DepthEstimator:
     def _fuse(self, frame: Frame, answer: _Answer, without_network: bool) -> Fused:
         assert self._fuser is not None
         disparity = None if without_network else answer.disparity
-        return self._fuser.fuse(frame.rgb, frame.raw_depth, disparity, answer.line, frame.stamp_ns)
+        return self._fuser.fuse(
+            frame.rgb,
+            frame.raw_depth,
+            disparity,
+            answer.line,
+            frame.stamp_ns,
+            answer.prediction.on_scale,
+        )
 
     @property
     def _owners(self) -> dict[str, Any]:

@@ -178,6 +178,29 @@ def test_a_network_is_not_shown_readings_that_were_not_trusted() -> None:
     assert network.shown[4] is BEHIND, "of another stream nothing is known"
 
 
+def test_a_network_that_saw_colour_alone_is_a_witness_against_the_sensor() -> None:
+    """Right on glass that the sensor sees through; one that was shown the readings may follow."""
+    raw = np.where(SCENE.glass & np.isfinite(SCENE.truth), 1.08 * SCENE.truth, RAW)
+    raw = raw.astype(np.float32)
+
+    class Right(Network):
+        on_scale = False
+
+        def push(self, frame: Frame) -> Prediction:
+            return Prediction(frame.rgb, self.disparity, on_scale=self.on_scale)
+
+    class Follows(Right):
+        on_scale = True
+
+    error = []
+    for kind in (Right, Follows):
+        estimator = DepthEstimator(kind(1 / np.nan_to_num(SCENE.truth, nan=5.0)))
+        estimate = push(estimator, frame(0, raw))
+        assert estimate.alignment.state is OK
+        error.append(SCENE.rel(estimate.depth, SCENE.glass))
+    assert error[0] < 0.85 * error[1]
+
+
 def test_what_is_farther_than_all_else_is_shown() -> None:
     """No glass is seen through to where nothing else is: without it a network has no room there."""
     far, there = RAW.copy(), (slice(10, 22), slice(10, 22))

@@ -21,7 +21,8 @@ class FusionConfig:
 
     method         "refiner": the learned one; "membrane": without training, the network's disparity
                    bent onto the readings
-    weights        folder of the refiner's weights; "" is the package's own
+    weights        folder of the refiner's weights; "" is the package's own, which are others for
+                   networks that are shown raw depth than for those that are not
     min_raw_depth  m; raw depth outside min .. max is unknown
     max_raw_depth  m
     tolerance      relative: confidence is the probability of an error below it

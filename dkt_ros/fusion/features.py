@@ -26,7 +26,15 @@ _SEEN_RANGE = 3.0
 _LEVELS = 5
 _STIFFNESS = 0.02  # weight of no correction at all, against one reading per cell
 _OUTLIER = 0.02, 0.3  # relative; readings far from the prediction correct it the less, from here on
+_FARTHER = (
+    0.01,
+    0.3,
+)  # relative; the same where finer corrections leave out what is far from coarser
+_FINER = 3, 2, 1  # their finest grids have cells of 2**n of every second pixel
 _AGREES = 0.1  # relative: a reading this near the prediction speaks for it
+_LEAST_SPREAD = 0.004  # relative, of readings about a prediction
+_MOST, _MOST_SPREADS = 0.65, 0.935  # of normal errors lie within so many spreads
+_BEHIND = 0.02  # relative: readings farther than that behind a prediction may be seen through it
 _BEYOND = 2.0  # no prediction is this much nearer or farther than all readings
 
 
@@ -41,6 +49,7 @@ class Scene:
     nearest    (h, w) int32, flat place of that reading
     predicted  the network's disparity in 1/m, bent onto the readings; None without one
     typical    median of the readings, 1/m
+    on_scale   predicted is of a network that was shown readings
     """
 
     rgb: NDArray[np.uint8]
@@ -50,6 +59,7 @@ class Scene:
     nearest: NDArray[np.int32]
     predicted: Float32 | None
     typical: float
+    on_scale: bool
 
     @property
     def measured(self) -> Mask:
@@ -67,11 +77,13 @@ def working_size(height: int, width: int, area: int = WORKING_AREA) -> tuple[int
 
 
 def make_scene(
-    rgb: NDArray[np.uint8], disparity: Float32, predicted: Float32 | None
+    rgb: NDArray[np.uint8], disparity: Float32, predicted: Float32 | None, on_scale: bool
 ) -> Scene | None:
     """A frame at working size; None without any reading.
 
     disparity: (h, w) of readings in 1/m, 0 = none. predicted: (h, w), the network's, in 1/m.
+    on_scale: of a network that was shown readings. It errs where they do, and by little else; one
+    that saw colour alone errs everywhere, by more than what is seen through glass is off.
     """
     measured = disparity > 0
     if not measured.any():
@@ -88,7 +100,7 @@ def make_scene(
     low, typical, high = quantiles(some, 0.01, 0.5, 0.99)
     if predicted is not None:
         predicted = np.clip(predicted, np.float32(low / _BEYOND), np.float32(high * _BEYOND))
-        predicted = bent(predicted, disparity)
+        predicted = (bent if on_scale else bent_to_most)(predicted, disparity)
     return Scene(
         rgb=rgb,
         disparity=disparity,
@@ -97,6 +109,7 @@ def make_scene(
         nearest=nearest,
         predicted=predicted,
         typical=typical,
+        on_scale=on_scale,
     )
 
 
@@ -121,6 +134,27 @@ def bent(predicted: Float32, disparity: Float32, weights: Float32 | None = None)
     if weights is not None:
         weight *= weights
     return np.asarray(predicted * (1.0 + membrane(ratio * weight, weight)), np.float32)
+
+
+def bent_to_most(predicted: Float32, disparity: Float32) -> Float32:
+    """The same, of ever finer corrections each leaving out what is far from the coarser ones.
+
+    So readings through glass, off by less than the prediction is at first, have no say in the end.
+    """
+    every_second = disparity[::2, ::2]
+    measured = every_second > 0
+    total = np.ones(every_second.shape, np.float32)
+    if not measured.any():
+        return bent(predicted, disparity)
+    ratio = np.where(measured, every_second / predicted[::2, ::2], np.float32(1.0))
+    for finest in _FINER:
+        off = ratio / total - 1.0
+        typical = float(np.median(np.abs(off[measured][:: 1 + off.size // 8192])))
+        scale = np.float32(np.clip(2 * typical, *_FARTHER))
+        weight = measured / np.square(1.0 + np.square(off / scale))
+        total *= 1.0 + membrane(off * weight, weight, _LEVELS - 1, finest)
+    size = predicted.shape[::-1]
+    return predicted * np.asarray(cv2.resize(total, size, interpolation=cv2.INTER_LINEAR))
 
 
 def membrane(weighted: Float32, weight: Float32, levels: int = _LEVELS, finest: int = 2) -> Float32:
@@ -173,3 +207,26 @@ def network_input(scene: Scene, out: Float32 | None = None) -> Float32:
         np.clip((scene.predicted - scene.filled) * unit, -_SEEN_RANGE, _SEEN_RANGE, out=x[8])
         x[9] = 1.0
     return x
+
+
+def evidence(scene: Scene) -> Float32:
+    """What a prediction that knows nothing of the readings says of each of them, (2, h, w), 0..1.
+
+    That it is right, since both agree by as much as most do; that it is seen through something,
+    since it lies behind all that is predicted near there. 0 where there is nothing to compare, and
+    of a prediction by a network that was shown readings, which is no witness.
+    """
+    said = np.zeros((2, *scene.filled.shape), np.float32)
+    measured, predicted = scene.measured, scene.predicted
+    if predicted is None or scene.on_scale:
+        return said
+    off = scene.disparity / predicted - 1.0
+    some = np.abs(off[measured])
+    most = quantiles(some[:: 1 + len(some) // 8192], _MOST)[0]
+    spread = np.float32(max(most / _MOST_SPREADS, _LEAST_SPREAD))
+    said[0] = np.exp(-0.5 * np.square(off / (2 * spread)))
+    farthest = np.asarray(cv2.erode(predicted, np.ones((3, 3), np.uint8)), np.float32)
+    behind = (1.0 - scene.disparity / farthest) / max(2 * spread, np.float32(_BEHIND)) - 1.0
+    said[1] = np.clip(behind, 0.0, 1.0)
+    said *= measured
+    return said

@@ -41,6 +41,7 @@ from dkt_ros.fusion.features import (
     Scene,
     agreement,
     bent,
+    evidence,
     make_scene,
     membrane,
     network_input,
@@ -156,7 +157,7 @@ class Fused:
         return float(self._calibration.expected_error(float(np.median(some))))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _shared_refiner(
     folder: Path, device: torch.device, written_ns: int
 ) -> tuple[Refiner, dict[str, Any]]:
@@ -166,6 +167,9 @@ def _shared_refiner(
 
 class Fuser:
     """Fuses one stream's frames."""
+
+    LASTING = ("_ways",)
+    """See snapshot."""
 
     def __init__(
         self,
@@ -177,14 +181,16 @@ class Fuser:
         check_type("device", device, torch.device | str)
         self.config = config or FusionConfig()
         self._device = torch.device(device)
-        self._refiner: Refiner | None = None
-        info: dict[str, Any] = {}
-        if self.config.method == "refiner":
-            folder = Path(self.config.weights or default_weights()).expanduser()
-            written_ns = max((f.stat().st_mtime_ns for f in folder.glob("*")), default=0)
-            self._refiner, info = _shared_refiner(folder, self._device, written_ns)
-        self._calibration = Calibration.from_json(info.get("calibration"))
+        self._ways = {on_scale: self._way(on_scale) for on_scale in (False, True)}
         self.reset()
+
+    def _way(self, on_scale: bool) -> _Way:
+        if self.config.method != "refiner":
+            return _Way(None, Calibration())
+        folder = Path(self.config.weights or default_weights(on_scale)).expanduser()
+        written_ns = max((f.stat().st_mtime_ns for f in folder.glob("*")), default=0)
+        refiner, info = _shared_refiner(folder, self._device, written_ns)
+        return _Way(refiner, Calibration.from_json(info.get("calibration")))
 
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
@@ -197,6 +203,7 @@ class Fuser:
         disparity: Array | None,
         alignment: Alignment | None,
         stamp_ns: int | None = None,
+        on_scale: bool = False,
     ) -> Fused:
         """Fuses the next frame.
 
@@ -204,18 +211,22 @@ class Fuser:
         disparity (H, W) float, relative, numpy's or a tensor, NaN where the network gives none;
         None where there is no network or none to use. alignment: its scale and shift on this
         frame; None or UNALIGNED as without a network. stamp_ns: a stamp that is not later than the
-        last one starts the stream anew. Raises DktError where shapes or types do not fit.
+        last one starts the stream anew. on_scale: disparity is of a network that was shown raw
+        depth, and errs where that does. Raises DktError where shapes or types do not fit.
         """
         _check(rgb, raw_depth, disparity)
         check_type("alignment", alignment, Alignment | None)
         check_type("stamp_ns", stamp_ns, int | None)
+        check_type("on_scale", on_scale, bool)
         frame = self._reduced(rgb, raw_depth, disparity, alignment)
-        scene = make_scene(frame.rgb, frame.readings, frame.predicted)
+        on_scale = on_scale or frame.predicted is None
+        way = self._ways[on_scale]
+        scene = make_scene(frame.rgb, frame.readings, frame.predicted, on_scale)
         if scene is None:
             self.reset()
-            return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason)
+            return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason, way)
         assert raw_depth is not None
-        corrected, trust, log_error, seen = self._decide(scene)
+        corrected, trust, log_error, seen = _decided(scene, way.refiner, self._device)
         corrected = _hung(scene, corrected, trust)
         steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
         depth, source, shares = self._enlarged(raw_depth, steady, trust)
@@ -232,7 +243,7 @@ class Fuser:
             network_used=scene.predicted is not None,
             reason=frame.reason,
             _log_error=log_error,
-            _calibration=self._calibration,
+            _calibration=way.calibration,
             _tolerance=self.config.tolerance,
             _range=self._range_of(steady),
         )
@@ -295,41 +306,6 @@ class Fuser:
                 reason = _joined(reason, why)
         return _Reduced(small, readings, predicted, reason)
 
-    def _decide(self, scene: Scene) -> tuple[Float32, Float32, Float32, Seen | None]:
-        """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
-        if self._refiner is None:
-            return *_membrane(scene), None
-        x = torch.from_numpy(network_input(scene))[None]
-        maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
-        with torch.inference_mode(), one_thread():
-            # Type, then layout: both at once take twice as long.
-            x = x.to(self._device, self._refiner.head.weight.dtype)
-            x = x.to(memory_format=torch.channels_last)
-            filled, predicted = (torch.from_numpy(m)[None, None].to(self._device) for m in maps)
-            refined = self._refiner(x, filled, predicted)
-            found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
-            seen = Seen(float(refined.belongs[0]), partial(self._asked, scene))
-        corrected, trust, log_error = to_host(found)[0]
-        # Trust is of a reading: where there is none, the nearest one's.
-        trust = trust.take(scene.nearest)
-        return corrected, trust, log_error, seen
-
-    def _asked(self, scene: Scene, changes: Sequence[Change]) -> list[float]:
-        """Log-odds that colour and readings belong together with each change undone.
-
-        The network's disparity is left out: it may be what is wrong.
-        """
-        assert self._refiner is not None
-        scenes = (make_scene(scene.rgb, one.undone(scene.disparity), None) for one in changes)
-        seen = [None if one is None else network_input(one) for one in scenes]
-        some = [torch.from_numpy(x) for x in seen if x is not None]
-        if not some:
-            return [-np.inf] * len(seen)
-        with torch.inference_mode(), one_thread():
-            x = torch.stack(some).to(self._device, memory_format=torch.channels_last)
-            found = iter(self._refiner.belong(x).tolist())
-        return [-np.inf if x is None else next(found) for x in seen]
-
     def _enlarged(
         self, raw_depth: Float32, corrected: Float32, trust: Float32
     ) -> tuple[Float32, NDArray[np.uint8], Shares]:
@@ -356,7 +332,12 @@ class Fuser:
         return depth, source, Shares(sensor, 1.0 - sensor, 0.0)
 
     def _without_readings(
-        self, shape: tuple[int, ...], disparity: Array | None, alignment: Alignment | None, why: str
+        self,
+        shape: tuple[int, ...],
+        disparity: Array | None,
+        alignment: Alignment | None,
+        why: str,
+        way: _Way,
     ) -> Fused:
         """The network alone on the scale of the stream's past, or nothing."""
         depth = np.full(shape, np.nan, np.float32)
@@ -382,7 +363,7 @@ class Fuser:
             network_used=used,
             reason=why,
             _log_error=float(np.log(error)),
-            _calibration=self._calibration,
+            _calibration=way.calibration,
             _tolerance=self.config.tolerance,
         )
 
@@ -397,9 +378,60 @@ class _Reduced:
     reason: str
 
 
-def default_weights() -> Path:
-    """The refiner in the package."""
-    return Path(__file__).resolve().parents[1] / "assets" / "fusion"
+@dataclass(frozen=True)
+class _Way:
+    """How frames with one kind of network are decided: a refiner, None without training."""
+
+    refiner: Refiner | None
+    calibration: Calibration
+
+
+def default_weights(on_scale: bool = True) -> Path:
+    """The refiner in the package for networks that are shown raw depth, or for all others."""
+    name = "fusion" if on_scale else "fusion-colour"
+    return Path(__file__).resolve().parents[1] / "assets" / name
+
+
+def _decided(
+    scene: Scene, refiner: Refiner | None, device: torch.device
+) -> tuple[Float32, Float32, Float32, Seen | None]:
+    """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
+    if refiner is None:
+        return *_membrane(scene), None
+    x = torch.from_numpy(network_input(scene))[None]
+    maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
+    with torch.inference_mode(), one_thread():
+        # Type, then layout: both at once take twice as long.
+        x = x.to(device, refiner.head.weight.dtype).to(memory_format=torch.channels_last)
+        filled, predicted = (torch.from_numpy(m)[None, None].to(device) for m in maps)
+        said = None
+        if scene.predicted is not None and not scene.on_scale:
+            said = torch.from_numpy(evidence(scene))[None].to(device)
+        refined = refiner(x, filled, predicted, said)
+        found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
+        seen = Seen(float(refined.belongs[0]), partial(_asked, refiner, device, scene))
+    corrected, trust, log_error = to_host(found)[0]
+    # Trust is of a reading: where there is none, the nearest one's.
+    trust = trust.take(scene.nearest)
+    return corrected, trust, log_error, seen
+
+
+def _asked(
+    refiner: Refiner, device: torch.device, scene: Scene, changes: Sequence[Change]
+) -> list[float]:
+    """Log-odds that colour and readings belong together with each change undone.
+
+    The network's disparity is left out: it may be what is wrong.
+    """
+    scenes = (make_scene(scene.rgb, one.undone(scene.disparity), None, True) for one in changes)
+    seen = [None if one is None else network_input(one) for one in scenes]
+    some = [torch.from_numpy(x) for x in seen if x is not None]
+    if not some:
+        return [-np.inf] * len(seen)
+    with torch.inference_mode(), one_thread():
+        x = torch.stack(some).to(device, memory_format=torch.channels_last)
+        found = iter(refiner.belong(x).tolist())
+    return [-np.inf if x is None else next(found) for x in seen]
 
 
 def _doubted(

@@ -28,6 +28,8 @@ SIZE_MULTIPLE = 16
 _MAPS = 4
 _TRUST_LOW, _TRUST_HIGH = 0.02, 0.16  # objects weigh more in training than they are common
 _LOG_ERROR_RANGE = (-7.0, 0.0)
+_HEARD = (1.3, 1.0), (2.0, -2.0)
+"""Log-odds that evidence for and against a reading adds to the prediction's share, and to trust."""
 WEIGHTS_FILE = "refiner.safetensors"
 INFO_FILE = "refiner.json"
 
@@ -116,13 +118,19 @@ class Refiner(nn.Module):
         told = [fine.mean(dim=(2, 3)), mean, deep.amax(dim=(2, 3))]
         return mean, self.belongs(torch.cat(told, dim=1))[:, 0]
 
-    def forward(self, x: Tensor, filled: Tensor, predicted: Tensor) -> Refined:
+    def forward(
+        self, x: Tensor, filled: Tensor, predicted: Tensor, said: Tensor | None = None
+    ) -> Refined:
         """x: see `maps`. filled, predicted: (B, 1, H, W) disparity, 1/m: the two candidates.
 
         predicted is the network's on the sensor's scale, or `filled` again where there is none.
+        said: (B, 2, H, W), features.evidence; None where nothing is said.
         """
         maps, belongs = self.maps(x.to(self.head.weight.dtype))
         gate, change, logit, log_error = maps.float().split(1, dim=1)
+        if said is not None:
+            heard = torch.einsum("ij,bjhw->bihw", said.new_tensor(_HEARD), said)
+            gate, logit = gate + heard[:, :1], logit + heard[:, 1:]
         base = torch.lerp(filled, predicted, gate.sigmoid())
         trust = (logit.sigmoid() - _TRUST_LOW) / (_TRUST_HIGH - _TRUST_LOW)
         return Refined(
@@ -208,10 +216,8 @@ def save_refiner(folder: Path, state: dict[str, Tensor], info: dict[str, Any]) -
     (folder / INFO_FILE).write_text(text, encoding="utf-8")
 
 
-def load_refiner(
-    folder: Path, device: torch.device | str = "cpu"
-) -> tuple[Refiner, dict[str, Any]]:
-    """A refiner ready to run, and its refiner.json.
+def read_refiner(folder: Path) -> tuple[Refiner, dict[str, Any]]:
+    """A refiner to be trained on, and its refiner.json.
 
     Raises DktError naming the file where one is missing, damaged or of another network.
     """
@@ -228,6 +234,14 @@ def load_refiner(
         raise DktError(
             f"{path} cannot be used ({reason}): expected a refiner as `dkt pretrain-fusion` writes"
         ) from error
+    return refiner, info
+
+
+def load_refiner(
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[Refiner, dict[str, Any]]:
+    """The same, ready to run."""
+    refiner, info = read_refiner(folder)
     refiner = refiner.eval().requires_grad_(False).to(device)
     dtype = computing_type(torch.device(device))
     for sequence in (refiner.stem, refiner.up[0]):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkt_ros.fusion.features import bent, make_scene, network_input, working_size
+from dkt_ros.fusion.features import (
+    bent,
+    bent_to_most,
+    evidence,
+    make_scene,
+    network_input,
+    working_size,
+)
 from dkt_ros.fusion.network import INPUT_CHANNELS
 
 
@@ -32,7 +39,7 @@ def readings(shape: tuple[int, int] = (48, 64)) -> np.ndarray:
 def test_holes_take_the_nearest_reading() -> None:
     disparity = readings()
     disparity[10:20, 10:20] = 0
-    scene = make_scene(np.zeros((48, 64, 3), np.uint8), disparity, None)
+    scene = make_scene(np.zeros((48, 64, 3), np.uint8), disparity, None, True)
     assert scene is not None
     assert scene.filled[10, 15] == disparity[9, 15]
     assert scene.filled[19, 12] == disparity[20, 12]
@@ -43,7 +50,8 @@ def test_holes_take_the_nearest_reading() -> None:
 
 
 def test_no_reading_is_no_scene() -> None:
-    assert make_scene(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.float32), None) is None
+    rgb, nothing = np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.float32)
+    assert make_scene(rgb, nothing, None, True) is None
 
 
 def test_a_prediction_is_bent_onto_the_readings() -> None:
@@ -67,9 +75,63 @@ def test_what_the_refiner_sees_has_no_scale_and_no_unit() -> None:
     inputs = []
     for unit in (1.0, 0.1):
         part = (unit * disparity).astype(np.float32)
-        scene = make_scene(rgb, part, np.float32(unit) * readings())
+        scene = make_scene(rgb, part, np.float32(unit) * readings(), True)
         assert scene is not None
         inputs.append(network_input(scene))
     assert inputs[0].shape == (INPUT_CHANNELS, 48, 64)
     np.testing.assert_allclose(inputs[0], inputs[1], atol=1e-3)
     assert np.abs(inputs[0]).max() <= 4
+
+
+def seen_through(by: float) -> tuple[np.ndarray, np.ndarray]:
+    """True disparity, and readings of which a square is seen through something, so much farther."""
+    truth = readings((96, 128))
+    disparity = truth.copy()
+    disparity[30:66, 40:90] *= 1 - by
+    return truth, disparity
+
+
+@pytest.mark.parametrize("error", [0.0, 0.04])
+def test_what_is_seen_through_has_no_say_where_most_readings_agree(error: float) -> None:
+    truth, disparity = seen_through(0.1)
+    wave = error * np.sin(np.indices(truth.shape)[1] / 40)
+    predicted = (truth * (1 + wave)).astype(np.float32)
+    square = np.s_[34:62, 44:86]
+    wrong = np.abs(bent(predicted, disparity) / truth - 1)[square].mean()
+    found = np.abs(bent_to_most(predicted, disparity) / truth - 1)
+    assert found[square].mean() < max(0.6 * wrong, 0.001)
+    assert found[square].mean() < 0.004 + 0.7 * error
+    assert np.median(found) < 0.005
+
+
+def test_a_prediction_is_bent_to_most_readings_where_there_are_hardly_any() -> None:
+    truth = readings()
+    disparity = np.zeros_like(truth)
+    disparity[1::2, 1::2] = truth[1::2, 1::2]  # every second pixel has none
+    found = bent_to_most(np.float32(1.02) * truth, disparity)
+    np.testing.assert_allclose(found, truth, rtol=0.01)
+
+
+@pytest.mark.parametrize("on_scale", [False, True])
+def test_a_network_that_saw_colour_alone_tells_which_readings_are_seen_through(
+    on_scale: bool,
+) -> None:
+    truth, disparity = seen_through(0.1)
+    disparity[:10] = 0
+    rgb = np.zeros((*truth.shape, 3), np.uint8)
+    scene = make_scene(rgb, disparity, truth, on_scale)
+    assert scene is not None
+    right, through = evidence(scene)
+    if on_scale:  # it may have followed them
+        assert not right.any()
+        assert not through.any()
+        return
+    square = np.zeros(truth.shape, bool)
+    square[31:65, 41:89] = True
+    beside = ~square & scene.measured
+    beside[28:68, 38:92] = False
+    assert through[square].mean() > 0.9
+    assert right[square].max() < 0.1
+    assert right[beside].mean() > 0.9
+    assert through[beside].max() == 0
+    assert not right[:10].any()

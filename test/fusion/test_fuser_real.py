@@ -32,7 +32,7 @@ def fused(frames: list[GlassFrame]) -> list[Fused]:
 
 
 def fuse(frame: GlassFrame) -> Fused:
-    return Fuser().fuse(frame.rgb, frame.raw, frame.disparity, frame.aligned(), 0)
+    return Fuser().fuse(frame.rgb, frame.raw, frame.disparity, frame.aligned(), 0, True)
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -56,7 +56,7 @@ def test_on_the_glass_better_than_filling(frames: list[GlassFrame], fused: list[
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_better_network_is_followed(frames: list[GlassFrame], scene: int) -> None:
-    """The truth with smooth errors of 4% for a network: half the error of filling, on the glass."""
+    """The truth with smooth errors of 4% for a network: a third of the error of filling, on the glass."""
     frame = frames[scene]
     known = np.isfinite(frame.truth)
     inverse = 1 / np.where(known, frame.truth, np.nanmedian(frame.truth))
@@ -66,7 +66,7 @@ def test_a_better_network_is_followed(frames: list[GlassFrame], scene: int) -> N
     alignment = Aligner().update(disparity, frame.raw)
     better = Fuser().fuse(frame.rgb, frame.raw, disparity, alignment, 0).depth
     fill = frame.rel(nearest_fill(frame.raw), frame.glass)
-    assert frame.rel(better, frame.glass) < 0.6 * fill
+    assert frame.rel(better, frame.glass) < 0.36 * fill
 
 
 @pytest.mark.parametrize("scene", ["1", "2", "4", "5"])

@@ -311,7 +311,8 @@ class NodeParameters(Parameters):
     )
     refiner: str = parameter(
         str(_FUSION.weights),
-        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one); empty: the package's.",
+        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one); empty: the package's, "
+        "those for networks that are shown raw depth or those for all others.",
         Applies.ON_CONFIGURE,
     )
     confidence_tolerance: float = parameter(

@@ -21,7 +21,10 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--data", type=Path, required=True, help="folder of TransPhy3D tars with raw depth"
     )
     parser.add_argument(
-        "--config", default="fusion", metavar="NAME|FILE", help="the recipe (fusion)"
+        "--config",
+        default="fusion",
+        metavar="NAME|FILE",
+        help="the recipe: fusion, of networks that are shown raw depth, or fusion-colour",
     )
     parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
     parser.add_argument(
@@ -35,6 +38,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         type=Path,
         metavar="DIR",
         help="its disparity is kept here, apart from that of others; default OUTPUT/disparity",
+    )
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="weights to begin with, such as a run's refiner/"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
@@ -57,10 +63,12 @@ def _pretrain(args: argparse.Namespace) -> int:
     config = load_config(args.config)
 
     def make_data() -> FrameFolder:
-        predict, sees_depth = checkpoint_predictor(args.checkpoint)
+        predict, sees_depth = checkpoint_predictor(args.checkpoint, config.on_scale)
         kept = (args.disparity or args.output / "disparity") / checkpoint_digest(args.checkpoint)
+        if not config.on_scale:
+            kept = kept.with_name(f"{kept.name}-colour")
         failings = FAILINGS if sees_depth else 0
         return FrameFolder(args.data, predict, kept, report, failings=failings)
 
-    stopped = train(config, make_data, args.output, resume=args.resume, report=report)
+    stopped = train(config, make_data, args.output, args.resume, args.start, report)
     return 0 if stopped is None else 128 + stopped

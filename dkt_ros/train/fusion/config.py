@@ -65,7 +65,8 @@ class FusionTrainingConfig:
     them per step. decay_steps: last steps, over which the learning rate falls to zero. ema: decay
     of the averaged weights, which are what is saved. skewed, upside_down, foreign: shares of the
     samples whose scene is projected onto another one, that stand on their head, and whose readings
-    do not belong to the colour. bfloat16: layers compute in it, which is faster where the processor
+    do not belong to the colour. on_scale: for networks that are shown raw depth; else none is shown
+    to the checkpoint either. bfloat16: layers compute in it, which is faster where the processor
     knows it. save_every, rescan_every: in steps.
     """
 
@@ -84,6 +85,7 @@ class FusionTrainingConfig:
     skewed: float = 0.0
     upside_down: float = 0.0
     foreign: float = 0.0
+    on_scale: bool = True
     bfloat16: bool = False
     save_every: int = 100
     rescan_every: int = 100

@@ -155,10 +155,13 @@ def inverse(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.divide(1.0, depth, out=np.zeros_like(depth), where=known)
 
 
-def checkpoint_predictor(checkpoint: str | Path = "") -> tuple[Predict, bool]:
+def checkpoint_predictor(
+    checkpoint: str | Path = "", show_depth: bool = True
+) -> tuple[Predict, bool]:
     """A checkpoint's disparity (default: the embedded one's), picture by picture, at its own size.
 
-    Also whether it is shown the raw depth. Raises DktError as load_predictor does.
+    Also whether it is shown the raw depth: if it can be, and show_depth. Raises DktError as
+    load_predictor does.
     """
     from dkt_ros.frames import frames_of
     from dkt_ros.predict.dkt import DktPredictor
@@ -168,9 +171,10 @@ def checkpoint_predictor(checkpoint: str | Path = "") -> tuple[Predict, bool]:
     predictor = load_predictor(PredictorOptions(device="cpu", checkpoint=checkpoint))
 
     def predict(rgb: NDArray[np.uint8], raw_depth: Float32) -> Float32:
-        return np.asarray(predictor.video(list(frames_of([(rgb, raw_depth)])))[0], np.float32)
+        shown = raw_depth if show_depth else np.zeros_like(raw_depth)
+        return np.asarray(predictor.video(list(frames_of([(rgb, shown)])))[0], np.float32)
 
-    return predict, isinstance(predictor, DktPredictor) and predictor.sees_depth
+    return predict, show_depth and isinstance(predictor, DktPredictor) and predictor.sees_depth
 
 
 def checkpoint_digest(checkpoint: str | Path = "") -> str:

@@ -15,8 +15,14 @@ import numpy as np
 import torch
 
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.features import network_input
-from dkt_ros.fusion.network import Refiner, RefinerSizes, save_refiner, sizes_info
+from dkt_ros.fusion.features import evidence, network_input
+from dkt_ros.fusion.network import (
+    Refiner,
+    RefinerSizes,
+    read_refiner,
+    save_refiner,
+    sizes_info,
+)
 from dkt_ros.train.fields import plain
 from dkt_ros.train.fusion.config import FusionTrainingConfig
 from dkt_ros.train.fusion.frames import FrameFolder
@@ -39,10 +45,20 @@ WEIGHTS_FOLDER = "refiner"
 class RefinerTrainer:
     """Refiner, optimiser and averaged weights of one run, advanced step by step."""
 
-    def __init__(self, config: FusionTrainingConfig, data: FrameFolder) -> None:
+    def __init__(
+        self, config: FusionTrainingConfig, data: FrameFolder, start: Path | None = None
+    ) -> None:
+        """start: folder of weights to begin with, as save() writes them; DktError without them."""
         torch.manual_seed(config.seed)
         self.config, self.data = config, data
-        refiner = Refiner(RefinerSizes(config.channels))
+        refiner = (
+            Refiner(RefinerSizes(config.channels)) if start is None else read_refiner(start)[0]
+        )
+        if refiner.sizes.channels != config.channels:
+            raise DktError(
+                f"{start} has channels {list(refiner.sizes.channels)}, the recipe "
+                f"{list(config.channels)}: expected the same"
+            )
         self.model = refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
@@ -56,9 +72,9 @@ class RefinerTrainer:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * rate_factor(self.step, config)
-        x, filled, predicted, target = batch_of(self._samples())
+        *inputs, target = batch_of(self._samples())
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            refined = self.model(x, filled, predicted)
+            refined = self.model(*inputs)
         parts = losses(refined, target, config.loss)
         total = torch.stack(list(parts.values())).sum()
         if not math.isfinite(total.item()):
@@ -110,8 +126,8 @@ class RefinerTrainer:
 
 def batch_of(
     samples: list[TrainingSample],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Target]:
-    """Samples of one size as the refiner's three inputs and the losses' target."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Target]:
+    """Samples of one size as the refiner's four inputs and the losses' target."""
 
     def stacked(maps: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(maps).astype(np.float32))[:, None]
@@ -120,13 +136,14 @@ def batch_of(
     x = torch.from_numpy(np.stack([network_input(scene) for scene in scenes]))
     filled = stacked([scene.filled for scene in scenes])
     predicted = stacked([s.filled if s.predicted is None else s.predicted for s in scenes])
+    said = torch.from_numpy(np.stack([evidence(scene) for scene in scenes]))
     target = Target(
         disparity=stacked([scene.disparity for scene in scenes]),
         truth=stacked([sample.truth for sample in samples]),
         objects=stacked([sample.classes > 0 for sample in samples]),
         belongs=torch.tensor([float(sample.belongs) for sample in samples]),
     )
-    return x.contiguous(memory_format=torch.channels_last), filled, predicted, target
+    return x.contiguous(memory_format=torch.channels_last), filled, predicted, said, target
 
 
 def rate_factor(step: int, config: FusionTrainingConfig) -> float:
@@ -143,16 +160,18 @@ def train(
     make_data: Callable[[], FrameFolder],
     output: Path,
     resume: bool = False,
+    start: Path | None = None,
     report: Callable[[str], None] = print,
     report_every: int = 20,
 ) -> int | None:
     """Runs to config.steps, saving every config.save_every steps and at the end.
 
-    On SIGINT or SIGTERM the step is finished and saved, and the signal returned.
+    start: see RefinerTrainer. On SIGINT or SIGTERM the step is finished and saved, and the signal
+    returned.
     """
     with run_folder(output, resume):
         data = make_data()
-        trainer = RefinerTrainer(config, data)
+        trainer = RefinerTrainer(config, data, None if resume else start)
         if resume:
             trainer.load(output)
         report(f"{counted(len(data.frames), 'frame')}, step {trainer.step} of {config.steps}")

@@ -84,7 +84,9 @@ def draw(
     disparity = cut(disparity)
     if np.count_nonzero(disparity) < _FEWEST_READINGS:
         return None
-    scene = make_scene(rgb, disparity, None if predicted is None else cut(predicted, nearest=False))
+    if predicted is not None:
+        predicted = cut(predicted, nearest=False)
+    scene = make_scene(rgb, disparity, predicted, config.on_scale)
     if scene is None:
         return None
     truth = cut(truth) if belongs else np.zeros(size, np.float32)

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from safetensors.torch import load_file
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
-from dkt_ros.fusion.network import Refined, load_refiner
+from dkt_ros.fusion.network import WEIGHTS_FILE, Refined, load_refiner
 from dkt_ros.train.fields import build
 from dkt_ros.train.fusion import frames
 from dkt_ros.train.fusion.config import (
@@ -116,6 +117,20 @@ def test_resumed_it_ends_as_uninterrupted(data: FrameFolder, tmp_path: Path) -> 
         torch.testing.assert_close(value, states[1]["average"][name], rtol=0, atol=0)
     _, info = load_refiner(parts / WEIGHTS_FOLDER)
     assert info["steps"] == 6
+
+
+def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    train(tiny(3), lambda: data, first, report=lambda line: None)
+    weights = first / WEIGHTS_FOLDER
+    begun = RefinerTrainer(tiny(3, on_scale=False), data, weights)
+    kept = load_file(weights / WEIGHTS_FILE)
+    for name, value in begun.model.state_dict().items():
+        torch.testing.assert_close(value, kept[name].to(value.dtype))
+    with pytest.raises(DktError, match=r"channels \[4, 8, 8, 8\].*\[8, 8, 8, 8\]"):
+        RefinerTrainer(tiny(3, channels=[8, 8, 8, 8]), data, weights)
+    with pytest.raises(DktError, match=r"none/refiner\.json cannot be used"):
+        RefinerTrainer(tiny(3), data, tmp_path / "none")
 
 
 def test_an_output_that_cannot_be_is_named_before_any_disparity_is_made(tmp_path: Path) -> None:

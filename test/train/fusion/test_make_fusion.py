@@ -34,19 +34,22 @@ def make(folder: Path, **variables: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize("begun", [False, True])
 def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     if begun:
-        (tmp_path / "run" / "run").mkdir(parents=True)
-        (tmp_path / "run" / "run" / "state.pt").touch()
+        for run in ("run", "colour_run"):
+            (tmp_path / "run" / run).mkdir(parents=True)
+            (tmp_path / "run" / run / "state.pt").touch()
     status, calls = make(tmp_path, SCENES="3")
     assert status == 0
     assert [" ".join(call.split()[:3]) for call in calls] == [
         *["dkt synth render"] * 5,
-        "dkt pretrain-fusion --data",
-        "python benchmarks/fusion.py --heldout",
+        *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
     ]
     assert all("--raw-depth" in call for call in calls[:5])
     assert "--seed 400 --version 2 --pool train --frames 2 --scenes 3" in calls[0]
-    assert calls[5].endswith("--resume") == begun
+    assert calls[5].endswith("--resume") == calls[7].endswith("--resume") == begun
+    assert f"--config fusion-colour --output {tmp_path}/run/colour_run" in calls[7]
+    assert f"--start {tmp_path}/run/run/refiner" in calls[7]
     assert calls[6].endswith("--calibrate")
+    assert calls[8].endswith("--calibrate --colour")
 
 
 @pytest.mark.parametrize("status", ["1", "2", "130"])
