@@ -38,13 +38,6 @@ from dkt_ros.ros.statistics import Complaints
 
 Own = TypeVar("Own", bound=Parameters)
 
-_LABELS = {
-    Transition.TRANSITION_CONFIGURE: "configure",
-    Transition.TRANSITION_CLEANUP: "cleanup",
-    Transition.TRANSITION_DEACTIVATE: "deactivate",
-    Transition.TRANSITION_INACTIVE_SHUTDOWN: "shutdown",
-    Transition.TRANSITION_ACTIVE_SHUTDOWN: "shutdown",
-}
 _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
@@ -219,10 +212,13 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         Refuses a request that comes while another is being answered.
         """
         if self.is_preparing or self._winding_down:
+            self.get_logger().warning(
+                "transition refused: another one is under way; ask again when it is done"
+            )
             response.success = False
             return response
-        wanted = _LABELS.get(request.transition.id, request.transition.label)
-        if wanted == "configure" and self._state_machine.current_state[1] == "unconfigured":
+        wanted = self._wanted(request.transition)
+        if wanted == "configure":
             await self._prepare_beside()
         self._winding_down = wanted in _ENDING
         try:
@@ -235,6 +231,16 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if unused is not None and not isinstance(unused, Exception):
             self.discard(unused)
         return answer
+
+    def _wanted(self, transition: Transition) -> str:
+        """The label of what is asked for, as rclpy reads it; "" where it is none of this state's.
+
+        Nothing may end for a transition that does not take place.
+        """
+        for number, label, *_ in self._state_machine.available_transitions:
+            if transition.label == label or (not transition.label and transition.id == number):
+                return str(label)
+        return ""
 
     async def _prepare_beside(self) -> None:
         self._preparing_since = time.monotonic()

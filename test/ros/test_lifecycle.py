@@ -37,6 +37,7 @@ from dkt_ros.ros.managed_node import run
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.topics import OUTPUTS
+from dkt_ros.ros.worker import WorkerState
 
 pytestmark = pytest.mark.ros
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,6 +242,32 @@ def test_while_an_inference_ends_the_node_answers(workshop: Workshop, wanted: st
         rig.spin_until(request.done)
         assert request.result().success
         assert rig.state() == {"deactivate": "inactive", "shutdown": "finalized"}[wanted]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"id": Transition.TRANSITION_CLEANUP},
+        {"label": "cleanup"},
+        {"id": Transition.TRANSITION_INACTIVE_SHUTDOWN},
+        {"id": Transition.TRANSITION_DEACTIVATE, "label": "activate"},
+    ],
+)
+def test_a_transition_that_is_refused_ends_nothing(
+    workshop: Workshop, wanted: dict[str, Any]
+) -> None:
+    with managed(workshop) as rig:
+        rig.node.autostart()
+        pipeline, outputs = rig.node._pipeline, rig.node._outputs
+        assert pipeline is not None
+        assert outputs is not None
+        request = rig.request(**wanted)
+        rig.spin_until(request.done)
+        assert not request.result().success
+        assert rig.state() == "active"
+        assert pipeline.worker_status.state is WorkerState.WAITING
+        for lane in (outputs._lazy, outputs._objects):
+            assert lane.mailbox.is_open
 
 
 SLOW_TO_LOAD = "lambda parameters: time.sleep(600.0)"
