@@ -25,6 +25,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -51,7 +52,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def __init__(self, name: str, kind: type[Own], namespace: str = "") -> None:
         """Raises DktError naming the parameters that are wrong."""
-        super().__init__(name, namespace=namespace)
+        with naming_arguments():
+            super().__init__(name, namespace=namespace)
         self._prepared: Any = None
         self._preparing_since: float | None = None
         self._winding_down = False
@@ -385,6 +387,19 @@ def init(args: Sequence[str] | None) -> None:
     try:
         rclpy.init(args=args)
     except Exception as error:
+        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
+
+
+@contextmanager
+def naming_arguments() -> Iterator[None]:
+    """Within it rclpy makes a node; names and own parameters that it refuses: ArgumentError."""
+    try:
+        yield
+    except InvalidParameterTypeException as error:
+        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
+    except RuntimeError as error:
+        if "invalid node name" not in str(error):  # or namespace
+            raise
         raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
 
 
