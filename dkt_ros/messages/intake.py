@@ -25,6 +25,7 @@ from dkt_ros.messages.fields import (
     MessageError,
     camera_info_to_intrinsics,
     has_distortion,
+    how_reduced,
     stamp_to_ns,
 )
 from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 ImageMessage: TypeAlias = Image | CompressedImage
 Report = Callable[[str, str], None]
 
+ANOTHER_SIZE = ("camera_info of another size", "compressed image of another size")
+"""Causes that binning and region of interest may be behind."""
 ENCODING_CHANGED = "image encoding changed"
 MOST_REMARKS = 20
 """Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
@@ -177,6 +180,8 @@ class Intake:
         """Counts and names a frame that cannot be used; also for whoever decodes it."""
         if isinstance(error, MessageError):
             cause, text = error.cause, str(error)
+            if cause in ANOTHER_SIZE and self._camera_info is not None:
+                text += how_reduced(self._camera_info)
         elif isinstance(error, DktError):
             cause, text = "inconsistent frame", str(error)
         else:
@@ -395,7 +400,7 @@ def _check_sizes(
         )
     if (intrinsics.height, intrinsics.width) != (height, width):
         raise MessageError(
-            "camera_info of another size",
+            ANOTHER_SIZE[0],
             f"camera_info is for {intrinsics.width}x{intrinsics.height} images, color image is "
             f"{width}x{height}: expected the same size. Map color/camera_info to the topic that "
             "belongs to color/image.",
