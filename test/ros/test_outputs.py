@@ -256,6 +256,33 @@ def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) ->
     outputs.destroy()
 
 
+@pytest.mark.parametrize("because", ["nobody listens", "no mask comes any more"])
+def test_a_failure_that_is_not_tried_again_is_not_told_for_ever(
+    node: LifecycleNode, monkeypatch: pytest.MonkeyPatch, because: str
+) -> None:
+    slow = Slow()
+    slow.go.set()
+    slow.failure = DktError("mask of 100x50 pixels")
+    outputs = Outputs(
+        node,
+        NodeParameters(),
+        Statistics(),
+        lambda *report: None,
+        lambda *report: None,
+        (*OUTPUTS, Output("slow", String, slow, "fails", lazy=True)),
+    )
+    eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
+    publish(outputs, 1)
+    eventually(lambda: outputs.error == "slow failed: mask of 100x50 pixels")
+    if because == "nobody listens":
+        for subscription in list(node.subscriptions):
+            node.destroy_subscription(subscription)
+    else:
+        monkeypatch.setattr(outputs_module, "FAILED_S", 0.0)
+    eventually(lambda: not outputs.error)
+    outputs.destroy()
+
+
 def test_where_the_process_is_ending_nothing_is_sent_and_nothing_said(node: LifecycleNode) -> None:
     slow, begun, failures = Slow(), threading.Event(), []
 
