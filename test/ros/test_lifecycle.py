@@ -187,7 +187,9 @@ def managed(build: Callable[[NodeParameters], Engine]) -> Iterator[Managed]:
         rclpy.shutdown()
 
 
-def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
+def test_while_the_network_loads_the_node_answers(
+    workshop: Workshop, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Services, diagnostics and a second request."""
     gate = threading.Event()
 
@@ -203,6 +205,7 @@ def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
             again = rig.request(label="configure")
             rig.spin_until(again.done)
             assert not again.result().success
+            assert "transition refused: another one is under way" in capfd.readouterr().err
             assert rig.state() == "unconfigured"
             statuses = diagnostic_array(node._node_report(), Header()).status
             assert any("loading the network" in status.message for status in statuses)
