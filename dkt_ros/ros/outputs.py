@@ -125,7 +125,7 @@ class Outputs:
                 output.type,
                 output.topic,
                 report,
-                depth=1 if output.is_beside else qos.SENT_DEPTH,
+                depth=1 if output.newest else qos.SENT_DEPTH,
             )
             for output in outputs
         }

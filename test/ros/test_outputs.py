@@ -38,6 +38,7 @@ from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.qos import SENT_DEPTH
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import (
     OUTPUTS,
@@ -150,6 +151,20 @@ def publish(outputs: Outputs, stamp_ns: int) -> None:
 def test_what_a_planner_waits_for_is_made_at_once_and_all_else_beside() -> None:
     at_once = {output.name for output in OUTPUTS if not output.lazy}
     assert at_once == {"camera_info", "depth", "alignment"}
+
+
+def test_what_is_paired_by_stamp_is_kept_until_its_readers_have_it(node: LifecycleNode) -> None:
+    outputs = Outputs(
+        node, NodeParameters(), Statistics(), lambda *report: None, lambda *report: None
+    )
+    kept = {topic: sent.qos_profile.depth for topic, sent in outputs._publishers.items()}
+    assert {topic for topic, depth in kept.items() if depth == 1} == {
+        "dkt/points",
+        "dkt/object_points",
+        "dkt/depth_color",
+    }
+    assert {depth for depth in kept.values() if depth > 1} == {SENT_DEPTH}
+    outputs.destroy()
 
 
 def result_of(depth: np.ndarray, parameters: NodeParameters | None = None) -> Result:
