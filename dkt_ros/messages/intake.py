@@ -124,6 +124,7 @@ class Intake:
         self._last_ns: int | None = None
         self._epoch = 0
         self._now_ns = now_ns
+        self._was_off = False
         self._remarked: set[str] = set()
         self.remarks: dict[str, str] = {}
         """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
@@ -318,8 +319,11 @@ class Intake:
             )
         if (unlikely := _unlikely(intrinsics)) is not None:
             remarks["calibration"] = unlikely
-        if (off := self._clock_remark(pair.color_stamp_ns)) is not None:
+        off = self._clock_remark(pair.color_stamp_ns)
+        # The first image of a bag that starts anew may come before its clock.
+        if off is not None and self._was_off:
             remarks["clock"] = off
+        self._was_off = off is not None
         for cause, text in remarks.items():
             if text not in self._remarked and len(self._remarked) < MOST_REMARKS:
                 self._remarked.add(text)
