@@ -172,7 +172,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         except DktError as error:
             text = f"cannot {name}: {error}"
         except Exception as error:  # noqa: BLE001 see above
-            text = f"cannot {name}: {type(error).__name__}: {error}"
+            text = f"cannot {name}: {type(error).__name__}: {_first_line(error)}"
         else:
             self._transition_error = ""
             return TransitionCallbackReturn.SUCCESS
