@@ -116,6 +116,23 @@ def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
     )
 
 
+def how_reduced(info: CameraInfo) -> str:
+    """A sentence on the region and the binning that the images' size comes from; "" without."""
+    roi, bins = info.roi, (max(info.binning_x, 1), max(info.binning_y, 1))
+    reduced = []
+    if roi.width or roi.height:
+        reduced.append(f"region of interest {roi.width}x{roi.height}")
+    if bins != (1, 1):
+        reduced.append(f"binning {bins[0]}x{bins[1]}")
+    if not reduced:
+        return ""
+    return (
+        f" This camera_info says {info.width}x{info.height}, {', '.join(reduced)}: width and "
+        "height are those before region and binning. Have the driver fill all as the image is, or "
+        "leave region and binning at 0."
+    )
+
+
 def has_distortion(info: CameraInfo) -> bool:
     """Whether raw images of this camera deviate from a pinhole camera's."""
     return any(coefficient != 0.0 for coefficient in info.d)

@@ -25,6 +25,7 @@ from dkt_ros.messages.fields import (
     MessageError,
     camera_info_to_intrinsics,
     has_distortion,
+    how_reduced,
     stamp_to_ns,
 )
 from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 ImageMessage: TypeAlias = Image | CompressedImage
 Report = Callable[[str, str], None]
 
+ANOTHER_SIZE = ("camera_info of another size", "compressed image of another size")
+"""Causes that binning and region of interest may be behind."""
 ENCODING_CHANGED = "image encoding changed"
 MOST_REMARKS = 20
 """Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
@@ -121,6 +124,7 @@ class Intake:
         self._last_ns: int | None = None
         self._epoch = 0
         self._now_ns = now_ns
+        self._was_off = False
         self._remarked: set[str] = set()
         self.remarks: dict[str, str] = {}
         """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
@@ -177,6 +181,8 @@ class Intake:
         """Counts and names a frame that cannot be used; also for whoever decodes it."""
         if isinstance(error, MessageError):
             cause, text = error.cause, str(error)
+            if cause in ANOTHER_SIZE and self._camera_info is not None:
+                text += how_reduced(self._camera_info)
         elif isinstance(error, DktError):
             cause, text = "inconsistent frame", str(error)
         else:
@@ -313,8 +319,11 @@ class Intake:
             )
         if (unlikely := _unlikely(intrinsics)) is not None:
             remarks["calibration"] = unlikely
-        if (off := self._clock_remark(pair.color_stamp_ns)) is not None:
+        off = self._clock_remark(pair.color_stamp_ns)
+        # The first image of a bag that starts anew may come before its clock.
+        if off is not None and self._was_off:
             remarks["clock"] = off
+        self._was_off = off is not None
         for cause, text in remarks.items():
             if text not in self._remarked and len(self._remarked) < MOST_REMARKS:
                 self._remarked.add(text)
@@ -395,7 +404,7 @@ def _check_sizes(
         )
     if (intrinsics.height, intrinsics.width) != (height, width):
         raise MessageError(
-            "camera_info of another size",
+            ANOTHER_SIZE[0],
             f"camera_info is for {intrinsics.width}x{intrinsics.height} images, color image is "
             f"{width}x{height}: expected the same size. Map color/camera_info to the topic that "
             "belongs to color/image.",

@@ -30,11 +30,16 @@ def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
     nodes: list[DktNode] = []
     try:
         nodes.extend(DktNode(namespace=name, network=network) for name in namespaces)
-        places = Counter(node.get_namespace() for node in nodes)
-        if twice := [place for place, count in places.items() if count > 1]:
+        places = [node.get_namespace() for node in nodes]
+        if twice := [place for place, count in Counter(places).items() if count > 1]:
             raise DktError(
                 f"more than one camera is in namespace {', '.join(twice)}: expected each name "
                 "once, and no __ns among the ROS arguments, which would hold for all"
+            )
+        if places != [f"/{name.strip('/')}" for name in namespaces]:
+            raise DktError(
+                f"camera {namespaces[0]} is in namespace {places[0]}: expected no __ns among the "
+                "ROS arguments, which would hold for all"
             )
     except BaseException:
         for node in nodes:

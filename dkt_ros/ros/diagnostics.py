@@ -6,7 +6,7 @@ is in. Each says in its message the one thing that an operator should do somethi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -227,7 +227,7 @@ def _input(report: NodeReport) -> _Part:
 def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
     """The first that applies: nothing comes, nothing pairs, nothing can be used, something is lost.
 
-    Then what looks wrong while depth is made.
+    Then what looks wrong while depth is made. How many more apply is told behind it.
     """
     streams = report.snapshot.streams
     silent = [
@@ -241,27 +241,46 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
         return WARN, _silence(report, silent, active_s)
     _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
     patience_s = max(report.image_timeout_s, 2.0 * longest_s)
-    recent = [(age_s, text) for text, age_s in report.complaints.values() if age_s <= patience_s]
+    complaints = _complaints(report, patience_s)
+    cost_frames = any(cause in report.snapshot.drops for cause in complaints)
+    recent = list(complaints.values())
     if _quiet_s(streams.get("pair"), active_s) > report.image_timeout_s:
-        return (ERROR, min(recent)[1]) if recent else (WARN, _unpaired(report))
-    if recent:
-        nothing_decoded = _quiet_s(streams.get("frame"), active_s) > patience_s
-        return (ERROR if nothing_decoded else WARN), min(recent)[1]
+        if cost_frames:
+            return ERROR, _first_of(recent)
+        return WARN, _first_of([_unpaired(report), *recent])
     lasting = [
         *_crowds(report),
-        *_losses(report),
+        *_losses(report, is_told=cost_frames),
         *_flushes(report),
         *report.pipeline.remarks.values(),
     ]
-    if lasting:
-        others = len(lasting) - 1
-        return WARN, lasting[0] + (f" (and {others} more, see the values)" if others else "")
+    if recent or lasting:
+        nothing_decoded = _quiet_s(streams.get("frame"), active_s) > patience_s
+        level = ERROR if cost_frames and nothing_decoded else WARN
+        return level, _first_of([*recent, *lasting])
     rate_hz = _stream(report, "pair").rate_hz
     return OK, f"{rate_hz:.1f} frames per second" if rate_hz else "waiting for more frames"
 
 
 def _stream(report: NodeReport, name: str) -> StreamSnapshot:
     return report.snapshot.streams.get(name, StreamSnapshot())
+
+
+def _complaints(report: NodeReport, patience_s: float) -> dict[str, str]:
+    """Cause -> text of what was reported of late: what costs the most frames first, then newest."""
+    drops, recent_drops = report.snapshot.drops, report.snapshot.recent_drops
+    ages_s = {cause: age_s for cause, (_, age_s) in report.complaints.items()}
+    ordered = sorted(
+        (cause for cause, age_s in ages_s.items() if age_s <= patience_s),
+        key=lambda cause: (cause not in drops, -recent_drops.get(cause, 0), ages_s[cause]),
+    )
+    return {cause: report.complaints[cause][0] for cause in ordered}
+
+
+def _first_of(troubles: Sequence[str]) -> str:
+    """One trouble, and how many others there are; a remark may have been reported as well."""
+    others = len(set(troubles)) - 1
+    return troubles[0] + (f" (and {others} more, see the values)" if others else "")
 
 
 def _unpaired(report: NodeReport) -> str:
@@ -301,8 +320,11 @@ def _crowds(report: NodeReport) -> list[str]:
     ]
 
 
-def _losses(report: NodeReport) -> list[str]:
-    """Messages that were sent and did not come; messages that came and found no partner."""
+def _losses(report: NodeReport, is_told: bool) -> list[str]:
+    """Messages that were sent and did not come; messages that came and found no partner.
+
+    is_told: a complaint says already why frames are lost.
+    """
     found = []
     pipeline = report.pipeline
     for name, share in pipeline.lost_share.items():
@@ -320,7 +342,8 @@ def _losses(report: NodeReport) -> list[str]:
             "and were left out: does more than one publisher send them?"
         )
     expected -= repeated // 2  # of either stream
-    if not found and expected >= FEWEST_PAIRS and pairs < (1 - LOSS_WORTH_A_WARNING) * expected:
+    is_told = is_told or bool(found)
+    if not is_told and expected >= FEWEST_PAIRS and pairs < (1 - LOSS_WORTH_A_WARNING) * expected:
         drops = report.snapshot.recent_drops
         cause = max(drops, key=drops.__getitem__, default="")
         why = f", mostly as '{cause}'" if cause else ""

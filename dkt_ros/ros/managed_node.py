@@ -25,6 +25,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -38,13 +39,6 @@ from dkt_ros.ros.statistics import Complaints
 
 Own = TypeVar("Own", bound=Parameters)
 
-_LABELS = {
-    Transition.TRANSITION_CONFIGURE: "configure",
-    Transition.TRANSITION_CLEANUP: "cleanup",
-    Transition.TRANSITION_DEACTIVATE: "deactivate",
-    Transition.TRANSITION_INACTIVE_SHUTDOWN: "shutdown",
-    Transition.TRANSITION_ACTIVE_SHUTDOWN: "shutdown",
-}
 _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
@@ -58,7 +52,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def __init__(self, name: str, kind: type[Own], namespace: str = "") -> None:
         """Raises DktError naming the parameters that are wrong."""
-        super().__init__(name, namespace=namespace)
+        with naming_arguments():
+            super().__init__(name, namespace=namespace)
         self._prepared: Any = None
         self._preparing_since: float | None = None
         self._winding_down = False
@@ -177,7 +172,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         except DktError as error:
             text = f"cannot {name}: {error}"
         except Exception as error:  # noqa: BLE001 see above
-            text = f"cannot {name}: {type(error).__name__}: {error}"
+            text = f"cannot {name}: {type(error).__name__}: {_first_line(error)}"
         else:
             self._transition_error = ""
             return TransitionCallbackReturn.SUCCESS
@@ -219,10 +214,13 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         Refuses a request that comes while another is being answered.
         """
         if self.is_preparing or self._winding_down:
+            self.get_logger().warning(
+                "transition refused: another one is under way; ask again when it is done"
+            )
             response.success = False
             return response
-        wanted = _LABELS.get(request.transition.id, request.transition.label)
-        if wanted == "configure" and self._state_machine.current_state[1] == "unconfigured":
+        wanted = self._wanted(request.transition)
+        if wanted == "configure":
             await self._prepare_beside()
         self._winding_down = wanted in _ENDING
         try:
@@ -235,6 +233,16 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if unused is not None and not isinstance(unused, Exception):
             self.discard(unused)
         return answer
+
+    def _wanted(self, transition: Transition) -> str:
+        """The label of what is asked for, as rclpy reads it; "" where it is none of this state's.
+
+        Nothing may end for a transition that does not take place.
+        """
+        for number, label, *_ in self._state_machine.available_transitions:
+            if transition.label == label or (not transition.label and transition.id == number):
+                return str(label)
+        return ""
 
     async def _prepare_beside(self) -> None:
         self._preparing_since = time.monotonic()
@@ -379,6 +387,19 @@ def init(args: Sequence[str] | None) -> None:
     try:
         rclpy.init(args=args)
     except Exception as error:
+        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
+
+
+@contextmanager
+def naming_arguments() -> Iterator[None]:
+    """Within it rclpy makes a node; names and own parameters that it refuses: ArgumentError."""
+    try:
+        yield
+    except InvalidParameterTypeException as error:
+        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
+    except RuntimeError as error:
+        if "invalid node name" not in str(error):  # or namespace
+            raise
         raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
 
 

@@ -33,6 +33,7 @@ from dkt_ros.ros.engine import Engine, SharedNetwork, build_engine
 from dkt_ros.ros.managed_node import ManagedNode, run_main
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser, split_ros_args
+from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
 from dkt_ros.ros.statistics import Statistics
@@ -180,6 +181,12 @@ class DktNode(ManagedNode[NodeParameters]):
         self._pipeline.start()
         self._active_since = time.monotonic()
         self.get_logger().info(f"waiting for {', '.join(self._pipeline.topics())}")
+        if unknown := unknown_qos_overrides(self):
+            self.get_logger().warning(
+                f"ignored: {', '.join(unknown)}: expected qos_overrides.TOPIC, with TOPIC's whole "
+                "name as resolved and remapped, then .subscription or .publisher and one of "
+                "history, depth, reliability, durability"
+            )
 
     def _deactivate(self, state: LifecycleState) -> None:
         self._halt()

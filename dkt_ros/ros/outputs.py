@@ -38,6 +38,8 @@ END_PATIENCE_S = 5.0
 """How long the publishers' end waits for a message that is on its way."""
 HANGS_AFTER_S = 3.0
 """A reliable reader that has acknowledged nothing for so long hangs."""
+FAILED_S = 10.0
+"""How long a failure of a cloud or a picture is told, unless there is another."""
 HELD_PERIOD_S = 1.0
 """How often clouds and pictures go out while one of their readers hangs: sending waits for room in
 the memory that it shares, and all of Python with it."""
@@ -123,14 +125,14 @@ class Outputs:
                 output.type,
                 output.topic,
                 report,
-                depth=1 if output.is_beside else qos.SENT_DEPTH,
+                depth=1 if output.newest else qos.SENT_DEPTH,
             )
             for output in outputs
         }
         self._acknowledged = {
             topic: _Acknowledged(publisher) for topic, publisher in self._publishers.items()
         }
-        self._errors: dict[str, str] = {}
+        self._errors: dict[str, tuple[str, float]] = {}  # and when, time.monotonic()
         beside = [output for output in outputs if output.is_beside]
         self._lazy = _Lane([output for output in beside if not output.masked], self._try_to_send)
         self._objects = _Lane([output for output in beside if output.masked], self._try_to_send)
@@ -138,8 +140,15 @@ class Outputs:
 
     @property
     def error(self) -> str:
-        """What went wrong with the newest lazy outputs, "" if nothing."""
-        return "; ".join(self._errors.copy().values())
+        """What went wrong with the newest lazy outputs, "" if nothing.
+
+        One that nobody listens to any more, or that nobody sends masks for, is not tried again.
+        """
+        since = time.monotonic() - FAILED_S
+        errors = self._errors.copy().items()
+        return "; ".join(
+            text for topic, (text, at) in errors if at > since and self.is_heard(topic)
+        )
 
     def rivals(self) -> tuple[str, ...]:
         """The other nodes that publish depth on this one's topic."""
@@ -232,8 +241,9 @@ class Outputs:
             self._send(output, result)
         except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
             reason = str(failure) if isinstance(failure, DktError) else _described(failure)
-            self._errors[output.topic] = f"{output.topic} failed: {reason}"
-            self._failed(getattr(failure, "cause", "publishing failed"), self._errors[output.topic])
+            text = f"{output.topic} failed: {reason}"
+            self._errors[output.topic] = text, time.monotonic()
+            self._failed(getattr(failure, "cause", "publishing failed"), text)
         else:
             self._errors.pop(output.topic, None)
         self._statistics.timed(result.stages_s)

@@ -35,7 +35,7 @@ class StatusLog:
         self._logged: dict[str, tuple[tuple[bytes, str], float]] = {}
 
     def note(self, statuses: Iterable[DiagnosticStatus], known: Collection[str] = ()) -> None:
-        """Logs what has changed; messages in `known` are in the log already.
+        """Logs what has changed; messages that begin with one of `known` are in the log already.
 
         That all is well is worth a word only after trouble, and staleness none: another status
         says where it comes from.
@@ -50,6 +50,6 @@ class StatusLog:
             if kind == last or now - since < PAUSE_S:
                 continue
             self._logged[status.name] = (kind, now)
-            if status.message not in known:
+            if not status.message.startswith(tuple(known)):
                 part = status.name.rpartition(": ")[2]
                 self._logs[status.level](f"{part}: {status.message}")

@@ -67,8 +67,11 @@ class Output:
     make   None where the frame has none
     topic  relative, so that a namespace holds for it
     lazy   made only when someone listens, after the others and beside the next inference: a slow
-           reader of it costs its own messages only, of which the newest is kept
+           reader of it costs its own messages only
+    prompt made when someone listens too, but with the others, at once
     masked made of frames that an object's mask of the same stamp came for
+    newest sent again, where it got lost, only until the next one: large, or for people, and not
+           what is paired by stamp
     help   a line for docs/topics.md and `--help`
     """
 
@@ -79,6 +82,7 @@ class Output:
     lazy: bool = False
     prompt: bool = False
     masked: bool = False
+    newest: bool = False
 
     @property
     def is_beside(self) -> bool:
@@ -257,7 +261,14 @@ OUTPUTS = (
         "mono8: where each pixel's depth comes from, 0 nothing, 1 the sensor, 2 the network",
         lazy=True,
     ),
-    Output("dkt/points", PointCloud2, _points, "x y z rgb, organised or filtered", lazy=True),
+    Output(
+        "dkt/points",
+        PointCloud2,
+        _points,
+        "x y z rgb, organised or filtered",
+        lazy=True,
+        newest=True,
+    ),
     Output(
         "dkt/object_points",
         PointCloud2,
@@ -265,6 +276,7 @@ OUTPUTS = (
         "the same of the object alone that an image on `mask` shows, where both have one stamp",
         lazy=True,
         masked=True,
+        newest=True,
     ),
     Output(
         "dkt/normals",
@@ -274,7 +286,7 @@ OUTPUTS = (
         "from depth, or by the network of `normals_checkpoint`",
         lazy=True,
     ),
-    Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True),
+    Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True, newest=True),
     Output(
         "dkt/depth/compressedDepth",
         CompressedImage,

@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
 from dkt_ros.frames import Frame
+from dkt_ros.messages.fields import MessageError
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
@@ -174,6 +175,17 @@ def test_another_size_of_calibration_is_named() -> None:
     desk.show(0)
     assert desk.drops == {"camera_info of another size": 1}
     assert "1280x720" in desk.reports[0][1]
+
+
+def test_binning_and_region_are_told_where_they_do_not_fit_the_images() -> None:
+    desk = Desk()
+    roi = RegionOfInterest(width=4, height=4)
+    desk.calibrate(binning_x=2, binning_y=1, roi=roi)
+    desk.show(0)
+    desk.intake.drop(MessageError("compressed image of another size", "a JPEG."))
+    desk.intake.drop(MessageError("truncated image", "cut."))
+    told = "This camera_info says 6x4, region of interest 4x4, binning 2x1: width and height are"
+    assert [told in text for _, text in desk.reports] == [True, True, False]
 
 
 def test_a_region_of_interest_counts_as_the_images_size() -> None:
@@ -378,5 +390,7 @@ def test_stamps_far_from_the_clock_are_remarked_on(now_s: float, said: str | Non
     desk.calibrate()
     desk.now_ns = round(now_s * 1e9)
     desk.show(100_000)
+    assert "clock" not in desk.intake.remarks, "a looped bag's image may come before its clock"
+    desk.show(100_033)
     remark = desk.intake.remarks.get("clock")
     assert remark is None if said is None else said in str(remark)

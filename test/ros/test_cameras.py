@@ -164,6 +164,7 @@ def test_another_network_beside_the_loaded_one_is_refused(checkpoint: Path) -> N
         (["left", "9"], [], "camera '9' is no namespace"),
         (["left", "/left"], [], "more than one camera is in namespace /left"),
         (["left", "right"], ["-r", "__ns:=/cell"], "in namespace /cell: expected each name once"),
+        (["left"], ["-r", "__ns:=/cell"], "camera left is in namespace /cell: expected no __ns"),
     ],
 )
 def test_names_that_do_not_tell_cameras_apart_are_refused(

@@ -299,7 +299,10 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
-            {"snapshot": streams(frame=9.0, pair=9.0), "complaints": {"e": ("bad encoding", 0.1)}},
+            {
+                "snapshot": replace(streams(frame=9.0, pair=9.0), drops={"e": 50}),
+                "complaints": {"e": ("bad encoding", 0.1)},
+            },
             ERROR,
             "bad encoding",
         ),
@@ -307,7 +310,39 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "input",
             {"complaints": {"a": ("older", 1.0), "b": ("newer", 0.5)}},
             WARN,
-            "newer",
+            "newer (and 1 more, see the values)",
+        ),
+        (
+            "input",
+            {
+                "complaints": {
+                    "frame_id": ("no frame_id", 0.1),
+                    "a": ("one frame dropped", 0.2),
+                    "b": ("frames dropped", 0.9),
+                },
+                "snapshot": replace(
+                    HEALTHY.snapshot, drops={"a": 9, "b": 9}, recent_drops={"a": 1, "b": 9}
+                ),
+                "pipeline": pipeline(remarks={"frame_id": "no frame_id", "clock": "late"}),
+            },
+            WARN,
+            "frames dropped (and 3 more, see the values)",
+        ),
+        (
+            "input",
+            {
+                "snapshot": slow_streams(pair=9.0),
+                "pipeline": pipeline(missed_s=0.033),
+                "complaints": {"mask": ("mask dropped", 0.1)},
+            },
+            WARN,
+            "or have the driver stamp both images alike (and 1 more, see the values)",
+        ),
+        (
+            "input",
+            {"snapshot": streams(frame=None), "complaints": {"frame_id": ("no frame_id", 0.1)}},
+            WARN,
+            "no frame_id",
         ),
         ("input", {"active_s": None}, OK, "not active"),
         (
@@ -423,6 +458,14 @@ def test_images_that_come_twice_are_not_called_lost() -> None:
     assert "had the stamp of the one before" in message
     assert "lost" not in message
     assert "more, see the values" not in message
+
+
+def test_lost_frames_whose_cause_is_named_are_no_second_trouble() -> None:
+    half = {**HEALTHY.snapshot.streams, "pair": StreamSnapshot(50, 15.0, 0.03, 75)}
+    found = replace(HEALTHY.snapshot, streams=half, recent_drops={"truncated image": 75})
+    complaints = {"truncated image": ("frame dropped: it holds 100 bytes", 0.1)}
+    message = status("input", snapshot=found, complaints=complaints).message
+    assert message == "frame dropped: it holds 100 bytes"
 
 
 def test_old_complaints_are_listed_but_do_not_alarm() -> None:

@@ -35,8 +35,10 @@ from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.managed_node import run
 from dkt_ros.ros.node import DktNode
+from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.topics import OUTPUTS
+from dkt_ros.ros.worker import WorkerState
 
 pytestmark = pytest.mark.ros
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,8 +97,12 @@ def test_each_state_has_its_topics(node: DktNode) -> None:
 @pytest.mark.parametrize(
     ("failure", "text"),
     [
-        (DktError("checkpoint /x does not exist"), "cannot configure: checkpoint /x does not"),
+        (
+            DktError("checkpoint /x does not exist"),
+            "cannot configure: checkpoint /x does not exist",
+        ),
         (RuntimeError("CUDA out of memory"), "cannot configure: RuntimeError: CUDA out of memory"),
+        (RuntimeError("no, at /src/q.cpp:7\nadvice"), "cannot configure: RuntimeError: no"),
     ],
 )
 def test_a_failed_configuration_is_named_and_can_be_repeated(
@@ -105,7 +111,7 @@ def test_a_failed_configuration_is_named_and_can_be_repeated(
     workshop.failure = failure
     node.autostart()
     assert state(node) == "unconfigured"
-    assert text in node._transition_error
+    assert node._transition_error == text
     workshop.failure = None
     node.autostart()
     assert state(node) == "active"
@@ -136,6 +142,41 @@ def test_a_failed_activation_takes_back_what_it_had_begun(node: DktNode) -> None
     assert not any(topic.startswith(("/color", "/depth")) for topic in topics(node))
     assert node.trigger_activate() == FAILURE
     assert node.trigger_cleanup() == SUCCESS
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        (
+            "qos_overrides./color/image.subscription.reliability:=reliable",
+            "qos_overrides./dkt/depth.publisher.depth:=9",
+            "qos_overrides.dkt/depth.publisher.depth:=9",
+            "qos_overrides./dkt/depth.publisher.deadline:=9",
+        )
+    ],
+    indirect=True,
+)
+def test_qos_for_no_topic_of_the_node_is_named(
+    node: DktNode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node.autostart()
+    [line] = [line for line in capfd.readouterr().err.splitlines() if "qos_overrides" in line]
+    wrong = ("./dkt/depth.publisher.deadline", ".dkt/depth.publisher.depth")
+    assert f"ignored: {', '.join(f'qos_overrides{name}' for name in wrong)}: expected" in line
+
+
+@pytest.mark.parametrize(
+    "node",
+    [tuple(f"qos_overrides./{side}/dkt/dept.publisher.depth:=9" for side in ("left", "right"))],
+    indirect=True,
+)
+@pytest.mark.parametrize(("namespace", "named"), [("/", ("left", "right")), ("/left", ("left",))])
+def test_qos_of_another_camera_s_topics_is_not_called_ignored(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch, namespace: str, named: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(node, "get_namespace", lambda: namespace)
+    expected = [f"qos_overrides./{side}/dkt/dept.publisher.depth" for side in named]
+    assert unknown_qos_overrides(node) == expected
 
 
 def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Workshop) -> None:
@@ -186,7 +227,9 @@ def managed(build: Callable[[NodeParameters], Engine]) -> Iterator[Managed]:
         rclpy.shutdown()
 
 
-def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
+def test_while_the_network_loads_the_node_answers(
+    workshop: Workshop, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Services, diagnostics and a second request."""
     gate = threading.Event()
 
@@ -202,6 +245,7 @@ def test_while_the_network_loads_the_node_answers(workshop: Workshop) -> None:
             again = rig.request(label="configure")
             rig.spin_until(again.done)
             assert not again.result().success
+            assert "transition refused: another one is under way" in capfd.readouterr().err
             assert rig.state() == "unconfigured"
             statuses = diagnostic_array(node._node_report(), Header()).status
             assert any("loading the network" in status.message for status in statuses)
@@ -241,6 +285,32 @@ def test_while_an_inference_ends_the_node_answers(workshop: Workshop, wanted: st
         rig.spin_until(request.done)
         assert request.result().success
         assert rig.state() == {"deactivate": "inactive", "shutdown": "finalized"}[wanted]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"id": Transition.TRANSITION_CLEANUP},
+        {"label": "cleanup"},
+        {"id": Transition.TRANSITION_INACTIVE_SHUTDOWN},
+        {"id": Transition.TRANSITION_DEACTIVATE, "label": "activate"},
+    ],
+)
+def test_a_transition_that_is_refused_ends_nothing(
+    workshop: Workshop, wanted: dict[str, Any]
+) -> None:
+    with managed(workshop) as rig:
+        rig.node.autostart()
+        pipeline, outputs = rig.node._pipeline, rig.node._outputs
+        assert pipeline is not None
+        assert outputs is not None
+        request = rig.request(**wanted)
+        rig.spin_until(request.done)
+        assert not request.result().success
+        assert rig.state() == "active"
+        assert pipeline.worker_status.state is WorkerState.WAITING
+        for lane in (outputs._lazy, outputs._objects):
+            assert lane.mailbox.is_open
 
 
 SLOW_TO_LOAD = "lambda parameters: time.sleep(600.0)"

@@ -38,6 +38,7 @@ from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.qos import SENT_DEPTH
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import (
     OUTPUTS,
@@ -152,6 +153,20 @@ def test_what_a_planner_waits_for_is_made_at_once_and_all_else_beside() -> None:
     assert at_once == {"camera_info", "depth", "alignment"}
 
 
+def test_what_is_paired_by_stamp_is_kept_until_its_readers_have_it(node: LifecycleNode) -> None:
+    outputs = Outputs(
+        node, NodeParameters(), Statistics(), lambda *report: None, lambda *report: None
+    )
+    kept = {topic: sent.qos_profile.depth for topic, sent in outputs._publishers.items()}
+    assert {topic for topic, depth in kept.items() if depth == 1} == {
+        "dkt/points",
+        "dkt/object_points",
+        "dkt/depth_color",
+    }
+    assert {depth for depth in kept.values() if depth > 1} == {SENT_DEPTH}
+    outputs.destroy()
+
+
 def result_of(depth: np.ndarray, parameters: NodeParameters | None = None) -> Result:
     """Of one frame with that depth."""
     height, width = depth.shape
@@ -253,6 +268,33 @@ def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) ->
     slow.failure = None
     publish(outputs, 2)
     eventually(lambda: slow.made == [2] and not outputs.error)
+    outputs.destroy()
+
+
+@pytest.mark.parametrize("because", ["nobody listens", "no mask comes any more"])
+def test_a_failure_that_is_not_tried_again_is_not_told_for_ever(
+    node: LifecycleNode, monkeypatch: pytest.MonkeyPatch, because: str
+) -> None:
+    slow = Slow()
+    slow.go.set()
+    slow.failure = DktError("mask of 100x50 pixels")
+    outputs = Outputs(
+        node,
+        NodeParameters(),
+        Statistics(),
+        lambda *report: None,
+        lambda *report: None,
+        (*OUTPUTS, Output("slow", String, slow, "fails", lazy=True)),
+    )
+    eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
+    publish(outputs, 1)
+    eventually(lambda: outputs.error == "slow failed: mask of 100x50 pixels")
+    if because == "nobody listens":
+        for subscription in list(node.subscriptions):
+            node.destroy_subscription(subscription)
+    else:
+        monkeypatch.setattr(outputs_module, "FAILED_S", 0.0)
+    eventually(lambda: not outputs.error)
     outputs.destroy()
 
 

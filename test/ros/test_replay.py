@@ -395,6 +395,7 @@ def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
         (["BAG", "--wait-for-subscribers", "1", "--wait-timeout", "0.2"], "fewer than 1"),
         (["BAG", "--ros-args", "-p", "loop:=5"], "parameter loop is 5, expected a bool"),
         (["BAG", "--ros-args", "--log-level", "verbose"], "valid severity level"),
+        (["BAG", "--ros-args", "-p", "use_sim_time:=3"], "'use_sim_time' to '3'"),
     ],
 )
 def test_errors_are_one_line_and_status_2(

@@ -83,6 +83,8 @@ def test_flickering_is_logged_seldom_but_its_end_is_not_lost() -> None:
 def test_what_is_in_the_log_already_is_not_repeated() -> None:
     reader = Reader()
     reader.note(ERROR, "frame dropped: x", known=("frame dropped: x",))
+    reader.now += PAUSE_S
+    reader.note(WARN, "frame dropped: x (and 1 more, see the values)", known=("frame dropped: x",))
     assert reader.lines == []
     reader.now += PAUSE_S
     reader.note(OK, "fine")

@@ -24,6 +24,8 @@ from dkt_ros.ros.params.spec import Applies, Parameters, Spec, Value, defaults, 
 
 Own = TypeVar("Own", bound=Parameters)
 
+_QOS = "qos_overrides."
+
 
 def declare(node: Node, kind: type[Own], given: Mapping[str, Value] | None = None) -> Own:
     """Declares every parameter of `kind` on `node`; returns their values, overrides applied.
@@ -52,10 +54,28 @@ def declare(node: Node, kind: type[Own], given: Mapping[str, Value] | None = Non
 
 def unknown_overrides(node: Node, kind: type[Parameters]) -> list[str]:
     """Parameters given at start that no declaration has asked for: misspelt, most likely."""
-    # rclpy drops them in silence and has no public way to ask for them.
-    given = getattr(node, "_parameter_overrides", {})
     known = (*specs(kind), "use_sim_time", "start_type_description_service")
-    return [name for name in given if name not in known and not name.startswith("qos_overrides.")]
+    return [name for name in _given(node) if name not in known and not name.startswith(_QOS)]
+
+
+def unknown_qos_overrides(node: Node) -> list[str]:
+    """QoS given at start for no topic that the node has by now, or of a kind it cannot set.
+
+    That of other namespaces' topics may be meant for another node of the process.
+    """
+    anywhere, own = f"{_QOS}/", f"{_QOS}{node.get_namespace().rstrip('/')}/"
+    return sorted(
+        name
+        for name in _given(node)
+        if name.startswith(_QOS) and not node.has_parameter(name)
+        if name.startswith(own) or not name.startswith(anywhere)
+    )
+
+
+def _given(node: Node) -> Mapping[str, Any]:
+    # rclpy drops unknown ones in silence and has no public way to ask for them.
+    given: Mapping[str, Any] = getattr(node, "_parameter_overrides", {})
+    return given
 
 
 def descriptor(spec: Spec, default: Value) -> ParameterDescriptor:

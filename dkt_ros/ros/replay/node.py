@@ -28,7 +28,7 @@ from rclpy.node import Node
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
-from dkt_ros.ros.managed_node import init, interruptible
+from dkt_ros.ros.managed_node import init, interruptible, naming_arguments
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
@@ -99,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: dict[str, Any]) -> None:
-    node = Node("dkt_replay")
+    with naming_arguments():
+        node = Node("dkt_replay")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     # A parameter's override wins over the command line.
