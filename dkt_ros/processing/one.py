@@ -187,7 +187,7 @@ class _Run:
         try:
             self._all()
             return self._finish()
-        except (OSError, StorageError):
+        except Exception:
             # What no later run can go on from takes no room.
             if not ((self._folder / _STATE).exists() or (self._folder / SUMMARY).exists()):
                 shutil.rmtree(self._folder, ignore_errors=True)
