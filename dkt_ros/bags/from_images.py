@@ -29,7 +29,10 @@ _USABLE_DEPTH_M = (0.1, 10.0)
 _SAME_TIME_S = 0.02
 _STAMP = re.compile(r"\d{9,}(\.\d+)?")
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".exr", ".npy")
+PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"),
+    *(".exr", ".npy"),
+)
 """Endings of files that may hold colour, depth or a mask."""
 
 Key = tuple[str, ...]
@@ -83,6 +86,11 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
         if isinstance(found, DktError):
             raise found
         yield found
+
+
+def picture_count(source: ImageFolder) -> int:
+    """Colour pictures that there are. Raises DktError where there is none."""
+    return len(_matches(source.folder, source.color, pictures=True))
 
 
 def frames_or_errors(

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.bags.from_images import PICTURES, ImageFolder, frames_or_errors
+from dkt_ros.bags.from_images import PICTURES, ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
@@ -69,7 +69,10 @@ class FolderSource(Source):
             rate_hz=options.rate_hz,
             frame_id=FRAME_ID,
         )
-        self.total = len(list(path.glob(color)))
+        try:
+            self.total = picture_count(self._folder)
+        except DktError as error:
+            raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
         self.duration_s = self.total / options.rate_hz
 
     def items(self) -> Iterator[Pending]:

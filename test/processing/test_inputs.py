@@ -271,6 +271,9 @@ def pictures(tmp_path: Path) -> Path:
 def test_a_folder_of_pictures(pictures: Path) -> None:
     found = shots(opened(pictures))
     assert len(found) == 3
+    (pictures / "color" / "Thumbs.db").touch()
+    assert opened(pictures).total == 3
+    assert opened(pictures).duration_s == pytest.approx(0.3)
     assert found[1].frame.intrinsics.fy == 49.0
     raw = labelled_frames(2)[1].frame.raw_depth
     assert np.allclose(known(found[1].frame.raw_depth), known(raw), atol=6e-4, equal_nan=True)
