@@ -202,9 +202,10 @@ class DepthEstimator:
     def push(self, frame: Frame) -> DepthEstimate | None:
         """Depth of this frame, from it and the frames before it; None where the network has none.
 
-        Pushing the newest frame's stamp again returns its estimate again. When the network fails
-        its exception passes through (DktError when its output is unusable): there is no estimate
-        for this frame, the stream is forgotten, and the next push works.
+        Pushing the newest frame again returns its estimate again; another picture with its stamp is
+        a DktError, lest it gets that picture's depth. When the network fails its exception passes
+        through (DktError when its output is unusable): there is no estimate for this frame, the
+        stream is forgotten, and the next push works.
         """
         if not isinstance(frame, Frame):
             raise DktError(
@@ -212,6 +213,12 @@ class DepthEstimator:
             )
         started = time.perf_counter()
         if self._continuity.is_duplicate(frame):
+            if self._latest is not None and not _same_picture(frame, self._latest.frame):
+                raise DktError(
+                    f"frame of stamp {frame.stamp_ns} ns: another picture with this stamp came "
+                    "just before; give each picture its own time (one call of frames_of for all "
+                    "of a stream does), or reset() for another stream"
+                )
             return self._latest
         self._latest = None
         flush = self._continuity.follow(frame)
@@ -422,6 +429,17 @@ def load_estimator(
 
 
 _THINNED = 160, 288
+
+
+def _same_picture(one: Frame, other: Frame) -> bool:
+    """Whether colour and raw depth are the same."""
+    if one is other:
+        return True
+    if one.raw_depth is None or other.raw_depth is None:
+        depths_agree = one.raw_depth is other.raw_depth
+    else:
+        depths_agree = np.array_equal(one.raw_depth, other.raw_depth, equal_nan=True)
+    return depths_agree and np.array_equal(one.rgb, other.rgb)
 
 
 def _thinned(disparity: Array) -> NDArray[np.float32]:

@@ -49,10 +49,10 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
     included, and BusyError where another process is writing the same file. Whatever is raised, what
     was there stays as it was.
     """
-    partial = path.with_name(path.name + PARTIAL)
     try:
         if path.is_dir():  # as replacing it would say in the end
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        partial = path.with_name(path.name + PARTIAL)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(partial) as stream:
             _unfinished.add(partial)

@@ -123,6 +123,24 @@ class TestPush:
         assert estimator.push(frame(0)) is first
         assert len(network.seen) == 1
 
+    def test_another_picture_with_the_same_stamp_gets_no_depth_of_the_first(
+        self, network: Network, estimator: Estimator
+    ) -> None:
+        first = frame(0)
+        assert first.raw_depth is not None
+        estimate = estimator.push(first)
+        for other in (
+            replace(first, rgb=first.rgb + np.uint8(1)),
+            replace(first, raw_depth=first.raw_depth * np.float32(0.5)),
+            replace(first, raw_depth=None),
+        ):
+            with pytest.raises(DktError, match="another picture with this stamp"):
+                estimator.push(other)
+        assert estimator.push(first) is estimate
+        estimator.reset()
+        estimator.push(replace(first, raw_depth=None))
+        assert len(network.seen) == 2
+
     @pytest.mark.parametrize("limits", [(0.0, 1.0), (1.0, 0.5)])
     def test_an_impossible_range(self, limits: tuple[float, float]) -> None:
         with pytest.raises(DktError, match="min_depth"):

@@ -65,6 +65,12 @@ def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
             write_whole(path, "x")
 
 
+@pytest.mark.parametrize("name", [".", "/", ".."])
+def test_a_folder_without_a_name_is_no_file(name: str) -> None:
+    with pytest.raises(StorageError, match=r"cannot be written \(Is a directory\)"):
+        write_whole(Path(name), "x")
+
+
 def test_a_file_that_another_writes_is_left_to_it(tmp_path: Path) -> None:
     with whole_file(tmp_path / "file") as stream:
         stream.write(b"first")

@@ -9,15 +9,16 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dkt_ros.bags.images import read_depth, read_mask
-from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
+from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, registered, stamps
 from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
+from dkt_ros.files import natural_order
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
@@ -27,6 +28,12 @@ _USABLE_DEPTH_M = (0.1, 10.0)
 # As TUM's associate.py.
 _SAME_TIME_S = 0.02
 _STAMP = re.compile(r"\d{9,}(\.\d+)?")
+
+PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"),
+    *(".exr", ".npy"),
+)
+"""Endings of files that may hold colour, depth or a mask."""
 
 Key = tuple[str, ...]
 
@@ -71,46 +78,59 @@ class ImageFolder:
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
     """Frames in the order of their names, one at a time; what is odd is added to `remarks`.
 
-    Raises DktError where no colour picture matches, a partner is missing, a file is unusable, or
-    the first depth that is known at all is out of range altogether.
+    The order is the natural one: 2.png before 10.png. Raises DktError where no colour picture
+    matches, a partner is missing, a file is unusable, or the first depth that is known at all is
+    out of range altogether.
     """
+    for found in frames_or_errors(source, remarks):
+        if isinstance(found, DktError):
+            raise found
+        yield found
+
+
+def picture_count(source: ImageFolder) -> int:
+    """Colour pictures that there are. Raises DktError where there is none."""
+    return len(_matches(source.folder, source.color, pictures=True))
+
+
+def frames_or_errors(
+    source: ImageFolder, remarks: list[str] | None = None
+) -> Iterator[LabelledFrame | DktError]:
+    """As read_frames, but a frame with an unusable file costs itself: its error is in its place."""
     remarks = [] if remarks is None else remarks
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
-    color = _matches(source.folder, source.color)
+    color = _matches(source.folder, source.color, pictures=True)
     partners = {
         role: _paired(source, role, pattern, color, remarks)
         for role, pattern in roles.items()
         if pattern
     }
-    keys = [key for key in sorted(color) if all(key in files for files in partners.values())]
+    keys = [key for key in color if all(key in files for files in partners.values())]
+    keys.sort(key=lambda key: [natural_order(text) for text in key])
     cameras = None
     if isinstance(source.intrinsics, str) and "*" in source.intrinsics:
         cameras = _matches(source.folder, source.intrinsics)
     clock = stamps(source.rate_hz, source.start_s)
-    without_depth = 0
+    without_depth, any_usable = 0, False
     for index, key in enumerate(keys):
         pause_ns = round(index * source.gap_s * NANOSECONDS_PER_SECOND)
-        rgb = read_rgb(color[key])
-        height, width = rgb.shape[:2]
-        intrinsics = _intrinsics(source, cameras, key, width, height)
-        files = {role: found[key] for role, found in partners.items()}
-        scale = source.metres_per_unit
-        raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
-        if raw_depth is not None and not _is_usable(raw_depth):
-            if without_depth == index:
-                _refuse_out_of_range(files["depth"], raw_depth, scale)
-            without_depth += 1
-        truth = read_depth(files["truth"], scale) if "truth" in files else None
-        mask = read_mask(files["mask"]) if "mask" in files else None
-        for _ in range(source.repeat):
-            frame = Frame(
-                rgb=rgb,
-                raw_depth=raw_depth,
-                intrinsics=intrinsics,
-                stamp_ns=next(clock) + pause_ns,
-                frame_id=source.frame_id,
-            )
-            yield LabelledFrame(frame, truth, mask)
+        times = [next(clock) + pause_ns for _ in range(source.repeat)]
+        files = {"color": color[key]} | {role: found[key] for role, found in partners.items()}
+        try:
+            labelled = _read(source, cameras, key, files, times[0])
+        except DktError as error:
+            yield error
+            continue
+        raw_depth = labelled.frame.raw_depth
+        if raw_depth is not None:
+            if _is_usable(raw_depth):
+                any_usable = True
+            else:
+                without_depth += 1
+                if not any_usable:
+                    _refuse_out_of_range(files["depth"], raw_depth, source.metres_per_unit)
+        for stamp_ns in times:
+            yield replace(labelled, frame=replace(labelled.frame, stamp_ns=stamp_ns))
     if without_depth:
         near, far = _USABLE_DEPTH_M
         remarks.append(
@@ -118,8 +138,37 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
         )
 
 
-def _matches(folder: Path, pattern: str) -> dict[Key, Path]:
-    """The texts in the places of the pattern's `*` -> file."""
+def _read(
+    source: ImageFolder,
+    cameras: dict[Key, Path] | None,
+    key: Key,
+    files: dict[str, Path],
+    stamp_ns: int,
+) -> LabelledFrame:
+    """One frame of its files, by role."""
+    rgb = read_rgb(files["color"])
+    height, width = rgb.shape[:2]
+    intrinsics = _intrinsics(source, cameras, key, width, height)
+    scale = source.metres_per_unit
+    raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
+    truth = read_depth(files["truth"], scale) if "truth" in files else None
+    mask = read_mask(files["mask"]) if "mask" in files else None
+    try:
+        frame = Frame(rgb, raw_depth, intrinsics, stamp_ns, source.frame_id)
+        if truth is not None:
+            registered(truth, "true depth", frame)
+        if mask is not None:
+            registered(mask, "mask", frame)
+    except DktError as error:
+        raise DktError(f"{files['color']}: {error}") from error
+    return LabelledFrame(frame, truth, mask)
+
+
+def _matches(folder: Path, pattern: str, *, pictures: bool = False) -> dict[Key, Path]:
+    """The texts in the places of the pattern's `*` -> file.
+
+    pictures: a pattern that leaves the suffix open matches nothing else (time stamps, Thumbs.db).
+    """
     if not folder.is_dir():
         raise DktError(f"{folder}: no such folder")
     stem = pattern.removesuffix(".*")
@@ -133,6 +182,8 @@ def _matches(folder: Path, pattern: str) -> dict[Key, Path]:
         match = re.fullmatch(names, path.relative_to(folder).as_posix())
         if match is None or not path.is_file():
             continue
+        if any_suffix and pictures and path.suffix.lower() not in PICTURES:
+            continue
         other = found.setdefault(match.groups(), path)
         if other != path:
             raise DktError(f"{folder}: {other.name} and {path.name} both match {pattern!r}")
@@ -145,7 +196,7 @@ def _paired(
     source: ImageFolder, role: str, pattern: str, color: dict[Key, Path], remarks: list[str]
 ) -> dict[Key, Path]:
     """A file of this role for each colour picture; by stamps, some may lack one."""
-    files = _matches(source.folder, pattern)
+    files = _matches(source.folder, pattern, pictures=True)
     missing = sorted(color.keys() - files.keys())
     if not missing:
         return files
@@ -207,6 +258,7 @@ def _refuse_out_of_range(path: Path, depth: np.ndarray, metres_per_unit: float) 
         near, far = _USABLE_DEPTH_M
         raise DktError(
             f"{path}: depth from {np.nanmin(depth):.3g} to {np.nanmax(depth):.3g} m, none between "
-            f"{near} and {far:g} m; is --depth-scale {metres_per_unit:g} right (16-bit "
-            "millimetres: 0.001), and are floats in metres?"
+            f"{near} and {far:g} m; is a step of {metres_per_unit:g} m right (16-bit millimetres: "
+            "0.001; --depth-unit of `dkt process`, --depth-scale of `dkt bag`), and are floats in "
+            "metres?"
         )

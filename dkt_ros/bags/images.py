@@ -12,6 +12,7 @@ import numpy as np
 
 from dkt_ros.datasets.files import read_depth_exr, read_depth_png, read_label
 from dkt_ros.errors import DktError
+from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading, known_depth
 
@@ -44,11 +45,8 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def _read_npy(path: Path, metres_per_unit: float) -> np.ndarray:
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DktError(f"{path}: cannot be read as .npy ({error})") from error
-    picture = stored if isinstance(stored, np.ndarray) else np.empty(0)
+    with arrays_in(path) as arrays:
+        picture = arrays.get(ONLY, np.empty(0))
     if picture.ndim == 3 and 1 in (picture.shape[0], picture.shape[2]):
         picture = picture[..., 0] if picture.shape[2] == 1 else picture[0]
     if picture.ndim != 2 or picture.dtype.kind not in "fiu":

@@ -21,7 +21,8 @@ from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 # Stamps begin here unless told otherwise: what is made twice is the same twice, and 0 would read
 # as "no time" to ROS.
 DEFAULT_START_S = 1_700_000_000.0
-_LAST_S = 2**31
+LAST_S = 2**31
+"""ROS counts seconds to here."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def stamps(rate_hz: float, start_s: float = DEFAULT_START_S) -> Iterator[int]:
     """Endless stamps in nanoseconds, `rate_hz` a second; DktError where they are no stamps."""
     if not 0 < rate_hz < math.inf:
         raise DktError(f"rate is {rate_hz} Hz, expected a positive number")
-    if not 0 <= start_s < _LAST_S:
-        raise DktError(f"start time is {start_s} s, expected 0 to below {_LAST_S} s, as ROS counts")
+    if not 0 <= start_s < LAST_S:
+        raise DktError(f"start time is {start_s} s, expected 0 to below {LAST_S} s, as ROS counts")
     start = round(start_s * NANOSECONDS_PER_SECOND)
     index = 0
     while True:
@@ -105,14 +106,15 @@ def _messages(
     if topics.depth and frame.raw_depth is not None:
         yield topics.depth + depth_suffix, encoder.depth_image(frame.raw_depth, stamp)
     if topics.truth and labelled.truth_depth is not None:
-        depth = _checked(labelled.truth_depth, "true depth", frame)
+        depth = registered(labelled.truth_depth, "true depth", frame)
         yield topics.truth + depth_suffix, encoder.depth_image(depth, stamp)
     if topics.mask and labelled.mask is not None:
-        mask = _checked(labelled.mask, "mask", frame)
+        mask = registered(labelled.mask, "mask", frame)
         yield topics.mask + color_suffix, encoder.mask_image(mask, stamp)
 
 
-def _checked(picture: np.ndarray, name: str, frame: Frame) -> np.ndarray:
+def registered(picture: np.ndarray, name: str, frame: Frame) -> np.ndarray:
+    """The picture, which DktError says to be of another size than the frame's colour."""
     if picture.shape[:2] != frame.rgb.shape[:2]:
         found = f"{picture.shape[1]}x{picture.shape[0]}"
         expected = f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]}"

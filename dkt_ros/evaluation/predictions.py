@@ -10,7 +10,6 @@ not finite or not above zero is no depth.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from dkt_ros.datasets.files import read_depth_exr, read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import has_reading, known_depth
 from dkt_ros.wording import counted
 
@@ -121,20 +121,14 @@ def parse_predictions(
 
 def _read_numpy(path: Path, unit_m: float) -> np.ndarray:
     """(H, W) metres, dimensions of length 1 before and after dropped; integers are steps."""
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.lib.npyio.NpzFile):
-            with stored:
-                names = stored.files
-                if "depth" not in names and len(names) != 1:
-                    raise DktError(
-                        f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or "
-                        "one named depth"
-                    )
-                stored = stored["depth" if "depth" in names else names[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DktError(f"{path}: cannot be read as numpy's ({error})") from error
-    array = np.asarray(stored)
+    with arrays_in(path) as arrays:
+        names = list(arrays)
+        if "depth" not in names and len(names) != 1:
+            raise DktError(
+                f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or one named "
+                "depth"
+            )
+        array = np.asarray(arrays["depth" if "depth" in names else names[0]])
     if array.dtype.kind not in "fiu":
         raise DktError(f"{path}: holds {array.dtype}, expected numbers in metres")
     if array.dtype.kind in "iu":

@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.geometry import Intrinsics
 
 _EXPECTED = "expected fx, fy, cx, cy in pixels, a 3x3 matrix, or a calibration file with either"
@@ -75,7 +76,10 @@ def checked_intrinsics(
     fx: float, fy: float, cx: float, cy: float, width: int, height: int, source: str
 ) -> Intrinsics:
     """Intrinsics that a picture of this size can have; DktError naming `source` otherwise."""
-    found = Intrinsics(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+    try:
+        found = Intrinsics(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+    except DktError as error:
+        raise DktError(f"{source}: {error}") from error
     if not (-0.5 <= cx <= width and -0.5 <= cy <= height):
         problem = f"the principal point ({cx:g}, {cy:g}) lies outside"
     elif not all(_FOCAL_RANGE[0] <= f / width <= _FOCAL_RANGE[1] for f in (fx, fy)):
@@ -91,7 +95,8 @@ def checked_intrinsics(
 def _content(path: Path) -> Any:
     """What the file holds: mappings, lists and numbers."""
     if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False).tolist()
+        with arrays_in(path) as arrays:
+            return arrays[ONLY].tolist()
     text = path.read_text()
     if _BARE.fullmatch(text):
         return [float(number) for number in re.findall(_NUMBER, text)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order
+from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import known_depth
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -43,7 +43,7 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     is none but an .npz's own `raw_depth`. Raises DktError where it does not fit the clip.
     """
     if path.suffix.lower() == ".npz" and path.is_file():
-        with np.load(path, allow_pickle=False) as content:
+        with arrays_in(path) as content:
             depth = content.get("raw_depth")
     elif pattern is None:
         return None
@@ -51,7 +51,14 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
         if not path.is_dir():
             raise DktError(f"input {path} is no folder: depth is chosen by name in folders only")
         files = sorted(path.glob(pattern), key=natural_key)
-        depth = np.stack([read_depth_png(file, 1000.0) for file in files]) if files else None
+        pictures = [read_depth_png(file, 1000.0) for file in files]
+        for file, picture in zip(files, pictures, strict=True):
+            if picture.shape != rgb.shape[1:3]:
+                raise DktError(
+                    f"{file} is {_size(picture)}, the colour images are {_size(rgb[0])}: raw depth "
+                    "has to be registered to colour"
+                )
+        depth = np.stack(pictures) if pictures else None
     if depth is None:
         if pattern is not None:
             raise DktError(f"{path} holds no depth {pattern}")
@@ -108,13 +115,10 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _read_npz(file: Path) -> np.ndarray:
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
-            if "rgb" not in content:
-                raise DktError(f"{file} holds {sorted(content.files)}, expected an array rgb")
-            rgb = content["rgb"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DktError(f"{file} is no readable .npz of plain arrays: {error}") from error
+    with arrays_in(file) as content:
+        if "rgb" not in content:
+            raise DktError(f"{file} holds {sorted(content)}, expected an array rgb")
+        rgb = content["rgb"]
     if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3 or 0 in rgb.shape:
         raise DktError(
             f"{file}: rgb is {rgb.dtype} {rgb.shape}, expected uint8 (frames, height, width, 3)"

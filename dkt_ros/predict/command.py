@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import check_writable, whole_file
+from dkt_ros.files import check_writable, write_whole
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import StageProgress
 from dkt_ros.wording import counted
@@ -63,7 +64,7 @@ def run_predict(args: argparse.Namespace) -> int:
     from dkt_ros.predict.load import load_predictor
 
     options = options_of(args)
-    _check_output(args.output)
+    _check_output(args.output, args.input)
     rgb = read_clip(args.input, args.color)
     raw_depth = read_raw_depth(args.input, args.depth, rgb)
     pictures = zip(rgb, [None] * len(rgb) if raw_depth is None else raw_depth, strict=True)
@@ -87,15 +88,18 @@ def run_predict(args: argparse.Namespace) -> int:
         ) from error
     finally:
         progress.end()
-    with whole_file(args.output) as file:
-        np.savez_compressed(file, disparity=disparity)
+    packed = BytesIO()  # numpy's archive of a file that cannot be written complains once more
+    np.savez_compressed(packed, disparity=disparity)
+    write_whole(args.output, packed.getvalue())
     print(f"disparity {disparity.shape} written to {args.output}")
     return 0
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, given: Path) -> None:
     if output.suffix != ".npz":
         raise DktError(f"output {output} does not end in .npz")
+    if output.exists() and given.exists() and output.samefile(given):
+        raise DktError(f"output {output} is the input, which it would replace; choose another")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise DktError(f"output {output} cannot be written: no such folder, or a folder itself")
     check_writable(output)

@@ -86,7 +86,7 @@ def discard(final: Path) -> None:
     """
     partial = final.with_name(final.name + PARTIAL)
     try:
-        if (final / SUMMARY).is_file():
+        if _summary_of(final) is not None:
             _remove(partial)
             os.replace(final, partial)
         _remove(partial)
@@ -98,13 +98,12 @@ def _earlier(final: Path, recording: Recording, options: ProcessOptions) -> dict
     """The summary of an output that is whole; None where there is none."""
     if not final.exists():
         return None
-    try:
-        found = dict(json.loads((final / SUMMARY).read_text()))
-    except (OSError, ValueError):
+    found = _summary_of(final)
+    if found is None:
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
             f"{final} exists and is no output of `dkt process`; choose another --output",
-        ) from None
+        )
     if found.get("origin") != recording.origin:
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
@@ -119,6 +118,15 @@ def _earlier(final: Path, recording: Recording, options: ProcessOptions) -> dict
     return {**found, "already_there": True}
 
 
+def _summary_of(folder: Path) -> dict[str, Any] | None:
+    """An output's summary; None where there is none, or one of something else."""
+    try:
+        found = json.loads((folder / SUMMARY).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "fingerprint" in found else None
+
+
 def _same(recording: Recording, options: ProcessOptions) -> dict[str, str]:
     """What an earlier run must have in common with this one, to be gone on from."""
     return {
@@ -131,9 +139,8 @@ def _same(recording: Recording, options: ProcessOptions) -> dict[str, str]:
 def _sealed(final: Path, same: dict[str, str]) -> dict[str, Any] | None:
     """Makes the output of what a run left that was killed at its very end; None: there is none."""
     folder = final.with_name(final.name + PARTIAL)
-    try:
-        summary = dict(json.loads((folder / SUMMARY).read_text()))
-    except (OSError, ValueError):
+    summary = _summary_of(folder)
+    if summary is None:
         return None
     if {key: summary.get(key) for key in same} != same:
         return None
@@ -187,7 +194,7 @@ class _Run:
         try:
             self._all()
             return self._finish()
-        except (OSError, StorageError):
+        except Exception:
             # What no later run can go on from takes no room.
             if not ((self._folder / _STATE).exists() or (self._folder / SUMMARY).exists()):
                 shutil.rmtree(self._folder, ignore_errors=True)

@@ -46,7 +46,7 @@ def read_output(folder: Path) -> Output:
             raise ValueError(f"{SUMMARY} is of something else")
         lines = (folder / FRAMES).read_text().splitlines()
         return Output(folder, summary, [dict(json.loads(line)) for line in lines])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DktError(
             f"{folder}: no whole output of `dkt process` ({error}); run that first"
         ) from error

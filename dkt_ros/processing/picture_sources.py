@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.bags.from_images import ImageFolder, read_frames
+from dkt_ros.bags.from_images import PICTURES, ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
-from dkt_ros.bags.recording import stamps
+from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
+from dkt_ros.formats.numpy_files import arrays_in, mapped_array
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.images import integer_to_depth
@@ -27,13 +27,13 @@ from dkt_ros.wording import counted
 
 FRAME_ID = "camera_color_optical_frame"
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".exr", ".npy")
 _COLOR = ("color/*", "rgb/*", "image/*", "images/*", "*rgb.*", "*color.*", "rgb*", "color*")
 _DEPTH = (
     *("depth/*", "raw_depth/*", "aligned_depth/*", "*raw_depth.*", "*depth.*"),
     *("depth*", "raw_depth*"),
 )
 _CAMERA = ("*intrinsic*", "*camera_info*", "*calib*", "K.*", "camera.*", "cam_K.*")
+_ARRAYS = ("rgb", "depth", "K", "stamps_ns")
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
 
 
@@ -69,14 +69,17 @@ class FolderSource(Source):
             rate_hz=options.rate_hz,
             frame_id=FRAME_ID,
         )
-        self.total = len(list(path.glob(color)))
+        try:
+            self.total = picture_count(self._folder)
+        except DktError as error:
+            raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
         self.duration_s = self.total / options.rate_hz
 
     def items(self) -> Iterator[Pending]:
         """See Source."""
         try:
-            for labelled in read_frames(self._folder, self.remarks):
-                yield Pending(partial(Shot, labelled.frame, labelled.truth_depth, labelled.mask))
+            for found in frames_or_errors(self._folder, self.remarks):
+                yield Pending(partial(_shot_of, found))
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
 
@@ -197,9 +200,11 @@ class ArraySource(Source):
             raise ProcessingError(
                 Outcome.NO_COLOR, f"{path}: expected an array rgb, uint8 (T, H, W, 3)"
             )
-        if depth is None or depth.shape != rgb.shape[:3]:
+        if depth is None or depth.shape != rgb.shape[:3] or depth.dtype.kind not in "fiu":
+            found = "none" if depth is None else f"{depth.dtype} {depth.shape}"
             raise ProcessingError(
-                Outcome.NO_DEPTH, f"{path}: expected an array depth of shape {rgb.shape[:3]}"
+                Outcome.NO_DEPTH,
+                f"{path}: found {found}, expected an array depth of numbers, {rgb.shape[:3]}",
             )
         if "K" not in self._arrays and not options.has_camera:
             raise ProcessingError(
@@ -210,6 +215,12 @@ class ArraySource(Source):
             raise ProcessingError(
                 Outcome.NOT_A_RECORDING,
                 f"{path}: stamps_ns of shape {stamps_ns.shape}, expected {rgb.shape[:1]}",
+            )
+        if stamps_ns is not None and not _are_stamps(stamps_ns):
+            raise ProcessingError(
+                Outcome.NOT_A_RECORDING,
+                f"{path}: stamps_ns of {stamps_ns.dtype}, expected whole nanoseconds, 0 or more, "
+                "as ROS counts",
             )
         self.total = len(rgb)
         self.duration_s = self.total / options.rate_hz
@@ -235,6 +246,19 @@ class ArraySource(Source):
         return Shot(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
 
 
+def _shot_of(found: LabelledFrame | DktError) -> Shot:
+    if isinstance(found, DktError):
+        raise found
+    return Shot(found.frame, found.truth_depth, found.mask)
+
+
+def _are_stamps(values: NDArray[Any]) -> bool:
+    """Whether ROS has such times, in nanoseconds."""
+    return values.dtype.kind in "iuf" and bool(
+        np.all((values >= 0) & (values < LAST_S * NANOSECONDS_PER_SECOND))
+    )
+
+
 def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[np.float32]]]:
     """What reads each frame's depth: from pictures in natural order, or an array (T, H, W)."""
     given = options.depth
@@ -250,15 +274,15 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
     path = Path(given) if Path(given).exists() else video.parent / given
     if path.suffix.lower() in (".npy", ".npz"):
         depth = _depth_array(video, path)
-        if depth is None or depth.ndim != 3:
-            shape = "nothing" if depth is None else f"shape {depth.shape}"
+        if depth is None or depth.ndim != 3 or depth.dtype.kind not in "fiu":
+            found = "nothing" if depth is None else f"{depth.dtype} of shape {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{video}: {path.name} has {shape} for depth, expected an array (T, H, W)",
+                f"{video}: {path.name} has {found} for depth, expected numbers (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
-    found = path.iterdir() if path.is_dir() else video.parent.glob(given)
-    files = [file for file in found if file.suffix.lower() in _PICTURES]
+    pictures = path.iterdir() if path.is_dir() else video.parent.glob(given)
+    files = [file for file in pictures if file.suffix.lower() in PICTURES]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
     return [
@@ -271,11 +295,9 @@ def _depth_array(video: Path, path: Path) -> NDArray[Any] | None:
     if path.suffix.lower() == ".npz":
         return _arrays(path).get("depth")
     try:
-        return np.asanyarray(np.load(path, mmap_mode="r"))
-    except (OSError, ValueError, EOFError) as error:
-        raise ProcessingError(
-            Outcome.NO_DEPTH, f"{video}: {path.name} cannot be read as .npy ({error})"
-        ) from error
+        return mapped_array(path)
+    except DktError as error:
+        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
 
 
 def _metres(depth: NDArray[Any], unit_m: float) -> NDArray[np.float32]:
@@ -285,13 +307,12 @@ def _metres(depth: NDArray[Any], unit_m: float) -> NDArray[np.float32]:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Those that are looked at; what else is in the file may be anything."""
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ProcessingError(
-            Outcome.NOT_A_RECORDING, f"{path}: no readable .npz of plain arrays ({error})"
-        ) from error
+        with arrays_in(path) as content:
+            return {name: content[name] for name in _ARRAYS if name in content}
+    except DktError as error:
+        raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
 
 
 def _calibration_file(folder: Path) -> Path:
@@ -313,7 +334,7 @@ def is_picture_folder(path: Path) -> bool:
 def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:
     """The first pattern that matches pictures; colour patterns must not match depth ones."""
     for pattern in patterns:
-        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in _PICTURES]
+        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in PICTURES]
         if names and (patterns is _DEPTH or not any("depth" in name for name in names)):
             return pattern
     return None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dkt_ros.colors import colored
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import valid
+from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import backproject, known_points
 from dkt_ros.processing.source import Shot
 
@@ -68,8 +69,8 @@ class Previews:
 
 def read_preview(file: Path) -> dict[str, Any]:
     """Encoded JPEGs (bytes) of color, raw, depth, confidence, error where known; points, colors."""
-    with np.load(file) as content:
-        found: dict[str, Any] = {name: content[name] for name in content.files}
+    with arrays_in(file) as content:
+        found: dict[str, Any] = {name: content[name] for name in content}
     arrays = {"points", "colors"}
     return {name: one if name in arrays else one.tobytes() for name, one in found.items()}
 

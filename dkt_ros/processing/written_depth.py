@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
+from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import known_depth
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth
@@ -44,5 +45,5 @@ def written_depth(folder: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
 def _read(file: Path) -> NDArray[np.float32]:
     if file.suffix != ".npz":
         return np.asarray(read_depth(file), np.float32)
-    with np.load(file) as content:
+    with arrays_in(file) as content:
         return known_depth(content["depth"])

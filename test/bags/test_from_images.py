@@ -141,8 +141,32 @@ def test_stamps_pair_with_the_nearest(tmp_path: Path, unit: str) -> None:
     assert "1 of 3 colour pictures have no depth within 20 ms" in remarks[0]
 
 
+def test_the_order_is_natural_and_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
+    for name in ("color", "depth"):
+        (tmp_path / name).mkdir()
+        for index in (2, 10, 1):
+            picture = np.full((4, 6), 100 * index, np.uint16)
+            if name == "color":
+                picture = np.full((4, 6, 3), 20 * index)
+            cv2.imwrite(str(tmp_path / name / f"{index}.png"), picture)
+    for other in (".DS_Store", "Thumbs.db", "times.csv"):
+        (tmp_path / "color" / other).write_text("no picture")
+    frames = list(read_frames(ImageFolder(tmp_path, PINHOLE)))
+    assert [known(f.frame.raw_depth)[0, 0] for f in frames] == pytest.approx([0.1, 0.2, 1.0])
+    assert [f.frame.rgb[0, 0, 0] for f in frames] == [20, 40, 200]
+
+
+def test_truth_and_masks_of_another_size_are_named(folder: Path) -> None:
+    cv2.imwrite(str(folder / "0002-mask.png"), np.zeros((3, 6), np.uint8))
+    source = ImageFolder(folder, PINHOLE, mask="*-mask.png")
+    with pytest.raises(DktError, match=r"color/0002\.jpg: mask is 6x3, colour is 6x4"):
+        list(read_frames(source))
+
+
 def test_depth_that_cannot_be_metres_is_refused(folder: Path) -> None:
-    with pytest.raises(DktError, match=r"depth from 100 to 100 m.*--depth-scale 1 right"):
+    with pytest.raises(
+        DktError, match=r"depth from 100 to 100 m.*step of 1 m right.*--depth-unit.*--depth-scale"
+    ):
         list(read_frames(ImageFolder(folder, PINHOLE, metres_per_unit=1.0)))
 
 

@@ -142,6 +142,15 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, text: str, word
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_numpy_file_and_unknown_numbers_are_named(tmp_path: Path) -> None:
+    (tmp_path / "K.npy").touch()
+    with pytest.raises(DktError, match=r"K\.npy: cannot be read as numpy's"):
+        read_intrinsics(tmp_path / "K.npy", 6, 4)
+    (tmp_path / "c.json").write_text('{"fx": 10, "fy": 10, "cx": NaN, "cy": 2}')
+    with pytest.raises(DktError, match=r"c\.json: intrinsics .* cx=nan"):
+        read_intrinsics(tmp_path / "c.json", 6, 4)
+
+
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(DktError, match=r"focal lengths 0\.8 and 0\.9 do not suit"):
         checked_intrinsics(0.8, 0.9, 0.5, 0.5, 1280, 720, source="--pinhole")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import errno
+import gc
 import importlib.resources
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import cv2
 import numpy as np
@@ -148,18 +148,46 @@ def test_predict_says_how_far_it_is(
     assert stages[-3:] == expected
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_leaves_no_output_cut_short(
-    tmp_path: Path, tiny_checkpoint: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_checkpoint: Path, clip: Path
 ) -> None:
-    def full(file: IO[bytes], **arrays: np.ndarray) -> None:
-        file.write(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(np, "savez_compressed", full)
     output = tmp_path / "out.npz"
-    with pytest.raises(DktError, match=r"out\.npz: the disk is full"):
-        dkt("predict", "--checkpoint", tiny_checkpoint, "--input", clip, "--output", output)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(DktError, match=r"out\.npz: the disk is full"):
+            dkt("predict", "--checkpoint", tiny_checkpoint, "--input", clip, "--output", output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    gc.collect()  # what is left of a half-written archive would complain now
     assert not list(tmp_path.glob("out.npz*"))
+
+
+def test_the_input_is_not_written_over(tmp_path: Path, tiny_checkpoint: Path, clip: Path) -> None:
+    before = clip.read_bytes()
+    (tmp_path / "link.npz").symlink_to(clip)
+    for output in (clip, tmp_path / "link.npz"):
+        with pytest.raises(DktError, match="is the input"):
+            dkt("predict", "--checkpoint", tiny_checkpoint, "--input", clip, "--output", output)
+    assert clip.read_bytes() == before
+
+
+def test_predict_names_files_that_do_not_fit(
+    tmp_path: Path, tiny_checkpoint: Path, clip: Path
+) -> None:
+    words = ["predict", f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path / 'out.npz'}"]
+    rgb = np.load(clip)["rgb"]
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for index, image in enumerate(rgb):
+        cv2.imwrite(str(folder / f"{index}-rgb.png"), image)
+        cv2.imwrite(str(folder / f"{index}-d.png"), np.ones((32, 48 - index // 5), np.uint16))
+    with pytest.raises(DktError, match=r"5-d\.png is 32x47, the colour images are 32x48"):
+        dkt(*words, f"--input={folder}", "--color=*rgb.png", "--depth=*-d.png")
+    np.savez(clip, rgb=rgb, raw_depth=np.array([{}], object))
+    with pytest.raises(DktError, match="cannot be read as numpy's plain arrays"):
+        dkt(*words, f"--input={clip}")
 
 
 def test_live_is_what_the_stream_gives(

@@ -125,7 +125,7 @@ def test_npz(tmp_path: Path) -> None:
         ({"rgb": frames(1)[0]}, r"\(32, 48, 3\)"),
         ({"rgb": frames(1)[..., :2]}, r"\(1, 32, 48, 2\)"),
         ({"rgb": frames(0)}, r"\(0, 32, 48, 3\)"),
-        ({"rgb": np.array([{"a": 1}], dtype=object)}, "no readable"),
+        ({"rgb": np.array([{"a": 1}], dtype=object)}, "cannot be read as numpy's plain arrays"),
     ],
 )
 def test_npz_that_does_not_fit_is_named(tmp_path: Path, arrays: dict, named: str) -> None:

@@ -271,6 +271,9 @@ def pictures(tmp_path: Path) -> Path:
 def test_a_folder_of_pictures(pictures: Path) -> None:
     found = shots(opened(pictures))
     assert len(found) == 3
+    (pictures / "color" / "Thumbs.db").touch()
+    assert opened(pictures).total == 3
+    assert opened(pictures).duration_s == pytest.approx(0.3)
     assert found[1].frame.intrinsics.fy == 49.0
     raw = labelled_frames(2)[1].frame.raw_depth
     assert np.allclose(known(found[1].frame.raw_depth), known(raw), atol=6e-4, equal_nan=True)
@@ -279,6 +282,16 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert len(shots(opened(pictures, PINHOLE))) == 3
     shutil.rmtree(pictures / "depth")
     assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
+
+
+def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
+    depth = pictures / "depth" / "1.png"
+    depth.write_bytes(depth.read_bytes()[:-40])
+    pending = [item for item in opened(pictures).items() if isinstance(item, Pending)]
+    with pytest.raises(DktError, match=r"depth/1\.png: truncated picture"):
+        pending[1].decode()
+    stamps = [pending[index].decode().frame.stamp_ns for index in (0, 2)]
+    assert np.diff(stamps).tolist() == [200_000_000]
 
 
 def test_scenes_of_one_picture_each(tmp_path: Path) -> None:
@@ -315,6 +328,13 @@ def test_arrays(tmp_path: Path) -> None:
     assert "stamps_ns of shape" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb)
     assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
+    np.savez(path, rgb=rgb, depth=np.full(depth.shape, "far"))
+    assert "found <U3" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=rgb, depth=depth, notes=np.array([{}], object))
+    assert len(shots(opened(path, PINHOLE))) == 4
+    for stamps in (["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]):
+        np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array(stamps))
+        assert "whole nanoseconds, 0 or more" in str(refused(path, PINHOLE))
 
 
 def test_a_video_with_depth(tmp_path: Path) -> None:

@@ -117,8 +117,13 @@ def test_what_nobody_foresaw_ends_one_recording(
     assert a.error == f"{bags / 'a'}: ZeroDivisionError: no"
 
 
-def test_overwrite_spares_what_is_no_output(bags: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An output beside its recording, even in the recording's own place."""
+@pytest.mark.parametrize("summary", [None, "{}", "[1]", '{"outcome": "a success"}', "{"])
+def test_overwrite_spares_what_is_no_output(
+    bags: Path, capsys: pytest.CaptureFixture[str], summary: str | None
+) -> None:
+    """An output beside its recording, even in the recording's own place, which may have notes."""
+    if summary is not None:
+        (bags / "a" / "summary.json").write_text(summary)
     command = ["process", str(bags / "a"), "--output", str(bags), *TOLD, "--overwrite"]
     assert main(command) == Outcome.OUTPUT_EXISTS.code
     assert "is no output of `dkt process`" in capsys.readouterr().err

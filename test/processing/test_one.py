@@ -379,6 +379,18 @@ def test_a_full_disk_is_named_and_leaves_no_output(
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_recording_that_fails_leaves_no_part_of_it(
+    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def useless(*_args: Any) -> None:
+        raise ProcessingError(Outcome.NOTHING_USABLE, "the rest is of another camera")
+
+    monkeypatch.setattr("dkt_ros.processing.one.write_file", useless)
+    with pytest.raises(ProcessingError, match="another camera"):
+        run(bag, replace(told, files=("png",)), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_damaged_bag_gives_what_is_readable_and_says_where_it_broke(
     told: ProcessOptions, tmp_path: Path
 ) -> None:

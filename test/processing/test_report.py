@@ -47,6 +47,9 @@ def test_what_is_gone_or_no_manifest_is_told(outputs: Path, tmp_path: Path) -> N
     (copy / "with_truth" / "summary.json").write_text("{}")
     with pytest.raises(DktError, match="of something else"):
         read_outputs([copy / "with_truth"])
+    (copy / "with_truth" / "summary.json").write_text("[1]")
+    with pytest.raises(DktError, match="no whole output of"):
+        read_outputs([copy / "with_truth"])
 
 
 def data_of(page: str) -> list[dict[str, Any]]:
