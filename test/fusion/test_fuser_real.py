@@ -56,7 +56,7 @@ def test_on_the_glass_better_than_filling(frames: list[GlassFrame], fused: list[
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_better_network_is_followed(frames: list[GlassFrame], scene: int) -> None:
-    """The truth with smooth errors of 4% for a network: a third of the error of filling, on the glass."""
+    """The truth with smooth errors of 4% for a network: a third of filling's error on the glass."""
     frame = frames[scene]
     known = np.isfinite(frame.truth)
     inverse = 1 / np.where(known, frame.truth, np.nanmedian(frame.truth))
