@@ -50,11 +50,7 @@ PERIOD_NS = 200_000_000
 SCORES = ("log_odds", "gain", "edges")
 
 
-on_scale = True
-"""Whether the network is shown raw depth."""
-
-
-def static(rgb: np.ndarray, raw: np.ndarray, disparity: np.ndarray) -> Verdict:
+def static(rgb: np.ndarray, raw: np.ndarray, disparity: np.ndarray, on_scale: bool) -> Verdict:
     """After a second of one scene with a camera's noise; raw is brought to the picture's size."""
     rng = np.random.default_rng(0)
     height, width = rgb.shape[:2]
@@ -148,7 +144,7 @@ def faults() -> dict[str, tuple[Change | None, Change | None]]:
     }
 
 
-def told(frames: list[Frame], start: int) -> str:
+def told(frames: list[Frame], start: int, on_scale: bool) -> str:
     """When and what was said first of a fault that begins with frame `start`, in words."""
     judge = Judge(on_scale=on_scale)
     said: dict[tuple[str, bool], str] = {}
@@ -163,7 +159,7 @@ def told(frames: list[Frame], start: int) -> str:
     return ", ".join(said.values()) or "nothing"
 
 
-def print_moving(frames: list[Frame]) -> None:
+def print_moving(frames: list[Frame], on_scale: bool) -> None:
     """Faults of the demo's stream, from its first frame and from the ninth."""
     print("\nmoving camera, frames until it is said; '?': a warning")
     held = {"depth frozen": (False, True), "colour frozen": (True, False)}
@@ -173,17 +169,17 @@ def print_moving(frames: list[Frame]) -> None:
                 (colour(rgb) if colour else rgb, depth(raw) if depth else raw, disparity)
                 for rgb, raw, disparity in frames[start:]
             ]
-            print(f"  from frame {start}, {name}: {told(frames[:start] + broken, start)}")
+            print(f"  from frame {start}, {name}: {told(frames[:start] + broken, start, on_scale)}")
         for name, (is_colour, is_depth) in held.items():
             rgb, raw, disparity = frames[start]
             broken = [
                 (rgb if is_colour else a, raw if is_depth else b, disparity if is_colour else c)
                 for a, b, c in frames[start:]
             ]
-            print(f"  from frame {start}, {name}: {told(frames[:start] + broken, start)}")
+            print(f"  from frame {start}, {name}: {told(frames[:start] + broken, start, on_scale)}")
 
 
-def print_cost(frames: list[Frame]) -> None:
+def print_cost(frames: list[Frame], on_scale: bool) -> None:
     """Processor time of a 1280x720 frame, aligning and fusing included."""
     large = [
         (
@@ -210,7 +206,6 @@ def print_cost(frames: list[Frame]) -> None:
 
 def main() -> None:
     """Prints the tables."""
-    global on_scale
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--heldout", type=Path, required=True, help="rendered sequences (*.tar)")
     parser.add_argument("--colour", action="store_true", help="the network sees colour alone")
@@ -230,18 +225,21 @@ def main() -> None:
             1, frame.disparity, out=np.zeros_like(frame.disparity), where=frame.disparity > 0
         )
         scenes.setdefault(frame.name, (frame.rgb, raw, frame.relative))
-        own.append(static(frame.rgb, raw, frame.relative))
+        own.append(static(frame.rgb, raw, frame.relative, on_scale))
     row("own, rendered", own)
     ten = list(scenes.values())[:SCENES]
-    row("foreign, rendered", [static(a[0], b[1], a[2]) for a in ten for b in ten if a is not b])
+    row(
+        "foreign, rendered",
+        [static(a[0], b[1], a[2], on_scale) for a in ten for b in ten if a is not b],
+    )
     if arguments.shared:
         found = real(arguments.shared, predict)
-        row("own, real", [static(*frame) for frame in found])
-        foreign = [static(a[0], b[1], a[2]) for a in found for b in found if a is not b]
+        row("own, real", [static(*frame, on_scale) for frame in found])
+        foreign = [static(a[0], b[1], a[2], on_scale) for a in found for b in found if a is not b]
         row("foreign, real", foreign)
     frames = demo(predict)
-    print_moving(frames)
-    print_cost(frames)
+    print_moving(frames, on_scale)
+    print_cost(frames, on_scale)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,7 @@ _SEEN_RANGE = 3.0
 _LEVELS = 5
 _STIFFNESS = 0.02  # weight of no correction at all, against one reading per cell
 _OUTLIER = 0.02, 0.3  # relative; readings far from the prediction correct it the less, from here on
-_FARTHER = (
-    0.01,
-    0.3,
-)  # relative; the same where finer corrections leave out what is far from coarser
+_FARTHER = 0.01, 0.3  # the same where finer corrections leave out what is far from coarser ones
 _FINER = 3, 2, 1  # their finest grids have cells of 2**n of every second pixel
 _AGREES = 0.1  # relative: a reading this near the prediction speaks for it
 _LEAST_SPREAD = 0.004  # relative, of readings about a prediction
@@ -128,8 +125,7 @@ def bent(predicted: Float32, disparity: Float32, weights: Float32 | None = None)
     """
     measured = disparity > 0
     ratio = disparity / predicted - 1.0
-    typical = float(np.median(np.abs(ratio[measured][:: 1 + disparity.size // 8192])))
-    scale = np.float32(np.clip(3 * typical, *_OUTLIER))
+    scale = np.float32(np.clip(3 * _typical(ratio, measured), *_OUTLIER))
     weight = measured / (1.0 + np.square(ratio / scale))
     if weights is not None:
         weight *= weights
@@ -149,12 +145,16 @@ def bent_to_most(predicted: Float32, disparity: Float32) -> Float32:
     ratio = np.where(measured, every_second / predicted[::2, ::2], np.float32(1.0))
     for finest in _FINER:
         off = ratio / total - 1.0
-        typical = float(np.median(np.abs(off[measured][:: 1 + off.size // 8192])))
-        scale = np.float32(np.clip(2 * typical, *_FARTHER))
+        scale = np.float32(np.clip(2 * _typical(off, measured), *_FARTHER))
         weight = measured / np.square(1.0 + np.square(off / scale))
         total *= 1.0 + membrane(off * weight, weight, _LEVELS - 1, finest)
     size = predicted.shape[::-1]
     return predicted * np.asarray(cv2.resize(total, size, interpolation=cv2.INTER_LINEAR))
+
+
+def _typical(off: Float32, measured: Mask) -> float:
+    """Median of |off| where there is a reading, of some of them."""
+    return float(np.median(np.abs(off[measured][:: 1 + off.size // 8192])))
 
 
 def membrane(weighted: Float32, weight: Float32, levels: int = _LEVELS, finest: int = 2) -> Float32:
@@ -209,17 +209,17 @@ def network_input(scene: Scene, out: Float32 | None = None) -> Float32:
     return x
 
 
-def evidence(scene: Scene) -> Float32:
+def evidence(scene: Scene) -> Float32 | None:
     """What a prediction that knows nothing of the readings says of each of them, (2, h, w), 0..1.
 
     That it is right, since both agree by as much as most do; that it is seen through something,
-    since it lies behind all that is predicted near there. 0 where there is nothing to compare, and
-    of a prediction by a network that was shown readings, which is no witness.
+    since it lies behind all that is predicted near there. 0 where there is no reading. None without
+    a prediction, and of one by a network that was shown readings, which is no witness.
     """
-    said = np.zeros((2, *scene.filled.shape), np.float32)
     measured, predicted = scene.measured, scene.predicted
     if predicted is None or scene.on_scale:
-        return said
+        return None
+    said = np.empty((2, *scene.filled.shape), np.float32)
     off = scene.disparity / predicted - 1.0
     some = np.abs(off[measured])
     most = quantiles(some[:: 1 + len(some) // 8192], _MOST)[0]

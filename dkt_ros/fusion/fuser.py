@@ -219,7 +219,7 @@ class Fuser:
         check_type("stamp_ns", stamp_ns, int | None)
         check_type("on_scale", on_scale, bool)
         frame = self._reduced(rgb, raw_depth, disparity, alignment)
-        on_scale = on_scale or frame.predicted is None
+        on_scale = on_scale or frame.predicted is None  # those weights know how to do without
         way = self._ways[on_scale]
         scene = make_scene(frame.rgb, frame.readings, frame.predicted, on_scale)
         if scene is None:
@@ -404,10 +404,9 @@ def _decided(
         # Type, then layout: both at once take twice as long.
         x = x.to(device, refiner.head.weight.dtype).to(memory_format=torch.channels_last)
         filled, predicted = (torch.from_numpy(m)[None, None].to(device) for m in maps)
-        said = None
-        if scene.predicted is not None and not scene.on_scale:
-            said = torch.from_numpy(evidence(scene))[None].to(device)
-        refined = refiner(x, filled, predicted, said)
+        said = evidence(scene)
+        heard = None if said is None else torch.from_numpy(said)[None].to(device)
+        refined = refiner(x, filled, predicted, heard)
         found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
         seen = Seen(float(refined.belongs[0]), partial(_asked, refiner, device, scene))
     corrected, trust, log_error = to_host(found)[0]

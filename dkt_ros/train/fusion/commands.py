@@ -64,9 +64,9 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     def make_data() -> FrameFolder:
         predict, sees_depth = checkpoint_predictor(args.checkpoint, config.on_scale)
-        kept = (args.disparity or args.output / "disparity") / checkpoint_digest(args.checkpoint)
-        if not config.on_scale:
-            kept = kept.with_name(f"{kept.name}-colour")
+        digest = checkpoint_digest(args.checkpoint)
+        name = digest if config.on_scale else f"{digest}-colour"
+        kept = (args.disparity or args.output / "disparity") / name
         failings = FAILINGS if sees_depth else 0
         return FrameFolder(args.data, predict, kept, report, failings=failings)
 

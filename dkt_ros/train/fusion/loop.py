@@ -136,7 +136,9 @@ def batch_of(
     x = torch.from_numpy(np.stack([network_input(scene) for scene in scenes]))
     filled = stacked([scene.filled for scene in scenes])
     predicted = stacked([s.filled if s.predicted is None else s.predicted for s in scenes])
-    said = torch.from_numpy(np.stack([evidence(scene) for scene in scenes]))
+    silence = np.zeros((2, *scenes[0].filled.shape), np.float32)
+    heard = [evidence(scene) for scene in scenes]
+    said = torch.from_numpy(np.stack([silence if one is None else one for one in heard]))
     target = Target(
         disparity=stacked([scene.disparity for scene in scenes]),
         truth=stacked([sample.truth for sample in samples]),
