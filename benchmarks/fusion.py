@@ -348,8 +348,9 @@ def main() -> None:
         table(f"{title}, with the network", cases, fusers, each)
         alone = [replace(case, disparity=None) for case in cases]
         table(f"{title}, no network", alone, {"refiner": refiner}, each)
-        made_up = [with_made_up_network(case, seed) for seed, case in enumerate(cases)]
-        table(f"{title}, truth degraded for a network", made_up, fusers, each)
+        draws = range(12 if each else 1)  # two scenes alone would tell of two draws
+        made_up = [with_made_up_network(c, 100 * n + i) for n in draws for i, c in enumerate(cases)]
+        table(f"{title}, truth degraded for a network", made_up, fusers)
         confidence(title, cases, refiner)
         confidence(f"{title}, truth degraded", made_up, refiner)
         timing(cases[0], fusers)

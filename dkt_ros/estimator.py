@@ -385,8 +385,11 @@ class DepthEstimator:
                 f"{share:.0%} of the raw depth is trusted: expected "
                 f"{self.config.alignment.min_inlier_ratio:.0%}"
             )
+        scale, shift = line.start or (line.scale, line.shift)
         return replace(
             line,
+            scale=scale,
+            shift=shift,
             inliers=fused.trusted,
             inlier_ratio=share,
             residual_m=fused.residual_m,

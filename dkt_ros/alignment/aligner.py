@@ -34,6 +34,8 @@ INLIER_SIGMAS = 3.0
 INLIER_LIMIT = 0.1  # relative: beyond it no pixel agrees, however poor the fit
 RANGE_SHARE = 0.5  # with less of the readings in range, something is wrong with their numbers
 OWN_SCALE = 0.5  # share of readings that must agree with disparity that is taken as it is
+ROUGH_UNCERTAINTY = 0.3  # relative: a line that is less certain is no start either
+ROUGH_SPREAD = 0.5  # of the errors' spread, at least, must be that of the disparity
 EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
 SEARCH_EVERY = 8  # frames: how often all lines are looked at where the one before still holds
 
@@ -59,6 +61,8 @@ class Alignment:
                   the frame's disparities; inf when UNALIGNED
     state         what it rests on
     reason        why it is not OK; "" when it is
+    rough         UNALIGNED: scale and shift that this frame suggests without telling depth well
+                  enough to be published; something to be corrected locally. None without any
     """
 
     scale: float
@@ -69,6 +73,12 @@ class Alignment:
     uncertainty: float
     state: AlignmentState
     reason: str
+    rough: tuple[float, float] | None = None
+
+    @property
+    def start(self) -> tuple[float, float] | None:
+        """Scale and shift to correct locally: its own, else rough ones, else None."""
+        return (self.scale, self.shift) if np.isfinite(self.scale) else self.rough
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,10 @@ class Aligner:
             reason = "no raw depth with this frame"
         else:
             fit, reason = self._fit(samples, raw_depth)
+        rough = None
+        if fit is not None and reason:
+            rough = float(fit.values[0]), float(fit.values[1])
+            fit = None
         if fit is not None and self._line is not None:
             reason = self._doubt(fit, samples)
 
@@ -216,13 +230,13 @@ class Aligner:
             self._line = self._doubted = self._earlier = None
         if self._line is None:
             nan = float("nan")
-            return Alignment(nan, nan, 0, 0.0, nan, np.inf, AlignmentState.UNALIGNED, reason)
+            return Alignment(nan, nan, 0, 0.0, nan, np.inf, AlignmentState.UNALIGNED, reason, rough)
         drift = config.drift_per_frame * np.sqrt(self._held)
         held = drifted(self._line, samples.ends, drift)
         return self._report(held, samples, AlignmentState.HELD, reason)
 
     def _fit(self, samples: Samples, raw_depth: FloatArray) -> tuple[Line | None, str]:
-        """This frame's own line, or None and why."""
+        """This frame's own line; one with a reason is no more than rough, None has a reason."""
         config = self.config
         if len(samples.d) < min(config.min_inliers, samples.unanswered):
             return None, (
@@ -261,14 +275,15 @@ class Aligner:
                 f"{self._likely_cause(raw_depth)}"
             )
         spread = fit.scale * np.sqrt(np.cov(samples.d, aweights=fit.weights))
+        uncertainty = line.uncertainty(samples.ends, config.max_raw_depth)
+        rough = uncertainty <= ROUGH_UNCERTAINTY and spread >= ROUGH_SPREAD * fit.sigma
         if spread < fit.sigma:
-            return None, (
+            return line if rough else None, (
                 f"the scene is too flat to show the scale: disparity spreads by {spread:.4f} 1/m, "
                 f"errors by {fit.sigma:.4f} 1/m"
             )
-        uncertainty = line.uncertainty(samples.ends, config.max_raw_depth)
         if not uncertainty <= config.max_uncertainty:
-            return None, (
+            return line if rough else None, (
                 f"the frame determines depth to {uncertainty:.0%}: expected "
                 f"{config.max_uncertainty:.0%}"
             )
@@ -309,8 +324,8 @@ class Aligner:
         if before is None or before.inverse.shape != samples.grid.shape:
             return None
         there = replaced(samples, before.inverse, self.config.max_samples)
-        line, _ = self._fit(there, 1 / there.y)
-        if line is None or _agree(line, there).mean() < OWN_SCALE:
+        line, why = self._fit(there, 1 / there.y)
+        if line is None or why or _agree(line, there).mean() < OWN_SCALE:
             return None
         return drifted(line, samples.ends, before.uncertainty)
 

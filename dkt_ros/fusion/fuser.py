@@ -210,9 +210,10 @@ class Fuser:
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None.
         disparity (H, W) float, relative, numpy's or a tensor, NaN where the network gives none;
         None where there is no network or none to use. alignment: its scale and shift on this
-        frame; None or UNALIGNED as without a network. stamp_ns: a stamp that is not later than the
-        last one starts the stream anew. on_scale: disparity is of a network that was shown raw
-        depth, and errs where that does. Raises DktError where shapes or types do not fit.
+        frame, rough ones too; None or one without any as without a network. stamp_ns: a stamp that
+        is not later than the last one starts the stream anew. on_scale: disparity is of a network
+        that was shown raw depth, and errs where that does. Raises DktError where shapes or types do
+        not fit.
         """
         _check(rgb, raw_depth, disparity)
         check_type("alignment", alignment, Alignment | None)
@@ -282,13 +283,14 @@ class Fuser:
         line: Float32 | None = None
         if disparity is None:
             reason = _joined(reason, "no network's disparity with this frame")
-        elif alignment is None or not np.isfinite(alignment.scale):
+        elif alignment is None or alignment.start is None:
             why = "no alignment" if alignment is None else alignment.reason
             reason = _joined(reason, f"the network was not used: {why}")
         else:
+            scale, shift = alignment.start
             where = _picked_on(device_of(disparity), (height, width), size)
             found = np.asarray(to_host(namespace(disparity).take(disparity, where)), np.float32)
-            line = np.maximum(alignment.scale * found + alignment.shift, np.float32(1e-3))
+            line = np.maximum(scale * found + shift, np.float32(1e-3))
             answered = np.count_nonzero(np.isfinite(line)) / line.size
             if _KNOWN <= answered < 1:
                 line = nearest_fill(line)

@@ -28,7 +28,7 @@ SIZE_MULTIPLE = 16
 _MAPS = 4
 _TRUST_LOW, _TRUST_HIGH = 0.02, 0.16  # objects weigh more in training than they are common
 _LOG_ERROR_RANGE = (-7.0, 0.0)
-_HEARD = (1.3, 1.0), (2.0, -2.0)
+_HEARD = (1.3, 1.0), (2.0, -3.0)
 """Log-odds that evidence for and against a reading adds to the prediction's share, and to trust."""
 WEIGHTS_FILE = "refiner.safetensors"
 INFO_FILE = "refiner.json"

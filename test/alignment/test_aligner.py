@@ -369,6 +369,22 @@ class TestTrust:
         assert align(scene).state is OK
         assert refused.state is UNALIGNED
         assert "determines depth to" in refused.reason
+        assert np.isnan(refused.scale)
+        assert refused.rough == pytest.approx(_line(align(scene)), rel=1e-6)
+        assert align(scene).rough is None
+
+    def test_a_scene_nearly_flat_has_a_rough_line_and_a_flat_one_has_none(self) -> None:
+        rng = np.random.default_rng(3)
+        x = np.linspace(0, 1, SHAPE[1], dtype=np.float32) + np.zeros(SHAPE, np.float32)
+        found = []
+        for slope in (0.08, 0.0):
+            raw = 1 / (1.5 + slope * x + 0.03 * rng.normal(size=SHAPE))
+            found.append(Aligner().update(x, raw.astype(np.float32)))
+        nearly, flat = found
+        assert nearly.state is flat.state is UNALIGNED
+        assert nearly.rough is not None
+        assert nearly.rough[0] == pytest.approx(0.08, rel=0.2)
+        assert flat.rough is None
 
     def test_min_inlier_ratio(self) -> None:
         scene = glass_table(1)

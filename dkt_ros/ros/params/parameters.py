@@ -266,7 +266,8 @@ class NodeParameters(Parameters):
     )
     align_max_uncertainty: float = parameter(
         _ALIGNMENT.max_uncertainty,
-        "Largest relative standard error of depth (0.05 = 5%) with which a scale is believed.",
+        "Largest relative standard error of depth (0.05 = 5%) with which a scale is believed. "
+        "Fused depth, which the readings correct locally, begins with one of up to 30% even so.",
         Applies.ON_CONFIGURE,
         minimum=0.0001,
         maximum=1.0,
