@@ -274,7 +274,8 @@ class Aligner:
                 f"expected {config.min_inliers} and {config.min_inlier_ratio:.0%}; "
                 f"{self._likely_cause(raw_depth)}"
             )
-        spread = fit.scale * np.sqrt(np.cov(samples.d, aweights=fit.weights))
+        share = fit.weights / fit.weights.sum()
+        spread = fit.scale * float(np.sqrt(share @ np.square(samples.d - share @ samples.d)))
         uncertainty = line.uncertainty(samples.ends, config.max_raw_depth)
         rough = uncertainty <= ROUGH_UNCERTAINTY and spread >= ROUGH_SPREAD * fit.sigma
         if spread < fit.sigma:

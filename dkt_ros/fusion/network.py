@@ -28,8 +28,8 @@ SIZE_MULTIPLE = 16
 _MAPS = 4
 _TRUST_LOW, _TRUST_HIGH = 0.02, 0.16  # objects weigh more in training than they are common
 _LOG_ERROR_RANGE = (-7.0, 0.0)
-_HEARD = (1.3, 1.0), (2.0, -3.0)
-"""Log-odds that evidence for and against a reading adds to the prediction's share, and to trust."""
+_HEARD = (1.3, 2.0), (1.0, -3.0)
+"""Log-odds that evidence for and against a reading adds to the prediction's share and to trust."""
 WEIGHTS_FILE = "refiner.safetensors"
 INFO_FILE = "refiner.json"
 
@@ -129,8 +129,9 @@ class Refiner(nn.Module):
         maps, belongs = self.maps(x.to(self.head.weight.dtype))
         gate, change, logit, log_error = maps.float().split(1, dim=1)
         if said is not None:
-            heard = torch.einsum("ij,bjhw->bihw", said.new_tensor(_HEARD), said)
-            gate, logit = gate + heard[:, :1], logit + heard[:, 1:]
+            for one, (for_gate, for_trust) in zip(said.split(1, dim=1), _HEARD, strict=True):
+                gate = torch.add(gate, one, alpha=for_gate)
+                logit = torch.add(logit, one, alpha=for_trust)
         base = torch.lerp(filled, predicted, gate.sigmoid())
         trust = (logit.sigmoid() - _TRUST_LOW) / (_TRUST_HIGH - _TRUST_LOW)
         return Refined(
