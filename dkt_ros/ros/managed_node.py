@@ -9,6 +9,7 @@ is particular to depth.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ import rclpy
 import rclpy.logging
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
@@ -30,6 +32,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
@@ -43,6 +46,12 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
+CLOCK_PATIENCE_S = 3.0
+"""How long an active node waits for /clock before it says so."""
+NO_CLOCK = (
+    "use_sim_time is set and nothing comes on /clock: expected a player that sends the bag's time "
+    "(dkt_replay --clock, ros2 bag play --clock); without one set use_sim_time to false"
+)
 LOG_PERIOD_S = 10.0
 """A cause that persists is logged this often; diagnostics name it all the time."""
 
@@ -71,6 +80,11 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         for unknown in unknown_overrides(self, kind):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
         self.add_on_set_parameters_callback(self._changes)
+        self._clock_missing_since: float | None = None
+        # On a clock of its own, as it is to notice that the other one stands still.
+        self.create_timer(
+            CLOCK_PATIENCE_S / 3, self._watch_clock, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         # In a group of its own, so that whatever else comes is answered while it prepares.
         service = self._service_change_state
         self._change_state_at_once = service.callback
@@ -146,6 +160,14 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
 
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As rclpy's, with refusals that can be understood, and whole numbers for fractions."""
+        try:
+            parameter_list = self._changes.as_declared(parameter_list)
+        except DktError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return super().set_parameters_atomically(parameter_list)
+
     def autostart(self) -> None:
         """Configures and activates; what fails is logged, and the node stays where it got to."""
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -190,6 +212,23 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         """What was dropped or looks wrong: for diagnostics, and for the log now and then."""
         if self._complaints.add(cause, text):
             self.get_logger().warning(text)
+
+    def waits_for_clock(self) -> bool:
+        """Whether use_sim_time is set and nothing has come on /clock."""
+        clock = self.get_clock()
+        return bool(clock.ros_time_is_active and clock.now().nanoseconds == 0)
+
+    def _watch_clock(self) -> None:
+        """Says once that /clock is missing, and once more when it was there in between."""
+        if not self.waits_for_clock() or self.idle():
+            self._clock_missing_since = None
+            return
+        now = time.monotonic()
+        if self._clock_missing_since is None:
+            self._clock_missing_since = now
+        elif now - self._clock_missing_since >= CLOCK_PATIENCE_S:
+            self._clock_missing_since = math.inf  # said
+            self.get_logger().warning(NO_CLOCK)
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""

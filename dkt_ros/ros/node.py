@@ -232,10 +232,6 @@ class DktNode(ManagedNode[NodeParameters]):
         if self._complaints.add(cause, text):
             self.get_logger().error(text)
 
-    def _waits_for_clock(self) -> bool:
-        clock = self.get_clock()
-        return bool(clock.ros_time_is_active and clock.now().nanoseconds == 0)
-
     def _node_report(self) -> NodeReport:
         pipeline, engine, since = self._pipeline, self._engine, self._active_since
         loading = self._preparing_since
@@ -247,7 +243,7 @@ class DktNode(ManagedNode[NodeParameters]):
             loading_stage=self._stage,
             twins=self.twins(),
             rivals=self._outputs.rivals() if self._outputs else (),
-            waits_for_clock=self._waits_for_clock(),
+            waits_for_clock=self.waits_for_clock(),
             active_s=None if since is None else time.monotonic() - since,
             image_timeout_s=self.parameters.image_timeout_s,
             pipeline=pipeline.report() if pipeline else PipelineReport(),

@@ -27,16 +27,18 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
-from dkt_ros.ros.managed_node import run
+from dkt_ros.ros.managed_node import CLOCK_PATIENCE_S, NO_CLOCK, ManagedNode, run
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.planner import DktPlanner
 from dkt_ros.ros.topics import OUTPUTS
 from dkt_ros.ros.worker import WorkerState
 
@@ -319,7 +321,7 @@ import time, rclpy
 from types import SimpleNamespace
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.engine import Engine
-from dkt_ros.ros.managed_node import run
+from dkt_ros.ros.managed_node import CLOCK_PATIENCE_S, NO_CLOCK, ManagedNode, run
 from dkt_ros.ros.node import DktNode
 
 def stuck(parameters):  # hears of no cancelling
@@ -474,6 +476,36 @@ def test_simulated_time_that_nobody_sends_is_waited_for(node: DktNode, waits: bo
     assert node._node_report().waits_for_clock == waits
 
 
+@pytest.mark.parametrize("kind", ["dkt_node", "dkt_planner"])
+def test_simulated_time_that_nobody_sends_is_told_once(
+    workshop: Workshop, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A planner that plans every second would wait without a word."""
+    rclpy.init(args=["--ros-args", "-p", "use_sim_time:=true"])
+    node: ManagedNode[Any] = DktNode(workshop) if kind == "dkt_node" else DktPlanner()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    said = ""
+
+    def spin_until(enough: Callable[[], bool]) -> None:
+        nonlocal said
+        deadline = time.monotonic() + PATIENCE_S
+        while not enough() and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.05)
+            said += capfd.readouterr().err
+
+    try:
+        node.autostart()
+        spin_until(lambda: NO_CLOCK in said)
+        later = time.monotonic() + 2 * CLOCK_PATIENCE_S
+        spin_until(lambda: time.monotonic() > later)
+    finally:
+        node.close()
+        rclpy.shutdown()
+    assert said.count(NO_CLOCK) == 1
+    assert "dkt_replay --clock" in NO_CLOCK
+
+
 def test_a_wrong_parameter_is_refused_at_the_door() -> None:
     rclpy.init(args=["--ros-args", "-p", "buffer_frames:=4"])
     try:
@@ -482,6 +514,38 @@ def test_a_wrong_parameter_is_refused_at_the_door() -> None:
         assert services() == []
     finally:
         rclpy.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("min_confidence", 2.0, "min_confidence is 2.0, expected 0 to 1"),
+        ("min_confidence", "high", "min_confidence is 'high', expected a value of type float"),
+        ("min_confidence", None, "min_confidence is None, expected a value of type float"),
+        ("min_confidence", True, "min_confidence is True, expected a value of type float"),
+        ("points_stride", 1.5, "points_stride is 1.5, expected a value of type int"),
+        ("points_stride", 2**40, "points_stride is 1099511627776, expected 1 to 64"),
+        ("seed", -1, "seed is -1, expected 0 to 2147483647"),
+        ("crop_box", 3, "crop_box is 3, expected a value of type str"),
+    ],
+)
+def test_a_change_that_is_refused_names_values_and_changes_nothing(
+    node: DktNode, name: str, value: Any, said: str
+) -> None:
+    before = node.parameters
+    wanted = [Parameter("max_depth_m", value=5.0), Parameter(name, value=value)]
+    result = node.set_parameters_atomically(wanted)
+    assert not result.successful
+    assert said in result.reason
+    assert node.parameters == before
+    assert node.get_parameter("max_depth_m").value == before.max_depth_m
+
+
+def test_a_whole_number_does_for_a_fraction(node: DktNode) -> None:
+    """`ros2 param set /dkt_node max_depth_m 5` is an integer to ROS."""
+    assert node.set_parameters_atomically([Parameter("max_depth_m", value=5)]).successful
+    assert node.parameters.max_depth_m == 5.0
+    assert node.get_parameter("max_depth_m").type_ is Parameter.Type.DOUBLE
 
 
 def test_a_closed_node_leaves_no_service_behind(workshop: Workshop) -> None:

@@ -42,9 +42,8 @@ def declare(node: Node, kind: type[Own], given: Mapping[str, Value] | None = Non
         try:
             values[name] = node.declare_parameter(name, initial, descriptor(spec, default)).value
         except InvalidParameterTypeException:
-            expected = type(default).__name__
             hint = " (write 1.0, not 1)" if isinstance(default, float) else ""
-            problems.append(f"parameter {name}: expected a value of type {expected}{hint}")
+            problems.append(f"parameter {name}: {_expected_type(default)}{hint}")
         except InvalidParameterValueException:
             problems.append(f"parameter {name}: expected {spec.expectation}")
     if problems:
@@ -100,6 +99,10 @@ def descriptor(spec: Spec, default: Value) -> ParameterDescriptor:
     return message
 
 
+def _expected_type(default: Value) -> str:
+    return f"expected a value of type {type(default).__name__}"
+
+
 class ParameterChanges(Generic[Own]):
     """The answer to requests to change parameters of a running node.
 
@@ -117,6 +120,27 @@ class ParameterChanges(Generic[Own]):
         self._specs = specs(type(current))
         self._is_configured = is_configured
         self._apply = apply
+
+    def as_declared(self, parameters: Sequence[Parameter]) -> list[Parameter]:
+        """What is asked for, whole numbers for fractions made fractions.
+
+        Raises DktError for values of another type or out of range: rclpy's own refusal names types
+        by their numbers.
+        """
+        return [self._as_declared(p) if p.name in self._specs else p for p in parameters]
+
+    def _as_declared(self, parameter: Parameter) -> Parameter:
+        name, value = parameter.name, parameter.value
+        default = defaults(type(self.current))[name]
+        if self._specs[name].applies is Applies.AT_START or isinstance(default, tuple):
+            return parameter  # left to rclpy
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(default):
+            raise DktError(f"parameter {name} is {value!r}, {_expected_type(default)}")
+        if problem := self._specs[name].problem(value):
+            raise DktError(f"parameter {name} is {value!r}, {problem}")
+        return Parameter(name, value=value)
 
     def __call__(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """Called by rclpy before it stores new values; what is refused keeps its old one."""

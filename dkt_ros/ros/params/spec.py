@@ -52,7 +52,7 @@ class Spec:
             return "expected a finite number" if endless else None
         if isinstance(value, str | tuple) or low <= value <= high:
             return None
-        return f"expected {low:g} to {high:g} {self.unit}".rstrip()
+        return f"expected {self.expectation}"
 
     @property
     def expectation(self) -> str:
@@ -61,7 +61,11 @@ class Spec:
             return ", ".join(self.choices)
         if self.minimum is None or self.maximum is None:
             return self.unit
-        return f"{self.minimum:g} to {self.maximum:g} {self.unit}".rstrip()
+        return f"{_number(self.minimum)} to {_number(self.maximum)} {self.unit}".rstrip()
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def parameter(default: Value, description: str, applies: Applies, **more: Any) -> Any:

@@ -46,6 +46,7 @@ def test_every_parameter_is_used(repo_root: Path) -> None:
     ("values", "named"),
     [
         ({"buffer_frames": 6}, ["buffer_frames is 6", "4N+1"]),
+        ({"seed": -1}, ["seed is -1", "expected 0 to 2147483647"]),
         ({"steps": 51, "dtype": "int4"}, ["steps is 51", "0 to 50", "dtype is 'int4'", "bfloat16"]),
         ({"min_depth_m": 2.0, "max_depth_m": 1.0}, ["min_depth_m is 2", "max_depth_m 1"]),
         ({"raw_min_depth_m": 20.0}, ["raw_min_depth_m", "raw_max_depth_m"]),
