@@ -44,22 +44,24 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "emulate_tty": True,
     }
     nodes = (
-        [one_process(cell, clock, common)]
+        [one_process(cell, clock, {**common, **GRASP.executable("dkt_cameras", context)})]
         if cell.one_process
         else [
             Node(
-                executable="dkt_node",
                 name="dkt_node",
                 namespace=camera.namespace,
                 remappings=camera.preset.remappings,
                 parameters=[{**camera.parameters, **clock}],
+                **GRASP.executable("dkt_node", context),
                 **common,
             )
             for camera in cell.cameras
         ]
     )
     planners = [
-        planner(camera, planner_file, clock, common) for camera in cell.cameras if camera.planner
+        planner(camera, planner_file, clock, {**common, **GRASP.executable("dkt_planner", context)})
+        for camera in cell.cameras
+        if camera.planner
     ]
     return [*GRASP.large_messages(), *nodes, *planners]
 
@@ -69,7 +71,6 @@ def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="dkt_cameras_", delete=False) as f:
         yaml.safe_dump(cell.parameter_file(**clock), f, sort_keys=False)
     return Node(
-        executable="dkt_cameras",
         arguments=[camera.namespace for camera in cell.cameras],
         remappings=cell.remappings(),
         parameters=[f.name],
@@ -81,7 +82,6 @@ def planner(camera: Camera, file: str, clock: dict[str, bool], common: dict[str,
     """dkt_planner beside a camera's node; both read the camera's calibration."""
     rectified = {"rectified": bool(camera.parameters.get("rectified", False))}
     return Node(
-        executable="dkt_planner",
         name="dkt_planner",
         namespace=camera.namespace,
         parameters=[rectified, *filter(None, [file]), clock],

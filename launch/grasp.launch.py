@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -124,6 +125,17 @@ def large_messages() -> list[LaunchDescriptionEntity]:
     return [SetEnvironmentVariable(profile_variable(), str(FAST_DDS))]
 
 
+def executable(name: str, context: LaunchContext) -> dict[str, str]:
+    """A Node's arguments for a command that ends with launch.
+
+    Launch leaves its processes behind where SIGTERM ends it; Linux sees to it, however launch ends.
+    A prefix of the user's goes before.
+    """
+    if "launch-prefix" in context.launch_configurations or not shutil.which("setpriv"):
+        return {"executable": name}
+    return {"executable": name, "exec_name": name, "prefix": "setpriv --pdeathsig TERM --"}
+
+
 def given_arguments(context: LaunchContext) -> dict[str, str]:
     """The arguments' values."""
     return {
@@ -170,7 +182,7 @@ def start(
         *large_messages(),
         Node(
             package="dkt_ros",
-            executable="dkt_node",
+            **executable("dkt_node", context),
             name="dkt_node",
             namespace=namespace,
             remappings=preset.remappings,
@@ -188,7 +200,7 @@ def start(
         actions.append(
             Node(
                 package="dkt_ros",
-                executable="dkt_planner",
+                **executable("dkt_planner", context),
                 name="dkt_planner",
                 namespace=namespace,
                 parameters=[
@@ -209,7 +221,7 @@ def start(
         actions.append(
             Node(
                 package="rviz2",
-                executable="rviz2",
+                **executable("rviz2", context),
                 arguments=["-d", str(RVIZ)],
                 remappings=[(f"/{topic}", f"{prefix}/{topic}") for topic in output_topics()],
                 parameters=[{"use_sim_time": given["use_sim_time"] == "true"}],

@@ -62,7 +62,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     node = GRASP.start(context, preset)
     player = Node(
         package="dkt_ros",
-        executable="dkt_replay",
+        **GRASP.executable("dkt_replay", context),
         name="dkt_replay",
         parameters=[
             {

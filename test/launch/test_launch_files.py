@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).parent
+PATIENCE_S = 60.0
 
 
 @pytest.mark.roslaunch
@@ -79,6 +85,55 @@ def test_what_cannot_work_starts_nothing(
     assert run.returncode != 0
     assert said in output
     assert "process started" not in output
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs util-linux's setpriv")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_launch_however_it_ends(
+    number: int, tmp_path: Path, repo_root: Path
+) -> None:
+    """By itself launch leaves them behind where SIGTERM ends it."""
+    parameters, log = tmp_path / "params.yaml", tmp_path / "log"
+    parameters.write_text("/**:\n  ros__parameters:\n    autostart: false\n")
+    files = [f"params_file:={parameters}", f"planner_params_file:={parameters}"]
+    words = ["planner:=antipodal", "namespace:=ended", *files]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(repo_root / "launch" / "grasp.launch.py"), *words],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    started = re.compile(r"\[(dkt_\w+)-\d\]: process started with pid \[(\d+)\]")
+    found: dict[str, str] = {}
+    try:
+        until(lambda: len(started.findall(log.read_text())) == 2, log)
+        found = dict(started.findall(log.read_text()))
+        assert set(found) == {"dkt_node", "dkt_planner"}
+        process.send_signal(number)
+        process.wait(PATIENCE_S)
+        until(lambda: not any(is_alive(pid) for pid in found.values()), log)
+    finally:
+        process.kill()
+        for pid in filter(is_alive, found.values()):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def is_alive(pid: str) -> bool:
+    """Whether this process runs; one that nobody has waited for does not."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def until(condition: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
 
 
 @pytest.mark.roslaunch
