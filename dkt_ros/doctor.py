@@ -65,13 +65,7 @@ print(getattr(module, "__version__", None) or importlib.metadata.version(sys.arg
 MODULES: tuple[tuple[str, str, Level, str], ...] = (
     ("diffusers", "diffusers", "error", _BUILD),
     ("opencv", "cv2", "error", _BUILD),
-    (
-        "open3d",
-        "open3d",
-        "lack",
-        f"filtered clouds need it: {install('clouds')}; for its libraries on Debian and Ubuntu: "
-        "apt-get install libusb-1.0-0 libgl1 libegl1 libgomp1",
-    ),
+    ("scipy", "scipy", "lack", f"clouds without outliers need it: {install('clouds')}"),
     ("launch", "launch_ros", "lack", f"`ros2 launch` {_WITH_ROS}"),
     (
         "blender",

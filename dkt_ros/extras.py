@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXTRAS = {
-    "clouds": ("open3d",),
+    "clouds": ("scipy",),
     "data": ("OpenEXR", "backports", "lz4", "rosbags", "scipy", "simplejpeg"),
     "grasp": ("coacd", "mujoco"),
     "onnx": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
@@ -31,7 +31,7 @@ def advice(error: ImportError, command: str = "") -> str | None:
     """
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
-        if module in modules:
+        if module in modules and not (extra == "clouds" and command):  # those are the node's
             if extra == "data" and command in _WITH_DATA:
                 extra = command
             return f"{module} is not installed; {install(extra)} brings it"

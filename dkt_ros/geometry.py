@@ -1,9 +1,9 @@
 """Intrinsics, depth and disparity, back-projection, point filters.
 
-Knows pinhole geometry, and open3d for the filters that need a neighbour search. Knows nothing of
+Knows pinhole geometry, and scipy for the filter that needs a neighbour search. Knows nothing of
 frames, networks, alignment or ROS. What a cloud is made with (backproject, remove_flying_pixels,
 known_points) takes numpy arrays, or torch tensors and leaves them on their device; the rest is
-numpy's, and open3d works on the host.
+numpy's. Other threads go on while a large cloud is filtered.
 
 Conventions: depth is metres along the optical axis; 0, NaN, inf and negative values all mean
 unknown and leave every function here as NaN. Points are in the camera's optical frame (x right,
@@ -32,6 +32,8 @@ METRES_PER_MILLIMETRE = 1e-3
 
 FloatArray = NDArray[np.floating]
 Float32Array = NDArray[np.float32]
+
+_QUERY_POINTS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -361,13 +363,27 @@ def voxel_downsample(
     """
     if voxel_m <= 0:
         raise ValueError(f"voxel size {voxel_m} m: expected a positive length")
+    points = _checked_cloud(points, rgb)
     if len(points) == 0:
-        return np.empty((0, 3), np.float32), rgb
-    cloud = _open3d_cloud(points, rgb).voxel_down_sample(voxel_m)
-    colours = None
-    if rgb is not None:
-        colours = np.rint(np.asarray(cloud.colors) * 255).astype(np.uint8)
-    return np.asarray(cloud.points).astype(np.float32), colours
+        return points, rgb
+    voxels = np.floor((points - points.min(axis=0)).astype(np.float64) / voxel_m + 0.5)
+    extent = voxels.max(axis=0) + 1
+    if float(np.prod(extent)) > np.iinfo(np.int64).max:  # none has a neighbour in most of them
+        voxels = np.stack([np.unique(axis, return_inverse=True)[1] for axis in voxels.T], axis=1)
+        extent = voxels.max(axis=0) + 1
+    index = voxels.astype(np.int64)
+    _, members, counts = np.unique(
+        (index[:, 0] * int(extent[1]) + index[:, 1]) * int(extent[2]) + index[:, 2],
+        return_inverse=True,
+        return_counts=True,
+    )
+
+    def means(values: NDArray[Any]) -> NDArray[np.float64]:
+        sums = [np.bincount(members, column, len(counts)) for column in values.T]
+        return np.stack(sums, axis=1) / counts[:, None]
+
+    colours = None if rgb is None else np.rint(means(rgb)).astype(np.uint8)
+    return means(points).astype(np.float32), colours
 
 
 def remove_outliers(
@@ -386,25 +402,26 @@ def remove_outliers(
         raise ValueError(
             f"neighbours {neighbours}, deviations {deviations}: expected both to be positive"
         )
-    points = np.asarray(points, dtype=np.float32)
+    points = _checked_cloud(points, rgb)
     if len(points) <= neighbours:
         return points, rgb
-    _, kept = _open3d_cloud(points, None).remove_statistical_outlier(neighbours, deviations)
-    kept = np.asarray(kept, dtype=np.intp)
+    try:
+        from scipy.spatial import cKDTree  # of an extra
+    except ModuleNotFoundError as error:
+        raise DktError(f"clouds cannot be filtered: {advice(error) or error}") from error
+    tree = cKDTree(points)
+    means = np.empty(len(points))
+    for start in range(0, len(points), _QUERY_POINTS):  # distances of all may be gigabytes
+        part = slice(start, start + _QUERY_POINTS)
+        distances, _ = tree.query(points[part], neighbours + 1)  # it is the nearest to itself
+        means[part] = distances[:, 1:].mean(axis=1)
+    kept = means <= means.mean() + deviations * means.std()
     return points[kept], None if rgb is None else rgb[kept]
 
 
-def _open3d_cloud(points: FloatArray, rgb: NDArray[np.uint8] | None):  # type: ignore[no-untyped-def]
-    try:
-        import open3d  # importing it takes seconds, and only filtered clouds need it
-    except ModuleNotFoundError as error:
-        raise DktError(f"clouds cannot be filtered: {advice(error) or error}") from error
+def _checked_cloud(points: FloatArray, rgb: NDArray[np.uint8] | None) -> Float32Array:
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points of shape {points.shape}: expected (N, 3)")
-    cloud = open3d.geometry.PointCloud()
-    cloud.points = open3d.utility.Vector3dVector(np.ascontiguousarray(points, np.float64))
-    if rgb is not None:
-        if rgb.shape != points.shape:
-            raise ValueError(f"colours of shape {rgb.shape}: expected {points.shape}")
-        cloud.colors = open3d.utility.Vector3dVector(rgb / 255.0)
-    return cloud
+    if rgb is not None and rgb.shape != points.shape:
+        raise ValueError(f"colours of shape {rgb.shape}: expected {points.shape}")
+    return np.asarray(points, dtype=np.float32)

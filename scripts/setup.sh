@@ -66,7 +66,7 @@ find_python() {
     "Or source a ROS 2 installation first: source /opt/ros/<distro>/setup.bash"
 }
 
-# Prints the Debian packages that are missing for building and for open3d's and Blender's wheels.
+# Prints the Debian packages that are missing for building and for Blender's wheels.
 missing_packages() {
   local entry libraries version
   for entry in cc:gcc c++:g++ cmake:cmake make:make; do
@@ -78,7 +78,7 @@ missing_packages() {
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' ||
     echo "python$version-dev"
   libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p)
-  for entry in libusb-1.0.so.0:libusb-1.0-0 libGL.so.1:libgl1 libEGL.so.1:libegl1 \
+  for entry in libGL.so.1:libgl1 libEGL.so.1:libegl1 \
     libgomp.so.1:libgomp1 libX11.so.6:libx11-6 libXext.so.6:libxext6 libXfixes.so.3:libxfixes3 \
     libXi.so.6:libxi6 libXrender.so.1:libxrender1 libxkbcommon.so.0:libxkbcommon0 \
     libSM.so.6:libsm6 libICE.so.6:libice6; do

@@ -84,8 +84,8 @@ def test_text_names_what_keeps_the_node_from_running(
     assert main(["doctor", "--checkpoint", str(checkpoint)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "The node cannot run. Wrong or missing: ros, diffusers, opencv."
-    at = next(i for i, line in enumerate(lines) if line.startswith("lack   open3d"))
-    assert "apt-get install" in lines[at + 1]
+    at = next(i for i, line in enumerate(lines) if line.startswith("lack   scipy"))
+    assert "pip install 'dkt_ros[clouds]'" in lines[at + 1]
 
 
 @pytest.mark.parametrize(

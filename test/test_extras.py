@@ -158,6 +158,9 @@ def test_a_module_of_no_extra_has_no_advice() -> None:
     assert advice(ModuleNotFoundError("", name="rosbags.rosbag2")) == (
         "rosbags is not installed; pip install 'dkt_ros[data]' brings it"
     )
+    scipy = ModuleNotFoundError("", name="scipy.spatial")
+    assert "dkt_ros[clouds]" in str(advice(scipy))
+    assert "dkt_ros[data]" in str(advice(scipy, "eval"))
     assert advice(ModuleNotFoundError("", name="torch")) is None
     assert advice(ImportError("")) is None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from dataclasses import replace
 
 import cv2
@@ -297,10 +299,41 @@ class TestClouds:
             voxel_downsample(points, 0.1, rgb[:-1])
 
 
-def test_open3d_is_imported_only_when_needed() -> None:
+@pytest.mark.parametrize("filtered", ["voxels", "outliers"])
+def test_other_threads_go_on_while_a_cloud_is_filtered(filtered: str) -> None:
+    """A node that filters a large cloud would answer nothing, nor make depth, for seconds."""
+    points = np.random.default_rng(0).random((60_000, 3), np.float32)
+    turns: list[float] = []
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.wait(0.001):
+            turns.append(time.monotonic())
+
+    other = threading.Thread(target=count)
+    other.start()
+    start = time.monotonic()
+    if filtered == "voxels":
+        voxel_downsample(points, 0.01)
+    else:
+        remove_outliers(points, 20)
+    end = time.monotonic()
+    done.set()
+    other.join()
+    assert len([turn for turn in turns if start < turn < end]) >= 5
+
+
+def test_voxels_smaller_than_any_gap_keep_every_point() -> None:
+    points = np.random.default_rng(0).random((500, 3), np.float32)
+    for voxel_m in (1e-9, 1e-300):
+        left, _ = voxel_downsample(points, voxel_m)
+        np.testing.assert_array_equal(np.sort(left, axis=0), np.sort(points, axis=0))
+
+
+def test_scipy_is_imported_only_when_needed() -> None:
     import subprocess
 
-    code = "import sys, dkt_ros.geometry, dkt_ros.estimator; print('open3d' in sys.modules)"
+    code = "import sys, dkt_ros.geometry, dkt_ros.estimator; print('scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -58,7 +58,6 @@ _HEAVY = {
     "cv2",
     "diffusers",
     "matplotlib",
-    "open3d",
     "peft",
     "rclpy",
     "rosbags",

@@ -6,7 +6,7 @@ with the colour at 12, where readers of fixed offsets look. The colour is `rgb`,
 bytes are B, G, R, 0, or `rgba`, a uint32 whose bytes are B, G, R, 255, as PCL's PointXYZRGBA.
 
 Depth and colour on a device become points there, and one download brings these into the message;
-voxels and outliers are found by open3d on the host.
+voxels and outliers are found on the host.
 """
 
 from __future__ import annotations

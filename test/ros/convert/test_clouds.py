@@ -112,14 +112,13 @@ def test_jumps_in_depth_are_dropped_from_the_cloud() -> None:
 
 
 def test_voxels_thin_the_cloud() -> None:
-    pytest.importorskip("open3d")
     cloud = write(CloudOptions(organized=False, voxel_m=0.2))
     assert 0 < cloud.width < 100
     assert np.isfinite(points(cloud)["z"]).all()
 
 
 def test_outliers_are_dropped() -> None:
-    pytest.importorskip("open3d")
+    pytest.importorskip("scipy")
     depth, frame = scene()
     depth[25, 35] = 9.0
     options = CloudOptions(organized=False, outlier_neighbors=8, outlier_deviations=3.0)
