@@ -31,7 +31,7 @@ from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
 from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
-from dkt_ros.ros.regions import check_mask, rows_and_columns
+from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.topics import Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
@@ -118,8 +118,7 @@ class Capture:
     def place(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
         """Rows and columns of the region in images of that (height, width); raises RefusedError."""
         try:
-            check_mask(self.mask, shape)
-            return rows_and_columns(self.region, shape)
+            return rows_and_columns(self.region, self.mask, shape)
         except DktError as error:
             raise RefusedError(Status.BAD_REQUEST, str(error)) from error
 

@@ -41,7 +41,7 @@ from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake, run_main
 from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
-from dkt_ros.ros.regions import check_mask, rows_and_columns
+from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.transforms import quaternion
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 
@@ -236,8 +236,7 @@ def _target(region: RegionOfInterest, mask: Mask | None, shape: tuple[int, ...])
     """(H, W) where the request allows grasps; None: everywhere. Raises DktError."""
     if not (region.width or region.height) and mask is None:
         return None
-    check_mask(mask, shape)
-    place = rows_and_columns(region, shape)
+    place = rows_and_columns(region, mask, shape)
     target = np.zeros(shape, bool)
     target[place] = True if mask is None else mask[place]
     return target

@@ -160,11 +160,17 @@ def test_a_region_is_cut_out_with_its_calibration(rig: RedRig) -> None:
     np.testing.assert_allclose(cloud[..., 0], x, atol=1e-5)
 
 
+def marking(rows: int, columns: int) -> Image:
+    """A mask of that many, from the top left on."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:rows, :columns] = 255
+    return mask_to_image(mask, make_header(0, ""))
+
+
 def test_a_mask_and_little_confidence_leave_nan(rig: RedRig) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:20, :40] = 255
-    image = mask_to_image(mask, make_header(0, ""))
-    answer = capture(rig, frames=2, mask=image, min_confidence=0.5)
+    answer = capture(rig, frames=2, mask=marking(20, 40), min_confidence=0.5)
     assert answer.status == Response.OK, answer.message
     known = np.isfinite(pixels(answer.depth, HEIGHT, WIDTH))
     expected = mask > 0
@@ -182,6 +188,11 @@ def test_a_mask_and_little_confidence_leave_nan(rig: RedRig) -> None:
         ({"region": RegionOfInterest(width=10)}, "region is 10x0"),
         ({"mask": Image(height=2, width=2, encoding="mono8", step=2, data=b"1234")}, "mask is 2x2"),
         ({"mask": Image(height=2, width=2, encoding="rgb8", step=6)}, "expected mono8"),
+        ({"mask": marking(0, 0)}, "the mask marks no pixel: expected"),
+        (
+            {"mask": marking(9, 9), "region": RegionOfInterest(x_offset=20, width=9, height=9)},
+            "the mask marks no pixel inside the region",
+        ),
         ({"frames": 65}, "frames is 65, expected 0 to 64"),
         ({"timeout": float("nan")}, "timeout is nan, expected 0 to 600"),
         ({"min_confidence": 1.5}, "min_confidence is 1.5"),
