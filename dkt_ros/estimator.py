@@ -40,6 +40,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
+from dkt_ros.fusion.fill import without_fill
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.predict.options import PredictorOptions
@@ -226,11 +227,12 @@ class DepthEstimator:
             self.predictor.reset()
             self._begin_anew(flush)
         spent = {"predict": 0.0, "align": 0.0}
+        given = frame
+        frame, suspicions = _without_fill(given)
         answer = self._answer(frame, spent)
         if answer is None:
             return None
         fused, on_device, alignment = None, None, answer.line
-        suspicions: tuple[Suspicion, ...] = ()
         if self._fuser is not None:
             verdict = self._consistency.update(
                 frame.rgb,
@@ -240,7 +242,7 @@ class DepthEstimator:
                 (answer.line.scale, answer.line.shift),
                 self._seen,
             )
-            suspicions = verdict.suspicions
+            suspicions = verdict.suspicions + suspicions
             fused = self._fuse(frame, answer, verdict.certain)
             begins = self._doubted is None and answer.prediction.frames == 1
             self._doubted = fused.doubted if answer.prediction.on_scale else None
@@ -263,7 +265,7 @@ class DepthEstimator:
 
         flush, self._pending_flush = self._pending_flush, None
         self._latest = DepthEstimate(
-            frame=frame,
+            frame=given,
             depth=depth,
             disparity=answer.disparity,
             alignment=alignment,
@@ -443,6 +445,20 @@ def _same_picture(one: Frame, other: Frame) -> bool:
     else:
         depths_agree = np.array_equal(one.raw_depth, other.raw_depth, equal_nan=True)
     return depths_agree and np.array_equal(one.rgb, other.rgb)
+
+
+def _without_fill(frame: Frame) -> tuple[Frame, tuple[Suspicion, ...]]:
+    """The same without what its driver has written into holes, and that it did so."""
+    if frame.raw_depth is None:
+        return frame, ()
+    raw, value = without_fill(frame.raw_depth)
+    if value is None:
+        return frame, ()
+    text = (
+        f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is as near: "
+        "holes that the driver has filled, taken for unknown"
+    )
+    return replace(frame, raw_depth=raw), (Suspicion("fill", text, False),)
 
 
 def _thinned(disparity: Array) -> NDArray[np.float32]:

@@ -1,0 +1,69 @@
+"""Holes that a driver fills with a distance are holes again; nothing true is taken for one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dkt_ros.fusion.fill import fill_value, without_fill
+
+HEIGHT, WIDTH = 288, 480
+
+
+def scene(nearest_m: float = 0.6, noise: float = 0.003) -> np.ndarray:
+    """(H, W) metres in whole millimetres: a table that is nearer below, and a box on it."""
+    rng = np.random.default_rng(0)
+    depth = np.linspace(2.5, 1.2, HEIGHT)[:, None].repeat(WIDTH, axis=1)
+    depth[150:230, 200:300] = 1.0
+    depth = depth * nearest_m * (1 + noise * rng.standard_normal(depth.shape))
+    return np.round(depth, 3).astype(np.float32)
+
+
+def holes(share: float) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    side = int(np.sqrt(share * mask.size))
+    mask[40 : 40 + side, 60 : 60 + side] = True
+    return mask
+
+
+@pytest.mark.parametrize("value", [0.001, 0.05, 0.1, 0.15, 0.2])
+@pytest.mark.parametrize("share", [0.02, 0.13, 0.3])
+def test_what_a_driver_fills_holes_with_is_unknown(value: float, share: float) -> None:
+    raw, hole = scene(), holes(share)
+    raw[hole] = value
+    raw[0, :5] = [0.03, 0.04, 0.11, 0.16, 0.21]  # stray readings
+    mended, found = without_fill(raw)
+    assert found == pytest.approx(value)
+    assert np.isnan(mended[hole]).all()
+    np.testing.assert_array_equal(mended[~hole], raw[~hole])
+
+
+def test_holes_that_are_unknown_already_are_left_alone() -> None:
+    raw = scene()
+    for unknown in (0.0, np.nan, np.inf):
+        raw[holes(0.2)] = unknown
+        assert fill_value(raw) is None
+
+
+@pytest.mark.parametrize("nearest_m", [0.05, 0.1, 0.15, 0.2, 0.6])
+def test_surfaces_of_a_sensor_are_no_filling_however_near(nearest_m: float) -> None:
+    assert fill_value(scene(nearest_m)) is None
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.0005])
+def test_a_flat_wall_held_straight_is_no_filling(noise: float) -> None:
+    """16UC1 has one value for most of it."""
+    rng = np.random.default_rng(0)
+    wall = np.round(0.15 * (1 + noise * rng.standard_normal((HEIGHT, WIDTH))), 3)
+    assert fill_value(wall.astype(np.float32)) is None
+    box = scene(noise=0.0)
+    box[holes(0.1)] = 0.5  # the top of a box, rendered
+    assert fill_value(box) is None
+
+
+def test_a_near_wall_before_a_scene_is_no_filling() -> None:
+    """Of a real sensor, whose readings spread by a step or two."""
+    rng = np.random.default_rng(0)
+    raw, hole = scene(), holes(0.1)
+    raw[hole] = np.round(0.15 + 0.0005 * rng.standard_normal(int(hole.sum())), 3)
+    assert fill_value(raw) is None
