@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image
 
 from dkt_ros import child
 from dkt_ros.messages.fields import stamp_to_ns
+from dkt_ros.ros.managed_node import init
 
 DISCOVERY_S = 20.0
 SETTLE_S = 1.0
@@ -70,7 +71,7 @@ def measure(load: Load) -> Link:
     topic = f"dkt_doctor/image_{uuid.uuid4().hex[:8]}"
     words = (topic, load.width, load.height, load.rate_hz, load.seconds)
     context = Context()
-    rclpy.init(context=context, args=[])
+    init([], context=context)
     node = Node("dkt_doctor", context=context, use_global_arguments=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
@@ -108,7 +109,7 @@ def measure(load: Load) -> Link:
 
 def send(topic: str, load: Load) -> None:
     """The sender: waits for the other process, sends, prints how many and in what time."""
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    init([], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("dkt_doctor_camera", use_global_arguments=False)
     publisher = node.create_publisher(Image, topic, _QOS)
     message = Image(width=load.width, height=load.height, encoding="rgb8", step=3 * load.width)

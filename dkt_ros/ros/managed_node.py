@@ -418,14 +418,19 @@ def _run_main(
 
 
 class ArgumentError(DktError):
-    """The words after --ros-args are none of ROS's, or a parameter file is no such file."""
+    """ROS does not begin: its words or files are none, or there is no place for its log."""
 
 
-def init(args: Sequence[str] | None) -> None:
+def init(args: Sequence[str] | None, **more: Any) -> None:
     """rclpy.init, its errors in one line. Raises ArgumentError."""
     try:
-        rclpy.init(args=args)
+        rclpy.init(args=args, **more)
     except Exception as error:
+        if "initialize logging" in str(error):
+            raise ArgumentError(
+                f"no log can be written: {_first_line(error)}; set ROS_LOG_DIR to a folder that "
+                "can be written, or do without: --ros-args --disable-external-lib-logs"
+            ) from error
         raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
 
 

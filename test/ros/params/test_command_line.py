@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +73,26 @@ def test_wrong_ros_arguments_are_one_line(
     [line] = [line for line in lines if line.startswith("dkt_node: wrong ROS arguments")]
     assert said in line
     assert ", at " not in line
+
+
+@pytest.mark.parametrize("command", ["dkt_node", "dkt_replay bag", "dkt doctor --dds"])
+def test_a_log_that_cannot_be_written_is_one_line_with_what_to_do(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    name, *words = command.split()
+    module = {"dkt_node": "ros.node", "dkt_replay": "ros.replay.node", "dkt": "cli"}[name]
+    done = subprocess.run(
+        [sys.executable, "-m", f"dkt_ros.{module}", *words],
+        env=os.environ | {"ROS_LOG_DIR": str(tmp_path / "file" / "log")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if "no log can be written" in line]
+    assert f"'{tmp_path / 'file' / 'log'}'" in line
+    assert "set ROS_LOG_DIR to a folder that can be written" in line
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("context invalid")])
