@@ -12,7 +12,6 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.launch_description_sources.python_launch_file_utilities import (
     load_python_launch_file_as_module,
 )
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from dkt_ros.ros.params.cameras import Camera, Cell, load_cell
@@ -32,10 +31,11 @@ ARGUMENTS = (
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """All nodes, once the file is known to be in order."""
-    given = {one.name: LaunchConfiguration(one.name).perform(context) for one in ARGUMENTS}
-    cell = load_cell(Path(given["config"]).expanduser(), GRASP.CAMERAS)
+    given = GRASP.given_arguments(context, ARGUMENTS)
+    cell = load_cell(Path(given["config"]), GRASP.CAMERAS)
     planner_file = given["planner_params_file"]
-    GRASP.check_planner_file(planner_file)
+    with_planner = [camera for camera in cell.cameras if camera.planner]
+    GRASP.check_planner_file(planner_file, *(camera.namespace for camera in with_planner))
     clock = {"use_sim_time": given["use_sim_time"] == "true"}
     common = {
         "package": "dkt_ros",
@@ -60,10 +60,10 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     planners = [
         planner(camera, planner_file, clock, {**common, **GRASP.executable("dkt_planner", context)})
-        for camera in cell.cameras
-        if camera.planner
+        for camera in with_planner
     ]
-    return [*GRASP.large_messages(), *nodes, *planners]
+    hints = GRASP.misspelt(context, ARGUMENTS)
+    return [*hints, *GRASP.large_messages(), *nodes, *planners]
 
 
 def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -> Node:

@@ -3,10 +3,17 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -25,6 +32,7 @@ CAMERAS = CONFIG / "cameras"
 RVIZ = CONFIG / "rviz" / "dkt.rviz"
 FAST_DDS = CONFIG / "fastdds.xml"
 SWITCH = ["true", "false"]
+PATHS = ("bag", "camera", "config", "params_file", "planner_params_file")
 BY_NAME = ("checkpoint", "device", "mode", "backend", "engine_dir", *CAMERA_PARAMETERS)
 """Arguments that are parameters of the node."""
 
@@ -136,17 +144,34 @@ def executable(name: str, context: LaunchContext) -> dict[str, str]:
     return {"executable": name, "exec_name": name, "prefix": "setpriv --pdeathsig TERM --"}
 
 
-def given_arguments(context: LaunchContext) -> dict[str, str]:
-    """The arguments' values."""
-    return {
-        argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS
-    }
+def given_arguments(
+    context: LaunchContext, arguments: Sequence[DeclareLaunchArgument] = ARGUMENTS
+) -> dict[str, str]:
+    """The arguments' values; paths from the home directory are whole, as shells leave them."""
+    given = {one.name: LaunchConfiguration(one.name).perform(context) for one in arguments}
+    paths = {name: given[name] for name in PATHS if name in given}
+    return given | {name: str(Path(path).expanduser()) for name, path in paths.items() if path}
 
 
-def check_planner_file(path: str) -> None:
-    """Raises DktError where a file is given and missing."""
-    if path and not Path(path).is_file():
-        raise DktError(f"planner_params_file {path} does not exist")
+def misspelt(
+    context: LaunchContext, arguments: Sequence[DeclareLaunchArgument] = ARGUMENTS
+) -> list[LaunchDescriptionEntity]:
+    """Words on arguments that launch passes over in silence and that look like one of these."""
+    known = [one.name for one in arguments]
+    return [
+        LogInfo(msg=f"argument {name} is not known and ignored: is {meant} meant?")
+        for name in context.launch_configurations
+        if name not in known
+        for meant in get_close_matches(name, known, 1, 0.8)
+    ]
+
+
+def check_planner_file(path: str, *namespaces: str) -> None:
+    """Raises DktError where a file is given that says nothing to the planners."""
+    if path:
+        check_params_file(
+            Path(path), *namespaces, node="dkt_planner", argument="planner_params_file"
+        )
 
 
 def start(
@@ -162,7 +187,7 @@ def start(
     if given["params_file"]:
         check_params_file(Path(given["params_file"]), given["namespace"])
     planner_file = given["planner_params_file"]
-    check_planner_file(planner_file)
+    check_planner_file(planner_file, given["namespace"])
     if given["rviz"] == "true":
         try:
             get_package_prefix("rviz2")
@@ -179,6 +204,7 @@ def start(
     namespace = given["namespace"]
     prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
     actions: list[LaunchDescriptionEntity] = [
+        *misspelt(context),
         *large_messages(),
         Node(
             package="dkt_ros",

@@ -17,7 +17,6 @@ from launch.events.process import ProcessExited
 from launch.launch_description_sources.python_launch_file_utilities import (
     load_python_launch_file_as_module,
 )
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from dkt_ros.errors import DktError
@@ -47,18 +46,15 @@ ARGUMENTS = (
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The player of the camera's topics and the node, once all that was given is known to do."""
-
-    def given(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
+    arguments = GRASP.given_arguments(context)
+    given = arguments | GRASP.given_arguments(context, ARGUMENTS)
     try:
-        rate = float(given("rate"))
+        rate = float(given["rate"])
     except ValueError as error:
-        raise DktError(f"rate is '{given('rate')}', expected a number such as 0.5") from error
+        raise DktError(f"rate is '{given['rate']}', expected a number such as 0.5") from error
     if not 0.0 < rate < float("inf"):
         raise DktError(f"rate is {rate:g}, expected a positive number")
-    arguments = GRASP.given_arguments(context)
-    preset = preset_of_bag(GRASP.CAMERAS, arguments, Path(given("bag")), given("namespace"))
+    preset = preset_of_bag(GRASP.CAMERAS, arguments, Path(given["bag"]), given["namespace"])
     node = GRASP.start(context, preset)
     player = Node(
         package="dkt_ros",
@@ -66,11 +62,11 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="dkt_replay",
         parameters=[
             {
-                "bag": given("bag"),
+                "bag": given["bag"],
                 "rate": rate,
-                "loop": given("loop") == "true",
-                "clock": given("use_sim_time") == "true",
-                "topics": preset.topics(given("namespace")),
+                "loop": given["loop"] == "true",
+                "clock": given["use_sim_time"] == "true",
+                "topics": preset.topics(given["namespace"]),
                 "wait_for_subscribers": 1,
                 "wait_timeout_s": PATIENCE_S,
             }
@@ -79,7 +75,8 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         emulate_tty=True,
     )
     ended = OnProcessExit(target_action=player, on_exit=after_replay)
-    return [RegisterEventHandler(ended), *node, player]
+    hints = GRASP.misspelt(context, ARGUMENTS)
+    return [*hints, RegisterEventHandler(ended), *node, player]
 
 
 def after_replay(event: ProcessExited, context: LaunchContext) -> LaunchDescriptionEntity:

@@ -57,6 +57,12 @@ MISSPELT = "dkt_node:\n  ros__parameters:\n    device: cpu\n"
         ("grasp", ["params_file:=/nowhere.yaml"], "params_file /nowhere.yaml does not exist"),
         ("grasp", ["params_file:={file}", "namespace:=arm1"], "sets nothing for /arm1/dkt_node"),
         ("grasp", ["log_level:=verbose"], "verbose"),
+        (
+            "grasp",
+            ["planner:=antipodal", "planner_params_file:={file}"],
+            "planner_params_file {file} sets nothing for /dkt_planner: it has parameters for",
+        ),
+        ("grasp", ["params_file:=~/nowhere.yaml"], f"params_file {Path.home()}/nowhere.yaml does"),
         ("grasp", ["color_topic:=a b"], "color topic is 'a b'"),
         ("cameras", ["config:=/nowhere.yaml"], "config /nowhere.yaml does not exist"),
         ("cameras", ["config:={file}"], "has dkt_node: expected any of one_process"),
@@ -83,8 +89,24 @@ def test_what_cannot_work_starts_nothing(
     )
     output = run.stdout + run.stderr
     assert run.returncode != 0
-    assert said in output
+    assert said.format(file=file) in output
     assert "process started" not in output
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+def test_a_misspelt_argument_is_named(repo_root: Path) -> None:
+    """Launch takes every name; the node, which lacks its engine, ends at once."""
+    words = ["colour_topic:=/a", "backend:=tensorrt", "something_else:=1"]
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, str(repo_root / "launch" / "grasp.launch.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    output = run.stdout + run.stderr
+    assert "argument colour_topic is not known and ignored: is color_topic meant?" in output
+    assert output.count("is not known") == 1
 
 
 @pytest.mark.roslaunch

@@ -43,12 +43,17 @@ def declare(node: Node, kind: type[Own], given: Mapping[str, Value] | None = Non
             values[name] = node.declare_parameter(name, initial, descriptor(spec, default)).value
         except InvalidParameterTypeException:
             hint = " (write 1.0, not 1)" if isinstance(default, float) else ""
-            problems.append(f"parameter {name}: {_expected_type(default)}{hint}")
+            problems.append(f"{_what(node, name)}, {_expected_type(default)}{hint}")
         except InvalidParameterValueException:
-            problems.append(f"parameter {name}: expected {spec.expectation}")
+            problems.append(f"{_what(node, name)}, expected {spec.expectation}")
     if problems:
         raise DktError("; ".join(problems))
     return kind.from_values(values)
+
+
+def _what(node: Node, name: str) -> str:
+    override = _given(node).get(name)
+    return f"parameter {name} is {override.value!r}" if override else f"parameter {name}"
 
 
 def unknown_overrides(node: Node, kind: type[Parameters]) -> list[str]:

@@ -170,20 +170,22 @@ def load_preset(folder: Path, name: str) -> CameraPreset:
         raise DktError(f"{path}: {error}") from error
 
 
-def check_params_file(path: Path, namespace: str) -> None:
-    """Raises DktError where a parameter file is missing, damaged, or sets nothing for dkt_node.
+def check_params_file(
+    path: Path, *namespaces: str, node: str = "dkt_node", argument: str = "params_file"
+) -> None:
+    """Raises DktError where a parameter file is missing, damaged, or sets nothing for any `node`.
 
     ROS reads such a file without a word and runs the node with its defaults.
     """
     if not path.is_file():
-        raise DktError(f"params_file {path} does not exist; expected a file like dkt_node.yaml")
-    name = f"/{namespace.strip('/')}/dkt_node".replace("//", "/")
+        raise DktError(f"{argument} {path} does not exist; expected a file like dkt_node.yaml")
+    names = [f"/{namespace.strip('/')}/{node}".replace("//", "/") for namespace in namespaces]
     sections = list(_sections(read_yaml(path)))
-    if not any(_names(section, name) for section in sections):
+    if not any(_names(section, name) for section in sections for name in names):
         raise DktError(
-            f"params_file {path} sets nothing for {name}: it has parameters for "
-            f"{', '.join(sections) or 'no node'}. Name them for '{name}', or for '/**', which is "
-            "every node"
+            f"{argument} {path} sets nothing for {', '.join(names)}: it has parameters for "
+            f"{', '.join(sections) or 'no node'}. Name them for '{names[0]}', or for '/**', which "
+            "is every node"
         )
 
 

@@ -199,6 +199,14 @@ def test_a_parameter_file_has_to_be_for_the_node(
         check_params_file(path, namespace)
 
 
+def test_a_planners_file_has_to_name_one_of_the_planners(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("/left/dkt_planner: {ros__parameters: {seed: 2}}")
+    check_params_file(path, "right", "left", node="dkt_planner")
+    with pytest.raises(DktError, match=r"planner_file .* sets nothing for /right/dkt_planner: "):
+        check_params_file(path, "right", node="dkt_planner", argument="planner_file")
+
+
 def test_a_parameter_file_has_to_exist_and_be_yaml(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="does not exist"):
         check_params_file(tmp_path / "none.yaml", "")
