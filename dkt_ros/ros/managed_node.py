@@ -235,10 +235,10 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         state = self._state_machine.current_state[1]
         if state == "active":
             return ""
-        return (
-            f"{self.get_fully_qualified_name()} is {state}, expected active: configure and "
-            "activate it (ros2 lifecycle set)"
-        )
+        name = self.get_fully_qualified_name()
+        if self.is_preparing:
+            return f"{name} is still loading, expected active: wait"
+        return f"{name} is {state}, expected active: configure and activate it (ros2 lifecycle set)"
 
     def twins(self) -> int:
         """How many other nodes go by this one's name; each does all the work again."""

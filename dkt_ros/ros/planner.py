@@ -186,9 +186,11 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         deadline = time.monotonic() + wanted.timeout_s + ANSWER_S
         with awake(self):
             while not future.done():
-                if time.monotonic() > deadline:
+                late = time.monotonic() > deadline
+                if late or not self._client.service_is_ready():
                     self._client.remove_pending_request(future)
-                    raise RefusedError(Status.NO_DEPTH, f"{name} did not answer")
+                    what = "did not answer" if late else "ended before it answered"
+                    raise RefusedError(Status.NO_DEPTH, f"{name} {what}")
                 # Awaiting the future itself would have the executor come back at once.
                 time.sleep(POLL_S)
                 await NextTurn()

@@ -249,6 +249,7 @@ def test_while_the_network_loads_the_node_answers(
             assert not again.result().success
             assert "transition refused: another one is under way" in capfd.readouterr().err
             assert rig.state() == "unconfigured"
+            assert node.idle() == "/dkt_node is still loading, expected active: wait"
             statuses = diagnostic_array(node._node_report(), Header()).status
             assert any("loading the network" in status.message for status in statuses)
             assert not first.done()

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2")
+rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make build")
 
 from dkt_ros.msg import GraspCandidates
-from dkt_ros.srv import PlanGrasps
+from dkt_ros.srv import CaptureDepth, PlanGrasps
 from fixtures.grasp_scenes import CAMERA, Box, Cylinder, depth_of, view
 from fixtures.interrupts import heed_interrupts
 from fixtures.red_rig import RedRig, red_rig
-from fixtures.three_processes import ROOT, START_PATIENCE_S
+from fixtures.three_processes import PATIENCE_S, ROOT, START_PATIENCE_S
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.ros.convert.images import mask_to_image
@@ -230,6 +235,49 @@ def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Ce
     cell.process.send_signal(signal.SIGINT)
     assert cell.process.wait(60) == 0
     assert "Traceback" not in cell.log.read_text()
+
+
+def test_a_node_that_ends_while_it_is_asked_is_told_at_once() -> None:
+    """Its restart does not cost the planner the whole timeout."""
+    context = Context()
+    rclpy.init(context=context)
+    node, rest = Node("dkt_node", context=context), Node("robot", context=context)
+    executor = MultiThreadedExecutor(context=context)
+    asked, ends = threading.Event(), threading.Event()
+
+    def hang(request: Any, response: Any) -> Any:
+        asked.set()
+        ends.wait(START_PATIENCE_S)
+        return response
+
+    server = node.create_service(CaptureDepth, "/gone/dkt/capture_depth", hang)
+    client = rest.create_client(PlanGrasps, "/gone/dkt/plan_grasps")
+    words = ["-r", "__ns:=/gone", "-p", "timeout_s:=600.0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dkt_ros.ros.planner", "--ros-args", *words], cwd=ROOT
+    )
+    executor.add_node(node)
+    executor.add_node(rest)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        assert client.wait_for_service(START_PATIENCE_S)
+        futures = []
+        while not asked.wait(1.0) and len(futures) < 60:  # until it is active, and sees the node
+            futures.append(client.call_async(PlanGrasps.Request()))
+        node.destroy_service(server)
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and not all(one.done() for one in futures):
+            time.sleep(0.05)
+        said = [one.result().message for one in futures if one.done()]
+        assert "/gone/dkt/capture_depth ended before it answered" in said
+    finally:
+        ends.set()
+        process.kill()
+        process.wait()
+        executor.shutdown()
+        thread.join()
+        rclpy.shutdown(context=context)
 
 
 def test_help_names_topics_and_parameters() -> None:
