@@ -44,8 +44,7 @@ ENCODING_CHANGED = "image encoding changed"
 MOST_REMARKS = 20
 """Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
 CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
-"""Stamps may differ from the node's clock by the first; by more than the second they are a bag's.
-"""
+"""Stamps may differ from the node's clock by the first; older than the second they are a bag's."""
 FOCAL_RANGE = (0.2, 5.0)
 """Focal length over the image's longer side of cameras that people use: 136 down to 11 degrees."""
 
@@ -333,7 +332,7 @@ class Intake:
     def _clock_remark(self, stamp_ns: int) -> str | None:
         now_ns = self._now_ns() if self._now_ns else 0
         age_s = (now_ns - stamp_ns) / NANOSECONDS_PER_SECOND
-        if now_ns == 0 or not CLOCK_TOLERANCE_S < abs(age_s) < RECORDING_S:
+        if now_ns == 0 or abs(age_s) <= CLOCK_TOLERANCE_S or age_s >= RECORDING_S:
             return None
         return (
             f"color/image is stamped {abs(round(age_s))} s {'before' if age_s > 0 else 'after'} "

@@ -394,3 +394,13 @@ def test_stamps_far_from_the_clock_are_remarked_on(now_s: float, said: str | Non
     desk.show(100_033)
     remark = desk.intake.remarks.get("clock")
     assert remark is None if said is None else said in str(remark)
+
+
+def test_stamps_of_the_future_are_no_recording_however_far_they_are() -> None:
+    """A robot's clock that begins anew at 1970, or simulated time beside a real camera."""
+    desk = Desk()
+    desk.calibrate()
+    desk.now_ns = 10**9
+    for ms in (90_000_000, 90_000_033):
+        desk.show(ms)
+    assert "89999 s after the node's clock" in desk.intake.remarks["clock"]

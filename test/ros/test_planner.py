@@ -262,7 +262,7 @@ def test_a_node_that_ends_while_it_is_asked_is_told_at_once() -> None:
     thread.start()
     try:
         assert client.wait_for_service(START_PATIENCE_S)
-        futures = []
+        futures: list[Any] = []
         while not asked.wait(1.0) and len(futures) < 60:  # until it is active, and sees the node
             futures.append(client.call_async(PlanGrasps.Request()))
         node.destroy_service(server)
