@@ -32,7 +32,7 @@ CAMERAS = CONFIG / "cameras"
 RVIZ = CONFIG / "rviz" / "dkt.rviz"
 FAST_DDS = CONFIG / "fastdds.xml"
 SWITCH = ["true", "false"]
-PATHS = ("bag", "camera", "config", "params_file", "planner_params_file")
+PATHS = ("bag", "config", "params_file", "planner_params_file")
 BY_NAME = ("checkpoint", "device", "mode", "backend", "engine_dir", *CAMERA_PARAMETERS)
 """Arguments that are parameters of the node."""
 

@@ -163,6 +163,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """As rclpy's, with refusals that can be understood, and whole numbers for fractions."""
         try:
+            if unknown := [one.name for one in parameter_list if not self.has_parameter(one.name)]:
+                raise DktError(f"parameter {', '.join(unknown)} is not known to this node")
             parameter_list = self._changes.as_declared(parameter_list)
         except DktError as error:
             return SetParametersResult(successful=False, reason=str(error))

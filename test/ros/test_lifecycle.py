@@ -528,6 +528,7 @@ def test_a_wrong_parameter_is_refused_at_the_door() -> None:
         ("points_stride", 2**40, "points_stride is 1099511627776, expected 1 to 64"),
         ("seed", -1, "seed is -1, expected 0 to 2147483647"),
         ("crop_box", 3, "crop_box is 3, expected a value of type str"),
+        ("crop_bax", "", "crop_bax is not known to this node"),
     ],
 )
 def test_a_change_that_is_refused_names_values_and_changes_nothing(

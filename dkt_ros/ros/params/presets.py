@@ -148,7 +148,7 @@ def camera_names(folder: Path) -> list[str]:
 
 def load_preset(folder: Path, name: str) -> CameraPreset:
     """The preset of this name, or of this path when it ends in .yaml. Raises DktError."""
-    path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
+    path = Path(name).expanduser() if name.endswith(".yaml") else folder / f"{name}.yaml"
     if not path.is_file():
         raise DktError(
             f"camera '{name}' is not known: expected one of {', '.join(camera_names(folder))}, or "
@@ -180,7 +180,7 @@ def check_params_file(
     if not path.is_file():
         raise DktError(f"{argument} {path} does not exist; expected a file like dkt_node.yaml")
     names = [f"/{namespace.strip('/')}/{node}".replace("//", "/") for namespace in namespaces]
-    sections = list(_sections(read_yaml(path)))
+    sections = list(_sections(read_yaml(path, yaml.SafeLoader)))  # ROS adds up what comes twice
     if not any(_names(section, name) for section in sections for name in names):
         raise DktError(
             f"{argument} {path} sets nothing for {', '.join(names)}: it has parameters for "
@@ -208,10 +208,24 @@ def _names(section: str, node: str) -> bool:
     return re.fullmatch(pattern, node) is not None
 
 
-def read_yaml(path: Path) -> Any:
+class _UniqueKeys(yaml.SafeLoader):
+    """Takes no key twice; YAML has none, and the parser lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader's. Raises ConstructorError."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"{key.value} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] = _UniqueKeys) -> Any:
     """A file's contents. Raises DktError where it is no YAML."""
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.load(path.read_text(), loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = str(error).replace("\n", " ")
         raise DktError(f"{path} is no YAML file: {line}") from error

@@ -110,6 +110,13 @@ def test_mistakes_are_named(tmp_path: Path, repo_root: Path, content: Any, said:
         load(tmp_path, repo_root, content)
 
 
+def test_a_camera_that_stands_there_twice_is_not_lost(tmp_path: Path, repo_root: Path) -> None:
+    path = tmp_path / "cell.yaml"
+    path.write_text("cameras:\n  left: {camera: zed}\n  left: {camera: realsense}\n")
+    with pytest.raises(DktError, match=r"left stands there twice .*line 3"):
+        load_cell(path, repo_root / "config" / "cameras")
+
+
 def test_a_missing_file_is_named(repo_root: Path) -> None:
     with pytest.raises(DktError, match=r"config /nowhere\.yaml does not exist"):
         load_cell(Path("/nowhere.yaml"), repo_root / "config" / "cameras")

@@ -38,8 +38,11 @@ def test_every_preset_fits_the_node(cameras: Path) -> None:
         assert all(topic.startswith("/") for topic in preset.topics())
 
 
-def test_the_example_of_a_preset_is_one(cameras: Path, repo_root: Path) -> None:
-    preset = load_preset(cameras, str(repo_root / "examples" / "my_camera.yaml"))
+def test_the_example_of_a_preset_is_one(
+    cameras: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(repo_root))
+    preset = load_preset(cameras, "~/examples/my_camera.yaml")
     assert NodeParameters.from_values(preset.parameters).depth_unit_m == 0.0001
     assert preset.topics()[0] == "/wrist/color/image_raw"
 
