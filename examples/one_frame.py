@@ -28,6 +28,8 @@ def main() -> None:
     color, millimetres = cv2.imread(args.color), cv2.imread(args.depth, cv2.IMREAD_UNCHANGED)
     if color is None or millimetres is None:
         raise SystemExit(f"{args.color if color is None else args.depth} is no readable picture")
+    if millimetres.dtype != np.uint16:
+        raise SystemExit(f"{args.depth} holds {millimetres.dtype}, expected 16-bit millimetres")
     estimator = load_estimator(checkpoint=args.checkpoint)
     rgb = np.asarray(color[..., ::-1], np.uint8)
     (frame,) = frames_of([(rgb, millimetres * 0.001)])
