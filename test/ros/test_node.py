@@ -496,9 +496,9 @@ def test_a_parameter_that_acts_at_once_does(rig: Rig) -> None:
         ({"checkpoint": "/elsewhere"}, "acts when the node is configured"),
         ({"max_depth_m": 0.05}, "expected min_depth_m to be the smaller"),
         ({"points_voxel_m": 0.1}, "set points_organized to false"),
-        ({"sync_slop_s": 7.0}, "out of range"),
+        ({"sync_slop_s": 7.0}, "sync_slop_s is 7.0, expected 0 to 1 s"),
         ({"autostart": False}, "read-only"),
-        ({"max_depth_m": 5}, "type"),
+        ({"max_depth_m": "far"}, "max_depth_m is 'far', expected a value of type float"),
     ],
 )
 def test_a_parameter_that_cannot_act_is_refused(
