@@ -368,7 +368,7 @@ def voxel_downsample(
         return points, rgb
     voxels = np.floor((points - points.min(axis=0)).astype(np.float64) / voxel_m + 0.5)
     extent = voxels.max(axis=0) + 1
-    if float(np.prod(extent)) > np.iinfo(np.int64).max:  # none has a neighbour in most of them
+    if np.log2(extent).sum() > 62:  # more than int64 counts, and next to none has a neighbour
         voxels = np.stack([np.unique(axis, return_inverse=True)[1] for axis in voxels.T], axis=1)
         extent = voxels.max(axis=0) + 1
     index = voxels.astype(np.int64)
