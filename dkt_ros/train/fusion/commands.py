@@ -50,6 +50,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 def _pretrain(args: argparse.Namespace) -> int:
     import torch
 
+    from dkt_ros.errors import DktError
     from dkt_ros.train.fusion.config import load_config
     from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_digest, checkpoint_predictor
     from dkt_ros.train.fusion.loop import train
@@ -64,6 +65,12 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     def make_data() -> FrameFolder:
         predict, sees_depth = checkpoint_predictor(args.checkpoint, config.on_scale)
+        if config.on_scale and config.prediction.embedded > 0 and not sees_depth:
+            raise DktError(
+                f"{args.checkpoint or 'the embedded network'} sees colour alone, the recipe "
+                f"{args.config} is of networks that are shown raw depth (on_scale); take "
+                "--config fusion-colour"
+            )
         digest = checkpoint_digest(args.checkpoint)
         name = digest if config.on_scale else f"{digest}-colour"
         kept = (args.disparity or args.output / "disparity") / name
