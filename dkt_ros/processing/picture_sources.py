@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.bags.from_images import PICTURES, ImageFolder, frames_or_errors, picture_count
+from dkt_ros.bags.from_images import ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array
+from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.images import integer_to_depth
