@@ -13,6 +13,7 @@ from fixtures.told_network import DIE
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
+from dkt_ros.files import only_process
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import process_many
 from dkt_ros.processing.options import ProcessOptions
@@ -166,6 +167,19 @@ def test_a_worker_that_dies_too_often_is_given_up(
     died = [result for result in results if result.outcome is Outcome.WORKER_DIED]
     assert len(died) == 1
     assert "its process died once (killed by signal 9)" in died[0].error
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+
+
+def test_locks_that_kills_left_go_and_held_ones_stay(
+    bags: Path, tmp_path: Path, told: ProcessOptions
+) -> None:
+    recordings = find_recordings([bags / "a", bags / "b"], told.source)
+    output = tmp_path / "out"
+    process_many(recordings, told, output)
+    (output / ".a.lock").touch()  # of one killed when all was done
+    with only_process(output / ".b.lock", ""):
+        process_many(recordings, told, output)
+        assert [path.name for path in output.glob(".*")] == [".b.lock"]
 
 
 def test_a_worker_that_dies_is_replaced(
