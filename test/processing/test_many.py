@@ -102,6 +102,15 @@ def test_no_depth_in_any_frame_has_a_status_of_its_own(
         assert "2 of 2 frames have no depth at any pixel" in shown.err
 
 
+def test_a_name_of_two_lines_is_told_in_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(labelled_frames(1), tmp_path / "two\nlines", RecordingOptions())
+    out = ["--output", str(tmp_path / "out"), *TOLD]
+    assert main(["process", str(tmp_path / "two\nlines"), *out]) == 0
+    assert "two lines: 1 of 1 frames" in capsys.readouterr().err
+
+
 def test_what_nobody_foresaw_ends_one_recording(
     bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
