@@ -191,15 +191,17 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The attempts written so far, in the order of scenes; a line that a kill cut is left out."""
+    """The attempts written so far, in the order of scenes; a damaged or cut line is left out."""
     from dkt_ros.bench.attempts import Record
     from dkt_ros.bench.methods import METHODS
+    from dkt_ros.checks import check_fields
 
     records = {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
-            record = Record.of(json.loads(line))
-        except (ValueError, TypeError):
+            record = Record.of(dict(json.loads(line)))
+            check_fields(record)
+        except (ValueError, TypeError, DktError):
             continue
         records[_key(record)] = record
     order = {name: place for place, name in enumerate(METHODS)}

@@ -245,6 +245,11 @@ def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(
     _append(path, record)
     assert path.read_text().count("\n") == 3
     assert read_records(path) == [record]
+    with path.open("ab") as file:
+        for damage in (b"\xcc\x00", b"[1]", b"3", b'{"scene": 1, "material": 2}'):
+            file.write(damage + b"\n")
+        file.write(json.dumps({**record.told(), "scene": 3}).encode())
+    assert read_records(path) == [record]
     with pytest.raises(StorageError, match=r"full: the disk is full \(No space left"):
         _append(Path("/dev/full"), record)
 

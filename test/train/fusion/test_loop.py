@@ -187,8 +187,9 @@ def test_refuses_to_mix_runs(data: FrameFolder, tmp_path: Path) -> None:
 
 def test_disparity_is_made_once(data: FrameFolder, tmp_path: Path) -> None:
     network = Network()
-    (tmp_path / "disparity" / "scene0.npy").write_bytes(b"")  # a disk that was full
-    FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity")
+    for damage in (b"", b"PK\x03\x04 no zip"):  # of a disk that was full, and worse
+        (tmp_path / "disparity" / "scene0.npy").write_bytes(damage)
+        FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity")
     again = FrameFolder(tmp_path / "scenes", network, tmp_path / "disparity")
     assert network.asked == 0
     assert np.isfinite(again.frames[0].scale)
