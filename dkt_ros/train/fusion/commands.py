@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dkt_ros.arguments import natural
+
 FAILINGS = 3
 """Ways in which a frame's readings fail before a network that is shown them sees the frame."""
 
@@ -43,7 +45,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--start", type=Path, metavar="DIR", help="weights to begin with, such as a run's refiner/"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    parser.add_argument("--threads", type=natural, default=0, help="CPU threads; 0: all cores")
     parser.set_defaults(run=_pretrain)
 
 

@@ -408,3 +408,12 @@ def test_a_network_of_another_kind_than_the_recipe_s_is_refused(
     error = capsys.readouterr().err
     assert ("take --config fusion-colour" in error and str(checkpoint) in error) == refused
     assert (tmp_path / "run").exists() != refused
+
+
+@pytest.mark.parametrize("command", ["pretrain", "pretrain-fusion"])
+def test_fewer_threads_than_none_are_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--data", "scenes", "--output", "run", "--threads", "-1"])
+    assert "'-1' is no integer of at least 0" in capsys.readouterr().err
