@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dkt_ros.arguments import finite
+from dkt_ros.arguments import finite, natural, positive
 from dkt_ros.wording import counted, one_line
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _add_from_sequence(actions: argparse._SubParsersAction[argparse.ArgumentPars
         "`dkt synth render`, as a camera would have published them.",
     )
     parser.add_argument("sequence", type=Path, help="the .tar")
-    parser.add_argument("--first", type=int, default=0, help="first frame, default %(default)s")
-    parser.add_argument("--count", type=int, help="number of frames, default all")
+    parser.add_argument("--first", type=natural, default=0, help="first frame, default %(default)s")
+    parser.add_argument("--count", type=positive, help="number of frames, default all")
     _add_recording(parser)
     parser.set_defaults(run=_from_sequence)
 

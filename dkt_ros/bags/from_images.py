@@ -20,6 +20,7 @@ from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
+from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
 
@@ -28,12 +29,6 @@ _USABLE_DEPTH_M = (0.1, 10.0)
 # As TUM's associate.py.
 _SAME_TIME_S = 0.02
 _STAMP = re.compile(r"\d{9,}(\.\d+)?")
-
-PICTURES = (
-    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"),
-    *(".exr", ".npy"),
-)
-"""Endings of files that may hold colour, depth or a mask."""
 
 Key = tuple[str, ...]
 

@@ -130,6 +130,7 @@ def run_bench(args: argparse.Namespace) -> int:
     scenes = _QUICK if args.quick else args.scenes
     _check_arguments(args, scenes)
     others = parse_predictions(args.predictions, args.prediction_unit, METHODS)
+    models: list[DepthModel] = [*(_networks(args) if _NETWORKS & set(wanted) else ()), *others]
     data = args.data or output / "scenes"
     look = ["--arrangement", args.arrangement, "--camera", args.camera]
     look += ["--size", args.picture_size]
@@ -138,13 +139,9 @@ def run_bench(args: argparse.Namespace) -> int:
     clips = clips_of(data, range(args.start, args.start + scenes))
     for other in others:
         other.check(clips)
-    _keep_settings(args)
     check_look(clips[0], args.camera, args.arrangement)
+    _keep_settings(args)
     done = {_key(record) for record in read_records(output / _ATTEMPTS)}
-    models: list[DepthModel] = []
-    if _NETWORKS & set(wanted):
-        models += _networks(args)
-    models += others
     part, parts = args.shard
     mine = [clip for clip in clips if int(clip.name.split("-")[1]) % parts == part]
     rows = [*wanted, *(other.name for other in others)]
@@ -194,15 +191,17 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The attempts written so far, in the order of scenes; a line that a kill cut is left out."""
+    """The attempts written so far, in the order of scenes; a damaged or cut line is left out."""
     from dkt_ros.bench.attempts import Record
     from dkt_ros.bench.methods import METHODS
+    from dkt_ros.checks import check_fields
 
     records = {}
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
-            record = Record.of(json.loads(line))
-        except (ValueError, TypeError):
+            record = Record.of(dict(json.loads(line)))
+            check_fields(record)
+        except (ValueError, TypeError, DktError):
             continue
         records[_key(record)] = record
     order = {name: place for place, name in enumerate(METHODS)}
@@ -247,6 +246,7 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
 
 def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     """Raises DktError, before anything is rendered, for what would be refused after it."""
+    from dkt_ros.files import BusyError, check_writable
     from dkt_ros.model.checkpoint import checked_folder
 
     if args.start + scenes > _MOST:
@@ -260,6 +260,8 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
         if options_of(args, checkpoint=checkpoint).predictor == "dkt":
             checked_folder(checkpoint)
     _settings(args)
+    with suppress(BusyError):  # another shard's
+        check_writable(args.output / _SETTINGS)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -117,11 +117,11 @@ def read_scene(clip: Clip, cache: Path) -> TableScene:
     """The clip's scene. cache: where convex parts are kept. Raises DktError for what is damaged."""
     match = _NAME.fullmatch(clip.name)
     assert match
+    frame = read_sequence(clip.path)[-1]
     reader = VideoReader(open_dataset(clip.path.parent), with_normals=False)
     videos = list(reader.videos_of(clip))
     if not videos:
         raise DktError(f"{clip.path}: unreadable: {reader.skipped}")
-    frame = read_sequence(clip.path)[-1]
     bodies, fixtures = [], []
     for thing in frame.extra.get("objects", ()):
         if thing.get("fixed"):

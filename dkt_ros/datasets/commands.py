@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dkt_ros.arguments import positive
 from dkt_ros.datasets.registry import KINDS as KINDS
-from dkt_ros.files import write_whole
+from dkt_ros.files import check_writable, write_whole
 from dkt_ros.progress import progress_bar
 from dkt_ros.wording import counted, one_line
 
@@ -59,6 +59,8 @@ def _check(args: argparse.Namespace) -> int:
     from dkt_ros.datasets.registry import open_dataset
 
     dataset = open_dataset(args.folder, args.kind)
+    if args.json is not None:
+        check_writable(args.json)
     print(f"{args.folder}: {dataset.kind}, {counted(len(dataset), 'clip')}", flush=True)
     out = sys.stdout
     bar = progress_bar(None, "frame")

@@ -24,6 +24,7 @@ from dkt_ros.datasets.files import read_depth_png, read_label, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.formats.transphy3d import MaterialClass
 
 
@@ -106,13 +107,11 @@ class TransCgClip(Clip):
 
 @lru_cache(maxsize=4)
 def _load_matrix(path: Path) -> np.ndarray:
-    try:
-        matrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DktError(f"{path}: not a readable array ({error}); no intrinsics") from error
+    with arrays_in(path) as content:
+        matrix = np.asarray(content[ONLY], np.float64)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         raise DktError(f"{path}: shape {matrix.shape}, expected a finite 3x3 camera matrix")
-    return matrix.astype(np.float64)
+    return matrix
 
 
 def _read_json(path: Path) -> dict | None:

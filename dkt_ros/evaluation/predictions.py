@@ -42,8 +42,6 @@ class PredictedDepth:
 
     def check(self, clips: Sequence[Clip]) -> None:
         """Raises DktError where there is no folder for any of the clips."""
-        if not self._folder.is_dir():
-            raise DktError(f"--predictions {self.name}={self._folder}: no such folder")
         if not any((self._folder / clip.name).is_dir() for clip in clips):
             expected = self._folder / clips[0].name / f"{clips[0].keys[0]}.png"
             raise DktError(
@@ -76,18 +74,26 @@ class PredictedDepth:
         return {FROM_FILES: Depths(depth, problems=problems)}
 
     def _files(self, clip: Clip) -> tuple[dict[int, Path], list[str]]:
-        """Place in the clip to the frame's file, and names of files that are of no frame."""
+        """Place in the clip to the frame's file, and names of files that are of no frame.
+
+        Raises DktError where there is no folder, or where two files are of one frame.
+        """
         folder = self._folder / clip.name
         if not folder.is_dir():
             raise DktError(f"no folder {folder}")
-        found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in self._read}
+        found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in self._read]
+        stems = {path.stem for path in found}
         places = {key: place for place, key in enumerate(clip.keys)}
-        if not found.keys() <= places.keys() and all(
-            stem.isdecimal() and int(stem) < len(clip) for stem in found
+        if not stems <= places.keys() and all(
+            stem.isdecimal() and int(stem) < len(clip) for stem in stems
         ):
-            return {int(stem): path for stem, path in found.items()}, []
-        left = [path.name for stem, path in found.items() if stem not in places]
-        return {places[stem]: path for stem, path in found.items() if stem in places}, left
+            places = {stem: int(stem) for stem in stems}
+        files: dict[int, Path] = {}
+        for path in found:
+            if path.stem in places and files.setdefault(places[path.stem], path) != path:
+                other = files[places[path.stem]].name
+                raise DktError(f"{folder}: {other} and {path.name} are of one frame; keep one")
+        return files, [path.name for path in found if path.stem not in places]
 
     def _read_frame(self, path: Path, size: tuple[int, int]) -> np.ndarray:
         depth = known_depth(self._read[path.suffix.lower()](path))
@@ -104,7 +110,8 @@ def parse_predictions(
 ) -> list[PredictedDepth]:
     """From NAME=DIR, as the command line has it. taken: names of other rows.
 
-    Raises DktError for what is none, for a name that is taken and for a unit that is no length.
+    Raises DktError for what is none, for a name that is taken, for a folder that is not there and
+    for a unit that is no length.
     """
     if not (math.isfinite(unit_m) and unit_m > 0):
         raise DktError(f"--prediction-unit is {unit_m:g}, expected metres per step above 0")
@@ -116,6 +123,8 @@ def parse_predictions(
         if name in models or name in taken:
             raise DktError(f"--predictions {word}: {name!r} names another row; take another name")
         models[name] = PredictedDepth(name, Path(folder).expanduser(), unit_m)
+        if not Path(folder).expanduser().is_dir():
+            raise DktError(f"--predictions {word}: no such folder")
     return list(models.values())
 
 

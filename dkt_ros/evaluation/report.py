@@ -125,7 +125,7 @@ def legend(methods: Iterable[str]) -> str:
         )
     if any(", fused" in method for method in methods):
         lines += [
-            "fused: the same, joined with the raw depth where that can be trusted",
+            "fused: the online depth, joined with the raw depth where that can be trusted",
             "confidence: ECE is its mean distance from the share of pixels that are right,",
             "  AUSE is lost by dropping pixels in its order, not in that of their errors,",
             "  half's is the REL of the more trusted half, by tenths that of each tenth",

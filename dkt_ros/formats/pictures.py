@@ -1,6 +1,15 @@
-"""PNG and JPEG files that end too early. Decoders fill up what is missing without a word."""
+"""How files of pictures end: their names, and PNG and JPEG whose content ends too early.
+
+Decoders fill up what is missing without a word.
+"""
 
 from __future__ import annotations
+
+_WELL_KNOWN = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGES = (*_WELL_KNOWN, ".ppm", ".pgm", ".jp2")
+"""Endings of files that OpenCV reads as colour or grey."""
+PICTURES = (*IMAGES, ".exr", ".npy")
+"""Endings of files that may hold colour, depth or a mask."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"

@@ -30,6 +30,8 @@ _INVERSE_DEPTH = 0
 
 MOST_PIXELS = 1 << 26
 """Of any image; 8192x8192."""
+COMPRESSED_OF_ANOTHER_SIZE = "compressed image of another size"
+"""The cause of a frame that was dropped for that."""
 Size = tuple[int, int]
 
 
@@ -188,7 +190,7 @@ def _check_size(found: Size, what: str, expected: Size | None) -> None:
         )
     if expected is not None and found != expected:
         raise MessageError(
-            "compressed image of another size",
+            COMPRESSED_OF_ANOTHER_SIZE,
             f"{what} is {width}x{height}, camera_info is for {expected[1]}x{expected[0]} images: "
             "expected the same size. Have the driver register depth to colour at colour's size, "
             "and map color/camera_info to the topic that belongs to color/image.",

@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
+from dkt_ros.messages.compressed_images import (
+    COMPRESSED_OF_ANOTHER_SIZE,
+    compressed_to_depth,
+    compressed_to_rgb,
+)
 from dkt_ros.messages.fields import (
     CameraInfo,
     CompressedImage,
@@ -38,7 +42,8 @@ if TYPE_CHECKING:
 ImageMessage: TypeAlias = Image | CompressedImage
 Report = Callable[[str, str], None]
 
-ANOTHER_SIZE = ("camera_info of another size", "compressed image of another size")
+_INFO_OF_ANOTHER_SIZE = "camera_info of another size"
+_ANOTHER_SIZE = (_INFO_OF_ANOTHER_SIZE, COMPRESSED_OF_ANOTHER_SIZE)
 """Causes that binning and region of interest may be behind."""
 ENCODING_CHANGED = "image encoding changed"
 MOST_REMARKS = 20
@@ -180,7 +185,7 @@ class Intake:
         """Counts and names a frame that cannot be used; also for whoever decodes it."""
         if isinstance(error, MessageError):
             cause, text = error.cause, str(error)
-            if cause in ANOTHER_SIZE and self._camera_info is not None:
+            if cause in _ANOTHER_SIZE and self._camera_info is not None:
                 text += how_reduced(self._camera_info)
         elif isinstance(error, DktError):
             cause, text = "inconsistent frame", str(error)
@@ -403,7 +408,7 @@ def _check_sizes(
         )
     if (intrinsics.height, intrinsics.width) != (height, width):
         raise MessageError(
-            ANOTHER_SIZE[0],
+            _INFO_OF_ANOTHER_SIZE,
             f"camera_info is for {intrinsics.width}x{intrinsics.height} images, color image is "
             f"{width}x{height}: expected the same size. Map color/camera_info to the topic that "
             "belongs to color/image.",

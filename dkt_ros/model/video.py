@@ -11,9 +11,8 @@ from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order
 from dkt_ros.formats.numpy_files import arrays_in
+from dkt_ros.formats.pictures import IMAGES
 from dkt_ros.geometry import known_depth
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read_clip(path: Path, color: str | None = None) -> np.ndarray:
@@ -31,7 +30,7 @@ def read_clip(path: Path, color: str | None = None) -> np.ndarray:
         raise DktError(f"input {path} is no folder: images are chosen by name in folders only")
     if path.suffix.lower() == ".npz":
         return _read_npz(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGES:
         return _read_image(path)[None]
     return _read_video(path)
 
@@ -77,9 +76,9 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:
-    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGES]
     if not files:
-        raise DktError(f"{folder} holds no images; expected files ending in {IMAGE_SUFFIXES}")
+        raise DktError(f"{folder} holds no images; expected files ending in {', '.join(IMAGES)}")
     if color is not None:
         names = ", ".join(sorted(file.name for file in files)[:3])
         files = [file for file in files if fnmatch(file.name, color)]

@@ -278,7 +278,7 @@ class _Bar:
 
     def tell(self, result: Result) -> None:
         """A recording has ended."""
-        name, summary = result.recording.name, result.summary
+        name, summary = one_line(result.recording.name), result.summary
         if not result.outcome.succeeded:
             line = one_line(f"{name}: FAILED ({result.outcome.value}): {result.error}")
         elif summary.get("already_there"):

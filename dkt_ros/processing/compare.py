@@ -131,9 +131,9 @@ def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = No
             means.append(float(values.mean()))
             tails.append(float(np.percentile(values, 95)))
             beyond.append(float((values > limits.tolerance).mean()))
-        if maps is not None and means:
-            worst.append((means[-1], stamp, _picture(mine, theirs, difference)))
-            worst = sorted(worst, key=lambda entry: -entry[0])[:_MAPS]
+            if maps is not None:
+                worst.append((means[-1], stamp, _picture(mine, theirs, difference)))
+                worst = sorted(worst, key=lambda entry: -entry[0])[:_MAPS]
     if result.frames < common.total():
         raise DktError(
             f"{a.folder} or {b.folder} is damaged: {result.frames} of {common.total()} frames of "

@@ -53,11 +53,13 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from dkt_ros.files import write_whole
+    from dkt_ros.files import check_writable, write_whole
     from dkt_ros.processing.compare import Limits, as_json, compare, table
 
     limits = Limits(args.tolerance, args.max_share, args.max_lost, args.max_worse)
     maps = args.output / "maps" if args.output else None
+    if args.output:
+        check_writable(args.output / "compare.md")
     with ExitStack() as stack:
         a, b = Path(args.a), Path(args.b)
         if args.recording:

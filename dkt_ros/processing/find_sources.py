@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,13 @@ from dkt_ros.processing.picture_sources import (
     ClipSource,
     FolderSource,
     VideoSource,
+    is_clip_file,
     is_picture_folder,
 )
 from dkt_ros.processing.source import Source, SourceOptions
+from dkt_ros.wording import one_line
+
+_log = logging.getLogger(__name__)
 
 _BAGS = (".bag", ".mcap", ".db3", ".zstd", ".active")
 _FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
@@ -111,6 +116,7 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
     bags = [p for p in inside if (p.is_dir() and _is_bag(p)) or p.suffix.lower() in _BAGS]
     if bags:
         yield from ((bag, "") for bag in bags)
+        _tell_what_is_passed_over(path, [p for p in inside if p not in bags and _is_clip(p)])
         return
     named = options.color is not None or options.depth is not None
     if not named:
@@ -125,9 +131,26 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
     if named or is_picture_folder(path):
         yield path, ""
         return
-    below = [p for p in inside if p.is_dir() and (_is_bag(p) or is_picture_folder(p))]
-    below += [p for p in inside if p.suffix.lower() in VIDEOS]
+    below = [p for p in inside if _is_clip(p)]
+    below.sort(key=Path.is_file)
     yield from ((p, "") for p in below or [path])
+
+
+def _is_clip(path: Path) -> bool:
+    return is_picture_folder(path) if path.is_dir() else is_clip_file(path)
+
+
+def _tell_what_is_passed_over(folder: Path, others: Sequence[Path]) -> None:
+    """Beside bags lie their pictures, plots and films too: which are recordings, users know."""
+    if others:
+        names = ", ".join(path.name for path in others[:3])
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        _log.warning(
+            "%s",
+            one_line(
+                f"{folder}: {names}{more}: passed over beside bags; name those that are meant"
+            ),
+        )
 
 
 def _is_bag(folder: Path) -> bool:

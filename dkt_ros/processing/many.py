@@ -19,7 +19,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
 from dkt_ros.files import only_process, write_whole
 from dkt_ros.processing.find_sources import Recording
-from dkt_ros.processing.one import Progress, discard, process_one
+from dkt_ros.processing.one import Progress, discard, process_one, tidy
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 
@@ -82,10 +82,14 @@ def process_many(
         results: dict[str, Result] = {}
         workers = min(workers, len(recordings))
         run = cluster or (partial(_in_workers, workers) if workers > 1 else _in_this_process)
-        for result in run(recordings, options, output, tries, progress):
-            results[result.recording.name] = result
-            manifest.add(result)
-            tell(result)
+        try:
+            for result in run(recordings, options, output, tries, progress):
+                results[result.recording.name] = result
+                manifest.add(result)
+                tell(result)
+        finally:
+            for recording in recordings:
+                tidy(output, recording)
     return [results[recording.name] for recording in recordings]
 
 

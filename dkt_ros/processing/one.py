@@ -65,7 +65,7 @@ def process_one(
         return done
     busy = f"{final} is being made by another process; leave it to that"
     try:
-        with only_process(output / f".{recording.name}.lock", busy):
+        with only_process(_lock_of(output, recording), busy):
             try:
                 same = _same(recording, options)
                 done = _sealed(final, same)
@@ -77,6 +77,18 @@ def process_one(
                 raise storage_error(final, error) from error
     except (StorageError, BusyError) as error:
         raise ProcessingError(Outcome.NOT_WRITTEN, str(error)) from error
+
+
+def tidy(output: Path, recording: Recording) -> None:
+    """Removes the lock that a killed process left; one that is held stays."""
+    lock = _lock_of(output, recording)
+    if lock.exists():
+        with suppress(DktError), only_process(lock, ""):
+            pass
+
+
+def _lock_of(output: Path, recording: Recording) -> Path:
+    return output / f".{recording.name}.lock"
 
 
 def discard(final: Path) -> None:

@@ -1,9 +1,9 @@
-"""Outputs of `dkt process`, found and read back. Knows their files; nothing of what is in them."""
+"""Outputs of `dkt process`, found and read back. Knows their files, and what readers count on."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,29 @@ from dkt_ros.processing.one import FRAMES, SUMMARY
 
 Figures = dict[str, Any]
 """What figures.py tells of one frame."""
+_NUMBER = (int, float)
+_SUMMARY = {
+    **dict.fromkeys(("name", "kind", "recording", "origin", "version", "fingerprint"), str),
+    **dict.fromkeys(("frames", "answered", "between_answers"), int),
+    **dict.fromkeys(("elapsed_s", "inference_s", "frames_per_s", "peak_memory_mb"), _NUMBER),
+    **dict.fromkeys(("states", "restarts", "unpaired", "network", "options"), dict),
+    **dict.fromkeys(("lost", "notes"), list),
+    "times_real_time": (*_NUMBER, type(None)),
+}
+_FIGURES = {
+    **dict.fromkeys(("index", "stamp_ns"), int),
+    **dict.fromkeys(("state", "reason"), str),
+    **dict.fromkeys(("errors", "raw_errors", "timings_s"), dict),
+    **dict.fromkeys(
+        (
+            *("coverage", "raw_coverage", "share_network", "scale", "shift", "inlier_ratio"),
+            *("residual_m", "uncertainty", "confidence", "network_rel"),
+        ),
+        (*_NUMBER, type(None)),
+    ),
+    "suspicions": list,
+}
+"""What is read of files that another version may have written, or a fault of the disk changed."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +67,24 @@ def read_output(folder: Path) -> Output:
         summary = dict(json.loads((folder / SUMMARY).read_text()))
         if "fingerprint" not in summary:
             raise ValueError(f"{SUMMARY} is of something else")
+        _check(summary, _SUMMARY, SUMMARY)
         lines = (folder / FRAMES).read_text().splitlines()
-        return Output(folder, summary, [dict(json.loads(line)) for line in lines])
+        frames = [dict(json.loads(line)) for line in lines]
+        for number, frame in enumerate(frames, start=1):
+            _check(frame, _FIGURES, f"{FRAMES} line {number}")
+        return Output(folder, summary, frames)
     except (OSError, ValueError, TypeError) as error:
         raise DktError(
             f"{folder}: no whole output of `dkt process` ({error}); run that first"
         ) from error
+
+
+def _check(told: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> None:
+    wrong = [k for k, kind in kinds.items() if k not in told or not isinstance(told[k], kind)]
+    if wrong:
+        raise ValueError(
+            f"{source} has no usable {', '.join(wrong)}: damaged, or another version's"
+        )
 
 
 def read_outputs(folders: Sequence[Path]) -> Outputs:
@@ -61,7 +96,7 @@ def read_outputs(folders: Sequence[Path]) -> Outputs:
             continue
         for name, entry in _entries(folder / MANIFEST).items():
             if "error" in entry:
-                found.failed[name] = f"{entry['outcome']}: {entry['error']}"
+                found.failed[name] = f"{entry.get('outcome', 'failed')}: {entry['error']}"
             elif (folder / name / SUMMARY).is_file():
                 found.outputs.append(read_output(folder / name))
             else:
@@ -74,6 +109,7 @@ def read_outputs(folders: Sequence[Path]) -> Outputs:
 
 def _entries(manifest: Path) -> dict[str, dict[str, str]]:
     try:
-        return dict(json.loads(manifest.read_text())["recordings"])
+        entries = dict(json.loads(manifest.read_text())["recordings"])
+        return {name: dict(entry) for name, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DktError(f"{manifest}: no manifest of `dkt process` ({error!r})") from error

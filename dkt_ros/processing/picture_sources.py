@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.bags.from_images import PICTURES, ImageFolder, frames_or_errors, picture_count
+from dkt_ros.bags.from_images import ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array
+from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.images import integer_to_depth
@@ -329,6 +331,18 @@ def _calibration_file(folder: Path) -> Path:
 def is_picture_folder(path: Path) -> bool:
     """Whether a folder seems to hold colour and depth pictures."""
     return bool(_first_pattern(path, _COLOR) or _first_pattern(path, _DEPTH))
+
+
+def is_clip_file(path: Path) -> bool:
+    """Whether a file is a video or, of arrays, holds colour; one that cannot be read is to be told.
+
+    Other arrays may be a video's depth, or anything.
+    """
+    if path.suffix.lower() != ".npz":
+        return path.suffix.lower() in VIDEOS
+    with suppress(DktError), arrays_in(path) as arrays:
+        return "rgb" in arrays
+    return True
 
 
 def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:

@@ -28,10 +28,11 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from dkt_ros.files import write_whole
+    from dkt_ros.files import check_writable, write_whole
     from dkt_ros.processing.outputs import read_outputs
     from dkt_ros.processing.report import report_html
 
+    check_writable(args.output)
     found = read_outputs(args.outputs)
     write_whole(args.output, report_html(found, args.title, args.frames))
     size = args.output.stat().st_size / 1e6

@@ -299,8 +299,12 @@ def _options(args: argparse.Namespace, say: Callable[[str], None]) -> GenerateOp
     from dkt_ros.synth.sampling import Pool, SceneOptions
     from dkt_ros.synth.variety import Shares
 
-    if args.mesh_scale is not None and args.meshes is None:
-        raise DktError("--mesh-scale needs --meshes")
+    if args.meshes is None:
+        for flag, usual in (("mesh_scale", None), ("mesh_share", SceneOptions().mesh_share)):
+            if getattr(args, flag) != usual:
+                raise DktError(f"--{flag.replace('_', '-')} needs --meshes")
+    if args.infrared_samples != RenderOptions().infrared_samples and not args.raw_depth:
+        raise DktError("--infrared-samples needs --raw-depth")
     height, width = args.size
     content = SceneOptions(
         pool=Pool(args.pool),

@@ -85,6 +85,10 @@ class GenerateOptions:
             raise DktError(f"--sensor is {self.sensor}, expected one of {known}")
         if self.version == OLDEST_VERSION and self.sensor != "d435":
             raise DktError(f"--sensor is {self.sensor}; --version 2 has the d435 alone")
+        if self.version == OLDEST_VERSION and self.shares != Shares():
+            raise DktError("--shares goes with --version 3; --version 2 has none")
+        if self.sensor != "d435" and not self.raw_depth:
+            raise DktError(f"--sensor {self.sensor} needs --raw-depth, which simulates it")
         path, usual = self.content.path, PathOptions()
         if self.version > OLDEST_VERSION and self.shares.views == 1:
             for name in ("radius", "elevation", "step", "period"):
@@ -180,9 +184,10 @@ def generate_all(runs: Sequence[GenerateOptions], say: Callable[[str], None] = p
         lacking = [index for index in options.indices if not tar_path(options, index).exists()]
         there = sorted(set(options.indices) - set(lacking))
         record = options.record()
-        failed |= _misfits(options, there, record)
+        unreadable = _misfits(options, there, record)
+        failed |= unreadable
         missing += [(options, record, index) for index in lacking]
-        present += len(there)
+        present += len(there) - len(unreadable)
         wanted += len(options.indices)
     if present:
         say(f"there already: {present} of {counted(wanted, 'sequence')}")
@@ -316,11 +321,14 @@ def _misfits(
 
 
 def _record_of(path: Path) -> dict[str, Any]:
-    with tarfile.open(path) as tar:
+    with tarfile.open(path, "r:") as tar:
         for info in tar:
             if info.name.endswith(".metadata.json") and (stream := tar.extractfile(info)):
-                found = json.loads(stream.read()).get("generator", {"version": 1})
-                return dict(found)
+                told = json.loads(stream.read())
+                found = told.get("generator", {"version": 1}) if isinstance(told, dict) else None
+                if not isinstance(found, dict):
+                    raise ValueError("metadata.json tells no generator")
+                return found
     raise ValueError("no metadata.json")
 
 

@@ -10,6 +10,7 @@ from fixtures.recorded_frames import known
 
 from dkt_ros.bags.from_sequence import read_frames
 from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import SequenceFrame, decode_frame, write_sequence
 
@@ -54,6 +55,15 @@ def test_a_part_can_be_taken(sequence: Path, tmp_path: Path) -> None:
     assert record(frames, tmp_path / "bag", RecordingOptions()) == 3
     with pytest.raises(DktError, match="none of its 6 frames"):
         list(read_frames(sequence, frames=slice(9, 12)))
+
+
+@pytest.mark.parametrize("words", [["--first", "-1"], ["--count", "-1"], ["--count", "0"]])
+def test_frames_are_not_counted_from_the_end(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["bag", "from-sequence", str(sequence), "--output", str(tmp_path / "bag"), *words])
+    assert f"argument {words[0]}: '{words[1]}' is no integer of at least" in capsys.readouterr().err
 
 
 def test_only_the_chosen_frames_are_decoded(

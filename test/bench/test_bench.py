@@ -201,6 +201,7 @@ def test_depth_in_files_and_a_planner_of_ones_own(
     assert "rendered with camera and arrangement fixed, expected fixed heap" in (
         capsys.readouterr().err
     )
+    assert not any((tmp_path / "heap").iterdir())  # no settings that hold for no attempts
 
 
 @pytest.mark.parametrize(
@@ -209,6 +210,11 @@ def test_depth_in_files_and_a_planner_of_ones_own(
         (["--scenes", "1" + 20 * "0"], "expected at most 999999 together"),
         (["--picture-size", "big"], "--picture-size is 'big', expected HxW, such as 160x288"),
         (["--checkpoint", "/nowhere"], "checkpoint /nowhere does not exist"),
+        (["--predictions", "a=/nowhere"], "--predictions a=/nowhere: no such folder"),
+        (["--backend", "tensorrt"], "engine_dir is empty"),
+        (["--device", "cuda:77"], "cuda:77"),
+        (["--predictor", "my_network:load"], "my_network"),
+        (["--output", "/proc/none"], "/proc/none/settings.json: cannot be written"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_rendered(
@@ -238,6 +244,11 @@ def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(
     _append(path, record)
     _append(path, record)
     assert path.read_text().count("\n") == 3
+    assert read_records(path) == [record]
+    with path.open("ab") as file:
+        for damage in (b"\xcc\x00", b"[1]", b"3", b'{"scene": 1, "material": 2}'):
+            file.write(damage + b"\n")
+        file.write(json.dumps({**record.told(), "scene": 3}).encode())
     assert read_records(path) == [record]
     with pytest.raises(StorageError, match=r"full: the disk is full \(No space left"):
         _append(Path("/dev/full"), record)

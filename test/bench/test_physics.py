@@ -14,6 +14,7 @@ pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros
 
 from dkt_ros.bench.physics import Physics, Result, attempt
 from dkt_ros.errors import DktError
+from dkt_ros.files import only_process
 from dkt_ros.rigid.parts import convex_parts
 from dkt_ros.rigid.world import Body, Mesh
 
@@ -125,6 +126,26 @@ def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
         physics=SHORT,
     )
     assert held.result is Result.HELD, "one finger inside, one outside"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive"])
+def test_parts_that_cannot_be_read_are_made_again(tmp_path: Path, content: bytes) -> None:
+    ((vertices, faces),) = convex_parts(block(0.03, 0.04, 0.07), tmp_path)
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(content)
+    ((again, _),) = convex_parts(block(0.03, 0.04, 0.07), tmp_path)
+    np.testing.assert_array_equal(again, vertices)
+    assert len(kept.read_bytes()) == len(whole)
+    assert faces.dtype == np.int64
+
+
+def test_parts_that_another_process_keeps_are_used_all_the_same(tmp_path: Path) -> None:
+    convex_parts(block(0.03, 0.04, 0.07), tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.unlink()
+    with only_process(kept.with_name(f"{kept.name}.partial"), ""):
+        assert len(convex_parts(block(0.03, 0.04, 0.07), tmp_path)) == 1
 
 
 def test_a_crash_of_coacd_is_tried_again_and_then_told(

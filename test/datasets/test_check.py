@@ -185,8 +185,11 @@ def test_no_data_set_is_an_error_of_its_own(tmp_path: Path) -> None:
         run(tmp_path)
 
 
-def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_named_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trees.hiss_folder(tmp_path / "train/a")
+    monkeypatch.setattr("dkt_ros.datasets.check.check_dataset", None)
     (tmp_path / "file").touch()
     with pytest.raises(DktError, match=r"file/r\.json: cannot be written"):
         run(tmp_path, "--json", tmp_path / "file/r.json")

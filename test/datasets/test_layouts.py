@@ -330,12 +330,15 @@ def test_transcg_is_known_by_a_scene_without_usable_views(tmp_path: Path) -> Non
     assert dataset[2].keys == ("0", "1")
 
 
-def test_a_pickled_camera_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 no zip"])
+def test_a_pickled_or_damaged_camera_is_refused(tmp_path: Path, content: bytes | None) -> None:
     trees.transcg_tree(tmp_path)
     path = tmp_path / "camera_intrinsics/1-camIntrinsics-D435.npy"
     np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
+    if content is not None:
+        path.write_bytes(content)
     clip = open_dataset(tmp_path)[0]
-    assert "1-camIntrinsics-D435.npy: not a readable array" in clip.problems()[0]
+    assert "1-camIntrinsics-D435.npy: cannot be read as numpy's plain arrays" in clip.problems()[0]
     assert clip.read(0).camera_matrix is None
 
 

@@ -204,8 +204,19 @@ def test_a_video_without_a_folder_is_named_and_a_tree_without_any_refused(
     assert "no folder" in skipped.reasons[f"{reader.clips[0].name}, theirs"]
     with pytest.raises(DktError, match="no folder is named as a video of the data; expected files"):
         model.check(reader.clips)
-    with pytest.raises(DktError, match="no such folder"):
-        PredictedDepth("a", tmp_path / "nowhere").check(reader.clips)
+
+
+@pytest.mark.parametrize("names", [("0.png", "0.npy"), ("1.npy", "00000001.npy")])
+def test_two_files_of_one_frame_are_named(
+    tmp_path: Path, reader: VideoReader, names: tuple[str, str]
+) -> None:
+    folder = folder_of(tmp_path, video := only(reader))
+    for name in names:
+        (folder / name).touch()
+    skipped = Skipped()
+    evaluate_video(video, Methods([PredictedDepth("a", tmp_path / "theirs")]), RANGE, skipped)
+    (reason,) = skipped.reasons.values()
+    assert reason.endswith(f"{min(names)} and {max(names)} are of one frame; keep one")
 
 
 @pytest.mark.parametrize(
@@ -214,8 +225,9 @@ def test_a_video_without_a_folder_is_named_and_a_tree_without_any_refused(
         (["theirs"], 0.001, "expected NAME=DIR"),
         (["=there"], 0.001, "expected NAME=DIR"),
         (["a="], 0.001, "expected NAME=DIR"),
-        (["a=b", "a=c"], 0.001, "names another row"),
+        (["a=.", "a=c"], 0.001, "names another row"),
         (["raw=b"], 0.001, "names another row"),
+        (["a=/nowhere"], 0.001, "a=/nowhere: no such folder"),
         (["a=b"], 0.0, "expected metres per step above 0"),
         (["a=b"], float("nan"), "expected metres per step above 0"),
     ],

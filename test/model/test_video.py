@@ -38,7 +38,7 @@ def test_natural_order() -> None:
     assert sorted(names, key=lambda name: natural_key(Path(name))) == ordered
 
 
-@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".bmp", ".tiff", ".webp"])
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".bmp", ".tiff", ".webp", ".ppm", ".jp2"])
 def test_image_formats(tmp_path: Path, suffix: str) -> None:
     clip = frames(1)
     write_image(tmp_path / f"x{suffix}", clip[0])

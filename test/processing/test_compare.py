@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -118,6 +120,21 @@ def test_two_ways_to_process(bag: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(other) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*other, "--overwrite"]) == 0
+
+
+def test_a_frame_without_common_depth_has_no_map(
+    outputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def depths(folder: Path, common: Counter[int]) -> Iterator[tuple[int, np.ndarray]]:
+        is_b = folder.parent == outputs["files"]
+        for number, stamp in enumerate(sorted(common)):
+            known = not is_b or number == 0
+            yield stamp, np.full((4, 6), 1.0 + is_b if known else np.nan, np.float32)
+
+    monkeypatch.setattr("dkt_ros.processing.compare._chosen", depths)
+    (one,) = compare(outputs["fused"], outputs["files"], Limits(), tmp_path / "maps")
+    assert (one.frames, one.mean) == (COUNT, 1.0)
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 1
 
 
 def test_nothing_in_common(outputs: dict[str, Path], tmp_path: Path) -> None:

@@ -307,6 +307,24 @@ def test_scenes_of_one_picture_each(tmp_path: Path) -> None:
     assert [len(shots(recording.open(NONE))) for recording in found] == [1, 1, 1]
 
 
+def test_a_folder_of_arrays_and_what_lies_beside_bags(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = labelled_frames(2)
+    rgb = np.stack([one.frame.rgb for one in frames])
+    for name in ("2", "10"):
+        np.savez(tmp_path / f"{name}.npz", rgb=rgb)
+    np.savez(tmp_path / "10_depth.npz", depth=np.ones(3))  # of 10, or anything
+    (tmp_path / "damaged.npz").write_bytes(b"PK")
+    names = [recording.name for recording in find_recordings([tmp_path], NONE)]
+    assert names == ["2", "10", "damaged"]
+    assert not caplog.records
+    record(frames, tmp_path / "bag", RecordingOptions())
+    assert [recording.name for recording in find_recordings([tmp_path], NONE)] == ["bag"]
+    (told,) = caplog.messages
+    assert told.startswith(f"{tmp_path}: 2.npz, 10.npz, damaged.npz: passed over beside bags; ")
+
+
 def test_arrays(tmp_path: Path) -> None:
     frames = labelled_frames(4)
     path = tmp_path / "clip.npz"

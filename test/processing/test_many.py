@@ -13,6 +13,7 @@ from fixtures.told_network import DIE
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
+from dkt_ros.files import only_process
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import process_many
 from dkt_ros.processing.options import ProcessOptions
@@ -101,6 +102,15 @@ def test_no_depth_in_any_frame_has_a_status_of_its_own(
         assert "2 of 2 frames have no depth at any pixel" in shown.err
 
 
+def test_a_name_of_two_lines_is_told_in_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(labelled_frames(1), tmp_path / "two\nlines", RecordingOptions())
+    out = ["--output", str(tmp_path / "out"), *TOLD]
+    assert main(["process", str(tmp_path / "two\nlines"), *out]) == 0
+    assert "two lines: 1 of 1 frames" in capsys.readouterr().err
+
+
 def test_what_nobody_foresaw_ends_one_recording(
     bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +176,19 @@ def test_a_worker_that_dies_too_often_is_given_up(
     died = [result for result in results if result.outcome is Outcome.WORKER_DIED]
     assert len(died) == 1
     assert "its process died once (killed by signal 9)" in died[0].error
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+
+
+def test_locks_that_kills_left_go_and_held_ones_stay(
+    bags: Path, tmp_path: Path, told: ProcessOptions
+) -> None:
+    recordings = find_recordings([bags / "a", bags / "b"], told.source)
+    output = tmp_path / "out"
+    process_many(recordings, told, output)
+    (output / ".a.lock").touch()  # of one killed when all was done
+    with only_process(output / ".b.lock", ""):
+        process_many(recordings, told, output)
+        assert [path.name for path in output.glob(".*")] == [".b.lock"]
 
 
 def test_a_worker_that_dies_is_replaced(

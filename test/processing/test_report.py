@@ -52,6 +52,42 @@ def test_what_is_gone_or_no_manifest_is_told(outputs: Path, tmp_path: Path) -> N
         read_outputs([copy / "with_truth"])
 
 
+@pytest.mark.parametrize("name", ["version", "name", "states", "times_real_time"])
+def test_a_summary_of_another_version_is_told(outputs: Path, tmp_path: Path, name: str) -> None:
+    """As one that lacks what is read, or has it in another way."""
+    shutil.copytree(outputs / "with_truth", copy := tmp_path / "with_truth")
+    told = json.loads((copy / "summary.json").read_text())
+    for changed in ({**told, name: [1]}, {k: v for k, v in told.items() if k != name}):
+        (copy / "summary.json").write_text(json.dumps(changed))
+        with pytest.raises(DktError, match=f"summary.json has no usable {name}: damaged, or"):
+            read_outputs([copy])
+
+
+@pytest.mark.parametrize("line", ["[]", '{"index": 3}', '{"index": 3, "stamp_ns": "x"}'])
+def test_a_damaged_line_is_told(outputs: Path, tmp_path: Path, line: str) -> None:
+    shutil.copytree(outputs / "with_truth", copy := tmp_path / "with_truth")
+    with (copy / "frames.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DktError, match=r"frames.jsonl line 13 has no usable .*stamp_ns"):
+        read_outputs([copy])
+
+
+def test_a_damaged_manifest_is_told(outputs: Path, tmp_path: Path) -> None:
+    shutil.copytree(outputs, copy := tmp_path / "out")
+    (copy / "manifest.json").write_text('{"recordings": {"with_truth": 3}}')
+    with pytest.raises(DktError, match="no manifest of"):
+        read_outputs([copy])
+
+
+def test_an_output_that_cannot_be_is_named_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["report", "nowhere", "--output", "/proc/none/r.html"]) == 2
+    assert "/proc/none/r.html: cannot be written" in capsys.readouterr().err
+    assert main(["compare", "nowhere", "nowhere", "--output", "/proc/none"]) == 2
+    assert "/proc/none/compare.md: cannot be written" in capsys.readouterr().err
+
+
 def data_of(page: str) -> list[dict[str, Any]]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found is not None

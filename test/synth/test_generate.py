@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,15 +213,38 @@ def test_a_failing_scene_is_named_counted_and_the_run_goes_on(
     assert lines[-1].strip() == "s0004-000001: RuntimeError: a bad scene"
 
 
+def tar_that_tells(metadata: bytes) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        member = tarfile.TarInfo("a/0.metadata.json")
+        member.size = len(metadata)
+        tar.addfile(member, io.BytesIO(metadata))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        bytes,
+        lambda: b"half a t",
+        *(
+            partial(tar_that_tells, told)
+            for told in (b"[1]", b"{", b"\xff", b'{"generator": null}', b'{"generator": [1]}')
+        ),
+    ],
+)
 def test_an_unreadable_tar_is_named_and_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[[], bytes]
 ) -> None:
     monkeypatch.setattr(generation, "render_scene", fake_frames)
-    run = options(tmp_path, scenes=1)
-    tar_path(run, 0).write_bytes(b"half a t")
+    content = made()
+    run = options(tmp_path)
+    tar_path(run, 0).write_bytes(content)
     outcome = generate(run, lambda _: None)
+    assert (outcome.made, outcome.present) == (1, 0)
     assert "unreadable" in outcome.failed["s0004-000000"]
-    assert tar_path(run, 0).read_bytes() == b"half a t"
+    assert "\n" not in outcome.failed["s0004-000000"]
+    assert tar_path(run, 0).read_bytes() == content
 
 
 def test_shards_share_the_scenes_without_overlap(tmp_path: Path) -> None:
@@ -304,6 +329,25 @@ def test_what_versions_lack_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="--radius goes with --shares views=0"):
         replace(good, content=circle)
     assert replace(good, content=circle, shares=Shares(views=0.5)).content is circle
+    with pytest.raises(DktError, match="--shares goes with --version 3"):
+        replace(good, version=2, shares=Shares(hands=1.0))
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("--sensor tof", "--raw-depth"),
+        ("--infrared-samples 4", "--raw-depth"),
+        ("--mesh-share 0.3", "--meshes"),
+        ("--mesh-scale 0.001", "--meshes"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    tmp_path: Path, words: str, needed: str
+) -> None:
+    args = parse(f"synth render --output {tmp_path}/out --scenes 1 {words}")
+    with pytest.raises(DktError, match=f"{words.split()[0]}.* needs {needed}"):
+        args.run(args)
 
 
 def test_shares_are_read_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dkt_ros.arguments import natural
+
 FAILINGS = 3
 """Ways in which a frame's readings fail before a network that is shown them sees the frame."""
 
@@ -43,13 +45,14 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--start", type=Path, metavar="DIR", help="weights to begin with, such as a run's refiner/"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    parser.add_argument("--threads", type=natural, default=0, help="CPU threads; 0: all cores")
     parser.set_defaults(run=_pretrain)
 
 
 def _pretrain(args: argparse.Namespace) -> int:
     import torch
 
+    from dkt_ros.errors import DktError
     from dkt_ros.train.fusion.config import load_config
     from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_digest, checkpoint_predictor
     from dkt_ros.train.fusion.loop import train
@@ -64,6 +67,12 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     def make_data() -> FrameFolder:
         predict, sees_depth = checkpoint_predictor(args.checkpoint, config.on_scale)
+        if config.on_scale and config.prediction.embedded > 0 and not sees_depth:
+            raise DktError(
+                f"{args.checkpoint or 'the embedded network'} sees colour alone, the recipe "
+                f"{args.config} is of networks that are shown raw depth (on_scale); take "
+                "--config fusion-colour"
+            )
         digest = checkpoint_digest(args.checkpoint)
         name = digest if config.on_scale else f"{digest}-colour"
         kept = (args.disparity or args.output / "disparity") / name

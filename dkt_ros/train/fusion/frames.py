@@ -23,6 +23,7 @@ from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, sha256, whole_file
+from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.train.sensor import failing
 
 _SMALLEST = 16
@@ -134,10 +135,9 @@ class FrameFolder:
         kept = self._kept / f"{path.stem}.npy"
         shape = (len(frames), *frames[0][0].depth.shape)
         # Disparity that cannot be read is made again.
-        with suppress(OSError, ValueError, EOFError):
-            stored = np.load(kept, allow_pickle=False)
-            if stored.shape == shape:
-                return np.asarray(stored)
+        with suppress(DktError), arrays_in(kept) as content:
+            if content[ONLY].shape == shape:
+                return content[ONLY].astype(np.float16, copy=False)
         pictures = [self._predict(sample.rgb, inverse(readings)) for sample, readings in frames]
         predicted = np.stack(pictures).astype(np.float16)
         with whole_file(kept) as file:

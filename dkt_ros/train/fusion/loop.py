@@ -103,7 +103,7 @@ class RefinerTrainer:
 
     def load(self, folder: Path) -> None:
         """Continues the run saved in `folder`; lengths, rates and losses may be others."""
-        load_state(folder, plain(self.config), ("channels", "seed"), self._restore)
+        load_state(folder, plain(self.config), ("channels", "seed", "on_scale"), self._restore)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

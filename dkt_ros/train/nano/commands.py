@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dkt_ros.arguments import natural
+
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `dkt pretrain`."""
@@ -31,7 +33,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument("--output", type=Path, required=True, help="state and checkpoint go here")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
+    parser.add_argument("--threads", type=natural, default=0, help="CPU threads; 0: all cores")
     parser.set_defaults(run=_pretrain)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
 from dkt_ros.fusion.network import WEIGHTS_FILE, Refined, load_refiner
-from dkt_ros.train.fields import build
+from dkt_ros.train.fields import build, plain
 from dkt_ros.train.fusion import frames
 from dkt_ros.train.fusion.config import (
     FusionTrainingConfig,
@@ -180,12 +181,15 @@ def test_refuses_to_mix_runs(data: FrameFolder, tmp_path: Path) -> None:
         train(tiny(1), lambda: data, output)
     with pytest.raises(DktError, match="seed was 1"):
         train(tiny(1, seed=2), lambda: data, output, resume=True)
+    with pytest.raises(DktError, match="on_scale was True"):
+        train(tiny(1, on_scale=False), lambda: data, output, resume=True)
 
 
 def test_disparity_is_made_once(data: FrameFolder, tmp_path: Path) -> None:
     network = Network()
-    (tmp_path / "disparity" / "scene0.npy").write_bytes(b"")  # a disk that was full
-    FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity")
+    for damage in (b"", b"PK\x03\x04 no zip"):  # of a disk that was full, and worse
+        (tmp_path / "disparity" / "scene0.npy").write_bytes(damage)
+        FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity")
     again = FrameFolder(tmp_path / "scenes", network, tmp_path / "disparity")
     assert network.asked == 0
     assert np.isfinite(again.frames[0].scale)
@@ -367,8 +371,49 @@ def test_disparity_is_kept_apart_for_every_checkpoint(
 
     monkeypatch.setattr(frames, "FrameFolder", noted)
     shared = ["--data", str(tmp_path), "--disparity", str(tmp_path / "shared")]
+    shared += ["--config", "fusion-colour"]
     for name in ("seed0", "copy", "seed1"):
         words = [*shared, "--output", str(tmp_path / "run"), "--checkpoint", str(tmp_path / name)]
         assert main(["pretrain-fusion", *words]) == 2
     assert kept[0] == kept[1] != kept[2]
     assert {folder.parent for folder in kept} == {tmp_path / "shared"}
+
+
+@pytest.mark.parametrize(
+    ("on_scale", "embedded", "condition", "refused"),
+    [
+        (True, 0.4, "none", True),
+        (True, 0.0, "none", False),  # whose disparity no sample has
+        (True, 0.4, "raw_depth", False),
+        (False, 0.4, "none", False),
+        (False, 0.4, "raw_depth", False),  # asked without raw depth, it sees colour alone
+    ],
+)
+def test_a_network_of_another_kind_than_the_recipe_s_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    on_scale: bool,
+    embedded: float,
+    condition: str,
+    refused: bool,
+) -> None:
+    write_scene(tmp_path / "scenes", "scene")
+    checkpoint = make_tiny_checkpoint(tmp_path / "network", condition=condition)
+    recipe = tmp_path / "mine.yaml"
+    values = plain(tiny(1, on_scale=on_scale, prediction={"embedded": embedded}))
+    recipe.write_text(json.dumps(values), encoding="utf-8")
+    words = ["--data", str(tmp_path / "scenes"), "--output", str(tmp_path / "run")]
+    words += ["--config", str(recipe), "--checkpoint", str(checkpoint)]
+    assert main(["pretrain-fusion", *words]) == (2 if refused else 0)
+    error = capsys.readouterr().err
+    assert ("take --config fusion-colour" in error and str(checkpoint) in error) == refused
+    assert (tmp_path / "run").exists() != refused
+
+
+@pytest.mark.parametrize("command", ["pretrain", "pretrain-fusion"])
+def test_fewer_threads_than_none_are_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--data", "scenes", "--output", "run", "--threads", "-1"])
+    assert "'-1' is no integer of at least 0" in capsys.readouterr().err
