@@ -288,7 +288,7 @@ def timing(case: Case, fusers: dict[str, Fuser]) -> None:
         times = []
         for stamp in range(25):
             started = time.thread_time()
-            fuser.fuse(case.rgb, case.raw, case.disparity, case.alignment, stamp)
+            fuser.fuse(case.rgb, case.raw, case.disparity, case.alignment, stamp, case.on_scale)
             times.append(1000 * (time.thread_time() - started))
         height, width = case.raw.shape
         print(

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument
 from launch.launch_description_sources.python_launch_file_utilities import (
     load_python_launch_file_as_module,
 )
@@ -62,8 +62,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         planner(camera, planner_file, clock, {**common, **GRASP.executable("dkt_planner", context)})
         for camera in with_planner
     ]
-    hints = GRASP.misspelt(context, ARGUMENTS)
-    return [*hints, *GRASP.large_messages(), *nodes, *planners]
+    return [*GRASP.large_messages(), *nodes, *planners]
 
 
 def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -> Node:
@@ -91,4 +90,4 @@ def planner(camera: Camera, file: str, clock: dict[str, bool], common: dict[str,
 
 def generate_launch_description() -> LaunchDescription:
     """Called by launch."""
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+    return GRASP.description(ARGUMENTS, start)

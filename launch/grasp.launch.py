@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -154,7 +154,7 @@ def given_arguments(
 
 
 def misspelt(
-    context: LaunchContext, arguments: Sequence[DeclareLaunchArgument] = ARGUMENTS
+    context: LaunchContext, arguments: Sequence[DeclareLaunchArgument]
 ) -> list[LaunchDescriptionEntity]:
     """Words on arguments that launch passes over in silence and that look like one of these."""
     known = [one.name for one in arguments]
@@ -204,7 +204,6 @@ def start(
     namespace = given["namespace"]
     prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
     actions: list[LaunchDescriptionEntity] = [
-        *misspelt(context),
         *large_messages(),
         Node(
             package="dkt_ros",
@@ -256,6 +255,15 @@ def start(
     return actions
 
 
+def description(
+    arguments: Sequence[DeclareLaunchArgument],
+    begin: Callable[[LaunchContext], list[LaunchDescriptionEntity]],
+) -> LaunchDescription:
+    """Of a file with these arguments; names that look like theirs are told before it begins."""
+    hints = OpaqueFunction(function=misspelt, args=[arguments])
+    return LaunchDescription([*arguments, hints, OpaqueFunction(function=begin)])
+
+
 def generate_launch_description() -> LaunchDescription:
     """Called by launch."""
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+    return description(ARGUMENTS, start)

@@ -8,7 +8,6 @@ from pathlib import Path
 from launch.actions import (
     DeclareLaunchArgument,
     LogInfo,
-    OpaqueFunction,
     RegisterEventHandler,
     Shutdown,
 )
@@ -75,8 +74,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         emulate_tty=True,
     )
     ended = OnProcessExit(target_action=player, on_exit=after_replay)
-    hints = GRASP.misspelt(context, ARGUMENTS)
-    return [*hints, RegisterEventHandler(ended), *node, player]
+    return [RegisterEventHandler(ended), *node, player]
 
 
 def after_replay(event: ProcessExited, context: LaunchContext) -> LaunchDescriptionEntity:
@@ -90,4 +88,4 @@ def generate_launch_description() -> LaunchDescription:
     """Called by launch; an argument of both files is this one's."""
     own = {argument.name for argument in ARGUMENTS}
     others = [argument for argument in GRASP.ARGUMENTS if argument.name not in own]
-    return LaunchDescription([*ARGUMENTS, *others, OpaqueFunction(function=replay)])
+    return GRASP.description([*ARGUMENTS, *others], replay)

@@ -60,7 +60,8 @@ def test_where_the_sensor_is_right_its_depth_is_published_to_the_last_bit() -> N
     assert RIGHT.sum() > 0.8 * GOOD.sum()
     assert (estimate.depth[RIGHT] == RAW[RIGHT]).mean() > 0.98
     assert (estimate.source[RIGHT] == Source.SENSOR).mean() > 0.99
-    assert (estimate.source[GOOD] == Source.SENSOR).mean() > 0.95
+    assert (estimate.depth[GOOD] == RAW[GOOD]).mean() > 0.95
+    assert (estimate.source[GOOD] == Source.SENSOR).mean() > 0.97
     assert estimate.alignment.state is OK
     assert estimate.alignment.inlier_ratio > 0.8
     assert estimate.confidence is not None
