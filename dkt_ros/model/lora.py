@@ -21,7 +21,7 @@ from dkt_ros.wording import counted
 
 _SIDE = re.compile(r"^(?P<module>.+)\.lora[_.](?P<side>A|B|down|up)(?:\.[^.]+)?\.weight$")
 _ALPHA = re.compile(r"^(?P<module>.+)\.(?:lora_)?alpha$")
-_FLAT = re.compile(r"^lora_(?:unet|transformer)_+(?P<module>[^.]+)$")
+_FLAT = re.compile(r"^(?:lora_unet|lora_transformer|lycoris)_+(?P<module>.+)$")
 _SIDES = {"down": "A", "up": "B"}
 _PEFT = "base_model.model."
 INPUT_WEIGHTS = ("patch_embedding.weight", "patch_embedding.bias")
@@ -51,7 +51,8 @@ def match_lora(lora: Weights, targets: Weights, scale: float | None = None) -> d
     """{diffusers weight key: pair} for every key of a LoRA file.
 
     Modules have original names (`blocks.0.self_attn.q`) or diffusers' (`blocks.0.attn1.to_q`),
-    behind any wrapper's name, or flattened as kohya does (`lora_unet_blocks_0_self_attn_q`).
+    behind any wrapper's name, or flattened as kohya does (`lora_unet_blocks_0_self_attn_q`), wholly
+    or in part (`lora_unet_blocks_0.self_attn.q`).
     scale: multiplies what the file says; where it leaves open what it says, this is the factor.
     Raises DktError naming the key where A or B stands alone, matches no weight, does not fit its
     shape, and where nothing says what B A is multiplied by.
@@ -192,7 +193,7 @@ def _by_convention(lora: Weights, key: str, scale: float | None) -> tuple[float,
 
 def _module(name: str, flat: Mapping[str, str]) -> str:
     if match := _FLAT.match(name):
-        return flat.get(match["module"], name)
+        return flat.get(match["module"].replace(".", "_"), name)
     return strip_prefix(name)
 
 

@@ -74,6 +74,9 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
         (pair(Q) | alpha(Q, 8, dtype=torch.int64), None, None, 2, "alpha tensors"),
         (pair(FLAT, "lora_down", "lora_up") | alpha(FLAT, 2.0), {"ss_network_alpha": "2.0",
          "ss_network_dim": "4"}, None, 0.5, "alpha tensors"),
+        (pair("lora_unet_blocks_0.self_attn.q", "lora_down", "lora_up") |
+         alpha("lora_unet_blocks_0.self_attn.q", 2.0), None, None, 0.5, "alpha tensors"),
+        (pair("lycoris_blocks_0_self_attn_q", "lora_down", "lora_up"), None, None, 1, "= rank"),
         (pair(f"diffusion_model.{Q}", "lora_down", "lora_up"), None, None, 1, "alpha = rank"),
         (pair(f"diffusion_model.{Q}"), {"ss_network_alpha": "2", "ss_network_dim": "4"}, None, 0.5,
          "ss_network_alpha"),
