@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.bags.from_images import NO_DEPTH
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.files import (
@@ -345,7 +346,7 @@ class _Run:
         if not state.counts["answered"]:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise ProcessingError(
-                Outcome.NOTHING_USABLE,
+                Outcome.NO_DEPTH if state.refused.keys() == {NO_DEPTH} else Outcome.NOTHING_USABLE,
                 f"{self._source.path}: no frame could be used: {state.why_nothing(self._source)}",
             )
         self._flush()
