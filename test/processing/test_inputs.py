@@ -16,6 +16,7 @@ import pytest
 from fixtures.dataset_trees import sequence_frame
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 
+import dkt_ros
 from dkt_ros.bags.encode import MessageEncoder, to_millimetres
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
@@ -295,6 +296,13 @@ def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
         pending[1].decode()
     stamps = [pending[index].decode().frame.stamp_ns for index in (0, 2)]
     assert np.diff(stamps).tolist() == [200_000_000]
+
+
+def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path) -> None:
+    for file in (pictures / "depth").iterdir():
+        cv2.imwrite(str(file), np.ones((4, 6), np.uint16))
+    with pytest.raises(dkt_ros.DktError, match=r"no frame could be used: 3 x .*: raw depth of"):
+        list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
 
 
 def test_missing_depth_costs_its_frame_and_missing_truth_nothing(
