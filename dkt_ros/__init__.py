@@ -6,6 +6,7 @@ from pkgutil import extend_path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dkt_ros.errors import DktError as DktError
     from dkt_ros.estimator import DepthEstimator as DepthEstimator
     from dkt_ros.estimator import EstimatorConfig as EstimatorConfig
     from dkt_ros.estimator import load_estimator as load_estimator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __path__ = extend_path(__path__, __name__)
 
 _HOMES = {
+    "errors": ("DktError",),
     "estimator": ("DepthEstimator", "EstimatorConfig", "load_estimator"),
     "evaluation.metrics": ("frame_errors",),
     "frames": ("Frame", "frames_of"),

@@ -82,12 +82,28 @@ def _noted_interrupts() -> Iterator[list[int]]:
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
+    unraisable, timers = sys.unraisablehook, list[threading.Timer]()
+
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a __del__, an interrupt as well: once more, after it."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            unraisable(lost)
+            return
+        main = threading.main_thread().ident
+        assert main is not None  # it has begun
+        timers.append(threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)))
+        timers[-1].start()
+
     if ours:
         signal.signal(signal.SIGINT, note)
+        sys.unraisablehook = again
     try:
         yield noted
     finally:
         if ours:
+            sys.unraisablehook = unraisable
+            for timer in timers:
+                timer.cancel()
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -6,6 +6,7 @@ import argparse
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -148,6 +149,29 @@ def test_an_interrupt_that_c_code_turns_into_another_error_is_one(
             cli.main(["thing"])
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_within_a_del_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loses:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def lose() -> argparse.ArgumentParser:
+        Loses()
+        time.sleep(10)
+        sys.exit("went on")
+
+    monkeypatch.setattr(cli, "build_parser", lose)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hook = sys.unraisablehook
+    try:
+        assert cli.main(["thing"]) == 128 + signal.SIGINT
+        assert sys.unraisablehook is hook
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback() -> None:

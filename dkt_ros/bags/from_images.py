@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,14 @@ from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
+from dkt_ros.messages.fields import MessageError
 
 # What the node aligns to unless told otherwise.
 _USABLE_DEPTH_M = (0.1, 10.0)
 # As TUM's associate.py.
 _SAME_TIME_S = 0.02
+NO_DEPTH = "no raw depth"
+"""The cause under which frames without it are counted."""
 _STAMP = re.compile(r"\d{9,}(\.\d+)?")
 
 Key = tuple[str, ...]
@@ -77,7 +80,7 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
     matches, a partner is missing, a file is unusable, or the first depth that is known at all is
     out of range altogether.
     """
-    for found in frames_or_errors(source, remarks):
+    for found in _frames(source, [] if remarks is None else remarks, [], strict=True):
         if isinstance(found, DktError):
             raise found
         yield found
@@ -89,14 +92,22 @@ def picture_count(source: ImageFolder) -> int:
 
 
 def frames_or_errors(
-    source: ImageFolder, remarks: list[str] | None = None
+    source: ImageFolder, remarks: list[str], notes: list[str]
 ) -> Iterator[LabelledFrame | DktError]:
-    """As read_frames, but a frame with an unusable file costs itself: its error is in its place."""
-    remarks = [] if remarks is None else remarks
+    """As read_frames, but an unusable or missing file costs its frame: the error is in its place.
+
+    Truth or a mask that is missing costs nothing and is told in `notes`, as is depth of no picture.
+    """
+    yield from _frames(source, remarks, notes, strict=False)
+
+
+def _frames(
+    source: ImageFolder, remarks: list[str], notes: list[str], *, strict: bool
+) -> Iterator[LabelledFrame | DktError]:
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
     color = _matches(source.folder, source.color, pictures=True)
     partners = {
-        role: _paired(source, role, pattern, color, remarks)
+        role: _paired(source, role, pattern, color, remarks, None if strict else notes)
         for role, pattern in roles.items()
         if pattern
     }
@@ -110,8 +121,13 @@ def frames_or_errors(
     for index, key in enumerate(keys):
         pause_ns = round(index * source.gap_s * NANOSECONDS_PER_SECOND)
         times = [next(clock) + pause_ns for _ in range(source.repeat)]
-        files = {"color": color[key]} | {role: found[key] for role, found in partners.items()}
+        found = {role: files[key] for role, files in partners.items()}
+        files = {"color": color[key]} | {role: path for role, path in found.items() if path}
         try:
+            if found.get("depth", color[key]) is None:
+                raise MessageError(
+                    NO_DEPTH, f"{color[key]}: no depth by the pattern {source.depth!r}"
+                )
             labelled = _read(source, cameras, key, files, times[0])
         except DktError as error:
             yield error
@@ -188,11 +204,25 @@ def _matches(folder: Path, pattern: str, *, pictures: bool = False) -> dict[Key,
 
 
 def _paired(
-    source: ImageFolder, role: str, pattern: str, color: dict[Key, Path], remarks: list[str]
-) -> dict[Key, Path]:
-    """A file of this role for each colour picture; by stamps, some may lack one."""
+    source: ImageFolder,
+    role: str,
+    pattern: str,
+    color: dict[Key, Path],
+    remarks: list[str],
+    notes: list[str] | None,
+) -> Mapping[Key, Path | None]:
+    """A file of this role for each colour picture; by stamps, some may lack one and are left out.
+
+    notes: where what is missing by name may be None in its place; None: it is refused.
+    """
     files = _matches(source.folder, pattern, pictures=True)
     missing = sorted(color.keys() - files.keys())
+    over = sorted(files.keys() - color.keys())
+    if over and notes is not None and role == "depth" and len(missing) < len(color):
+        notes.append(
+            f"{len(over)} of {len(files)} pictures by {pattern!r} are of no colour picture, the "
+            f"first is {files[over[0]].name}"
+        )
     if not missing:
         return files
     times = sorted((_seconds(key), path) for key, path in files.items())
@@ -206,10 +236,15 @@ def _paired(
                     f"within {_SAME_TIME_S * 1e3:g} ms and are left out"
                 )
             return found
-    raise DktError(
-        f"{source.folder}: {len(missing)} of {len(color)} colour pictures have no {role} "
-        f"by the pattern {pattern!r}, the first is {color[missing[0]].name}"
+    text = (
+        f"{len(missing)} of {len(color)} colour pictures have no {role} by the pattern "
+        f"{pattern!r}, the first is {color[missing[0]].name}"
     )
+    if notes is None or len(missing) == len(color):
+        raise DktError(f"{source.folder}: {text}")
+    if role != "depth":  # the frames themselves tell of that
+        notes.append(text)
+    return {key: files.get(key) for key in color}
 
 
 def _seconds(key: Key) -> float:

@@ -86,7 +86,7 @@ def camera_topics(
         if color and depth and not _fits(color, depth, _is_registered(found.depth, found.color)):
             raise NoTopicError(
                 "depth",
-                f"{bag.path}: depth {found.depth} ({_shown(depth)}) is not registered to colour "
+                f"depth {found.depth} ({_shown(depth)}) is not registered to colour "
                 f"{found.color} ({_shown(color)}); record registered depth (RealSense: "
                 "align_depth.enable:=true), or name a depth topic outright",
             )

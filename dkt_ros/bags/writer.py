@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -13,6 +17,7 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError, storage_error
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,13 +37,18 @@ class BagWriter:
     typestore: the message types that may be written, a recent ROS 2's.
 
     Leaving the block by an error leaves nothing behind. Raises DktError where the path is taken or
-    the storage unknown.
+    the storage unknown, StorageError where the disk is full or cannot be written to.
     """
 
     def __init__(self, path: Path | str, *, storage: str = "mcap", compress: bool = True) -> None:
         self.path = Path(path)
         if storage not in STORAGES:
             raise DktError(f"unknown storage {storage!r}; expected one of {', '.join(STORAGES)}")
+        if storage == "sqlite3" and not _is_its_own_uri(str(self.path)):
+            raise DktError(
+                f"{self.path}: SQLite's storage would lie elsewhere, by the #, ? or % in that "
+                "name; take another name, or the storage mcap"
+            )
         if self.path.exists():
             raise DktError(f"{self.path} exists already; remove it or choose another name")
         self.typestore = get_typestore(Stores.ROS2_HUMBLE)
@@ -46,7 +56,8 @@ class BagWriter:
         # folder and keeps its name.
         self._partial = self.path.with_name(f".{self.path.name}.partial")
         shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
+        with self._told():
+            self._partial.mkdir(parents=True)
         self._writer = Writer(
             self._partial / self.path.name,
             version=_METADATA_VERSION,
@@ -58,7 +69,12 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> Self:
-        self._writer.open()
+        try:
+            with self._told():
+                self._writer.open()
+        except StorageError:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            raise
         return self
 
     def __exit__(
@@ -69,8 +85,9 @@ class BagWriter:
     ) -> None:
         try:
             if kind is None:
-                self._writer.close()
-                (self._partial / self.path.name).rename(self.path)
+                with self._told():
+                    self._writer.close()
+                    (self._partial / self.path.name).rename(self.path)
             else:
                 self._writer.abort()
         finally:
@@ -88,4 +105,19 @@ class BagWriter:
             self._connections[topic] = connection
         elif connection.msgtype != msgtype:
             raise DktError(f"topic {topic} carries {connection.msgtype}, not {msgtype}")
-        self._writer.write(connection, time_ns, self.typestore.serialize_cdr(message, msgtype))
+        with self._told():
+            self._writer.write(connection, time_ns, self.typestore.serialize_cdr(message, msgtype))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path}: cannot be written ({error})") from error
+
+
+def _is_its_own_uri(path: str) -> bool:
+    """Whether `file:` before a path means that path; rosbags hands SQLite such URIs."""
+    return not {"#", "?"} & set(path) and unquote(path) == path

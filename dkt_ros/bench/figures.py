@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -64,7 +64,16 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         for method in methods
         if method != best
     }
-    return {"methods": table, "paired": paired, "by_error": _by_error(records)}
+    tried = [r for r in records if r.result != Result.NO_GRASP.value]
+    return {
+        "methods": table,
+        "paired": paired,
+        "by_shape": [
+            {"shape": shape, **_of_methods([r for r in tried if r.shape == shape], methods)}
+            for shape in sorted({r.shape for r in tried})
+        ],
+        "by_error": _by_error(tried, methods),
+    }
 
 
 def _figures(rows: Sequence[Record]) -> dict[str, Any]:
@@ -103,24 +112,29 @@ def _paired(
     }
 
 
-def _by_error(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Success by the depth's median error on the grasped object; of grasps that were tried."""
-    rows = [r for r in records if r.error_m is not None and r.result != Result.NO_GRASP.value]
+def _by_error(tried: Sequence[Record], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Success by the depth's median error on the grasped object."""
     found = []
     for low, high in pairwise(_BINS_M):
-        part = [r for r in rows if r.error_m is not None and low <= r.error_m < high]
-        held = sum(r.held for r in part)
+        part = [r for r in tried if r.error_m is not None and low <= r.error_m < high]
         if part:
-            found.append(
-                {
-                    "from_m": low,
-                    "to_m": high if math.isfinite(high) else None,
-                    "attempts": len(part),
-                    "held": held,
-                    "interval": wilson(held, len(part)),
-                }
-            )
+            limits = {"from_m": low, "to_m": high if math.isfinite(high) else None}
+            found.append({**limits, **_of_methods(part, methods)})
     return found
+
+
+def _of_methods(rows: Sequence[Record], methods: Sequence[str]) -> dict[str, Any]:
+    """Attempts and those held, of all methods together and of each."""
+
+    def counts(rows: Sequence[Record]) -> dict[str, int]:
+        return {"attempts": len(rows), "held": sum(row.held for row in rows)}
+
+    both = counts(rows)
+    return {
+        **both,
+        "interval": wilson(both["held"], both["attempts"]),
+        "methods": {name: counts([r for r in rows if r.method == name]) for name in methods},
+    }
 
 
 def format_table(summary: dict[str, Any]) -> str:
@@ -147,19 +161,33 @@ def format_table(summary: dict[str, Any]) -> str:
                 error = "" if one["error_m"] is None else f"{1000 * one['error_m']:.1f}"
                 figures = [error, f"{one['known']:.2f}", f"{one['bad']:.2f}"]
                 lines.append(_row([method, group, *counts, *figures]))
-    heads = ["error on the grasped object", "attempts", "held"]
-    lines += ["", _row(heads), _row(["---"] * len(heads))]
-    lines += [_row(row) for row in error_rows(summary)]
+    for heads, *rows in (shape_table(summary), error_table(summary)):
+        lines += ["", _row(heads), _row(["---"] * len(heads)), *(_row(row) for row in rows)]
     return "\n".join(lines)
 
 
-def error_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Of the table by error on the grasped object: its range, attempts, share held."""
-    rows = []
-    for part in summary["by_error"]:
+def shape_table(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Heads and rows: grasps that were tried by the kind of object that they were at."""
+    return _by_method("object that was grasped at", summary, "by_shape", lambda one: one["shape"])
+
+
+def error_table(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Heads and rows: grasps that were tried by the depth's median error on their object."""
+
+    def limits(part: Mapping[str, Any]) -> str:
         low, high = 1000 * part["from_m"], part["to_m"]
-        name = f"{low:g} to {1000 * high:g} mm" if high else f"over {low:g} mm"
-        rows.append([name, str(part["attempts"]), interval(part)])
+        return f"{low:g} to {1000 * high:g} mm" if high else f"over {low:g} mm"
+
+    return _by_method("error on the grasped object", summary, "by_error", limits)
+
+
+def _by_method(
+    head: str, summary: Mapping[str, Any], key: str, name: Callable[[Mapping[str, Any]], str]
+) -> list[list[str]]:
+    rows = [[head, "attempts", "held", *summary["methods"]]]
+    for part in summary[key]:
+        each = [f"{one['held']}/{one['attempts']}" for one in part["methods"].values()]
+        rows.append([name(part), str(part["attempts"]), interval(part), *each])
     return rows
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dkt_ros import html_page
 from dkt_ros.bench.attempts import Record, Tried
-from dkt_ros.bench.figures import error_rows, interval
+from dkt_ros.bench.figures import error_table, interval, shape_table
 from dkt_ros.bench.physics import Result
 from dkt_ros.bench.scenes import TableScene
 from dkt_ros.colors import colored
@@ -93,7 +93,7 @@ def page(
         order = [result.value for result in _WORST].index(record.result)
         return record.held, order + 10 * (not possible), -(record.error_m or 0.0)
 
-    body = [_success(summary), _failures(summary), _by_error(summary), "<h2>Attempts</h2>"]
+    body = [_success(summary), _failures(summary), _by_method(summary), "<h2>Attempts</h2>"]
     for record in sorted(records, key=badness):
         key = record.scene, record.material, record.method
         if key in pictures:
@@ -164,6 +164,6 @@ def _failures(summary: Mapping[str, Any]) -> str:
     return "<h2>How it ended, and depth on the object</h2>" + _html(heads, rows)
 
 
-def _by_error(summary: Mapping[str, Any]) -> str:
-    heads = ["median error on the grasped object", "attempts", "held"]
-    return "<h2>Errors and success</h2>" + _html(heads, error_rows(summary))
+def _by_method(summary: Mapping[str, Any]) -> str:
+    tables = {"Kinds of object": shape_table(summary), "Errors and success": error_table(summary)}
+    return "".join(f"<h2>{name}</h2>{_html(rows[0], rows[1:])}" for name, rows in tables.items())

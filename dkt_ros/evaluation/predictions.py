@@ -9,6 +9,7 @@ not finite or not above zero is no depth.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,11 @@ from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import has_reading, known_depth
 from dkt_ros.wording import counted
 
+_log = logging.getLogger(__name__)
+
+_OTHER_UNIT = 5.0
+"""How many times the truth is no error of a network's but another unit, or no depth."""
+
 
 class PredictedDepth:
     """A folder of depth; a DepthModel. unit_m: metres per step of a PNG."""
@@ -33,6 +39,8 @@ class PredictedDepth:
     def __init__(self, name: str, folder: Path, unit_m: float = 0.001) -> None:
         self.name = name
         self._folder = folder
+        self._unit_m = unit_m
+        self._told = False
         self._read: dict[str, Callable[[Path], np.ndarray]] = {
             ".png": lambda path: read_depth_png(path, 1 / unit_m),
             ".exr": read_depth_exr,
@@ -61,6 +69,10 @@ class PredictedDepth:
             raise DktError("a video of no data set: its frames have no names to find files by")
         files, left = self._files(video.clip)
         others = f"; {counted(len(left), 'other')} of no frame, such as {left[0]}" if left else ""
+        stems = [Path(name).stem for name in left]
+        if stems and all(stem.isdecimal() for stem in stems):
+            most = max(map(int, stems))
+            others += f": numbers go to {most}, the video's frames from 0 to {len(video.clip) - 1}"
         depth = np.full(video.truth.shape, np.nan, np.float32)
         problems = {}
         for frame, index in enumerate(video.indices):
@@ -71,7 +83,24 @@ class PredictedDepth:
                 depth[frame] = self._read_frame(files[index], video.size)
             except DktError as error:
                 problems[index] = str(error)
+        self._look_at_scale(depth, video.truth)
         return {FROM_FILES: Depths(depth, problems=problems)}
+
+    def _look_at_scale(self, depth: np.ndarray, truth: np.ndarray) -> None:
+        """Tells, once, of depth that is in another unit by all appearances."""
+        known = np.isfinite(depth) & np.isfinite(truth)
+        if self._told or not known.any():
+            return
+        times = float(np.median(depth[known] / truth[known]))
+        if not 1 / _OTHER_UNIT < times < _OTHER_UNIT:
+            self._told = True
+            _log.warning(
+                "%s: its depth is %.4g times the truth in the median; is a step of %g m right "
+                "(--prediction-unit), and are floats in metres?",
+                self.name,
+                times,
+                self._unit_m,
+            )
 
     def _files(self, clip: Clip) -> tuple[dict[int, Path], list[str]]:
         """Place in the clip to the frame's file, and names of files that are of no frame.

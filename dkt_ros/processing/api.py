@@ -13,6 +13,8 @@ from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig, load_estimator
 from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.source import Pending, SourceOptions
 
 _log = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ def process(
             config=replace(config or EstimatorConfig(), max_gap_s=math.inf), **changes
         )
     for recording in found:
-        opened, epoch = recording.open(options), None
+        opened, epoch, state = recording.open(options), None, RunState()
         for item in opened.items():
             if not isinstance(item, Pending):
                 continue
@@ -58,8 +60,15 @@ def process(
                 estimate = estimator.push(item.decode().frame)
             except DktError as error:
                 _log.warning("%s: frame left out: %s", recording.path, error)
+                state.refuse("unusable frame", error)
                 continue
+            state.counts["between" if estimate is None else "answered"] += 1
             if estimate is not None:
                 yield estimate
+        if not state.counts["answered"]:
+            raise ProcessingError(
+                Outcome.NOTHING_USABLE,
+                f"{recording.path}: no frame could be used: {state.why_nothing(opened)}",
+            )
         for lost in opened.lost:
             _log.warning("%s: %s", recording.path, lost)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -170,6 +171,10 @@ def run_process(args: argparse.Namespace) -> int:
         return _processed(args)
     except DktError as error:
         print(json.dumps({"output": str(args.output), "error": str(error), "exit": WRONG}))
+        raise
+    except KeyboardInterrupt:
+        told = {"error": "interrupted", "exit": 128 + signal.SIGINT}
+        print(json.dumps({"output": str(args.output), **told}), flush=True)
         raise
 
 

@@ -55,7 +55,7 @@ def _npz(shot: Shot, estimate: DepthEstimate) -> bytes:
         **({} if confidence is None else {"confidence": confidence}),
     }
     stream = BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
 
 

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.bags.from_images import NO_DEPTH
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.files import (
@@ -67,6 +68,7 @@ def process_one(
     try:
         with only_process(_lock_of(output, recording), busy):
             try:
+                _check_partial(final, recording, options)
                 same = _same(recording, options)
                 done = _sealed(final, same)
                 if done is not None:
@@ -116,18 +118,34 @@ def _earlier(final: Path, recording: Recording, options: ProcessOptions) -> dict
             Outcome.OUTPUT_EXISTS,
             f"{final} exists and is no output of `dkt process`; choose another --output",
         )
+    _check_same(final, found, recording, options)
+    return {**found, "already_there": True}
+
+
+def _check_partial(final: Path, recording: Recording, options: ProcessOptions) -> None:
+    """Raises ProcessingError where a run of something else came some way, which is kept."""
+    folder = final.with_name(final.name + PARTIAL)
+    found = _summary_of(folder)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = found or dict(json.loads((folder / _STATE).read_text())["same"])
+    if found is not None and found.get("version") == _version():
+        _check_same(folder, found, recording, options)
+
+
+def _check_same(
+    folder: Path, found: dict[str, Any], recording: Recording, options: ProcessOptions
+) -> None:
     if found.get("origin") != recording.origin:
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
-            f"{final} is of {found.get('origin')}, not of {recording.origin}; choose another "
+            f"{folder} is of {found.get('origin')}, not of {recording.origin}; choose another "
             "--output, or --overwrite",
         )
     if found.get("fingerprint") != options.fingerprint:
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
-            f"{final} was made with other options; choose another --output, or --overwrite",
+            f"{folder} was made with other options; choose another --output, or --overwrite",
         )
-    return {**found, "already_there": True}
 
 
 def _summary_of(folder: Path) -> dict[str, Any] | None:
@@ -345,7 +363,7 @@ class _Run:
         if not state.counts["answered"]:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise ProcessingError(
-                Outcome.NOTHING_USABLE,
+                Outcome.NO_DEPTH if state.refused.keys() == {NO_DEPTH} else Outcome.NOTHING_USABLE,
                 f"{self._source.path}: no frame could be used: {state.why_nothing(self._source)}",
             )
         self._flush()

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.bags.from_images import ImageFolder, frames_or_errors, picture_count
+from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
@@ -21,6 +21,7 @@ from dkt_ros.formats.numpy_files import arrays_in, mapped_array
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
+from dkt_ros.messages.fields import MessageError
 from dkt_ros.messages.images import integer_to_depth
 from dkt_ros.model.video import natural_key
 from dkt_ros.processing.outcome import Outcome, ProcessingError
@@ -80,7 +81,7 @@ class FolderSource(Source):
     def items(self) -> Iterator[Pending]:
         """See Source."""
         try:
-            for found in frames_or_errors(self._folder, self.remarks):
+            for found in frames_or_errors(self._folder, self.remarks, self.notes):
                 yield Pending(partial(_shot_of, found))
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
@@ -111,9 +112,7 @@ class ClipSource(Source):
     def _read(self, index: int, stamp_ns: int) -> Shot:
         sample = self._clip.read(index, with_normal=False)
         if sample.raw_depth is None:
-            raise ProcessingError(
-                Outcome.NO_DEPTH, f"{sample.source}: the data set holds no raw depth of it"
-            )
+            raise MessageError(NO_DEPTH, f"{sample.source}: the data set holds no raw depth of it")
         height, width = sample.rgb.shape[:2]
         if self._options.has_camera:
             camera = self._options.camera(width, height)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record, stamps
 from dkt_ros.bags.topics import CameraTopics, discover_topics
 from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 COLOR = "/camera/camera/color/image_raw"
@@ -154,3 +157,41 @@ def test_the_encoder_takes_views_that_are_not_contiguous(frames: list[LabelledFr
     rgb = frames[0].frame.rgb[:, ::-1]
     message: Any = encoder.color_image(rgb, 0)
     np.testing.assert_array_equal(message.data.reshape(rgb.shape), rgb)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full .*; make room"),
+        (sqlite3.OperationalError("database or disk is full"), "cannot be written .*disk is full"),
+    ],
+)
+@pytest.mark.parametrize("at", ["open", "write", "close"])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    raised: Exception,
+    told: str,
+    at: str,
+    tmp_path: Path,
+    frames: list[LabelledFrame],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_args: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(f"dkt_ros.bags.writer.Writer.{at}", fails)
+    with pytest.raises(StorageError, match=f"^{tmp_path}/bag: {told}"):
+        record(frames, tmp_path / "bag", RecordingOptions())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["run #1", "what?", "50%25"])
+def test_names_that_sqlite_would_read_otherwise(
+    name: str, tmp_path: Path, frames: list[LabelledFrame]
+) -> None:
+    with pytest.raises(DktError, match="SQLite's storage would lie elsewhere"):
+        record(frames, tmp_path / name / "bag", RecordingOptions(storage="sqlite3"))
+    assert not list(tmp_path.iterdir())
+    record(frames, tmp_path / name, RecordingOptions(color="raw"))
+    assert len(read_all(tmp_path / name)[COLOR]) == len(frames)
+    record(frames, tmp_path / "50%", RecordingOptions(storage="sqlite3", color="raw"))
+    assert len(read_all(tmp_path / "50%")[COLOR]) == len(frames)

@@ -224,7 +224,7 @@ def test_unregistered_depth_is_refused_unless_it_is_named(
 ) -> None:
     depth = "/camera/camera/depth/image_rect_raw"
     with BagReader(recorded(tmp_path / "a", frames, depth, size, frame_id)) as bag:
-        with pytest.raises(DktError, match=r"is not registered to colour .*align_depth"):
+        with pytest.raises(DktError, match=r"^depth /.* is not registered to colour .*align_depth"):
             camera_topics(bag)
         assert camera_topics(bag, {"depth": depth}).depth == depth
 

@@ -42,3 +42,25 @@ def test_a_summary_counts_by_material_pairs_scenes_and_sorts_by_error() -> None:
     text = format_table(summary)
     assert "| fused | 0.75 (0.30 to 0.95), 3/4 |" in text
     assert "+0.75, 0.25" in text
+
+
+def test_kinds_of_object_and_errors_are_told_of_each_method() -> None:
+    records = [
+        Record("s1", "diffuse", "raw", "held", "mug", error_m=0.001),
+        Record("s2", "diffuse", "raw", "missed", "vase", error_m=0.02),
+        Record("s1", "diffuse", "fused", "held", "mug", error_m=0.001),
+        Record("s2", "diffuse", "fused", "held", "mug"),
+        Record("s3", "diffuse", "fused", "no grasp found", error_m=0.02),
+    ]
+    text = format_table(summarise(records))
+    _, shapes, errors = (part.splitlines() for part in text.rsplit("\n\n", 2))
+    assert shapes[0] == "| object that was grasped at | attempts | held | raw | fused |"
+    assert shapes[2:] == [
+        "| mug | 3 | 1.00 (0.44 to 1.00) | 1/1 | 2/2 |",
+        "| vase | 1 | 0.00 (0.00 to 0.79) | 0/1 | 0/0 |",
+    ]
+    assert errors[0] == "| error on the grasped object | attempts | held | raw | fused |"
+    assert errors[2:] == [
+        "| 0 to 2 mm | 2 | 1.00 (0.34 to 1.00) | 1/1 | 1/1 |",
+        "| over 16 mm | 1 | 0.00 (0.00 to 0.79) | 0/1 | 0/0 |",
+    ]

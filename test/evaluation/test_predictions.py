@@ -235,3 +235,32 @@ def test_two_files_of_one_frame_are_named(
 def test_words_that_make_no_sense(words: list[str], unit: float, said: str) -> None:
     with pytest.raises(DktError, match=said):
         parse_predictions(words, unit, {"raw"})
+
+
+def test_numbers_beyond_the_video_are_told(reader: VideoReader, tmp_path: Path) -> None:
+    """As of a system that counts from 1: no frame gets its neighbour's depth."""
+    video = only(reader)
+    folder = folder_of(tmp_path, video)
+    for index, depth in enumerate(video.truth, start=1):
+        write_npy(folder / f"{index}", depth)
+    measured(video, tmp_path / "theirs", skipped := Skipped())
+    assert len(skipped.reasons) == 3
+    for reason in skipped.reasons.values():
+        assert reason.endswith("1.npy: numbers go to 3, the video's frames from 0 to 2")
+
+
+@pytest.mark.parametrize(("times", "told"), [(1000.0, "1000"), (0.1, "0.1"), (1.5, "")])
+def test_another_unit_is_told_once(
+    times: float,
+    told: str,
+    reader: VideoReader,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    video = only(reader)
+    folder = folder_of(tmp_path, video)
+    for index, depth in enumerate(video.truth):
+        write_npy(folder / f"{index}", depth * times)
+    measured(video, tmp_path / "theirs")
+    start = f"theirs: its depth is {told} times the truth in the median; is a step of 0.001 m right"
+    assert [message.startswith(start) for message in caplog.messages] == [True] * bool(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -12,14 +13,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fixtures.dataset_trees import sequence_frame
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 
+import dkt_ros
 from dkt_ros.bags.encode import MessageEncoder, to_millimetres
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import load_estimator
+from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.one import process_one
 from dkt_ros.processing.options import ProcessOptions
@@ -292,6 +296,58 @@ def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
         pending[1].decode()
     stamps = [pending[index].decode().frame.stamp_ns for index in (0, 2)]
     assert np.diff(stamps).tolist() == [200_000_000]
+
+
+def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path) -> None:
+    for file in (pictures / "depth").iterdir():
+        cv2.imwrite(str(file), np.ones((4, 6), np.uint16))
+    with pytest.raises(dkt_ros.DktError, match=r"no frame could be used: 3 x .*: raw depth of"):
+        list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
+
+
+def test_missing_depth_costs_its_frame_and_missing_truth_nothing(
+    pictures: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "depth", pictures / "true")
+    (pictures / "true" / "2.png").unlink()
+    (pictures / "depth" / "1.png").rename(pictures / "depth" / "one.png")
+    options = replace(told, bag=False, source=replace(NONE, truth="true/*"))
+    summary = process_one(
+        Recording(pictures, "all"), options, tmp_path, lambda: load_estimator(options.predictor)
+    )
+    assert (summary["frames"], summary["answered"], summary["refused"]) == (3, 2, 1)
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+    assert summary["lost"] == [
+        f"1 x no raw depth: {pictures}/color/1.png: no depth by the pattern 'depth/*'"
+    ]
+    assert summary["notes"] == [
+        "1 of 3 pictures by 'depth/*' are of no colour picture, the first is one.png",
+        "1 of 3 colour pictures have no truth by the pattern 'true/*', the first is 2.png",
+    ]
+    lines = (tmp_path / "all" / "frames.jsonl").read_text().splitlines()
+    figures = [json.loads(line) for line in lines]
+    assert figures[1]["stamp_ns"] - figures[0]["stamp_ns"] == 200_000_000
+    assert [bool(one["errors"]) for one in figures] == [True, False]
+
+
+def test_clips_of_which_frames_have_no_raw_depth(told: ProcessOptions, tmp_path: Path) -> None:
+    def processed(name: str, with_depth: tuple[int, ...]) -> dict[str, Any]:
+        frames = [sequence_frame(index) for index in range(3)]
+        for index in set(range(3)) - set(with_depth):
+            frames[index] = replace(frames[index], raw_depth=None)
+        path = tmp_path / name / "train" / "000000_materials.000000.tar"
+        write_sequence(path, "000000", frames)
+        (recording,) = find_recordings([tmp_path / name], NONE)
+        options = replace(told, bag=False)
+        load = lambda: load_estimator(options.predictor)  # noqa: E731
+        return process_one(recording, options, tmp_path / f"{name}-out", load)
+
+    summary = processed("one", (0, 2))
+    assert (summary["answered"], summary["refused"]) == (2, 1)
+    assert "1 x no raw depth: " in summary["lost"][0]
+    with pytest.raises(ProcessingError, match="the data set holds no raw depth of it") as caught:
+        processed("none", ())
+    assert caught.value.outcome is Outcome.NO_DEPTH
 
 
 def test_scenes_of_one_picture_each(tmp_path: Path) -> None:

@@ -88,6 +88,19 @@ def test_exit_codes_of_single_recordings(
     assert "--workers: not with --ray" in capsys.readouterr().err
 
 
+def test_the_last_line_is_json_where_it_is_interrupted_too(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dkt_ros.processing.many.one_result", interrupted)
+    output = str(tmp_path / "out")
+    assert main(["process", str(bags / "a"), "--output", output, *TOLD]) == 130
+    told = {"output": output, "error": "interrupted", "exit": 130}
+    assert json.loads(capsys.readouterr().out) == told
+
+
 def test_no_depth_in_any_frame_has_a_status_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.formats import FILE_FORMATS
 from dkt_ros.processing.messages import typestore
-from dkt_ros.processing.one import process_one
+from dkt_ros.processing.one import discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews, read_preview
@@ -204,7 +204,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert names == {"bag", "frames.jsonl", "previews", "summary.json"}
 
 
-def test_nobody_goes_on_from_another_recordings_part(
+def test_what_a_run_of_something_else_left_is_not_thrown_away(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
     def interrupt(name: str, done: int, total: int) -> None:
@@ -213,8 +213,18 @@ def test_nobody_goes_on_from_another_recordings_part(
 
     with pytest.raises(KeyboardInterrupt):
         run(bag, replace(told, part_frames=2), tmp_path / "out", interrupt)
+    partial = tmp_path / "out" / "scene.partial"
     other = tmp_path / "other" / "scene"
     record(labelled_frames(COUNT), other, RecordingOptions(color="raw", depth="32FC1"))
+    for path, options, words in (
+        (other, told, f"is of {bag}, not of {other}"),
+        (bag, replace(told, points=True), "was made with other options"),
+    ):
+        with pytest.raises(ProcessingError, match=f"^{partial} {words}") as error:
+            run(path, options, tmp_path / "out")
+        assert error.value.outcome is Outcome.OUTPUT_EXISTS
+        assert (partial / "state.json").exists(), "hours of work, perhaps"
+    discard(tmp_path / "out" / "scene")
     assert run(other, told, tmp_path / "out")["resumed_at_frame"] is None
 
 
@@ -285,6 +295,7 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
     with np.load(folder / "npz" / f"{name}.npz") as content:
         depth, intrinsics, stamp = content["depth"], content["K"], int(content["stamp_ns"])
         assert content["confidence"].shape == content["source"].shape == (HEIGHT, WIDTH)
+        assert set(content.files) == {"depth", "confidence", "source", "K", "stamp_ns"}
     assert (depth.dtype, stamp, intrinsics[0, 0]) == (np.float32, START_NS + 200_000_000, WIDTH)
     png = cv2.imread(str(folder / "png" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
     assert png is not None
