@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _KINDS = "a ROS 1 .bag file or a ROS 2 bag (sqlite3 or mcap)"
 _STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd)?$")
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
+_ENCODINGS = {"cdr", "ros1"}
 _COPY_BYTES = 1 << 20
 
 
@@ -147,7 +148,7 @@ class BagReader:
             topic = self.topics.get(name)
             if topic is None:
                 raise DktError(
-                    f"{self.path}: no topic {name}; the bag holds {self._listing()}. "
+                    f"{self.path}: no topic {name}; the bag holds {listing(self.topics.values())}. "
                     "Choose one of these"
                 )
             if topic.problem:
@@ -193,6 +194,8 @@ class BagReader:
             yield RecordedMessage(channel.topic, _full_name(channel.msgtype), time_ns, data)
 
     def _describe(self, name: str, found: list[tuple[Channel, int]]) -> BagTopic:
+        # A channel that nothing was written to says nothing.
+        found = [(channel, count) for channel, count in found if count] or found
         types = sorted({_full_name(channel.msgtype) for channel, _ in found})
         count = sum(count for _, count in found)
         # What metadata.yaml says was perhaps edited for playback, and wins.
@@ -201,24 +204,27 @@ class BagReader:
         return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count))
 
     def _problem(self, types: list[str], channels: list[Channel]) -> str:
+        other = {channel.encoding for channel in channels} - _ENCODINGS
+        if other:
+            return f"its messages are serialized as {min(other)!r}, expected 'cdr'"
         if len(types) > 1:
             return f"it carries several message types ({', '.join(types)})"
         if not _MESSAGE_TYPE.fullmatch(types[0]):
             return f"its type {types[0]!r} is no message type (package/msg/Type)"
-        for channel in channels:
-            if channel.encoding == "ros1":
-                if problem := _converter(channel).problem:
-                    return problem
-            elif channel.encoding != "cdr":
-                return f"its messages are serialized as {channel.encoding!r}, expected 'cdr'"
-        return ""
+        converters = [_converter(channel) for channel in channels if channel.encoding == "ros1"]
+        return next((each.problem for each in converters if each.problem), "")
 
-    def _listing(self) -> str:
-        return ", ".join(f"{topic.name} ({topic.msgtype})" for topic in self.topics.values())
+
+def listing(topics: Iterable[BagTopic]) -> str:
+    """Topics with their types, and why one cannot be read."""
+    return ", ".join(
+        f"{topic.name} ({topic.msgtype}{f', unusable: {topic.problem}' if topic.problem else ''})"
+        for topic in topics
+    )
 
 
 def _converter(channel: Channel) -> Ros1Converter:
-    return ros1_converter(channel.msgtype, channel.definition, channel.md5)
+    return ros1_converter(_full_name(channel.msgtype), channel.definition, channel.md5)
 
 
 def _full_name(msgtype: str) -> str:

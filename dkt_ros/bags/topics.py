@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 from rosbags.typesys import Stores, get_typestore
 
-from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
+from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, listing
 from dkt_ros.errors import DktError
 
 _IMAGE = "sensor_msgs/msg/Image"
@@ -146,20 +146,21 @@ def discover_topics(
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
         if name not in topics:
             raise NoTopicError(
-                role, f"no topic {name} for {role}; the bag holds {_listing(topics)}"
+                role, f"no topic {name} for {role}; the bag holds {listing(topics.values())}"
             )
     view = _View(_usable(topics), looks or {})
     colors = [chosen["color"]] if "color" in chosen else view.colors()
     if not colors:
         raise NoTopicError(
-            "color", f"no colour image found among {_listing(topics)}; name the topic"
+            "color", f"no colour image found among {listing(topics.values())}; name the topic"
         )
     color = min(colors, key=lambda name: (*(-score for score in view.color_rank(name)), name))
     info = chosen.get("camera_info") or view.info(color)
     if info is None and needs_info:
         raise NoTopicError(
             "camera_info",
-            f"no CameraInfo found among {_listing(topics)} that belongs to {color}; name the topic",
+            f"no CameraInfo found among {listing(topics.values())} that belongs to {color}; "
+            "name the topic",
         )
     return CameraTopics(
         color=color,
@@ -361,7 +362,3 @@ def _look(message: RecordedMessage) -> Look | None:
 def _shown(look: Look) -> str:
     size = f"{look.size[0]}x{look.size[1]}" if look.size else "size unknown"
     return f"{size}, frame {look.frame_id!r}"
-
-
-def _listing(topics: Mapping[str, BagTopic]) -> str:
-    return ", ".join(f"{topic.name} ({topic.msgtype})" for topic in topics.values())

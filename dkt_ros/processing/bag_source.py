@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,12 +99,11 @@ class BagSource(Source):
         """The calibration that options give, as a camera_info message; None: the bag's holds."""
         if not self._options.has_camera:
             return None
-        first = bag.first(self.topics.color)
-        if first is None:
+        message = self._first(bag, self.topics.color)
+        if message is None:
             raise ProcessingError(
                 Outcome.NOTHING_USABLE, f"{self.path}: {self.topics.color} cannot be read"
             )
-        message = self._decoded(first)
         try:
             height, width = _rgb(message).shape[:2]
         except DktError as error:
@@ -141,9 +141,9 @@ class BagSource(Source):
         with self._opened() as bag:
             wanted = {name for name in wanted if not bag.topics[name].problem}
             if self.given is None:
-                first = bag.first(topics.camera_info)
+                first = self._first(bag, topics.camera_info)
                 if first is not None:
-                    reading.intake.on_camera_info(self._decoded(first))
+                    reading.intake.on_camera_info(first)
             else:
                 reading.intake.on_camera_info(self.given)
             before = set(self.remarks)
@@ -170,6 +170,13 @@ class BagSource(Source):
             "no two stamps of colour and depth match: the nearest are "
             f"{distance_s:.3f} s apart, --sync-slop is {self._options.sync_slop_s:g}; {advice}"
         ]
+
+    def _first(self, bag: BagReader, topic: str) -> Any:
+        """The topic's first message that is one; None where there is none."""
+        for message in bag.messages([topic]):
+            with suppress(Exception):  # see _Reading._read
+                return self._decoded(message)
+        return None
 
     def _decoded(self, message: RecordedMessage) -> Any:
         # A buffer that may be written to, as rclpy's is: torch insists.

@@ -120,6 +120,36 @@ def test_a_labs_own_ros1_type_is_converted_too(tmp_path: Path) -> None:
     assert (grip.grip, grip.header.frame_id) == (0.25, "tool")
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_ros1_messages_in_mcap_become_ros2_messages(tmp_path: Path, told: bool) -> None:
+    stamp = ROS1.types["builtin_interfaces/msg/Time"](3, 4)
+    header = ROS1.types["std_msgs/msg/Header"](seq=7, stamp=stamp, frame_id="cam")
+    sent = ROS1.types["sensor_msgs/msg/Image"](
+        header,
+        height=1,
+        width=2,
+        encoding="mono8",
+        is_bigendian=0,
+        step=2,
+        data=np.arange(2, 4, dtype=np.uint8),
+    )
+    definition, _ = ROS1.generate_msgdef("sensor_msgs/msg/Image")
+    with Rosbag2Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(
+            "/image",
+            "sensor_msgs/msg/Image",
+            msgdef=definition if told else "",
+            rihs01="RIHS01_" + "0" * 64,
+            serialization_format="ros1",
+        )
+        writer.write(connection, 1, ROS1.serialize_ros1(sent, connection.msgtype))
+    with BagReader(tmp_path / "bag") as bag:
+        (found,) = bag.messages()
+    image: Any = ROS2.deserialize_cdr(found.cdr, found.msgtype)
+    assert (image.header.stamp.sec, image.header.frame_id, image.encoding) == (3, "cam", "mono8")
+    np.testing.assert_array_equal(image.data, [2, 3])
+
+
 def test_messages_come_in_order_of_time_and_of_the_asked_topics(
     tmp_path: Path, frames: list[LabelledFrame]
 ) -> None:
@@ -220,6 +250,20 @@ def test_other_serializations_cost_their_topic_alone(tmp_path: Path, storage: st
     with BagReader(storage_file(bag)) as reader:
         assert "serialized as 'json'" in reader.topics["/odd"].problem
         assert len(list(reader.messages())) == 3
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_topic_is_what_was_written_to_it(tmp_path: Path, storage: str) -> None:
+    plugin = StoragePlugin[storage.upper()]
+    with Rosbag2Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
+        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=ROS2)
+        for time_ns in (1, 2, 3):
+            hello = ROS2.types["std_msgs/msg/String"](data="hello")
+            writer.write(text, time_ns, ROS2.serialize_cdr(hello, text.msgtype))
+        writer.add_connection("/text", "std_msgs/msg/Int8", typestore=ROS2)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.topics["/text"].msgtype == "std_msgs/msg/String"
+        assert len(list(bag.messages())) == 3
 
 
 @pytest.mark.parametrize(
@@ -376,6 +420,33 @@ def test_an_mcap_whose_recorder_was_killed_is_read_to_its_end(
     with BagReader(file) as reader:
         assert len(list(reader.messages())) == 5 * len(frames)
         assert not reader.remarks
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_an_mcap_without_chunks_is_whole(
+    tmp_path: Path, frames: list[LabelledFrame], statistics: bool
+) -> None:
+    record(frames, tmp_path / "bag", RecordingOptions(compress=False))
+    file = storage_file(tmp_path / "bag")
+    data = file.read_bytes()
+    magic, result, summary, at = data[:8], data[:8], 0, 8
+    while at + 9 <= len(data) - 8:
+        op, size = struct.unpack_from("<BQ", data, at)
+        record_, at = data[at : at + 9 + size], at + 9 + size
+        if op == 0x06:
+            result += record_[9 + 28 + 4 + 8 :]  # what is in the chunk, which has no compression
+        elif op == 0x02:
+            result += struct.pack("<BQQQI", op, 20, summary, 0, 0)
+        elif op not in (0x07, 0x08, 0x0E, *(() if statistics else (0x0B,))):
+            result += record_
+        summary = len(result) if op == 0x0F else summary
+    file.write_bytes(result + magic)
+    with BagReader(file) as bag:
+        assert len(list(bag.messages())) == 5 * len(frames)
+        assert not bag.remarks
+    file.write_bytes(result[:summary])
+    with BagReader(file) as bag:
+        assert "recorder was killed" in bag.remarks[0]
 
 
 def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path) -> None:

@@ -84,6 +84,12 @@ def test_what_is_missing_is_said_with_what_is_there() -> None:
         discover_topics(topics(**{"/a": IMAGE}))
 
 
+def test_topics_that_cannot_be_read_say_why() -> None:
+    json = BagTopic("/rgb", IMAGE, 3, False, "its messages are serialized as 'json'")
+    with pytest.raises(DktError, match=r"/rgb \(.*Image, unusable: .*serialized as 'json'\)"):
+        discover_topics({"/rgb": json})
+
+
 def test_unreadable_and_empty_topics_are_passed_over() -> None:
     bag = topics(**{"/rgb": IMAGE, "/other": IMAGE, "/i": INFO})
     bag["/rgb"] = BagTopic("/rgb", IMAGE, 1, False, problem="no definition")

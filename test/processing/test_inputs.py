@@ -15,6 +15,7 @@ import pytest
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 
 from dkt_ros.bags.encode import MessageEncoder, to_millimetres
+from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
@@ -251,6 +252,24 @@ def test_messages_without_content(tmp_path: Path) -> None:
     source = opened(make_bag(tmp_path / "hollow", hollow))
     assert len(shots(source)) == COUNT - 2
     assert [line.partition(":")[0] for line in source.lost] == ["2 x truncated image"]
+
+
+@pytest.mark.parametrize("options", [NONE, PINHOLE])
+def test_a_first_message_that_is_none(tmp_path: Path, options: SourceOptions) -> None:
+    path = make_bag(tmp_path / "bag", lambda role, message, index: [(role, message, 0)])
+    odd = tmp_path / "odd"
+    with BagReader(path) as bag, BagWriter(odd) as writer:
+        broken = set()
+        for message in bag.messages():
+            value: Any = writer.typestore.deserialize_cdr(message.cdr, message.msgtype)
+            writer.write(message.topic, value, message.time_ns)
+            if message.topic not in broken:
+                broken.add(message.topic)
+                cdr = bytes(3)
+                writer._writer.write(writer._connections[message.topic], message.time_ns - 1, cdr)
+    source = opened(odd, options)
+    assert len(shots(source)) == COUNT
+    assert sum("damaged message on" in line for line in source.lost) == 3 - options.has_camera
 
 
 @pytest.fixture
