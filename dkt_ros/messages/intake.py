@@ -34,7 +34,7 @@ from dkt_ros.messages.fields import (
 )
 from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
 from dkt_ros.messages.observation import Observation
-from dkt_ros.messages.synchronizer import Pair, Synchronizer
+from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -109,16 +109,20 @@ class Intake:
         file: Callable[[Observation], None],
         report: Report,
         now_ns: Callable[[], int] | None = None,
+        queue_size: int = QUEUE_SIZE,
     ) -> None:
         """`file` gets each observation; `report(cause, text)` what was dropped or looks wrong.
 
-        `now_ns`: the clock that stamps are expected to come from.
+        `now_ns`: the clock that stamps are expected to come from. `queue_size`: messages of a
+        stream that wait for the other one.
         """
         self._parameters = parameters
         self._statistics = statistics
         self._file = file
         self._report = report
-        self._synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(parameters.sync_slop_s)
+        self._synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(
+            parameters.sync_slop_s, queue_size
+        )
         self._camera_info: CameraInfo | None = None
         self._waiting: Pair[_Arrival, _Arrival] | None = None
         self._settled_ns: int | None = None

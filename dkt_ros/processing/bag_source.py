@@ -39,6 +39,14 @@ from dkt_ros.wording import counted
 
 _LABEL_PATIENCE_NS = 1_000_000_000
 """Truth and mask of a frame lie within this time of it."""
+_QUEUE = 60
+"""Messages that wait for the other stream: recorders write what comes in bunches, seconds apart."""
+_ADVICE = {
+    DropCause.DUPLICATE.value: "have the camera's driver stamp each image with its time",
+    DropCause.NO_STAMP.value: "have the camera's driver stamp each image with its time",
+    DropCause.QUEUE_FULL.value: f"colour and depth of one stamp lie more than {_QUEUE} messages "
+    "apart in the recording; write it anew in the order of the stamps",
+}
 _HARMLESS = {DropCause.NO_DEPTH.value, DropCause.NO_COLOR.value}
 """Streams of different rates leave some over."""
 _MISSING = {
@@ -190,8 +198,9 @@ class BagSource(Source):
         lines += [
             f"stamps ran backwards {counted(jumps, 'time')}; the stream began anew there"
         ] * bool(jumps)
+        reasons = _ADVICE | self.reasons
         lines += [
-            f"{n} x {why}" + (f": {self.reasons[why]}" if why in self.reasons else "")
+            f"{n} x {why}" + (f": {reasons[why]}" if why in reasons else "")
             for why, n in sorted(self.dropped.items())
             if why not in _HARMLESS
         ]
@@ -214,7 +223,7 @@ class _Reading:
         self._labels: dict[tuple[str, int], RecordedMessage] = {}
         self._now_ns = 0
         self.paired = False
-        self.intake = Intake(source._options, self, self._file, self._report)
+        self.intake = Intake(source._options, self, self._file, self._report, queue_size=_QUEUE)
 
     def seen(self, stream: str) -> None:
         """Nobody asks how many."""

@@ -254,6 +254,34 @@ def test_messages_without_content(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in source.lost] == ["2 x truncated image"]
 
 
+@pytest.mark.parametrize(("apart", "is_lost"), [(50, False), (70, True)])
+def test_streams_that_were_written_in_bunches(tmp_path: Path, apart: int, is_lost: bool) -> None:
+    topics = CameraTopics()
+    with BagWriter(tmp_path / "bag") as writer:
+        encoder = MessageEncoder(writer.typestore, "camera", color="raw", depth="32FC1")
+        frame = labelled_frames(1)[0].frame
+        for index in range(80):
+            stamp_ns = START_NS + index * 100_000_000
+            camera = encoder.camera_info(frame.intrinsics, stamp_ns)
+            writer.write(topics.camera_info, camera, stamp_ns)
+            writer.write(topics.color, encoder.color_image(frame.rgb, stamp_ns), stamp_ns)
+            depth = encoder.depth_image(known(frame.raw_depth), stamp_ns)
+            writer.write(str(topics.depth), depth, stamp_ns + apart * 100_000_000)
+    source = opened(tmp_path / "bag")
+    assert (len(shots(source)) == 80) != is_lost
+    assert any("order of the stamps" in line for line in source.lost) == is_lost
+
+
+def test_images_without_stamps(tmp_path: Path) -> None:
+    def unstamped(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        message.header.stamp = type(message.header.stamp)(0, 0)
+        return [(role, message, 0)]
+
+    source = opened(make_bag(tmp_path / "bag", unstamped))
+    assert len(shots(source)) == 1
+    assert "stamp each image with its time" in source.lost[0]
+
+
 @pytest.mark.parametrize("options", [NONE, PINHOLE])
 def test_a_first_message_that_is_none(tmp_path: Path, options: SourceOptions) -> None:
     path = make_bag(tmp_path / "bag", lambda role, message, index: [(role, message, 0)])
