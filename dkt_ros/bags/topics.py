@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
+import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, listing
@@ -65,11 +66,16 @@ class NoTopicError(DktError):
 
 @dataclass(frozen=True)
 class Look:
-    """What a topic's first message shows. size: (width, height); encoding: of Image alone."""
+    """What a topic's first message shows.
+
+    size: (width, height). encoding: of an Image; of a CompressedImage only where it holds what 16
+    bits hold. form: what it says of itself.
+    """
 
     frame_id: str
     size: tuple[int, int] | None = None
     encoding: str = ""
+    form: str = ""
 
 
 def camera_topics(
@@ -106,6 +112,20 @@ def rival_cameras(bag: BagReader, color: str) -> list[str]:
         if not _same_camera(name, color)
         and view.depth(name) not in (None, view.depth(color))
         and view.color_rank(name)[:2] >= mine
+    ]
+
+
+def unfit_depths(bag: BagReader, color: str) -> list[str]:
+    """Pictures of colour's camera that are called depth and hold none, with their formats."""
+    return [
+        f"{name} ({look.form.strip()})"
+        for name, look in _looks(bag).items()
+        if look.form
+        and "depth" in _words(name)
+        and not _words(name) & _OTHER
+        and not name.endswith("/compressedDepth")
+        and look.encoding not in _DEPTH_ENCODINGS
+        and _same_camera(name, color)
     ]
 
 
@@ -253,10 +273,10 @@ class _View:
         topic, words = self._topics[name], _words(name)
         if topic.msgtype not in (_IMAGE, _COMPRESSED) or words & _OTHER:
             return False
-        # A depth picture that was JPEG-compressed is of no use: only compressedDepth is.
-        if topic.msgtype == _COMPRESSED and not name.endswith("/compressedDepth"):
-            return False
         encoding = self._encoding(name)
+        # A depth picture that was JPEG-compressed is of no use; a PNG of 16 bits is.
+        if topic.msgtype == _COMPRESSED and not (encoding or name.endswith("/compressedDepth")):
+            return False
         named = "depth" in words and not _NO_DEPTH.search(base_topic(name).lower())
         if encoding:
             named = encoding in _DEPTH_ENCODINGS
@@ -349,11 +369,14 @@ def _look(message: RecordedMessage) -> Look | None:
         if message.msgtype != _COMPRESSED:
             size = (int(value.width), int(value.height))
             encoding = getattr(value, "encoding", "")
-            return Look(value.header.frame_id, size if all(size) else None, encoding)
-        start = 12 if message.topic.endswith("/compressedDepth") else 0
-        picture = cv2.imdecode(value.data[start:], cv2.IMREAD_UNCHANGED)
-        size = None if picture is None else (picture.shape[1], picture.shape[0])
-        return Look(value.header.frame_id, size)
+            return Look(value.header.frame_id, size if all(size) else None, encoding, encoding)
+        is_depth = message.topic.endswith("/compressedDepth")
+        picture: Any = cv2.imdecode(value.data[12 if is_depth else 0 :], cv2.IMREAD_UNCHANGED)
+        if picture is None:
+            return Look(value.header.frame_id, form=value.format)
+        is_depth = not is_depth and picture.ndim == 2 and picture.dtype == np.uint16
+        size = (picture.shape[1], picture.shape[0])
+        return Look(value.header.frame_id, size, "16UC1" if is_depth else "", value.format)
     # Damaged bytes make rosbags raise almost anything.
     except Exception:  # noqa: BLE001
         return None

@@ -49,6 +49,7 @@ _COLOR = {
     "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
     "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
     "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Encoding(1, cv2.COLOR_GRAY2RGB),
     "rgb16": _Encoding(3, None, 2),
     "bgr16": _Encoding(3, cv2.COLOR_BGR2RGB, 2),
     "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, 2),
@@ -59,11 +60,12 @@ _COLOR = {
     **{f"bayer_{p}8": _Encoding(1, code, even_size=True) for p, code in _BAYER.items()},
     **{f"bayer_{p}16": _Encoding(1, code, 2, even_size=True) for p, code in _BAYER.items()},
 }
-_INTEGER_DEPTH = ("16UC1", "mono16")
+_UNORDERED = ("8UC3", "8UC4")
+INTEGER_DEPTH = ("16UC1", "mono16")
 _FLOAT_DEPTH = ("32FC1",)
 
 COLOR_ENCODINGS = tuple(_COLOR)
-DEPTH_ENCODINGS = _INTEGER_DEPTH + _FLOAT_DEPTH
+DEPTH_ENCODINGS = INTEGER_DEPTH + _FLOAT_DEPTH
 
 
 def image_to_rgb(message: Image) -> RgbImage:
@@ -79,6 +81,12 @@ def image_to_rgb(message: Image) -> RgbImage:
     return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)  # type: ignore[return-value]
 
 
+def demosaic_code(encoding: str) -> int | None:
+    """OpenCV's way from a mosaic of that encoding to RGB; None for an encoding that is none."""
+    known = _COLOR.get(encoding) if encoding.startswith("bayer_") else None
+    return known.to_rgb if known else None
+
+
 def check_color(message: Image) -> None:
     """Raises the MessageError that image_to_rgb would, at the cost of looking at no pixel."""
     _color_view(message)
@@ -92,11 +100,14 @@ def check_depth(message: Image) -> None:
 def _color_view(message: Image) -> tuple[_Encoding, npt.NDArray[Any]]:
     encoding = _COLOR.get(message.encoding)
     if encoding is None:
-        hint = (
-            "this is a depth encoding: is color/image mapped to a depth topic?"
-            if message.encoding in DEPTH_ENCODINGS
-            else "let the camera's driver publish one of them."
-        )
+        hint = "let the camera's driver publish one of them."
+        if message.encoding in DEPTH_ENCODINGS:
+            hint = "this is a depth encoding: is color/image mapped to a depth topic?"
+        elif message.encoding in _UNORDERED:
+            hint = (
+                "this one does not say which channel is red: have the publisher name the order "
+                "(cv_bridge: cv2_to_imgmsg(image, 'bgr8'))."
+            )
         raise MessageError(
             "unsupported color encoding",
             f"color image has encoding '{message.encoding}', expected one of "
@@ -118,14 +129,14 @@ def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> Dep
     negative numbers, NaN and inf do. Raises MessageError naming encoding, size or step.
     """
     values = _depth_view(message)
-    if message.encoding in _INTEGER_DEPTH:
+    if message.encoding in INTEGER_DEPTH:
         return integer_to_depth(values, unit_m)
     return known_depth(values)
 
 
 def _depth_view(message: Image) -> npt.NDArray[Any]:
     """(H, W) of the message's own type."""
-    if message.encoding in _INTEGER_DEPTH:
+    if message.encoding in INTEGER_DEPTH:
         return _view(message, 1, 2, "u")[..., 0]
     if message.encoding in _FLOAT_DEPTH:
         return _view(message, 1, 4, "f")[..., 0]

@@ -16,7 +16,13 @@ from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
-from dkt_ros.bags.topics import CameraTopics, NoTopicError, camera_topics, rival_cameras
+from dkt_ros.bags.topics import (
+    CameraTopics,
+    NoTopicError,
+    camera_topics,
+    rival_cameras,
+    unfit_depths,
+)
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.frames import FlushReason
@@ -89,10 +95,13 @@ class BagSource(Source):
             outcome = _MISSING.get(error.role, Outcome.NOTHING_USABLE)
             raise ProcessingError(outcome, f"{self.path}: {error}{hint}") from error
         if found.depth is None:
+            unfit = ", ".join(unfit_depths(bag, found.color))
             raise ProcessingError(
                 Outcome.NO_DEPTH,
                 f"{self.path}: no raw depth found for {found.color}: expected a 16UC1 or 32FC1 "
-                "image, raw or compressedDepth, registered to colour; name it (--depth-topic)",
+                "image, raw or compressedDepth, registered to colour; "
+                + (f"found {unfit}; " if unfit else "")
+                + "name it (--depth-topic)",
             )
         rivals = [] if "color" in options.topics else rival_cameras(bag, found.color)
         if rivals:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
+from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.encode import MessageEncoder, to_millimetres
 from dkt_ros.bags.reader import BagReader
@@ -132,6 +133,36 @@ def test_bags_that_lack_something(tmp_path: Path) -> None:
     assert other.outcome is Outcome.NO_CAMERA_INFO
     assert refused(make_bag(tmp_path / "no_depth", without("depth"))).outcome is Outcome.NO_DEPTH
     assert refused(make_bag(tmp_path / "no_color", without("color"))).outcome is Outcome.NO_COLOR
+
+
+@pytest.mark.parametrize(("extension", "is_depth"), [(".png", True), (".jpg", False)])
+def test_depth_that_was_compressed_as_a_picture(
+    tmp_path: Path, extension: str, is_depth: bool
+) -> None:
+    name = "/camera/camera/aligned_depth_to_color/image_raw/compressed"
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    frames = labelled_frames(COUNT)
+
+    def compressed(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if role != "depth":
+            return [(role, message, 0)]
+        steps = to_millimetres(known(frames[index].frame.raw_depth))
+        picture = steps if is_depth else (steps // 16).astype(np.uint8)
+        data = cv2.imencode(extension, picture)[1].ravel()
+        kind = "png" if is_depth else "jpeg"
+        image = store.types["sensor_msgs/msg/CompressedImage"](
+            message.header, f"16UC1; {kind} compressed ", data
+        )
+        return [(name, image, 0)]
+
+    path = make_bag(tmp_path / "bag", compressed)
+    if not is_depth:
+        assert f"found {name} (16UC1; jpeg compressed)" in str(refused(path))
+        return
+    found = shots(opened(path))
+    assert len(found) == COUNT
+    expected = known(frames[0].frame.raw_depth)
+    np.testing.assert_allclose(known(found[0].frame.raw_depth), expected, atol=6e-4)
 
 
 @pytest.mark.parametrize(
