@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -248,12 +248,14 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
     }
     metadata = _metadata(path / "metadata.yaml", remarks)
     paths = metadata.get("relative_file_paths") or ()
-    names = list(dict.fromkeys(PurePosixPath(str(path)).name for path in paths))
-    listed = [path / name for name in names if (path / name).is_file()]
-    if names and len(listed) == len(names):
+    # A Windows path is split at either system's slash.
+    names = dict.fromkeys(PureWindowsPath(str(path)).name for path in paths)
+    found = {name: _named(path, name) for name in names}
+    listed = list(dict.fromkeys(file for file in found.values() if file))
+    if found and all(found.values()):
         return listed, _latched_topics(metadata)
-    if names:
-        missing = ", ".join(name for name in names if not (path / name).is_file())
+    if found:
+        missing = ", ".join(name for name, file in found.items() if not file)
         remarks.append(f"{missing} named by metadata.yaml is missing")
     files = [*listed, *(p for p in sorted(present.values(), key=_part) if p not in listed)]
     if len({re.sub(r"_\d+$", "", p.name.partition(".")[0]) for p in files}) > 1 and not listed:
@@ -269,6 +271,13 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
             f"{path}: not a bag folder{lost}: found neither metadata.yaml nor .mcap or .db3{hint}"
         )
     return files, _latched_topics(metadata)
+
+
+def _named(folder: Path, name: str) -> Path | None:
+    """The storage file of that name, which may have been expanded or compressed since."""
+    plain = name.removesuffix(".zstd")
+    files = [folder / each for each in (name, plain, f"{plain}.zstd")]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _part(path: Path) -> tuple[int, str]:

@@ -35,6 +35,7 @@ _STREAM_WORDS = _COLOR_WORDS | {
 # At a name's end: streams by which a camera may be called (`front_rgb`), words that call none.
 _NAMED_STREAMS = _COLOR_WORDS | {"depth", "info"}
 _END_WORDS = {"camera", "map"}
+_RECTIFIED = {"rect", "rectified"}
 _SPLIT = re.compile(r"(?:sensor|stream)_?\d+|[\W_]+")  # RealSense Viewer numbers its sensors
 
 
@@ -231,6 +232,9 @@ class _View:
             registered,
             len(words & _COLOR_WORDS) - len(words & {"left", "mono", "right"}),
             depth is not None,
+            # ZED's depth is of the rectified picture, in a folder beside the raw one.
+            bool(_RECTIFIED & _words("/".join(_parent(name)))),
+            _words(_end(name)) <= _STREAM_WORDS,  # no picture that somebody drew into
             self._is_raw(name),
         )
 
@@ -313,6 +317,10 @@ def _parent(name: str) -> tuple[str, ...]:
     return tuple(base_topic(name).strip("/").split("/")[:-1])
 
 
+def _end(name: str) -> str:
+    return base_topic(name).rpartition("/")[2]
+
+
 def _shared(name: str, other: str) -> int:
     """How many folders two topics have in common."""
     pairs = zip(_parent(name), _parent(other), strict=False)
@@ -329,7 +337,7 @@ def _same_camera(name: str, other: str) -> bool:
     # `/camera/left/image` and `/depth/left/image`: one may have folders that the other lacks.
     if not (mine <= theirs or theirs <= mine):
         return False
-    ends = [base_topic(path).rpartition("/")[2] for path in (name, other)]
+    ends = [_end(name), _end(other)]
     if not all(_words(end) & _NAMED_STREAMS for end in ends):
         return True
     my_end, their_end = (_camera_words(end) - _END_WORDS for end in ends)

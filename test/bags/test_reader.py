@@ -326,6 +326,25 @@ def test_compression_is_seen_from_the_bytes(
     assert count(packed) == count(tmp_path / "bag") == 5 * len(frames)
 
 
+@pytest.mark.parametrize("listed", ["bag.mcap", "bag.mcap.zstd", "C:\\bags\\bag.mcap"])
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_what_metadata_lists_may_have_been_expanded_since(
+    tmp_path: Path, frames: list[LabelledFrame], listed: str, is_packed: bool
+) -> None:
+    record(frames, tmp_path / "bag", RecordingOptions())
+    file = storage_file(tmp_path / "bag")
+    if is_packed:
+        file.with_name("bag.mcap.zstd").write_bytes(zstd.compress(file.read_bytes()))
+        file.unlink()
+    information = {"relative_file_paths": [listed]}
+    (tmp_path / "bag/metadata.yaml").write_text(
+        yaml.safe_dump({"rosbag2_bagfile_information": information})
+    )
+    with BagReader(tmp_path / "bag") as bag:
+        assert len(list(bag.messages())) == 5 * len(frames)
+        assert not bag.remarks
+
+
 def split_bag(folder: Path, storage: str, frames: list[LabelledFrame]) -> list[Path]:
     """One frame in each of three files of one bag, with a metadata.yaml that names them."""
     folder.mkdir()

@@ -192,6 +192,31 @@ CAMERAS = {
         ["/mech/camera_info", "/other/camera_info"],
         ("/mech/color_image", "/mech/depth_map", "/mech/camera_info"),
     ),
+    "zed: rectified beside raw": (
+        [
+            *("/zed/rgb/color/raw/image", "/zed/rgb/color/rect/image/compressed"),
+            *("/zed/left/color/rect/image", "/zed/depth/depth_registered"),
+        ],
+        [
+            *("/zed/rgb/color/raw/camera_info", "/zed/rgb/color/rect/camera_info"),
+            *("/zed/left/color/rect/camera_info", "/zed/depth/camera_info"),
+        ],
+        (
+            *("/zed/rgb/color/rect/image/compressed", "/zed/depth/depth_registered"),
+            "/zed/rgb/color/rect/camera_info",
+        ),
+    ),
+    "a picture that somebody drew into": (
+        [
+            *("/camera/color/image_annotated", "/camera/color/image_raw"),
+            "/camera/aligned_depth_to_color/image_raw",
+        ],
+        ["/camera/color/camera_info"],
+        (
+            *("/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"),
+            "/camera/color/camera_info",
+        ),
+    ),
     "zed": (
         [
             *("/zed/left/image_rect_color", "/zed/depth/depth_registered"),
@@ -206,7 +231,8 @@ CAMERAS = {
 @pytest.mark.parametrize("name", CAMERAS)
 def test_the_topics_of_one_camera_are_chosen(name: str) -> None:
     images, infos, expected = CAMERAS[name]
-    found = discover_topics(topics(**dict.fromkeys(images, IMAGE), **dict.fromkeys(infos, INFO)))
+    types = {name: COMPRESSED if name.endswith("/compressed") else IMAGE for name in images}
+    found = discover_topics(topics(**types, **dict.fromkeys(infos, INFO)))
     assert (found.color, found.depth, found.camera_info) == expected
 
 
