@@ -44,6 +44,16 @@ _STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd)?$")
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
 _ENCODINGS = {"cdr", "ros1"}
 _COPY_BYTES = 1 << 20
+_NO_BAGS = {
+    b"version https://": "a pointer of git LFS in place of the bag; `git lfs pull` fetches the bag",
+    b"<": "a web page in place of the bag; download the bag again",
+    b"PK": "a zip archive; unpack it",
+    b"\x1f\x8b": "packed with gzip; unpack it",
+    b"BZh": "packed with bzip2; unpack it",
+    b"\xfd7zXZ": "packed with xz; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+}
+"""What files begin like that downloads leave under a bag's name."""
 
 
 @dataclass(frozen=True)
@@ -336,7 +346,10 @@ def _open_storage(path: Path, stack: ExitStack, remarks: list[str]) -> Storage:
         return sqlite.SqliteFile(path)
     if magic.startswith(rosbag1.MAGIC):
         return rosbag1.Ros1File(path)
-    raise DamageError("not a bag, or its beginning is damaged" if magic else "is empty")
+    if not magic:
+        raise DamageError("is empty")
+    known = (what for start, what in _NO_BAGS.items() if magic.lstrip().startswith(start))
+    raise DamageError(next(known, "not a bag, or its beginning is damaged"))
 
 
 def _expanded(path: Path, stack: ExitStack, remarks: list[str]) -> Path:

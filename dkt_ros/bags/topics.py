@@ -18,6 +18,10 @@ from dkt_ros.errors import DktError
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+_TO_DEPTH = {
+    "sensor_msgs/msg/PointCloud2": "pointcloud_to_depthimage",
+    "stereo_msgs/msg/DisparityImage": "disparity_to_depth",
+}
 _TRANSPORTS = ("compressed", "compressedDepth")
 _DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 _OTHER = {"confidence", "disparity", "dkt", "infra", "infrared", "ir", "mask", "truth"}
@@ -117,8 +121,14 @@ def rival_cameras(bag: BagReader, color: str) -> list[str]:
 
 
 def unfit_depths(bag: BagReader, color: str) -> list[str]:
-    """Pictures of colour's camera that are called depth and hold none, with their formats."""
-    return [
+    """What colour's camera has in place of depth: pictures that are called so, clouds, disparity."""
+    made = [
+        f"{topic.name} ({topic.msgtype.rpartition('/')[2]}, of which rtabmap_util's "
+        f"{_TO_DEPTH[topic.msgtype]} makes depth)"
+        for topic in _usable(bag.topics).values()
+        if topic.msgtype in _TO_DEPTH and _same_camera(topic.name, color)
+    ]
+    return made + [
         f"{name} ({look.form.strip()})"
         for name, look in _looks(bag).items()
         if look.form

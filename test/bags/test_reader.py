@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import sqlite3
@@ -501,6 +502,16 @@ def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -
         assert 0 < count(tmp_path / "cut.bag") < 6
 
 
+def encrypted(bag: Path) -> Path:
+    """The bag with a header that says that it is."""
+    data = bag.read_bytes()
+    field = b"encryptor=own/One"
+    (size,) = struct.unpack_from("<I", data, 13)
+    header = data[17 : 17 + size] + struct.pack("<I", len(field)) + field
+    bag.write_bytes(data[:13] + struct.pack("<I", len(header)) + header + data[17 + size :])
+    return bag
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -515,6 +526,13 @@ def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -
         (lambda p: _file(p / "metadata.yaml", b"{").parent, "metadata.yaml cannot be read"),
         (lambda p: _file(p / "metadata.yaml", b"a: [1]").parent, "metadata.yaml cannot be read"),
         (lambda p: write_ros1(p / "a.bag", count=0), "no messages"),
+        (lambda p: encrypted(write_ros1(p / "a.bag")), r"encrypted \(own/One\).*rosbag decrypt"),
+        (
+            lambda p: _file(p / "a.bag", b"version https://git-lfs.example/spec/v1\n"),
+            "git lfs pull",
+        ),
+        (lambda p: _file(p / "a.bag", b"\n\n<!DOCTYPE html><html>"), "web page"),
+        (lambda p: _file(p / "a.bag", gzip.compress(b"#ROSBAG V2.0\n")), "packed with gzip"),
     ],
 )
 def test_what_is_no_bag_is_named(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:

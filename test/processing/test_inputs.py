@@ -135,6 +135,22 @@ def test_bags_that_lack_something(tmp_path: Path) -> None:
     assert refused(make_bag(tmp_path / "no_color", without("color"))).outcome is Outcome.NO_COLOR
 
 
+def test_what_was_recorded_in_place_of_depth_is_told(tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+
+    def clouds(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if role != "depth":
+            return [(role, message, 0)]
+        cloud = store.types["sensor_msgs/msg/PointCloud2"](
+            message.header, 1, 0, [], False, 12, 0, np.empty(0, np.uint8), True
+        )
+        return [("/camera/camera/depth/points", cloud, 0)]
+
+    error = str(refused(make_bag(tmp_path / "bag", clouds)))
+    assert "found /camera/camera/depth/points (PointCloud2" in error
+    assert "pointcloud_to_depthimage" in error
+
+
 @pytest.mark.parametrize(("extension", "is_depth"), [(".png", True), (".jpg", False)])
 def test_depth_that_was_compressed_as_a_picture(
     tmp_path: Path, extension: str, is_depth: bool
