@@ -121,7 +121,7 @@ def rival_cameras(bag: BagReader, color: str) -> list[str]:
 
 
 def unfit_depths(bag: BagReader, color: str) -> list[str]:
-    """What colour's camera has in place of depth: pictures that are called so, clouds, disparity."""
+    """What colour's camera has in place of depth: so-called pictures of it, clouds, disparity."""
     made = [
         f"{topic.name} ({topic.msgtype.rpartition('/')[2]}, of which rtabmap_util's "
         f"{_TO_DEPTH[topic.msgtype]} makes depth)"
