@@ -41,7 +41,7 @@ class DropCause(Enum):
     NO_DEPTH = "colour without depth in time"
     NO_COLOR = "depth without colour in time"
     DUPLICATE = "the same stamp twice"
-    NO_STAMP = "stamped 0"
+    NO_STAMP = "stamped 0 or less"
     QUEUE_FULL = "waited for the other stream too long"
     TIME_JUMP = "pending when stamps ran backwards"
 
@@ -159,7 +159,7 @@ class Synchronizer(Generic[Color, Depth]):
     def _push(
         self, stream: _Stream[Any], stamp_ns: int, payload: object
     ) -> list[Pair[Color, Depth]]:
-        if stamp_ns == 0 and (stream.last_ns or 0) > SIMULATED_NS:
+        if stamp_ns < 0 or (stamp_ns == 0 and (stream.last_ns or 0) > SIMULATED_NS):
             self.dropped[DropCause.NO_STAMP] += 1
             return []
         if stamp_ns == stream.last_ns:

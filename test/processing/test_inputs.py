@@ -329,6 +329,20 @@ def test_images_without_stamps(tmp_path: Path) -> None:
     assert "stamp each image with its time" in source.lost[0]
 
 
+def test_stamps_before_1970_cost_their_frames_alone(tmp_path: Path, told: ProcessOptions) -> None:
+    def early(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if index in (0, 4):  # unsigned seconds of ROS 1, wrapped
+            message.header.stamp.sec = -1
+        return [(role, message, START_NS + index * 100_000_000)]
+
+    path = make_bag(tmp_path / "bag", early)
+    summary = process_one(
+        Recording(path, "bag"), told, tmp_path / "out", lambda: load_estimator(told.predictor)
+    )
+    assert summary["frames"] == COUNT - 2
+    assert "4 x stamped 0 or less" in str(summary)
+
+
 @pytest.mark.parametrize("options", [NONE, PINHOLE])
 def test_a_first_message_that_is_none(tmp_path: Path, options: SourceOptions) -> None:
     path = make_bag(tmp_path / "bag", lambda role, message, index: [(role, message, 0)])
