@@ -20,6 +20,7 @@ from dkt_ros.bags.storage import (
     Message,
     decompressed,
     latched_depth,
+    numbered,
 )
 from dkt_ros.wording import counted
 
@@ -135,11 +136,14 @@ class McapFile(ChunkedFile):
                 name, at = _string(record, at)
                 metadata[name], at = _string(record, at)
             msgtype, definition = self._schemas.get(_uint16(record, 2), ("", ""))
-            latched = latched_depth(metadata.get("offered_qos_profiles", ""))
+            profiles = metadata.get("offered_qos_profiles", "")
+            latched, publishers = latched_depth(profiles), numbered(profiles)
             if encoding == "ros1":
                 latched = int(metadata.get("latching") in ("1", "true"))
+                publishers = frozenset(filter(None, [metadata.get("callerid")]))
+            md5 = metadata.get("md5sum", "")
             self.channels[_uint16(record, 0)] = Channel(
-                topic, msgtype, encoding, latched, definition, metadata.get("md5sum", "")
+                topic, msgtype, encoding, latched, definition, md5, publishers
             )
 
     def _load(self, offset: int, size: int) -> list[Message]:

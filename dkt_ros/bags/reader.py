@@ -65,6 +65,7 @@ class BagTopic:
     latched: recorded as transient local (ROS 1: latching).
     problem: why its messages cannot be read, empty where they can.
     kept: how many messages a late subscriber is due, 0 where it is not latched.
+    publishers: how many sent to it, 0 where the recorder did not tell.
     """
 
     name: str
@@ -73,6 +74,7 @@ class BagTopic:
     latched: bool
     problem: str = ""
     kept: int = 0
+    publishers: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,8 @@ class BagReader:
         # What metadata.yaml says was perhaps edited for playback, and wins.
         kept = self._latched.get(name, sum(channel.latched for channel, _ in found))
         problem = self._problem(types, [channel for channel, _ in found])
-        return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count))
+        publishers = len(frozenset().union(*(channel.publishers for channel, _ in found)))
+        return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count), publishers)
 
     def _problem(self, types: list[str], channels: list[Channel]) -> str:
         other = {channel.encoding for channel in channels} - _ENCODINGS

@@ -117,6 +117,7 @@ class Ros1File(ChunkedFile):
             _LATCHED if own.get("latching") == b"1" else 0,
             own["message_definition"].decode(errors="replace"),
             own["md5sum"].decode(),
+            frozenset([own["callerid"].decode(errors="replace")] if own.get("callerid") else []),
         )
 
     def _load(self, position: int) -> list[Message]:

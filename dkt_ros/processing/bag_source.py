@@ -76,6 +76,12 @@ class BagSource(Source):
             self.total = bag.topics[self.topics.color].count
             self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
             self.given = self._given_camera(bag)
+            self.notes += [
+                f"{name} was recorded from {topic.publishers} publishers: pictures of several "
+                "cameras may be mixed in it. Give each camera a namespace of its own"
+                for name in (self.topics.color, self.topics.depth)
+                if name and (topic := bag.topics[name]).publishers > 1
+            ]
             self.passed = self._passed_topics(bag) if options.pass_through else ()
 
     def _opened(self) -> BagReader:

@@ -121,6 +121,18 @@ def test_a_labs_own_ros1_type_is_converted_too(tmp_path: Path) -> None:
     assert (grip.grip, grip.header.frame_id) == (0.25, "tool")
 
 
+def test_publishers_of_a_topic_are_told_apart(tmp_path: Path) -> None:
+    with Rosbag1Writer(tmp_path / "a.bag") as writer:
+        for number, (topic, caller) in enumerate([("/a", "/x"), ("/a", "/y"), ("/b", "/x")]):
+            text = writer.add_connection(
+                topic, "std_msgs/msg/String", typestore=ROS1, callerid=caller
+            )
+            hello = ROS1.types["std_msgs/msg/String"](data="hello")
+            writer.write(text, number, ROS1.serialize_ros1(hello, text.msgtype))
+    with BagReader(tmp_path / "a.bag") as bag:
+        assert {name: topic.publishers for name, topic in bag.topics.items()} == {"/a": 2, "/b": 1}
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_ros1_messages_in_mcap_become_ros2_messages(tmp_path: Path, told: bool) -> None:
     stamp = ROS1.types["builtin_interfaces/msg/Time"](3, 4)

@@ -13,6 +13,15 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.encode import MessageEncoder, to_millimetres
@@ -341,6 +350,42 @@ def test_stamps_before_1970_cost_their_frames_alone(tmp_path: Path, told: Proces
     )
     assert summary["frames"] == COUNT - 2
     assert "4 x stamped 0 or less" in str(summary)
+
+
+@pytest.mark.parametrize("publishers", [1, 2])
+def test_two_cameras_on_one_topic_are_noted(tmp_path: Path, publishers: int) -> None:
+    profile = Qos(
+        QosHistory.KEEP_LAST,
+        5,
+        QosReliability.RELIABLE,
+        QosDurability.VOLATILE,
+        QosTime(0, 0),
+        QosTime(0, 0),
+        QosLiveliness.AUTOMATIC,
+        QosTime(0, 0),
+        avoid_ros_namespace_conventions=False,
+    )
+    path = make_bag(tmp_path / "bag", lambda role, message, index: [(role, message, 0)])
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with (
+        BagReader(path) as bag,
+        Writer(tmp_path / "copy", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer,
+    ):
+        connections = {
+            topic.name: writer.add_connection(
+                topic.name,
+                topic.msgtype,
+                typestore=store,
+                offered_qos_profiles=[profile] * publishers,
+            )
+            for topic in bag.topics.values()
+        }
+        for message in bag.messages():
+            writer.write(connections[message.topic], message.time_ns, message.cdr)
+    source = opened(tmp_path / "copy")
+    assert len(shots(source)) == COUNT
+    assert sum("from 2 publishers" in note for note in source.notes) == 2 * (publishers - 1)
+    assert not source.lost
 
 
 @pytest.mark.parametrize("options", [NONE, PINHOLE])
