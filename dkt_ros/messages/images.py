@@ -35,6 +35,7 @@ class _Encoding:
     to_rgb: int | None
     bytes_per_channel: int = 1
     even_size: bool = False
+    rows: float = 1.0  # of data for each of the image
 
 
 _BAYER = {
@@ -57,6 +58,8 @@ _COLOR = {
     "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even_size=True),
     "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUYV, even_size=True),
     "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUYV, even_size=True),
+    "nv12": _Encoding(1, cv2.COLOR_YUV2RGB_NV12, even_size=True, rows=1.5),
+    "nv21": _Encoding(1, cv2.COLOR_YUV2RGB_NV21, even_size=True, rows=1.5),
     **{f"bayer_{p}8": _Encoding(1, code, even_size=True) for p, code in _BAYER.items()},
     **{f"bayer_{p}16": _Encoding(1, code, 2, even_size=True) for p, code in _BAYER.items()},
 }
@@ -119,7 +122,8 @@ def _color_view(message: Image) -> tuple[_Encoding, npt.NDArray[Any]]:
             f"color image of encoding '{message.encoding}' is {message.width}x{message.height}, "
             "expected even sizes: its colours span two pixels. Crop it by a pixel.",
         )
-    return encoding, _view(message, encoding.channels, encoding.bytes_per_channel, "u")
+    rows = round(message.height * encoding.rows)
+    return encoding, _view(message, encoding.channels, encoding.bytes_per_channel, "u", rows)
 
 
 def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> DepthImage:
@@ -169,8 +173,13 @@ def integer_to_depth(steps: npt.NDArray[np.uint16], unit_m: float) -> DepthImage
     return unknown_unless(has_reading(steps), depth)
 
 
-def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> npt.NDArray[Any]:
-    """(H, W, channels) view of the message's own memory, step and byte order honoured."""
+def _view(
+    message: Image, channels: int, bytes_per_channel: int, kind: str, rows: int | None = None
+) -> npt.NDArray[Any]:
+    """(H, W, channels) view of the message's own memory, step and byte order honoured.
+
+    rows: of data, where they are not the image's.
+    """
     height, width, step = message.height, message.width, message.step
     if height == 0 or width == 0:
         raise MessageError(
@@ -185,7 +194,8 @@ def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> n
             f"image of encoding '{message.encoding}' and width {width} has step {step}, expected "
             f"at least {row_bytes} bytes a row. The publisher fills the message wrongly.",
         )
-    expected = (height - 1) * step + row_bytes
+    rows = height if rows is None else rows
+    expected = (rows - 1) * step + row_bytes
     if len(message.data) < expected:
         raise MessageError(
             "truncated image",
@@ -195,7 +205,7 @@ def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> n
         )
     order = ">" if message.is_bigendian else "<"
     return np.ndarray(
-        (height, width, channels),
+        (rows, width, channels),
         dtype=np.dtype(f"{order}{kind}{bytes_per_channel}"),
         buffer=memoryview(message.data),
         strides=(step, channels * bytes_per_channel, bytes_per_channel),

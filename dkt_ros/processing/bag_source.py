@@ -172,9 +172,9 @@ class BagSource(Source):
             before = set(self.remarks)
             for message in bag.messages(wanted):
                 if message.topic in self.passed:
-                    yield PassedMessage(
-                        message.topic, message.msgtype, message.time_ns, message.cdr
-                    )
+                    # A recorder's clock may wrap; a bag's may not be below 0.
+                    time_ns = max(message.time_ns, 0)
+                    yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr)
                 yield from reading.take(message)
             yield from reading.rest()
             apart = [] if reading.paired else self._too_far_apart(reading.intake)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -386,6 +388,24 @@ def test_two_cameras_on_one_topic_are_noted(tmp_path: Path, publishers: int) -> 
     assert len(shots(source)) == COUNT
     assert sum("from 2 publishers" in note for note in source.notes) == 2 * (publishers - 1)
     assert not source.lost
+
+
+def test_times_of_a_recorder_whose_clock_wrapped_are_passed_on(
+    told: ProcessOptions, tmp_path: Path
+) -> None:
+    record(labelled_frames(COUNT), tmp_path / "wrapped", RecordingOptions(storage="sqlite3"))
+    (file,) = (tmp_path / "wrapped").glob("*.db3")
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("UPDATE messages SET timestamp = -5 WHERE id < 3")
+        database.commit()
+    options = replace(told, source=replace(NONE, pass_through=True))
+    summary = process_one(
+        Recording(tmp_path / "wrapped", "wrapped"),
+        options,
+        tmp_path / "out",
+        lambda: load_estimator(told.predictor),
+    )
+    assert summary["frames"] == COUNT
 
 
 @pytest.mark.parametrize("options", [NONE, PINHOLE])
