@@ -18,10 +18,19 @@ from dkt_ros.errors import DktError
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+# What makes images of other types.
 _TO_DEPTH = {
-    "sensor_msgs/msg/PointCloud2": "pointcloud_to_depthimage",
-    "stereo_msgs/msg/DisparityImage": "disparity_to_depth",
+    "sensor_msgs/msg/PointCloud2": "rtabmap_util's pointcloud_to_depthimage makes depth of it",
+    "stereo_msgs/msg/DisparityImage": "rtabmap_util's disparity_to_depth makes depth of it",
 }
+_VIDEO = (
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+    "foxglove_msgs/msg/CompressedVideo",
+    "theora_image_transport/msg/Packet",
+)
+_TO_IMAGE = _TO_DEPTH | dict.fromkeys(
+    _VIDEO, "image_transport's republish makes images of such video"
+)
 _TRANSPORTS = ("compressed", "compressedDepth")
 _DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 _OTHER = {"confidence", "disparity", "dkt", "infra", "infrared", "ir", "mask", "truth"}
@@ -123,8 +132,7 @@ def rival_cameras(bag: BagReader, color: str) -> list[str]:
 def unfit_depths(bag: BagReader, color: str) -> list[str]:
     """What colour's camera has in place of depth: so-called pictures of it, clouds, disparity."""
     made = [
-        f"{topic.name} ({topic.msgtype.rpartition('/')[2]}, of which rtabmap_util's "
-        f"{_TO_DEPTH[topic.msgtype]} makes depth)"
+        f"{topic.name} ({topic.msgtype.rpartition('/')[2]}; {_TO_DEPTH[topic.msgtype]})"
         for topic in _usable(bag.topics).values()
         if topic.msgtype in _TO_DEPTH and _same_camera(topic.name, color)
     ]
@@ -167,23 +175,22 @@ def discover_topics(
     of all, registered depth. Depth and intrinsics: of colour's camera, by the names' common part.
     Truth and mask: under /truth. Uncompressed before compressed; topics without messages are
     passed over. `looks` tell what names do not: the encoding, size and frame of a topic's messages.
-    Raises NoTopicError where colour or intrinsics cannot be found, or an override is not in the
-    bag; without needs_info intrinsics may be "".
+    Raises NoTopicError where colour or intrinsics cannot be found, an override cannot be what it is
+    named for, or one topic is taken twice; without needs_info intrinsics may be "".
     """
     chosen = dict(overrides or {})
     known = {field.name for field in fields(CameraTopics)}
     for role, name in chosen.items():
         if role not in known:
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
-        if name not in topics:
-            raise NoTopicError(
-                role, f"no topic {name} for {role}; the bag holds {listing(topics.values())}"
-            )
+        _check_named(role, name, topics)
     view = _View(_usable(topics), looks or {})
     colors = [chosen["color"]] if "color" in chosen else view.colors()
     if not colors:
+        video = next((t.msgtype for t in topics.values() if t.msgtype in _VIDEO), "")
+        remedy = _TO_IMAGE.get(video, "name the topic")
         raise NoTopicError(
-            "color", f"no colour image found among {listing(topics.values())}; name the topic"
+            "color", f"no colour image found among {listing(topics.values())}; {remedy}"
         )
     color = min(colors, key=lambda name: (*(-score for score in view.color_rank(name)), name))
     info = chosen.get("camera_info") or view.info(color)
@@ -193,13 +200,39 @@ def discover_topics(
             f"no CameraInfo found among {listing(topics.values())} that belongs to {color}; "
             "name the topic",
         )
-    return CameraTopics(
+    found = CameraTopics(
         color=color,
         depth=chosen.get("depth") or view.depth(color),
         camera_info=info or "",
         truth=chosen.get("truth") or view.truth("depth"),
         mask=chosen.get("mask") or view.truth("mask"),
     )
+    roles: dict[str, str] = {}
+    for role, name in vars(found).items():
+        other = roles.setdefault(name, role) if name else role
+        if other != role:
+            raise NoTopicError(role, f"topic {name} is taken for {other} and {role}; name another")
+    return found
+
+
+def _check_named(role: str, name: str, topics: Mapping[str, BagTopic]) -> None:
+    """Raises NoTopicError where the topic that is named for a role cannot be that."""
+    topic = topics.get(name)
+    if topic is None:
+        raise NoTopicError(
+            role, f"no topic {name} for {role}; the bag holds {listing(topics.values())}"
+        )
+    expected = (_CAMERA_INFO,) if role == "camera_info" else (_IMAGE, _COMPRESSED)
+    if topic.problem:
+        problem = f"cannot be read: {topic.problem}"
+    elif topic.msgtype not in expected:
+        remedy = _TO_IMAGE.get(topic.msgtype, "name another")
+        problem = f"is {topic.msgtype}, expected {' or '.join(expected)}; {remedy}"
+    elif not topic.count:
+        problem = "has no messages; name another"
+    else:
+        return
+    raise NoTopicError(role, f"topic {name} for {role} {problem}")
 
 
 def base_topic(name: str) -> str:

@@ -10,6 +10,7 @@ from fixtures.recorded_frames import recorded
 from dkt_ros.bags.reader import BagReader, BagTopic
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.bags.topics import (
+    NoTopicError,
     base_topic,
     camera_topics,
     discover_topics,
@@ -82,6 +83,36 @@ def test_what_is_missing_is_said_with_what_is_there() -> None:
         discover_topics(topics(**{"/i": INFO}))
     with pytest.raises(DktError, match="no CameraInfo found among /a"):
         discover_topics(topics(**{"/a": IMAGE}))
+
+
+VIDEO = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"color": "/i"}, "/i for color is .*CameraInfo, expected .*Image or .*CompressedImage"),
+        ({"camera_info": "/a"}, "/a for camera_info is .*Image, expected .*CameraInfo"),
+        ({"color": "/video"}, "/video for color is .*Packet, .*republish makes images"),
+        ({"depth": "/cloud"}, "/cloud for depth is .*PointCloud2, .*pointcloud_to_depthimage"),
+        ({"truth": "/json"}, "/json for truth cannot be read: its messages are json"),
+        ({"mask": "/empty"}, "/empty for mask has no messages"),
+        ({"color": "/a", "depth": "/a"}, "/a is taken for color and depth"),
+        ({"depth": "/depth", "truth": "/depth"}, "/depth is taken for depth and truth"),
+    ],
+)
+def test_what_is_named_must_be_what_it_is_named_for(named: dict[str, str], words: str) -> None:
+    bag = topics(**{"/a": IMAGE, "/depth": IMAGE, "/i": INFO, "/video": VIDEO})
+    bag |= topics(**{"/cloud": "sensor_msgs/msg/PointCloud2"})
+    bag["/json"] = BagTopic("/json", IMAGE, 3, False, "its messages are json")
+    bag["/empty"] = BagTopic("/empty", IMAGE, 0, False)
+    with pytest.raises(NoTopicError, match=words):
+        discover_topics(bag, named)
+
+
+def test_video_alone_is_told_with_what_makes_images_of_it() -> None:
+    with pytest.raises(NoTopicError, match="republish makes images"):
+        discover_topics(topics(**{"/i": INFO, "/video": VIDEO}))
 
 
 def test_topics_that_cannot_be_read_say_why() -> None:
