@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _KINDS = "a ROS 1 .bag file or a ROS 2 bag (sqlite3 or mcap)"
-_STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd)?$")
+_STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
+_PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
 _ENCODINGS = {"cdr", "ros1"}
-_COPY_BYTES = 1 << 20
+_COPY_BYTES = 1 << 16  # what stands in a damaged one is lost
 _NO_BAGS = {
     b"version https://": "a pointer of git LFS in place of the bag; `git lfs pull` fetches the bag",
     b"<": "a web page in place of the bag; download the bag again",
@@ -254,11 +255,7 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
         return [path], {}
     present = {p.name: p for p in path.iterdir() if _STORAGE_NAME.search(p.name)}
     # Players leave the expanded file beside the compressed one.
-    present = {
-        n: p
-        for n, p in present.items()
-        if n.removesuffix(".zstd") not in present or (not n.endswith(".zstd"))
-    }
+    present = {n: p for n, p in present.items() if n == _plain(n) or _plain(n) not in present}
     metadata = _metadata(path / "metadata.yaml", remarks)
     paths = metadata.get("relative_file_paths") or ()
     # A Windows path is split at either system's slash.
@@ -288,9 +285,16 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
 
 def _named(folder: Path, name: str) -> Path | None:
     """The storage file of that name, which may have been expanded or compressed since."""
-    plain = name.removesuffix(".zstd")
-    files = [folder / each for each in (name, plain, f"{plain}.zstd")]
+    plain = _plain(name)
+    files = [folder / each for each in (name, plain, *(plain + ending for ending in _PACKED))]
     return next((file for file in files if file.is_file()), None)
+
+
+def _plain(name: str) -> str:
+    """The storage file's name without what says that it is packed."""
+    for ending in _PACKED:
+        name = name.removesuffix(ending)
+    return name
 
 
 def _part(path: Path) -> tuple[int, str]:
@@ -359,11 +363,18 @@ def _expanded(path: Path, stack: ExitStack, remarks: list[str]) -> Path:
     """A zstd-compressed storage file, expanded for as long as the bag is open."""
     folder = Path(mkdtemp(prefix="dkt-bag-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    target = folder / path.name.removesuffix(".zstd")
-    with zstd.open(path, "rb") as source, target.open("wb") as sink:
+    target = folder / _plain(path.name)
+    frame = zstd.ZstdDecompressor()
+    with path.open("rb") as source, target.open("wb") as sink:
         try:
             while block := source.read(_COPY_BYTES):
-                sink.write(block)
-        except (EOFError, zstd.ZstdError) as error:
-            remarks.append(f"{path.name}: cut short or damaged ({error})")
+                while block:
+                    if frame.eof:
+                        frame = zstd.ZstdDecompressor()
+                    sink.write(frame.decompress(block))
+                    block = frame.unused_data
+            if not frame.eof:
+                remarks.append(f"{path.name}: cut short; read as far as it goes")
+        except zstd.ZstdError as error:
+            remarks.append(f"{path.name}: damaged ({error}); read as far as that")
     return target

@@ -332,11 +332,30 @@ def test_compression_is_seen_from_the_bytes(
     record(frames, tmp_path / "bag", RecordingOptions(storage=storage))
     file = storage_file(tmp_path / "bag")
     assert count(file) == 5 * len(frames)
-    packed = file.with_name(f"{file.name}.zstd")
-    packed.write_bytes(zstd.compress(file.read_bytes()))
-    file.unlink()
-    (tmp_path / "bag/metadata.yaml").unlink()
-    assert count(packed) == count(tmp_path / "bag") == 5 * len(frames)
+    for ending in (".zstd", ".zst"):
+        packed = file.with_name(f"{file.name}{ending}")
+        packed.write_bytes(zstd.compress(file.read_bytes()))
+        shutil.move(file, tmp_path / file.name)
+        assert count(packed) == count(tmp_path / "bag") == 5 * len(frames)
+        (tmp_path / "bag/metadata.yaml").unlink(missing_ok=True)
+        assert count(tmp_path / "bag") == 5 * len(frames)
+        shutil.move(tmp_path / file.name, file)
+        packed.unlink()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_packed_file_that_was_cut_is_read_as_far_as_it_goes(
+    tmp_path: Path, frames: list[LabelledFrame], storage: str
+) -> None:
+    options = RecordingOptions(storage=storage, compress=False, color="raw", depth="32FC1")
+    record(frames * 10, tmp_path / "bag", options)
+    file = storage_file(tmp_path / "bag")
+    data = zstd.compress(file.read_bytes())
+    packed = tmp_path / f"{file.name}.zstd"
+    packed.write_bytes(data[:-20])
+    with BagReader(packed) as bag:
+        assert 5 * len(frames) < len(list(bag.messages())) < 50 * len(frames)
+        assert "cut short" in bag.remarks[0]
 
 
 @pytest.mark.parametrize("listed", ["bag.mcap", "bag.mcap.zstd", "C:\\bags\\bag.mcap"])
