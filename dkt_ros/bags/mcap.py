@@ -20,6 +20,7 @@ from dkt_ros.bags.storage import (
     Message,
     decompressed,
     latched_depth,
+    numbered,
 )
 from dkt_ros.wording import counted
 
@@ -38,8 +39,9 @@ class McapFile(ChunkedFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._schemas: dict[int, str] = {}
-        self._expects_index = True
+        self._schemas: dict[int, tuple[str, str]] = {}
+        self._expected: int | None = None
+        self._is_whole = False
         try:
             indexed = self._read_summary()
         except (DamageError, struct.error, UnicodeDecodeError):
@@ -55,13 +57,12 @@ class McapFile(ChunkedFile):
             return False
         start, _, checksum = struct.unpack_from("<QQI", footer, _RECORD.size)
         end = self._size - _FOOTER_SIZE
-        self._expects_index = start != 0
+        self._is_whole = start == 0
         if not 0 < start <= end:
             return False
         summary = self._read(start, end - start)
         if checksum and crc32(summary + footer[: _RECORD.size + 16]) != checksum:
             return False
-        total = None
         for op, record in _records(summary):
             if op == _CHUNK_INDEX:
                 first, _, offset, size, mapped = struct.unpack_from("<QQQQI", record)
@@ -69,15 +70,16 @@ class McapFile(ChunkedFile):
                 load = partial(self._load, offset + _RECORD.size, size - _RECORD.size)
                 self._chunks.append(Chunk(first, keys or range(1 << 16), load))
             elif op == _STATISTICS:
-                total = struct.unpack_from("<Q", record)[0]
+                self._expected = struct.unpack_from("<Q", record)[0]
                 self.start_ns, self.end_ns = struct.unpack_from("<QQ", record, 26)
                 self.counts.update(dict(struct.iter_unpack("<HQ", record[46:])))
             else:
                 self._describe(op, record)
+        self._is_whole = True  # index and counts are optional
         return (
-            total == self.counts.total()
+            self._expected == self.counts.total()
             and self.counts.keys() <= self.channels.keys()
-            and (bool(self._chunks) or not total)
+            and (bool(self._chunks) or not self._expected)
         )
 
     def _scan(self) -> None:
@@ -94,8 +96,8 @@ class McapFile(ChunkedFile):
                 self._remark(str(error))
             ended = op in (_FOOTER, _DATA_END)
             offset += size
-        if self._expects_index or not ended:
-            total = self.counts.total()
+        total = self.counts.total()
+        if not (self._is_whole and ended and self._expected in (None, total)):
             self._remark(
                 "its index is damaged, or missing because the recorder was killed; "
                 f"found {counted(total, 'message')} without it"
@@ -122,7 +124,9 @@ class McapFile(ChunkedFile):
     def _describe(self, op: int, record: bytes) -> None:
         """Keeps what a schema or channel says; other records say nothing here."""
         if op == _SCHEMA:
-            self._schemas[_uint16(record, 0)] = _string(record, 2)[0]
+            name, at = _string(record, 2)
+            _, at = _string(record, at)
+            self._schemas[_uint16(record, 0)] = name, record[at + 4 :].decode(errors="replace")
         elif op == _CHANNEL:
             topic, at = _string(record, 4)
             encoding, at = _string(record, at)
@@ -131,9 +135,16 @@ class McapFile(ChunkedFile):
             while at < end:
                 name, at = _string(record, at)
                 metadata[name], at = _string(record, at)
-            latched = latched_depth(metadata.get("offered_qos_profiles", ""))
-            msgtype = self._schemas.get(_uint16(record, 2), "")
-            self.channels[_uint16(record, 0)] = Channel(topic, msgtype, encoding, latched)
+            msgtype, definition = self._schemas.get(_uint16(record, 2), ("", ""))
+            profiles = metadata.get("offered_qos_profiles", "")
+            latched, publishers = latched_depth(profiles), numbered(profiles)
+            if encoding == "ros1":
+                latched = int(metadata.get("latching") in ("1", "true"))
+                publishers = frozenset(filter(None, [metadata.get("callerid")]))
+            md5 = metadata.get("md5sum", "")
+            self.channels[_uint16(record, 0)] = Channel(
+                topic, msgtype, encoding, latched, definition, md5, publishers
+            )
 
     def _load(self, offset: int, size: int) -> list[Message]:
         """The messages of the chunk whose content is at `offset`."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -40,9 +40,21 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _KINDS = "a ROS 1 .bag file or a ROS 2 bag (sqlite3 or mcap)"
-_STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd)?$")
+_STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
+_PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
-_COPY_BYTES = 1 << 20
+_ENCODINGS = {"cdr", "ros1"}
+_COPY_BYTES = 1 << 16  # what stands in a damaged one is lost
+_NO_BAGS = {
+    b"version https://": "a pointer of git LFS in place of the bag; `git lfs pull` fetches the bag",
+    b"<": "a web page in place of the bag; download the bag again",
+    b"PK": "a zip archive; unpack it",
+    b"\x1f\x8b": "packed with gzip; unpack it",
+    b"BZh": "packed with bzip2; unpack it",
+    b"\xfd7zXZ": "packed with xz; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+}
+"""What files begin like that downloads leave under a bag's name."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class BagTopic:
     latched: recorded as transient local (ROS 1: latching).
     problem: why its messages cannot be read, empty where they can.
     kept: how many messages a late subscriber is due, 0 where it is not latched.
+    publishers: how many sent to it, 0 where the recorder did not tell.
     """
 
     name: str
@@ -62,6 +75,7 @@ class BagTopic:
     latched: bool
     problem: str = ""
     kept: int = 0
+    publishers: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +161,7 @@ class BagReader:
             topic = self.topics.get(name)
             if topic is None:
                 raise DktError(
-                    f"{self.path}: no topic {name}; the bag holds {self._listing()}. "
+                    f"{self.path}: no topic {name}; the bag holds {listing(self.topics.values())}. "
                     "Choose one of these"
                 )
             if topic.problem:
@@ -193,32 +207,38 @@ class BagReader:
             yield RecordedMessage(channel.topic, _full_name(channel.msgtype), time_ns, data)
 
     def _describe(self, name: str, found: list[tuple[Channel, int]]) -> BagTopic:
+        # A channel that nothing was written to says nothing.
+        found = [(channel, count) for channel, count in found if count] or found
         types = sorted({_full_name(channel.msgtype) for channel, _ in found})
         count = sum(count for _, count in found)
         # What metadata.yaml says was perhaps edited for playback, and wins.
         kept = self._latched.get(name, sum(channel.latched for channel, _ in found))
         problem = self._problem(types, [channel for channel, _ in found])
-        return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count))
+        publishers = len(frozenset().union(*(channel.publishers for channel, _ in found)))
+        return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count), publishers)
 
     def _problem(self, types: list[str], channels: list[Channel]) -> str:
+        other = {channel.encoding for channel in channels} - _ENCODINGS
+        if other:
+            return f"its messages are serialized as {min(other)!r}, expected 'cdr'"
         if len(types) > 1:
             return f"it carries several message types ({', '.join(types)})"
         if not _MESSAGE_TYPE.fullmatch(types[0]):
             return f"its type {types[0]!r} is no message type (package/msg/Type)"
-        for channel in channels:
-            if channel.encoding == "ros1":
-                if problem := _converter(channel).problem:
-                    return problem
-            elif channel.encoding != "cdr":
-                return f"its messages are serialized as {channel.encoding!r}, expected 'cdr'"
-        return ""
+        converters = [_converter(channel) for channel in channels if channel.encoding == "ros1"]
+        return next((each.problem for each in converters if each.problem), "")
 
-    def _listing(self) -> str:
-        return ", ".join(f"{topic.name} ({topic.msgtype})" for topic in self.topics.values())
+
+def listing(topics: Iterable[BagTopic]) -> str:
+    """Topics with their types, and why one cannot be read."""
+    return ", ".join(
+        f"{topic.name} ({topic.msgtype}{f', unusable: {topic.problem}' if topic.problem else ''})"
+        for topic in topics
+    )
 
 
 def _converter(channel: Channel) -> Ros1Converter:
-    return ros1_converter(channel.msgtype, channel.definition, channel.md5)
+    return ros1_converter(_full_name(channel.msgtype), channel.definition, channel.md5)
 
 
 def _full_name(msgtype: str) -> str:
@@ -235,19 +255,17 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
         return [path], {}
     present = {p.name: p for p in path.iterdir() if _STORAGE_NAME.search(p.name)}
     # Players leave the expanded file beside the compressed one.
-    present = {
-        n: p
-        for n, p in present.items()
-        if n.removesuffix(".zstd") not in present or (not n.endswith(".zstd"))
-    }
+    present = {n: p for n, p in present.items() if n == _plain(n) or _plain(n) not in present}
     metadata = _metadata(path / "metadata.yaml", remarks)
     paths = metadata.get("relative_file_paths") or ()
-    names = list(dict.fromkeys(PurePosixPath(str(path)).name for path in paths))
-    listed = [path / name for name in names if (path / name).is_file()]
-    if names and len(listed) == len(names):
+    # A Windows path is split at either system's slash.
+    names = dict.fromkeys(PureWindowsPath(str(path)).name for path in paths)
+    found = {name: _named(path, name) for name in names}
+    listed = list(dict.fromkeys(file for file in found.values() if file))
+    if found and all(found.values()):
         return listed, _latched_topics(metadata)
-    if names:
-        missing = ", ".join(name for name in names if not (path / name).is_file())
+    if found:
+        missing = ", ".join(name for name, file in found.items() if not file)
         remarks.append(f"{missing} named by metadata.yaml is missing")
     files = [*listed, *(p for p in sorted(present.values(), key=_part) if p not in listed)]
     if len({re.sub(r"_\d+$", "", p.name.partition(".")[0]) for p in files}) > 1 and not listed:
@@ -263,6 +281,20 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
             f"{path}: not a bag folder{lost}: found neither metadata.yaml nor .mcap or .db3{hint}"
         )
     return files, _latched_topics(metadata)
+
+
+def _named(folder: Path, name: str) -> Path | None:
+    """The storage file of that name, which may have been expanded or compressed since."""
+    plain = _plain(name)
+    files = [folder / each for each in (name, plain, *(plain + ending for ending in _PACKED))]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _plain(name: str) -> str:
+    """The storage file's name without what says that it is packed."""
+    for ending in _PACKED:
+        name = name.removesuffix(ending)
+    return name
 
 
 def _part(path: Path) -> tuple[int, str]:
@@ -321,18 +353,28 @@ def _open_storage(path: Path, stack: ExitStack, remarks: list[str]) -> Storage:
         return sqlite.SqliteFile(path)
     if magic.startswith(rosbag1.MAGIC):
         return rosbag1.Ros1File(path)
-    raise DamageError("not a bag, or its beginning is damaged" if magic else "is empty")
+    if not magic:
+        raise DamageError("is empty")
+    known = (what for start, what in _NO_BAGS.items() if magic.lstrip().startswith(start))
+    raise DamageError(next(known, "not a bag, or its beginning is damaged"))
 
 
 def _expanded(path: Path, stack: ExitStack, remarks: list[str]) -> Path:
     """A zstd-compressed storage file, expanded for as long as the bag is open."""
     folder = Path(mkdtemp(prefix="dkt-bag-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    target = folder / path.name.removesuffix(".zstd")
-    with zstd.open(path, "rb") as source, target.open("wb") as sink:
+    target = folder / _plain(path.name)
+    frame = zstd.ZstdDecompressor()
+    with path.open("rb") as source, target.open("wb") as sink:
         try:
             while block := source.read(_COPY_BYTES):
-                sink.write(block)
-        except (EOFError, zstd.ZstdError) as error:
-            remarks.append(f"{path.name}: cut short or damaged ({error})")
+                while block:
+                    if frame.eof:
+                        frame = zstd.ZstdDecompressor()
+                    sink.write(frame.decompress(block))
+                    block = frame.unused_data
+            if not frame.eof:
+                remarks.append(f"{path.name}: cut short; read as far as it goes")
+        except zstd.ZstdError as error:
+            remarks.append(f"{path.name}: damaged ({error}); read as far as that")
     return target

@@ -10,7 +10,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 _HEADER = "std_msgs/msg/Header"
-_UNCHECKED_MD5 = "*"
+_UNCHECKED_MD5 = ("*", "")
 
 
 @lru_cache
@@ -27,9 +27,9 @@ def ros1_converter(msgtype: str, definition: str, md5: str) -> Ros1Converter:
 class Ros1Converter:
     """Turns ROS 1 messages of one type, whose fields are the same in ROS 2, into CDR.
 
-    definition, md5: as the bag holds them; recorders that leave the definition out are common,
-    and a type that ROS 1 itself has is then known by its md5. Types that ROS 2 does not have (a
-    lab's own) are taken to be laid out the same there.
+    definition, md5: as the bag holds them; recorders that leave either out are common, and a type
+    that ROS 1 itself has is then known by its md5, or by its name. Types that ROS 2 does not have
+    (a lab's own) are taken to be laid out the same there.
     problem: why these messages cannot be converted; empty where they can.
     """
 
@@ -37,12 +37,15 @@ class Ros1Converter:
         self._msgtype = msgtype
         self.problem = ""
         ros1, ros2 = _store(Stores.ROS1_NOETIC), _store(Stores.LATEST)
-        if msgtype not in ros1.fielddefs or ros1.generate_msgdef(msgtype)[1] != md5:
+        known = [ros1.generate_msgdef(msgtype)[1]] if msgtype in ros1.fielddefs else []
+        if known and not definition.strip():
+            known += _UNCHECKED_MD5
+        if md5 not in known:
             ros1 = get_typestore(Stores.EMPTY)
             # Whatever rosbags raises on text that is no definition, or lacks a nested one.
             try:
                 ros1.register(get_types_from_msg(definition, msgtype))
-                complete = ros1.generate_msgdef(msgtype)[1] == md5 or md5 == _UNCHECKED_MD5
+                complete = md5 in (ros1.generate_msgdef(msgtype)[1], *_UNCHECKED_MD5)
             except Exception:  # noqa: BLE001
                 complete = False
             if not complete:

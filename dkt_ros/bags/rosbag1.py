@@ -7,6 +7,7 @@ http://wiki.ros.org/Bags/Format/2.0
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ Fields = dict[str, bytes]
 
 
 class Ros1File(ChunkedFile):
-    """A storage.Storage. Raises DamageError where the bag is not of version 2.0."""
+    """A storage.Storage. Raises DamageError where the bag is not of version 2.0, or encrypted."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -33,6 +34,7 @@ class Ros1File(ChunkedFile):
             self.close()
             shown = version.decode(errors="replace").strip()
             raise DamageError(f"a bag of version {shown!r}, expected 2.0; `rosbag fix` converts it")
+        self._refuse_encrypted()
         try:
             indexed = self._read_index()
         except (DamageError, struct.error, KeyError, UnicodeDecodeError):
@@ -40,6 +42,15 @@ class Ros1File(ChunkedFile):
         if not indexed:
             self._forget()
             self._scan()
+
+    def _refuse_encrypted(self) -> None:
+        encryptor = b""
+        with suppress(struct.error, UnicodeDecodeError):
+            encryptor = self._record(len(_VERSION))[0].get("encryptor", b"")
+        if encryptor:
+            self.close()
+            shown = encryptor.decode(errors="replace")
+            raise DamageError(f"encrypted ({shown}); `rosbag decrypt` makes a bag that can be read")
 
     def _read_index(self) -> bool:
         fields, _, _, _ = self._record(len(_VERSION))
@@ -106,6 +117,7 @@ class Ros1File(ChunkedFile):
             _LATCHED if own.get("latching") == b"1" else 0,
             own["message_definition"].decode(errors="replace"),
             own["md5sum"].decode(),
+            frozenset([own["callerid"].decode(errors="replace")] if own.get("callerid") else []),
         )
 
     def _load(self, position: int) -> list[Message]:

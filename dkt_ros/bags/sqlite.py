@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.bags.storage import Channel, DamageError, Message, latched_depth
+from dkt_ros.bags.storage import Channel, DamageError, Message, latched_depth, numbered
 from dkt_ros.wording import counted
 
 MAGIC = b"SQLite format 3\x00"
@@ -89,11 +89,13 @@ class SqliteFile:
         channels = {}
         for row in rows:
             values = dict(zip(names, row, strict=True))
+            profiles = values.get("offered_qos_profiles") or ""
             channels[values["id"]] = Channel(
                 str(values["name"]),
                 str(values["type"]),
                 str(values["serialization_format"]),
-                latched_depth(values.get("offered_qos_profiles") or ""),
+                latched_depth(profiles),
+                publishers=numbered(profiles),
             )
         return channels
 

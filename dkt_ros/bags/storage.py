@@ -43,6 +43,7 @@ class Channel:
     encoding: "cdr", "ros1" or what else a recorder wrote.
     latched: how many messages a late subscriber is due, 0 where it was volatile.
     definition, md5: of the message type, ROS 1 only.
+    publishers: names of those who sent, as far as the recorder told them apart.
     """
 
     topic: str
@@ -51,6 +52,7 @@ class Channel:
     latched: int = 0
     definition: str = ""
     md5: str = ""
+    publishers: frozenset[str] = frozenset()
 
 
 class Storage(Protocol):
@@ -175,18 +177,28 @@ def decompressed(data: bytes, compression: str, whole: bool = True) -> bytes:
     return result
 
 
+def qos_profiles(profiles: object) -> list[Any]:
+    """What `offered_qos_profiles` holds, one for each publisher; [] where nobody understands it."""
+    if isinstance(profiles, str):
+        try:
+            profiles = yaml.safe_load(profiles)
+        except yaml.YAMLError:
+            return []
+    return profiles if isinstance(profiles, list) else []
+
+
+def numbered(profiles: object) -> frozenset[str]:
+    """Names for the publishers of `offered_qos_profiles`, which has none."""
+    return frozenset(f"publisher {number}" for number in range(len(qos_profiles(profiles))))
+
+
 def latched_depth(profiles: object) -> int:
     """How many messages a late subscriber is due by `offered_qos_profiles`, 0 for volatile.
 
     profiles: the YAML text or what it holds; what cannot be understood counts as volatile.
     """
-    if isinstance(profiles, str):
-        try:
-            profiles = yaml.safe_load(profiles)
-        except yaml.YAMLError:
-            return 0
     depth = 0
-    for profile in profiles if isinstance(profiles, list) else []:
+    for profile in qos_profiles(profiles):
         if isinstance(profile, dict) and profile.get("durability") in (1, "transient_local"):
             kept = profile.get("depth")
             last = profile.get("history") in (1, "keep_last")

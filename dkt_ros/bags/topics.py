@@ -9,14 +9,28 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
+import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
-from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
+from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, listing
 from dkt_ros.errors import DktError
 
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+# What makes images of other types.
+_TO_DEPTH = {
+    "sensor_msgs/msg/PointCloud2": "rtabmap_util's pointcloud_to_depthimage makes depth of it",
+    "stereo_msgs/msg/DisparityImage": "rtabmap_util's disparity_to_depth makes depth of it",
+}
+_VIDEO = (
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket",
+    "foxglove_msgs/msg/CompressedVideo",
+    "theora_image_transport/msg/Packet",
+)
+_TO_IMAGE = _TO_DEPTH | dict.fromkeys(
+    _VIDEO, "image_transport's republish makes images of such video"
+)
 _TRANSPORTS = ("compressed", "compressedDepth")
 _DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 _OTHER = {"confidence", "disparity", "dkt", "infra", "infrared", "ir", "mask", "truth"}
@@ -34,6 +48,7 @@ _STREAM_WORDS = _COLOR_WORDS | {
 # At a name's end: streams by which a camera may be called (`front_rgb`), words that call none.
 _NAMED_STREAMS = _COLOR_WORDS | {"depth", "info"}
 _END_WORDS = {"camera", "map"}
+_RECTIFIED = {"rect", "rectified"}
 _SPLIT = re.compile(r"(?:sensor|stream)_?\d+|[\W_]+")  # RealSense Viewer numbers its sensors
 
 
@@ -65,11 +80,16 @@ class NoTopicError(DktError):
 
 @dataclass(frozen=True)
 class Look:
-    """What a topic's first message shows. size: (width, height); encoding: of Image alone."""
+    """What a topic's first message shows.
+
+    size: (width, height). encoding: of an Image; of a CompressedImage only where it holds what 16
+    bits hold. form: what it says of itself.
+    """
 
     frame_id: str
     size: tuple[int, int] | None = None
     encoding: str = ""
+    form: str = ""
 
 
 def camera_topics(
@@ -109,6 +129,25 @@ def rival_cameras(bag: BagReader, color: str) -> list[str]:
     ]
 
 
+def unfit_depths(bag: BagReader, color: str) -> list[str]:
+    """What colour's camera has in place of depth: so-called pictures of it, clouds, disparity."""
+    made = [
+        f"{topic.name} ({topic.msgtype.rpartition('/')[2]}; {_TO_DEPTH[topic.msgtype]})"
+        for topic in _usable(bag.topics).values()
+        if topic.msgtype in _TO_DEPTH and _same_camera(topic.name, color)
+    ]
+    return made + [
+        f"{name} ({look.form.strip()})"
+        for name, look in _looks(bag).items()
+        if look.form
+        and "depth" in _words(name)
+        and not _words(name) & _OTHER
+        and not name.endswith("/compressedDepth")
+        and look.encoding not in _DEPTH_ENCODINGS
+        and _same_camera(name, color)
+    ]
+
+
 def _usable(topics: Mapping[str, BagTopic]) -> dict[str, BagTopic]:
     return {name: topic for name, topic in topics.items() if topic.count and not topic.problem}
 
@@ -136,38 +175,64 @@ def discover_topics(
     of all, registered depth. Depth and intrinsics: of colour's camera, by the names' common part.
     Truth and mask: under /truth. Uncompressed before compressed; topics without messages are
     passed over. `looks` tell what names do not: the encoding, size and frame of a topic's messages.
-    Raises NoTopicError where colour or intrinsics cannot be found, or an override is not in the
-    bag; without needs_info intrinsics may be "".
+    Raises NoTopicError where colour or intrinsics cannot be found, an override cannot be what it is
+    named for, or one topic is taken twice; without needs_info intrinsics may be "".
     """
     chosen = dict(overrides or {})
     known = {field.name for field in fields(CameraTopics)}
     for role, name in chosen.items():
         if role not in known:
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
-        if name not in topics:
-            raise NoTopicError(
-                role, f"no topic {name} for {role}; the bag holds {_listing(topics)}"
-            )
+        _check_named(role, name, topics)
     view = _View(_usable(topics), looks or {})
     colors = [chosen["color"]] if "color" in chosen else view.colors()
     if not colors:
+        video = next((t.msgtype for t in topics.values() if t.msgtype in _VIDEO), "")
+        remedy = _TO_IMAGE.get(video, "name the topic")
         raise NoTopicError(
-            "color", f"no colour image found among {_listing(topics)}; name the topic"
+            "color", f"no colour image found among {listing(topics.values())}; {remedy}"
         )
     color = min(colors, key=lambda name: (*(-score for score in view.color_rank(name)), name))
     info = chosen.get("camera_info") or view.info(color)
     if info is None and needs_info:
         raise NoTopicError(
             "camera_info",
-            f"no CameraInfo found among {_listing(topics)} that belongs to {color}; name the topic",
+            f"no CameraInfo found among {listing(topics.values())} that belongs to {color}; "
+            "name the topic",
         )
-    return CameraTopics(
+    found = CameraTopics(
         color=color,
         depth=chosen.get("depth") or view.depth(color),
         camera_info=info or "",
         truth=chosen.get("truth") or view.truth("depth"),
         mask=chosen.get("mask") or view.truth("mask"),
     )
+    roles: dict[str, str] = {}
+    for role, name in vars(found).items():
+        other = roles.setdefault(name, role) if name else role
+        if other != role:
+            raise NoTopicError(role, f"topic {name} is taken for {other} and {role}; name another")
+    return found
+
+
+def _check_named(role: str, name: str, topics: Mapping[str, BagTopic]) -> None:
+    """Raises NoTopicError where the topic that is named for a role cannot be that."""
+    topic = topics.get(name)
+    if topic is None:
+        raise NoTopicError(
+            role, f"no topic {name} for {role}; the bag holds {listing(topics.values())}"
+        )
+    expected = (_CAMERA_INFO,) if role == "camera_info" else (_IMAGE, _COMPRESSED)
+    if topic.problem:
+        problem = f"cannot be read: {topic.problem}"
+    elif topic.msgtype not in expected:
+        remedy = _TO_IMAGE.get(topic.msgtype, "name another")
+        problem = f"is {topic.msgtype}, expected {' or '.join(expected)}; {remedy}"
+    elif not topic.count:
+        problem = "has no messages; name another"
+    else:
+        return
+    raise NoTopicError(role, f"topic {name} for {role} {problem}")
 
 
 def base_topic(name: str) -> str:
@@ -210,6 +275,9 @@ class _View:
             registered,
             len(words & _COLOR_WORDS) - len(words & {"left", "mono", "right"}),
             depth is not None,
+            # ZED's depth is of the rectified picture, in a folder beside the raw one.
+            bool(_RECTIFIED & _words("/".join(_parent(name)))),
+            _words(_end(name)) <= _STREAM_WORDS,  # no picture that somebody drew into
             self._is_raw(name),
         )
 
@@ -252,10 +320,10 @@ class _View:
         topic, words = self._topics[name], _words(name)
         if topic.msgtype not in (_IMAGE, _COMPRESSED) or words & _OTHER:
             return False
-        # A depth picture that was JPEG-compressed is of no use: only compressedDepth is.
-        if topic.msgtype == _COMPRESSED and not name.endswith("/compressedDepth"):
-            return False
         encoding = self._encoding(name)
+        # A depth picture that was JPEG-compressed is of no use; a PNG of 16 bits is.
+        if topic.msgtype == _COMPRESSED and not (encoding or name.endswith("/compressedDepth")):
+            return False
         named = "depth" in words and not _NO_DEPTH.search(base_topic(name).lower())
         if encoding:
             named = encoding in _DEPTH_ENCODINGS
@@ -292,6 +360,10 @@ def _parent(name: str) -> tuple[str, ...]:
     return tuple(base_topic(name).strip("/").split("/")[:-1])
 
 
+def _end(name: str) -> str:
+    return base_topic(name).rpartition("/")[2]
+
+
 def _shared(name: str, other: str) -> int:
     """How many folders two topics have in common."""
     pairs = zip(_parent(name), _parent(other), strict=False)
@@ -308,7 +380,7 @@ def _same_camera(name: str, other: str) -> bool:
     # `/camera/left/image` and `/depth/left/image`: one may have folders that the other lacks.
     if not (mine <= theirs or theirs <= mine):
         return False
-    ends = [base_topic(path).rpartition("/")[2] for path in (name, other)]
+    ends = [_end(name), _end(other)]
     if not all(_words(end) & _NAMED_STREAMS for end in ends):
         return True
     my_end, their_end = (_camera_words(end) - _END_WORDS for end in ends)
@@ -348,11 +420,14 @@ def _look(message: RecordedMessage) -> Look | None:
         if message.msgtype != _COMPRESSED:
             size = (int(value.width), int(value.height))
             encoding = getattr(value, "encoding", "")
-            return Look(value.header.frame_id, size if all(size) else None, encoding)
-        start = 12 if message.topic.endswith("/compressedDepth") else 0
-        picture = cv2.imdecode(value.data[start:], cv2.IMREAD_UNCHANGED)
-        size = None if picture is None else (picture.shape[1], picture.shape[0])
-        return Look(value.header.frame_id, size)
+            return Look(value.header.frame_id, size if all(size) else None, encoding, encoding)
+        is_depth = message.topic.endswith("/compressedDepth")
+        picture: Any = cv2.imdecode(value.data[12 if is_depth else 0 :], cv2.IMREAD_UNCHANGED)
+        if picture is None:
+            return Look(value.header.frame_id, form=value.format)
+        is_depth = not is_depth and picture.ndim == 2 and picture.dtype == np.uint16
+        size = (picture.shape[1], picture.shape[0])
+        return Look(value.header.frame_id, size, "16UC1" if is_depth else "", value.format)
     # Damaged bytes make rosbags raise almost anything.
     except Exception:  # noqa: BLE001
         return None
@@ -361,7 +436,3 @@ def _look(message: RecordedMessage) -> Look | None:
 def _shown(look: Look) -> str:
     size = f"{look.size[0]}x{look.size[1]}" if look.size else "size unknown"
     return f"{size}, frame {look.frame_id!r}"
-
-
-def _listing(topics: Mapping[str, BagTopic]) -> str:
-    return ", ".join(f"{topic.name} ({topic.msgtype})" for topic in topics.values())

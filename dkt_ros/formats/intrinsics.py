@@ -1,7 +1,8 @@
 """Pinhole intrinsics out of the files that calibration and recording tools write.
 
-ROS (camera_calibration's YAML, `ros2 topic echo`), OpenCV FileStorage, Kalibr, Open3D, BOP,
-RealSense, ORB-SLAM and NeRF's names, and bare numbers (3x3, or fx fy cx cy) as text or .npy.
+ROS (camera_calibration's YAML, ini and print, `ros2 topic echo`), OpenCV FileStorage, Kalibr,
+Open3D, BOP, RealSense, ZED, ORB-SLAM and NeRF's names, and bare numbers (3x3, 3x4, 4x4, or fx fy cx
+cy) as text or .npy.
 Distortion is not read: the pictures are taken to be rectified.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 import yaml
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.calibration_texts import parse_calibration
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.geometry import Intrinsics
 
@@ -104,6 +106,9 @@ def _content(path: Path) -> Any:
         return json.loads(text)
     except ValueError:
         pass
+    found = parse_calibration(text)
+    if found is not None:
+        return found
     # OpenCV writes a directive and tags that YAML does not know.
     plain = re.sub(r"^%YAML.*$|!!opencv-\S+", "", text, flags=re.M)
     try:
@@ -173,10 +178,10 @@ def _pinhole(numbers: list[Any]) -> tuple[float, float, float, float]:
     if flat.size == 4:
         fx, fy, cx, cy = flat.tolist()
         return fx, fy, cx, cy
-    if flat.size == 12:  # a projection matrix
-        flat = flat.reshape(3, 4)[:, :3].ravel()
+    if flat.size in (12, 16):  # a projection matrix, ScanNet's
+        flat = flat.reshape(-1, 4)[:3, :3].ravel()
     if flat.size != 9:
-        raise ValueError(f"found {flat.size} numbers, not 4, 9 or 12")
+        raise ValueError(f"found {flat.size} numbers, not 4, 9, 12 or 16")
     matrix = flat.reshape(3, 3)
     if not matrix[:2, 2].any() and matrix[2, :2].any():  # Open3D stores columns
         matrix = matrix.T

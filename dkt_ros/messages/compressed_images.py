@@ -17,7 +17,14 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats import rvl
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.fields import CompressedImage, MessageError
-from dkt_ros.messages.images import DepthImage, RgbImage, integer_to_depth
+from dkt_ros.messages.images import (
+    DEPTH_ENCODINGS,
+    INTEGER_DEPTH,
+    DepthImage,
+    RgbImage,
+    demosaic_code,
+    integer_to_depth,
+)
 from dkt_ros.wording import counted
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -38,7 +45,8 @@ Size = tuple[int, int]
 def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> RgbImage:
     """A JPEG or PNG as (H, W, 3) uint8 RGB.
 
-    size: (height, width) that it has to have. Raises MessageError naming what it is instead, before
+    size: (height, width) that it has to have. A mosaic (bayer) that was compressed as it is becomes
+    colour. Raises MessageError naming what it is instead, before
     memory is taken for what it says of itself.
     """
     data = memoryview(message.data).cast("B")
@@ -52,15 +60,32 @@ def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> Rgb
             "unsupported color encoding",
             f"compressed color image of format '{message.format}' is neither JPEG nor PNG. {hint}",
         )
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    bgr = _decode(data, flags, f"compressed color image of format '{message.format}'", size)
+    what = f"compressed color image of format '{message.format}'"
+    mosaic = _mosaic_code(message.format)
+    if mosaic is not None:
+        grey = _decode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, what, size)
+        return cv2.cvtColor(grey, mosaic)  # type: ignore[return-value]
+    bgr = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, what, size)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _mosaic_code(format_: str) -> int | None:
+    """How a picture becomes RGB that holds a mosaic, None for others.
+
+    "bayer_rggb8; jpeg compressed " is one, as is "… compressed bayer_rggb8"; "… compressed mono8"
+    was turned to grey, "… compressed bgr8" to colour (compressed_publisher.cpp).
+    """
+    encoding, _, rest = format_.partition(";")
+    encoding, stored = encoding.strip(), rest.partition("compressed")[2].strip()
+    return demosaic_code(encoding) if stored in ("", encoding) else None
 
 
 def compressed_to_depth(
     message: CompressedImage, unit_m: float = METRES_PER_MILLIMETRE, size: Size | None = None
 ) -> DepthImage:
-    """A compressedDepth image, PNG or RVL, as (H, W) float32 metres, NaN where unknown.
+    """Depth in a compressedDepth image, PNG or RVL, or in a 16-bit PNG of `compressed`.
+
+    (H, W) float32 metres, NaN where unknown.
 
     16UC1 is stored as it is, in steps of `unit_m`; 32FC1 as a 16-bit image of quantised inverse
     depth q with depth = A / (q - B), A and B in the message's own header, q = 0 unknown
@@ -69,16 +94,21 @@ def compressed_to_depth(
     """
     encoding, _, kind = message.format.partition(";")
     encoding = encoding.strip()
-    if "compressedDepth" not in kind or encoding not in ("16UC1", "mono16", "32FC1"):
+    data = memoryview(message.data).cast("B")
+    bare = _starts_with(data, _PNG_START)
+    is_png = "compressedDepth" not in kind and (kind or encoding).split()[:1] == ["png"]
+    if bare and is_png and encoding in (*INTEGER_DEPTH, "png"):
+        encoding, kind = "16UC1", "compressedDepth png"
+    if "compressedDepth" not in kind or encoding not in DEPTH_ENCODINGS:
+        lossy = "JPEG keeps 8 bits of depth, the rest is lost: " if "jpeg" in kind else ""
         raise MessageError(
             "unsupported depth encoding",
             f"compressed depth image has format '{message.format}', expected '16UC1; "
-            "compressedDepth png' or '32FC1; compressedDepth png', or rvl for png. Map depth/image "
-            "to a topic that has a compressedDepth transport, or set depth_transport to raw.",
+            f"compressedDepth png' or '32FC1; compressedDepth png', or rvl for png. {lossy}Map "
+            "depth/image to a topic that has a compressedDepth transport, or set depth_transport "
+            "to raw.",
         )
-    data = memoryview(message.data).cast("B")
     what = f"compressed depth image of format '{message.format}'"
-    bare = _starts_with(data, _PNG_START)
     if bare and encoding == "32FC1":
         raise MessageError(
             "unsupported depth encoding",

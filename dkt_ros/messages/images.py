@@ -35,6 +35,7 @@ class _Encoding:
     to_rgb: int | None
     bytes_per_channel: int = 1
     even_size: bool = False
+    rows: float = 1.0  # of data for each of the image
 
 
 _BAYER = {
@@ -49,6 +50,7 @@ _COLOR = {
     "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
     "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
     "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Encoding(1, cv2.COLOR_GRAY2RGB),
     "rgb16": _Encoding(3, None, 2),
     "bgr16": _Encoding(3, cv2.COLOR_BGR2RGB, 2),
     "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, 2),
@@ -56,14 +58,17 @@ _COLOR = {
     "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even_size=True),
     "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUYV, even_size=True),
     "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUYV, even_size=True),
+    "nv12": _Encoding(1, cv2.COLOR_YUV2RGB_NV12, even_size=True, rows=1.5),
+    "nv21": _Encoding(1, cv2.COLOR_YUV2RGB_NV21, even_size=True, rows=1.5),
     **{f"bayer_{p}8": _Encoding(1, code, even_size=True) for p, code in _BAYER.items()},
     **{f"bayer_{p}16": _Encoding(1, code, 2, even_size=True) for p, code in _BAYER.items()},
 }
-_INTEGER_DEPTH = ("16UC1", "mono16")
+_UNORDERED = ("8UC3", "8UC4")
+INTEGER_DEPTH = ("16UC1", "mono16")
 _FLOAT_DEPTH = ("32FC1",)
 
 COLOR_ENCODINGS = tuple(_COLOR)
-DEPTH_ENCODINGS = _INTEGER_DEPTH + _FLOAT_DEPTH
+DEPTH_ENCODINGS = INTEGER_DEPTH + _FLOAT_DEPTH
 
 
 def image_to_rgb(message: Image) -> RgbImage:
@@ -79,6 +84,12 @@ def image_to_rgb(message: Image) -> RgbImage:
     return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)  # type: ignore[return-value]
 
 
+def demosaic_code(encoding: str) -> int | None:
+    """OpenCV's way from a mosaic of that encoding to RGB; None for an encoding that is none."""
+    known = _COLOR.get(encoding) if encoding.startswith("bayer_") else None
+    return known.to_rgb if known else None
+
+
 def check_color(message: Image) -> None:
     """Raises the MessageError that image_to_rgb would, at the cost of looking at no pixel."""
     _color_view(message)
@@ -92,11 +103,14 @@ def check_depth(message: Image) -> None:
 def _color_view(message: Image) -> tuple[_Encoding, npt.NDArray[Any]]:
     encoding = _COLOR.get(message.encoding)
     if encoding is None:
-        hint = (
-            "this is a depth encoding: is color/image mapped to a depth topic?"
-            if message.encoding in DEPTH_ENCODINGS
-            else "let the camera's driver publish one of them."
-        )
+        hint = "let the camera's driver publish one of them."
+        if message.encoding in DEPTH_ENCODINGS:
+            hint = "this is a depth encoding: is color/image mapped to a depth topic?"
+        elif message.encoding in _UNORDERED:
+            hint = (
+                "this one does not say which channel is red: have the publisher name the order "
+                "(cv_bridge: cv2_to_imgmsg(image, 'bgr8'))."
+            )
         raise MessageError(
             "unsupported color encoding",
             f"color image has encoding '{message.encoding}', expected one of "
@@ -108,7 +122,8 @@ def _color_view(message: Image) -> tuple[_Encoding, npt.NDArray[Any]]:
             f"color image of encoding '{message.encoding}' is {message.width}x{message.height}, "
             "expected even sizes: its colours span two pixels. Crop it by a pixel.",
         )
-    return encoding, _view(message, encoding.channels, encoding.bytes_per_channel, "u")
+    rows = round(message.height * encoding.rows)
+    return encoding, _view(message, encoding.channels, encoding.bytes_per_channel, "u", rows)
 
 
 def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> DepthImage:
@@ -118,14 +133,14 @@ def image_to_depth(message: Image, unit_m: float = METRES_PER_MILLIMETRE) -> Dep
     negative numbers, NaN and inf do. Raises MessageError naming encoding, size or step.
     """
     values = _depth_view(message)
-    if message.encoding in _INTEGER_DEPTH:
+    if message.encoding in INTEGER_DEPTH:
         return integer_to_depth(values, unit_m)
     return known_depth(values)
 
 
 def _depth_view(message: Image) -> npt.NDArray[Any]:
     """(H, W) of the message's own type."""
-    if message.encoding in _INTEGER_DEPTH:
+    if message.encoding in INTEGER_DEPTH:
         return _view(message, 1, 2, "u")[..., 0]
     if message.encoding in _FLOAT_DEPTH:
         return _view(message, 1, 4, "f")[..., 0]
@@ -158,8 +173,13 @@ def integer_to_depth(steps: npt.NDArray[np.uint16], unit_m: float) -> DepthImage
     return unknown_unless(has_reading(steps), depth)
 
 
-def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> npt.NDArray[Any]:
-    """(H, W, channels) view of the message's own memory, step and byte order honoured."""
+def _view(
+    message: Image, channels: int, bytes_per_channel: int, kind: str, rows: int | None = None
+) -> npt.NDArray[Any]:
+    """(H, W, channels) view of the message's own memory, step and byte order honoured.
+
+    rows: of data, where they are not the image's.
+    """
     height, width, step = message.height, message.width, message.step
     if height == 0 or width == 0:
         raise MessageError(
@@ -174,7 +194,8 @@ def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> n
             f"image of encoding '{message.encoding}' and width {width} has step {step}, expected "
             f"at least {row_bytes} bytes a row. The publisher fills the message wrongly.",
         )
-    expected = (height - 1) * step + row_bytes
+    rows = height if rows is None else rows
+    expected = (rows - 1) * step + row_bytes
     if len(message.data) < expected:
         raise MessageError(
             "truncated image",
@@ -184,7 +205,7 @@ def _view(message: Image, channels: int, bytes_per_channel: int, kind: str) -> n
         )
     order = ">" if message.is_bigendian else "<"
     return np.ndarray(
-        (height, width, channels),
+        (rows, width, channels),
         dtype=np.dtype(f"{order}{kind}{bytes_per_channel}"),
         buffer=memoryview(message.data),
         strides=(step, channels * bytes_per_channel, bytes_per_channel),

@@ -34,7 +34,7 @@ from dkt_ros.messages.fields import (
 )
 from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
 from dkt_ros.messages.observation import Observation
-from dkt_ros.messages.synchronizer import Pair, Synchronizer
+from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -52,6 +52,9 @@ CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
 """Stamps may differ from the node's clock by the first; older than the second they are a bag's."""
 FOCAL_RANGE = (0.2, 5.0)
 """Focal length over the image's longer side of cameras that people use: 136 down to 11 degrees."""
+CENTRE_TOLERANCE, OF_ANOTHER_SIZE = 1.3, 1.12
+"""Centres farther off than the first, by about one factor (the second) along both sides, are of
+images of another size; those of images that were cut out are off by two."""
 
 
 class Settings(Protocol):
@@ -109,16 +112,20 @@ class Intake:
         file: Callable[[Observation], None],
         report: Report,
         now_ns: Callable[[], int] | None = None,
+        queue_size: int = QUEUE_SIZE,
     ) -> None:
         """`file` gets each observation; `report(cause, text)` what was dropped or looks wrong.
 
-        `now_ns`: the clock that stamps are expected to come from.
+        `now_ns`: the clock that stamps are expected to come from. `queue_size`: messages of a
+        stream that wait for the other one.
         """
         self._parameters = parameters
         self._statistics = statistics
         self._file = file
         self._report = report
-        self._synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(parameters.sync_slop_s)
+        self._synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(
+            parameters.sync_slop_s, queue_size
+        )
         self._camera_info: CameraInfo | None = None
         self._waiting: Pair[_Arrival, _Arrival] | None = None
         self._settled_ns: int | None = None
@@ -322,7 +329,7 @@ class Intake:
                 "cannot use it. Have the camera's driver fill P, with K's numbers for raw images."
             )
         if (unlikely := _unlikely(intrinsics)) is not None:
-            remarks["calibration"] = unlikely
+            remarks["calibration"] = unlikely + self._other_matrix(info)
         off = self._clock_remark(pair.color_stamp_ns)
         # The first image of a bag that starts anew may come before its clock.
         if off is not None and self._was_off:
@@ -333,6 +340,20 @@ class Intake:
                 self._remarked.add(text)
                 self._report(cause, text)
         self.remarks = remarks
+
+    def _other_matrix(self, info: CameraInfo) -> str:
+        """What to do where the other matrix is like a camera's; "" where it is not."""
+        name, setting = ("K", "false") if self._parameters.rectified else ("P", "true")
+        try:
+            other = camera_info_to_intrinsics(info, not self._parameters.rectified)
+        except MessageError:
+            return ""
+        if _unlikely(other) is not None:
+            return ""
+        return (
+            f" Its {name} is like a camera's: set rectified to {setting} if that is what the "
+            "images are."
+        )
 
     def _clock_remark(self, stamp_ns: int) -> str | None:
         now_ns = self._now_ns() if self._now_ns else 0
@@ -383,13 +404,23 @@ def _unlikely(intrinsics: Intrinsics) -> str | None:
     focal = (intrinsics.fx / longer, intrinsics.fy / longer)
     is_square = 0.5 < intrinsics.fx / intrinsics.fy < 2.0
     inside = 0 <= intrinsics.cx <= intrinsics.width and 0 <= intrinsics.cy <= intrinsics.height
-    if is_square and inside and all(low <= value <= high for value in focal):
+    # Twice the centre is the size of the images that a calibration was made for.
+    scale = (2.0 * intrinsics.cx / intrinsics.width, 2.0 * intrinsics.cy / intrinsics.height)
+    is_scaled = max(scale) < OF_ANOTHER_SIZE * min(scale) and not (
+        1.0 / CENTRE_TOLERANCE < scale[0] < CENTRE_TOLERANCE
+    )
+    if is_square and inside and not is_scaled and all(low <= value <= high for value in focal):
         return None
+    expected = (
+        "a centre near the image's. It seems to be a calibration for images of another size"
+        if is_scaled
+        else f"focal lengths of {low * longer:.0f} to {high * longer:.0f} pixels and a centre "
+        "inside the image"
+    )
     return (
         f"color/camera_info says fx={intrinsics.fx:g} fy={intrinsics.fy:g} cx={intrinsics.cx:g} "
         f"cy={intrinsics.cy:g} for images of {intrinsics.width}x{intrinsics.height}: expected "
-        f"focal lengths of {low * longer:.0f} to {high * longer:.0f} pixels and a centre inside "
-        "the image. Points will lie in wrong places; mend the calibration that the driver loads."
+        f"{expected}. Points will lie in wrong places; mend the calibration that the driver loads."
     )
 
 

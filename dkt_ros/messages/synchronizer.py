@@ -31,6 +31,8 @@ OWN_PACE = 8
 """So many equal steps in a row are the camera's own pace, as in the dark: loss is not as even."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
+SIMULATED_NS = 365 * 86_400 * 10**9
+"""Clocks of simulations run from 0 to about here; behind a later stamp, 0 means none."""
 
 
 class DropCause(Enum):
@@ -39,6 +41,7 @@ class DropCause(Enum):
     NO_DEPTH = "colour without depth in time"
     NO_COLOR = "depth without colour in time"
     DUPLICATE = "the same stamp twice"
+    NO_STAMP = "stamped 0 or less"
     QUEUE_FULL = "waited for the other stream too long"
     TIME_JUMP = "pending when stamps ran backwards"
 
@@ -156,6 +159,9 @@ class Synchronizer(Generic[Color, Depth]):
     def _push(
         self, stream: _Stream[Any], stamp_ns: int, payload: object
     ) -> list[Pair[Color, Depth]]:
+        if stamp_ns < 0 or (stamp_ns == 0 and (stream.last_ns or 0) > SIMULATED_NS):
+            self.dropped[DropCause.NO_STAMP] += 1
+            return []
         if stamp_ns == stream.last_ns:
             self.dropped[DropCause.DUPLICATE] += 1
             return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,13 @@ from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
-from dkt_ros.bags.topics import CameraTopics, NoTopicError, camera_topics, rival_cameras
+from dkt_ros.bags.topics import (
+    CameraTopics,
+    NoTopicError,
+    camera_topics,
+    rival_cameras,
+    unfit_depths,
+)
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.frames import FlushReason
@@ -38,6 +45,14 @@ from dkt_ros.wording import counted
 
 _LABEL_PATIENCE_NS = 1_000_000_000
 """Truth and mask of a frame lie within this time of it."""
+_QUEUE = 60
+"""Messages that wait for the other stream: recorders write what comes in bunches, seconds apart."""
+_ADVICE = {
+    DropCause.DUPLICATE.value: "have the camera's driver stamp each image with its time",
+    DropCause.NO_STAMP.value: "have the camera's driver stamp each image with its time",
+    DropCause.QUEUE_FULL.value: f"colour and depth of one stamp lie more than {_QUEUE} messages "
+    "apart in the recording; write it anew in the order of the stamps",
+}
 _HARMLESS = {DropCause.NO_DEPTH.value, DropCause.NO_COLOR.value}
 """Streams of different rates leave some over."""
 _MISSING = {
@@ -61,6 +76,12 @@ class BagSource(Source):
             self.total = bag.topics[self.topics.color].count
             self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
             self.given = self._given_camera(bag)
+            self.notes += [
+                f"{name} was recorded from {topic.publishers} publishers: pictures of several "
+                "cameras may be mixed in it. Give each camera a namespace of its own"
+                for name in (self.topics.color, self.topics.depth)
+                if name and (topic := bag.topics[name]).publishers > 1
+            ]
             self.passed = self._passed_topics(bag) if options.pass_through else ()
 
     def _opened(self) -> BagReader:
@@ -80,10 +101,13 @@ class BagSource(Source):
             outcome = _MISSING.get(error.role, Outcome.NOTHING_USABLE)
             raise ProcessingError(outcome, f"{self.path}: {error}{hint}") from error
         if found.depth is None:
+            unfit = ", ".join(unfit_depths(bag, found.color))
             raise ProcessingError(
                 Outcome.NO_DEPTH,
                 f"{self.path}: no raw depth found for {found.color}: expected a 16UC1 or 32FC1 "
-                "image, raw or compressedDepth, registered to colour; name it (--depth-topic)",
+                "image, raw or compressedDepth, registered to colour; "
+                + (f"found {unfit}; " if unfit else "")
+                + "name it (--depth-topic)",
             )
         rivals = [] if "color" in options.topics else rival_cameras(bag, found.color)
         if rivals:
@@ -98,12 +122,11 @@ class BagSource(Source):
         """The calibration that options give, as a camera_info message; None: the bag's holds."""
         if not self._options.has_camera:
             return None
-        first = bag.first(self.topics.color)
-        if first is None:
+        message = self._first(bag, self.topics.color)
+        if message is None:
             raise ProcessingError(
                 Outcome.NOTHING_USABLE, f"{self.path}: {self.topics.color} cannot be read"
             )
-        message = self._decoded(first)
         try:
             height, width = _rgb(message).shape[:2]
         except DktError as error:
@@ -141,17 +164,17 @@ class BagSource(Source):
         with self._opened() as bag:
             wanted = {name for name in wanted if not bag.topics[name].problem}
             if self.given is None:
-                first = bag.first(topics.camera_info)
+                first = self._first(bag, topics.camera_info)
                 if first is not None:
-                    reading.intake.on_camera_info(self._decoded(first))
+                    reading.intake.on_camera_info(first)
             else:
                 reading.intake.on_camera_info(self.given)
             before = set(self.remarks)
             for message in bag.messages(wanted):
                 if message.topic in self.passed:
-                    yield PassedMessage(
-                        message.topic, message.msgtype, message.time_ns, message.cdr
-                    )
+                    # A recorder's clock may wrap; a bag's may not be below 0.
+                    time_ns = max(message.time_ns, 0)
+                    yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr)
                 yield from reading.take(message)
             yield from reading.rest()
             apart = [] if reading.paired else self._too_far_apart(reading.intake)
@@ -171,6 +194,13 @@ class BagSource(Source):
             f"{distance_s:.3f} s apart, --sync-slop is {self._options.sync_slop_s:g}; {advice}"
         ]
 
+    def _first(self, bag: BagReader, topic: str) -> Any:
+        """The topic's first message that is one; None where there is none."""
+        for message in bag.messages([topic]):
+            with suppress(Exception):  # see _Reading._read
+                return self._decoded(message)
+        return None
+
     def _decoded(self, message: RecordedMessage) -> Any:
         # A buffer that may be written to, as rclpy's is: torch insists.
         return self._store.deserialize_cdr(memoryview(bytearray(message.cdr)), message.msgtype)
@@ -183,8 +213,9 @@ class BagSource(Source):
         lines += [
             f"stamps ran backwards {counted(jumps, 'time')}; the stream began anew there"
         ] * bool(jumps)
+        reasons = _ADVICE | self.reasons
         lines += [
-            f"{n} x {why}" + (f": {self.reasons[why]}" if why in self.reasons else "")
+            f"{n} x {why}" + (f": {reasons[why]}" if why in reasons else "")
             for why, n in sorted(self.dropped.items())
             if why not in _HARMLESS
         ]
@@ -207,7 +238,7 @@ class _Reading:
         self._labels: dict[tuple[str, int], RecordedMessage] = {}
         self._now_ns = 0
         self.paired = False
-        self.intake = Intake(source._options, self, self._file, self._report)
+        self.intake = Intake(source._options, self, self._file, self._report, queue_size=_QUEUE)
 
     def seen(self, stream: str) -> None:
         """Nobody asks how many."""

@@ -28,7 +28,7 @@ from dkt_ros.wording import one_line
 
 _log = logging.getLogger(__name__)
 
-_BAGS = (".bag", ".mcap", ".db3", ".zstd", ".active")
+_BAGS = (".bag", ".mcap", ".db3", ".zstd", ".zst", ".active")
 _FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
     ".npz": ArraySource,
     **dict.fromkeys(VIDEOS, VideoSource),
@@ -157,7 +157,9 @@ def _is_bag(folder: Path) -> bool:
     """Whether it is one bag; bags beside each other are not, parts NAME_0, NAME_1 … are."""
     if (folder / "metadata.yaml").is_file():
         return True
-    endings = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+    endings = tuple(
+        f".{kind}{packed}" for kind in ("mcap", "db3") for packed in ("", ".zstd", ".zst")
+    )
     stems = [_stem(p) for p in folder.iterdir() if p.name.endswith(endings) and p.is_file()]
     parts = [stem.rpartition("_") for stem in stems]
     is_split = len({name for name, _, _ in parts}) == 1 and "0" in [n for _, _, n in parts]

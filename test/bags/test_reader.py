@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import sqlite3
@@ -120,6 +121,48 @@ def test_a_labs_own_ros1_type_is_converted_too(tmp_path: Path) -> None:
     assert (grip.grip, grip.header.frame_id) == (0.25, "tool")
 
 
+def test_publishers_of_a_topic_are_told_apart(tmp_path: Path) -> None:
+    with Rosbag1Writer(tmp_path / "a.bag") as writer:
+        for number, (topic, caller) in enumerate([("/a", "/x"), ("/a", "/y"), ("/b", "/x")]):
+            text = writer.add_connection(
+                topic, "std_msgs/msg/String", typestore=ROS1, callerid=caller
+            )
+            hello = ROS1.types["std_msgs/msg/String"](data="hello")
+            writer.write(text, number, ROS1.serialize_ros1(hello, text.msgtype))
+    with BagReader(tmp_path / "a.bag") as bag:
+        assert {name: topic.publishers for name, topic in bag.topics.items()} == {"/a": 2, "/b": 1}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_ros1_messages_in_mcap_become_ros2_messages(tmp_path: Path, told: bool) -> None:
+    stamp = ROS1.types["builtin_interfaces/msg/Time"](3, 4)
+    header = ROS1.types["std_msgs/msg/Header"](seq=7, stamp=stamp, frame_id="cam")
+    sent = ROS1.types["sensor_msgs/msg/Image"](
+        header,
+        height=1,
+        width=2,
+        encoding="mono8",
+        is_bigendian=0,
+        step=2,
+        data=np.arange(2, 4, dtype=np.uint8),
+    )
+    definition, _ = ROS1.generate_msgdef("sensor_msgs/msg/Image")
+    with Rosbag2Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(
+            "/image",
+            "sensor_msgs/msg/Image",
+            msgdef=definition if told else "",
+            rihs01="RIHS01_" + "0" * 64,
+            serialization_format="ros1",
+        )
+        writer.write(connection, 1, ROS1.serialize_ros1(sent, connection.msgtype))
+    with BagReader(tmp_path / "bag") as bag:
+        (found,) = bag.messages()
+    image: Any = ROS2.deserialize_cdr(found.cdr, found.msgtype)
+    assert (image.header.stamp.sec, image.header.frame_id, image.encoding) == (3, "cam", "mono8")
+    np.testing.assert_array_equal(image.data, [2, 3])
+
+
 def test_messages_come_in_order_of_time_and_of_the_asked_topics(
     tmp_path: Path, frames: list[LabelledFrame]
 ) -> None:
@@ -222,6 +265,20 @@ def test_other_serializations_cost_their_topic_alone(tmp_path: Path, storage: st
         assert len(list(reader.messages())) == 3
 
 
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_topic_is_what_was_written_to_it(tmp_path: Path, storage: str) -> None:
+    plugin = StoragePlugin[storage.upper()]
+    with Rosbag2Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
+        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=ROS2)
+        for time_ns in (1, 2, 3):
+            hello = ROS2.types["std_msgs/msg/String"](data="hello")
+            writer.write(text, time_ns, ROS2.serialize_cdr(hello, text.msgtype))
+        writer.add_connection("/text", "std_msgs/msg/Int8", typestore=ROS2)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.topics["/text"].msgtype == "std_msgs/msg/String"
+        assert len(list(bag.messages())) == 3
+
+
 @pytest.mark.parametrize(
     ("msgtype", "msgdef", "md5", "readable"),
     [
@@ -275,11 +332,49 @@ def test_compression_is_seen_from_the_bytes(
     record(frames, tmp_path / "bag", RecordingOptions(storage=storage))
     file = storage_file(tmp_path / "bag")
     assert count(file) == 5 * len(frames)
-    packed = file.with_name(f"{file.name}.zstd")
-    packed.write_bytes(zstd.compress(file.read_bytes()))
-    file.unlink()
-    (tmp_path / "bag/metadata.yaml").unlink()
-    assert count(packed) == count(tmp_path / "bag") == 5 * len(frames)
+    for ending in (".zstd", ".zst"):
+        packed = file.with_name(f"{file.name}{ending}")
+        packed.write_bytes(zstd.compress(file.read_bytes()))
+        shutil.move(file, tmp_path / file.name)
+        assert count(packed) == count(tmp_path / "bag") == 5 * len(frames)
+        (tmp_path / "bag/metadata.yaml").unlink(missing_ok=True)
+        assert count(tmp_path / "bag") == 5 * len(frames)
+        shutil.move(tmp_path / file.name, file)
+        packed.unlink()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_packed_file_that_was_cut_is_read_as_far_as_it_goes(
+    tmp_path: Path, frames: list[LabelledFrame], storage: str
+) -> None:
+    options = RecordingOptions(storage=storage, compress=False, color="raw", depth="32FC1")
+    record(frames * 10, tmp_path / "bag", options)
+    file = storage_file(tmp_path / "bag")
+    data = zstd.compress(file.read_bytes())
+    packed = tmp_path / f"{file.name}.zstd"
+    packed.write_bytes(data[:-20])
+    with BagReader(packed) as bag:
+        assert 5 * len(frames) < len(list(bag.messages())) < 50 * len(frames)
+        assert "cut short" in bag.remarks[0]
+
+
+@pytest.mark.parametrize("listed", ["bag.mcap", "bag.mcap.zstd", "C:\\bags\\bag.mcap"])
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_what_metadata_lists_may_have_been_expanded_since(
+    tmp_path: Path, frames: list[LabelledFrame], listed: str, is_packed: bool
+) -> None:
+    record(frames, tmp_path / "bag", RecordingOptions())
+    file = storage_file(tmp_path / "bag")
+    if is_packed:
+        file.with_name("bag.mcap.zstd").write_bytes(zstd.compress(file.read_bytes()))
+        file.unlink()
+    information = {"relative_file_paths": [listed]}
+    (tmp_path / "bag/metadata.yaml").write_text(
+        yaml.safe_dump({"rosbag2_bagfile_information": information})
+    )
+    with BagReader(tmp_path / "bag") as bag:
+        assert len(list(bag.messages())) == 5 * len(frames)
+        assert not bag.remarks
 
 
 def split_bag(folder: Path, storage: str, frames: list[LabelledFrame]) -> list[Path]:
@@ -378,6 +473,33 @@ def test_an_mcap_whose_recorder_was_killed_is_read_to_its_end(
         assert not reader.remarks
 
 
+@pytest.mark.parametrize("statistics", [True, False])
+def test_an_mcap_without_chunks_is_whole(
+    tmp_path: Path, frames: list[LabelledFrame], statistics: bool
+) -> None:
+    record(frames, tmp_path / "bag", RecordingOptions(compress=False))
+    file = storage_file(tmp_path / "bag")
+    data = file.read_bytes()
+    magic, result, summary, at = data[:8], data[:8], 0, 8
+    while at + 9 <= len(data) - 8:
+        op, size = struct.unpack_from("<BQ", data, at)
+        record_, at = data[at : at + 9 + size], at + 9 + size
+        if op == 0x06:
+            result += record_[9 + 28 + 4 + 8 :]  # what is in the chunk, which has no compression
+        elif op == 0x02:
+            result += struct.pack("<BQQQI", op, 20, summary, 0, 0)
+        elif op not in (0x07, 0x08, 0x0E, *(() if statistics else (0x0B,))):
+            result += record_
+        summary = len(result) if op == 0x0F else summary
+    file.write_bytes(result + magic)
+    with BagReader(file) as bag:
+        assert len(list(bag.messages())) == 5 * len(frames)
+        assert not bag.remarks
+    file.write_bytes(result[:summary])
+    with BagReader(file) as bag:
+        assert "recorder was killed" in bag.remarks[0]
+
+
 def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path) -> None:
     with Rosbag1Writer(tmp_path / "a.bag") as writer:
         writer.chunk_threshold = 1
@@ -411,6 +533,16 @@ def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -
         assert 0 < count(tmp_path / "cut.bag") < 6
 
 
+def encrypted(bag: Path) -> Path:
+    """The bag with a header that says that it is."""
+    data = bag.read_bytes()
+    field = b"encryptor=own/One"
+    (size,) = struct.unpack_from("<I", data, 13)
+    header = data[17 : 17 + size] + struct.pack("<I", len(field)) + field
+    bag.write_bytes(data[:13] + struct.pack("<I", len(header)) + header + data[17 + size :])
+    return bag
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -425,6 +557,13 @@ def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -
         (lambda p: _file(p / "metadata.yaml", b"{").parent, "metadata.yaml cannot be read"),
         (lambda p: _file(p / "metadata.yaml", b"a: [1]").parent, "metadata.yaml cannot be read"),
         (lambda p: write_ros1(p / "a.bag", count=0), "no messages"),
+        (lambda p: encrypted(write_ros1(p / "a.bag")), r"encrypted \(own/One\).*rosbag decrypt"),
+        (
+            lambda p: _file(p / "a.bag", b"version https://git-lfs.example/spec/v1\n"),
+            "git lfs pull",
+        ),
+        (lambda p: _file(p / "a.bag", b"\n\n<!DOCTYPE html><html>"), "web page"),
+        (lambda p: _file(p / "a.bag", gzip.compress(b"#ROSBAG V2.0\n")), "packed with gzip"),
     ],
 )
 def test_what_is_no_bag_is_named(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:

@@ -10,6 +10,7 @@ from fixtures.recorded_frames import recorded
 from dkt_ros.bags.reader import BagReader, BagTopic
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.bags.topics import (
+    NoTopicError,
     base_topic,
     camera_topics,
     discover_topics,
@@ -82,6 +83,42 @@ def test_what_is_missing_is_said_with_what_is_there() -> None:
         discover_topics(topics(**{"/i": INFO}))
     with pytest.raises(DktError, match="no CameraInfo found among /a"):
         discover_topics(topics(**{"/a": IMAGE}))
+
+
+VIDEO = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ({"color": "/i"}, "/i for color is .*CameraInfo, expected .*Image or .*CompressedImage"),
+        ({"camera_info": "/a"}, "/a for camera_info is .*Image, expected .*CameraInfo"),
+        ({"color": "/video"}, "/video for color is .*Packet, .*republish makes images"),
+        ({"depth": "/cloud"}, "/cloud for depth is .*PointCloud2, .*pointcloud_to_depthimage"),
+        ({"truth": "/json"}, "/json for truth cannot be read: its messages are json"),
+        ({"mask": "/empty"}, "/empty for mask has no messages"),
+        ({"color": "/a", "depth": "/a"}, "/a is taken for color and depth"),
+        ({"depth": "/depth", "truth": "/depth"}, "/depth is taken for depth and truth"),
+    ],
+)
+def test_what_is_named_must_be_what_it_is_named_for(named: dict[str, str], words: str) -> None:
+    bag = topics(**{"/a": IMAGE, "/depth": IMAGE, "/i": INFO, "/video": VIDEO})
+    bag |= topics(**{"/cloud": "sensor_msgs/msg/PointCloud2"})
+    bag["/json"] = BagTopic("/json", IMAGE, 3, False, "its messages are json")
+    bag["/empty"] = BagTopic("/empty", IMAGE, 0, False)
+    with pytest.raises(NoTopicError, match=words):
+        discover_topics(bag, named)
+
+
+def test_video_alone_is_told_with_what_makes_images_of_it() -> None:
+    with pytest.raises(NoTopicError, match="republish makes images"):
+        discover_topics(topics(**{"/i": INFO, "/video": VIDEO}))
+
+
+def test_topics_that_cannot_be_read_say_why() -> None:
+    json = BagTopic("/rgb", IMAGE, 3, False, "its messages are serialized as 'json'")
+    with pytest.raises(DktError, match=r"/rgb \(.*Image, unusable: .*serialized as 'json'\)"):
+        discover_topics({"/rgb": json})
 
 
 def test_unreadable_and_empty_topics_are_passed_over() -> None:
@@ -186,6 +223,31 @@ CAMERAS = {
         ["/mech/camera_info", "/other/camera_info"],
         ("/mech/color_image", "/mech/depth_map", "/mech/camera_info"),
     ),
+    "zed: rectified beside raw": (
+        [
+            *("/zed/rgb/color/raw/image", "/zed/rgb/color/rect/image/compressed"),
+            *("/zed/left/color/rect/image", "/zed/depth/depth_registered"),
+        ],
+        [
+            *("/zed/rgb/color/raw/camera_info", "/zed/rgb/color/rect/camera_info"),
+            *("/zed/left/color/rect/camera_info", "/zed/depth/camera_info"),
+        ],
+        (
+            *("/zed/rgb/color/rect/image/compressed", "/zed/depth/depth_registered"),
+            "/zed/rgb/color/rect/camera_info",
+        ),
+    ),
+    "a picture that somebody drew into": (
+        [
+            *("/camera/color/image_annotated", "/camera/color/image_raw"),
+            "/camera/aligned_depth_to_color/image_raw",
+        ],
+        ["/camera/color/camera_info"],
+        (
+            *("/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"),
+            "/camera/color/camera_info",
+        ),
+    ),
     "zed": (
         [
             *("/zed/left/image_rect_color", "/zed/depth/depth_registered"),
@@ -200,7 +262,8 @@ CAMERAS = {
 @pytest.mark.parametrize("name", CAMERAS)
 def test_the_topics_of_one_camera_are_chosen(name: str) -> None:
     images, infos, expected = CAMERAS[name]
-    found = discover_topics(topics(**dict.fromkeys(images, IMAGE), **dict.fromkeys(infos, INFO)))
+    types = {name: COMPRESSED if name.endswith("/compressed") else IMAGE for name in images}
+    found = discover_topics(topics(**types, **dict.fromkeys(infos, INFO)))
     assert (found.color, found.depth, found.camera_info) == expected
 
 

@@ -66,7 +66,61 @@ cam1:
   intrinsics: [20.0, 22.0, 6.0, 4.0]
   resolution: [12, 8]
 """
+OST = """# oST version 5.0 parameters
+
+
+[image]
+
+width
+6
+
+height
+4
+
+[narrow_stereo]
+
+camera matrix
+10.000000 0.000000 3.000000
+0.000000 11.000000 2.000000
+0.000000 0.000000 1.000000
+
+distortion
+-0.1 0.2 0.0 0.0 0.0
+
+projection
+9.000000 0.000000 3.000000 0.000000
+0.000000 9.000000 2.000000 0.000000
+0.000000 0.000000 1.000000 0.000000
+"""
+XML = """<?xml version="1.0"?>
+<opencv_storage>
+<image_Width>6</image_Width>
+<image_Height>4</image_Height>
+<Camera_Matrix type_id="opencv-matrix">
+  <rows>3</rows><cols>3</cols><dt>d</dt>
+  <data>
+    10. 0. 3. 0. 11. 2. 0. 0. 1.</data></Camera_Matrix>
+<!-- no more -->
+</opencv_storage>
+"""
+CONF = """[LEFT_CAM_VGA]
+fx=10
+fy=11
+cx=3
+cy=2
+k1=-0.17
+
+[STEREO]
+Baseline=120.0
+"""
 FORMS = {
+    "ost.txt": OST,
+    "opencv.xml": XML,
+    "zed.conf": CONF,
+    "printed.txt": "D = [0.1, 0.0]\nK = [10.0, 0.0, 3.0, 0.0,\n 11.0, 2.0, 0.0, 0.0, 1.0]\n"
+    "R = [1.0, 0.0]\nP = [9.0, 0.0]\n",
+    "pyrealsense2.txt": "[ 6x4  p[3 2]  f[10 11]  Inverse Brown Conrady [0 0 0 0 0] ]",
+    "scannet.txt": "10 0 3 0\n0 11 2 0\n0 0 1 0\n0 0 0 1\n",
     "plain.yaml": "fx: 10\nfy: 11\ncx: 3\ncy: 2\n",
     "sized.yaml": "xres: 6\nyres: 4\nfx: 10\nfy: 11\ncx: 3\ncy: 2\n",
     "ros.yaml": "image_width: 6\nimage_height: 4\ncamera_name: c\ncamera_matrix:\n  rows: 3\n"
@@ -127,6 +181,10 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
         ("", "no intrinsics found"),
         ("a: [", "neither numbers nor JSON nor YAML"),
         ("hello", "found str 'hello'"),
+        ("<?xml version='1.0'?><a>", "damaged XML"),
+        (OST.replace("6\n", "12\n").replace("4\n", "8\n"), "12x8, the pictures are 6x4"),
+        (CONF + CONF.replace("LEFT", "RIGHT").replace("10", "9"), "holds 2 cameras"),
+        ("[camera]\n", "no intrinsics found"),
         ("{}", "no intrinsics found"),
         ("header: {frame_id: a}\nwidth: 6\nheight: 4\n", "no intrinsics found"),
         (KALIBR.replace("[12, 8]", "[6, 4]"), "holds 2 cameras \\(cam0, cam1\\)"),

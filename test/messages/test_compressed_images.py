@@ -65,6 +65,35 @@ def test_grey_jpeg_becomes_three_channels() -> None:
     assert rgb.shape == (48, 64, 3)
 
 
+@pytest.mark.parametrize(
+    ("stored", "is_mosaic"), [("", True), ("bayer_grbg8", True), ("mono8", False), ("bgr8", False)]
+)
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_a_mosaic_becomes_colour_and_what_was_one_stays(
+    extension: str, stored: str, is_mosaic: bool
+) -> None:
+    image = colour()[..., ::-1]
+    if is_mosaic:
+        image = np.empty(image.shape[:2], np.uint8)
+        for row, column, channel in ((0, 0, 1), (0, 1, 0), (1, 0, 2), (1, 1, 1)):
+            image[row::2, column::2] = colour()[row::2, column::2, channel]
+    elif stored == "mono8":
+        image = np.ascontiguousarray(image[..., 0])
+    kind = {".png": "png", ".jpg": "jpeg"}[extension]
+    name = f"bayer_grbg8; {kind} compressed {stored}"
+    rgb = compressed_to_rgb(message(encoded(image, extension), name))
+    expected = colour()[..., 2:].repeat(3, -1) if stored == "mono8" else colour()
+    assert np.abs(rgb.astype(int) - expected)[2:-2, 2:-2].mean() < 5
+
+
+@pytest.mark.parametrize("format_", ["16UC1; png compressed ", "mono16; png compressed", "png"])
+def test_depth_that_was_compressed_as_a_picture_of_16_bits_is_exact(format_: str) -> None:
+    steps = np.array([[0, 1, 1234], [1000, 65535, 9]], dtype=np.uint16)
+    depth = compressed_to_depth(message(encoded(steps, ".png"), format_))
+    expected = np.array([[np.nan, 0.001, 1.234], [1.0, np.nan, 0.009]], np.float32)
+    np.testing.assert_allclose(depth, expected, rtol=1e-6)
+
+
 def test_integer_depth_is_exact() -> None:
     steps = np.array([[0, 1, 1000], [65534, 742, 65535]], dtype=np.uint16)
     depth = compressed_to_depth(depth_message(steps))
@@ -125,6 +154,12 @@ STEPS = np.full((8, 8), 1000, dtype=np.uint16)
     ("broken", "found"),
     [
         (message(encoded(colour(), ".jpg"), "rgb8; jpeg compressed bgr8"), "'rgb8; jpeg"),
+        (
+            message(encoded(colour()[..., 0], ".jpg"), "16UC1; jpeg compressed "),
+            "JPEG keeps 8 bits",
+        ),
+        (message(encoded(colour()[..., 0], ".png"), "16UC1; png compressed "), "uint8"),
+        (depth_message(STEPS, "png"), "has format 'png'"),  # 16UC1 or 32FC1: nobody knows
         (message(b"", "16UC1; compressedDepth png"), "no PNG"),
         (message(b"\0" * 60, "16UC1; compressedDepth h264"), "no PNG"),
         (message(encoded(STEPS, ".png"), "32FC1; compressedDepth png"), "PNG without the 12-byte"),

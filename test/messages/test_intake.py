@@ -360,6 +360,37 @@ def test_a_calibration_like_no_cameras_is_remarked_on(k: list[float], said: str)
     assert len(desk.filed) == 1
 
 
+@pytest.mark.parametrize(
+    ("scale", "centre", "told"),
+    [
+        (2.0, (3.0, 2.0), True),
+        (1.5, (3.0, 2.0), True),
+        (0.5, (2.9, 2.1), True),
+        (1.0, (3.0, 2.0), False),
+        (1.0, (2.5, 1.5), False),
+        (1.0, (3.5, 1.2), False),  # cut out of a larger image
+    ],
+)
+def test_a_calibration_of_images_of_another_size_is_remarked_on(
+    scale: float, centre: tuple[float, float], told: bool
+) -> None:
+    desk = Desk()
+    cx, cy = (scale * value for value in centre)
+    desk.calibrate(k=[5.0 * scale, 0.0, cx, 0.0, 5.0 * scale, cy, 0.0, 0.0, 1.0])
+    desk.show(0)
+    assert ("another size" in desk.intake.remarks.get("calibration", "")) == told
+    assert len(desk.filed) == 1
+
+
+@pytest.mark.parametrize(("k", "hint"), [(1.0, True), (500.0, True), (5.0, False)])
+def test_a_camera_that_fills_the_other_matrix_is_remarked_on(k: float, hint: bool) -> None:
+    desk = Desk()
+    desk.calibrate(k=[k, 0.0, 0.0 if k == 1.0 else 2.5, 0.0, k, 0.0 if k == 1.0 else 1.5, 0, 0, 1])
+    desk.show(0)
+    remark = desk.intake.remarks.get("calibration", "")
+    assert ("set rectified to true" in remark) == hint
+
+
 def test_calibration_of_another_camera_is_remarked_on() -> None:
     desk = Desk()
     desk.calibrate(header=make_header(0, "other_camera"))

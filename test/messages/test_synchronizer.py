@@ -143,6 +143,18 @@ def test_duplicates_are_dropped_and_named() -> None:
     assert len(feed(synchronizer, "depth", 0)) == 1
 
 
+def test_a_stamp_that_was_left_out_costs_its_message_alone() -> None:
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
+    pairs: list[Pair[Any, Any]] = []
+    for number in range(4):
+        stamp_ns = (1_700_000_000_000 + 100 * number) * MS
+        pairs += feed(synchronizer, "color", stamp_ns)
+        pairs += feed(synchronizer, "depth", 0 if number == 1 else stamp_ns, number)
+    assert [pair.depth for pair in pairs] == [0, 2, 3]
+    assert synchronizer.dropped[DropCause.NO_STAMP] == 1
+    assert not synchronizer.time_jumps
+
+
 def test_a_missing_depth_costs_one_pair_only() -> None:
     synchronizer: Synchronizer[Any, Any] = Synchronizer(0.01)
     pairs: list[Pair[Any, Any]] = []

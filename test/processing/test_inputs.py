@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,20 @@ import numpy as np
 import pytest
 from fixtures.dataset_trees import sequence_frame
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 import dkt_ros
 from dkt_ros.bags.encode import MessageEncoder, to_millimetres
+from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
@@ -135,6 +148,52 @@ def test_bags_that_lack_something(tmp_path: Path) -> None:
     assert other.outcome is Outcome.NO_CAMERA_INFO
     assert refused(make_bag(tmp_path / "no_depth", without("depth"))).outcome is Outcome.NO_DEPTH
     assert refused(make_bag(tmp_path / "no_color", without("color"))).outcome is Outcome.NO_COLOR
+
+
+def test_what_was_recorded_in_place_of_depth_is_told(tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+
+    def clouds(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if role != "depth":
+            return [(role, message, 0)]
+        cloud = store.types["sensor_msgs/msg/PointCloud2"](
+            message.header, 1, 0, [], False, 12, 0, np.empty(0, np.uint8), True
+        )
+        return [("/camera/camera/depth/points", cloud, 0)]
+
+    error = str(refused(make_bag(tmp_path / "bag", clouds)))
+    assert "found /camera/camera/depth/points (PointCloud2" in error
+    assert "pointcloud_to_depthimage" in error
+
+
+@pytest.mark.parametrize(("extension", "is_depth"), [(".png", True), (".jpg", False)])
+def test_depth_that_was_compressed_as_a_picture(
+    tmp_path: Path, extension: str, is_depth: bool
+) -> None:
+    name = "/camera/camera/aligned_depth_to_color/image_raw/compressed"
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    frames = labelled_frames(COUNT)
+
+    def compressed(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if role != "depth":
+            return [(role, message, 0)]
+        steps = to_millimetres(known(frames[index].frame.raw_depth))
+        picture = steps if is_depth else (steps // 16).astype(np.uint8)
+        data = cv2.imencode(extension, picture)[1].ravel()
+        kind = "png" if is_depth else "jpeg"
+        image = store.types["sensor_msgs/msg/CompressedImage"](
+            message.header, f"16UC1; {kind} compressed ", data
+        )
+        return [(name, image, 0)]
+
+    path = make_bag(tmp_path / "bag", compressed)
+    if not is_depth:
+        assert f"found {name} (16UC1; jpeg compressed)" in str(refused(path))
+        return
+    found = shots(opened(path))
+    assert len(found) == COUNT
+    expected = known(frames[0].frame.raw_depth)
+    np.testing.assert_allclose(known(found[0].frame.raw_depth), expected, atol=6e-4)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +314,120 @@ def test_messages_without_content(tmp_path: Path) -> None:
     source = opened(make_bag(tmp_path / "hollow", hollow))
     assert len(shots(source)) == COUNT - 2
     assert [line.partition(":")[0] for line in source.lost] == ["2 x truncated image"]
+
+
+@pytest.mark.parametrize(("apart", "is_lost"), [(50, False), (70, True)])
+def test_streams_that_were_written_in_bunches(tmp_path: Path, apart: int, is_lost: bool) -> None:
+    topics = CameraTopics()
+    with BagWriter(tmp_path / "bag") as writer:
+        encoder = MessageEncoder(writer.typestore, "camera", color="raw", depth="32FC1")
+        frame = labelled_frames(1)[0].frame
+        for index in range(80):
+            stamp_ns = START_NS + index * 100_000_000
+            camera = encoder.camera_info(frame.intrinsics, stamp_ns)
+            writer.write(topics.camera_info, camera, stamp_ns)
+            writer.write(topics.color, encoder.color_image(frame.rgb, stamp_ns), stamp_ns)
+            depth = encoder.depth_image(known(frame.raw_depth), stamp_ns)
+            writer.write(str(topics.depth), depth, stamp_ns + apart * 100_000_000)
+    source = opened(tmp_path / "bag")
+    assert (len(shots(source)) == 80) != is_lost
+    assert any("order of the stamps" in line for line in source.lost) == is_lost
+
+
+def test_images_without_stamps(tmp_path: Path) -> None:
+    def unstamped(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        message.header.stamp = type(message.header.stamp)(0, 0)
+        return [(role, message, 0)]
+
+    source = opened(make_bag(tmp_path / "bag", unstamped))
+    assert len(shots(source)) == 1
+    assert "stamp each image with its time" in source.lost[0]
+
+
+def test_stamps_before_1970_cost_their_frames_alone(tmp_path: Path, told: ProcessOptions) -> None:
+    def early(role: str, message: Any, index: int) -> list[tuple[str, Any, int]]:
+        if index in (0, 4):  # unsigned seconds of ROS 1, wrapped
+            message.header.stamp.sec = -1
+        return [(role, message, START_NS + index * 100_000_000)]
+
+    path = make_bag(tmp_path / "bag", early)
+    summary = process_one(
+        Recording(path, "bag"), told, tmp_path / "out", lambda: load_estimator(told.predictor)
+    )
+    assert summary["frames"] == COUNT - 2
+    assert "4 x stamped 0 or less" in str(summary)
+
+
+@pytest.mark.parametrize("publishers", [1, 2])
+def test_two_cameras_on_one_topic_are_noted(tmp_path: Path, publishers: int) -> None:
+    profile = Qos(
+        QosHistory.KEEP_LAST,
+        5,
+        QosReliability.RELIABLE,
+        QosDurability.VOLATILE,
+        QosTime(0, 0),
+        QosTime(0, 0),
+        QosLiveliness.AUTOMATIC,
+        QosTime(0, 0),
+        avoid_ros_namespace_conventions=False,
+    )
+    path = make_bag(tmp_path / "bag", lambda role, message, index: [(role, message, 0)])
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with (
+        BagReader(path) as bag,
+        Writer(tmp_path / "copy", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer,
+    ):
+        connections = {
+            topic.name: writer.add_connection(
+                topic.name,
+                topic.msgtype,
+                typestore=store,
+                offered_qos_profiles=[profile] * publishers,
+            )
+            for topic in bag.topics.values()
+        }
+        for message in bag.messages():
+            writer.write(connections[message.topic], message.time_ns, message.cdr)
+    source = opened(tmp_path / "copy")
+    assert len(shots(source)) == COUNT
+    assert sum("from 2 publishers" in note for note in source.notes) == 2 * (publishers - 1)
+    assert not source.lost
+
+
+def test_times_of_a_recorder_whose_clock_wrapped_are_passed_on(
+    told: ProcessOptions, tmp_path: Path
+) -> None:
+    record(labelled_frames(COUNT), tmp_path / "wrapped", RecordingOptions(storage="sqlite3"))
+    (file,) = (tmp_path / "wrapped").glob("*.db3")
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("UPDATE messages SET timestamp = -5 WHERE id < 3")
+        database.commit()
+    options = replace(told, source=replace(NONE, pass_through=True))
+    summary = process_one(
+        Recording(tmp_path / "wrapped", "wrapped"),
+        options,
+        tmp_path / "out",
+        lambda: load_estimator(told.predictor),
+    )
+    assert summary["frames"] == COUNT
+
+
+@pytest.mark.parametrize("options", [NONE, PINHOLE])
+def test_a_first_message_that_is_none(tmp_path: Path, options: SourceOptions) -> None:
+    path = make_bag(tmp_path / "bag", lambda role, message, index: [(role, message, 0)])
+    odd = tmp_path / "odd"
+    with BagReader(path) as bag, BagWriter(odd) as writer:
+        broken = set()
+        for message in bag.messages():
+            value: Any = writer.typestore.deserialize_cdr(message.cdr, message.msgtype)
+            writer.write(message.topic, value, message.time_ns)
+            if message.topic not in broken:
+                broken.add(message.topic)
+                cdr = bytes(3)
+                writer._writer.write(writer._connections[message.topic], message.time_ns - 1, cdr)
+    source = opened(odd, options)
+    assert len(shots(source)) == COUNT
+    assert sum("damaged message on" in line for line in source.lost) == 3 - options.has_camera
 
 
 @pytest.fixture
