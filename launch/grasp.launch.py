@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -137,11 +138,16 @@ def executable(name: str, context: LaunchContext) -> dict[str, str]:
     """A Node's arguments for a command that ends with launch.
 
     Launch leaves its processes behind where SIGTERM ends it; Linux sees to it, however launch ends.
-    A prefix of the user's goes before.
+    A prefix of the user's stands between, which launch itself would leave out.
     """
-    if "launch-prefix" in context.launch_configurations or not shutil.which("setpriv"):
+    if not shutil.which("setpriv"):
         return {"executable": name}
-    return {"executable": name, "exec_name": name, "prefix": "setpriv --pdeathsig TERM --"}
+    chosen = context.launch_configurations
+    prefix = chosen.get("launch-prefix", "")
+    if not re.match(chosen.get("launch-prefix-filter", ""), name):
+        prefix = ""
+    own = "setpriv --pdeathsig TERM --"
+    return {"executable": name, "exec_name": name, "prefix": f"{own} {prefix}"}
 
 
 def given_arguments(

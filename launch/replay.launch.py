@@ -54,7 +54,8 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if not 0.0 < rate < float("inf"):
         raise DktError(f"rate is {rate:g}, expected a positive number")
     preset = preset_of_bag(GRASP.CAMERAS, arguments, Path(given["bag"]), given["namespace"])
-    node = GRASP.start(context, preset)
+    actions = GRASP.start(context, preset)
+    node = next(one for one in actions if isinstance(one, Node))  # dkt_node comes first
     player = Node(
         package="dkt_ros",
         **GRASP.executable("dkt_replay", context),
@@ -73,15 +74,31 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output="screen",
         emulate_tty=True,
     )
-    ended = OnProcessExit(target_action=player, on_exit=after_replay)
-    return [RegisterEventHandler(ended), *node, player]
+    ends = [
+        OnProcessExit(target_action=player, on_exit=after_replay),
+        OnProcessExit(target_action=node, on_exit=after_node),
+    ]
+    return [*map(RegisterEventHandler, ends), *actions, player]
 
 
-def after_replay(event: ProcessExited, context: LaunchContext) -> LaunchDescriptionEntity:
+def after_replay(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """A player that failed ends the launch; after the bag's end the node stays to be looked at."""
-    if event.returncode:
-        return Shutdown(reason=f"dkt_replay ended with status {event.returncode}, see above")
-    return LogInfo(msg="the bag has been played; the node goes on, Ctrl-C ends it")
+    if event.returncode or context.is_shutdown:
+        return end("dkt_replay", event, context)
+    return [LogInfo(msg="the bag has been played; the node goes on, Ctrl-C ends it")]
+
+
+def after_node(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Without the node the player would wait for its subscriptions, or play to nobody."""
+    return end("dkt_node", event, context)
+
+
+def end(name: str, event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Ends the launch because of this process, unless it is ending already; says why."""
+    if context.is_shutdown:
+        return []
+    reason = f"{name} ended with status {event.returncode}, see above: everything is ended"
+    return [LogInfo(msg=reason), Shutdown(reason=reason)]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -215,14 +215,14 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if self._complaints.add(cause, text):
             self.get_logger().warning(text)
 
-    def waits_for_clock(self) -> bool:
-        """Whether use_sim_time is set and nothing has come on /clock."""
+    def missing_clock(self) -> str:
+        """What is told where use_sim_time is set and nothing has come on /clock; else ""."""
         clock = self.get_clock()
-        return bool(clock.ros_time_is_active and clock.now().nanoseconds == 0)
+        return NO_CLOCK if clock.ros_time_is_active and clock.now().nanoseconds == 0 else ""
 
     def _watch_clock(self) -> None:
         """Says once that /clock is missing, and once more when it was there in between."""
-        if not self.waits_for_clock() or self.idle():
+        if not (missing := self.missing_clock()) or self.idle():
             self._clock_missing_since = None
             return
         now = time.monotonic()
@@ -230,7 +230,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self._clock_missing_since = now
         elif now - self._clock_missing_since >= CLOCK_PATIENCE_S:
             self._clock_missing_since = math.inf  # said
-            self.get_logger().warning(NO_CLOCK)
+            self.get_logger().warning(missing)
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""
@@ -453,15 +453,22 @@ def naming_arguments() -> Iterator[None]:
 def interruptible() -> Iterator[None]:
     """Within it, an interrupt and what fails because of it are no errors, but the end.
 
-    It takes the context from under whatever is under way.
+    It takes the context from under whatever is under way. Another one ends nothing more: launch
+    interrupts once more what Ctrl-C has interrupted.
     """
     try:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        _heed_no_more()
     except Exception:
         if rclpy.ok():
             raise
+        _heed_no_more()
+
+
+def _heed_no_more() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _first_line(error: Exception) -> str:
@@ -480,7 +487,6 @@ def run(*nodes: ManagedNode[Any]) -> int:
                     executor.create_task(node.autostart_beside)
             executor.spin()
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # launch interrupts twice
         ended = [node.close() for node in nodes]
         # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
         gc.freeze()

@@ -59,6 +59,8 @@ TOPICS: dict[str, type | None] = {
 POLL_S = 0.002
 ANSWER_S = 10.0
 """How long an answer may take beyond its timeout, on its way."""
+RESTARTED_S = 1.0
+"""How long a node that came in a killed one's place has to say that it is loading."""
 Status = PlanGrasps.Response
 
 
@@ -74,8 +76,14 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         super().__init__("dkt_planner", PlannerParameters)
         group = ReentrantCallbackGroup()
         self._client = self.create_client(CaptureDepth, CAPTURE, callback_group=group)
+        self._is_silent = False
+        beside = self.resolve_service_name(CAPTURE).rpartition("/")[0]
+        qos.watch_liveliness(self, ScaleAlignment, f"{beside}/alignment", self._note_silence)
         self.create_service(PlanGrasps, SERVICE, self._serve, callback_group=group)
         self._group = group
+
+    def _note_silence(self, is_silent: bool) -> None:
+        self._is_silent = is_silent
 
     def is_configured(self) -> bool:
         """Whether there are publishers."""
@@ -183,13 +191,19 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         future = self._client.call_async(
             CaptureDepth.Request(frames=wanted.frames, timeout=wanted.timeout_s, with_points=False)
         )
-        deadline = time.monotonic() + wanted.timeout_s + ANSWER_S
+        asked = time.monotonic()
+        deadline = asked + wanted.timeout_s + ANSWER_S
         with awake(self):
             while not future.done():
-                late = time.monotonic() > deadline
-                if late or not self._client.service_is_ready():
+                what = ""
+                if not self._client.service_is_ready():
+                    what = "ended before it answered"
+                elif self._is_silent and time.monotonic() > asked + RESTARTED_S:
+                    what = "did not answer: its process was killed or stands still"
+                elif time.monotonic() > deadline:
+                    what = "did not answer"
+                if what:
                     self._client.remove_pending_request(future)
-                    what = "did not answer" if late else "ended before it answered"
                     raise RefusedError(Status.NO_DEPTH, f"{name} {what}")
                 # Awaiting the future itself would have the executor come back at once.
                 time.sleep(POLL_S)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rclpy import get_rmw_implementation_identifier
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
+    LivelinessPolicy,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
@@ -36,6 +39,12 @@ INPUT_DEPTH = 5
 SENT_DEPTH = 5
 """Messages of an output kept until its readers have acknowledged them, to be sent again. A reader
 that comes late gets none of them, and one that keeps a single message gets the newest."""
+
+LEASE_S = 2.0
+"""Outputs promise a sign of life so often, which the middleware sends by itself. Whoever asks for
+one at least that often is told of a process that was killed or stands still; others match too."""
+SILENT_AFTER_S = 3.0
+"""After so long without one, watch_liveliness tells."""
 
 Report = Callable[[str, str], None]
 """report(cause, text): counts the cause in diagnostics and logs the text."""
@@ -61,6 +70,8 @@ def output_profile(depth: int) -> QoSProfile:
         depth=depth,
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.VOLATILE,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+        liveliness_lease_duration=Duration(seconds=LEASE_S),
     )
 
 
@@ -115,6 +126,30 @@ def create_publisher(
         return create(publisher_events(node.resolve_topic_name(topic), report))
     except event_handler.UnsupportedEventTypeError:
         return create(None)
+
+
+def watch_liveliness(
+    node: Node, message_type: type, topic: str, changed: Callable[[bool], None]
+) -> None:
+    """Has `changed` told whether all publishers of an output of ours have fallen silent.
+
+    DDS itself, and with it the graph, forgets a process that was killed after 20 s only.
+    """
+
+    def tell(event: Any) -> None:
+        changed(event.alive_count == 0 and event.not_alive_count > 0)
+
+    profile = QoSProfile(
+        depth=1,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+        liveliness_lease_duration=Duration(seconds=SILENT_AFTER_S),
+    )
+    events = event_handler.SubscriptionEventCallbacks(liveliness=tell, use_default_callbacks=False)
+    with suppress(event_handler.UnsupportedEventTypeError):
+        node.create_subscription(
+            message_type, topic, lambda message: None, profile, event_callbacks=events, raw=True
+        )
 
 
 def subscription_events(topic: str, report: Report) -> event_handler.SubscriptionEventCallbacks:

@@ -112,15 +112,18 @@ def test_a_misspelt_argument_is_named(repo_root: Path) -> None:
 @pytest.mark.roslaunch
 @pytest.mark.ros
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs util-linux's setpriv")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "prefix"),
+    [(signal.SIGTERM, []), (signal.SIGKILL, []), (signal.SIGTERM, ["launch-prefix:=nice -n 1"])],
+)
 def test_processes_end_with_launch_however_it_ends(
-    number: int, tmp_path: Path, repo_root: Path
+    number: int, prefix: list[str], tmp_path: Path, repo_root: Path
 ) -> None:
-    """By itself launch leaves them behind where SIGTERM ends it."""
+    """By itself launch leaves them behind where SIGTERM ends it; --launch-prefix is obeyed."""
     parameters, log = tmp_path / "params.yaml", tmp_path / "log"
     parameters.write_text("/**:\n  ros__parameters:\n    autostart: false\n")
     files = [f"params_file:={parameters}", f"planner_params_file:={parameters}"]
-    words = ["planner:=antipodal", "namespace:=ended", *files]
+    words = ["planner:=antipodal", "namespace:=ended", *files, *prefix]
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", RUN, str(repo_root / "launch" / "grasp.launch.py"), *words],
@@ -128,19 +131,44 @@ def test_processes_end_with_launch_however_it_ends(
             stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
-    started = re.compile(r"\[(dkt_\w+)-\d\]: process started with pid \[(\d+)\]")
-    found: dict[str, str] = {}
+    started = re.compile(r"\[(\w+)-\d\]: process started with pid \[(\d+)\]")
+    pids: list[str] = []
     try:
         until(lambda: len(started.findall(log.read_text())) == 2, log)
-        found = dict(started.findall(log.read_text()))
-        assert set(found) == {"dkt_node", "dkt_planner"}
+        names, pids = map(list, zip(*started.findall(log.read_text()), strict=True))
+        niceness = os.nice(0) + len(prefix)
+        until(
+            lambda: {os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in pids} == {niceness}, log
+        )
+        assert names == ["dkt_node", "dkt_planner"]
         process.send_signal(number)
         process.wait(PATIENCE_S)
-        until(lambda: not any(is_alive(pid) for pid in found.values()), log)
+        until(lambda: not any(map(is_alive, pids)), log)
     finally:
         process.kill()
-        for pid in filter(is_alive, found.values()):
+        for pid in filter(is_alive, pids):
             os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+def test_launch_ends_with_the_node_that_a_bag_is_played_to(repo_root: Path, tmp_path: Path) -> None:
+    """The player would wait for its subscriptions for ten minutes."""
+    parameters = tmp_path / "params.yaml"
+    parameters.write_text("/**:\n  ros__parameters:\n    steps: 99\n")
+    demo = repo_root / "dkt_ros/assets/demo/glassware"
+    words = [f"bag:={demo}", f"params_file:={parameters}", "namespace:=wrong"]
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, str(repo_root / "launch" / "replay.launch.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    output = run.stdout + run.stderr
+    assert "parameter steps is 99, expected 0 to 50" in output
+    assert output.count("ended with status") == 1
+    assert "dkt_node ended with status 2, see above: everything is ended" in output
+    assert "the node goes on" not in output
 
 
 def is_alive(pid: str) -> bool:

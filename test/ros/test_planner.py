@@ -23,7 +23,7 @@ from dkt_ros.srv import CaptureDepth, PlanGrasps
 from fixtures.grasp_scenes import CAMERA, Box, Cylinder, depth_of, view
 from fixtures.interrupts import heed_interrupts
 from fixtures.red_rig import RedRig, red_rig
-from fixtures.three_processes import PATIENCE_S, ROOT, START_PATIENCE_S
+from fixtures.three_processes import PATIENCE_S, ROOT, START_PATIENCE_S, NodeProcess, closing
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -278,6 +278,34 @@ def test_a_node_that_ends_while_it_is_asked_is_told_at_once() -> None:
         executor.shutdown()
         thread.join()
         rclpy.shutdown(context=context)
+
+
+def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(
+    tmp_path: Path,
+) -> None:
+    """Its service is in the graph for 20 s more."""
+    words = ["-r", "__ns:=/killed", "-p", "timeout_s:=600.0"]
+    with red_rig(tmp_path, *words[:2], publish="on_demand") as rig:
+        planner = NodeProcess(tmp_path / "planner.log", *words, module="planner")
+        with closing(planner):
+            client = rig.planner.client(PlanGrasps, "/killed/dkt/plan_grasps")
+            rig.planner.wait_until(client.service_is_ready, "planner", START_PATIENCE_S)
+            futures: list[Any] = []
+
+            def waits_for_depth() -> bool:
+                """Nothing is refused any more: both are active, and know each other."""
+                futures.append(client.call_async(PlanGrasps.Request()))
+                rig.planner.spin_for(1.0)
+                return not futures[-1].done()
+
+            rig.planner.wait_until(waits_for_depth, "request that is taken", START_PATIENCE_S)
+            rig.node.process.kill()
+            rig.planner.wait_until(futures[-1].done, "answer")
+            answer = futures[-1].result()
+            assert answer.status == Response.NO_DEPTH
+            assert answer.message == (
+                "/killed/dkt/capture_depth did not answer: its process was killed or stands still"
+            )
 
 
 def test_help_names_topics_and_parameters() -> None:

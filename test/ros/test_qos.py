@@ -11,9 +11,16 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 import rclpy
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import (
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 from rclpy.qos import qos_profile_sensor_data as sensor_data
 from std_msgs.msg import Empty
 
@@ -30,6 +37,17 @@ def test_every_camera_and_every_subscriber_matches(other: QoSProfile) -> None:
     # Where a policy is left to the system the answer is WARNING.
     assert qos_check_compatible(other, qos.input_profile())[0] != QoSCompatibility.ERROR
     assert qos_check_compatible(qos.output_profile(depth=1), other)[0] != QoSCompatibility.ERROR
+
+
+@pytest.mark.parametrize(("asked_s", "matches"), [(qos.SILENT_AFTER_S, True), (1.0, False)])
+def test_a_sign_of_life_is_promised_to_who_asks_for_one(asked_s: float, matches: bool) -> None:
+    asks = QoSProfile(
+        depth=1,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+        liveliness_lease_duration=Duration(seconds=asked_s),
+    )
+    found = qos_check_compatible(qos.output_profile(depth=1), asks)[0]
+    assert (found != QoSCompatibility.ERROR) == matches
 
 
 @pytest.fixture

@@ -221,6 +221,19 @@ def test_a_replay_that_is_late_is_terminated_without_a_traceback(
     assert process.returncode == 0
 
 
+def test_interrupts_that_follow_the_first_change_nothing(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Launch interrupts once more what Ctrl-C has interrupted already."""
+    process = replay(bag, "--topics", INFO, "--wait-for-subscribers", "9")
+    assert listener.spin_until(lambda: listener.node.count_publishers(INFO) == 1)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    assert finished(process) == ""
+    assert process.returncode == 0
+
+
 def test_the_clock_is_never_behind_the_messages(
     bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:

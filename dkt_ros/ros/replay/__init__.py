@@ -17,4 +17,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"dkt_replay: {remedy}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return play(argv)
