@@ -12,6 +12,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.formats.pictures import IMAGES
+from dkt_ros.formats.videos import pictures
 from dkt_ros.geometry import known_depth
 
 
@@ -50,14 +51,14 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
         if not path.is_dir():
             raise DktError(f"input {path} is no folder: depth is chosen by name in folders only")
         files = sorted(path.glob(pattern), key=natural_key)
-        pictures = [read_depth_png(file, 1000.0) for file in files]
-        for file, picture in zip(files, pictures, strict=True):
+        depths = [read_depth_png(file, 1000.0) for file in files]
+        for file, picture in zip(files, depths, strict=True):
             if picture.shape != rgb.shape[1:3]:
                 raise DktError(
                     f"{file} is {_size(picture)}, the colour images are {_size(rgb[0])}: raw depth "
                     "has to be registered to colour"
                 )
-        depth = np.stack(pictures) if pictures else None
+        depth = np.stack(depths) if depths else None
     if depth is None:
         if pattern is not None:
             raise DktError(f"{path} holds no depth {pattern}")
@@ -126,25 +127,12 @@ def _read_npz(file: Path) -> np.ndarray:
 
 
 def _read_video(file: Path) -> np.ndarray:
-    import cv2
-
-    capture = cv2.VideoCapture(str(file))
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-    frames = []
     try:
-        while True:
-            grabbed, bgr = capture.read()
-            if not grabbed:
-                break
-            frames.append(np.ascontiguousarray(bgr[..., ::-1]))
-    finally:
-        capture.release()
-    if not frames:
+        return np.stack([rgb for _, rgb in pictures(file)])
+    except DktError as error:
         raise DktError(
-            f"{file} gives no video frames; expected a video, an image, a folder of images or an "
-            ".npz with rgb"
-        )
-    return np.stack(frames)
+            f"{error}; expected a video, an image, a folder of images or an .npz with rgb"
+        ) from error
 
 
 def _size(frame: np.ndarray) -> str:

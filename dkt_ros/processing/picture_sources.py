@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
+from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -143,36 +143,25 @@ class VideoSource(Source):
                 f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
         self._depth = _depth_of(path, options)
-        capture = cv2.VideoCapture(str(path))
         try:
-            if not capture.isOpened():
-                raise ProcessingError(Outcome.NOT_A_RECORDING, f"{path}: cannot be read as video")
-            self._rate_hz = capture.get(cv2.CAP_PROP_FPS) or options.rate_hz
-            self.total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or len(self._depth)
-        finally:
-            capture.release()
+            rate_hz, count = videos.rate_and_count(path)
+        except DktError as error:
+            raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
+        self._rate_hz = rate_hz or options.rate_hz
+        self.total = count or len(self._depth)
         self.duration_s = self.total / self._rate_hz
 
     def items(self) -> Iterator[Pending]:
         """See Source."""
-        clock = stamps(self._rate_hz)
-        capture = cv2.VideoCapture(str(self.path))
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        start_ns, streams = next(stamps(1.0)), _Streams(self._options.max_gap_s)
         count = 0
-        try:
-            while True:
-                grabbed, bgr = capture.read()
-                if not grabbed or count == len(self._depth):
-                    break
-                yield Pending(partial(self._shot, bgr, count, next(clock)))
-                count += 1
-            extra = 0
-            while grabbed:
-                extra += 1
-                grabbed, bgr = capture.read()
-        finally:
-            capture.release()
-        if count < len(self._depth):
+        for seconds, rgb in videos.pictures(self.path, self._rate_hz):
+            if count < len(self._depth):
+                stamp_ns = start_ns + round(seconds * NANOSECONDS_PER_SECOND)
+                yield Pending(partial(self._shot, rgb, count, stamp_ns), streams.of(stamp_ns))
+            count += 1
+        extra = count - len(self._depth)
+        if extra < 0:
             self.remarks.append(
                 f"the video gives {counted(count, 'frame')} for {len(self._depth)} of depth; it "
                 "is cut short, or is not that depth's"
@@ -180,10 +169,9 @@ class VideoSource(Source):
         elif extra:
             self.remarks.append(f"the video ends with {counted(extra, 'frame')} without depth")
 
-    def _shot(self, bgr: Any, index: int, stamp_ns: int) -> Shot:
-        height, width = bgr.shape[:2]
+    def _shot(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> Shot:
+        height, width = rgb.shape[:2]
         camera = self._options.camera(width, height)
-        rgb = np.ascontiguousarray(bgr[..., ::-1])
         return Shot(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID))
 
 
@@ -232,9 +220,10 @@ class ArraySource(Source):
         """See Source."""
         clock = stamps(self._options.rate_hz)
         given = self._arrays.get("stamps_ns")
+        streams = _Streams(self._options.max_gap_s)
         for index in range(self.total):
             stamp = next(clock) if given is None else int(given[index])
-            yield Pending(partial(self._shot, index, stamp))
+            yield Pending(partial(self._shot, index, stamp), streams.of(stamp))
 
     def _shot(self, index: int, stamp_ns: int) -> Shot:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
@@ -245,6 +234,22 @@ class ArraySource(Source):
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
         depth = _metres(self._arrays["depth"][index], self._options.depth_unit_m)
         return Shot(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
+
+
+class _Streams:
+    """Numbers the streams that gaps between a recording's frames part it into."""
+
+    def __init__(self, max_gap_s: float) -> None:
+        self._max_gap_s = max_gap_s
+        self._last_ns: int | None = None
+        self._number = 0
+
+    def of(self, stamp_ns: int) -> int:
+        """That of the next frame."""
+        last, self._last_ns = self._last_ns, stamp_ns
+        if last is not None and stamp_ns - last > self._max_gap_s * NANOSECONDS_PER_SECOND:
+            self._number += 1
+        return self._number
 
 
 def _shot_of(found: LabelledFrame | DktError) -> Shot:

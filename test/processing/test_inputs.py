@@ -614,6 +614,40 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     assert source.lost == ["the video ends with 2 frames without depth"]
 
 
+def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
+    """No length in its head, and a pause of five seconds."""
+    path = tmp_path / "clip.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 15.0, (WIDTH, HEIGHT))
+    for labelled in labelled_frames(4):
+        writer.write(np.ascontiguousarray(labelled.frame.rgb[..., ::-1]))
+    writer.release()
+    content = path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88")
+    path.write_bytes(content.replace(b"\x81\x00\xc8", b"\x81\x13\x88"))
+    np.save(tmp_path / "clip.npy", np.ones((4, HEIGHT, WIDTH), np.float32))
+    source = opened(path, PINHOLE)
+    assert source.total == 4
+    assert source.duration_s == pytest.approx(4 / 15)
+    items = [item for item in source.items() if isinstance(item, Pending)]
+    assert [item.epoch for item in items] == [0, 0, 0, 1]
+    stamps_ns = [item.decode().frame.stamp_ns for item in items]
+    assert np.subtract(stamps_ns, stamps_ns[0]).tolist() == pytest.approx(
+        [0, 67e6, 133e6, 5e9], abs=1e3
+    )
+
+
+def test_arrays_that_a_gap_parts(tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    rgb, depth = np.zeros((4, 6, 8, 3), np.uint8), np.ones((4, 6, 8), np.float32)
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array([0, 1, 8, 9]) * 10**9)
+
+    def epochs(options: SourceOptions) -> list[int]:
+        items = opened(path, options).items()
+        return [item.epoch for item in items if isinstance(item, Pending)]
+
+    assert epochs(PINHOLE) == [0, 0, 1, 1]
+    assert epochs(replace(PINHOLE, max_gap_s=10.0)) == [0, 0, 0, 0]
+
+
 def test_names_differ(tmp_path: Path) -> None:
     for day in ("monday", "tuesday"):
         record(labelled_frames(1), tmp_path / day / "bag", RecordingOptions())
