@@ -134,9 +134,23 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a name within a folder is none of the user's: a Mac leaves a ._NAME beside files."""
+    return name.startswith(".") and name != ".."
+
+
+def shown(folder: Path, pattern: str = "") -> list[Path]:
+    """What is in a folder, or matches a pattern in it, in no order, without what is hidden.
+
+    Without a pattern it raises OSError where the folder cannot be listed.
+    """
+    found = folder.glob(pattern) if pattern else folder.iterdir()
+    return [path for path in found if not any(map(is_hidden, path.relative_to(folder).parts))]
+
+
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """What ends in one of the suffixes, in any case, by name; broken links too, but no folders."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    found = (path for path in shown(folder, "**/*") if path.suffix.lower() in suffixes)
     return sorted(path for path in found if not path.is_dir())
 
 

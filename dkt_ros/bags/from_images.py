@@ -18,7 +18,7 @@ from dkt_ros.bags.images import read_depth, read_mask
 from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, registered, stamps
 from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order
+from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -189,7 +189,7 @@ def _matches(folder: Path, pattern: str, *, pictures: bool = False) -> dict[Key,
     if any_suffix:
         names = re.sub(r"\*\)$", "*?)", names) + r"(?:\.[^/.]+)?"
     found: dict[Key, Path] = {}
-    for path in sorted(folder.glob(pattern)):
+    for path in sorted(shown(folder, pattern)):
         match = re.fullmatch(names, path.relative_to(folder).as_posix())
         if match is None or not path.is_file():
             continue

@@ -21,6 +21,7 @@ from dkt_ros.datasets.files import read_depth_exr, read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import has_reading, known_depth
 from dkt_ros.wording import counted
@@ -110,7 +111,7 @@ class PredictedDepth:
         folder = self._folder / clip.name
         if not folder.is_dir():
             raise DktError(f"no folder {folder}")
-        found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in self._read]
+        found = [path for path in sorted(shown(folder)) if path.suffix.lower() in self._read]
         stems = {path.stem for path in found}
         places = {key: place for place, key in enumerate(clip.keys)}
         if not stems <= places.keys() and all(

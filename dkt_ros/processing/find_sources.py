@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order
+from dkt_ros.files import natural_order, shown
 from dkt_ros.processing.bag_source import BagSource
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.picture_sources import (
@@ -112,7 +112,7 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
     if not path.is_dir() or _is_bag(path):
         yield path, ""
         return
-    inside = sorted(path.iterdir(), key=lambda item: natural_order(item.name))
+    inside = sorted(shown(path), key=lambda item: natural_order(item.name))
     bags = [p for p in inside if (p.is_dir() and _is_bag(p)) or p.suffix.lower() in _BAGS]
     if bags:
         yield from ((bag, "") for bag in bags)
@@ -160,7 +160,7 @@ def _is_bag(folder: Path) -> bool:
     endings = tuple(
         f".{kind}{packed}" for kind in ("mcap", "db3") for packed in ("", ".zstd", ".zst")
     )
-    stems = [_stem(p) for p in folder.iterdir() if p.name.endswith(endings) and p.is_file()]
+    stems = [_stem(p) for p in shown(folder) if p.name.endswith(endings) and p.is_file()]
     parts = [stem.rpartition("_") for stem in stems]
     is_split = len({name for name, _, _ in parts}) == 1 and "0" in [n for _, _, n in parts]
     return len(stems) == 1 or is_split

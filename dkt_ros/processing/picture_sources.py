@@ -16,6 +16,7 @@ from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
+from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array
 from dkt_ros.formats.pictures import PICTURES
@@ -287,7 +288,7 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
                 f"{video}: {path.name} has {found} for depth, expected numbers (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
-    pictures = path.iterdir() if path.is_dir() else video.parent.glob(given)
+    pictures = shown(path) if path.is_dir() else shown(video.parent, given)
     files = [file for file in pictures if file.suffix.lower() in PICTURES]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
@@ -323,7 +324,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _calibration_file(folder: Path) -> Path:
     for pattern in _CAMERA:
-        for file in sorted(folder.glob(pattern)):
+        for file in sorted(shown(folder, pattern)):
             if file.suffix.lower() in _CAMERA_FILES:
                 return file
     raise ProcessingError(
@@ -352,7 +353,8 @@ def is_clip_file(path: Path) -> bool:
 def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:
     """The first pattern that matches pictures; colour patterns must not match depth ones."""
     for pattern in patterns:
-        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in PICTURES]
+        found = (file for file in shown(folder, pattern) if file.suffix.lower() in PICTURES)
+        names = [file.name for file in found]
         if names and (patterns is _DEPTH or not any("depth" in name for name in names)):
             return pattern
     return None

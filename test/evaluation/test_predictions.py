@@ -117,6 +117,19 @@ def test_names_are_the_frames_or_else_their_places(tmp_path: Path) -> None:
         assert measured(video, tmp_path / start).rel == pytest.approx(expected, abs=1e-4)
 
 
+def test_what_a_mac_leaves_beside_files_is_no_prediction(
+    tmp_path: Path, reader: VideoReader
+) -> None:
+    video = only(reader)
+    folder = folder_of(tmp_path, video)
+    for index, depth in enumerate(video.truth):
+        write_npy(folder / str(index), depth)
+    trees.copy_from_a_mac(folder)
+    skipped = Skipped()
+    assert measured(video, tmp_path / "theirs", skipped).rel == 0.0
+    assert skipped.count == 0
+
+
 def test_pictures_are_found_as_frames_of_their_folder(tmp_path: Path) -> None:
     trees.cleargrasp_real(tmp_path / "data/real-test/d435")
     dataset = open_dataset(tmp_path / "data")

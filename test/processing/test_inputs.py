@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fixtures.dataset_trees import sequence_frame
+from fixtures.dataset_trees import copy_from_a_mac, sequence_frame
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 from rosbags.interfaces import (
     Qos,
@@ -459,6 +459,21 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert len(shots(opened(pictures, PINHOLE))) == 3
     shutil.rmtree(pictures / "depth")
     assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
+
+
+def test_what_a_mac_leaves_beside_files_is_no_recording(
+    tmp_path: Path, pictures: Path, bag: Path
+) -> None:
+    copy_from_a_mac(tmp_path)
+    assert opened(pictures).total == 3
+    assert len(shots(opened(pictures))) == 3
+    (bag / "metadata.yaml").unlink()
+    assert len(shots(opened(bag))) == COUNT
+    lone = next(file for file in bag.iterdir() if file.suffix == ".mcap" and file.name[0] != ".")
+    for day in ("monday", "tuesday"):
+        shutil.copy(lone, tmp_path / f"{day}.mcap")
+    copy_from_a_mac(tmp_path)
+    assert [one.name for one in find_recordings([tmp_path], NONE)][-2:] == ["monday", "tuesday"]
 
 
 def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
