@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,12 @@ def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> lis
 
 
 def _globbed(given: str | Path) -> list[Path]:
-    if Path(given).exists() or not glob.has_magic(str(given)):
+    if given == "":
+        raise DktError("an empty name was given for a recording; is a variable unset?")
+    given = os.path.expanduser(given)
+    if Path(given).exists() or not glob.has_magic(given):
         return [Path(given)]
-    paths = sorted(glob.glob(str(given), recursive=True), key=natural_order)
+    paths = sorted(glob.glob(given, recursive=True), key=natural_order)
     if not paths:
         raise DktError(f"nothing matches {given}")
     return [Path(path) for path in paths]

@@ -663,6 +663,15 @@ def test_arrays_that_a_gap_parts(tmp_path: Path) -> None:
     assert epochs(replace(PINHOLE, max_gap_s=10.0)) == [0, 0, 0, 0]
 
 
+def test_home_and_nothing(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(pictures.parent))
+    monkeypatch.chdir(pictures)
+    for given in ("~/pictures", "~/pic*"):
+        assert [one.path for one in find_recordings([given], NONE)] == [pictures]
+    with pytest.raises(DktError, match="is a variable unset"):
+        find_recordings([""], NONE)
+
+
 def test_names_differ(tmp_path: Path) -> None:
     for day in ("monday", "tuesday"):
         record(labelled_frames(1), tmp_path / day / "bag", RecordingOptions())
