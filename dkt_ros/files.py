@@ -21,6 +21,8 @@ PARTIAL = ".partial"
 _unfinished: set[Path] = set()
 _PATIENCE_S = 0.5
 """A process that was killed frees its locks a moment after it is gone."""
+_DIGITS_OF_A_TIME = 9  # or more, in seconds since 1970
+_DECIMALS = 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -155,9 +157,16 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """A sort key under which scene2 comes before scene10; no two names have the same."""
+    """A sort key under which scene2 comes before scene10; no two names have the same.
+
+    Of times in seconds, 1700000000.25 comes before 1700000000.5.
+    """
     pieces = re.split(r"(\d+)", name)  # text and number in turn
-    return [(int(piece) if i % 2 else 0, piece) for i, piece in enumerate(pieces)]
+    key = [(int(piece) if i % 2 else 0, piece) for i, piece in enumerate(pieces)]
+    for i in range(3, len(pieces), 2):
+        if pieces[i - 1] == "." and len(pieces[i - 2]) >= _DIGITS_OF_A_TIME:
+            key[i] = (int(pieces[i].ljust(_DECIMALS, "0")), pieces[i])
+    return key
 
 
 def sha256(path: Path) -> str:
