@@ -154,7 +154,7 @@ def test_numbers_count_as_numbers() -> None:
     names = ["scene10", "scene2", "a", "10", "9", "scene2b"]
     assert sorted(names, key=natural_order) == ["9", "10", "a", "scene2", "scene2b", "scene10"]
     times = ["9.png", "1700000000.123456.png", "1700000000.1234567.png", "1700000000.5.png"]
-    assert sorted(times[::-1], key=natural_order) == times
+    assert sorted(set(times), key=natural_order) == times
     assert sorted(["v1.10", "v1.9"], key=natural_order) == ["v1.9", "v1.10"]
     assert natural_order("1") != natural_order("01")  # a set of both has an order too
 

@@ -22,7 +22,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.files import shown
-from dkt_ros.formats.numpy_files import arrays_in
+from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
 from dkt_ros.geometry import has_reading, known_depth
 from dkt_ros.wording import counted
 
@@ -168,8 +168,10 @@ def _read_numpy(path: Path, unit_m: float) -> np.ndarray:
                 "depth"
             )
         array = np.asarray(arrays["depth" if "depth" in names else names[0]])
-    if array.dtype.kind not in "fiu":
-        raise DktError(f"{path}: holds {array.dtype}, expected numbers in metres")
+    if not may_be_depth(array.dtype):
+        raise DktError(
+            f"{path}: holds {array.dtype}, expected numbers in metres, or steps of 16 bits or more"
+        )
     if array.dtype.kind in "iu":
         array = np.where(has_reading(array), array * unit_m, 0.0)
     return array.squeeze() if array.ndim > 2 else array

@@ -18,7 +18,7 @@ from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
-from dkt_ros.formats.numpy_files import arrays_in, mapped_array
+from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
@@ -37,6 +37,7 @@ _DEPTH = (
     *("depth*", "raw_depth*"),
 )
 _CAMERA = ("*intrinsic*", "*camera_info*", "*calib*", "K.*", "camera.*", "cam_K.*")
+_METRES = "floats in metres, or integers of 16 bits or more,"
 _ARRAYS = ("rgb", "depth", "K", "stamps_ns")
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
 
@@ -190,11 +191,11 @@ class ArraySource(Source):
             raise ProcessingError(
                 Outcome.NO_COLOR, f"{path}: expected an array rgb, uint8 (T, H, W, 3)"
             )
-        if depth is None or depth.shape != rgb.shape[:3] or depth.dtype.kind not in "fiu":
+        if depth is None or depth.shape != rgb.shape[:3] or not may_be_depth(depth.dtype):
             found = "none" if depth is None else f"{depth.dtype} {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{path}: found {found}, expected an array depth of numbers, {rgb.shape[:3]}",
+                f"{path}: found {found}, expected an array depth of {_METRES}, {rgb.shape[:3]}",
             )
         if "K" not in self._arrays and not options.has_camera:
             raise ProcessingError(
@@ -281,11 +282,11 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
     path = Path(given) if Path(given).exists() else video.parent / given
     if path.suffix.lower() in (".npy", ".npz"):
         depth = _depth_array(video, path)
-        if depth is None or depth.ndim != 3 or depth.dtype.kind not in "fiu":
+        if depth is None or depth.ndim != 3 or not may_be_depth(depth.dtype):
             found = "nothing" if depth is None else f"{depth.dtype} of shape {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{video}: {path.name} has {found} for depth, expected numbers (T, H, W)",
+                f"{video}: {path.name} has {found} for depth, expected {_METRES} (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
     pictures = shown(path) if path.is_dir() else shown(video.parent, given)

@@ -176,6 +176,7 @@ def test_what_does_not_fit_is_named_and_the_other_frames_count(
         ("exr", b"", "is empty"),
         ("npy", np.zeros((4, 4)), "expected"),
         ("npy", np.array(["a", "b"]), "expected numbers in metres"),
+        ("npy", np.full((48, 80), 99, np.uint8), "holds uint8, expected numbers in metres"),
         ("npy", np.array([{}], object), "cannot be read as numpy's"),
         ("npz", {"a": np.ones(2), "b": np.ones(2)}, "expected one array, or one named depth"),
     ],

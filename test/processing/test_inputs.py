@@ -650,6 +650,16 @@ def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
     )
 
 
+def test_depth_of_eight_bits_is_a_picture_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    np.savez(path, rgb=np.zeros((4, 6, 8, 3), np.uint8), depth=np.full((4, 6, 8), 128, np.uint8))
+    assert "found uint8 (4, 6, 8), expected an array depth of floats" in str(refused(path, PINHOLE))
+    written = cv2.VideoWriter.fourcc(*"MJPG")
+    cv2.VideoWriter(str(tmp_path / "film.avi"), written, 15.0, (WIDTH, HEIGHT)).release()
+    np.save(tmp_path / "film.npy", np.full((4, 6, 8), 128, np.uint8))
+    assert "uint8 of shape (4, 6, 8)" in str(refused(tmp_path / "film.avi", PINHOLE))
+
+
 def test_arrays_that_a_gap_parts(tmp_path: Path) -> None:
     path = tmp_path / "clip.npz"
     rgb, depth = np.zeros((4, 6, 8, 3), np.uint8), np.ones((4, 6, 8), np.float32)
