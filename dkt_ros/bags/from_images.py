@@ -240,6 +240,11 @@ def _paired(
         f"{len(missing)} of {len(color)} colour pictures have no {role} by the pattern "
         f"{pattern!r}, the first is {color[missing[0]].name}"
     )
+    if len(missing) == len(color):
+        text += (
+            f" and of the others {files[over[0]].name}: expected the same text in the place of the "
+            "*, as 'color/rgb_*' and 'depth/depth_*' have it for rgb_1.png and depth_1.png"
+        )
     if notes is None or len(missing) == len(color):
         raise DktError(f"{source.folder}: {text}")
     if role != "depth":  # the frames themselves tell of that

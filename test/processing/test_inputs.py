@@ -476,6 +476,16 @@ def test_what_a_mac_leaves_beside_files_is_no_recording(
     assert [one.name for one in find_recordings([tmp_path], NONE)][-2:] == ["monday", "tuesday"]
 
 
+def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
+    for role in ("color", "depth"):
+        for file in list((pictures / role).iterdir()):
+            file.rename(file.with_name(f"{role}_{file.name}"))
+    with pytest.raises(DktError, match=r"first is color_0.png and of the others depth_0.png: "):
+        shots(opened(pictures))
+    named = replace(NONE, color="color/color_*", depth="depth/depth_*")
+    assert len(shots(opened(pictures, named))) == 3
+
+
 def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
     depth = pictures / "depth" / "1.png"
     depth.write_bytes(depth.read_bytes()[:-40])
