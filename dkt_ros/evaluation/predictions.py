@@ -30,6 +30,10 @@ _log = logging.getLogger(__name__)
 
 _OTHER_UNIT = 5.0
 """How many times the truth is no error of a network's but another unit, or no depth."""
+_INVERSE = -0.5
+"""The correlation of logarithms below which what is given is no depth."""
+_FLAT = 0.01
+"""Depth that varies by so small a share tells nothing of what it is."""
 
 
 class PredictedDepth:
@@ -88,10 +92,22 @@ class PredictedDepth:
         return {FROM_FILES: Depths(depth, problems=problems)}
 
     def _look_at_scale(self, depth: np.ndarray, truth: np.ndarray) -> None:
-        """Tells, once, of depth that is in another unit by all appearances."""
+        """Tells, once, of what is disparity, or depth in another unit, by all appearances."""
         known = np.isfinite(depth) & np.isfinite(truth)
         if self._told or not known.any():
             return
+        given, true = np.log(depth[known]), np.log(truth[known])
+        if min(given.std(), true.std()) > _FLAT:
+            likeness = float(np.corrcoef(given, true)[0, 1])
+            if likeness < _INVERSE:
+                self._told = True
+                _log.warning(
+                    "%s: its depth falls where the truth rises (correlation %.2f): is it "
+                    "disparity? expected metres; align and invert it first",
+                    self.name,
+                    likeness,
+                )
+                return
         times = float(np.median(depth[known] / truth[known]))
         if not 1 / _OTHER_UNIT < times < _OTHER_UNIT:
             self._told = True

@@ -278,3 +278,22 @@ def test_another_unit_is_told_once(
     measured(video, tmp_path / "theirs")
     start = f"theirs: its depth is {told} times the truth in the median; is a step of 0.001 m right"
     assert [message.startswith(start) for message in caplog.messages] == [True] * bool(told)
+
+
+@pytest.mark.parametrize(
+    ("made_of", "told"),
+    [(lambda truth: 1 / truth, True), (lambda truth: 0.3 / truth + 0.2, True), (np.sqrt, False)],
+)
+def test_disparity_is_told_from_depth(
+    tmp_path: Path,
+    reader: VideoReader,
+    caplog: pytest.LogCaptureFixture,
+    made_of: Callable[[np.ndarray], np.ndarray],
+    told: bool,
+) -> None:
+    video = only(reader)
+    folder = folder_of(tmp_path, video)
+    for index, depth in enumerate(video.truth):
+        write_npy(folder / str(index), made_of(depth))
+    measured(video, tmp_path / "theirs")
+    assert ("is it disparity?" in caplog.text) is told
