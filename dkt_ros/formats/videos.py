@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,12 +18,22 @@ from numpy.typing import NDArray
 from dkt_ros.errors import DktError
 
 
-def rate_and_count(path: Path) -> tuple[float, int]:
-    """Pictures a second and in all; 0 where the file does not tell. Raises as `pictures` does."""
+class Facts(NamedTuple):
+    """Pictures a second and in all, 0 where not told; degrees by which players turn them."""
+
+    rate_hz: float
+    frames: int
+    turned: int
+
+
+def facts(path: Path) -> Facts:
+    """What the file tells of itself. Raises as `pictures` does."""
     with _opened(path) as capture:
         rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        turned = int(capture.get(cv2.CAP_PROP_ORIENTATION_META))
     # Streams that were written while they came in state the least number there is.
-    return rate if 0 < rate < math.inf else 0.0, int(count) if 0 < count < math.inf else 0
+    known = rate if 0 < rate < math.inf else 0.0, int(count) if 0 < count < math.inf else 0
+    return Facts(*known, turned)
 
 
 def pictures(path: Path, rate_hz: float = 10.0) -> Iterator[tuple[float, NDArray[np.uint8]]]:

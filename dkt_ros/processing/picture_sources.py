@@ -146,11 +146,16 @@ class VideoSource(Source):
             )
         self._depth = _depth_of(path, options)
         try:
-            rate_hz, count = videos.rate_and_count(path)
+            told = videos.facts(path)
         except DktError as error:
             raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
-        self._rate_hz = rate_hz or options.rate_hz
-        self.total = count or len(self._depth)
+        self._rate_hz = told.rate_hz or options.rate_hz
+        self.total = told.frames or len(self._depth)
+        if told.turned:
+            self.notes.append(
+                f"players turn the video by {told.turned} degrees; pictures, depth and "
+                "calibration are taken as they are stored, not turned"
+            )
         self.duration_s = self.total / self._rate_hz
 
     def items(self) -> Iterator[Pending]:

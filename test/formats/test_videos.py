@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.videos import pictures, rate_and_count
+from dkt_ros.formats.videos import facts, pictures
 
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8)
 
@@ -32,7 +32,7 @@ def edited(path: Path, old: bytes, new: bytes) -> Path:
 
 def test_pictures_and_their_times(tmp_path: Path) -> None:
     path = written(tmp_path / "clip.mkv", "FFV1")
-    assert rate_and_count(path) == (15.0, 4)
+    assert facts(path) == (15.0, 4, 0)
     times, found = zip(*pictures(path), strict=True)
     assert times == pytest.approx([0.0, 0.067, 0.133, 0.2], abs=1e-6)
     assert np.abs(np.stack(found).astype(int) - CLIP).max() < 6
@@ -55,8 +55,19 @@ def test_times_that_stand_still_go_on_at_the_rate(tmp_path: Path) -> None:
 def test_a_stream_without_a_length(tmp_path: Path) -> None:
     path = written(tmp_path / "clip.mkv", "FFV1")
     edited(path, b"\x44\x89\x88", b"\xec\x89\x88")  # the duration becomes a void
-    assert rate_and_count(path)[1] == 0
+    assert facts(path).frames == 0
     assert len(list(pictures(path))) == 4
+
+
+def test_a_turn_is_told_and_pictures_are_as_stored(tmp_path: Path) -> None:
+    path = written(tmp_path / "clip.mp4", "mp4v")
+    one, zero = b"\0\1\0\0", bytes(4)
+    upright = one + zero * 3 + one + zero * 3 + b"\x40\0\0\0"
+    turned = zero + one + zero + b"\xff\xff\0\0" + zero * 4 + b"\x40\0\0\0"
+    head, _, tail = path.read_bytes().rpartition(upright)  # the track's matrix
+    path.write_bytes(head + turned + tail)
+    assert facts(path).turned == 90
+    assert next(pictures(path))[1].shape == (48, 64, 3)
 
 
 def test_pictures_that_cannot_be_decoded(tmp_path: Path) -> None:
@@ -64,7 +75,7 @@ def test_pictures_that_cannot_be_decoded(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"\0\0\1\xb6", b"\0\0\0\0"))
     words = r"clip.mp4 gives no video frames: .*codec FMP4; convert it \(ffmpeg -i clip.mp4"
     with pytest.raises(DktError, match=words):
-        rate_and_count(path)
+        facts(path)
     with pytest.raises(DktError, match=words):
         next(pictures(path))
 
@@ -72,4 +83,4 @@ def test_pictures_that_cannot_be_decoded(tmp_path: Path) -> None:
 def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"nothing")
     with pytest.raises(DktError, match=r"clip.mp4 gives no video frames"):
-        rate_and_count(tmp_path / "clip.mp4")
+        facts(tmp_path / "clip.mp4")

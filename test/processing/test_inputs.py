@@ -36,6 +36,7 @@ from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import load_estimator
+from dkt_ros.formats import videos
 from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.one import process_one
@@ -668,6 +669,15 @@ def test_depth_of_eight_bits_is_a_picture_of_it(tmp_path: Path) -> None:
     cv2.VideoWriter(str(tmp_path / "film.avi"), written, 15.0, (WIDTH, HEIGHT)).release()
     np.save(tmp_path / "film.npy", np.full((4, 6, 8), 128, np.uint8))
     assert "uint8 of shape (4, 6, 8)" in str(refused(tmp_path / "film.avi", PINHOLE))
+
+
+def test_a_turned_video_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "phone.mp4"
+    cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 15.0, (WIDTH, HEIGHT)).release()
+    np.save(tmp_path / "phone.npy", np.ones((4, HEIGHT, WIDTH), np.float32))
+    monkeypatch.setattr(videos, "facts", lambda path: videos.Facts(15.0, 4, 270))
+    (note,) = opened(path, PINHOLE).notes
+    assert note.startswith("players turn the video by 270 degrees; ")
 
 
 def test_arrays_that_a_gap_parts(tmp_path: Path) -> None:
