@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import described
 from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
@@ -194,13 +195,14 @@ class ArraySource(Source):
         rgb, depth = self._arrays.get("rgb"), self._arrays.get("depth")
         if rgb is None or rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
             raise ProcessingError(
-                Outcome.NO_COLOR, f"{path}: expected an array rgb, uint8 (T, H, W, 3)"
+                Outcome.NO_COLOR,
+                f"{path}: found {described(rgb)}, expected an array rgb, (T, H, W, 3) uint8",
             )
         if depth is None or depth.shape != rgb.shape[:3] or not may_be_depth(depth.dtype):
-            found = "none" if depth is None else f"{depth.dtype} {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{path}: found {found}, expected an array depth of {_METRES}, {rgb.shape[:3]}",
+                f"{path}: found {described(depth)}, expected an array depth of {_METRES} "
+                f"{rgb.shape[:3]}",
             )
         if "K" not in self._arrays and not options.has_camera:
             raise ProcessingError(

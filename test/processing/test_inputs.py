@@ -602,7 +602,7 @@ def test_arrays(tmp_path: Path) -> None:
     np.savez(path, rgb=rgb)
     assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
     np.savez(path, rgb=rgb, depth=np.full(depth.shape, "far"))
-    assert "found <U3" in str(refused(path, PINHOLE))
+    assert "<U3, expected an array depth" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb, depth=depth, notes=np.array([{}], object))
     assert len(shots(opened(path, PINHOLE))) == 4
     for stamps in (["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]):
@@ -664,7 +664,9 @@ def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
 def test_depth_of_eight_bits_is_a_picture_of_it(tmp_path: Path) -> None:
     path = tmp_path / "clip.npz"
     np.savez(path, rgb=np.zeros((4, 6, 8, 3), np.uint8), depth=np.full((4, 6, 8), 128, np.uint8))
-    assert "found uint8 (4, 6, 8), expected an array depth of floats" in str(refused(path, PINHOLE))
+    assert "found (4, 6, 8) uint8, expected an array depth of floats" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=np.zeros((4, 3, 6, 8), np.uint8), depth=np.ones((4, 6, 8)))
+    assert "found (4, 3, 6, 8) uint8, expected an array rgb" in str(refused(path, PINHOLE))
     written = cv2.VideoWriter.fourcc(*"MJPG")
     cv2.VideoWriter(str(tmp_path / "film.avi"), written, 15.0, (WIDTH, HEIGHT)).release()
     np.save(tmp_path / "film.npy", np.full((4, 6, 8), 128, np.uint8))
