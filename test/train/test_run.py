@@ -473,6 +473,7 @@ def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Pat
     changes: list[tuple[dict[str, Any], str]] = [
         ({"lora": {"rank": 8}}, "lora was"),
         ({"seed": 2}, "seed was 1, the recipe says 2"),
+        ({"steps": 7}, "has done 8 steps, the recipe asks for 7; ask for more"),
         ({"batch": 8}, "batch was 4"),
         ({"ema": 0}, r"ema was 0\.9"),
         ({"method": "full"}, "method was lora"),

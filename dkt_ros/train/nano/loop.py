@@ -22,6 +22,7 @@ from dkt_ros.train.kept import (
     Means,
     load_state,
     parameter_groups,
+    restore_optimizer,
     run_folder,
     run_steps,
     save_state,
@@ -125,7 +126,7 @@ class NanoTrainer:
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.step = int(state["step"])
         if state["teacher"] is not None:
             self._keep_teacher(state["teacher"])
