@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dkt_ros.datasets.dataset import Clip, split_of
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order
+from dkt_ros.files import is_leftover, natural_order
 
 
 @dataclass
@@ -103,12 +103,17 @@ def _folder(path: Path, root: Path) -> Folder:
 
 
 def list_folder(path: Path) -> tuple[list[str], list[str]]:
-    """The names of a folder's files and of its subfolders; DktError where it cannot be listed."""
+    """The names of a folder's files and of its subfolders, without leftovers.
+
+    Raises DktError where it cannot be listed.
+    """
     files: list[str] = []
     folders: list[str] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
+                if is_leftover(entry.name):
+                    continue
                 (folders if entry.is_dir() else files).append(entry.name)
     except OSError as error:
         raise DktError(f"{path}: cannot be listed ({error.strerror or error})") from error

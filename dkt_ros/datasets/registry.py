@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -36,7 +37,7 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
     from dkt_ros.datasets.dataset import Dataset
     from dkt_ros.datasets.layout import walk
 
-    root = Path(path)
+    root = Path(os.path.expanduser(path))  # recipes name folders beyond any shell
     if kind is not None and kind not in KINDS:
         raise DktError(f"no data set kind {kind!r}; known are {', '.join(KINDS)}")
     layouts = [layout_of(name) for name in (KINDS if kind is None else (kind,))]
