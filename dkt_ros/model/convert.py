@@ -161,12 +161,15 @@ def convert_transformer(
     if lora is None:
         return Part(config, renamed)
     pairs = match_lora(lora, renamed, lora_scale)
-    report(describe(pairs))
+    report(describe(lora, pairs))
     return Part(config, merge_lora(renamed, lora, pairs))
 
 
 def convert_vae(weights: Weights) -> Part:
     """The original VAE in diffusers' names; every key must find its place."""
+    stripped = {original.strip_prefix(key): key for key in weights.shapes}
+    if len(stripped) == len(weights.shapes):
+        weights = weights.renamed(stripped)
     config = original.vae_config(weights.shapes)
     names = original.vae_names(weights.shapes, config["num_res_blocks"])
     expected = meta_shapes(AutoencoderKLWan, config)
