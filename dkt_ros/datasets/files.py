@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
+from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
 from dkt_ros.formats.pictures import JPEG, cut_short
 from dkt_ros.geometry import has_reading
 from dkt_ros.wording import counted
@@ -51,7 +51,7 @@ def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
 
 def read_depth_exr(path: Path) -> np.ndarray:
     """(H,W) float32 as stored, from whichever channel holds depth."""
-    return read_exr_plane(path)
+    return read_exr_depth(path)
 
 
 def read_label(path: Path) -> np.ndarray:
