@@ -78,7 +78,7 @@ class RenderedClip(Clip):
             return None
         height, width = frame.size
         try:
-            view = json.loads(path.read_text())["camera"]["field_of_view"]
+            view = json.loads(path.read_text(encoding="utf-8-sig"))["camera"]["field_of_view"]
             half_x, half_y = float(view["x_axis_rads"]) / 2, float(view["y_axis_rads"]) / 2
             fx, fy = width / 2 / np.tan(half_x), height / 2 / np.tan(half_y)
             return Intrinsics(fx, fy, (width - 1) / 2, (height - 1) / 2, width, height).matrix

@@ -57,6 +57,11 @@ def read_depth_exr(path: Path) -> np.ndarray:
 def read_label(path: Path) -> np.ndarray:
     """(H,W) uint8 as stored; grey kept in three equal channels is accepted."""
     stored = _read_picture(path)
+    if stored.ndim == 3 and stored.shape[2] == 4 and np.ptp(stored[..., 3]):
+        raise DktError(
+            f"{path}: is transparent in part, so that colour and alpha may both be the labels; "
+            "store them in one channel"
+        )
     if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
         stored = stored[..., 0]
     if stored.dtype != np.uint8 or stored.ndim != 2:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fixtures import dataset_trees as trees
@@ -48,6 +49,12 @@ def no_depth(path: Path) -> None:
     trees.write_picture(path, np.zeros((HEIGHT, WIDTH), np.uint16))
 
 
+def in_alpha(path: Path) -> None:
+    picture = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+    picture[:20, :, 3] = 0
+    assert cv2.imwrite(str(path), picture)
+
+
 def eight_bit(path: Path) -> None:
     trees.write_picture(path, np.full((HEIGHT, WIDTH), 7, np.uint8))
 
@@ -83,6 +90,7 @@ def flip_byte(path: Path) -> None:
         ("depth.png", Path.unlink, "cannot be read (No such file or directory)"),
         ("label.png", Path.unlink, "cannot be read (No such file or directory)"),
         ("label.png", small_mask, "is 30x20, expected 80x48 as 000001-color.png"),
+        ("label.png", in_alpha, "is transparent in part, so that colour and alpha may both be"),
         ("label.png", colour, "uint8 with 3 channels, expected labels in one channel of 8 bits"),
         ("normal_true.png", truncate, "truncated picture"),
         ("normal_true.png", eight_bit, "uint8 with 1 channel, expected an 8-bit colour picture"),
@@ -501,3 +509,12 @@ def test_a_rendered_picture_without_its_field_of_view_has_no_camera(tmp_path: Pa
     assert sample.camera_matrix is None
     assert "000000000-masks.json: no usable camera.field_of_view" in sample.remarks[0]
     assert clip.read(1).camera_matrix is None
+
+
+def test_a_colour_picture_in_the_place_of_depth_is_named(tmp_path: Path) -> None:
+    trees.dreds_scene(tmp_path / "train/00001")
+    path = tmp_path / "train/00001/0000_depth_120.exr"
+    colours = np.random.default_rng(0).random((3, HEIGHT, WIDTH), np.float32)
+    trees.write_exr(path, dict(zip("RGB", colours, strict=True)))
+    problem = problems_of(open_dataset(tmp_path)[0])[0]
+    assert problem == f"{path}: is a picture in colours, expected depth; take the depth pass's file"

@@ -305,6 +305,23 @@ def test_transcg_without_lists_takes_every_view(tmp_path: Path) -> None:
         path.unlink()
     dataset = open_dataset(tmp_path)
     assert [(clip.split, clip.keys) for clip in dataset] == [("all", ("0", "1"))] * 4
+    for clip in dataset:
+        (problem,) = clip.problems()
+        assert problem.startswith(f"{tmp_path}: has no metadata.json, here or above, that tells")
+
+
+def test_transcg_sorted_into_folders_keeps_its_splits_and_cameras(tmp_path: Path) -> None:
+    trees.transcg_tree(tmp_path)
+    for number in (1, 2):
+        (tmp_path / f"part{number}").mkdir()
+        (tmp_path / f"scene{number}").rename(tmp_path / f"part{number}/scene{number}")
+    text = (tmp_path / "metadata.json").read_bytes()
+    (tmp_path / "metadata.json").write_bytes(b"\xef\xbb\xbf" + text)  # as of Windows' editors
+    (tmp_path / "part2/metadata.json").write_text('{"name": "of the folder"}')
+    dataset = open_dataset(tmp_path)
+    assert [clip.split for clip in dataset] == ["train", "train", "test", "test"]
+    assert all(clip.problems() == () for clip in dataset)
+    check_camera(dataset[0].read(0))
 
 
 def test_transcg_lists_that_are_damaged_are_named(tmp_path: Path) -> None:
