@@ -220,11 +220,11 @@ def _open_safetensors(path: Path, shards: list[Path]) -> Weights:
 def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
     """What a file is that its library cannot read."""
     reason = (str(error).splitlines() or [repr(error)])[0]
-    return _no_weights(file) or DktError(f"{file} is no readable {kind} ({reason}); fetch it again")
+    return not_fetched(file) or DktError(f"{file} is no readable {kind} ({reason}); fetch it again")
 
 
-def _no_weights(file: Path) -> DktError | None:
-    """What stands in the place of weights where they were not fetched."""
+def not_fetched(file: Path) -> DktError | None:
+    """What stands in the place of weights that were not fetched, None where nothing known does."""
     start = b""
     with contextlib.suppress(OSError), file.open("rb") as stream:
         start = stream.read(64).lstrip().lower()
@@ -253,7 +253,7 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except pickle.UnpicklingError as error:
-        raise _no_weights(path) or DktError(
+        raise not_fetched(path) or DktError(
             f"{path} is no plain file of tensors and is not loaded: it is damaged or would run "
             "code; fetch it again from where it was published, or save its tensors alone"
         ) from error

@@ -327,6 +327,13 @@ def test_weights_of_another_kind_are_named(copied: Path) -> None:
         load_checkpoint(copied)
 
 
+def test_a_clone_without_git_lfs_is_told_what_to_do(copied: Path) -> None:
+    for file in copied.rglob("*.safetensors"):
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DktError, match=r"is a Git LFS pointer to the weights; run `git lfs pull`"):
+        load_checkpoint(copied)
+
+
 def test_a_damaged_prompt_is_named(copied: Path) -> None:
     file = copied / "prompt_embeds.safetensors"
     save_file({"other": torch.zeros(1, TEXT_DIM)}, file)
