@@ -232,9 +232,15 @@ def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: We
             f"({target} in diffusers' names)"
         )
     a, b = lora.shapes[pair["A"]], lora.shapes[pair["B"]]
+    if 0 in (*a, *b):
+        raise DktError(
+            f"{lora.origin}: {pair['A']} {a} and {pair['B']} {b} are empty: it was saved while "
+            "ZeRO-3 kept the weights elsewhere; gather them, as by the zero_to_fp32.py beside the "
+            "state, and save it again"
+        )
     weight = targets.shapes[target]
     fits = len(a) == len(b) == len(weight) == 2 and a[0] == b[1] and (b[0], a[1]) == tuple(weight)
-    if not fits or a[0] == 0:
+    if not fits:
         raise DktError(
             f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight {weight}"
         )

@@ -173,3 +173,10 @@ def test_a_lora_that_adds_nothing_is_told(tmp_path: Path, zero: str) -> None:
     lora = open_lora(written(tmp_path, {k: v * (zero not in k) for k, v in tensors.items()}))
     said = describe(lora, match_lora(lora, BASE))
     assert "they add NOTHING, for one side of each is zero" in said
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4)])
+def test_a_lora_whose_weights_zero_3_kept_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    empty = {key: torch.zeros(shape) for key in pair(Q)}
+    with pytest.raises(DktError, match=r"are empty: it was saved while ZeRO-3 kept the weights"):
+        match_lora(open_lora(written(tmp_path, empty)), BASE)
