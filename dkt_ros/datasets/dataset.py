@@ -27,6 +27,7 @@ _SPLIT_FOLDERS = {
     "training": "train",
     "val": "val",
     "validation": "val",
+    "valid": "val",
     "test": "test",
     "testing": "test",
 }
@@ -119,7 +120,7 @@ class Dataset(Sequence[Clip]):
 
 def split_of(parts: Iterable[str]) -> str:
     """The split that a path's folders name, the innermost counting; UNSPLIT where none does."""
-    named = [_SPLIT_FOLDERS[part] for part in parts if part in _SPLIT_FOLDERS]
+    named = [_SPLIT_FOLDERS[name] for part in parts if (name := part.lower()) in _SPLIT_FOLDERS]
     return named[-1] if named else UNSPLIT
 
 

@@ -188,7 +188,7 @@ def read_sidecar(transformer: Path) -> dict[str, Any]:
     """The original config.json beside a transformer file, or nothing where there is none."""
     folder = transformer if transformer.is_dir() else transformer.parent
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     if isinstance(content, dict) and isinstance(content.get("dit"), dict):

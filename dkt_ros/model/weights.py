@@ -153,7 +153,7 @@ def _write_shard(weights: Weights, keys: list[str], file: Path) -> None:
 
 def _indexed_shards(index: Path) -> list[Path]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DktError(f"{index} is no index of weight shards: {error!r}") from error
     shards = [index.parent / str(name) for name in sorted(names)]

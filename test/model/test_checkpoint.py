@@ -168,6 +168,13 @@ def test_info_names_the_field_that_is_wrong(copied: Path, changes: dict, named: 
         load_checkpoint(copied)
 
 
+def test_info_with_a_byte_order_mark_is_read(copied: Path) -> None:
+    file = copied / "dkt.json"
+    before = CheckpointInfo.read(copied)
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert CheckpointInfo.read(copied) == before
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "null", "", "[" * 9000, '{"a": ' + "9" * 5000])
 def test_info_that_is_no_object_is_refused(copied: Path, text: str) -> None:
     (copied / "dkt.json").write_text(text)

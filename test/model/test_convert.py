@@ -269,7 +269,8 @@ def test_a_wrapped_transformer_is_unwrapped(
 def test_heads_come_from_the_config_beside_the_file(
     files: OriginalFiles, tmp_path: Path, sidecar: dict, heads: int
 ) -> None:
-    (files.transformer.parent / "config.json").write_text(json.dumps(sidecar))
+    beside = files.transformer.parent / "config.json"
+    beside.write_text(json.dumps(sidecar), encoding="utf-8-sig")  # as Windows' editors do
     convert(replace(files, num_heads=None), tmp_path / "out")
     config = load_checkpoint(tmp_path / "out").transformer.config
     assert config["num_attention_heads"] == heads
