@@ -143,7 +143,7 @@ def _split(folder: Folder) -> str:
     """By folders named synthetic-val, real-test, cleargrasp-dataset-train and the like."""
     if folder.split != UNSPLIT:
         return folder.split
-    for part in reversed(folder.path.resolve().parts):
+    for part in (part for path in folder.names for part in reversed(path.parts)):
         for split in ("train", "val", "test"):
             # cleargrasp-dataset-test-val holds both; the folders in it decide.
             if part.endswith(f"-{split}") and part != "cleargrasp-dataset-test-val":

@@ -35,6 +35,11 @@ class Folder:
     def __post_init__(self) -> None:
         self.endings = frozenset(re.sub(r"^\d+", "", name, count=1) for name in self.files)
 
+    @property
+    def names(self) -> tuple[Path, Path]:
+        """Where it is, in full: as it was come to, and with links followed; either may tell."""
+        return Path(os.path.abspath(self.path)), self.path.resolve()
+
     def clip_name(self, inside: str = "") -> str:
         """A clip's name: the folder's path and what tells it from others inside."""
         return "/".join(filter(None, (self.below, inside))) or self.path.resolve().name
@@ -96,7 +101,9 @@ def _folder(path: Path, root: Path) -> Folder:
     return Folder(
         path=path,
         below="" if path == root else below.as_posix(),
-        split=split_of((root.resolve().name, *below.parts)),
+        split=split_of(
+            (root.resolve().name, os.path.basename(os.path.abspath(root)), *below.parts)
+        ),
         files=tuple(files),
         subfolders=tuple(sorted(subfolders, key=natural_order)),
     )

@@ -164,7 +164,8 @@ def _split(folder: Folder, number: int) -> str:
 
 
 def _clips_of(folder: Folder) -> Iterator[Clip]:
-    scene = re.fullmatch(r"scene(\d+)", folder.path.resolve().name)
+    found = (re.fullmatch(r"scene(\d+)", path.name) for path in folder.names)
+    scene = next(filter(None, found), None)
     views = [name for name in folder.subfolders if name.isdecimal()]
     if scene is None or not views:
         return

@@ -378,3 +378,33 @@ def test_links_are_followed_but_no_circle(tmp_path: Path) -> None:
     os.symlink(tmp_path / "data", tmp_path / "disk/train/scene/back")
     (clip,) = open_dataset(tmp_path / "data")
     assert (clip.name, clip.split) == ("train/scene", "train")
+
+
+def test_links_keep_what_the_names_of_folders_tell(tmp_path: Path) -> None:
+    """Sets lie on several disks: a link's name counts, and that of what it leads to."""
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    trees.clearpose_scene(disk / "clearpose1/scene5")
+    trees.clearpose_scene(disk / "set4/scene1")
+    trees.transcg_tree(disk / "transcg")
+    trees.cleargrasp_rendered(disk / "cups")
+    trees.transphy3d_tree(disk / "videos", splits=("x",))
+    places = {
+        "clearpose/set1": "clearpose1",
+        "clearpose/other": "set4",
+        "cleargrasp-dataset-train": "cups",
+        "test": "videos/x",
+    }
+    (disk / "transcg/scene1").rename(disk / "kept")
+    for name, target in places.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).symlink_to(disk / target)
+    (disk / "transcg/scene1").symlink_to(disk / "kept")
+
+    def splits(name: str) -> dict[str, str]:
+        return {clip.name: clip.split for clip in open_dataset(data / name)}
+
+    assert splits("clearpose") == {"other/scene1": "train", "set1/scene5": "test"}
+    assert set(splits("cleargrasp-dataset-train").values()) == {"train"}
+    assert set(splits("test").values()) == {"test"}
+    kept = {clip.name: clip.split for clip in open_dataset(disk / "transcg")}
+    assert (kept["scene1/D435"], kept["scene2/D435"]) == ("train", "test")
