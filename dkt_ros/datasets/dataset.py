@@ -86,11 +86,15 @@ class Clip(abc.ABC):
 class Dataset(Sequence[Clip]):
     """The clips found below one folder.
 
-    kind: the layout's name. root: the folder.
+    kind: the layout's name. root: the folder. unread: a line for each folder below it that could
+    not be listed.
     """
 
-    def __init__(self, kind: str, root: Path, clips: Iterable[Clip]) -> None:
+    def __init__(
+        self, kind: str, root: Path, clips: Iterable[Clip], unread: Iterable[str] = ()
+    ) -> None:
         self.kind = kind
+        self.unread = tuple(unread)
         self.root = root
         self.clips = tuple(sorted(clips, key=lambda clip: natural_order(clip.name)))
 

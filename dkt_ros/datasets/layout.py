@@ -64,19 +64,28 @@ class Layout:
     published_range: tuple[float, float] | None = None
 
 
-def walk(root: Path) -> Iterator[Folder]:
-    """Every folder from root on, in natural order; links are followed, but no folder twice."""
+def walk(root: Path, unread: list[str]) -> Iterator[Folder]:
+    """Every folder from root on, in natural order; links are followed, but no folder twice.
+
+    unread: gets a line for each folder below root that cannot be listed, and is passed over.
+    """
     if not root.is_dir():
         raise DktError(f"{root}: no such folder")
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
         path = waiting.pop()
-        status = path.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folder = _folder(path, root)
+        except (OSError, DktError) as error:
+            if path == root:
+                raise
+            unread.append(str(error))
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folder = _folder(path, root)
         yield folder
         waiting.extend(path / name for name in reversed(folder.subfolders))
 
