@@ -76,8 +76,9 @@ def load_state(
     config: Mapping[str, Any],
     fixed: Sequence[str],
     restore: Callable[[dict[str, Any]], None],
+    report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Hands the state of the run saved in `folder` to `restore`.
+    """Hands the state of the run saved in `folder` to `restore`, and reports what has changed.
 
     Raises DktError where there is none, where a field of `fixed` is another than config's, and
     where it is damaged or not of such a run.
@@ -90,6 +91,9 @@ def load_state(
             stored = state["config"].get(name, asked)  # older states lack newer fields
             if stored != asked:
                 raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+        for name in sorted(state["config"].keys() & config.keys()):
+            if state["config"][name] != config[name]:
+                report(f"{name} was {state['config'][name]}, is now {config[name]}")
         restore(state)
 
 

@@ -102,9 +102,10 @@ class RefinerTrainer:
             folder, state, WEIGHTS_FOLDER, lambda fresh: save_refiner(fresh, self.average, info)
         )
 
-    def load(self, folder: Path) -> None:
-        """Continues the run saved in `folder`; lengths, rates and losses may be others."""
-        load_state(folder, plain(self.config), ("channels", "seed", "on_scale"), self._restore)
+    def load(self, folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
+        """Continues the run saved in `folder`; changed lengths, rates and losses are told."""
+        fixed = ("channels", "seed", "on_scale")
+        load_state(folder, plain(self.config), fixed, self._restore, report)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -176,7 +177,7 @@ def train(
         data = make_data()
         trainer = RefinerTrainer(config, data, None if resume else start)
         if resume:
-            trainer.load(output)
+            trainer.load(output, report)
         report(f"{counted(len(data.frames), 'frame')}, step {trainer.step} of {config.steps}")
         means = Means()
 
