@@ -21,6 +21,9 @@ PARTIAL = ".partial"
 _unfinished: set[Path] = set()
 _PATIENCE_S = 0.5
 """A process that was killed frees its locks a moment after it is gone."""
+_LEFT_BY_SYSTEMS = (
+    *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"),
+)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -134,10 +137,22 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder is hidden or what systems leave behind, which nobody put there.
+
+    macOS writes ._x.png beside x.png, in tars and zips too; a disk's root has its lost+found.
+    """
+    return (name.startswith(".") and name != "..") or name in _LEFT_BY_SYSTEMS
+
+
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """What ends in one of the suffixes, in any case, by name; broken links too, but no folders."""
+    """What ends in one of the suffixes, in any case, by name; broken links too, but no folders.
+
+    Leftovers are passed over.
+    """
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(path for path in found if not path.is_dir())
+    kept = (p for p in found if not any(map(is_leftover, p.relative_to(folder).parts)))
+    return sorted(path for path in kept if not path.is_dir())
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:

@@ -16,6 +16,7 @@ from dkt_ros.files import (
     BusyError,
     StorageError,
     check_writable,
+    files_below,
     natural_order,
     only_process,
     sha256,
@@ -152,3 +153,10 @@ def test_numbers_count_as_numbers() -> None:
     names = ["scene10", "scene2", "a", "10", "9", "scene2b"]
     assert sorted(names, key=natural_order) == ["9", "10", "a", "scene2", "scene2b", "scene10"]
     assert natural_order("1") != natural_order("01")  # a set of both has an order too
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a.obj", "._a.obj", "b/c.OBJ", "b/.hidden/d.obj", "__MACOSX/e.obj", "f.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert files_below(tmp_path, (".obj",)) == [tmp_path / "a.obj", tmp_path / "b/c.OBJ"]

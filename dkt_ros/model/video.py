@@ -9,7 +9,7 @@ import numpy as np
 
 from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order
+from dkt_ros.files import is_leftover, natural_order
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.formats.pictures import IMAGES
 from dkt_ros.geometry import known_depth
@@ -49,7 +49,7 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     else:
         if not path.is_dir():
             raise DktError(f"input {path} is no folder: depth is chosen by name in folders only")
-        files = sorted(path.glob(pattern), key=natural_key)
+        files = sorted((f for f in path.glob(pattern) if not is_leftover(f.name)), key=natural_key)
         pictures = [read_depth_png(file, 1000.0) for file in files]
         for file, picture in zip(files, pictures, strict=True):
             if picture.shape != rgb.shape[1:3]:
@@ -76,7 +76,8 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:
-    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGES]
+    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
+    files = [file for file in found if not is_leftover(file.name)]
     if not files:
         raise DktError(f"{folder} holds no images; expected files ending in {', '.join(IMAGES)}")
     if color is not None:
