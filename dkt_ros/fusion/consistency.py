@@ -17,6 +17,7 @@ from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.geometry import with_readings_between
 
 Float32 = NDArray[np.float32]
 
@@ -214,9 +215,8 @@ class Consistency:
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
         """1/raw at the fine size, 1/m, 0 unknown."""
         config = self.config
-        some = np.asarray(
-            cv2.resize(raw, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST), np.float32
-        )
+        some = cv2.resize(raw, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
+        some = with_readings_between(np.asarray(some, np.float32), raw)
         any_ = (some > 0) & (some < np.inf)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
         if np.count_nonzero(any_) > _FEWEST:
