@@ -35,6 +35,7 @@ REMEDIES = {
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
     "fill": "Have the driver leave such pixels at 0 or NaN",
+    "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
     "frozen depth": "Restart the camera's driver",
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
