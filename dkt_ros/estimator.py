@@ -44,6 +44,7 @@ from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fill import without_fill
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.fusion.registration import Seen
+from dkt_ros.fusion.speckles import without_speckles
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor
 
@@ -249,7 +250,7 @@ class DepthEstimator:
             self._begin_anew(flush)
         spent = {"predict": 0.0, "align": 0.0}
         given = frame
-        frame, suspicions = _without_fill(given)
+        frame, suspicions = _with_readings_alone(given)
         answer = self._answer(frame, spent)
         if answer is None:
             return None
@@ -468,18 +469,29 @@ def _same_picture(one: Frame, other: Frame) -> bool:
     return depths_agree and np.array_equal(one.rgb, other.rgb)
 
 
-def _without_fill(frame: Frame) -> tuple[Frame, tuple[Suspicion, ...]]:
-    """The same without what its driver has written into holes, and that it did so."""
+def _with_readings_alone(frame: Frame) -> tuple[Frame, tuple[Suspicion, ...]]:
+    """The same without what its raw depth holds that is no reading, and what that was."""
     if frame.raw_depth is None:
         return frame, ()
+    told = []
     raw, value = without_fill(frame.raw_depth)
-    if value is None:
-        return frame, ()
-    text = (
-        f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is as near: "
-        "holes that the driver has filled, taken for unknown"
-    )
-    return replace(frame, raw_depth=raw), (Suspicion("fill", text, False),)
+    if value is not None:
+        text = (
+            f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is as "
+            "near: holes that the driver has filled, taken for unknown"
+        )
+        told.append(Suspicion("fill", text, False))
+    raw, share = without_speckles(raw)
+    if share > _MANY_SPECKLES:
+        text = (
+            f"{share:.1%} of the raw depth agrees with no reading beside it: flying pixels or "
+            "noise, taken for unknown"
+        )
+        told.append(Suspicion("speckles", text, False))
+    return frame if raw is frame.raw_depth else replace(frame, raw_depth=raw), tuple(told)
+
+
+_MANY_SPECKLES = 0.02
 
 
 def _thinned(disparity: Array) -> NDArray[np.float32]:

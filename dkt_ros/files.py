@@ -23,6 +23,9 @@ _PATIENCE_S = 0.5
 """A process that was killed frees its locks a moment after it is gone."""
 _DIGITS_OF_A_TIME = 9  # or more, in seconds since 1970
 _DECIMALS = 20
+_LEFT_BY_SYSTEMS = (
+    *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"),
+)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -136,22 +139,28 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a name within a folder is none of the user's: a Mac leaves a ._NAME beside files."""
-    return name.startswith(".") and name != ".."
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder is hidden or what systems leave behind, which nobody put there.
+
+    macOS writes ._x.png beside x.png, in tars and zips too; a disk's root has its lost+found.
+    """
+    return (name.startswith(".") and name != "..") or name in _LEFT_BY_SYSTEMS
 
 
 def shown(folder: Path, pattern: str = "") -> list[Path]:
-    """What is in a folder, or matches a pattern in it, in no order, without what is hidden.
+    """What is in a folder, or matches a pattern in it, in no order, without leftovers.
 
     Without a pattern it raises OSError where the folder cannot be listed.
     """
     found = folder.glob(pattern) if pattern else folder.iterdir()
-    return [path for path in found if not any(map(is_hidden, path.relative_to(folder).parts))]
+    return [path for path in found if not any(map(is_leftover, path.relative_to(folder).parts))]
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """What ends in one of the suffixes, in any case, by name; broken links too, but no folders."""
+    """What ends in one of the suffixes, in any case, by name; broken links too, but no folders.
+
+    Leftovers are passed over.
+    """
     found = (path for path in shown(folder, "**/*") if path.suffix.lower() in suffixes)
     return sorted(path for path in found if not path.is_dir())
 

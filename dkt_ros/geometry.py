@@ -331,6 +331,12 @@ def unknown_unless(known: NDArray[np.bool_], depth: Float32Array) -> Float32Arra
     return depth
 
 
+_DENSE = 0.75
+"""With more of the pixels that are looked at being readings, there is none to be looked for."""
+_CONNECTED = 0.5
+"""Share of readings with one beside them, along rows and along columns, that do not lie apart."""
+
+
 def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:
     """Depth (H, W) resized to (height, width) by nearest neighbour: values are never mixed."""
     if width < 1 or height < 1:
@@ -338,6 +344,34 @@ def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:
     rows = ((np.arange(height) + 0.5) * depth.shape[0] / height).astype(np.intp)
     columns = ((np.arange(width) + 0.5) * depth.shape[1] / width).astype(np.intp)
     return depth[rows[:, None], columns[None, :]]
+
+
+def with_readings_between(picked: FloatArray, depth: FloatArray) -> FloatArray:
+    """Depth (H, W) that `resize_nearest` made of depth, with readings that it passed over.
+
+    A laser's lines, or a sensor's pixels registered to a picture of more, lie apart, and most of
+    them between the pixels that are looked at. Where readings do, a pixel without one takes one
+    that lies in it. 0, NaN and infinity are no reading.
+    """
+    (height, width), (rows, columns) = picked.shape, depth.shape
+    found = _is_read(picked)
+    if np.count_nonzero(found) > _DENSE * picked.size:
+        return picked
+    known = _is_read(depth)
+    beside = (
+        np.count_nonzero(known[1:] & known[:-1]),
+        np.count_nonzero(known[:, 1:] & known[:, :-1]),
+    )
+    if min(beside) >= _CONNECTED * np.count_nonzero(known):
+        return picked
+    row, column = np.nonzero(known)
+    there = np.full(picked.shape, np.nan, picked.dtype)
+    there[row * height // rows, column * width // columns] = depth[known]
+    return np.where(found, picked, there)
+
+
+def _is_read(depth: FloatArray) -> NDArray[np.bool_]:
+    return np.asarray((depth > 0) & (depth < np.inf))
 
 
 def known_points(cloud: Array, rgb: Array | None = None) -> tuple[Array, Array | None]:

@@ -166,3 +166,10 @@ def test_what_is_hidden_is_not_shown(tmp_path: Path) -> None:
     assert {path.name for path in shown(tmp_path)} == {"a", "c.OBJ"}
     assert shown(tmp_path / "a", "../*.OBJ") == [tmp_path / "a/../c.OBJ"]
     assert len(shown(tmp_path / ".cache")) == 1, "who names it means it"
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a.obj", "._a.obj", "b/c.OBJ", "b/.hidden/d.obj", "__MACOSX/e.obj", "f.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert files_below(tmp_path, (".obj",)) == [tmp_path / "a.obj", tmp_path / "b/c.OBJ"]

@@ -26,6 +26,7 @@ from dkt_ros.geometry import (
     remove_outliers,
     resize_nearest,
     voxel_downsample,
+    with_readings_between,
 )
 
 CAMERA = Intrinsics(fx=921.0, fy=915.5, cx=642.25, cy=359.0, width=1280, height=720)
@@ -218,6 +219,33 @@ class TestDepthFilters:
             assert resized.shape == (height, width)
             assert np.isin(resized, depth).all()
         np.testing.assert_array_equal(resize_nearest(depth, 47, 33), depth)
+
+    def test_readings_that_lie_apart_are_not_passed_over(self) -> None:
+        rng = np.random.default_rng(0)
+        whole = rng.uniform(0.5, 2, (720, 1280)).astype(np.float32)
+        grid, lines = np.full_like(whole, np.nan), np.zeros_like(whole)
+        grid[1::4, 2::4] = whole[1::4, 2::4]
+        lines[3::45] = whole[3::45]
+        for depth, share in ((grid, 1.0), (lines, 16 / 160)):
+            picked = resize_nearest(depth, 288, 160)
+            found = with_readings_between(picked, depth)
+            known = found > 0
+            assert known.mean() == pytest.approx(share, abs=0.01)
+            assert (picked > 0).mean() < 0.3 * share
+            np.testing.assert_array_equal(found[picked > 0], picked[picked > 0])
+            # Each is a reading of its own part of the picture.
+            for row, column in np.argwhere(known)[::97]:
+                rows = slice(int(row * 4.5), int((row + 1) * 4.5) + 1)
+                columns = slice(column * 40 // 9, (column + 1) * 40 // 9 + 1)
+                assert found[row, column] in depth[rows, columns]
+
+    @pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+    def test_holes_stay_holes(self, share: float) -> None:
+        depth = np.ones((90, 120), np.float32)
+        depth[:, int(120 * share) :] = 0.0
+        depth[20:40, 5:15] = np.inf
+        picked = resize_nearest(depth, 40, 30)
+        assert with_readings_between(picked, depth) is picked
 
     def test_resizing_takes_the_pixel_under_the_new_one_s_centre(self) -> None:
         depth = np.arange(9.0).reshape(1, 9)

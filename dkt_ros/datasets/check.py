@@ -107,6 +107,7 @@ class _Check:
         self._sizes: dict[str, str] = {}
 
     def run(self, sample: int | None, workers: int) -> CheckReport:
+        self._note(self._dataset.unread)
         frames = self._all_frames() if sample is None else self._sampled_frames(sample)
         with ThreadPoolExecutor(workers) as pool:
             waiting: deque[tuple[Clip, int, Future[_Measured]]] = deque()

@@ -78,7 +78,7 @@ class RenderedClip(Clip):
             return None
         height, width = frame.size
         try:
-            view = json.loads(path.read_text())["camera"]["field_of_view"]
+            view = json.loads(path.read_text(encoding="utf-8-sig"))["camera"]["field_of_view"]
             half_x, half_y = float(view["x_axis_rads"]) / 2, float(view["y_axis_rads"]) / 2
             fx, fy = width / 2 / np.tan(half_x), height / 2 / np.tan(half_y)
             return Intrinsics(fx, fy, (width - 1) / 2, (height - 1) / 2, width, height).matrix
@@ -143,7 +143,7 @@ def _split(folder: Folder) -> str:
     """By folders named synthetic-val, real-test, cleargrasp-dataset-train and the like."""
     if folder.split != UNSPLIT:
         return folder.split
-    for part in reversed(folder.path.resolve().parts):
+    for part in (part for path in folder.names for part in reversed(path.parts)):
         for split in ("train", "val", "test"):
             # cleargrasp-dataset-test-val holds both; the folders in it decide.
             if part.endswith(f"-{split}") and part != "cleargrasp-dataset-test-val":

@@ -95,7 +95,8 @@ def _mask(label: np.ndarray) -> np.ndarray:
 def _clips_of(folder: Folder) -> Iterator[Clip]:
     if folder.endings.isdisjoint(_ENDINGS):
         return
-    match = re.search(r"set(\d+)/scene(\d+)$", folder.path.resolve().as_posix())
+    found = (re.search(r"set(\d+)/scene(\d+)$", path.as_posix()) for path in folder.names)
+    match = next(filter(None, found), None)
     split = folder.split
     if match:
         in_train = int(match[2]) in _TRAIN_SCENES.get(int(match[1]), ())

@@ -27,6 +27,7 @@ _SPLIT_FOLDERS = {
     "training": "train",
     "val": "val",
     "validation": "val",
+    "valid": "val",
     "test": "test",
     "testing": "test",
 }
@@ -85,11 +86,15 @@ class Clip(abc.ABC):
 class Dataset(Sequence[Clip]):
     """The clips found below one folder.
 
-    kind: the layout's name. root: the folder.
+    kind: the layout's name. root: the folder. unread: a line for each folder below it that could
+    not be listed.
     """
 
-    def __init__(self, kind: str, root: Path, clips: Iterable[Clip]) -> None:
+    def __init__(
+        self, kind: str, root: Path, clips: Iterable[Clip], unread: Iterable[str] = ()
+    ) -> None:
         self.kind = kind
+        self.unread = tuple(unread)
         self.root = root
         self.clips = tuple(sorted(clips, key=lambda clip: natural_order(clip.name)))
 
@@ -119,7 +124,7 @@ class Dataset(Sequence[Clip]):
 
 def split_of(parts: Iterable[str]) -> str:
     """The split that a path's folders name, the innermost counting; UNSPLIT where none does."""
-    named = [_SPLIT_FOLDERS[part] for part in parts if part in _SPLIT_FOLDERS]
+    named = [_SPLIT_FOLDERS[name] for part in parts if (name := part.lower()) in _SPLIT_FOLDERS]
     return named[-1] if named else UNSPLIT
 
 

@@ -116,7 +116,7 @@ def _read_instances(path: Path) -> np.ndarray:
 def _mask(instances: np.ndarray, meta: Path) -> np.ndarray:
     """Material classes (H,W) of instance ids; ids that meta.txt does not name are background."""
     try:
-        lines = meta.read_text().splitlines()
+        lines = meta.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DktError(f"{meta}: cannot be read ({error})") from error
     classes = np.zeros(256, np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.exr import read_exr_plane, read_exr_vectors
+from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
 from dkt_ros.formats.pictures import JPEG, cut_short
 from dkt_ros.geometry import has_reading
 from dkt_ros.wording import counted
@@ -51,12 +51,17 @@ def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
 
 def read_depth_exr(path: Path) -> np.ndarray:
     """(H,W) float32 as stored, from whichever channel holds depth."""
-    return read_exr_plane(path)
+    return read_exr_depth(path)
 
 
 def read_label(path: Path) -> np.ndarray:
     """(H,W) uint8 as stored; grey kept in three equal channels is accepted."""
     stored = _read_picture(path)
+    if stored.ndim == 3 and stored.shape[2] == 4 and np.ptp(stored[..., 3]):
+        raise DktError(
+            f"{path}: is transparent in part, so that colour and alpha may both be the labels; "
+            "store them in one channel"
+        )
     if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
         stored = stored[..., 0]
     if stored.dtype != np.uint8 or stored.ndim != 2:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dkt_ros.datasets.dataset import Clip, split_of
 from dkt_ros.errors import DktError
-from dkt_ros.files import is_hidden, natural_order
+from dkt_ros.files import is_leftover, natural_order
 
 
 @dataclass
@@ -34,6 +34,11 @@ class Folder:
 
     def __post_init__(self) -> None:
         self.endings = frozenset(re.sub(r"^\d+", "", name, count=1) for name in self.files)
+
+    @property
+    def names(self) -> tuple[Path, Path]:
+        """Where it is, in full: as it was come to, and with links followed; either may tell."""
+        return Path(os.path.abspath(self.path)), self.path.resolve()
 
     def clip_name(self, inside: str = "") -> str:
         """A clip's name: the folder's path and what tells it from others inside."""
@@ -59,19 +64,28 @@ class Layout:
     published_range: tuple[float, float] | None = None
 
 
-def walk(root: Path) -> Iterator[Folder]:
-    """Every folder from root on, in natural order; links are followed, but no folder twice."""
+def walk(root: Path, unread: list[str]) -> Iterator[Folder]:
+    """Every folder from root on, in natural order; links are followed, but no folder twice.
+
+    unread: gets a line for each folder below root that cannot be listed, and is passed over.
+    """
     if not root.is_dir():
         raise DktError(f"{root}: no such folder")
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
         path = waiting.pop()
-        status = path.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folder = _folder(path, root)
+        except (OSError, DktError) as error:
+            if path == root:
+                raise
+            unread.append(str(error))
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folder = _folder(path, root)
         yield folder
         waiting.extend(path / name for name in reversed(folder.subfolders))
 
@@ -96,14 +110,16 @@ def _folder(path: Path, root: Path) -> Folder:
     return Folder(
         path=path,
         below="" if path == root else below.as_posix(),
-        split=split_of((root.resolve().name, *below.parts)),
+        split=split_of(
+            (root.resolve().name, os.path.basename(os.path.abspath(root)), *below.parts)
+        ),
         files=tuple(files),
         subfolders=tuple(sorted(subfolders, key=natural_order)),
     )
 
 
 def list_folder(path: Path) -> tuple[list[str], list[str]]:
-    """The names of a folder's files and of its subfolders, but for what is hidden.
+    """The names of a folder's files and of its subfolders, without leftovers.
 
     Raises DktError where it cannot be listed.
     """
@@ -112,7 +128,7 @@ def list_folder(path: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if is_hidden(entry.name):
+                if is_leftover(entry.name):
                     continue
                 (folders if entry.is_dir() else files).append(entry.name)
     except OSError as error:

@@ -13,6 +13,10 @@ from dkt_ros.formats.transphy3d import MaterialClass
 _MEDIAN_DEPTH_M = (0.01, 100.0)
 _RAW_TO_TRUE = (0.8, 1.25)
 _NORMAL_ANGLE_DEG = 45.0
+_MIDDLE = (0.25, 0.75)
+"""Of the picture's sides, where a camera's principal point lies."""
+_SQUARE = 1.1
+_MOST_OBJECTS = 0.95
 _ENOUGH_PIXELS = 200
 _GRID_POINTS = 20_000
 _REACH = 4
@@ -23,7 +27,8 @@ _SMOOTH = 0.05
 
 def suspicions(sample: Sample) -> tuple[str, ...]:
     """One line for each thing that no frame of a sound data set shows."""
-    found = (_depth_unit(sample), _raw_depth_unit(sample), _normal_axes(sample), _picture(sample))
+    checks = (_depth_unit, _raw_depth_unit, _camera, _normal_axes, _mask, _picture)
+    found = (check(sample) for check in checks)
     return tuple(f"{sample.source}: {line}" for line in found if line)
 
 
@@ -85,11 +90,34 @@ def _raw_depth_unit(sample: Sample) -> str | None:
     return f"raw depth is {ratio:.3g} times the true one in the median; another unit or camera?"
 
 
+def _camera(sample: Sample) -> str | None:
+    if sample.camera_matrix is None:
+        return None
+    height, width = sample.depth.shape
+    fx, fy = sample.camera_matrix[0, 0], sample.camera_matrix[1, 1]
+    cx, cy = sample.camera_matrix[0, 2], sample.camera_matrix[1, 2]
+    low, high = _MIDDLE
+    if not (low <= cx / width <= high and low <= cy / height <= high):
+        found = f"principal point ({cx:.4g}, {cy:.4g}) is far from the middle"
+    elif not 1 / _SQUARE <= fx / fy <= _SQUARE:
+        found = f"focal lengths are {fx:.4g} and {fy:.4g}"
+    else:
+        return None
+    return f"{found} in {width}x{height} pixels; are the intrinsics of pictures of another size?"
+
+
 def _normal_axes(sample: Sample) -> str | None:
     angle = normal_angle(sample)
     if angle is None or angle <= _NORMAL_ANGLE_DEG:
         return None
     return f"normals are {angle:.0f} degrees off the depth's slope in the median; other axes?"
+
+
+def _mask(sample: Sample) -> str | None:
+    objects = sample.transparent_or_reflective
+    if objects is None or (share := float(objects.mean())) <= _MOST_OBJECTS:
+        return None
+    return f"transparent and reflective objects are {share:.0%} of the picture; mask inverted?"
 
 
 def _picture(sample: Sample) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -19,6 +21,7 @@ KINDS = ("transphy3d", "clearpose", "dreds", "hiss", "cleargrasp", "transcg")
 """The names that open_dataset knows, each a module beside this one with a LAYOUT of that kind."""
 
 _TRIED = 20
+_log = logging.getLogger(__name__)
 
 
 def layout_of(kind: str) -> Layout:
@@ -30,25 +33,29 @@ def layout_of(kind: str) -> Layout:
 def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
     """The data set below a folder: the whole of it, one split's folder or a single scene's.
 
-    kind: one of KINDS, or None to find out. Folders are listed here, frames only when asked for.
+    kind: one of KINDS, or None to find out. Folders are listed here, frames only when asked for;
+    a folder below that cannot be listed is logged and passed over.
     Raises DktError where nothing fits, or more than one kind does.
     """
     from dkt_ros.datasets.dataset import Dataset
     from dkt_ros.datasets.layout import walk
 
-    root = Path(path)
+    root = Path(os.path.expanduser(path))  # recipes name folders beyond any shell
     if kind is not None and kind not in KINDS:
         raise DktError(f"no data set kind {kind!r}; known are {', '.join(KINDS)}")
     layouts = [layout_of(name) for name in (KINDS if kind is None else (kind,))]
     found: dict[str, list[Clip]] = {}
     proven = set() if kind is None else {kind}
-    for folder in walk(root):
+    unread: list[str] = []
+    for folder in walk(root, unread):
         for layout in layouts:
             clips = list(layout.clips_of(folder))
             if clips:
                 found.setdefault(layout.kind, []).extend(clips)
                 if layout.kind not in proven and layout.proves(folder):
                     proven.add(layout.kind)
+    for line in unread:
+        _log.warning("passed over: %s", line)
     maybe = [clip for clips in found.values() for clip in clips]
     found = {name: clips for name, clips in found.items() if name in proven}
     if not found:
@@ -63,7 +70,7 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
             "folder of one"
         )
     ((name, clips),) = found.items()
-    return Dataset(name, root, clips)
+    return Dataset(name, root, clips, unread)
 
 
 def _unreadable(clips: Iterable[Clip]) -> str:

@@ -2,9 +2,9 @@
 
 ``sceneN/<view>/{rgb,depth}{1,2}.png, depth{1,2}-gt.png, depth{1,2}-gt-mask.png``. Camera 1 is a
 RealSense D435 (depth in millimetres), 2 an L515 (depth in quarters of a millimetre); 0 = unknown.
-The mask is not 0 on transparent objects. ``metadata.json`` beside the scenes lists the scenes of
-each split, that in a scene the views whose truth is usable. The views are stops on the robot's way,
-so pictures and no video.
+The mask is not 0 on transparent objects. ``metadata.json`` beside the scenes, or above where they
+were sorted into folders, lists the scenes of each split, that in a scene the views whose truth is
+usable. The views are stops on the robot's way, so pictures and no video.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class _Camera:
     units_per_metre: float
 
 
+_LEVELS = 3
+_SPLITS = ("train", "test")
 _CAMERAS = (_Camera("D435", 1, 1000.0), _Camera("L515", 2, 4000.0))
 
 
@@ -48,6 +50,11 @@ class TransCgClip(Clip):
     def problems(self) -> tuple[str, ...]:
         """The scene's list of views and the camera's intrinsics, where one cannot be used."""
         found = []
+        if _lists(self.path) is None:
+            found.append(
+                f"{self.path.parent}: has no metadata.json, here or above, that tells scenes for "
+                "training from those for testing"
+            )
         for check in (self._valid_views, self._camera_matrix):
             try:
                 check()
@@ -83,9 +90,10 @@ class TransCgClip(Clip):
 
     def _camera_matrix(self) -> np.ndarray | None:
         camera = self._camera
-        folder = self.path.parent / "camera_intrinsics"
-        path = folder / f"{camera.number}-camIntrinsics-{camera.name}.npy"
-        return _load_matrix(path).copy() if folder.is_dir() else None
+        folders = _around(self.path, "camera_intrinsics")
+        if not folders:
+            return None
+        return _load_matrix(folders[0] / f"{camera.number}-camIntrinsics-{camera.name}.npy").copy()
 
     def _read(self, key: str, with_normal: bool) -> Sample:
         view = self.path / key
@@ -116,7 +124,7 @@ def _load_matrix(path: Path) -> np.ndarray:
 
 def _read_json(path: Path) -> dict | None:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -126,9 +134,29 @@ def _read_json(path: Path) -> dict | None:
     return content
 
 
+def _around(scene: Path, name: str) -> list[Path]:
+    """What has that name beside the scenes, and above, where they may lie sorted into folders."""
+    parents = scene.absolute().parents[:_LEVELS]
+    return [path for parent in parents if (path := parent / name).exists()]
+
+
+def _lists(scene: Path) -> dict | None:
+    """The metadata.json of the data set, which lists its scenes; None where there is none."""
+    for path in _around(scene, "metadata.json"):
+        try:
+            content = _read_json(path) or {}
+        except DktError:
+            if path.parent == scene.absolute().parent:
+                raise
+            continue  # of something else
+        if not content.keys().isdisjoint(_SPLITS):
+            return content
+    return None
+
+
 def _split(folder: Folder, number: int) -> str:
-    metadata = _read_json(folder.path.parent / "metadata.json") or {}
-    for split in ("train", "test"):
+    metadata = _lists(folder.path) or {}
+    for split in _SPLITS:
         scenes = metadata.get(split)
         if isinstance(scenes, list) and number in scenes:
             return split
@@ -136,7 +164,8 @@ def _split(folder: Folder, number: int) -> str:
 
 
 def _clips_of(folder: Folder) -> Iterator[Clip]:
-    scene = re.fullmatch(r"scene(\d+)", folder.path.resolve().name)
+    found = (re.fullmatch(r"scene(\d+)", path.name) for path in folder.names)
+    scene = next(filter(None, found), None)
     views = [name for name in folder.subfolders if name.isdecimal()]
     if scene is None or not views:
         return

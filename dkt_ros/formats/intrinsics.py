@@ -99,7 +99,7 @@ def _content(path: Path) -> Any:
     if path.suffix.lower() == ".npy":
         with arrays_in(path) as arrays:
             return arrays[ONLY].tolist()
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8-sig")
     if _BARE.fullmatch(text):
         return [float(number) for number in re.findall(_NUMBER, text)]
     try:

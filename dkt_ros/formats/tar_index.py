@@ -6,11 +6,13 @@ members hold.
 
 from __future__ import annotations
 
+import posixpath
 import tarfile
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import is_leftover
 from dkt_ros.wording import counted
 
 TarIndex = dict[str, dict[str, tuple[int, int]]]
@@ -20,7 +22,9 @@ TarIndex = dict[str, dict[str, tuple[int, int]]]
 def tar_index(path: Path) -> TarIndex:
     """The tar's members. Indexes of recently used, unchanged tars are kept.
 
-    Raises DktError where the tar is cut short, damaged, compressed or holds a member twice.
+    Leftovers of the system that packed it are passed over; a link stands for what it leads to.
+    Raises DktError where the tar is cut short, damaged, compressed, several tars in one file, or
+    holds a member twice.
     """
     try:
         status = path.stat()
@@ -48,25 +52,34 @@ def read_members(path: Path, key: str, members: dict[str, tuple[int, int]]) -> d
 @lru_cache(maxsize=64)
 def _index(path: Path, file_size: int, _modified: int) -> TarIndex:
     index: TarIndex = {}
+    places: dict[str, tuple[int, int]] = {}
     try:
         # "r:" refuses compressed tars, in which there is no seeking.
         with tarfile.open(path, "r:") as tar:
             for info in tar:
-                if not info.isfile():
+                full = posixpath.normpath(info.name)
+                key, _, name = full.rpartition("/")[2].partition(".")
+                if is_leftover(f"{key}.{name}"):
                     continue
-                key, _, name = info.name.rpartition("/")[2].partition(".")
-                if info.offset_data + info.size > file_size:
+                if info.isfile():
+                    places[full] = info.offset_data, info.size
+                elif info.islnk() or info.issym():
+                    _follow(path, info, full, places)
+                else:
+                    continue
+                if sum(places[full]) > file_size:
                     raise DktError(
                         f"{path}: cut short within {info.name}; download or render it again"
                     )
                 members = index.setdefault(key, {})
                 if name in members:
                     raise DktError(f"{path}: member {key}.{name} occurs twice")
-                members[name] = (info.offset_data, info.size)
+                members[name] = places[full]
             # tarfile takes a damaged header for the end; the real end is a block of zeros.
             with path.open("rb") as file:
                 file.seek(tar.offset)
                 end = file.read(tarfile.BLOCKSIZE)
+                more = any(any(block) for block in iter(partial(file.read, 2**20), b""))
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DktError(
             f"{path}: not a readable uncompressed tar ({error}); download or render it again"
@@ -76,4 +89,23 @@ def _index(path: Path, file_size: int, _modified: int) -> TarIndex:
             f"{path}: damaged or cut short after {counted(len(index), 'frame')}, where neither a "
             "member nor the end follows; download or render it again"
         )
+    if more:
+        raise DktError(
+            f"{path}: more follows the end of the tar, as where several are put together by cat; "
+            "keep them apart, or put them together by `tar --concatenate`"
+        )
     return index
+
+
+def _follow(
+    path: Path, info: tarfile.TarInfo, full: str, places: dict[str, tuple[int, int]]
+) -> None:
+    """Gives a link the place of the member before it that it leads to."""
+    start = posixpath.dirname(full) if info.issym() else ""
+    target = posixpath.normpath(posixpath.join(start, info.linkname))
+    if target not in places:
+        raise DktError(
+            f"{path}: {info.name} is a link to {info.linkname}, which does not stand before it; "
+            "pack the files themselves, by `tar --dereference --hard-dereference`"
+        )
+    places[full] = places[target]

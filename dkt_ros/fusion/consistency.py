@@ -17,6 +17,7 @@ from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.geometry import with_readings_between
 
 Float32 = NDArray[np.float32]
 
@@ -34,6 +35,7 @@ REMEDIES = {
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
     "fill": "Have the driver leave such pixels at 0 or NaN",
+    "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
     "frozen depth": "Restart the camera's driver",
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
@@ -214,9 +216,8 @@ class Consistency:
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
         """1/raw at the fine size, 1/m, 0 unknown."""
         config = self.config
-        some = np.asarray(
-            cv2.resize(raw, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST), np.float32
-        )
+        some = cv2.resize(raw, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
+        some = with_readings_between(np.asarray(some, np.float32), raw)
         any_ = (some > 0) & (some < np.inf)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
         if np.count_nonzero(any_) > _FEWEST:

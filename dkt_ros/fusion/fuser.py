@@ -50,7 +50,7 @@ from dkt_ros.fusion.features import (
 from dkt_ros.fusion.history import History
 from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
 from dkt_ros.fusion.registration import Change, Seen
-from dkt_ros.geometry import nearest_fill
+from dkt_ros.geometry import nearest_fill, with_readings_between
 
 Float32 = NDArray[np.float32]
 
@@ -270,7 +270,7 @@ class Fuser:
         readings = np.zeros(size, np.float32)
         reason = "no raw depth with this frame"
         if raw_depth is not None:
-            raw = raw_depth.take(picked)
+            raw = with_readings_between(raw_depth.take(picked), raw_depth)
             known = (raw >= config.min_raw_depth) & (raw <= config.max_raw_depth)
             np.divide(1.0, raw, out=readings, where=known)
             reason = (

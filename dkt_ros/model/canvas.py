@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from dkt_ros.arrays import to_host
-from dkt_ros.geometry import resize_nearest
+from dkt_ros.geometry import resize_nearest, with_readings_between
 from dkt_ros.model.condition import disparity_of
 
 NEAR_STRETCH = 1.05
@@ -40,11 +40,12 @@ class Canvas:
         return images.movedim(1, 0)[None]
 
     def readings(self, raw_depth: np.ndarray | None) -> np.ndarray:
-        """Raw depth (H, W) in metres -> float32 (*size) in 1/m, 0 = none; by nearest neighbour."""
+        """Raw depth (H, W) in metres -> float32 (*size) in 1/m, 0 = none; readings, never mixed."""
         if raw_depth is None:
             return np.zeros(self.size, np.float32)
         upright = np.rot90(raw_depth) if self.turned else raw_depth
-        return disparity_of(resize_nearest(upright, self.size[1], self.size[0]))
+        picked = resize_nearest(upright, self.size[1], self.size[0])
+        return disparity_of(with_readings_between(picked, upright))
 
     def disparity(self, decoded: torch.Tensor) -> np.ndarray:
         """Decoded video (1, 3, T, *size) in [-1, 1] -> float32 (T, H, W) in [0, 1].

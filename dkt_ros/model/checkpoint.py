@@ -296,10 +296,14 @@ def read_prompt(file: Path) -> torch.Tensor:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from dkt_ros.model.weights import not_fetched
+
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise DktError(f"{file} cannot be read ({error}); convert the checkpoint again") from error
+        raise not_fetched(file) or DktError(
+            f"{file} cannot be read ({error}); convert the checkpoint again"
+        ) from error
     if set(tensors) != {PROMPT_KEY}:
         raise DktError(f"{file} holds {sorted(tensors)}, expected one tensor {PROMPT_KEY}")
     prompt = tensors[PROMPT_KEY]

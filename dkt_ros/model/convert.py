@@ -161,12 +161,15 @@ def convert_transformer(
     if lora is None:
         return Part(config, renamed)
     pairs = match_lora(lora, renamed, lora_scale)
-    report(describe(pairs))
+    report(describe(lora, pairs))
     return Part(config, merge_lora(renamed, lora, pairs))
 
 
 def convert_vae(weights: Weights) -> Part:
     """The original VAE in diffusers' names; every key must find its place."""
+    stripped = {original.strip_prefix(key): key for key in weights.shapes}
+    if len(stripped) == len(weights.shapes):
+        weights = weights.renamed(stripped)
     config = original.vae_config(weights.shapes)
     names = original.vae_names(weights.shapes, config["num_res_blocks"])
     expected = meta_shapes(AutoencoderKLWan, config)
@@ -185,7 +188,7 @@ def read_sidecar(transformer: Path) -> dict[str, Any]:
     """The original config.json beside a transformer file, or nothing where there is none."""
     folder = transformer if transformer.is_dir() else transformer.parent
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     if isinstance(content, dict) and isinstance(content.get("dit"), dict):

@@ -101,7 +101,7 @@ class CheckpointInfo:
         """Reads a checkpoint folder's `dkt.json`; raises DktError naming the file and the field."""
         file = path / INFO_FILE
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             instead = found_instead(path) or "is no dkt checkpoint; make one with `dkt convert`"
             raise DktError(f"{file} is missing, so {path} {instead}") from None

@@ -27,6 +27,10 @@ _PEFT = "base_model.model."
 INPUT_WEIGHTS = ("patch_embedding.weight", "patch_embedding.bias")
 CONDITION_KEY = "condition"
 """In a file's header: CheckpointInfo.condition of the network that it makes."""
+_NOTHING = (
+    "; they add NOTHING, for one side of each is zero: was it saved before it was trained, or "
+    "where its weights were elsewhere (ZeRO-3, offloading)?"
+)
 _FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
 
 
@@ -142,8 +146,11 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
     return replace(targets, read=read)
 
 
-def describe(pairs: Mapping[str, LoraPair]) -> str:
-    """One line: how many pairs, of which ranks, added with which factor, and who says so."""
+def describe(lora: Weights, pairs: Mapping[str, LoraPair]) -> str:
+    """One line: how many pairs, of which ranks, added with which factor, and who says so.
+
+    And whether they add anything at all.
+    """
     ranks = sorted({pair.rank for pair in pairs.values()})
     scales = [f"{scale:g}" for scale in sorted({pair.scale for pair in pairs.values()})]
     shown = scales[0] if len(scales) == 1 else f"{scales[0]} to {scales[-1]}"
@@ -151,7 +158,13 @@ def describe(pairs: Mapping[str, LoraPair]) -> str:
     return (
         f"merging {counted(len(pairs), 'LoRA pair')} of rank {', '.join(map(str, ranks))} with "
         f"scale {shown}: {source}"
+        + ("" if any(_adds(lora, pair) for pair in pairs.values()) else _NOTHING)
     )
+
+
+def _adds(lora: Weights, pair: LoraPair) -> bool:
+    sides = lora.read(pair.b), lora.read(pair.a)
+    return all(side.is_meta or bool(side.any()) for side in sides)
 
 
 def _scales(
@@ -192,7 +205,7 @@ def _by_convention(lora: Weights, key: str, scale: float | None) -> tuple[float,
 
 
 def _module(name: str, flat: Mapping[str, str]) -> str:
-    if match := _FLAT.match(name):
+    if match := _FLAT.match(strip_prefix(name).replace("__orig_mod_", "_")):
         return flat.get(match["module"].replace(".", "_"), name)
     return strip_prefix(name)
 
@@ -219,9 +232,15 @@ def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: We
             f"({target} in diffusers' names)"
         )
     a, b = lora.shapes[pair["A"]], lora.shapes[pair["B"]]
+    if 0 in (*a, *b):
+        raise DktError(
+            f"{lora.origin}: {pair['A']} {a} and {pair['B']} {b} are empty: it was saved while "
+            "ZeRO-3 kept the weights elsewhere; gather them, as by the zero_to_fp32.py beside the "
+            "state, and save it again"
+        )
     weight = targets.shapes[target]
     fits = len(a) == len(b) == len(weight) == 2 and a[0] == b[1] and (b[0], a[1]) == tuple(weight)
-    if not fits or a[0] == 0:
+    if not fits:
         raise DktError(
             f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight {weight}"
         )

@@ -66,7 +66,7 @@ def scale_rules(lora: Weights) -> list[ScaleRule]:
     for folder in sorted({file.parent for file in lora.files}):
         if (file := folder / CONFIG_FILE).is_file():
             try:
-                text = file.read_text(encoding="utf-8")
+                text = file.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise DktError(f"{file} cannot be read: {error}") from error
             rules.append(_rule(_parsed(text, str(file)), str(file)))

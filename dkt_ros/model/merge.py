@@ -77,7 +77,7 @@ def with_lora(
     """The transformer's weights of the checkpoint `base`, W + scale B A where the LoRA says so."""
     targets = transformer_weights(base)
     pairs = match_lora(lora, targets, scale)
-    report(describe(pairs))
+    report(describe(lora, pairs))
     return merge_lora(targets, lora, pairs)
 
 

@@ -26,6 +26,8 @@ _TRANSFORMER_ROOTS = (
 )  # fmt: skip
 _IGNORED_ROOTS = ("ref_conv",)
 _WRAPPERS = re.compile(r"^(?:(?:base_model|model|diffusion_model|transformer|module|pipe|dit)\.)+")
+_WITHIN = re.compile(r"(?<![^.])_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
+"""What torch.compile and other wrappers put into names, before the first part or any other."""
 _LINEAR = (
     *(f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo"),
     "cross_attn.k_img", "cross_attn.v_img", "ffn.0", "ffn.2",
@@ -70,6 +72,11 @@ def transformer_config(shapes: Shapes, num_heads: int, eps: float = 1e-6) -> dic
     patch = _shape(named, "patch_embedding.weight", 5)
     dim, in_channels, patch_size = patch[0], patch[1], patch[2:]
     head = _shape(named, "head.head.weight", 2)
+    if in_channels % Z_DIM or in_channels < 2 * Z_DIM:
+        raise DktError(
+            f"the transformer takes {in_channels} channels, expected {3 * Z_DIM} as of "
+            "Wan2.1-Fun-Control; those for text alone take 16, Fun-InP and image to video 36"
+        )
     if num_heads < 1 or dim % num_heads or (dim // num_heads) % 2:
         raise DktError(
             f"{num_heads} heads do not divide a width of {dim} into even parts; name the right "
@@ -199,8 +206,8 @@ def check_complete(names: Mapping[str, str], shapes: Shapes, expected: Shapes, w
 
 
 def strip_prefix(key: str) -> str:
-    """Drops the wrapper names that some tools put before every key, however many."""
-    return _WRAPPERS.sub("", key)
+    """Drops the wrapper names that some tools put before every key, or into it, however many."""
+    return _WRAPPERS.sub("", _WITHIN.sub("", key))
 
 
 def linear_modules(blocks: Iterable[int]) -> list[str]:

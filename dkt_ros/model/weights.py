@@ -9,10 +9,12 @@ import contextlib
 import json
 import math
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -20,10 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import is_leftover
 
 SHARD_BYTES = 2 * 1024**3
 """Most bytes of one written file, unless a single tensor is larger."""
 _FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+_PICKLED = (".pth", ".pt", ".bin", ".ckpt")
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 _INTEGERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16}
 """Of single numbers, such as a LoRA's alpha."""
 
@@ -74,24 +79,24 @@ class Weights:
 def open_weights(path: Path) -> Weights:
     """Opens a weight file for reading, or several shards of one.
 
-    path: a .safetensors file, the .index.json of a sharded one or a folder of its shards; or a
-    PyTorch .pth, .pt, .bin or .ckpt, of which nothing but tensors is unpickled.
+    path: a .safetensors file, the .index.json of a sharded one or a folder of its shards (with its
+    index, no other file of that folder counts); or a PyTorch .pth, .pt, .bin or .ckpt, of which
+    nothing but tensors is unpickled.
     Raises DktError naming the file that is missing, damaged or not allowed.
     """
     if not path.exists():
         raise DktError(f"{path} does not exist")
     if path.is_dir():
-        shards = sorted(path.glob("*.safetensors"))
-        if not shards:
-            raise DktError(f"{path} holds no .safetensors files")
+        indexes = _files(path, "*.safetensors.index.json")
+        shards = _indexed_shards(indexes[0]) if len(indexes) == 1 else _shards_in(path)
     elif path.name.endswith(".index.json"):
         shards = _indexed_shards(path)
-    elif path.suffix == ".safetensors":
+    elif path.suffix in (".safetensors", ".sft", *_PICKLED):
         shards = [path]
-    elif path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
-        return replace(Weights.from_tensors(_load_pickled(path), str(path)), files=(path,))
     else:
         raise DktError(f"{path} is no weight file, expected .safetensors or .pth")
+    if shards and shards[0].suffix in _PICKLED:
+        return _open_pickled(path, shards)
     return _open_safetensors(path, shards)
 
 
@@ -148,7 +153,7 @@ def _write_shard(weights: Weights, keys: list[str], file: Path) -> None:
 
 def _indexed_shards(index: Path) -> list[Path]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DktError(f"{index} is no index of weight shards: {error!r}") from error
     shards = [index.parent / str(name) for name in sorted(names)]
@@ -156,6 +161,37 @@ def _indexed_shards(index: Path) -> list[Path]:
         if not shard.is_file():
             raise DktError(f"{index} names {shard.name}, which is missing")
     return shards
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(file for file in folder.glob(pattern) if not is_leftover(file.name))
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    """The shards of a folder without an index, as far as their names tell none too few."""
+    shards = _files(folder, "*.safetensors")
+    if not shards:
+        advice = "; make one file of a DeepSpeed state by the zero_to_fp32.py in it"
+        state = (folder / "zero_to_fp32.py").is_file()
+        raise DktError(f"{folder} holds no .safetensors files{advice if state else ''}")
+    for shard in shards:
+        if match := _SHARD.fullmatch(shard.stem):
+            stem, _, count = match.groups()
+            for number in range(1, int(count) + 1):
+                file = folder / f"{stem}-{number:05d}-of-{count}.safetensors"
+                if not file.is_file():
+                    raise DktError(f"{folder} lacks {file.name}; fetch it too")
+    return shards
+
+
+def _open_pickled(path: Path, shards: list[Path]) -> Weights:
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in shards:
+        loaded = _load_pickled(shard)
+        if twice := tensors.keys() & loaded.keys():
+            raise DktError(f"{shard} holds {min(twice)}, which another shard of {path} holds too")
+        tensors |= loaded
+    return replace(Weights.from_tensors(tensors, str(path)), files=tuple(shards))
 
 
 def _open_safetensors(path: Path, shards: list[Path]) -> Weights:
@@ -183,6 +219,12 @@ def _open_safetensors(path: Path, shards: list[Path]) -> Weights:
 
 def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
     """What a file is that its library cannot read."""
+    reason = (str(error).splitlines() or [repr(error)])[0]
+    return not_fetched(file) or DktError(f"{file} is no readable {kind} ({reason}); fetch it again")
+
+
+def not_fetched(file: Path) -> DktError | None:
+    """What stands in the place of weights that were not fetched, None where nothing known does."""
     start = b""
     with contextlib.suppress(OSError), file.open("rb") as stream:
         start = stream.read(64).lstrip().lower()
@@ -190,8 +232,7 @@ def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
         return DktError(f"{file} is a Git LFS pointer to the weights; run `git lfs pull`")
     if start.startswith((b"<!doctype", b"<html")):
         return DktError(f"{file} is a web page, not weights; log in and fetch it again")
-    reason = (str(error).splitlines() or [repr(error)])[0]
-    return DktError(f"{file} is no readable {kind} ({reason}); fetch it again")
+    return None
 
 
 def _type(name: str, count: int, key: str, file: Path) -> torch.dtype:
@@ -212,15 +253,14 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except pickle.UnpicklingError as error:
-        raise DktError(
+        raise not_fetched(path) or DktError(
             f"{path} is no plain file of tensors and is not loaded: it is damaged or would run "
-            "code; fetch it again from where it was published"
+            "code; fetch it again from where it was published, or save its tensors alone"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, "PyTorch file", error) from error
-    # Lightning's and others' checkpoints keep the tensors one level down.
-    if isinstance(loaded, dict) and isinstance(inner := loaded.get("state_dict"), dict):
-        loaded = inner
+    if isinstance(loaded, dict):
+        loaded = _within(path, loaded)
     if not isinstance(loaded, dict) or not loaded:
         raise DktError(f"{path} holds a {type(loaded).__name__}, expected tensors by name")
     for key, value in loaded.items():
@@ -230,3 +270,21 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
         if value.dtype not in _FLOATS.values() and not single:
             raise DktError(f"{path}: {key} has type {value.dtype}, expected a float type")
     return loaded
+
+
+def _within(path: Path, loaded: dict[Any, Any]) -> dict[Any, Any]:
+    """The tensors of a trainer's state, one level down beside its optimiser and other things."""
+    if isinstance(inner := loaded.get("state_dict"), dict):
+        return inner
+    sets = {
+        name: value
+        for name, value in loaded.items()
+        if isinstance(value, dict)
+        and any(isinstance(v, torch.Tensor) and v.is_floating_point() for v in value.values())
+    }
+    if len(sets) > 1:
+        raise DktError(
+            f"{path} holds several sets of weights, {', '.join(map(str, sets))}; save the one "
+            "that is meant by itself"
+        )
+    return next(iter(sets.values()), loaded)

@@ -93,7 +93,7 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     add(
         "--container-share", type=finite, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1"
     )
-    add("--meshes", type=Path, metavar="DIR", help="your GLB, glTF, OBJ, PLY files")
+    add("--meshes", type=Path, metavar="DIR", help="your GLB, glTF, OBJ, PLY, STL files")
     add("--mesh-share", type=finite, default=0.5, help="of objects: your meshes; 0 to 1")
     add("--mesh-scale", type=finite, metavar="S", help="metres per unit; without it, guessed")
     add("--hdris", type=Path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")

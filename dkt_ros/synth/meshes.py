@@ -1,7 +1,7 @@
 """A folder of the user's own meshes as shapes: read, checked, brought to metres.
 
-Knows GLB, glTF, OBJ and PLY through Blender. Knows nothing of scenes. A mesh that cannot be used is
-named with the reason; it never ends a run unless none is left.
+Knows GLB, glTF, OBJ, PLY and STL through Blender. Knows nothing of scenes. A mesh that cannot be
+used is named with the reason; it never ends a run unless none is left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,21 @@ from dkt_ros.synth.scene import placed
 from dkt_ros.synth.shapes import Shape
 from dkt_ros.wording import counted
 
-SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+_OTHERS = (
+    ".dae",
+    ".fbx",
+    ".usd",
+    ".usda",
+    ".usdc",
+    ".usdz",
+    ".3mf",
+    ".off",
+    ".step",
+    ".stp",
+    ".iges",
+)
+"""Of meshes and solids that are not read, and that nobody shall miss without a word."""
 _MOST_FACES = 500_000
 _SIZES = (0.03, 0.45)
 """Metres: the longest side of things that stand on a table."""
@@ -42,6 +56,9 @@ def read_meshes(
     if not folder.is_dir():
         raise DktError(f"--meshes {folder} is not a folder")
     paths = files_below(folder, SUFFIXES)
+    if others := files_below(folder, _OTHERS):
+        kinds = ", ".join(sorted({path.suffix.lower() for path in others}))
+        say(f"{folder}: {counted(len(others), 'file')} left out ({kinds}); export them as .glb")
     if not paths:
         raise DktError(f"--meshes {folder}: holds no file that ends in {' or '.join(SUFFIXES)}")
     shapes, skipped = [], []
@@ -121,7 +138,8 @@ def is_closed(faces: np.ndarray) -> bool:
 def _import(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(V,3) vertices and (F,3) triangles of all mesh objects in a file, z up."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    readers = {".obj": bpy.ops.wm.obj_import, ".ply": bpy.ops.wm.ply_import}
+    named = {".obj": bpy.ops.wm.obj_import, ".ply": bpy.ops.wm.ply_import}
+    readers = {**named, ".stl": bpy.ops.wm.stl_import}
     reader = readers.get(path.suffix.lower(), bpy.ops.import_scene.gltf)
     try:
         with quiet():

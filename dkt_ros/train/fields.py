@@ -21,6 +21,32 @@ import yaml
 from dkt_ros.errors import DktError
 
 T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which nothing is lost without a word: no key twice, no number of base 8 or 60."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise _unclear(key, f"{key.value} stands there twice, keep one of them")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        found: int = super().construct_yaml_int(node)
+        text = node.value.replace("_", "").lstrip("+-")
+        if ":" in text or (text.isdecimal() and int(text) != abs(found)):
+            raise _unclear(node, f"YAML reads {node.value} as {found}; write the number meant")
+        return found
+
+
+def _unclear(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 RECIPES = Path(__file__).with_name("recipes")
 """Those of `dkt train`; those of other commands are in folders of the commands' names there."""
 _EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
@@ -47,7 +73,7 @@ def read_recipe(
             raise DktError(f"{name} is no file, and none of the recipes {', '.join(names)}")
         path = shipped / f"{name}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, *_NO_YAML) as error:
         reason = " ".join(str(error).split())
         raise DktError(f"{path} cannot be read as YAML: {reason}") from error
@@ -180,7 +206,7 @@ def _apply(content: Any, change: str) -> None:
     """Puts one `field=value` over parsed YAML; a number in the path indexes a list."""
     path, separator, text = change.partition("=")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except _NO_YAML as error:
         raise DktError(f"--set {change}: {_shown(text)} is no YAML value") from error
     if not separator:

@@ -1,4 +1,4 @@
-"""What the trainers of small networks share: one state that a run is resumed from, and its steps.
+"""What trainers share, those of small networks most: one state to resume from, and its steps.
 
 Knows files, weights and when to save. Knows nothing of data or how a network is exported.
 """
@@ -20,6 +20,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, only_process, whole_file, whole_folder
 from dkt_ros.train.states import STATE_FILE, of_a_run, read_tensors, write_failure
 from dkt_ros.train.stopping import StopRequest
+from dkt_ros.wording import counted
 
 LOCK_FILE = "run.lock"
 
@@ -75,8 +76,9 @@ def load_state(
     config: Mapping[str, Any],
     fixed: Sequence[str],
     restore: Callable[[dict[str, Any]], None],
+    report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Hands the state of the run saved in `folder` to `restore`.
+    """Hands the state of the run saved in `folder` to `restore`, and reports what has changed.
 
     Raises DktError where there is none, where a field of `fixed` is another than config's, and
     where it is damaged or not of such a run.
@@ -89,6 +91,9 @@ def load_state(
             stored = state["config"].get(name, asked)  # older states lack newer fields
             if stored != asked:
                 raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
+        for name in sorted(state["config"].keys() & config.keys()):
+            if state["config"][name] != config[name]:
+                report(f"{name} was {state['config'][name]}, is now {config[name]}")
         restore(state)
 
 
@@ -106,8 +111,10 @@ def run_steps(
 ) -> int | None:
     """Calls `advance`, one step each, up to `total`; saves every save_every steps and at the end.
 
-    On SIGINT or SIGTERM the step is finished and saved, and the signal returned.
+    On SIGINT or SIGTERM the step is finished and saved, and the signal returned. Raises DktError
+    where more steps are done already.
     """
+    check_steps(folder, trainer.step, total)
     with StopRequest() as stop:
         while trainer.step < total and stop.signal is None:
             advance()
@@ -115,6 +122,23 @@ def run_steps(
             if trainer.step % save_every == 0 or last:
                 trainer.save(folder)
     return stop.signal
+
+
+def check_steps(run: Path, done: int, wanted: int) -> None:
+    """Raises DktError where a run has done more steps than its recipe asks for."""
+    if done > wanted:
+        raise DktError(
+            f"{run}: has done {counted(done, 'step')}, the recipe asks for {wanted}; ask for more, "
+            "or begin anew in another folder"
+        )
+
+
+def restore_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Takes the moments from a state; decay, betas and the like stay as the recipe has them now."""
+    own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
 
 
 class Means:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import secrets
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from dkt_ros.files import write_whole
 
 LINES_FILE = "log.jsonl"
 EVENTS_DIR = "tensorboard"
+WANDB_FILE = "wandb-id.txt"
 
 
 class RunLog:
@@ -29,9 +31,10 @@ class RunLog:
     def __init__(self, folder: Path, done: int, project: str | None = None) -> None:
         """done: steps of the run so far; what was logged after them is taken back.
 
-        project: of wandb, to which all is logged too. Raises DktError where that is missing.
+        project: of wandb, to which all is logged too. Raises DktError where that is missing or does
+        not begin.
         """
-        self._wandb = None if project is None else _wandb_run(folder, project)
+        self._wandb = None if project is None else _wandb_run(folder, done, project)
         self._file = folder / LINES_FILE
         _take_back(self._file, done)
         self._lines = self._file.open("a", encoding="utf-8")
@@ -44,7 +47,8 @@ class RunLog:
         for name, value in values.items():
             self._events.add_scalar(f"{group}/{name}", value, step)
         if self._wandb is not None:
-            self._wandb.log({f"{group}/{n}": value for n, value in values.items()}, step=step)
+            named = {f"{group}/{n}": value for n, value in values.items()}
+            self._wandb.log({**named, "step": step})
         self._lines.write(json.dumps({"step": step, "group": group, **values}) + "\n")
         self._lines.flush()
 
@@ -79,7 +83,7 @@ class RunLog:
             self._thread_ended(ended)
 
 
-def _wandb_run(folder: Path, project: str) -> Any:
+def _wandb_run(folder: Path, done: int, project: str) -> Any:
     try:
         wandb = importlib.import_module("wandb")
     except ImportError as error:
@@ -88,7 +92,22 @@ def _wandb_run(folder: Path, project: str) -> Any:
             "--set wandb=null"
         ) from error
     name = folder.resolve().name
-    return wandb.init(project=project, name=name, id=name, dir=str(folder), resume="allow")
+    # Of its own, lest a run be taken for another one whose folder has the same name.
+    kept = folder / WANDB_FILE
+    if done == 0:
+        write_whole(kept, secrets.token_hex(8))
+    identity = kept.read_text() if kept.is_file() else name
+    try:
+        run = wandb.init(project=project, name=name, id=identity, dir=str(folder), resume="allow")
+    except Exception as error:  # whatever it raises, it is about wandb alone
+        reason = " ".join(str(error).split()) or repr(error)
+        raise DktError(
+            f"wandb does not begin ({reason}); `wandb login`, or set WANDB_MODE=offline, or --set "
+            "wandb=null"
+        ) from error
+    # wandb's own steps only rise, and it drops those that a resumed run does again.
+    run.define_metric("*", step_metric="step")
+    return run
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:

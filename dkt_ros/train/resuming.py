@@ -13,6 +13,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.model.merge import transformer_weights
 from dkt_ros.train.fields import plain
+from dkt_ros.train.kept import check_steps
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.states import States, read_state
 
@@ -46,6 +47,7 @@ def starting_state(
 def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report) -> None:
     """What would make another run of it is refused by name; other changes are reported."""
     before, now = state["recipe"], plain(recipe)
+    check_steps(latest, state["done"], recipe.steps)
     fixed = [*_FIXED, *(["lora"] if recipe.method == "lora" else [])]
     for name in fixed:
         if before.get(name) != now[name]:

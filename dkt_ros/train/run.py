@@ -6,6 +6,7 @@ Knows the folder of a run and the order of things. Knows nothing of what a step 
     OUTPUT/states/step-N/     state.pt, and a LoRA in both layouts
     OUTPUT/best/step-N/       the state whose validation loss was least
     OUTPUT/log.jsonl          every step's numbers; the same under tensorboard/
+    OUTPUT/wandb-id.txt       what wandb calls it, where it is logged there
     OUTPUT/run.lock           held while a run works there
     OUTPUT/checkpoint/        at the end: ready to predict with; adapter/ and dkt_lora.safetensors
     OUTPUT/checkpoint-best/   at the end, where another step's validation loss was least

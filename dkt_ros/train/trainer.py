@@ -23,6 +23,7 @@ from dkt_ros.model.lora import INPUT_WEIGHTS
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.data.prefetch import Prefetch, Request
+from dkt_ros.train.kept import restore_optimizer
 from dkt_ros.train.objective import ask, losses
 from dkt_ros.train.recipe import OptimizerRecipe, Recipe
 from dkt_ros.train.schedule import clip_length, rate_factor, share
@@ -130,7 +131,10 @@ class Trainer:
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
-        """Continues from a state; DktError where it is of other weights."""
+        """Continues from a state; DktError where it is of other weights.
+
+        Of the optimiser only the moments: its settings are the recipe's.
+        """
         if set(state["weights"]) != set(self.parameters):
             raise DktError("the state is of other weights than the recipe trains")
         for name, parameter in self.parameters.items():
@@ -138,7 +142,7 @@ class Trainer:
         if self.average is not None:
             for name, value in self.average.items():
                 value.copy_(state["average"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.done = int(state["done"])
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fixtures import dataset_trees as trees
@@ -48,6 +49,12 @@ def no_depth(path: Path) -> None:
     trees.write_picture(path, np.zeros((HEIGHT, WIDTH), np.uint16))
 
 
+def in_alpha(path: Path) -> None:
+    picture = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+    picture[:20, :, 3] = 0
+    assert cv2.imwrite(str(path), picture)
+
+
 def eight_bit(path: Path) -> None:
     trees.write_picture(path, np.full((HEIGHT, WIDTH), 7, np.uint8))
 
@@ -83,6 +90,7 @@ def flip_byte(path: Path) -> None:
         ("depth.png", Path.unlink, "cannot be read (No such file or directory)"),
         ("label.png", Path.unlink, "cannot be read (No such file or directory)"),
         ("label.png", small_mask, "is 30x20, expected 80x48 as 000001-color.png"),
+        ("label.png", in_alpha, "is transparent in part, so that colour and alpha may both be"),
         ("label.png", colour, "uint8 with 3 channels, expected labels in one channel of 8 bits"),
         ("normal_true.png", truncate, "truncated picture"),
         ("normal_true.png", eight_bit, "uint8 with 1 channel, expected an 8-bit colour picture"),
@@ -225,6 +233,108 @@ def test_transphy3d_picture(tmp_path: Path, member: str, array: np.ndarray, reas
     rewrite_tar(tmp_path / "000000.tar", lambda m: m.update({member: picture.read_bytes()}))
     (problem,) = problems_of(open_dataset(tmp_path)[0])
     assert reason in problem
+
+
+APPLE_DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(82)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        lambda root: trees.clearpose_scene(root / "set1/scene1"),
+        lambda root: trees.dreds_scene(root / "train/00001"),
+        lambda root: trees.hiss_folder(root / "train/scene"),
+        lambda root: trees.cleargrasp_rendered(root / "cup-train"),
+        lambda root: trees.cleargrasp_real(root / "real-val/d435"),
+        trees.transphy3d_tree,
+        trees.transcg_tree,
+    ],
+)
+def test_what_systems_leave_behind_is_no_part_of_a_data_set(
+    tmp_path: Path, tree: Callable[[Path], None]
+) -> None:
+    """macOS writes ._x beside every x, in tars and zips as well; Jupyter keeps copies."""
+    tree(tmp_path / "data")
+    before = {clip.name: clip.keys for clip in open_dataset(tmp_path / "data")}
+    for path in [p for p in (tmp_path / "data").rglob("*") if p.is_file()]:
+        below = path.relative_to(tmp_path / "data")
+        places = [path.parent, tmp_path / "data/__MACOSX" / below.parent]
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"._{path.name}").write_bytes(APPLE_DOUBLE)
+        (path.parent / ".ipynb_checkpoints").mkdir(exist_ok=True)
+        (path.parent / ".ipynb_checkpoints" / path.name).write_bytes(path.read_bytes())
+    dataset = open_dataset(tmp_path / "data")
+    assert {clip.name: clip.keys for clip in dataset} == before
+    assert all(clip.problems() == () for clip in dataset)
+
+
+def members_of(path: Path) -> list[tuple[str, bytes]]:
+    with tarfile.open(path) as tar:
+        found = []
+        for info in tar:
+            file = tar.extractfile(info)
+            assert file is not None
+            found.append((info.name, file.read()))
+        return found
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def test_a_tar_packed_on_macos_has_its_own_frames_alone(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path, splits=("train",))
+    path = tmp_path / "train/000000_materials.000000.tar"
+    members = members_of(path)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            add(tar, f"./._{name}", APPLE_DOUBLE)
+            add(tar, f"./{name}", content)
+    (clip,) = open_dataset(tmp_path)
+    assert clip.keys == ("000000_00000000", "000000_00000001", "000000_00000002")
+    clip.read(2)
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_a_tar_stands_for_what_it_leads_to(tmp_path: Path, kind: bytes) -> None:
+    """tar writes them for files that share their content on the disk it was packed on."""
+    trees.transphy3d_tree(tmp_path, splits=("train",))
+    path = tmp_path / "train/000000_materials.000000.tar"
+    before = open_dataset(tmp_path)[0].read(1)
+    members = members_of(path)
+    first = members[0][0].partition(".")[0]
+
+    def pack(target: str) -> Clip:
+        with tarfile.open(path, "w") as tar:
+            for name, content in members:
+                if name.endswith(".depth.json") and not name.startswith(first):
+                    info = tarfile.TarInfo(f"seq/{name}")
+                    info.type, info.linkname = kind, target
+                    tar.addfile(info)
+                else:
+                    add(tar, f"seq/{name}", content)
+        return open_dataset(tmp_path)[0]
+
+    place = "" if kind == tarfile.SYMTYPE else "seq/"
+    clip = pack(f"{place}{first}.depth.json")
+    assert len(clip) == 3
+    np.testing.assert_array_equal(clip.read(1).depth, before.depth)
+    clip = pack("elsewhere.json")
+    with pytest.raises(DktError, match=r"depth\.json is a link to elsewhere\.json, which does not"):
+        len(clip)
+
+
+def test_tars_put_together_by_cat_are_not_taken_for_the_first(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path)
+    first, second = sorted(tmp_path.rglob("*.tar"))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    (clip, sound) = open_dataset(tmp_path)
+    with pytest.raises(DktError, match="more follows the end of the tar"):
+        len(clip)
+    assert len(sound) == 3
 
 
 def shorten(path: Path) -> None:
@@ -399,3 +509,12 @@ def test_a_rendered_picture_without_its_field_of_view_has_no_camera(tmp_path: Pa
     assert sample.camera_matrix is None
     assert "000000000-masks.json: no usable camera.field_of_view" in sample.remarks[0]
     assert clip.read(1).camera_matrix is None
+
+
+def test_a_colour_picture_in_the_place_of_depth_is_named(tmp_path: Path) -> None:
+    trees.dreds_scene(tmp_path / "train/00001")
+    path = tmp_path / "train/00001/0000_depth_120.exr"
+    colours = np.random.default_rng(0).random((3, HEIGHT, WIDTH), np.float32)
+    trees.write_exr(path, dict(zip("RGB", colours, strict=True)))
+    problem = problems_of(open_dataset(tmp_path)[0])[0]
+    assert problem == f"{path}: is a picture in colours, expected depth; take the depth pass's file"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fixtures import dataset_trees as trees
 
+from dkt_ros.datasets import layout
 from dkt_ros.datasets.check import Progress, check_dataset
 from dkt_ros.datasets.commands import add_commands
 from dkt_ros.datasets.registry import open_dataset
@@ -200,3 +201,28 @@ def test_counts_are_checked(tmp_path: Path, count: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         run(tmp_path, f"--sample={count}")
     assert "is no integer of at least 1" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("scene1", "scene2"):
+        trees.clearpose_scene(tmp_path / "set1" / name)
+    listed = layout.list_folder
+
+    def refuses(path: Path) -> tuple[list[str], list[str]]:
+        if path.name == "scene2":
+            raise DktError(f"{path}: cannot be listed (Permission denied)")
+        return listed(path)
+
+    monkeypatch.setattr(layout, "list_folder", refuses)
+    assert run(tmp_path) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"{tmp_path}: clearpose, 1 clip"
+    assert out[1] == f"{tmp_path}/set1/scene2: cannot be listed (Permission denied)"
+    assert f"passed over: {tmp_path}/set1/scene2: cannot be listed" in caplog.text
+    with pytest.raises(DktError, match="cannot be listed"):
+        open_dataset(tmp_path / "set1/scene2")

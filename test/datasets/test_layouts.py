@@ -333,6 +333,23 @@ def test_transcg_without_lists_takes_every_view(tmp_path: Path) -> None:
         path.unlink()
     dataset = open_dataset(tmp_path)
     assert [(clip.split, clip.keys) for clip in dataset] == [("all", ("0", "1"))] * 4
+    for clip in dataset:
+        (problem,) = clip.problems()
+        assert problem.startswith(f"{tmp_path}: has no metadata.json, here or above, that tells")
+
+
+def test_transcg_sorted_into_folders_keeps_its_splits_and_cameras(tmp_path: Path) -> None:
+    trees.transcg_tree(tmp_path)
+    for number in (1, 2):
+        (tmp_path / f"part{number}").mkdir()
+        (tmp_path / f"scene{number}").rename(tmp_path / f"part{number}/scene{number}")
+    text = (tmp_path / "metadata.json").read_bytes()
+    (tmp_path / "metadata.json").write_bytes(b"\xef\xbb\xbf" + text)  # as of Windows' editors
+    (tmp_path / "part2/metadata.json").write_text('{"name": "of the folder"}')
+    dataset = open_dataset(tmp_path)
+    assert [clip.split for clip in dataset] == ["train", "train", "test", "test"]
+    assert all(clip.problems() == () for clip in dataset)
+    check_camera(dataset[0].read(0))
 
 
 def test_transcg_lists_that_are_damaged_are_named(tmp_path: Path) -> None:
@@ -389,3 +406,33 @@ def test_links_are_followed_but_no_circle(tmp_path: Path) -> None:
     os.symlink(tmp_path / "data", tmp_path / "disk/train/scene/back")
     (clip,) = open_dataset(tmp_path / "data")
     assert (clip.name, clip.split) == ("train/scene", "train")
+
+
+def test_links_keep_what_the_names_of_folders_tell(tmp_path: Path) -> None:
+    """Sets lie on several disks: a link's name counts, and that of what it leads to."""
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    trees.clearpose_scene(disk / "clearpose1/scene5")
+    trees.clearpose_scene(disk / "set4/scene1")
+    trees.transcg_tree(disk / "transcg")
+    trees.cleargrasp_rendered(disk / "cups")
+    trees.transphy3d_tree(disk / "videos", splits=("x",))
+    places = {
+        "clearpose/set1": "clearpose1",
+        "clearpose/other": "set4",
+        "cleargrasp-dataset-train": "cups",
+        "test": "videos/x",
+    }
+    (disk / "transcg/scene1").rename(disk / "kept")
+    for name, target in places.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).symlink_to(disk / target)
+    (disk / "transcg/scene1").symlink_to(disk / "kept")
+
+    def splits(name: str) -> dict[str, str]:
+        return {clip.name: clip.split for clip in open_dataset(data / name)}
+
+    assert splits("clearpose") == {"other/scene1": "train", "set1/scene5": "test"}
+    assert set(splits("cleargrasp-dataset-train").values()) == {"train"}
+    assert set(splits("test").values()) == {"test"}
+    kept = {clip.name: clip.split for clip in open_dataset(disk / "transcg")}
+    assert (kept["scene1/D435"], kept["scene2/D435"]) == ("train", "test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -80,3 +81,24 @@ def test_normals_without_a_camera_say_nothing() -> None:
 def test_a_black_picture() -> None:
     (line,) = suspicions(replace(sound(), rgb=np.zeros((48, 80, 3), np.uint8)))
     assert line == "frame 7: the picture is of one colour, [0, 0, 0]"
+
+
+@pytest.mark.parametrize(
+    ("matrix", "says"),
+    [
+        (CAMERA_MATRIX * [[2], [2], [1]], r"principal point \(79, 47\) is far from the middle"),
+        (CAMERA_MATRIX * [[0.5], [0.5], [1]], r"principal point \(19\.75, 11\.75\) is far"),
+        (CAMERA_MATRIX * [[1], [0.8], [1]], "focal lengths are 100 and 80 in 80x48 pixels; are"),
+    ],
+)
+def test_intrinsics_of_another_size(matrix: np.ndarray, says: str) -> None:
+    lines = suspicions(replace(sound(), camera_matrix=matrix, normal=None))
+    assert re.search(says, lines[0])
+    assert len(lines) == 1
+
+
+def test_an_inverted_mask() -> None:
+    frame = sound()
+    assert frame.mask is not None
+    (line,) = suspicions(replace(frame, mask=1 - frame.mask, raw_depth=None))
+    assert "objects are 97% of the picture; mask inverted?" in line

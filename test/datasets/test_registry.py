@@ -104,3 +104,9 @@ def test_clips_come_in_natural_order(tmp_path: Path) -> None:
         trees.clearpose_scene(tmp_path / f"set2/scene{number}", frames=1)
     names = [clip.name for clip in open_dataset(tmp_path)]
     assert names == ["set2/scene1", "set2/scene2", "set2/scene10"]
+
+
+def test_a_folder_below_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees.hiss_folder(tmp_path / "sets/hiss/train/scene")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_dataset("~/sets/hiss").root == tmp_path / "sets/hiss"

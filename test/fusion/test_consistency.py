@@ -156,6 +156,20 @@ def test_a_fault_in_mid_stream(moving: list[Frame]) -> None:
         assert causes(judged([*frames[: 2 * SECOND], *broken]))
 
 
+def test_depth_whose_readings_lie_apart(moving: list[Frame]) -> None:
+    """As a sensor's that is registered to a picture of three times its size."""
+
+    def apart(raw: np.ndarray) -> np.ndarray:
+        few = np.full_like(raw, np.nan)
+        few[1::3, 1::3] = raw[1::3, 1::3]
+        return few
+
+    frames = still(moving[0], 2 * SECOND)
+    assert not causes(judged(with_depth(frames, apart)))
+    mirrored = with_depth(frames, lambda raw: apart(raw[:, ::-1]))
+    assert causes(judged(mirrored)) & {"mirrored", "foreign"}
+
+
 def test_depth_of_another_scene(moving: list[Frame]) -> None:
     frame = rendered_frame()
     height, width = frame.raw.shape

@@ -47,6 +47,19 @@ def test_off_the_glass_as_good_as_the_sensor(
     assert frame.rel(depth, rest) <= 0.006
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_readings_that_lie_apart_are_not_passed_over(frames: list[GlassFrame], scene: int) -> None:
+    """Every fourth pixel alone, as of a sensor registered to a picture of four times its size."""
+    frame = frames[scene]
+    few = np.full_like(frame.raw, np.nan)
+    few[1::4, 2::4] = frame.raw[1::4, 2::4]
+    predict, _ = checkpoint_predictor()
+    apart = GlassFrame(**vars(frame) | {"raw": few, "disparity": predict(frame.rgb, few)})
+    depth = fuse(apart).depth
+    assert frame.rel(depth, ~frame.glass) <= 0.006
+    assert frame.rel(depth, frame.glass) < frame.rel(nearest_fill(few), frame.glass)
+
+
 def test_on_the_glass_better_than_filling(frames: list[GlassFrame], fused: list[Fused]) -> None:
     errors = [frame.rel(one.depth, frame.glass) for frame, one in zip(frames, fused, strict=True)]
     fills = [frame.rel(nearest_fill(frame.raw), frame.glass) for frame in frames]

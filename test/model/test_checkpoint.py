@@ -168,6 +168,13 @@ def test_info_names_the_field_that_is_wrong(copied: Path, changes: dict, named: 
         load_checkpoint(copied)
 
 
+def test_info_with_a_byte_order_mark_is_read(copied: Path) -> None:
+    file = copied / "dkt.json"
+    before = CheckpointInfo.read(copied)
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert CheckpointInfo.read(copied) == before
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "null", "", "[" * 9000, '{"a": ' + "9" * 5000])
 def test_info_that_is_no_object_is_refused(copied: Path, text: str) -> None:
     (copied / "dkt.json").write_text(text)
@@ -324,6 +331,13 @@ def test_weights_of_another_kind_are_named(copied: Path) -> None:
         load_checkpoint(copied)
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(DktError, match="is a Git LFS pointer"):
+        load_checkpoint(copied)
+
+
+def test_a_clone_without_git_lfs_is_told_what_to_do(copied: Path) -> None:
+    for file in copied.rglob("*.safetensors"):
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DktError, match=r"is a Git LFS pointer to the weights; run `git lfs pull`"):
         load_checkpoint(copied)
 
 

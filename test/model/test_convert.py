@@ -124,10 +124,15 @@ def kohya(key: str, prefix: str) -> str:
         lambda key: kohya(key, "lora_unet__"),
         lambda key: kohya(in_diffusers_names(key), "lora_transformer_"),
         in_diffusers_names,
+        lambda key: f"diffusion_model._orig_mod.{key}",
+        lambda key: key.replace("blocks.0.", "blocks.0._orig_mod."),
+        lambda key: kohya(key, "lora_unet__orig_mod_"),
+        lambda key: kohya(key, "lora_unet_").replace("_blocks_0", "_blocks_0__orig_mod"),
     ],
     ids=[
         "plain", "adapter", "prefix", "prefix-plain", "diffusers", "diffsynth", "module", "down-up",
-        "kohya", "videox", "kohya-diffusers", "names",
+        "kohya", "videox", "kohya-diffusers", "names", "compiled", "compiled-block",
+        "kohya-compiled", "kohya-compiled-block",
     ],
 )  # fmt: skip
 def test_lora_names_that_occur_merge_alike(
@@ -218,6 +223,11 @@ def test_ref_conv_is_ignored_and_said(files: OriginalFiles, tmp_path: Path) -> N
         (lambda t: t | {"blocks.1.ffn.0.weight": torch.ones(41, 24)}, "blocks.1.ffn.0.weight"),
         (lambda t: t | {"patch_embedding.weight": torch.ones(24, 48)}, "patch_embedding.weight"),
         (lambda t: t | {"diffusion_model.head.head.bias": torch.ones(64)}, "twice"),
+        (lambda t: t | {"_orig_mod.head.head.bias": torch.ones(64)}, "twice"),
+        (lambda t: t | {"patch_embedding.weight": torch.ones(24, 16, 1, 2, 2)},
+         "takes 16 channels, expected 48 as of Wan2.1-Fun-Control"),
+        (lambda t: t | {"patch_embedding.weight": torch.ones(24, 36, 1, 2, 2)},
+         "takes 36 channels, expected 48 as of Wan2.1-Fun-Control"),
     ],
 )  # fmt: skip
 def test_transformer_keys_that_do_not_fit_are_named(
@@ -229,9 +239,22 @@ def test_transformer_keys_that_do_not_fit_are_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrapped_transformer_is_unwrapped(files: OriginalFiles, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda key: f"model.diffusion_model.{key}",
+        lambda key: f"module._orig_mod.{key}",
+        lambda key: key.replace("blocks.1.", "blocks.1._orig_mod."),
+        lambda key: f"_fsdp_wrapped_module.{key}".replace("s.0.", "s.0._fsdp_wrapped_module."),
+        lambda key: key.replace("blocks.0.", "blocks.0._checkpoint_wrapped_module."),
+    ],
+    ids=["model", "compiled", "compiled-block", "fsdp", "recomputed"],
+)
+def test_a_wrapped_transformer_is_unwrapped(
+    files: OriginalFiles, tmp_path: Path, rename: Callable[[str], str]
+) -> None:
     expected = transformer_state(files, tmp_path / "expected")
-    rewrite(files.transformer, lambda t: {f"model.diffusion_model.{k}": v for k, v in t.items()})
+    rewrite(files.transformer, lambda t: {rename(k): v for k, v in t.items()})
     state = transformer_state(files, tmp_path / "out")
     assert all(torch.equal(state[key], expected[key]) for key in expected)
 
@@ -246,7 +269,8 @@ def test_a_wrapped_transformer_is_unwrapped(files: OriginalFiles, tmp_path: Path
 def test_heads_come_from_the_config_beside_the_file(
     files: OriginalFiles, tmp_path: Path, sidecar: dict, heads: int
 ) -> None:
-    (files.transformer.parent / "config.json").write_text(json.dumps(sidecar))
+    beside = files.transformer.parent / "config.json"
+    beside.write_text(json.dumps(sidecar), encoding="utf-8-sig")  # as Windows' editors do
     convert(replace(files, num_heads=None), tmp_path / "out")
     config = load_checkpoint(tmp_path / "out").transformer.config
     assert config["num_attention_heads"] == heads
@@ -493,6 +517,36 @@ def test_sharded_originals_are_read(files: OriginalFiles, tmp_path: Path, given:
     source = shards if given == "folder" else index
     state = transformer_state(replace(files, transformer=source), tmp_path / "out")
     assert all(torch.equal(state[key], expected[key]) for key in expected)
+    # What else lies there is no part of it.
+    (shards / "._a.safetensors").write_bytes(b"macOS")
+    save_file({"blocks.0.ffn.0.lora_A.weight": torch.ones(1, 24)}, shards / "lora.safetensors")
+    state = transformer_state(replace(files, transformer=source), tmp_path / "amid")
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
     (shards / "b.safetensors").unlink()
-    with pytest.raises(DktError, match=r"b\.safetensors|is missing|lacks"):
+    with pytest.raises(DktError, match=r"names b\.safetensors, which is missing"):
         convert(replace(files, transformer=source), tmp_path / "again")
+
+
+def test_shards_of_pytorch_s_are_read_by_their_index(files: OriginalFiles, tmp_path: Path) -> None:
+    expected = transformer_state(files, tmp_path / "expected")
+    tensors = load_file(files.transformer)
+    names = sorted(tensors)
+    parts = {"a.bin": names[::2], "b.bin": names[1::2]}
+    for name, keys in parts.items():
+        torch.save({key: tensors[key] for key in keys}, tmp_path / name)
+    index = tmp_path / "model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {k: n for n, keys in parts.items() for k in keys}}))
+    state = transformer_state(replace(files, transformer=index), tmp_path / "out")
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    torch.save(tensors, tmp_path / "b.bin")
+    with pytest.raises(DktError, match=r"b\.bin holds .*, which another shard of"):
+        convert(replace(files, transformer=index), tmp_path / "out")
+
+
+def test_a_wrapped_vae_is_unwrapped(files: OriginalFiles, tmp_path: Path) -> None:
+    convert(files, tmp_path / "expected")
+    stored = torch.load(files.vae, weights_only=True)
+    torch.save({"state_dict": {f"model.{k}": v for k, v in stored.items()}}, files.vae)
+    convert(files, tmp_path / "out")
+    file = "vae/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "expected" / file).read_bytes()

@@ -61,7 +61,7 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
     merged = merge_lora(BASE, lora, pairs).read(TARGET)
     found = float((merged * (B @ A)).sum() / (B @ A).square().sum())
     torch.testing.assert_close(merged, found * (B @ A))
-    return pytest.approx(found), describe(pairs)
+    return pytest.approx(found), describe(lora, pairs)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,13 @@ def test_the_factor_is_the_writers(
 
 def test_every_module_has_its_own(tmp_path: Path) -> None:
     tensors = pair(Q) | alpha(Q, 2.0) | pair(K) | alpha(K, 4.0)
-    pairs = match_lora(open_lora(written(tmp_path, tensors)), BASE)
+    lora = open_lora(written(tmp_path, tensors))
+    pairs = match_lora(lora, BASE)
     assert {name.split(".")[-2]: found.scale for name, found in pairs.items()} == {
         "to_q": 0.5,
         "to_k": 1.0,
     }
-    assert "with scale 0.5 to 1: " in describe(pairs)
+    assert "with scale 0.5 to 1: " in describe(lora, pairs)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +162,21 @@ def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, pair(Q) | {f"{Q}.lora_B.weight": B / 0})
     with pytest.raises(DktError, match="is not finite"):
         factor(file)
+
+
+@pytest.mark.parametrize("zero", ["lora_A", "lora_B"])
+def test_a_lora_that_adds_nothing_is_told(tmp_path: Path, zero: str) -> None:
+    """Saved before it was trained, or where its weights were on other devices."""
+    tensors = pair(Q) | pair(K)
+    some = {k: v * (zero not in k or "self_attn.k" in k) for k, v in tensors.items()}
+    assert "add NOTHING" not in factor(written(tmp_path, some))[1]
+    lora = open_lora(written(tmp_path, {k: v * (zero not in k) for k, v in tensors.items()}))
+    said = describe(lora, match_lora(lora, BASE))
+    assert "they add NOTHING, for one side of each is zero" in said
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4)])
+def test_a_lora_whose_weights_zero_3_kept_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    empty = {key: torch.zeros(shape) for key in pair(Q)}
+    with pytest.raises(DktError, match=r"are empty: it was saved while ZeRO-3 kept the weights"):
+        match_lora(open_lora(written(tmp_path, empty)), BASE)

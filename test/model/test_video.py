@@ -29,6 +29,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     for n in (10, 2, 0, 11, 1, 9, 3, 4, 5, 6, 7, 8):
         write_image(tmp_path / f"frame{n}.png", clip[n])
     (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._frame0.png").write_bytes(b"macOS")
     np.testing.assert_array_equal(read_clip(tmp_path), clip)
 
 

@@ -163,3 +163,37 @@ def test_a_bad_pytorch_file_is_refused(
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
     with pytest.raises(DktError, match=r"holds no \.safetensors"):
         open_weights(tmp_path)
+
+
+def test_what_is_missing_of_a_folder_is_named(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "w-00001-of-00003.safetensors")
+    save_file({"b": torch.ones(1)}, tmp_path / "w-00003-of-00003.safetensors")
+    with pytest.raises(DktError, match=r"lacks w-00002-of-00003\.safetensors; fetch it too"):
+        open_weights(tmp_path)
+    state = tmp_path / "deepspeed"
+    state.mkdir()
+    (state / "zero_to_fp32.py").touch()
+    with pytest.raises(DktError, match=r"holds no \.safetensors files; make one .* zero_to_fp32"):
+        open_weights(state)
+
+
+@pytest.mark.parametrize("name", ["model", "module", "lora", "state_dict"])
+def test_the_weights_of_a_trainer_s_state_are_found(tmp_path: Path, name: str) -> None:
+    weights = {"a": torch.ones(2)}
+    others: dict[str, Any] = {
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}
+    }
+    others |= {"step": 3, "rng": {"cpu": torch.ones(8, dtype=torch.uint8)}}
+    torch.save({name: weights, **others}, tmp_path / "w.pt")
+    assert torch.equal(open_weights(tmp_path / "w.pt").read("a"), weights["a"])
+    if name != "state_dict":
+        torch.save({name: weights, "ema": weights, **others}, tmp_path / "w.pt")
+        with pytest.raises(DktError, match=f"several sets of weights, {name}, ema; save the one"):
+            open_weights(tmp_path / "w.pt")
+
+
+def test_a_pointer_in_the_place_of_a_pickle_is_named(tmp_path: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    (tmp_path / "w.pth").write_text(text)
+    with pytest.raises(DktError, match="is a Git LFS pointer to the weights; run `git lfs pull`"):
+        open_weights(tmp_path / "w.pth")

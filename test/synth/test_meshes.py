@@ -37,6 +37,15 @@ def write_ply(path: Path, vertices: np.ndarray, faces: np.ndarray) -> Path:
     return path
 
 
+def write_stl(path: Path, vertices: np.ndarray, faces: np.ndarray, header: bytes) -> Path:
+    """Binary; there are writers whose header begins as that of the text form does."""
+    facets = np.zeros(len(faces), [("corners", "<f4", 12), ("_", "<u2")])
+    facets["corners"][:, 3:] = vertices[faces].reshape(-1, 9)
+    count = len(faces).to_bytes(4, "little")
+    path.write_bytes(header.ljust(80, b"\0") + count + facets.tobytes())
+    return path
+
+
 def write_glb(path: Path, vertices: np.ndarray, faces: np.ndarray) -> Path:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     mesh = bpy.data.meshes.new("thing")
@@ -60,7 +69,9 @@ def box(*size: float) -> tuple[np.ndarray, np.ndarray]:
 def test_all_formats_give_the_same_closed_vase(tmp_path: Path) -> None:
     glb = read_mesh(write_glb(tmp_path / "a.glb", _VASE.vertices, _VASE.faces))
     ply = read_mesh(write_ply(tmp_path / "b.ply", 1000 * _VASE.vertices, _VASE.faces))
-    for shape in (glb, ply):
+    millimetres = 1000 * _VASE.vertices
+    stl = read_mesh(write_stl(tmp_path / "c.STL", millimetres, _VASE.faces, b"solid vase"))
+    for shape in (glb, ply, stl):
         assert shape.closed
         assert shape.height == pytest.approx(_VASE.height, rel=1e-3)
         assert shape.vertices[:, 2].min() == pytest.approx(0, abs=1e-9)
@@ -116,6 +127,16 @@ def test_what_cannot_be_used_is_named_and_counted(tmp_path: Path) -> None:
         read_meshes(tmp_path / "absent")
     with pytest.raises(DktError, match="--mesh-scale is 0"):
         read_meshes(tmp_path, scale=0.0)
+
+
+def test_meshes_of_kinds_that_are_not_read_are_told(tmp_path: Path) -> None:
+    write_ply(tmp_path / "box.ply", *box(0.1, 0.2, 0.05))
+    for name in ("a.dae", "b/c.STEP", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    said: list[str] = []
+    assert len(read_meshes(tmp_path, say=said.append)) == 1
+    assert said[0] == f"{tmp_path}: 2 files left out (.dae, .step); export them as .glb"
 
 
 def test_panoramas_are_checked(tmp_path: Path) -> None:

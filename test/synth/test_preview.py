@@ -23,6 +23,7 @@ def scenes(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["sheet.png", "new/sheet.JPG", "sheet.jpeg"])
 def test_a_sheet_shows_first_and_last_frames(scenes: Path, tmp_path: Path, name: str) -> None:
+    (scenes / "._a.tar").write_bytes(b"macOS")
     assert write_contact_sheet(scenes, tmp_path / name, 12) == 2
     sheet = cv2.imread(str(tmp_path / name))
     # Three strips of rgb, depth and mask in two columns; frames are 48x80.

@@ -115,3 +115,31 @@ def test_files_that_are_no_yaml_are_named(tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(DktError, match=r"'2026-99-99' is no YAML value"):
         read_recipe(file, changes=["a=2026-99-99"])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("rate: 1\nname: a\nrate: 2\n", "rate stands there twice, keep one of them in .*line 3"),
+        ("inner: {size: 1}\n'inner': {scale: 2}\n", "inner stands there twice"),
+        ("many:\n  - {size: 1, size: 2}\n", "size stands there twice"),
+        ("seed: 0100\n", "YAML reads 0100 as 64; write the number meant"),
+        ("seed: 1:30\n", "YAML reads 1:30 as 90"),
+    ],
+)
+def test_what_yaml_would_take_for_something_else_is_refused(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    with pytest.raises(DktError, match=rf"x\.yaml cannot be read as YAML: {reason}"):
+        read_recipe(file)
+
+
+def test_what_yaml_says_in_its_own_ways_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("a: &a {b: 1, c: -007}\nd: {<<: *a, c: 1_000}\ne: [0, 0x10, 00]\n")
+    content = {"a": {"b": 1, "c": -7}, "d": {"b": 1, "c": 1000}, "e": [0, 16, 0]}
+    assert read_recipe(file)[1] == content
+    with pytest.raises(DktError, match="'0100' is no YAML value"):
+        read_recipe(file, changes=["f=0100"])

@@ -210,25 +210,47 @@ def test_wandb_gets_the_numbers_or_is_missed_by_name(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(DktError, match="wandb is not installed"):
         run_small(recipe, tmp_path / "without")
-    logged: list[tuple[int, dict[str, float]]] = []
+    logged: list[dict[str, float]] = []
+    begun: list[str] = []
 
     class Run:
-        def log(self, values: dict[str, float], step: int) -> None:
-            logged.append((step, values))
+        def define_metric(self, name: str, step_metric: str) -> None:
+            assert (name, step_metric) == ("*", "step")
+
+        def log(self, values: dict[str, float]) -> None:
+            logged.append(values)
 
         def finish(self) -> None:
-            logged.append((-1, {}))
+            logged.append({"step": -1})
 
     class Wandb:
         @staticmethod
-        def init(project: str, **options: object) -> Run:
+        def init(project: str, **options: str) -> Run:
             assert (project, options["name"]) == ("glass", "with")
+            begun.append(options["id"])
             return Run()
 
     monkeypatch.setitem(sys.modules, "wandb", Wandb)
     run_small(recipe, tmp_path / "with")
-    assert [step for step, _ in logged] == [*range(1, 9), -1]
-    assert "train/loss" in logged[0][1]
+    assert [values["step"] for values in logged] == [*range(1, 9), -1]
+    assert "train/loss" in logged[0]
+
+    # Resumed after a kill it does steps again, in the same run of wandb's.
+    shutil.rmtree(tmp_path / "with/states/step-00000008")
+    logged.clear()
+    run_small(recipe, tmp_path / "with", resume=True)
+    assert [values["step"] for values in logged] == [7, 8, -1]
+    run_small(recipe, tmp_path / "elsewhere/with")
+    assert begun[0] == begun[1] != begun[2]
+
+    def refuses(**options: str) -> Run:
+        raise RuntimeError("No API key\nconfigured.")
+
+    monkeypatch.setattr(Wandb, "init", refuses)
+    with pytest.raises(
+        DktError, match=r"wandb does not begin \(No API key configured\.\); `wandb lo"
+    ):
+        run_small(recipe, tmp_path / "refused")
 
 
 def test_two_processes_follow_the_single_one(
@@ -473,6 +495,7 @@ def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Pat
     changes: list[tuple[dict[str, Any], str]] = [
         ({"lora": {"rank": 8}}, "lora was"),
         ({"seed": 2}, "seed was 1, the recipe says 2"),
+        ({"steps": 7}, "has done 8 steps, the recipe asks for 7; ask for more"),
         ({"batch": 8}, "batch was 4"),
         ({"ema": 0}, r"ema was 0\.9"),
         ({"method": "full"}, "method was lora"),

@@ -223,3 +223,15 @@ def test_a_loaded_state_goes_on_to_the_last_bit(tiny_checkpoint: Path, method: s
         trainer(tiny_checkpoint, method=method, lora={"rank": 4, "targets": ["ffn.0"]}).load(
             whole.state() | ({} if method == "lora" else {"weights": {}})
         )
+
+
+def test_a_resumed_run_has_the_recipe_s_decay_betas_and_shares(tiny_checkpoint: Path) -> None:
+    """Resuming reports that they changed; the state brings those of before along."""
+    begun = trainer(tiny_checkpoint, condition="raw_depth")
+    settings = {"learning_rate": 1e-3, "input_rate": 2.0, "betas": [0.8, 0.9], "weight_decay": 0.3}
+    resumed = trainer(tiny_checkpoint, condition="raw_depth", optimizer=settings)
+    resumed.load(begun.state())
+    groups = resumed.optimizer.param_groups
+    assert [group["betas"] for group in groups] == [(0.8, 0.9)] * 2
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert [group["share"] for group in groups] == [1.0, 2.0]

@@ -78,7 +78,7 @@ class EncodedSource:
         for count in sorted(set(latent_frames), reverse=True):
             self.mixture.require(images(count))
         self.cache: LatentCache | None = None
-        folder = cache if config.cache is None else Path(config.cache)
+        folder = cache if config.cache is None else Path(os.path.expanduser(config.cache))
         if config.augmentation.variants > 0 and folder is not None:
             self.cache = LatentCache(folder)
         self.encoded = 0

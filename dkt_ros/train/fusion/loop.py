@@ -32,6 +32,7 @@ from dkt_ros.train.kept import (
     Means,
     load_state,
     parameter_groups,
+    restore_optimizer,
     run_folder,
     run_steps,
     save_state,
@@ -101,14 +102,15 @@ class RefinerTrainer:
             folder, state, WEIGHTS_FOLDER, lambda fresh: save_refiner(fresh, self.average, info)
         )
 
-    def load(self, folder: Path) -> None:
-        """Continues the run saved in `folder`; lengths, rates and losses may be others."""
-        load_state(folder, plain(self.config), ("channels", "seed", "on_scale"), self._restore)
+    def load(self, folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
+        """Continues the run saved in `folder`; changed lengths, rates and losses are told."""
+        fixed = ("channels", "seed", "on_scale")
+        load_state(folder, plain(self.config), fixed, self._restore, report)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.step = int(state["step"])
 
     def _samples(self) -> list[TrainingSample]:
@@ -175,7 +177,7 @@ def train(
         data = make_data()
         trainer = RefinerTrainer(config, data, None if resume else start)
         if resume:
-            trainer.load(output)
+            trainer.load(output, report)
         report(f"{counted(len(data.frames), 'frame')}, step {trainer.step} of {config.steps}")
         means = Means()
 

@@ -22,6 +22,7 @@ from dkt_ros.train.kept import (
     Means,
     load_state,
     parameter_groups,
+    restore_optimizer,
     run_folder,
     run_steps,
     save_state,
@@ -114,18 +115,20 @@ class NanoTrainer:
             folder, state, CHECKPOINT_DIR, lambda fresh: export(self.model, self.average, fresh)
         )
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, report: Report = lambda line: None) -> None:
         """Continues the run saved in `folder`. Only lengths and rates of the run may differ.
+
+        Those that do are reported.
 
         Raises DktError where there is no state or it is of another network.
         """
         fixed = ("network", "seed", "vae_steps", "condition", "picture_vae")
-        load_state(folder, config_as_dict(self.config), fixed, self._restore)
+        load_state(folder, config_as_dict(self.config), fixed, self._restore, report)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.step = int(state["step"])
         if state["teacher"] is not None:
             self._keep_teacher(state["teacher"])
@@ -168,7 +171,7 @@ def train(
             )
         trainer = NanoTrainer(config, data)
         if resume:
-            trainer.load(output)
+            trainer.load(output, report)
         report(
             f"{counted(len(data.clips), 'sequence')}, step {trainer.step} of {config.total_steps}"
         )

@@ -292,3 +292,14 @@ def test_a_size_that_the_network_cannot_take(
     monkeypatch.setattr(type(tiny_network()), "size_multiple", 32)
     with pytest.raises(DktError, match=r"size is \[48, 80\], expected multiples of 32"):
         source(pictures, size=[48, 80])
+
+
+def test_a_cache_below_home_lies_there(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    chosen = config(pictures, cache="~/latents")
+    EncodedSource(tiny_network(), chosen, SEED, threads=1).batch(0, [0], 1)
+    assert entries(tmp_path / "home/latents")
+    assert not (tmp_path / "~").exists()

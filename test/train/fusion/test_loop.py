@@ -120,6 +120,21 @@ def test_resumed_it_ends_as_uninterrupted(data: FrameFolder, tmp_path: Path) -> 
     assert info["steps"] == 6
 
 
+def test_a_resumed_run_has_the_recipe_s_decay_and_never_fewer_steps(
+    data: FrameFolder, tmp_path: Path
+) -> None:
+    train(tiny(3), lambda: data, tmp_path, report=lambda line: None)
+    told: list[str] = []
+    RefinerTrainer(tiny(3), data).load(tmp_path, told.append)
+    assert told == []
+    resumed = RefinerTrainer(tiny(3, weight_decay=0.4), data)
+    resumed.load(tmp_path, told.append)
+    assert told == [f"weight_decay was {tiny(3).weight_decay}, is now 0.4"]
+    assert [group["weight_decay"] for group in resumed.optimizer.param_groups] == [0.4, 0.0]
+    with pytest.raises(DktError, match="has done 3 steps, the recipe asks for 2; ask for more"):
+        train(tiny(2), lambda: data, tmp_path, resume=True, report=lambda line: None)
+
+
 def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) -> None:
     first = tmp_path / "first"
     train(tiny(3), lambda: data, first, report=lambda line: None)

@@ -73,6 +73,24 @@ def test_resumed_run_equals_the_uninterrupted_one(scenes: Path, tmp_path: Path) 
         assert torch.equal(whole.average[name], resumed.average[name]), name
 
 
+def test_a_resumed_run_has_the_recipe_s_decay_and_never_fewer_steps(
+    scenes: Path, tmp_path: Path
+) -> None:
+    begun = NanoTrainer(tiny(), SequenceFolder(scenes))
+    for _ in range(8):
+        begun.train_step()
+    begun.save(tmp_path / "run")
+    told: list[str] = []
+    NanoTrainer(tiny(), SequenceFolder(scenes)).load(tmp_path / "run", told.append)
+    assert told == []
+    resumed = NanoTrainer(tiny(weight_decay=0.4), SequenceFolder(scenes))
+    resumed.load(tmp_path / "run", told.append)
+    assert told == [f"weight_decay was {tiny().weight_decay}, is now 0.4"]
+    assert [group["weight_decay"] for group in resumed.optimizer.param_groups] == [0.4, 0.0]
+    with pytest.raises(DktError, match="has done 8 steps, the recipe asks for 7; ask for more"):
+        train(tiny(7), scenes, tmp_path / "run", resume=True)
+
+
 def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
     scenes: Path, tmp_path: Path
 ) -> None:
