@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,32 +65,6 @@ def check_normal(sample: Sample, normal: np.ndarray, tolerance: float = 1e-3) ->
 def check_camera(sample: Sample, expected: np.ndarray = CAMERA_MATRIX) -> None:
     assert sample.camera_matrix is not None
     np.testing.assert_allclose(sample.camera_matrix, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        trees.transphy3d_tree,
-        lambda root: trees.clearpose_scene(root / "set2" / "scene1"),
-        trees.dreds_scene,
-        trees.std_sequence,
-        trees.hiss_folder,
-        trees.cleargrasp_rendered,
-        trees.cleargrasp_real,
-        trees.transcg_tree,
-    ],
-)
-def test_what_a_mac_leaves_beside_files_is_no_frame(
-    tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    def found() -> list[tuple[str, list[str]]]:
-        return [(clip.name, list(clip.keys)) for clip in open_dataset(tmp_path / "data")]
-
-    make(tmp_path / "data")
-    before = found()
-    trees.copy_from_a_mac(tmp_path)
-    shutil.copytree(tmp_path / "data", tmp_path / "data" / ".ipynb_checkpoints")
-    assert found() == before
 
 
 def test_transphy3d(tmp_path: Path) -> None:

@@ -92,12 +92,6 @@ def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
         read_clip(tmp_path)
 
 
-def test_hidden_files_are_no_frames(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "1.png"), frames(1)[0])
-    (tmp_path / "._1.png").write_bytes(b"what a Mac leaves beside a file")
-    assert len(read_clip(tmp_path)) == 1
-
-
 @pytest.mark.parametrize(("suffix", "code"), [(".avi", "MJPG"), (".mp4", "mp4v")])
 def test_a_video(tmp_path: Path, suffix: str, code: str) -> None:
     clip = frames(6, 64, 96)
