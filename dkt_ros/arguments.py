@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16")
 """torch's types that networks are stored and computed in."""
+
+
+def at_home(word: str) -> str:
+    """~ at the beginning of a path becomes the home folder, which shells leave in --output=~/x."""
+    return re.sub(r"^((?:[^~/=]*=)*)~(?=/|$)", lambda m: m[1] + os.path.expanduser("~"), word)
 
 
 def positive(text: str) -> int:

@@ -54,9 +54,12 @@ def is_floating(array: Array) -> bool:
 
 
 def float32(array: Array, copy: bool = False) -> Array:
-    """In single precision, where it is; the array itself if it is that already and copy is not."""
+    """In single precision, where it is; the array itself if it is that already and copy is not.
+
+    A tensor's gradients are left behind.
+    """
     if is_tensor(array):
-        return array.to(sys.modules["torch"].float32, copy=copy)
+        return array.detach().to(sys.modules["torch"].float32, copy=copy)
     return array.astype(np.float32, copy=copy)
 
 
@@ -113,10 +116,21 @@ def rows_where(mask: Array, *arrays: Array) -> tuple[Array, ...]:
     return tuple(array.take(found, axis=0) for array in arrays)
 
 
+def unmasked(array: Array) -> Array:
+    """A masked array of floats with NaN where numpy's functions would take what lies under it."""
+    return array.filled(np.nan) if isinstance(array, np.ma.MaskedArray) else array
+
+
 def to_host(array: Array) -> NDArray[Any]:
-    """As numpy: a numpy array itself, a tensor's memory on a CPU, one download from a device."""
+    """As numpy: a numpy array itself, a tensor's memory on a CPU, one download from a device.
+
+    bfloat16, which numpy has not, becomes float32; what gradients need stays behind.
+    """
     if not is_tensor(array):
         return np.asarray(array)
+    array = array.detach()
+    if array.dtype is sys.modules["torch"].bfloat16:
+        array = array.float()
     if array.is_cuda:
         # Page-locked memory, which torch keeps and reuses: several times faster to write to.
         host = sys.modules["torch"].empty_like(array, device="cpu", pin_memory=True)

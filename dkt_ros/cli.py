@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from dkt_ros.arguments import at_home
 from dkt_ros.errors import DktError
 from dkt_ros.extras import advice
 from dkt_ros.wording import one_line
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns its exit status (2 for an error the user can mend)."""
     with _noted_interrupts() as noted:
         try:
-            return _run(build_parser().parse_args(argv))
+            words = sys.argv[1:] if argv is None else argv
+            return _run(build_parser().parse_args([at_home(word) for word in words]))
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except Exception:

@@ -7,6 +7,7 @@ host.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -166,6 +167,8 @@ class _Answer:
 class DepthEstimator:
     """Turns one camera's frames into metric depth, frame by frame."""
 
+    LASTING = ("_turn",)  # see snapshot.py
+
     def __init__(self, predictor: Predictor, config: EstimatorConfig | None = None) -> None:
         if not isinstance(predictor, Predictor):
             raise DktError(
@@ -188,6 +191,13 @@ class DepthEstimator:
         self._doubted: NDArray[np.uint8] | None = None
         self._pending_flush: FlushReason | None = None
         self._latest: DepthEstimate | None = None
+        self._turn = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        raise DktError(
+            "a DepthEstimator cannot be copied nor sent to another process: expected one for each, "
+            "by load_estimator; save() and restore() carry a stream from one to another"
+        )
 
     @property
     def depth_range(self) -> tuple[float, float]:
@@ -207,12 +217,23 @@ class DepthEstimator:
         Pushing the newest frame again returns its estimate again; another picture with its stamp is
         a DktError, lest it gets that picture's depth. When the network fails its exception passes
         through (DktError when its output is unusable): there is no estimate for this frame, the
-        stream is forgotten, and the next push works.
+        stream is forgotten, and the next push works. Two threads at once are a DktError.
         """
         if not isinstance(frame, Frame):
             raise DktError(
                 f"frame of {described(frame)}: expected a Frame; frames_of makes them of arrays"
             )
+        if not self._turn.acquire(blocking=False):
+            raise DktError(
+                "another thread is within push(): expected one frame after the other, of one "
+                "stream; take an estimator for each stream, or a lock"
+            )
+        try:
+            return self._pushed(frame)
+        finally:
+            self._turn.release()
+
+    def _pushed(self, frame: Frame) -> DepthEstimate | None:
         started = time.perf_counter()
         if self._continuity.is_duplicate(frame):
             if self._latest is not None and not _same_picture(frame, self._latest.frame):

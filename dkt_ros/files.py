@@ -21,6 +21,8 @@ PARTIAL = ".partial"
 _unfinished: set[Path] = set()
 _PATIENCE_S = 0.5
 """A process that was killed frees its locks a moment after it is gone."""
+_DIGITS_OF_A_TIME = 9  # or more, in seconds since 1970
+_DECIMALS = 20
 _LEFT_BY_SYSTEMS = (
     *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"),
 )
@@ -145,20 +147,35 @@ def is_leftover(name: str) -> bool:
     return (name.startswith(".") and name != "..") or name in _LEFT_BY_SYSTEMS
 
 
+def shown(folder: Path, pattern: str = "") -> list[Path]:
+    """What is in a folder, or matches a pattern in it, in no order, without leftovers.
+
+    Without a pattern it raises OSError where the folder cannot be listed.
+    """
+    found = folder.glob(pattern) if pattern else folder.iterdir()
+    return [path for path in found if not any(map(is_leftover, path.relative_to(folder).parts))]
+
+
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """What ends in one of the suffixes, in any case, by name; broken links too, but no folders.
 
     Leftovers are passed over.
     """
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    kept = (p for p in found if not any(map(is_leftover, p.relative_to(folder).parts)))
-    return sorted(path for path in kept if not path.is_dir())
+    found = (path for path in shown(folder, "**/*") if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if not path.is_dir())
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """A sort key under which scene2 comes before scene10; no two names have the same."""
+    """A sort key under which scene2 comes before scene10; no two names have the same.
+
+    Of times in seconds, 1700000000.25 comes before 1700000000.5.
+    """
     pieces = re.split(r"(\d+)", name)  # text and number in turn
-    return [(int(piece) if i % 2 else 0, piece) for i, piece in enumerate(pieces)]
+    key = [(int(piece) if i % 2 else 0, piece) for i, piece in enumerate(pieces)]
+    for i in range(3, len(pieces), 2):
+        if pieces[i - 1] == "." and len(pieces[i - 2]) >= _DIGITS_OF_A_TIME:
+            key[i] = (int(pieces[i].ljust(_DECIMALS, "0")), pieces[i])
+    return key
 
 
 def sha256(path: Path) -> str:

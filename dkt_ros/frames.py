@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import described, is_array, is_floating, to_host
+from dkt_ros.arrays import described, is_array, is_floating, to_host, unmasked
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import Intrinsics
@@ -61,10 +61,13 @@ class Frame:
                 f"raw depth of {described(depth)}: expected an array of float32 in metres; convert "
                 "millimetres (uint16) first"
             )
+        if isinstance(depth, np.ma.MaskedArray):
+            raise DktError("raw depth of a masked array: expected NaN there; take .filled(np.nan)")
         if depth.shape != size:
+            remedy = ", registered to the colour image (RealSense: align_depth.enable:=true)"
             raise DktError(
-                f"raw depth of shape {depth.shape}: expected {size}, registered to the colour "
-                "image (RealSense: align_depth.enable:=true)"
+                f"raw depth of shape {depth.shape}: expected {size}"
+                f"{remedy if depth.ndim == 2 else ''}"
             )
 
 
@@ -133,6 +136,7 @@ def frames_of(
 ) -> Iterator[Frame]:
     """Arrays as a camera would send them: (rgb (H, W, 3) uint8, raw depth (H, W) metres or None).
 
+    They are copied, so that a camera's memory may be written to again. What is masked is unknown.
     period_s: between two stamps, which begin at 0. intrinsics: without them a camera with 53
     degrees of horizontal view stands in, which matters for point clouds, not for depth.
     Raises DktError as Frame does, at the picture that does not fit.
@@ -149,7 +153,7 @@ def frames_of(
                 f"picture {index} of {described(pair)}: expected a pair (rgb, raw depth or None)"
             )
         rgb, raw_depth = pair
-        if not is_array(rgb) or rgb.ndim != 3:
+        if not is_array(rgb) or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise DktError(f"rgb of {described(rgb)}: expected an array (H, W, 3) uint8")
         if raw_depth is not None and not (is_array(raw_depth) and is_floating(raw_depth)):
             raise DktError(
@@ -160,6 +164,6 @@ def frames_of(
         camera = intrinsics or Intrinsics(
             width, width, (width - 1) / 2, (height - 1) / 2, width, height
         )
-        raw = None if raw_depth is None else np.asarray(to_host(raw_depth), np.float32)
+        raw = None if raw_depth is None else np.array(to_host(unmasked(raw_depth)), np.float32)
         stamp_ns = round(index * period_s * NANOSECONDS_PER_SECOND)
-        yield Frame(np.ascontiguousarray(to_host(rgb)), raw, camera, stamp_ns, frame_id)
+        yield Frame(np.array(to_host(rgb), order="C"), raw, camera, stamp_ns, frame_id)

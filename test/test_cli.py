@@ -218,3 +218,30 @@ def test_no_option_takes_what_is_no_number() -> None:
         action.option_strings for action in options(cli.build_parser()) if action.type is float
     ]
     assert {*map(tuple, plain)} == {("--max-gap",), ("--range",)}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("~/out", "/a/house/out"),
+        ("--output=~/out", "/a/house/out"),
+        ("--output=~", "/a/house"),
+        ("--output=NAME=~/out", "NAME=/a/house/out"),
+        ("--output=./~/out", "./~/out"),
+        ("a=~b", "a=~b"),
+        ("a/b=~/c", "a/b=~/c"),
+    ],
+)
+def test_home_is_known_where_shells_leave_it(
+    monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    seen: list[str] = []
+    parser = argparse.ArgumentParser()
+    thing = parser.add_subparsers(dest="command").add_parser("thing")
+    thing.add_argument("--output", type=seen.append)
+    thing.add_argument("paths", nargs="*", type=seen.append)
+    thing.set_defaults(run=lambda args: 0)
+    monkeypatch.setattr(cli, "build_parser", lambda: parser)
+    monkeypatch.setenv("HOME", "/a/house")
+    assert cli.main(["thing", given]) == 0
+    assert seen == [meant]

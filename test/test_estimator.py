@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fixtures.glass_scenes import GlassScene, see_through, table_with_glass, with_holes, with_noise
 
 from dkt_ros.alignment.aligner import AlignmentConfig, AlignmentState
@@ -152,6 +158,53 @@ class TestPush:
         assert np.isnan(estimator.push(frame(1)).depth).all()
         with pytest.raises(DktError, match="min_depth"):
             estimator.depth_range = (2.0, 1.0)
+
+
+class TestOneStreamAtATime:
+    def test_a_second_thread_is_refused_and_the_first_goes_on(
+        self, estimator: Estimator, network: Network, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inside, go_on, answer = threading.Event(), threading.Event(), network.push
+
+        def slow(frame: Frame) -> Prediction:
+            inside.set()
+            assert go_on.wait(30)
+            return answer(frame)
+
+        monkeypatch.setattr(network, "push", slow)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(estimator.push, frame(0))
+            assert inside.wait(30)
+            with pytest.raises(DktError, match="another thread is within push"):
+                estimator.push(frame(1))
+            go_on.set()
+            assert first.result(30).frame.stamp_ns == 0
+        assert estimator.push(frame(1)).window == 2
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+    def test_a_copy_is_refused(self, estimator: Estimator, copied: Callable[[Any], Any]) -> None:
+        with pytest.raises(DktError, match="expected one for each, by load_estimator"):
+            copied(estimator)
+
+
+@pytest.mark.parametrize("depth", ["fused", "network"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda values: values.clone().requires_grad_(),  # a network called without torch.no_grad
+        lambda values: values.bfloat16(),
+    ],
+)
+def test_tensors_as_networks_give_them(
+    network: Network, depth: str, given: Callable[[torch.Tensor], Any]
+) -> None:
+    network.answer = given(torch.from_numpy(scene().disparity))
+    config = EstimatorConfig(depth=depth)
+    estimate = DepthEstimator(network, config).push(frame(0))
+    assert estimate is not None
+    assert estimate.depth.dtype == np.float32
+    assert np.isfinite(estimate.depth).mean() > 0.9
+    assert network.video([frame(0)]).shape == (1, 96, 128)
 
 
 class TestWithoutRawDepth:

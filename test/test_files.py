@@ -20,6 +20,7 @@ from dkt_ros.files import (
     natural_order,
     only_process,
     sha256,
+    shown,
     whole_file,
     whole_folder,
     write_whole,
@@ -152,7 +153,19 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
 def test_numbers_count_as_numbers() -> None:
     names = ["scene10", "scene2", "a", "10", "9", "scene2b"]
     assert sorted(names, key=natural_order) == ["9", "10", "a", "scene2", "scene2b", "scene10"]
+    times = ["9.png", "1700000000.123456.png", "1700000000.1234567.png", "1700000000.5.png"]
+    assert sorted(set(times), key=natural_order) == times
+    assert sorted(["v1.10", "v1.9"], key=natural_order) == ["v1.9", "v1.10"]
     assert natural_order("1") != natural_order("01")  # a set of both has an order too
+
+
+def test_what_is_hidden_is_not_shown(tmp_path: Path) -> None:
+    for name in ("a/b.obj", "a/._b.obj", ".cache/b.obj", "c.OBJ", ".DS_Store"):
+        write_whole(tmp_path / name, "")
+    assert files_below(tmp_path, (".obj",)) == [tmp_path / "a/b.obj", tmp_path / "c.OBJ"]
+    assert {path.name for path in shown(tmp_path)} == {"a", "c.OBJ"}
+    assert shown(tmp_path / "a", "../*.OBJ") == [tmp_path / "a/../c.OBJ"]
+    assert len(shown(tmp_path / ".cache")) == 1, "who names it means it"
 
 
 def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:

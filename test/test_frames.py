@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -139,6 +140,9 @@ class TestFramesOf:
             ([(RGB, np.ones((6, 8), np.uint16))], r"raw depth of \(6, 8\) uint16: .*millimetres"),
             ([(RGB, np.ones((6, 8), object))], "raw depth of .* object"),
             ([(RGB, np.ones((3, 4)))], "registered"),
+            ([(RGB, np.ones((6, 8, 1)))], r"\(6, 8, 1\): expected \(6, 8\)$"),
+            ([(RGB.transpose(2, 0, 1), None)], r"\(3, 6, 8\) uint8: expected an array \(H, W, 3\)"),
+            ([(np.dstack([RGB, RGB]), None)], r"\(6, 8, 6\) uint8: expected an array \(H, W, 3\)"),
         ],
     )
     def test_what_is_no_picture(self, pictures: Any, words: str) -> None:
@@ -150,3 +154,30 @@ class TestFramesOf:
         (made,) = frames_of([pair])
         np.testing.assert_array_equal(made.rgb, RGB)
         np.testing.assert_array_equal(made.raw_depth, np.ones((6, 8), np.float32))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        "depth", [torch.full((6, 8), 0.5).bfloat16(), torch.full((6, 8), 0.5, requires_grad=True)]
+    )
+    def test_tensors_as_networks_give_them(self, depth: Any) -> None:
+        (made,) = frames_of([(RGB, depth)])
+        np.testing.assert_array_equal(made.raw_depth, np.full((6, 8), 0.5, np.float32))  # type: ignore[arg-type]
+
+    def test_memory_that_is_written_to_again(self) -> None:
+        rgb, depth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.float32)
+
+        def camera() -> Iterator[tuple[Any, Any]]:
+            for value in (1, 2):
+                rgb[...], depth[...] = value, value
+                yield rgb, depth
+
+        made = list(frames_of(camera()))
+        assert [int(one.rgb.max()) for one in made] == [1, 2]
+        assert [one.raw_depth.max() for one in made if one.raw_depth is not None] == [1, 2]
+
+    def test_what_is_masked_is_unknown(self) -> None:
+        masked = np.ma.masked_greater(np.arange(48.0, dtype=np.float32).reshape(6, 8), 40)
+        (made,) = frames_of([(RGB, masked)])
+        assert made.raw_depth is not None
+        assert np.isnan(made.raw_depth).sum() == 7
+        with pytest.raises(DktError, match="masked array"):
+            replace(made, raw_depth=masked)

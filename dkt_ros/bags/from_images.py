@@ -18,7 +18,7 @@ from dkt_ros.bags.images import read_depth, read_mask
 from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, registered, stamps
 from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order
+from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -189,7 +189,7 @@ def _matches(folder: Path, pattern: str, *, pictures: bool = False) -> dict[Key,
     if any_suffix:
         names = re.sub(r"\*\)$", "*?)", names) + r"(?:\.[^/.]+)?"
     found: dict[Key, Path] = {}
-    for path in sorted(folder.glob(pattern)):
+    for path in sorted(shown(folder, pattern)):
         match = re.fullmatch(names, path.relative_to(folder).as_posix())
         if match is None or not path.is_file():
             continue
@@ -240,6 +240,11 @@ def _paired(
         f"{len(missing)} of {len(color)} colour pictures have no {role} by the pattern "
         f"{pattern!r}, the first is {color[missing[0]].name}"
     )
+    if len(missing) == len(color):
+        text += (
+            f" and of the others {files[over[0]].name}: expected the same text in the place of the "
+            "*, as 'color/rgb_*' and 'depth/depth_*' have it for rgb_1.png and depth_1.png"
+        )
     if notes is None or len(missing) == len(color):
         raise DktError(f"{source.folder}: {text}")
     if role != "depth":  # the frames themselves tell of that

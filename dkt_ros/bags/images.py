@@ -12,7 +12,7 @@ import numpy as np
 
 from dkt_ros.datasets.files import read_depth_exr, read_depth_png, read_label
 from dkt_ros.errors import DktError
-from dkt_ros.formats.numpy_files import ONLY, arrays_in
+from dkt_ros.formats.numpy_files import ONLY, arrays_in, may_be_depth
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading, known_depth
 
@@ -49,8 +49,11 @@ def _read_npy(path: Path, metres_per_unit: float) -> np.ndarray:
         picture = arrays.get(ONLY, np.empty(0))
     if picture.ndim == 3 and 1 in (picture.shape[0], picture.shape[2]):
         picture = picture[..., 0] if picture.shape[2] == 1 else picture[0]
-    if picture.ndim != 2 or picture.dtype.kind not in "fiu":
-        raise DktError(f"{path}: {picture.dtype} of shape {picture.shape}, expected depth (H,W)")
+    if picture.ndim != 2 or not may_be_depth(picture.dtype):
+        raise DktError(
+            f"{path}: {picture.dtype} of shape {picture.shape}, expected depth (H,W), floats in "
+            "metres or integers of 16 bits or more"
+        )
     if picture.dtype.kind == "f":
         return picture
     return np.where(has_reading(picture), picture * metres_per_unit, 0.0)

@@ -34,6 +34,7 @@ from dkt_ros.bags.storage import (
     zstd,
 )
 from dkt_ros.errors import DktError
+from dkt_ros.files import shown
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
         raise DktError(f"{path}: no such bag; expected a bag folder, .mcap, .db3 or .bag file")
     if path.is_file():
         return [path], {}
-    present = {p.name: p for p in path.iterdir() if _STORAGE_NAME.search(p.name)}
+    present = {p.name: p for p in shown(path) if _STORAGE_NAME.search(p.name)}
     # Players leave the expanded file beside the compressed one.
     present = {n: p for n, p in present.items() if n == _plain(n) or _plain(n) not in present}
     metadata = _metadata(path / "metadata.yaml", remarks)
@@ -274,7 +275,7 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
             "them, which may be several bags; name one of the files"
         )
     if not files:
-        bags = sorted(p.name for p in path.glob("*.bag*"))
+        bags = sorted(p.name for p in shown(path, "*.bag*"))
         hint = f"; name one of {', '.join(bags[:5])}" if bags else ""
         lost = f" ({'; '.join(remarks)})" if remarks else ""
         raise DktError(

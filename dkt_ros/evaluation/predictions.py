@@ -21,7 +21,8 @@ from dkt_ros.datasets.files import read_depth_exr, read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
-from dkt_ros.formats.numpy_files import arrays_in
+from dkt_ros.files import shown
+from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
 from dkt_ros.geometry import has_reading, known_depth
 from dkt_ros.wording import counted
 
@@ -29,6 +30,10 @@ _log = logging.getLogger(__name__)
 
 _OTHER_UNIT = 5.0
 """How many times the truth is no error of a network's but another unit, or no depth."""
+_INVERSE = -0.5
+"""The correlation of logarithms below which what is given is no depth."""
+_FLAT = 0.01
+"""Depth that varies by so small a share tells nothing of what it is."""
 
 
 class PredictedDepth:
@@ -87,10 +92,22 @@ class PredictedDepth:
         return {FROM_FILES: Depths(depth, problems=problems)}
 
     def _look_at_scale(self, depth: np.ndarray, truth: np.ndarray) -> None:
-        """Tells, once, of depth that is in another unit by all appearances."""
+        """Tells, once, of what is disparity, or depth in another unit, by all appearances."""
         known = np.isfinite(depth) & np.isfinite(truth)
         if self._told or not known.any():
             return
+        given, true = np.log(depth[known]), np.log(truth[known])
+        if min(given.std(), true.std()) > _FLAT:
+            likeness = float(np.corrcoef(given, true)[0, 1])
+            if likeness < _INVERSE:
+                self._told = True
+                _log.warning(
+                    "%s: its depth falls where the truth rises (correlation %.2f): is it "
+                    "disparity? expected metres; align and invert it first",
+                    self.name,
+                    likeness,
+                )
+                return
         times = float(np.median(depth[known] / truth[known]))
         if not 1 / _OTHER_UNIT < times < _OTHER_UNIT:
             self._told = True
@@ -110,7 +127,7 @@ class PredictedDepth:
         folder = self._folder / clip.name
         if not folder.is_dir():
             raise DktError(f"no folder {folder}")
-        found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in self._read]
+        found = [path for path in sorted(shown(folder)) if path.suffix.lower() in self._read]
         stems = {path.stem for path in found}
         places = {key: place for place, key in enumerate(clip.keys)}
         if not stems <= places.keys() and all(
@@ -167,8 +184,10 @@ def _read_numpy(path: Path, unit_m: float) -> np.ndarray:
                 "depth"
             )
         array = np.asarray(arrays["depth" if "depth" in names else names[0]])
-    if array.dtype.kind not in "fiu":
-        raise DktError(f"{path}: holds {array.dtype}, expected numbers in metres")
+    if not may_be_depth(array.dtype):
+        raise DktError(
+            f"{path}: holds {array.dtype}, expected numbers in metres, or steps of 16 bits or more"
+        )
     if array.dtype.kind in "iu":
         array = np.where(has_reading(array), array * unit_m, 0.0)
     return array.squeeze() if array.ndim > 2 else array

@@ -49,6 +49,11 @@ def mapped_array(path: Path) -> NDArray[Any]:
         return np.lib.format.open_memmap(path, mode="r")
 
 
+def may_be_depth(dtype: np.dtype[Any]) -> bool:
+    """Whether such numbers can tell depth: 8 bits are a picture of it, for looking at."""
+    return dtype.kind in "fiu" and dtype.itemsize > 1
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     try:

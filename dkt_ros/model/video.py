@@ -9,9 +9,10 @@ import numpy as np
 
 from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
-from dkt_ros.files import is_leftover, natural_order
+from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.formats.pictures import IMAGES
+from dkt_ros.formats.videos import pictures
 from dkt_ros.geometry import known_depth
 
 
@@ -49,15 +50,15 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     else:
         if not path.is_dir():
             raise DktError(f"input {path} is no folder: depth is chosen by name in folders only")
-        files = sorted((f for f in path.glob(pattern) if not is_leftover(f.name)), key=natural_key)
-        pictures = [read_depth_png(file, 1000.0) for file in files]
-        for file, picture in zip(files, pictures, strict=True):
+        files = sorted(shown(path, pattern), key=natural_key)
+        depths = [read_depth_png(file, 1000.0) for file in files]
+        for file, picture in zip(files, depths, strict=True):
             if picture.shape != rgb.shape[1:3]:
                 raise DktError(
                     f"{file} is {_size(picture)}, the colour images are {_size(rgb[0])}: raw depth "
                     "has to be registered to colour"
                 )
-        depth = np.stack(pictures) if pictures else None
+        depth = np.stack(depths) if depths else None
     if depth is None:
         if pattern is not None:
             raise DktError(f"{path} holds no depth {pattern}")
@@ -76,8 +77,7 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:
-    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
-    files = [file for file in found if not is_leftover(file.name)]
+    files = [file for file in shown(folder) if file.suffix.lower() in IMAGES]
     if not files:
         raise DktError(f"{folder} holds no images; expected files ending in {', '.join(IMAGES)}")
     if color is not None:
@@ -127,25 +127,12 @@ def _read_npz(file: Path) -> np.ndarray:
 
 
 def _read_video(file: Path) -> np.ndarray:
-    import cv2
-
-    capture = cv2.VideoCapture(str(file))
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-    frames = []
     try:
-        while True:
-            grabbed, bgr = capture.read()
-            if not grabbed:
-                break
-            frames.append(np.ascontiguousarray(bgr[..., ::-1]))
-    finally:
-        capture.release()
-    if not frames:
+        return np.stack([rgb for _, rgb in pictures(file)])
+    except DktError as error:
         raise DktError(
-            f"{file} gives no video frames; expected a video, an image, a folder of images or an "
-            ".npz with rgb"
-        )
-    return np.stack(frames)
+            f"{error}; expected a video, an image, a folder of images or an .npz with rgb"
+        ) from error
 
 
 def _size(frame: np.ndarray) -> str:

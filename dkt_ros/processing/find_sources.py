@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order
+from dkt_ros.files import natural_order, shown
 from dkt_ros.processing.bag_source import BagSource
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.picture_sources import (
@@ -100,9 +101,12 @@ def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> lis
 
 
 def _globbed(given: str | Path) -> list[Path]:
-    if Path(given).exists() or not glob.has_magic(str(given)):
+    if given == "":
+        raise DktError("an empty name was given for a recording; is a variable unset?")
+    given = os.path.expanduser(given)
+    if Path(given).exists() or not glob.has_magic(given):
         return [Path(given)]
-    paths = sorted(glob.glob(str(given), recursive=True), key=natural_order)
+    paths = sorted(glob.glob(given, recursive=True), key=natural_order)
     if not paths:
         raise DktError(f"nothing matches {given}")
     return [Path(path) for path in paths]
@@ -112,7 +116,7 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
     if not path.is_dir() or _is_bag(path):
         yield path, ""
         return
-    inside = sorted(path.iterdir(), key=lambda item: natural_order(item.name))
+    inside = sorted(shown(path), key=lambda item: natural_order(item.name))
     bags = [p for p in inside if (p.is_dir() and _is_bag(p)) or p.suffix.lower() in _BAGS]
     if bags:
         yield from ((bag, "") for bag in bags)
@@ -160,7 +164,7 @@ def _is_bag(folder: Path) -> bool:
     endings = tuple(
         f".{kind}{packed}" for kind in ("mcap", "db3") for packed in ("", ".zstd", ".zst")
     )
-    stems = [_stem(p) for p in folder.iterdir() if p.name.endswith(endings) and p.is_file()]
+    stems = [_stem(p) for p in shown(folder) if p.name.endswith(endings) and p.is_file()]
     parts = [stem.rpartition("_") for stem in stems]
     is_split = len({name for name, _, _ in parts}) == 1 and "0" in [n for _, _, n in parts]
     return len(stems) == 1 or is_split

@@ -8,16 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import described
 from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
-from dkt_ros.formats.numpy_files import arrays_in, mapped_array
+from dkt_ros.files import shown
+from dkt_ros.formats import videos
+from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
@@ -36,6 +38,7 @@ _DEPTH = (
     *("depth*", "raw_depth*"),
 )
 _CAMERA = ("*intrinsic*", "*camera_info*", "*calib*", "K.*", "camera.*", "cam_K.*")
+_METRES = "floats in metres, or integers of 16 bits or more,"
 _ARRAYS = ("rgb", "depth", "K", "stamps_ns")
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
 
@@ -143,36 +146,30 @@ class VideoSource(Source):
                 f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
         self._depth = _depth_of(path, options)
-        capture = cv2.VideoCapture(str(path))
         try:
-            if not capture.isOpened():
-                raise ProcessingError(Outcome.NOT_A_RECORDING, f"{path}: cannot be read as video")
-            self._rate_hz = capture.get(cv2.CAP_PROP_FPS) or options.rate_hz
-            self.total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or len(self._depth)
-        finally:
-            capture.release()
+            told = videos.facts(path)
+        except DktError as error:
+            raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
+        self._rate_hz = told.rate_hz or options.rate_hz
+        self.total = told.frames or len(self._depth)
+        if told.turned:
+            self.notes.append(
+                f"players turn the video by {told.turned} degrees; pictures, depth and "
+                "calibration are taken as they are stored, not turned"
+            )
         self.duration_s = self.total / self._rate_hz
 
     def items(self) -> Iterator[Pending]:
         """See Source."""
-        clock = stamps(self._rate_hz)
-        capture = cv2.VideoCapture(str(self.path))
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        start_ns, streams = next(stamps(1.0)), _Streams(self._options.max_gap_s)
         count = 0
-        try:
-            while True:
-                grabbed, bgr = capture.read()
-                if not grabbed or count == len(self._depth):
-                    break
-                yield Pending(partial(self._shot, bgr, count, next(clock)))
-                count += 1
-            extra = 0
-            while grabbed:
-                extra += 1
-                grabbed, bgr = capture.read()
-        finally:
-            capture.release()
-        if count < len(self._depth):
+        for seconds, rgb in videos.pictures(self.path, self._rate_hz):
+            if count < len(self._depth):
+                stamp_ns = start_ns + round(seconds * NANOSECONDS_PER_SECOND)
+                yield Pending(partial(self._shot, rgb, count, stamp_ns), streams.of(stamp_ns))
+            count += 1
+        extra = count - len(self._depth)
+        if extra < 0:
             self.remarks.append(
                 f"the video gives {counted(count, 'frame')} for {len(self._depth)} of depth; it "
                 "is cut short, or is not that depth's"
@@ -180,10 +177,9 @@ class VideoSource(Source):
         elif extra:
             self.remarks.append(f"the video ends with {counted(extra, 'frame')} without depth")
 
-    def _shot(self, bgr: Any, index: int, stamp_ns: int) -> Shot:
-        height, width = bgr.shape[:2]
+    def _shot(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> Shot:
+        height, width = rgb.shape[:2]
         camera = self._options.camera(width, height)
-        rgb = np.ascontiguousarray(bgr[..., ::-1])
         return Shot(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID))
 
 
@@ -199,13 +195,14 @@ class ArraySource(Source):
         rgb, depth = self._arrays.get("rgb"), self._arrays.get("depth")
         if rgb is None or rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
             raise ProcessingError(
-                Outcome.NO_COLOR, f"{path}: expected an array rgb, uint8 (T, H, W, 3)"
+                Outcome.NO_COLOR,
+                f"{path}: found {described(rgb)}, expected an array rgb, (T, H, W, 3) uint8",
             )
-        if depth is None or depth.shape != rgb.shape[:3] or depth.dtype.kind not in "fiu":
-            found = "none" if depth is None else f"{depth.dtype} {depth.shape}"
+        if depth is None or depth.shape != rgb.shape[:3] or not may_be_depth(depth.dtype):
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{path}: found {found}, expected an array depth of numbers, {rgb.shape[:3]}",
+                f"{path}: found {described(depth)}, expected an array depth of {_METRES} "
+                f"{rgb.shape[:3]}",
             )
         if "K" not in self._arrays and not options.has_camera:
             raise ProcessingError(
@@ -232,9 +229,10 @@ class ArraySource(Source):
         """See Source."""
         clock = stamps(self._options.rate_hz)
         given = self._arrays.get("stamps_ns")
+        streams = _Streams(self._options.max_gap_s)
         for index in range(self.total):
             stamp = next(clock) if given is None else int(given[index])
-            yield Pending(partial(self._shot, index, stamp))
+            yield Pending(partial(self._shot, index, stamp), streams.of(stamp))
 
     def _shot(self, index: int, stamp_ns: int) -> Shot:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
@@ -245,6 +243,22 @@ class ArraySource(Source):
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
         depth = _metres(self._arrays["depth"][index], self._options.depth_unit_m)
         return Shot(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
+
+
+class _Streams:
+    """Numbers the streams that gaps between a recording's frames part it into."""
+
+    def __init__(self, max_gap_s: float) -> None:
+        self._max_gap_s = max_gap_s
+        self._last_ns: int | None = None
+        self._number = 0
+
+    def of(self, stamp_ns: int) -> int:
+        """That of the next frame."""
+        last, self._last_ns = self._last_ns, stamp_ns
+        if last is not None and stamp_ns - last > self._max_gap_s * NANOSECONDS_PER_SECOND:
+            self._number += 1
+        return self._number
 
 
 def _shot_of(found: LabelledFrame | DktError) -> Shot:
@@ -275,14 +289,14 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
     path = Path(given) if Path(given).exists() else video.parent / given
     if path.suffix.lower() in (".npy", ".npz"):
         depth = _depth_array(video, path)
-        if depth is None or depth.ndim != 3 or depth.dtype.kind not in "fiu":
+        if depth is None or depth.ndim != 3 or not may_be_depth(depth.dtype):
             found = "nothing" if depth is None else f"{depth.dtype} of shape {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{video}: {path.name} has {found} for depth, expected numbers (T, H, W)",
+                f"{video}: {path.name} has {found} for depth, expected {_METRES} (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
-    pictures = path.iterdir() if path.is_dir() else video.parent.glob(given)
+    pictures = shown(path) if path.is_dir() else shown(video.parent, given)
     files = [file for file in pictures if file.suffix.lower() in PICTURES]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
@@ -318,7 +332,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _calibration_file(folder: Path) -> Path:
     for pattern in _CAMERA:
-        for file in sorted(folder.glob(pattern)):
+        for file in sorted(shown(folder, pattern)):
             if file.suffix.lower() in _CAMERA_FILES:
                 return file
     raise ProcessingError(
@@ -347,7 +361,8 @@ def is_clip_file(path: Path) -> bool:
 def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:
     """The first pattern that matches pictures; colour patterns must not match depth ones."""
     for pattern in patterns:
-        names = [file.name for file in folder.glob(pattern) if file.suffix.lower() in PICTURES]
+        found = (file for file in shown(folder, pattern) if file.suffix.lower() in PICTURES)
+        names = [file.name for file in found]
         if names and (patterns is _DEPTH or not any("depth" in name for name in names)):
             return pattern
     return None

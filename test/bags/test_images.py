@@ -51,6 +51,9 @@ def test_depth_npy_is_metres_or_units(tmp_path: Path) -> None:
     np.save(tmp_path / "rgb.npy", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(DktError, match=r"uint8 of shape \(2, 2, 3\), expected depth"):
         read_depth(tmp_path / "rgb.npy")
+    np.save(tmp_path / "view.npy", np.full((2, 2), 128, np.uint8))
+    with pytest.raises(DktError, match=r"view\.npy: uint8 .*integers of 16 bits or more"):
+        read_depth(tmp_path / "view.npy")
     (tmp_path / "junk.npy").write_bytes(b"nothing")
     with pytest.raises(DktError, match=r"junk\.npy: cannot be read"):
         read_depth(tmp_path / "junk.npy")

@@ -117,6 +117,19 @@ def test_names_are_the_frames_or_else_their_places(tmp_path: Path) -> None:
         assert measured(video, tmp_path / start).rel == pytest.approx(expected, abs=1e-4)
 
 
+def test_what_a_mac_leaves_beside_files_is_no_prediction(
+    tmp_path: Path, reader: VideoReader
+) -> None:
+    video = only(reader)
+    folder = folder_of(tmp_path, video)
+    for index, depth in enumerate(video.truth):
+        write_npy(folder / str(index), depth)
+    trees.copy_from_a_mac(folder)
+    skipped = Skipped()
+    assert measured(video, tmp_path / "theirs", skipped).rel == 0.0
+    assert skipped.count == 0
+
+
 def test_pictures_are_found_as_frames_of_their_folder(tmp_path: Path) -> None:
     trees.cleargrasp_real(tmp_path / "data/real-test/d435")
     dataset = open_dataset(tmp_path / "data")
@@ -163,6 +176,7 @@ def test_what_does_not_fit_is_named_and_the_other_frames_count(
         ("exr", b"", "is empty"),
         ("npy", np.zeros((4, 4)), "expected"),
         ("npy", np.array(["a", "b"]), "expected numbers in metres"),
+        ("npy", np.full((48, 80), 99, np.uint8), "holds uint8, expected numbers in metres"),
         ("npy", np.array([{}], object), "cannot be read as numpy's"),
         ("npz", {"a": np.ones(2), "b": np.ones(2)}, "expected one array, or one named depth"),
     ],
@@ -264,3 +278,22 @@ def test_another_unit_is_told_once(
     measured(video, tmp_path / "theirs")
     start = f"theirs: its depth is {told} times the truth in the median; is a step of 0.001 m right"
     assert [message.startswith(start) for message in caplog.messages] == [True] * bool(told)
+
+
+@pytest.mark.parametrize(
+    ("made_of", "told"),
+    [(lambda truth: 1 / truth, True), (lambda truth: 0.3 / truth + 0.2, True), (np.sqrt, False)],
+)
+def test_disparity_is_told_from_depth(
+    tmp_path: Path,
+    reader: VideoReader,
+    caplog: pytest.LogCaptureFixture,
+    made_of: Callable[[np.ndarray], np.ndarray],
+    told: bool,
+) -> None:
+    video = only(reader)
+    folder = folder_of(tmp_path, video)
+    for index, depth in enumerate(video.truth):
+        write_npy(folder / str(index), made_of(depth))
+    measured(video, tmp_path / "theirs")
+    assert ("is it disparity?" in caplog.text) is told

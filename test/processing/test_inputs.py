@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fixtures.dataset_trees import sequence_frame
+from fixtures.dataset_trees import copy_from_a_mac, sequence_frame
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 from rosbags.interfaces import (
     Qos,
@@ -36,6 +36,7 @@ from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import load_estimator
+from dkt_ros.formats import videos
 from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.one import process_one
@@ -461,6 +462,31 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
 
 
+def test_what_a_mac_leaves_beside_files_is_no_recording(
+    tmp_path: Path, pictures: Path, bag: Path
+) -> None:
+    copy_from_a_mac(tmp_path)
+    assert opened(pictures).total == 3
+    assert len(shots(opened(pictures))) == 3
+    (bag / "metadata.yaml").unlink()
+    assert len(shots(opened(bag))) == COUNT
+    lone = next(file for file in bag.iterdir() if file.suffix == ".mcap" and file.name[0] != ".")
+    for day in ("monday", "tuesday"):
+        shutil.copy(lone, tmp_path / f"{day}.mcap")
+    copy_from_a_mac(tmp_path)
+    assert [one.name for one in find_recordings([tmp_path], NONE)][-2:] == ["monday", "tuesday"]
+
+
+def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
+    for role in ("color", "depth"):
+        for file in list((pictures / role).iterdir()):
+            file.rename(file.with_name(f"{role}_{file.name}"))
+    with pytest.raises(DktError, match=r"first is color_0.png and of the others depth_0.png: "):
+        shots(opened(pictures))
+    named = replace(NONE, color="color/color_*", depth="depth/depth_*")
+    assert len(shots(opened(pictures, named))) == 3
+
+
 def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
     depth = pictures / "depth" / "1.png"
     depth.write_bytes(depth.read_bytes()[:-40])
@@ -576,7 +602,7 @@ def test_arrays(tmp_path: Path) -> None:
     np.savez(path, rgb=rgb)
     assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
     np.savez(path, rgb=rgb, depth=np.full(depth.shape, "far"))
-    assert "found <U3" in str(refused(path, PINHOLE))
+    assert "<U3, expected an array depth" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb, depth=depth, notes=np.array([{}], object))
     assert len(shots(opened(path, PINHOLE))) == 4
     for stamps in (["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]):
@@ -612,6 +638,70 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     source = opened(path, PINHOLE)
     assert len(shots(source)) == 3
     assert source.lost == ["the video ends with 2 frames without depth"]
+
+
+def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
+    """No length in its head, and a pause of five seconds."""
+    path = tmp_path / "clip.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 15.0, (WIDTH, HEIGHT))
+    for labelled in labelled_frames(4):
+        writer.write(np.ascontiguousarray(labelled.frame.rgb[..., ::-1]))
+    writer.release()
+    content = path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88")
+    path.write_bytes(content.replace(b"\x81\x00\xc8", b"\x81\x13\x88"))
+    np.save(tmp_path / "clip.npy", np.ones((4, HEIGHT, WIDTH), np.float32))
+    source = opened(path, PINHOLE)
+    assert source.total == 4
+    assert source.duration_s == pytest.approx(4 / 15)
+    items = [item for item in source.items() if isinstance(item, Pending)]
+    assert [item.epoch for item in items] == [0, 0, 0, 1]
+    stamps_ns = [item.decode().frame.stamp_ns for item in items]
+    assert np.subtract(stamps_ns, stamps_ns[0]).tolist() == pytest.approx(
+        [0, 67e6, 133e6, 5e9], abs=1e3
+    )
+
+
+def test_depth_of_eight_bits_is_a_picture_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    np.savez(path, rgb=np.zeros((4, 6, 8, 3), np.uint8), depth=np.full((4, 6, 8), 128, np.uint8))
+    assert "found (4, 6, 8) uint8, expected an array depth of floats" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=np.zeros((4, 3, 6, 8), np.uint8), depth=np.ones((4, 6, 8)))
+    assert "found (4, 3, 6, 8) uint8, expected an array rgb" in str(refused(path, PINHOLE))
+    written = cv2.VideoWriter.fourcc(*"MJPG")
+    cv2.VideoWriter(str(tmp_path / "film.avi"), written, 15.0, (WIDTH, HEIGHT)).release()
+    np.save(tmp_path / "film.npy", np.full((4, 6, 8), 128, np.uint8))
+    assert "uint8 of shape (4, 6, 8)" in str(refused(tmp_path / "film.avi", PINHOLE))
+
+
+def test_a_turned_video_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "phone.mp4"
+    cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 15.0, (WIDTH, HEIGHT)).release()
+    np.save(tmp_path / "phone.npy", np.ones((4, HEIGHT, WIDTH), np.float32))
+    monkeypatch.setattr(videos, "facts", lambda path: videos.Facts(15.0, 4, 270))
+    (note,) = opened(path, PINHOLE).notes
+    assert note.startswith("players turn the video by 270 degrees; ")
+
+
+def test_arrays_that_a_gap_parts(tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    rgb, depth = np.zeros((4, 6, 8, 3), np.uint8), np.ones((4, 6, 8), np.float32)
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array([0, 1, 8, 9]) * 10**9)
+
+    def epochs(options: SourceOptions) -> list[int]:
+        items = opened(path, options).items()
+        return [item.epoch for item in items if isinstance(item, Pending)]
+
+    assert epochs(PINHOLE) == [0, 0, 1, 1]
+    assert epochs(replace(PINHOLE, max_gap_s=10.0)) == [0, 0, 0, 0]
+
+
+def test_home_and_nothing(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(pictures.parent))
+    monkeypatch.chdir(pictures)
+    for given in ("~/pictures", "~/pic*"):
+        assert [one.path for one in find_recordings([given], NONE)] == [pictures]
+    with pytest.raises(DktError, match="is a variable unset"):
+        find_recordings([""], NONE)
 
 
 def test_names_differ(tmp_path: Path) -> None:
