@@ -38,6 +38,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
+from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.ros.statistics import Complaints
 
 Own = TypeVar("Own", bound=Parameters)
@@ -79,6 +80,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         )
         for unknown in unknown_overrides(self, kind):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
+        answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
         self._clock_missing_since: float | None = None
         # On a clock of its own, as it is to notice that the other one stands still.
@@ -240,6 +242,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         name = self.get_fully_qualified_name()
         if self.is_preparing:
             return f"{name} is still loading, expected active: wait"
+        if state == "finalized":
+            return f"{name} is finalized, expected active: end its process and start it anew"
         return f"{name} is {state}, expected active: configure and activate it (ros2 lifecycle set)"
 
     def twins(self) -> int:
@@ -381,8 +385,11 @@ def leave(status: int) -> NoReturn:
     rclpy.try_shutdown()
     with suppress(Exception):  # done already, unless it was a signal that shut rclpy down
         rclpy_implementation.rclpy_logging_fini()  # writes the rest of the log
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(
+            Exception
+        ):  # None where it was closed from the start; a pipe's end may be gone
+            stream.flush()
     os._exit(status)
 
 

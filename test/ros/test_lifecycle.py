@@ -187,6 +187,9 @@ def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Works
     assert state(node) == "finalized"
     assert topics(node) == set()
     assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
+    assert (
+        node.idle() == "/dkt_node is finalized, expected active: end its process and start it anew"
+    )
 
 
 class Managed:
@@ -421,6 +424,14 @@ def ending_node() -> Iterator[DktNode]:
     rclpy.try_shutdown()
     signal.signal(signal.SIGINT, handler)
     gc.unfreeze()
+
+
+@pytest.mark.parametrize("stdout", ["None", "open('/dev/full', 'w')"])
+def test_an_output_that_takes_nothing_changes_no_exit_status(stdout: str) -> None:
+    """A service whose standard output is closed, or whose disk is full."""
+    code = f"sys.stdout = {stdout}; print(1); leave(0)"
+    begin = "import sys; from dkt_ros.ros.managed_node import leave; "
+    assert subprocess.run([sys.executable, "-c", begin + code]).returncode == 0
 
 
 def test_what_fails_because_of_an_interrupt_is_no_error(ending_node: DktNode) -> None:
