@@ -194,6 +194,18 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"snapshot": streams(depth=9.0), "users_advice": lambda: "Nodes of another user"},
+            WARN,
+            "on /depth for 9.0 s: it has a publisher",
+        ),
+        (
+            "input",
+            {"snapshot": streams(depth=None), "users_advice": lambda: "Nodes of another user"},
+            WARN,
+            "on /depth for 60.0 s: Nodes of another user",
+        ),
+        (
+            "input",
             {
                 "snapshot": streams(depth=9.0),
                 "pipeline": inputs(
@@ -363,6 +375,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"hanging": {"dkt/points": (4.6, ("/a", "/b")), "dkt/depth": (5.0, ("/a",))}},
             WARN,
             "a reader of dkt/depth, dkt/points (/a or /b) has acknowledged nothing for 5 s",
+        ),
+        (
+            "inference",
+            {"hanging": {"dkt/depth": (5.0, ("/a",))}, "users_advice": lambda: "Nodes of another"},
+            WARN,
+            "or DDS forgets it. Nodes of another",
         ),
         ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
         ("alignment", {"alignment": None}, OK, "no depth yet"),
