@@ -473,6 +473,17 @@ def interruptible() -> Iterator[None]:
         _heed_no_more()
 
 
+def _heed_the_terminal() -> None:
+    """Has its end end the process as SIGTERM does, where nohup does not have it ignored.
+
+    rclpy leaves SIGHUP to the system, and a process that it kills leaves its shared memory behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def _heed_no_more() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -486,6 +497,7 @@ def _first_line(error: Exception) -> str:
 def run(*nodes: ManagedNode[Any]) -> int:
     """Spins the nodes, after starting those that are to start themselves, until interrupted."""
     executor = SingleThreadedExecutor()
+    _heed_the_terminal()
     try:
         with interruptible():
             for node in nodes:

@@ -351,6 +351,8 @@ run(node)
         (signal.SIGTERM, SLOW_TO_LOAD, "loading the network"),
         (signal.SIGINT, SLOW_TO_LOAD, "loading the network"),
         (signal.SIGINT, "stuck", "inferring"),
+        (signal.SIGHUP, "stuck", "inferring"),
+        (signal.SIGHUP, SLOW_TO_LOAD, "loading the network"),
     ],
 )
 def test_a_signal_ends_a_node_whatever_it_does(number: int, build: str, when: str) -> None:
@@ -369,6 +371,25 @@ def test_a_signal_ends_a_node_whatever_it_does(number: int, build: str, when: st
             assert line, "it ended by itself"
         process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+
+
+def test_nohup_keeps_a_node_whose_terminal_ends() -> None:
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + ENDINGS.replace("BUILD", SLOW_TO_LOAD)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stderr is not None
+        while "loading the network" not in (line := process.stderr.readline()):
+            assert line, "it ended by itself"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3.0)
     finally:
         process.kill()
 
