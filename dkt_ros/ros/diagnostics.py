@@ -99,7 +99,7 @@ class NodeReport:
     loading_stage  the last part of it that is done, e.g. "warm-up 2/6 after 3.1 s"
     twins          other nodes of this name
     rivals         names of other nodes that publish dkt/depth
-    missing_clock  what to do where use_sim_time is set and nothing has come on /clock
+    clock_trouble  what to do where use_sim_time is set and /clock is silent or has two publishers
     active_s       seconds since activation, None while not active
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
@@ -117,7 +117,7 @@ class NodeReport:
     loading_stage: str = ""
     twins: int = 0
     rivals: tuple[str, ...] = ()
-    missing_clock: str = ""
+    clock_trouble: str = ""
     active_s: float | None = None
     image_timeout_s: float = 2.0
     sync_slop_s: float = 0.02
@@ -191,8 +191,8 @@ def _lifecycle(report: NodeReport) -> _Part:
             "get the depth of both; end it, or give the nodes namespaces"
         )
         return _Part("lifecycle", WARN, text, values)
-    if report.missing_clock:
-        return _Part("lifecycle", WARN, f"active; {report.missing_clock}", values)
+    if report.clock_trouble:
+        return _Part("lifecycle", WARN, f"active; {report.clock_trouble}", values)
     return _Part("lifecycle", OK, "active", values)
 
 

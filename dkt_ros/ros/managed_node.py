@@ -38,6 +38,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
+from dkt_ros.ros.qos import node_names
 from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.ros.statistics import Complaints
 
@@ -48,7 +49,7 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
 CLOCK_PATIENCE_S = 3.0
-"""How long an active node waits for /clock before it says so."""
+"""How long /clock may be silent, or sent by two, before an active node says so."""
 NO_CLOCK = (
     "use_sim_time is set and nothing comes on /clock: expected a player that sends the bag's time "
     "(dkt_replay --clock, ros2 bag play --clock); without one set use_sim_time to false"
@@ -82,7 +83,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
         answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
-        self._clock_missing_since: float | None = None
+        self._clock_trouble_since: float | None = None
         # On a clock of its own, as it is to notice that the other one stands still.
         self.create_timer(
             CLOCK_PATIENCE_S / 3, self._watch_clock, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -217,22 +218,32 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if self._complaints.add(cause, text):
             self.get_logger().warning(text)
 
-    def missing_clock(self) -> str:
-        """What is told where use_sim_time is set and nothing has come on /clock; else ""."""
+    def clock_trouble(self) -> str:
+        """What is told where use_sim_time is set and /clock is silent or sent by two; else ""."""
         clock = self.get_clock()
-        return NO_CLOCK if clock.ros_time_is_active and clock.now().nanoseconds == 0 else ""
+        if not clock.ros_time_is_active:
+            return ""
+        if clock.now().nanoseconds == 0:
+            return NO_CLOCK
+        if len(names := node_names(self.get_publishers_info_by_topic("/clock"))) < 2:
+            return ""
+        return (
+            f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
+            "time jumps between theirs; end all but one, or leave a recorded /clock out of what "
+            "is played"
+        )
 
     def _watch_clock(self) -> None:
-        """Says once that /clock is missing, and once more when it was there in between."""
-        if not (missing := self.missing_clock()) or self.idle():
-            self._clock_missing_since = None
+        """Says once what is wrong with /clock, and once more when it was well in between."""
+        if not (trouble := self.clock_trouble()) or self.idle():
+            self._clock_trouble_since = None
             return
         now = time.monotonic()
-        if self._clock_missing_since is None:
-            self._clock_missing_since = now
-        elif now - self._clock_missing_since >= CLOCK_PATIENCE_S:
-            self._clock_missing_since = math.inf  # said
-            self.get_logger().warning(missing)
+        if self._clock_trouble_since is None:
+            self._clock_trouble_since = now
+        elif now - self._clock_trouble_since >= CLOCK_PATIENCE_S:
+            self._clock_trouble_since = math.inf  # said
+            self.get_logger().warning(trouble)
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""

@@ -243,7 +243,7 @@ class DktNode(ManagedNode[NodeParameters]):
             loading_stage=self._stage,
             twins=self.twins(),
             rivals=self._outputs.rivals() if self._outputs else (),
-            missing_clock=self.missing_clock(),
+            clock_trouble=self.clock_trouble(),
             active_s=None if since is None else time.monotonic() - since,
             image_timeout_s=self.parameters.image_timeout_s,
             pipeline=pipeline.report() if pipeline else PipelineReport(),

@@ -174,7 +174,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "the colour image is black",
         ),
-        ("lifecycle", {"missing_clock": "no /clock: x"}, WARN, "active; no /clock: x"),
+        ("lifecycle", {"clock_trouble": "no /clock: x"}, WARN, "active; no /clock: x"),
         ("lifecycle", {"transition_error": "cannot configure: x"}, ERROR, "cannot configure: x"),
         (
             "input",
