@@ -472,8 +472,9 @@ def interruptible() -> Iterator[None]:
     """Within it, an interrupt and what fails because of it are no errors, but the end.
 
     It takes the context from under whatever is under way. Another one ends nothing more: launch
-    interrupts once more what Ctrl-C has interrupted.
+    interrupts once more what Ctrl-C has interrupted. A terminal's end is an interrupt too.
     """
+    _heed_the_terminal()
     try:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -508,7 +509,6 @@ def _first_line(error: Exception) -> str:
 def run(*nodes: ManagedNode[Any]) -> int:
     """Spins the nodes, after starting those that are to start themselves, until interrupted."""
     executor = SingleThreadedExecutor()
-    _heed_the_terminal()
     try:
         with interruptible():
             for node in nodes:
