@@ -331,6 +331,14 @@ def check_network() -> Iterator[Finding]:
             f"{left_behind:.0f} MiB of shared memory belong to nodes that were killed",
             "`fastdds shm clean` frees them",
         )
+    if profile is not None and (others := probe.other_users()):
+        yield Finding(
+            "users",
+            "note",
+            f"nodes of another user ({', '.join(others)}) run here: Fast DDS passes nothing "
+            "between users by shared memory",
+            "run camera, node and readers as one user",
+        )
     limit = probe.receive_buffer_limit()
     if limit is not None and limit < _SMALL_RECEIVE_BUFFER:
         yield Finding(

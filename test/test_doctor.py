@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -182,6 +183,28 @@ def test_memory_that_holds_no_image_is_noted(
     assert (found["images"].level if "images" in found else None) == level
     if level in ("note", "lack"):
         assert f"FASTDDS_DEFAULT_PROFILES_FILE={PROFILE}" in found["images"].advice
+
+
+def test_running_nodes_of_other_users_are_told_and_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fastdds_dead", "fastrtps_alive"):
+        (tmp_path / f"{name}_el").touch()
+    with (tmp_path / "fastrtps_alive_el").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert probe.other_users(tmp_path) == ()
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+        assert probe.other_users(tmp_path) == (me,)
+        monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+        assert probe.other_users(tmp_path) == (str((tmp_path / "fastdds_dead_el").stat().st_uid),)
+    assert probe.other_users(tmp_path) == ()
+    assert probe.other_users(tmp_path / "none") == ()
+    for profile, others, noted in (("", ("a",), True), ("", (), False), (None, ("a",), False)):
+        monkeypatch.setattr(probe, "fast_dds_profile", lambda found=profile: found)
+        monkeypatch.setattr(probe, "other_users", lambda found=others: found)
+        found = {finding.name: finding for finding in doctor.check_network()}
+        assert ("users" in found) == noted
 
 
 def test_shared_memory_of_killed_nodes_is_told_apart_and_noted(

@@ -50,6 +50,8 @@ MOST_REMARKS = 20
 """Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
 CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
 """Stamps may differ from the node's clock by the first; older than the second they are a bag's."""
+OLDEST_S = 946_684_800.0
+"""Of 2000, before which nothing was recorded: earlier stamps count from when something began."""
 FOCAL_RANGE = (0.2, 5.0)
 """Focal length over the image's longer side of cameras that people use: 136 down to 11 degrees."""
 CENTRE_TOLERANCE, OF_ANOTHER_SIZE = 1.3, 1.12
@@ -358,7 +360,16 @@ class Intake:
     def _clock_remark(self, stamp_ns: int) -> str | None:
         now_ns = self._now_ns() if self._now_ns else 0
         age_s = (now_ns - stamp_ns) / NANOSECONDS_PER_SECOND
-        if now_ns == 0 or abs(age_s) <= CLOCK_TOLERANCE_S or age_s >= RECORDING_S:
+        if now_ns == 0 or abs(age_s) <= CLOCK_TOLERANCE_S:
+            return None
+        if age_s >= RECORDING_S and (stamp_s := stamp_ns / NANOSECONDS_PER_SECOND) < OLDEST_S:
+            return (
+                f"color/image is stamped in {time.gmtime(stamp_s).tm_year}: such stamps count from "
+                "when the camera, its machine or a simulation began, and TF look-ups for this "
+                "depth will fail. Have the driver stamp with system time, or set use_sim_time for "
+                "a simulation or its bag."
+            )
+        if age_s >= RECORDING_S:
             return None
         return (
             f"color/image is stamped {abs(round(age_s))} s {'before' if age_s > 0 else 'after'} "

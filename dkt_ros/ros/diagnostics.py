@@ -6,7 +6,7 @@ is in. Each says in its message the one thing that an operator should do somethi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -99,11 +99,12 @@ class NodeReport:
     loading_stage  the last part of it that is done, e.g. "warm-up 2/6 after 3.1 s"
     twins          other nodes of this name
     rivals         names of other nodes that publish dkt/depth
-    missing_clock  what to do where use_sim_time is set and nothing has come on /clock
+    clock_trouble  what to do where use_sim_time is set and /clock is silent or has two publishers
     active_s       seconds since activation, None while not active
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
     dds_advice     what to do about messages that get lost on the way
+    users_advice   asked where none pass at all: what to do about nodes of other users, "" if none
     output_error   what is wrong with clouds or pictures, while depth goes out
     hanging        topic -> for how long one of its reliable readers has acknowledged nothing, and
                    the names of its reliable readers
@@ -116,7 +117,7 @@ class NodeReport:
     loading_stage: str = ""
     twins: int = 0
     rivals: tuple[str, ...] = ()
-    missing_clock: str = ""
+    clock_trouble: str = ""
     active_s: float | None = None
     image_timeout_s: float = 2.0
     sync_slop_s: float = 0.02
@@ -124,6 +125,7 @@ class NodeReport:
     snapshot: Snapshot = field(default_factory=Snapshot)
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     dds_advice: str = ""
+    users_advice: Callable[[], str] = lambda: ""
     worker: WorkerStatus = field(default_factory=WorkerStatus)
     output_error: str = ""
     hanging: Mapping[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
@@ -189,8 +191,8 @@ def _lifecycle(report: NodeReport) -> _Part:
             "get the depth of both; end it, or give the nodes namespaces"
         )
         return _Part("lifecycle", WARN, text, values)
-    if report.missing_clock:
-        return _Part("lifecycle", WARN, f"active; {report.missing_clock}", values)
+    if report.clock_trouble:
+        return _Part("lifecycle", WARN, f"active; {report.clock_trouble}", values)
     return _Part("lifecycle", OK, "active", values)
 
 
@@ -396,7 +398,8 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
                 f"{override}.durability to transient_local and {override}.reliability to reliable"
             )
         elif topic.publishers:
-            guess = "it has a publisher; is the camera streaming, does QoS match?"
+            guess = report.users_advice() if name not in report.snapshot.streams else ""
+            guess = guess or "it has a publisher; is the camera streaming, does QoS match?"
         else:
             guess = "no publisher; is the camera running, is the topic right?"
         guesses.setdefault(guess, []).append(name)
@@ -460,7 +463,7 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
     if worker.error or report.output_error:
         return WARN, worker.error or report.output_error
     if report.hanging:
-        return WARN, _hanging(report.hanging)
+        return WARN, _hanging(report)
     if worker.state is WorkerState.STOPPED:
         return OK, "stopped"
     if output.count == 0:
@@ -474,17 +477,19 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
     return OK, text
 
 
-def _hanging(topics: Mapping[str, tuple[float, tuple[str, ...]]]) -> str:
+def _hanging(report: NodeReport) -> str:
     """Whose reader stands still. DDS tells that one does, and not which of several."""
+    topics = report.hanging
     seconds = max(seconds for seconds, _ in topics.values())
     readers = sorted({name for _, names in topics.values() for name in names})
     who = f" ({' or '.join(readers)})" if readers else ""
-    return (
+    text = (
         f"a reader of {', '.join(sorted(topics))}{who} has acknowledged nothing for {seconds:.0f} "
         "s: its process stands still or its machine is gone; restart it. Depth goes on for all "
         "others; clouds and pictures that it reads go out once a second until it answers, or DDS "
         "forgets it"
     )
+    return ". ".join(filter(None, [text, report.users_advice()]))
 
 
 def _choice(choice: ChoiceStatus) -> str:

@@ -38,6 +38,8 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
+from dkt_ros.ros.qos import node_names
+from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.ros.statistics import Complaints
 
 Own = TypeVar("Own", bound=Parameters)
@@ -47,7 +49,7 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
 CLOCK_PATIENCE_S = 3.0
-"""How long an active node waits for /clock before it says so."""
+"""How long /clock may be silent, or sent by two, before an active node says so."""
 NO_CLOCK = (
     "use_sim_time is set and nothing comes on /clock: expected a player that sends the bag's time "
     "(dkt_replay --clock, ros2 bag play --clock); without one set use_sim_time to false"
@@ -79,8 +81,9 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         )
         for unknown in unknown_overrides(self, kind):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
+        answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
-        self._clock_missing_since: float | None = None
+        self._clock_trouble_since: float | None = None
         # On a clock of its own, as it is to notice that the other one stands still.
         self.create_timer(
             CLOCK_PATIENCE_S / 3, self._watch_clock, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -215,22 +218,32 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if self._complaints.add(cause, text):
             self.get_logger().warning(text)
 
-    def missing_clock(self) -> str:
-        """What is told where use_sim_time is set and nothing has come on /clock; else ""."""
+    def clock_trouble(self) -> str:
+        """What is told where use_sim_time is set and /clock is silent or sent by two; else ""."""
         clock = self.get_clock()
-        return NO_CLOCK if clock.ros_time_is_active and clock.now().nanoseconds == 0 else ""
+        if not clock.ros_time_is_active:
+            return ""
+        if clock.now().nanoseconds == 0:
+            return NO_CLOCK
+        if len(names := node_names(self.get_publishers_info_by_topic("/clock"))) < 2:
+            return ""
+        return (
+            f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
+            "time jumps between theirs; end all but one, or leave a recorded /clock out of what "
+            "is played"
+        )
 
     def _watch_clock(self) -> None:
-        """Says once that /clock is missing, and once more when it was there in between."""
-        if not (missing := self.missing_clock()) or self.idle():
-            self._clock_missing_since = None
+        """Says once what is wrong with /clock, and once more when it was well in between."""
+        if not (trouble := self.clock_trouble()) or self.idle():
+            self._clock_trouble_since = None
             return
         now = time.monotonic()
-        if self._clock_missing_since is None:
-            self._clock_missing_since = now
-        elif now - self._clock_missing_since >= CLOCK_PATIENCE_S:
-            self._clock_missing_since = math.inf  # said
-            self.get_logger().warning(missing)
+        if self._clock_trouble_since is None:
+            self._clock_trouble_since = now
+        elif now - self._clock_trouble_since >= CLOCK_PATIENCE_S:
+            self._clock_trouble_since = math.inf  # said
+            self.get_logger().warning(trouble)
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""
@@ -240,6 +253,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         name = self.get_fully_qualified_name()
         if self.is_preparing:
             return f"{name} is still loading, expected active: wait"
+        if state == "finalized":
+            return f"{name} is finalized, expected active: end its process and start it anew"
         return f"{name} is {state}, expected active: configure and activate it (ros2 lifecycle set)"
 
     def twins(self) -> int:
@@ -381,8 +396,11 @@ def leave(status: int) -> NoReturn:
     rclpy.try_shutdown()
     with suppress(Exception):  # done already, unless it was a signal that shut rclpy down
         rclpy_implementation.rclpy_logging_fini()  # writes the rest of the log
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(
+            Exception
+        ):  # None where it was closed from the start; a pipe's end may be gone
+            stream.flush()
     os._exit(status)
 
 
@@ -454,8 +472,9 @@ def interruptible() -> Iterator[None]:
     """Within it, an interrupt and what fails because of it are no errors, but the end.
 
     It takes the context from under whatever is under way. Another one ends nothing more: launch
-    interrupts once more what Ctrl-C has interrupted.
+    interrupts once more what Ctrl-C has interrupted. A terminal's end is an interrupt too.
     """
+    _heed_the_terminal()
     try:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -464,6 +483,17 @@ def interruptible() -> Iterator[None]:
         if rclpy.ok():
             raise
         _heed_no_more()
+
+
+def _heed_the_terminal() -> None:
+    """Has its end end the process as SIGTERM does, where nohup does not have it ignored.
+
+    rclpy leaves SIGHUP to the system, and a process that it kills leaves its shared memory behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _heed_no_more() -> None:

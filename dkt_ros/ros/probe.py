@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import importlib.metadata
 import os
+import pwd
 import socket
 import struct
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -126,13 +128,41 @@ def left_behind_bytes(folder: Path = SHARED_MEMORY) -> int:
     """Shared memory that Fast DDS holds for processes that were killed and freed nothing."""
     found = 0
     for lock in folder.glob(f"fast[dr]*{_LOCK}"):
-        try:
-            with lock.open() as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found += lock.with_name(lock.name.removesuffix(_LOCK)).stat().st_blocks * 512
-        except OSError:  # its owner lives, or it has gone in between
-            continue
+        with suppress(OSError):  # it has gone in between
+            if not _is_held(lock):
+                found += lock.with_name(lock.name.removesuffix(_LOCK)).stat().st_blocks * 512
     return found
+
+
+def other_users(folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
+    """Users besides this process's own whose running nodes share memory by Fast DDS.
+
+    Neither can write into the other's, and no message passes (Fast DDS, Shared Memory Transport).
+    """
+    found: set[int] = set()
+    for lock in folder.glob(f"fast[dr]*{_LOCK}"):
+        with suppress(OSError):
+            user = lock.stat().st_uid
+            if user not in {os.geteuid(), *found} and _is_held(lock):
+                found.add(user)
+    return tuple(sorted(_name(user) for user in found))
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether the owner of a segment lives. Raises OSError where there is no such file."""
+    try:
+        with lock.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:  # one of a container's
+        return str(user)
 
 
 def receive_buffer_limit() -> int | None:

@@ -27,7 +27,7 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
-from dkt_ros.ros.probe import PROFILE_VARIABLES, profile_variable
+from dkt_ros.ros.probe import PROFILE_VARIABLES, other_users, profile_variable
 
 try:
     from rclpy import event_handler
@@ -197,6 +197,18 @@ def large_message_advice() -> str:
         "by default Fast DDS shares less memory than one image needs: set "
         f"{profile_variable()} to dkt_ros's config/fastdds.xml for the camera's driver, this "
         "node and the planner"
+    )
+
+
+def other_users_advice() -> str:
+    """What to do where nodes of other users run here, to whom shared memory is closed; else ""."""
+    if "fastrtps" not in get_rmw_implementation_identifier() or not (others := other_users()):
+        return ""
+    return (
+        f"Nodes of another user ({', '.join(others)}) run here, and this one is user "
+        f"{os.geteuid()}'s: Fast DDS passes nothing between users by shared memory. Run camera, "
+        "node and readers as one user, or this node with FASTDDS_BUILTIN_TRANSPORTS=UDPv4 and "
+        "without a profile"
     )
 
 

@@ -16,6 +16,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.messages.moments import Moment, moment_of
 from dkt_ros.ros.managed_node import init, interruptible
 from dkt_ros.ros.qos import create_subscription
+from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.ros.topics import OUTPUTS
 
 ROLES = ("camera_info", "depth", "alignment", "color", "confidence")
@@ -57,6 +58,7 @@ def watch(
             def report(_cause: str, text: str) -> None:
                 logger.warning(text)
 
+            answer_unreadable(node, report)
             published = {output.name: output for output in OUTPUTS}
             for role in ROLES:
                 output = published[role]

@@ -412,7 +412,7 @@ def test_a_projection_matrix_that_others_cannot_use_is_remarked_on() -> None:
         (100.0, None),
         (105.0, "5 s before the node's clock"),
         (95.0, "5 s after the node's clock"),
-        (1e9, None),  # a bag without /clock
+        (1e9, "is stamped in 1970"),  # a camera that counts from its start
         (0.0, None),  # simulated time that has not begun
     ],
 )
@@ -425,6 +425,25 @@ def test_stamps_far_from_the_clock_are_remarked_on(now_s: float, said: str | Non
     desk.show(100_033)
     remark = desk.intake.remarks.get("clock")
     assert remark is None if said is None else said in str(remark)
+
+
+def test_stamps_of_a_bag_without_its_clock_are_not_remarked_on() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.now_ns = 1_800_000_000 * 10**9
+    for ms in (1_700_000_000_000, 1_700_000_000_033):
+        desk.show(ms)
+    assert "clock" not in desk.intake.remarks
+    assert len(desk.filed) == 2
+
+
+def test_stamps_that_count_from_a_start_are_told_once() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.now_ns = 1_800_000_000 * 10**9
+    for ms in range(50_000_000, 50_060_000, 1000):
+        desk.show(ms)
+    assert [cause for cause, _ in desk.reports].count("clock") == 1
 
 
 def test_stamps_of_the_future_are_no_recording_however_far_they_are() -> None:

@@ -174,7 +174,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "the colour image is black",
         ),
-        ("lifecycle", {"missing_clock": "no /clock: x"}, WARN, "active; no /clock: x"),
+        ("lifecycle", {"clock_trouble": "no /clock: x"}, WARN, "active; no /clock: x"),
         ("lifecycle", {"transition_error": "cannot configure: x"}, ERROR, "cannot configure: x"),
         (
             "input",
@@ -191,6 +191,18 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"snapshot": streams(depth=9.0)},
             WARN,
             "on /depth for 9.0 s: it has a publisher",
+        ),
+        (
+            "input",
+            {"snapshot": streams(depth=9.0), "users_advice": lambda: "Nodes of another user"},
+            WARN,
+            "on /depth for 9.0 s: it has a publisher",
+        ),
+        (
+            "input",
+            {"snapshot": streams(depth=None), "users_advice": lambda: "Nodes of another user"},
+            WARN,
+            "on /depth for 60.0 s: Nodes of another user",
         ),
         (
             "input",
@@ -363,6 +375,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"hanging": {"dkt/points": (4.6, ("/a", "/b")), "dkt/depth": (5.0, ("/a",))}},
             WARN,
             "a reader of dkt/depth, dkt/points (/a or /b) has acknowledged nothing for 5 s",
+        ),
+        (
+            "inference",
+            {"hanging": {"dkt/depth": (5.0, ("/a",))}, "users_advice": lambda: "Nodes of another"},
+            WARN,
+            "or DDS forgets it. Nodes of another",
         ),
         ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
         ("alignment", {"alignment": None}, OK, "no depth yet"),

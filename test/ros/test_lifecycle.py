@@ -20,6 +20,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from fixtures.interrupts import heed_interrupts
 from fixtures.workshop import Workshop
@@ -27,7 +28,9 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -187,6 +190,9 @@ def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Works
     assert state(node) == "finalized"
     assert topics(node) == set()
     assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
+    assert (
+        node.idle() == "/dkt_node is finalized, expected active: end its process and start it anew"
+    )
 
 
 class Managed:
@@ -348,6 +354,8 @@ run(node)
         (signal.SIGTERM, SLOW_TO_LOAD, "loading the network"),
         (signal.SIGINT, SLOW_TO_LOAD, "loading the network"),
         (signal.SIGINT, "stuck", "inferring"),
+        (signal.SIGHUP, "stuck", "inferring"),
+        (signal.SIGHUP, SLOW_TO_LOAD, "loading the network"),
     ],
 )
 def test_a_signal_ends_a_node_whatever_it_does(number: int, build: str, when: str) -> None:
@@ -366,6 +374,25 @@ def test_a_signal_ends_a_node_whatever_it_does(number: int, build: str, when: st
             assert line, "it ended by itself"
         process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+
+
+def test_nohup_keeps_a_node_whose_terminal_ends() -> None:
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + ENDINGS.replace("BUILD", SLOW_TO_LOAD)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stderr is not None
+        while "loading the network" not in (line := process.stderr.readline()):
+            assert line, "it ended by itself"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3.0)
     finally:
         process.kill()
 
@@ -423,6 +450,14 @@ def ending_node() -> Iterator[DktNode]:
     gc.unfreeze()
 
 
+@pytest.mark.parametrize("stdout", ["None", "open('/dev/full', 'w')"])
+def test_an_output_that_takes_nothing_changes_no_exit_status(stdout: str) -> None:
+    """A service whose standard output is closed, or whose disk is full."""
+    code = f"sys.stdout = {stdout}; print(1); leave(0)"
+    begin = "import sys; from dkt_ros.ros.managed_node import leave; "
+    assert subprocess.run([sys.executable, "-c", begin + code]).returncode == 0
+
+
 def test_what_fails_because_of_an_interrupt_is_no_error(ending_node: DktNode) -> None:
     failures = []
 
@@ -474,7 +509,37 @@ def test_another_publisher_of_its_depth_is_named(node: DktNode) -> None:
     ("node", "waits"), [(["use_sim_time:=true"], True), ([], False)], indirect=["node"]
 )
 def test_simulated_time_that_nobody_sends_is_waited_for(node: DktNode, waits: bool) -> None:
-    assert bool(node._node_report().missing_clock) == waits
+    assert bool(node._node_report().clock_trouble) == waits
+
+
+@pytest.mark.parametrize("node", [["use_sim_time:=true"], []], indirect=True)
+def test_simulated_time_that_two_send_is_told(node: DktNode) -> None:
+    """A simulation's and a bag's."""
+    players = [Node(name) for name in ("gazebo", "player")]
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        found: list[str] = []
+        for player in players:
+            clock = player.create_publisher(Clock, "/clock", 1)
+            deadline = time.monotonic() + 5.0
+            while (
+                not node.get_clock().now().nanoseconds
+                or len(node.get_publishers_info_by_topic("/clock")) < len(found) + 1
+            ):
+                clock.publish(Clock(clock=Time(sec=100)))
+                executor.spin_once(timeout_sec=0.05)
+                assert time.monotonic() < deadline
+            found.append(node._node_report().clock_trouble)
+        two = (
+            "/clock has 2 publishers (/gazebo, /player): time jumps between theirs; end all but one"
+        )
+        assert found[0] == ""
+        assert (two in found[1]) == node.get_clock().ros_time_is_active
+    finally:
+        executor.shutdown()
+        for player in players:
+            player.destroy_node()
 
 
 @pytest.mark.parametrize("kind", ["dkt_node", "dkt_planner"])

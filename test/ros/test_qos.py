@@ -124,3 +124,21 @@ def test_advice_on_large_messages_names_the_file(
     for name in PROFILE_VARIABLES:
         monkeypatch.setenv(name, chosen)
     assert said in qos.large_message_advice()
+
+
+@pytest.mark.parametrize(
+    ("middleware", "others", "said"),
+    [
+        ("rmw_fastrtps_cpp", ("root", "1000"), "of another user (root, 1000) run here"),
+        ("rmw_fastrtps_cpp", (), ""),
+        ("rmw_cyclonedds_cpp", ("root",), ""),
+    ],
+)
+def test_nodes_of_other_users_are_told_where_memory_is_shared(
+    middleware: str, others: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qos, "get_rmw_implementation_identifier", lambda: middleware)
+    monkeypatch.setattr(qos, "other_users", lambda: others)
+    advice = qos.other_users_advice()
+    assert said in advice
+    assert bool(said) == bool(advice)

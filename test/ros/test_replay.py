@@ -208,14 +208,15 @@ def test_a_looped_bag_runs_backwards_and_so_does_its_clock(
     assert set(listener.clock()) - set(stamps)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_replay_that_is_late_is_terminated_without_a_traceback(
-    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+    number: int, bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:
     listener.listen(INFO, CameraInfo)
     # At such a rate it never waits: the end finds it while it publishes.
     process = replay(bag, "--topics", INFO, *WAIT, "--rate", "1e6", "--loop")
     assert listener.spin_until(lambda: bool(listener.heard[INFO]))
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output = finished(process)
     assert "Traceback" not in output
     assert process.returncode == 0

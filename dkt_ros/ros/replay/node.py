@@ -33,6 +33,7 @@ from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
 from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
+from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.wording import counted
 
 _LATE_S = 0.1
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: dict[str, Any]) -> None:
     with naming_arguments():
         node = Node("dkt_replay")
+    answer_unreadable(node, lambda _cause, text: node.get_logger().warning(text))
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     # A parameter's override wins over the command line.

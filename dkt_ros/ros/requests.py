@@ -1,0 +1,50 @@
+"""Requests to the services that rclpy gives every node. Knows how they fail; nothing of the node's.
+
+What rclpy cannot read it raises in the executor, and anybody's request would end the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.node import Node
+from rclpy.service import Service
+
+
+def answer_unreadable(node: Node, report: Callable[[str, str], None]) -> None:
+    """Has requests that rclpy raises at refused, by the services that `node` has by now.
+
+    `report(cause, text)` gets what was refused.
+    """
+    for service in node.services:
+        service.callback = _careful(service, report)
+
+
+def _careful(service: Service, report: Callable[[str, str], None]) -> Callable[[Any, Any], Any]:
+    callback = service.callback
+
+    def answer(request: Any, response: Any) -> Any:
+        try:
+            return callback(request, response)
+        except Exception as error:  # noqa: BLE001 raised in the executor, it would end the process
+            text = (
+                f"a request to {service.srv_name} cannot be read ({type(error).__name__}: {error})"
+                ": expected a client that sends what this ROS distribution knows"
+            )
+            report("unreadable request", text)
+            return _refuse(request, response, text)
+
+    return answer
+
+
+def _refuse(request: Any, response: Any, text: str) -> Any:
+    """Changes of parameters get the reason, those before the unreadable one their own result."""
+    refused = SetParametersResult(successful=False, reason=text)
+    if hasattr(response, "results"):
+        left = len(request.parameters) - len(response.results)
+        response.results = [*response.results, *[refused] * left]
+    elif isinstance(getattr(response, "result", None), SetParametersResult):
+        response.result = refused
+    return response
