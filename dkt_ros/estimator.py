@@ -279,6 +279,8 @@ class DepthEstimator:
             fused = fused.limited(*self.depth_range, self.min_confidence)
             depth, alignment = fused.depth, self._judged(answer.line, fused, suspicions)
         else:
+            if answer.prediction.depth is not None:
+                alignment = self._judged_metric(answer)
             depth = align_depth(answer.disparity, answer.line, *self.depth_range)
             on_device = Pixels(depth, answer.prediction.rgb) if is_tensor(depth) else None
             depth = to_host(depth)
@@ -387,6 +389,22 @@ class DepthEstimator:
         self._consistency.reset()
         self._seen = self._doubted = None
         self._latest = None
+
+    def _judged_metric(self, answer: _Answer) -> Alignment:
+        """Of a metric network's depth as it is: whether it is any, and what the readings say."""
+        line, needed = answer.line, self.config.alignment.min_inlier_ratio
+        if not bool((answer.disparity > 0).any()):
+            nan, why = float("nan"), "it gives depth at no pixel: expected metres above 0"
+            line = replace(line, scale=nan, shift=nan, uncertainty=np.inf)
+            reason = "; ".join(filter(None, [line.reason, why]))
+            return replace(line, state=AlignmentState.UNALIGNED, reason=reason)
+        if np.isfinite(line.uncertainty) and line.inlier_ratio < needed:
+            why = (
+                f"{line.inlier_ratio:.0%} of the raw depth agrees with the network's own metric "
+                f"depth: expected {needed:.0%}; is that in metres?"
+            )
+            return replace(line, state=AlignmentState.HELD, reason=why)
+        return line
 
     def _judged(
         self, line: Alignment, fused: Fused, suspicions: tuple[Suspicion, ...]

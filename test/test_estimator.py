@@ -393,13 +393,30 @@ class TestMetricNetwork:
         assert right.inlier_ratio > 0.6
         assert wrong.uncertainty == pytest.approx(0.5, rel=0.01)
         assert wrong.inlier_ratio == 0.0
+        assert wrong.state is HELD
+        assert "0% of the raw depth agrees" in wrong.reason
+
+    @pytest.mark.parametrize(
+        ("factor", "state"), [(-1.0, UNALIGNED), (np.inf, UNALIGNED), (1000.0, HELD)]
+    )
+    def test_metres_that_are_none_are_told(self, factor: float, state: AlignmentState) -> None:
+        class Odd(Metric):
+            def push(self, frame: Frame) -> Prediction:
+                return Prediction(frame.rgb, depth=(scene().truth * factor).astype(np.float32))
+
+        estimate = Estimator(Odd()).push(frame(0))
+        assert estimate.alignment.state is state
+        assert "expected" in estimate.alignment.reason
+        assert np.isnan(estimate.depth).all()
 
     def test_an_answer_without_depth_is_not_the_raw_depth_s_fault(self) -> None:
         class Blind(Metric):
             def push(self, frame: Frame) -> Prediction:
                 return Prediction(frame.rgb, depth=np.full((96, 128), np.nan, np.float32))
 
-        reason = Estimator(Blind()).push(frame(0)).alignment.reason
+        told = Estimator(Blind()).push(frame(0)).alignment
+        assert told.state is UNALIGNED
+        reason = told.reason
         assert "gives no depth where there is raw depth" in reason
         assert "no raw depth to" in Estimator(Blind()).push(frame(0, raw=False)).alignment.reason
 
