@@ -474,6 +474,7 @@ def load_estimator(
 
 
 _THINNED = 160, 288
+_MANY_SPECKLES = 0.02  # of the pixels
 
 
 def _same_picture(one: Frame, other: Frame) -> bool:
@@ -507,9 +508,6 @@ def _with_readings_alone(frame: Frame) -> tuple[Frame, tuple[Suspicion, ...]]:
         )
         told.append(Suspicion("speckles", text, False))
     return frame if raw is frame.raw_depth else replace(frame, raw_depth=raw), tuple(told)
-
-
-_MANY_SPECKLES = 0.02
 
 
 def _thinned(disparity: Array) -> NDArray[np.float32]:

@@ -131,7 +131,7 @@ def _check_depth(depth: Array, intrinsics: Intrinsics | None = None) -> None:
 def _known(depth: Array) -> Array:
     """A copy with NaN for every kind of unknown."""
     known = depth.clone() if is_tensor(depth) else depth.copy()
-    known[~((depth > 0) & (depth < np.inf))] = np.nan
+    known[~is_reading(depth)] = np.nan
     return known
 
 
@@ -299,7 +299,7 @@ def nearest_fill(depth: np.ndarray) -> Float32Array:
 
     Nearest in the picture: so, too, for a map of disparity.
     """
-    known = np.isfinite(depth) & (depth > 0)
+    known = is_reading(depth)
     if not known.any():
         return np.full(depth.shape, np.nan, np.float32)
     _, labels = cv2.distanceTransformWithLabels(
@@ -318,10 +318,15 @@ def has_reading(steps: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((steps != 0) & (steps != np.iinfo(steps.dtype).max))
 
 
+def is_reading(depth: NDArray[Any]) -> NDArray[np.bool_]:
+    """The same of depth in metres: above 0 and finite."""
+    return np.asarray((depth > 0) & (depth < np.inf))
+
+
 def known_depth(depth: NDArray[Any]) -> Float32Array:
     """A float32 copy of depth of any float type, NaN where not positive and finite."""
     metres = depth.astype(np.float32)
-    return unknown_unless((metres > 0.0) & (metres < np.inf), metres)
+    return unknown_unless(is_reading(metres), metres)
 
 
 def unknown_unless(known: NDArray[np.bool_], depth: Float32Array) -> Float32Array:
@@ -329,14 +334,6 @@ def unknown_unless(known: NDArray[np.bool_], depth: Float32Array) -> Float32Arra
     bits = depth.view(np.int32)
     bits |= np.negative(np.logical_not(known).view(np.int8)).astype(np.int32)
     return depth
-
-
-_DENSE = 0.75
-"""With more of the pixels that are looked at being readings, there is none to be looked for."""
-_CONNECTED = 0.5
-"""Share of readings with one beside them, along rows and along columns, that do not lie apart."""
-_TELLING = 1000
-"""So many readings tell whether they do."""
 
 
 def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:
@@ -348,6 +345,19 @@ def resize_nearest(depth: FloatArray, width: int, height: int) -> FloatArray:
     return depth[rows[:, None], columns[None, :]]
 
 
+_DENSE = 0.75
+"""With more of the pixels that are looked at being readings, there is none to be looked for."""
+_CONNECTED = 0.5
+"""Share of readings with one beside them, along rows and along columns, that do not lie apart."""
+_TELLING = 1000
+"""So many readings tell whether they do."""
+
+
+def resize_readings(depth: FloatArray, width: int, height: int) -> FloatArray:
+    """Raw depth (H, W) resized by `resize_nearest`, and no reading passed over that lies apart."""
+    return with_readings_between(resize_nearest(depth, width, height), depth)
+
+
 def with_readings_between(picked: FloatArray, depth: FloatArray) -> FloatArray:
     """Depth (H, W) that `resize_nearest` made of depth, with readings that it passed over.
 
@@ -356,12 +366,10 @@ def with_readings_between(picked: FloatArray, depth: FloatArray) -> FloatArray:
     that lies in it. 0, NaN and infinity are no reading.
     """
     (height, width), (rows, columns) = picked.shape, depth.shape
-    found = _is_read(picked)
-    if np.count_nonzero(found) > _DENSE * picked.size:
+    found = is_reading(picked)
+    if np.count_nonzero(found) > _DENSE * picked.size or not _lie_apart(depth):
         return picked
-    if not _lie_apart(depth):
-        return picked
-    known = _is_read(depth)
+    known = is_reading(depth)
     row, column = np.nonzero(known)
     there = np.full(picked.shape, np.nan, picked.dtype)
     there[row * height // rows, column * width // columns] = depth[known]
@@ -372,18 +380,14 @@ def _lie_apart(depth: FloatArray) -> bool:
     """Whether most readings have none beside them, along rows or along columns."""
     rows, columns = depth.shape
     pairs = depth[: rows // 2 * 2].reshape(-1, 2, columns)
-    known = _is_read(pairs[::8])
+    known = is_reading(pairs[::8])
     if np.count_nonzero(known) < _TELLING:
-        known = _is_read(pairs)
+        known = is_reading(pairs)
     beside = (
         np.count_nonzero(known[..., 1:] & known[..., :-1]),
         2 * np.count_nonzero(known[:, 0] & known[:, 1]),
     )
     return min(beside) < _CONNECTED * np.count_nonzero(known)
-
-
-def _is_read(depth: FloatArray) -> NDArray[np.bool_]:
-    return np.asarray((depth > 0) & (depth < np.inf))
 
 
 def known_points(cloud: Array, rgb: Array | None = None) -> tuple[Array, Array | None]:

@@ -80,7 +80,7 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
     matches, a partner is missing, a file is unusable, or the first depth that is known at all is
     out of range altogether.
     """
-    for found in _frames(source, [] if remarks is None else remarks, [], strict=True):
+    for found in _frames(source, [] if remarks is None else remarks, None):
         if isinstance(found, DktError):
             raise found
         yield found
@@ -98,16 +98,17 @@ def frames_or_errors(
 
     Truth or a mask that is missing costs nothing and is told in `notes`, as is depth of no picture.
     """
-    yield from _frames(source, remarks, notes, strict=False)
+    yield from _frames(source, remarks, notes)
 
 
 def _frames(
-    source: ImageFolder, remarks: list[str], notes: list[str], *, strict: bool
+    source: ImageFolder, remarks: list[str], notes: list[str] | None
 ) -> Iterator[LabelledFrame | DktError]:
+    """notes: see _paired."""
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
     color = _matches(source.folder, source.color, pictures=True)
     partners = {
-        role: _paired(source, role, pattern, color, remarks, None if strict else notes)
+        role: _paired(source, role, pattern, color, remarks, notes)
         for role, pattern in roles.items()
         if pattern
     }

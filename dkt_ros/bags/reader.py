@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _KINDS = "a ROS 1 .bag file or a ROS 2 bag (sqlite3 or mcap)"
-_STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
+STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
 _PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
 _ENCODINGS = {"cdr", "ros1"}
@@ -254,7 +254,7 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
         raise DktError(f"{path}: no such bag; expected a bag folder, .mcap, .db3 or .bag file")
     if path.is_file():
         return [path], {}
-    present = {p.name: p for p in shown(path) if _STORAGE_NAME.search(p.name)}
+    present = {p.name: p for p in shown(path) if STORAGE_NAME.search(p.name)}
     # Players leave the expanded file beside the compressed one.
     present = {n: p for n, p in present.items() if n == _plain(n) or _plain(n) not in present}
     metadata = _metadata(path / "metadata.yaml", remarks)

@@ -56,10 +56,7 @@ def read_exr(path: Path) -> dict[str, np.ndarray]:
 def read_exr_plane(path: Path, names: Sequence[str] = DEPTH_CHANNELS) -> np.ndarray:
     """(H, W) float32: the first of the named channels that the file has. Raises DktError."""
     planes = read_exr(path)
-    for name in names:
-        if name in planes:
-            return planes[name]
-    raise DktError(f"{path}: has channels {_listed(planes)}, expected one of {', '.join(names)}")
+    return planes[_first(path, planes, names)]
 
 
 def read_exr_depth(path: Path) -> np.ndarray:
@@ -79,10 +76,7 @@ def read_exr_depth(path: Path) -> np.ndarray:
         *sorted(layers, key=lambda name: _likelihood(name.rpartition(".")[2])),
         "R",
     )
-    chosen = next((name for name in order if name in planes), None)
-    if chosen is None:
-        expected = ", ".join(DEPTH_CHANNELS)
-        raise DktError(f"{path}: has channels {_listed(planes)}, expected one of {expected}")
+    chosen = _first(path, planes, order)
     if chosen == "R" and _coloured(planes):
         raise DktError(
             f"{path}: is a picture in colours, expected depth; take the depth pass's file"
@@ -99,6 +93,15 @@ def read_exr_vectors(path: Path) -> np.ndarray:
             f"{path}: has channels {_listed(planes)}, lacks {', '.join(missing)} of R, G, B"
         )
     return np.stack([planes[name] for name in "RGB"], axis=-1)
+
+
+def _first(path: Path, planes: dict[str, np.ndarray], names: Sequence[str]) -> str:
+    """The first of the names that the file has."""
+    found = next((name for name in names if name in planes), None)
+    if found is None:
+        expected = ", ".join(names)
+        raise DktError(f"{path}: has channels {_listed(planes)}, expected one of {expected}")
+    return found
 
 
 def _likelihood(channel: str) -> int:

@@ -17,7 +17,7 @@ from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
-from dkt_ros.geometry import with_readings_between
+from dkt_ros.geometry import is_reading, with_readings_between
 
 Float32 = NDArray[np.float32]
 
@@ -218,7 +218,7 @@ class Consistency:
         config = self.config
         some = cv2.resize(raw, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
         some = with_readings_between(np.asarray(some, np.float32), raw)
-        any_ = (some > 0) & (some < np.inf)
+        any_ = is_reading(some)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
         if np.count_nonzero(any_) > _FEWEST:
             median = float(np.median(some[any_][::4]))

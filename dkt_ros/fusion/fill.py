@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.geometry import is_reading
+
 Float32 = NDArray[np.float32]
 
 _FARTHEST_M = 0.205
@@ -32,7 +34,7 @@ def fill_value(raw: Float32) -> float | None:
     near = some[(some > 0) & (some <= _FARTHEST_M * _ALONE)]
     if len(near) < _FEWEST:
         return None
-    known = np.count_nonzero((some > 0) & (some < np.inf))
+    known = np.count_nonzero(is_reading(some))
     values, counts = np.unique(near, return_counts=True)
     most = int(counts.argmax())
     value, count = float(values[most]), int(counts[most])

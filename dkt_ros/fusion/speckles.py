@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.geometry import is_reading
+
 Float32 = NDArray[np.float32]
 Places = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -46,7 +48,7 @@ def speckles(raw: Float32, rows: NDArray[np.intp]) -> Places:
         shared = np.zeros(line.shape, bool)
         shared[:, 1:] |= as_next
         shared[:, :-1] |= as_next
-        row, column = np.nonzero(~shared & (line > 0) & (line < np.inf))
+        row, column = np.nonzero(~shared & is_reading(line))
         row = rows[row]
         reading = raw[row, column]
         around, alone = np.zeros(len(row), np.uint8), np.ones(len(row), bool)
@@ -54,7 +56,7 @@ def speckles(raw: Float32, rows: NDArray[np.intp]) -> Places:
             y, x = row + dy, column + dx
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
             other = raw[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
-            around += inside & (other > 0) & (other < np.inf)
+            around += inside & is_reading(other)
             alone &= ~(inside & _agree(reading, other))
     found = alone & (around >= _AROUND)
     return row[found], column[found]

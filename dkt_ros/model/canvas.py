@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from dkt_ros.arrays import to_host
-from dkt_ros.geometry import resize_nearest, with_readings_between
+from dkt_ros.geometry import resize_readings
 from dkt_ros.model.condition import disparity_of
 
 NEAR_STRETCH = 1.05
@@ -44,8 +44,7 @@ class Canvas:
         if raw_depth is None:
             return np.zeros(self.size, np.float32)
         upright = np.rot90(raw_depth) if self.turned else raw_depth
-        picked = resize_nearest(upright, self.size[1], self.size[0])
-        return disparity_of(with_readings_between(picked, upright))
+        return disparity_of(resize_readings(upright, self.size[1], self.size[0]))
 
     def disparity(self, decoded: torch.Tensor) -> np.ndarray:
         """Decoded video (1, 3, T, *size) in [-1, 1] -> float32 (T, H, W) in [0, 1].

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.arrays import Array
-from dkt_ros.geometry import nearest_fill
+from dkt_ros.geometry import is_reading, nearest_fill
 
 LEAST_READINGS = 100
 """Fewer in a whole frame are none."""
@@ -104,7 +104,7 @@ def seen_share(disparity: NDArray[np.float32]) -> float:
 
 def disparity_of(raw_depth: NDArray[np.float32]) -> NDArray[np.float32]:
     """1/depth, 0 where it is unknown (NaN, 0, infinite)."""
-    known = np.isfinite(raw_depth) & (raw_depth > 0)
+    known = is_reading(raw_depth)
     return np.divide(1.0, raw_depth, out=np.zeros(raw_depth.shape, np.float32), where=known)
 
 

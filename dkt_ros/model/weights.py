@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import is_leftover
+from dkt_ros.files import shown
 
 SHARD_BYTES = 2 * 1024**3
 """Most bytes of one written file, unless a single tensor is larger."""
@@ -87,7 +87,7 @@ def open_weights(path: Path) -> Weights:
     if not path.exists():
         raise DktError(f"{path} does not exist")
     if path.is_dir():
-        indexes = _files(path, "*.safetensors.index.json")
+        indexes = shown(path, "*.safetensors.index.json")
         shards = _indexed_shards(indexes[0]) if len(indexes) == 1 else _shards_in(path)
     elif path.name.endswith(".index.json"):
         shards = _indexed_shards(path)
@@ -163,13 +163,9 @@ def _indexed_shards(index: Path) -> list[Path]:
     return shards
 
 
-def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(file for file in folder.glob(pattern) if not is_leftover(file.name))
-
-
 def _shards_in(folder: Path) -> list[Path]:
     """The shards of a folder without an index, as far as their names tell none too few."""
-    shards = _files(folder, "*.safetensors")
+    shards = sorted(shown(folder, "*.safetensors"))
     if not shards:
         advice = "; make one file of a DeepSpeed state by the zero_to_fp32.py in it"
         state = (folder / "zero_to_fp32.py").is_file()

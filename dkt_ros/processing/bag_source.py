@@ -48,8 +48,10 @@ _LABEL_PATIENCE_NS = 1_000_000_000
 _QUEUE = 60
 """Messages that wait for the other stream: recorders write what comes in bunches, seconds apart."""
 _ADVICE = {
-    DropCause.DUPLICATE.value: "have the camera's driver stamp each image with its time",
-    DropCause.NO_STAMP.value: "have the camera's driver stamp each image with its time",
+    **dict.fromkeys(
+        (DropCause.DUPLICATE.value, DropCause.NO_STAMP.value),
+        "have the camera's driver stamp each image with its time",
+    ),
     DropCause.QUEUE_FULL.value: f"colour and depth of one stamp lie more than {_QUEUE} messages "
     "apart in the recording; write it anew in the order of the stamps",
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dkt_ros.bags.reader import STORAGE_NAME
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, shown
@@ -161,10 +162,7 @@ def _is_bag(folder: Path) -> bool:
     """Whether it is one bag; bags beside each other are not, parts NAME_0, NAME_1 … are."""
     if (folder / "metadata.yaml").is_file():
         return True
-    endings = tuple(
-        f".{kind}{packed}" for kind in ("mcap", "db3") for packed in ("", ".zstd", ".zst")
-    )
-    stems = [_stem(p) for p in shown(folder) if p.name.endswith(endings) and p.is_file()]
+    stems = [_stem(p) for p in shown(folder) if STORAGE_NAME.search(p.name) and p.is_file()]
     parts = [stem.rpartition("_") for stem in stems]
     is_split = len({name for name, _, _ in parts}) == 1 and "0" in [n for _, _, n in parts]
     return len(stems) == 1 or is_split

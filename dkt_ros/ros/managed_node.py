@@ -397,9 +397,8 @@ def leave(status: int) -> NoReturn:
     with suppress(Exception):  # done already, unless it was a signal that shut rclpy down
         rclpy_implementation.rclpy_logging_fini()  # writes the rest of the log
     for stream in (sys.stdout, sys.stderr):
-        with suppress(
-            Exception
-        ):  # None where it was closed from the start; a pipe's end may be gone
+        # None where it was closed from the start; a pipe's end may be gone.
+        with suppress(Exception):
             stream.flush()
     os._exit(status)
 

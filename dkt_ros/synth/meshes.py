@@ -138,8 +138,8 @@ def is_closed(faces: np.ndarray) -> bool:
 def _import(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(V,3) vertices and (F,3) triangles of all mesh objects in a file, z up."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    named = {".obj": bpy.ops.wm.obj_import, ".ply": bpy.ops.wm.ply_import}
-    readers = {**named, ".stl": bpy.ops.wm.stl_import}
+    wm = bpy.ops.wm
+    readers = {".obj": wm.obj_import, ".ply": wm.ply_import, ".stl": wm.stl_import}
     reader = readers.get(path.suffix.lower(), bpy.ops.import_scene.gltf)
     try:
         with quiet():

@@ -13,7 +13,7 @@ import numpy as np
 
 from dkt_ros.colors import colored
 from dkt_ros.errors import DktError
-from dkt_ros.files import check_writable, is_leftover, write_whole
+from dkt_ros.files import check_writable, shown, write_whole
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
 
 _CLASS_COLOURS = np.array([[70, 70, 70], [0, 190, 255], [255, 140, 0]], np.uint8)
@@ -51,7 +51,7 @@ def write_contact_sheet(folder: Path, output: Path, count: int, columns: int = 2
         raise DktError(f"cannot write {output}; expected a name that ends in .png or .jpg")
     if not folder.is_dir():
         raise DktError(f"{folder} is not a folder; expected one that holds .tar files")
-    paths = sorted(path for path in folder.glob("*.tar") if not is_leftover(path.name))
+    paths = sorted(shown(folder, "*.tar"))
     if len(paths) > count:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
     check_writable(output)

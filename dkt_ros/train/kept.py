@@ -91,10 +91,17 @@ def load_state(
             stored = state["config"].get(name, asked)  # older states lack newer fields
             if stored != asked:
                 raise DktError(f"{path}: {name} was {stored}, the configuration says {asked}")
-        for name in sorted(state["config"].keys() & config.keys()):
-            if state["config"][name] != config[name]:
-                report(f"{name} was {state['config'][name]}, is now {config[name]}")
+        report_changes(state["config"], config, report)
         restore(state)
+
+
+def report_changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], report: Callable[[str], None]
+) -> None:
+    """A line for each field that a resumed run's recipe has changed."""
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            report(f"{name} was {before[name]}, is now {now[name]}")
 
 
 class SteppedTrainer(Protocol):

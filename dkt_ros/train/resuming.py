@@ -13,7 +13,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.model.merge import transformer_weights
 from dkt_ros.train.fields import plain
-from dkt_ros.train.kept import check_steps
+from dkt_ros.train.kept import check_steps, report_changes
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.states import States, read_state
 
@@ -64,9 +64,7 @@ def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report
         raise DktError(
             f"{latest}: checkpoint {recipe.checkpoint} holds other weights than the run began with"
         )
-    for name in sorted(before.keys() & now.keys()):
-        if before[name] != now[name]:
-            report(f"{name} was {before[name]}, is now {now[name]}")
+    report_changes(before, now, report)
 
 
 def base_digest(recipe: Recipe) -> str:

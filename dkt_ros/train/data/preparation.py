@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.geometry import resize_nearest, with_readings_between
+from dkt_ros.geometry import resize_nearest, resize_readings
 from dkt_ros.model.canvas import resize
 from dkt_ros.model.condition import disparity_of, fill, pictures, range_of
 from dkt_ros.train.data.augmentation import AS_IT_IS, Augmentation
@@ -92,9 +92,7 @@ def view_frame(
             depth[(depth < depth_range[0]) | (depth > depth_range[1])] = np.nan
     readings = None
     if sample.raw_depth is not None:
-        raw = cut(sample.raw_depth)
-        picked = resize_nearest(raw, size[1], size[0])
-        readings = disparity_of(with_readings_between(picked, raw))
+        readings = disparity_of(resize_readings(cut(sample.raw_depth), size[1], size[0]))
     picture = resize(image, size)[0].clamp_(0.0, 255.0)
     return FrameView(picture, depth, native, readings, small(sample.mask))
 
