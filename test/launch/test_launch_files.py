@@ -34,6 +34,7 @@ def test_launch_file(name: str) -> None:
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-8000:]
 
 
+MISSPELT = "dkt_node:\n  ros__parameters:\n    device: cpu\n"
 RUN = """
 import sys
 from launch import LaunchService
@@ -45,7 +46,17 @@ service = LaunchService()
 service.include_launch_description(IncludeLaunchDescription(source, launch_arguments=arguments))
 sys.exit(service.run())
 """
-MISSPELT = "dkt_node:\n  ros__parameters:\n    device: cpu\n"
+
+
+def launched(repo_root: Path, name: str, words: list[str]) -> tuple[int, str]:
+    """Launches a file with these arguments; the exit status and all that it printed."""
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, str(repo_root / "launch" / f"{name}.launch.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return run.returncode, run.stdout + run.stderr
 
 
 @pytest.mark.roslaunch
@@ -80,15 +91,10 @@ def test_what_cannot_work_starts_nothing(
     file = tmp_path / "params.yaml"
     file.write_text(MISSPELT)
     demo = repo_root / "dkt_ros/assets/demo/glassware"
-    run = subprocess.run(
-        [sys.executable, "-c", RUN, str(repo_root / "launch" / f"{name}.launch.py")]
-        + [word.format(file=file, demo=demo) for word in words],
-        capture_output=True,
-        text=True,
-        timeout=120,
+    status, output = launched(
+        repo_root, name, [word.format(file=file, demo=demo) for word in words]
     )
-    output = run.stdout + run.stderr
-    assert run.returncode != 0
+    assert status != 0
     assert said.format(file=file) in output
     assert "process started" not in output
 
@@ -98,13 +104,7 @@ def test_what_cannot_work_starts_nothing(
 def test_a_misspelt_argument_is_named(repo_root: Path) -> None:
     """Launch takes every name; the node, which lacks its engine, ends at once."""
     words = ["colour_topic:=/a", "backend:=tensorrt", "something_else:=1"]
-    run = subprocess.run(
-        [sys.executable, "-c", RUN, str(repo_root / "launch" / "grasp.launch.py"), *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    output = run.stdout + run.stderr
+    _, output = launched(repo_root, "grasp", words)
     assert "argument colour_topic is not known and ignored: is color_topic meant?" in output
     assert output.count("is not known") == 1
 
@@ -158,13 +158,7 @@ def test_launch_ends_with_the_node_that_a_bag_is_played_to(repo_root: Path, tmp_
     parameters.write_text("/**:\n  ros__parameters:\n    steps: 99\n")
     demo = repo_root / "dkt_ros/assets/demo/glassware"
     words = [f"bag:={demo}", f"params_file:={parameters}", "namespace:=wrong"]
-    run = subprocess.run(
-        [sys.executable, "-c", RUN, str(repo_root / "launch" / "replay.launch.py"), *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    output = run.stdout + run.stderr
+    _, output = launched(repo_root, "replay", words)
     assert "parameter steps is 99, expected 0 to 50" in output
     assert output.count("ended with status") == 1
     assert "dkt_node ended with status 2, see above: everything is ended" in output
