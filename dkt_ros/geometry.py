@@ -131,7 +131,7 @@ def _check_depth(depth: Array, intrinsics: Intrinsics | None = None) -> None:
 def _known(depth: Array) -> Array:
     """A copy with NaN for every kind of unknown."""
     known = depth.clone() if is_tensor(depth) else depth.copy()
-    known[~is_reading(depth)] = np.nan
+    known[~((depth > 0) & (depth < np.inf))] = np.nan
     return known
 
 
