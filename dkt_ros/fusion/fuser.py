@@ -50,6 +50,7 @@ from dkt_ros.fusion.features import (
 from dkt_ros.fusion.history import History
 from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
 from dkt_ros.fusion.registration import Change, Seen
+from dkt_ros.fusion.view import View, beyond, sensors_view
 from dkt_ros.geometry import nearest_fill, with_readings_between
 
 Float32 = NDArray[np.float32]
@@ -227,7 +228,7 @@ class Fuser:
             self.reset()
             return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason, way)
         assert raw_depth is not None
-        corrected, trust, log_error, seen = _decided(scene, way.refiner, self._device)
+        corrected, trust, log_error, seen = self._decided(scene, frame, way.refiner)
         corrected = _hung(scene, corrected, trust)
         steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
         depth, source, shares = self._enlarged(raw_depth, steady, trust)
@@ -248,6 +249,20 @@ class Fuser:
             _tolerance=self.config.tolerance,
             _range=self._range_of(steady),
         )
+
+    def _decided(
+        self, scene: Scene, frame: _Reduced, refiner: Refiner | None
+    ) -> tuple[Float32, Float32, Float32, Seen | None]:
+        """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
+        view = sensors_view(scene.measured)
+        if view is None:
+            return _decided(scene, refiner, self._device)
+        shown = frame.within(view)
+        part = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
+        assert part is not None
+        *inside, seen = _decided(part, refiner, self._device)
+        corrected, trust, log_error = beyond(scene, view, inside, frame.predicted)
+        return corrected, trust, log_error, seen
 
     def _range_of(self, inverse: Float32) -> tuple[float, float]:
         """Metres, between which all depth lies that is the readings' or the network's."""
@@ -378,6 +393,11 @@ class _Reduced:
     readings: Float32
     predicted: Float32 | None
     reason: str
+
+    def within(self, view: View) -> _Reduced:
+        """What of it lies in the view."""
+        predicted = None if self.predicted is None else _part(self.predicted, view)
+        return _Reduced(_part(self.rgb, view), _part(self.readings, view), predicted, self.reason)
 
 
 @dataclass(frozen=True)
@@ -516,6 +536,10 @@ def _residual(inverse: Float32, readings: Float32, trusted: NDArray[np.bool_]) -
     if len(found) == 0:
         return float("nan")
     return float(np.median(np.abs(1 / inverse.ravel()[found] - 1 / readings.ravel()[found])))
+
+
+def _part(map_: NDArray[Any], view: View) -> NDArray[Any]:
+    return np.ascontiguousarray(map_[view])
 
 
 def _joined(*reasons: str) -> str:
