@@ -256,12 +256,16 @@ class Fuser:
         """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
         view = sensors_view(scene.measured)
         if view is None:
-            return _decided(scene, refiner, self._device)
-        shown = frame.within(view)
-        part = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
-        assert part is not None
-        *inside, seen = _decided(part, refiner, self._device)
-        corrected, trust, log_error = beyond(scene, view, inside, frame.predicted)
+            corrected, trust, log_error, belongs = _decided(scene, refiner, self._device)
+        else:
+            shown = frame.within(view)
+            part = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
+            assert part is not None
+            *inside, belongs = _decided(part, refiner, self._device)
+            corrected, trust, log_error = beyond(scene, view, inside, frame.predicted)
+        seen = None
+        if refiner is not None and belongs is not None:
+            seen = Seen(belongs, partial(_asked, refiner, self._device, frame))
         return corrected, trust, log_error, seen
 
     def _range_of(self, inverse: Float32) -> tuple[float, float]:
@@ -416,8 +420,11 @@ def default_weights(on_scale: bool = True) -> Path:
 
 def _decided(
     scene: Scene, refiner: Refiner | None, device: torch.device
-) -> tuple[Float32, Float32, Float32, Seen | None]:
-    """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
+) -> tuple[Float32, Float32, Float32, float | None]:
+    """Corrected disparity, trust and log error, (h, w) each, and whether all that belongs together.
+
+    The latter as log-odds; None without a refiner.
+    """
     if refiner is None:
         return *_membrane(scene), None
     x = torch.from_numpy(network_input(scene))[None]
@@ -430,29 +437,34 @@ def _decided(
         heard = None if said is None else torch.from_numpy(said)[None].to(device)
         refined = refiner(x, filled, predicted, heard)
         found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
-        seen = Seen(float(refined.belongs[0]), partial(_asked, refiner, device, scene))
+        belongs = float(refined.belongs[0])
     corrected, trust, log_error = to_host(found)[0]
     # Trust is of a reading: where there is none, the nearest one's.
     trust = trust.take(scene.nearest)
-    return corrected, trust, log_error, seen
+    return corrected, trust, log_error, belongs
 
 
 def _asked(
-    refiner: Refiner, device: torch.device, scene: Scene, changes: Sequence[Change]
+    refiner: Refiner, device: torch.device, frame: _Reduced, changes: Sequence[Change]
 ) -> list[float]:
     """Log-odds that colour and readings belong together with each change undone.
 
     The network's disparity is left out: it may be what is wrong.
     """
-    scenes = (make_scene(scene.rgb, one.undone(scene.disparity), None, True) for one in changes)
-    seen = [None if one is None else network_input(one) for one in scenes]
-    some = [torch.from_numpy(x) for x in seen if x is not None]
-    if not some:
-        return [-np.inf] * len(seen)
-    with torch.inference_mode(), one_thread():
-        x = torch.stack(some).to(device, memory_format=torch.channels_last)
-        found = iter(refiner.belong(x).tolist())
-    return [-np.inf if x is None else next(found) for x in seen]
+    found = []
+    for change in changes:
+        undone = replace(frame, readings=change.undone(frame.readings), predicted=None)
+        view = sensors_view(undone.readings > 0)
+        shown = undone if view is None else undone.within(view)
+        scene = make_scene(shown.rgb, shown.readings, None, True)
+        if scene is None:
+            found.append(-np.inf)
+            continue
+        with torch.inference_mode(), one_thread():
+            x = torch.from_numpy(network_input(scene))[None]
+            x = x.to(device, memory_format=torch.channels_last)
+            found.append(float(refiner.belong(x)))
+    return found
 
 
 def _doubted(

@@ -170,6 +170,26 @@ def test_depth_whose_readings_lie_apart(moving: list[Frame]) -> None:
     assert causes(judged(mirrored)) & {"mirrored", "foreign"}
 
 
+def test_depth_of_a_narrower_view(moving: list[Frame]) -> None:
+    """The shift of depth that covers three quarters of the picture is in pixels of the picture."""
+
+    def narrow(raw: np.ndarray) -> np.ndarray:
+        height, width = raw.shape
+        seen = np.full_like(raw, np.nan)
+        seen[height // 8 : -height // 8, width // 8 : -width // 8] = raw[
+            height // 8 : -height // 8, width // 8 : -width // 8
+        ]
+        return seen
+
+    frames = with_depth(moving[:SECOND], narrow)
+    assert not causes(judged(frames))
+    verdict = judged(with_depth(frames, moved(1.0, 40, 0)))
+    assert causes(verdict) == {"shifted"}
+    assert verdict.scores["shift_x_px"] == pytest.approx(40, abs=8)
+    mirrored = with_depth(frames, lambda raw: raw[:, ::-1])
+    assert causes(judged(mirrored)) & {"mirrored", "foreign"}
+
+
 def test_depth_of_another_scene(moving: list[Frame]) -> None:
     frame = rendered_frame()
     height, width = frame.raw.shape
