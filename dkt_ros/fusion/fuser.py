@@ -45,6 +45,7 @@ from dkt_ros.fusion.features import (
     make_scene,
     membrane,
     network_input,
+    sharpened,
     working_size,
 )
 from dkt_ros.fusion.history import History
@@ -231,6 +232,7 @@ class Fuser:
         corrected, trust, log_error, seen = self._decided(scene, frame, way.refiner)
         corrected = _hung(scene, corrected, trust)
         steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
+        steady = sharpened(steady)
         depth, source, shares = self._enlarged(raw_depth, steady, trust)
         trusted = scene.measured & (trust >= 0.5)
         return Fused(

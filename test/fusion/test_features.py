@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from dkt_ros.fusion.features import (
     evidence,
     make_scene,
     network_input,
+    sharpened,
     working_size,
 )
 from dkt_ros.fusion.network import INPUT_CHANNELS
@@ -136,3 +138,22 @@ def test_a_network_that_saw_colour_alone_tells_which_readings_are_seen_through(
     assert right[beside].mean() > 0.9
     assert through[beside].max() == 0
     assert not right[:10].any()
+
+
+def test_nothing_hangs_between_the_ends_of_a_step() -> None:
+    step = np.full((48, 64), 1.0, np.float32)
+    step[:, 32:] = 1.5
+    step[10:20, 8:24] = 2.0
+    soft = np.asarray(cv2.GaussianBlur(step, (0, 0), 1.0), np.float32)
+    sharp = sharpened(soft)
+    between = (np.abs(soft - step) > 0.05) & (soft != sharp)
+    assert between.sum() > 100
+    assert (np.abs(sharp - step) > 0.05).mean() < 0.3 * (np.abs(soft - step) > 0.05).mean()
+
+
+def test_surfaces_keep_their_shape() -> None:
+    rows, columns = np.indices((96, 128)).astype(np.float32)
+    table = 0.5 + rows / 40  # seen as flat as cameras see one
+    hill = 1 + 0.5 * np.exp(-((rows - 48) ** 2 + (columns - 64) ** 2) / 800)
+    for surface in (table, hill, np.full_like(table, 2.0)):
+        np.testing.assert_array_equal(sharpened(surface.astype(np.float32)), surface)
