@@ -16,7 +16,7 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.fuser import Shares
 from dkt_ros.messages.intake import ENCODING_CHANGED
-from dkt_ros.messages.synchronizer import DropCause, wide_enough
+from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, wide_enough
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
@@ -80,6 +80,7 @@ class PipelineReport:
     remarks     cause -> what is likely wrong with the frames that come now
     offset_s    newest colour stamp less newest depth stamp
     missed_s    how far the nearest depth is from colour that finds none near enough
+    late_s      "color", "depth" -> how far it comes behind the other, which does not wait as long
     lost_share  "color", "depth" -> share of the messages that did not arrive, by their stamps
     """
 
@@ -87,6 +88,7 @@ class PipelineReport:
     remarks: Mapping[str, str] = field(default_factory=dict)
     offset_s: float | None = None
     missed_s: float | None = None
+    late_s: Mapping[str, float] = field(default_factory=dict)
     lost_share: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -294,6 +296,8 @@ def _unpaired(report: NodeReport) -> str:
             f"stamps stand still: {repeated} of {came} images of the last {RATE_WINDOW_S:g} s had "
             "the stamp of the one before; have the camera's driver stamp each image with its time"
         )
+    if late := _late(pipeline):
+        return late
     missed_s = pipeline.missed_s
     rate_hz = _stream(report, "color").rate_hz
     if missed_s is not None and missed_s < 0.5 / max(rate_hz, 1.0):
@@ -309,6 +313,20 @@ def _unpaired(report: NodeReport) -> str:
         f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
         "both must come from one clock"
     )
+
+
+def _late(pipeline: PipelineReport) -> str:
+    """Which image comes when the other one is waited with no more, and what to do; "" if none."""
+    for name, seconds in pipeline.late_s.items():
+        topic = pipeline.inputs[name].topic
+        other = pipeline.inputs["depth" if name == "color" else "color"].topic
+        return (
+            f"{topic} comes {seconds:.2f} s after {other} of its stamp, which waits for "
+            f"{LONGEST_WAIT_S:g} s: make what lies between camera and node faster (registration, "
+            f"compression, network; ros2 topic delay {topic}), or have the camera send smaller "
+            "images"
+        )
+    return ""
 
 
 def _crowds(report: NodeReport) -> list[str]:
@@ -349,7 +367,9 @@ def _losses(report: NodeReport, is_told: bool) -> list[str]:
         cause = max(drops, key=drops.__getitem__, default="")
         why = f", mostly as '{cause}'" if cause else ""
         remedy = ""
-        if pipeline.missed_s is not None:
+        if late := _late(pipeline):
+            remedy = f": {late}"
+        elif pipeline.missed_s is not None:
             remedy = f"; raise sync_slop_s to {wide_enough(pipeline.missed_s):g}"
         found.append(
             f"{expected - pairs} of {expected} frames of the last {RATE_WINDOW_S:g} s were lost"
