@@ -45,6 +45,12 @@ LEASE_S = 2.0
 one at least that often is told of a process that was killed or stands still; others match too."""
 SILENT_AFTER_S = 3.0
 """After so long without one, watch_liveliness tells."""
+_LIVELINESS = f"automatic liveliness with a lease of {LEASE_S:g} s or more"
+_PROMISED = {
+    "deadline": f"Have it ask for no deadline; a watchdog may ask for {_LIVELINESS}",
+    "liveliness": f"Have it ask for {_LIVELINESS}",
+}
+"""What subscribers may ask for of the policies that no parameter overrides."""
 
 Report = Callable[[str, str], None]
 """report(cause, text): counts the cause in diagnostics and logs the text."""
@@ -170,11 +176,14 @@ def publisher_events(topic: str, report: Report) -> event_handler.PublisherEvent
     """Has subscribers that cannot match our publisher reported."""
 
     def incompatible(event: Any) -> None:
+        policy = _policy(event)
+        remedy = _PROMISED.get(
+            policy, f"Change the subscriber, or set qos_overrides.{topic}.publisher.{policy}"
+        )
         report(
             "incompatible QoS",
-            f"a subscriber of {topic} asks for a {_policy(event)} that this node does not offer: "
-            f"it will get no message. Change the subscriber, or set qos_overrides.{topic}."
-            f"publisher.{_policy(event)} (ros2 topic info -v {topic}).",
+            f"a subscriber of {topic} asks for a {policy} that this node does not offer: it will "
+            f"get no message. {remedy} (ros2 topic info -v {topic}).",
         )
 
     return event_handler.PublisherEventCallbacks(incompatible_qos=incompatible)
