@@ -39,6 +39,8 @@ INPUT_DEPTH = 5
 SENT_DEPTH = 5
 """Messages of an output kept until its readers have acknowledged them, to be sent again. A reader
 that comes late gets none of them, and one that keeps a single message gets the newest."""
+REQUEST_DEPTH = 200
+"""Requests kept that came at once."""
 
 LEASE_S = 2.0
 """Outputs promise a sign of life so often, which the middleware sends by itself. Whoever asks for
@@ -79,6 +81,14 @@ def output_profile(depth: int) -> QoSProfile:
         liveliness=LivelinessPolicy.AUTOMATIC,
         liveliness_lease_duration=Duration(seconds=LEASE_S),
     )
+
+
+def request_profile() -> QoSProfile:
+    """Reliable, for services: what comes while the node does something else waits, and is not lost.
+
+    ROS keeps ten by itself, and whoever sent the eleventh is never answered.
+    """
+    return QoSProfile(depth=REQUEST_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def overrides() -> QoSOverridingOptions:
