@@ -31,6 +31,8 @@ PACE_STAMPS, FEWEST_STAMPS = 90, 20
 """Newest stamps that tell a stream's pace; fewer than the second tell nothing."""
 OWN_PACE = 8
 """So many equal steps in a row are the camera's own pace, as in the dark: loss is not as even."""
+STOPPED = 10
+"""The longest step, if of so many periods or more, is a camera that stopped for a while."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
 SIMULATED_NS = 365 * 86_400 * 10**9
@@ -100,9 +102,11 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     shortest = sorted(steps)[len(steps) // 20]
     period = statistics.median(step for step in steps if step <= 1.5 * shortest)
     taken = [max(1, round(step / period)) for step in steps]
+    if (longest := max(taken)) >= STOPPED:
+        taken.remove(longest)
     runs = [(each, len(list(run))) for each, run in itertools.groupby(taken)]
     sent = sum(length if length >= OWN_PACE else each * length for each, length in runs)
-    return 1.0 - len(steps) / sent
+    return 1.0 - len(taken) / sent
 
 
 def wide_enough(distance_s: float) -> float:

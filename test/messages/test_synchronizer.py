@@ -239,6 +239,17 @@ def test_a_slower_pace_is_no_loss() -> None:
     assert lost_share(stamps) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("pause_s", [0.5, 1.0, 1.9])
+def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(pause_s: float) -> None:
+    """As one does whose exposure or profile changes."""
+    stamps = stamps_of(30.0, 60, jitter_s=0.001)
+    paused = [
+        stamp if number < 40 else stamp + round(pause_s * 1e9)
+        for number, stamp in enumerate(stamps)
+    ]
+    assert lost_share(paused) == pytest.approx(0.0)
+
+
 def test_few_stamps_tell_nothing() -> None:
     assert lost_share(stamps_of(30.0, 10)) is None
 
