@@ -332,8 +332,14 @@ def _late(pipeline: PipelineReport) -> str:
 def _crowds(report: NodeReport) -> list[str]:
     """Inputs that more than one publisher sends, whose pictures get mixed."""
     return [
-        f"{topic.topic} has {topic.publishers} publishers ({', '.join(topic.nodes)}): pictures of "
-        "all are mixed in one stream; end all but one, or give each camera a namespace"
+        f"{topic.topic} has {topic.publishers} publishers ({', '.join(topic.nodes)}): "
+        + (
+            f"was {topic.nodes[0]} killed and started anew? DDS forgets the one before within 20 "
+            "s. Where more than one runs, pictures of all are mixed in one stream: end all but one"
+            if len(set(topic.nodes)) == 1
+            else "pictures of all are mixed in one stream; end all but one, or give each camera a "
+            "namespace"
+        )
         for topic in report.pipeline.inputs.values()
         if topic.publishers > 1 and not topic.other_types
     ]

@@ -167,6 +167,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam", "/cam")))},
+            WARN,
+            "/color has 2 publishers (/cam, /cam): was /cam killed and started anew? DDS forgets",
+        ),
+        (
+            "input",
             {
                 "complaints": {"colour": ("the colour image is black", 2.9)},
                 "snapshot": replace(HEALTHY.snapshot, timings_s={"total": (2.0, 2.0)}),
