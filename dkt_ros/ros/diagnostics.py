@@ -184,7 +184,8 @@ def _lifecycle(report: NodeReport) -> _Part:
     if report.twins:
         text = (
             f"active, and so may be {report.twins} more called {report.node_name}: every frame is "
-            "answered by each; end the others or give them namespaces"
+            "answered by each; end the others or give them namespaces (of one that was killed DDS "
+            "tells for 20 s more)"
         )
         return _Part("lifecycle", WARN, text, values)
     if report.rivals:
