@@ -319,12 +319,15 @@ def has_reading(steps: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def is_reading(depth: NDArray[Any]) -> NDArray[np.bool_]:
-    """The same of depth in metres: above 0 and finite."""
-    return np.asarray((depth > 0) & (depth < np.inf))
+    """The same of depth in metres: above 0 and finite, as is 1/depth.
+
+    So small a number that it is not are integers that were sent as if they were float32.
+    """
+    return np.asarray((depth > np.finfo(np.float32).tiny) & (depth < np.inf))
 
 
 def known_depth(depth: NDArray[Any]) -> Float32Array:
-    """A float32 copy of depth of any float type, NaN where not positive and finite."""
+    """A float32 copy of depth of any float type, NaN where it is no reading."""
     metres = depth.astype(np.float32)
     return unknown_unless(is_reading(metres), metres)
 

@@ -19,11 +19,11 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from dkt_ros.errors import DktError
+from dkt_ros.ros.params.files import check_params_file
 from dkt_ros.ros.params.presets import (
     CAMERA_PARAMETERS,
     CameraPreset,
     camera_names,
-    check_params_file,
     chosen_preset,
 )
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity

@@ -283,6 +283,7 @@ def wrong_ros2(words: list[str]) -> str | None:
         ("security", "create_keystore"),
         ("security", "create_permission"),
         ("security", "generate_policy"),
+        ("topic", "delay"),
         ("topic", "echo"),
         ("topic", "hz"),
     }

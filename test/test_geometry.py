@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ from dkt_ros.geometry import (
     Box,
     Intrinsics,
     backproject,
+    is_reading,
+    known_depth,
     known_points,
     median_depth,
     normals,
@@ -416,3 +419,15 @@ def test_boxes_are_six_numbers_that_leave_room(text: str) -> None:
     with pytest.raises(DktError, match="expected XMIN XMAX YMIN YMAX ZMIN ZMAX"):
         Box.parse(text)
     assert Box.parse("-1 1 -2 2 0.5 3").high == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_depth_is_a_reading_where_it_and_its_inverse_are_numbers(dtype: Any) -> None:
+    """Millimetres as integers that are sent as float32 are numbers of 1e-42."""
+    depth = np.array([0.0, -1.0, np.nan, np.inf, 0.001, 1.0], dtype)
+    np.testing.assert_array_equal(
+        known_depth(depth), [np.nan] * 4 + [np.float32(dtype(0.001)), 1.0]
+    )
+    integers = np.array([1, 833, 65535], np.int32).view(np.float32)
+    assert np.isnan(known_depth(integers)).all()
+    assert not is_reading(integers).any()

@@ -153,6 +153,11 @@ class Intake:
         """How far the nearest depth is from colour that finds none within the slop."""
         return self._synchronizer.missed_s
 
+    @property
+    def late_s(self) -> dict[str, float]:
+        """Stream -> how far it comes behind the other, which does not wait as long."""
+        return self._synchronizer.late_s
+
     def lost_share(self) -> dict[str, float]:
         """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
         return self._synchronizer.lost_share()

@@ -19,9 +19,11 @@ Color = TypeVar("Color")
 Depth = TypeVar("Depth")
 Payload = TypeVar("Payload")
 
-QUEUE_SIZE = 10
-"""Unpaired messages kept per stream: a third of a second at 30 Hz, the most depth lags colour."""
-
+QUEUE_SIZE, LONGEST_WAIT_S, MOST_WAITING = 10, 0.5, 60
+"""Unpaired messages of a stream are kept up to the first, and beyond it as long as they span no
+longer than the second and are no more than the third: what lags behind does so by time."""
+GIVEN_UP = 300
+"""Newest stamps of such that were given up, by which what comes later still is known."""
 
 MISSES = 20
 """Colour messages without a partner, since the last pair, whose distance to the next is kept."""
@@ -29,6 +31,8 @@ PACE_STAMPS, FEWEST_STAMPS = 90, 20
 """Newest stamps that tell a stream's pace; fewer than the second tell nothing."""
 OWN_PACE = 8
 """So many equal steps in a row are the camera's own pace, as in the dark: loss is not as even."""
+STOPPED = 10
+"""The longest step, if of so many periods or more, is a camera that stopped for a while."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
 SIMULATED_NS = 365 * 86_400 * 10**9
@@ -61,6 +65,8 @@ class _Stream(Generic[Payload]):
 
     def __init__(self) -> None:
         self.pending: deque[tuple[int, Payload]] = deque()
+        self.given_up_ns: deque[int] = deque(maxlen=GIVEN_UP)
+        self.late_ns: deque[int] = deque(maxlen=MISSES)
         self.stamps_ns: deque[int] = deque(maxlen=PACE_STAMPS)
         self.last_ns: int | None = None
         self.period_ns: int | None = None
@@ -73,6 +79,14 @@ class _Stream(Generic[Payload]):
         self.last_ns = stamp_ns
         self.stamps_ns.append(stamp_ns)
         self.pending.append((stamp_ns, payload))
+
+    def give_up_oldest(self) -> None:
+        stamp_ns, _ = self.pending.popleft()
+        self.given_up_ns.append(stamp_ns)
+
+    @property
+    def span_ns(self) -> int:
+        return self.pending[-1][0] - self.pending[0][0]
 
 
 def lost_share(stamps_ns: Sequence[int]) -> float | None:
@@ -88,9 +102,11 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     shortest = sorted(steps)[len(steps) // 20]
     period = statistics.median(step for step in steps if step <= 1.5 * shortest)
     taken = [max(1, round(step / period)) for step in steps]
+    if (longest := max(taken)) >= STOPPED:
+        taken.remove(longest)
     runs = [(each, len(list(run))) for each, run in itertools.groupby(taken)]
     sent = sum(length if length >= OWN_PACE else each * length for each, length in runs)
-    return 1.0 - len(steps) / sent
+    return 1.0 - len(taken) / sent
 
 
 def wide_enough(distance_s: float) -> float:
@@ -103,6 +119,7 @@ class Synchronizer(Generic[Color, Depth]):
 
     A colour message is paired with the depth message of the nearest stamp, at most `slop_s` away
     (0 means equal stamps). Each message is used once, and colour stamps of successive pairs rise.
+    `queue_size`: how many may wait, or more where they span no more than LONGEST_WAIT_S.
     """
 
     def __init__(self, slop_s: float, queue_size: int = QUEUE_SIZE) -> None:
@@ -148,6 +165,15 @@ class Synchronizer(Generic[Color, Depth]):
         """How far, of late, the nearest depth was from colour that found none near enough."""
         return statistics.median(self._missed_ns) * 1e-9 if self._missed_ns else None
 
+    @property
+    def late_s(self) -> dict[str, float]:
+        """Stream -> how far, of late, it comes behind the other, which does not wait as long."""
+        return {
+            name: statistics.median(stream.late_ns) * 1e-9
+            for name, stream in (("color", self._color), ("depth", self._depth))
+            if stream.late_ns
+        }
+
     def lost_share(self) -> dict[str, float]:
         """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
         return {
@@ -173,11 +199,22 @@ class Synchronizer(Generic[Color, Depth]):
         stream.append(stamp_ns, payload)
         if stream.period_ns is not None and stream.period_ns > LONGEST_PAUSE_NS:
             self._missed_ns.clear()
+        self._look_whether_late(stream, stamp_ns)
         pairs = list(self._match())
-        if len(stream.pending) > self._queue_size:
-            stream.pending.popleft()
+        number = len(stream.pending)
+        if number > self._queue_size and (
+            number > MOST_WAITING or stream.span_ns > LONGEST_WAIT_S * 1e9
+        ):
+            stream.give_up_oldest()
             self.dropped[DropCause.QUEUE_FULL] += 1
         return pairs
+
+    def _look_whether_late(self, stream: _Stream[Any], stamp_ns: int) -> None:
+        other = self._depth if stream is self._color else self._color
+        slop_ns = round(self.slop_s * 1e9)
+        if any(abs(stamp_ns - given_up) <= slop_ns for given_up in other.given_up_ns):
+            assert other.last_ns is not None  # it came before it was given up
+            stream.late_ns.append(other.last_ns - stamp_ns)
 
     def _match(self) -> Iterator[Pair[Color, Depth]]:
         colors, depths = self._color.pending, self._depth.pending
@@ -195,7 +232,8 @@ class Synchronizer(Generic[Color, Depth]):
                 self.dropped[DropCause.NO_DEPTH] += 1
                 self._missed_ns.append(distance_ns)
                 continue
-            self._missed_ns.clear()
+            for waits_no_more in (self._missed_ns, self._color.late_ns, self._depth.late_ns):
+                waits_no_more.clear()
             for _ in range(index):
                 depths.popleft()
                 self.dropped[DropCause.NO_COLOR] += 1

@@ -31,6 +31,7 @@ from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
 from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
+from dkt_ros.ros.qos import request_profile
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.topics import Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
@@ -141,7 +142,9 @@ class Captures:
         self.fresh = 0
         """Rises when a request comes while there was none."""
         group = ReentrantCallbackGroup()
-        self._service = node.create_service(CaptureDepth, NAME, self._serve, callback_group=group)
+        self._service = node.create_service(
+            CaptureDepth, NAME, self._serve, qos_profile=request_profile(), callback_group=group
+        )
         self._action = ActionServer(
             node,
             CaptureDepthAction,
@@ -149,6 +152,9 @@ class Captures:
             self._execute,
             callback_group=group,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
+            goal_service_qos_profile=request_profile(),
+            result_service_qos_profile=request_profile(),
+            cancel_service_qos_profile=request_profile(),
         )
 
     @property

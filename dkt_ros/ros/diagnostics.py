@@ -16,7 +16,7 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.fuser import Shares
 from dkt_ros.messages.intake import ENCODING_CHANGED
-from dkt_ros.messages.synchronizer import DropCause, wide_enough
+from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, wide_enough
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
@@ -80,6 +80,7 @@ class PipelineReport:
     remarks     cause -> what is likely wrong with the frames that come now
     offset_s    newest colour stamp less newest depth stamp
     missed_s    how far the nearest depth is from colour that finds none near enough
+    late_s      "color", "depth" -> how far it comes behind the other, which does not wait as long
     lost_share  "color", "depth" -> share of the messages that did not arrive, by their stamps
     """
 
@@ -87,6 +88,7 @@ class PipelineReport:
     remarks: Mapping[str, str] = field(default_factory=dict)
     offset_s: float | None = None
     missed_s: float | None = None
+    late_s: Mapping[str, float] = field(default_factory=dict)
     lost_share: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -182,7 +184,8 @@ def _lifecycle(report: NodeReport) -> _Part:
     if report.twins:
         text = (
             f"active, and so may be {report.twins} more called {report.node_name}: every frame is "
-            "answered by each; end the others or give them namespaces"
+            "answered by each; end the others or give them namespaces (of one that was killed DDS "
+            "tells for 20 s more)"
         )
         return _Part("lifecycle", WARN, text, values)
     if report.rivals:
@@ -294,6 +297,8 @@ def _unpaired(report: NodeReport) -> str:
             f"stamps stand still: {repeated} of {came} images of the last {RATE_WINDOW_S:g} s had "
             "the stamp of the one before; have the camera's driver stamp each image with its time"
         )
+    if late := _late(pipeline):
+        return late
     missed_s = pipeline.missed_s
     rate_hz = _stream(report, "color").rate_hz
     if missed_s is not None and missed_s < 0.5 / max(rate_hz, 1.0):
@@ -311,11 +316,31 @@ def _unpaired(report: NodeReport) -> str:
     )
 
 
+def _late(pipeline: PipelineReport) -> str:
+    """Which image comes when the other one is waited with no more, and what to do; "" if none."""
+    for name, seconds in pipeline.late_s.items():
+        topic = pipeline.inputs[name].topic
+        other = pipeline.inputs["depth" if name == "color" else "color"].topic
+        return (
+            f"{topic} comes {seconds:.2f} s after {other} of its stamp, which waits for "
+            f"{LONGEST_WAIT_S:g} s: make what lies between camera and node faster (registration, "
+            f"compression, network; ros2 topic delay {topic}), or have the camera send smaller "
+            "images"
+        )
+    return ""
+
+
 def _crowds(report: NodeReport) -> list[str]:
     """Inputs that more than one publisher sends, whose pictures get mixed."""
     return [
-        f"{topic.topic} has {topic.publishers} publishers ({', '.join(topic.nodes)}): pictures of "
-        "all are mixed in one stream; end all but one, or give each camera a namespace"
+        f"{topic.topic} has {topic.publishers} publishers ({', '.join(topic.nodes)}): "
+        + (
+            f"was {topic.nodes[0]} killed and started anew? DDS forgets the one before within 20 "
+            "s. Where more than one runs, pictures of all are mixed in one stream: end all but one"
+            if len(set(topic.nodes)) == 1
+            else "pictures of all are mixed in one stream; end all but one, or give each camera a "
+            "namespace"
+        )
         for topic in report.pipeline.inputs.values()
         if topic.publishers > 1 and not topic.other_types
     ]
@@ -349,7 +374,9 @@ def _losses(report: NodeReport, is_told: bool) -> list[str]:
         cause = max(drops, key=drops.__getitem__, default="")
         why = f", mostly as '{cause}'" if cause else ""
         remedy = ""
-        if pipeline.missed_s is not None:
+        if late := _late(pipeline):
+            remedy = f": {late}"
+        elif pipeline.missed_s is not None:
             remedy = f"; raise sync_slop_s to {wide_enough(pipeline.missed_s):g}"
         found.append(
             f"{expected - pairs} of {expected} frames of the last {RATE_WINDOW_S:g} s were lost"

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 import rclpy
@@ -36,7 +37,9 @@ from rclpy.parameter import Parameter
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
+from dkt_ros.ros.params.command_line import parameter_files, split_ros_args
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
+from dkt_ros.ros.params.files import check_sections
 from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.qos import node_names
 from dkt_ros.ros.requests import answer_unreadable
@@ -168,10 +171,26 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         try:
             if unknown := [one.name for one in parameter_list if not self.has_parameter(one.name)]:
                 raise DktError(f"parameter {', '.join(unknown)} is not known to this node")
+            self._check_what_rclpy_would(parameter_list)
             parameter_list = self._changes.as_declared(parameter_list)
         except DktError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return super().set_parameters_atomically(parameter_list)
+
+    def _check_what_rclpy_would(self, parameters: Sequence[Parameter]) -> None:
+        """Raises DktError for what cannot be set while the node runs, and for another type.
+
+        rclpy refuses them too, and names types by their numbers.
+        """
+        for one in parameters:
+            declared, now = self.describe_parameter(one.name), self.get_parameter(one.name).value
+            if declared.read_only:
+                raise DktError(
+                    f"parameter {one.name} is read-only, it acts at start alone: end the node, and "
+                    f"start it with -p {one.name}:=VALUE"
+                )
+            if one.name == "use_sim_time" and type(one.value) is not type(now):
+                raise DktError(f"parameter {one.name} is {one.value!r}, expected true or false")
 
     def autostart(self) -> None:
         """Configures and activates; what fails is logged, and the node stays where it got to."""
@@ -423,6 +442,7 @@ def _run_main(
                 f"cannot make the node: {_first_line(error)}; ROS_SECURITY_ENABLE is set: expected "
                 "a middleware that was built with security, as ROS's own Debian packages are"
             ) from error
+        _look_at_files(nodes, sys.argv[1:] if args is None else args)
         return run(*nodes)
     except KeyboardInterrupt:
         return 130
@@ -434,6 +454,16 @@ def _run_main(
         return 2
     finally:
         rclpy.try_shutdown()
+
+
+def _look_at_files(nodes: Sequence[Node], words: Sequence[str]) -> None:
+    """Says which parameter files are for other nodes: ROS reads them, and sets nothing."""
+    names = [node.get_fully_qualified_name() for node in nodes]
+    for path in parameter_files(split_ros_args(words)[1]):
+        try:
+            check_sections(Path(path), names, "--params-file")
+        except DktError as error:
+            nodes[0].get_logger().warning(str(error))
 
 
 class ArgumentError(DktError):

@@ -28,7 +28,7 @@ from dkt_ros.ros import qos
 from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.mailbox import Mailbox
-from dkt_ros.ros.masks import Mask, Masks
+from dkt_ros.ros.masks import KEPT, Mask, Masks
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import OUTPUTS, Output, Result
@@ -136,7 +136,7 @@ class Outputs:
         beside = [output for output in outputs if output.is_beside]
         self._lazy = _Lane([output for output in beside if not output.masked], self._try_to_send)
         self._objects = _Lane([output for output in beside if output.masked], self._try_to_send)
-        self._masks: Masks[Result] = Masks(self._put_object)
+        self._masks: Masks[Result] = Masks(self._put_object, self._tell_missed)
 
     @property
     def error(self) -> str:
@@ -217,16 +217,33 @@ class Outputs:
         timings_s = dict(result.stages_s)
         if any(self.is_heard(output.topic) for output in self._lazy.outputs):
             self._lazy.mailbox.put(result)
-        if any(self.is_heard(output.topic) for output in self._objects.outputs):
+        if self._objects_are_heard():
             self._masks.add(observation.stamp_ns, result)
         return timings_s
 
     def on_mask(self, message: Image) -> None:
         """Callback of the subscription to objects' masks."""
         try:
-            self._masks.add_mask(stamp_to_ns(message.header.stamp), image_to_mask(message))
+            mask = image_to_mask(message)
         except MessageError as error:
             self._report(error.cause, f"mask dropped: {error}")
+            return
+        if self._objects_are_heard():  # else no depth waits for it
+            self._masks.add_mask(stamp_to_ns(message.header.stamp), mask)
+
+    def _objects_are_heard(self) -> bool:
+        return any(self.is_heard(output.topic) for output in self._objects.outputs)
+
+    def _tell_missed(self, too_late: bool) -> None:
+        text = (
+            f"masks come after the depth of their stamp: that of the newest {KEPT} waits for them. "
+            "Have the segmenter take less time, or send the mask with a request to "
+            "dkt/capture_depth"
+            if too_late
+            else "no depth has the stamps of the masks that come: expected those of colour images "
+            "that depth is made for. Have the segmenter read dkt/color, and copy its header"
+        )
+        self._report("mask without depth", text)
 
     def _put_object(self, result: Result, mask: Mask) -> None:
         self._objects.mailbox.put(replace(result, mask=mask))

@@ -149,6 +149,7 @@ class Pipeline:
             remarks=intake.remarks,
             offset_s=intake.offset_s,
             missed_s=intake.missed_s,
+            late_s=intake.late_s,
             lost_share=intake.lost_share(),
         )
 

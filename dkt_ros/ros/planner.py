@@ -79,7 +79,13 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         self._is_silent = False
         beside = self.resolve_service_name(CAPTURE).rpartition("/")[0]
         qos.watch_liveliness(self, ScaleAlignment, f"{beside}/alignment", self._note_silence)
-        self.create_service(PlanGrasps, SERVICE, self._serve, callback_group=group)
+        self.create_service(
+            PlanGrasps,
+            SERVICE,
+            self._serve,
+            qos_profile=qos.request_profile(),
+            callback_group=group,
+        )
         self._group = group
 
     def _note_silence(self, is_silent: bool) -> None:

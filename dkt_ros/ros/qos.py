@@ -39,12 +39,20 @@ INPUT_DEPTH = 5
 SENT_DEPTH = 5
 """Messages of an output kept until its readers have acknowledged them, to be sent again. A reader
 that comes late gets none of them, and one that keeps a single message gets the newest."""
+REQUEST_DEPTH = 200
+"""Requests kept that came at once."""
 
 LEASE_S = 2.0
 """Outputs promise a sign of life so often, which the middleware sends by itself. Whoever asks for
 one at least that often is told of a process that was killed or stands still; others match too."""
 SILENT_AFTER_S = 3.0
 """After so long without one, watch_liveliness tells."""
+_LIVELINESS = f"automatic liveliness with a lease of {LEASE_S:g} s or more"
+_PROMISED = {
+    "deadline": f"Have it ask for no deadline; a watchdog may ask for {_LIVELINESS}",
+    "liveliness": f"Have it ask for {_LIVELINESS}",
+}
+"""What subscribers may ask for of the policies that no parameter overrides."""
 
 Report = Callable[[str, str], None]
 """report(cause, text): counts the cause in diagnostics and logs the text."""
@@ -73,6 +81,14 @@ def output_profile(depth: int) -> QoSProfile:
         liveliness=LivelinessPolicy.AUTOMATIC,
         liveliness_lease_duration=Duration(seconds=LEASE_S),
     )
+
+
+def request_profile() -> QoSProfile:
+    """Reliable, for services: what comes while the node does something else waits, and is not lost.
+
+    ROS keeps ten by itself, and whoever sent the eleventh is never answered.
+    """
+    return QoSProfile(depth=REQUEST_DEPTH, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def overrides() -> QoSOverridingOptions:
@@ -170,11 +186,14 @@ def publisher_events(topic: str, report: Report) -> event_handler.PublisherEvent
     """Has subscribers that cannot match our publisher reported."""
 
     def incompatible(event: Any) -> None:
+        policy = _policy(event)
+        remedy = _PROMISED.get(
+            policy, f"Change the subscriber, or set qos_overrides.{topic}.publisher.{policy}"
+        )
         report(
             "incompatible QoS",
-            f"a subscriber of {topic} asks for a {_policy(event)} that this node does not offer: "
-            f"it will get no message. Change the subscriber, or set qos_overrides.{topic}."
-            f"publisher.{_policy(event)} (ros2 topic info -v {topic}).",
+            f"a subscriber of {topic} asks for a {policy} that this node does not offer: it will "
+            f"get no message. {remedy} (ros2 topic info -v {topic}).",
         )
 
     return event_handler.PublisherEventCallbacks(incompatible_qos=incompatible)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
@@ -42,11 +43,20 @@ class Transforms:
                 "installation."
             ) from error
         self._clock = node.get_clock()
-        self._buffer = tf2_ros.Buffer(Duration(seconds=MEMORY_S), node)
+        # Given the node, it makes a service there that outlives it, and some releases' answer to a
+        # clock that jumps is to raise; others do not notice, and refuse what is older from then on.
+        self._buffer = tf2_ros.Buffer(Duration(seconds=MEMORY_S))
         self._listener = tf2_ros.TransformListener(self._buffer, node)
+        self._jumps = self._clock.create_jump_callback(
+            JumpThreshold(
+                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+            ),
+            post_callback=lambda jump: self._buffer.clear(),
+        )
 
     def close(self) -> None:
         """Stops listening."""
+        self._jumps.unregister()
         self._listener.unregister()
 
     def find(self, frame: str, header: Header) -> Way:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkt_ros.messages.synchronizer import QUEUE_SIZE, DropCause, Pair, Synchronizer, lost_share
+from dkt_ros.messages.synchronizer import (
+    LONGEST_WAIT_S,
+    MOST_WAITING,
+    QUEUE_SIZE,
+    DropCause,
+    Pair,
+    Synchronizer,
+    lost_share,
+)
 
 MS = 1_000_000
 
@@ -36,7 +44,7 @@ def test_any_input_is_paired_or_counted(events: list[tuple[str, int]], slop_s: f
             assert events[pair.color] == ("color", pair.color_stamp_ns)
             assert events[pair.depth] == ("depth", pair.depth_stamp_ns)
             pairs.append(pair)
-        assert len(synchronizer) <= 2 * QUEUE_SIZE
+        assert len(synchronizer) <= 2 * MOST_WAITING
     used = [pair.color for pair in pairs] + [pair.depth for pair in pairs]
     assert len(used) == len(set(used)), "a message was used twice"
     assert len(events) == len(used) + synchronizer.dropped.total() + len(synchronizer)
@@ -119,12 +127,35 @@ def test_pending_messages_do_not_outlive_a_time_jump() -> None:
     assert synchronizer.dropped[DropCause.TIME_JUMP] == 2
 
 
-def test_without_depth_colour_is_counted_and_memory_stays_bounded() -> None:
+@pytest.mark.parametrize(("step_ms", "kept"), [(100, QUEUE_SIZE), (33, 16), (1, MOST_WAITING)])
+def test_without_depth_colour_is_counted_and_memory_stays_bounded(step_ms: int, kept: int) -> None:
     synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
     for i in range(100):
-        assert feed(synchronizer, "color", i * 33 * MS) == []
-    assert len(synchronizer) == QUEUE_SIZE
-    assert synchronizer.dropped[DropCause.QUEUE_FULL] == 100 - QUEUE_SIZE
+        assert feed(synchronizer, "color", i * step_ms * MS) == []
+    assert len(synchronizer) == kept
+    assert synchronizer.dropped[DropCause.QUEUE_FULL] == 100 - kept
+
+
+@pytest.mark.parametrize("hz", [6, 15, 30, 60, 90])
+@pytest.mark.parametrize("behind", ["color", "depth"])
+@pytest.mark.parametrize("lag_s", [0.25, 1.0])
+def test_what_lags_behind_is_paired_or_told(hz: int, behind: str, lag_s: float) -> None:
+    """Registered depth comes late, compressed colour too: by a time, at whatever rate."""
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.005)
+    first = "color" if behind == "depth" else "depth"
+    arrivals = sorted(
+        (i / hz + lag, stream, i * 10**9 // hz)
+        for stream, lag in ((first, 0.0), (behind, lag_s))
+        for i in range(5 * hz)
+        if i / hz + lag < 5.0
+    )
+    found = sum(len(feed(synchronizer, stream, ns)) for _, stream, ns in arrivals)
+    if lag_s < LONGEST_WAIT_S or lag_s * hz < QUEUE_SIZE:
+        assert found == sum(stream == behind for _, stream, _ in arrivals)
+        assert synchronizer.late_s == {}
+    else:
+        assert found == 0
+        assert synchronizer.late_s == {behind: pytest.approx(lag_s, abs=1.1 / hz)}
 
 
 def test_different_clocks_are_visible_in_the_offset() -> None:
@@ -206,6 +237,17 @@ def test_a_slower_pace_is_no_loss() -> None:
     steps = ([33] * 20 + [67] * 20) * 2 + [133] * 10
     stamps = [sum(steps[:end]) * MS for end in range(len(steps) + 1)]
     assert lost_share(stamps) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("pause_s", [0.5, 1.0, 1.9])
+def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(pause_s: float) -> None:
+    """As one does whose exposure or profile changes."""
+    stamps = stamps_of(30.0, 60, jitter_s=0.001)
+    paused = [
+        stamp if number < 40 else stamp + round(pause_s * 1e9)
+        for number, stamp in enumerate(stamps)
+    ]
+    assert lost_share(paused) == pytest.approx(0.0)
 
 
 def test_few_stamps_tell_nothing() -> None:

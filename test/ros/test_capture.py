@@ -28,6 +28,7 @@ from dkt_ros.messages.fields import camera_info_to_intrinsics
 from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
+from dkt_ros.ros.qos import request_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 
@@ -101,6 +102,29 @@ def test_each_request_starts_a_fresh_stream(rig: RedRig) -> None:
     """red_network counts its stream's frames; those of earlier requests are no part of it."""
     for _ in range(2):
         assert capture(rig, frames=1).alignment.window == 1
+
+
+@pytest.mark.parametrize("kind", ["service", "action"])
+def test_many_who_ask_at_once_are_all_answered(rig: RedRig, kind: str) -> None:
+    """ROS keeps ten requests, which come while the node does something else, and drops others."""
+    node, keep = rig.planner.node, request_profile()  # each client hears all answers
+    clients: list[Any]
+    if kind == "service":
+        clients = [node.create_client(CaptureDepth, NAME, qos_profile=keep) for _ in range(30)]
+        are_ready = [client.service_is_ready for client in clients]
+        ask = [client.call_async for client in clients]
+        request: Any = CaptureDepth.Request(frames=1, with_points=False)
+    else:
+        words = (node, CaptureDepthAction, NAME)
+        clients = [ActionClient(*words, goal_service_qos_profile=keep) for _ in range(30)]
+        are_ready = [client.server_is_ready for client in clients]
+        ask = [client.send_goal_async for client in clients]
+        request = CaptureDepthAction.Goal(frames=1, with_points=False)
+    rig.planner.wait_until(lambda: all(ready() for ready in are_ready), kind)
+    futures = [one(request) for one in ask]
+    rig.until(lambda: all(future.done() for future in futures), "all answers")
+    for client in clients:
+        client.destroy() if kind == "action" else node.destroy_client(client)
 
 
 @pytest.mark.parametrize("broke", ["epoch", "size"])

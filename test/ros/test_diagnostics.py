@@ -167,6 +167,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam", "/cam")))},
+            WARN,
+            "/color has 2 publishers (/cam, /cam): was /cam killed and started anew? DDS forgets",
+        ),
+        (
+            "input",
             {
                 "complaints": {"colour": ("the colour image is black", 2.9)},
                 "snapshot": replace(HEALTHY.snapshot, timings_s={"total": (2.0, 2.0)}),
@@ -230,6 +236,15 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {
+                "snapshot": slow_streams(pair=9.0),
+                "pipeline": pipeline(missed_s=0.033, late_s={"depth": 1.2}),
+            },
+            WARN,
+            "/depth comes 1.20 s after /color of its stamp, which waits for 0.5 s: make what",
+        ),
+        (
+            "input",
             {"snapshot": replace(streams(pair=9.0), recent_drops={"the same stamp twice": 298})},
             WARN,
             "stamps stand still: 298 of 300 images",
@@ -251,6 +266,19 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             },
             WARN,
             "90 of 150 frames of the last 5 s were lost, mostly as 'colour without depth in time'",
+        ),
+        (
+            "input",
+            {
+                "snapshot": replace(
+                    streams(),
+                    streams={**HEALTHY.snapshot.streams, "pair": StreamSnapshot(9, 9.0, 0.1, 60)},
+                    recent_drops={"waited for the other stream too long": 80},
+                ),
+                "pipeline": pipeline(late_s={"color": 0.6}),
+            },
+            WARN,
+            "as 'waited for the other stream too long': /color comes 0.60 s after /depth of its",
         ),
         (
             "input",

@@ -594,6 +594,12 @@ def test_a_wrong_parameter_is_refused_at_the_door() -> None:
         ("seed", -1, "seed is -1, expected 0 to 2147483647"),
         ("crop_box", 3, "crop_box is 3, expected a value of type str"),
         ("crop_bax", "", "crop_bax is not known to this node"),
+        ("use_sim_time", 1, "use_sim_time is 1, expected true or false"),
+        (
+            "autostart",
+            False,
+            "autostart is read-only, it acts at start alone: end the node, and start",
+        ),
     ],
 )
 def test_a_change_that_is_refused_names_values_and_changes_nothing(

@@ -35,3 +35,33 @@ def test_only_the_newest_few_wait() -> None:
     masks.clear()
     masks.add_mask(100, MASK)
     assert 100 not in met
+
+
+def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
+    told: list[bool] = []
+    masks: Masks[int] = Masks(lambda item, mask: None, told.append)
+    for stamp in range(2 * KEPT - 1):
+        masks.add_mask(stamp, MASK)
+    assert told == []
+    masks.add_mask(100, MASK)
+    assert told == [False]
+    masks.add(100, 0)
+    for stamp in range(200, 200 + KEPT):
+        masks.add_mask(stamp, MASK)
+    assert told == [False], "one has met in between"
+
+
+def test_masks_that_come_too_late_are_told_so_and_those_of_a_loop_still_meet() -> None:
+    told: list[bool] = []
+    met: list[int] = []
+    masks: Masks[int] = Masks(lambda item, mask: met.append(item), told.append)
+    for stamp in range(4 * KEPT):
+        masks.add(stamp, stamp)
+        if stamp >= KEPT:
+            masks.add_mask(stamp - KEPT, MASK)
+    assert met == []
+    assert told
+    assert all(told)
+    masks.add_mask(3, MASK)
+    masks.add(3, 3)
+    assert met == [3]

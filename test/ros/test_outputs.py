@@ -34,7 +34,9 @@ from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.compressed_images import compressed_to_depth
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import outputs as outputs_module
+from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
+from dkt_ros.ros.masks import KEPT
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -295,6 +297,40 @@ def test_a_failure_that_is_not_tried_again_is_not_told_for_ever(
     else:
         monkeypatch.setattr(outputs_module, "FAILED_S", 0.0)
     eventually(lambda: not outputs.error)
+    outputs.destroy()
+
+
+@pytest.mark.parametrize(
+    ("lag", "said"),
+    [(0, ""), (KEPT + 2, "masks come after the depth of their stamp"), (-(10**9), "no depth has")],
+)
+def test_masks_of_which_no_object_is_made_are_told_to_who_waits_for_one(
+    node: LifecycleNode, lag: int, said: str
+) -> None:
+    """A segmenter that takes longer than its images' depth waits, or that reads other images."""
+    reports: list[tuple[str, str]] = []
+    outputs = Outputs(
+        node,
+        NodeParameters(),
+        Statistics(),
+        lambda *report: reports.append(report),
+        lambda *report: None,
+    )
+
+    def play() -> None:
+        for stamp in range(1, 6 * KEPT):
+            publish(outputs, 10 * stamp)
+            if stamp > lag:
+                mask = np.ones((2, 3), np.uint8)
+                outputs.on_mask(mask_to_image(mask, make_header(10 * (stamp - lag), "camera")))
+
+    play()
+    assert reports == [], "nobody waits for objects"
+    node.create_subscription(PointCloud2, "dkt/object_points", lambda message: None, 1)
+    eventually(lambda: outputs.is_heard("dkt/object_points"))
+    play()
+    assert {cause for cause, _ in reports} == ({"mask without depth"} if said else set())
+    assert all(text.startswith(said) for _, text in reports)
     outputs.destroy()
 
 

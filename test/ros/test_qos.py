@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -93,6 +94,42 @@ def test_overrides_act_and_clashes_are_reported(context: Context) -> None:
     assert "qos_overrides./depth.publisher.reliability" in texts
     node.destroy_node()
     other.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("asks", "said"),
+    [
+        (
+            QoSProfile(depth=1, deadline=Duration(seconds=0.1)),
+            r"a deadline .* Have it ask for no deadline; .* liveliness with a lease of 2 s or more",
+        ),
+        (
+            QoSProfile(depth=1, liveliness=LivelinessPolicy.MANUAL_BY_TOPIC),
+            r"a liveliness .* Have it ask for automatic liveliness with a lease of 2 s or more",
+        ),
+        (
+            QoSProfile(depth=1, liveliness_lease_duration=Duration(seconds=0.5)),
+            r"a liveliness .* Have it ask for automatic liveliness with a lease of 2 s or more",
+        ),
+    ],
+)
+def test_what_no_parameter_offers_is_not_advised(
+    context: Context, asks: QoSProfile, said: str
+) -> None:
+    """A parameter qos_overrides.TOPIC.publisher.deadline would be ignored."""
+    reports: list[str] = []
+    node = LifecycleNode("qos_test", context=context)
+    qos.create_publisher(node, Empty, "cloud", lambda cause, text: reports.append(text))
+    node.create_subscription(Empty, "cloud", lambda message: None, asks)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    deadline = time.monotonic() + 60.0
+    while not reports:
+        assert time.monotonic() < deadline
+        executor.spin_once(timeout_sec=0.05)
+    assert re.search(said, reports[0]), reports
+    assert "qos_overrides" not in reports[0]
+    node.destroy_node()
 
 
 def test_entities_can_be_made_again(context: Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,6 +15,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 import rclpy
 from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 
 from dkt_ros.errors import DktError
 from dkt_ros.messages.fields import stamp_to_ns
@@ -26,9 +30,13 @@ pytestmark = pytest.mark.ros
 class Buffer:
     """Knows one transform: a quarter turn about z and a shift."""
 
-    def __init__(self, cache_time: Any, node: Any) -> None:
+    def __init__(self, cache_time: Any, node: Any = None) -> None:
         assert cache_time.nanoseconds == 10 * 10**9
-        self.asked: list[tuple[Any, ...]] = []
+        assert node is None, "given one, tf2_ros leaves a service behind"
+        self.cleared = 0
+
+    def clear(self) -> None:
+        self.cleared += 1
 
     def lookup_transform(self, target: str, source: str, time: Any, timeout: Any) -> Any:
         assert (target, source) == ("base", "camera"), f'"{target}" does not exist'
@@ -49,11 +57,22 @@ def node() -> Iterator[LifecycleNode]:
     rclpy.shutdown()
 
 
-def test_a_transform_at_the_stamp(node: LifecycleNode, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def buffers(monkeypatch: pytest.MonkeyPatch) -> list[Buffer]:
+    """What stands in for tf2_ros made, in its order."""
+    made: list[Buffer] = []
+
+    def listener(buffer: Buffer, node: Any) -> Any:
+        made.append(buffer)
+        return SimpleNamespace(unregister=lambda: None)
+
     tf2: Any = ModuleType("tf2_ros")
-    tf2.Buffer = Buffer
-    tf2.TransformListener = lambda buffer, node: SimpleNamespace(unregister=lambda: None)
+    tf2.Buffer, tf2.TransformListener = Buffer, listener
     monkeypatch.setitem(sys.modules, "tf2_ros", tf2)
+    return made
+
+
+def test_a_transform_at_the_stamp(node: LifecycleNode, buffers: list[Buffer]) -> None:
     transforms = Transforms(node)
     header = make_header(5_000_000_007, "camera")
     assert stamp_to_ns(header.stamp) == 5_000_000_007
@@ -68,6 +87,33 @@ def test_a_transform_at_the_stamp(node: LifecycleNode, monkeypatch: pytest.Monke
         transforms.find("base", make_header(now, "camera"))
     assert missing.value.cause == "no transform"
     transforms.close()
+
+
+def test_a_looped_bag_s_clock_has_tf_begin_anew(buffers: list[Buffer]) -> None:
+    """tf2_ros of some releases goes on refusing transforms older than those of the round before."""
+    rclpy.init()
+    node = LifecycleNode("transforms", parameter_overrides=[Parameter("use_sim_time", value=True)])
+    transforms = Transforms(node)
+    player = node.create_publisher(Clock, "/clock", 10)
+
+    def play(seconds: float, cleared: int) -> None:
+        """Until the node's clock says so and tf has been cleared so often."""
+        deadline = time.monotonic() + 60.0
+        while node.get_clock().now().nanoseconds != seconds * 10**9 or buffers[0].cleared < cleared:
+            assert time.monotonic() < deadline, (node.get_clock().now(), buffers[0].cleared)
+            player.publish(Clock(clock=Time(seconds=seconds).to_msg()))
+            rclpy.spin_once(node, timeout_sec=0.05)
+
+    play(100, 0)
+    known = buffers[0].cleared
+    play(101, known)
+    assert buffers[0].cleared == known
+    play(20, known + 1)
+    transforms.close()
+    play(10, known + 1)
+    assert buffers[0].cleared == known + 1
+    node.destroy_node()
+    rclpy.shutdown()
 
 
 def test_without_tf2_it_is_said(node: LifecycleNode, monkeypatch: pytest.MonkeyPatch) -> None:

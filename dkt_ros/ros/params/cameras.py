@@ -26,8 +26,9 @@ from typing import Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.ros.params.files import read_yaml
 from dkt_ros.ros.params.parameters import NodeParameters
-from dkt_ros.ros.params.presets import TOPICS, CameraPreset, load_preset, read_yaml
+from dkt_ros.ros.params.presets import TOPICS, CameraPreset, load_preset
 from dkt_ros.ros.params.spec import Value
 
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")

@@ -7,6 +7,7 @@ one of its own and start the node.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 
 from dkt_ros.ros.params.docs import parameters_text
@@ -71,6 +72,11 @@ def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             target.append(word)
     return own, ros
+
+
+def parameter_files(ros_words: Sequence[str]) -> list[str]:
+    """What stands behind --params-file, among the words between `--ros-args` and `--`."""
+    return [path for word, path in itertools.pairwise(ros_words) if word == "--params-file"]
 
 
 def node_parser(topics: str) -> argparse.ArgumentParser:

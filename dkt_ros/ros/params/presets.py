@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from dkt_ros.errors import DktError
+from dkt_ros.ros.params.files import read_yaml
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.spec import Value
 
@@ -168,64 +167,3 @@ def load_preset(folder: Path, name: str) -> CameraPreset:
         return CameraPreset(**{**values, "parameters": parameters})
     except DktError as error:
         raise DktError(f"{path}: {error}") from error
-
-
-def check_params_file(
-    path: Path, *namespaces: str, node: str = "dkt_node", argument: str = "params_file"
-) -> None:
-    """Raises DktError where a parameter file is missing, damaged, or sets nothing for any `node`.
-
-    ROS reads such a file without a word and runs the node with its defaults.
-    """
-    if not path.is_file():
-        raise DktError(f"{argument} {path} does not exist; expected a file like dkt_node.yaml")
-    names = [f"/{namespace.strip('/')}/{node}".replace("//", "/") for namespace in namespaces]
-    sections = list(_sections(read_yaml(path, yaml.SafeLoader)))  # ROS adds up what comes twice
-    if not any(_names(section, name) for section in sections for name in names):
-        raise DktError(
-            f"{argument} {path} sets nothing for {', '.join(names)}: it has parameters for "
-            f"{', '.join(sections) or 'no node'}. Name them for '{names[0]}', or for '/**', which "
-            "is every node"
-        )
-
-
-def _sections(tree: Any, prefix: str = "") -> list[str]:
-    """The node names, absolute, that a parameter file has ros__parameters for."""
-    if not isinstance(tree, dict):
-        return []
-    if "ros__parameters" in tree:
-        return [prefix]
-    return [
-        found
-        for key, below in tree.items()
-        for found in _sections(below, f"{prefix}/{str(key).strip('/')}")
-    ]
-
-
-def _names(section: str, node: str) -> bool:
-    """Whether `/**/dkt_node` and the like stand for this node; * is one name, ** any number."""
-    pattern = re.escape(section).replace(r"/\*\*", "(/.+)?").replace(r"\*", "[^/]+")
-    return re.fullmatch(pattern, node) is not None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Takes no key twice; YAML has none, and the parser lets the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As SafeLoader's. Raises ConstructorError."""
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"{key.value} stands there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path, loader: type[yaml.SafeLoader] = _UniqueKeys) -> Any:
-    """A file's contents. Raises DktError where it is no YAML."""
-    try:
-        return yaml.load(path.read_text(), loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(error).replace("\n", " ")
-        raise DktError(f"{path} is no YAML file: {line}") from error

@@ -15,7 +15,8 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 
-from dkt_ros.ros.managed_node import run_main
+from dkt_ros.ros import managed_node
+from dkt_ros.ros.managed_node import ManagedNode, run_main
 from dkt_ros.ros.node import main
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -73,6 +74,37 @@ def test_wrong_ros_arguments_are_one_line(
     [line] = [line for line in lines if line.startswith("dkt_node: wrong ROS arguments")]
     assert said in line
     assert ", at " not in line
+
+
+@pytest.mark.parametrize(
+    ("section", "remapped", "said"),
+    [
+        ("dkt_node", "__ns:=/left", "sets nothing for /left/dkt_node: it has parameters for /dkt"),
+        ("dkt_node", "__node:=glass", "sets nothing for /glass: it has parameters for /dkt_node"),
+        ("/left/dkt_node", "__ns:=/left", ""),
+        ("/**", "__node:=glass", ""),
+    ],
+)
+def test_a_parameter_file_for_other_nodes_is_told(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    section: str,
+    remapped: str,
+    said: str,
+) -> None:
+    """ROS reads it without a word, and the node would run with its defaults."""
+
+    def run(*nodes: ManagedNode[Any]) -> int:
+        return sum(not node.close() for node in nodes)
+
+    monkeypatch.setattr(managed_node, "run", run)
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{section}: {{ros__parameters: {{steps: 3}}}}")
+    assert main(["--ros-args", "-r", remapped, "--params-file", str(path)]) == 0
+    told = [line for line in capfd.readouterr().err.splitlines() if "sets nothing" in line]
+    assert len(told) == bool(said)
+    assert all(f"--params-file {path} {said}" in line for line in told)
 
 
 @pytest.mark.parametrize("command", ["dkt_node", "dkt_replay bag", "dkt doctor --dds"])

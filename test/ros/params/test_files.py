@@ -1,0 +1,52 @@
+"""Which nodes a parameter file is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dkt_ros.errors import DktError
+from dkt_ros.ros.params.files import check_params_file
+
+
+@pytest.mark.parametrize(
+    ("content", "namespace", "applies"),
+    [
+        ("/**: {ros__parameters: {steps: 3}}", "arm1", True),
+        ("dkt_node: {ros__parameters: {steps: 3}}", "", True),
+        ("dkt_node: {ros__parameters: {steps: 3}}", "arm1", False),
+        ("/arm1/dkt_node: {ros__parameters: {steps: 3}}", "/arm1/", True),
+        ("arm1: {dkt_node: {ros__parameters: {steps: 3}}}", "arm1", True),
+        ("/*/dkt_node: {ros__parameters: {steps: 3}}", "arm1", True),
+        ("dkt: {ros__parameters: {steps: 3}}", "", False),
+        ("steps: 3", "", False),
+    ],
+)
+def test_a_parameter_file_has_to_be_for_the_node(
+    tmp_path: Path, content: str, namespace: str, applies: bool
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    if applies:
+        check_params_file(path, namespace)
+        return
+    with pytest.raises(DktError, match=r"sets nothing for /(arm1/)?dkt_node"):
+        check_params_file(path, namespace)
+
+
+def test_a_planners_file_has_to_name_one_of_the_planners(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("/left/dkt_planner: {ros__parameters: {seed: 2}}")
+    check_params_file(path, "right", "left", node="dkt_planner")
+    with pytest.raises(DktError, match=r"planner_file .* sets nothing for /right/dkt_planner: "):
+        check_params_file(path, "right", node="dkt_planner", argument="planner_file")
+
+
+def test_a_parameter_file_has_to_exist_and_be_yaml(tmp_path: Path) -> None:
+    with pytest.raises(DktError, match="does not exist"):
+        check_params_file(tmp_path / "none.yaml", "")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\nb: 2\n")
+    with pytest.raises(DktError, match="is no YAML file"):
+        check_params_file(broken, "")
