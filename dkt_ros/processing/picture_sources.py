@@ -296,7 +296,10 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
                 f"{video}: {path.name} has {found} for depth, expected {_METRES} (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
-    pictures = shown(path) if path.is_dir() else shown(video.parent, given)
+    try:
+        pictures = shown(path) if path.is_dir() else shown(video.parent, given)
+    except DktError as error:
+        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
     files = [file for file in pictures if file.suffix.lower() in PICTURES]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")

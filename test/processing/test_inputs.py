@@ -487,6 +487,18 @@ def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures
     assert len(shots(opened(pictures, named))) == 3
 
 
+def test_patterns_from_the_root_are_told(pictures: Path) -> None:
+    options = SourceOptions(color="/rgb/*", depth="/depth/*", pinhole=(60.0, 60.0, 32.0, 24.0))
+    error = refused(pictures, options)
+    assert error.outcome is Outcome.NOTHING_USABLE
+    assert "pattern '/rgb/*' cannot be used" in str(error)
+    assert "expected one of names below that folder" in str(error)
+    (pictures / "clip.mp4").touch()
+    error = refused(pictures / "clip.mp4", options)
+    assert error.outcome is Outcome.NO_DEPTH
+    assert "pattern '/depth/*' cannot be used" in str(error)
+
+
 def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
     depth = pictures / "depth" / "1.png"
     depth.write_bytes(depth.read_bytes()[:-40])
