@@ -727,6 +727,24 @@ def test_names_differ(tmp_path: Path) -> None:
     assert names == ["bag-db3", "bag-mcap"]
 
 
+def test_thousands_of_clips_do_not_ask_the_disk_for_each_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(60):
+        (tmp_path / f"{index}.mcap").touch()
+    asked, resolve = 0, Path.resolve
+
+    def counted(path: Path, strict: bool = False) -> Path:
+        nonlocal asked
+        asked += 1
+        return resolve(path, strict)
+
+    monkeypatch.setattr(Path, "resolve", counted)
+    names = [recording.name for recording in find_recordings([tmp_path], NONE)]
+    assert names == [str(index) for index in range(60)]
+    assert asked < 10 * 60
+
+
 def test_names_differ_where_joined_paths_do_not(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("bag.db3", "bag.mcap", "bag-db3.bag")]
     for file in files:
