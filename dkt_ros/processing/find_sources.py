@@ -165,7 +165,8 @@ def _is_bag(folder: Path) -> bool:
         return True
     stems = [_stem(p) for p in shown(folder) if STORAGE_NAME.search(p.name) and p.is_file()]
     parts = [stem.rpartition("_") for stem in stems]
-    is_split = len({name for name, _, _ in parts}) == 1 and "0" in [n for _, _, n in parts]
+    names = {name + underscore for name, underscore, _ in parts}
+    is_split = len(names) == 1 and "" not in names and "0" in [number for _, _, number in parts]
     return len(stems) == 1 or is_split
 
 

@@ -772,6 +772,9 @@ def test_bags_beside_each_other_are_not_one(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / name)
     names = [recording.name for recording in find_recordings([tmp_path], NONE)]
     assert names == ["monday", "tuesday"]
-    (tmp_path / "monday.mcap").rename(tmp_path / "day_0.mcap")
-    (tmp_path / "tuesday.mcap").rename(tmp_path / "day_1.mcap")
+    (tmp_path / "monday.mcap").rename(tmp_path / "0.mcap")
+    (tmp_path / "tuesday.mcap").rename(tmp_path / "1.mcap")
+    assert [recording.name for recording in find_recordings([tmp_path], NONE)] == ["0", "1"]
+    (tmp_path / "0.mcap").rename(tmp_path / "day_0.mcap")
+    (tmp_path / "1.mcap").rename(tmp_path / "day_1.mcap")
     assert [recording.path for recording in find_recordings([tmp_path], NONE)] == [tmp_path]
