@@ -190,7 +190,8 @@ def _in_workers(
                 if worker.recording is None and waiting:
                     worker.recording = waiting.popleft()
                     tried[worker.recording.name] += 1
-                    worker.connection.send(worker.recording)
+                    with suppress(OSError):  # it has just died, as recv tells
+                        worker.connection.send(worker.recording)
             by_connection = {worker.connection: worker for worker in alive}
             for connection in wait(list(by_connection)):
                 worker = by_connection[connection]  # type: ignore[index]

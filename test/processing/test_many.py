@@ -14,6 +14,7 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
 from dkt_ros.files import only_process
+from dkt_ros.processing import many
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import process_many
 from dkt_ros.processing.options import ProcessOptions
@@ -190,6 +191,24 @@ def test_a_worker_that_dies_too_often_is_given_up(
     assert len(died) == 1
     assert "its process died once (killed by signal 9)" in died[0].error
     assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+
+
+def test_a_worker_that_is_dead_before_it_gets_its_recording_is_replaced(
+    bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = [], many._start
+
+    def start_and_kill_the_first(options: ProcessOptions, output: Path) -> many._Worker:
+        started.append(start(options, output))
+        if len(started) == 1:
+            started[0].process.kill()
+            started[0].process.join()
+        return started[-1]
+
+    monkeypatch.setattr(many, "_start", start_and_kill_the_first)
+    recordings = find_recordings([bags / "a", bags / "b"], told.source)
+    results = process_many(recordings, told, tmp_path / "out", workers=2)
+    assert [result.outcome for result in results] == [Outcome.DONE, Outcome.DONE]
 
 
 def test_locks_that_kills_left_go_and_held_ones_stay(
