@@ -111,7 +111,11 @@ def test_two_ways_to_process(bag: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (one["frames"], one["identical"]) == (COUNT, False)
     with pytest.raises(DktError, match="no setting"):
         parsed_settings("speed=fast")
-    assert parsed_settings("seed=3,mode=live,engine_fallback=true").predictor.seed == 3
+    found = parsed_settings("seed=3,mode=live,engine_fallback=true").predictor
+    assert (found.seed, found.engine_fallback) == (3, True)
+    assert not parsed_settings("engine_fallback=false").predictor.engine_fallback
+    with pytest.raises(DktError, match="expected engine_fallback=true or engine_fallback=false"):
+        parsed_settings("engine_fallback=yes")
     # Kept outputs of other settings are made anew if that is asked for, as is advised.
     kept = ["--recording", str(bag), "--output", str(tmp_path / "kept")]
     assert main(["compare", told, told, *kept]) == 0
