@@ -119,14 +119,29 @@ def default_workers(recordings: int, device: str) -> int:
     return max(1, min(recordings, len(os.sched_getaffinity(0))))
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What an earlier run wrote: "recordings", by name, and "options". Raises DktError."""
+    try:
+        content = dict(json.loads(path.read_text()))
+        content["recordings"] = {
+            name: dict(entry) for name, entry in dict(content["recordings"]).items()
+        }
+        return content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DktError(f"{path}: no manifest of `dkt process` ({error!r})") from error
+
+
 class _Manifest:
     """Name -> what became of it, on the disk after each; entries of earlier runs stay."""
 
     def __init__(self, path: Path, options: ProcessOptions) -> None:
         self._path = path
         self._content: dict[str, Any] = {"recordings": {}}
-        with suppress(OSError, ValueError, TypeError):
-            self._content |= json.loads(path.read_text())
+        if path.exists():  # others call a file of theirs so, too
+            try:
+                self._content = read_manifest(path)
+            except DktError as error:
+                raise DktError(f"{error}; choose another --output") from error
         self._content["options"] = options.plain
         self._save()
 

@@ -155,6 +155,19 @@ def test_overwrite_spares_what_is_no_output(
         assert bag.remarks == []
 
 
+@pytest.mark.parametrize("content", ['{"name": "an app"}', '{"recordings": [1]}', "no JSON"])
+def test_a_manifest_of_something_else_stays(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    file = tmp_path / "out" / "manifest.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    assert main(["process", str(bags / "a"), "--output", str(file.parent), *TOLD]) == 2
+    assert "no manifest of `dkt process`" in capsys.readouterr().err
+    assert file.read_text() == content
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
 def test_an_output_is_of_its_recording_alone(
     bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
