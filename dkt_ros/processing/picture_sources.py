@@ -31,7 +31,10 @@ from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, Source
 from dkt_ros.wording import counted
 
 FRAME_ID = "camera_color_optical_frame"
-VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
+VIDEOS = (
+    *(".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".flv", ".3gp"),
+)
 _COLOR = ("color/*", "rgb/*", "image/*", "images/*", "*rgb.*", "*color.*", "rgb*", "color*")
 _DEPTH = (
     *("depth/*", "raw_depth/*", "aligned_depth/*", "*raw_depth.*", "*depth.*"),

@@ -652,6 +652,19 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     assert source.lost == ["the video ends with 2 frames without depth"]
 
 
+@pytest.mark.parametrize("name", ["clip.ts", "CLIP.MTS", "clip.mpg", "clip.wmv", "clip.3gp"])
+def test_videos_as_other_cameras_call_them(tmp_path: Path, name: str) -> None:
+    codes = {".wmv": "WMV2", ".3gp": "mp4v"}
+    path, code = tmp_path / name, codes.get(name[-4:], "MPG2")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 25.0, (WIDTH, HEIGHT))
+    for picture in np.random.default_rng(0).integers(0, 255, (6, HEIGHT, WIDTH, 3), np.uint8):
+        writer.write(picture)
+    writer.release()
+    np.save(path.with_suffix(".npy"), np.ones((6, HEIGHT, WIDTH), np.float32))
+    assert len(shots(opened(path, PINHOLE))) == 6
+    assert [recording.path for recording in find_recordings([tmp_path], NONE)] == [path]
+
+
 def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
     """No length in its head, and a pause of five seconds."""
     path = tmp_path / "clip.mkv"
