@@ -34,7 +34,6 @@ _FIGURES = {
         ),
         (*_NUMBER, type(None)),
     ),
-    "suspicions": list,
 }
 """What is read of files that another version may have written, or a fault of the disk changed."""
 

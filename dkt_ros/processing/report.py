@@ -137,8 +137,6 @@ def _section(index: int, one: Output) -> str:
         lines.append(
             f"Between two answers of mode live: {counted(summary['between_answers'], 'frame')}."
         )
-    suspicions = {text for frame in one.frames for text in frame["suspicions"]}
-    lines += [f"Suspected: {text}" for text in sorted(suspicions)[:5]]
     notes = "".join(f"<li>{escape(line)}</li>" for line in lines)
     radios = "".join(
         f'<label><input type="radio" name="view{index}" value="{value}"'
