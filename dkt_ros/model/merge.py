@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256
+from dkt_ros.files import sha256, shown
 from dkt_ros.model.checkpoint import (
     PROMPT_FILE,
     TRANSFORMER_DIR,
@@ -102,7 +102,7 @@ def write_with(base: Path, transformer: Weights, output: Path, info: CheckpointI
             )
             write_sharded(transformer, folder / TRANSFORMER_DIR, WEIGHTS_STEM)
             (folder / VAE_DIR).mkdir()
-            for file in sorted(f for f in (base / VAE_DIR).iterdir() if f.is_file()):
+            for file in sorted(f for f in shown(base / VAE_DIR) if f.is_file()):
                 shutil.copyfile(file, folder / VAE_DIR / file.name)
             shutil.copyfile(base / PROMPT_FILE, folder / PROMPT_FILE)
             finish_checkpoint(folder, info)

@@ -16,7 +16,7 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dkt_ros.files import flush, write_whole
+from dkt_ros.files import flush, shown, write_whole
 
 _METADATA_VERSION = 8  # version 9's QoS is not parsed by releases before Jazzy
 _INFORMATION = "rosbag2_bagfile_information"
@@ -39,7 +39,7 @@ class BagOutput:
         self._connections: dict[str, Connection] = {}
         kept = {self._part(number) for number in range(parts)}
         self._parts_folder.mkdir(parents=True, exist_ok=True)
-        for other in set(self._parts_folder.iterdir()) - kept:
+        for other in set(shown(self._parts_folder)) - kept:
             shutil.rmtree(other)
         for part in kept:  # an earlier run may have been killed while it joined them
             with suppress(FileNotFoundError):

@@ -51,6 +51,18 @@ def test_the_same_is_identical(
     assert any("identical" in line for line in shown if line.startswith("| scene"))
 
 
+def test_what_systems_leave_beside_files_is_no_output(
+    outputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """macOS writes ._x beside x on disks that are not its own."""
+    for file in [*outputs["files"].glob("scene/npz/*"), *outputs["files"].glob("scene/previews/*")]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+    assert main(["compare", str(outputs["fused"]), str(outputs["files"])]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["recordings"][0]["identical"]
+    page = outputs["files"] / "report.html"
+    assert main(["report", str(outputs["files"]), "--output", str(page)]) == 0
+
+
 def test_what_differs_is_told_and_drawn(outputs: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "compared"
     command = ["compare", str(outputs["fused"]), str(outputs["network"]), "--output", str(folder)]

@@ -22,7 +22,7 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, sha256, whole_file
+from dkt_ros.files import StorageError, files_below, sha256, shown, whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.train.sensor import failing
 
@@ -94,7 +94,8 @@ class FrameFolder:
     def rescan(self) -> int:
         """Reads tars not seen before; returns how many frames were added."""
         before = len(self.frames)
-        fresh = [path for path in sorted(self.folder.glob("*.tar")) if path.name not in self._seen]
+        tars = sorted(shown(self.folder, "*.tar"))
+        fresh = [path for path in tars if path.name not in self._seen]
         for path in fresh[: self._most]:
             self._seen.add(path.name)
             try:
@@ -182,7 +183,7 @@ def checkpoint_digest(checkpoint: str | Path = "") -> str:
     from dkt_ros.model.checkpoint import checked_folder
 
     folder = checked_folder(checkpoint)
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+    files = files_below(folder, (".json", ".safetensors"))
     lines = (f"{path.relative_to(folder)} {sha256(path)}\n" for path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
