@@ -7,7 +7,6 @@ of other augmentation.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,7 +21,7 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, files_below, sha256, shown, whole_file
+from dkt_ros.files import StorageError, shown, whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.train.sensor import failing
 
@@ -176,16 +175,6 @@ def checkpoint_predictor(
         return np.asarray(predictor.video(list(frames_of([(rgb, shown)])))[0], np.float32)
 
     return predict, show_depth and isinstance(predictor, DktPredictor) and predictor.sees_depth
-
-
-def checkpoint_digest(checkpoint: str | Path = "") -> str:
-    """Twelve hex digits of a checkpoint's files, wherever they lie. Raises DktError."""
-    from dkt_ros.model.checkpoint import checked_folder
-
-    folder = checked_folder(checkpoint)
-    files = files_below(folder, (".json", ".safetensors"))
-    lines = (f"{path.relative_to(folder)} {sha256(path)}\n" for path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 def _frame(
