@@ -132,7 +132,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 class _Manifest:
-    """Name -> what became of it, on the disk after each; entries of earlier runs stay."""
+    """Name -> what became of it, on the disk after each; entries of earlier runs stay.
+
+    Also that of an output which another run would have replaced and did not.
+    """
 
     def __init__(self, path: Path, options: ProcessOptions) -> None:
         self._path = path
@@ -146,7 +149,10 @@ class _Manifest:
         self._save()
 
     def add(self, result: Result) -> None:
-        self._content["recordings"][result.recording.name] = result.entry
+        entries, name = self._content["recordings"], result.recording.name
+        stays = result.outcome is Outcome.OUTPUT_EXISTS and name in entries
+        if not stays or "error" in entries[name]:
+            entries[name] = result.entry
         self._save()
 
     def _save(self) -> None:

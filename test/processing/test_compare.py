@@ -159,7 +159,7 @@ def test_nothing_in_common(outputs: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     command = ["process", str(tmp_path / "xy"), "--output", str(other), *TOLD, "--workers", "1"]
     assert main(command) == 0
-    with pytest.raises(DktError, match="no recording in common"):
+    with pytest.raises(DktError, match="in common: the first holds scene, the second x, y; exp"):
         compare(outputs["fused"], other, Limits())
 
 

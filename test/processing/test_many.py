@@ -19,6 +19,7 @@ from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import process_many
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome
+from dkt_ros.processing.outputs import read_outputs
 from dkt_ros.processing.source import Source, SourceOptions
 
 TOLD = ["--predictor", "fixtures.told_network:load"]
@@ -78,6 +79,8 @@ def test_exit_codes_of_single_recordings(
     assert main(["process", *both, *out]) == 1
     assert main(["process", str(bags / "a"), *out]) == 0
     assert main(["process", str(bags / "a"), *out, "--points"]) == Outcome.OUTPUT_EXISTS.code == 13
+    # What was not replaced is still there to be looked at.
+    assert [output.name for output in read_outputs([tmp_path / "out"]).outputs] == ["a"]
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
     capsys.readouterr()
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
