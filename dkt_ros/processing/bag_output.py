@@ -17,7 +17,7 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dkt_ros.bags.writer import METADATA_VERSION
-from dkt_ros.files import flush, shown, write_whole
+from dkt_ros.files import flush, write_whole
 
 _INFORMATION = "rosbag2_bagfile_information"
 
@@ -39,7 +39,7 @@ class BagOutput:
         self._connections: dict[str, Connection] = {}
         kept = {self._part(number) for number in range(parts)}
         self._parts_folder.mkdir(parents=True, exist_ok=True)
-        for other in set(shown(self._parts_folder)) - kept:
+        for other in set(self._parts_folder.iterdir()) - kept:
             shutil.rmtree(other)
         for part in kept:  # an earlier run may have been killed while it joined them
             with suppress(FileNotFoundError):
