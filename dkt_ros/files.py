@@ -150,9 +150,16 @@ def is_leftover(name: str) -> bool:
 def shown(folder: Path, pattern: str = "") -> list[Path]:
     """What is in a folder, or matches a pattern in it, in no order, without leftovers.
 
-    Without a pattern it raises OSError where the folder cannot be listed.
+    Without a pattern it raises OSError where the folder cannot be listed, with one DktError where
+    that is none.
     """
-    found = folder.glob(pattern) if pattern else folder.iterdir()
+    try:
+        found = list(folder.glob(pattern) if pattern else folder.iterdir())
+    except (NotImplementedError, ValueError) as error:
+        raise DktError(
+            f"{folder}: pattern {pattern!r} cannot be used ({error}); expected one of names below "
+            "that folder, such as 'depth/*'"
+        ) from error
     return [path for path in found if not any(map(is_leftover, path.relative_to(folder).parts))]
 
 

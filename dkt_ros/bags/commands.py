@@ -50,8 +50,8 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         type=finite,
         default=0.001,
         metavar="METRES",
-        help="metres per unit of 16-bit depth, default %(default)s; EXR and .npy of floats are in "
-        "metres",
+        help="metres per unit of 16-bit depth, default %(default)s; EXR, TIFF and .npy of floats "
+        "are in metres",
     )
     camera = parser.add_mutually_exclusive_group(required=True)
     camera.add_argument(

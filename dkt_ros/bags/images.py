@@ -21,7 +21,8 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
     """(H,W) float32 metres, NaN = unknown.
 
     16-bit PNG or TIFF, .npy of integers: value times `metres_per_unit`; 0 and the type's largest
-    are unknown. EXR, .npy of floats: metres already; NaN, inf and what is not positive are unknown.
+    are unknown. EXR, TIFF and .npy of floats: metres already; NaN, inf and what is not positive are
+    unknown.
     Raises DktError for other files.
     """
     if path.suffix.lower() == ".exr":

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 
-# Version 9 writes QoS in a form that releases before Jazzy do not parse.
-_METADATA_VERSION: Literal[8] = 8
+METADATA_VERSION: Literal[8] = 8
+"""Version 9 writes QoS in a form that releases before Jazzy do not parse."""
 
 
 class BagWriter:
@@ -60,7 +60,7 @@ class BagWriter:
             self._partial.mkdir(parents=True)
         self._writer = Writer(
             self._partial / self.path.name,
-            version=_METADATA_VERSION,
+            version=METADATA_VERSION,
             storage_plugin=STORAGES[storage],
         )
         if compress:

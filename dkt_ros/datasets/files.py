@@ -42,8 +42,13 @@ def _colours(path: Path, stored: np.ndarray) -> np.ndarray:
 
 
 def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
-    """(H,W) float32: the stored 16-bit numbers over units_per_metre; 0 where it is no reading."""
+    """(H,W) float32: the stored 16-bit numbers over units_per_metre; 0 where it is no reading.
+
+    A TIFF's floats are metres already, and left as they are.
+    """
     stored = _read_picture(path)
+    if stored.dtype.kind == "f" and stored.ndim == 2:
+        return stored.astype(np.float32)
     if stored.dtype != np.uint16 or stored.ndim != 2:
         raise DktError(f"{path}: {_described(stored)}, expected depth in one channel of 16 bits")
     return np.where(has_reading(stored), stored / units_per_metre, 0).astype(np.float32)

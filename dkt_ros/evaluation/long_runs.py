@@ -7,7 +7,7 @@ and shift of its own, so that the curve shows what the network says of the pictu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
@@ -50,8 +50,8 @@ class Curve:
         return min(ENDS, (self.length + 1) // 2)
 
     def _mean(self, start: int, stop: int) -> float:
-        found = [r for i, r in zip(self.frames, self.rel, strict=True) if start <= i < stop]
-        return float(np.mean(found)) if found else float("nan")
+        pairs = zip(self.frames, self.rel, strict=True)
+        return _mean_known([error for place, error in pairs if start <= place < stop])
 
 
 def long_runs(
@@ -87,15 +87,28 @@ def long_runs(
 
 
 def mean_curves(runs: Iterable[Mapping[str, Curve]]) -> dict[str, Curve]:
-    """The mean over videos, frame by frame; all of one length and answered alike."""
-    gathered: dict[str, list[Curve]] = {}
+    """The mean over videos, frame by frame, of those that have an error there; all of one length.
+
+    Where a stream begins anew its answers come at other places than another video's.
+    """
+    gathered: dict[str, dict[int, list[float]]] = {}
+    length = 0
     for run in runs:
         for name, curve in run.items():
-            gathered.setdefault(name, []).append(curve)
-    return {
-        name: replace(curves[0], rel=tuple(np.mean([c.rel for c in curves], axis=0).tolist()))
-        for name, curves in gathered.items()
-    }
+            length, at = curve.length, gathered.setdefault(name, {})
+            for place, error in zip(curve.frames, curve.rel, strict=True):
+                at.setdefault(place, []).append(error)
+    curves = {}
+    for name, at in gathered.items():
+        places = sorted(at)
+        curves[name] = Curve(length, tuple(places), tuple(_mean_known(at[p]) for p in places))
+    return curves
+
+
+def _mean_known(errors: Sequence[float]) -> float:
+    """NaN left out, and where there is nothing else."""
+    known = [error for error in errors if np.isfinite(error)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _error(disparity: np.ndarray, truth: np.ndarray, depth_range: tuple[float, float]) -> float:

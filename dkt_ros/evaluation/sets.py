@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dkt_ros.datasets.iterate import Skipped
+from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods, Result, Summary, evaluate_video, summarise
 from dkt_ros.evaluation.long_runs import Curve, long_runs, mean_curves
 from dkt_ros.evaluation.models import PredictorModel
@@ -69,9 +70,14 @@ def evaluate_set(
                 report.frames[video.name] = len(video)
                 parts.add(video)
                 for model in methods.models if methods.long_run else ():
-                    if isinstance(model, PredictorModel):
+                    if not isinstance(model, PredictorModel):
+                        continue
+                    try:
                         run = long_runs(model.predictor, video, methods.long_run, depth_range)
-                        runs.setdefault(model.name, []).append(run)
+                    except DktError as error:
+                        reader.skipped.add(f"{video.name}, {model.name}, long run", str(error))
+                        continue
+                    runs.setdefault(model.name, []).append(run)
             on_video(number, video.name, sum(report.frames.values()))
     report.long_runs = {name: mean_curves(found) for name, found in runs.items()}
     report.left_out = reader.left_out

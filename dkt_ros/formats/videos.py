@@ -29,6 +29,8 @@ class Facts(NamedTuple):
 def facts(path: Path) -> Facts:
     """What the file tells of itself. Raises as `pictures` does."""
     with _opened(path) as capture:
+        if not capture.read()[0]:
+            raise _undecoded(path, capture)
         rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         turned = int(capture.get(cv2.CAP_PROP_ORIENTATION_META))
     # Streams that were written while they came in state the least number there is.
@@ -43,16 +45,15 @@ def pictures(path: Path, rate_hz: float = 10.0) -> Iterator[tuple[float, NDArray
     """
     with _opened(path) as capture:
         begin, seconds = None, 0.0
-        while True:
-            grabbed, bgr = capture.read()
-            if not grabbed:
-                return
+        while (found := capture.read())[0]:
             told = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             if begin is None:
                 begin = told
             else:
                 seconds = told - begin if told - begin > seconds else seconds + 1 / rate_hz
-            yield seconds, np.ascontiguousarray(bgr[..., ::-1])
+            yield seconds, np.ascontiguousarray(found[1][..., ::-1])
+        if begin is None:
+            raise _undecoded(path, capture)
 
 
 @contextmanager
@@ -61,22 +62,18 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
     try:
         if not capture.isOpened():
             raise DktError(f"{path} gives no video frames: it is damaged, or no video")
-        if not capture.read()[0]:
-            code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-            name = code.decode("ascii", "replace")
-            raise DktError(
-                f"{path} gives no video frames: it is damaged, or OpenCV here cannot decode its "
-                f"codec {name if name.isprintable() else ''}; convert it (ffmpeg -i {path.name} "
-                "-c:v libx264 other.mp4)"
-            )
-    except BaseException:
-        capture.release()
-        raise
-    capture.release()
-    # Anew, since what has been read is gone.
-    capture = cv2.VideoCapture(str(path))
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-    try:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         yield capture
     finally:
         capture.release()
+
+
+def _undecoded(path: Path, capture: cv2.VideoCapture) -> DktError:
+    """Why an open video gives no first picture."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+    name = code.decode("ascii", "replace")
+    return DktError(
+        f"{path} gives no video frames: it is damaged, or OpenCV here cannot decode its "
+        f"codec {name if name.isprintable() else ''}; convert it (ffmpeg -i {path.name} "
+        "-c:v libx264 other.mp4)"
+    )

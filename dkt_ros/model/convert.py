@@ -7,7 +7,6 @@ memory one shard at a time. Knows nothing of the command line.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
@@ -31,7 +29,7 @@ from dkt_ros.model.checkpoint import (
 )
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.lora import condition_after, describe, match_lora, merge_lora, open_lora
-from dkt_ros.model.merge import move_into_place
+from dkt_ros.model.merge import check_output, new_checkpoint
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
 from dkt_ros.model.weights import Weights, check_finite, open_weights, write_sharded
@@ -94,8 +92,7 @@ def convert(
         lora_scale=files.lora_scale,
     )
     vae = convert_vae(open_weights(files.vae))
-    if output.exists() and not output.is_dir():
-        raise DktError(f"output {output} is a file, expected a folder")
+    check_output(output)
     text_dim = int(transformer.config["text_dim"])
     embeds, prompt_files = _prompt_embeds(files, text_dim, report)
     report("hashing the source files")
@@ -118,20 +115,14 @@ def convert(
         condition=condition_after(lora, transformer.weights, "none") if lora else "none",
     )
     weights = transformer.weights.cast(dtype) if dtype else transformer.weights
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as staging:
-            folder = Path(staging)
-            report(f"writing {counted(len(weights.shapes), 'transformer weight')}")
-            parts = folder / TRANSFORMER_DIR, folder / VAE_DIR
-            _write_part(WanTransformer3DModel, Part(transformer.config, weights), parts[0])
-            report(f"writing {counted(len(vae.weights.shapes), 'VAE weight')}")
-            _write_part(AutoencoderKLWan, vae, parts[1])
-            write_prompt(folder, embeds)
-            finish_checkpoint(folder, info)
-            move_into_place(folder, output)
-    except (OSError, SafetensorError) as error:
-        raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error
+    with new_checkpoint(output) as folder:
+        report(f"writing {counted(len(weights.shapes), 'transformer weight')}")
+        parts = folder / TRANSFORMER_DIR, folder / VAE_DIR
+        _write_part(WanTransformer3DModel, Part(transformer.config, weights), parts[0])
+        report(f"writing {counted(len(vae.weights.shapes), 'VAE weight')}")
+        _write_part(AutoencoderKLWan, vae, parts[1])
+        write_prompt(folder, embeds)
+        finish_checkpoint(folder, info)
     return info
 
 

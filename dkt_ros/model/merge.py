@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256
+from dkt_ros.files import PARTIAL, only_process, sha256, shown
 from dkt_ros.model.checkpoint import (
     PROMPT_FILE,
     TRANSFORMER_DIR,
@@ -88,30 +88,50 @@ def write_with(base: Path, transformer: Weights, output: Path, info: CheckpointI
     nothing can be written, or `output` is `base`.
     """
     base = checked_folder(base)
-    if output.exists() and not output.is_dir():
-        raise DktError(f"output {output} is a file, expected a folder")
     if output.resolve() == base.resolve():
         raise DktError(f"output {output} is the checkpoint itself; name another folder")
+    with new_checkpoint(output) as folder:
+        (folder / TRANSFORMER_DIR).mkdir()
+        shutil.copyfile(
+            base / TRANSFORMER_DIR / "config.json", folder / TRANSFORMER_DIR / "config.json"
+        )
+        write_sharded(transformer, folder / TRANSFORMER_DIR, WEIGHTS_STEM)
+        (folder / VAE_DIR).mkdir()
+        for file in sorted(f for f in shown(base / VAE_DIR) if f.is_file()):
+            shutil.copyfile(file, folder / VAE_DIR / file.name)
+        shutil.copyfile(base / PROMPT_FILE, folder / PROMPT_FILE)
+        finish_checkpoint(folder, info)
+
+
+def check_output(output: Path) -> None:
+    """Raises DktError where no checkpoint can lie."""
+    if output.exists() and not output.is_dir():
+        raise DktError(f"output {output} is a file, expected a folder")
+
+
+@contextmanager
+def new_checkpoint(output: Path) -> Iterator[Path]:
+    """An empty folder; what it is filled with takes the place of the checkpoint in `output`.
+
+    What a process that was killed left there goes. Raises DktError where nothing can be written.
+    """
+    check_output(output)
+    folder = output / PARTIAL
+    busy = f"another process writes a checkpoint to {output}; wait for it"
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as staging:
-            folder = Path(staging)
-            (folder / TRANSFORMER_DIR).mkdir()
-            shutil.copyfile(
-                base / TRANSFORMER_DIR / "config.json", folder / TRANSFORMER_DIR / "config.json"
-            )
-            write_sharded(transformer, folder / TRANSFORMER_DIR, WEIGHTS_STEM)
-            (folder / VAE_DIR).mkdir()
-            for file in sorted(f for f in (base / VAE_DIR).iterdir() if f.is_file()):
-                shutil.copyfile(file, folder / VAE_DIR / file.name)
-            shutil.copyfile(base / PROMPT_FILE, folder / PROMPT_FILE)
-            finish_checkpoint(folder, info)
-            move_into_place(folder, output)
+        with only_process(output / f"{PARTIAL}.lock", busy):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield folder
+                _move_into_place(folder, output)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error
 
 
-def move_into_place(folder: Path, output: Path) -> None:
+def _move_into_place(folder: Path, output: Path) -> None:
     """Moves a whole new checkpoint into place; `dkt.json` goes first and comes back last."""
     (output / INFO_FILE).unlink(missing_ok=True)
     for name in (TRANSFORMER_DIR, VAE_DIR):

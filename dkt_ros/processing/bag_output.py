@@ -16,9 +16,9 @@ from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dkt_ros.bags.writer import METADATA_VERSION
 from dkt_ros.files import flush, write_whole
 
-_METADATA_VERSION = 8  # version 9's QoS is not parsed by releases before Jazzy
 _INFORMATION = "rosbag2_bagfile_information"
 
 
@@ -95,7 +95,7 @@ class BagOutput:
         self._connections.clear()
         self._writer = Writer(
             self._part(self.parts),
-            version=_METADATA_VERSION,  # type: ignore[arg-type]
+            version=METADATA_VERSION,
             storage_plugin=StoragePlugin.MCAP,
         )
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)

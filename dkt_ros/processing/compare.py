@@ -84,9 +84,13 @@ def compare(a: Path, b: Path, limits: Limits, maps: Path | None = None) -> list[
     maps: a folder that gets pictures of the frames that differ most: A, B, difference. Raises
     DktError where nothing can be compared.
     """
-    pairs = list(_pairs(read_outputs([a]), read_outputs([b])))
+    of_a, of_b = read_outputs([a]), read_outputs([b])
+    pairs = list(_pairs(of_a, of_b))
     if not any(pair[0] and pair[1] for pair in pairs):
-        raise DktError(f"{a} and {b} have no recording in common")
+        raise DktError(
+            f"{a} and {b} have no recording in common: the first holds {_held(of_a)}, the second "
+            f"{_held(of_b)}; expected outputs of the same recordings"
+        )
     found = []
     for mine, theirs in pairs:
         if mine is None or theirs is None:
@@ -98,6 +102,12 @@ def compare(a: Path, b: Path, limits: Limits, maps: Path | None = None) -> list[
         else:
             found.append(compare_outputs(mine, theirs, limits, maps))
     return found
+
+
+def _held(found: Outputs) -> str:
+    names = [output.name for output in found.outputs]
+    names += [f"{name} ({why})" for name, why in found.failed.items()]
+    return ", ".join(names[:3]) + " …" * (len(names) > 3)
 
 
 def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = None) -> Comparison:

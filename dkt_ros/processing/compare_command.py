@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BEYOND = 1
 """Exit status where B is not within the limits."""
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def add_commands(subparsers: Any) -> None:
@@ -116,7 +117,9 @@ def parsed_settings(text: str) -> ProcessOptions:
                 f"{', '.join(sorted(kinds))}"
             )
         try:
-            values[name] = value in ("1", "true") if kinds[name] is bool else kinds[name](value)
+            values[name] = _TRUTHS[value] if kinds[name] is bool else kinds[name](value)
+        except KeyError as error:
+            raise DktError(f"{setting!r}: expected {name}=true or {name}=false") from error
         except ValueError as error:
             raise DktError(f"{setting!r}: {error}") from error
     config = EstimatorConfig(max_gap_s=math.inf, depth=values.pop("depth", "fused"))

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,34 +165,40 @@ def _is_bag(folder: Path) -> bool:
         return True
     stems = [_stem(p) for p in shown(folder) if STORAGE_NAME.search(p.name) and p.is_file()]
     parts = [stem.rpartition("_") for stem in stems]
-    is_split = len({name for name, _, _ in parts}) == 1 and "0" in [n for _, _, n in parts]
+    names = {name + underscore for name, underscore, _ in parts}
+    is_split = len(names) == 1 and "" not in names and "0" in [number for _, _, number in parts]
     return len(stems) == 1 or is_split
 
 
 def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
     """Short names that differ: as many of the path's last folders as that takes."""
+    # Once each: a data set has thousands of clips, and the disk is asked.
+    paths = dict.fromkeys(path for path, _ in found)
+    resolved = {path: path.resolve() for path in paths}
+    stems = {path: _stem(path) for path in paths}
+    alike = Counter((path.parent, stems[path], clip) for path, clip in found)
 
     def name(path: Path, clip: str, parts: int) -> str:
-        shown = [*path.resolve().parts[1:-1], _stem(path)]
+        shown = [*resolved[path].parts[1:-1], stems[path]]
         inside = clip.replace("/", "-")
         return "-".join([*shown[-parts:], *([inside] if inside and inside != shown[-1] else [])])
 
     def ending(path: Path, clip: str) -> str:
         """What tells files of one folder apart: bag.db3 beside bag.mcap."""
-        same = [p for p, c in found if (p.parent, _stem(p), c) == (path.parent, _stem(path), clip)]
-        whole = path.resolve().name
-        return whole[len(_stem(path)) :].replace(".", "-") if len(same) > 1 else ""
+        several = alike[path.parent, stems[path], clip] > 1
+        return resolved[path].name[len(stems[path]) :].replace(".", "-") if several else ""
 
     names = [name(*entry, 1) + ending(*entry) for entry in found]
     for parts in range(2, 40):
-        twice = {one for one in names if names.count(one) > 1}
+        times = Counter(names)
         names = [
-            name(*entry, parts) + ending(*entry) if one in twice else one
+            name(*entry, parts) + ending(*entry) if times[one] > 1 else one
             for one, entry in zip(names, found, strict=True)
         ]
     # a-b/c and a/b-c: the whole path tells them apart, in every run alike.
+    times = Counter(names)
     return [
-        f"{one}-{_digest(*entry)}" if names.count(one) > 1 else one
+        f"{one}-{_digest(*entry)}" if times[one] > 1 else one
         for one, entry in zip(names, found, strict=True)
     ]
 

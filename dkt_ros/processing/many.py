@@ -119,19 +119,40 @@ def default_workers(recordings: int, device: str) -> int:
     return max(1, min(recordings, len(os.sched_getaffinity(0))))
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What an earlier run wrote: "recordings", by name, and "options". Raises DktError."""
+    try:
+        content = dict(json.loads(path.read_text()))
+        content["recordings"] = {
+            name: dict(entry) for name, entry in dict(content["recordings"]).items()
+        }
+        return content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DktError(f"{path}: no manifest of `dkt process` ({error!r})") from error
+
+
 class _Manifest:
-    """Name -> what became of it, on the disk after each; entries of earlier runs stay."""
+    """Name -> what became of it, on the disk after each; entries of earlier runs stay.
+
+    Also that of an output which another run would have replaced and did not.
+    """
 
     def __init__(self, path: Path, options: ProcessOptions) -> None:
         self._path = path
         self._content: dict[str, Any] = {"recordings": {}}
-        with suppress(OSError, ValueError, TypeError):
-            self._content |= json.loads(path.read_text())
+        if path.exists():  # others call a file of theirs so, too
+            try:
+                self._content = read_manifest(path)
+            except DktError as error:
+                raise DktError(f"{error}; choose another --output") from error
         self._content["options"] = options.plain
         self._save()
 
     def add(self, result: Result) -> None:
-        self._content["recordings"][result.recording.name] = result.entry
+        entries, name = self._content["recordings"], result.recording.name
+        stays = result.outcome is Outcome.OUTPUT_EXISTS and name in entries
+        if not stays or "error" in entries[name]:
+            entries[name] = result.entry
         self._save()
 
     def _save(self) -> None:
@@ -190,7 +211,8 @@ def _in_workers(
                 if worker.recording is None and waiting:
                     worker.recording = waiting.popleft()
                     tried[worker.recording.name] += 1
-                    worker.connection.send(worker.recording)
+                    with suppress(OSError):  # it has just died, as recv tells
+                        worker.connection.send(worker.recording)
             by_connection = {worker.connection: worker for worker in alive}
             for connection in wait(list(by_connection)):
                 worker = by_connection[connection]  # type: ignore[index]

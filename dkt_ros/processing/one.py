@@ -391,7 +391,7 @@ class _Run:
                 "between_answers": state.counts["between"],
                 "refused": sum(state.refused.values()),
                 "lost": lost,
-                "notes": source.notes,
+                "notes": [*source.notes, *state.suspected],
                 "unpaired": {k: n for k, n in source.dropped.items() if k not in source.reasons},
                 "restarts": {**source.flushed} | state.restarts,
                 "states": state.states,

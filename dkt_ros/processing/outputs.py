@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.processing.many import MANIFEST
+from dkt_ros.processing.many import MANIFEST, read_manifest
 from dkt_ros.processing.one import FRAMES, SUMMARY
 
 Figures = dict[str, Any]
@@ -34,7 +34,6 @@ _FIGURES = {
         ),
         (*_NUMBER, type(None)),
     ),
-    "suspicions": list,
 }
 """What is read of files that another version may have written, or a fault of the disk changed."""
 
@@ -94,7 +93,7 @@ def read_outputs(folders: Sequence[Path]) -> Outputs:
         if not (folder / MANIFEST).is_file():
             found.outputs.append(read_output(folder))
             continue
-        for name, entry in _entries(folder / MANIFEST).items():
+        for name, entry in read_manifest(folder / MANIFEST)["recordings"].items():
             if "error" in entry:
                 found.failed[name] = f"{entry.get('outcome', 'failed')}: {entry['error']}"
             elif (folder / name / SUMMARY).is_file():
@@ -105,11 +104,3 @@ def read_outputs(folders: Sequence[Path]) -> Outputs:
         names = ", ".join(map(str, folders))
         raise DktError(f"{names}: no output of `dkt process` there; run that first")
     return found
-
-
-def _entries(manifest: Path) -> dict[str, dict[str, str]]:
-    try:
-        entries = dict(json.loads(manifest.read_text())["recordings"])
-        return {name: dict(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DktError(f"{manifest}: no manifest of `dkt process` ({error!r})") from error

@@ -31,7 +31,10 @@ from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, Source
 from dkt_ros.wording import counted
 
 FRAME_ID = "camera_color_optical_frame"
-VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
+VIDEOS = (
+    *(".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".flv", ".3gp"),
+)
 _COLOR = ("color/*", "rgb/*", "image/*", "images/*", "*rgb.*", "*color.*", "rgb*", "color*")
 _DEPTH = (
     *("depth/*", "raw_depth/*", "aligned_depth/*", "*raw_depth.*", "*depth.*"),
@@ -296,7 +299,10 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
                 f"{video}: {path.name} has {found} for depth, expected {_METRES} (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
-    pictures = shown(path) if path.is_dir() else shown(video.parent, given)
+    try:
+        pictures = shown(path) if path.is_dir() else shown(video.parent, given)
+    except DktError as error:
+        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
     files = [file for file in pictures if file.suffix.lower() in PICTURES]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dkt_ros.colors import colored
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import valid
+from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import backproject, known_points
 from dkt_ros.processing.source import Shot
@@ -34,7 +35,7 @@ class Previews:
         """state: as an earlier run left it."""
         self._folder = folder
         self.state = state or {"stride": 1, "even": [], "worst": [], "range": None}
-        for file in folder.glob("*.npz"):
+        for file in shown(folder, "*.npz"):
             if int(file.stem) not in self._kept():
                 file.unlink()
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dkt_ros.evaluation.regions import OBJECTS
+from dkt_ros.files import shown
 from dkt_ros.html_page import page
 from dkt_ros.processing.figures import score
 from dkt_ros.processing.one import PREVIEWS
@@ -137,8 +138,6 @@ def _section(index: int, one: Output) -> str:
         lines.append(
             f"Between two answers of mode live: {counted(summary['between_answers'], 'frame')}."
         )
-    suspicions = {text for frame in one.frames for text in frame["suspicions"]}
-    lines += [f"Suspected: {text}" for text in sorted(suspicions)[:5]]
     notes = "".join(f"<li>{escape(line)}</li>" for line in lines)
     radios = "".join(
         f'<label><input type="radio" name="view{index}" value="{value}"'
@@ -249,7 +248,7 @@ def _data(index: int, one: Output, most_frames: int) -> dict[str, Any]:
 
 def _looked_at(one: Output, times: Sequence[float], most: int) -> list[dict[str, Any]]:
     """Frames with pictures: the worst third of what may be shown, the rest evenly chosen."""
-    files = {int(file.stem): file for file in (one.folder / PREVIEWS).glob("*.npz")}
+    files = {int(file.stem): file for file in shown(one.folder / PREVIEWS, "*.npz")}
     there = sorted(index for index in files if index < len(one.frames))
     worst = sorted(there, key=lambda index: -score(one.frames[index]))[: max(1, most // 3)]
     rest = [index for index in there if index not in worst]

@@ -13,7 +13,9 @@ from dkt_ros.processing.source import Source
 
 _EMPTY, _WHY = "no depth, state ", "no depth, reason "
 """What frames without depth are counted under."""
-_STATE, _RESTART = "state ", "restart: "
+_STATE, _RESTART, _SUSPECTED = "state ", "restart: ", "suspected: "
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
+"""Differs from frame to frame in texts that say the same."""
 
 
 @dataclass
@@ -49,12 +51,26 @@ class RunState:
         self.counts[f"{_STATE}{figures['state']}"] += 1
         if not figures["coverage"]:
             self.counts[f"{_EMPTY}{figures['state']}"] += 1
-            # Numbers of pixels differ from frame to frame.
-            why = _WHY + re.sub(r"\d+", "#", figures["reason"])
-            self.counts[why] += 1
-            self.reasons.setdefault(why, figures["reason"])
+            self._tell(_WHY, figures["reason"])
+        for text in figures["suspicions"]:
+            self._tell(_SUSPECTED, text)
         if flush is not None:
             self.counts[f"{_RESTART}{flush.value}"] += 1
+
+    def _tell(self, prefix: str, text: str) -> None:
+        """Counts a frame of which this is said, and keeps the first one's words."""
+        kind = prefix + _NUMBER.sub("#", text)
+        self.counts[kind] += 1
+        self.reasons.setdefault(kind, text)
+
+    @property
+    def suspected(self) -> list[str]:
+        """What spoke against colour and raw depth belonging together, a line each."""
+        answered = self.counts["answered"]
+        return [
+            f"{n} of {answered} frames: {self.reasons[_SUSPECTED + kind]}"
+            for kind, n in sorted(self._counted(_SUSPECTED).items())
+        ]
 
     @property
     def states(self) -> dict[str, int]:

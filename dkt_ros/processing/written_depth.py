@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
+from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import known_depth
 from dkt_ros.messages.fields import stamp_to_ns
@@ -34,7 +35,7 @@ def written_depth(folder: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
                 yield stamp_to_ns(value.header.stamp), image_to_depth(value)  # type: ignore[attr-defined, arg-type]
         return
     for kind in _EXACT_FIRST:
-        files = sorted((folder / kind).glob("*_*.*"))
+        files = sorted(shown(folder / kind, "*_*.*"))
         for file in files:
             yield int(file.stem.partition("_")[2]), _read(file)
         if files:

@@ -1,14 +1,17 @@
 """Object masks and depth of one stamp, whichever comes first. Knows stamps; nothing of nodes.
 
 A segmenter sees the colour image that the depth is made from: its mask has that image's stamp and
-comes before the depth or after it. Both sides wait here for each other, the newest few of each.
+comes before the depth, by seconds where the network is slow, or after it. Both sides wait here for
+each other, the newest of each.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -18,9 +21,11 @@ Waiting = TypeVar("Waiting")
 Mask = npt.NDArray[np.bool_]
 
 KEPT = 8
-"""Of each side; depth of 1280x720 with its colours has 6 MB."""
+"""Of depth, which with the colours of 1280x720 has 6 MB."""
 LET_GO = 300
 """Newest stamps of what waited for a mask in vain, by which masks that come too late are known."""
+KEPT_MASKS = 128
+"""Four seconds of a camera at 30 Hz; 15 MB of 1280x720, packed."""
 
 
 class Masks(Generic[Waiting]):
@@ -33,25 +38,29 @@ class Masks(Generic[Waiting]):
     ) -> None:
         """`matched(item, mask)` is called by whoever brought the later half.
 
-        `missed(too_late)` as long as KEPT masks in a row or more have met nothing: it came and was
-        let go before its mask did, or has never come.
+        `missed(too_late)` where KEPT masks or more, the newest among them, wait for what is past:
+        it came and was let go before its mask did, or has never come.
         """
         self._matched = matched
         self._missed = missed
         self._let_go: deque[int] = deque(maxlen=LET_GO)
-        self._in_vain = 0
+        self._newest: int | None = None
+        self._in_vain = 0  # depth in a row
         self._lock = threading.Lock()
-        self._masks: dict[int, Mask] = {}
+        self._masks: dict[int, _Packed] = {}
         self._items: dict[int, Waiting] = {}
 
     def add_mask(self, stamp_ns: int, mask: Mask) -> None:
         """mask: (H, W) bool, true on the object."""
         with self._lock:
             item = self._items.pop(stamp_ns, None)
-            dropped = [] if item is not None else _keep(self._masks, stamp_ns, mask)
-            self._in_vain = 0 if item is not None else self._in_vain + len(dropped)
-            missed = bool(dropped) and self._in_vain >= KEPT
-            too_late = any(one in self._let_go for one in dropped)
+            if item is not None:
+                self._forget_before(stamp_ns)
+            else:
+                _keep(self._masks, stamp_ns, _Packed.of(mask), KEPT_MASKS)
+            past = [one for one in self._masks if self._newest is not None and one < self._newest]
+            missed = stamp_ns in past and len(past) >= KEPT and self._in_vain > 1
+            too_late = any(one in self._let_go for one in past)
         if item is not None:
             self._matched(item, mask)
         if missed:
@@ -60,13 +69,15 @@ class Masks(Generic[Waiting]):
     def add(self, stamp_ns: int, item: Waiting) -> None:
         """What the mask of that stamp is wanted for."""
         with self._lock:
+            self._newest = stamp_ns
+            self._in_vain += 1
             mask = self._masks.pop(stamp_ns, None)
             if mask is None:
-                self._let_go.extend(_keep(self._items, stamp_ns, item))
+                self._let_go.extend(_keep(self._items, stamp_ns, item, KEPT))
             else:
-                self._in_vain = 0
+                self._forget_before(stamp_ns)
         if mask is not None:
-            self._matched(item, mask)
+            self._matched(item, mask.whole())
 
     def clear(self) -> None:
         """Forgets what waits."""
@@ -74,16 +85,39 @@ class Masks(Generic[Waiting]):
             self._masks.clear()
             self._items.clear()
             self._let_go.clear()
+            self._newest = None
             self._in_vain = 0
+
+    def _forget_before(self, stamp_ns: int) -> None:
+        """What met nothing until one has met that is newer."""
+        self._in_vain = 0
+        for one in [one for one in self._masks if one < stamp_ns]:
+            del self._masks[one]
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """A mask, a bit a pixel."""
+
+    bits: npt.NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, mask: Mask) -> _Packed:
+        return cls(np.packbits(mask), mask.shape)
+
+    def whole(self) -> Mask:
+        count = math.prod(self.shape)
+        return np.unpackbits(self.bits, count=count).reshape(self.shape).astype(bool)
 
 
 Kept = TypeVar("Kept")
 
 
-def _keep(waiting: dict[int, Kept], stamp_ns: int, item: Kept) -> list[int]:
+def _keep(waiting: dict[int, Kept], stamp_ns: int, item: Kept, most: int) -> list[int]:
     """Adds it; the stamps of what has to go for it."""
     waiting[stamp_ns] = item
-    gone = list(waiting)[: max(0, len(waiting) - KEPT)]
+    gone = list(waiting)[: max(0, len(waiting) - most)]
     for stamp in gone:
         del waiting[stamp]
     return gone

@@ -67,7 +67,9 @@ def read_recipe(
     the shipped ones), where it is no YAML, and for a change that has no place.
     """
     path = Path(name)
-    if not os.path.exists(path):  # unlike Path's, says no to a name that is too long to be one
+    # A run may be called as its recipe is: `--config lora --output lora`. Unlike Path's, os.path's
+    # exists says no to a name that is too long to be one.
+    if os.path.isdir(path) or not os.path.exists(path):
         names = sorted(file.stem for file in shipped.glob("*.yaml"))
         if str(name) not in names:
             raise DktError(f"{name} is no file, and none of the recipes {', '.join(names)}")

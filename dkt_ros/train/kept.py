@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -172,10 +172,15 @@ class Means:
         return text, pace
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float
+) -> list[dict[str, Any]]:
     """Matrices decay; biases, gains and tables do not."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2 and p.shape[0] > 1]
-    others = [p for p in model.parameters() if not (p.dim() >= 2 and p.shape[0] > 1)]
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in parameters:
+        is_matrix = parameter.dim() >= 2 and parameter.shape[0] > 1
+        (matrices if is_matrix else others).append(parameter)
     return [
         {"params": matrices, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -23,7 +23,7 @@ from dkt_ros.model.lora import INPUT_WEIGHTS
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.data.prefetch import Prefetch, Request
-from dkt_ros.train.kept import restore_optimizer
+from dkt_ros.train.kept import parameter_groups, restore_optimizer
 from dkt_ros.train.objective import ask, losses
 from dkt_ros.train.recipe import OptimizerRecipe, Recipe
 from dkt_ros.train.schedule import clip_length, rate_factor, share
@@ -183,7 +183,7 @@ class Trainer:
 def _groups(
     parameters: dict[str, nn.Parameter], settings: OptimizerRecipe, method: str
 ) -> list[dict[str, Any]]:
-    """Matrices decay; biases, gains and tables do not. share: of the learning rate.
+    """Those of parameter_groups, and the inputs'. share: of the learning rate.
 
     Beside a LoRA the patch embedding is neither held near zero nor as slow, for part of it begins
     there.
@@ -192,11 +192,8 @@ def _groups(
     if method != "lora":
         inputs = {}
     rest = [p for name, p in parameters.items() if name not in inputs]
-    matrices = [p for p in rest if p.dim() >= 2 and p.shape[0] > 1]
-    others = [p for p in rest if not (p.dim() >= 2 and p.shape[0] > 1)]
     groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay, "share": 1.0},
-        {"params": others, "weight_decay": 0.0, "share": 1.0},
+        *({**group, "share": 1.0} for group in parameter_groups(rest, settings.weight_decay)),
         {"params": list(inputs.values()), "weight_decay": 0.0, "share": settings.input_rate},
     ]
     return [group for group in groups if group["params"]]

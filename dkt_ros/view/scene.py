@@ -32,8 +32,8 @@ _PLOTS = (
     ("Latency (s)", ("latency",)),
 )
 _JPEG_QUALITY = 90
-_WAITING = 8
-"""Stamps whose depth or colour is kept until the other comes."""
+_WAITING_BYTES = 512 * 2**20
+"""Most of pictures whose depth or colour is yet to come: 6 s of a camera's 1280x720 at 30 Hz."""
 _LEAST_FREE_BYTES = 32 * 2**20
 """More than one frame takes."""
 
@@ -96,16 +96,21 @@ class Scene:
 
     def _cloud(self, moment: Moment) -> None:
         """Depth in its own colours, as soon as both are there."""
-        found = self._waiting.setdefault(moment.stamp_ns, {})
-        found |= {
-            name: value
-            for name, value in (("color", moment.color), ("depth", moment.depth))
-            if value is not None
-        }
-        while len(self._waiting) > _WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        if len(found) < 2 or self._camera is None:
+        pair = (("color", moment.color), ("depth", moment.depth))
+        new = {name: value for name, value in pair if value is not None}
+        if not new:
             return
+        found = self._waiting.setdefault(moment.stamp_ns, {})
+        found |= new
+        whole = len(found) == 2 and self._camera is not None
+        # Those before one that is whole will not be asked for: depth comes in the order of stamps.
+        while (first := next(iter(self._waiting))) != moment.stamp_ns and (
+            whole or self._waiting_bytes() > _WAITING_BYTES
+        ):
+            del self._waiting[first]
+        if not whole:
+            return
+        assert self._camera is not None
         color, depth = found["color"], found["depth"].astype(np.float32, copy=False)
         del self._waiting[moment.stamp_ns]
         if color.shape[:2] != depth.shape or depth.shape != (
@@ -122,6 +127,9 @@ class Scene:
             radii=rr.Radius.ui_points(1.5),
         )
         self._recording.log("points", shown)
+
+    def _waiting_bytes(self) -> int:
+        return sum(part.nbytes for parts in self._waiting.values() for part in parts.values())
 
 
 def _blueprint() -> rrb.Blueprint:

@@ -36,6 +36,18 @@ def test_depth_exr_is_metres(tmp_path: Path, name: str, dtype: type[np.floating]
     np.testing.assert_array_equal(depth, [[np.nan, 0.5], [np.nan, np.nan], [np.nan, 2.0]])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_depth_tiff_of_floats_is_metres(tmp_path: Path, dtype: type[np.floating]) -> None:
+    pixels = np.array([[0.0, 0.5], [np.nan, -1.0], [np.inf, 2.0]], dtype)
+    cv2.imwrite(str(tmp_path / "d.tiff"), pixels)
+    depth = read_depth(tmp_path / "d.tiff", 0.001)
+    assert depth.dtype == np.float32
+    np.testing.assert_array_equal(depth, [[np.nan, 0.5], [np.nan, np.nan], [np.nan, 2.0]])
+    cv2.imwrite(str(tmp_path / "d.tiff"), np.ones((4, 4, 3), dtype))
+    with pytest.raises(DktError, match=r"d\.tiff: float.. with 3 channels, expected depth in one"):
+        read_depth(tmp_path / "d.tiff")
+
+
 def test_the_mask_keeps_classes_and_takes_white_for_transparent(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.array([[0, 1, 2, 255]], np.uint8))
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1]])

@@ -64,3 +64,14 @@ def test_the_mean_over_videos_is_frame_by_frame() -> None:
     curve = mean_curves([one, two])["standing"]
     assert curve.rel == pytest.approx((0.2, 0.4))
     assert [curve.first, curve.last] == pytest.approx([0.2, 0.4])
+
+
+def test_videos_whose_streams_begin_anew_at_other_places_have_a_mean() -> None:
+    """In mode live answers come every so many frames, counted from there."""
+    one = {"moving": Curve(6, (0, 2, 4), (0.1, 0.2, 0.3))}
+    two = {"moving": Curve(6, (0, 3), (0.3, 0.6))}
+    three = {"moving": Curve(6, (0, 2), (float("nan"), 0.4))}
+    curve = mean_curves([one, two, three])["moving"]
+    assert curve.frames == (0, 2, 3, 4)
+    assert curve.rel == pytest.approx((0.2, 0.3, 0.6, 0.3))
+    assert [curve.first, curve.last] == pytest.approx([0.25, 0.45])

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures import dataset_trees as trees
-from fixtures.evaluated_scenes import exact
+from fixtures.evaluated_scenes import Told, exact
 
 from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods
+from dkt_ros.evaluation.models import PredictorModel
 from dkt_ros.evaluation.sets import SetReport, evaluate_set
 from dkt_ros.evaluation.videos import VideoReader, depth_range_of
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
+from dkt_ros.frames import Frame
+from dkt_ros.predict.predictor import Prediction
 
 
 def plane(rgb: np.ndarray, /) -> np.ndarray:
@@ -94,6 +98,22 @@ def test_no_normals_are_read_where_none_are_wanted(tmp_path: Path) -> None:
     methods = Methods([exact(plane)], with_normals=False)
     report = evaluate_set(VideoReader(dataset, with_normals=False), methods, (0.1, 10.0))
     assert "no true normals" not in report.notes
+
+
+def test_a_long_run_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    trees.hiss_folder(tmp_path / "a")
+
+    class Failing(Told):
+        def push(self, frame: Frame) -> Prediction | None:
+            if self._count == 2:
+                raise DktError("no answer to the third frame")
+            return super().push(frame)
+
+    models = [PredictorModel("failing", Failing(plane)), exact(plane)]
+    reader = VideoReader(open_dataset(tmp_path))
+    report = evaluate_set(reader, Methods(models, long_run=4), (0.1, 10.0))
+    assert set(report.long_runs) == {"dkt exact"}
+    assert list(report.skipped.reasons.values()) == ["no answer to the third frame"] * 2
 
 
 def test_a_set_without_anything_to_measure_says_so(tmp_path: Path) -> None:

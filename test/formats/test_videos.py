@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -78,6 +79,18 @@ def test_pictures_that_cannot_be_decoded(tmp_path: Path) -> None:
         facts(path)
     with pytest.raises(DktError, match=words):
         next(pictures(path))
+
+
+def test_a_video_is_opened_once_by_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = written(tmp_path / "clip.mkv", "FFV1"), []
+
+    def capture(name: str, real: Callable[[str], object] = cv2.VideoCapture) -> object:
+        opened.append(name)
+        return real(name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    assert facts(path).frames == len(list(pictures(path))) == 4
+    assert opened == [str(path)] * 2
 
 
 def test_what_is_no_video(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from fixtures.original_files import (
 from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256
+from dkt_ros.files import only_process, sha256
 from dkt_ros.model import weights as weights_module
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.convert import OriginalFiles, convert, convert_transformer
@@ -457,6 +459,26 @@ def test_a_failed_conversion_leaves_the_old_checkpoint(
         convert(replace(files, task="normal"), output)
     assert load_checkpoint(output).info == before
     assert not list(output.glob(".partial*"))
+
+
+def test_what_a_killed_conversion_left_goes_with_the_next(
+    files: OriginalFiles, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    killed = (
+        "import os, pathlib, sys; from dkt_ros.model import convert as c;"
+        "c.finish_checkpoint = lambda *_: os._exit(9);"
+        "transformer, vae, prompt, output = map(pathlib.Path, sys.argv[1:]);"
+        "files = c.OriginalFiles(transformer, vae, prompt_embeds=prompt, num_heads=2);"
+        "c.convert(files, output)"
+    )
+    words = map(str, (files.transformer, files.vae, files.prompt_embeds, output))
+    assert subprocess.run([sys.executable, "-c", killed, *words], check=False).returncode == 9
+    assert len(list(output.glob(".*"))) > 0
+    convert(files, output)
+    assert list(output.glob(".*")) == []
+    with only_process(output / ".partial.lock", ""), pytest.raises(DktError, match="wait for it"):
+        convert(files, output)
 
 
 def test_an_output_that_is_a_file_is_refused(files: OriginalFiles, tmp_path: Path) -> None:

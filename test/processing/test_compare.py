@@ -51,6 +51,18 @@ def test_the_same_is_identical(
     assert any("identical" in line for line in shown if line.startswith("| scene"))
 
 
+def test_what_systems_leave_beside_files_is_no_output(
+    outputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """macOS writes ._x beside x on disks that are not its own."""
+    for file in [*outputs["files"].glob("scene/npz/*"), *outputs["files"].glob("scene/previews/*")]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+    assert main(["compare", str(outputs["fused"]), str(outputs["files"])]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["recordings"][0]["identical"]
+    page = outputs["files"] / "report.html"
+    assert main(["report", str(outputs["files"]), "--output", str(page)]) == 0
+
+
 def test_what_differs_is_told_and_drawn(outputs: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "compared"
     command = ["compare", str(outputs["fused"]), str(outputs["network"]), "--output", str(folder)]
@@ -111,7 +123,11 @@ def test_two_ways_to_process(bag: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (one["frames"], one["identical"]) == (COUNT, False)
     with pytest.raises(DktError, match="no setting"):
         parsed_settings("speed=fast")
-    assert parsed_settings("seed=3,mode=live,engine_fallback=true").predictor.seed == 3
+    found = parsed_settings("seed=3,mode=live,engine_fallback=true").predictor
+    assert (found.seed, found.engine_fallback) == (3, True)
+    assert not parsed_settings("engine_fallback=false").predictor.engine_fallback
+    with pytest.raises(DktError, match="expected engine_fallback=true or engine_fallback=false"):
+        parsed_settings("engine_fallback=yes")
     # Kept outputs of other settings are made anew if that is asked for, as is advised.
     kept = ["--recording", str(bag), "--output", str(tmp_path / "kept")]
     assert main(["compare", told, told, *kept]) == 0
@@ -143,7 +159,7 @@ def test_nothing_in_common(outputs: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     command = ["process", str(tmp_path / "xy"), "--output", str(other), *TOLD, "--workers", "1"]
     assert main(command) == 0
-    with pytest.raises(DktError, match="no recording in common"):
+    with pytest.raises(DktError, match="in common: the first holds scene, the second x, y; exp"):
         compare(outputs["fused"], other, Limits())
 
 

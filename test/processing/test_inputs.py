@@ -487,6 +487,18 @@ def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures
     assert len(shots(opened(pictures, named))) == 3
 
 
+def test_patterns_from_the_root_are_told(pictures: Path) -> None:
+    options = SourceOptions(color="/rgb/*", depth="/depth/*", pinhole=(60.0, 60.0, 32.0, 24.0))
+    error = refused(pictures, options)
+    assert error.outcome is Outcome.NOTHING_USABLE
+    assert "pattern '/rgb/*' cannot be used" in str(error)
+    assert "expected one of names below that folder" in str(error)
+    (pictures / "clip.mp4").touch()
+    error = refused(pictures / "clip.mp4", options)
+    assert error.outcome is Outcome.NO_DEPTH
+    assert "pattern '/depth/*' cannot be used" in str(error)
+
+
 def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
     depth = pictures / "depth" / "1.png"
     depth.write_bytes(depth.read_bytes()[:-40])
@@ -640,6 +652,19 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     assert source.lost == ["the video ends with 2 frames without depth"]
 
 
+@pytest.mark.parametrize("name", ["clip.ts", "CLIP.MTS", "clip.mpg", "clip.wmv", "clip.3gp"])
+def test_videos_as_other_cameras_call_them(tmp_path: Path, name: str) -> None:
+    codes = {".wmv": "WMV2", ".3gp": "mp4v"}
+    path, code = tmp_path / name, codes.get(name[-4:], "MPG2")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 25.0, (WIDTH, HEIGHT))
+    for picture in np.random.default_rng(0).integers(0, 255, (6, HEIGHT, WIDTH, 3), np.uint8):
+        writer.write(picture)
+    writer.release()
+    np.save(path.with_suffix(".npy"), np.ones((6, HEIGHT, WIDTH), np.float32))
+    assert len(shots(opened(path, PINHOLE))) == 6
+    assert [recording.path for recording in find_recordings([tmp_path], NONE)] == [path]
+
+
 def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
     """No length in its head, and a pause of five seconds."""
     path = tmp_path / "clip.mkv"
@@ -715,6 +740,24 @@ def test_names_differ(tmp_path: Path) -> None:
     assert names == ["bag-db3", "bag-mcap"]
 
 
+def test_thousands_of_clips_do_not_ask_the_disk_for_each_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(60):
+        (tmp_path / f"{index}.mcap").touch()
+    asked, resolve = 0, Path.resolve
+
+    def counted(path: Path, strict: bool = False) -> Path:
+        nonlocal asked
+        asked += 1
+        return resolve(path, strict)
+
+    monkeypatch.setattr(Path, "resolve", counted)
+    names = [recording.name for recording in find_recordings([tmp_path], NONE)]
+    assert names == [str(index) for index in range(60)]
+    assert asked < 10 * 60
+
+
 def test_names_differ_where_joined_paths_do_not(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("bag.db3", "bag.mcap", "bag-db3.bag")]
     for file in files:
@@ -742,6 +785,9 @@ def test_bags_beside_each_other_are_not_one(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / name)
     names = [recording.name for recording in find_recordings([tmp_path], NONE)]
     assert names == ["monday", "tuesday"]
-    (tmp_path / "monday.mcap").rename(tmp_path / "day_0.mcap")
-    (tmp_path / "tuesday.mcap").rename(tmp_path / "day_1.mcap")
+    (tmp_path / "monday.mcap").rename(tmp_path / "0.mcap")
+    (tmp_path / "tuesday.mcap").rename(tmp_path / "1.mcap")
+    assert [recording.name for recording in find_recordings([tmp_path], NONE)] == ["0", "1"]
+    (tmp_path / "0.mcap").rename(tmp_path / "day_0.mcap")
+    (tmp_path / "1.mcap").rename(tmp_path / "day_1.mcap")
     assert [recording.path for recording in find_recordings([tmp_path], NONE)] == [tmp_path]

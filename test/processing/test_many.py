@@ -14,10 +14,12 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
 from dkt_ros.files import only_process
+from dkt_ros.processing import many
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import process_many
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome
+from dkt_ros.processing.outputs import read_outputs
 from dkt_ros.processing.source import Source, SourceOptions
 
 TOLD = ["--predictor", "fixtures.told_network:load"]
@@ -77,6 +79,8 @@ def test_exit_codes_of_single_recordings(
     assert main(["process", *both, *out]) == 1
     assert main(["process", str(bags / "a"), *out]) == 0
     assert main(["process", str(bags / "a"), *out, "--points"]) == Outcome.OUTPUT_EXISTS.code == 13
+    # What was not replaced is still there to be looked at.
+    assert [output.name for output in read_outputs([tmp_path / "out"]).outputs] == ["a"]
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
     capsys.readouterr()
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
@@ -154,6 +158,19 @@ def test_overwrite_spares_what_is_no_output(
         assert bag.remarks == []
 
 
+@pytest.mark.parametrize("content", ['{"name": "an app"}', '{"recordings": [1]}', "no JSON"])
+def test_a_manifest_of_something_else_stays(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    file = tmp_path / "out" / "manifest.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    assert main(["process", str(bags / "a"), "--output", str(file.parent), *TOLD]) == 2
+    assert "no manifest of `dkt process`" in capsys.readouterr().err
+    assert file.read_text() == content
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
 def test_an_output_is_of_its_recording_alone(
     bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +207,24 @@ def test_a_worker_that_dies_too_often_is_given_up(
     assert len(died) == 1
     assert "its process died once (killed by signal 9)" in died[0].error
     assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+
+
+def test_a_worker_that_is_dead_before_it_gets_its_recording_is_replaced(
+    bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = [], many._start
+
+    def start_and_kill_the_first(options: ProcessOptions, output: Path) -> many._Worker:
+        started.append(start(options, output))
+        if len(started) == 1:
+            started[0].process.kill()
+            started[0].process.join()
+        return started[-1]
+
+    monkeypatch.setattr(many, "_start", start_and_kill_the_first)
+    recordings = find_recordings([bags / "a", bags / "b"], told.source)
+    results = process_many(recordings, told, tmp_path / "out", workers=2)
+    assert [result.outcome for result in results] == [Outcome.DONE, Outcome.DONE]
 
 
 def test_locks_that_kills_left_go_and_held_ones_stay(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -365,6 +366,27 @@ def test_frames_without_depth_are_told(
     )
     assert len(lines(tmp_path / "out" / "blind")) == 3
     assert len(depths(tmp_path / "out" / "blind")) == 3
+
+
+def test_what_looks_wrong_in_frames_is_noted_once_each(
+    told: ProcessOptions, tmp_path: Path
+) -> None:
+    def far(index: int, labelled: Any) -> Any:
+        raw = labelled.frame.raw_depth.copy()
+        raw[: 20 + index] = 12.5 + index / 2  # of 32 rows
+        return replace(labelled, frame=replace(labelled.frame, raw_depth=raw))
+
+    frames = labelled_frames(5)
+    frames = [*(far(index, frame) for index, frame in enumerate(frames[:4])), frames[4]]
+    record(frames, tmp_path / "far", RecordingOptions())
+    summary = run(tmp_path / "far", told, tmp_path / "out")
+    shown = [note for note in summary["notes"] if "raw readings" in note]
+    (note,) = shown
+    assert re.fullmatch(
+        r"4 of 5 frames: \d\d% of the raw readings lie outside 0\.1 \.\. 10 m, their median is "
+        r"12\.5 m: is the .*",
+        note,
+    )
 
 
 def test_depth_that_the_options_take_away_is_told(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkt_ros.ros.masks import KEPT, Masks
+from dkt_ros.ros.masks import KEPT, KEPT_MASKS, Mask, Masks
 
-MASK = np.ones((2, 2), bool)
+MASK = np.random.default_rng(0).random((3, 5)) < 0.5
+
+
+def same(mask: Mask) -> bool:
+    return mask.dtype == bool and np.array_equal(mask, MASK)
 
 
 @pytest.mark.parametrize("mask_first", [True, False])
 def test_both_halves_meet_once(mask_first: bool) -> None:
     met: list[tuple[str, bool]] = []
-    masks: Masks[str] = Masks(lambda item, mask: met.append((item, mask is MASK)))
+    masks: Masks[str] = Masks(lambda item, mask: met.append((item, same(mask))))
     steps = [lambda: masks.add_mask(5, MASK), lambda: masks.add(5, "depth")]
     for step in steps if mask_first else steps[::-1]:
         assert met == []
@@ -40,15 +44,20 @@ def test_only_the_newest_few_wait() -> None:
 def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
     told: list[bool] = []
     masks: Masks[int] = Masks(lambda item, mask: None, told.append)
-    for stamp in range(2 * KEPT - 1):
+    masks.add(1000, 0)
+    masks.add(1001, 0)
+    for stamp in range(KEPT - 1):
         masks.add_mask(stamp, MASK)
     assert told == []
     masks.add_mask(100, MASK)
     assert told == [False]
-    masks.add(100, 0)
-    for stamp in range(200, 200 + KEPT):
+    masks.add_mask(2000, MASK)
+    assert told == [False], "its depth may still come"
+    masks.add(2000, 0)
+    masks.add(3000, 0)
+    for stamp in range(1500, 1500 + 2 * KEPT):
         masks.add_mask(stamp, MASK)
-    assert told == [False], "one has met in between"
+    assert told == [False], "of depth that is rare each has met"
 
 
 def test_masks_that_come_too_late_are_told_so_and_those_of_a_loop_still_meet() -> None:
@@ -65,3 +74,21 @@ def test_masks_that_come_too_late_are_told_so_and_those_of_a_loop_still_meet() -
     masks.add_mask(3, MASK)
     masks.add(3, 3)
     assert met == [3]
+
+
+def test_masks_wait_for_depth_that_is_seconds_behind() -> None:
+    """As of a camera at 30 Hz, whose every picture is segmented at once."""
+    met: list[tuple[int, bool]] = []
+    masks: Masks[int] = Masks(lambda item, mask: met.append((item, same(mask))))
+    for stamp in range(150):
+        masks.add_mask(stamp, MASK)
+        if stamp >= 90:
+            masks.add(stamp - 90, stamp - 90)
+    assert met == [(stamp, True) for stamp in range(60)]
+    masks.clear()
+    met.clear()
+    for stamp in range(KEPT_MASKS + 1):
+        masks.add_mask(stamp, MASK)
+    for stamp in range(KEPT_MASKS + 1):
+        masks.add(stamp, stamp)
+    assert [stamp for stamp, _ in met] == list(range(1, KEPT_MASKS + 1))

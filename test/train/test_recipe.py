@@ -45,6 +45,17 @@ def test_the_other_shipped_recipes() -> None:
     assert one_step.objective.gradient > 0
 
 
+def test_a_folder_called_as_a_recipe_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lora").mkdir()  # such as a run's
+    changes = ["data.0.path=somewhere"]
+    assert load_recipe("lora", changes) == load_recipe(RECIPES / "lora.yaml", changes)
+    with pytest.raises(DktError, match=f"{tmp_path} is no file"):
+        load_recipe(tmp_path)
+
+
 def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
     info = CheckpointInfo.read(default_checkpoint())
     assert parse_recipe({"data": DATA}).data.size == (info.height, info.width)

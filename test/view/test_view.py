@@ -12,6 +12,7 @@ from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_fr
 
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
+from dkt_ros.messages.moments import Moment
 from dkt_ros.processing.api import process
 
 rerun = pytest.importorskip("rerun", reason="needs rerun: pip install 'dkt_ros[view]'")
@@ -99,3 +100,20 @@ def test_what_cannot_be_shown_is_told(
     assert main(["view", str(bag), "--save", str(tmp_path / "a.rrd"), *TOLD]) == 2
     assert "a.rrd: the disk is full" in capsys.readouterr().err
     assert not list(tmp_path.glob("a.rrd*"))
+
+
+def test_a_cloud_has_the_colour_of_its_stamp_however_late_its_depth_is(tmp_path: Path) -> None:
+    """As in a robot's bag with the camera's own topics, where depth comes a second later."""
+    from dkt_ros.view.scene import Scene, saved
+
+    (labelled,) = labelled_frames(1)
+    frame = labelled.frame
+    stamps = [START_NS + i * 33_333_333 for i in range(90)]
+    with saved(tmp_path / "late.rrd") as recording:
+        scene = Scene(recording)
+        for number, stamp in enumerate(stamps):
+            scene.add(Moment(stamp, color=frame.rgb, intrinsics=frame.intrinsics))
+            scene.add(Moment(stamp, raw=known(frame.raw_depth)))
+            if number >= 30:
+                scene.add(Moment(stamps[number - 30], depth=known(frame.raw_depth)))
+    assert list(rows(tmp_path / "late.rrd", "/points", "Position3D")) == stamps[:60]

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dkt_ros.arguments import DTYPES
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256, write_whole
+from dkt_ros.files import sha256, shown, write_whole
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
 from dkt_ros.wording import NAME, is_name
@@ -442,7 +442,7 @@ def checkpoint_fingerprint(folder: Path) -> str:
     folder = checkpoint_folder(folder)
     if not (folder / INFO_FILE).is_file():
         raise DktError(f"{folder} is no dkt checkpoint: it has no {INFO_FILE}")
-    files = (file for kind in ("*.json", "*.safetensors") for file in folder.rglob(kind))
+    files = (file for kind in ("*.json", "*.safetensors") for file in shown(folder, f"**/{kind}"))
     digest = hashlib.sha256()
     try:
         for file in sorted(files):

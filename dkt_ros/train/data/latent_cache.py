@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import PARTIAL, BusyError, storage_error, write_whole
+from dkt_ros.files import PARTIAL, BusyError, shown, storage_error, write_whole
 from dkt_ros.model.weights import file_bytes
 
 _log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def files_digest(path: Path) -> str:
     """
     try:
         root = path.resolve()
-        files = sorted(file for file in root.rglob("*") if file.is_file()) or [root]
+        files = sorted(file for file in shown(root, "**/*") if file.is_file()) or [root]
         digest = hashlib.sha256()
         for file in files:
             status = file.stat()

@@ -53,8 +53,9 @@ def _pretrain(args: argparse.Namespace) -> int:
     import torch
 
     from dkt_ros.errors import DktError
+    from dkt_ros.model.compiled.manifest import checkpoint_fingerprint
     from dkt_ros.train.fusion.config import load_config
-    from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_digest, checkpoint_predictor
+    from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_predictor
     from dkt_ros.train.fusion.loop import train
 
     if args.threads > 0:
@@ -73,7 +74,7 @@ def _pretrain(args: argparse.Namespace) -> int:
                 f"{args.config} is of networks that are shown raw depth (on_scale); take "
                 "--config fusion-colour"
             )
-        digest = checkpoint_digest(args.checkpoint)
+        digest = checkpoint_fingerprint(args.checkpoint)[:12]
         name = digest if config.on_scale else f"{digest}-colour"
         kept = (args.disparity or args.output / "disparity") / name
         failings = FAILINGS if sees_depth else 0

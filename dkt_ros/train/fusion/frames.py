@@ -7,7 +7,6 @@ of other augmentation.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,7 +21,7 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, sha256, whole_file
+from dkt_ros.files import StorageError, shown, whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.train.sensor import failing
 
@@ -94,7 +93,8 @@ class FrameFolder:
     def rescan(self) -> int:
         """Reads tars not seen before; returns how many frames were added."""
         before = len(self.frames)
-        fresh = [path for path in sorted(self.folder.glob("*.tar")) if path.name not in self._seen]
+        tars = sorted(shown(self.folder, "*.tar"))
+        fresh = [path for path in tars if path.name not in self._seen]
         for path in fresh[: self._most]:
             self._seen.add(path.name)
             try:
@@ -175,16 +175,6 @@ def checkpoint_predictor(
         return np.asarray(predictor.video(list(frames_of([(rgb, shown)])))[0], np.float32)
 
     return predict, show_depth and isinstance(predictor, DktPredictor) and predictor.sees_depth
-
-
-def checkpoint_digest(checkpoint: str | Path = "") -> str:
-    """Twelve hex digits of a checkpoint's files, wherever they lie. Raises DktError."""
-    from dkt_ros.model.checkpoint import checked_folder
-
-    folder = checked_folder(checkpoint)
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
-    lines = (f"{path.relative_to(folder)} {sha256(path)}\n" for path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 def _frame(

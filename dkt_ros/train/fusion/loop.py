@@ -63,7 +63,7 @@ class RefinerTrainer:
         self.model = refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config.weight_decay),
+            parameter_groups(self.model.parameters(), config.weight_decay),
             lr=config.learning_rate,
         )
         self.step = 0

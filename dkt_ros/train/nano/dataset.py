@@ -19,6 +19,7 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
+from dkt_ros.files import shown
 from dkt_ros.model.condition import disparity_of, pictures, range_of
 from dkt_ros.train.data.disparity import clip_range, half_range, normalise
 from dkt_ros.train.sensor import failing_clip
@@ -85,7 +86,7 @@ class SequenceFolder:
     def rescan(self) -> int:
         """Loads tars not seen before; returns how many sequences were added."""
         before = len(self.clips)
-        for path in sorted(self.folder.glob("*.tar")):
+        for path in sorted(shown(self.folder, "*.tar")):
             if path.name in self._seen:
                 continue
             self._seen.add(path.name)

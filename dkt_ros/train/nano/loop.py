@@ -54,7 +54,7 @@ class NanoTrainer:
             self.model.part_pictures()
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config.weight_decay),
+            parameter_groups(self.model.parameters(), config.weight_decay),
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )

@@ -175,6 +175,7 @@ def test_a_fingerprint_is_of_the_contents(tiny_checkpoint: Path, tmp_path: Path)
     before = checkpoint_fingerprint(tiny_checkpoint)
     copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "elsewhere"))
     (copy / "MODEL_CARD.md").write_text("words change nothing")
+    (copy / "._dkt.json").write_text("nor does what macOS writes beside it")
     assert checkpoint_fingerprint(copy) == before
     weights = next((copy / "vae").glob("*.safetensors"))
     content = bytearray(weights.read_bytes())

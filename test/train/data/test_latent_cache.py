@@ -130,6 +130,7 @@ def test_files_are_identified_by_path_size_and_time(tmp_path: Path) -> None:
     for path in (tar, folder / "below" / "0.png"):
         path.write_bytes(b"x")
     before = files_digest(tar), files_digest(folder)
+    (folder / ".DS_Store").write_bytes(b"a window's place")
     assert before == (files_digest(tar), files_digest(folder))
     os.utime(tar, (1, 1))
     (folder / "below" / "0.png").write_bytes(b"xy")

@@ -246,9 +246,11 @@ def test_a_network_that_is_shown_readings_is_shown_failing_ones(tmp_path: Path) 
 def test_names_scenes_without_raw_depth(tmp_path: Path) -> None:
     write_scene(tmp_path / "scenes", "good")
     write_scene(tmp_path / "scenes", "bad", raw=False)
+    (tmp_path / "scenes" / "._bad.tar").write_bytes(b"macOS's")
     lines: list[str] = []
     folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "kept", lines.append)
     assert len(folder.frames) == 1
+    assert len(lines) == 1
     assert "bad.tar: has no raw depth" in lines[0]
     with pytest.raises(DktError, match="is not a folder"):
         FrameFolder(tmp_path / "nowhere", Network(), tmp_path / "kept")
@@ -378,6 +380,7 @@ def test_disparity_is_kept_apart_for_every_checkpoint(
     for seed in (0, 1):
         make_tiny_checkpoint(tmp_path / f"seed{seed}", seed=seed)
     shutil.copytree(tmp_path / "seed0", tmp_path / "copy")
+    (tmp_path / "copy" / "._dkt.json").write_bytes(b"macOS's")
     kept: list[Path] = []
 
     def noted(data: Path, predict: object, folder: Path, *_: object, **__: object) -> None:

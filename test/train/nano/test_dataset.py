@@ -82,6 +82,7 @@ def test_late_and_broken_tars(tmp_path: Path) -> None:
     write_scene(tmp_path, "b")
     (tmp_path / "c.tar").write_bytes(b"not a tar")
     (tmp_path / "d.tar.partial").write_bytes(b"")
+    (tmp_path / "._a.tar").write_bytes(b"macOS's")
     assert data.rescan() == 1
     assert data.rescan() == 0
     assert [clip.name for clip in data.clips] == ["a", "b"]
