@@ -427,8 +427,6 @@ def _asked(
     scenes = (make_scene(scene.rgb, one.undone(scene.disparity), None, True) for one in changes)
     seen = [None if one is None else network_input(one) for one in scenes]
     some = [torch.from_numpy(x) for x in seen if x is not None]
-    if not some:
-        return [-np.inf] * len(seen)
     with torch.inference_mode(), one_thread():
         x = torch.stack(some).to(device, memory_format=torch.channels_last)
         found = iter(refiner.belong(x).tolist())

@@ -329,6 +329,7 @@ def test_confidence_grows_with_the_tolerance(frame: GlassFrame) -> None:
         ({"rgb": np.zeros((4, 6), np.uint8)}, "rgb of"),
         ({"rgb": np.zeros((4, 6, 3), np.float32)}, "rgb of"),
         ({"rgb": np.zeros((0, 6, 3), np.uint8)}, "rgb of"),
+        ({"rgb": np.zeros((160, 288, 4), np.uint8)}, "rgb of"),
         ({"raw_depth": np.zeros((4, 6), np.float32)}, "raw depth of"),
         ({"raw_depth": np.zeros((160, 288), np.uint16)}, "raw depth of"),
         ({"disparity": np.zeros((4, 6), np.float32)}, "disparity of"),
