@@ -304,6 +304,47 @@ def test_less_trusted_pixels_become_unknown_on_demand() -> None:
     assert np.isfinite(push(estimator, frame(1)).depth).all()
 
 
+@pytest.mark.parametrize("end", ["min_depth", "max_depth"])
+def test_fused_depth_outside_the_range_is_unknown(end: str) -> None:
+    free = push(fused(), frame(0)).depth
+    limit = float(np.median(free))
+    estimator = fused(min_depth=limit) if end == "min_depth" else fused(max_depth=limit)
+    estimate = push(estimator, frame(0))
+    outside = free < limit if end == "min_depth" else free > limit
+    np.testing.assert_array_equal(estimate.depth, np.where(outside, np.nan, free))
+
+
+@pytest.mark.parametrize(("limit", "farthest"), [(0.1, np.nanmin), (10.0, np.nanmax)])
+def test_the_network_s_depth_outside_the_range_is_unknown(limit: float, farthest: Any) -> None:
+    """Beyond all readings, which lie within."""
+    unit = 1.04 * limit / farthest(RAW) if limit < 1 else 0.96 * limit / farthest(RAW)
+    wrong = np.where(HOLES, 2.0 if limit < 1 else 0.5, 1.0)
+    depth = push(fused(METRIC * wrong), frame(0, RAW * np.float32(unit))).depth
+    assert np.isnan(depth[HOLES]).any()
+    assert np.nanmin(depth) >= 0.1
+    assert np.nanmax(depth) <= 10.0
+
+
+@pytest.mark.parametrize("end", ["reset", "gap", "failure"])
+def test_nothing_of_an_ended_stream_is_in_the_next_one(end: str) -> None:
+    network, fresh = Witness(METRIC / 2, frames=5), Witness(METRIC, frames=5)
+    estimator = DepthEstimator(network)
+    for index in range(2):
+        push(estimator, frame(index, 2 * BEHIND))
+    if end == "reset":
+        estimator.reset()
+    if end == "failure":
+        network.disparity = np.full_like(METRIC, np.nan)
+        with pytest.raises(DktError, match="not finite"):
+            estimator.push(frame(2, BEHIND))
+    network.disparity = METRIC
+    next_one = frame(100 if end == "gap" else 3)
+    after, expected = push(estimator, next_one), push(DepthEstimator(fresh), next_one)
+    np.testing.assert_array_equal(after.depth, expected.depth)
+    assert after.suspicions == expected.suspicions == ()
+    assert network.shown[-1] is RAW, "what was not trusted is of the stream before"
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(DktError, match="depth is 'sensor', expected one of fused, network"):
         EstimatorConfig(depth="sensor")

@@ -377,5 +377,7 @@ def _expanded(path: Path, stack: ExitStack, remarks: list[str]) -> Path:
             if not frame.eof:
                 remarks.append(f"{path.name}: cut short; read as far as it goes")
         except zstd.ZstdError as error:
+            if not sink.tell():
+                raise DamageError(f"damaged ({error})") from error
             remarks.append(f"{path.name}: damaged ({error}); read as far as that")
     return target

@@ -535,10 +535,12 @@ class TestStream:
         assert aligner.update(scene.disparity, scene.raw).state is OK
 
     def test_held_for_so_many_seconds_and_no_longer(self) -> None:
-        aligner = self.started(1, AlignmentConfig(max_held_s=2.0))
-        disparity = glass_table_frame(0).disparity
-        assert aligner.update(disparity, None, 2 * 10**9).state is HELD
-        alignment = aligner.update(disparity, None, 2 * 10**9 + 1)
+        aligner, now = Aligner(AlignmentConfig(max_held_s=2.0)), 1_700_000_000 * 10**9
+        scene = glass_table_frame(0)
+        disparity = scene.disparity
+        assert aligner.update(disparity, scene.raw, now).state is OK
+        assert aligner.update(disparity, None, now + 2 * 10**9).state is HELD
+        alignment = aligner.update(disparity, None, now + 2 * 10**9 + 1)
         assert alignment.state is UNALIGNED
         assert "too old" in alignment.reason
 

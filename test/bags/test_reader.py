@@ -192,6 +192,7 @@ def test_a_recording_that_crashed_before_its_metadata_is_read(
     (tmp_path / "bag" / "metadata.yaml").unlink()
     with BagReader(tmp_path / "bag") as bag:
         assert len(list(bag.messages())) == 5 * len(frames)
+        assert not bag.remarks
 
 
 COLOR = "/camera/camera/color/image_raw/compressed"
@@ -356,6 +357,14 @@ def test_a_packed_file_that_was_cut_is_read_as_far_as_it_goes(
     with BagReader(packed) as bag:
         assert 5 * len(frames) < len(list(bag.messages())) < 50 * len(frames)
         assert "cut short" in bag.remarks[0]
+    begun = file.read_bytes()[: file.stat().st_size // 2]
+    packed.write_bytes(zstd.compress(begun) + b"no zstd")
+    with BagReader(packed) as bag:
+        assert 5 * len(frames) < len(list(bag.messages())) < 50 * len(frames)
+        assert "zstd: damaged" in bag.remarks[0]
+    packed.write_bytes(data[:10] + b"no zstd")
+    with pytest.raises(DktError, match=r"zstd: damaged \("):
+        BagReader(packed)
 
 
 @pytest.mark.parametrize("listed", ["bag.mcap", "bag.mcap.zstd", "C:\\bags\\bag.mcap"])

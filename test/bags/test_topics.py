@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fixtures.recorded_frames import recorded
 from dkt_ros.bags.reader import BagReader, BagTopic
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.bags.topics import (
+    CameraTopics,
     NoTopicError,
     base_topic,
     camera_topics,
@@ -72,6 +74,13 @@ def test_other_cameras_and_compressed_alone() -> None:
 def test_overrides_win_and_must_exist() -> None:
     bag = topics(**{"/a": IMAGE, "/b": IMAGE, "/i": INFO, "/broken": IMAGE})
     assert discover_topics(bag, {"color": "/b"}).color == "/b"
+    images = ["/color", "/depth", "/truth/depth", "/truth/mask"]
+    more = topics(**dict.fromkeys(images, IMAGE), **{"/camera_info": INFO})
+    named = CameraTopics("/my/color", "/my/depth", "/camera_info", "/my/truth", "/my/mask")
+    types = {**dict.fromkeys(vars(named).values(), IMAGE), "/camera_info": INFO, "/my/info": INFO}
+    for info in ("/camera_info", "/my/info"):
+        wanted = replace(named, camera_info=info)
+        assert discover_topics(more | topics(**types), vars(wanted)) == wanted
     with pytest.raises(DktError, match="no topic /c for color; the bag holds /a"):
         discover_topics(bag, {"color": "/c"})
     with pytest.raises(DktError, match="unknown role"):

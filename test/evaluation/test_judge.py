@@ -91,6 +91,15 @@ def test_frames_passed_over_are_no_neighbours() -> None:
     assert figures.coverage == pytest.approx(2 / 3)
 
 
+def test_the_floor_is_the_flicker_of_the_truth() -> None:
+    truth = np.full(SHAPE, 2.0, np.float32)
+    truth[1] = 2.5
+    for video in (wall(), wall(normals=None)):
+        floor = Judge(replace(video, truth=truth), RANGE).floor()
+        assert floor is not None
+        assert floor["all"].tae == pytest.approx((0.2 + 0.25) / 2)
+
+
 def test_what_a_video_lacks_is_not_made_up() -> None:
     bare = replace(wall(), normals=None, world_to_camera=None)
     judge = Judge(bare, RANGE)

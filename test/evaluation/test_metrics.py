@@ -106,6 +106,13 @@ def test_inversion_is_clipped() -> None:
     assert disparity_to_metric(disparity, 1.0, 0.0, (0.3, 2.0)).tolist() == [[2.0, 1.0]]
 
 
+def test_depth_in_whole_millimetres_is_refused() -> None:
+    metres, millimetres = np.ones((1, 2)), np.full((1, 2), 1000, np.uint16)
+    for pair in ((millimetres, metres), (metres, millimetres)):
+        with pytest.raises(DktError, match=r"uint16.*expected a numpy array of floats"):
+            frame_errors(*pair)
+
+
 @pytest.mark.parametrize("mask", [np.ones((1, 3), bool), np.ones((1, 2), np.uint8)])
 def test_wrong_masks_are_refused(mask: np.ndarray) -> None:
     with pytest.raises(DktError, match=r"shapes differ|expected bool"):

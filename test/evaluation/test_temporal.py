@@ -44,6 +44,9 @@ def test_a_jump_counts_both_ways() -> None:
     # 2 m becomes 2.5 m: |2 - 2.5| / 2.5 there and |2.5 - 2| / 2 back, over 2 (T - 1) = 2.
     error = tae([wall(2.0), wall(2.5)], K, [HERE] * 2)
     assert error == pytest.approx((0.2 + 0.25) / 2)
+    # Each frame with the next alone: 1 m becomes 2 m becomes 4 m.
+    error = tae([wall(1.0), wall(2.0), wall(4.0)], K, [HERE] * 3)
+    assert error == pytest.approx((1.0 + 0.5) / 2)
 
 
 def test_a_moving_camera_is_accounted_for() -> None:

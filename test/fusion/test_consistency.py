@@ -242,8 +242,18 @@ def test_of_a_lens_cap_only_that_is_told(moving: list[Frame]) -> None:
         assert [one.cause for one in verdict.suspicions] == ["colour"]
 
 
-@pytest.mark.parametrize("kind", ["black", "grey", "white", "dark", "noise"])
-def test_colour_without_information(moving: list[Frame], kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("black", "is black"),
+        ("grey", "is of one grey"),
+        ("white", "is white"),
+        ("dark", "is black"),
+        ("noise", "is noise"),
+        ("burnt", "% of the colour image are saturated"),
+    ],
+)
+def test_colour_without_information(moving: list[Frame], kind: str, words: str) -> None:
     rng = np.random.default_rng(0)
     change: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "black": np.zeros_like,
@@ -251,13 +261,24 @@ def test_colour_without_information(moving: list[Frame], kind: str) -> None:
         "white": lambda rgb: np.full_like(rgb, 255),
         "dark": lambda rgb: (rgb * 0.05).astype(np.uint8),
         "noise": lambda rgb: rng.integers(0, 256, rgb.shape).astype(np.uint8),
+        "burnt": lambda rgb: np.where(
+            np.arange(rgb.shape[1])[:, None] > rgb.shape[1] / 8, 255, rgb
+        ),
     }
     verdict = judged(with_colour(moving[:1], change[kind]))
     assert causes(verdict) == {"colour"}
+    assert words in verdict.suspicions[0].text
 
 
 def test_units(moving: list[Frame]) -> None:
     assert "depth range" in causes(judged(with_depth(moving[:1], lambda raw: raw * 100)))
+    columns = np.arange(moving[0][1].shape[1])
+    some = with_depth(
+        moving[:1], lambda raw: np.where(columns < 0.65 * len(columns), raw * 100, raw)
+    )
+    (told,) = (one for one in judged(some).suspicions if one.cause == "depth range")
+    assert not told.certain
+    assert 0.55 < float(told.text.split("%")[0]) / 100 < 0.75
     bounds = ConsistencyConfig(expected_depth_m=(0.3, 2.0))
     assert judged(moving[:1], bounds).suspicions == ()
     tenfold = judged(with_depth(moving[:1], lambda raw: raw * 10), bounds)
@@ -326,3 +347,5 @@ def test_limits_that_cannot_be() -> None:
         ConsistencyConfig(min_raw_depth=2.0, max_raw_depth=1.0)
     with pytest.raises(DktError, match="low < high"):
         ConsistencyConfig(expected_depth_m=(2.0, 1.0))
+    with pytest.raises(DktError, match="none to be below the one before"):
+        ConsistencyConfig(refused=1.0, doubted=0.0)

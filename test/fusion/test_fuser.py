@@ -68,6 +68,19 @@ def test_sensor_where_it_is_right_network_where_it_is_not(fuser: Fuser, frame: G
     assert fused.residual_m < 0.01
 
 
+def test_the_network_s_depth_meets_the_sensor_s_without_a_step(
+    fuser: Fuser, frame: GlassFrame
+) -> None:
+    fused = fuse(fuser, frame)
+    steps = []
+    for axis in (0, 1):
+        beside = np.diff(fused.source.astype(int), axis=axis) != 0
+        one_surface = np.abs(np.diff(np.log(frame.truth), axis=axis)) < 0.01
+        steps.append(np.abs(np.diff(np.log(fused.depth), axis=axis))[beside & one_surface])
+    limit = 0.014 if fuser.config.method == "refiner" else 0.0075
+    assert np.median(np.concatenate(steps)) < limit
+
+
 def test_shares_are_those_of_the_source(fuser: Fuser, frame: GlassFrame) -> None:
     fused = fuse(fuser, frame)
     assert fused.shares.sensor == pytest.approx((fused.source == Source.SENSOR).mean())
@@ -329,6 +342,7 @@ def test_confidence_grows_with_the_tolerance(frame: GlassFrame) -> None:
         ({"rgb": np.zeros((4, 6), np.uint8)}, "rgb of"),
         ({"rgb": np.zeros((4, 6, 3), np.float32)}, "rgb of"),
         ({"rgb": np.zeros((0, 6, 3), np.uint8)}, "rgb of"),
+        ({"rgb": np.zeros((160, 288, 4), np.uint8)}, "rgb of"),
         ({"raw_depth": np.zeros((4, 6), np.float32)}, "raw depth of"),
         ({"raw_depth": np.zeros((160, 288), np.uint16)}, "raw depth of"),
         ({"disparity": np.zeros((4, 6), np.float32)}, "disparity of"),

@@ -6,12 +6,13 @@ from array import array
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from dkt_ros.frames import Frame
 from dkt_ros.messages.fields import MessageError
@@ -68,7 +69,9 @@ class Desk:
         fields["p"] = [4.0, 0.0, 2.5, 0.0, 0.0, 4.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
         self.intake.on_camera_info(CameraInfo(**(fields | changes)))
 
-    def show(self, ms: int, color: Image | None = None, depth: Image | None = None) -> None:
+    def show(
+        self, ms: int, color: Image | CompressedImage | None = None, depth: Image | None = None
+    ) -> None:
         color, depth = color or rgb(), depth or metres()
         for message in (color, depth):
             message.header.stamp = make_header(ms * MS, "").stamp
@@ -285,6 +288,18 @@ def test_an_encoding_change_starts_an_epoch() -> None:
     desk.show(33, color=bgr)
     assert [filed.epoch for filed in desk.filed] == [0, 1]
     assert desk.statistics.snapshot().flushes == {"image encoding changed": 1}
+
+
+def test_compressed_colour_is_filed_and_its_change_of_format_starts_an_epoch() -> None:
+    desk = Desk()
+    desk.calibrate()
+    pixels = np.full((HEIGHT, WIDTH, 3), 7, np.uint8)
+    for ms, format_ in ((0, "png"), (33, "png"), (66, "jpeg")):
+        data = array("B", cv2.imencode(f".{format_}", pixels)[1].tobytes())
+        desk.show(ms, color=CompressedImage(format=format_, data=data))
+    assert desk.drops == {}
+    assert [filed.epoch for filed in desk.filed] == [0, 0, 1]
+    assert (desk.filed[0].frame.rgb == 7).all()
 
 
 def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:

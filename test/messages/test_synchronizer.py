@@ -91,11 +91,14 @@ def test_equal_stamps_all_meet_however_late_one_stream_is(
 
 @pytest.mark.parametrize("depth_offset_ms", [-7, -3, 0, 3, 7])
 def test_every_colour_finds_the_nearest_depth(depth_offset_ms: int) -> None:
-    """At 60 Hz and 20 ms slop two depth images are in reach; the nearer one is taken."""
+    """At 60 Hz and 20 ms slop two depth images are in reach; the nearer one is taken.
+
+    Also where depth runs before colour begins, so that an older one is always at hand.
+    """
     period = 17
     arrivals = sorted(
         [(i * period, "color") for i in range(30)]
-        + [(i * period + depth_offset_ms, "depth") for i in range(30)]
+        + [(i * period + depth_offset_ms, "depth") for i in range(-2, 30)]
     )
     synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)
     pairs: list[Pair[Any, Any]] = []

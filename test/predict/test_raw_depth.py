@@ -22,6 +22,7 @@ from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.predict.clip import ClipPredictor, PredictOptions, predict_disparity
 from dkt_ros.predict.dkt import raw_pictures
 from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import Prediction, Predictor
 from dkt_ros.predict.stream import LivePredictor, StreamPredictor
 
 SIZE = (64, 96)
@@ -66,6 +67,42 @@ def test_an_answer_says_whether_it_is_on_the_readings_scale(network: FastNetwork
 
 def answered(predictor: ClipPredictor, frame: Frame) -> np.ndarray:
     return to_host(predictor.push(frame).disparity)
+
+
+@pytest.mark.parametrize("kind", [ClipPredictor, StreamPredictor])
+def test_a_network_that_is_shown_no_raw_depth_is_not(
+    blind: FastNetwork, kind: type[ClipPredictor | StreamPredictor]
+) -> None:
+    with_depth, without = stream(5), stream(5, dict.fromkeys(range(5)))
+    for one, expected in zip(
+        told(kind(blind), with_depth), told(kind(blind), without), strict=True
+    ):
+        assert not one.on_scale
+        np.testing.assert_array_equal(to_host(one.disparity), to_host(expected.disparity))
+
+
+@pytest.mark.parametrize("before", ["frames", "warm-up"])
+@pytest.mark.parametrize("kind", [ClipPredictor, StreamPredictor])
+def test_what_came_before_a_stream_has_no_part_in_its_answers(
+    network: FastNetwork, kind: type[ClipPredictor | StreamPredictor], before: str
+) -> None:
+    options = PredictorOptions(buffer_frames=5, window=2, overlap=1, live_scene_cut=1.0)
+    predictor = kind(network, options)
+    if before == "warm-up":
+        predictor.warm_up(SIZE)
+    else:
+        told(predictor, stream(2, {0: table(2.0)})[::-1])
+        predictor.reset()
+    expected = told(kind(network, options), stream(5))
+    for one, fresh in zip(told(predictor, stream(5)), expected, strict=True):
+        assert one.restarted is None
+        assert one.frames == fresh.frames
+        np.testing.assert_array_equal(to_host(one.disparity), to_host(fresh.disparity))
+
+
+def told(predictor: Predictor, frames: list[Frame]) -> list[Prediction]:
+    """The answers, where there are any."""
+    return [one for one in map(predictor.push, frames) if one is not None]
 
 
 def test_velocity_is_that_of_diffusers_own_layers(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
+from dkt_ros.fusion.fuser import Shares
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.diagnostics import InputTopic, NodeReport, PipelineReport, diagnostic_array
@@ -109,8 +110,10 @@ def test_the_numbers_are_there() -> None:
     assert found["checkpoint"] == "dkt-1.3b"
     assert found["free memory (MiB)"] == "3072"
     assert found["flushed: gap between frames"] == "1"
-    found = values(status("alignment"))
+    found = values(status("alignment", shares=Shares(0.7, 0.2, 0.1)))
     assert found["residual (m)"] == "0.0020"
+    shares = {name: found[f"share of {name}"] for name in ("sensor", "network", "nothing")}
+    assert shares == {"sensor": "0.70", "network": "0.20", "nothing": "0.10"}
     assert found["state"] == "OK"
 
 
@@ -433,6 +436,11 @@ def test_each_trouble_is_one_sentence(
     found = status(part, **changes)
     assert said in found.message
     assert found.level == level
+
+
+def test_a_few_lost_messages_are_no_trouble() -> None:
+    found = status("input", pipeline=pipeline(lost_share={"color": 0.01, "depth": 0.0}))
+    assert found.level == OK
 
 
 def test_a_node_just_activated_does_not_complain_yet() -> None:

@@ -110,15 +110,23 @@ def test_each_state_has_its_topics(node: DktNode) -> None:
         (RuntimeError("no, at /src/q.cpp:7\nadvice"), "cannot configure: RuntimeError: no"),
     ],
 )
+@pytest.mark.parametrize("beside", [False, True])
 def test_a_failed_configuration_is_named_and_can_be_repeated(
-    node: DktNode, workshop: Workshop, failure: Exception, text: str
+    node: DktNode, workshop: Workshop, failure: Exception, text: str, beside: bool
 ) -> None:
+    def start() -> None:
+        if not beside:
+            return node.autostart()
+        for _ in node.autostart_beside().__await__():  # as the executor does
+            pass
+        return None
+
     workshop.failure = failure
-    node.autostart()
+    start()
     assert state(node) == "unconfigured"
     assert node._transition_error == text
     workshop.failure = None
-    node.autostart()
+    start()
     assert state(node) == "active"
     assert node._transition_error == ""
 

@@ -95,6 +95,10 @@ def test_gradient_loss_by_hand() -> None:
     only = losses(replace(ONE_STEP, gradient=0.0), ask(ONE_STEP, batch(), 1, 0, INDICES, INFO),
                   torch.zeros_like(batch().disparity), batch())  # fmt: skip
     assert set(only) == {"latent"}
+    given, question = batch(), ask(ONE_STEP, batch(), 1, 0, INDICES, INFO)
+    error = question.noise - given.disparity
+    found = losses(replace(ONE_STEP, gradient=0.3), question, torch.zeros_like(error), given)
+    torch.testing.assert_close(found["gradient"], 0.3 * gradient_loss(error, given.weight))
 
 
 def test_a_sample_of_which_nothing_is_known_teaches_nothing() -> None:

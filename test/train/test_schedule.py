@@ -30,6 +30,7 @@ def test_clip_lengths_are_uniform_over_the_list() -> None:
     drawn = Counter(clip_length(1, step, (1, 2, 6)) for step in range(3000))
     assert set(drawn) == {1, 2, 6}
     assert all(abs(count - 1000) < 120 for count in drawn.values())
+    assert drawn == Counter(clip_length(1, step, (1, 2, 6)) for step in range(3000))
     assert [clip_length(1, step, (1, 2, 6)) for step in range(20)] != [
         clip_length(2, step, (1, 2, 6)) for step in range(20)
     ]

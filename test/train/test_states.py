@@ -37,6 +37,14 @@ def test_the_newest_few_stay(tmp_path: Path) -> None:
     assert contents(states.folder) == before
 
 
+def test_states_of_later_steps_are_forgotten(tmp_path: Path) -> None:
+    states = States(tmp_path, keep=3)
+    for step in (5, 10, 15):
+        states.save(step, write)
+    states.discard_after(10)
+    assert [path.name for path in states.all()] == ["step-00000005", "step-00000010"]
+
+
 def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
     states = States(tmp_path / "states", keep=1)
     states.save(1, write)

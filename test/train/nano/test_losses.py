@@ -13,6 +13,7 @@ from dkt_ros.train.nano.losses import (
     affine_fit,
     denoising_loss,
     draw_sigmas,
+    encoder_loss,
     gradient_error,
     known_error,
     pixel_error,
@@ -46,8 +47,11 @@ def test_pixel_error_by_hand() -> None:
     target = torch.zeros(1, 1, 1, 1, 4)
     predicted = torch.full_like(target, 0.2)
     # Directly 0.2 everywhere, after the fit 0: half of each.
-    error = pixel_error(predicted, target, torch.ones_like(target))
-    assert error.item() == pytest.approx(0.1, abs=1e-4)
+    weight = torch.ones_like(target)
+    assert pixel_error(predicted, target, weight).item() == pytest.approx(0.1, abs=1e-4)
+    weight[..., 3] = 0
+    predicted[..., 3] = 50.0
+    assert pixel_error(predicted, target, weight).item() == pytest.approx(0.1, abs=1e-4)
 
 
 def test_known_error_is_the_mean_of_what_is_known() -> None:
@@ -100,6 +104,31 @@ def test_no_reconstruction_is_asked_for_where_depth_is_unknown(stage: str) -> No
     assert reconstruction(slice(8, 16)) > asis + 0.01
 
 
+def test_who_knows_the_answer_has_no_loss() -> None:
+    torch.manual_seed(0)
+    shape, loss = (2, 1, 1, 32, 48), {"reconstruct_share": 0.5, "flow": 1.0, "pixel": 1.0}
+    config = build(NanoConfig, {"stages": STAGES, "network": TINY, "loss": loss})
+    planes = {name: torch.zeros(shape) for name in ("objects", "condition", "given")}
+    planes |= {name: torch.ones(shape) for name in ("known", "relative")}
+    planes |= {"condition": torch.zeros(2, 3, 1, 32, 48), "given": torch.zeros(2, 1, 1, 1, 1)}
+    target = torch.rand(shape)
+    batch = TensorBatch(target.expand(2, 3, 1, 32, 48), target, **planes)
+    model = NanoModel(config)
+    with torch.no_grad():
+        assert all(value == 0 for value in encoder_loss(model, model, batch, config).values())
+        data = model.normalise(model.encode(batch.rgb)).float()
+        decoded = model.decode(data).float().mean(dim=1, keepdim=True)
+
+        def knows(noisy: torch.Tensor, _: object, sigma: torch.Tensor, *__: object) -> torch.Tensor:
+            return (noisy - data) / sigma.view(-1, 1, 1, 1, 1)
+
+        model.velocity = knows  # type: ignore[assignment,method-assign]
+        found = denoising_loss(model, batch, config, torch.Generator().manual_seed(0))
+    assert found["flow"].item() == pytest.approx(0, abs=1e-9)
+    expected = pixel_error(decoded, target, batch.known)
+    torch.testing.assert_close(found["pixel"], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_flow_may_begin_at_the_raw_depth() -> None:
     """A network that changes nothing answers with the raw depth, where it is given."""
     torch.manual_seed(0)
@@ -143,11 +172,12 @@ def test_the_flow_may_begin_at_the_raw_depth() -> None:
 
 
 def test_gradient_error_sees_steps_not_offsets() -> None:
-    target = torch.zeros(1, 1, 1, 8, 8)
+    torch.manual_seed(0)
+    target = torch.rand(1, 1, 1, 8, 8)
     known = torch.ones_like(target)
-    assert gradient_error(target + 0.5, target, known).item() == 0
+    assert gradient_error(target + 0.5, target, known).item() == pytest.approx(0, abs=1e-6)
     step = target.clone()
-    step[..., 4:] = 1.0
+    step[..., 4:] += 1.0
     # Horizontal steps of 1: one of 7 neighbours, all 4 of the pairs 4 apart; over 4 terms.
     assert gradient_error(step, target, known).item() == pytest.approx((1 / 7 + 1.0) / 4)
 
