@@ -261,6 +261,31 @@ def source(repo_root: Path, tmp_path: Path) -> Path:
     return source
 
 
+def test_the_source_distribution_is_what_colcon_and_pip_build_from(
+    repo_root: Path, source: Path, tmp_path: Path
+) -> None:
+    script = "import setuptools.build_meta as b; b.build_sdist('..')"
+    built = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "project.license" not in built.stdout + built.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path / "content")
+    (content,) = (tmp_path / "content").iterdir()
+    folders = ("action", "config", "dkt_ros", "launch", "msg", "requirements", "srv")
+    files = ("CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+    for file in _tracked(repo_root, *folders, *files, "scripts/entry_point.py.in"):
+        assert (content / file.relative_to(repo_root)).is_file(), f"{file} is left out"
+    assert not (content / "test").exists(), "some of the tests, without what they share"
+    cmake = (content / "CMakeLists.txt").read_text()
+    for name in re.findall(r"\b(?:action|msg|srv|scripts)/[\w.]+", cmake):
+        assert (content / name).is_file()
+
+
 def test_wheel_holds_the_modules_the_assets_and_the_commands(
     repo_root: Path, source: Path, tmp_path: Path, manifest: ElementTree.Element
 ) -> None:
@@ -278,7 +303,9 @@ def test_wheel_holds_the_modules_the_assets_and_the_commands(
         assert (content / file.relative_to(repo_root)).is_file(), f"{file} is not in the wheel"
     (metadata,) = content.glob("*.dist-info")
     assert "dkt_node = dkt_ros.programs:dkt_node" in (metadata / "entry_points.txt").read_text()
-    assert "Requires-Dist: torch" in (metadata / "METADATA").read_text()
+    text = (metadata / "METADATA").read_text()
+    assert "Requires-Dist: torch" in text
+    assert re.search("^License.*: Apache-2.0$", text, re.MULTILINE)
 
 
 def test_every_import_is_required(repo_root: Path) -> None:
