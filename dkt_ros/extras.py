@@ -7,6 +7,7 @@ colcon built has none in its metadata; its requirement files lie beside it.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shlex
@@ -115,7 +116,7 @@ def _ros_advice(module: str, part: str) -> str:
             "source a ROS installation (/opt/ros/<distro>/setup.bash), or run `make` in the "
             "checkout, then `source scripts/env.sh`"
         )
-    if part or module == "rclpy":
+    if part or importlib.util.find_spec("rclpy") is None:
         return (
             f"ROS {distribution} is built for another Python than {platform.python_version()} "
             f"({sys.executable}): expected the python3 that ROS came with, or an environment of it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -215,8 +216,12 @@ def test_what_ros_lacks_is_told_by_what_is_sourced(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     assert "source a ROS installation" in _advice("rclpy")
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    spec = importlib.util.spec_from_loader("rclpy", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     assert "apt install ros-jazzy-lifecycle-msgs" in _advice("lifecycle_msgs")
-    for module in ("rclpy", "rclpy._rclpy_pybind11"):
+    assert "is built for another Python" in _advice("rclpy._rclpy_pybind11")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for module in ("rclpy", "geometry_msgs"):
         assert f"{module} is not there; ROS jazzy is built for another Python" in _advice(module)
     assert "dkt_ros.srv is not there: build the package" in _advice("dkt_ros.srv")
 
