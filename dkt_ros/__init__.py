@@ -35,11 +35,16 @@ __all__ = [name for names in _HOMES.values() for name in names]
 
 def __getattr__(name: str) -> object:
     """The package's own names, imported at their first use: `import dkt_ros` stays light."""
-    import importlib
+    from importlib import import_module
 
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            try:
+                return getattr(import_module(f"{__name__}.{home}"), name)
+            except ModuleNotFoundError as error:
+                if (remedy := import_module(f"{__name__}.extras").advice(error)) is None:
+                    raise
+                raise ModuleNotFoundError(remedy, name=error.name) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -53,6 +53,7 @@ _DDS: dict[str, Any] = {"size": "720x1280", "rate": 30.0, "seconds": 5.0}
 """What `--dds` sends by default: HEIGHTxWIDTH, Hz, seconds."""
 
 _BUILD = "run `make` in the checkout, then `source scripts/env.sh`"
+_CORE = f"{install()}, or {_BUILD}"
 _WITH_ROS = "comes with a ROS installation: source /opt/ros/<distro>/setup.bash, run `make` again"
 
 _LOAD = """
@@ -63,8 +64,8 @@ print(getattr(module, "__version__", None) or importlib.metadata.version(sys.arg
 """Loads the module that is named and prints its version."""
 
 MODULES: tuple[tuple[str, str, Level, str], ...] = (
-    ("diffusers", "diffusers", "error", _BUILD),
-    ("opencv", "cv2", "error", _BUILD),
+    ("diffusers", "diffusers", "error", _CORE),
+    ("opencv", "cv2", "error", _CORE),
     ("scipy", "scipy", "lack", f"clouds without outliers need it: {install('clouds')}"),
     ("launch", "launch_ros", "lack", f"`ros2 launch` {_WITH_ROS}"),
     (
@@ -412,7 +413,7 @@ def check_torch() -> Finding:
     try:
         import torch
     except _BROKEN as error:
-        return Finding("torch", "error", _one_line(error), _BUILD)
+        return Finding("torch", "error", _one_line(error), _CORE)
     if torch.cuda.is_available():
         gpus = ", ".join(
             f"{properties.name} with {properties.total_memory / 1024**3:.0f} GiB"

@@ -103,7 +103,7 @@ class PlannerSubscriber(Node):
             self.get_logger().info(f"left out: {alignment.reason or 'too uncertain'}")
             return
         metres = np.frombuffer(depth.data, np.float32).reshape(depth.height, depth.width)
-        fx, _, cx, _, fy, cy, *_ = info.k  # of rectified images: info.p[0], [2], [5], [6]
+        fx, _, cx, _, fy, cy, *_ = info.k
         header = depth.header
         self._plan(Scene(header.stamp, header.frame_id, metres, fx, fy, cx, cy, alignment))
 

@@ -14,7 +14,7 @@ fingerprint() {
   {
     cat "$venv/.dkt-complete" "${BASH_SOURCE[0]}"
     cd "$root" && cat msg/* srv/* action/* CMakeLists.txt package.xml scripts/entry_point.py.in
-    find dkt_ros launch config -name __pycache__ -prune -o -print | LC_ALL=C sort
+    find dkt_ros launch config requirements -name __pycache__ -prune -o -print | LC_ALL=C sort
   } | sha256sum | cut -d' ' -f1
 }
 

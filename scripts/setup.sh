@@ -12,6 +12,13 @@ set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+# Colcon's scripts and programs' first lines take a space apart, ROS's message generator knows ASCII
+# alone, and a colon ends an entry of PATH.
+if (LC_ALL=C && [[ $root == *[![:graph:]]* || $root == *:* ]]); then
+  fail "the checkout lies in '$root': ROS cannot build there." \
+    "Expected a path without spaces, colons and letters beyond ASCII: move the checkout"
+fi
+
 stamp=$venv/.dkt-complete
 log=$state/pip.log
 ros=$(ros_installation)

@@ -15,6 +15,7 @@ import pytest
 
 from dkt_ros import cli
 from dkt_ros.errors import DktError
+from dkt_ros.extras import install
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> int:
@@ -63,9 +64,9 @@ def test_a_missing_module_is_one_line_that_says_what_brings_it(
 ) -> None:
     assert run_with(monkeypatch, ModuleNotFoundError("", name="rosbags.rosbag2")) == 2
     said = capsys.readouterr().err
-    assert said == "dkt thing: rosbags is not installed; pip install 'dkt_ros[data]' brings it\n"
+    assert said == f"dkt thing: rosbags is not installed; {install('data')} brings it\n"
     with pytest.raises(ModuleNotFoundError):
-        run_with(monkeypatch, ModuleNotFoundError("", name="torch"))
+        run_with(monkeypatch, ModuleNotFoundError("", name="of_nobody"))
 
 
 @pytest.mark.parametrize("command", ["synth render", "synth tabletop", "grasp bench"])

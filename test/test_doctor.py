@@ -19,6 +19,7 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros import doctor
 from dkt_ros.cli import main
+from dkt_ros.extras import install
 from dkt_ros.ros import probe
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -86,7 +87,7 @@ def test_text_names_what_keeps_the_node_from_running(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "The node cannot run. Wrong or missing: ros, diffusers, opencv."
     at = next(i for i, line in enumerate(lines) if line.startswith("lack   scipy"))
-    assert "pip install 'dkt_ros[clouds]'" in lines[at + 1]
+    assert install("clouds") in lines[at + 1]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_an_extra_is_there_or_its_command_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(doctor, "EXTRAS", {"data": ("json", "no_such_module")})
     finding = doctor.check_extra("data")
     assert (finding.level, finding.detail) == ("lack", "no_such_module not installed")
-    assert "pip install 'dkt_ros[data]'" in finding.advice
+    assert install("data") in finding.advice
     monkeypatch.setattr(doctor, "EXTRAS", {"data": ("json",)})
     assert doctor.check_extra("data") == doctor.Finding("data", "ok", "json")
 

@@ -80,6 +80,23 @@ def test_extras_are_chosen_and_remembered(checkout: Path, bare_environment: dict
     assert "core data demo" in wrong.stderr.replace("clouds ", "")
 
 
+@pytest.mark.parametrize("name", ["a b", "bücher", "a:b"])
+def test_a_place_where_ros_cannot_build_is_refused(
+    name: str, checkout: Path, bare_environment: dict[str, str]
+) -> None:
+    """Before anything is downloaded; what is built in a path with spaces does not run."""
+    moved = checkout / name
+    moved.mkdir()
+    for folder in ("scripts", "requirements"):
+        (checkout / folder).rename(moved / folder)
+    for locale in ("C", "C.UTF-8"):
+        script = f"'{moved}/scripts/setup.sh'"
+        setup = _bash(script, **bare_environment, LC_ALL=locale, PYTHON="/no/python3.11")
+        assert setup.returncode == 1
+        assert f"'{moved}': ROS cannot build there" in setup.stderr
+        assert "move the checkout" in setup.stderr
+
+
 def test_an_interpreter_that_does_not_run_is_named(
     checkout: Path, bare_environment: dict[str, str]
 ) -> None:

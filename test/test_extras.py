@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from email.message import Message
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from fixtures.original_files import write_original_files
 
-from dkt_ros.extras import EXTRAS, advice
+from dkt_ros.extras import CORE, EXTRAS, WITH_DATA, advice, install
+from dkt_ros.programs import MODULES
 
 tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
+
+_ASSETS = shutil.ignore_patterns("assets", "__pycache__")
 
 _BEGIN = """
 import sys
@@ -73,11 +81,9 @@ rclpy.try_shutdown()
 
 _COMMANDS = """
 import json
-from dkt_ros import cli
-from dkt_ros.ros import replay
-for program, *words in json.loads(sys.argv[1]):
-    status = (cli if program == "dkt" else replay).main(words)
-    assert status == 2, (words, status)
+from dkt_ros.programs import run
+for sys.argv in json.loads(sys.argv[1]):
+    assert run(sys.argv[0]) == 2, sys.argv
 """
 
 
@@ -129,7 +135,7 @@ def test_each_command_names_the_extra_that_it_lacks(repo_root: Path, tmp_path: P
     for words, line, found in zip(lines, lines.values(), said, strict=True):
         begin = "dkt_replay" if words[0] == "dkt_replay" else f"dkt {words[1]}"
         assert found.startswith(f"{begin}: "), found
-        advised = {extra: f"pip install 'dkt_ros[{extra}]'" for extra in EXTRAS}
+        advised = {extra: install(extra) for extra in EXTRAS}
         assert line.format_map(advised) in found, found
 
 
@@ -141,6 +147,8 @@ def test_modules_by_extra_are_what_its_requirements_bring(repo_root: Path) -> No
     distributions = packages_distributions()
     for extra, modules in EXTRAS.items():
         named = set()
+        brought = [extra, *(["data"] if extra in WITH_DATA else [])]
+        assert files[extra]["file"] == [f"requirements/{name}.txt" for name in brought]
         for name in files[extra]["file"]:
             text = (repo_root / name).read_text(encoding="utf-8")
             named |= {_normalised(line) for line in re.findall(r"^[\w.-]+", text, re.MULTILINE)}
@@ -150,19 +158,100 @@ def test_modules_by_extra_are_what_its_requirements_bring(repo_root: Path) -> No
             named |= {re.sub(r"-(cu\d+|sdk)$", "", name) for name in named}
             assert named & brought_by, f"{module}: not among {files[extra]}"
     core = (repo_root / "requirements/core.txt").read_text(encoding="utf-8").lower()
+    by_core = {_normalised(name) for name in re.findall(r"^[\w.-]+", core, re.MULTILINE)}
+    each = [{_normalised(name) for name in distributions.get(module, [])} for module in CORE]
+    assert all(names & by_core for names in each)
+    assert set.union(*each) >= by_core
     for module in (module for modules in EXTRAS.values() for module in modules):
         assert not re.search(rf"^{module.lower()}\b", core, re.MULTILINE), module
 
 
-def test_a_module_of_no_extra_has_no_advice() -> None:
-    assert advice(ModuleNotFoundError("", name="rosbags.rosbag2")) == (
+def _advice(module: str, command: str = "") -> str:
+    return str(advice(ModuleNotFoundError("", name=module), command))
+
+
+def test_extras_are_named_to_pip_where_pip_installed_the_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed = Message()
+    installed["Provides-Extra"] = "data"
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: installed)
+    assert _advice("rosbags.rosbag2") == (
         "rosbags is not installed; pip install 'dkt_ros[data]' brings it"
     )
-    scipy = ModuleNotFoundError("", name="scipy.spatial")
-    assert "dkt_ros[clouds]" in str(advice(scipy))
-    assert "dkt_ros[data]" in str(advice(scipy, "eval"))
-    assert advice(ModuleNotFoundError("", name="torch")) is None
+    assert "dkt_ros[clouds]" in _advice("scipy.spatial")
+    assert "dkt_ros[data]" in _advice("scipy.spatial", "eval")
+    assert "dkt_ros[grasp]" in _advice("rosbags", "grasp")
+    assert _advice("torch").endswith("; pip install dkt_ros brings it")
+    assert sys.executable in _advice("torch")
+
+
+@pytest.mark.parametrize("place", ["", "lib/python3.11/site-packages"])
+def test_a_package_that_colcon_built_names_its_requirement_files(
+    place: str, repo_root: Path, tmp_path: Path
+) -> None:
+    """pip finds it installed, and says of extras that it has none: nothing would be installed."""
+    prefix = tmp_path / "a b"
+    shutil.copytree(repo_root / "dkt_ros", prefix / place / "dkt_ros", ignore=_ASSETS)
+    folder = prefix / ("share/dkt_ros/requirements" if place else "requirements")
+    shutil.copytree(repo_root / "requirements", folder)
+    info = prefix / place / "dkt_ros-0.1.0-py3.11.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Metadata-Version: 2.4\nName: dkt_ros\nVersion: 0.1.0\n")
+    script = "from dkt_ros.extras import install; print(install()); print(install('grasp'))"
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(prefix / place)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    core, grasp = map(shlex.split, said.stdout.splitlines())
+    assert core == ["pip", "install", "-r", f"{folder}/core.txt"]
+    assert grasp == ["pip", "install", "-r", f"{folder}/grasp.txt", "-r", f"{folder}/data.txt"]
+
+
+def test_what_ros_lacks_is_told_by_what_is_sourced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    assert "source a ROS installation" in _advice("rclpy")
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    spec = importlib.util.spec_from_loader("rclpy", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert "apt install ros-jazzy-lifecycle-msgs" in _advice("lifecycle_msgs")
+    assert "is built for another Python" in _advice("rclpy._rclpy_pybind11")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for module in ("rclpy", "geometry_msgs"):
+        assert f"{module} is not there; ROS jazzy is built for another Python" in _advice(module)
+    assert "dkt_ros.srv is not there: build the package" in _advice("dkt_ros.srv")
+
+
+def test_a_module_of_nobody_has_no_advice() -> None:
+    assert advice(ModuleNotFoundError("", name="of_nobody")) is None
+    assert advice(ModuleNotFoundError("", name="dkt_ros.of_nobody")) is None
     assert advice(ImportError("")) is None
+
+
+@pytest.mark.parametrize("lacking", ["numpy", "torch", "rclpy"])
+def test_every_program_says_in_one_line_what_it_lacks(lacking: str, repo_root: Path) -> None:
+    """From the very first: what is missing is mostly missed while the program is imported."""
+    for program in MODULES:
+        words = ["predict", "--input", "x", "--output", "y"] if program == "dkt" else []
+        script = f"hide([{lacking!r}])\nfrom dkt_ros.programs import {program}\n"
+        ran = _python(f"{script}sys.exit({program}())\n", repo_root, *words)
+        if program == "dkt" and lacking == "rclpy":
+            assert "rclpy" not in ran.stderr
+            continue
+        assert ran.returncode == 2, ran.stderr
+        assert ran.stderr.count("\n") == 1, ran.stderr
+        assert re.match(rf"{program}\b.*: ({lacking}|rosbags) is not ", ran.stderr), ran.stderr
+
+
+def test_the_packages_own_names_say_what_they_lack(repo_root: Path) -> None:
+    ran = _python("from dkt_ros import process", repo_root)
+    assert ran.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: rosbags is not installed; {install('data')} brings it"
+    )
 
 
 def _normalised(name: str) -> str:

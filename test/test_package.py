@@ -22,7 +22,8 @@ import yaml
 from fixtures.interrupts import heed_interrupts
 
 import dkt_ros
-from dkt_ros.extras import EXTRAS
+from dkt_ros.extras import EXTRAS, ROS
+from dkt_ros.programs import MODULES
 from dkt_ros.ros.probe import PROFILE_VARIABLES, profile_variable
 
 tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
@@ -153,14 +154,12 @@ def test_version_is_one_in_the_manifest_and_the_changelog(
 def test_commands_are_the_same_for_pip_and_for_ros(
     repo_root: Path, project: dict[str, Any]
 ) -> None:
-    for_pip = {
-        f"{command}={target.removeprefix('dkt_ros.').removesuffix(':main')}"
-        for command, target in project["project"]["scripts"].items()
-    }
+    for_pip = project["project"]["scripts"]
     cmake = (repo_root / "CMakeLists.txt").read_text(encoding="utf-8")
-    listed = re.search(r"foreach\(command_and_module ([^)]+)\)", cmake)
+    listed = re.search(r"foreach\(command ([^)]+)\)", cmake)
     assert listed is not None
-    assert set(re.findall(r'"([^"]+)"', listed[1])) == for_pip
+    assert set(listed[1].split()) == for_pip.keys() == MODULES.keys()
+    assert for_pip == {command: f"dkt_ros.programs:{command}" for command in MODULES}
 
 
 @pytest.mark.ros
@@ -168,6 +167,8 @@ def test_commands_lead_to_functions(project: dict[str, Any]) -> None:
     for target in project["project"]["scripts"].values():
         module, _, function = target.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
+    for module in MODULES.values():
+        assert callable(importlib.import_module(module).main)
 
 
 @pytest.mark.ros
@@ -211,12 +212,13 @@ def test_an_interrupt_ends_a_command_that_still_imports(
     words: list[str], when: str, status: int, repo_root: Path, tmp_path: Path
 ) -> None:
     """And is the command's own matter from then on."""
-    (tmp_path / "dkt_ros").mkdir()
-    (tmp_path / "dkt_ros" / "deaf.py").write_text(_DEAF)
+    (tmp_path / "deaf.py").write_text(_DEAF)
     template = (repo_root / "scripts" / "entry_point.py.in").read_text()
-    (tmp_path / "command.py").write_text(template.replace("@module@", "deaf"))
+    known = "import dkt_ros.programs\ndkt_ros.programs.MODULES['dkt'] = 'deaf'\n"
+    (tmp_path / "command.py").write_text(known + template.replace("@command@", "dkt"))
     process = subprocess.Popen(
         [sys.executable, tmp_path / "command.py", *words],
+        env=os.environ | {"PYTHONPATH": str(repo_root)},
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=heed_interrupts,
@@ -240,6 +242,7 @@ def test_all_files_are_installed_as_they_are_here(repo_root: Path) -> None:
         ("dkt_ros", messages.parent.parent),
         ("launch", prefix / "share/dkt_ros/launch"),
         ("config", prefix / "share/dkt_ros/config"),
+        ("requirements", prefix / "share/dkt_ros/requirements"),
     ):
         for file in _tracked(repo_root, folder):
             copy = installed / file.relative_to(repo_root / folder)
@@ -247,16 +250,45 @@ def test_all_files_are_installed_as_they_are_here(repo_root: Path) -> None:
             assert copy.read_bytes() == file.read_bytes(), f"{copy} is old: run `make build`"
 
 
-def test_wheel_holds_the_modules_the_assets_and_the_commands(
-    repo_root: Path, tmp_path: Path, manifest: ElementTree.Element
-) -> None:
+@pytest.fixture
+def source(repo_root: Path, tmp_path: Path) -> Path:
+    """A checkout without what the builds write into one."""
     source = tmp_path / "source"
     for file in _tracked(repo_root):
         copy = source / file.relative_to(repo_root)
-        if copy.parts[len(source.parts)] in {"test", "benchmarks"}:
-            continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
+    return source
+
+
+def test_the_source_distribution_is_what_colcon_and_pip_build_from(
+    repo_root: Path, source: Path, tmp_path: Path
+) -> None:
+    script = "import setuptools.build_meta as b; b.build_sdist('..')"
+    built = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "project.license" not in built.stdout + built.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path / "content")
+    (content,) = (tmp_path / "content").iterdir()
+    folders = ("action", "config", "dkt_ros", "launch", "msg", "requirements", "srv")
+    files = ("CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+    for file in _tracked(repo_root, *folders, *files, "scripts/entry_point.py.in"):
+        assert (content / file.relative_to(repo_root)).is_file(), f"{file} is left out"
+    assert not (content / "test").exists(), "some of the tests, without what they share"
+    cmake = (content / "CMakeLists.txt").read_text()
+    for name in re.findall(r"\b(?:action|msg|srv|scripts)/[\w.]+", cmake):
+        assert (content / name).is_file()
+
+
+def test_wheel_holds_the_modules_the_assets_and_the_commands(
+    repo_root: Path, source: Path, tmp_path: Path, manifest: ElementTree.Element
+) -> None:
     pip = ["pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
     subprocess.run(
         [sys.executable, "-m", *pip, "-w", str(tmp_path), str(source)],
@@ -270,8 +302,10 @@ def test_wheel_holds_the_modules_the_assets_and_the_commands(
     for file in _tracked(repo_root, "dkt_ros"):
         assert (content / file.relative_to(repo_root)).is_file(), f"{file} is not in the wheel"
     (metadata,) = content.glob("*.dist-info")
-    assert "dkt_node = dkt_ros.ros.node:main" in (metadata / "entry_points.txt").read_text()
-    assert "Requires-Dist: torch" in (metadata / "METADATA").read_text()
+    assert "dkt_node = dkt_ros.programs:dkt_node" in (metadata / "entry_points.txt").read_text()
+    text = (metadata / "METADATA").read_text()
+    assert "Requires-Dist: torch" in text
+    assert re.search("^License.*: Apache-2.0$", text, re.MULTILINE)
 
 
 def test_every_import_is_required(repo_root: Path) -> None:
@@ -299,6 +333,7 @@ def test_manifest_names_the_ros_packages_that_are_imported(
 
     running = declared("depend", "exec_depend")
     assert imported("dkt_ros", "launch") <= running
+    assert imported("dkt_ros") == set(ROS)
     assert imported("test") <= running | declared("test_depend")
     used = imported("dkt_ros", "launch", "test") | {"std_msgs"}  # std_msgs: in msg/
     assert (running | declared("test_depend")) & _ROS_MODULES <= used

@@ -343,7 +343,7 @@ class Fuser:
         low, high = np.float32(config.min_raw_depth), np.float32(config.max_raw_depth)
         share *= (raw_depth >= low) & (raw_depth <= high)
         # What is trusted fully is the reading to the last bit.
-        whole = cv2.compare(share, np.array([round(255 * _KEPT)], np.uint8), cv2.CMP_GE)
+        whole = cv2.compare(share, np.array([[round(255 * _KEPT)]], np.uint8), cv2.CMP_GE)
         cv2.copyTo(raw_depth, whole, depth)
         some = np.flatnonzero(np.greater(share, whole))
         partly = depth.ravel()[some]

@@ -82,7 +82,8 @@ class History:
             self._past = _Past(seen, trust, scene.disparity, present, colour, stamp_ns)
             return disparity, trust
         still = cv2.max(_changed(colour, past.colour), _shifted(scene.disparity, past.readings))
-        still = np.clip(2.0 - still, 0.0, np.clip(2.0 - _speed(colour, past.colour), 0.0, 1.0))
+        slow = min(max(2.0 - _speed(colour, past.colour), 0.0), 1.0)
+        still = np.clip(2.0 - still, 0.0, slow)
         coarse = 1.0 - self._steadiness * still
         gain = np.asarray(
             cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
@@ -109,9 +110,9 @@ class History:
 
 def _changed(colour: Float32, before: Float32) -> Float32:
     """Change of colour, (h, w): from 1 on it is no noise, from 2 on surely not."""
-    largest = np.abs(colour - before).reshape(-1, 3)
-    levels = cv2.max(cv2.max(largest[:, 0], largest[:, 1]), largest[:, 2])
-    levels = cv2.blur(levels.reshape(colour.shape[:2]), (3, 3))
+    change = np.abs(colour - before)
+    levels = cv2.max(cv2.max(change[..., 0], change[..., 1]), change[..., 2])
+    levels = cv2.blur(levels, (3, 3))
     noise = quantiles(levels[::3, ::3], _QUIETEST)[0]
     return np.asarray(levels * np.float32(1 / max(_LEVELS, _NOISES * noise)), np.float32)
 
@@ -153,7 +154,7 @@ def _speed(colour: Float32, before: Float32) -> float:
     # Neither BLAS nor LAPACK, which would wake a pool of threads for it.
     _, moved = cv2.solve(
         np.einsum("in,jn->ij", weighted, ways) + known,
-        np.einsum("in,n->i", weighted, change.ravel()),
+        np.einsum("in,n->i", weighted, change.ravel())[:, None],
     )
     moved *= 2.0
     squares = np.square(moved)

@@ -5,6 +5,7 @@ Messages are whatever has the fields: rclpy's own, or those read from a bag with
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -114,6 +115,22 @@ def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
         width=width,
         height=height,
     )
+
+
+def of_rectified_images(info: CameraInfo) -> CameraInfo:
+    """A copy that says P's camera in K too, without distortion: many planners read K alone.
+
+    Drivers send K and distortion of the raw images with the rectified ones too.
+    """
+    copied = copy.copy(info)
+    copied.k, copied.r, copied.d = copy.copy(info.k), copy.copy(info.r), copy.copy(info.d)
+    for at in range(9):
+        row, column = divmod(at, 3)
+        copied.k[at] = info.p[4 * row + column]
+        copied.r[at] = float(row == column)
+    for at in range(len(copied.d)):
+        copied.d[at] = 0.0
+    return copied
 
 
 def how_reduced(info: CameraInfo) -> str:

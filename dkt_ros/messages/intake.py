@@ -30,6 +30,7 @@ from dkt_ros.messages.fields import (
     camera_info_to_intrinsics,
     has_distortion,
     how_reduced,
+    of_rectified_images,
     stamp_to_ns,
 )
 from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
@@ -262,7 +263,7 @@ class Intake:
             ),
             pair.color_stamp_ns,
             (intrinsics.height, intrinsics.width),
-            info,
+            of_rectified_images(info) if self._parameters.rectified else info,
             self._epoch,
             pair.color.arrived_s,
         )

@@ -303,6 +303,27 @@ def test_a_jump_of_the_line(moving: list[Frame]) -> None:
     assert causes(verdict) == {"jump"}
 
 
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        (Change(zoom=1.3), [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 0]),
+        (Change(zoom=0.75), [3, 3, 4, 5, 6, 6, 7, 8, 9, 9, 10, 11]),  # OpenCV 5 makes it 5, 5, 6
+        (Change(x=0.125), [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0]),
+    ],
+)
+def test_a_change_is_undone_alike_by_every_opencv(change: Change, moved: list[int]) -> None:
+    """OpenCV 5 rounds halves otherwise; on small pictures that told other states."""
+    row = np.arange(1, 13, dtype=np.float32)
+    for turned in (False, True):
+        readings = np.ascontiguousarray(row[None].repeat(12, 0))
+        if turned:
+            readings = np.ascontiguousarray(readings.T)
+            change = Change(y=change.x, zoom=change.zoom)
+        undone = change.undone(readings)
+        assert undone.dtype == np.float32
+        assert (undone.T if turned else undone)[5].tolist() == moved
+
+
 def test_where_nothing_helps_less_is_tried_until_something_changes(moving: list[Frame]) -> None:
     rgb, raw, disparity = moving[0]
     consistency, asked = Consistency(), []

@@ -15,7 +15,12 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from dkt_ros.frames import Frame
-from dkt_ros.messages.fields import MessageError
+from dkt_ros.messages.fields import (
+    MessageError,
+    camera_info_to_intrinsics,
+    has_distortion,
+    of_rectified_images,
+)
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
@@ -411,6 +416,31 @@ def test_calibration_of_another_camera_is_remarked_on() -> None:
     desk.calibrate(header=make_header(0, "other_camera"))
     desk.show(0)
     assert "'other_camera'" in desk.intake.remarks["camera_info frame_id"]
+
+
+def test_k_of_rectified_images_is_theirs_too() -> None:
+    """Planners read it; a driver sends the raw images' K and distortion with rectified ones."""
+    turned = [1.0, 0.0, 0.1, 0.0, 1.0, 0.0, -0.1, 0.0, 1.0]
+    sent = {"d": [0.1] * 5, "r": turned, "binning_x": 1, "distortion_model": "plumb_bob"}
+    for rectified in (True, False):
+        desk = Desk(rectified=rectified)
+        desk.calibrate(**sent)
+        desk.show(10)
+        info = desk.filed[0].observation.camera_info
+        assert list(info.p)[:7] == [4.0, 0.0, 2.5, 0.0, 0.0, 4.0, 1.5]
+        assert has_distortion(info) != rectified
+        assert len(info.d) == 5
+        assert list(info.r) == (np.eye(3).ravel().tolist() if rectified else turned)
+        by_k = camera_info_to_intrinsics(info, rectified=False)
+        assert by_k.fx == (4.0 if rectified else 5.0)
+        assert (info.width, info.binning_x, info.distortion_model) == (WIDTH, 1, "plumb_bob")
+        assert desk.filed[0].frame.intrinsics == by_k
+
+
+def test_the_camera_s_own_message_is_left_as_it_is() -> None:
+    sent = CameraInfo(k=[5.0] * 9, p=[4.0] * 12, d=[0.1])
+    of_rectified_images(sent)
+    assert (sent.k[0], list(sent.d), sent.r[1]) == (5.0, [0.1], 0.0)
 
 
 def test_a_projection_matrix_that_others_cannot_use_is_remarked_on() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.extras import install
 from dkt_ros.model.compiled.fp8 import onnx_fp8_round
 from dkt_ros.model.compiled.graphs import Traceable
 from dkt_ros.model.compiled.manifest import WEIGHTS_FILE
@@ -54,8 +55,7 @@ def import_onnx() -> Any:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise DktError(
-            f"graphs cannot be exported ({error}); install requirements/onnx.txt, or "
-            "pip install dkt_ros[onnx]"
+            f"graphs cannot be exported ({error}); {install('onnx')} brings what that needs"
         ) from error
     return onnx
 

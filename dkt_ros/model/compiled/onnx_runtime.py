@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.extras import install
 from dkt_ros.model.compiled.manifest import GraphRunner, GraphSpec, Manifest
 from dkt_ros.model.compiled.onnx_export import import_onnx
 
@@ -109,7 +110,6 @@ def _import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise DktError(
-            f"onnxruntime cannot be loaded ({error}); install requirements/onnx.txt, or "
-            "pip install dkt_ros[onnx]"
+            f"onnxruntime cannot be loaded ({error}); {install('onnx')} brings it"
         ) from error
     return onnxruntime

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.extras import install
 from dkt_ros.model.compiled.manifest import System
 
 RTX = "tensorrt_rtx"
@@ -40,9 +41,8 @@ def import_tensorrt(ahead: bool = False) -> Any:
         check_version(str(module.__version__), name)
         return module
     raise DktError(
-        f"TensorRT cannot be loaded ({'; '.join(reasons)}); install it with "
-        "requirements/tensorrt.txt, or pip install dkt_ros[tensorrt], or do without: backend "
-        "torch, or `dkt engine build --onnx-only`"
+        f"TensorRT cannot be loaded ({'; '.join(reasons)}); {install('tensorrt')} brings it, or "
+        "do without: backend torch, or `dkt engine build --onnx-only`"
     )
 
 
