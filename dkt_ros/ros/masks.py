@@ -38,8 +38,8 @@ class Masks(Generic[Waiting]):
     ) -> None:
         """`matched(item, mask)` is called by whoever brought the later half.
 
-        `missed(too_late)` where KEPT masks or more, the newest among them, wait for what is past:
-        it came and was let go before its mask did, or has never come.
+        `missed(too_late)` with each mask where KEPT or more wait for what is past, or KEPT_MASKS
+        for anything: it came and was let go before its mask did, or has never come.
         """
         self._matched = matched
         self._missed = missed
@@ -59,7 +59,8 @@ class Masks(Generic[Waiting]):
             else:
                 _keep(self._masks, stamp_ns, _Packed.of(mask), KEPT_MASKS)
             past = [one for one in self._masks if self._newest is not None and one < self._newest]
-            missed = stamp_ns in past and len(past) >= KEPT and self._in_vain > 1
+            waits = len(past) >= KEPT or len(self._masks) == KEPT_MASKS
+            missed = item is None and waits and self._in_vain > 1
             too_late = any(one in self._let_go for one in past)
         if item is not None:
             self._matched(item, mask)

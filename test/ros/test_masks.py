@@ -52,12 +52,12 @@ def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
     masks.add_mask(100, MASK)
     assert told == [False]
     masks.add_mask(2000, MASK)
-    assert told == [False], "its depth may still come"
     masks.add(2000, 0)
+    told.clear()
     masks.add(3000, 0)
     for stamp in range(1500, 1500 + 2 * KEPT):
         masks.add_mask(stamp, MASK)
-    assert told == [False], "of depth that is rare each has met"
+    assert told == [], "of depth that is rare each has met"
 
 
 def test_masks_that_come_too_late_are_told_so_and_those_of_a_loop_still_meet() -> None:

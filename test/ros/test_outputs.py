@@ -36,7 +36,7 @@ from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import outputs as outputs_module
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.masks import KEPT
+from dkt_ros.ros.masks import KEPT, KEPT_MASKS
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -318,7 +318,7 @@ def test_masks_of_which_no_object_is_made_are_told_to_who_waits_for_one(
     )
 
     def play() -> None:
-        for stamp in range(1, 6 * KEPT):
+        for stamp in range(1, 2 * KEPT_MASKS):
             publish(outputs, 10 * stamp)
             if stamp > lag:
                 mask = np.ones((2, 3), np.uint8)
