@@ -49,11 +49,9 @@ def test_tensorrt_comes_first_and_the_one_for_rtx_builds_ahead(installed: Any) -
 
 def test_without_any_the_way_to_one_is_named(installed: Any) -> None:
     installed(tensorrt=None, tensorrt_rtx=None)
+    way = r"cannot be loaded.*tensorrt_rtx.*(dkt_ros\[tensorrt\]|requirements.tensorrt\.txt)"
     for ahead in (False, True):
-        with pytest.raises(
-            DktError,
-            match=r"cannot be loaded.*tensorrt_rtx.*(dkt_ros\[tensorrt\]|requirements.tensorrt\.txt)",
-        ):
+        with pytest.raises(DktError, match=way):
             import_tensorrt(ahead)
 
 
