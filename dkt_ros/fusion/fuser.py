@@ -232,7 +232,8 @@ class Fuser:
         corrected, trust, log_error, seen = self._decided(scene, frame, way.refiner)
         corrected = _hung(scene, corrected, trust)
         steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
-        steady = sharpened(steady)
+        if scene.predicted is not None:
+            steady = sharpened(steady)
         depth, source, shares = self._enlarged(raw_depth, steady, trust)
         trusted = scene.measured & (trust >= 0.5)
         return Fused(
