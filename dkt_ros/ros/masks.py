@@ -38,8 +38,9 @@ class Masks(Generic[Waiting]):
     ) -> None:
         """`matched(item, mask)` is called by whoever brought the later half.
 
-        `missed(too_late)` with each mask where KEPT or more wait for what is past, or KEPT_MASKS
-        for anything: it came and was let go before its mask did, or has never come.
+        `missed(too_late)` with each mask where KEPT or more wait for what is past, though several
+        came whose stamps lie between theirs, or KEPT_MASKS for anything: it came and was let go
+        before its mask did, or has never come.
         """
         self._matched = matched
         self._missed = missed
@@ -59,9 +60,9 @@ class Masks(Generic[Waiting]):
             else:
                 _keep(self._masks, stamp_ns, _Packed.of(mask), KEPT_MASKS)
             past = [one for one in self._masks if self._newest is not None and one < self._newest]
-            waits = len(past) >= KEPT or len(self._masks) == KEPT_MASKS
-            missed = item is None and waits and self._in_vain > 1
-            too_late = any(one in self._let_go for one in past)
+            is_full = len(self._masks) == KEPT_MASKS and self._in_vain > 1
+            missed = item is None and (is_full or (len(past) >= KEPT and self._passed_by(past)))
+            too_late = missed and any(one in self._let_go for one in past)
         if item is not None:
             self._matched(item, mask)
         if missed:
@@ -88,6 +89,14 @@ class Masks(Generic[Waiting]):
             self._let_go.clear()
             self._newest = None
             self._in_vain = 0
+
+    def _passed_by(self, past: list[int]) -> bool:
+        """Whether more than one met none of these masks, the oldest and newest of them about it.
+
+        Of depth that is rare many masks lie between two, and may all come at once.
+        """
+        oldest, newest = min(past), max(past)
+        return sum(oldest < one < newest for one in (*self._let_go, *self._items)) > 1
 
     def _forget_before(self, stamp_ns: int) -> None:
         """What met nothing until one has met that is newer."""

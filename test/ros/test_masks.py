@@ -44,8 +44,8 @@ def test_only_the_newest_few_wait() -> None:
 def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
     told: list[bool] = []
     masks: Masks[int] = Masks(lambda item, mask: None, told.append)
-    masks.add(1000, 0)
-    masks.add(1001, 0)
+    for stamp in (50, 60, 1000):
+        masks.add(stamp, 0)
     for stamp in range(KEPT - 1):
         masks.add_mask(stamp, MASK)
     assert told == []
@@ -58,6 +58,42 @@ def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
     for stamp in range(1500, 1500 + 2 * KEPT):
         masks.add_mask(stamp, MASK)
     assert told == [], "of depth that is rare each has met"
+
+
+def test_masks_that_come_at_once_after_a_pause_are_not_said_to_be_wrong() -> None:
+    """The segmenter stood still, and depth of every 15th picture went on."""
+    told: list[bool] = []
+    met: list[int] = []
+    masks: Masks[int] = Masks(lambda item, mask: met.append(item), told.append)
+    masks.add(0, 0)
+    masks.add_mask(0, MASK)
+    for stamp in range(15, 75, 15):
+        masks.add(stamp, stamp)
+    for stamp in range(1, 75):
+        masks.add_mask(stamp, MASK)
+    assert met == [0, 15, 30, 45, 60]
+    assert told == []
+
+
+@pytest.mark.parametrize("ahead", [-1000, 1000])
+def test_masks_of_another_clock_are_told(ahead: int) -> None:
+    """Or of pictures so far ahead of their depth that it comes when they are gone."""
+    told: list[bool] = []
+    masks: Masks[int] = Masks(lambda item, mask: None, told.append)
+    for stamp in range(1000, 1000 + KEPT_MASKS + KEPT):
+        masks.add(stamp, 0)
+        masks.add_mask(stamp + ahead, MASK)
+    assert told
+    assert not any(told)
+
+
+def test_masks_are_not_told_where_no_depth_is_made() -> None:
+    told: list[bool] = []
+    masks: Masks[int] = Masks(lambda item, mask: None, told.append)
+    masks.add(0, 0)
+    for stamp in range(2 * KEPT_MASKS):
+        masks.add_mask(stamp, MASK)
+    assert told == []
 
 
 def test_masks_that_come_too_late_are_told_so_and_those_of_a_loop_still_meet() -> None:
