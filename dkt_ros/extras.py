@@ -98,7 +98,7 @@ def advice(error: ImportError, command: str = "") -> str | None:
                 extra = command
             return f"{module} is not installed; {install(extra)} brings it"
     if module in CORE:
-        return f"{module} is not installed for {sys.executable}; {install()} brings it"
+        return f"{error.name} is not installed for {sys.executable}; {install()} brings it"
     if module == "dkt_ros" and part in ("msg", "srv", "action"):
         return (
             f"{error.name} is not there: build the package (`colcon build`, or `make` in the "

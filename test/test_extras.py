@@ -184,6 +184,8 @@ def test_extras_are_named_to_pip_where_pip_installed_the_package(
     assert "dkt_ros[grasp]" in _advice("rosbags", "grasp")
     assert _advice("torch").endswith("; pip install dkt_ros brings it")
     assert sys.executable in _advice("torch")
+    older = _advice("diffusers.models.of_newer_ones")
+    assert older.startswith("diffusers.models.of_newer_ones is not installed for ")
 
 
 @pytest.mark.parametrize("place", ["", "lib/python3.11/site-packages"])
