@@ -75,7 +75,7 @@ def beyond(
     off[view] = corrected / base[view] - 1.0
     joins[view] = np.abs(off[view]) < _STEP
     field = membrane(off * joins, joins, finest=1)
-    away = (joins == 0).astype(np.uint8)
+    away = np.ones(base.shape, np.uint8)
     away[view] = 0
     distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_3)
     whole = (
