@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.checks import check_fields, check_ranges
+from dkt_ros.errors import DktError
 from dkt_ros.geometry import backproject
 from dkt_ros.grasp.heights import HeightMap, Plane, Scene, find_table, height_map
 
@@ -54,6 +55,11 @@ class Gripper:
         check_fields(self)
         widths = ("max_width", "finger_thickness", "finger_breadth", "finger_length")
         check_ranges(self, clearance=(0, _LARGEST_M), **dict.fromkeys(widths, (1e-4, _LARGEST_M)))
+        if 2 * self.clearance >= self.max_width:
+            raise DktError(
+                f"Gripper.clearance is {self.clearance:g} on each side of an object and max_width "
+                f"{self.max_width:g}, expected room for the object between"
+            )
 
 
 @dataclass(frozen=True)

@@ -319,6 +319,37 @@ def test_arrays_of_another_size_are_refused() -> None:
         Scene(depth, CAMERA, np.ones((2, 2), np.float32))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"confidence": np.full((240, 320), 80.0, np.float32)}, "80 to 80, expected 0 to 1 or NaN"),
+        ({"confidence": np.full((240, 320), np.inf, np.float32)}, "inf to inf, expected 0 to 1"),
+        ({"target": np.full((240, 320), 255, np.uint8)}, "target is uint8, expected bool"),
+    ],
+)
+def test_arrays_of_another_meaning_are_refused(given: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(DktError, match=said):
+        Scene(np.ones((240, 320), np.float32), CAMERA, **given)
+
+
+@pytest.mark.parametrize(
+    ("normal", "offset"),
+    [((0, 0, 1.0), 0.6), ((0, 0, -2.0), -1.2), ((0, 0, np.nan), -0.6), ((0, 0, -1.0), np.nan)],
+)
+def test_a_table_that_is_no_plane_seen_from_above_is_refused(
+    normal: tuple[float, float, float], offset: float
+) -> None:
+    with pytest.raises(DktError, match="expected a normal of length 1 towards the camera"):
+        Plane(np.array(normal), offset)
+
+
+def test_what_can_hold_nothing_is_refused() -> None:
+    with pytest.raises(DktError, match=r"Gripper.clearance is 0.05 on each side of an object and"):
+        Gripper(clearance=0.05)
+    with pytest.raises(DktError, match=r"GraspConfig.friction is 0, expected 0.001 to 10"):
+        GraspConfig(friction=0)
+
+
 def test_a_table_with_outliers_is_found_to_a_millimetre() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-0.5, 0.5, (5000, 3)).astype(np.float32)
