@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.checks import check_fields, check_ranges
+from dkt_ros.errors import DktError
 from dkt_ros.geometry import backproject
 from dkt_ros.grasp.heights import HeightMap, Plane, Scene, find_table, height_map
 
 Float64 = NDArray[np.float64]
 
-_AT_ONCE = 2048  # samples, of some 25 kB each while they are checked
-_LINES = 5  # across a finger's breadth
+_AT_ONCE = 2**20  # cells that are looked at together, of some 50 bytes each
+_LINES = 5  # across a finger's breadth, of the sides; of what is in the way, one for each cell
 _ACROSS = 0.5  # of the grasps: over a hollow from wall to wall, rather than of one wall
 _RIM_SHARE = 0.95
 _BRIDGED_M = 0.01  # between pieces of one thing that was not wholly seen
@@ -54,6 +55,11 @@ class Gripper:
         check_fields(self)
         widths = ("max_width", "finger_thickness", "finger_breadth", "finger_length")
         check_ranges(self, clearance=(0, _LARGEST_M), **dict.fromkeys(widths, (1e-4, _LARGEST_M)))
+        if 2 * self.clearance >= self.max_width:
+            raise DktError(
+                f"Gripper.clearance is {self.clearance:g} on each side of an object and max_width "
+                f"{self.max_width:g}, expected room for the object between"
+            )
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class GraspConfig:
         check_fields(self)
         check_ranges(
             self,
-            friction=(0, 10),
+            friction=(0.001, 10),
             min_confidence=(0, 1),
             max_unseen=(0, 1),
             table_clearance=(0, _LARGEST_M),
@@ -156,8 +162,10 @@ def plan_grasps(
     components = _components(heights, config.min_height)
     refused: Counter[str] = Counter()
     kept = []
-    for begin in range(0, config.samples, _AT_ONCE):
-        some = slice(begin, begin + _AT_ONCE)
+    half, count = _reach(gripper, heights.cell_m)
+    at_once = max(1, _AT_ONCE // (2 * half * count))
+    for begin in range(0, config.samples, at_once):
+        some = slice(begin, begin + at_once)
         x, y = columns[chosen[some]], rows[chosen[some]]
         tried = _Tried(heights, components, x, y, angles[some], across[some], gripper, config)
         kept.append(tried.kept())
@@ -213,7 +221,8 @@ class _Tried:
         self.along = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # the closing axis
         self.alive = np.ones(len(x), bool)
         cell = heights.cell_m
-        half = int(np.ceil((gripper.max_width + gripper.finger_thickness) / cell)) + 3
+        half, count = _reach(gripper, cell)
+        self.all_lines = np.linspace(-0.5, 0.5, count) * gripper.finger_breadth / cell
         self.steps = np.arange(-half, half + 1)
         self.middle = half
         self.lines = np.linspace(-0.5, 0.5, _LINES) * gripper.finger_breadth / cell
@@ -230,10 +239,22 @@ class _Tried:
     def _look(self, lines: Float64) -> None:
         """Heights, trust and parts (samples, lines, steps) along the closing axes."""
         heights = self.heights
-        aside = np.stack([-self.along[:, 1], self.along[:, 0]], axis=-1)
+        rows, columns, outside = self._cells(lines, np.arange(len(self.x)))
+        self.profile = heights.height[rows, columns]
+        self.profile[outside] = np.nan
+        self.trust_of = heights.trust[rows, columns]
+        self.own = self.components[0][rows, columns] == self.part[:, None, None]
+        self.own &= ~outside
+
+    def _cells(
+        self, lines: Float64, some: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+        """(some samples, lines, steps) rows, columns, and which of them lie outside the map."""
+        heights, along = self.heights, self.along[some]
+        aside = np.stack([-along[:, 1], along[:, 0]], axis=-1)
         px, py = (
-            place[:, None, None]
-            + self.along[:, axis, None, None] * self.steps
+            place[some, None, None]
+            + along[:, axis, None, None] * self.steps
             + aside[:, axis, None, None] * lines[:, None]
             for axis, place in ((0, self.x), (1, self.y))
         )
@@ -241,11 +262,16 @@ class _Tried:
         outside = (columns < 0) | (rows < 0)
         outside |= (columns >= heights.height.shape[1]) | (rows >= heights.height.shape[0])
         columns[outside] = rows[outside] = 0
-        self.profile = heights.height[rows, columns]
-        self.profile[outside] = np.nan
-        self.trust_of = heights.trust[rows, columns]
-        self.own = self.components[0][rows, columns] == self.part[:, None, None]
-        self.own &= ~outside
+        return rows, columns, outside
+
+    def _rises_over(self, level: Float64, room: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(samples,) of the living whether anything in their room (samples, 1, steps) does."""
+        living = np.flatnonzero(self.alive)
+        rows, columns, outside = self._cells(self.all_lines, living)
+        seen = (self.heights.height[rows, columns] > level[living, None, None]) & ~outside
+        rises = np.zeros(len(self.alive), bool)
+        rises[living] = (seen & room[living]).any(axis=(1, 2))
+        return rises
 
     def _ends(self, level: Float64) -> tuple[Float64, Float64]:
         """(samples, lines) the first and the last step over the level of the sampled part.
@@ -305,22 +331,22 @@ class _Tried:
         hidden = np.stack([side.max(axis=1) for side in self._edges(self.tip, np.inf)]) - first
         self.refuse("a side was not seen", (hidden * cell > 2 * gripper.clearance).any(axis=0))
         near = gripper.clearance / cell
-        far = near + gripper.finger_thickness / cell
+        # A finger that is thinner than a cell takes up the next one.
+        far = max(near + gripper.finger_thickness / cell, np.ceil(near * 0.5))
         steps = self.steps[None, None, :]
         fingers = [
             (sign * steps >= (edge + near * 0.5)[:, None, None])
             & (sign * steps <= (edge + far)[:, None, None])
             for sign, edge in zip((-1, 1), first, strict=True)
         ]
-        room = np.broadcast_to(fingers[0] | fingers[1], self.profile.shape)
-        hit = room & (self.profile > self.tip[:, None, None] - 0.001)
-        self.refuse("a finger hits something", hit.any(axis=(1, 2)))
+        room = fingers[0] | fingers[1]
+        self.refuse("a finger hits something", self._rises_over(self.tip - 0.001, room))
         body = (steps >= -(first[0] + far)[:, None, None]) & (
             steps <= (first[1] + far)[:, None, None]
         )
         palm = self.tip + gripper.finger_length
-        hit = body & (self.profile > palm[:, None, None])
-        self.refuse("the palm hits something", hit.any(axis=(1, 2)))
+        self.refuse("the palm hits something", self._rises_over(palm, body))
+        room = np.broadcast_to(room, self.profile.shape)
         self.unseen = (room & np.isnan(self.profile)).sum(axis=(1, 2)) / room.sum(axis=(1, 2))
         self.refuse("the fingers' room was not seen", self.unseen > config.max_unseen)
 
@@ -387,6 +413,12 @@ class _Tried:
         rows = np.clip(np.rint(self.y), 0, labels.shape[0] - 1).astype(np.intp)
         columns = np.clip(np.rint(self.x), 0, labels.shape[1] - 1).astype(np.intp)
         return np.asarray(centres[labels[rows, columns]].T)
+
+
+def _reach(gripper: Gripper, cell_m: float) -> tuple[int, int]:
+    """Cells to each side of a grasp's middle, and lines across a finger that miss no cell."""
+    half = int(np.ceil((gripper.max_width + gripper.finger_thickness) / cell_m)) + 3
+    return half, max(_LINES, int(np.ceil(gripper.finger_breadth / cell_m)) + 1)
 
 
 def _components(heights: HeightMap, least_m: float) -> tuple[NDArray[np.int32], Float64]:

@@ -44,6 +44,13 @@ class Scene:
             array = getattr(self, name)
             if array is not None and array.shape != self.depth.shape:
                 raise DktError(f"{name} is {array.shape}, expected depth's {self.depth.shape}")
+        if self.target is not None and self.target.dtype != bool:
+            raise DktError(f"target is {self.target.dtype}, expected bool: mask > 0")
+        if self.confidence is not None and (
+            np.nanmin(self.confidence, initial=0) < 0 or np.nanmax(self.confidence, initial=0) > 1
+        ):
+            low, high = np.nanmin(self.confidence), np.nanmax(self.confidence)
+            raise DktError(f"confidence is {low:g} to {high:g}, expected 0 to 1 or NaN")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +59,13 @@ class Plane:
 
     normal: Float64
     offset: float
+
+    def __post_init__(self) -> None:
+        if not (abs(np.linalg.norm(self.normal) - 1) < 1e-3 and -np.inf < self.offset <= 0):
+            raise DktError(
+                f"plane with normal {np.asarray(self.normal).tolist()}, offset {self.offset:g}: "
+                "expected a normal of length 1 towards the camera, and minus its distance in metres"
+            )
 
     def heights(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Metres over the plane of points (..., 3)."""

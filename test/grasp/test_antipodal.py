@@ -217,6 +217,39 @@ def test_no_map_has_more_than_four_million_cells() -> None:
     assert 3.9e6 < found.height.size < 4.1e6
 
 
+@pytest.mark.parametrize(("breadth", "radius"), [(0.02, 0.002), (0.1, 0.005)])
+def test_what_is_thin_is_in_the_way_of_fingers_of_any_breadth(
+    breadth: float, radius: float
+) -> None:
+    """Posts beside the box, and such as rise out of it."""
+    box = Box(0.0, 0.0, (0.05, 0.2, 0.06))
+    places = np.linspace(-0.043, 0.047, 4)
+    gripper = Gripper(finger_breadth=breadth)
+    for seen in VIEWS:
+        for x, height in ((0.045, 0.1), (0.005, 0.15)):
+            rods = [Cylinder(x, y, radius, height) for y in places]
+            found = plan_grasps(Scene(depth_of([box, *rods], seen), CAMERA), gripper)
+            assert sum(found.refused[f"{what} hits something"] for what in ("a finger", "the palm"))
+            if not found.grasps:
+                continue
+            positions, rotations = in_table(found, seen)
+            for grasp, position, rotation in zip(found.grasps, positions, rotations, strict=True):
+                palm = grasp.width / 2 + gripper.finger_thickness
+                for y in places:
+                    aside, along = rotation.T[:2] @ (np.array([x, y, 0]) - position * [1, 1, 0])
+                    if abs(aside) < breadth / 2 - 0.001 and height > position[2] + 0.045:
+                        assert abs(along) > palm - 0.001
+
+
+def test_thin_fingers_far_from_the_camera_find_room_by_cells() -> None:
+    """A cell of 7 mm, fingers of 1 mm."""
+    found = plan_grasps(
+        Scene(depth_of([BOX], view(0.5, 1.5)), CAMERA), Gripper(finger_thickness=0.001)
+    )
+    assert found.grasps
+    assert all(0 < grasp.score <= 1 for grasp in found.grasps)
+
+
 def test_a_roof_leans_away_from_the_fingers() -> None:
     """A shallow cone of glass: whatever closes on it slips up."""
     v, u = np.mgrid[0:240, 0:320]
@@ -239,6 +272,15 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     refused = [sum(plan.refused.values()) for plan in found]
     assert 19000 < refused[1] < 20000 > refused[0] * 4, "each batch is counted"
     assert found[1].grasps[0].score >= found[0].grasps[0].score
+
+
+def test_memory_does_not_grow_with_the_gripper() -> None:
+    """But for the map, which is larger: its 0.4 million cells."""
+    scene = Scene(depth_of([BOX], VIEWS[1]), CAMERA)
+    tracemalloc.start()
+    plan_grasps(scene, Gripper(max_width=1.0, finger_breadth=0.2))
+    assert tracemalloc.get_traced_memory()[1] < 1e8
+    tracemalloc.stop()
 
 
 def test_the_seed_decides() -> None:
@@ -275,6 +317,37 @@ def test_arrays_of_another_size_are_refused() -> None:
     depth = np.ones((240, 320), np.float32)
     with pytest.raises(DktError, match=r"confidence is \(2, 2\), expected depth's \(240, 320\)"):
         Scene(depth, CAMERA, np.ones((2, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"confidence": np.full((240, 320), 80.0, np.float32)}, "80 to 80, expected 0 to 1 or NaN"),
+        ({"confidence": np.full((240, 320), np.inf, np.float32)}, "inf to inf, expected 0 to 1"),
+        ({"target": np.full((240, 320), 255, np.uint8)}, "target is uint8, expected bool"),
+    ],
+)
+def test_arrays_of_another_meaning_are_refused(given: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(DktError, match=said):
+        Scene(np.ones((240, 320), np.float32), CAMERA, **given)
+
+
+@pytest.mark.parametrize(
+    ("normal", "offset"),
+    [((0, 0, 1.0), 0.6), ((0, 0, -2.0), -1.2), ((0, 0, np.nan), -0.6), ((0, 0, -1.0), np.nan)],
+)
+def test_a_table_that_is_no_plane_seen_from_above_is_refused(
+    normal: tuple[float, float, float], offset: float
+) -> None:
+    with pytest.raises(DktError, match="expected a normal of length 1 towards the camera"):
+        Plane(np.array(normal), offset)
+
+
+def test_what_can_hold_nothing_is_refused() -> None:
+    with pytest.raises(DktError, match=r"Gripper.clearance is 0.05 on each side of an object and"):
+        Gripper(clearance=0.05)
+    with pytest.raises(DktError, match=r"GraspConfig.friction is 0, expected 0.001 to 10"):
+        GraspConfig(friction=0)
 
 
 def test_a_table_with_outliers_is_found_to_a_millimetre() -> None:

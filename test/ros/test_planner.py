@@ -32,6 +32,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, RegionOfInterest
 
+from dkt_ros.errors import DktError
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.params.command_line import planner_parser
@@ -312,6 +313,11 @@ def test_help_names_topics_and_parameters() -> None:
     text = planner_parser().format_help()
     assert all(topic in text for topic in TOPICS)
     assert all(f"  {name}:=" in text for name in specs(PlannerParameters))
+
+
+def test_a_gripper_without_room_is_refused() -> None:
+    with pytest.raises(DktError, match=r"clearance_m is 0.05 on each side and max_width_m 0.085"):
+        PlannerParameters(clearance_m=0.05)
 
 
 def test_every_parameter_reaches_gripper_or_plan() -> None:

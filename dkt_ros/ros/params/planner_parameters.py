@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dkt_ros.grasp.antipodal import GraspConfig, Gripper
@@ -98,7 +99,7 @@ class PlannerParameters(Parameters):
         "From the palm to the tips.",
         Applies.AT_ONCE,
         unit="m",
-        minimum=0.005,
+        minimum=0.01,
         maximum=0.5,
     )
     clearance_m: float = parameter(
@@ -145,6 +146,14 @@ class PlannerParameters(Parameters):
         minimum=0,
         maximum=2**31 - 1,
     )
+
+    def joint_problems(self) -> Iterator[str]:
+        """A gripper that has no room for anything."""
+        if 2 * self.clearance_m >= self.max_width_m:
+            yield (
+                f"parameter clearance_m is {self.clearance_m:g} on each side and max_width_m "
+                f"{self.max_width_m:g}, expected room for an object between"
+            )
 
     @property
     def gripper(self) -> Gripper:
