@@ -32,6 +32,7 @@ _AGREES = 0.1  # relative: a reading this near the prediction speaks for it
 _LEAST_SPREAD = 0.004  # relative, of readings about a prediction
 _MOST, _MOST_SPREADS = 0.65, 0.935  # of normal errors lie within so many spreads
 _BEHIND = 0.02  # relative: readings farther than that behind a prediction may be seen through it
+_JOINS = 0.1  # relative: where values differ by more, an edge of the scene runs between them
 _EDGE, _EDGE_PX = 0.08, 5  # relative step within so many pixels
 _EDGE_SHARE = 0.6  # of what twice as many span: less is a surface that is seen askew
 _BEYOND = 2.0  # no prediction is this much nearer or farther than all readings
@@ -186,6 +187,27 @@ def membrane(weighted: Float32, weight: Float32, levels: int = _LEVELS, finest: 
     return np.asarray(
         cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
     )
+
+
+def hung(
+    inverse: Float32,
+    target: Float32,
+    known: Mask,
+    reach_px: float,
+    levels: int = _LEVELS,
+    begins: Mask | None = None,
+) -> Float32:
+    """Disparity (h, w) joined without a step to the target beside it, along its rim alone.
+
+    known: where the target is; where both differ much it has no say. The correction fades with the
+    distance from there, or from where it `begins`.
+    """
+    off = target / inverse - 1.0
+    joins = known & (np.abs(off) < _JOINS)
+    field = membrane(np.where(joins, off, np.float32(0.0)), joins.astype(np.float32), levels, 1)
+    away = (~(joins if begins is None else begins)).astype(np.uint8)
+    distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_3)
+    return np.asarray(inverse * (1.0 + field * np.exp(distance * (-1 / reach_px))), np.float32)
 
 
 def sharpened(inverse: Float32) -> Float32:

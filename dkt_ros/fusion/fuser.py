@@ -42,8 +42,8 @@ from dkt_ros.fusion.features import (
     agreement,
     bent,
     evidence,
+    hung,
     make_scene,
-    membrane,
     network_input,
     sharpened,
     working_size,
@@ -59,7 +59,6 @@ Float32 = NDArray[np.float32]
 _KEPT = 0.98  # trust from which a reading is published as it is
 _HELD_ERROR = 0.05  # mean relative error expected of an earlier frame's scale
 _MEDIAN_OF = 2048  # pixels, spread over all
-_STEP = 0.1  # relative: a larger one is an edge of the scene
 _RIM_PX = 1.5  # at working size
 _BEHIND = 0.03  # relative
 _FARTHEST = 0.02  # share of the trusted readings beyond which there is nothing to be seen
@@ -230,7 +229,8 @@ class Fuser:
             return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason, way)
         assert raw_depth is not None
         corrected, trust, log_error, seen = self._decided(scene, frame, way.refiner)
-        corrected = _hung(scene, corrected, trust)
+        trusted = scene.measured & (trust >= 0.5)
+        corrected = hung(corrected, scene.disparity, trusted, _RIM_PX, levels=2)
         steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
         if scene.predicted is not None:
             steady = sharpened(steady)
@@ -257,18 +257,19 @@ class Fuser:
         self, scene: Scene, frame: _Reduced, refiner: Refiner | None
     ) -> tuple[Float32, Float32, Float32, Seen | None]:
         """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
-        view = sensors_view(scene.measured)
-        if view is None:
-            corrected, trust, log_error, belongs = _decided(scene, refiner, self._device)
-        else:
+        view, part = sensors_view(scene.measured), scene
+        if view is not None:
             shown = frame.within(view)
-            part = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
-            assert part is not None
-            *inside, belongs = _decided(part, refiner, self._device)
+            cut = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
+            assert cut is not None
+            part = cut
+        corrected, trust, log_error, belongs = _refined(part, refiner, self._device)
+        if view is not None:
+            inside = (corrected, trust, log_error)
             corrected, trust, log_error = beyond(scene, view, inside, frame.predicted)
-        seen = None
-        if refiner is not None and belongs is not None:
-            seen = Seen(belongs, partial(_asked, refiner, self._device, frame))
+        if refiner is None or belongs is None:
+            return corrected, trust, log_error, None
+        seen = Seen(belongs, partial(_asked, refiner, self._device, frame))
         return corrected, trust, log_error, seen
 
     def _range_of(self, inverse: Float32) -> tuple[float, float]:
@@ -421,7 +422,7 @@ def default_weights(on_scale: bool = True) -> Path:
     return Path(__file__).resolve().parents[1] / "assets" / name
 
 
-def _decided(
+def _refined(
     scene: Scene, refiner: Refiner | None, device: torch.device
 ) -> tuple[Float32, Float32, Float32, float | None]:
     """Corrected disparity, trust and log error, (h, w) each, and whether all that belongs together.
@@ -486,19 +487,6 @@ def _doubted(
     if np.count_nonzero(left) < _LEFT * np.count_nonzero(scene.measured):
         return None
     return np.asarray(doubted, np.uint8)
-
-
-def _hung(scene: Scene, corrected: Float32, trust: Float32) -> Float32:
-    """The correction joined without a step to the trusted readings around it, along its rim alone.
-
-    Where a reading and the correction beside it differ much, an edge runs between them.
-    """
-    off = scene.disparity / corrected - 1.0
-    joins = scene.measured & (trust >= 0.5) & (np.abs(off) < _STEP)
-    weight = joins.astype(np.float32)
-    field = membrane(np.where(joins, off, np.float32(0.0)), weight, levels=2, finest=1)
-    distance = cv2.distanceTransform((~joins).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
-    return np.asarray(corrected * (1.0 + field * np.exp(distance * (-1 / _RIM_PX))), np.float32)
 
 
 def _membrane(scene: Scene) -> tuple[Float32, Float32, Float32]:

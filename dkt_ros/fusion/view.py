@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.fusion.features import Scene, membrane
+from dkt_ros.fusion.features import Scene, hung
 from dkt_ros.fusion.network import SIZE_MULTIPLE
 
 Float32 = NDArray[np.float32]
@@ -26,7 +25,6 @@ _STRAIGHT = 0.35  # of a border has readings; where a scene ends, up to a tenth 
 _DEPTH_PX = 3  # of a border
 _LEAST = 0.4  # of the side; less is not a view
 _REACH_PX = 8.0
-_STEP = 0.1  # relative: a larger one is an edge of the scene
 _BEYOND = 2.0  # the error beyond the view, in those of the prediction inside
 _BEYOND_LEAST, _BEYOND_ALONE = 0.03, 0.2  # at least; where the nearest reading is all there is
 
@@ -71,15 +69,10 @@ def beyond(
     """
     corrected, trust, log_error = decided
     base = scene.filled if scene.predicted is None else scene.predicted
-    off, joins = np.zeros_like(base), np.zeros_like(base)
-    off[view] = corrected / base[view] - 1.0
-    joins[view] = np.abs(off[view]) < _STEP
-    field = membrane(off * joins, joins, finest=1)
-    away = np.ones(base.shape, np.uint8)
-    away[view] = 0
-    distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_3)
+    target, inside = base.copy(), np.zeros(base.shape, bool)
+    target[view], inside[view] = corrected, True
     whole = (
-        base * (1.0 + field * np.exp(distance * (-1 / _REACH_PX))),
+        hung(base, target, inside, _REACH_PX, begins=inside),
         np.zeros_like(base),
         np.full_like(base, _log_error(scene, line)),
     )
