@@ -23,10 +23,15 @@ Float32 = NDArray[np.float32]
 
 _LEVELS = 6.0  # grey levels: no camera is so steady that a smaller change means anything
 _NOISES = 3.0  # nor one of so many times what most of the picture changes by
-_QUIETEST = 0.25  # share of the picture that surely shows noise alone
+_QUIETEST = 0.25  # share of the picture that surely shows noise alone, unless all of it moved:
+_NOISIEST = 6.0  # grey levels, at half the working size, that no noise changes more than
+_BRIGHTER = 4.0  # at most, as the same scene
 _SPREADS = 3.0  # of readings, by which their local mean changes where something moved
 _ONE_WAY = 0.6  # share of their changes that then point one way
-_LEAST_SPREAD = 0.002  # relative
+_LEAST_SPREAD, _MOST_SPREAD = 0.002, 0.015  # relative
+_FEWEST_MOVED = 0.02  # share of the picture that changes where all of it moves
+_MOST_MOVED = 0.25, 0.5  # of which what is left looks alike by chance
+_PEAK = 0.3  # of phase correlation; noise alone gives a tenth
 _SPEED_PX = 1.0  # of the camera, at working size, against the mean picture
 _OFTEN = 0.8  # share of frames in which a reading is there that need not prove itself
 _OUTLIER_LEVELS = 6.0
@@ -81,9 +86,13 @@ class History:
         if past is None or not past.precedes(disparity, stamp_ns):
             self._past = _Past(seen, trust, scene.disparity, present, colour, stamp_ns)
             return disparity, trust
-        still = cv2.max(_changed(colour, past.colour), _shifted(scene.disparity, past.readings))
-        slow = min(max(2.0 - _speed(colour, past.colour), 0.0), 1.0)
-        still = np.clip(2.0 - still, 0.0, slow)
+        lit = colour * _exposure(colour, past.colour)
+        still = cv2.max(_changed(lit, past.colour), _shifted(scene.disparity, past.readings))
+        few, most = _MOST_MOVED
+        moved = np.count_nonzero(still >= 2.0) / still.size
+        speed = _speed(lit, past.colour, leap=moved > _FEWEST_MOVED)
+        slow = min(2.0 - speed, (most - moved) / (most - few), 1.0)
+        still = np.clip(2.0 - still, 0.0, max(slow, 0.0))
         coarse = 1.0 - self._steadiness * still
         gain = np.asarray(
             cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
@@ -108,13 +117,20 @@ class History:
         return past.disparity, past.trust * proven.take(scene.nearest)
 
 
+def _exposure(colour: Float32, before: Float32) -> np.float32:
+    """What to multiply colour by so that light or exposure alone change nothing."""
+    now, then = (max(float(np.median(x[::3, ::3, 1])), 1.0) for x in (colour, before))
+    return np.float32(min(max(then / now, 1 / _BRIGHTER), _BRIGHTER))
+
+
 def _changed(colour: Float32, before: Float32) -> Float32:
     """Change of colour, (h, w): from 1 on it is no noise, from 2 on surely not."""
     change = np.abs(colour - before)
     levels = cv2.max(cv2.max(change[..., 0], change[..., 1]), change[..., 2])
     levels = cv2.blur(levels, (3, 3))
     noise = quantiles(levels[::3, ::3], _QUIETEST)[0]
-    return np.asarray(levels * np.float32(1 / max(_LEVELS, _NOISES * noise)), np.float32)
+    least = max(_LEVELS, _NOISES * min(noise, _NOISIEST))
+    return np.asarray(levels * np.float32(1 / least), np.float32)
 
 
 def _shifted(readings: Float32, before: Float32) -> Float32:
@@ -126,7 +142,7 @@ def _shifted(readings: Float32, before: Float32) -> Float32:
     if len(found) == 0:
         return np.zeros((height // 2, width // 2), np.float32)
     level = float(np.median(readings[both][:: 1 + both.size // 2048]))
-    spread = max(1.4826 * float(np.median(found)), _LEAST_SPREAD * level)
+    spread = min(max(1.4826 * float(np.median(found)), _LEAST_SPREAD * level), _MOST_SPREAD * level)
     changes = np.clip(changes, -8 * spread, 8 * spread)
     parts = cv2.merge([changes, np.abs(changes), both.astype(np.float32)])
     parts = cv2.resize(parts, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
@@ -138,12 +154,19 @@ def _shifted(readings: Float32, before: Float32) -> Float32:
     )
 
 
-def _speed(colour: Float32, before: Float32) -> float:
+def _speed(colour: Float32, before: Float32, leap: bool) -> float:
     """How far the picture as a whole moved, shifted, zoomed or turned; in units of _SPEED_PX.
 
     One step of Lucas and Kanade, in which what changed by much, an object that moves, has no say.
+    It sees no more than a few pixels; leap: whether farther ones are looked for, by the peak of
+    phase correlation (Kuglin and Hines 1975), of shifts alone.
     """
-    greys = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (colour, before))
+    greys = [cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (colour, before)]
+    if leap:
+        one, other = greys
+        (right, down), peak = cv2.phaseCorrelate(one, other, _window(*one.shape))
+        if peak >= _PEAK and (far := 2 * float(np.hypot(right, down)) / _SPEED_PX) >= 2.0:
+            return far
     now, then = (cv2.GaussianBlur(grey, (5, 5), 1.0) for grey in greys)
     mean, change = (now + then) * 0.5, now - then
     dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *d, scale=0.125) for d in ((1, 0), (0, 1)))
@@ -159,6 +182,12 @@ def _speed(colour: Float32, before: Float32) -> float:
     moved *= 2.0
     squares = np.square(moved)
     return float(np.sqrt(squares[:2].sum() + 0.11 * squares[2:].sum())) / _SPEED_PX
+
+
+@lru_cache(maxsize=4)
+def _window(height: int, width: int) -> Float32:
+    """Falls to 0 at the rims."""
+    return np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -272,6 +272,84 @@ def test_a_moving_camera_smears_nothing(fuser: Fuser, frame: GlassFrame, step: i
     assert moved.rel(depth, ~glass) < 1.05 * moved.rel(fresh, ~glass)
 
 
+def turned_over(part: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(part[::-1, ::-1])
+
+
+def leaped(part: np.ndarray) -> np.ndarray:
+    return np.roll(part, part.shape[1] // 8, axis=1)
+
+
+def nearer(part: np.ndarray) -> np.ndarray:
+    height, width = part.shape[:2]
+    middle = part[height // 6 : -height // 6, width // 6 : -width // 6].astype(np.float32)
+    near = cv2.resize(middle, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(near, part.dtype)
+
+
+@pytest.mark.parametrize("change", [turned_over, leaped, nearer])
+def test_another_view_shows_nothing_of_the_last_one(
+    fuser: Fuser, frame: GlassFrame, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """A cut in a recording, a camera that leaps or is moved between pictures that are far apart."""
+    fuser.reset()
+    for stamp in range(6):
+        before = noisy(frame, stamp)
+        fuser.fuse(before.rgb, before.raw, before.disparity, before.aligned(), stamp)
+    now = GlassFrame(*(change(part) for part in vars(noisy(frame, 7)).values()))
+    after = fuser.fuse(now.rgb, now.raw, now.disparity, now.aligned(), 7)
+    fresh = fuse(fuser, now)
+    off = np.abs(after.depth / fresh.depth - 1)
+    assert off.mean() < 0.004
+    assert off[now.glass].mean() < 0.004
+    assert abs(after.shares.sensor - fresh.shares.sensor) < 0.01
+
+
+def test_without_a_picture_to_tell_by_the_readings_tell_that_all_moved(fuser: Fuser) -> None:
+    rows, columns = np.mgrid[:240, :432]
+    floor, slope = 1.0 + 0.5 * (1 - rows / 240), 0.8 + 0.6 * columns / 432
+    floor[60:140, 200:320] -= 0.15
+    slope[80:160, 150:260] -= 0.12
+    rng = np.random.default_rng(0)
+
+    def seen(truth: np.ndarray) -> GlassFrame:
+        rgb = np.clip(120 + rng.normal(0, 3, (*truth.shape, 3)), 0, 255).astype(np.uint8)
+        raw = truth * (1 + rng.normal(0, 0.004, truth.shape))
+        raw[(rng.random(truth.shape) < 0.1) | ((columns // 40 == 5) & (rows > 100))] = np.nan
+        disparity = 1 / truth * np.exp(0.02 * np.sin(columns / 60))
+        maps = [part.astype(np.float32) for part in (raw, truth, disparity)]
+        return GlassFrame(rgb, maps[0], maps[1], np.zeros(truth.shape, bool), maps[2])
+
+    fuser.reset()
+    for stamp in range(6):
+        now = seen(floor)
+        fuser.fuse(now.rgb, now.raw, now.disparity, now.aligned(), stamp)
+    now = seen(slope)
+    after = fuser.fuse(now.rgb, now.raw, now.disparity, now.aligned(), 7).depth
+    fresh = fuse(fuser, now).depth
+    everywhere = np.ones(now.truth.shape, bool)
+    assert now.rel(after, everywhere) < now.rel(fresh, everywhere) + 0.015
+
+
+@pytest.mark.parametrize("light", [0.15, 0.4])
+def test_flickering_lights_disturb_no_scene_that_stands_still(
+    fuser: Fuser, frame: GlassFrame, light: float
+) -> None:
+    stream = []
+    for seed in range(8):
+        now = noisy(frame, seed)
+        lit = now.rgb * (1 - light * (seed % 2))
+        stream.append(replace(now, rgb=lit.astype(np.uint8)))
+    single = [fuse(fuser, f).depth for f in stream][3:]
+    fuser.reset()
+    steady = [
+        fuser.fuse(f.rgb, f.raw, f.disparity, f.aligned(), stamp).depth
+        for stamp, f in enumerate(stream)
+    ][3:]
+    holes = frame.glass & ~np.isfinite(frame.raw)
+    assert flicker(steady, holes) < 0.3 * flicker(single, holes)
+
+
 def test_readings_are_the_sensor_s_to_the_last_bit_in_a_stream(
     fuser: Fuser, frame: GlassFrame
 ) -> None:

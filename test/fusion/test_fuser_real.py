@@ -118,3 +118,20 @@ def test_a_sensor_of_a_narrower_view(frames: list[GlassFrame], scene: int) -> No
     ).depth
     measured = ~frame.glass & np.isfinite(raw)
     assert frame.rel(depth, measured) <= 0.008  # of the second 1.7% with the rim before its eyes
+
+
+def test_a_leap_of_the_camera_leaves_nothing_behind(frames: list[GlassFrame]) -> None:
+    """An eighth of the picture's width, of which most looks alike afterwards."""
+    frame = frames[0]
+    width = frame.raw.shape[1]
+    first, second = (
+        GlassFrame(*(part[:, at : at + 3 * width // 4] for part in vars(frame).values()))
+        for at in (width // 8, width // 4)
+    )
+    fuser = Fuser()
+    for stamp in range(6):
+        fuser.fuse(first.rgb, first.raw, first.disparity, first.aligned(), stamp, True)
+    after = fuser.fuse(second.rgb, second.raw, second.disparity, second.aligned(), 6, True)
+    fresh = fuse(second)
+    assert np.abs(after.depth / fresh.depth - 1).mean() < 0.002
+    assert abs(after.shares.sensor - fresh.shares.sensor) < 0.005
