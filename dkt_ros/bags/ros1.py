@@ -6,11 +6,14 @@ from functools import lru_cache
 
 from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import FieldDesc
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 _HEADER = "std_msgs/msg/Header"
 _UNCHECKED_MD5 = ("*", "")
+_IMAGE, _SDK_BYTES = "sensor_msgs/msg/Image", 4
+"""RealSense's SDK writes depth's unit behind an image, which its definition knows nothing of."""
 
 
 @lru_cache
@@ -63,7 +66,12 @@ class Ros1Converter:
 
     def to_cdr(self, data: bytes) -> bytes:
         """The message in ROS 2's serialization; rosbags.serde.SerdeError on damaged data."""
-        return bytes(self._target.ros1_to_cdr(data, self._msgtype))
+        try:
+            return bytes(self._target.ros1_to_cdr(data, self._msgtype))
+        except SerdeError:
+            if self._msgtype != _IMAGE:
+                raise
+            return bytes(self._target.ros1_to_cdr(data[:-_SDK_BYTES], self._msgtype))
 
 
 def _same_layout(msgtype: str, ros1: Typestore, ros2: Typestore) -> bool:

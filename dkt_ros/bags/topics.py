@@ -49,6 +49,7 @@ _STREAM_WORDS = _COLOR_WORDS | {
 _NAMED_STREAMS = _COLOR_WORDS | {"depth", "info"}
 _END_WORDS = {"camera", "map"}
 _RECTIFIED = {"rect", "rectified"}
+_SDK_STREAM = re.compile(r"/device_\d+/sensor_\d+/\w+_\d+/image/data")
 _SPLIT = re.compile(r"(?:sensor|stream)_?\d+|[\W_]+")  # RealSense Viewer numbers its sensors
 
 
@@ -95,22 +96,51 @@ class Look:
 def camera_topics(
     bag: BagReader, overrides: Mapping[str, str] | None = None, needs_info: bool = True
 ) -> CameraTopics:
+    """recorded_camera's; NoTopicError, too, for depth found that is not registered to colour."""
+    found, apart = recorded_camera(bag, overrides, needs_info)
+    if apart and "depth" not in (overrides or {}):
+        raise NoTopicError(
+            "depth",
+            f"{apart}; record registered depth (RealSense: align_depth.enable:=true), or name a "
+            "depth topic outright; `dkt process` registers depth of bags that say how",
+        )
+    return found
+
+
+def recorded_camera(
+    bag: BagReader, overrides: Mapping[str, str] | None = None, needs_info: bool = True
+) -> tuple[CameraTopics, str]:
     """discover_topics, with a look into the first messages: what pictures are, and their sizes.
 
-    Raises NoTopicError also where the only depth of colour's camera is not registered to it.
+    And what tells that the depth found is not registered to colour; "" where it is. Of depth that
+    overrides name, another size alone tells it, or RealSense's SDK, which registers none.
     """
     looks = _looks(bag)
     found = discover_topics(bag.topics, overrides, looks, needs_info)
-    if found.depth and "depth" not in (overrides or {}):
-        color, depth = looks.get(found.color), looks.get(found.depth)
-        if color and depth and not _fits(color, depth, _is_registered(found.depth, found.color)):
-            raise NoTopicError(
-                "depth",
-                f"depth {found.depth} ({_shown(depth)}) is not registered to colour "
-                f"{found.color} ({_shown(color)}); record registered depth (RealSense: "
-                "align_depth.enable:=true), or name a depth topic outright",
-            )
-    return found
+    color, depth = looks.get(found.color), looks.get(found.depth or "")
+    if found.depth is None or color is None or depth is None:
+        return found, ""
+    trusted = "depth" in (overrides or {}) or _is_registered(found.depth, found.color)
+    if _fits(color, depth, trusted) and not is_sdk_stream(found.depth):
+        return found, ""
+    return found, (
+        f"depth {found.depth} ({_shown(depth)}) is not registered to colour {found.color} "
+        f"({_shown(color)})"
+    )
+
+
+def is_sdk_stream(topic: str) -> bool:
+    """Whether RealSense's SDK or Viewer recorded it: `/device_0/sensor_0/Depth_0/image/data`."""
+    return _SDK_STREAM.fullmatch(topic) is not None
+
+
+def info_of_depth(bag: BagReader, depth: str) -> str | None:
+    """The intrinsics of an unregistered depth's own camera: those in the folders it shares most."""
+    infos = [n for n, topic in _usable(bag.topics).items() if topic.msgtype == _CAMERA_INFO]
+    near = {name: _shared(name, depth) for name in infos if _same_camera(name, depth)}
+    # Colour's may lie in the same folders as depth's of other cameras.
+    named = [name for name in near if "depth" in _words("/".join(_parent(name)))]
+    return max(named or near, key=lambda name: (near[name], name), default=None)
 
 
 def rival_cameras(bag: BagReader, color: str) -> list[str]:

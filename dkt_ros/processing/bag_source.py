@@ -19,9 +19,16 @@ from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
 from dkt_ros.bags.topics import (
     CameraTopics,
     NoTopicError,
-    camera_topics,
+    is_sdk_stream,
+    recorded_camera,
     rival_cameras,
     unfit_depths,
+)
+from dkt_ros.bags.unregistered import (
+    DepthCamera,
+    RegisteredImage,
+    as_ros_has_it,
+    depth_camera,
 )
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
@@ -45,6 +52,8 @@ from dkt_ros.wording import counted
 
 _LABEL_PATIENCE_NS = 1_000_000_000
 """Truth and mask of a frame lie within this time of it."""
+_SDK_FRAME = "camera_color_optical_frame"
+"""As realsense-ros calls it; the SDK's own recordings have none."""
 _QUEUE = 60
 """Messages that wait for the other stream: recorders write what comes in bunches, seconds apart."""
 _ADVICE = {
@@ -74,10 +83,12 @@ class BagSource(Source):
         self._options = options
         self._store = get_typestore(Stores.LATEST)
         with self._opened() as bag:
-            self.topics = self._find_topics(bag)
+            self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
             self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
+            self._from_sdk = is_sdk_stream(self.topics.color)
             self.given = self._given_camera(bag)
+            self._depth_camera = self._registration(bag, apart) if apart else None
             self.notes += [
                 f"{name} was recorded from {topic.publishers} publishers: pictures of several "
                 "cameras may be mixed in it. Give each camera a namespace of its own"
@@ -94,10 +105,10 @@ class BagSource(Source):
         except DktError as error:
             raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
 
-    def _find_topics(self, bag: BagReader) -> CameraTopics:
+    def _find_topics(self, bag: BagReader) -> tuple[CameraTopics, str]:
         options = self._options
         try:
-            found = camera_topics(bag, options.topics, needs_info=not options.has_camera)
+            found, apart = recorded_camera(bag, options.topics, not options.has_camera)
         except NoTopicError as error:
             hint = f", or {GIVE_CAMERA}" if error.role == "camera_info" else ""
             outcome = _MISSING.get(error.role, Outcome.NOTHING_USABLE)
@@ -118,6 +129,23 @@ class BagSource(Source):
                 f"{self.path}: several cameras have colour, depth and camera_info: "
                 f"{', '.join([found.color, *rivals])}; choose one (--color-topic)",
             )
+        return found, apart
+
+    def _registration(self, bag: BagReader, apart: str) -> DepthCamera:
+        """How depth that is not registered to colour will be."""
+        info, color = self.given, self._first(bag, self.topics.color)
+        if info is None:
+            info = self._first(bag, self.topics.camera_info)
+        if info is None or color is None:
+            raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {apart}, nor readable")
+        self._frame_id = color.header.frame_id
+        try:
+            rectified = self._options.rectified and self.given is None
+            found = depth_camera(bag, self.topics, info, rectified)
+        except DktError as error:
+            raise ProcessingError(Outcome.NO_DEPTH, f"{self.path}: {error}") from error
+        own = "" if self._from_sdk else ". If it is registered already, name it (--depth-topic)"
+        self.notes.append(f"{apart}: it is registered here, by {found.told_by}{own}")
         return found
 
     def _given_camera(self, bag: BagReader) -> Any:
@@ -205,7 +233,19 @@ class BagSource(Source):
 
     def _decoded(self, message: RecordedMessage) -> Any:
         # A buffer that may be written to, as rclpy's is: torch insists.
-        return self._store.deserialize_cdr(memoryview(bytearray(message.cdr)), message.msgtype)
+        data = memoryview(bytearray(message.cdr))
+        value = self._store.deserialize_cdr(data, message.msgtype)
+        if self._from_sdk and message.topic in self.topics.camera():
+            return as_ros_has_it(value, _SDK_FRAME)
+        return value
+
+    def registered(self, depth: Any) -> Any:
+        """A message of depth, registered to colour if it is not."""
+        camera = self._depth_camera
+        if camera is None:
+            return depth
+        unit_m = camera.unit_m or self._options.depth_unit_m
+        return RegisteredImage(depth, camera, unit_m, self._frame_id)
 
     @property
     def lost(self) -> list[str]:
@@ -285,7 +325,7 @@ class _Reading:
         elif message.topic == topics.color:
             self.intake.on_color(value)
         elif message.topic == topics.depth:
-            self.intake.on_depth(value)
+            self.intake.on_depth(self._source.registered(value))
         elif self._source.given is None:
             self.intake.on_camera_info(value)
 

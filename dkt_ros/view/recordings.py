@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.bags.reader import BagReader
-from dkt_ros.bags.topics import camera_topics
+from dkt_ros.bags.topics import recorded_camera
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.messages.alignment import alignment_fields
@@ -100,10 +100,10 @@ def _of_bag(path: Path, dkt: Mapping[str, str], source: SourceOptions) -> Iterat
     roles = dict(dkt)
     with BagReader(path) as bag:
         try:
-            camera = camera_topics(bag, source.topics, needs_info=False)
+            camera, apart = recorded_camera(bag, source.topics, needs_info=False)
         except DktError:  # an output has no camera's topics
-            camera = None
-        if camera is not None and camera.depth:
+            camera, apart = None, ""
+        if camera is not None and camera.depth and not apart:
             roles[camera.depth] = "raw"
         if camera is not None and "color" not in dkt.values():
             roles[camera.color] = "color"

@@ -1,0 +1,257 @@
+"""Bags whose depth is of another camera than colour's: what tells how to register it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Rosbag1Writer
+from rosbags.typesys import Stores, get_typestore
+
+from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.writer import BagWriter
+from dkt_ros.depth_registration import DepthRegistration, Lens
+from dkt_ros.geometry import Intrinsics
+from dkt_ros.processing.bag_source import BagSource
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.source import Pending, Shot, SourceOptions
+
+DEPTH = Intrinsics(95.0, 95.0, 53.5, 30.5, 108, 62)
+COLOR = Intrinsics(150.0, 152.0, 79.0, 45.0, 160, 92)
+WAY = (0.03, -0.004, 0.002)
+TURN = (0.02, -0.03, 0.05)  # a rotation vector
+TABLE, BOX = 0.8, 0.5  # metres from the depth camera
+
+
+def pose() -> np.ndarray:
+    """Points of the depth camera into colour's frame."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = cv2.Rodrigues(np.array(TURN))[0]
+    matrix[:3, 3] = WAY
+    return matrix
+
+
+def raw_depth() -> np.ndarray:
+    """Metres; a box before a wall, and a hole."""
+    depth = np.full((DEPTH.height, DEPTH.width), TABLE, np.float32)
+    depth[20:40, 30:60] = BOX
+    depth[5:9, 80:90] = np.nan
+    return depth
+
+
+def quaternion() -> tuple[float, float, float, float]:
+    angle = float(np.linalg.norm(TURN))
+    x, y, z = np.array(TURN) / angle * np.sin(angle / 2)
+    return float(x), float(y), float(z), float(np.cos(angle / 2))
+
+
+class Bag:
+    """Messages of ROS 1 or ROS 2 types, by the fields that both have."""
+
+    def __init__(self, ros1: bool) -> None:
+        self.store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.LATEST)
+        self.ros1 = ros1
+
+    def make(self, name: str, **values: Any) -> Any:
+        return self.store.types[name](**values)
+
+    def header(self, stamp_ns: int, frame_id: str) -> Any:
+        seconds, rest = divmod(stamp_ns, 10**9)
+        stamp = self.make("builtin_interfaces/msg/Time", sec=seconds, nanosec=rest)
+        seq = {"seq": 0} if self.ros1 else {}
+        return self.make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id, **seq)
+
+    def image(self, pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: str) -> Any:
+        return self.make(
+            "sensor_msgs/msg/Image",
+            header=self.header(stamp_ns, frame_id),
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            encoding=encoding,
+            is_bigendian=0,
+            step=pixels.strides[0],
+            data=np.ascontiguousarray(pixels).view(np.uint8).ravel(),
+        )
+
+    def info(self, camera: Intrinsics, model: str, frame_id: str = "") -> Any:
+        region = self.make(
+            "sensor_msgs/msg/RegionOfInterest",
+            **dict.fromkeys(("x_offset", "y_offset", "height", "width"), 0),
+            do_rectify=False,
+        )
+        matrices = {"d": np.zeros(5), "k": camera.matrix.ravel(), "r": np.eye(3).ravel()}
+        projection = np.insert(camera.matrix, 3, 0.0, axis=1).ravel()
+        matrices["p"] = np.zeros(12) if self.ros1 else projection  # the SDK leaves it empty
+        if self.ros1:
+            matrices = {name.upper(): value for name, value in matrices.items()}
+        return self.make(
+            "sensor_msgs/msg/CameraInfo",
+            header=self.header(1, frame_id),
+            height=camera.height,
+            width=camera.width,
+            distortion_model=model,
+            **matrices,
+            binning_x=0,
+            binning_y=0,
+            roi=region,
+        )
+
+    def transform(self, way: tuple[float, ...], turn: tuple[float, ...]) -> Any:
+        x, y, z, w = turn
+        return self.make(
+            "geometry_msgs/msg/Transform",
+            translation=self.make("geometry_msgs/msg/Vector3", x=way[0], y=way[1], z=way[2]),
+            rotation=self.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+        )
+
+
+def color(index: int) -> np.ndarray:
+    rgb = np.full((COLOR.height, COLOR.width, 3), 90, np.uint8)
+    rgb[..., index % 3] = 200
+    return rgb
+
+
+def sdk_bag(path: Path, unit_m: float = 0.001, tf: bool = True, frames: int = 3) -> Path:
+    """As RealSense's SDK records: ROS 1, nothing registered, four bytes behind each image."""
+    bag = Bag(ros1=True)
+    stream = {role: f"/device_0/sensor_{n}/{role}_0" for n, role in enumerate(("Depth", "Color"))}
+    steps = np.nan_to_num(np.rint(raw_depth() / unit_m)).astype(np.uint16)
+    with Rosbag1Writer(path) as writer:
+        channels: dict[str, Any] = {}
+
+        def write(topic: str, time_ns: int, message: Any, behind: bytes = b"") -> None:
+            name = message.__msgtype__
+            if topic not in channels:
+                channels[topic] = writer.add_connection(topic, name, typestore=bag.store)
+            data = bytes(bag.store.serialize_ros1(message, name)) + behind
+            writer.write(channels[topic], time_ns, data)
+
+        option = bag.make("std_msgs/msg/Float32", data=np.float32(unit_m))
+        write("/device_0/sensor_0/option/Depth Units/value", 1, option)
+        for role, camera in (("Depth", DEPTH), ("Color", COLOR)):
+            info = bag.info(camera, "Inverse Brown Conrady")
+            write(f"{stream[role]}/info/camera_info", 1, info)
+        if tf:
+            write(f"{stream['Depth']}/tf/0", 1, bag.transform((0, 0, 0), (0, 0, 0, 1)))
+            write(f"{stream['Color']}/tf/0", 1, bag.transform(WAY, quaternion()))
+        for index in range(frames):
+            stamp = 1_700_000_000 * 10**9 + index * 33_000_000
+            image = bag.image(color(index), "rgb8", stamp, "1")
+            write(f"{stream['Color']}/image/data", (index + 1) * 33_000_000, image, b"\0" * 4)
+            image = bag.image(steps, "mono16", stamp + 5_000_000, "1")
+            behind = np.float32(unit_m).tobytes()
+            write(f"{stream['Depth']}/image/data", (index + 1) * 33_000_000 + 5, image, behind)
+    return path
+
+
+def tf_bag(path: Path, frames: int = 3, tf: bool = True) -> Path:
+    """As `ros2 bag record -a` beside a driver that registers nothing."""
+    bag, name = Bag(ros1=False), "/camera/camera"
+    links = [
+        ("camera_link", "camera_depth_frame", np.eye(4)),
+        ("camera_depth_frame", "camera_depth_optical_frame", optical()),
+        ("camera_link", "camera_color_frame", optical() @ np.linalg.inv(pose()) @ optical_back()),
+        ("camera_color_frame", "camera_color_optical_frame", optical()),
+    ]
+    with BagWriter(path) as writer:
+        if tf:
+            message = bag.make(
+                "tf2_msgs/msg/TFMessage", transforms=[stamped(bag, *x) for x in links]
+            )
+            writer.write("/tf_static", message, 1)
+        for index in range(frames):
+            stamp = 1_700_000_000 * 10**9 + index * 33_000_000
+            for topic, message in (
+                ("color/camera_info", bag.info(COLOR, "plumb_bob", "camera_color_optical_frame")),
+                ("depth/camera_info", bag.info(DEPTH, "plumb_bob", "camera_depth_optical_frame")),
+                (
+                    "color/image_raw",
+                    bag.image(color(index), "rgb8", stamp, "camera_color_optical_frame"),
+                ),
+                (
+                    "depth/image_rect_raw",
+                    bag.image(raw_depth(), "32FC1", stamp, "camera_depth_optical_frame"),
+                ),
+            ):
+                writer.write(f"{name}/{topic}", message, stamp)
+    return path
+
+
+def optical() -> np.ndarray:
+    """Points of an optical frame in its camera's, of x ahead."""
+    return np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
+
+
+def optical_back() -> np.ndarray:
+    return optical().T
+
+
+def stamped(bag: Bag, parent: str, child: str, matrix: np.ndarray) -> Any:
+    vector = cv2.Rodrigues(matrix[:3, :3])[0].ravel()
+    angle = float(np.linalg.norm(vector))
+    axis = vector / max(angle, 1e-12) * np.sin(angle / 2)
+    turn = (*(float(x) for x in axis), float(np.cos(angle / 2)))
+    way = tuple(float(x) for x in matrix[:3, 3])
+    return bag.make(
+        "geometry_msgs/msg/TransformStamped",
+        header=bag.header(1, parent),
+        child_frame_id=child,
+        transform=bag.transform(way, turn),
+    )
+
+
+def shots(path: Path, **options: Any) -> tuple[BagSource, list[Shot]]:
+    source = BagSource(path, path.name, SourceOptions(**options))
+    return source, [item.decode() for item in source.items() if isinstance(item, Pending)]
+
+
+@pytest.mark.parametrize("made", [sdk_bag, tf_bag])
+def test_depth_is_registered_by_what_the_bag_tells(
+    tmp_path: Path, made: Callable[[Path], Path]
+) -> None:
+    source, found = shots(made(tmp_path / "a.bag"))
+    assert len(found) == 3
+    assert not source.dropped
+    expected = DepthRegistration(Lens(DEPTH), Lens(COLOR), pose()).apply(raw_depth())
+    frame = found[0].frame
+    assert frame.raw_depth is not None
+    np.testing.assert_allclose(frame.raw_depth, expected, atol=1e-4)
+    assert frame.frame_id == "camera_color_optical_frame"
+    assert frame.intrinsics == COLOR
+    assert any("is registered here" in note for note in source.notes)
+    assert not any("frame_id" in note or "P[0]" in note for note in source.notes)
+
+
+def test_the_sdk_s_unit_of_depth_holds(tmp_path: Path) -> None:
+    _, found = shots(sdk_bag(tmp_path / "a.bag", unit_m=0.0001))
+    depth = found[0].frame.raw_depth
+    assert depth is not None
+    assert np.nanmax(depth) == pytest.approx(TABLE, abs=0.05)
+
+
+@pytest.mark.parametrize("made", [sdk_bag, tf_bag])
+def test_what_is_missing_is_named(tmp_path: Path, made: Callable[..., Path]) -> None:
+    with pytest.raises(ProcessingError, match=r"not registered .* nothing tells where") as raised:
+        BagSource(made(tmp_path / "a.bag", tf=False), "a", SourceOptions())
+    assert raised.value.outcome is Outcome.NO_DEPTH
+
+
+def test_a_given_calibration_is_of_colour(tmp_path: Path) -> None:
+    given = (COLOR.fx, COLOR.fy, COLOR.cx, COLOR.cy)
+    _, found = shots(sdk_bag(tmp_path / "a.bag"), pinhole=given)
+    _, own = shots(tmp_path / "a.bag")
+    depths = [shot[0].frame.raw_depth for shot in (found, own)]
+    assert depths[0] is not None
+    assert depths[1] is not None
+    np.testing.assert_array_equal(depths[0], depths[1])
+
+
+def test_the_bag_s_messages_can_be_read(tmp_path: Path) -> None:
+    with BagReader(sdk_bag(tmp_path / "a.bag")) as bag:
+        assert not bag.remarks
+        assert len(list(bag.messages(["/device_0/sensor_0/Depth_0/image/data"]))) == 3
+        assert not bag.remarks
