@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, registered, s
 from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, shown
-from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
+from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
@@ -46,7 +47,8 @@ class ImageFolder:
     that are time stamps pair with the nearest within 20 ms where they are not the same.
     intrinsics: a file, fx, fy, cx, cy in pixels, or a pattern: each picture has the file whose `*`
     are the same as its own first ones (`*/K.txt` beside `*/rgb/*`).
-    metres_per_unit: of 16-bit depth maps.
+    metres_per_unit: of 16-bit depth maps; where it is a millimetre, what the intrinsics' file says
+    of it holds.
     repeat: how often each picture is shown in a row, with stamps that go on.
     gap_s: extra seconds between two pictures, so that unrelated scenes are not taken for one video.
     """
@@ -71,6 +73,20 @@ class ImageFolder:
             raise DktError(f"gap is {self.gap_s} s, expected 0 or more")
         if not 0 < self.metres_per_unit < math.inf:
             raise DktError(f"depth scale is {self.metres_per_unit}, expected metres per unit")
+
+    @cached_property
+    def stated_unit_m(self) -> float | None:
+        """What the intrinsics' file says of depth's unit; None where it says nothing."""
+        given = self.intrinsics
+        one = not isinstance(given, tuple) and "*" not in str(given)
+        return stated_depth_unit(Path(str(given))) if one else None
+
+    @property
+    def unit_m(self) -> float:
+        """Metres that one step of depth means."""
+        if self.metres_per_unit != METRES_PER_MILLIMETRE:
+            return self.metres_per_unit
+        return self.stated_unit_m or METRES_PER_MILLIMETRE
 
 
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
@@ -106,6 +122,11 @@ def _frames(
 ) -> Iterator[LabelledFrame | DktError]:
     """notes: see _paired."""
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
+    stated = source.stated_unit_m
+    if stated is not None and not math.isclose(stated, METRES_PER_MILLIMETRE, rel_tol=1e-4):
+        (remarks if notes is None else notes).append(
+            f"a step of depth is taken for {source.unit_m:g} m; {source.intrinsics} says {stated:g}"
+        )
     color = _matches(source.folder, source.color, pictures=True)
     partners = {
         role: _paired(source, role, pattern, color, remarks, notes)
@@ -140,7 +161,7 @@ def _frames(
             else:
                 without_depth += 1
                 if not any_usable:
-                    _refuse_out_of_range(files["depth"], raw_depth, source.metres_per_unit)
+                    _refuse_out_of_range(files["depth"], raw_depth, source.unit_m)
         for stamp_ns in times:
             yield replace(labelled, frame=replace(labelled.frame, stamp_ns=stamp_ns))
     if without_depth:
@@ -161,7 +182,7 @@ def _read(
     rgb = read_rgb(files["color"])
     height, width = rgb.shape[:2]
     intrinsics = _intrinsics(source, cameras, key, width, height)
-    scale = source.metres_per_unit
+    scale = source.unit_m
     raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
     truth = read_depth(files["truth"], scale) if "truth" in files else None
     mask = read_mask(files["mask"]) if "mask" in files else None

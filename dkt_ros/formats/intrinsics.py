@@ -9,6 +9,7 @@ Distortion is not read: the pictures are taken to be rectified.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ _BARE = re.compile(rf"[\s,;\[\]()]*(?:{_NUMBER}[\s,;\[\]()]+)*(?:{_NUMBER})?[\s,
 _NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b\s*[:=]?\s*({_NUMBER})", re.I)
 # A focal length of a tenth of the picture is a view of 157 degrees, of ten pictures one of 6.
 _FOCAL_RANGE = (0.1, 10.0)
+
+
+_UNIT_NAMES = {"depth_scale", "depthmapfactor", "depth_map_factor"}
+_METRES_A_STEP, _STEPS_A_METRE = 0.02, 50.0
+"""A number of depth's unit up to the first is metres, from the second on how many make one."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,40 @@ def read_intrinsics(path: Path, width: int | None = None, height: int | None = N
     if size is None:
         raise DktError(f"{path}: does not tell the pictures' size; add width and height")
     return checked_intrinsics(*camera.values, *size, source=str(path))
+
+
+def stated_depth_unit(path: Path) -> float | None:
+    """Metres that one step of integer depth means, as calibration files of RGB-D tools say it.
+
+    BOP's depth_scale is millimetres a step, RealSense's metres, Open3D's steps a metre, as is
+    ORB-SLAM's DepthMapFactor; their numbers lie far apart. None where the file does not say it, or
+    says several.
+    """
+    try:
+        found = set(_depth_units(_content(path)))
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _depth_units(value: Any) -> Iterator[float]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _depth_units(item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            name = str(key).rpartition(".")[2].lower()
+            if name in _UNIT_NAMES and isinstance(item, (int, float)) and 0 < item < math.inf:
+                yield _unit_m(float(item))
+            elif isinstance(item, (Mapping, list)):
+                yield from _depth_units(item)
+
+
+def _unit_m(number: float) -> float:
+    if number >= _STEPS_A_METRE:
+        return 1 / number
+    # To the digits that were meant: 0.001 is no float32.
+    return float(f"{number if number <= _METRES_A_STEP else number * 1e-3:.6g}")
 
 
 def checked_intrinsics(

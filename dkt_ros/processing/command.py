@@ -97,7 +97,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")
     add("--truth", metavar="GLOB", help="a folder's true depth")
     add("--mask", metavar="GLOB", help="a folder's masks of glass and metal")
-    add("--depth-unit", type=finite, default=0.001, metavar="M", help="of integer depth (0.001)")
+    add(
+        "--depth-unit",
+        type=finite,
+        default=0.001,
+        metavar="M",
+        help="of integer depth (0.001, or what the recording says)",
+    )
     add("--rectified", action="store_true", help="P of camera_info holds instead of K")
     add("--sync-slop", type=finite, default=0.02, metavar="S", help="colour to depth (0.02)")
     add("--max-gap", type=float, default=3.0, metavar="S", help="longer ones start anew (3)")

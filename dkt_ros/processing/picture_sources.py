@@ -40,7 +40,15 @@ _DEPTH = (
     *("depth/*", "raw_depth/*", "aligned_depth/*", "*raw_depth.*", "*depth.*"),
     *("depth*", "raw_depth*"),
 )
-_CAMERA = ("*intrinsic*", "*camera_info*", "*calib*", "K.*", "camera.*", "cam_K.*")
+_CAMERA = (
+    "*intrinsic*",
+    "*camera_info*",
+    "*calib*",
+    "K.*",
+    "camera.*",
+    "cam_K.*",
+    "scene_camera.*",
+)
 _METRES = "floats in metres, or integers of 16 bits or more,"
 _ARRAYS = ("rgb", "depth", "K", "stamps_ns")
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")

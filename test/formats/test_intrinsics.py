@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
+from dkt_ros.formats.intrinsics import (
+    checked_intrinsics,
+    read_intrinsics,
+    stated_depth_unit,
+)
 
 ECHO = """header:
   stamp:
@@ -218,3 +222,27 @@ def test_impossible_numbers_are_refused() -> None:
         checked_intrinsics(0.8, 0.9, 0.5, 0.5, 1280, 720, source="--pinhole")
     with pytest.raises(DktError, match=r"--pinhole: the principal point \(10000, 9000\)"):
         checked_intrinsics(5000, 5000, 10000, 9000, 1280, 720, source="--pinhole")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit_m"),
+    [
+        ('{"0": {"cam_K": [9, 0, 5, 0, 9, 4, 0, 0, 1], "depth_scale": 0.1}}', 0.0001),  # BOP
+        ('{"0": {"depth_scale": 1.0}, "1": {"depth_scale": 1.0}}', 0.001),
+        ('{"fx": 600, "depth_scale": 0.0010000000474974513}', 0.001),  # RealSense
+        ('{"fx": 600, "depth_scale": 0.0001}', 0.0001),
+        ('{"width": 640, "depth_scale": 1000.0}', 0.001),  # Open3D
+        ("%YAML:1.0\nCamera.fx: 535.4\nDepthMapFactor: 5000.0\n", 0.0002),  # ORB-SLAM
+        ("%YAML:1.0\nRGBD.DepthMapFactor: 5000.0\n", 0.0002),
+        ('{"0": {"depth_scale": 1.0}, "1": {"depth_scale": 0.1}}', None),
+        ('{"fx": 600, "depth_scale": -1}', None),
+        ('{"fx": 600}', None),
+        ("no calibration", None),
+    ],
+)
+def test_the_unit_of_depth_that_a_file_states(
+    tmp_path: Path, text: str, unit_m: float | None
+) -> None:
+    (tmp_path / "camera.txt").write_text(text)
+    assert stated_depth_unit(tmp_path / "camera.txt") == unit_m
+    assert stated_depth_unit(tmp_path / "none.txt") is None

@@ -462,6 +462,22 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
 
 
+def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
+    """As in BOP's scene folders: tenths of a millimetre."""
+    millimetres = known(shots(opened(pictures))[0].frame.raw_depth)
+    camera = shots(opened(pictures))[0].frame.intrinsics
+    (pictures / "intrinsics.txt").unlink()
+    entry = {"cam_K": camera.matrix.ravel().tolist(), "depth_scale": 0.1}
+    (pictures / "scene_camera.json").write_text(json.dumps({str(n): entry for n in range(3)}))
+    source = opened(pictures)
+    tenths = known(shots(source)[0].frame.raw_depth)
+    np.testing.assert_allclose(tenths, millimetres / 10, rtol=1e-6)
+    assert any("a step of depth is taken for 0.0001 m" in note for note in source.notes)
+    given = opened(pictures, SourceOptions(depth_unit_m=0.002))
+    np.testing.assert_allclose(known(shots(given)[0].frame.raw_depth), 2 * millimetres, rtol=1e-6)
+    assert any("taken for 0.002 m" in note for note in given.notes)
+
+
 def test_what_a_mac_leaves_beside_files_is_no_recording(
     tmp_path: Path, pictures: Path, bag: Path
 ) -> None:
