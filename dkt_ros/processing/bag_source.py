@@ -33,6 +33,7 @@ from dkt_ros.bags.unregistered import (
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.frames import FlushReason
+from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth, image_to_rgb
@@ -244,7 +245,9 @@ class BagSource(Source):
         camera = self._depth_camera
         if camera is None:
             return depth
-        unit_m = camera.unit_m or self._options.depth_unit_m
+        unit_m = self._options.depth_unit_m
+        if unit_m == METRES_PER_MILLIMETRE and camera.unit_m:  # nobody gave another
+            unit_m = camera.unit_m
         return RegisteredImage(depth, camera, unit_m, self._frame_id)
 
     @property

@@ -231,6 +231,10 @@ def test_the_sdk_s_unit_of_depth_holds(tmp_path: Path) -> None:
     depth = found[0].frame.raw_depth
     assert depth is not None
     assert np.nanmax(depth) == pytest.approx(TABLE, abs=0.05)
+    _, found = shots(tmp_path / "a.bag", depth_unit_m=0.0002)
+    depth = found[0].frame.raw_depth
+    assert depth is not None
+    assert np.nanmax(depth) == pytest.approx(2 * TABLE, abs=0.1)
 
 
 @pytest.mark.parametrize("made", [sdk_bag, tf_bag])
