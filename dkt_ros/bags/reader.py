@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags import mcap, rosbag1, sqlite
 from dkt_ros.bags.ros1 import Ros1Converter, ros1_converter
@@ -228,6 +229,29 @@ class BagReader:
             return f"its type {types[0]!r} is no message type (package/msg/Type)"
         converters = [_converter(channel) for channel in channels if channel.encoding == "ros1"]
         return next((each.problem for each in converters if each.problem), "")
+
+
+def usable_topics(bag: BagReader) -> dict[str, str]:
+    """Topics that hold something that can be read, and their types."""
+    topics = bag.topics.items()
+    return {name: topic.msgtype for name, topic in topics if topic.count and not topic.problem}
+
+
+def first_message(bag: BagReader, name: str) -> Any:
+    """The topic's first message. Raises DktError where there is none, or it is damaged."""
+    message = bag.first(name)
+    if message is None:
+        raise DktError(f"{name} has no message that can be read")
+    return decoded(message)
+
+
+def decoded(message: RecordedMessage) -> Any:
+    """A message of a type that ROS 2 has. Raises DktError where it is damaged."""
+    try:
+        return get_typestore(Stores.LATEST).deserialize_cdr(message.cdr, message.msgtype)
+    # Damaged bytes make rosbags raise almost anything.
+    except Exception as error:
+        raise DktError(f"a message of {message.topic} is damaged ({error})") from error
 
 
 def listing(topics: Iterable[BagTopic]) -> str:

@@ -224,7 +224,7 @@ def discover_topics(
         )
     color = min(colors, key=lambda name: (*(-score for score in view.color_rank(name)), name))
     info = chosen.get("camera_info") or view.info(color)
-    if info is None and needs_info:
+    if info is None and needs_info and not is_sdk_stream(color):
         raise NoTopicError(
             "camera_info",
             f"no CameraInfo found among {listing(topics.values())} that belongs to {color}; "

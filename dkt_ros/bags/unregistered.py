@@ -1,7 +1,6 @@
 """How a bag's depth that is not registered to colour becomes so: where both cameras stand.
 
-Knows who tells that: RealSense's SDK, which records no other depth, realsense-ros, and tf. Knows
-nothing of how depth is moved.
+Knows who tells that: RealSense's SDK, realsense-ros, and tf. Knows nothing of how depth is moved.
 """
 
 from __future__ import annotations
@@ -12,22 +11,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.typesys import Stores, get_typestore
 
-from dkt_ros.bags.reader import BagReader, RecordedMessage
+from dkt_ros.bags import realsense_sdk
+from dkt_ros.bags.reader import BagReader, decoded, first_message, usable_topics
+from dkt_ros.bags.realsense_sdk import Pose, lens_of, pose_of, rigid
 from dkt_ros.bags.topics import CameraTopics, NoTopicError, info_of_depth, is_sdk_stream
 from dkt_ros.depth_registration import DepthRegistration, Lens
 from dkt_ros.errors import DktError
 from dkt_ros.messages.compressed_images import compressed_to_depth
-from dkt_ros.messages.fields import camera_info_to_intrinsics
 from dkt_ros.messages.images import image_to_depth
 
-Pose = NDArray[np.float64]
-
-_SDK_IMAGE = "/image/data"
 _EXTRINSICS = "realsense2_camera_msgs/msg/Extrinsics"
 _TF = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 _CDR_HEADER = 4
@@ -77,11 +72,9 @@ def depth_camera(
     """
     assert topics.depth is not None
     whose = f"depth {topics.depth} is not registered to colour {topics.color}"
-    info_topic = info_of_depth(bag, topics.depth)
-    if info_topic is None:
-        raise NoTopicError("depth", f"{whose}, and no CameraInfo of depth's camera tells its lens")
+    from_sdk = is_sdk_stream(topics.depth)
     try:
-        lenses = _lens(_first(bag, info_topic)), _lens(color_info, rectified)
+        own, told = _depth_lens(bag, topics.depth)
         found = _told(bag, topics)
         if found is None:
             raise DktError(
@@ -89,53 +82,38 @@ def depth_camera(
                 "frames, or extrinsics/depth_to_color"
             )
         pose, told_by = found
-        moved = DepthRegistration(*lenses, pose)
-        unit_m = _unit(bag, topics.depth)
+        moved = DepthRegistration(own, lens_of(color_info, rectified), pose)
+        unit_m = realsense_sdk.unit_m(bag, topics.depth) if from_sdk else None
     except DktError as error:
         raise NoTopicError(
             "depth",
             f"{whose}, and cannot be: {error}. Record registered depth (RealSense: "
             "align_depth.enable:=true)",
         ) from error
-    return DepthCamera(moved, unit_m, f"{info_topic} and {told_by}")
+    return DepthCamera(moved, unit_m, f"{told} and {told_by}")
 
 
-def as_ros_has_it(message: Any, frame_id: str) -> Any:
-    """A message of RealSense's SDK with what ROS drivers fill: frame, P, encodings' names."""
-    message.header = replace(message.header, frame_id=frame_id)
-    if hasattr(message, "encoding"):
-        known = "UC" in message.encoding
-        message.encoding = message.encoding if known else message.encoding.lower()
-    else:
-        message.distortion_model = _model(message)
-        message.p = np.insert(message.k.reshape(3, 3), 3, 0.0, axis=1).ravel()
-    return message
+def _depth_lens(bag: BagReader, depth: str) -> tuple[Lens, str]:
+    """And what told it."""
+    if is_sdk_stream(depth):
+        return realsense_sdk.lens(bag, depth), "its camera_info"
+    name = info_of_depth(bag, depth)
+    if name is None:
+        raise DktError("no CameraInfo of its camera tells its lens")
+    return lens_of(first_message(bag, name)), name
 
 
 def _told(bag: BagReader, topics: CameraTopics) -> tuple[Pose, str] | None:
     assert topics.depth is not None
     if is_sdk_stream(topics.depth):
-        return _of_sdk(bag, topics.depth, topics.color)
+        found = realsense_sdk.pose(bag, topics.depth, topics.color)
+        return None if found is None else (found, "the tf of both")
     # Extrinsics of one's own calibration are in tf.
     return _of_tf(bag, topics) or _of_realsense(bag, topics.color)
 
 
-def _of_sdk(bag: BagReader, depth: str, color: str) -> tuple[Pose, str] | None:
-    """The SDK writes each stream's pose as the motion from one common stream to it."""
-    poses: list[dict[str, Pose]] = []
-    for topic in (depth, color):
-        prefix = f"{topic.removesuffix(_SDK_IMAGE)}/tf/"
-        names = [name for name in _usable(bag) if name.startswith(prefix)]
-        poses.append({name.removeprefix(prefix): _pose(_first(bag, name)) for name in names})
-    common = sorted(poses[0].keys() & poses[1].keys())
-    if not common:
-        return None
-    to_depth, to_color = (each[common[0]] for each in poses)
-    return to_color @ np.linalg.inv(to_depth), "the tf of both"
-
-
 def _of_realsense(bag: BagReader, color: str) -> tuple[Pose, str] | None:
-    for name, topic in _usable(bag).items():
+    for name, topic in usable_topics(bag).items():
         mine = name.partition("/extrinsics/")[0] + "/"
         if topic == _EXTRINSICS and name.endswith("/depth_to_color") and color.startswith(mine):
             message = bag.first(name)
@@ -143,20 +121,17 @@ def _of_realsense(bag: BagReader, color: str) -> tuple[Pose, str] | None:
             # rosbags does not know.
             numbers = np.frombuffer(message.cdr[_CDR_HEADER:], "<f8") if message else np.empty(0)
             if len(numbers) == 12:
-                pose = np.eye(4)
-                pose[:3, :3] = numbers[:9].reshape(3, 3).T
-                pose[:3, 3] = numbers[9:]
-                return pose, name
+                return rigid(numbers[:9].reshape(3, 3).T, numbers[9:]), name
     return None
 
 
 def _of_tf(bag: BagReader, topics: CameraTopics) -> tuple[Pose, str] | None:
     assert topics.depth is not None
-    headers = [_first(bag, name).header for name in (topics.depth, topics.color)]
+    headers = [first_message(bag, name).header for name in (topics.depth, topics.color)]
     start, end = (header.frame_id.lstrip("/") for header in headers)
     if start == end:
         return None
-    names = [name for name, kind in _usable(bag).items() if kind in _TF]
+    names = [name for name, kind in usable_topics(bag).items() if kind in _TF]
     # What stands still first: tf also says where a robot's hand is.
     for name in sorted(names, key=lambda name: not name.endswith("tf_static")):
         chain = _chain(dict(_links(bag, name)), start, end)
@@ -170,9 +145,9 @@ def _links(bag: BagReader, name: str) -> Iterator[tuple[tuple[str, str], Pose]]:
     for count, message in enumerate(bag.messages([name])):
         if count >= _MOST_TF:
             return
-        for entry in _decoded(message).transforms:
+        for entry in decoded(message).transforms:
             child, parent = entry.child_frame_id.lstrip("/"), entry.header.frame_id.lstrip("/")
-            yield (child, parent), _pose(entry.transform)
+            yield (child, parent), pose_of(entry.transform)
 
 
 def _chain(links: dict[tuple[str, str], Pose], start: str, end: str) -> Pose | None:
@@ -189,68 +164,3 @@ def _chain(links: dict[tuple[str, str], Pose], start: str, end: str) -> Pose | N
                 reached[there] = pose @ reached[here]
                 ahead.append(there)
     return reached.get(end)
-
-
-def _unit(bag: BagReader, depth: str) -> float | None:
-    """What the SDK says one step means."""
-    if not is_sdk_stream(depth):
-        return None
-    options = f"{depth.removesuffix(_SDK_IMAGE).rpartition('/')[0]}/option/"
-    for name in _usable(bag):
-        # "Depth Units" in most versions, "Depth_Units" in the newest.
-        if name.replace("_", " ") == f"{options}Depth Units/value".replace("_", " "):
-            unit = float(_first(bag, name).data)
-            # As it was meant: no float32 is 0.001.
-            return float(f"{unit:.6g}") if np.isfinite(unit) and unit > 0 else None
-    return None
-
-
-def _lens(info: Any, rectified: bool = False) -> Lens:
-    camera, model = camera_info_to_intrinsics(info, rectified), _model(info)
-    if rectified:
-        return Lens(camera)
-    used = 4 if model == "equidistant" else None
-    return Lens(camera, model, tuple(float(number) for number in info.d[:used]))
-
-
-def _model(info: Any) -> str:
-    """camera_info's name of its distortion; the SDK has others for the same."""
-    name = str(info.distortion_model).strip().lower()
-    if "brown" in name:
-        return "plumb_bob"
-    return "equidistant" if "kannala" in name else name
-
-
-def _pose(transform: Any) -> Pose:
-    turn, way = transform.rotation, transform.translation
-    x, y, z, w = np.array([turn.x, turn.y, turn.z, turn.w]) / max(
-        np.linalg.norm([turn.x, turn.y, turn.z, turn.w]), 1e-12
-    )
-    axis = np.array([x, y, z])
-    length = float(np.linalg.norm(axis))
-    angle = 2 * np.arctan2(length, w)
-    pose = np.eye(4)
-    pose[:3, :3] = cv2.Rodrigues(axis / max(length, 1e-12) * angle)[0]
-    pose[:3, 3] = way.x, way.y, way.z
-    return pose
-
-
-def _usable(bag: BagReader) -> dict[str, str]:
-    """Topics that hold something that can be read, and their types."""
-    topics = bag.topics.items()
-    return {name: topic.msgtype for name, topic in topics if topic.count and not topic.problem}
-
-
-def _first(bag: BagReader, name: str) -> Any:
-    message = bag.first(name)
-    if message is None:
-        raise DktError(f"{name} has no message that can be read")
-    return _decoded(message)
-
-
-def _decoded(message: RecordedMessage) -> Any:
-    try:
-        return get_typestore(Stores.LATEST).deserialize_cdr(message.cdr, message.msgtype)
-    # Damaged bytes make rosbags raise almost anything.
-    except Exception as error:
-        raise DktError(f"a message of {message.topic} is damaged ({error})") from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
+from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
 from dkt_ros.bags.topics import (
@@ -24,12 +25,7 @@ from dkt_ros.bags.topics import (
     rival_cameras,
     unfit_depths,
 )
-from dkt_ros.bags.unregistered import (
-    DepthCamera,
-    RegisteredImage,
-    as_ros_has_it,
-    depth_camera,
-)
+from dkt_ros.bags.unregistered import DepthCamera, RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.frames import FlushReason
@@ -53,8 +49,6 @@ from dkt_ros.wording import counted
 
 _LABEL_PATIENCE_NS = 1_000_000_000
 """Truth and mask of a frame lie within this time of it."""
-_SDK_FRAME = "camera_color_optical_frame"
-"""As realsense-ros calls it; the SDK's own recordings have none."""
 _QUEUE = 60
 """Messages that wait for the other stream: recorders write what comes in bunches, seconds apart."""
 _ADVICE = {
@@ -150,9 +144,12 @@ class BagSource(Source):
         return found
 
     def _given_camera(self, bag: BagReader) -> Any:
-        """The calibration that options give, as a camera_info message; None: the bag's holds."""
+        """The calibration that options give, as a camera_info message; None: the bag's holds.
+
+        That of RealSense's SDK, too, where it is no message.
+        """
         if not self._options.has_camera:
-            return None
+            return None if self.topics.camera_info else self._sdk_camera(bag)
         message = self._first(bag, self.topics.color)
         if message is None:
             raise ProcessingError(
@@ -168,6 +165,17 @@ class BagSource(Source):
             raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{self.path}: {error}") from error
         encoder = MessageEncoder(self._store, message.header.frame_id)
         return encoder.camera_info(camera, stamp_to_ns(message.header.stamp))
+
+    def _sdk_camera(self, bag: BagReader) -> Any:
+        try:
+            lens = realsense_sdk.lens(bag, self.topics.color)
+        except DktError as error:
+            raise ProcessingError(
+                Outcome.NO_CAMERA_INFO, f"{self.path}: {error}; {GIVE_CAMERA}"
+            ) from error
+        info: Any = MessageEncoder(self._store, realsense_sdk.FRAME_ID).camera_info(lens.camera, 1)
+        info.distortion_model, info.d = lens.model, np.array(lens.coefficients, np.float64)
+        return info
 
     def _passed_topics(self, bag: BagReader) -> tuple[str, ...]:
         own = {self.topics.camera_info, self.topics.color, self.topics.depth}
@@ -237,7 +245,7 @@ class BagSource(Source):
         data = memoryview(bytearray(message.cdr))
         value = self._store.deserialize_cdr(data, message.msgtype)
         if self._from_sdk and message.topic in self.topics.camera():
-            return as_ros_has_it(value, _SDK_FRAME)
+            return realsense_sdk.as_ros_has_it(value)
         return value
 
     def registered(self, depth: Any) -> Any:

@@ -148,6 +148,46 @@ def sdk_bag(path: Path, unit_m: float = 0.001, tf: bool = True, frames: int = 3)
     return path
 
 
+def sdk_text_bag(path: Path, unit_m: float = 0.001, tf: bool = True, frames: int = 3) -> Path:
+    """As the SDK records since 2.58: sqlite, its facts in texts, stamps from the beginning."""
+    bag = Bag(ros1=False)
+    steps = np.nan_to_num(np.rint(raw_depth() / unit_m)).astype(np.uint16)
+
+    def text(said: str) -> Any:
+        return bag.make("std_msgs/msg/String", data=said)
+
+    def numbers(values: Any) -> str:
+        return ",".join(f"{value:.6f}" for value in values)
+
+    with BagWriter(path, storage="sqlite3") as writer:
+        sensor, stream = "/device_0/sensor_{}", "/device_0/sensor_{}/{}_0"
+        for number, (role, camera, motion) in enumerate(
+            (("Depth", DEPTH, np.eye(4)), ("Color", COLOR, pose()))
+        ):
+            name = stream.format(number, role)
+            if role == "Depth":
+                option = f"{sensor.format(number)}/option/Depth_Units/value"
+                writer.write(option, text(f"{unit_m:.6f}"), 0)
+            said = (
+                f"width={camera.width};height={camera.height};fx={camera.fx:.9g};"
+                f"ppx={camera.cx:.9g};fy={camera.fy:.9g};ppy={camera.cy:.9g};"
+                "model=Inverse Brown Conrady;coeffs=0,0,0,0,0"
+            )
+            writer.write(f"{name}/info", text("encoding=Z16;fps=30"), 0)
+            writer.write(f"{name}/camera_info", text(said), 0)
+            if tf:
+                way = numbers(motion[:3, 3])
+                said = f"rotation={numbers(motion[:3, :3].T.ravel())};translation={way}"
+                writer.write(f"{name}/tf/ref_0", text(said), 0)
+        for index in range(frames):
+            stamp = 5_000_000 + index * 33_000_000
+            image = bag.image(color(index), "rgb8", stamp, "Color")
+            writer.write("/device_0/sensor_1/Color_0/image/data", image, stamp)
+            image = bag.image(steps, "mono16", stamp, "Depth")
+            writer.write("/device_0/sensor_0/Depth_0/image/data", image, stamp)
+    return next(path.glob("*.db3"))
+
+
 def tf_bag(path: Path, frames: int = 3, tf: bool = True) -> Path:
     """As `ros2 bag record -a` beside a driver that registers nothing."""
     bag, name = Bag(ros1=False), "/camera/camera"
@@ -209,7 +249,7 @@ def shots(path: Path, **options: Any) -> tuple[BagSource, list[Shot]]:
     return source, [item.decode() for item in source.items() if isinstance(item, Pending)]
 
 
-@pytest.mark.parametrize("made", [sdk_bag, tf_bag])
+@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag])
 def test_depth_is_registered_by_what_the_bag_tells(
     tmp_path: Path, made: Callable[[Path], Path]
 ) -> None:
@@ -226,18 +266,20 @@ def test_depth_is_registered_by_what_the_bag_tells(
     assert not any("frame_id" in note or "P[0]" in note for note in source.notes)
 
 
-def test_the_sdk_s_unit_of_depth_holds(tmp_path: Path) -> None:
-    _, found = shots(sdk_bag(tmp_path / "a.bag", unit_m=0.0001))
+@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag])
+def test_the_sdk_s_unit_of_depth_holds(tmp_path: Path, made: Callable[..., Path]) -> None:
+    path = made(tmp_path / "a.bag", unit_m=0.0001)
+    _, found = shots(path)
     depth = found[0].frame.raw_depth
     assert depth is not None
     assert np.nanmax(depth) == pytest.approx(TABLE, abs=0.05)
-    _, found = shots(tmp_path / "a.bag", depth_unit_m=0.0002)
+    _, found = shots(path, depth_unit_m=0.0002)
     depth = found[0].frame.raw_depth
     assert depth is not None
     assert np.nanmax(depth) == pytest.approx(2 * TABLE, abs=0.1)
 
 
-@pytest.mark.parametrize("made", [sdk_bag, tf_bag])
+@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag])
 def test_what_is_missing_is_named(tmp_path: Path, made: Callable[..., Path]) -> None:
     with pytest.raises(ProcessingError, match=r"not registered .* nothing tells where") as raised:
         BagSource(made(tmp_path / "a.bag", tf=False), "a", SourceOptions())
@@ -259,3 +301,27 @@ def test_the_bag_s_messages_can_be_read(tmp_path: Path) -> None:
         assert not bag.remarks
         assert len(list(bag.messages(["/device_0/sensor_0/Depth_0/image/data"]))) == 3
         assert not bag.remarks
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("width=640;height=480", "'fx' is missing or wrong"),
+        ("no facts", "expected name=value; of each fact"),
+        ("width=0;height=0;fx=0;fy=0;ppx=0;ppy=0;coeffs=0", "image size 0x0"),
+    ],
+)
+def test_a_camera_that_the_sdk_s_texts_do_not_tell_is_named(
+    tmp_path: Path, said: str, problem: str
+) -> None:
+    bag = Bag(ros1=False)
+    with BagWriter(tmp_path / "a", storage="sqlite3") as writer:
+        for number, role in enumerate(("Depth", "Color")):
+            name = f"/device_0/sensor_{number}/{role}_0"
+            image = color(0) if number else raw_depth()
+            message = bag.image(image, "rgb8" if number else "32FC1", 5, role)
+            writer.write(f"{name}/camera_info", bag.make("std_msgs/msg/String", data=said), 0)
+            writer.write(f"{name}/image/data", message, 5)
+    with pytest.raises(ProcessingError, match=problem) as raised:
+        BagSource(tmp_path / "a", "a", SourceOptions())
+    assert raised.value.outcome is Outcome.NO_CAMERA_INFO
