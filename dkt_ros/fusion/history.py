@@ -26,6 +26,7 @@ _NOISES = 3.0  # nor one of so many times what most of the picture changes by
 _QUIETEST = 0.25  # share of the picture that surely shows noise alone, unless all of it moved:
 _NOISIEST = 6.0  # grey levels, at half the working size, that no noise changes more than
 _BRIGHTER = 4.0  # at most, as the same scene
+_LIT, _FEWEST_LIT = (12.0, 245.0), 0.02  # grey levels that show how bright it is; share of them
 _SPREADS = 3.0  # of readings, by which their local mean changes where something moved
 _ONE_WAY = 0.6  # share of their changes that then point one way
 _LEAST_SPREAD, _MOST_SPREAD = 0.002, 0.015  # relative
@@ -119,8 +120,13 @@ class History:
 
 def _exposure(colour: Float32, before: Float32) -> np.float32:
     """What to multiply colour by so that light or exposure alone change nothing."""
-    now, then = (max(float(np.median(x[::3, ::3, 1])), 1.0) for x in (colour, before))
-    return np.float32(min(max(then / now, 1 / _BRIGHTER), _BRIGHTER))
+    now, then = colour[::3, ::3, 1], before[::3, ::3, 1]
+    dark, bright = _LIT
+    lit = (cv2.min(now, then) > dark) & (cv2.max(now, then) < bright)
+    if np.count_nonzero(lit) < _FEWEST_LIT * lit.size:
+        return np.float32(1)
+    factor = float(np.median(then[lit] / now[lit]))
+    return np.float32(min(max(factor, 1 / _BRIGHTER), _BRIGHTER))
 
 
 def _changed(colour: Float32, before: Float32) -> Float32:

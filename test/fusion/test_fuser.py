@@ -331,6 +331,24 @@ def test_without_a_picture_to_tell_by_the_readings_tell_that_all_moved(fuser: Fu
     assert now.rel(after, everywhere) < now.rel(fresh, everywhere) + 0.015
 
 
+def test_what_is_black_says_nothing_of_the_light(fuser: Fuser, frame: GlassFrame) -> None:
+    """A black table that covers most of the picture: noise makes it twice as bright, or half."""
+    stream = []
+    for seed in range(8):
+        now = noisy(frame, seed)
+        dark = now.rgb.copy()
+        dark[~frame.glass] = np.random.default_rng(seed).integers(0, 5 + 3 * (seed % 2))
+        stream.append(replace(now, rgb=dark))
+    single = [fuse(fuser, f).depth for f in stream][3:]
+    fuser.reset()
+    steady = [
+        fuser.fuse(f.rgb, f.raw, f.disparity, f.aligned(), stamp).depth
+        for stamp, f in enumerate(stream)
+    ][3:]
+    holes = frame.glass & ~np.isfinite(frame.raw)
+    assert flicker(steady, holes) < 0.4 * flicker(single, holes)
+
+
 @pytest.mark.parametrize("light", [0.15, 0.4])
 def test_flickering_lights_disturb_no_scene_that_stands_still(
     fuser: Fuser, frame: GlassFrame, light: float
