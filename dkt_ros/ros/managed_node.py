@@ -70,7 +70,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             super().__init__(name, namespace=namespace)
         self._prepared: Any = None
         self._preparing_since: float | None = None
-        self._winding_down = False
+        self._winding_down = ""  # for which transition
         self._bond: Any = None
         self._complaints = Complaints(LOG_PERIOD_S)
         self._transition_error = ""
@@ -169,6 +169,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """As rclpy's, with refusals that can be understood, and whole numbers for fractions."""
         try:
+            if ended := self._ended():
+                raise DktError(ended)
             if unknown := [one.name for one in parameter_list if not self.has_parameter(one.name)]:
                 raise DktError(f"parameter {', '.join(unknown)} is not known to this node")
             self._check_what_rclpy_would(parameter_list)
@@ -266,15 +268,24 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""
+        if ended := self._ended():
+            return ended
         state = self._state_machine.current_state[1]
         if state == "active":
             return ""
         name = self.get_fully_qualified_name()
         if self.is_preparing:
             return f"{name} is still loading, expected active: wait"
-        if state == "finalized":
-            return f"{name} is finalized, expected active: end its process and start it anew"
         return f"{name} is {state}, expected active: configure and activate it (ros2 lifecycle set)"
+
+    def _ended(self) -> str:
+        """What is told once nothing acts on this node any more; else ""."""
+        is_final = self._state_machine.current_state[1] == "finalized"
+        if not is_final and self._winding_down != "shutdown":
+            return ""
+        state = "finalized" if is_final else "shutting down"
+        name = self.get_fully_qualified_name()
+        return f"{name} is {state}, expected active: end its process and start it anew"
 
     def twins(self) -> int:
         """How many other nodes go by this one's name; each does all the work again."""
@@ -297,13 +308,13 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         wanted = self._wanted(request.transition)
         if wanted == "configure":
             await self._prepare_beside()
-        self._winding_down = wanted in _ENDING
+        self._winding_down = wanted if wanted in _ENDING else ""
         try:
             if self._winding_down:
                 await self.beside(lambda: self.wind_down(wanted))
             answer: ChangeState.Response = self._change_state_at_once(request, response)
         finally:
-            self._winding_down = False
+            self._winding_down = ""
         unused, self._prepared = self._prepared, None
         if unused is not None and not isinstance(unused, Exception):
             self.discard(unused)

@@ -275,6 +275,23 @@ def test_while_the_network_loads_the_node_answers(
         assert len(workshop.built) == 1
 
 
+@pytest.mark.parametrize("kind", [DktNode, DktPlanner])
+def test_a_node_that_has_ended_takes_no_parameters(kind: Callable[..., ManagedNode[Any]]) -> None:
+    """They would act on nothing, and never again."""
+    rclpy.init()
+    node = kind()
+    try:
+        assert node.trigger_shutdown() == SUCCESS
+        before = node.parameters
+        result = node.set_parameters_atomically([Parameter("min_confidence", value=0.9)])
+        assert (result.successful, result.reason) == (False, node.idle())
+        assert "is finalized, expected active: end its process" in result.reason
+        assert node.parameters == before
+    finally:
+        node.close()
+        rclpy.shutdown()
+
+
 @pytest.mark.parametrize("wanted", ["deactivate", "shutdown"])
 def test_while_an_inference_ends_the_node_answers(workshop: Workshop, wanted: str) -> None:
     with managed(workshop) as rig:
@@ -294,6 +311,8 @@ def test_while_an_inference_ends_the_node_answers(workshop: Workshop, wanted: st
             rig.spin_until(waits.is_set)
             assert rig.state() == "active"
             assert not request.done()
+            wanted_then = [Parameter("min_confidence", value=0.9)]
+            assert node.set_parameters_atomically(wanted_then).successful == (wanted != "shutdown")
             again = rig.request(label=wanted)
             rig.spin_until(again.done)
             assert not again.result().success
