@@ -99,7 +99,7 @@ class NodeReport:
     lifecycle      the lifecycle state's label; transition_error the last failed transition's text
     loading_s      seconds since the network began to load, None while it does not
     loading_stage  the last part of it that is done, e.g. "warm-up 2/6 after 3.1 s"
-    twins          other nodes of this name
+    twins          what to do where other nodes go by this name
     rivals         names of other nodes that publish dkt/depth
     clock_trouble  what to do where use_sim_time is set and /clock is silent or has two publishers
     active_s       seconds since activation, None while not active
@@ -117,7 +117,7 @@ class NodeReport:
     transition_error: str = ""
     loading_s: float | None = None
     loading_stage: str = ""
-    twins: int = 0
+    twins: str = ""
     rivals: tuple[str, ...] = ()
     clock_trouble: str = ""
     active_s: float | None = None
@@ -182,12 +182,7 @@ def _lifecycle(report: NodeReport) -> _Part:
         }.get(report.lifecycle, "")
         return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made{remedy}", values)
     if report.twins:
-        text = (
-            f"active, and so may be {report.twins} more called {report.node_name}: every frame is "
-            "answered by each; end the others or give them namespaces (of one that was killed DDS "
-            "tells for 20 s more)"
-        )
-        return _Part("lifecycle", WARN, text, values)
+        return _Part("lifecycle", WARN, report.twins, values)
     if report.rivals:
         text = (
             f"active, and dkt/depth is published by {', '.join(report.rivals)} too: subscribers "

@@ -51,8 +51,8 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
-CLOCK_PATIENCE_S = 3.0
-"""How long /clock may be silent, or sent by two, before an active node says so."""
+LASTING_S = 3.0
+"""How long something may be wrong with /clock or names before an active node says so."""
 NO_CLOCK = (
     "use_sim_time is set and nothing comes on /clock: expected a player that sends the bag's time "
     "(dkt_replay --clock, ros2 bag play --clock); without one set use_sim_time to false"
@@ -86,10 +86,10 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
         answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
-        self._clock_trouble_since: float | None = None
+        self._troubled_since: dict[str, float] = {}
         # On a clock of its own, as it is to notice that the other one stands still.
         self.create_timer(
-            CLOCK_PATIENCE_S / 3, self._watch_clock, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            LASTING_S / 3, self._watch_neighbours, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         # In a group of its own, so that whatever else comes is answered while it prepares.
         service = self._service_change_state
@@ -254,17 +254,15 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             "is played"
         )
 
-    def _watch_clock(self) -> None:
-        """Says once what is wrong with /clock, and once more when it was well in between."""
-        if not (trouble := self.clock_trouble()) or self.idle():
-            self._clock_trouble_since = None
-            return
+    def _watch_neighbours(self) -> None:
+        """Says once what is wrong with /clock or names, and once more if it was well in between."""
         now = time.monotonic()
-        if self._clock_trouble_since is None:
-            self._clock_trouble_since = now
-        elif now - self._clock_trouble_since >= CLOCK_PATIENCE_S:
-            self._clock_trouble_since = math.inf  # said
-            self.get_logger().warning(trouble)
+        for what, trouble in (("clock", self.clock_trouble()), ("twins", self.twins_trouble())):
+            if not trouble or self.idle():
+                self._troubled_since.pop(what, None)
+            elif now - self._troubled_since.setdefault(what, now) >= LASTING_S:
+                self._troubled_since[what] = math.inf  # said
+                self.get_logger().warning(trouble)
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""
@@ -287,10 +285,17 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         name = self.get_fully_qualified_name()
         return f"{name} is {state}, expected active: end its process and start it anew"
 
-    def twins(self) -> int:
-        """How many other nodes go by this one's name; each does all the work again."""
+    def twins_trouble(self) -> str:
+        """What is told where other nodes go by this one's name; else ""."""
         own = (self.get_name(), self.get_namespace())
-        return max(0, self.get_node_names_and_namespaces().count(own) - 1)
+        count = self.get_node_names_and_namespaces().count(own) - 1
+        if count < 1:
+            return ""
+        return (
+            f"active, and so may be {count} more called {self.get_fully_qualified_name()}: every "
+            "frame and request is answered by each; end the others or give them namespaces (of one "
+            "that was killed DDS tells for 20 s more)"
+        )
 
     async def _change_state(
         self, request: ChangeState.Request, response: ChangeState.Response

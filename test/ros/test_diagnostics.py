@@ -155,7 +155,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "network, for 7 s so far: warm-up 2/6",
         ),
-        ("lifecycle", {"twins": 1}, WARN, "1 more called /dkt_node"),
+        ("lifecycle", {"twins": "active, and so x"}, WARN, "active, and so x"),
         (
             "lifecycle",
             {"rivals": ("/left/dkt_node",)},
