@@ -101,7 +101,7 @@ class NodeReport:
     loading_stage  the last part of it that is done, e.g. "warm-up 2/6 after 3.1 s"
     twins          what to do where other nodes go by this name
     rivals         names of other nodes that publish dkt/depth
-    clock_trouble  what to do where use_sim_time is set and /clock is silent or has two publishers
+    clock_trouble  what to do where use_sim_time is set and /clock is silent, still or sent by two
     active_s       seconds since activation, None while not active
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
@@ -288,9 +288,10 @@ def _unpaired(report: NodeReport) -> str:
     came = _stream(report, "color").recent + _stream(report, "depth").recent
     repeated = drops.get(DropCause.DUPLICATE.value, 0)
     if came and repeated >= came / 2:
+        remedy = report.clock_trouble or "have the camera's driver stamp each image with its time"
         return (
             f"stamps stand still: {repeated} of {came} images of the last {RATE_WINDOW_S:g} s had "
-            "the stamp of the one before; have the camera's driver stamp each image with its time"
+            f"the stamp of the one before; {remedy}"
         )
     if late := _late(pipeline):
         return late

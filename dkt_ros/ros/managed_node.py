@@ -51,6 +51,10 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
+STILL_CLOCK = (
+    "use_sim_time is set and /clock stands still: is the bag or simulation that sends it paused, "
+    "or at its end?"
+)
 LASTING_S = 3.0
 """How long something may be wrong with /clock or names before an active node says so."""
 NO_CLOCK = (
@@ -86,6 +90,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
         answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
+        self._clock_ns, self._clock_moved = 0, 0.0  # when, by the monotonic clock
         self._troubled_since: dict[str, float] = {}
         # On a clock of its own, as it is to notice that the other one stands still.
         self.create_timer(
@@ -240,19 +245,22 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self.get_logger().warning(text)
 
     def clock_trouble(self) -> str:
-        """What is told where use_sim_time is set and /clock is silent or sent by two; else ""."""
+        """What is told where use_sim_time is set and /clock is silent, still or sent by two."""
         clock = self.get_clock()
         if not clock.ros_time_is_active:
             return ""
-        if clock.now().nanoseconds == 0:
+        now_ns = clock.now().nanoseconds
+        if now_ns == 0:
             return NO_CLOCK
-        if len(names := node_names(self.get_publishers_info_by_topic("/clock"))) < 2:
-            return ""
-        return (
-            f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
-            "time jumps between theirs; end all but one, or leave a recorded /clock out of what "
-            "is played"
-        )
+        if now_ns != self._clock_ns:
+            self._clock_ns, self._clock_moved = now_ns, time.monotonic()
+        if len(names := node_names(self.get_publishers_info_by_topic("/clock"))) > 1:
+            return (
+                f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
+                "time jumps between theirs; end all but one, or leave a recorded /clock out of "
+                "what is played"
+            )
+        return STILL_CLOCK if time.monotonic() - self._clock_moved >= LASTING_S else ""
 
     def _watch_neighbours(self) -> None:
         """Says once what is wrong with /clock or names, and once more if it was well in between."""

@@ -37,7 +37,7 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
-from dkt_ros.ros.managed_node import LASTING_S, NO_CLOCK, ManagedNode, run
+from dkt_ros.ros.managed_node import LASTING_S, NO_CLOCK, STILL_CLOCK, ManagedNode, run
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -618,6 +618,30 @@ def test_simulated_time_that_nobody_sends_is_told_once(watched: Callable[..., Wa
     node.spin_on()
     assert node.said.count(NO_CLOCK) == 1
     assert "dkt_replay --clock" in NO_CLOCK
+
+
+def test_simulated_time_that_stands_still_is_told_until_it_goes_on(
+    watched: Callable[..., Watched],
+) -> None:
+    """A paused bag's: a camera that stamps by it gives every picture the same stamp."""
+    node = watched("use_sim_time:=true")
+    player = Node("player")
+    clock = player.create_publisher(Clock, "/clock", 1)
+    try:
+        for told in (1, 2):
+            # Longer than it takes to notice that it goes.
+            seconds, later = 100 * told, time.monotonic() + LASTING_S
+            while time.monotonic() < later:
+                seconds += 1
+                clock.publish(Clock(clock=Time(sec=seconds)))
+                node.executor.spin_once(timeout_sec=0.05)
+            assert node.node.clock_trouble() == ""
+            node.spin_until(lambda: node.said.count(STILL_CLOCK) == told)  # noqa: B023
+            assert node.node.clock_trouble() == STILL_CLOCK
+            node.spin_on()
+    finally:
+        player.destroy_node()
+    assert node.said.count(STILL_CLOCK) == 2
 
 
 def test_another_node_of_its_name_is_told_once(watched: Callable[..., Watched]) -> None:
