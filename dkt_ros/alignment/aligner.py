@@ -25,6 +25,7 @@ from dkt_ros.alignment.pixels import Samples, replaced, sample
 from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
 from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
+from dkt_ros.geometry import is_reading
 from dkt_ros.wording import counted
 
 FloatArray = NDArray[np.floating]
@@ -182,7 +183,7 @@ class Aligner:
         """Aligns the next frame.
 
         disparity (H, W) float, relative, larger is nearer, numpy's or a tensor on any device;
-        raw_depth (H, W) float metres with 0/NaN/inf unknown, or None; stamp_ns lets an alignment be
+        raw_depth (H, W) float metres, 0/negative/NaN/inf unknown, or None; stamp_ns lets it be
         held by time as well as by frames. on_scale: disparity is in 1/m, of a network that was
         shown raw depth: where the frame does not tell a line, as of a wall, it is taken as it is
         if most readings agree with it.
@@ -245,7 +246,7 @@ class Aligner:
                 "try another dtype (float32) or check the checkpoint"
             )
         if len(samples.d) < config.min_inliers:
-            if not _read(raw_depth).any():
+            if not is_reading(raw_depth).any():
                 return None, (
                     "the depth image has no reading at any pixel (0, NaN or infinite): is the "
                     "sensor covered, switched off, or too near to see anything?"
@@ -307,7 +308,7 @@ class Aligner:
     def _likely_cause(self, raw_depth: FloatArray) -> str:
         """Of a frame that no line fits: where to look first."""
         config = self.config
-        found = raw_depth[_read(raw_depth)]
+        found = raw_depth[is_reading(raw_depth)]
         inside = (found >= config.min_raw_depth) & (found <= config.max_raw_depth)
         if inside.mean() < RANGE_SHARE:
             return (
@@ -479,11 +480,6 @@ def _check(disparity: Array, raw_depth: FloatArray | None) -> None:
             f"raw depth of shape {raw_depth.shape}: expected the disparity's "
             f"{tuple(disparity.shape)}"
         )
-
-
-def _read(raw_depth: FloatArray) -> NDArray[np.bool_]:
-    """Which pixels have a reading, in range or not."""
-    return np.isfinite(raw_depth) & (raw_depth != 0)
 
 
 def _agree(line: Line, samples: Samples, noise: LineFit | None = None) -> NDArray[np.bool_]:

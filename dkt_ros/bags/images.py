@@ -37,8 +37,9 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
 def read_mask(path: Path) -> np.ndarray:
     """(H,W) uint8 of transphy3d.MaterialClass.
 
-    Values that are no class (the 255 of a black-and-white mask) mean TRANSPARENT. Raises DktError
-    where the file is no picture of one channel.
+    Values that are no class (the 255 of a black-and-white mask) mean TRANSPARENT. Of a PNG with a
+    palette of colours its numbers count, see palette_numbers. Raises DktError where the file is no
+    picture of one channel.
     """
     label = read_label(path)
     no_class = ~np.isin(label, [int(c) for c in MaterialClass])

@@ -6,6 +6,7 @@ mean "unknown". Every function raises DktError that names the file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,14 @@ import simplejpeg
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
+from dkt_ros.formats.palettes import palette_numbers
 from dkt_ros.formats.pictures import JPEG, cut_short
 from dkt_ros.geometry import has_reading
 from dkt_ros.wording import counted
 
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
+Decode = Callable[[bytes], "np.ndarray | None"]
 _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
 
@@ -60,8 +63,11 @@ def read_depth_exr(path: Path) -> np.ndarray:
 
 
 def read_label(path: Path) -> np.ndarray:
-    """(H,W) uint8 as stored; grey kept in three equal channels is accepted."""
-    stored = _read_picture(path)
+    """(H,W) uint8 as stored; grey kept in three equal channels is accepted.
+
+    Of a PNG with a palette its numbers, see palette_numbers.
+    """
+    stored = _read_picture(path, _label_decoded)
     if stored.ndim == 3 and stored.shape[2] == 4 and np.ptp(stored[..., 3]):
         raise DktError(
             f"{path}: is transparent in part, so that colour and alpha may both be the labels; "
@@ -70,7 +76,10 @@ def read_label(path: Path) -> np.ndarray:
     if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
         stored = stored[..., 0]
     if stored.dtype != np.uint8 or stored.ndim != 2:
-        raise DktError(f"{path}: {_described(stored)}, expected labels in one channel of 8 bits")
+        raise DktError(
+            f"{path}: {_described(stored)}, expected labels in one channel of 8 bits, or in a PNG "
+            "the numbers of a palette that begins with black"
+        )
     return stored
 
 
@@ -111,7 +120,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return np.where(known, vectors / np.where(known, length, 1.0), 0.0).astype(np.float32)
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -120,7 +129,7 @@ def _read_picture(path: Path) -> np.ndarray:
         raise DktError(f"{path}: is empty; download it again")
     cut = cut_short(content)
     try:
-        picture = None if cut else _decoded(content)
+        picture = None if cut else (decode or _decoded)(content)
     except ValueError as error:
         raise DktError(f"{path}: damaged ({error}); download it again") from error
     except cv2.error:  # a format that is switched off, a size beyond its limits
@@ -143,6 +152,11 @@ def _decoded(content: bytes) -> np.ndarray | None:
             picture = simplejpeg.decode_jpeg(content, colours, strict=True)
             return picture[..., 0] if colours == "GRAY" else picture
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def _label_decoded(content: bytes) -> np.ndarray | None:
+    numbers = palette_numbers(content)
+    return _decoded(content) if numbers is None else numbers
 
 
 def _described(array: np.ndarray) -> str:

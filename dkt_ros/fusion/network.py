@@ -226,7 +226,8 @@ def read_refiner(folder: Path) -> tuple[Refiner, dict[str, Any]]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         sizes = RefinerSizes(tuple(int(n) for n in info["channels"]))  # type: ignore[arg-type]
-        refiner = Refiner(sizes)
+        with torch.random.fork_rng(devices=[]):  # what is drawn is replaced
+            refiner = Refiner(sizes)
         path = folder / WEIGHTS_FILE
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
         refiner.load_state_dict(state)

@@ -55,11 +55,18 @@ class Gripper:
         check_fields(self)
         widths = ("max_width", "finger_thickness", "finger_breadth", "finger_length")
         check_ranges(self, clearance=(0, _LARGEST_M), **dict.fromkeys(widths, (1e-4, _LARGEST_M)))
-        if 2 * self.clearance >= self.max_width:
-            raise DktError(
-                f"Gripper.clearance is {self.clearance:g} on each side of an object and max_width "
-                f"{self.max_width:g}, expected room for the object between"
-            )
+        if problem := no_room(self.max_width, self.clearance, ("max_width", "Gripper.clearance")):
+            raise DktError(problem)
+
+
+def no_room(max_width: float, clearance: float, names: tuple[str, str]) -> str:
+    """What is told, under their names, where both leave no room for an object; else ""."""
+    if 2 * clearance < max_width:
+        return ""
+    return (
+        f"{names[1]} is {clearance:g} on each side of an object and {names[0]} {max_width:g}, "
+        "expected room for the object between"
+    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,11 @@ RECORD_LIMIT_BYTES = 256 << 20
 """What takes and gives more than this computes for long enough to hide its launches.
 
 Recording needs memory of its own for all of it; a full-size VAE's caches alone are gigabytes.
+"""
+KEPT, KEPT_BYTES = 64, 1 << 30
+"""Of one function: the signatures that are known, and what their recordings take and give in all.
+
+A stream has some ten signatures, each picture size its own.
 """
 
 
@@ -41,39 +47,47 @@ class RecordedFunction:
 
     The first call compiles, fills caches and shows how much memory the results take; the second
     is recorded, unless that is too much. What cannot be recorded is called as it is from then on,
-    and the log says so once. The function is pure: to be recorded it runs more than once.
+    and the log says so once. Of many signatures the least lately called are forgotten, see KEPT;
+    called again they are new. The function is pure: to be recorded it runs more than once.
     Arguments are tensors, tuples of them, and numbers; the result is a tensor or tuples of tensors.
     Without gradients, and not for two threads at once.
     """
 
     def __init__(self, function: Callable[..., Any], record: Record) -> None:
         self._function, self._record = function, record
-        self._recordings: dict[Hashable, Recording | None] = {}
-        self._seen: set[Hashable] = set()
+        self._known: dict[Hashable, _Known] = {}  # the least lately called first
         self._told = False
 
     @property
     def recordings(self) -> int:
         """How many signatures are replayed."""
-        return sum(recording is not None for recording in self._recordings.values())
+        return sum(known.recording is not None for known in self._known.values())
 
     @torch.inference_mode()
     def __call__(self, *arguments: Any) -> Any:
         """As the function; what it returns is the caller's."""
         key = signature(arguments)
-        if key not in self._seen:
+        known = self._known.pop(key, None)
+        if known is None:
             result = self._function(*arguments)
-            self._seen.add(key)
             moved = sum(tensor.nbytes for tensor in tensors_in((arguments, result)))
-            if not worth_recording(moved):
-                self._recordings[key] = None
+            self._known[key] = _Known(moved, is_decided=not worth_recording(moved))
+            self._forget_oldest()
             return result
-        if key not in self._recordings:
-            self._recordings[key] = self._recorded(arguments)
-        recording = self._recordings[key]
-        if recording is None:
+        self._known[key] = known
+        if not known.is_decided:
+            known.recording, known.is_decided = self._recorded(arguments), True
+            self._forget_oldest()
+        if known.recording is None:
             return self._function(*arguments)
-        return recording(list(tensors_in(arguments)))
+        return known.recording(list(tensors_in(arguments)))
+
+    def _forget_oldest(self) -> None:
+        """Else pictures of ever other sizes would fill the device."""
+        held = sum(known.moved for known in self._known.values() if known.recording is not None)
+        while len(self._known) > KEPT or (held > KEPT_BYTES and len(self._known) > 1):
+            oldest = self._known.pop(next(iter(self._known)))
+            held -= oldest.moved if oldest.recording is not None else 0
 
     def _recorded(self, arguments: tuple[Any, ...]) -> Recording | None:
         try:
@@ -85,6 +99,15 @@ class RecordedFunction:
                 _LOG.warning("%s runs without a CUDA graph, for recording failed: %s", name, why)
             self._told = True
             return None
+
+
+@dataclass
+class _Known:
+    """A signature that was called: bytes that it takes and gives, and what became of recording."""
+
+    moved: int
+    is_decided: bool
+    recording: Recording | None = None
 
 
 class CudaRecording:

@@ -17,6 +17,8 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.context import ConstantContextProcessor, distinct_tokens
 
 ROPE_THETA = 10000.0
+KEPT_TABLES = 32
+"""Of positions: a stream's windows have some ten, each picture size its own, of megabytes each."""
 
 
 class ConstantContext(nn.Module):
@@ -159,6 +161,8 @@ class FastTransformer(nn.Module):
                 parts.append(angles.view(shape).expand(*size, -1))
             table = torch.cat(parts, dim=-1).flatten(0, 2)[:, None]
             device = self.noisy_weight.device
+            while len(self._tables) >= KEPT_TABLES:
+                del self._tables[next(iter(self._tables))]
             self._tables[size] = (table.cos().float().to(device), table.sin().float().to(device))
         return self._tables[size]
 

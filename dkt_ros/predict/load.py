@@ -48,7 +48,7 @@ def load_predictor(
     """
     check_type("options", options, PredictorOptions | None)
     options = options or PredictorOptions()
-    with released_on_error(options.device):
+    with released_on_error(options.device), _random_state_kept():
         predictor = _kind(options.predictor)(options, video_frames, on_progress)
         if not options.normals_checkpoint:
             return predictor
@@ -148,7 +148,7 @@ def load_normals(
     """
     from dkt_ros.predict.clip import ClipPredictor
 
-    with released_on_error(options.device):
+    with released_on_error(options.device), _random_state_kept():
         network = load_network(request_of(options, task="normal")).network
         return network.info, ClipPredictor(network, options).normals
 
@@ -244,6 +244,17 @@ def released_on_error(device: str) -> Iterator[None]:
         _forget_frames(error)
         free_cache(device)
         raise
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Leaves torch's random numbers to the caller: layers are made of some, and then loaded."""
+    import torch
+
+    # A GPU that nobody has used yet is not to be begun with, nor to fail, here.
+    gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    with torch.random.fork_rng(devices=range(gpus), device_type="cuda"):
+        yield
 
 
 def free_cache(device: str) -> None:

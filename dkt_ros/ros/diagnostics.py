@@ -99,9 +99,9 @@ class NodeReport:
     lifecycle      the lifecycle state's label; transition_error the last failed transition's text
     loading_s      seconds since the network began to load, None while it does not
     loading_stage  the last part of it that is done, e.g. "warm-up 2/6 after 3.1 s"
-    twins          other nodes of this name
+    twins          what to do where other nodes go by this name
     rivals         names of other nodes that publish dkt/depth
-    clock_trouble  what to do where use_sim_time is set and /clock is silent or has two publishers
+    clock_trouble  what to do where use_sim_time is set and /clock is silent, still or sent by two
     active_s       seconds since activation, None while not active
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
@@ -117,7 +117,7 @@ class NodeReport:
     transition_error: str = ""
     loading_s: float | None = None
     loading_stage: str = ""
-    twins: int = 0
+    twins: str = ""
     rivals: tuple[str, ...] = ()
     clock_trouble: str = ""
     active_s: float | None = None
@@ -182,12 +182,7 @@ def _lifecycle(report: NodeReport) -> _Part:
         }.get(report.lifecycle, "")
         return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made{remedy}", values)
     if report.twins:
-        text = (
-            f"active, and so may be {report.twins} more called {report.node_name}: every frame is "
-            "answered by each; end the others or give them namespaces (of one that was killed DDS "
-            "tells for 20 s more)"
-        )
-        return _Part("lifecycle", WARN, text, values)
+        return _Part("lifecycle", WARN, report.twins, values)
     if report.rivals:
         text = (
             f"active, and dkt/depth is published by {', '.join(report.rivals)} too: subscribers "
@@ -293,9 +288,10 @@ def _unpaired(report: NodeReport) -> str:
     came = _stream(report, "color").recent + _stream(report, "depth").recent
     repeated = drops.get(DropCause.DUPLICATE.value, 0)
     if came and repeated >= came / 2:
+        remedy = report.clock_trouble or "have the camera's driver stamp each image with its time"
         return (
             f"stamps stand still: {repeated} of {came} images of the last {RATE_WINDOW_S:g} s had "
-            "the stamp of the one before; have the camera's driver stamp each image with its time"
+            f"the stamp of the one before; {remedy}"
         )
     if late := _late(pipeline):
         return late

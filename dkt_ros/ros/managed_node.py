@@ -51,8 +51,12 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
-CLOCK_PATIENCE_S = 3.0
-"""How long /clock may be silent, or sent by two, before an active node says so."""
+STILL_CLOCK = (
+    "use_sim_time is set and /clock stands still: is the bag or simulation that sends it paused, "
+    "or at its end?"
+)
+LASTING_S = 3.0
+"""How long something may be wrong with /clock or names before an active node says so."""
 NO_CLOCK = (
     "use_sim_time is set and nothing comes on /clock: expected a player that sends the bag's time "
     "(dkt_replay --clock, ros2 bag play --clock); without one set use_sim_time to false"
@@ -70,7 +74,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             super().__init__(name, namespace=namespace)
         self._prepared: Any = None
         self._preparing_since: float | None = None
-        self._winding_down = False
+        self._winding_down = ""  # for which transition
         self._bond: Any = None
         self._complaints = Complaints(LOG_PERIOD_S)
         self._transition_error = ""
@@ -86,10 +90,11 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
         answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
-        self._clock_trouble_since: float | None = None
+        self._clock_ns, self._clock_moved = 0, 0.0  # when, by the monotonic clock
+        self._troubled_since: dict[str, float] = {}
         # On a clock of its own, as it is to notice that the other one stands still.
         self.create_timer(
-            CLOCK_PATIENCE_S / 3, self._watch_clock, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            LASTING_S / 3, self._watch_neighbours, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         # In a group of its own, so that whatever else comes is answered while it prepares.
         service = self._service_change_state
@@ -169,6 +174,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """As rclpy's, with refusals that can be understood, and whole numbers for fractions."""
         try:
+            if ended := self._ended():
+                raise DktError(ended)
             if unknown := [one.name for one in parameter_list if not self.has_parameter(one.name)]:
                 raise DktError(f"parameter {', '.join(unknown)} is not known to this node")
             self._check_what_rclpy_would(parameter_list)
@@ -238,48 +245,65 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self.get_logger().warning(text)
 
     def clock_trouble(self) -> str:
-        """What is told where use_sim_time is set and /clock is silent or sent by two; else ""."""
+        """What is told where use_sim_time is set and /clock is silent, still or sent by two."""
         clock = self.get_clock()
         if not clock.ros_time_is_active:
             return ""
-        if clock.now().nanoseconds == 0:
+        now_ns = clock.now().nanoseconds
+        if now_ns == 0:
             return NO_CLOCK
-        if len(names := node_names(self.get_publishers_info_by_topic("/clock"))) < 2:
-            return ""
-        return (
-            f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
-            "time jumps between theirs; end all but one, or leave a recorded /clock out of what "
-            "is played"
-        )
+        if now_ns != self._clock_ns:
+            self._clock_ns, self._clock_moved = now_ns, time.monotonic()
+        if len(names := node_names(self.get_publishers_info_by_topic("/clock"))) > 1:
+            return (
+                f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
+                "time jumps between theirs; end all but one, or leave a recorded /clock out of "
+                "what is played"
+            )
+        return STILL_CLOCK if time.monotonic() - self._clock_moved >= LASTING_S else ""
 
-    def _watch_clock(self) -> None:
-        """Says once what is wrong with /clock, and once more when it was well in between."""
-        if not (trouble := self.clock_trouble()) or self.idle():
-            self._clock_trouble_since = None
-            return
+    def _watch_neighbours(self) -> None:
+        """Says once what is wrong with /clock or names, and once more if it was well in between."""
         now = time.monotonic()
-        if self._clock_trouble_since is None:
-            self._clock_trouble_since = now
-        elif now - self._clock_trouble_since >= CLOCK_PATIENCE_S:
-            self._clock_trouble_since = math.inf  # said
-            self.get_logger().warning(trouble)
+        for what, trouble in (("clock", self.clock_trouble()), ("twins", self.twins_trouble())):
+            if not trouble or self.idle():
+                self._troubled_since.pop(what, None)
+            elif now - self._troubled_since.setdefault(what, now) >= LASTING_S:
+                self._troubled_since[what] = math.inf  # said
+                self.get_logger().warning(trouble)
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""
+        if ended := self._ended():
+            return ended
         state = self._state_machine.current_state[1]
         if state == "active":
             return ""
         name = self.get_fully_qualified_name()
         if self.is_preparing:
             return f"{name} is still loading, expected active: wait"
-        if state == "finalized":
-            return f"{name} is finalized, expected active: end its process and start it anew"
         return f"{name} is {state}, expected active: configure and activate it (ros2 lifecycle set)"
 
-    def twins(self) -> int:
-        """How many other nodes go by this one's name; each does all the work again."""
+    def _ended(self) -> str:
+        """What is told once nothing acts on this node any more; else ""."""
+        is_final = self._state_machine.current_state[1] == "finalized"
+        if not is_final and self._winding_down != "shutdown":
+            return ""
+        state = "finalized" if is_final else "shutting down"
+        name = self.get_fully_qualified_name()
+        return f"{name} is {state}, expected active: end its process and start it anew"
+
+    def twins_trouble(self) -> str:
+        """What is told where other nodes go by this one's name; else ""."""
         own = (self.get_name(), self.get_namespace())
-        return max(0, self.get_node_names_and_namespaces().count(own) - 1)
+        count = self.get_node_names_and_namespaces().count(own) - 1
+        if count < 1:
+            return ""
+        return (
+            f"active, and so may be {count} more called {self.get_fully_qualified_name()}: every "
+            "frame and request is answered by each; end the others or give them namespaces (of one "
+            "that was killed DDS tells for 20 s more)"
+        )
 
     async def _change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
@@ -297,13 +321,13 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         wanted = self._wanted(request.transition)
         if wanted == "configure":
             await self._prepare_beside()
-        self._winding_down = wanted in _ENDING
+        self._winding_down = wanted if wanted in _ENDING else ""
         try:
             if self._winding_down:
                 await self.beside(lambda: self.wind_down(wanted))
             answer: ChangeState.Response = self._change_state_at_once(request, response)
         finally:
-            self._winding_down = False
+            self._winding_down = ""
         unused, self._prepared = self._prepared, None
         if unused is not None and not isinstance(unused, Exception):
             self.discard(unused)

@@ -17,11 +17,14 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, MOST_WAITING
+
 Waiting = TypeVar("Waiting")
 Mask = npt.NDArray[np.bool_]
 
 KEPT = 8
-"""Of depth, which with the colours of 1280x720 has 6 MB."""
+"""Of depth, which with all that it was made from has some 15 MB of 1280x720; as in synchronizer
+more where they span no longer than LONGEST_WAIT_S and are no more than MOST_WAITING."""
 LET_GO = 300
 """Newest stamps of what waited for a mask in vain, by which masks that come too late are known."""
 KEPT_MASKS = 128
@@ -58,7 +61,9 @@ class Masks(Generic[Waiting]):
             if item is not None:
                 self._forget_before(stamp_ns)
             else:
-                _keep(self._masks, stamp_ns, _Packed.of(mask), KEPT_MASKS)
+                self._masks[stamp_ns] = _Packed.of(mask)
+                if len(self._masks) > KEPT_MASKS:
+                    del self._masks[next(iter(self._masks))]
             past = [one for one in self._masks if self._newest is not None and one < self._newest]
             is_full = len(self._masks) == KEPT_MASKS and self._in_vain > 1
             missed = item is None and (is_full or (len(past) >= KEPT and self._passed_by(past)))
@@ -75,7 +80,8 @@ class Masks(Generic[Waiting]):
             self._in_vain += 1
             mask = self._masks.pop(stamp_ns, None)
             if mask is None:
-                self._let_go.extend(_keep(self._items, stamp_ns, item, KEPT))
+                self._items[stamp_ns] = item
+                self._let_go_oldest(stamp_ns)
             else:
                 self._forget_before(stamp_ns)
         if mask is not None:
@@ -89,6 +95,15 @@ class Masks(Generic[Waiting]):
             self._let_go.clear()
             self._newest = None
             self._in_vain = 0
+
+    def _let_go_oldest(self, newest_ns: int) -> None:
+        while (number := len(self._items)) > KEPT:
+            oldest_ns = next(iter(self._items))
+            # In a loop the oldest is the later one.
+            if number <= MOST_WAITING and abs(newest_ns - oldest_ns) <= LONGEST_WAIT_S * 1e9:
+                return
+            del self._items[oldest_ns]
+            self._let_go.append(oldest_ns)
 
     def _passed_by(self, past: list[int]) -> bool:
         """Whether more than one met none of these masks, the oldest and newest of them about it.
@@ -119,15 +134,3 @@ class _Packed:
     def whole(self) -> Mask:
         count = math.prod(self.shape)
         return np.unpackbits(self.bits, count=count).reshape(self.shape).astype(bool)
-
-
-Kept = TypeVar("Kept")
-
-
-def _keep(waiting: dict[int, Kept], stamp_ns: int, item: Kept, most: int) -> list[int]:
-    """Adds it; the stamps of what has to go for it."""
-    waiting[stamp_ns] = item
-    gone = list(waiting)[: max(0, len(waiting) - most)]
-    for stamp in gone:
-        del waiting[stamp]
-    return gone

@@ -241,7 +241,7 @@ class DktNode(ManagedNode[NodeParameters]):
             transition_error=self._transition_error,
             loading_s=None if loading is None else time.monotonic() - loading,
             loading_stage=self._stage,
-            twins=self.twins(),
+            twins=self.twins_trouble(),
             rivals=self._outputs.rivals() if self._outputs else (),
             clock_trouble=self.clock_trouble(),
             active_s=None if since is None else time.monotonic() - since,

@@ -24,6 +24,7 @@ from dkt_ros.estimator import DepthEstimate
 from dkt_ros.messages.fields import MessageError, stamp_to_ns
 from dkt_ros.messages.images import image_to_mask
 from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.synchronizer import LONGEST_WAIT_S
 from dkt_ros.ros import qos
 from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.messages import make_header
@@ -236,9 +237,9 @@ class Outputs:
 
     def _tell_missed(self, too_late: bool) -> None:
         text = (
-            f"masks come after the depth of their stamp: that of the newest {KEPT} waits for them. "
-            "Have the segmenter take less time, or send the mask with a request to "
-            "dkt/capture_depth"
+            f"masks come after the depth of their stamp, which waits for them {LONGEST_WAIT_S:g} s "
+            f"and while it is one of the newest {KEPT}. Have the segmenter take less time, or send "
+            "the mask with a request to dkt/capture_depth"
             if too_late
             else "no depth has the stamps of the masks that come: expected those of colour images "
             "that depth is made for. Have the segmenter read dkt/color, and copy its header"

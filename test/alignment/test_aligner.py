@@ -243,6 +243,7 @@ class TestRefusals:
                 "no reading at any pixel",
             ),
             (np.random.default_rng(0).random(SHAPE), np.zeros(SHAPE), "no reading at any pixel"),
+            (np.random.default_rng(0).random(SHAPE), -np.ones(SHAPE), "no reading at any pixel"),
             (
                 np.random.default_rng(0).random(SHAPE),
                 np.full(SHAPE, np.inf),
@@ -396,6 +397,10 @@ class TestTrust:
         ("fault", "said"),
         [
             (lambda raw: raw[:, ::-1].copy(), "depth and colour do not belong together"),
+            (
+                lambda raw: np.where(np.arange(raw.shape[1]) % 5 < 2, raw[:, ::-1], -1.0),
+                "depth and colour do not belong together",
+            ),
             (
                 lambda raw: (
                     (np.nan_to_num(raw) * 1000).astype(np.uint16).byteswap().astype(np.float32)

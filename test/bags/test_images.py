@@ -53,6 +53,21 @@ def test_the_mask_keeps_classes_and_takes_white_for_transparent(tmp_path: Path) 
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1]])
 
 
+def test_a_mask_of_a_labelling_tool_is_its_numbers(tmp_path: Path) -> None:
+    """Not its colours; what such a tool leaves out is nothing."""
+    picture = pytest.importorskip("PIL.Image").fromarray(
+        np.array([[0, 1, 2, 3, 255]], np.uint8), mode="P"
+    )
+    others = [128, 0, 0, 0, 128, 0, 128, 128, 0] + 252 * [224, 224, 192]
+    picture.putpalette([0, 0, 0, *others])
+    picture.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1, 0]])
+    picture.putpalette([255, 255, 255, *others])
+    picture.save(tmp_path / "m.png")
+    with pytest.raises(DktError, match=r"m\.png: .+, or in a PNG the numbers of a palette that be"):
+        read_mask(tmp_path / "m.png")
+
+
 def test_depth_npy_is_metres_or_units(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.array([[[0.5], [np.inf]]], np.float64))
     np.testing.assert_array_equal(read_depth(tmp_path / "m.npy"), [[0.5, np.nan]])

@@ -58,6 +58,13 @@ def test_stored_and_loaded_it_is_the_same(tmp_path: Path) -> None:
         torch.testing.assert_close(getattr(found, name), value, atol=limit, rtol=limit)
 
 
+def test_loading_leaves_random_numbers_to_the_caller() -> None:
+    """One in memory is shared: whether it was loaded before must not be told by what is drawn."""
+    before = torch.get_rng_state()
+    load_refiner(default_weights())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_one_thread_is_given_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -17,6 +17,7 @@ from torch import Tensor
 from dkt_ros.model import cuda_graphs
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.cuda_graphs import (
+    KEPT,
     CudaRecording,
     RecordedFunction,
     signature,
@@ -86,6 +87,36 @@ def test_what_moves_too_much_memory_is_never_recorded(monkeypatch: pytest.Monkey
     for _ in range(3):
         function(torch.ones(2), caches(2))
     assert record.recorded == 1
+
+
+def test_of_ever_other_shapes_the_newest_are_kept() -> None:
+    record = Recorder()
+    function = RecordedFunction(running_sum, record)
+    for size in range(1, 3 * KEPT):
+        for number in (size, 1):
+            for _ in range(2):
+                mean, _ = function(torch.full((number,), 2.0), caches(number))
+                assert float(mean) == 2.0
+        assert function.recordings <= KEPT
+    assert function.recordings == KEPT
+    assert record.recorded == 3 * KEPT - 1, "what is called now and then stays"
+    for _ in range(2):
+        function(torch.ones(2), caches(2))
+    assert record.recorded == 3 * KEPT, "what was forgotten is new"
+
+
+def test_recordings_of_much_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = RecordedFunction(running_sum, Recorder())
+    each = 4 * (1000 + 1000 + 1 + 1 + 1000 + 1)
+    monkeypatch.setattr(cuda_graphs, "KEPT_BYTES", 3 * each + 1000)
+    for factor in range(8):
+        for _ in range(3):
+            function(torch.ones(1000), caches(1000), factor)
+        assert function.recordings == min(factor + 1, 3)
+    monkeypatch.setattr(cuda_graphs, "KEPT_BYTES", 1)
+    for _ in range(3):
+        function(torch.ones(1000), caches(1000), 8)
+    assert function.recordings == 1, "the newest stays"
 
 
 def test_nested_tuples_keep_their_form() -> None:

@@ -19,7 +19,7 @@ from dkt_ros.model import fast_network as fast_network_module
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.model.fast_transformer import FastTransformer
+from dkt_ros.model.fast_transformer import KEPT_TABLES, FastTransformer
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import (
     Embed,
@@ -68,6 +68,18 @@ def test_rotary_table_is_diffusers(plain_network: DktNetwork) -> None:
     theirs = plain_network.transformer.rope(torch.zeros(1, 48, 3, 8, 10))
     torch.testing.assert_close(cos, theirs[0][0, :, :, 0::2], atol=1e-7, rtol=0)
     torch.testing.assert_close(sin, theirs[1][0, :, :, 1::2], atol=1e-7, rtol=0)
+
+
+def test_rotary_tables_of_ever_other_sizes_do_not_gather(plain_network: DktNetwork) -> None:
+    fast = FastTransformer(plain_network.transformer, plain_network.prompt_embeds)
+    first = fast.rope(1, 2, 1)
+    assert fast.rope(1, 2, 1) is first
+    for width in range(2, 2 * KEPT_TABLES):
+        fast.rope(1, 2, width)
+    assert len(fast._tables) == KEPT_TABLES
+    again = fast.rope(1, 2, 1)
+    assert again is not first
+    assert all(map(torch.equal, again, first))
 
 
 def plain_disparity(network: DktNetwork, rgb: np.ndarray, options: PredictOptions) -> np.ndarray:

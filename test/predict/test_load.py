@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import sys
@@ -275,6 +276,42 @@ def test_a_failure_leaves_no_network_behind(
         load_predictor(options(tiny_checkpoint, mode=mode))
     assert networks, "it never came to that"
     assert [network() for network in networks] == [None] * len(networks)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_loading_leaves_random_numbers_to_the_caller(
+    tiny_checkpoint: Path, of_ones_own: str, monkeypatch: pytest.MonkeyPatch, failing: bool
+) -> None:
+    """Of the network and, where there is one, of the refiner beside it."""
+
+    def drawn(*_: Any) -> Predictor:
+        torch.rand(3)
+        if failing:
+            raise DktError("no network")
+        return load_filled(*_)
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    load_estimator(options(tiny_checkpoint))
+    monkeypatch.setattr(sys.modules["a_lab_s_own"], "load_filled", drawn)
+    with pytest.raises(DktError) if failing else contextlib.nullcontext():
+        load_estimator(predictor=of_ones_own, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_loading_leaves_a_gpu_s_random_numbers_to_the_caller(
+    of_ones_own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(*_: Any) -> Predictor:
+        torch.rand(3, device="cuda")
+        return load_filled(*_)
+
+    monkeypatch.setattr(sys.modules["a_lab_s_own"], "load_filled", drawn)
+    torch.rand(3, device="cuda")
+    before = torch.cuda.get_rng_state()
+    load_estimator(predictor=of_ones_own)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_a_stream_is_gone_with_its_last_reference(tiny_fast: FastNetwork) -> None:

@@ -155,7 +155,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "network, for 7 s so far: warm-up 2/6",
         ),
-        ("lifecycle", {"twins": 1}, WARN, "1 more called /dkt_node"),
+        ("lifecycle", {"twins": "active, and so x"}, WARN, "active, and so x"),
         (
             "lifecycle",
             {"rivals": ("/left/dkt_node",)},
@@ -250,7 +250,17 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "input",
             {"snapshot": replace(streams(pair=9.0), recent_drops={"the same stamp twice": 298})},
             WARN,
-            "stamps stand still: 298 of 300 images",
+            "had the stamp of the one before; have the camera's driver stamp each image",
+        ),
+        (
+            "input",
+            {
+                "snapshot": replace(streams(pair=9.0), recent_drops={"the same stamp twice": 298}),
+                "clock_trouble": "/clock stands still: x",
+            },
+            WARN,
+            "stamps stand still: 298 of 300 images of the last 5 s had the stamp of the one "
+            "before; /clock stands still: x",
         ),
         (
             "input",

@@ -37,7 +37,7 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
-from dkt_ros.ros.managed_node import CLOCK_PATIENCE_S, NO_CLOCK, ManagedNode, run
+from dkt_ros.ros.managed_node import LASTING_S, NO_CLOCK, STILL_CLOCK, ManagedNode, run
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -275,6 +275,23 @@ def test_while_the_network_loads_the_node_answers(
         assert len(workshop.built) == 1
 
 
+@pytest.mark.parametrize("kind", [DktNode, DktPlanner])
+def test_a_node_that_has_ended_takes_no_parameters(kind: Callable[..., ManagedNode[Any]]) -> None:
+    """They would act on nothing, and never again."""
+    rclpy.init()
+    node = kind()
+    try:
+        assert node.trigger_shutdown() == SUCCESS
+        before = node.parameters
+        result = node.set_parameters_atomically([Parameter("min_confidence", value=0.9)])
+        assert (result.successful, result.reason) == (False, node.idle())
+        assert "is finalized, expected active: end its process" in result.reason
+        assert node.parameters == before
+    finally:
+        node.close()
+        rclpy.shutdown()
+
+
 @pytest.mark.parametrize("wanted", ["deactivate", "shutdown"])
 def test_while_an_inference_ends_the_node_answers(workshop: Workshop, wanted: str) -> None:
     with managed(workshop) as rig:
@@ -294,6 +311,8 @@ def test_while_an_inference_ends_the_node_answers(workshop: Workshop, wanted: st
             rig.spin_until(waits.is_set)
             assert rig.state() == "active"
             assert not request.done()
+            wanted_then = [Parameter("min_confidence", value=0.9)]
+            assert node.set_parameters_atomically(wanted_then).successful == (wanted != "shutdown")
             again = rig.request(label=wanted)
             rig.spin_until(again.done)
             assert not again.result().success
@@ -336,7 +355,7 @@ import time, rclpy
 from types import SimpleNamespace
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.engine import Engine
-from dkt_ros.ros.managed_node import CLOCK_PATIENCE_S, NO_CLOCK, ManagedNode, run
+from dkt_ros.ros.managed_node import run
 from dkt_ros.ros.node import DktNode
 
 def stuck(parameters):  # hears of no cancelling
@@ -492,11 +511,11 @@ def test_what_fails_otherwise_ends_the_process_with_its_cause(ending_node: DktNo
 
 
 def test_another_node_of_its_name_is_counted(node: DktNode) -> None:
-    assert node._node_report().twins == 0
+    assert node._node_report().twins == ""
     other = rclpy.create_node(node.get_name())
     elsewhere = rclpy.create_node(node.get_name(), namespace="/left")
     try:
-        assert node._node_report().twins == 1
+        assert "may be 1 more called /dkt_node: every frame and" in node._node_report().twins
     finally:
         other.destroy_node()
         elsewhere.destroy_node()
@@ -550,34 +569,95 @@ def test_simulated_time_that_two_send_is_told(node: DktNode) -> None:
             player.destroy_node()
 
 
-@pytest.mark.parametrize("kind", ["dkt_node", "dkt_planner"])
-def test_simulated_time_that_nobody_sends_is_told_once(
-    workshop: Workshop, kind: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A planner that plans every second would wait without a word."""
-    rclpy.init(args=["--ros-args", "-p", "use_sim_time:=true"])
-    node: ManagedNode[Any] = DktNode(workshop) if kind == "dkt_node" else DktPlanner()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    said = ""
+class Watched:
+    """An active node, and what it says."""
 
-    def spin_until(enough: Callable[[], bool]) -> None:
-        nonlocal said
+    def __init__(self, node: ManagedNode[Any], capfd: pytest.CaptureFixture[str]) -> None:
+        self.node, self.said, self._capfd = node, "", capfd
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(node)
+        node.autostart()
+
+    def spin_until(self, enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not enough() and time.monotonic() < deadline:
-            executor.spin_once(timeout_sec=0.05)
-            said += capfd.readouterr().err
+            self.executor.spin_once(timeout_sec=0.05)
+            self.said += self._capfd.readouterr().err
 
-    try:
-        node.autostart()
-        spin_until(lambda: NO_CLOCK in said)
-        later = time.monotonic() + 2 * CLOCK_PATIENCE_S
-        spin_until(lambda: time.monotonic() > later)
-    finally:
-        node.close()
-        rclpy.shutdown()
-    assert said.count(NO_CLOCK) == 1
+    def spin_on(self) -> None:
+        """Long enough for what lasts to be told, and were it told twice."""
+        later = time.monotonic() + 2 * LASTING_S
+        self.spin_until(lambda: time.monotonic() > later)
+
+
+@pytest.fixture(params=["dkt_node", "dkt_planner"])
+def watched(
+    request: pytest.FixtureRequest, workshop: Workshop, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Watched]]:
+    """Called with parameters, each kind of node in turn."""
+    made = []
+
+    def watch(*settings: str) -> Watched:
+        words = [word for setting in settings for word in ("-p", setting)]
+        rclpy.init(args=["--ros-args", *words])
+        node = DktNode(workshop) if request.param == "dkt_node" else DktPlanner()
+        made.append(Watched(node, capfd))
+        return made[-1]
+
+    yield watch
+    for one in made:
+        one.executor.shutdown()
+        one.node.close()
+    rclpy.shutdown()
+
+
+def test_simulated_time_that_nobody_sends_is_told_once(watched: Callable[..., Watched]) -> None:
+    """A planner that plans every second would wait without a word."""
+    node = watched("use_sim_time:=true")
+    node.spin_until(lambda: NO_CLOCK in node.said)
+    node.spin_on()
+    assert node.said.count(NO_CLOCK) == 1
     assert "dkt_replay --clock" in NO_CLOCK
+
+
+def test_simulated_time_that_stands_still_is_told_until_it_goes_on(
+    watched: Callable[..., Watched],
+) -> None:
+    """A paused bag's: a camera that stamps by it gives every picture the same stamp."""
+    node = watched("use_sim_time:=true")
+    player = Node("player")
+    clock = player.create_publisher(Clock, "/clock", 1)
+    try:
+        for told in (1, 2):
+            # Longer than it takes to notice that it goes.
+            seconds, later = 100 * told, time.monotonic() + LASTING_S
+            while time.monotonic() < later:
+                seconds += 1
+                clock.publish(Clock(clock=Time(sec=seconds)))
+                node.executor.spin_once(timeout_sec=0.05)
+            assert node.node.clock_trouble() == ""
+            node.spin_until(lambda: node.said.count(STILL_CLOCK) == told)  # noqa: B023
+            assert node.node.clock_trouble() == STILL_CLOCK
+            node.spin_on()
+    finally:
+        player.destroy_node()
+    assert node.said.count(STILL_CLOCK) == 2
+
+
+def test_another_node_of_its_name_is_told_once(watched: Callable[..., Watched]) -> None:
+    """Of two planners the faster one answers, and nobody knows by which gripper."""
+    node = watched()
+    name = node.node.get_name()
+    told = f"may be 1 more called /{name}: every frame and request is answered by each"
+    others = [rclpy.create_node(name, namespace="/left")]
+    node.spin_on()
+    assert "more called" not in node.said
+    others.append(rclpy.create_node(name))
+    node.spin_until(lambda: told in node.said)
+    node.spin_on()
+    assert node.said.count(told) == 1
+    for other in others:
+        other.destroy_node()
 
 
 def test_a_wrong_parameter_is_refused_at_the_door() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dkt_ros.messages.synchronizer import MOST_WAITING
 from dkt_ros.ros.masks import KEPT, KEPT_MASKS, Mask, Masks
 
+PERIOD_NS = 10**8
 MASK = np.random.default_rng(0).random((3, 5)) < 0.5
 
 
@@ -30,15 +32,37 @@ def test_both_halves_meet_once(mask_first: bool) -> None:
 def test_only_the_newest_few_wait() -> None:
     met: list[int] = []
     masks: Masks[int] = Masks(lambda item, mask: met.append(item))
-    for stamp in range(KEPT + 3):
-        masks.add(stamp, stamp)
-    for stamp in range(KEPT + 3):
-        masks.add_mask(stamp, MASK)
+    for number in range(KEPT + 3):
+        masks.add(number * PERIOD_NS, number)
+    for number in range(KEPT + 3):
+        masks.add_mask(number * PERIOD_NS, MASK)
     assert met == list(range(3, KEPT + 3))
     masks.add(100, 100)
     masks.clear()
     masks.add_mask(100, MASK)
     assert 100 not in met
+
+
+@pytest.mark.parametrize("rate_hz", [5, 30, 60, 120])
+def test_depth_waits_by_time(rate_hz: int) -> None:
+    """A segmenter takes as long, however fast the camera is."""
+    met: list[int] = []
+    masks: Masks[int] = Masks(lambda item, mask: met.append(item))
+    late = round(0.45 * rate_hz)
+    for number in range(3 * rate_hz):
+        masks.add(number * 10**9 // rate_hz, number)
+        if number >= late:
+            masks.add_mask((number - late) * 10**9 // rate_hz, MASK)
+    assert met == list(range(3 * rate_hz - late))
+
+
+def test_of_depth_that_nothing_comes_for_little_is_kept() -> None:
+    """Nor of a loop, nor of stamps that are none."""
+    for step_ns, most in ((10**9 // 120, MOST_WAITING), (1, MOST_WAITING), (10**8, KEPT)):
+        masks: Masks[int] = Masks(lambda item, mask: None)
+        for number in (*range(200), *range(200)):
+            masks.add(number * step_ns, number)
+        assert len(masks._items) == most
 
 
 def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
@@ -100,15 +124,15 @@ def test_masks_that_come_too_late_are_told_so_and_those_of_a_loop_still_meet() -
     told: list[bool] = []
     met: list[int] = []
     masks: Masks[int] = Masks(lambda item, mask: met.append(item), told.append)
-    for stamp in range(4 * KEPT):
+    for stamp in range(0, 4 * KEPT * PERIOD_NS, PERIOD_NS):
         masks.add(stamp, stamp)
-        if stamp >= KEPT:
-            masks.add_mask(stamp - KEPT, MASK)
+        if stamp >= KEPT * PERIOD_NS:
+            masks.add_mask(stamp - KEPT * PERIOD_NS, MASK)
     assert met == []
     assert told
     assert all(told)
-    masks.add_mask(3, MASK)
-    masks.add(3, 3)
+    masks.add_mask(3 * PERIOD_NS, MASK)
+    masks.add(3 * PERIOD_NS, 3)
     assert met == [3]
 
 

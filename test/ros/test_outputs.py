@@ -308,6 +308,7 @@ def test_masks_of_which_no_object_is_made_are_told_to_who_waits_for_one(
     node: LifecycleNode, lag: int, said: str
 ) -> None:
     """A segmenter that takes longer than its images' depth waits, or that reads other images."""
+    period_ns = 10**8
     reports: list[tuple[str, str]] = []
     outputs = Outputs(
         node,
@@ -319,10 +320,11 @@ def test_masks_of_which_no_object_is_made_are_told_to_who_waits_for_one(
 
     def play() -> None:
         for stamp in range(1, 2 * KEPT_MASKS):
-            publish(outputs, 10 * stamp)
+            publish(outputs, period_ns * stamp)
             if stamp > lag:
                 mask = np.ones((2, 3), np.uint8)
-                outputs.on_mask(mask_to_image(mask, make_header(10 * (stamp - lag), "camera")))
+                header = make_header(period_ns * (stamp - lag), "camera")
+                outputs.on_mask(mask_to_image(mask, header))
 
     play()
     assert reports == [], "nobody waits for objects"

@@ -316,7 +316,7 @@ def test_help_names_topics_and_parameters() -> None:
 
 
 def test_a_gripper_without_room_is_refused() -> None:
-    with pytest.raises(DktError, match=r"clearance_m is 0.05 on each side and max_width_m 0.085"):
+    with pytest.raises(DktError, match=r"clearance_m is 0.05 on each side of an object and max_w"):
         PlannerParameters(clearance_m=0.05)
 
 

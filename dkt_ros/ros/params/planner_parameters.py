@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dkt_ros.grasp.antipodal import GraspConfig, Gripper
+from dkt_ros.grasp.antipodal import GraspConfig, Gripper, no_room
 from dkt_ros.ros.params.spec import Applies, Parameters, parameter
 
 _GRIPPER = Gripper()
@@ -149,11 +149,9 @@ class PlannerParameters(Parameters):
 
     def joint_problems(self) -> Iterator[str]:
         """A gripper that has no room for anything."""
-        if 2 * self.clearance_m >= self.max_width_m:
-            yield (
-                f"parameter clearance_m is {self.clearance_m:g} on each side and max_width_m "
-                f"{self.max_width_m:g}, expected room for an object between"
-            )
+        names = ("max_width_m", "parameter clearance_m")
+        if problem := no_room(self.max_width_m, self.clearance_m, names):
+            yield problem
 
     @property
     def gripper(self) -> Gripper:
