@@ -169,6 +169,10 @@ def test_both_are_told_to_begin_anew_to_warm_up_and_to_stop() -> None:
     both.allow()
     for one in (both, depth, normals):
         assert one.push(frame) is not None
+    normals.asked.clear()
+    both.normals_wanted = False
+    both.push(frame)
+    assert normals.asked == ["reset"], "what it saw is not what comes before the next it is shown"
 
 
 def test_what_the_depth_network_is_like_the_two_are_like() -> None:
