@@ -16,11 +16,13 @@ def send(number: int) -> None:
 
 
 def test_the_first_signal_is_remembered_and_its_echo_changes_nothing() -> None:
+    before = [signal.getsignal(number) for number in stopping.SIGNALS]
     with StopRequest() as stop:
         assert stop.signal is None
         send(signal.SIGINT)
         send(signal.SIGTERM)  # as a launcher passes it on
         assert stop.signal == signal.SIGINT
+    assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
 
 
 def test_a_later_signal_ends_the_process_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
