@@ -335,7 +335,7 @@ def test_normals_are_no_disparity(tmp_path: Path, clip: Path) -> None:
     folder = make_tiny_checkpoint(tmp_path / "normals")
     text = (folder / "dkt.json").read_text().replace('"depth"', '"normal"')
     (folder / "dkt.json").write_text(text)
-    with pytest.raises(DktError, match="normals"):
+    with pytest.raises(DktError, match="normals predicts 'normal', expected 'depth'"):
         dkt("predict", "--checkpoint", folder, "--input", clip, "--output", tmp_path / "o.npz")
 
 
