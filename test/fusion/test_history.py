@@ -126,6 +126,10 @@ def soft(move: np.ndarray) -> np.ndarray:
     return np.repeat(moved[..., None], 3, axis=2).astype(np.uint8)
 
 
+def shifted(columns: float) -> np.ndarray:
+    return np.array([[1.0, 0.0, columns], [0.0, 1.0, 0.0]])
+
+
 @pytest.mark.parametrize("motion", ["none", "turn", "zoom", "drift"])
 def test_a_camera_that_moves_as_a_whole_shows_each_frame_by_itself(motion: str) -> None:
     """However little each pixel's colour changes, and however slowly it drifts."""
@@ -133,10 +137,10 @@ def test_a_camera_that_moves_as_a_whole_shows_each_frame_by_itself(motion: str) 
     frames = []
     for n in range(10):
         move = {
-            "none": np.float64([[1, 0, 0], [0, 1, 0]]),
-            "turn": cv2.getRotationMatrix2D(middle, 4.0 * n, 1.0),
-            "zoom": cv2.getRotationMatrix2D(middle, 0.0, 1.07**n),
-            "drift": np.float64([[1, 0, 0.8 * n], [0, 1, 0]]),
+            "none": shifted(0.0),
+            "turn": np.asarray(cv2.getRotationMatrix2D(middle, 4.0 * n, 1.0)),
+            "zoom": np.asarray(cv2.getRotationMatrix2D(middle, 0.0, 1.07**n)),
+            "drift": shifted(0.8 * n),
         }[motion]
         readings = without_block(flat(1.0, 0.001, n))
         frames.append((soft(move), readings, flat(1.0, noise, 100 + n)))

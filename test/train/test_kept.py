@@ -127,7 +127,7 @@ def test_the_average_is_short_at_first_and_copies_what_is_no_weight() -> None:
     average = {name: value.clone() for name, value in network.state_dict().items()}
     with torch.no_grad():
         network.weight.fill_(11.0)
-        network.running_mean.fill_(3.0)  # type: ignore[operator,union-attr]
+        network.running_mean.fill_(3.0)  # type: ignore[union-attr]
     update_average(average, network, 0.9, done=0)  # a tenth of the past
     assert average["weight"].tolist() == pytest.approx([10.0, 10.0])
     assert average["running_mean"].tolist() == [3.0, 3.0]

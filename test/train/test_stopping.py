@@ -16,12 +16,17 @@ def send(number: int) -> None:
 
 
 def test_the_first_signal_is_remembered_and_its_echo_changes_nothing() -> None:
-    before = [signal.getsignal(number) for number in stopping.SIGNALS]
     with StopRequest() as stop:
         assert stop.signal is None
         send(signal.SIGINT)
         send(signal.SIGTERM)  # as a launcher passes it on
         assert stop.signal == signal.SIGINT
+
+
+def test_afterwards_signals_are_whoever_s_they_were() -> None:
+    before = [signal.getsignal(number) for number in stopping.SIGNALS]
+    with StopRequest():
+        assert signal.getsignal(signal.SIGINT) not in before
     assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
 
 
