@@ -30,15 +30,21 @@ def save(owners: Mapping[str, Any]) -> bytes | None:
 def load(owners: Mapping[str, Any], data: bytes) -> None:
     """Gives them the attributes that were saved.
 
-    Raises DktError where they cannot be read; nothing has changed then.
+    Raises DktError where they cannot be read or are of other objects; nothing has changed then.
     """
     try:
         memory = _Unpickler(io.BytesIO(data), _lasting(owners)).load()
+        found = {name: dict(attributes) for name, attributes in memory.items()}
     # Damaged bytes, or those of another version, make pickle raise almost anything.
     except Exception as error:
         raise DktError(f"what was saved of the stream cannot be read ({error})") from error
+    if found.keys() != owners.keys():
+        raise DktError(
+            f"what was saved of the stream is of {', '.join(found)}, expected "
+            f"{', '.join(owners)}: restore it in one that was loaded the same way"
+        )
     for name, owner in owners.items():
-        vars(owner).update(memory[name])
+        vars(owner).update(found[name])
 
 
 def _lasting(owners: Mapping[str, Any]) -> dict[str, Any]:

@@ -203,4 +203,4 @@ def latched_depth(profiles: object) -> int:
             kept = profile.get("depth")
             last = profile.get("history") in (1, "keep_last")
             depth += kept if last and isinstance(kept, int) and kept > 0 else UNLIMITED
-    return min(depth, UNLIMITED)
+    return depth

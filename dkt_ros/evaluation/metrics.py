@@ -125,7 +125,7 @@ def fit_disparity(disparity: np.ndarray, truth: np.ndarray) -> tuple[float, floa
     d = disparity[used].astype(np.float64)
     g = 1.0 / truth[used].astype(np.float64)
     spread = float(np.var(d)) if d.size else 0.0
-    if d.size < 2 or spread < 1e-12:
+    if spread < 1e-12:
         raise ValueError(f"{d.size} usable pixels, disparity variance {spread:g}: cannot align")
     scale = float(np.mean((d - d.mean()) * (g - g.mean())) / spread)
     return scale, float(g.mean() - scale * d.mean())

@@ -48,8 +48,6 @@ def normals_of_depth(depth: np.ndarray, camera_matrix: np.ndarray) -> np.ndarray
     pixels = np.stack([u, v, np.ones_like(u)], axis=-1)
     points = (pixels @ rays.T) * z[..., None]
     normals = np.zeros((height, width, 3), np.float32)
-    if min(height, width) < 3:
-        return normals
     along_u = points[1:-1, 2:] - points[1:-1, :-2]
     along_v = points[2:, 1:-1] - points[:-2, 1:-1]
     cross = np.cross(along_v, along_u)

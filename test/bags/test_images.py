@@ -31,7 +31,7 @@ def test_depth_png_is_millimetres_unless_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_depth_exr_is_metres(tmp_path: Path, name: str, dtype: type[np.floating]) -> None:
     pixels = np.array([[0.0, 0.5], [np.nan, -1.0], [np.inf, 2.0]], dtype)
-    depth = read_depth(write_exr(tmp_path / "d.exr", {name: pixels}))
+    depth = read_depth(write_exr(tmp_path / f"d.{name}.EXR", {name: pixels}))
     assert depth.dtype == np.float32
     np.testing.assert_array_equal(depth, [[np.nan, 0.5], [np.nan, np.nan], [np.nan, 2.0]])
 
@@ -71,6 +71,9 @@ def test_a_mask_of_a_labelling_tool_is_its_numbers(tmp_path: Path) -> None:
 def test_depth_npy_is_metres_or_units(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.array([[[0.5], [np.inf]]], np.float64))
     np.testing.assert_array_equal(read_depth(tmp_path / "m.npy"), [[0.5, np.nan]])
+    np.save(tmp_path / "M.npy", np.array([[[0.5, 0.25], [np.inf, 1.0]]], np.float32))
+    (tmp_path / "M.npy").rename(tmp_path / "M.NPY")
+    np.testing.assert_array_equal(read_depth(tmp_path / "M.NPY"), [[0.5, 0.25], [np.nan, 1.0]])
     np.save(tmp_path / "mm.npy", np.array([[500, 0]], np.int32))
     np.testing.assert_allclose(read_depth(tmp_path / "mm.npy", 0.01), [[5.0, np.nan]])
     np.save(tmp_path / "full.npy", np.array([[500, 65535]], np.uint16))

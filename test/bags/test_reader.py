@@ -14,6 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
@@ -324,6 +332,50 @@ def test_metadata_says_which_files_and_what_is_latched_and_nothing_else(
         assert {(topic.latched, topic.kept) for topic in reader.topics.values()} == {(True, 4)}
     with BagReader(storage_file(bag)) as reader:
         assert not any(topic.latched for topic in reader.topics.values())
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("version", [8, 9])  # numbers; words
+def test_what_a_late_subscriber_is_due_stands_in_the_file_too(
+    tmp_path: Path, storage: str, version: Any
+) -> None:
+    plugin = StoragePlugin[storage.upper()]
+    with Rosbag2Writer(tmp_path / "bag", version=version, storage_plugin=plugin) as writer:
+        for topic, profiles in {
+            "/volatile": [qos("VOLATILE", "KEEP_LAST", 3)] * 2,
+            "/last": [qos("TRANSIENT_LOCAL", "KEEP_LAST", depth) for depth in (3, 4)],
+            "/all": [qos("TRANSIENT_LOCAL", "KEEP_ALL", 3)],
+            "/any": [qos("TRANSIENT_LOCAL", "KEEP_LAST", 0)] * 2,
+        }.items():
+            text = writer.add_connection(
+                topic, "std_msgs/msg/String", typestore=ROS2, offered_qos_profiles=profiles
+            )
+            hello = ROS2.types["std_msgs/msg/String"](data="hello")
+            for time_ns in range(9):
+                writer.write(text, time_ns, ROS2.serialize_cdr(hello, text.msgtype))
+    with BagReader(storage_file(tmp_path / "bag")) as bag:
+        found = {name: (one.kept, one.publishers) for name, one in bag.topics.items()}
+    assert found == {
+        "/volatile": (0, 2),
+        "/last": (7, 2),
+        "/all": (9, 1),
+        "/any": (9, 2),
+    }
+
+
+def qos(durability: str, history: str, depth: int) -> Qos:
+    now = QosTime(0, 0)
+    return Qos(
+        QosHistory[history],
+        depth,
+        QosReliability.RELIABLE,
+        QosDurability[durability],
+        now,
+        now,
+        QosLiveliness.AUTOMATIC,
+        now,
+        False,
+    )
 
 
 @pytest.mark.parametrize("storage", STORAGES)

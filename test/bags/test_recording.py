@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from fixtures.recorded_frames import known
 from rosbags.typesys import Stores, get_typestore
 
@@ -17,6 +18,7 @@ from dkt_ros.bags.encode import MessageEncoder, to_millimetres
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record, stamps
 from dkt_ros.bags.topics import CameraTopics, discover_topics
+from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError
 
@@ -195,3 +197,34 @@ def test_names_that_sqlite_would_read_otherwise(
     assert len(read_all(tmp_path / name)[COLOR]) == len(frames)
     record(frames, tmp_path / "50%", RecordingOptions(storage="sqlite3", color="raw"))
     assert len(read_all(tmp_path / "50%")[COLOR]) == len(frames)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_is_one_that_every_release_of_ros_2_opens(
+    tmp_path: Path, frames: list[LabelledFrame], storage: str
+) -> None:
+    """Before Jazzy, that is up to version 8; an .mcap file also without its metadata.yaml."""
+    record(frames, tmp_path / "bag", RecordingOptions(storage=storage, color="raw"))
+    content = yaml.safe_load((tmp_path / "bag/metadata.yaml").read_text())
+    information = content["rosbag2_bagfile_information"]
+    assert information["version"] <= 8
+    assert information["storage_identifier"] == storage
+    assert information["compression_mode"] == {"mcap": "", "sqlite3": "message"}[storage]
+
+
+def test_what_a_killed_recorder_left_behind_is_no_obstacle(
+    tmp_path: Path, frames: list[LabelledFrame]
+) -> None:
+    (tmp_path / ".bag.partial/bag").mkdir(parents=True)
+    (tmp_path / ".bag.partial/bag/bag.mcap").write_bytes(b"begun")
+    record(frames, tmp_path / "bag", RecordingOptions())
+    assert len(read_all(tmp_path / "bag")[INFO]) == len(frames)
+    assert [one.name for one in tmp_path.iterdir()] == ["bag"]
+
+
+def test_a_topic_carries_one_type(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/text", TYPES.types["std_msgs/msg/String"](data="hello"), 1)
+        number = TYPES.types["std_msgs/msg/Int8"](data=1)
+        with pytest.raises(DktError, match="/text carries std_msgs/msg/String, not std_msgs/msg/I"):
+            bag.write("/text", number, 2)

@@ -117,6 +117,8 @@ def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
     again = convex_parts(tube, tmp_path)
     for (vertices, _), (kept, _) in zip(parts, again, strict=True):
         np.testing.assert_array_equal(vertices, kept)
+    with pytest.raises(TypeError, match="NoneType"):  # others of the same corners are made
+        convex_parts((tube[0], tube[1][:-1]), tmp_path)
     pose = np.eye(4)
     pose[2, 3] = 0.0002
     held = attempt(

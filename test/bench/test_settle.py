@@ -67,6 +67,33 @@ def test_what_is_dropped_rests_on_the_table_or_on_another_and_stays_there() -> N
     np.testing.assert_array_equal(again[1].pose, over.pose)
 
 
+def lowest(body: Body, pose: np.ndarray | None) -> np.ndarray:
+    """Heights of a body's corners, the lowest first."""
+    assert pose is not None
+    return np.sort(body.vertices_at(pose)[:, 2])
+
+
+def test_what_still_moves_after_three_seconds_has_no_place() -> None:
+    soon, late = block(0, 0, 0.8, 0.3), block(0.2, 0, 50.0)
+    poses = settle([soon, late])
+    assert poses[1] is None
+    assert lowest(soon, poses[0])[0] == pytest.approx(0.0, abs=5e-4)
+
+
+def test_what_stands_on_an_edge_is_not_taken_to_rest_there() -> None:
+    tilt = np.arctan2(0.04, 0.05) + 0.067  # by less, the friction of rolling holds it
+    balanced = block(0, 0, 0.02 * np.sin(tilt), tilt)
+    (pose,) = settle([balanced])
+    np.testing.assert_allclose(lowest(balanced, pose)[:4], 0.0, atol=5e-4)
+
+
+def test_walls_hold_what_falls_and_a_hull_does_for_its_parts() -> None:
+    body = replace(block(0.05, 0.0, 0.05), parts=())
+    (pose,) = fall([body], (), WALLS)
+    assert lowest(body, pose)[0] == pytest.approx(0.0, abs=5e-4)
+    assert body.vertices_at(pose)[:, 0].max() < 0.061
+
+
 def test_what_mujoco_warns_of_is_logged_and_not_written_to_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ def test_calibration_is_told_bin_by_bin() -> None:
     assert ece(confidence_errors(error, confidence, 0.1)) == pytest.approx(1 - 0.86)
     # What is certain belongs to the last bin.
     sure = confidence_errors(np.array([0.0, 1.0]), np.array([1.0, 1.0]), 0.1)
-    assert sure.bin_within[-1] == 0.5
+    assert sure.bin_within == (0.0,) * 9 + (0.5,)
 
 
 def test_frames_that_err_to_either_side_are_calibrated_together() -> None:
@@ -69,6 +69,8 @@ def test_pixels_without_truth_depth_or_mask_do_not_count() -> None:
     found = frame_confidence_errors(depth, truth, confidence, mask, 0.02)
     assert found.rel_by_decile[:2] == pytest.approx([0.0, 0.1])
     assert found.trusted_half_rel == 0.0
+    # Two pixels: the curves differ by nothing, whether both are kept or one.
+    assert found.ause == pytest.approx(0.0, abs=1e-9)
     assert ece(found) == pytest.approx((0.2 + 0.2) / 2)
     nothing = frame_confidence_errors(depth, truth, confidence, np.zeros_like(mask), 0.02)
     assert math.isnan(nothing.ause)

@@ -124,6 +124,20 @@ def test_predictions_are_clipped_into_the_range_and_truth_outside_does_not_count
     assert figures.rmse_m == pytest.approx(2.0)
 
 
+def test_the_range_includes_its_ends() -> None:
+    for ends in ((2.0, 3.0), (1.0, 2.0)):
+        assert Judge(wall(2.0), ends).depth(np.full(SHAPE, 2.0, np.float32))["all"].coverage == 1.0
+
+
+def test_normals_count_only_where_the_true_depth_does() -> None:
+    video = wall()
+    video.truth[:, :, :10] = 20.0
+    assert video.normals is not None
+    wrong = video.normals.copy()
+    wrong[:, :, :10] = (0.0, -1.0, 0.0)
+    assert Judge(video, RANGE).normals(wrong)["all"].mean_deg == 0.0
+
+
 def test_regions_by_masks() -> None:
     classes = np.zeros(SHAPE, np.uint8)
     classes[:, :, :10], classes[:, :, 10:20], classes[0, :, 20:30] = 1, 2, 255

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,13 +56,24 @@ def test_readings_far_off_the_network_are_not_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOCAL_LINES)
+def test_readings_near_the_network_are_kept_though_most_are_nearer(name: str) -> None:
+    _, raw, glass, disparity, line = scene()
+    off = np.where(COLUMNS > 50, np.float32(1.01), np.float32(1.0)) * raw
+    depth = local_depth(LOCAL_LINES[name], disparity, line, off)
+    assert np.mean((depth == off)[~glass]) > 0.95
+
+
+@pytest.mark.parametrize("name", LOCAL_LINES)
 def test_what_is_left_without_readings_or_line(name: str) -> None:
     truth, raw, _, disparity, line = scene()
     nothing = np.full_like(raw, np.nan)
     alone = local_depth(LOCAL_LINES[name], disparity, line, nothing)
     assert rel(alone, truth, EVERYWHERE) < 0.03, "the line's depth"
-    few = np.where((ROWS == 40) & (COLUMNS < 3), raw, np.nan).astype(np.float32)
-    assert np.isfinite(local_depth(LOCAL_LINES[name], disparity, line, few)).all()
-    filled = local_depth(LOCAL_LINES[name], disparity, None, raw)
-    np.testing.assert_array_equal(filled[~np.isnan(raw)], raw[~np.isnan(raw)])
+    few = np.where((ROWS >= 40) & (ROWS < 41) & (COLUMNS < 2), raw, np.nan).astype(np.float32)
+    depth = local_depth(LOCAL_LINES[name], disparity, line, few)
+    assert rel(depth, truth, EVERYWHERE) < 0.05
+    np.testing.assert_array_equal(depth[161:163, 2:6], raw[161:163, 2:6])
+    for none in (None, replace(line, scale=np.nan)):
+        filled = local_depth(LOCAL_LINES[name], disparity, none, raw)
+        np.testing.assert_array_equal(filled[~np.isnan(raw)], raw[~np.isnan(raw)])
     assert np.isnan(local_depth(LOCAL_LINES[name], disparity, None, nothing)).all()

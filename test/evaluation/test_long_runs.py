@@ -35,6 +35,39 @@ def test_a_network_that_stays_right_has_a_flat_curve() -> None:
         assert curve.last == pytest.approx(0.0, abs=1e-5)
 
 
+class Watched(Told):
+    """Notes which pictures come and when, and which frame it heard of a new stream before."""
+
+    def reset(self) -> None:
+        super().reset()
+        self.seen: list[tuple[int, int]] = []
+
+    def push(self, frame: Frame) -> Prediction | None:
+        self.seen.append((int(frame.rgb[0, 0, 0]), frame.stamp_ns))
+        self.last = list(self.seen)
+        return super().push(frame)
+
+
+def test_a_moving_run_goes_forth_and_back_as_a_camera_would() -> None:
+    video = table_with_glass(frames=4)
+    video.rgb[:] = np.arange(4, dtype=np.uint8)[:, None, None, None]
+    watched = Watched(oracle(video))
+    long_runs(watched, video, 9, RANGE)
+    pictures, stamps = zip(*watched.last, strict=True)
+    assert pictures == (0, 1, 2, 3, 2, 1, 0, 1, 2)
+    assert np.unique(np.diff(stamps)).tolist() == [100_000_000]
+    assert watched.seen == [], "whoever asks next begins a stream"
+
+
+def test_truth_outside_of_the_range_does_not_count() -> None:
+    video = table_with_glass(frames=1)
+    right = oracle(video)
+    video.truth[:, :10] = 20.0
+    assert long_runs(Told(right), video, 3, RANGE)["standing"].rel == pytest.approx(
+        (0, 0, 0), abs=1e-5
+    )
+
+
 def test_one_that_drifts_is_worse_at_the_end_and_begins_each_run_anew() -> None:
     video = table_with_glass(frames=4)
     for curve in long_runs(Forgetful(oracle(video)), video, 300, RANGE).values():

@@ -111,3 +111,10 @@ def test_length_does_not_matter_and_unknown_does_not_count() -> None:
 def test_what_does_not_fit_is_refused(shape: tuple[int, ...], mask: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected"):
         frame_normal_errors(np.ones(shape), np.ones((1, 2, 3)), mask)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (1, 9)])
+def test_a_picture_that_is_border_alone_has_no_normals(size: tuple[int, int]) -> None:
+    found = normals_of_depth(np.ones(size, np.float32), np.eye(3))
+    assert found.shape == (*size, 3)
+    assert not found.any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from fixtures.evaluated_scenes import Told, exact
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods
-from dkt_ros.evaluation.models import PredictorModel
+from dkt_ros.evaluation.models import FROM_FILES, DepthModel, Depths, PredictorModel
 from dkt_ros.evaluation.sets import SetReport, evaluate_set
-from dkt_ros.evaluation.videos import VideoReader, depth_range_of
+from dkt_ros.evaluation.videos import Video, VideoReader, depth_range_of
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
 from dkt_ros.frames import Frame
 from dkt_ros.predict.predictor import Prediction
@@ -109,7 +110,16 @@ def test_a_long_run_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
                 raise DktError("no answer to the third frame")
             return super().push(frame)
 
-    models = [PredictorModel("failing", Failing(plane)), exact(plane)]
+    class FromFiles:
+        """A row that has no network to run."""
+
+        name, answers_every = "files", 1
+
+        def depths(self, video: Video, *_: object) -> dict[str, Depths]:
+            return {FROM_FILES: Depths(video.truth)}
+
+    failing = PredictorModel("failing", Failing(plane))
+    models: list[DepthModel] = [failing, FromFiles(), exact(plane)]
     reader = VideoReader(open_dataset(tmp_path))
     report = evaluate_set(reader, Methods(models, long_run=4), (0.1, 10.0))
     assert set(report.long_runs) == {"dkt exact"}
@@ -146,3 +156,11 @@ def test_what_some_videos_lack_is_counted(tmp_path: Path) -> None:
     ]
     # The mean is over the videos that have the region.
     assert report.summary["raw"]["rest"].coverage > 0.9
+
+
+def test_videos_of_one_frame_and_normals_of_nothing_are_as_good_as_none(tmp_path: Path) -> None:
+    frame = trees.sequence_frame(0)
+    assert frame.normal is not None
+    blank = replace(frame, normal=np.zeros_like(frame.normal))
+    write_sequence(tmp_path / "one.tar", "one", [blank])
+    assert measured(tmp_path).notes == [PICTURES, "no true normals"]

@@ -127,3 +127,14 @@ def test_each_frame_may_have_its_own_camera() -> None:
     first[3, 5], second[3, 6] = 2.0, 2.5
     found = tae([first, second], np.stack([K, zoomed]), [HERE] * 2)
     assert found == pytest.approx((0.2 + 0.25) / 2)
+
+
+def test_what_falls_onto_nothing_known_does_not_count_and_the_rest_does() -> None:
+    first, second = wall(2.0), wall(2.5)
+    first[:, :3], second[:, 4:] = 0.0, np.nan
+    assert tae([first, second], K, [HERE] * 2) == pytest.approx((0.2 + 0.25) / 2)
+
+
+def test_what_the_camera_has_passed_does_not_count() -> None:
+    # Only the way back is left: 4 m there are 7 m here, where there is 2 m.
+    assert tae([wall(2.0), wall(4.0)], K, [pose(), pose(z=3.0)]) == pytest.approx(2.5)

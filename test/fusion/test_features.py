@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from dkt_ros.fusion.features import (
+    agreement,
     bent,
     bent_to_most,
     evidence,
+    hung,
     make_scene,
     network_input,
     sharpened,
@@ -137,7 +139,7 @@ def test_a_network_that_saw_colour_alone_tells_which_readings_are_seen_through(
     assert right[square].max() < 0.1
     assert right[beside].mean() > 0.9
     assert through[beside].max() == 0
-    assert not right[:10].any()
+    assert not said[:, :10].any()
 
 
 def test_nothing_hangs_between_the_ends_of_a_step() -> None:
@@ -157,3 +159,86 @@ def test_surfaces_keep_their_shape() -> None:
     hill = 1 + 0.5 * np.exp(-((rows - 48) ** 2 + (columns - 64) ** 2) / 800)
     for surface in (table, hill, np.full_like(table, 2.0)):
         np.testing.assert_array_equal(sharpened(surface.astype(np.float32)), surface)
+
+
+def beside(target: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Disparity of 1 everywhere, what it is hung on on the left, and where that is."""
+    inverse = np.ones((48, 96), np.float32)
+    known = np.indices(inverse.shape)[1] < 32
+    return inverse, np.where(known, np.float32(target), inverse), known
+
+
+@pytest.mark.parametrize("reach", [4.0, 12.0])
+def test_what_is_hung_meets_its_target_and_fades_from_there(reach: float) -> None:
+    row = hung(*beside(1.05), reach)[24]
+    np.testing.assert_allclose(row[28:32], 1.05, atol=0.002)
+    off = row[32:] - 1.0
+    expected = 0.05 * np.exp(-(np.arange(64) + 1) / reach)
+    np.testing.assert_allclose(off[:32], expected[:32], atol=0.004)
+    assert off[-1] < 0.001
+
+
+def test_an_edge_of_the_scene_is_not_bridged() -> None:
+    inverse, target, known = beside(1.3)
+    np.testing.assert_allclose(hung(inverse, target, known, 8.0), inverse, atol=1e-6)
+    target[:24, :32] = 1.05  # of the upper half's, the surface goes on
+    joined = hung(inverse, target, known, 8.0)
+    assert joined[8, 33] > 1.03
+    assert abs(joined[44, 33] - 1.0) < 0.01
+
+
+def test_the_correction_is_whole_as_far_as_it_is_told_to_begin() -> None:
+    """Between two edges of a view only some of what is known joins."""
+    inverse, target, known = beside(1.05)
+    target[:, 24:32] = 1.3  # something narrow stands at the rim
+    without, begun = (hung(inverse, target, known, 8.0, begins=b)[24, 33] for b in (None, known))
+    assert begun - 1.0 == pytest.approx(0.05 * np.exp(-2 / 8), abs=0.01)
+    assert without - 1.0 < 0.6 * (begun - 1.0)
+
+
+@pytest.mark.parametrize("on_scale", [False, True])
+def test_a_prediction_beyond_all_that_is_read_is_held_near_it(on_scale: bool) -> None:
+    disparity = readings()  # 1 to 1.8
+    predicted = disparity.copy()
+    disparity[:12, :24], predicted[:6, :24], predicted[6:12, :24] = 0.0, 1e-6, 1e3
+    scene = make_scene(np.zeros((48, 64, 3), np.uint8), disparity, predicted, on_scale)
+    assert scene is not None
+    assert scene.predicted is not None
+    assert scene.predicted.min() > 0.4
+    assert scene.predicted.max() < 4.0
+
+
+@pytest.mark.parametrize("near", [1.05, 1.2, 2.0])
+def test_a_soft_edge_becomes_a_step_in_its_middle(near: float) -> None:
+    """Not what is hardly one, nor at the picture's rim, where less is seen around."""
+    ramp = np.interp(np.arange(64), [30, 34], [1.0, near]).astype(np.float32)
+    soft = np.repeat(ramp[None], 48, axis=0)
+    sharp = sharpened(soft)
+    np.testing.assert_array_equal(sharp[:4], soft[:4])
+    np.testing.assert_array_equal(sharp[-4:], soft[-4:])
+    if near < 1.08:
+        np.testing.assert_array_equal(sharp, soft)
+    else:
+        np.testing.assert_array_equal(sharp[24, :32], soft[24, 0])
+        np.testing.assert_array_equal(sharp[24, 33:], soft[24, -1])
+
+
+def test_readings_count_as_they_are_weighed() -> None:
+    """Of two that contradict each other beside one another the one that weighs more is followed."""
+    predicted = np.ones((48, 64), np.float32)
+    disparity = predicted.copy()
+    disparity[::2] = 1.04
+    for upper in (1.0, 0.0):
+        weights = np.full(predicted.shape, 1.0 - upper, np.float32)
+        weights[::2] = upper
+        found = bent(predicted, disparity, weights)
+        np.testing.assert_allclose(found[8:-8, 8:-8], 1.0 + 0.04 * upper, atol=0.004)
+    np.testing.assert_allclose(bent(predicted, disparity)[8:-8, 8:-8], 1.02, atol=0.004)
+
+
+def test_agreement_is_the_share_of_the_readings_that_lie_near() -> None:
+    predicted = np.ones((4, 5), np.float32)
+    found = np.zeros_like(predicted)
+    found[0, :4] = 1.0, 1.08, 0.92, 1.3
+    assert agreement(found, predicted) == 0.75
+    assert agreement(np.zeros_like(predicted), predicted) == 0.0

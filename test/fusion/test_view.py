@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,12 @@ def test_where_a_scene_ends_is_no_view() -> None:
     ragged = whole.copy()
     ends = 40 + np.random.default_rng(0).integers(0, 30, SIZE[1])
     ragged[np.arange(SIZE[0])[:, None] < ends] = False
+    rough = whole.copy()  # a fifth of its border's lines
+    rough[np.arange(SIZE[0])[:, None] < 40 + np.arange(SIZE[1]) * 7 % 10] = False
     askew = np.add.outer(np.arange(SIZE[0]), np.arange(SIZE[1]) // 4) > 60
     thing = seen(slice(60, 100), slice(100, 150))
     narrow_rim = seen(slice(4, 156), slice(8, 280))
-    for measured in (whole, ragged, askew, thing, narrow_rim, ~whole):
+    for measured in (whole, ragged, rough, askew, thing, narrow_rim, ~whole):
         assert sensors_view(measured) is None
 
 
@@ -102,6 +105,17 @@ def test_beyond_the_view_the_network_stands(frame: GlassFrame, method: str) -> N
     assert np.isfinite(fused.depth).all()
     assert frame.rel(fused.depth, beyond) < 1.1 * frame.rel(network, beyond)
     assert fused.confidence[beyond].mean() < 0.5 * fused.confidence[inside].mean()
+
+
+def test_beyond_the_view_nothing_is_sure(frame: GlassFrame) -> None:
+    """However well the network fits within, and less so where there is none."""
+    right = replace(frame, disparity=((1 / frame.truth - 0.2) / 4).astype(np.float32))
+    narrow = narrowed(right.with_raw(frame.truth), 0.6)
+    inside = np.isfinite(narrow.raw)
+    for network, most in ((True, 0.5), (False, 0.2)):
+        confidence = fuse(narrow, network=network).confidence
+        assert confidence[:20].max() < most
+        assert confidence[inside].mean() > confidence[:20].max() + 0.3
 
 
 def slice_of(inside: np.ndarray, axis: int) -> np.ndarray:

@@ -295,11 +295,23 @@ def test_text_encoder_and_tokenizer_go_together(only: list[str]) -> None:
         dkt("convert", "--transformer=t", "--vae=v", "--output=o", *only)
 
 
-@pytest.mark.parametrize("output", ["out.txt", "nowhere/out.npz", "folder.npz"])
-def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path, output: str) -> None:
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("out.txt", r"does not end in \.npz"),
+        ("nowhere/out.npz", "cannot be written: no such folder"),
+        ("folder.npz", "cannot be written: .* or a folder itself"),
+        ("clip.npz", "is the input, which it would replace"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_any_work(
+    tmp_path: Path, clip: Path, output: str, why: str
+) -> None:
     (tmp_path / "folder.npz").mkdir()
-    with pytest.raises(DktError, match="output"):
-        dkt("predict", "--input", tmp_path / "missing", "--output", tmp_path / output)
+    before = clip.read_bytes()
+    with pytest.raises(DktError, match=f"output {tmp_path / output} {why}"):
+        dkt("predict", "--input", clip, "--output", tmp_path / output)
+    assert clip.read_bytes() == before
 
 
 def test_overlap_must_be_less_than_the_window(tmp_path: Path) -> None:
@@ -323,7 +335,7 @@ def test_normals_are_no_disparity(tmp_path: Path, clip: Path) -> None:
     folder = make_tiny_checkpoint(tmp_path / "normals")
     text = (folder / "dkt.json").read_text().replace('"depth"', '"normal"')
     (folder / "dkt.json").write_text(text)
-    with pytest.raises(DktError, match="normals"):
+    with pytest.raises(DktError, match="normals predicts 'normal', expected 'depth'"):
         dkt("predict", "--checkpoint", folder, "--input", clip, "--output", tmp_path / "o.npz")
 
 

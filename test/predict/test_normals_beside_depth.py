@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from fixtures.one_thread import one_thread as one_thread
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from numpy.typing import NDArray
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame
@@ -17,7 +19,14 @@ from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.load import load_normals, load_predictor
 from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import PredictorOptions
-from dkt_ros.predict.predictor import Prediction
+from dkt_ros.predict.predictor import (
+    InferenceCancelledError,
+    Prediction,
+    Predictor,
+    PredictorInfo,
+    Progress,
+    no_progress,
+)
 
 SIZE = 64, 96
 
@@ -112,3 +121,63 @@ def test_a_checkpoint_for_depth_gives_no_normals(options: PredictorOptions) -> N
         load_predictor(wrong)
     with pytest.raises(DktError, match=r"normals_checkpoint: .*does not exist"):
         load_predictor(replace(options, normals_checkpoint=Path("/nowhere")))
+
+
+class Noted(Predictor):
+    """Notes what it is asked for; of half the camera's size."""
+
+    proof_frames, answers_every, sees_video = 5, 4, True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(PredictorInfo(name))
+        self.asked: list[str] = []
+
+    def push(self, frame: Frame) -> Prediction:
+        self._stop.check("push", 0, 1)
+        return Prediction(frame.rgb, normals=np.zeros_like(frame.rgb, np.float32))
+
+    def reset(self) -> None:
+        self.asked.append("reset")
+
+    def warm_up(self, size: tuple[int, int], report: Progress = no_progress) -> None:
+        self.asked.append(f"warm up {size}")
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        return height // 2, width // 2
+
+    @property
+    def natural_size(self) -> tuple[int, int]:
+        return 10, 20
+
+    def video(
+        self, frames: Sequence[Frame], on_progress: Progress = no_progress
+    ) -> NDArray[np.float32]:
+        return np.full((len(frames), 1, 1), 7.0, np.float32)
+
+
+def test_both_are_told_to_begin_anew_to_warm_up_and_to_stop() -> None:
+    depth, normals = Noted("depth"), Noted("normals")
+    both = WithNormals(depth, normals)
+    both.warm_up((4, 6))
+    both.reset()
+    assert depth.asked == normals.asked == ["warm up (4, 6)", "reset"]
+    (frame,) = frames(1)
+    both.cancel()
+    for one in (depth, normals):
+        with pytest.raises(InferenceCancelledError):
+            one.push(frame)
+    both.allow()
+    assert both.push(frame) is not None
+    normals.asked.clear()
+    both.normals_wanted = False
+    both.push(frame)
+    assert normals.asked == ["reset"], "what it saw is not what comes before the next it is shown"
+
+
+def test_what_the_depth_network_is_like_the_two_are_like() -> None:
+    depth, normals = Noted("depth"), Predictor(PredictorInfo("normals"))
+    both = WithNormals(depth, normals)
+    assert (both.proof_frames, both.answers_every, both.sees_video) == (5, 4, True)
+    assert both.network_size(40, 60) == (20, 30)
+    assert both.natural_size == (10, 20)
+    assert both.video(frames(3)).tolist() == [[[7.0]]] * 3

@@ -185,7 +185,7 @@ def test_readings_of_a_small_part_are_shown_to_none_but_a_stream_that_knows_more
     small = seen_left(9)  # two columns of 18 cells
     small[16:] = np.nan  # and a quarter of them
     predictor = ClipPredictor(network, PredictorOptions(buffer_frames=1))
-    depths: dict[int, np.ndarray | None] = {0: small, 2: seen_left(8), 3: small}
+    depths: dict[int, np.ndarray | None] = {0: small, 2: seen_left(4), 3: small}
     told = [predictor.push(frame) for frame in stream(4, depths)]
     assert [answer.on_scale for answer in told] == [False, True, True, False]
     assert [answer.restarted for answer in told] == [

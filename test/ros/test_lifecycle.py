@@ -125,6 +125,7 @@ def test_a_failed_configuration_is_named_and_can_be_repeated(
     start()
     assert state(node) == "unconfigured"
     assert node._transition_error == text
+    assert workshop.asked == 1, "what takes long is not tried twice"
     workshop.failure = None
     start()
     assert state(node) == "active"
@@ -290,6 +291,29 @@ def test_a_node_that_has_ended_takes_no_parameters(kind: Callable[..., ManagedNo
     finally:
         node.close()
         rclpy.shutdown()
+
+
+def test_a_network_that_nobody_takes_any_more_is_freed(workshop: Workshop) -> None:
+    """Loaded while the process that holds the node has shut it down."""
+    gate, freed = threading.Event(), list[Engine]()
+
+    def build(parameters: NodeParameters) -> Engine:
+        assert gate.wait(PATIENCE_S)
+        engine = workshop(parameters)
+        engine.close = lambda: freed.append(engine)  # type: ignore[method-assign]
+        return engine
+
+    with managed(build) as rig:
+        request = rig.request(label="configure")
+        rig.spin_until(lambda: rig.node.is_preparing)
+        assert rig.node.trigger_shutdown() == SUCCESS
+        gate.set()
+        rig.spin_until(request.done)
+        assert not request.result().success
+        assert freed == workshop.built
+        assert len(freed) == 1
+        assert state(rig.node) == "finalized"
+        assert "finalized, expected active: end its process" in rig.node.idle()
 
 
 @pytest.mark.parametrize("wanted", ["deactivate", "shutdown"])
@@ -658,6 +682,18 @@ def test_another_node_of_its_name_is_told_once(watched: Callable[..., Watched]) 
     assert node.said.count(told) == 1
     for other in others:
         other.destroy_node()
+
+
+def test_a_parameter_that_is_misspelt_at_the_door_is_told(
+    workshop: Workshop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rclpy.init(args=["--ros-args", "-p", "crop_bax:=3"])
+    try:
+        DktNode(workshop).close()
+    finally:
+        rclpy.shutdown()
+    assert "parameter crop_bax" in (said := capfd.readouterr().err)
+    assert "is not known to this node and ignored" in said
 
 
 def test_a_wrong_parameter_is_refused_at_the_door() -> None:

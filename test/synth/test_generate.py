@@ -242,7 +242,7 @@ def test_an_unreadable_tar_is_named_and_kept(
     tar_path(run, 0).write_bytes(content)
     outcome = generate(run, lambda _: None)
     assert (outcome.made, outcome.present) == (1, 0)
-    assert "unreadable" in outcome.failed["s0004-000000"]
+    assert "is there but unreadable (" in outcome.failed["s0004-000000"]
     assert "\n" not in outcome.failed["s0004-000000"]
     assert tar_path(run, 0).read_bytes() == content
 

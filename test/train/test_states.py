@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,7 +94,7 @@ def test_damaged_states_are_named(tmp_path: Path, damage: str) -> None:
     elif damage == "truncated":
         file.write_bytes(file.read_bytes()[:-2000])
     elif damage == "code":
-        torch.save({"done": Path("anything that is no tensor")}, file)
+        torch.save({"done": Runs(tmp_path / "ran")}, file)
     elif damage == "other":
         torch.save({"done": 1, "weights": None}, file)
     elif damage == "text":
@@ -102,3 +103,14 @@ def test_damaged_states_are_named(tmp_path: Path, damage: str) -> None:
         torch.save([1, 2], file)
     with pytest.raises(DktError, match=r"step-00000007/state\.pt"):
         read_state(state)
+    assert not (tmp_path / "ran").exists()
+
+
+class Runs:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)

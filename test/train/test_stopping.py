@@ -23,6 +23,13 @@ def test_the_first_signal_is_remembered_and_its_echo_changes_nothing() -> None:
         assert stop.signal == signal.SIGINT
 
 
+def test_afterwards_signals_are_whoever_s_they_were() -> None:
+    before = [signal.getsignal(number) for number in stopping.SIGNALS]
+    with StopRequest():
+        assert signal.getsignal(signal.SIGINT) not in before
+    assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+
+
 def test_a_later_signal_ends_the_process_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(stopping, "_TOGETHER_S", -1.0)
