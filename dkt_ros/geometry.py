@@ -13,6 +13,7 @@ OpenCV: the top left pixel's centre is (0, 0), the image spans -0.5 .. width - 0
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,9 @@ FloatArray = NDArray[np.floating]
 Float32Array = NDArray[np.float32]
 
 _QUERY_POINTS = 1 << 14
+_STILL = 0.01  # relative change of depth that nothing moved for, beyond the spread
+_TELLS = 1 << 14  # pixels, at least, tell of a picture how much of it changed
+_NOISE = 0.1  # relative change that sensor or network may make where nothing moved
 
 
 @dataclass(frozen=True)
@@ -274,15 +278,29 @@ def median_depth(depths: FloatArray) -> tuple[Float32Array, Float32Array]:
     """Depth and spread (H, W) of several depths (N, H, W) of one still scene, metres.
 
     The spread is the median deviation from the median times 1.4826, the standard deviation of
-    normal noise. NaN where fewer than half of the depths are known.
+    normal noise; where the last depth is far off the median, since something moved, that far. NaN
+    where fewer than half of the depths are known.
     """
     known = known_depth(np.asarray(depths))
     enough = 2 * np.isfinite(known).sum(axis=0) >= len(known)
     median = _median_of_known(known)
     median[~enough] = np.nan
     known -= median
-    spread = _median_of_known(np.abs(known, out=known))
-    return median, spread * np.float32(1.4826)
+    off = np.abs(known, out=known)
+    last = off[-1].copy()
+    spread = _median_of_known(off) * np.float32(1.4826)
+    return median, np.where(last > 3 * spread + _STILL * median, last, spread)
+
+
+def changed_share(before: Float32Array, now: Float32Array) -> float:
+    """Share of the pixels (H, W) known in both whose depth changed by more than noise.
+
+    Of a large picture few are looked at.
+    """
+    step = 1 + math.isqrt(now.size // _TELLS)
+    change = np.abs(now[::step, ::step] / before[::step, ::step] - 1)
+    known = np.count_nonzero(np.isfinite(change))
+    return np.count_nonzero(change > _NOISE) / max(known, 1)
 
 
 def _median_of_known(values: Float32Array) -> Float32Array:

@@ -38,6 +38,7 @@ OWN_SCALE = 0.5  # share of readings that must agree with disparity that is take
 ROUGH_UNCERTAINTY = 0.3  # relative: a line that is less certain is no start either
 ROUGH_SPREAD = 0.5  # of the errors' spread, at least, must be that of the disparity
 EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
+DISPUTED = 0.3  # as many pixels, of those clearly nearer to the new line, are so to the old one
 SEARCH_EVERY = 8  # frames: how often all lines are looked at where the one before still holds
 
 
@@ -144,8 +145,9 @@ class Aligner:
     Each frame is fitted on its own, then joined with the frames before it by a Kalman filter, which
     weighs a fit by how well the frame determines it: a good fit is taken nearly as it is, a poor
     one moves the alignment little. A jump is believed at once when the frame contradicts the
-    alignment so far, as after a cut or when the network normalises a clip anew. Where both explain
-    the frame's pixels, as when see-through pixels outnumber the table, the jump must last.
+    alignment so far, as after a cut or when the network normalises a clip anew, and where hardly
+    a pixel speaks for the old one. Where each explains pixels of its own, as when see-through ones
+    outnumber the table, the jump must last.
     """
 
     def __init__(self, config: AlignmentConfig | None = None) -> None:
@@ -340,9 +342,14 @@ class Aligner:
             return ""
         # Judged by the narrower of the two, since a line wide enough explains any frame.
         narrow = min(fit.fit, self._line.fit, key=lambda found: found.sigma)
-        supported = _agree(fit, samples, narrow).sum()
-        explained = _agree(self._line, samples, narrow).sum()
+        new, old = (_agree(line, samples, narrow) for line in (fit, self._line))
+        supported, explained = new.sum(), old.sum()
         if explained < EXPLAINS * supported:
+            return ""
+        # Another scale of the same surfaces leaves few that the old line is clearly nearer to.
+        off = [np.abs(samples.y - line.at(samples.d)) for line in (fit, self._line)]
+        nearer = (off[0] - off[1]) / narrow.sigma_at(samples.y)
+        if (old & (nearer > 1)).sum() < DISPUTED * (new & (nearer < -1)).sum():
             return ""
         confirmed = self._doubted is not None and jump > difference(
             fit, self._doubted, samples.ends

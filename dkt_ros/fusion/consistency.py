@@ -50,6 +50,9 @@ REMEDIES = {
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
+_BRIGHTER = 4.0  # at most, by light and exposure
+_ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
+_UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Consistency:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
         self._registration = Registration()
-        self._last: tuple[Float32, float] | None = None
+        self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
     def update(
@@ -208,7 +211,7 @@ class Consistency:
         level = (
             None if disparity is None or blind else float(np.median(_strided(disparity)[::2, ::2]))
         )
-        found += self._jumped(grey, inverse[known], level, line, stamp_ns, scores)
+        found += self._jumped(grey, inverse, level, line, stamp_ns, scores)
         if seen is not None and not blind and np.count_nonzero(known) >= _FEWEST:
             found += self._registered(seen, fine, readings, rgb.shape[1], scores)
         return Verdict(tuple(found), scores)
@@ -274,26 +277,32 @@ class Consistency:
     def _jumped(
         self,
         grey: Float32,
-        readings: Float32,
+        inverse: Float32,
         relative: float | None,
         line: tuple[float, float] | None,
         now: int,
         scores: dict[str, float],
     ) -> list[Suspicion]:
-        """A jump of scale between two pictures that look alike; relative: median disparity."""
-        level = float(np.median(readings)) if readings.size > _FEWEST else 0.0
+        """A jump of scale between two pictures that look alike; relative: median disparity.
+
+        Told by the readings where both frames have some, else by the network's line.
+        """
+        level = 0.0
         if line is not None and relative is not None and np.isfinite(line).all():
             level = line[0] * relative + line[1]
-        if level > 0:
-            if self._last is not None:
-                before, old = self._last
-                factor = old / level
-                scores["jump"] = factor
-                large = max(factor, 1 / factor) > self.config.jump
-                if large and _changed_colour(before, grey) < 20:
-                    back = self._jump is not None and 0.8 < self._jump[0] * factor < 1.25
-                    self._jump = None if back else (factor, now)
-            self._last = grey, level
+        if self._last is not None:
+            before, old, old_level = self._last
+            both = (old > 0) & (inverse > 0)
+            if np.count_nonzero(both) > _FEWEST:
+                factor, uneven = _scaled(old[both], inverse[both])
+            else:
+                factor, uneven = (old_level / level if min(old_level, level) > 0 else 1.0), 0.0
+            scores["jump"] = factor
+            large = max(factor, 1 / factor) > self.config.jump and uneven < _UNEVEN
+            if large and _alike(before, grey) > _ALIKE:
+                back = self._jump is not None and 0.8 < self._jump[0] * factor < 1.25
+                self._jump = None if back else (factor, now)
+        self._last = grey, inverse, level
         if self._jump is None:
             return []
         factor, when = self._jump
@@ -378,9 +387,24 @@ def _colour_faults(
 
 
 def _changed_colour(before: Float32, now: Float32) -> float:
-    """Mean change in grey levels, without a change of brightness."""
-    change = now - before
-    return float(np.abs(change - change.mean()).mean())
+    """Mean change in grey levels, without what light and exposure do to the whole picture."""
+    old, new = before - before.mean(), now - now.mean()
+    gain = min(max(float(new.std()) / max(float(old.std()), 1e-6), 1 / _BRIGHTER), _BRIGHTER)
+    return float(np.abs(new - gain * old).mean())
+
+
+def _alike(before: Float32, now: Float32) -> float:
+    """Correlation of two pictures, which light and exposure leave as it is."""
+    old, new = before - before.mean(), now - now.mean()
+    energy = float(np.square(old).sum()) * float(np.square(new).sum())
+    return float((old * new).sum()) / max(energy, 1e-6) ** 0.5
+
+
+def _scaled(before: Float32, now: Float32) -> tuple[float, float]:
+    """Factor by which depth became larger, of readings (n,) in 1/m, and its relative spread."""
+    change = np.log(before / now)
+    middle = float(np.median(change))
+    return float(np.exp(middle)), 1.4826 * float(np.median(np.abs(change - middle)))
 
 
 def _changed_depth(before: Float32, now: Float32) -> float:

@@ -28,8 +28,9 @@ class LiveOptions:
                   filled up with the newest frame, at the price of one window a frame
     seed          of the noise, which is tied to seed and absolute latent index
     size          (height, width) the network works at, rounded to multiples of 16; None: native
-    scene_cut     mean difference of luminance (0 to 1) from one frame to the next above which the
-                  stream starts anew; None: never
+    scene_cut     mean difference of luminance (0 to 1) from one frame to the next, beyond what
+                  light and exposure do to all of it, above which the stream starts anew; None:
+                  never
     min_agreement correlation (to 1) of a window's disparity with what the network says of its
                   newest frame alone below which the stream has drifted and starts anew; None:
                   never looked at. It costs the first frame's window after windows 1, 2, 4, 8, and
@@ -45,7 +46,7 @@ class LiveOptions:
     publish: str = "latest"
     seed: int = 1
     size: tuple[int, int] | None = None
-    scene_cut: float | None = 0.2
+    scene_cut: float | None = 0.15
     min_agreement: float | None = None
 
     def __post_init__(self) -> None:

@@ -63,7 +63,7 @@ class PredictorOptions:
     overlap: int | None = None
     live_preset: str = "balanced"
     live_publish: str = "latest"
-    live_scene_cut: float = 0.2
+    live_scene_cut: float = 0.15
     live_min_agreement: float = 0.6
     normals_checkpoint: str | Path = ""
 

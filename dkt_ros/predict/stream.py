@@ -39,6 +39,8 @@ from dkt_ros.predict.predictor import (
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _CUT_STRIDE = 8
 """Every 8th pixel a side is enough to see that the scene is another."""
+_BRIGHTER = 4.0
+"""Times by which light or exposure may change within one scene."""
 _OLD = 8
 """Windows after which a stream is compared with its newest frame alone every so many windows."""
 _FLAT = 0.02
@@ -416,11 +418,19 @@ class LivePredictor:
             resized = self._canvas.native != rgb.shape[:2]
             cut = False
             if threshold is not None and before is not None and not resized:
-                cut = float(np.abs(luminance - before).mean()) > threshold
+                cut = _change(before, luminance) > threshold
             if resized or cut:
                 self.reset()
                 self._restarted = FlushReason.SCENE_CUT
         self._luminance = luminance
+
+
+def _change(before: NDArray[np.float32], now: NDArray[np.float32]) -> float:
+    """Mean change of luminance beyond what light and exposure do to all of a picture."""
+    least = 1 / 255
+    gain = max(float(before.mean()), least) / max(float(now.mean()), least)
+    half = min(max(gain, 1 / _BRIGHTER), _BRIGHTER) ** 0.5
+    return float(np.abs(now * half - before / half).mean())
 
 
 def _agreement(stream: Tensor, alone: Tensor) -> float:

@@ -23,7 +23,7 @@ from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.geometry import Intrinsics, median_depth, where
+from dkt_ros.geometry import Intrinsics, changed_share, median_depth, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import ScaleAlignment
@@ -42,6 +42,7 @@ NAME = "dkt/capture_depth"
 FRAMES, MOST_FRAMES = 5, 64
 TIMEOUT_S, LONGEST_TIMEOUT_S = 10.0, 600.0
 POLL_S = 0.002
+_ANOTHER_VIEW = 0.1  # of the pixels
 _TRUST = (
     AlignmentState.OK,
     AlignmentState.SENSOR,
@@ -68,6 +69,7 @@ class Capture:
 
     frames   how many are wanted
     opened_s frames that arrived before do not count, time.monotonic()
+    moved    frames that were dropped since what they show had moved by then
     problem  why frames that came were no use, or why no more will come
     """
 
@@ -82,13 +84,15 @@ class Capture:
     newest: Result | None = None
     worst: DepthEstimate | None = None
     useless: int = 0
+    moved: int = 0
     problem: str = ""
     refused: RefusedError | None = None
 
     def add(self, result: Result) -> None:
         """Takes one estimate; raises RefusedError where region or mask do not fit it.
 
-        What came before the stream broke, or in another size, is forgotten.
+        What came before the stream broke, or in another size, is forgotten, and so are frames of
+        another view than this one's.
         """
         estimate = result.estimate
         if self.newest is not None and _stream_of(self.newest) != _stream_of(result):
@@ -112,7 +116,12 @@ class Capture:
         depth = estimate.depth
         if self.mask is not None:
             depth = where(self.mask, depth)
-        self.depths.append(depth[rows, columns].copy())
+        depth = depth[rows, columns].copy()
+        alike = [changed_share(before, depth) < _ANOTHER_VIEW for before in self.depths]
+        self.moved += alike.count(False)
+        for kept in (self.depths, self.confidences):
+            kept[:] = [one for one, is_alike in zip(kept, alike, strict=True) if is_alike]
+        self.depths.append(depth)
         self.confidences.append(confidence[rows, columns].copy())
         self.newest = result
 
@@ -308,7 +317,10 @@ class Captures:
         if len(capture.depths) < capture.frames:
             response.status = Status.TIMEOUT
             useless = f", {capture.useless} without a scale ({capture.problem})"
-            response.message = missing + useless * bool(capture.useless)
+            moved = f", {capture.moved} of another view: expected camera and scene to stand still"
+            response.message = (
+                missing + useless * bool(capture.useless) + moved * bool(capture.moved)
+            )
         self._fill_images(capture, response)
         if not request.with_points:
             return

@@ -459,6 +459,19 @@ class TestStream:
             assert alignment.state is OK
             assert scene.object_error(*_line(alignment)) < 0.002
 
+    def test_follows_a_network_that_errs_and_renormalises_every_frame(self) -> None:
+        """Another scale by a tenth or two, of the same surface: the old one explains much of it."""
+        for seed in range(3):
+            aligner, rng = Aligner(), np.random.default_rng(seed)
+            states = []
+            for index in range(30):
+                scene = with_network_error(glass_table_frame(index), index + 100 * seed, 0.02)
+                scene = scene.squeezed(rng.uniform(0.75, 0.95), rng.uniform(0, 0.05))
+                alignment = aligner.update(scene.disparity, scene.raw)
+                assert scene.object_error(*_line(alignment)) < 0.035
+                states.append(alignment.state)
+            assert states.count(HELD) <= 2
+
     def test_lines_are_searched_for_now_and_then(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """And in the frame in which the one before no longer holds."""
         searched = []

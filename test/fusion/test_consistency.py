@@ -303,6 +303,73 @@ def test_a_jump_of_the_line(moving: list[Frame]) -> None:
     assert causes(verdict) == {"jump"}
 
 
+def dim(rgb: np.ndarray) -> np.ndarray:
+    """What a camera sees with a quarter of the light: all pictures are alike by their levels."""
+    return (rgb * 0.25).astype(np.uint8)
+
+
+def come_near(part: np.ndarray) -> np.ndarray:
+    """The middle of it, enlarged by 1.7."""
+    height, width = part.shape[:2]
+    to = np.array([[1.7, 0, -0.35 * width], [0, 1.7, -0.35 * height]])
+    return np.asarray(cv2.warpAffine(part, to, (width, height), flags=cv2.INTER_NEAREST))
+
+
+def another_scene(before: Frame) -> Frame:
+    other = rendered_frame()
+    size = before[1].shape[::-1]
+    rgb = np.asarray(cv2.resize(other.rgb, size), np.uint8)
+    raw, disparity = (
+        cv2.resize(part.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+        for part in (other.raw, other.disparity)
+    )
+    factor = 0.4 * np.nanmedian(before[1]) / np.nanmedian(raw)
+    return rgb, raw * np.float32(factor), disparity / np.float32(factor)
+
+
+def with_an_arm_near(before: Frame) -> Frame:
+    rgb, raw, disparity = (part.copy() for part in before)
+    width = raw.shape[1]
+    part = np.s_[:, : round(0.65 * width)]
+    rgb[part] = 0.9 * rgb[part]
+    raw[part], disparity[part] = 0.25, 4.0
+    return rgb, raw, disparity
+
+
+def nearer(before: Frame) -> Frame:
+    rgb, raw, disparity = (come_near(part) for part in before)
+    return rgb, raw / np.float32(1.7), disparity * np.float32(1.7)
+
+
+@pytest.mark.parametrize("change", [another_scene, with_an_arm_near, nearer])
+def test_depth_that_another_view_brings_is_no_jump(
+    moving: list[Frame], change: Callable[[Frame], Frame]
+) -> None:
+    stream = with_colour([*still(moving[0], 3), *still(change(moving[0]), 3)], dim)
+    judge = Judge()
+    for index, frame in enumerate(stream):
+        verdict = judge.update(*frame, index * PERIOD_NS)
+        assert "jump" not in causes(verdict)
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.6])
+def test_a_jump_is_seen_while_the_camera_moves_and_the_light_changes(
+    moving: list[Frame], gain: float
+) -> None:
+    after = with_colour(moving[3:5], lambda rgb: (gain * rgb).astype(np.uint8))
+    after = [(rgb, raw * np.float32(1.8), disparity / 1.8) for rgb, raw, disparity in after]
+    assert "jump" in causes(judged([*moving[:3], *after]))
+
+
+def test_flickering_lights_tell_nothing_of_depth_without_noise(moving: list[Frame]) -> None:
+    """As a simulation gives it, to the bit, of a scene that stands still."""
+    rgb, raw, disparity = moving[0]
+    lit = [((rgb * gain).astype(np.uint8), raw, disparity) for gain in (0.9, 0.6) * 4]
+    assert "frozen depth" not in causes(judged(lit))
+    dark = [((one * 0.6).astype(np.uint8), raw, disparity) for one, _, _ in moving]
+    assert "frozen depth" in causes(judged(dark))
+
+
 @pytest.mark.parametrize(
     ("change", "moved"),
     [

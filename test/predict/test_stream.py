@@ -371,6 +371,18 @@ def test_small_changes_are_no_cut(tiny_fast: FastNetwork) -> None:
     assert [r is not None for r in results(live, frames)] == [True, False, False, False, True]
 
 
+def test_light_is_no_cut_and_another_scene_in_that_light_is(tiny_fast: FastNetwork) -> None:
+    live = LivePredictor(tiny_fast, LiveOptions(2, 1, publish="all"))
+    rng = np.random.default_rng(0)
+    cells = rng.integers(20, 180, (2, 8, 12, 1)).repeat(4, 1).repeat(4, 2).repeat(3, 3)
+    lit = np.stack([cells[0] * gain for gain in (1.4, 0.6, 1.4, 0.4, 0.4)]).astype(np.uint8)
+    assert [r.restarted for r in results(live, lit) if r is not None] == [None] * 5
+    other = (cells[1] * 1.2).astype(np.uint8)
+    answer = live.push(other)
+    assert answer is not None
+    assert answer.restarted is FlushReason.SCENE_CUT
+
+
 def test_a_failure_resets_and_the_stream_goes_on(tiny_fast: FastNetwork) -> None:
     failing = False
 

@@ -302,3 +302,29 @@ def test_an_inactive_node_says_so_also_amid_a_request(rig: RedRig) -> None:
     assert "/dkt_node is inactive, expected active" in answer.message
     assert rig.node.interrupt() == 0
     assert "Traceback" not in rig.node.output()
+
+
+def test_frames_of_another_view_are_not_fused_with_the_newest() -> None:
+    """A camera that leaps while frames are collected, a hand that is gone by the last of them."""
+
+    def result(depth: npt.NDArray[np.float32]) -> Any:
+        estimate = SimpleNamespace(
+            depth=depth,
+            confidence=np.ones(depth.shape, np.float32),
+            alignment=SimpleNamespace(state=AlignmentState.OK),
+        )
+        return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
+
+    table = np.full((20, 30), 1.0, np.float32)
+    with_hand = table.copy()
+    with_hand[:, 20:] = 0.5
+    found = Capture(5, 0.0, RegionOfInterest(), None)
+    for depth in (table, table, with_hand, with_hand, with_hand, table):
+        found.add(result(depth))
+    assert [depth.min() for depth in found.depths] == [1.0]
+    assert len(found.confidences) == 1
+    assert found.moved == 5
+    beside = Capture(5, 0.0, RegionOfInterest(width=20, height=20), None)
+    for depth in (table, with_hand, table):
+        beside.add(result(depth))
+    assert len(beside.depths) == 3, "the hand is outside the region"

@@ -185,7 +185,8 @@ class NodeParameters(Parameters):
     live_scene_cut: float = parameter(
         _PREDICTOR.live_scene_cut,
         "In mode live: mean change of a pixel's brightness between two frames, as a share of "
-        "white, above which the stream starts anew; 1: never.",
+        "white, beyond what light and exposure do to all of it, above which the stream starts "
+        "anew; 1: never.",
         Applies.ON_CONFIGURE,
         minimum=0.01,
         maximum=1.0,
