@@ -34,6 +34,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
@@ -528,6 +529,8 @@ def interruptible() -> Iterator[None]:
     interrupts once more what Ctrl-C has interrupted. A terminal's end is an interrupt too.
     """
     _heed_the_terminal()
+    # One that was interrupted while it was made has none of its own, and its __del__ asks for it.
+    setattr(Future, "_exception", None)  # noqa: B010 mypy knows it as an instance's alone
     try:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -30,6 +30,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -37,7 +38,14 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
-from dkt_ros.ros.managed_node import LASTING_S, NO_CLOCK, STILL_CLOCK, ManagedNode, run
+from dkt_ros.ros.managed_node import (
+    LASTING_S,
+    NO_CLOCK,
+    STILL_CLOCK,
+    ManagedNode,
+    interruptible,
+    run,
+)
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -763,3 +771,15 @@ def services() -> list[str]:
     names = [name for name, _ in onlooker.get_service_names_and_types()]
     onlooker.destroy_node()
     return [name for name in names if name.startswith("/dkt_node/")]
+
+
+def test_what_ctrl_c_cut_off_in_the_making_complains_of_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """rclpy's futures ask, when they are given up, for what their making would have set."""
+    complaints: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
+    with interruptible():
+        half_made = Future.__new__(Future)
+        del half_made
+    assert not complaints
