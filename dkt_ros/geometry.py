@@ -328,6 +328,11 @@ def nearest_fill(depth: np.ndarray) -> Float32Array:
     return by_label[labels]
 
 
+def depth_unit(given_m: float, stated_m: float | None) -> float:
+    """Metres that a step of depth means: as given, or, where that is the default, as stated."""
+    return stated_m if given_m == METRES_PER_MILLIMETRE and stated_m else given_m
+
+
 def has_reading(steps: NDArray[Any]) -> NDArray[np.bool_]:
     """Where depth in integer steps is a reading: not 0, nor its type's largest number.
 

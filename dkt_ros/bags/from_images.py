@@ -23,7 +23,7 @@ from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
 from dkt_ros.formats.pictures import PICTURES
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics, depth_unit
 from dkt_ros.messages.fields import MessageError
 
 # What the node aligns to unless told otherwise.
@@ -84,9 +84,7 @@ class ImageFolder:
     @property
     def unit_m(self) -> float:
         """Metres that one step of depth means."""
-        if self.metres_per_unit != METRES_PER_MILLIMETRE:
-            return self.metres_per_unit
-        return self.stated_unit_m or METRES_PER_MILLIMETRE
+        return depth_unit(self.metres_per_unit, self.stated_unit_m)
 
 
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:

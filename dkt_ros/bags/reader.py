@@ -10,7 +10,7 @@ import heapq
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -231,10 +231,9 @@ class BagReader:
         return next((each.problem for each in converters if each.problem), "")
 
 
-def usable_topics(bag: BagReader) -> dict[str, str]:
-    """Topics that hold something that can be read, and their types."""
-    topics = bag.topics.items()
-    return {name: topic.msgtype for name, topic in topics if topic.count and not topic.problem}
+def usable(topics: Mapping[str, BagTopic]) -> dict[str, BagTopic]:
+    """Those that hold something that can be read."""
+    return {name: topic for name, topic in topics.items() if topic.count and not topic.problem}
 
 
 def first_message(bag: BagReader, name: str) -> Any:

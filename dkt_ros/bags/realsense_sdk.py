@@ -9,18 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from dkt_ros.bags.reader import BagReader, usable_topics
+from dkt_ros.bags.reader import BagReader, usable
 from dkt_ros.bags.reader import first_message as first
 from dkt_ros.depth_registration import Lens
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.fields import camera_info_to_intrinsics
-
-Pose = NDArray[np.float64]
+from dkt_ros.messages.cameras import Pose, distortion_model, lens_of, pose_of, rigid
 
 FRAME_ID = "camera_color_optical_frame"
 """As realsense-ros calls it; the recordings have none."""
@@ -31,11 +27,11 @@ _TEXT = "std_msgs/msg/String"
 def lens(bag: BagReader, image: str) -> Lens:
     """The camera of a stream. Raises DktError where the bag does not tell it."""
     stream = image.removesuffix(_IMAGE)
-    name = next((n for n in usable_topics(bag) if n in _info_names(stream)), None)
+    name = next((n for n in usable(bag.topics) if n in _info_names(stream)), None)
     if name is None:
         raise DktError(f"no camera_info of {stream}: expected {' or '.join(_info_names(stream))}")
     info = first(bag, name)
-    if usable_topics(bag)[name] != _TEXT:
+    if bag.topics[name].msgtype != _TEXT:
         return lens_of(info)
     said = _said(info.data, name)
     try:
@@ -55,7 +51,7 @@ def pose(bag: BagReader, depth: str, color: str) -> Pose | None:
     poses: list[dict[str, Pose]] = []
     for image in (depth, color):
         prefix = f"{image.removesuffix(_IMAGE)}/tf/"
-        names = [name for name in usable_topics(bag) if name.startswith(prefix)]
+        names = [name for name in usable(bag.topics) if name.startswith(prefix)]
         poses.append({name.removeprefix(prefix): _motion(bag, name) for name in names})
     common = sorted(poses[0].keys() & poses[1].keys())
     if not common:
@@ -68,7 +64,7 @@ def unit_m(bag: BagReader, depth: str) -> float | None:
     """What one step of depth means, metres; None where the bag does not tell it."""
     options = f"{depth.removesuffix(_IMAGE).rpartition('/')[0]}/option/"
     for name in (f"{options}Depth Units/value", f"{options}Depth_Units/value"):
-        if name in usable_topics(bag):
+        if name in usable(bag.topics):
             try:
                 unit = float(first(bag, name).data)
             except ValueError:
@@ -90,47 +86,13 @@ def as_ros_has_it(message: Any) -> Any:
     return message
 
 
-def lens_of(info: Any, rectified: bool = False) -> Lens:
-    """The camera of a camera_info, of whoever; rectified: P's. Raises MessageError, DktError."""
-    camera = camera_info_to_intrinsics(info, rectified)
-    if rectified:
-        return Lens(camera)
-    model = distortion_model(info.distortion_model)
-    used = 4 if model == "equidistant" else None
-    return Lens(camera, model, tuple(float(number) for number in info.d[:used]))
-
-
-def distortion_model(name: str) -> str:
-    """ROS's name of a distortion; the SDK has others for the same."""
-    name = name.strip().lower()
-    if "brown" in name:
-        return "plumb_bob"
-    return "equidistant" if "kannala" in name else name
-
-
-def pose_of(transform: Any) -> Pose:
-    """(4, 4) of a geometry_msgs Transform."""
-    turn, way = transform.rotation, transform.translation
-    axis = np.array([turn.x, turn.y, turn.z], np.float64)
-    length = float(np.linalg.norm(axis))
-    angle = 2 * np.arctan2(length, turn.w)
-    return rigid(cv2.Rodrigues(axis / max(length, 1e-12) * angle)[0], (way.x, way.y, way.z))
-
-
-def rigid(rotation: Any, way: Any) -> Pose:
-    """(4, 4) of a rotation matrix and a way in metres."""
-    found = np.eye(4)
-    found[:3, :3], found[:3, 3] = rotation, way
-    return found
-
-
 def _info_names(stream: str) -> tuple[str, str]:
     return f"{stream}/info/camera_info", f"{stream}/camera_info"
 
 
 def _motion(bag: BagReader, name: str) -> Pose:
     message = first(bag, name)
-    if usable_topics(bag)[name] != _TEXT:
+    if bag.topics[name].msgtype != _TEXT:
         return pose_of(message)
     said = _said(message.data, name)
     try:

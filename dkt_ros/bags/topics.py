@@ -10,9 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rosbags.typesys import Stores, get_typestore
 
-from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, listing
+from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, decoded, listing, usable
 from dkt_ros.errors import DktError
 
 _IMAGE = "sensor_msgs/msg/Image"
@@ -136,7 +135,7 @@ def is_sdk_stream(topic: str) -> bool:
 
 def info_of_depth(bag: BagReader, depth: str) -> str | None:
     """The intrinsics of an unregistered depth's own camera: those in the folders it shares most."""
-    infos = [n for n, topic in _usable(bag.topics).items() if topic.msgtype == _CAMERA_INFO]
+    infos = [n for n, topic in usable(bag.topics).items() if topic.msgtype == _CAMERA_INFO]
     near = {name: _shared(name, depth) for name in infos if _same_camera(name, depth)}
     # Colour's may lie in the same folders as depth's of other cameras.
     named = [name for name in near if "depth" in _words("/".join(_parent(name)))]
@@ -145,10 +144,7 @@ def info_of_depth(bag: BagReader, depth: str) -> str | None:
 
 def rival_cameras(bag: BagReader, color: str) -> list[str]:
     """Colour topics of other cameras that have intrinsics and depth of their own, as `color`."""
-    usable = {
-        name: topic for name, topic in bag.topics.items() if topic.count and not topic.problem
-    }
-    view = _View(usable, _looks(bag))
+    view = _View(usable(bag.topics), _looks(bag))
     mine = view.color_rank(color)[:2]
     return [
         name
@@ -163,7 +159,7 @@ def unfit_depths(bag: BagReader, color: str) -> list[str]:
     """What colour's camera has in place of depth: so-called pictures of it, clouds, disparity."""
     made = [
         f"{topic.name} ({topic.msgtype.rpartition('/')[2]}; {_TO_DEPTH[topic.msgtype]})"
-        for topic in _usable(bag.topics).values()
+        for topic in usable(bag.topics).values()
         if topic.msgtype in _TO_DEPTH and _same_camera(topic.name, color)
     ]
     return made + [
@@ -176,10 +172,6 @@ def unfit_depths(bag: BagReader, color: str) -> list[str]:
         and look.encoding not in _DEPTH_ENCODINGS
         and _same_camera(name, color)
     ]
-
-
-def _usable(topics: Mapping[str, BagTopic]) -> dict[str, BagTopic]:
-    return {name: topic for name, topic in topics.items() if topic.count and not topic.problem}
 
 
 def _looks(bag: BagReader) -> dict[str, Look]:
@@ -214,7 +206,7 @@ def discover_topics(
         if role not in known:
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
         _check_named(role, name, topics)
-    view = _View(_usable(topics), looks or {})
+    view = _View(usable(topics), looks or {})
     colors = [chosen["color"]] if "color" in chosen else view.colors()
     if not colors:
         video = next((t.msgtype for t in topics.values() if t.msgtype in _VIDEO), "")
@@ -446,7 +438,7 @@ def _fits(color: Look, other: Look, registered: bool) -> bool:
 def _look(message: RecordedMessage) -> Look | None:
     """None where the message cannot be read or shows nothing."""
     try:
-        value: Any = get_typestore(Stores.LATEST).deserialize_cdr(message.cdr, message.msgtype)
+        value = decoded(message)
         if message.msgtype != _COMPRESSED:
             size = (int(value.width), int(value.height))
             encoding = getattr(value, "encoding", "")

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.bags import realsense_sdk
-from dkt_ros.bags.reader import BagReader, decoded, first_message, usable_topics
-from dkt_ros.bags.realsense_sdk import Pose, lens_of, pose_of, rigid
+from dkt_ros.bags.reader import BagReader, decoded, first_message, usable
 from dkt_ros.bags.topics import CameraTopics, NoTopicError, info_of_depth, is_sdk_stream
 from dkt_ros.depth_registration import DepthRegistration, Lens
 from dkt_ros.errors import DktError
+from dkt_ros.messages.cameras import Pose, lens_of, pose_of, rigid
 from dkt_ros.messages.compressed_images import compressed_to_depth
 from dkt_ros.messages.images import image_to_depth
 
@@ -48,19 +48,21 @@ class RegisteredImage:
     encoding = "32FC1"
     is_bigendian = int(sys.byteorder == "big")
 
-    def __init__(self, message: Any, camera: DepthCamera, unit_m: float, frame_id: str) -> None:
+    def __init__(
+        self, message: Any, registration: DepthRegistration, unit_m: float, frame_id: str
+    ) -> None:
         """message: of unregistered depth. unit_m: what one of its steps means."""
         self.header = replace(message.header, frame_id=frame_id)
-        self.height, self.width = camera.registration.other_size
+        self.height, self.width = registration.other_size
         self.step = 4 * self.width
-        self._message, self._camera, self._unit_m = message, camera, unit_m
+        self._message, self._registration, self._unit_m = message, registration, unit_m
 
     @cached_property
     def data(self) -> NDArray[np.uint8]:
         """Raises DktError where the message is damaged or of another size than its camera_info."""
         raw = hasattr(self._message, "encoding")
         depth = (image_to_depth if raw else compressed_to_depth)(self._message, self._unit_m)
-        return self._camera.registration.apply(depth).view(np.uint8).ravel()
+        return self._registration.apply(depth).view(np.uint8).ravel()
 
 
 def depth_camera(
@@ -113,9 +115,13 @@ def _told(bag: BagReader, topics: CameraTopics) -> tuple[Pose, str] | None:
 
 
 def _of_realsense(bag: BagReader, color: str) -> tuple[Pose, str] | None:
-    for name, topic in usable_topics(bag).items():
+    for name, topic in usable(bag.topics).items():
         mine = name.partition("/extrinsics/")[0] + "/"
-        if topic == _EXTRINSICS and name.endswith("/depth_to_color") and color.startswith(mine):
+        if (
+            topic.msgtype == _EXTRINSICS
+            and name.endswith("/depth_to_color")
+            and color.startswith(mine)
+        ):
             message = bag.first(name)
             # Nine numbers of the rotation, columns first, and three of the way; of a type that
             # rosbags does not know.
@@ -131,7 +137,7 @@ def _of_tf(bag: BagReader, topics: CameraTopics) -> tuple[Pose, str] | None:
     start, end = (header.frame_id.lstrip("/") for header in headers)
     if start == end:
         return None
-    names = [name for name, kind in usable_topics(bag).items() if kind in _TF]
+    names = [name for name, topic in usable(bag.topics).items() if topic.msgtype in _TF]
     # What stands still first: tf also says where a robot's hand is.
     for name in sorted(names, key=lambda name: not name.endswith("tf_static")):
         chain = _chain(dict(_links(bag, name)), start, end)

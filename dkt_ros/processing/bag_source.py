@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +25,11 @@ from dkt_ros.bags.topics import (
     rival_cameras,
     unfit_depths,
 )
-from dkt_ros.bags.unregistered import DepthCamera, RegisteredImage, depth_camera
+from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.frames import FlushReason
-from dkt_ros.geometry import METRES_PER_MILLIMETRE
+from dkt_ros.geometry import depth_unit
 from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth, image_to_rgb
@@ -83,7 +83,7 @@ class BagSource(Source):
             self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
             self._from_sdk = is_sdk_stream(self.topics.color)
             self.given = self._given_camera(bag)
-            self._depth_camera = self._registration(bag, apart) if apart else None
+            self._registered = self._registration(bag, apart) if apart else None
             self.notes += [
                 f"{name} was recorded from {topic.publishers} publishers: pictures of several "
                 "cameras may be mixed in it. Give each camera a namespace of its own"
@@ -126,14 +126,13 @@ class BagSource(Source):
             )
         return found, apart
 
-    def _registration(self, bag: BagReader, apart: str) -> DepthCamera:
-        """How depth that is not registered to colour will be."""
+    def _registration(self, bag: BagReader, apart: str) -> Callable[[Any], RegisteredImage]:
+        """What registers a message of depth to colour."""
         info, color = self.given, self._first(bag, self.topics.color)
         if info is None:
             info = self._first(bag, self.topics.camera_info)
         if info is None or color is None:
             raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {apart}, nor readable")
-        self._frame_id = color.header.frame_id
         try:
             rectified = self._options.rectified and self.given is None
             found = depth_camera(bag, self.topics, info, rectified)
@@ -141,7 +140,12 @@ class BagSource(Source):
             raise ProcessingError(Outcome.NO_DEPTH, f"{self.path}: {error}") from error
         own = "" if self._from_sdk else ". If it is registered already, name it (--depth-topic)"
         self.notes.append(f"{apart}: it is registered here, by {found.told_by}{own}")
-        return found
+        return partial(
+            RegisteredImage,
+            registration=found.registration,
+            unit_m=depth_unit(self._options.depth_unit_m, found.unit_m),
+            frame_id=color.header.frame_id,
+        )
 
     def _given_camera(self, bag: BagReader) -> Any:
         """The calibration that options give, as a camera_info message; None: the bag's holds.
@@ -250,13 +254,7 @@ class BagSource(Source):
 
     def registered(self, depth: Any) -> Any:
         """A message of depth, registered to colour if it is not."""
-        camera = self._depth_camera
-        if camera is None:
-            return depth
-        unit_m = self._options.depth_unit_m
-        if unit_m == METRES_PER_MILLIMETRE and camera.unit_m:  # nobody gave another
-            unit_m = camera.unit_m
-        return RegisteredImage(depth, camera, unit_m, self._frame_id)
+        return depth if self._registered is None else self._registered(depth)
 
     @property
     def lost(self) -> list[str]:
