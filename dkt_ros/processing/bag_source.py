@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
-from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
+from dkt_ros.bags.message_types import types_of
+from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage, decoded
 from dkt_ros.bags.topics import (
     CameraTopics,
     NoTopicError,
@@ -76,7 +76,6 @@ class BagSource(Source):
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
         self._options = options
-        self._store = get_typestore(Stores.LATEST)
         with self._opened() as bag:
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
@@ -167,7 +166,7 @@ class BagSource(Source):
             camera = self._options.camera(width, height)
         except DktError as error:
             raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{self.path}: {error}") from error
-        encoder = MessageEncoder(self._store, message.header.frame_id)
+        encoder = MessageEncoder(types_of(), message.header.frame_id)
         return encoder.camera_info(camera, stamp_to_ns(message.header.stamp))
 
     def _sdk_camera(self, bag: BagReader) -> Any:
@@ -177,7 +176,7 @@ class BagSource(Source):
             raise ProcessingError(
                 Outcome.NO_CAMERA_INFO, f"{self.path}: {error}; {GIVE_CAMERA}"
             ) from error
-        info: Any = MessageEncoder(self._store, realsense_sdk.FRAME_ID).camera_info(lens.camera, 1)
+        info: Any = MessageEncoder(types_of(), realsense_sdk.FRAME_ID).camera_info(lens.camera, 1)
         info.distortion_model, info.d = lens.model, np.array(lens.coefficients, np.float64)
         return info
 
@@ -187,7 +186,7 @@ class BagSource(Source):
         for topic in bag.topics.values():
             if topic.name in own or topic.name.startswith("/dkt/") or topic.problem:
                 continue
-            if topic.msgtype in self._store.fielddefs:
+            if topic.msgtype in types_of().fielddefs:
                 passed.append(topic.name)
             else:
                 unknown.append(f"{topic.name} ({topic.msgtype})")
@@ -240,14 +239,12 @@ class BagSource(Source):
     def _first(self, bag: BagReader, topic: str) -> Any:
         """The topic's first message that is one; None where there is none."""
         for message in bag.messages([topic]):
-            with suppress(Exception):  # see _Reading._read
+            with suppress(DktError):
                 return self._decoded(message)
         return None
 
     def _decoded(self, message: RecordedMessage) -> Any:
-        # A buffer that may be written to, as rclpy's is: torch insists.
-        data = memoryview(bytearray(message.cdr))
-        value = self._store.deserialize_cdr(data, message.msgtype)
+        value = decoded(message)
         if self._from_sdk and message.topic in self.topics.camera():
             return realsense_sdk.as_ros_has_it(value)
         return value
@@ -348,10 +345,9 @@ class _Reading:
         """The message; None where its bytes are none."""
         try:
             return self._source._decoded(message)
-        # Damaged bytes make rosbags raise almost anything.
-        except Exception as error:  # noqa: BLE001
-            text = f"{counted(len(message.cdr), 'byte')}, no {message.msgtype}"
-            self._source.drop(f"damaged message on {message.topic}", f"{text} ({error})")
+        except DktError as error:
+            text = f"{counted(len(message.cdr), 'byte')}, no {message.msgtype} ({error.__cause__})"
+            self._source.drop(f"damaged message on {message.topic}", text)
             return None
 
     def _pending(self, observation: Observation) -> Pending:

@@ -26,8 +26,9 @@ from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
-from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.reader import BagReader, decoded
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.bags.storage import zstd
 from dkt_ros.cli import main
@@ -107,6 +108,21 @@ def test_ros1_messages_become_ros2_messages(tmp_path: Path, compression: Any) ->
     np.testing.assert_array_equal(image.data, np.arange(18) + 1)
     info: Any = ROS2.deserialize_cdr(messages[1].cdr, messages[1].msgtype)
     np.testing.assert_array_equal(info.k, np.arange(9.0))
+
+
+def test_the_code_of_a_type_is_made_once_and_what_it_reads_may_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    make = Typestore.__init__
+    monkeypatch.setattr(Typestore, "__init__", lambda *given: made.append(make(*given)))
+    with BagReader(write_ros1(tmp_path / "a.bag")) as bag:
+        images = [decoded(message) for message in bag.messages(["/color"])]
+    before = len(made)
+    assert all(image.data.flags.writeable for image in images)
+    with BagReader(tmp_path / "a.bag") as bag:
+        assert [decoded(one).header.frame_id for one in bag.messages(["/color"])] == ["cam"] * 3
+    assert len(made) == before
 
 
 def test_a_labs_own_ros1_type_is_converted_too(tmp_path: Path) -> None:
