@@ -12,20 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.compressed_images import (
-    COMPRESSED_OF_ANOTHER_SIZE,
-    compressed_to_depth,
-    compressed_to_rgb,
-)
+from dkt_ros.messages.compressed_images import COMPRESSED_OF_ANOTHER_SIZE
 from dkt_ros.messages.fields import (
     CameraInfo,
-    CompressedImage,
-    Image,
     MessageError,
     camera_info_to_intrinsics,
     has_distortion,
@@ -33,14 +27,11 @@ from dkt_ros.messages.fields import (
     of_rectified_images,
     stamp_to_ns,
 )
-from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
+from dkt_ros.messages.images import check_color, check_depth
 from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
-ImageMessage: TypeAlias = Image | CompressedImage
 Report = Callable[[str, str], None]
 
 _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
@@ -246,7 +237,7 @@ class Intake:
             )
         intrinsics = camera_info_to_intrinsics(info, self._parameters.rectified)
         # What can be known without decoding, so that a broken message takes no other one's place.
-        if _is_raw(color) and _is_raw(depth):
+        if is_raw(color) and is_raw(depth):
             check_color(color)
             check_depth(depth)
             _check_sizes((color.height, color.width), (depth.height, depth.width), intrinsics)
@@ -397,21 +388,13 @@ def _decode(
 ) -> Frame:
     """Raises MessageError where an image is damaged or has another size."""
     size = (intrinsics.height, intrinsics.width)
-    rgb = image_to_rgb(color) if _is_raw(color) else compressed_to_rgb(color, size)
-    if _is_raw(depth):
-        raw_depth = image_to_depth(depth, unit_m)
-    else:
-        raw_depth = compressed_to_depth(depth, unit_m, size)
+    rgb, raw_depth = rgb_of(color, size), depth_of(depth, unit_m, size)
     _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 
 
 def _encoding(message: ImageMessage) -> str:
-    return str(message.encoding if _is_raw(message) else message.format)
-
-
-def _is_raw(message: ImageMessage) -> TypeIs[Image]:
-    return hasattr(message, "encoding")
+    return str(message.encoding if is_raw(message) else message.format)
 
 
 def _unlikely(intrinsics: Intrinsics) -> str | None:

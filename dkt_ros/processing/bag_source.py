@@ -30,11 +30,10 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
-from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.messages.fields import stamp_to_ns
-from dkt_ros.messages.images import image_to_depth, image_to_rgb
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.pixels import depth_of, rgb_of
 from dkt_ros.messages.synchronizer import DropCause, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import (
@@ -159,7 +158,7 @@ class BagSource(Source):
                 Outcome.NOTHING_USABLE, f"{self.path}: {self.topics.color} cannot be read"
             )
         try:
-            height, width = _rgb(message).shape[:2]
+            height, width = rgb_of(message).shape[:2]
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {error}") from error
         try:
@@ -373,16 +372,10 @@ class _Reading:
         )
 
     def _truth(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.float32] | None:
-        value = self._source._decoded(message)
-        raw = hasattr(value, "encoding")
-        depth = image_to_depth(value) if raw else compressed_to_depth(value)
+        depth = depth_of(self._source._decoded(message))
         return depth if depth.shape == size else None
 
     def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
-        grey = _rgb(self._source._decoded(message))[..., 0]
+        grey = rgb_of(self._source._decoded(message))[..., 0]
         classes = np.where(np.isin(grey, list(MaterialClass)), grey, MaterialClass.TRANSPARENT)
         return classes.astype(np.uint8) if grey.shape == size else None
-
-
-def _rgb(message: Any) -> NDArray[np.uint8]:
-    return image_to_rgb(message) if hasattr(message, "encoding") else compressed_to_rgb(message)

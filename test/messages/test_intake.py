@@ -344,7 +344,7 @@ def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.Mon
         decoded.append(message)
         return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
-    monkeypatch.setattr("dkt_ros.messages.intake.image_to_rgb", decode)
+    monkeypatch.setattr("dkt_ros.messages.pixels.image_to_rgb", decode)
     for ms in (0, 33, 66):
         desk.show(ms)
     assert (len(waiting), decoded) == (3, [])
