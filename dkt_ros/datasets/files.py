@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
 from dkt_ros.formats.palettes import palette_numbers
 from dkt_ros.formats.pictures import JPEG, cut_short
-from dkt_ros.geometry import has_reading
+from dkt_ros.geometry import has_reading, unit_vectors
 from dkt_ros.wording import counted
 
 # Others (CMYK) are cv2's to convert.
@@ -85,7 +85,7 @@ def read_label(path: Path) -> np.ndarray:
 
 def read_normal_png(path: Path) -> np.ndarray:
     """(H,W,3) float32 unit vectors of an RGB picture that stores (n + 1) * 127.5; 0 = unknown."""
-    return _unit(_colours(path, _read_picture(path)).astype(np.float32) / 127.5 - 1.0)
+    return unit_vectors(_colours(path, _read_picture(path)).astype(np.float32) / 127.5 - 1.0)
 
 
 def read_normal_exr_blender(path: Path) -> np.ndarray:
@@ -93,7 +93,7 @@ def read_normal_exr_blender(path: Path) -> np.ndarray:
 
     The file holds x, y, z in R, G, B in Blender's camera axes (x right, y up, z backward).
     """
-    return _unit(read_exr_vectors(path) * _BLENDER_TO_CAMERA)
+    return unit_vectors(read_exr_vectors(path) * _BLENDER_TO_CAMERA)
 
 
 def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.ndarray:
@@ -110,14 +110,6 @@ def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.nd
         y = ((np.arange(height) - k[1, 2]) / k[1, 1]).astype(np.float32)
         along += normal[..., 0] * x[None, :] + normal[..., 1] * y[:, None]
     return np.where(along[..., None] > 0, -normal, normal)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    # "No normal" is stored as zero or mid grey; shorter than half is no direction to trust.
-    with np.errstate(invalid="ignore"):
-        known = (length > 0.5) & np.isfinite(length)
-    return np.where(known, vectors / np.where(known, length, 1.0), 0.0).astype(np.float32)
 
 
 def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:

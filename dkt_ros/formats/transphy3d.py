@@ -37,7 +37,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.formats.pictures import PNG, cut_short
 from dkt_ros.formats.tar_index import read_members, tar_index
-from dkt_ros.geometry import has_reading
+from dkt_ros.geometry import has_reading, unit_vectors
 
 _DEPTH_STEPS = 65535
 _MILLIMETRES_PER_METRE = 1000.0
@@ -237,10 +237,7 @@ def _image(
 def _normal(members: Mapping[str, bytes], source: str, size: tuple[int, int]) -> np.ndarray:
     stored = _image(members, "normal.png", source, np.uint8, channels=3, size=size)[..., ::-1]
     normal = stored.astype(np.float32) / 127.5 - 1.0
-    normal *= np.array([1.0, -1.0, -1.0], np.float32)
-    length = np.linalg.norm(normal, axis=-1, keepdims=True)
-    # "No normal" is stored as the mid grey, whose length is rounding only.
-    return np.where(length > 0.5, normal / np.maximum(length, 0.5), 0.0).astype(np.float32)
+    return unit_vectors(normal * np.array([1.0, -1.0, -1.0], np.float32))
 
 
 def _json(members: Mapping[str, bytes], name: str, source: str) -> dict[str, Any]:
