@@ -14,9 +14,10 @@ import numpy as np
 import simplejpeg
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
+from dkt_ros.formats.exr import read_exr_vectors
 from dkt_ros.formats.palettes import palette_numbers
 from dkt_ros.formats.pictures import JPEG, cut_short
+from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import has_reading, unit_vectors
 from dkt_ros.wording import counted
 
@@ -57,11 +58,6 @@ def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
     return np.where(has_reading(stored), stored / units_per_metre, 0).astype(np.float32)
 
 
-def read_depth_exr(path: Path) -> np.ndarray:
-    """(H,W) float32 as stored, from whichever channel holds depth."""
-    return read_exr_depth(path)
-
-
 def read_label(path: Path) -> np.ndarray:
     """(H,W) uint8 as stored; grey kept in three equal channels is accepted.
 
@@ -81,6 +77,11 @@ def read_label(path: Path) -> np.ndarray:
             "the numbers of a palette that begins with black"
         )
     return stored
+
+
+def read_object_mask(path: Path) -> np.ndarray:
+    """(H,W) uint8 of MaterialClass of a label that is not 0 on transparent objects."""
+    return np.where(read_label(path) > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8)
 
 
 def read_normal_png(path: Path) -> np.ndarray:

@@ -54,6 +54,12 @@ class MaterialClass(enum.IntEnum):
     REFLECTIVE = 2
 
 
+def material_classes(label: np.ndarray) -> np.ndarray:
+    """uint8 of MaterialClass: what is none, as a black-and-white mask's 255, is TRANSPARENT."""
+    known = np.isin(label, list(MaterialClass))
+    return np.where(known, label, MaterialClass.TRANSPARENT).astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class SequenceFrame:
     """One frame of a sequence.

@@ -27,7 +27,7 @@ from dkt_ros.bags.topics import (
 )
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
-from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
 from dkt_ros.messages.fields import stamp_to_ns
@@ -377,5 +377,4 @@ class _Reading:
 
     def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
         grey = rgb_of(self._source._decoded(message))[..., 0]
-        classes = np.where(np.isin(grey, list(MaterialClass)), grey, MaterialClass.TRANSPARENT)
-        return classes.astype(np.uint8) if grey.shape == size else None
+        return material_classes(grey) if grey.shape == size else None
