@@ -20,5 +20,8 @@ _PADDING = 4096
 
 def cut_short(content: bytes | memoryview) -> bool:
     """Whether a PNG or JPEG lacks its closing mark; False for other contents."""
-    head, tail = bytes(content[: len(PNG)]), bytes(content).rstrip(b"\0")[-_PADDING:]
-    return any(head.startswith(start) and end not in tail for start, end in _END.items())
+    head = bytes(content[: len(PNG)])
+    end = next((end for start, end in _END.items() if head.startswith(start)), b"")
+    if end in bytes(content[-_PADDING:]):  # as a rule, and no need to copy all of it
+        return False
+    return end not in bytes(content).rstrip(b"\0")[-_PADDING:]
