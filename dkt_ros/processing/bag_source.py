@@ -17,6 +17,7 @@ from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.message_types import types_of
 from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage, decoded
+from dkt_ros.bags.recording import FRAME_ID
 from dkt_ros.bags.topics import (
     CameraTopics,
     NoTopicError,
@@ -175,7 +176,7 @@ class BagSource(Source):
             raise ProcessingError(
                 Outcome.NO_CAMERA_INFO, f"{self.path}: {error}; {GIVE_CAMERA}"
             ) from error
-        info: Any = MessageEncoder(types_of(), realsense_sdk.FRAME_ID).camera_info(lens.camera, 1)
+        info: Any = MessageEncoder(types_of(), FRAME_ID).camera_info(lens.camera, 1)
         info.distortion_model, info.d = lens.model, np.array(lens.coefficients, np.float64)
         return info
 

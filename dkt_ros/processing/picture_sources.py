@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import described
 from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
-from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
+from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
@@ -30,7 +30,6 @@ from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, SourceOptions
 from dkt_ros.wording import counted
 
-FRAME_ID = "camera_color_optical_frame"
 VIDEOS = (
     *(".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".flv", ".3gp"),
@@ -84,7 +83,6 @@ class FolderSource(Source):
             mask=options.mask,
             metres_per_unit=options.depth_unit_m,
             rate_hz=options.rate_hz,
-            frame_id=FRAME_ID,
         )
         try:
             self.total = picture_count(self._folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,12 @@ def test_millimetres_round_and_mark_the_unknown() -> None:
 def test_a_failed_recording_leaves_nothing_behind(
     tmp_path: Path, frames: list[LabelledFrame]
 ) -> None:
-    wrong = LabelledFrame(frames[1].frame, truth_depth=np.ones((4, 4), np.float32))
+    def given() -> Iterator[LabelledFrame]:
+        yield frames[0]
+        yield LabelledFrame(frames[1].frame, truth_depth=np.ones((4, 4), np.float32))
+
     with pytest.raises(DktError, match="true depth is 4x4"):
-        record([frames[0], wrong], tmp_path / "bag", RecordingOptions())
+        record(given(), tmp_path / "bag", RecordingOptions())
     assert list(tmp_path.iterdir()) == []
 
 
