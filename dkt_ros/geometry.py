@@ -365,6 +365,13 @@ def known_depth(depth: NDArray[Any]) -> Float32Array:
     return unknown_unless(is_reading(metres), metres)
 
 
+def to_millimetres(depth: NDArray[Any]) -> NDArray[np.uint16]:
+    """Metres to whole millimetres, rounded; 0 where unknown or beyond 65.535 m (REP-118)."""
+    steps = np.rint(np.asarray(depth, np.float32) / np.float32(METRES_PER_MILLIMETRE))
+    steps[~((steps >= 1) & (steps <= np.iinfo(np.uint16).max))] = 0
+    return steps.astype(np.uint16)
+
+
 def unknown_unless(known: NDArray[np.bool_], depth: Float32Array) -> Float32Array:
     """Writes NaN where `known` is false: all bits set, at an eighth of what an index takes."""
     bits = depth.view(np.int32)

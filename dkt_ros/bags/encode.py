@@ -16,11 +16,10 @@ from rosbags.typesys.store import Typestore
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics, known_depth
+from dkt_ros.geometry import Intrinsics, known_depth, to_millimetres
 
 COLOR_ENCODINGS = ("jpeg", "raw")
 DEPTH_ENCODINGS = ("png", "16UC1", "32FC1")
-_UINT16_MAX = 65535
 
 # The highest level takes ten times as long for a tenth less.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 6)
@@ -141,14 +140,6 @@ class MessageEncoder:
 
     def _make(self, msgtype: str, **fields: object) -> object:
         return self.typestore.types[msgtype](**fields)  # type: ignore[arg-type]
-
-
-def to_millimetres(depth: np.ndarray) -> np.ndarray:
-    """(H,W) float metres -> uint16 millimetres, rounded; 0 where unknown or out of range."""
-    millimetres = np.rint(np.asarray(depth, np.float64) / METRES_PER_MILLIMETRE)
-    with np.errstate(invalid="ignore"):
-        known = (millimetres >= 1) & (millimetres <= _UINT16_MAX)
-    return np.where(known, millimetres, 0).astype(np.uint16)
 
 
 def _encoded(suffix: str, pixels: np.ndarray, options: Sequence[int]) -> np.ndarray:

@@ -9,9 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dkt_ros.bags.encode import to_millimetres
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.geometry import backproject, known_points
+from dkt_ros.geometry import backproject, known_points, to_millimetres
 from dkt_ros.processing.source import Shot
 
 

@@ -15,13 +15,14 @@ import yaml
 from fixtures.recorded_frames import known
 from rosbags.typesys import Stores, get_typestore
 
-from dkt_ros.bags.encode import MessageEncoder, to_millimetres
+from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record, stamps
 from dkt_ros.bags.topics import CameraTopics, discover_topics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError
+from dkt_ros.geometry import to_millimetres
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 COLOR = "/camera/camera/color/image_raw"
