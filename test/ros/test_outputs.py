@@ -33,6 +33,7 @@ from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.compressed_images import compressed_to_depth
 from dkt_ros.messages.observation import Observation
+from dkt_ros.colors import colored
 from dkt_ros.ros import outputs as outputs_module
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
@@ -47,7 +48,6 @@ from dkt_ros.ros.topics import (
     Output,
     Result,
     alignment_to_message,
-    colored_depth,
     topics_text,
 )
 
@@ -454,7 +454,7 @@ def test_no_alignment_is_nan_in_the_message() -> None:
 
 def test_colours_are_fixed_to_depth_and_black_is_unknown() -> None:
     depth = np.array([[np.nan, 0.2, 1.1, 2.0, 0.05, 50.0]], dtype=np.float32)
-    picture = colored_depth(depth, 0.2, 2.0)
+    picture = colored(depth, 0.2, 2.0)
     assert picture.shape == (1, 6, 3)
     assert picture.dtype == np.uint8
     assert not picture[0, 0].any()
@@ -469,4 +469,4 @@ def test_colours_are_fixed_to_depth_and_black_is_unknown() -> None:
     assert far[0] > far[2], "far is reddish"
     np.testing.assert_array_equal(picture[0, 4], near)
     np.testing.assert_array_equal(picture[0, 5], far)
-    np.testing.assert_array_equal(picture, colored_depth(depth, 0.2, 2.0))
+    np.testing.assert_array_equal(picture, colored(depth, 0.2, 2.0))
