@@ -16,7 +16,6 @@ import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
-from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.arrays import constant, device_of
 from dkt_ros.colors import colored
 from dkt_ros.estimator import DepthEstimate
@@ -94,17 +93,10 @@ class Output:
         return self.topic.removeprefix("dkt/")
 
 
-def alignment_to_message(alignment: Alignment, window: int, header: Header) -> ScaleAlignment:
-    """The quality signal, without timings."""
-    return ScaleAlignment(header=header, **alignment_fields(alignment, window))
-
-
 def _alignment(result: Result) -> ScaleAlignment:
     estimate = result.estimate
-    message = alignment_to_message(estimate.alignment, estimate.window, result.header)
-    shares = estimate.shares
-    message.share_sensor, message.share_network = shares.sensor, shares.network
-    message.share_nothing = shares.nothing
+    fields = alignment_fields(estimate.alignment, estimate.window, estimate.shares)
+    message = ScaleAlignment(header=result.header, **fields)
     message.latency = time.monotonic() - result.observation.arrived_s
     stages = {name: value for name, value in estimate.timings_s.items() if name != "total"}
     stages |= result.stages_s
