@@ -117,9 +117,10 @@ class Intake:
         self._statistics = statistics
         self._file = file
         self._report = report
-        self._synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(
+        self.synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(
             parameters.sync_slop_s, queue_size
         )
+        """What pairs; asked for what its stamps tell, fed here alone."""
         self._camera_info: CameraInfo | None = None
         self._waiting: Pair[_Arrival, _Arrival] | None = None
         self._settled_ns: int | None = None
@@ -134,44 +135,24 @@ class Intake:
         self.remarks: dict[str, str] = {}
         """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
 
-    @property
-    def offset_s(self) -> float | None:
-        """Newest colour stamp less newest depth stamp; None until both streams were seen."""
-        offset_ns = self._synchronizer.offset_ns
-        return None if offset_ns is None else offset_ns * 1e-9
-
-    @property
-    def missed_s(self) -> float | None:
-        """How far the nearest depth is from colour that finds none within the slop."""
-        return self._synchronizer.missed_s
-
-    @property
-    def late_s(self) -> dict[str, float]:
-        """Stream -> how far it comes behind the other, which does not wait as long."""
-        return self._synchronizer.late_s
-
-    def lost_share(self) -> dict[str, float]:
-        """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
-        return self._synchronizer.lost_share()
-
     def apply(self, parameters: Settings) -> None:
         """Takes over the parameters that act at once."""
         self._parameters = parameters
-        self._synchronizer.slop_s = parameters.sync_slop_s
+        self.synchronizer.slop_s = parameters.sync_slop_s
 
     def on_color(self, message: ImageMessage) -> None:
         """Callback of the colour subscription."""
         self.finish()
         self._statistics.seen("color")
         arrival = _Arrival(message, time.monotonic())
-        self._take(self._synchronizer.push_color(stamp_to_ns(message.header.stamp), arrival))
+        self._take(self.synchronizer.push_color(stamp_to_ns(message.header.stamp), arrival))
 
     def on_depth(self, message: ImageMessage) -> None:
         """Callback of the raw depth subscription."""
         self.finish()
         self._statistics.seen("depth")
         arrival = _Arrival(message, time.monotonic())
-        self._take(self._synchronizer.push_depth(stamp_to_ns(message.header.stamp), arrival))
+        self._take(self.synchronizer.push_depth(stamp_to_ns(message.header.stamp), arrival))
 
     def on_camera_info(self, message: CameraInfo) -> None:
         """Callback of the calibration's subscription; the latest one holds."""
@@ -270,7 +251,7 @@ class Intake:
         reason: str | None = None
         if self._encodings not in (None, encodings):
             reason = ENCODING_CHANGED
-        elif self._synchronizer.time_jumps != self._time_jumps:
+        elif self.synchronizer.time_jumps != self._time_jumps:
             reason = FlushReason.STAMP_BACKWARDS.value
         elif elapsed_ns > self._parameters.max_gap_s * NANOSECONDS_PER_SECOND:
             reason = FlushReason.GAP.value
@@ -278,7 +259,7 @@ class Intake:
             self._epoch += 1
             self._statistics.flushed(reason)
         self._encodings = encodings
-        self._time_jumps = self._synchronizer.time_jumps
+        self._time_jumps = self.synchronizer.time_jumps
         self._last_ns = stamp_ns
 
     def _remark(
@@ -376,7 +357,7 @@ class Intake:
         )
 
     def _count_drops(self) -> None:
-        dropped = self._synchronizer.dropped
+        dropped = self.synchronizer.dropped
         for cause, number in dropped.items():
             if number:
                 self._statistics.dropped(cause.value, number)

@@ -35,7 +35,7 @@ from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import depth_of, rgb_of
-from dkt_ros.messages.synchronizer import DropCause, wide_enough
+from dkt_ros.messages.synchronizer import DropCause, Synchronizer, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import (
     GIVE_CAMERA,
@@ -219,14 +219,14 @@ class BagSource(Source):
                     yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr)
                 yield from reading.take(message)
             yield from reading.rest()
-            apart = [] if reading.paired else self._too_far_apart(reading.intake)
+            apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)
             self.remarks += [text for text in (*bag.remarks, *apart) if text not in before]
 
-    def _too_far_apart(self, intake: Intake) -> list[str]:
+    def _too_far_apart(self, stamps: Synchronizer[Any, Any]) -> list[str]:
         """What is said where no two stamps match."""
-        if intake.offset_s is None:  # one of the streams has no message
+        if stamps.offset_s is None:  # one of the streams has no message
             return []
-        distance_s = abs(intake.offset_s) if intake.missed_s is None else intake.missed_s
+        distance_s = abs(stamps.offset_s) if stamps.missed_s is None else stamps.missed_s
         period_s = self.duration_s / max(self.total, 1)
         advice = f"take --sync-slop {wide_enough(distance_s):g} if they are of one moment"
         if distance_s > max(period_s, 0.1):
