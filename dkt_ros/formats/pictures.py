@@ -1,9 +1,14 @@
-"""How files of pictures end: their names, and PNG and JPEG whose content ends too early.
+"""Files of pictures: their names, PNG and JPEG whose content ends too early, and how one is made.
 
 Decoders fill up what is missing without a word.
 """
 
 from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dkt_ros.errors import DktError
 
 _WELL_KNOWN = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 IMAGES = (*_WELL_KNOWN, ".ppm", ".pgm", ".jp2")
@@ -25,3 +30,17 @@ def cut_short(content: bytes | memoryview) -> bool:
     if end in bytes(content[-_PADDING:]):  # as a rule, and no need to copy all of it
         return False
     return end not in bytes(content).rstrip(b"\0")[-_PADDING:]
+
+
+def encoded(suffix: str, picture: np.ndarray, *options: int) -> bytes:
+    """A picture as a file of that ending; of three channels it is RGB. options: see cv2.imencode.
+
+    Raises DktError where such files hold no such picture.
+    """
+    stored = np.ascontiguousarray(picture)
+    if picture.ndim == 3:
+        stored = np.asarray(cv2.cvtColor(stored, cv2.COLOR_RGB2BGR))
+    done, content = cv2.imencode(suffix, stored, options)
+    if not done:
+        raise DktError(f"OpenCV cannot write {picture.shape} {picture.dtype} as {suffix}")
+    return content.tobytes()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats import rvl
-from dkt_ros.formats.pictures import JPEG, PNG, cut_short
+from dkt_ros.formats.pictures import JPEG, PNG, cut_short, encoded
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.fields import CompressedImage, MessageError
 from dkt_ros.messages.images import (
@@ -153,7 +153,7 @@ def depth_to_compressed(depth: DepthImage, kind: str, near: float, far: float) -
     if kind == "rvl":
         code = rvl.encode(image)
     else:
-        code = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        code = encoded(".png", image, cv2.IMWRITE_PNG_COMPRESSION, 1)
     return f"32FC1; compressedDepth {kind}", header + code
 
 
