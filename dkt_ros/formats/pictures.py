@@ -5,10 +5,13 @@ Decoders fill up what is missing without a word.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import natural_order
 
 _WELL_KNOWN = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 IMAGES = (*_WELL_KNOWN, ".ppm", ".pgm", ".jp2")
@@ -21,6 +24,11 @@ JPEG = b"\xff\xd8"
 _END = {PNG: b"IEND", JPEG: b"\xff\xd9"}
 _PADDING = 4096
 """Some cameras and writers pad files after the closing mark, with zeros by any length."""
+
+
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """natural_order of pictures, whose names may differ in case."""
+    return natural_order(path.name.lower())
 
 
 def cut_short(content: bytes | memoryview) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 
 from dkt_ros.datasets.files import read_depth_png, read_rgb
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order, shown
+from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
-from dkt_ros.formats.pictures import IMAGES
+from dkt_ros.formats.pictures import IMAGES, natural_key
 from dkt_ros.formats.videos import pictures
 from dkt_ros.geometry import known_depth
 
@@ -69,11 +69,6 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
             f"{rgb.shape[:3]}, one picture for each of colour"
         )
     return known_depth(depth)
-
-
-def natural_key(path: Path) -> list[tuple[int, str]]:
-    """natural_order of pictures, whose names may differ in case."""
-    return natural_order(path.name.lower())
 
 
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:

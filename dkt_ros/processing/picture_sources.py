@@ -20,12 +20,11 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
-from dkt_ros.formats.pictures import PICTURES
+from dkt_ros.formats.pictures import PICTURES, natural_key
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.messages.images import integer_to_depth
-from dkt_ros.model.video import natural_key
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, SourceOptions
 from dkt_ros.wording import counted
