@@ -550,33 +550,6 @@ def test_an_mcap_whose_recorder_was_killed_is_read_to_its_end(
         assert not reader.remarks
 
 
-@pytest.mark.parametrize("statistics", [True, False])
-def test_an_mcap_without_chunks_is_whole(
-    tmp_path: Path, frames: list[LabelledFrame], statistics: bool
-) -> None:
-    record(frames, tmp_path / "bag", RecordingOptions(compress=False))
-    file = storage_file(tmp_path / "bag")
-    data = file.read_bytes()
-    magic, result, summary, at = data[:8], data[:8], 0, 8
-    while at + 9 <= len(data) - 8:
-        op, size = struct.unpack_from("<BQ", data, at)
-        record_, at = data[at : at + 9 + size], at + 9 + size
-        if op == 0x06:
-            result += record_[9 + 28 + 4 + 8 :]  # what is in the chunk, which has no compression
-        elif op == 0x02:
-            result += struct.pack("<BQQQI", op, 20, summary, 0, 0)
-        elif op not in (0x07, 0x08, 0x0E, *(() if statistics else (0x0B,))):
-            result += record_
-        summary = len(result) if op == 0x0F else summary
-    file.write_bytes(result + magic)
-    with BagReader(file) as bag:
-        assert len(list(bag.messages())) == 5 * len(frames)
-        assert not bag.remarks
-    file.write_bytes(result[:summary])
-    with BagReader(file) as bag:
-        assert "recorder was killed" in bag.remarks[0]
-
-
 def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path) -> None:
     with Rosbag1Writer(tmp_path / "a.bag") as writer:
         writer.chunk_threshold = 1
