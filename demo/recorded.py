@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage
 
 from demo.stamps import NANOSECONDS_PER_SECOND, header_stamp_ns
 from dkt_ros.bags.reader import BagReader, RecordedMessage
 from dkt_ros.bags.topics import CameraTopics
-from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
-from dkt_ros.messages.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
+from dkt_ros.messages.images import DepthImage, RgbImage
+from dkt_ros.messages.pixels import depth_of, rgb_of
 from dkt_ros.ros.replay.bag_player import message_class
 
 # Raw depth may be stamped beside colour by this much; truth and mask have colour's stamp.
@@ -100,12 +99,12 @@ def _decoded(pending: dict[int, _Pending], stamps: list[int]) -> Iterator[Record
         parts = pending.pop(stamp).parts
         if "color" not in parts:
             continue
-        mask = _rgb(parts["mask"]) if "mask" in parts else None
+        mask = rgb_of(_message(parts["mask"])) if "mask" in parts else None
         yield RecordedFrame(
             stamp_ns=stamp,
-            rgb=_rgb(parts["color"]),
-            raw_depth=_depth(parts["depth"]) if "depth" in parts else None,
-            truth=_depth(parts["truth"]) if "truth" in parts else None,
+            rgb=rgb_of(_message(parts["color"])),
+            raw_depth=depth_of(_message(parts["depth"])) if "depth" in parts else None,
+            truth=depth_of(_message(parts["truth"])) if "truth" in parts else None,
             # A grey picture has three equal channels by now.
             mask=None if mask is None else np.ascontiguousarray(mask[..., 0]),
         )
@@ -113,17 +112,3 @@ def _decoded(pending: dict[int, _Pending], stamps: list[int]) -> Iterator[Record
 
 def _message(recorded: RecordedMessage) -> Any:
     return deserialize_message(recorded.cdr, message_class(recorded.msgtype))
-
-
-def _rgb(recorded: RecordedMessage) -> RgbImage:
-    message = _message(recorded)
-    if isinstance(message, CompressedImage):
-        return compressed_to_rgb(message)
-    return image_to_rgb(message)
-
-
-def _depth(recorded: RecordedMessage) -> DepthImage:
-    message = _message(recorded)
-    if isinstance(message, CompressedImage):
-        return compressed_to_depth(message)
-    return image_to_depth(message)

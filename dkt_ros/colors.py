@@ -18,9 +18,9 @@ def colored(
 
     What lies beyond the range has the colour of its end.
     """
-    known = np.isfinite(values)
-    share = np.clip((np.where(known, values, low) - low) / max(high - low, 1e-9), 0.0, 1.0)
-    bgr = cv2.applyColorMap(np.rint(share * 255.0).astype(np.uint8), colormap)
-    rgb = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
-    rgb[~known] = unknown
-    return rgb
+    steps = (values - np.float32(low)) * np.float32(254.0 / max(high - low, 1e-9)) + np.float32(1.0)
+    np.clip(steps, 1.0, 255.0, out=steps)
+    steps[~np.isfinite(values)] = 0.0
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colormap)[..., ::-1].copy()
+    table[0] = unknown
+    return np.asarray(cv2.applyColorMap(steps.astype(np.uint8), table), np.uint8)

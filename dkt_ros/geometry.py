@@ -274,6 +274,16 @@ _JUMP, _STEEPEST = 0.02, 0.3
 """Across one surface: change of slope, and of disparity, in shares of the disparity."""
 
 
+def unit_vectors(vectors: FloatArray) -> Float32Array:
+    """(..., 3) of length 1; 0 where they are shorter than half or not finite: no direction at all.
+
+    So 0 and the mid grey of stored normals, whose length is rounding only, stay unknown.
+    """
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    known = (length > 0.5) & (length < np.inf)
+    return np.where(known, vectors / np.where(known, length, 1.0), 0.0).astype(np.float32)
+
+
 def median_depth(depths: FloatArray) -> tuple[Float32Array, Float32Array]:
     """Depth and spread (H, W) of several depths (N, H, W) of one still scene, metres.
 
@@ -353,6 +363,13 @@ def known_depth(depth: NDArray[Any]) -> Float32Array:
     """A float32 copy of depth of any float type, NaN where it is no reading."""
     metres = depth.astype(np.float32)
     return unknown_unless(is_reading(metres), metres)
+
+
+def to_millimetres(depth: NDArray[Any]) -> NDArray[np.uint16]:
+    """Metres to whole millimetres, rounded; 0 where unknown or beyond 65.535 m (REP-118)."""
+    steps = np.rint(np.asarray(depth, np.float32) / np.float32(METRES_PER_MILLIMETRE))
+    steps[~((steps >= 1) & (steps <= np.iinfo(np.uint16).max))] = 0
+    return steps.astype(np.uint16)
 
 
 def unknown_unless(known: NDArray[np.bool_], depth: Float32Array) -> Float32Array:

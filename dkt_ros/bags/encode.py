@@ -7,7 +7,6 @@ or time other than the stamp that it is given.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,12 +14,12 @@ import numpy as np
 from rosbags.typesys.store import Typestore
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.pictures import encoded
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics, known_depth
+from dkt_ros.geometry import Intrinsics, known_depth, to_millimetres
 
 COLOR_ENCODINGS = ("jpeg", "raw")
 DEPTH_ENCODINGS = ("png", "16UC1", "32FC1")
-_UINT16_MAX = 65535
 
 # The highest level takes ten times as long for a tenth less.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 6)
@@ -60,9 +59,7 @@ class MessageEncoder:
         """rgb: (H,W,3) uint8."""
         if self.color == "raw":
             return self.image(rgb, "rgb8", stamp_ns)
-        options = (cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality)
-        # OpenCV takes BGR; the file then holds what image_transport calls bgr8.
-        jpeg = _encoded(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+        jpeg = encoded(".jpg", rgb, cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality)
         return self._compressed(jpeg, "rgb8; jpeg compressed bgr8", stamp_ns)
 
     def depth_image(self, depth: np.ndarray, stamp_ns: int) -> object:
@@ -75,15 +72,14 @@ class MessageEncoder:
         millimetres = to_millimetres(depth)
         if self.depth == "16UC1":
             return self.image(millimetres, "16UC1", stamp_ns)
-        png = _encoded(".png", millimetres, _PNG_OPTIONS)
-        data = np.concatenate([np.frombuffer(_COMPRESSED_DEPTH_HEADER, np.uint8), png])
+        data = _COMPRESSED_DEPTH_HEADER + encoded(".png", millimetres, *_PNG_OPTIONS)
         return self._compressed(data, "16UC1; compressedDepth png", stamp_ns)
 
     def mask_image(self, mask: np.ndarray, stamp_ns: int) -> object:
         """mask: (H,W) uint8 of material classes; a PNG, or mono8 where colour is raw."""
         if self.color == "raw":
             return self.image(mask, "mono8", stamp_ns)
-        png = _encoded(".png", mask, _PNG_OPTIONS)
+        png = encoded(".png", mask, *_PNG_OPTIONS)
         return self._compressed(png, "mono8; png compressed mono8", stamp_ns)
 
     def camera_info(self, intrinsics: Intrinsics, stamp_ns: int) -> object:
@@ -125,12 +121,12 @@ class MessageEncoder:
             data=pixels.view(np.uint8).ravel(),
         )
 
-    def _compressed(self, data: np.ndarray, file_format: str, stamp_ns: int) -> object:
+    def _compressed(self, data: bytes, file_format: str, stamp_ns: int) -> object:
         return self._make(
             "sensor_msgs/msg/CompressedImage",
             header=self.header(stamp_ns),
             format=file_format,
-            data=data,
+            data=np.frombuffer(data, np.uint8),
         )
 
     def header(self, stamp_ns: int) -> object:
@@ -141,18 +137,3 @@ class MessageEncoder:
 
     def _make(self, msgtype: str, **fields: object) -> object:
         return self.typestore.types[msgtype](**fields)  # type: ignore[arg-type]
-
-
-def to_millimetres(depth: np.ndarray) -> np.ndarray:
-    """(H,W) float metres -> uint16 millimetres, rounded; 0 where unknown or out of range."""
-    millimetres = np.rint(np.asarray(depth, np.float64) / METRES_PER_MILLIMETRE)
-    with np.errstate(invalid="ignore"):
-        known = (millimetres >= 1) & (millimetres <= _UINT16_MAX)
-    return np.where(known, millimetres, 0).astype(np.uint16)
-
-
-def _encoded(suffix: str, pixels: np.ndarray, options: Sequence[int]) -> np.ndarray:
-    done, data = cv2.imencode(suffix, np.ascontiguousarray(pixels), list(options))
-    if not done:
-        raise DktError(f"OpenCV cannot write {pixels.shape} {pixels.dtype} as {suffix}")
-    return np.asarray(data, np.uint8).ravel()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dkt_ros.bags.images import read_depth, read_mask
-from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, registered, stamps
+from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, stamps
 from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, shown
@@ -62,7 +62,7 @@ class ImageFolder:
     metres_per_unit: float = METRES_PER_MILLIMETRE
     rate_hz: float = 10.0
     start_s: float = DEFAULT_START_S
-    frame_id: str = "camera_color_optical_frame"
+    frame_id: str = FRAME_ID
     repeat: int = 1
     gap_s: float = 0.0
 
@@ -94,7 +94,7 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
     matches, a partner is missing, a file is unusable, or the first depth that is known at all is
     out of range altogether.
     """
-    for found in _frames(source, [] if remarks is None else remarks, None):
+    for found in frames_or_errors(source, [] if remarks is None else remarks):
         if isinstance(found, DktError):
             raise found
         yield found
@@ -106,19 +106,13 @@ def picture_count(source: ImageFolder) -> int:
 
 
 def frames_or_errors(
-    source: ImageFolder, remarks: list[str], notes: list[str]
+    source: ImageFolder, remarks: list[str], notes: list[str] | None = None
 ) -> Iterator[LabelledFrame | DktError]:
-    """As read_frames, but an unusable or missing file costs its frame: the error is in its place.
+    """As read_frames, but an unusable file costs its frame: the error is in its place.
 
-    Truth or a mask that is missing costs nothing and is told in `notes`, as is depth of no picture.
+    With notes a missing one does, too; truth or a mask that is missing costs nothing and is told in
+    them, as is depth of no picture.
     """
-    yield from _frames(source, remarks, notes)
-
-
-def _frames(
-    source: ImageFolder, remarks: list[str], notes: list[str] | None
-) -> Iterator[LabelledFrame | DktError]:
-    """notes: see _paired."""
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
     stated = source.stated_unit_m
     if stated is not None and not math.isclose(stated, METRES_PER_MILLIMETRE, rel_tol=1e-4):
@@ -186,13 +180,9 @@ def _read(
     mask = read_mask(files["mask"]) if "mask" in files else None
     try:
         frame = Frame(rgb, raw_depth, intrinsics, stamp_ns, source.frame_id)
-        if truth is not None:
-            registered(truth, "true depth", frame)
-        if mask is not None:
-            registered(mask, "mask", frame)
+        return LabelledFrame(frame, truth, mask)
     except DktError as error:
         raise DktError(f"{files['color']}: {error}") from error
-    return LabelledFrame(frame, truth, mask)
 
 
 def _matches(folder: Path, pattern: str, *, pictures: bool = False) -> dict[Key, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dkt_ros.bags.recording import DEFAULT_START_S, LabelledFrame, stamps
+from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, stamps
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tar_index import read_members, tar_index
 from dkt_ros.formats.transphy3d import decode_frame
@@ -18,7 +18,7 @@ def read_frames(
     *,
     rate_hz: float = 10.0,
     start_s: float = DEFAULT_START_S,
-    frame_id: str = "camera_color_optical_frame",
+    frame_id: str = FRAME_ID,
     frames: slice = slice(None),
 ) -> Iterator[LabelledFrame]:
     """The sequence's frames with truth and mask, `frames` of them, stamped at `rate_hz`.

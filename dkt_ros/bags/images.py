@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.datasets.files import read_depth_exr, read_depth_png, read_label
+from dkt_ros.datasets.files import read_depth_png, read_label
 from dkt_ros.errors import DktError
+from dkt_ros.formats.exr import read_exr_depth
 from dkt_ros.formats.numpy_files import ONLY, arrays_in, may_be_depth
-from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading, known_depth
 
 
@@ -26,7 +27,7 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
     Raises DktError for other files.
     """
     if path.suffix.lower() == ".exr":
-        depth = read_depth_exr(path)
+        depth = read_exr_depth(path)
     elif path.suffix.lower() == ".npy":
         depth = _read_npy(path, metres_per_unit)
     else:
@@ -35,15 +36,12 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H,W) uint8 of transphy3d.MaterialClass.
+    """(H,W) uint8 of MaterialClass, see material_classes.
 
-    Values that are no class (the 255 of a black-and-white mask) mean TRANSPARENT. Of a PNG with a
-    palette of colours its numbers count, see palette_numbers. Raises DktError where the file is no
-    picture of one channel.
+    Of a PNG with a palette of colours its numbers count, see palette_numbers. Raises DktError where
+    the file is no picture of one channel.
     """
-    label = read_label(path)
-    no_class = ~np.isin(label, [int(c) for c in MaterialClass])
-    return np.where(no_class, int(MaterialClass.TRANSPARENT), label).astype(np.uint8)
+    return material_classes(read_label(path))
 
 
 def _read_npy(path: Path, metres_per_unit: float) -> np.ndarray:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags import mcap, rosbag1, sqlite
+from dkt_ros.bags.message_types import types_of
 from dkt_ros.bags.ros1 import Ros1Converter, ros1_converter
 from dkt_ros.bags.storage import (
     ZSTD_MAGIC,
@@ -246,8 +246,10 @@ def first_message(bag: BagReader, name: str) -> Any:
 
 def decoded(message: RecordedMessage) -> Any:
     """A message of a type that ROS 2 has. Raises DktError where it is damaged."""
+    # A buffer that may be written to, as rclpy's is: torch insists.
+    data = memoryview(bytearray(message.cdr))
     try:
-        return get_typestore(Stores.LATEST).deserialize_cdr(message.cdr, message.msgtype)
+        return types_of().deserialize_cdr(data, message.msgtype)
     # Damaged bytes make rosbags raise almost anything.
     except Exception as error:
         raise DktError(f"a message of {message.topic} is damaged ({error})") from error

@@ -13,13 +13,12 @@ import numpy as np
 
 from dkt_ros.bags.reader import BagReader, usable
 from dkt_ros.bags.reader import first_message as first
+from dkt_ros.bags.recording import FRAME_ID
 from dkt_ros.depth_registration import Lens
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.cameras import Pose, distortion_model, lens_of, pose_of, rigid
 
-FRAME_ID = "camera_color_optical_frame"
-"""As realsense-ros calls it; the recordings have none."""
 _IMAGE = "/image/data"
 _TEXT = "std_msgs/msg/String"
 

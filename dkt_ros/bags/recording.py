@@ -23,11 +23,13 @@ from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 DEFAULT_START_S = 1_700_000_000.0
 LAST_S = 2**31
 """ROS counts seconds to here."""
+FRAME_ID = "camera_color_optical_frame"
+"""As realsense-ros calls it, for what was recorded without one."""
 
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A camera frame and what is known of it.
+    """A camera frame and what is known of it. Raises DktError where sizes differ.
 
     truth_depth: (H,W) float32 metres, NaN = unknown, or None.
     mask: (H,W) uint8 of transphy3d.MaterialClass, or None.
@@ -36,6 +38,15 @@ class LabelledFrame:
     frame: Frame
     truth_depth: np.ndarray | None = None
     mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        expected = self.frame.rgb.shape[:2]
+        for name, picture in (("true depth", self.truth_depth), ("mask", self.mask)):
+            if picture is not None and picture.shape[:2] != expected:
+                raise DktError(
+                    f"{name} is {picture.shape[1]}x{picture.shape[0]}, colour is "
+                    f"{expected[1]}x{expected[0]}: they must be registered to each other"
+                )
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def record(frames: Iterable[LabelledFrame], path: Path | str, options: Recording
     """Writes a bag and returns the number of frames; frames may be a generator.
 
     The time of every message is its frame's stamp. Raises DktError where the path is taken, an
-    option is unknown, there is no frame, or truth or mask differ from colour in size.
+    option is unknown, or there is no frame.
     """
     count = 0
     with BagWriter(path, storage=options.storage, compress=options.compress) as writer:
@@ -106,19 +117,6 @@ def _messages(
     if topics.depth and frame.raw_depth is not None:
         yield topics.depth + depth_suffix, encoder.depth_image(frame.raw_depth, stamp)
     if topics.truth and labelled.truth_depth is not None:
-        depth = registered(labelled.truth_depth, "true depth", frame)
-        yield topics.truth + depth_suffix, encoder.depth_image(depth, stamp)
+        yield topics.truth + depth_suffix, encoder.depth_image(labelled.truth_depth, stamp)
     if topics.mask and labelled.mask is not None:
-        mask = registered(labelled.mask, "mask", frame)
-        yield topics.mask + color_suffix, encoder.mask_image(mask, stamp)
-
-
-def registered(picture: np.ndarray, name: str, frame: Frame) -> np.ndarray:
-    """The picture, which DktError says to be of another size than the frame's colour."""
-    if picture.shape[:2] != frame.rgb.shape[:2]:
-        found = f"{picture.shape[1]}x{picture.shape[0]}"
-        expected = f"{frame.rgb.shape[1]}x{frame.rgb.shape[0]}"
-        raise DktError(
-            f"{name} is {found}, colour is {expected}: they must be registered to each other"
-        )
-    return picture
+        yield topics.mask + color_suffix, encoder.mask_image(labelled.mask, stamp)

@@ -10,15 +10,12 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dkt_ros.bags.message_types import types_of
+
 _HEADER = "std_msgs/msg/Header"
 _UNCHECKED_MD5 = ("*", "")
 _IMAGE, _SDK_BYTES = "sensor_msgs/msg/Image", 4
 """RealSense's SDK writes depth's unit behind an image, which its definition knows nothing of."""
-
-
-@lru_cache
-def _store(name: Stores) -> Typestore:
-    return get_typestore(name)
 
 
 @lru_cache
@@ -39,7 +36,7 @@ class Ros1Converter:
     def __init__(self, msgtype: str, definition: str, md5: str) -> None:
         self._msgtype = msgtype
         self.problem = ""
-        ros1, ros2 = _store(Stores.ROS1_NOETIC), _store(Stores.LATEST)
+        ros1, ros2 = types_of(Stores.ROS1_NOETIC), types_of()
         known = [ros1.generate_msgdef(msgtype)[1]] if msgtype in ros1.fielddefs else []
         if known and not definition.strip():
             known += _UNCHECKED_MD5

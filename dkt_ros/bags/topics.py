@@ -13,6 +13,7 @@ import numpy as np
 
 from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, decoded, listing, usable
 from dkt_ros.errors import DktError
+from dkt_ros.messages.images import DEPTH_ENCODINGS
 
 _IMAGE = "sensor_msgs/msg/Image"
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -31,7 +32,6 @@ _TO_IMAGE = _TO_DEPTH | dict.fromkeys(
     _VIDEO, "image_transport's republish makes images of such video"
 )
 _TRANSPORTS = ("compressed", "compressedDepth")
-_DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 _OTHER = {"confidence", "disparity", "dkt", "infra", "infrared", "ir", "mask", "truth"}
 _NOT_COLOR = _OTHER | {"depth", "fisheye"}
 # Pictures that speak of depth and are none: colour registered to depth, Orbbec's overlay.
@@ -169,7 +169,7 @@ def unfit_depths(bag: BagReader, color: str) -> list[str]:
         and "depth" in _words(name)
         and not _words(name) & _OTHER
         and not name.endswith("/compressedDepth")
-        and look.encoding not in _DEPTH_ENCODINGS
+        and look.encoding not in DEPTH_ENCODINGS
         and _same_camera(name, color)
     ]
 
@@ -283,7 +283,7 @@ class _View:
             if topic.msgtype in (_IMAGE, _COMPRESSED)
             and not name.endswith("/compressedDepth")
             and not _words(name) & _NOT_COLOR
-            and self._encoding(name) not in _DEPTH_ENCODINGS
+            and self._encoding(name) not in DEPTH_ENCODINGS
             and not self._is_stereo_depth(name)
         ]
 
@@ -348,7 +348,7 @@ class _View:
             return False
         named = "depth" in words and not _NO_DEPTH.search(base_topic(name).lower())
         if encoding:
-            named = encoding in _DEPTH_ENCODINGS
+            named = encoding in DEPTH_ENCODINGS
         if not named and not self._is_stereo_depth(name):
             return False
         target = _TARGET.search(base_topic(name).lower())
@@ -359,7 +359,7 @@ class _View:
         words = _words(name)
         if "stereo" not in words or words & {"color", "rgb", "left", "right", "rect"}:
             return False
-        return not self._encoding(name) or self._encoding(name) in _DEPTH_ENCODINGS
+        return not self._encoding(name) or self._encoding(name) in DEPTH_ENCODINGS
 
     def _registered(self, depth: str, color: str) -> bool:
         named = _is_registered(depth, color)

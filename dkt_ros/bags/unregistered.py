@@ -20,8 +20,7 @@ from dkt_ros.bags.topics import CameraTopics, NoTopicError, info_of_depth, is_sd
 from dkt_ros.depth_registration import DepthRegistration, Lens
 from dkt_ros.errors import DktError
 from dkt_ros.messages.cameras import Pose, lens_of, pose_of, rigid
-from dkt_ros.messages.compressed_images import compressed_to_depth
-from dkt_ros.messages.images import image_to_depth
+from dkt_ros.messages.pixels import depth_of
 
 _EXTRINSICS = "realsense2_camera_msgs/msg/Extrinsics"
 _TF = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
@@ -60,8 +59,7 @@ class RegisteredImage:
     @cached_property
     def data(self) -> NDArray[np.uint8]:
         """Raises DktError where the message is damaged or of another size than its camera_info."""
-        raw = hasattr(self._message, "encoding")
-        depth = (image_to_depth if raw else compressed_to_depth)(self._message, self._unit_m)
+        depth = depth_of(self._message, self._unit_m)
         return self._registration.apply(depth).view(np.uint8).ravel()
 
 

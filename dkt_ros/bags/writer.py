@@ -14,8 +14,9 @@ from urllib.parse import unquote
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores
 
+from dkt_ros.bags.message_types import types_of
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, storage_error
 
@@ -51,7 +52,7 @@ class BagWriter:
             )
         if self.path.exists():
             raise DktError(f"{self.path} exists already; remove it or choose another name")
-        self.typestore = get_typestore(Stores.ROS2_HUMBLE)
+        self.typestore = types_of(Stores.ROS2_HUMBLE)
         # The storage file is named after its folder, so the unfinished bag lies in another
         # folder and keeps its name.
         self._partial = self.path.with_name(f".{self.path.name}.partial")

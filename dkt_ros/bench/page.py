@@ -16,7 +16,7 @@ from dkt_ros.bench.figures import error_table, interval, shape_table
 from dkt_ros.bench.physics import Result
 from dkt_ros.bench.scenes import TableScene
 from dkt_ros.colors import colored
-from dkt_ros.errors import DktError
+from dkt_ros.formats.pictures import encoded
 from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.grasp.antipodal import Grasp, Gripper
 from dkt_ros.rigid.world import Body
@@ -45,12 +45,7 @@ def strip(scene: TableScene, depth: np.ndarray, tried: Tried, gripper: Gripper) 
     if tried.grasp is not None:
         for picture in shown[:2]:
             _draw(picture, scene, tried.grasp, gripper)
-    done, content = cv2.imencode(
-        ".jpg", np.hstack(shown)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    )
-    if not done:
-        raise DktError("a strip cannot be encoded as JPEG")
-    return bytes(content.tobytes())
+    return encoded(".jpg", np.hstack(shown), cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
 
 
 def _project(scene: TableScene, points: np.ndarray) -> np.ndarray:

@@ -18,17 +18,12 @@ import numpy as np
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import UNSPLIT, Clip
-from dkt_ros.datasets.files import (
-    read_depth_exr,
-    read_label,
-    read_normal_exr_blender,
-    read_rgb,
-)
+from dkt_ros.datasets.files import read_normal_exr_blender, read_object_mask, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.formats.exr import read_exr_depth
 from dkt_ros.formats.intrinsics import read_intrinsics
-from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import Intrinsics
 
 _UNKNOWN = Unknown.ZERO | Unknown.NAN
@@ -61,8 +56,8 @@ class RenderedClip(Clip):
     def _read(self, key: str, with_normal: bool) -> Sample:
         frame = FrameAssembly(f"{self.path}: {key}")
         frame.load("rgb", self._file(key, _RENDERED["rgb"]), read_rgb)
-        frame.load_depth("depth", self._file(key, _RENDERED["depth"]), read_depth_exr, _UNKNOWN)
-        frame.load("mask", self._file(key, _RENDERED["mask"]), _read_mask)
+        frame.load_depth("depth", self._file(key, _RENDERED["depth"]), read_exr_depth, _UNKNOWN)
+        frame.load("mask", self._file(key, _RENDERED["mask"]), read_object_mask)
         if with_normal:
             path = self._file(key, _NORMAL)
             frame.load("normal", path, read_normal_exr_blender, optional=True)
@@ -105,9 +100,9 @@ class RealClip(Clip):
         frame = FrameAssembly(f"{self.path}: {key}")
         files = {part: self.path / f"{key}{ending}" for part, ending in _REAL.items()}
         frame.load("rgb", files["rgb"], read_rgb)
-        frame.load_depth("depth", files["depth"], read_depth_exr, _UNKNOWN)
-        frame.load_depth("raw_depth", files["raw_depth"], read_depth_exr, _UNKNOWN)
-        frame.load("mask", files["mask"], _read_mask)
+        frame.load_depth("depth", files["depth"], read_exr_depth, _UNKNOWN)
+        frame.load_depth("raw_depth", files["raw_depth"], read_exr_depth, _UNKNOWN)
+        frame.load("mask", files["mask"], read_object_mask)
         return frame.finish(self._camera_matrix(frame.size))
 
     def _camera(self) -> Intrinsics:
@@ -118,10 +113,6 @@ class RealClip(Clip):
             return None if size is None else self._camera().scaled_to(size[1], size[0]).matrix
         except DktError:  # said by problems()
             return None
-
-
-def _read_mask(path: Path) -> np.ndarray:
-    return np.where(read_label(path) > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8)
 
 
 def _clips_of(folder: Folder) -> Iterator[Clip]:

@@ -19,11 +19,11 @@ import numpy as np
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import UNSPLIT, Clip
-from dkt_ros.datasets.files import read_depth_exr, read_label, read_normal_exr_blender, read_rgb
+from dkt_ros.datasets.files import read_label, read_normal_exr_blender, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.formats.exr import read_exr_plane
+from dkt_ros.formats.exr import read_exr_depth, read_exr_plane
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import Intrinsics
 
@@ -81,9 +81,9 @@ class DredsClip(Clip):
         frame = FrameAssembly(f"{self.path}: {key}")
         truth = self._truth(key)
         frame.load("rgb", self._file(key, "_color.png"), read_rgb)
-        frame.load_depth("depth", truth, read_depth_exr, _UNKNOWN)
+        frame.load_depth("depth", truth, read_exr_depth, _UNKNOWN)
         raw_depth = self._file(key, self._parts.raw_depth)
-        frame.load_depth("raw_depth", raw_depth, read_depth_exr, _UNKNOWN)
+        frame.load_depth("raw_depth", raw_depth, read_exr_depth, _UNKNOWN)
         instances = frame.load("mask", self._file(key, self._parts.mask), _read_instances)
         if instances is not None:
             try:

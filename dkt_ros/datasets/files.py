@@ -14,10 +14,11 @@ import numpy as np
 import simplejpeg
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
+from dkt_ros.formats.exr import read_exr_vectors
 from dkt_ros.formats.palettes import palette_numbers
 from dkt_ros.formats.pictures import JPEG, cut_short
-from dkt_ros.geometry import has_reading
+from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.geometry import has_reading, unit_vectors
 from dkt_ros.wording import counted
 
 # Others (CMYK) are cv2's to convert.
@@ -57,11 +58,6 @@ def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
     return np.where(has_reading(stored), stored / units_per_metre, 0).astype(np.float32)
 
 
-def read_depth_exr(path: Path) -> np.ndarray:
-    """(H,W) float32 as stored, from whichever channel holds depth."""
-    return read_exr_depth(path)
-
-
 def read_label(path: Path) -> np.ndarray:
     """(H,W) uint8 as stored; grey kept in three equal channels is accepted.
 
@@ -83,9 +79,14 @@ def read_label(path: Path) -> np.ndarray:
     return stored
 
 
+def read_object_mask(path: Path) -> np.ndarray:
+    """(H,W) uint8 of MaterialClass of a label that is not 0 on transparent objects."""
+    return np.where(read_label(path) > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8)
+
+
 def read_normal_png(path: Path) -> np.ndarray:
     """(H,W,3) float32 unit vectors of an RGB picture that stores (n + 1) * 127.5; 0 = unknown."""
-    return _unit(_colours(path, _read_picture(path)).astype(np.float32) / 127.5 - 1.0)
+    return unit_vectors(_colours(path, _read_picture(path)).astype(np.float32) / 127.5 - 1.0)
 
 
 def read_normal_exr_blender(path: Path) -> np.ndarray:
@@ -93,7 +94,7 @@ def read_normal_exr_blender(path: Path) -> np.ndarray:
 
     The file holds x, y, z in R, G, B in Blender's camera axes (x right, y up, z backward).
     """
-    return _unit(read_exr_vectors(path) * _BLENDER_TO_CAMERA)
+    return unit_vectors(read_exr_vectors(path) * _BLENDER_TO_CAMERA)
 
 
 def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.ndarray:
@@ -110,14 +111,6 @@ def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.nd
         y = ((np.arange(height) - k[1, 2]) / k[1, 1]).astype(np.float32)
         along += normal[..., 0] * x[None, :] + normal[..., 1] * y[:, None]
     return np.where(along[..., None] > 0, -normal, normal)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    # "No normal" is stored as zero or mid grey; shorter than half is no direction to trust.
-    with np.errstate(invalid="ignore"):
-        known = (length > 0.5) & np.isfinite(length)
-    return np.where(known, vectors / np.where(known, length, 1.0), 0.0).astype(np.float32)
 
 
 def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import read_depth_exr, read_rgb
+from dkt_ros.datasets.files import read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
+from dkt_ros.formats.exr import read_exr_depth
 from dkt_ros.geometry import Intrinsics
 
 _UNKNOWN = Unknown.ZERO | Unknown.NEGATIVE | Unknown.FAR
@@ -31,8 +32,8 @@ class HissClip(Clip):
         frame = FrameAssembly(f"{self.path}: {key}")
         color, depth, raw_depth = (self.path / f"{key}{ending}" for ending in _ENDINGS)
         frame.load("rgb", color, read_rgb)
-        frame.load_depth("depth", depth, read_depth_exr, _UNKNOWN)
-        frame.load_depth("raw_depth", raw_depth, read_depth_exr, _UNKNOWN)
+        frame.load_depth("depth", depth, read_exr_depth, _UNKNOWN)
+        frame.load_depth("raw_depth", raw_depth, read_exr_depth, _UNKNOWN)
         frame.shrink_to("depth")
         size = frame.size
         return frame.finish(None if size is None else _CAMERA.scaled_to(size[1], size[0]).matrix)

@@ -20,12 +20,11 @@ import numpy as np
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import read_depth_png, read_label, read_rgb
+from dkt_ros.datasets.files import read_depth_png, read_object_mask, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
-from dkt_ros.formats.transphy3d import MaterialClass
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,7 @@ class TransCgClip(Clip):
         frame.load("rgb", view / f"rgb{number}.png", read_rgb)
         frame.load_depth("depth", view / f"depth{number}-gt.png", read_depth, Unknown.ZERO)
         frame.load_depth("raw_depth", view / f"depth{number}.png", read_depth, Unknown.ZERO)
-        mask = frame.load("mask", view / f"depth{number}-gt-mask.png", read_label)
-        if mask is not None:
-            frame.replace("mask", np.where(mask > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8))
+        frame.load("mask", view / f"depth{number}-gt-mask.png", read_object_mask)
         try:
             camera_matrix = self._camera_matrix()
         except DktError:  # said by problems()

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import read_depth_exr, read_depth_png
+from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.files import shown
+from dkt_ros.formats.exr import read_exr_depth
 from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
 from dkt_ros.geometry import has_reading, known_depth
 from dkt_ros.wording import counted
@@ -48,7 +49,7 @@ class PredictedDepth:
         self._told = False
         self._read: dict[str, Callable[[Path], np.ndarray]] = {
             ".png": lambda path: read_depth_png(path, 1 / unit_m),
-            ".exr": read_depth_exr,
+            ".exr": read_exr_depth,
             ".npz": lambda path: _read_numpy(path, unit_m),
             ".npy": lambda path: _read_numpy(path, unit_m),
         }

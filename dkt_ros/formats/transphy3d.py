@@ -35,9 +35,9 @@ import numpy as np
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
-from dkt_ros.formats.pictures import PNG, cut_short
+from dkt_ros.formats.pictures import PNG, cut_short, encoded
 from dkt_ros.formats.tar_index import read_members, tar_index
-from dkt_ros.geometry import has_reading
+from dkt_ros.geometry import has_reading, unit_vectors
 
 _DEPTH_STEPS = 65535
 _MILLIMETRES_PER_METRE = 1000.0
@@ -52,6 +52,12 @@ class MaterialClass(enum.IntEnum):
     OPAQUE = 0
     TRANSPARENT = 1
     REFLECTIVE = 2
+
+
+def material_classes(label: np.ndarray) -> np.ndarray:
+    """uint8 of MaterialClass: what is none, as a black-and-white mask's 255, is TRANSPARENT."""
+    known = np.isin(label, list(MaterialClass))
+    return np.where(known, label, MaterialClass.TRANSPARENT).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -110,21 +116,23 @@ def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
         **{key: value for key, value in frame.extra.items() if key not in _OWN_METADATA},
     }
     members = {
-        "image.png": _png(frame.rgb[..., ::-1]),
-        "depth.png": _png(depth),
+        "image.png": encoded(".png", frame.rgb),
+        "depth.png": encoded(".png", depth),
         "depth.json": json.dumps({"max_depth": max_depth}).encode(),
         "metadata.json": json.dumps(metadata).encode(),
     }
     if frame.normal is not None:
         blender = frame.normal * np.array([1.0, -1.0, -1.0])
-        members["normal.png"] = _png(np.rint((blender + 1.0) * 127.5).astype(np.uint8)[..., ::-1])
+        members["normal.png"] = encoded(".png", np.rint((blender + 1.0) * 127.5).astype(np.uint8))
     if frame.mask is not None:
-        members["mask.png"] = _png(frame.mask)
+        members["mask.png"] = encoded(".png", frame.mask)
     if frame.instance is not None:
-        members["instance.png"] = _png(frame.instance)
+        members["instance.png"] = encoded(".png", frame.instance)
     if frame.raw_depth is not None:
         millimetres = np.nan_to_num(frame.raw_depth, nan=0.0) * _MILLIMETRES_PER_METRE
-        members["raw_depth.png"] = _png(np.clip(np.rint(millimetres), 0, 65535).astype(np.uint16))
+        members["raw_depth.png"] = encoded(
+            ".png", np.clip(np.rint(millimetres), 0, 65535).astype(np.uint16)
+        )
     return members
 
 
@@ -201,13 +209,6 @@ def _frame_members(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield f"{path}: {key}", read_members(path, key, members)
 
 
-def _png(array: np.ndarray) -> bytes:
-    done, buffer = cv2.imencode(".png", np.ascontiguousarray(array))
-    if not done:
-        raise DktError(f"cannot encode an array of {array.shape} {array.dtype} as PNG")
-    return buffer.tobytes()
-
-
 def _image(
     members: Mapping[str, bytes],
     name: str,
@@ -237,10 +238,7 @@ def _image(
 def _normal(members: Mapping[str, bytes], source: str, size: tuple[int, int]) -> np.ndarray:
     stored = _image(members, "normal.png", source, np.uint8, channels=3, size=size)[..., ::-1]
     normal = stored.astype(np.float32) / 127.5 - 1.0
-    normal *= np.array([1.0, -1.0, -1.0], np.float32)
-    length = np.linalg.norm(normal, axis=-1, keepdims=True)
-    # "No normal" is stored as the mid grey, whose length is rounding only.
-    return np.where(length > 0.5, normal / np.maximum(length, 0.5), 0.0).astype(np.float32)
+    return unit_vectors(normal * np.array([1.0, -1.0, -1.0], np.float32))
 
 
 def _json(members: Mapping[str, bytes], name: str, source: str) -> dict[str, Any]:

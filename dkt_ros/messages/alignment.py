@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dkt_ros.alignment.aligner import Alignment
+
+if TYPE_CHECKING:
+    from dkt_ros.fusion.fuser import Shares
 
 SCALE_ALIGNMENT = "dkt_ros/msg/ScaleAlignment"
 STAGE_TIMING = "dkt_ros/msg/StageTiming"
@@ -32,8 +37,11 @@ StageTiming[] stages
 """msg/*.msg without their comments, for recordings that are written without ROS."""
 
 
-def alignment_fields(alignment: Alignment, window: int) -> dict[str, float | int | str]:
-    """The fields of the quality signal that are no shares, timings or header."""
+def alignment_fields(
+    alignment: Alignment, window: int, shares: Shares | None = None
+) -> dict[str, float | int | str]:
+    """The fields of the quality signal that are no timings or header. shares: of one frame."""
+    told = {} if shares is None else {f"share_{name}": part for name, part in vars(shares).items()}
     return {
         "state": alignment.state.value,
         "reason": alignment.reason,
@@ -44,4 +52,5 @@ def alignment_fields(alignment: Alignment, window: int) -> dict[str, float | int
         "residual": float(alignment.residual_m),
         "uncertainty": float(alignment.uncertainty),
         "window": window,
+        **told,
     }

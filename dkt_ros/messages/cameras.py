@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,10 +37,19 @@ def distortion_model(name: str) -> str:
 def pose_of(transform: Any) -> Pose:
     """(4, 4) of a geometry_msgs Transform."""
     turn, way = transform.rotation, transform.translation
-    axis = np.array([turn.x, turn.y, turn.z], np.float64)
-    length = float(np.linalg.norm(axis))
-    angle = 2 * np.arctan2(length, turn.w)
-    return rigid(cv2.Rodrigues(axis / max(length, 1e-12) * angle)[0], (way.x, way.y, way.z))
+    return rigid(rotation_matrix(turn.x, turn.y, turn.z, turn.w), (way.x, way.y, way.z))
+
+
+def rotation_matrix(x: float, y: float, z: float, w: float) -> NDArray[np.float64]:
+    """(3, 3) of a quaternion of any length; of length 0, which is none, no turn."""
+    s = 2.0 / (x * x + y * y + z * z + w * w or 1.0)
+    return np.array(
+        [
+            [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
+            [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
+            [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
+        ]
+    )
 
 
 def rigid(rotation: Any, way: Any) -> Pose:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats import rvl
+from dkt_ros.formats.pictures import JPEG, PNG, cut_short, encoded
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.fields import CompressedImage, MessageError
 from dkt_ros.messages.images import (
@@ -26,10 +27,6 @@ from dkt_ros.messages.images import (
     integer_to_depth,
 )
 from dkt_ros.wording import counted
-
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_TAIL = 1024  # cameras may pad a JPEG behind its end marker, with zeros by any length
 
 # compressed_depth_image_transport: int32 format, float32 depthQuantA, float32 depthQuantB.
 _DEPTH_HEADER = struct.Struct("<iff")
@@ -50,7 +47,7 @@ def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> Rgb
     memory is taken for what it says of itself.
     """
     data = memoryview(message.data).cast("B")
-    if not _starts_with(data, _JPEG_START) and not _starts_with(data, _PNG_START):
+    if not _starts_with(data, JPEG) and not _starts_with(data, PNG):
         hint = (
             "This is compressedDepth: is color/image mapped to a depth topic?"
             if "compressedDepth" in message.format
@@ -95,7 +92,7 @@ def compressed_to_depth(
     encoding, _, kind = message.format.partition(";")
     encoding = encoding.strip()
     data = memoryview(message.data).cast("B")
-    bare = _starts_with(data, _PNG_START)
+    bare = _starts_with(data, PNG)
     is_png = "compressedDepth" not in kind and (kind or encoding).split()[:1] == ["png"]
     if bare and is_png and encoding in (*INTEGER_DEPTH, "png"):
         encoding, kind = "16UC1", "compressedDepth png"
@@ -119,7 +116,7 @@ def compressed_to_depth(
     body = data if bare else data[_DEPTH_HEADER.size :]
     if kind.split()[-1] == "rvl" and not bare:
         steps = _decode_rvl(body, what, size)
-    elif _starts_with(body, _PNG_START):
+    elif _starts_with(body, PNG):
         steps = _decode(body, cv2.IMREAD_UNCHANGED, what, size)
     else:
         raise MessageError(
@@ -156,7 +153,7 @@ def depth_to_compressed(depth: DepthImage, kind: str, near: float, far: float) -
     if kind == "rvl":
         code = rvl.encode(image)
     else:
-        code = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        code = encoded(".png", image, cv2.IMWRITE_PNG_COMPRESSION, 1)
     return f"32FC1; compressedDepth {kind}", header + code
 
 
@@ -177,18 +174,13 @@ def _dequantised(steps: npt.NDArray[np.uint16], quant_a: float, quant_b: float) 
 
 def _decode(data: memoryview, flags: int, what: str, expected: Size | None) -> npt.NDArray[Any]:
     """Decodes a JPEG or PNG; refuses one cut short, which OpenCV would fill up with grey."""
-    is_jpeg = _starts_with(data, _JPEG_START)
-    end = _JPEG_END if is_jpeg else _PNG_END
-    whole = end in bytes(data[-_TAIL:]) or end in bytes(data).rstrip(b"\0")[-_TAIL:]
-    found = _jpeg_size(data) if is_jpeg else _png_size(data)
-    if whole and found is not None:
+    image, found = None, _jpeg_size(data) if _starts_with(data, JPEG) else _png_size(data)
+    if found is not None and not cut_short(data):
         _check_size(found, what, expected)
-    try:
-        image = None
-        if whole and found is not None:
+        try:
             image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-    except cv2.error as error:
-        raise MessageError("truncated image", f"{what} cannot be decoded: {error}.") from error
+        except cv2.error as error:
+            raise MessageError("truncated image", f"{what} cannot be decoded: {error}.") from error
     if image is None:
         raise MessageError(
             "truncated image",

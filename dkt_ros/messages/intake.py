@@ -12,20 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.compressed_images import (
-    COMPRESSED_OF_ANOTHER_SIZE,
-    compressed_to_depth,
-    compressed_to_rgb,
-)
+from dkt_ros.messages.compressed_images import COMPRESSED_OF_ANOTHER_SIZE
 from dkt_ros.messages.fields import (
     CameraInfo,
-    CompressedImage,
-    Image,
     MessageError,
     camera_info_to_intrinsics,
     has_distortion,
@@ -33,14 +27,11 @@ from dkt_ros.messages.fields import (
     of_rectified_images,
     stamp_to_ns,
 )
-from dkt_ros.messages.images import check_color, check_depth, image_to_depth, image_to_rgb
+from dkt_ros.messages.images import check_color, check_depth
 from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
-ImageMessage: TypeAlias = Image | CompressedImage
 Report = Callable[[str, str], None]
 
 _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
@@ -126,9 +117,10 @@ class Intake:
         self._statistics = statistics
         self._file = file
         self._report = report
-        self._synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(
+        self.synchronizer: Synchronizer[_Arrival, _Arrival] = Synchronizer(
             parameters.sync_slop_s, queue_size
         )
+        """What pairs; asked for what its stamps tell, fed here alone."""
         self._camera_info: CameraInfo | None = None
         self._waiting: Pair[_Arrival, _Arrival] | None = None
         self._settled_ns: int | None = None
@@ -143,44 +135,24 @@ class Intake:
         self.remarks: dict[str, str] = {}
         """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
 
-    @property
-    def offset_s(self) -> float | None:
-        """Newest colour stamp less newest depth stamp; None until both streams were seen."""
-        offset_ns = self._synchronizer.offset_ns
-        return None if offset_ns is None else offset_ns * 1e-9
-
-    @property
-    def missed_s(self) -> float | None:
-        """How far the nearest depth is from colour that finds none within the slop."""
-        return self._synchronizer.missed_s
-
-    @property
-    def late_s(self) -> dict[str, float]:
-        """Stream -> how far it comes behind the other, which does not wait as long."""
-        return self._synchronizer.late_s
-
-    def lost_share(self) -> dict[str, float]:
-        """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
-        return self._synchronizer.lost_share()
-
     def apply(self, parameters: Settings) -> None:
         """Takes over the parameters that act at once."""
         self._parameters = parameters
-        self._synchronizer.slop_s = parameters.sync_slop_s
+        self.synchronizer.slop_s = parameters.sync_slop_s
 
     def on_color(self, message: ImageMessage) -> None:
         """Callback of the colour subscription."""
         self.finish()
         self._statistics.seen("color")
         arrival = _Arrival(message, time.monotonic())
-        self._take(self._synchronizer.push_color(stamp_to_ns(message.header.stamp), arrival))
+        self._take(self.synchronizer.push_color(stamp_to_ns(message.header.stamp), arrival))
 
     def on_depth(self, message: ImageMessage) -> None:
         """Callback of the raw depth subscription."""
         self.finish()
         self._statistics.seen("depth")
         arrival = _Arrival(message, time.monotonic())
-        self._take(self._synchronizer.push_depth(stamp_to_ns(message.header.stamp), arrival))
+        self._take(self.synchronizer.push_depth(stamp_to_ns(message.header.stamp), arrival))
 
     def on_camera_info(self, message: CameraInfo) -> None:
         """Callback of the calibration's subscription; the latest one holds."""
@@ -246,7 +218,7 @@ class Intake:
             )
         intrinsics = camera_info_to_intrinsics(info, self._parameters.rectified)
         # What can be known without decoding, so that a broken message takes no other one's place.
-        if _is_raw(color) and _is_raw(depth):
+        if is_raw(color) and is_raw(depth):
             check_color(color)
             check_depth(depth)
             _check_sizes((color.height, color.width), (depth.height, depth.width), intrinsics)
@@ -279,7 +251,7 @@ class Intake:
         reason: str | None = None
         if self._encodings not in (None, encodings):
             reason = ENCODING_CHANGED
-        elif self._synchronizer.time_jumps != self._time_jumps:
+        elif self.synchronizer.time_jumps != self._time_jumps:
             reason = FlushReason.STAMP_BACKWARDS.value
         elif elapsed_ns > self._parameters.max_gap_s * NANOSECONDS_PER_SECOND:
             reason = FlushReason.GAP.value
@@ -287,7 +259,7 @@ class Intake:
             self._epoch += 1
             self._statistics.flushed(reason)
         self._encodings = encodings
-        self._time_jumps = self._synchronizer.time_jumps
+        self._time_jumps = self.synchronizer.time_jumps
         self._last_ns = stamp_ns
 
     def _remark(
@@ -385,7 +357,7 @@ class Intake:
         )
 
     def _count_drops(self) -> None:
-        dropped = self._synchronizer.dropped
+        dropped = self.synchronizer.dropped
         for cause, number in dropped.items():
             if number:
                 self._statistics.dropped(cause.value, number)
@@ -397,21 +369,13 @@ def _decode(
 ) -> Frame:
     """Raises MessageError where an image is damaged or has another size."""
     size = (intrinsics.height, intrinsics.width)
-    rgb = image_to_rgb(color) if _is_raw(color) else compressed_to_rgb(color, size)
-    if _is_raw(depth):
-        raw_depth = image_to_depth(depth, unit_m)
-    else:
-        raw_depth = compressed_to_depth(depth, unit_m, size)
+    rgb, raw_depth = rgb_of(color, size), depth_of(depth, unit_m, size)
     _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 
 
 def _encoding(message: ImageMessage) -> str:
-    return str(message.encoding if _is_raw(message) else message.format)
-
-
-def _is_raw(message: ImageMessage) -> TypeIs[Image]:
-    return hasattr(message, "encoding")
+    return str(message.encoding if is_raw(message) else message.format)
 
 
 def _unlikely(intrinsics: Intrinsics) -> str | None:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.messages.fields import camera_info_to_intrinsics, stamp_to_ns
-from dkt_ros.messages.images import image_to_depth, image_to_rgb
+from dkt_ros.messages.pixels import depth_of, rgb_of
 
 SERIES = (
     *("scale", "shift", "residual", "uncertainty", "inlier_ratio"),
@@ -56,12 +55,9 @@ def moment_of(role: str, message: Any, rectified: bool = False) -> Moment:
         return Moment(stamp_ns, series=series, state=told_state(state, message.reason))
     if role == "camera_info":
         return Moment(stamp_ns, intrinsics=camera_info_to_intrinsics(message, rectified))
-    is_raw = hasattr(message, "encoding")
     if role == "color":
-        rgb = image_to_rgb(message) if is_raw else compressed_to_rgb(message)
-        return Moment(stamp_ns, color=rgb)
-    pixels = image_to_depth(message) if is_raw else compressed_to_depth(message)
-    values: dict[str, Any] = {role: pixels}
+        return Moment(stamp_ns, color=rgb_of(message))
+    values: dict[str, Any] = {role: depth_of(message)}
     return Moment(stamp_ns, **values)
 
 

@@ -154,11 +154,11 @@ class Synchronizer(Generic[Color, Depth]):
         self._depth = _Stream()
 
     @property
-    def offset_ns(self) -> int | None:
+    def offset_s(self) -> float | None:
         """Newest colour stamp less newest depth stamp; None until both streams were seen."""
         if self._color.last_ns is None or self._depth.last_ns is None:
             return None
-        return self._color.last_ns - self._depth.last_ns
+        return (self._color.last_ns - self._depth.last_ns) * 1e-9
 
     @property
     def missed_s(self) -> float | None:

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from dkt_ros.arrays import to_host
-from dkt_ros.geometry import resize_readings
+from dkt_ros.geometry import resize_readings, unit_vectors
 from dkt_ros.model.condition import disparity_of
 
 NEAR_STRETCH = 1.05
@@ -86,14 +86,11 @@ def normals_in_camera_axes(decoded: np.ndarray, turned: bool) -> np.ndarray:
 
     decoded: x right, y up, z backward (Blender's camera axes) of the picture that the network saw.
     turned: whether that picture was the camera's, turned by 90 degrees against the clock.
-    Vectors shorter than half are no direction to trust.
     """
     x, y, z = decoded[..., 0], -decoded[..., 1], -decoded[..., 2]
     if turned:
         x, y = -y, x
-    vectors = np.stack([x, y, z], axis=-1).astype(np.float32)
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.where(length > 0.5, vectors / np.maximum(length, 0.5), np.float32(0.0))
+    return unit_vectors(np.stack([x, y, z], axis=-1).astype(np.float32))
 
 
 def working_size(

@@ -14,11 +14,7 @@ from dkt_ros.model.info import TASKS
 
 
 def add_commands(subparsers: Any) -> None:
-    """Adds the model's subcommands to the `dkt` command."""
-    _add_convert(subparsers)
-
-
-def _add_convert(subparsers: Any) -> None:
+    """Adds `dkt convert`."""
     parser = subparsers.add_parser(
         "convert",
         help="turn original model files, or a checkpoint and a LoRA, into a checkpoint folder",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.datasets.files import read_depth_png
+from dkt_ros.datasets.files import read_depth_png, read_rgb
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order, shown
+from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
-from dkt_ros.formats.pictures import IMAGES
+from dkt_ros.formats.pictures import IMAGES, natural_key
 from dkt_ros.formats.videos import pictures
 from dkt_ros.geometry import known_depth
 
@@ -71,11 +71,6 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     return known_depth(depth)
 
 
-def natural_key(path: Path) -> list[tuple[int, str]]:
-    """natural_order of pictures, whose names may differ in case."""
-    return natural_order(path.name.lower())
-
-
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:
     files = [file for file in shown(folder) if file.suffix.lower() in IMAGES]
     if not files:
@@ -99,19 +94,12 @@ def _read_folder(folder: Path, color: str | None) -> np.ndarray:
 
 
 def _read_image(file: Path) -> np.ndarray:
-    import cv2
-
-    # As stored: a rotation in the metadata would turn the frames against their depth.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    bgr = cv2.imdecode(np.fromfile(file, dtype=np.uint8), flags) if file.stat().st_size else None
-    if bgr is None:
-        raise DktError(f"{file} is no readable image")
-    if bgr.dtype != np.uint8:
+    try:
+        return read_rgb(file)
+    except DktError as error:
         raise DktError(
-            f"{file} has {8 * bgr.itemsize} bits a channel, as depth has: expected 8-bit colour; "
-            "choose a folder's colour images by name (--color '*rgb*')"
-        )
-    return np.ascontiguousarray(bgr[..., ::-1])
+            f"{error}; a folder's colour images are chosen by name (--color '*rgb*')"
+        ) from error
 
 
 def _read_npz(file: Path) -> np.ndarray:

@@ -13,9 +13,9 @@ import yaml
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
-from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dkt_ros.bags.message_types import types_of
 from dkt_ros.bags.writer import METADATA_VERSION
 from dkt_ros.files import flush, write_whole
 
@@ -33,7 +33,7 @@ class BagOutput:
         self._folder = folder
         self._parts_folder = parts_folder(folder)
         self._name = name
-        self._stores = (store, get_typestore(Stores.LATEST))
+        self._stores = (store, types_of())
         self.parts = parts
         self._writer: Writer | None = None
         self._connections: dict[str, Connection] = {}

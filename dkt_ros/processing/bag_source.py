@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
-from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage
+from dkt_ros.bags.message_types import types_of
+from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage, decoded
+from dkt_ros.bags.recording import FRAME_ID
 from dkt_ros.bags.topics import (
     CameraTopics,
     NoTopicError,
@@ -27,15 +28,14 @@ from dkt_ros.bags.topics import (
 )
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
-from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
-from dkt_ros.messages.compressed_images import compressed_to_depth, compressed_to_rgb
 from dkt_ros.messages.fields import stamp_to_ns
-from dkt_ros.messages.images import image_to_depth, image_to_rgb
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
-from dkt_ros.messages.synchronizer import DropCause, wide_enough
+from dkt_ros.messages.pixels import depth_of, rgb_of
+from dkt_ros.messages.synchronizer import DropCause, Synchronizer, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import (
     GIVE_CAMERA,
@@ -76,7 +76,6 @@ class BagSource(Source):
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
         self._options = options
-        self._store = get_typestore(Stores.LATEST)
         with self._opened() as bag:
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
@@ -160,14 +159,14 @@ class BagSource(Source):
                 Outcome.NOTHING_USABLE, f"{self.path}: {self.topics.color} cannot be read"
             )
         try:
-            height, width = _rgb(message).shape[:2]
+            height, width = rgb_of(message).shape[:2]
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {error}") from error
         try:
             camera = self._options.camera(width, height)
         except DktError as error:
             raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{self.path}: {error}") from error
-        encoder = MessageEncoder(self._store, message.header.frame_id)
+        encoder = MessageEncoder(types_of(), message.header.frame_id)
         return encoder.camera_info(camera, stamp_to_ns(message.header.stamp))
 
     def _sdk_camera(self, bag: BagReader) -> Any:
@@ -177,7 +176,7 @@ class BagSource(Source):
             raise ProcessingError(
                 Outcome.NO_CAMERA_INFO, f"{self.path}: {error}; {GIVE_CAMERA}"
             ) from error
-        info: Any = MessageEncoder(self._store, realsense_sdk.FRAME_ID).camera_info(lens.camera, 1)
+        info: Any = MessageEncoder(types_of(), FRAME_ID).camera_info(lens.camera, 1)
         info.distortion_model, info.d = lens.model, np.array(lens.coefficients, np.float64)
         return info
 
@@ -187,7 +186,7 @@ class BagSource(Source):
         for topic in bag.topics.values():
             if topic.name in own or topic.name.startswith("/dkt/") or topic.problem:
                 continue
-            if topic.msgtype in self._store.fielddefs:
+            if topic.msgtype in types_of().fielddefs:
                 passed.append(topic.name)
             else:
                 unknown.append(f"{topic.name} ({topic.msgtype})")
@@ -220,14 +219,14 @@ class BagSource(Source):
                     yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr)
                 yield from reading.take(message)
             yield from reading.rest()
-            apart = [] if reading.paired else self._too_far_apart(reading.intake)
+            apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)
             self.remarks += [text for text in (*bag.remarks, *apart) if text not in before]
 
-    def _too_far_apart(self, intake: Intake) -> list[str]:
+    def _too_far_apart(self, stamps: Synchronizer[Any, Any]) -> list[str]:
         """What is said where no two stamps match."""
-        if intake.offset_s is None:  # one of the streams has no message
+        if stamps.offset_s is None:  # one of the streams has no message
             return []
-        distance_s = abs(intake.offset_s) if intake.missed_s is None else intake.missed_s
+        distance_s = abs(stamps.offset_s) if stamps.missed_s is None else stamps.missed_s
         period_s = self.duration_s / max(self.total, 1)
         advice = f"take --sync-slop {wide_enough(distance_s):g} if they are of one moment"
         if distance_s > max(period_s, 0.1):
@@ -240,14 +239,12 @@ class BagSource(Source):
     def _first(self, bag: BagReader, topic: str) -> Any:
         """The topic's first message that is one; None where there is none."""
         for message in bag.messages([topic]):
-            with suppress(Exception):  # see _Reading._read
+            with suppress(DktError):
                 return self._decoded(message)
         return None
 
     def _decoded(self, message: RecordedMessage) -> Any:
-        # A buffer that may be written to, as rclpy's is: torch insists.
-        data = memoryview(bytearray(message.cdr))
-        value = self._store.deserialize_cdr(data, message.msgtype)
+        value = decoded(message)
         if self._from_sdk and message.topic in self.topics.camera():
             return realsense_sdk.as_ros_has_it(value)
         return value
@@ -348,10 +345,9 @@ class _Reading:
         """The message; None where its bytes are none."""
         try:
             return self._source._decoded(message)
-        # Damaged bytes make rosbags raise almost anything.
-        except Exception as error:  # noqa: BLE001
-            text = f"{counted(len(message.cdr), 'byte')}, no {message.msgtype}"
-            self._source.drop(f"damaged message on {message.topic}", f"{text} ({error})")
+        except DktError as error:
+            text = f"{counted(len(message.cdr), 'byte')}, no {message.msgtype} ({error.__cause__})"
+            self._source.drop(f"damaged message on {message.topic}", text)
             return None
 
     def _pending(self, observation: Observation) -> Pending:
@@ -377,16 +373,9 @@ class _Reading:
         )
 
     def _truth(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.float32] | None:
-        value = self._source._decoded(message)
-        raw = hasattr(value, "encoding")
-        depth = image_to_depth(value) if raw else compressed_to_depth(value)
+        depth = depth_of(self._source._decoded(message))
         return depth if depth.shape == size else None
 
     def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
-        grey = _rgb(self._source._decoded(message))[..., 0]
-        classes = np.where(np.isin(grey, list(MaterialClass)), grey, MaterialClass.TRANSPARENT)
-        return classes.astype(np.uint8) if grey.shape == size else None
-
-
-def _rgb(message: Any) -> NDArray[np.uint8]:
-    return image_to_rgb(message) if hasattr(message, "encoding") else compressed_to_rgb(message)
+        grey = rgb_of(self._source._decoded(message))[..., 0]
+        return material_classes(grey) if grey.shape == size else None

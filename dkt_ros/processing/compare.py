@@ -19,6 +19,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import write_whole
+from dkt_ros.formats.pictures import encoded
 from dkt_ros.processing.figures import plain
 from dkt_ros.processing.outputs import Output, Outputs, read_outputs
 from dkt_ros.processing.previews import ERROR_SCALE, UNKNOWN
@@ -159,8 +160,7 @@ def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = No
     result.why = list(_beyond(result, limits))
     for mean, stamp, picture in worst:
         if maps is not None and mean > 0:
-            data = cv2.imencode(".png", picture[..., ::-1])[1]
-            write_whole(maps / f"{a.name}_{stamp}.png", bytes(data))
+            write_whole(maps / f"{a.name}_{stamp}.png", encoded(".png", picture))
     return result
 
 

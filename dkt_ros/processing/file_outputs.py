@@ -6,12 +6,11 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from dkt_ros.bags.encode import to_millimetres
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.geometry import backproject, known_points
+from dkt_ros.formats.pictures import encoded
+from dkt_ros.geometry import backproject, known_points, to_millimetres
 from dkt_ros.processing.source import Shot
 
 
@@ -27,7 +26,7 @@ def write_file(kind: str, folder: Path, index: int, shot: Shot, estimate: DepthE
 
 def _png(_shot: Shot, estimate: DepthEstimate) -> bytes:
     """Whole millimetres, 0 = unknown or beyond 65.535 m."""
-    return bytes(cv2.imencode(".png", to_millimetres(estimate.depth))[1])
+    return encoded(".png", to_millimetres(estimate.depth))
 
 
 def _exr(_shot: Shot, estimate: DepthEstimate) -> bytes:

@@ -85,7 +85,6 @@ def _camera_info(encoder: MessageEncoder, shot: Shot, stamp_ns: int) -> Any:
 
 
 def _alignment(store: Typestore, estimate: DepthEstimate, header: Any) -> Any:
-    shares = estimate.shares
     stage = store.types[STAGE_TIMING]
     stages = [
         stage(name=name, seconds=seconds)
@@ -94,12 +93,9 @@ def _alignment(store: Typestore, estimate: DepthEstimate, header: Any) -> Any:
     ]
     return store.types[SCALE_ALIGNMENT](
         header=header,
-        share_sensor=shares.sensor,
-        share_network=shares.network,
-        share_nothing=shares.nothing,
         latency=estimate.timings_s["total"],
         stages=stages,
-        **alignment_fields(estimate.alignment, estimate.window),
+        **alignment_fields(estimate.alignment, estimate.window, estimate.shares),
     )
 
 

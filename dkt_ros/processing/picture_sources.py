@@ -14,23 +14,21 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import described
 from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
 from dkt_ros.bags.images import read_depth
-from dkt_ros.bags.recording import LAST_S, LabelledFrame, stamps
+from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
-from dkt_ros.formats.pictures import PICTURES
+from dkt_ros.formats.pictures import PICTURES, natural_key
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.messages.images import integer_to_depth
-from dkt_ros.model.video import natural_key
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, SourceOptions
 from dkt_ros.wording import counted
 
-FRAME_ID = "camera_color_optical_frame"
 VIDEOS = (
     *(".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".flv", ".3gp"),
@@ -84,7 +82,6 @@ class FolderSource(Source):
             mask=options.mask,
             metres_per_unit=options.depth_unit_m,
             rate_hz=options.rate_hz,
-            frame_id=FRAME_ID,
         )
         try:
             self.total = picture_count(self._folder)

@@ -15,6 +15,7 @@ from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import valid
 from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
+from dkt_ros.formats.pictures import encoded
 from dkt_ros.geometry import backproject, known_points
 from dkt_ros.processing.source import Shot
 
@@ -113,14 +114,12 @@ def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> b
         stream,
         points=np.clip(np.rint(points[::every] * 1e3), -32768, 32767).astype(np.int16),
         colors=np.asarray(colors[::every], np.uint8),
-        **{name: _jpeg(picture) for name, picture in pictures.items()},
+        **{
+            name: np.frombuffer(encoded(".jpg", picture, *_JPEG), np.uint8)
+            for name, picture in pictures.items()
+        },
     )
     return stream.getvalue()
-
-
-def _jpeg(rgb: NDArray[Any]) -> NDArray[np.uint8]:
-    bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
-    return np.asarray(cv2.imencode(".jpg", bgr, _JPEG)[1], np.uint8).ravel()
 
 
 def _depth_range(shot: Shot, estimate: DepthEstimate) -> list[float]:

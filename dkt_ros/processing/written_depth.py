@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.bags.images import read_depth
-from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.reader import BagReader, decoded
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.geometry import known_depth
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth
-from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import BAG
 
 _EXACT_FIRST = ("npz", "contact_graspnet", "exr", "png")
@@ -31,8 +30,8 @@ def written_depth(folder: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
     if (folder / BAG).is_dir():
         with BagReader(folder / BAG) as bag:
             for message in bag.messages(["/dkt/depth"]):
-                value = typestore().deserialize_cdr(message.cdr, message.msgtype)
-                yield stamp_to_ns(value.header.stamp), image_to_depth(value)  # type: ignore[attr-defined, arg-type]
+                value = decoded(message)
+                yield stamp_to_ns(value.header.stamp), image_to_depth(value)
         return
     for kind in _EXACT_FIRST:
         files = sorted(shown(folder / kind, "*_*.*"))

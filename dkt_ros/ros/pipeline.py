@@ -143,14 +143,14 @@ class Pipeline:
 
     def report(self) -> PipelineReport:
         """What diagnostics tell of the inputs."""
-        intake = self._intake
+        stamps = self._intake.synchronizer
         return PipelineReport(
             inputs={name: self._input(entry) for name, entry in self._subscriptions.items()},
-            remarks=intake.remarks,
-            offset_s=intake.offset_s,
-            missed_s=intake.missed_s,
-            late_s=intake.late_s,
-            lost_share=intake.lost_share(),
+            remarks=self._intake.remarks,
+            offset_s=stamps.offset_s,
+            missed_s=stamps.missed_s,
+            late_s=stamps.late_s,
+            lost_share=stamps.lost_share(),
         )
 
     def topics(self) -> list[str]:

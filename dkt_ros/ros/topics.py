@@ -11,19 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
-from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.arrays import constant, device_of
+from dkt_ros.colors import colored
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.geometry import Box, normals, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.compressed_images import depth_to_compressed
-from dkt_ros.messages.images import RgbImage
 from dkt_ros.messages.observation import Observation
 from dkt_ros.msg import ScaleAlignment, StageTiming
 from dkt_ros.ros.convert.clouds import CloudOptions, CloudWriter
@@ -95,36 +93,10 @@ class Output:
         return self.topic.removeprefix("dkt/")
 
 
-def alignment_to_message(alignment: Alignment, window: int, header: Header) -> ScaleAlignment:
-    """The quality signal, without timings."""
-    return ScaleAlignment(header=header, **alignment_fields(alignment, window))
-
-
-def colored_depth(depth: npt.NDArray[np.float32], min_m: float, max_m: float) -> RgbImage:
-    """(H, W) metres -> (H, W, 3) RGB from blue (near) to red (far), black where unknown.
-
-    The range is fixed, so that a depth keeps its colour from frame to frame.
-    """
-    steps = (depth - np.float32(min_m)) * np.float32(254.0 / (max_m - min_m)) + np.float32(1.0)
-    np.clip(steps, 1.0, 255.0, out=steps)
-    steps[np.isnan(depth)] = 0.0
-    return np.asarray(cv2.applyColorMap(steps.astype(np.uint8), _color_table()), dtype=np.uint8)
-
-
-def _color_table() -> npt.NDArray[np.uint8]:
-    """(256, 1, 3) RGB, the first entry black."""
-    bgr = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)
-    rgb = np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
-    rgb[0] = 0
-    return rgb
-
-
 def _alignment(result: Result) -> ScaleAlignment:
     estimate = result.estimate
-    message = alignment_to_message(estimate.alignment, estimate.window, result.header)
-    shares = estimate.shares
-    message.share_sensor, message.share_network = shares.sensor, shares.network
-    message.share_nothing = shares.nothing
+    fields = alignment_fields(estimate.alignment, estimate.window, estimate.shares)
+    message = ScaleAlignment(header=result.header, **fields)
     message.latency = time.monotonic() - result.observation.arrived_s
     stages = {name: value for name, value in estimate.timings_s.items() if name != "total"}
     stages |= result.stages_s
@@ -207,7 +179,7 @@ def _compressed_depth(result: Result) -> CompressedImage:
 def _depth_color(result: Result) -> Image:
     parameters = result.parameters
     low, high = parameters.depth_color_min_m, parameters.depth_color_max_m
-    return rgb_to_image(colored_depth(result.estimate.depth, low, high), result.header)
+    return rgb_to_image(colored(result.estimate.depth, low, high), result.header)
 
 
 OUTPUTS = (

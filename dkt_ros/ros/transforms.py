@@ -10,6 +10,7 @@ from rclpy.time import Time
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
+from dkt_ros.messages.cameras import pose_of
 
 PATIENCE_S = 0.2
 """How long a transform that is newer than what tf knows is waited for."""
@@ -86,20 +87,8 @@ class Transforms:
                 f"{missing} at the image's stamp: {error}. Expected both in one tf tree: look with "
                 f"`ros2 run tf2_ros tf2_echo {frame} {header.frame_id}`",
             ) from error
-        t, q = found.transform.translation, found.transform.rotation
-        return rotation_matrix(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z])
-
-
-def rotation_matrix(x: float, y: float, z: float, w: float) -> np.ndarray:
-    """(3, 3) of a quaternion of any length but 0."""
-    s = 2.0 / (x * x + y * y + z * z + w * w)
-    return np.array(
-        [
-            [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
-            [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
-            [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
-        ]
-    )
+        pose = pose_of(found.transform)
+        return pose[:3, :3], pose[:3, 3]
 
 
 def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:

@@ -53,9 +53,8 @@ def moments(
 
 
 def _of_estimate(estimate: DepthEstimate) -> Moment:
-    frame, shares = estimate.frame, estimate.shares
-    fields = alignment_fields(estimate.alignment, estimate.window)
-    fields |= {"share_sensor": shares.sensor, "share_network": shares.network}
+    frame = estimate.frame
+    fields = alignment_fields(estimate.alignment, estimate.window, estimate.shares)
     fields["latency"] = estimate.timings_s["total"]
     return Moment(
         frame.stamp_ns,

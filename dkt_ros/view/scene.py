@@ -14,9 +14,8 @@ import rerun as rr
 import rerun.blueprint as rrb
 from numpy.typing import NDArray
 
-from dkt_ros.bags.encode import to_millimetres
 from dkt_ros.files import PARTIAL, StorageError, storage_error
-from dkt_ros.geometry import Intrinsics, backproject, known_points
+from dkt_ros.geometry import Intrinsics, backproject, known_points, to_millimetres
 from dkt_ros.messages.moments import Moment
 
 TIMELINE = "stamp"

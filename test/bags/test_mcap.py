@@ -9,6 +9,7 @@ from zlib import crc32
 
 import lz4.frame
 import pytest
+from fixtures.recorded_frames import times
 from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.reader import BagReader
@@ -87,14 +88,6 @@ def ended(path: Path, body: bytes, summary: bytes = b"", checksum: bool = True) 
     return path
 
 
-def times(path: Path) -> tuple[list[int], list[str]]:
-    """Of the messages that are read, and what is said to be lost."""
-    with BagReader(path) as bag:
-        found = [one.time_ns for one in bag.messages()]
-        assert (bag.start_ns, bag.end_ns) == (min(found), max(found))
-        return found, bag.remarks
-
-
 CHUNKED = chunk(channel(), message(3000), message(1000), message(2000))
 AT = len(MAGIC) + len(entry(HEADER, text("ros2") + text("")))  # of what follows the header
 
@@ -106,8 +99,12 @@ def test_a_message_s_time_is_that_of_its_reception(tmp_path: Path) -> None:
         ended(tmp_path / "indexed.mcap", CHUNKED, indexed),
         ended(tmp_path / "chunk.mcap", CHUNKED),
         ended(tmp_path / "loose.mcap", loose),
+        ended(tmp_path / "counted.mcap", loose, channel() + statistics(3)),
     ):
         assert times(path) == ([1000, 2000, 3000], [])
+    found, remarks = times(begun(tmp_path / "killed.mcap", loose))
+    assert found == [1000, 2000, 3000]
+    assert "recorder was killed" in remarks[0]
 
 
 @pytest.mark.parametrize(

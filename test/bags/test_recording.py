@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import yaml
 from fixtures.recorded_frames import known
 from rosbags.typesys import Stores, get_typestore
 
-from dkt_ros.bags.encode import MessageEncoder, to_millimetres
+from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record, stamps
 from dkt_ros.bags.topics import CameraTopics, discover_topics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError
+from dkt_ros.geometry import to_millimetres
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 COLOR = "/camera/camera/color/image_raw"
@@ -119,9 +121,12 @@ def test_millimetres_round_and_mark_the_unknown() -> None:
 def test_a_failed_recording_leaves_nothing_behind(
     tmp_path: Path, frames: list[LabelledFrame]
 ) -> None:
-    wrong = LabelledFrame(frames[1].frame, truth_depth=np.ones((4, 4), np.float32))
+    def given() -> Iterator[LabelledFrame]:
+        yield frames[0]
+        yield LabelledFrame(frames[1].frame, truth_depth=np.ones((4, 4), np.float32))
+
     with pytest.raises(DktError, match="true depth is 4x4"):
-        record([frames[0], wrong], tmp_path / "bag", RecordingOptions())
+        record(given(), tmp_path / "bag", RecordingOptions())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.recorded_frames import times
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_typestore
@@ -35,14 +36,6 @@ def recorded(folder: Path, times: range, change: Callable[[sqlite3.Connection], 
 
 def nothing(_: sqlite3.Connection) -> None:
     """Leaves it as it was."""
-
-
-def times(path: Path) -> tuple[list[int], list[str]]:
-    """Of the messages that are read, and what is said to be lost."""
-    with BagReader(path) as bag:
-        found = [one.time_ns for one in bag.messages()]
-        assert (bag.start_ns, bag.end_ns) == (min(found), max(found))
-        return found, bag.remarks
 
 
 def test_what_was_written_late_comes_in_order_of_time(tmp_path: Path) -> None:

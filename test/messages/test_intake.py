@@ -325,12 +325,12 @@ def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_clocks_that_differ_are_visible() -> None:
     desk = Desk()
-    assert desk.intake.offset_s is None
+    assert desk.intake.synchronizer.offset_s is None
     color, depth = rgb(), metres()
     color.header.stamp = make_header(5_000 * MS, "").stamp
     desk.intake.on_color(color)
     desk.intake.on_depth(depth)
-    assert desk.intake.offset_s == 5.0
+    assert desk.intake.synchronizer.offset_s == 5.0
 
 
 def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +344,7 @@ def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.Mon
         decoded.append(message)
         return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
-    monkeypatch.setattr("dkt_ros.messages.intake.image_to_rgb", decode)
+    monkeypatch.setattr("dkt_ros.messages.pixels.image_to_rgb", decode)
     for ms in (0, 33, 66):
         desk.show(ms)
     assert (len(waiting), decoded) == (3, [])

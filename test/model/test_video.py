@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.video import natural_key, read_clip
+from dkt_ros.formats.pictures import natural_key
+from dkt_ros.model.video import read_clip
 
 
 def frames(count: int, height: int = 32, width: int = 48) -> np.ndarray:
@@ -66,9 +67,15 @@ def test_mixed_sizes_name_the_file(tmp_path: Path) -> None:
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "0.png", frames(1)[0])
-    for content in (b"", b"\x89PNG broken"):
+    write_image(tmp_path / "0.jpg", frames(1)[0])
+    jpeg = (tmp_path / "0.jpg").read_bytes()
+    for content, problem in (
+        (b"", "is empty"),
+        (b"\x89PNG broken", "damaged, or no picture"),
+        (jpeg[: len(jpeg) // 2], "truncated picture"),  # OpenCV would fill it up with grey
+    ):
         (tmp_path / "1.png").write_bytes(content)
-        with pytest.raises(DktError, match=r"1\.png is no readable image"):
+        with pytest.raises(DktError, match=rf"1\.png: {problem}"):
             read_clip(tmp_path)
 
 
@@ -77,7 +84,9 @@ def test_depth_beside_colour_is_named_and_left_to_a_pattern(tmp_path: Path) -> N
     for index, picture in enumerate(rgb):
         cv2.imwrite(str(tmp_path / f"{index}_rgb.png"), picture[..., ::-1])
         cv2.imwrite(str(tmp_path / f"{index}_depth.png"), np.full((8, 12), 500, np.uint16))
-    with pytest.raises(DktError, match=r"0_depth\.png has 16 bits a channel.*--color"):
+    with pytest.raises(
+        DktError, match=r"0_depth\.png: uint16 with 1 channel, expected an 8-bit colour.*--color"
+    ):
         read_clip(tmp_path)
     np.testing.assert_array_equal(read_clip(tmp_path, "*rgb.png"), rgb)
     with pytest.raises(DktError, match=r"holds no image \*color\*; it holds 0_depth\.png"):

@@ -29,7 +29,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 import dkt_ros
-from dkt_ros.bags.encode import MessageEncoder, to_millimetres
+from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
@@ -38,6 +38,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import load_estimator
 from dkt_ros.formats import videos
 from dkt_ros.formats.transphy3d import write_sequence
+from dkt_ros.geometry import to_millimetres
 from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.one import process_one
 from dkt_ros.processing.options import ProcessOptions

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 
-from dkt_ros.bags.encode import to_millimetres
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig, load_estimator
 from dkt_ros.files import only_process
 from dkt_ros.formats.exr import read_exr_plane
+from dkt_ros.geometry import to_millimetres
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.formats import FILE_FORMATS

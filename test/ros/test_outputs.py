@@ -27,10 +27,12 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
+from dkt_ros.colors import colored
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.compressed_images import compressed_to_depth
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import outputs as outputs_module
@@ -46,8 +48,6 @@ from dkt_ros.ros.topics import (
     OUTPUTS,
     Output,
     Result,
-    alignment_to_message,
-    colored_depth,
     topics_text,
 )
 
@@ -432,9 +432,14 @@ def test_the_states_have_the_messages_numbers() -> None:
         assert getattr(ScaleAlignment, state.name) == state.value
 
 
+def scale_alignment(alignment: Alignment, window: int) -> ScaleAlignment:
+    header = make_header(9, "camera")
+    return ScaleAlignment(header=header, **alignment_fields(alignment, window))
+
+
 def test_an_alignment_becomes_a_message() -> None:
     alignment = Alignment(2.5, -0.25, 321, 0.75, 0.0035, 0.01, AlignmentState.HELD, "few pixels")
-    message = alignment_to_message(alignment, 5, make_header(9, "camera"))
+    message = scale_alignment(alignment, 5)
     assert (message.header.stamp.nanosec, message.header.frame_id) == (9, "camera")
     assert (message.state, message.reason) == (ScaleAlignment.HELD, "few pixels")
     assert (message.scale, message.shift, message.inliers) == (2.5, -0.25, 321)
@@ -447,14 +452,14 @@ def test_an_alignment_becomes_a_message() -> None:
 def test_no_alignment_is_nan_in_the_message() -> None:
     nan = float("nan")
     alignment = Alignment(nan, nan, 0, 0.0, nan, float("inf"), AlignmentState.UNALIGNED, "none")
-    message = alignment_to_message(alignment, 1, make_header(9, "camera"))
+    message = scale_alignment(alignment, 1)
     assert np.isnan([message.scale, message.shift, message.residual]).all()
     assert message.uncertainty == np.inf
 
 
 def test_colours_are_fixed_to_depth_and_black_is_unknown() -> None:
     depth = np.array([[np.nan, 0.2, 1.1, 2.0, 0.05, 50.0]], dtype=np.float32)
-    picture = colored_depth(depth, 0.2, 2.0)
+    picture = colored(depth, 0.2, 2.0)
     assert picture.shape == (1, 6, 3)
     assert picture.dtype == np.uint8
     assert not picture[0, 0].any()
@@ -469,4 +474,4 @@ def test_colours_are_fixed_to_depth_and_black_is_unknown() -> None:
     assert far[0] > far[2], "far is reddish"
     np.testing.assert_array_equal(picture[0, 4], near)
     np.testing.assert_array_equal(picture[0, 5], far)
-    np.testing.assert_array_equal(picture, colored_depth(depth, 0.2, 2.0))
+    np.testing.assert_array_equal(picture, colored(depth, 0.2, 2.0))

@@ -33,13 +33,13 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.errors import DktError
+from dkt_ros.messages.cameras import rotation_matrix
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.params.command_line import planner_parser
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.params.spec import specs
 from dkt_ros.ros.planner import TOPICS
-from dkt_ros.ros.transforms import rotation_matrix
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 

@@ -20,9 +20,10 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 
 from dkt_ros.errors import DktError
+from dkt_ros.messages.cameras import rotation_matrix
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.transforms import TransformError, Transforms, quaternion, rotation_matrix
+from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
 
 pytestmark = pytest.mark.ros
 
@@ -129,6 +130,7 @@ def test_rotations_are_right_handed() -> None:
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(matrix) == pytest.approx(1.0)
     np.testing.assert_allclose(rotation_matrix(1, 0, 0, 1) @ [0, 1, 0], [0, 0, 1], atol=1e-12)
+    np.testing.assert_array_equal(rotation_matrix(0, 0, 0, 0), np.eye(3))
 
 
 def test_quaternions_and_matrices_are_each_other_s_inverse() -> None:

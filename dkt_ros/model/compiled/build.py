@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import PARTIAL, sha256, storage_error
+from dkt_ros.model.backends import Progress
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.fp8 import use_fp8
 from dkt_ros.model.compiled.graphs import NetworkGraphs
@@ -39,8 +40,6 @@ from dkt_ros.model.fast_network import FastNetwork
 GRAPH_FILES = 6
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
 """The type in which what a precision does not quantise is computed."""
-Progress = Callable[[str, int, int], None]
-"""on_progress(what is at work, graphs done, graphs in all)."""
 Export = Callable[[EngineRequest, Path], Manifest]
 BuildPlan = Callable[[Path, Path, Sequence[GraphSpec]], str]
 """(graph's file, plan's file, the graphs in it) -> the plan's SHA-256."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.backends import Progress
 from dkt_ros.model.compiled.manifest import (
     CHECKS_FILE,
     DECODER_FIRST,
@@ -40,9 +41,6 @@ SAMPLES = 2**16
 """Numbers that are stored of a graph's results, at most."""
 _STEP = 2_654_435_761
 """A prime: numbers so far apart, modulo the size, lie all over a tensor."""
-
-Progress = Callable[[str, int, int], None]
-"""on_progress(what is at work, graphs done, graphs in all)."""
 
 
 @torch.inference_mode()

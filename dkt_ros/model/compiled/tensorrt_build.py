@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import write_whole
+from dkt_ros.model.backends import Progress
 from dkt_ros.model.checkpoint import parse_device
 from dkt_ros.model.compiled.manifest import GraphSpec, System
 from dkt_ros.model.compiled.tensorrt_module import (
@@ -26,9 +27,6 @@ from dkt_ros.model.compiled.tensorrt_module import (
     is_rtx,
     make_logger,
 )
-
-Progress = Callable[[str, int, int], None]
-"""on_progress(phase, steps done, steps in all)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from dkt_ros.geometry import METRES_PER_MILLIMETRE
+from dkt_ros.geometry import to_millimetres
 from dkt_ros.messages.images import DepthImage, RgbImage
 
 
@@ -19,14 +19,8 @@ def depth_to_image(depth: DepthImage, header: Header) -> Image:
 
 
 def depth_to_millimetres(depth: DepthImage, header: Header) -> Image:
-    """(H, W) float32 metres, NaN = unknown -> 16UC1 image of millimetres, 0 = unknown (REP-118).
-
-    What is farther than 65.535 m is unknown too.
-    """
-    with np.errstate(invalid="ignore"):
-        steps = np.rint(depth / np.float32(METRES_PER_MILLIMETRE))
-        steps[~(steps <= np.iinfo(np.uint16).max)] = 0
-    return _image(steps.astype("<u2"), "16UC1", header)
+    """(H, W) float32 metres, NaN = unknown -> 16UC1 image, see to_millimetres."""
+    return _image(to_millimetres(depth).astype("<u2", copy=False), "16UC1", header)
 
 
 def normals_to_image(normals: npt.NDArray[np.float32], header: Header) -> Image:

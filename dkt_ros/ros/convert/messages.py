@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -17,16 +19,6 @@ def make_header(stamp_ns: int, frame_id: str) -> Header:
 
 def camera_info_with_header(info: CameraInfo, header: Header) -> CameraInfo:
     """A copy of `info` under another header; shares the calibration arrays."""
-    return CameraInfo(
-        header=header,
-        height=info.height,
-        width=info.width,
-        distortion_model=info.distortion_model,
-        d=info.d,
-        k=info.k,
-        r=info.r,
-        p=info.p,
-        binning_x=info.binning_x,
-        binning_y=info.binning_y,
-        roi=info.roi,
-    )
+    copied = copy.copy(info)
+    copied.header = header
+    return copied

@@ -76,7 +76,12 @@ def chosen_preset(folder: Path, arguments: Mapping[str, str]) -> CameraPreset:
 
     `arguments` has the keys PRESET_ARGUMENTS; all but camera may be empty. Raises DktError.
     """
-    return _with_arguments(load_preset(folder, arguments["camera"]), arguments)
+    preset = load_preset(folder, arguments["camera"])
+    topics: dict[str, Any] = {
+        name: arguments[f"{name}_topic"] for name in TOPICS if arguments[f"{name}_topic"]
+    }
+    parameters = {**preset.parameters, **_parameters_of(arguments)}
+    return replace(preset, **topics, parameters=parameters)
 
 
 def preset_of_bag(
@@ -126,14 +131,6 @@ def _found_preset(bag: BagReader, arguments: Mapping[str, str]) -> CameraPreset:
         found.camera_info,
         parameters | _parameters_of(arguments),
     )
-
-
-def _with_arguments(preset: CameraPreset, arguments: Mapping[str, str]) -> CameraPreset:
-    topics: dict[str, Any] = {
-        name: arguments[f"{name}_topic"] for name in TOPICS if arguments[f"{name}_topic"]
-    }
-    parameters = {**preset.parameters, **_parameters_of(arguments)}
-    return replace(preset, **topics, parameters=parameters)
 
 
 def _parameters_of(arguments: Mapping[str, str]) -> dict[str, Value]:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from dkt_ros.model.backends import engine_network
 from dkt_ros.model.compiled.build import export_engine
 from dkt_ros.model.compiled.manifest import (
     EngineRequest,
+    Manifest,
     checkpoint_fingerprint,
     window_lengths,
 )
+from dkt_ros.model.compiled.network import EngineNetwork
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.windows import exact_windows, live_windows
 
@@ -41,3 +44,11 @@ def tiny_engine(tiny_request: EngineRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("engine")
     export_engine(tiny_request, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_engine: Path) -> EngineNetwork:
+    """That folder's network, by onnxruntime."""
+    pytest.importorskip("onnxruntime")
+    manifest = Manifest.read(tiny_engine)
+    return engine_network(tiny_engine, manifest, manifest.windows, None)

@@ -56,15 +56,19 @@ def test_an_engine_gives_the_disparity_of_torch(
     assert (loaded.backend, loaded.dtype, loaded.note) == ("onnxruntime", "fp32", "")
     assert stages[5:7] == [("load graphs", 6, 6), ("check graphs", 1, 7)]
     assert stages[-1] == ("check graphs", 7, 7)
-    engine, torch_live = LivePredictor(loaded.network, LIVE), LivePredictor(tiny_fast, LIVE)
-    for frame in video(13):
-        ours, theirs = engine.push(frame), torch_live.push(frame)
-        assert (ours is None) == (theirs is None)
-        if ours is not None and theirs is not None:
-            np.testing.assert_allclose(ours.disparity, theirs.disparity, atol=1e-3)
-    options = PredictOptions(steps=2, window=2, overlap=1)
-    exact = predict_disparity(loaded.network, video(9), options)
-    np.testing.assert_allclose(exact, predict_disparity(tiny_fast, video(9), options), atol=1e-3)
+    for publish, shown in (("latest", 4), ("all", 13)):
+        options = replace(LIVE, publish=publish)
+        engine, torch_live = (LivePredictor(one, options) for one in (loaded.network, tiny_fast))
+        for frame in video(13):
+            ours, theirs = engine.push(frame), torch_live.push(frame)
+            assert (ours is None) == (theirs is None)
+            if ours is not None and theirs is not None:
+                np.testing.assert_allclose(ours.disparity, theirs.disparity, atol=1e-5)
+                shown -= 1
+        assert not shown
+    exact = PredictOptions(steps=2, window=2, overlap=1)
+    found, expected = (predict_disparity(n, video(9), exact) for n in (loaded.network, tiny_fast))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

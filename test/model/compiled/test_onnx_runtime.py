@@ -30,7 +30,6 @@ from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.model.windows import live_windows
-from dkt_ros.predict.clip import PredictOptions, predict_disparity
 from dkt_ros.predict.stream import LivePredictor
 
 onnx = pytest.importorskip("onnx")
@@ -41,14 +40,6 @@ from dkt_ros.model.compiled.onnx_runtime import OnnxRunner, load_runners, open_s
 TOLERANCE = 1e-3
 SIZE = (32, 48)
 LIVE = LiveOptions(window=2, new=1, steps=2, scene_cut=None)
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_engine: Path) -> EngineNetwork:
-    manifest = Manifest.read(tiny_engine)
-    runners = load_runners(tiny_engine, manifest, [graph.name for graph in manifest.graphs])
-    constants = read_constants(tiny_engine, manifest)
-    return EngineNetwork(manifest, runners, constants, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -101,26 +92,6 @@ def test_velocity(
     found = engine.velocity(noisy, engine.embed_rgb(latents), timestep, keep)
     assert found.shape == (1, 16, keep, 4, 6)
     torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
-
-
-def test_live(engine: EngineNetwork, network: DktNetwork) -> None:
-    frames = video(13)
-    ours, theirs = LivePredictor(engine, LIVE), LivePredictor(FastNetwork(network), LIVE)
-    shown = 0
-    for frame in frames:
-        found, expected = ours.push(frame), theirs.push(frame)
-        assert (found is None) == (expected is None)
-        if found is not None and expected is not None:
-            np.testing.assert_allclose(found.disparity, expected.disparity, atol=TOLERANCE)
-            shown += 1
-    assert shown == 4
-
-
-def test_exact(engine: EngineNetwork, network: DktNetwork) -> None:
-    options = PredictOptions(steps=2, window=2, overlap=1)
-    found = predict_disparity(engine, video(9), options)
-    expected = predict_disparity(FastNetwork(network), video(9), options)
-    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 
 def test_graphs_are_what_the_manifest_says(tiny_engine: Path) -> None:
