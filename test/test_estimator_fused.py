@@ -94,14 +94,19 @@ def test_holes_have_depth_and_say_that_it_is_the_networks() -> None:
     assert SCENE.rel(estimate.depth, GOOD) < 0.5 * SCENE.rel(network.depth, GOOD)
 
 
-def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named() -> None:
-    filled, estimator = np.where(HOLES, np.float32(0.15), RAW), fused()
+@pytest.mark.parametrize(
+    ("value", "end"), [(0.15, "near"), (10.0, "far"), (65.504, "far"), (3.4e38, "far")]
+)
+def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named(
+    value: float, end: str
+) -> None:
+    filled, estimator = np.where(HOLES, np.float32(value), RAW), fused()
     estimate, expected = push(estimator, frame(0, filled)), push(fused(), frame(0))
     np.testing.assert_array_equal(estimate.depth, expected.depth)
     assert estimate.alignment.state is OK
     (told,) = estimate.suspicions
     assert told.cause == "fill"
-    assert "are 0.15 m to the bit" in told.advice
+    assert f"are {value:g} m to the bit and nothing else is as {end}" in told.advice
     assert "leave such pixels at 0 or NaN" in told.advice
     assert push(estimator, frame(0, filled)) is estimate, "the same picture"
     assert push(fused(), frame(0)).suspicions == ()
