@@ -35,6 +35,8 @@ MEBIBYTE = 1 << 20
 LOSS_WORTH_A_WARNING = 0.1
 FEWEST_PAIRS = 10
 """Shares of fewer messages than this say nothing."""
+MOST_ELSEWHERE = 4
+"""Topics that are named in place of one that nobody publishes."""
 FLUSHES_WORTH_A_WARNING = 3
 """In the window of the statistics."""
 DRIFT_REMEDY = (
@@ -62,6 +64,7 @@ class InputTopic:
     other_types  types on this topic besides the subscription's own, which it cannot hear
     latched      whether all publishers keep their messages for subscribers that come late
     nodes        full names of the publishers' nodes
+    elsewhere    where nobody publishes it, topics of its type that others publish, likest first
     """
 
     topic: str
@@ -70,6 +73,7 @@ class InputTopic:
     other_types: tuple[str, ...] = ()
     latched: bool = False
     nodes: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -430,7 +434,9 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
     for guess, names in sorted(guesses.items(), key=lambda item: inputs[item[1][0]].publishers):
         topics = ", ".join(inputs[name].topic for name in names)
         quiet_s = min(_quiet_s(report.snapshot.streams.get(name), active_s) for name in names)
-        sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}")
+        found = dict.fromkeys(t for name in names for t in inputs[name].elsewhere[:MOST_ELSEWHERE])
+        there = f" Published are {', '.join(found)}." if found else ""
+        sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}{there}")
     return " ".join(sentences)
 
 
