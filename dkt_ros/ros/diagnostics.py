@@ -35,6 +35,7 @@ MEBIBYTE = 1 << 20
 LOSS_WORTH_A_WARNING = 0.1
 FEWEST_PAIRS = 10
 """Shares of fewer messages than this say nothing."""
+RESTING = "publish is on_demand, and nobody asks for depth"
 MOST_ELSEWHERE = 4
 """Topics that are named in place of one that nobody publishes."""
 FLUSHES_WORTH_A_WARNING = 3
@@ -107,6 +108,7 @@ class NodeReport:
     rivals         names of other nodes that publish dkt/depth
     clock_trouble  what to do where use_sim_time is set and /clock is silent, still or sent by two
     active_s       seconds since activation, None while not active
+    resting        whether depth is made on demand, and nobody asks
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
     dds_advice     what to do about messages that get lost on the way
@@ -125,6 +127,7 @@ class NodeReport:
     rivals: tuple[str, ...] = ()
     clock_trouble: str = ""
     active_s: float | None = None
+    resting: bool = False
     image_timeout_s: float = 2.0
     sync_slop_s: float = 0.02
     pipeline: PipelineReport = field(default_factory=PipelineReport)
@@ -495,6 +498,8 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
         return WARN, _hanging(report)
     if worker.state is WorkerState.STOPPED:
         return OK, "stopped"
+    if report.resting:
+        return OK, RESTING
     if output.count == 0:
         return OK, f"{worker.state.value}, no depth yet"
     mean, _ = report.snapshot.timings_s.get("total", (0.0, 0.0))
@@ -542,6 +547,8 @@ def _alignment(report: NodeReport) -> _Part:
     ]
     quiet_s = _quiet_s(report.snapshot.streams.get("dkt/depth"), report.active_s or 0.0)
     _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
+    if report.resting:
+        return _Part("alignment", OK, RESTING, values)
     if report.active_s is None or quiet_s > max(report.image_timeout_s, 2.0 * longest_s):
         return _Part("alignment", STALE, "no new depth", values)
     if report.shares is not None:

@@ -428,6 +428,19 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),
         (
             "alignment",
+            {"snapshot": streams(depth_image=9.0), "resting": True},
+            OK,
+            "publish is on_demand, and nobody asks",
+        ),
+        ("inference", {"resting": True}, OK, "publish is on_demand, and nobody asks"),
+        (
+            "inference",
+            {"resting": True, "output_error": "dkt/points failed: x"},
+            WARN,
+            "dkt/points failed: x",
+        ),
+        (
+            "alignment",
             {"alignment": replace(HEALTHY.alignment, state=AlignmentState.HELD, reason="few")},  # type: ignore[type-var]
             WARN,
             "HELD: few",
