@@ -43,6 +43,7 @@ from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fill import without_fill
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
+from dkt_ros.fusion.ramps import without_ramps
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.fusion.speckles import without_speckles
 from dkt_ros.predict.options import PredictorOptions
@@ -501,6 +502,14 @@ def _with_readings_alone(frame: Frame, range_m: float) -> tuple[Frame, tuple[Sus
             f"{end}: holes that the driver has filled, taken for unknown"
         )
         told.append(Suspicion("fill", text, False))
+    raw, width = without_ramps(raw)
+    if width:
+        text = (
+            f"around its holes the raw depth falls towards the camera within {width} px: it was "
+            "resized, rectified or smoothed together with its holes, and what is mixed is taken "
+            "for unknown"
+        )
+        told.append(Suspicion("ramps", text, False))
     raw, share = without_speckles(raw)
     if share > _MANY_SPECKLES:
         text = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from fixtures.fused_scenes import rendered_frame
@@ -110,6 +111,19 @@ def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named(
     assert "leave such pixels at 0 or NaN" in told.advice
     assert push(estimator, frame(0, filled)) is estimate, "the same picture"
     assert push(fused(), frame(0)).suspicions == ()
+
+
+def test_depth_that_was_mixed_with_its_holes_is_named() -> None:
+    small = np.nan_to_num(RAW)[::2, ::2]
+    mixed = np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
+    estimate = push(fused(), frame(0, mixed))
+    told = {suspicion.cause: suspicion.advice for suspicion in estimate.suspicions}
+    assert "falls towards the camera within" in told["ramps"]
+    assert "take the nearest pixel" in told["ramps"]
+    wrong = (mixed > 0) & (np.abs(mixed - SCENE.truth) > 0.3 * SCENE.truth) & ~SCENE.glass
+    left = np.abs(estimate.depth - SCENE.truth)[wrong] > 0.3 * SCENE.truth[wrong]
+    assert wrong.sum() > 200
+    assert np.mean(left) < 0.2
 
 
 def test_a_network_that_contradicts_the_sensor_is_not_used() -> None:
