@@ -43,7 +43,9 @@ def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
         return value
     far = some[(some >= np.float32(range_m)) & (some < np.inf)]
     value, count = _commonest(far, known)
-    return value if value and count >= _PURE_FAR * len(far) else None
+    # Where most lie there, the range or the unit is another one.
+    is_filling = value and _PURE_FAR * len(far) <= count <= 0.5 * known
+    return value if is_filling else None
 
 
 def _commonest(values: Float32, known: int) -> tuple[float, int]:

@@ -90,5 +90,7 @@ def test_what_a_sensor_sees_beyond_the_range_is_no_filling() -> None:
     rng = np.random.default_rng(0)
     raw[hole] = np.round(12.0 * (1 + 0.02 * rng.standard_normal(int(hole.sum()))), 3)
     assert fill_value(raw, range_m=10.0) is None
+    raw[holes(0.3)], raw[: int(0.6 * HEIGHT)] = 1.0, 12.0
+    assert fill_value(raw, range_m=10.0) is None, "most of all there is"
     assert fill_value(1e3 * scene(), range_m=10.0) is None, "millimetres sent as metres"
     assert fill_value(np.full_like(raw, 12.0), range_m=10.0) is None, "nothing of a scene"
