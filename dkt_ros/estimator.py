@@ -43,6 +43,7 @@ from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fill import without_fill
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
+from dkt_ros.fusion.ramps import without_ramps
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.fusion.speckles import without_speckles
 from dkt_ros.predict.options import PredictorOptions
@@ -250,7 +251,7 @@ class DepthEstimator:
             self._begin_anew(flush)
         spent = {"predict": 0.0, "align": 0.0}
         given = frame
-        frame, suspicions = _with_readings_alone(given)
+        frame, suspicions = _with_readings_alone(given, self.config.fusion.max_raw_depth)
         answer = self._answer(frame, spent)
         if answer is None:
             return None
@@ -488,18 +489,27 @@ def _same_picture(one: Frame, other: Frame) -> bool:
     return depths_agree and np.array_equal(one.rgb, other.rgb)
 
 
-def _with_readings_alone(frame: Frame) -> tuple[Frame, tuple[Suspicion, ...]]:
+def _with_readings_alone(frame: Frame, range_m: float) -> tuple[Frame, tuple[Suspicion, ...]]:
     """The same without what its raw depth holds that is no reading, and what that was."""
     if frame.raw_depth is None:
         return frame, ()
     told = []
-    raw, value = without_fill(frame.raw_depth)
+    raw, value = without_fill(frame.raw_depth, range_m)
     if value is not None:
+        end = "far" if value >= np.float32(range_m) else "near"
         text = (
             f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is as "
-            "near: holes that the driver has filled, taken for unknown"
+            f"{end}: holes that the driver has filled, taken for unknown"
         )
         told.append(Suspicion("fill", text, False))
+    raw, width = without_ramps(raw)
+    if width:
+        text = (
+            f"around its holes the raw depth falls towards the camera within {width} px: it was "
+            "resized, rectified or smoothed together with its holes, and what is mixed is taken "
+            "for unknown"
+        )
+        told.append(Suspicion("ramps", text, False))
     raw, share = without_speckles(raw)
     if share > _MANY_SPECKLES:
         text = (

@@ -83,6 +83,21 @@ class FlushReason(Enum):
     RANGE = "raw depth in another range than before"
 
 
+_LENS_MOVES = 0.005
+"""Change of focal lengths, and of the centre as a share of the size, from frame to frame, that
+autofocus and stabilisation make: each frame goes by its own."""
+
+
+def _is_alike(one: Intrinsics, other: Intrinsics) -> bool:
+    """Whether two frames of one size are of one camera, whose lens may move."""
+    return (
+        abs(one.fx / other.fx - 1.0) <= _LENS_MOVES
+        and abs(one.fy / other.fy - 1.0) <= _LENS_MOVES
+        and abs(one.cx - other.cx) <= _LENS_MOVES * one.width
+        and abs(one.cy - other.cy) <= _LENS_MOVES * one.height
+    )
+
+
 class Continuity:
     """Tells whether a frame continues the stream of the one before it."""
 
@@ -118,7 +133,7 @@ class Continuity:
         then_ns, then = self._newest
         if (camera.width, camera.height) != (then.width, then.height):
             return FlushReason.SIZE_CHANGED
-        if camera != then:
+        if not _is_alike(camera, then):
             return FlushReason.INTRINSICS_CHANGED
         elapsed_ns = stamp_ns - then_ns
         if elapsed_ns < 0:

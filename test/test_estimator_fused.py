@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from fixtures.fused_scenes import rendered_frame
@@ -94,17 +95,35 @@ def test_holes_have_depth_and_say_that_it_is_the_networks() -> None:
     assert SCENE.rel(estimate.depth, GOOD) < 0.5 * SCENE.rel(network.depth, GOOD)
 
 
-def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named() -> None:
-    filled, estimator = np.where(HOLES, np.float32(0.15), RAW), fused()
+@pytest.mark.parametrize(
+    ("value", "end"), [(0.15, "near"), (10.0, "far"), (65.504, "far"), (3.4e38, "far")]
+)
+def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named(
+    value: float, end: str
+) -> None:
+    filled, estimator = np.where(HOLES, np.float32(value), RAW), fused()
     estimate, expected = push(estimator, frame(0, filled)), push(fused(), frame(0))
     np.testing.assert_array_equal(estimate.depth, expected.depth)
     assert estimate.alignment.state is OK
     (told,) = estimate.suspicions
     assert told.cause == "fill"
-    assert "are 0.15 m to the bit" in told.advice
+    assert f"are {value:g} m to the bit and nothing else is as {end}" in told.advice
     assert "leave such pixels at 0 or NaN" in told.advice
     assert push(estimator, frame(0, filled)) is estimate, "the same picture"
     assert push(fused(), frame(0)).suspicions == ()
+
+
+def test_depth_that_was_mixed_with_its_holes_is_named() -> None:
+    small = np.nan_to_num(RAW)[::2, ::2]
+    mixed = np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))
+    estimate = push(fused(), frame(0, mixed))
+    told = {suspicion.cause: suspicion.advice for suspicion in estimate.suspicions}
+    assert "falls towards the camera within" in told["ramps"]
+    assert "take the nearest pixel" in told["ramps"]
+    wrong = (mixed > 0) & (np.abs(mixed - SCENE.truth) > 0.3 * SCENE.truth) & ~SCENE.glass
+    left = np.abs(estimate.depth - SCENE.truth)[wrong] > 0.3 * SCENE.truth[wrong]
+    assert wrong.sum() > 200
+    assert np.mean(left) < 0.2
 
 
 def test_a_network_that_contradicts_the_sensor_is_not_used() -> None:

@@ -83,6 +83,15 @@ class TestContinuity:
         assert continuity.follow(newcomer) is reason
         assert continuity.is_duplicate(newcomer), "which begins a stream of its own"
 
+    def test_a_lens_that_moves_breaks_nothing(self) -> None:
+        """As autofocus has it; what it adds up to does not matter."""
+        continuity, camera = self.following(), CAMERA
+        for index in range(5):
+            camera = replace(camera, fx=1.004 * camera.fx, fy=1.004 * camera.fy)
+            camera = replace(camera, cx=camera.cx + 0.004 * camera.width)
+            assert continuity.follow(frame(10.5 + index / 10, camera)) is None
+        assert continuity.follow(frame(11.0)) is FlushReason.INTRINSICS_CHANGED
+
     def test_the_longest_gap_is_none(self) -> None:
         assert self.following().follow(frame(10.9)) is None
 

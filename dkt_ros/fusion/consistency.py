@@ -35,6 +35,8 @@ REMEDIES = {
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
     "fill": "Have the driver leave such pixels at 0 or NaN",
+    "ramps": "Have whatever works on the depth take the nearest pixel (image_proc's nodes: "
+    "interpolation 0), or map depth/image to the driver's own image",
     "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
     "frozen depth": "Restart the camera's driver",
     "frozen colour": "Restart the camera's driver",

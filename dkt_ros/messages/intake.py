@@ -49,6 +49,10 @@ FOCAL_RANGE = (0.2, 5.0)
 CENTRE_TOLERANCE, OF_ANOTHER_SIZE = 1.3, 1.12
 """Centres farther off than the first, by about one factor (the second) along both sides, are of
 images of another size; those of images that were cut out are off by two."""
+CORNER = 0.05
+"""Centres nearer than this share of both sides to the first pixel are no pixels, or none."""
+TURNED = 0.1
+"""A centre nearer than this share to that of the image turned by a quarter is that one's."""
 
 
 class Settings(Protocol):
@@ -390,11 +394,20 @@ def _unlikely(intrinsics: Intrinsics) -> str | None:
     is_scaled = max(scale) < OF_ANOTHER_SIZE * min(scale) and not (
         1.0 / CENTRE_TOLERANCE < scale[0] < CENTRE_TOLERANCE
     )
-    if is_square and inside and not is_scaled and all(low <= value <= high for value in focal):
+    in_corner = all(0 <= twice < 2.0 * CORNER for twice in scale)
+    turned = (2.0 * intrinsics.cx / intrinsics.height, 2.0 * intrinsics.cy / intrinsics.width)
+    is_turned = all(abs(twice - 1.0) < TURNED for twice in turned) and not (
+        1.0 / CENTRE_TOLERANCE < intrinsics.width / intrinsics.height < CENTRE_TOLERANCE
+    )
+    is_off = is_scaled or in_corner or is_turned
+    if is_square and inside and not is_off and all(low <= value <= high for value in focal):
         return None
+    made_for = "images of another size" if is_scaled else "images that were turned by a quarter"
     expected = (
-        "a centre near the image's. It seems to be a calibration for images of another size"
-        if is_scaled
+        "a centre near the image's, in pixels"
+        if in_corner
+        else f"a centre near the image's. It seems to be a calibration for {made_for}"
+        if is_scaled or is_turned
         else f"focal lengths of {low * longer:.0f} to {high * longer:.0f} pixels and a centre "
         "inside the image"
     )

@@ -35,6 +35,9 @@ MEBIBYTE = 1 << 20
 LOSS_WORTH_A_WARNING = 0.1
 FEWEST_PAIRS = 10
 """Shares of fewer messages than this say nothing."""
+RESTING = "publish is on_demand, and nobody asks for depth"
+MOST_ELSEWHERE = 4
+"""Topics that are named in place of one that nobody publishes."""
 FLUSHES_WORTH_A_WARNING = 3
 """In the window of the statistics."""
 DRIFT_REMEDY = (
@@ -62,6 +65,7 @@ class InputTopic:
     other_types  types on this topic besides the subscription's own, which it cannot hear
     latched      whether all publishers keep their messages for subscribers that come late
     nodes        full names of the publishers' nodes
+    elsewhere    where nobody publishes it, topics of its type that others publish, likest first
     """
 
     topic: str
@@ -70,6 +74,7 @@ class InputTopic:
     other_types: tuple[str, ...] = ()
     latched: bool = False
     nodes: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class NodeReport:
     rivals         names of other nodes that publish dkt/depth
     clock_trouble  what to do where use_sim_time is set and /clock is silent, still or sent by two
     active_s       seconds since activation, None while not active
+    resting        whether depth is made on demand, and nobody asks
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
     dds_advice     what to do about messages that get lost on the way
@@ -121,6 +127,7 @@ class NodeReport:
     rivals: tuple[str, ...] = ()
     clock_trouble: str = ""
     active_s: float | None = None
+    resting: bool = False
     image_timeout_s: float = 2.0
     sync_slop_s: float = 0.02
     pipeline: PipelineReport = field(default_factory=PipelineReport)
@@ -430,7 +437,9 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
     for guess, names in sorted(guesses.items(), key=lambda item: inputs[item[1][0]].publishers):
         topics = ", ".join(inputs[name].topic for name in names)
         quiet_s = min(_quiet_s(report.snapshot.streams.get(name), active_s) for name in names)
-        sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}")
+        found = dict.fromkeys(t for name in names for t in inputs[name].elsewhere[:MOST_ELSEWHERE])
+        there = f" Published are {', '.join(found)}." if found else ""
+        sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}{there}")
     return " ".join(sentences)
 
 
@@ -489,6 +498,8 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
         return WARN, _hanging(report)
     if worker.state is WorkerState.STOPPED:
         return OK, "stopped"
+    if report.resting:
+        return OK, RESTING
     if output.count == 0:
         return OK, f"{worker.state.value}, no depth yet"
     mean, _ = report.snapshot.timings_s.get("total", (0.0, 0.0))
@@ -536,6 +547,8 @@ def _alignment(report: NodeReport) -> _Part:
     ]
     quiet_s = _quiet_s(report.snapshot.streams.get("dkt/depth"), report.active_s or 0.0)
     _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
+    if report.resting:
+        return _Part("alignment", OK, RESTING, values)
     if report.active_s is None or quiet_s > max(report.image_timeout_s, 2.0 * longest_s):
         return _Part("alignment", STALE, "no new depth", values)
     if report.shares is not None:

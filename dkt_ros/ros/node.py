@@ -245,6 +245,9 @@ class DktNode(ManagedNode[NodeParameters]):
             rivals=self._outputs.rivals() if self._outputs else (),
             clock_trouble=self.clock_trouble(),
             active_s=None if since is None else time.monotonic() - since,
+            resting=pipeline is not None
+            and self.parameters.publish == "on_demand"
+            and not self._captures.is_wanted,
             image_timeout_s=self.parameters.image_timeout_s,
             pipeline=pipeline.report() if pipeline else PipelineReport(),
             sync_slop_s=self.parameters.sync_slop_s,

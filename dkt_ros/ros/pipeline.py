@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from difflib import SequenceMatcher
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -31,6 +32,8 @@ from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
+
+IMAGES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
 
 
 class Pipeline:
@@ -165,9 +168,26 @@ class Pipeline:
         late = DurabilityPolicy.TRANSIENT_LOCAL
         latched = bool(publishers) and all(p.qos_profile.durability == late for p in publishers)
         nodes = qos.node_names(publishers)
+        elsewhere = () if publishers else self._published_elsewhere(own, subscription.topic_name)
         return InputTopic(
-            subscription.topic_name, len(publishers), own, tuple(others), latched, nodes
+            subscription.topic_name, len(publishers), own, tuple(others), latched, nodes, elsewhere
         )
+
+    def _published_elsewhere(self, kind: str, topic: str) -> tuple[str, ...]:
+        """Topics of that type which other nodes publish and this one does not read, likest first.
+
+        Images of either transport stand for each other.
+        """
+        wanted = IMAGES if kind in IMAGES else {kind}
+        own = self._node.get_fully_qualified_name()
+        read = self.topics()
+        found = [
+            other
+            for other, kinds in self._node.get_topic_names_and_types()
+            if wanted & set(kinds) and other not in read
+            if set(qos.node_names(self._node.get_publishers_info_by_topic(other))) - {own}
+        ]
+        return tuple(sorted(found, key=lambda o: (-SequenceMatcher(None, topic, o).ratio(), o)))
 
     def _color_source(self) -> tuple[type, str]:
         if self._parameters.color_transport == "raw":

@@ -7,8 +7,8 @@ Overrides are parameters of rclpy's own, read at start, named after the resolved
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
+from dkt_ros.errors import DktError
+from dkt_ros.ros.params.declarations import qos_overrides_of
 from dkt_ros.ros.probe import PROFILE_VARIABLES, other_users, profile_variable
 
 try:
@@ -118,8 +120,10 @@ def create_subscription(
             qos_overriding_options=overrides(),
         )
 
+    resolved = node.resolve_topic_name(topic)
     try:
-        return create(subscription_events(node.resolve_topic_name(topic), report))
+        with _naming_overrides(node, resolved, "subscription"):
+            return create(subscription_events(resolved, report))
     except event_handler.UnsupportedEventTypeError:  # a middleware whose QoS cannot clash
         return create(None)
 
@@ -138,10 +142,29 @@ def create_publisher(
             qos_overriding_options=overrides(),
         )
 
+    resolved = node.resolve_topic_name(topic)
     try:
-        return create(publisher_events(node.resolve_topic_name(topic), report))
+        with _naming_overrides(node, resolved, "publisher"):
+            return create(publisher_events(resolved, report))
     except event_handler.UnsupportedEventTypeError:
         return create(None)
+
+
+@contextmanager
+def _naming_overrides(node: Node, topic: str, entity: str) -> Iterator[None]:
+    """Within it, what fails by QoS that was given is a DktError that names it."""
+    try:
+        yield
+    except event_handler.UnsupportedEventTypeError:
+        raise
+    except Exception as error:
+        if not (given := qos_overrides_of(node, topic, entity)):
+            raise
+        found = ", ".join(f"{name} is {value!r}" for name, value in given.items())
+        raise DktError(
+            f"{found}: expected reliability of reliable or best_effort, durability of volatile or "
+            "transient_local, history of keep_last or keep_all, a whole number from 1 on as depth"
+        ) from error
 
 
 def watch_liveliness(

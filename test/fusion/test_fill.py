@@ -67,3 +67,30 @@ def test_a_near_wall_before_a_scene_is_no_filling() -> None:
     raw, hole = scene(), holes(0.1)
     raw[hole] = np.round(0.15 + 0.0005 * rng.standard_normal(int(hole.sum())), 3)
     assert fill_value(raw) is None
+
+
+@pytest.mark.parametrize("value", [4.0, 4.096, 10.0, 65.534, 3e38])
+@pytest.mark.parametrize("share", [0.02, 0.13, 0.3])
+def test_what_lies_beyond_the_range_and_is_one_value_is_a_filling(
+    value: float, share: float
+) -> None:
+    raw, hole = scene(), holes(share)
+    raw[hole] = value
+    raw[0, :5] = [4.001, 5.0, 9.0, 21.0, 50.0]  # stray readings
+    mended, found = without_fill(raw, range_m=4.0)
+    assert found == pytest.approx(value)
+    assert np.isnan(mended[hole]).all()
+    np.testing.assert_array_equal(mended[~hole], raw[~hole])
+    assert fill_value(raw) is None, "without a range"
+    assert fill_value(raw, range_m=value * 1.01) is None, "within it"
+
+
+def test_what_a_sensor_sees_beyond_the_range_is_no_filling() -> None:
+    raw, hole = scene(), holes(0.2)
+    rng = np.random.default_rng(0)
+    raw[hole] = np.round(12.0 * (1 + 0.02 * rng.standard_normal(int(hole.sum()))), 3)
+    assert fill_value(raw, range_m=10.0) is None
+    raw[holes(0.3)], raw[: int(0.6 * HEIGHT)] = 1.0, 12.0
+    assert fill_value(raw, range_m=10.0) is None, "most of all there is"
+    assert fill_value(1e3 * scene(), range_m=10.0) is None, "millimetres sent as metres"
+    assert fill_value(np.full_like(raw, 12.0), range_m=10.0) is None, "nothing of a scene"

@@ -28,6 +28,7 @@ from dkt_ros.messages.fields import camera_info_to_intrinsics
 from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
+from dkt_ros.ros.diagnostics import OK, RESTING
 from dkt_ros.ros.qos import request_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
@@ -67,6 +68,13 @@ def test_nothing_is_published_unless_it_is_asked_for(rig: RedRig) -> None:
         rig.show()
         rig.planner.spin_for(0.1)
     assert rig.planner.counts == before
+
+    def rests() -> bool:
+        rig.show()  # a silent camera is told
+        found = rig.planner.statuses.get("/dkt_node: alignment")
+        return found is not None and found.message == RESTING and found.level == OK
+
+    rig.planner.wait_until(rests, "word that nobody asks")
     assert capture(rig, frames=2).frames == 2
     rig.planner.wait_until(lambda: rig.planner.counts["depth"] > before["depth"], "depth again")
 

@@ -428,6 +428,19 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),
         (
             "alignment",
+            {"snapshot": streams(depth_image=9.0), "resting": True},
+            OK,
+            "publish is on_demand, and nobody asks",
+        ),
+        ("inference", {"resting": True}, OK, "publish is on_demand, and nobody asks"),
+        (
+            "inference",
+            {"resting": True, "output_error": "dkt/points failed: x"},
+            WARN,
+            "dkt/points failed: x",
+        ),
+        (
+            "alignment",
             {"alignment": replace(HEALTHY.alignment, state=AlignmentState.HELD, reason="few")},  # type: ignore[type-var]
             WARN,
             "HELD: few",
@@ -469,6 +482,18 @@ def test_all_that_a_dead_camera_no_longer_sends_is_one_sentence() -> None:
     message = status("input", snapshot=snapshot, pipeline=inputs(**gone)).message
     assert message.startswith("no message on /color, /depth, /camera_info for 4.0 s: no publisher")
     assert message.count("no message") == 1
+
+
+def test_what_is_published_in_place_of_a_topic_that_is_not_is_named_once() -> None:
+    images = tuple(f"/cam/{n}" for n in range(9))
+    absent = {name: InputTopic(f"/{name}", 0, elsewhere=images) for name in ("color", "depth")}
+    absent["camera_info"] = InputTopic("/camera_info", 0, elsewhere=("/cam/info",))
+    snapshot = streams(camera_info=None, color=None, depth=None)
+    message = status("input", snapshot=snapshot, pipeline=inputs(**absent)).message
+    assert message.endswith(
+        "no publisher; is the camera running, is the topic right? Published are /cam/0, /cam/1, "
+        "/cam/2, /cam/3, /cam/info."
+    )
 
 
 def test_calibration_may_come_once() -> None:

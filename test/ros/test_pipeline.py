@@ -239,6 +239,25 @@ def test_publishers_of_another_type_and_of_the_past_are_seen(node: DktNode) -> N
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+def test_topics_that_others_publish_in_place_of_absent_ones_are_seen(node: DktNode) -> None:
+    assert node._pipeline is not None
+    camera = rclpy.create_node("camera")
+    for topic in ("robot/speech_picture", "camera/color/image_raw", "depth/image"):
+        camera.create_publisher(Image, topic, 1)
+    camera.create_publisher(CompressedImage, "color/image/compressed", 1)
+    deadline = time.monotonic() + 60.0
+    images = ("/camera/color/image_raw", "/color/image/compressed", "/robot/speech_picture")
+    found = node._pipeline.report().inputs
+    while found["color"].elsewhere != images:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+        found = node._pipeline.report().inputs
+    assert found["camera_info"].elsewhere == (), "this node's own is none"
+    assert found["depth"].elsewhere == (), "it is there"
+    camera.destroy_node()
+
+
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
 def test_a_live_stream_that_drifted_is_told(node: DktNode) -> None:
     slow = estimator(node)
     slow.flush = FlushReason.DRIFT

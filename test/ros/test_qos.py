@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -25,6 +25,7 @@ from rclpy.qos import (
 from rclpy.qos import qos_profile_sensor_data as sensor_data
 from std_msgs.msg import Empty
 
+from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
 from dkt_ros.ros.probe import PROFILE_VARIABLES
 
@@ -130,6 +131,28 @@ def test_what_no_parameter_offers_is_not_advised(
     assert re.search(said, reports[0]), reports
     assert "qos_overrides" not in reports[0]
     node.destroy_node()
+
+
+@pytest.mark.parametrize("setting", ["reliability:=relable", "durability:=3", "depth:=-5"])
+@pytest.mark.parametrize("entity", ["subscription", "publisher"])
+def test_overrides_that_are_none_are_named(entity: str, setting: str) -> None:
+    context = Context()
+    name, _, value = setting.partition(":=")
+    words = ["--ros-args", "-p", f"qos_overrides./image.{entity}.{setting}"]
+    rclpy.init(args=words, context=context)
+    node = LifecycleNode("qos_test", context=context)
+    make: dict[str, Callable[[], object]] = {
+        "subscription": lambda: qos.create_subscription(node, Empty, "image", print, print),
+        "publisher": lambda: qos.create_publisher(node, Empty, "image", print),
+    }
+    with pytest.raises(DktError) as raised:
+        make[entity]()
+    said = str(raised.value)
+    assert said.startswith(f"qos_overrides./image.{entity}.{name} is ")
+    assert value in said.partition(":")[0]
+    assert "expected reliability of reliable or best_effort" in said
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_entities_can_be_made_again(context: Context) -> None:

@@ -76,6 +76,12 @@ def unknown_qos_overrides(node: Node) -> list[str]:
     )
 
 
+def qos_overrides_of(node: Node, topic: str, entity: str) -> dict[str, Any]:
+    """Name -> value of the QoS given at start for a topic; entity: "subscription", "publisher"."""
+    own = f"{_QOS}{topic}.{entity}."
+    return {name: each.value for name, each in _given(node).items() if name.startswith(own)}
+
+
 def _given(node: Node) -> Mapping[str, Any]:
     # rclpy drops unknown ones in silence and has no public way to ask for them.
     given: Mapping[str, Any] = getattr(node, "_parameter_overrides", {})
