@@ -32,6 +32,7 @@ from dkt_ros.wording import one_line
 _log = logging.getLogger(__name__)
 
 _BAGS = (".bag", ".mcap", ".db3", ".zstd", ".zst", ".active")
+_LONGEST = 160
 _MADE = (".html", ".md", ".rrd")
 _FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
     ".npz": ArraySource,
@@ -222,13 +223,19 @@ def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
     # a-b/c and a/b-c: the whole path tells them apart, in every run alike.
     times = Counter(names)
     return [
-        f"{one}-{_digest(*entry)}" if times[one] > 1 else one
+        f"{_cut(one)}-{_digest(*entry)}" if times[one] > 1 or one != _cut(one) else one
         for one, entry in zip(names, found, strict=True)
     ]
 
 
+def _cut(name: str) -> str:
+    """As much of it as leaves room for endings within what a file may be called, 255 bytes."""
+    content = os.fsencode(name)
+    return name if len(content) <= _LONGEST else content[:_LONGEST].decode(errors="ignore")
+
+
 def _digest(path: Path, clip: str) -> str:
-    return hashlib.sha256(f"{path.resolve()}: {clip}".encode()).hexdigest()[:8]
+    return hashlib.sha256(os.fsencode(f"{path.resolve()}: {clip}")).hexdigest()[:8]
 
 
 def _stem(path: Path) -> str:
