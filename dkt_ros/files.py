@@ -79,9 +79,11 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> None:
-    """Writes a file (text as UTF-8) as whole_file does."""
+    """Writes a file as whole_file does: text as UTF-8, escapes for names that are none."""
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
     with whole_file(path, advice) as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
+        stream.write(content)
 
 
 def check_writable(path: Path) -> None:

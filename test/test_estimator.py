@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from fixtures.glass_scenes import GlassScene, see_through, table_with_glass, wit
 
 from dkt_ros.alignment.aligner import AlignmentConfig, AlignmentState
 from dkt_ros.errors import DktError
-from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
+from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig, load_estimator
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
@@ -185,6 +186,31 @@ class TestOneStreamAtATime:
     def test_a_copy_is_refused(self, estimator: Estimator, copied: Callable[[Any], Any]) -> None:
         with pytest.raises(DktError, match="expected one for each, by load_estimator"):
             copied(estimator)
+
+    def test_a_forked_one_is_refused_lest_it_waits_for_ever(self, estimator: Estimator) -> None:
+        threads, context = torch.get_num_threads(), multiprocessing.get_context("fork")
+        mine, theirs = context.Pipe()
+
+        def child() -> None:
+            for act in (
+                lambda n: estimator.push(frame(0)),
+                lambda n: load_estimator(cpu_threads=n),
+            ):
+                for several in (2, 1):
+                    torch.set_num_threads(several)
+                    try:
+                        act(several)
+                        theirs.send("done")
+                    except DktError as error:
+                        theirs.send(str(error)[-43:])
+
+        process = context.Process(target=child)
+        process.start()
+        said = [mine.recv() if mine.poll(60) else "nothing" for _ in range(4)]
+        process.kill()
+        refused = "an estimator loaded in it with cpu_threads=1"[-43:]
+        assert said == [refused, "done", refused, "done"]
+        assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("depth", ["fused", "network"])

@@ -266,8 +266,12 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     """What attempts depend on, to be written; None where it is. Others' must not join a table."""
+    from dkt_ros.predict.load import network_state
+
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
     settings = {name: value for name, value in as_json(args).items() if name not in free}
+    networks = [options_of(args, checkpoint=path) for path in args.checkpoint or [""]]
+    settings["contents of checkpoint"] = [network_state(network) for network in networks]
     path = args.output / _SETTINGS
     if path.is_file():
         try:
@@ -276,6 +280,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
             raise DktError(
                 f"{path} is damaged ({error}); take another --output, or delete what is there"
             ) from error
+        found = {"contents of checkpoint": settings["contents of checkpoint"], **found}
         if found != settings:
             names = sorted(k for k in found.keys() | settings if found.get(k) != settings.get(k))
             raise DktError(

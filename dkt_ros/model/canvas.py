@@ -77,8 +77,8 @@ class Canvas:
 
 
 def upload(rgb: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 pictures on the device; on a CPU the array's own memory."""
-    return torch.from_numpy(np.ascontiguousarray(rgb)).to(device)
+    """uint8 pictures on the device; on a CPU the array's own memory, where that may be written."""
+    return torch.from_numpy(np.require(rgb, requirements=("C", "W"))).to(device)
 
 
 def normals_in_camera_axes(decoded: np.ndarray, turned: bool) -> np.ndarray:

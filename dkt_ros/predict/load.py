@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256, shown
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.predict.normals import WithNormals
@@ -71,6 +72,33 @@ def load_predictors(options: PredictorOptions, modes: Sequence[str]) -> dict[str
         else:
             found[mode] = load_predictor(changed)
     return found
+
+
+def network_state(options: PredictorOptions) -> str | None:
+    """Another where the files of the named network hold something else; None where nobody knows.
+
+    Reads all of a checkpoint, once in a process for as long as nothing is written there.
+    """
+    from dkt_ros.model.compiled.manifest import MANIFEST_FILE
+
+    if options.predictor != "dkt":
+        return None
+    try:
+        folder = checkpoint_folder(options).resolve()
+        files = [file.stat() for file in sorted(shown(folder, "**/*"))]
+        states = [_fingerprint(folder, tuple((s.st_size, s.st_mtime_ns) for s in files))]
+        if options.backend != "torch":
+            states.append(sha256(Path(options.engine_dir).expanduser() / MANIFEST_FILE))
+        return " ".join(state[:16] for state in states)
+    except (OSError, DktError):  # whoever loads it says what is wrong
+        return None
+
+
+@lru_cache(maxsize=4)
+def _fingerprint(folder: Path, _written: tuple[tuple[int, int], ...]) -> str:
+    from dkt_ros.model.compiled.manifest import checkpoint_fingerprint
+
+    return checkpoint_fingerprint(folder)
 
 
 def load_dkt(

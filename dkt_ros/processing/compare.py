@@ -24,7 +24,7 @@ from dkt_ros.processing.figures import plain
 from dkt_ros.processing.outputs import Output, Outputs, read_outputs
 from dkt_ros.processing.previews import ERROR_SCALE, UNKNOWN
 from dkt_ros.processing.written_depth import written_depth
-from dkt_ros.wording import counted
+from dkt_ros.wording import counted, one_line
 
 _MAPS = 4
 """Pictures of the frames that differ most, for each recording."""
@@ -178,10 +178,10 @@ def table(found: list[Comparison]) -> str:
         ]
         verdict = "; ".join(one.why) or ("identical" if one.identical else "within the limits")
         lines.append(
-            f"| {one.name} | {one.frames} ({one.only_a}, {one.only_b}) | {_percent(one.mean)} | "
-            f"{_percent(one.p95)} | {_percent(one.beyond)} | {_percent(one.lost)}, "
-            f"{_percent(one.gained)} | {errors[0]} | {errors[1]} | {1e3 * one.seconds_a:.0f}, "
-            f"{1e3 * one.seconds_b:.0f} | {verdict} |"
+            f"| {one_line(one.name)} | {one.frames} ({one.only_a}, {one.only_b}) | "
+            f"{_percent(one.mean)} | {_percent(one.p95)} | {_percent(one.beyond)} | "
+            f"{_percent(one.lost)}, {_percent(one.gained)} | {errors[0]} | "
+            f"{errors[1]} | {1e3 * one.seconds_a:.0f}, {1e3 * one.seconds_b:.0f} | {verdict} |"
         )
     return "\n".join(lines)
 

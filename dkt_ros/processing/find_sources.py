@@ -32,6 +32,8 @@ from dkt_ros.wording import one_line
 _log = logging.getLogger(__name__)
 
 _BAGS = (".bag", ".mcap", ".db3", ".zstd", ".zst", ".active")
+_LONGEST = 160
+_MADE = (".html", ".md", ".rrd")
 _FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
     ".npz": ArraySource,
     **dict.fromkeys(VIDEOS, VideoSource),
@@ -42,17 +44,39 @@ _FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
 class Recording:
     """Where one recording is and what its output is called.
 
-    clip: its name in the data set at `path`, "" elsewhere.
+    clip: its name in the data set at `path`, "" elsewhere. place: that clip's folder or file.
     """
 
     path: Path
     name: str
     clip: str = ""
+    place: Path | None = None
 
     @property
     def origin(self) -> str:
         """What tells it from every other recording on this machine."""
         return f"{self.path.resolve()}{f': {self.clip}' if self.clip else ''}"
+
+    def state(self, output: Path) -> str | None:
+        """Another where its files are others, larger or written later; None where it is gone.
+
+        output: what lies below it, and what is made of outputs, is none of its files.
+        """
+        place, output = self.place or self.path, output.resolve()
+        files = [place]
+        if place.is_dir():
+            below = (path for path in shown(place, "**/*") if path.suffix not in _MADE)
+            files = [p for p in sorted(below) if output not in p.resolve().parents and p.is_file()]
+        digest = hashlib.sha256()
+        try:
+            for file in files:
+                status = file.stat()
+                # Whole seconds: network drives round the rest, one way before and one after.
+                told = f"{file.relative_to(place)}\0{status.st_size}\0{int(status.st_mtime)}\0"
+                digest.update(os.fsencode(told))
+        except OSError:
+            return None
+        return digest.hexdigest()[:16]
 
     def open(self, options: SourceOptions) -> Source:
         """The recording, ready to be read. Raises ProcessingError."""
@@ -89,16 +113,16 @@ def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> lis
     some of these. What cannot be read, or holds nothing, is found when it is opened. Raises
     DktError where a glob gives nothing.
     """
-    found: list[tuple[Path, str]] = []
+    each: dict[tuple[Path, str], tuple[Path, str, Path | None]] = {}
     for given in inputs:
         for path in _globbed(given):
-            found += _below(path, options)
-    each: dict[tuple[Path, str], tuple[Path, str]] = {}
-    for path, clip in found:  # one may be reached in two ways
-        each.setdefault((path.resolve(), clip), (path, clip))
+            for below, clip, place in _below(path, options):  # one may be reached in two ways
+                each.setdefault((below.resolve(), clip), (below, clip, place))
     found = list(each.values())
+    names = _names([(path, clip) for path, clip, _ in found])
     return [
-        Recording(path, name, clip) for (path, clip), name in zip(found, _names(found), strict=True)
+        Recording(path, name, clip, place)
+        for (path, clip, place), name in zip(found, names, strict=True)
     ]
 
 
@@ -114,14 +138,15 @@ def _globbed(given: str | Path) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
+def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str, Path | None]]:
+    """What a Recording says of each but its name."""
     if not path.is_dir() or _is_bag(path):
-        yield path, ""
+        yield path, "", None
         return
     inside = sorted(shown(path), key=lambda item: natural_order(item.name))
     bags = [p for p in inside if (p.is_dir() and _is_bag(p)) or p.suffix.lower() in _BAGS]
     if bags:
-        yield from ((bag, "") for bag in bags)
+        yield from ((bag, "", None) for bag in bags)
         _tell_what_is_passed_over(path, [p for p in inside if p not in bags and _is_clip(p)])
         return
     named = options.color is not None or options.depth is not None
@@ -132,14 +157,14 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str]]:
             if options.kind is not None:
                 raise
         else:
-            yield from ((path, clip.name) for clip in dataset.select(options.split))
+            yield from ((path, clip.name, clip.path) for clip in dataset.select(options.split))
             return
     if named or is_picture_folder(path):
-        yield path, ""
+        yield path, "", None
         return
     below = [p for p in inside if _is_clip(p)]
     below.sort(key=Path.is_file)
-    yield from ((p, "") for p in below or [path])
+    yield from ((p, "", None) for p in below or [path])
 
 
 def _is_clip(path: Path) -> bool:
@@ -198,13 +223,19 @@ def _names(found: Sequence[tuple[Path, str]]) -> list[str]:
     # a-b/c and a/b-c: the whole path tells them apart, in every run alike.
     times = Counter(names)
     return [
-        f"{one}-{_digest(*entry)}" if times[one] > 1 else one
+        f"{_cut(one)}-{_digest(*entry)}" if times[one] > 1 or one != _cut(one) else one
         for one, entry in zip(names, found, strict=True)
     ]
 
 
+def _cut(name: str) -> str:
+    """As much of it as leaves room for endings within what a file may be called, 255 bytes."""
+    content = os.fsencode(name)
+    return name if len(content) <= _LONGEST else content[:_LONGEST].decode(errors="ignore")
+
+
 def _digest(path: Path, clip: str) -> str:
-    return hashlib.sha256(f"{path.resolve()}: {clip}".encode()).hexdigest()[:8]
+    return hashlib.sha256(os.fsencode(f"{path.resolve()}: {clip}")).hexdigest()[:8]
 
 
 def _stem(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
 from dkt_ros.files import only_process, write_whole
+from dkt_ros.predict.load import network_state
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.one import Progress, discard, process_one, tidy
 from dkt_ros.processing.options import ProcessOptions
@@ -159,16 +160,16 @@ class _Manifest:
         write_whole(self._path, json.dumps(self._content, indent=1))
 
 
-_estimators: dict[str, DepthEstimator] = {}
+_estimators: dict[tuple[str, str | None], DepthEstimator] = {}
 
 
 def _estimator(options: ProcessOptions) -> DepthEstimator:
-    """Loaded once in a process, for as long as the options stay."""
-    if options.fingerprint not in _estimators:
+    """Loaded once in a process, for as long as the options and the network's files stay."""
+    kind = options.fingerprint, network_state(options.predictor)
+    if kind not in _estimators:
         _estimators.clear()
-        loaded = load_estimator(options.predictor, options.estimator)
-        _estimators[options.fingerprint] = loaded
-    return _estimators[options.fingerprint]
+        _estimators[kind] = load_estimator(options.predictor, options.estimator)
+    return _estimators[kind]
 
 
 def _in_this_process(

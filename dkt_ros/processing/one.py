@@ -25,10 +25,12 @@ from dkt_ros.files import (
     StorageError,
     flush,
     only_process,
+    sha256,
     storage_error,
     write_whole,
 )
 from dkt_ros.messages.fields import MessageError
+from dkt_ros.predict.load import network_state
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
@@ -69,7 +71,7 @@ def process_one(
         with only_process(_lock_of(output, recording), busy):
             try:
                 _check_partial(final, recording, options)
-                same = _same(recording, options)
+                same = _same(recording, options, output)
                 done = _sealed(final, same)
                 if done is not None:
                     return done
@@ -146,6 +148,14 @@ def _check_same(
             Outcome.OUTPUT_EXISTS,
             f"{folder} was made with other options; choose another --output, or --overwrite",
         )
+    for name, (state, what) in _states(recording, options, folder.parent).items():
+        # What is gone, and an output that does not tell, have nothing to compare.
+        if state is not None and found.get(name) not in (None, state):
+            raise ProcessingError(
+                Outcome.OUTPUT_EXISTS,
+                f"{folder} was made with what {what} held before it changed; --overwrite makes it "
+                "anew, or choose another --output",
+            )
 
 
 def _summary_of(folder: Path) -> dict[str, Any] | None:
@@ -157,16 +167,32 @@ def _summary_of(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "fingerprint" in found else None
 
 
-def _same(recording: Recording, options: ProcessOptions) -> dict[str, str]:
+def _same(recording: Recording, options: ProcessOptions, output: Path) -> dict[str, str | None]:
     """What an earlier run must have in common with this one, to be gone on from."""
+    states = _states(recording, options, output)
     return {
         "origin": recording.origin,
         "fingerprint": options.fingerprint,
         "version": _version(),
+        **{name: state for name, (state, _) in states.items()},
     }
 
 
-def _sealed(final: Path, same: dict[str, str]) -> dict[str, Any] | None:
+def _states(
+    recording: Recording, options: ProcessOptions, output: Path
+) -> dict[str, tuple[str | None, str]]:
+    """Of files that the options name: what tells that they have changed, and what they are."""
+    network, camera = options.predictor, options.source.intrinsics
+    states = {
+        "recording_state": (recording.state(output), str(recording.path)),
+        "network_state": (network_state(network), f"the checkpoint {network.checkpoint}".strip()),
+    }
+    if camera is not None and Path(camera).is_file():
+        states["camera_state"] = (sha256(Path(camera))[:16], camera)
+    return states
+
+
+def _sealed(final: Path, same: dict[str, str | None]) -> dict[str, Any] | None:
     """Makes the output of what a run left that was killed at its very end; None: there is none."""
     folder = final.with_name(final.name + PARTIAL)
     summary = _summary_of(folder)
@@ -197,7 +223,7 @@ class _Run:
     def __init__(
         self,
         source: Source,
-        same: dict[str, str],
+        same: dict[str, str | None],
         options: ProcessOptions,
         final: Path,
         estimator: DepthEstimator,

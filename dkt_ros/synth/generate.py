@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +116,9 @@ class GenerateOptions:
             arrays = [array for s in self.content.meshes for array in (s.vertices, s.faces)]
             content["meshes"] = _digest([array.tobytes() for array in arrays])
         if self.content.panoramas:
-            content["panoramas"] = _digest([path.name.encode() for path in self.content.panoramas])
+            content["panoramas"] = _digest(
+                [os.fsencode(path.name) for path in self.content.panoramas]
+            )
         record = {
             "name": "dkt synth",
             "version": self.version,

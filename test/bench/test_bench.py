@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from dkt_ros.formats.transphy3d import (
     write_sequence,
 )
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.synth.lathe import stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,6 +235,19 @@ def test_damaged_settings_are_named(
     (tmp_path / "settings.json").write_text(text)
     assert main([*WORDS, "--data", str(scenes), "--output", str(tmp_path)]) == 2
     assert re.search(r"settings.json is damaged \(.*take another --output", capsys.readouterr().err)
+
+
+def test_attempts_are_not_mixed_with_those_of_weights_that_were_there_before(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, out = tmp_path / "ck", tmp_path / "out"
+    shutil.copytree(default_checkpoint(), checkpoint)
+    words = ["--data", str(scenes), "--output", str(out), "--checkpoint", str(checkpoint)]
+    assert main([*WORDS, *words, "--methods", "truth"]) == 0
+    with (checkpoint / "dkt.json").open("a") as file:
+        file.write("\n")
+    assert main([*WORDS, *words, "--methods", "truth"]) == 2
+    assert "holds attempts with other contents of checkpoint" in capsys.readouterr().err
 
 
 def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(

@@ -1,12 +1,16 @@
-"""Which size the network works at for a camera."""
+"""Which size the network works at for a camera, and pictures on their way to it."""
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkt_ros.model.canvas import NEAR_STRETCH, fit_area, near_size, working_size
+from dkt_ros.model.canvas import NEAR_STRETCH, fit_area, near_size, upload, working_size
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,15 @@ def test_it_is_the_trained_size_or_what_fits(
         assert all(abs(a - b) <= 16 for a, b in zip(before, after, strict=True))
         stretch = (fitted[1] * size[0]) / (fitted[0] * size[1])
         assert max(stretch, 1 / stretch) <= NEAR_STRETCH + 1e-9
+
+
+def test_pictures_that_may_not_be_written_to_are_taken_without_a_word() -> None:
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    rgb.setflags(write=False)  # as of a mapped file or of Ray's store
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert upload(rgb).sum() == 0
+    finally:
+        torch.set_warn_always(False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -126,6 +129,29 @@ def test_a_name_of_two_lines_is_told_in_one(
     out = ["--output", str(tmp_path / "out"), *TOLD]
     assert main(["process", str(tmp_path / "two\nlines"), *out]) == 0
     assert "two lines: 1 of 1 frames" in capsys.readouterr().err
+
+
+def test_names_of_any_bytes_and_length_are_written_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, long = os.fsdecode(b"caf\xe9"), "l" * 250
+    for place in ("a", "b"):
+        record(labelled_frames(1), tmp_path / place / odd, RecordingOptions())
+    record(labelled_frames(1), tmp_path / "l", RecordingOptions())
+    (tmp_path / "l").rename(tmp_path / long)
+    recordings = [str(tmp_path / place) for place in ("a", "b", long)]
+    out = str(tmp_path / "out")
+    assert main(["process", *recordings, "--output", out, "--workers", "1", *TOLD]) == 0
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])["outcomes"]
+    assert list(made)[:2] == [f"a-{odd}", f"b-{odd}"]
+    assert list(made)[2].startswith("l" * 160 + "-")
+    assert main(["report", out, "--output", str(tmp_path / "r.html")]) == 0
+    assert "a-caf\\udce9" in (tmp_path / "r.html").read_text()
+    # As where the locale is one of UTF-8, which lets nothing else out.
+    with io.TextIOWrapper(io.BytesIO(), "utf-8") as told, contextlib.redirect_stdout(told):
+        assert main(["compare", out, out]) == 0
+        told.seek(0)
+        assert "| a-caf\\udce9 |" in told.read()
 
 
 def test_what_nobody_foresaw_ends_one_recording(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from dkt_ros.estimator import EstimatorConfig, load_estimator
 from dkt_ros.files import only_process
 from dkt_ros.formats.exr import read_exr_plane
 from dkt_ros.geometry import to_millimetres
+from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.formats import FILE_FORMATS
@@ -29,7 +32,7 @@ from dkt_ros.processing.one import discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews, read_preview
-from dkt_ros.processing.source import Shot
+from dkt_ros.processing.source import Shot, SourceOptions
 
 COUNT = 7
 
@@ -287,6 +290,44 @@ def test_what_is_there_is_kept_and_other_options_are_refused(
     (tmp_path / "scene" / "summary.json").unlink()
     with pytest.raises(ProcessingError, match="no output of `dkt process`"):
         run(bag, told, tmp_path)
+
+
+def test_what_was_made_of_other_contents_is_refused(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    checkpoint, copy, camera = tmp_path / "ck", tmp_path / "own" / "scene", tmp_path / "K.txt"
+    shutil.copytree(default_checkpoint(), checkpoint)
+    shutil.copytree(bag, copy)
+    camera.write_text("100 0 40\n0 100 24\n0 0 1\n")
+    options = ProcessOptions(
+        predictor=PredictorOptions(checkpoint=checkpoint, inference_size="48x80"),
+        source=SourceOptions(intrinsics=str(camera)),
+        max_frames=1,
+    )
+    out = copy / "depth"  # what is made within the recording is no part of it
+    run(copy, options, out)
+    (copy / "report.html").write_text("of it")
+    assert run(copy, options, out)["already_there"]
+    changed = {
+        checkpoint: checkpoint / "dkt.json",
+        camera: camera,
+        copy: next(copy.glob("*.mcap")),
+    }
+    for named, file in changed.items():
+        content, written_s = file.read_bytes(), file.stat().st_mtime
+        file.write_bytes(content + b"\n")
+        for made in (out / "scene", out / "scene.partial"):
+            (out / "scene").rename(made)
+            with pytest.raises(ProcessingError, match=f"{named} held before it changed") as error:
+                run(copy, options, out)
+            assert error.value.outcome is Outcome.OUTPUT_EXISTS
+            made.rename(out / "scene")
+        file.write_bytes(content)
+        os.utime(file, (written_s, written_s))
+        assert run(copy, options, out)["already_there"]
+    shutil.move(copy / "depth", tmp_path / "depth")
+    shutil.rmtree(copy)
+    assert run(copy, options, tmp_path / "depth")["already_there"], "the recording is gone"
 
 
 def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:

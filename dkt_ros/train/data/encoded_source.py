@@ -137,7 +137,7 @@ class EncodedSource:
             return draw(config, random, conditioned)
         # A window's variants are its own, whichever sample asks for them.
         name = f"{self.mixture.sources[window.source].kind}/{window.clip.name}/{window.keys}"
-        words = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
+        words = np.frombuffer(hashlib.sha256(os.fsencode(name)).digest(), np.uint32)
         variant = int(random.integers(config.variants))
         seed = (self._seed, _VARIANTS, variant, *(int(word) for word in words))
         return draw(config, np.random.default_rng(seed), conditioned)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import time
 import zlib
 from collections.abc import Mapping
@@ -117,7 +118,8 @@ def files_digest(path: Path) -> str:
         digest = hashlib.sha256()
         for file in files:
             status = file.stat()
-            digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            told = f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            digest.update(os.fsencode(told))
     except OSError as error:
         raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
     return digest.hexdigest()

@@ -7,6 +7,7 @@ of other augmentation.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -128,7 +129,7 @@ class FrameFolder:
             as_it_is = inverse(sample.raw_depth)
             yield sample, as_it_is
             for number in range(1, self._failings):
-                rng = np.random.default_rng([zlib.crc32(name.encode()), index, number])
+                rng = np.random.default_rng([zlib.crc32(os.fsencode(name)), index, number])
                 yield sample, failing(as_it_is, inverse(sample.depth), _classes(sample), rng)
 
     def _disparity(self, path: Path, frames: list[tuple[Sample, Float32]]) -> NDArray[np.float16]:

@@ -127,7 +127,8 @@ def test_keys_tell_apart_whatever_differs() -> None:
 def test_files_are_identified_by_path_size_and_time(tmp_path: Path) -> None:
     tar, folder = tmp_path / "a.tar", tmp_path / "scene"
     (folder / "below").mkdir(parents=True)
-    for path in (tar, folder / "below" / "0.png"):
+    latin = tmp_path / os.fsdecode(b"caf\xe9.tar")  # a name that is no UTF-8
+    for path in (tar, latin, folder / "below" / "0.png"):
         path.write_bytes(b"x")
     before = files_digest(tar), files_digest(folder)
     (folder / ".DS_Store").write_bytes(b"a window's place")
@@ -137,6 +138,7 @@ def test_files_are_identified_by_path_size_and_time(tmp_path: Path) -> None:
     after = files_digest(tar), files_digest(folder)
     assert before[0] != after[0]
     assert before[1] != after[1]
+    assert len(files_digest(latin)) == len(before[0])
     with pytest.raises(DktError, match="gone"):
         files_digest(tmp_path / "gone")
 
