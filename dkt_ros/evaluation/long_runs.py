@@ -20,7 +20,7 @@ from dkt_ros.evaluation.videos import Video
 from dkt_ros.predict.predictor import Predictor
 
 ENDS = 50
-"""Frames at either end of a run that are compared."""
+"""Frames at either end of a run that are compared, of a short run half of it."""
 _PERIOD_NS = 100_000_000
 
 
@@ -37,16 +37,17 @@ class Curve:
 
     @property
     def first(self) -> float:
-        """Mean error of the answers to the first ENDS frames, or to the first half."""
-        return self._mean(0, self._end)
+        """Mean error of the answers to the first `ends` frames."""
+        return self._mean(0, self.ends)
 
     @property
     def last(self) -> float:
         """That of the last as many."""
-        return self._mean(self.length - self._end, self.length)
+        return self._mean(self.length - self.ends, self.length)
 
     @property
-    def _end(self) -> int:
+    def ends(self) -> int:
+        """Frames at either end that are compared."""
         return min(ENDS, (self.length + 1) // 2)
 
     def _mean(self, start: int, stop: int) -> float:

@@ -220,7 +220,8 @@ def format_long_runs(report: SetReport) -> str:
     if not rows:
         return ""
     title = f"runs of {counted(rows[0][1].length, 'frame')}, one scale and shift per frame"
-    lines = [(title, f"first {ENDS} %", f"last {ENDS} %", "change %", "worst %")]
+    count = rows[0][1].ends
+    lines = [(title, f"first {count}, %", f"last {count}, %", "change %", "worst %")]
     for name, curve in rows:
         change = 100 * (curve.last / curve.first - 1) if curve.first else math.nan
         worst = max((r for r in curve.rel if math.isfinite(r)), default=math.nan)

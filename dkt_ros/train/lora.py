@@ -112,7 +112,6 @@ def write_adapter(
     """
     state = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
     config = peft_config(shape, any(name in state for name in INPUT_WEIGHTS))
-    config.inference_mode = True
     config.target_modules = sorted(config.target_modules or ())  # a set's order is each process's
     metadata = {"format": "pt"}
     if condition not in ("none", "raw_depth"):  # which the weights tell by themselves

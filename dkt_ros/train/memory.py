@@ -134,10 +134,9 @@ def _kept(recipe: Recipe, network: DktNetwork, bf16: bool) -> int:
             kept[place] = storage
         return tensor
 
-    shown = x if network.info.condition == "none" else torch.cat([x, x], dim=1)
     with (
         sdpa_kernel(SDPBackend.MATH),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
-        network.velocity(x, shown, 500.0)
+        network.velocity(x, x, 500.0)  # input channels are as many, whatever is shown
     return sum(storage.nbytes() for storage in kept.values())

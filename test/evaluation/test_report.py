@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Result
 from dkt_ros.evaluation.judge import Figures
+from dkt_ros.evaluation.long_runs import Curve
 from dkt_ros.evaluation.report import (
     MOST_VIDEOS,
     describe,
     format_difference,
+    format_long_runs,
     format_summary,
     format_videos,
     legend,
@@ -30,7 +33,8 @@ DEPTH = Figures(0.1234, 0.0567, 0.5, 0.75, 1.0, 0.9, tae=0.0123)
 def report(results: list[Result], **changes: object) -> SetReport:
     frames = {result.video: 3 for result in results}
     given = {"results": results, "frames": frames, "skipped": Skipped(), **changes}
-    return SetReport("somewhere", "clearpose", "test", (0.3, 1.5), **given)  # type: ignore[arg-type]
+    values = {"data": "somewhere", "kind": "clearpose", "split": "test", "depth_range": (0.3, 1.5)}
+    return SetReport(**{**values, **given})  # type: ignore[arg-type]
 
 
 def nothing(rgb: np.ndarray, /) -> np.ndarray:
@@ -124,6 +128,12 @@ def test_what_was_looked_at_is_said() -> None:
     assert lines[3] == "  skipped 12:"
     assert lines[4] == "    scene frame 0: truncated"
     assert lines[-1] == "    and 2 more, all in the JSON"
+    assert len(lines) == 4 + 10 + 1
+    for number in (10, 11):
+        skipped.reasons.pop(f"scene frame {number}")
+    whole = describe(report([], split="", skipped=skipped)).splitlines()
+    assert "split all" in whole[0]
+    assert len(whole) == 2 + 10
 
 
 def test_videos_line_by_line() -> None:
@@ -196,10 +206,22 @@ def test_every_model_is_set_against_the_first_on_the_frames_that_both_answer() -
     }
 
 
+def test_long_runs_are_told_by_their_ends() -> None:
+    assert format_long_runs(report([])) == ""
+    runs = {"standing": Curve(4, (0, 1, 2), (0.1, 0.5, 0.4)), "moving": Curve(4, (0,), (math.nan,))}
+    lines = format_long_runs(report([], long_runs={"dkt live": runs})).splitlines()
+    assert words(lines[0], 0) == (
+        "runs of 4 frames, one scale and shift per frame first 2, % last 2, % change % worst %"
+    )
+    assert lines[1].split() == ["dkt", "live,", "standing", "30.00", "40.00", "+33.33", "50.00"]
+    assert lines[2].split() == ["dkt", "live,", "moving", "-", "-", "-", "-"]
+
+
 def test_the_legend_explains_the_rows_that_occur() -> None:
     assert legend(["raw"]) == ""
     text = legend(["truth", "dkt exact, video", "dkt exact, video, live frames"])
     assert [line.split(":")[0] for line in text.splitlines()] == ["truth", "video", "live frames"]
+    assert legend(["dkt exact, online"]).startswith("online: scale and shift from the raw depth")
     text = legend(["dkt exact, fused", "dkt exact, kNN", "patches"])
     said = [line.split(":")[0] for line in text.splitlines() if line[0] != " "]
     assert said == ["fused", "confidence", "kNN"]
@@ -213,8 +235,9 @@ def test_json_holds_every_figure(tmp_path: Path) -> None:
     skipped = Skipped()
     skipped.add("c frame 1", "truncated")
     path = tmp_path / "deep" / "out.json"
+    runs = {"dkt live": {"standing": Curve(4, (0, 3), (0.1, math.nan))}}
     reports = [
-        report(results, skipped=skipped, notes=["odd"], left_out=2),
+        report(results, skipped=skipped, notes=["odd"], left_out=2, long_runs=runs),
         report([Result("raw", "d", {"all": Figures(rel=0.9)})]),
     ]
     write_json(path, reports, {"checkpoint": "nano"}, done=False)
@@ -223,6 +246,14 @@ def test_json_holds_every_figure(tmp_path: Path) -> None:
     assert content["complete"] is False
     first = content["sets"][0]
     assert first["depth_range_m"] == [0.3, 1.5]
+    assert (first["data"], first["kind"], first["split"]) == ("somewhere", "clearpose", "test")
+    assert first["long_runs"]["dkt live"]["standing"] == {
+        "length": 4,
+        "rel_of_first_50": 0.1,
+        "rel_of_last_50": None,
+        "frames": [0, 3],
+        "rel": [0.1, None],
+    }
     assert first["skipped"] == {"count": 1, "reasons": {"c frame 1": "truncated"}}
     assert (first["frames"], first["frames_passed_over"], first["notes"]) == (6, 2, ["odd"])
     assert first["videos"][0]["methods"]["raw"]["all"]["rmse_m"] == 0.0567

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from fixtures import dataset_trees as trees
 from fixtures.dataset_trees import CAMERA_MATRIX, GLASS, HEIGHT, WIDTH
 
 from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.regions import UNKNOWN_CLASS
-from dkt_ros.evaluation.videos import VideoReader, depth_range_of
+from dkt_ros.evaluation.videos import VideoReader, depth_range_of, stack
 
 
 def test_a_rendered_sequence_is_a_video_with_all_parts(tmp_path: Path) -> None:
@@ -60,6 +62,8 @@ def test_videos_are_whole_and_pictures_one_by_one(
     videos = list(VideoReader(dataset))
     assert [video.name for video in videos] == names
     assert [len(video) for video in videos] == [frames] * len(names)
+    places = [i for video in videos for i in video.indices]
+    assert places == list(range(frames * len(names)))
     for video in videos:
         assert video.raw is not None
         assert (video.classes is None) == (kind == "hiss")
@@ -83,6 +87,9 @@ def test_only_the_split_that_was_asked_for(tmp_path: Path) -> None:
     trees.transphy3d_tree(tmp_path)
     names = [video.name for video in VideoReader(open_dataset(tmp_path), split="train")]
     assert names == ["train/000000_materials.000000"]
+    whole = VideoReader(open_dataset(tmp_path), max_frames=1)
+    assert [list(video.indices) for video in whole] == [[0], [0]]
+    assert whole.left_out == 4, "of both clips"
     with pytest.raises(DktError, match="no clip of split 'val'"):
         VideoReader(open_dataset(tmp_path), split="val")
 
@@ -94,7 +101,8 @@ def test_bad_frames_are_left_out_and_named(tmp_path: Path) -> None:
     (scene / "000002-label.png").unlink()
     reader = VideoReader(open_dataset(tmp_path))
     (video,) = reader
-    assert len(video) == 2
+    assert list(video.indices) == [0, 3]
+    np.testing.assert_array_equal(video.rgb[1], trees.scene(seed=3).rgb)
     assert list(reader.skipped.reasons) == ["set2/scene1 frame 1", "set2/scene1 frame 2"]
     assert "000001-color.png: truncated" in reader.skipped.reasons["set2/scene1 frame 1"]
     assert "000002-label.png" in reader.skipped.reasons["set2/scene1 frame 2"]
@@ -141,6 +149,13 @@ def test_parts_that_some_frames_lack_are_unknown_there(tmp_path: Path) -> None:
     assert not video.normals[1].any()
     (video,) = VideoReader(open_dataset(tmp_path), with_normals=False)
     assert video.normals is None
+
+
+def test_cameras_and_poses_are_those_of_every_frame_or_none() -> None:
+    bare = Sample(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.float32), "made up")
+    whole = replace(bare, camera_matrix=np.eye(3), world_to_camera=np.eye(4))
+    video = stack("a", [whole, bare], reflective=True)
+    assert (video.camera_matrices, video.world_to_camera) == (None, None)
 
 
 def test_what_is_odd_about_a_clip_is_told(tmp_path: Path) -> None:

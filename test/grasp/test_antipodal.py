@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from fixtures.grasp_scenes import CAMERA, Ball, Box, Cylinder, View, depth_of, view
@@ -101,6 +102,8 @@ def test_what_is_tall_keeps_the_palm_away() -> None:
     found = plan([low, post], VIEWS[0])
     assert found.refused["the palm hits something"] > 50
     positions, _ = in_table(found, VIEWS[0])
+    long = plan_grasps(Scene(depth_of([low, post], VIEWS[0]), CAMERA), Gripper(finger_length=0.15))
+    assert long.refused["the palm hits something"] == 0
     beside = np.abs(positions[:, 1]) > 0.014
     assert (beside | (positions[:, 2] > 0.07)).all()
 
@@ -169,7 +172,45 @@ def test_unseen_room_is_no_room() -> None:
     found = plan_grasps(Scene(blind, CAMERA), table=table)
     assert not found.grasps
     assert found.refused["a side was not seen"] > 100
-    assert plan_grasps(Scene(depth, CAMERA), table=table).grasps
+    clear = plan_grasps(Scene(depth, CAMERA), table=table)
+    assert clear.grasps
+    # A centimetre beside the box is seen, its sides with it.
+    around = cv2.dilate(box.astype(np.uint8), np.ones((11, 11))) > 0
+    dark = Scene(np.where(around, depth, np.float32(np.nan)), CAMERA)
+    found = plan_grasps(dark, table=table, config=GraspConfig(max_unseen=0.1))
+    assert not found.grasps
+    assert found.refused["the fingers' room was not seen"] > 100
+    daring = plan_grasps(dark, table=table, config=GraspConfig(max_unseen=1.0))
+    assert 0 < daring.grasps[0].score < 0.9 * clear.grasps[0].score
+
+
+def test_the_middle_of_what_is_long_and_a_good_hold_are_liked_best() -> None:
+    found = plan([Box(0.0, 0.0, (0.04, 0.3, 0.05))], VIEWS[0], count=64)
+    positions, _ = in_table(found, VIEWS[0])
+    assert abs(positions[0, 1]) < 0.02
+    aside = [g.score for g, place in zip(found.grasps, positions, strict=True) if place[1] > 0.05]
+    assert 0 < max(aside) < 0.5 * found.grasps[0].score
+    low = Box(0.0, 0.0, (0.04, 0.1, 0.015))
+    assert plan([low], VIEWS[0]).grasps[0].score < 0.7 * found.grasps[0].score
+    flat = plan([low], VIEWS[0], min_reach=0.013)
+    assert not flat.grasps
+    assert flat.refused["too flat"] > 1000
+
+
+def test_trust_is_that_of_what_is_seen_highest() -> None:
+    """Not that of the wall below, which the same cells show."""
+    seen = VIEWS[1]
+    depth = depth_of([BOX], seen)
+    up = seen.to_table(backproject(depth, CAMERA))[..., 2]
+    confidence = np.where(up > 0.055, np.float32(0.9), np.float32(0.1))
+    table = find_table(backproject(depth, CAMERA).reshape(-1, 3))
+    assert table is not None
+    found = height_map(Scene(depth, CAMERA, confidence, up > 0.055), table, 0.002, 0.1, 0.012)
+    assert found is not None
+    top = found.height > 0.057
+    assert np.mean(found.trust[top] > 0.6) > 0.98
+    assert found.target[top].mean() > 0.98
+    assert found.trust[found.height < 0.05].max() == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +338,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_grasps_stand_apart_and_no_more_than_asked_for() -> None:
-    found = plan([BOX], VIEWS[0], count=4)
+    found = plan([replace(BOX, turn=0.0)], VIEWS[0], count=4)  # some close along -x, some along x
     assert len(found.grasps) == 4
     for i, a in enumerate(found.grasps):
         for b in found.grasps[:i]:

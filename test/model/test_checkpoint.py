@@ -21,7 +21,9 @@ from dkt_ros.model.checkpoint import (
     default_checkpoint,
     empty_network,
     load_checkpoint,
+    read_prompt,
     save_checkpoint,
+    write_prompt,
 )
 from dkt_ros.model.network import DktNetwork, pad_prompt
 
@@ -64,6 +66,8 @@ def test_zero_tokens_are_not_stored(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, tiny_transformer(), tiny_vae(), prompt, info)
     assert load_file(tmp_path / "prompt_embeds.safetensors")["prompt_embeds"].shape[0] == 2
     assert torch.equal(load_checkpoint(tmp_path, plain=True).prompt_embeds[0], prompt)
+    write_prompt(tmp_path, torch.zeros(3, TEXT_DIM))
+    assert read_prompt(tmp_path / "prompt_embeds.safetensors").shape == (1, TEXT_DIM)
 
 
 def test_other_users_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
@@ -141,6 +145,7 @@ def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -
         ({"name": ""}, "name"),
         ({"name": "a\nb"}, "name is 'a.+nb', expected a name: some text in one line"),
         ({"name": "\x1b[2J"}, "name"),
+        ({"condition": "depth"}, "condition"),
         ({"task": "colour"}, "task is 'colour'"),
         ({"steps": 0}, "steps"),
         ({"steps": 2.5}, "steps"),
@@ -350,6 +355,9 @@ def test_a_damaged_prompt_is_named(copied: Path) -> None:
         save_file({"prompt_embeds": wrong}, file)
         with pytest.raises(DktError, match=r"prompt_embeds.safetensors holds float32 of shape"):
             load_checkpoint(copied)
+    save_file({"prompt_embeds": torch.ones(1, TEXT_DIM, dtype=torch.int32)}, file)
+    with pytest.raises(DktError, match=r"holds int32 of shape .*expected finite floats"):
+        load_checkpoint(copied)
     file.write_bytes(b"12")
     with pytest.raises(DktError, match=r"prompt_embeds.safetensors"):
         load_checkpoint(copied)

@@ -91,3 +91,7 @@ def test_exact(frames: list[int], window: int, overlap: int) -> None:
         latents = torch.zeros(1, 1, 1 + -(-(count - 1) // 4), 1, 1)
         sample(network, latents, latents, steps=1, shift=5.0, window=window, overlap=overlap)
     assert set(exact_windows(frames, window, overlap)) == set(network.asked)
+
+
+def test_an_overlap_shrinks_to_fit_a_small_window() -> None:
+    assert exact_windows([17], 2, 3) == exact_windows([17], 2, 1)

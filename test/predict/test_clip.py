@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -100,12 +102,16 @@ def test_options_change_the_result(tiny_fast: FastNetwork) -> None:
         assert np.abs(predict_disparity(tiny_fast, rgb, options) - base).max() > 1e-4, options
 
 
-def test_the_checkpoint_says_what_is_not_asked_for(tiny_fast: FastNetwork) -> None:
+def test_the_checkpoint_says_what_is_not_asked_for(
+    tiny_fast: FastNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rgb = clip(17, 32, 48)
     info = tiny_fast.info
     explicit = PredictOptions(info.steps, info.window, info.overlap, seed=1)
     expected = predict_disparity(tiny_fast, rgb, explicit)
     np.testing.assert_array_equal(predict_disparity(tiny_fast, rgb), expected)
+    monkeypatch.setattr(tiny_fast, "info", replace(info, sigma_shift=2.0))
+    assert np.abs(predict_disparity(tiny_fast, rgb) - expected).max() > 1e-4
 
 
 def test_a_window_longer_than_the_clip_is_one_window(tiny_fast: FastNetwork) -> None:
@@ -161,6 +167,7 @@ def test_other_input_is_refused_by_what_it_is(
         ({"window": 3, "overlap": 3}, "overlap is 3"),
         ({"size": (0, 10)}, "size"),
         ({"seed": 2**64}, "seed"),
+        ({"seed": -(2**63) - 1}, "seed"),
     ],
 )
 def test_options_that_cannot_be_are_refused_by_name(values: dict, named: str) -> None:

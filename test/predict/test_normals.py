@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ import torch
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros.errors import DktError
+from dkt_ros.frames import FlushReason
 from dkt_ros.model.canvas import Canvas, normals_in_camera_axes
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.predict.clip import PredictOptions, predict_disparity, predict_normals
+from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.predict.predictor import black_frame
+from dkt_ros.predict.stream import StreamPredictor
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,14 @@ def test_unit_vectors_of_the_size_of_the_input(normals_network: FastNetwork) -> 
     length = np.linalg.norm(normals, axis=-1)
     assert np.all((np.abs(length - 1) < 1e-5) | (length == 0))
     assert (length > 0).any()
+
+
+def test_a_stream_of_normals_says_where_it_begins_anew(normals_network: FastNetwork) -> None:
+    predictor = StreamPredictor(normals_network, PredictorOptions(live_scene_cut=0.2))
+    black = black_frame((32, 48))
+    light = replace(black, rgb=np.full_like(black.rgb, 200))
+    answers = [predictor.push(frame) for frame in (black, light)]
+    assert [answer and answer.restarted for answer in answers] == [None, FlushReason.SCENE_CUT]
 
 
 def test_portrait_is_turned_there_and_back(normals_network: FastNetwork) -> None:

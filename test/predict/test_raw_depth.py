@@ -91,7 +91,8 @@ def test_what_came_before_a_stream_has_no_part_in_its_answers(
     if before == "warm-up":
         predictor.warm_up(SIZE)
     else:
-        told(predictor, stream(2, {0: table(2.0)})[::-1])
+        # The range changes at the second frame; images and a latent are left waiting.
+        told(predictor, stream(8, dict.fromkeys(range(7), table(2.0)))[::-1])
         predictor.reset()
     expected = told(kind(network, options), stream(5))
     for one, fresh in zip(told(predictor, stream(5)), expected, strict=True):
@@ -197,7 +198,7 @@ def test_readings_of_a_small_part_are_shown_to_none_but_a_stream_that_knows_more
 
 
 def test_a_video_in_one_go_is_shown_what_a_buffer_of_its_length_is(network: FastNetwork) -> None:
-    frames = stream(5, {3: None})
+    frames = stream(5, {2: table(0.7), 3: None})
     whole = predict_disparity(network, rgb(5), raw_depth=[frame.raw_depth for frame in frames])
     predictor = ClipPredictor(network, PredictorOptions(buffer_frames=5, window=3, overlap=1))
     for frame in frames:
@@ -285,21 +286,23 @@ def test_a_clip_takes_its_range_from_the_frame_it_begins_with(network: FastNetwo
     assert last.limits == range_of(disparity_of(table(1.1)))
 
 
+@pytest.mark.parametrize(("later", "lost"), [(None, True), (seen_left(4), False)])
 def test_a_clip_that_begins_without_readings_says_that_its_scale_is_another(
-    network: FastNetwork,
+    network: FastNetwork, later: np.ndarray | None, lost: bool
 ) -> None:
     from dataclasses import replace
 
     network.info = replace(network.info, clip=2)
     try:
         predictor = live(network)
-        depths = [table(), *[None] * 8]
+        depths = [table(), *[later] * 8]
         answers = [predictor.push(*pair) for pair in zip(rgb(9), depths, strict=True)]
     finally:
         network.info = replace(network.info, clip=0)
     found = [answer for answer in answers if answer is not None]
-    assert [answer.limits is None for answer in found] == [False, False, True]
-    assert [answer.restarted for answer in found] == [None, None, FlushReason.RANGE]
+    assert [answer.limits is None for answer in found] == [False, False, lost]
+    restarted = FlushReason.RANGE if lost else None
+    assert [answer.restarted for answer in found] == [None, None, restarted]
 
 
 def test_looking_ahead_moves_nothing_on(network: FastNetwork) -> None:

@@ -115,16 +115,27 @@ def test_noise_belongs_to_absolute_time_and_seed() -> None:
 def test_warm_start_leaves_out_the_first_steps(warm_start: float | None, levels: int) -> None:
     model = Recorder()
     live = sampler(model, warm_start=warm_start)
-    z = live.denoise(conditions(0.5), SHAPE)
+    z = live.denoise(conditions(0.5, 0.6), SHAPE)
     assert len(model.calls) == 5, "nothing to start from yet"
-    live.commit(z, conditions(0.5))
+    live.commit(z, conditions(0.5, 0.6))
     model.calls.clear()
     live.denoise(conditions(0.1), SHAPE)
     schedule = sigmas(5, 5.0).tolist()[-levels:]
     assert [level for _, level, _ in model.calls] == pytest.approx(schedule)
     started = model.calls[0][0][:, :, -1:]
-    expected = (1 - schedule[0]) * z + schedule[0] * noise_of(1)
+    expected = (1 - schedule[0]) * z[:, :, -1:] + schedule[0] * noise_of(2)
     torch.testing.assert_close(started, expected, atol=1e-6, rtol=0)
+
+
+def test_a_stream_begins_where_the_warm_start_says(tiny_fast: FastNetwork) -> None:
+    asked = []
+    for warm_start in (None, 0.8):
+        steps: list[tuple[str, int, int]] = []
+        options = LiveOptions(1, 1, steps=5, warm_start=warm_start, scene_cut=None)
+        live = LivePredictor(tiny_fast, options, lambda *step, to=steps: to.append(step))
+        results(live, video(5))
+        asked.append(sum(stage == "denoise" for stage, _, _ in steps))
+    assert asked == [5 + 5, 5 + 2]
 
 
 def test_state_is_bounded_and_reset_forgets_it() -> None:
@@ -159,16 +170,21 @@ def test_latest_comes_with_the_first_frame_and_every_full_window(
 @torch.inference_mode()
 @pytest.mark.parametrize(("window", "new"), [(2, 1), (3, 2)])
 def test_a_stream_is_the_plain_network_over_windows_with_context(
-    tiny_fast: FastNetwork, plain_network: DktNetwork, window: int, new: int
+    tiny_fast: FastNetwork,
+    plain_network: DktNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+    window: int,
+    new: int,
 ) -> None:
     frames = video(1 + 4 * 4)
-    live = LivePredictor(tiny_fast, LiveOptions(window, new, steps=3, scene_cut=None))
+    monkeypatch.setattr(tiny_fast, "info", replace(tiny_fast.info, sigma_shift=3.0))
+    live = LivePredictor(tiny_fast, LiveOptions(window, new, steps=3, seed=7, scene_cut=None))
     ours = [result.disparity for result in results(live, frames) if result is not None]
 
     canvas = Canvas((32, 48), None, 16)
     rgb = plain_network.encode_rgb(canvas.paint(frames))
-    noise = torch.cat([frame_noise(1, index, (16, 4, 6)) for index in range(5)], dim=2)
-    levels = [*sigmas(3, 5.0).tolist(), 0.0]
+    noise = torch.cat([frame_noise(7, index, (16, 4, 6)) for index in range(5)], dim=2)
+    levels = [*sigmas(3, 3.0).tolist(), 0.0]
     known = torch.zeros_like(noise[:, :, :0])
     while (count := known.shape[2]) < 5:
         stop = count + (new if count else 1)
@@ -217,6 +233,7 @@ def test_a_stream_of_short_clips_begins_each_with_the_last_frame_of_the_one_befo
 def test_dkt_nano_goes_on_saying_what_it_says_at_first(preset: str) -> None:
     """One picture, 65 times."""
     predictor, frame = nano_stream(live_preset=preset)
+    assert predictor.answers_every == 4
     answers = [answer for _ in range(65) if (answer := predictor.push(frame)) is not None]
     first, *later = [to_host(answer.disparity).ravel() for answer in answers]
     assert len(later) == 16, "windows fit into the checkpoint's clips of 5 frames"
@@ -272,6 +289,16 @@ def test_a_stream_that_drifts_begins_anew_and_says_so(publish: str) -> None:
     assert not any(a.restarted for _ in range(60) if (a := unwatched.push(frame)) is not None)
 
 
+def test_an_old_stream_is_looked_at_too() -> None:
+    predictor, frame = nano_stream(clip=0, live_preset="fast")
+    every = predictor.answers_every
+    answers = [predictor.push(frame) for _ in range(1 + 5 * every)]
+    assert not any(answer.restarted for answer in answers if answer)
+    spoil_later_latents(predictor)
+    later = [predictor.push(frame) for _ in range(3 * every)]  # windows 6 to 8
+    assert [a.restarted for a in later if a] == [None, None, FlushReason.DRIFT]
+
+
 def test_a_moving_camera_is_no_drift() -> None:
     """Of a stream that dkt-nano is right on, compared with its newest frame after every window."""
     predictor, frame = nano_stream(clip=6, live_preset="fast")
@@ -281,6 +308,29 @@ def test_a_moving_camera_is_no_drift() -> None:
         moved = np.ascontiguousarray(wide[:height, i : i + width])
         answer = predictor.push(replace(frame, rgb=moved))
         assert answer is None or answer.restarted is None
+
+
+def test_looking_for_drift_changes_nothing_of_a_stream_that_has_none(
+    tiny_fast: FastNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def agrees(*images: Tensor) -> float:
+        looks.append(len(images))
+        return 1.0
+
+    monkeypatch.setattr("dkt_ros.predict.stream._agreement", agrees)
+    watched, plain = (
+        results(
+            LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=None, min_agreement=least)),
+            video(17),
+        )
+        for least in (0.5, None)
+    )
+    assert len(looks) == 3, "after windows 1, 2 and 4"
+    for one, other in zip(watched, plain, strict=True):
+        if one is not None and other is not None:
+            np.testing.assert_array_equal(one.disparity, other.disparity)
 
 
 def test_windows_fit_into_clips() -> None:
@@ -299,6 +349,7 @@ def test_all_gives_every_frame_its_own_depth_and_ends_where_latest_does(
 ) -> None:
     frames = video(13)
     options: dict[str, Any] = {"window": 3, "new": 2, "scene_cut": None}
+    assert StreamPredictor(tiny_fast, PredictorOptions(live_publish="all")).answers_every == 1
     latest = results(LivePredictor(tiny_fast, LiveOptions(**options)), frames)
     every = results(LivePredictor(tiny_fast, LiveOptions(publish="all", **options)), frames)
     assert [r.frames for r in every if r is not None] == [*range(1, 10), *range(5, 9)]
@@ -335,11 +386,16 @@ def test_memory_does_not_grow_with_the_stream(tiny_fast: FastNetwork) -> None:
     assert live.nbytes() == 0
 
 
-def test_a_reset_stream_is_a_new_one(tiny_fast: FastNetwork) -> None:
+@pytest.mark.parametrize(("clip", "before"), [(0, 7), (2, 5)])
+def test_a_reset_stream_is_a_new_one(
+    tiny_fast: FastNetwork, monkeypatch: pytest.MonkeyPatch, clip: int, before: int
+) -> None:
+    """Though images or a clip's last frame wait to be used."""
+    monkeypatch.setattr(tiny_fast, "info", replace(tiny_fast.info, clip=clip))
     options = LiveOptions(3, 1, scene_cut=None)
     expected = results(LivePredictor(tiny_fast, options), video(5))
     live = LivePredictor(tiny_fast, options)
-    results(live, video(7, seed=3))
+    results(live, video(before, seed=3))
     live.reset()
     for ours, theirs in zip(results(live, video(5)), expected, strict=True):
         assert (ours is None) == (theirs is None)
@@ -442,7 +498,13 @@ def test_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((1, 8, 8, 3))]
+    "frame",
+    [
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((1, 8, 8, 3)),
+    ],
 )
 def test_other_frames_are_refused(tiny_fast: FastNetwork, frame: np.ndarray) -> None:
     with pytest.raises(DktError, match="expected uint8"):

@@ -109,6 +109,44 @@ def test_tof_has_flying_pixels_at_an_edge() -> None:
     assert between[10:-10, :44].mean() == between[10:-10, 52:].mean() == 0
 
 
+def test_tof_measures_within_its_ranges_of_depth_and_light() -> None:
+    dim, bright = np.full(_SHAPE, 0.02), np.full(_SHAPE, 20.0)
+    for nothing in (wall(0.2, scatter=dim), wall(5.6, scatter=bright), wall(1.0, scatter=bright)):
+        assert np.isnan(tof(nothing)).all()
+    for some in (wall(0.3, scatter=dim), wall(5.2, scatter=bright)):
+        assert np.isfinite(tof(some)[8:-8, 8:-8]).mean() > 0.95
+
+
+def test_tof_sees_a_dark_mirror_that_faces_it() -> None:
+    black, smooth = np.full(_SHAPE, 0.001), np.zeros(_SHAPE)
+    shiny = wall(1.0, scatter=black, mirror=np.full(_SHAPE, 0.5), rough=smooth)
+    assert np.nanmedian(tof(shiny)[8:-8, 8:-8]) == pytest.approx(1.0, abs=0.04)
+    assert np.isnan(tof(wall(1.0, scatter=black, rough=smooth))).mean() > 0.95
+
+
+def test_tof_drops_what_mixes_ranges_that_cancel() -> None:
+    stripes = np.broadcast_to(np.where(np.arange(_SHAPE[1]) % 2, 1.0, 1.9), _SHAPE)
+    mixed, clean = wall(stripes, scatter=0.6 * stripes**2), {"stray": 0.0, "bounced": 0.0}
+    assert np.isnan(tof(mixed, **clean)[:, 20:-20]).mean() > 0.9
+    assert np.isfinite(tof(mixed, coherence=0.0, **clean)[:, 20:-20]).mean() > 0.9
+
+
+def test_tof_is_led_astray_by_light_that_comes_another_way() -> None:
+    """Farther by what comes by way of neighbours; a dark thing towards the bright wall behind."""
+    clean = {"noise": 0.0, "stray": 0.0, "bounced": 0.0}
+    assert np.nanmedian(tof(wall(1.0), **{**clean, "bounced": 0.1})) > 1.002
+    dark = np.arange(_SHAPE[1]) < 40
+    scene = wall(np.where(dark, 0.8, 1.6), scatter=np.where(dark, 0.03, 2.0) * np.ones(_SHAPE))
+    astray, right = (np.nanmedian(tof(scene, **{**clean, "stray": s})[:, 8:32]) for s in (0.1, 0))
+    assert right == pytest.approx(0.8, abs=0.002)
+    assert astray > right + 0.002
+
+
+def test_tof_unwraps_whichever_frequency_comes_first() -> None:
+    swapped = tof(wall(2.5), frequencies=(100e6, 80e6))[8:-8, 8:-8]
+    assert np.nanmedian(swapped) == pytest.approx(2.5, abs=0.04)
+
+
 def test_tof_wraps_beyond_its_range() -> None:
     far = wall(9.0, scatter=np.full(_SHAPE, 200.0))
     middle = tof(far)[25:35, 40:56]
@@ -127,6 +165,20 @@ def test_structured_light_steps_and_has_no_depth_in_the_projectors_shadow() -> N
     assert 2 <= len(np.unique(raw[np.isfinite(raw)])) < 12
 
 
+def test_structured_light_measures_within_its_range_and_not_along_a_surface() -> None:
+    grazing, steep = np.full(_SHAPE, 0.1), np.full(_SHAPE, 0.2)
+    for nothing in (wall(0.3), wall(3.2), wall(0.8, facing=grazing)):
+        assert np.isnan(structured(nothing)).all()
+    for some in (wall(0.4), wall(2.8), wall(0.8, facing=steep)):
+        assert np.isfinite(structured(some)[10:-10, 8:-8]).mean() > 0.95
+
+
+def test_structured_light_sees_a_frosted_pane_before_what_is_in_shadow() -> None:
+    half = pane(0.6, 0.9)
+    frosted = replace(half, scatter=np.full(_SHAPE, 0.6), lit=half.beyond == 0)
+    assert np.nanmedian(structured(frosted)[10:-10, 8:36]) == pytest.approx(0.6, abs=0.02)
+
+
 def test_structured_light_reads_a_wrong_depth_through_a_pane_that_bends() -> None:
     straight = structured(pane(0.6, 0.9))
     assert np.nanmedian(straight[10:-10, 8:36]) == pytest.approx(0.9, abs=0.02)
@@ -140,5 +192,8 @@ def test_structured_light_fails_where_the_pattern_is_torn() -> None:
     torn = np.random.default_rng(1).normal(0, 0.02, _SHAPE)
     raw = structured(pane(0.6, 0.9, bend=torn))
     assert np.isnan(raw[10:-10, 8:36]).mean() > 0.8
+    mixed = pane(0.6, 0.9)
+    mixed = replace(mixed, scatter=np.where(mixed.beyond > 0, 0.2, 0.6))
+    assert np.isnan(structured(mixed)[10:-10, 8:36]).mean() > 0.95, "two answers of like strength"
     mirror = wall(0.8, mirror=np.full(_SHAPE, 0.85), rough=np.full(_SHAPE, 0.02))
     assert np.isnan(structured(mirror)).all(), "a mirror that faces the projector dazzles"

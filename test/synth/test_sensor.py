@@ -43,8 +43,15 @@ def test_a_dotted_wall_is_measured(depth: float) -> None:
     # An eighth of a pixel of disparity.
     allowed = depth**2 / (_SENSOR.focal * _SENSOR.baseline) / 8
     assert abs(np.nanmedian(inner) - depth) < allowed
+    assert np.isfinite(raw[:4, 8:-8]).mean() > 0.97, "up to the picture's edge"
     known = raw[np.isfinite(raw)] * 1000
     np.testing.assert_allclose(known, np.rint(known), atol=1e-3)
+
+
+def test_what_is_out_of_range_is_not_measured() -> None:
+    far = 1.2 * _SENSOR.farthest
+    raw = sense(*wall(far), _SENSOR, _COLOUR, _WIDTH, _HEIGHT, np.random.default_rng(0))
+    assert np.isnan(raw).mean() > 0.99
 
 
 @pytest.mark.parametrize("shift", [20.0, 20.25, 20.5, 27.3])
@@ -65,6 +72,7 @@ def test_disparities_do_not_lean_towards_whole_pixels(shift: float) -> None:
     assert np.isfinite(found).mean() > 0.95
     assert abs(np.nanmedian(found) - shift) < 0.05
     assert np.nanmedian(np.abs(found - shift)) < 0.06
+    assert np.nanstd(found) < 0.05
 
 
 def test_a_slanted_wall_is_smooth() -> None:
@@ -112,6 +120,14 @@ def test_registration_moves_each_pixel_by_its_parallax() -> None:
         found = np.argwhere(np.isclose(raw, round(z, 3)))
         assert len(found) >= 1
         assert np.abs(found - [v, u]).max() <= 1.0
+
+
+def test_a_finer_colour_picture_has_no_holes_between_depth_pixels() -> None:
+    size = 640, 384
+    raw = register(
+        np.full((121, 201), 25, np.float32), _SENSOR, camera_matrix(np.radians(20), *size), *size
+    )
+    assert np.isfinite(raw[100:-100, 100:-100]).all()
 
 
 def test_the_nearest_surface_wins_in_registration() -> None:

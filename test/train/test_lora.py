@@ -98,6 +98,23 @@ def test_peft_loads_what_is_written(tiny_checkpoint: Path, written: Path) -> Non
     assert set(state) == set(peft_tensors(adapted(tiny_checkpoint)[1]))
 
 
+def test_peft_loads_the_inputs_that_learned_beside_it(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    latents = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+    trained, network = load_checkpoint(tiny_checkpoint), load_checkpoint(tiny_checkpoint)
+    trained.transformer, state = adapted(tiny_checkpoint)
+    inputs = trained.transformer.patch_embedding
+    inputs.weight.data *= 2
+    state |= {f"patch_embedding.{n}": p.detach() for n, p in inputs.named_parameters()}
+    write_adapter(tmp_path, state, SHAPE)
+    config = json.loads((tmp_path / PEFT_DIR / "adapter_config.json").read_text())
+    assert config["modules_to_save"] == ["patch_embedding"]
+    PeftModel.from_pretrained(network.transformer, str(tmp_path / PEFT_DIR))
+    expected = trained.velocity(latents, latents, 700.0)
+    torch.testing.assert_close(network.velocity(latents, latents, 700.0), expected)
+
+
 def test_two_processes_write_the_same_files(tmp_path: Path) -> None:
     program = (
         "import sys, torch; from pathlib import Path; from dkt_ros.train.lora import *\n"

@@ -15,8 +15,8 @@ from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.objective import Objective, ask, gradient_loss, level_weights, losses
 
 INDICES = [0, 1, 2]
-INFO = CheckpointInfo("x", sigma_shift=5.0)
-BEGUN = CheckpointInfo("x", sigma_shift=5.0, condition="from_raw_depth")
+INFO = CheckpointInfo("x", sigma_shift=3.0, condition="raw_depth")
+BEGUN = replace(INFO, condition="from_raw_depth")
 FLOW, ONE_STEP = Objective(), Objective(kind="one_step")
 
 
@@ -33,6 +33,7 @@ def test_bell_gives_the_five_step_sampler_the_known_weights() -> None:
         [0.0, 0.30, 0.74, 1.36, 2.04], abs=0.005
     )
     assert torch.equal(level_weights(replace(FLOW, weighting="uniform"), steps), torch.ones(1000))
+    assert level_weights(FLOW, steps[:1]).tolist() == [1.0]
 
 
 def test_flow_mixes_data_and_noise_at_the_drawn_level() -> None:
@@ -41,10 +42,13 @@ def test_flow_mixes_data_and_noise_at_the_drawn_level() -> None:
     sigma = question.timestep.view(-1, 1, 1, 1, 1) / 1000
     expected = (1 - sigma) * given.disparity + sigma * question.noise
     torch.testing.assert_close(question.noisy, expected)
-    assert all(any(torch.isclose(t, sigmas(1000, 5.0) * 1000)) for t in question.timestep)
+    steps = timesteps(sigmas(1000, 3.0))
+    chosen = (question.timestep[:, None] - steps).abs().argmin(dim=1)
+    torch.testing.assert_close(question.timestep, steps[chosen])
+    torch.testing.assert_close(question.weight, level_weights(FLOW, steps)[chosen])
     levels = torch.cat([ask(FLOW, given, 1, s, INDICES, INFO).timestep for s in range(200)])
     assert levels.min() < 100
-    assert levels.median() == pytest.approx(1000 * 5 / 6, abs=30)  # s = 1/2 before the shift
+    assert levels.median() == pytest.approx(1000 * 3 / 4, abs=30)  # s = 1/2 before the shift
     assert question.noise.std() == pytest.approx(1.0, abs=0.05)
 
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from torch import Tensor
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import PROMPT_FILE, default_checkpoint, read_prompt
+from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DataConfig, SourceConfig
 from dkt_ros.train.fields import RECIPES, plain
-from dkt_ros.train.memory import count, without_memory
 from dkt_ros.train.recipe import Recipe, load_recipe, parse_recipe
 
 DATA = [{"path": "somewhere"}]
@@ -73,6 +71,8 @@ def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
         ({"lora": {"rank": 0}}, r"^lora\.rank is 0, expected at least 1"),
         ({"lora": {"targets": ["q"]}}, r"^lora\.targets is \['q'\], expected some of self_attn\.q"),
         ({"lora": {"targets": []}}, r"^lora\.targets is \[\]"),
+        ({"lora": {"targets": ["ffn.0", "ffn.0"]}}, r"^lora\.targets is \['ffn\.0', 'ffn\.0'\]"),
+        ({"checkpoint": ["x"]}, r"^checkpoint is \['x'\]"),
         ({"method": "dora"}, r"^method is 'dora', expected one of lora, full"),
         ({"objective": {"kind": "x"}}, r"^objective\.kind is 'x'"),
         ({"objective": {"weighting": "x"}}, r"^objective\.weighting is 'x'"),
@@ -83,15 +83,24 @@ def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
         ({"optimizer": {"betas": [0.9, 1.0]}}, r"^optimizer\.betas is \[0\.9, 1\.0\]"),
         ({"optimizer": {"final": 2}}, r"^optimizer\.final is 2\.0"),
         ({"optimizer": {"warmup": -1}}, r"^optimizer\.warmup is -1"),
+        ({"optimizer": {"weight_decay": -1}}, r"^optimizer\.weight_decay is -1"),
+        ({"optimizer": {"input_rate": 0}}, r"^optimizer\.input_rate is 0\.0, .*above 0"),
+        ({"optimizer": {"clip": 0}}, r"^optimizer\.clip is 0\.0, .*above 0"),
         ({"latent_frames": []}, r"^latent_frames is \[\]"),
         ({"latent_frames": [0]}, r"^latent_frames is \[0\]"),
         ({"latent_frames": 3}, r"^latent_frames is 3, expected a list"),
         ({"ema": 1.0}, r"^ema is 1\.0, expected in \[0, 1\)"),
         ({"seed": -1}, r"^seed is -1"),
         ({"steps": 0}, r"^steps is 0, expected at least 1"),
+        ({"batch": 0}, r"^batch is 0, expected at least 1"),
+        ({"micro_batch": 0}, r"^micro_batch is 0, expected at least 1"),
         ({"batch": 1.5}, r"^batch is 1\.5, expected an integer"),
         ({"precision": "float16"}, r"^precision is 'float16', expected one of auto, float32"),
         ({"save": {"every": 0}}, r"^save\.every is 0"),
+        ({"save": {"keep": 0}}, r"^save\.keep is 0"),
+        ({"preview": {"every": -1}}, r"^preview\.every is -1"),
+        ({"preview": {"clips": 0}}, r"^preview\.clips is 0"),
+        ({"preview": {"seed": -1}}, r"^preview\.seed is -1"),
         ({"preview": {"frames": 0}}, r"^preview\.frames is 0"),
         ({"preview": {"steps": 0}}, r"^preview\.steps is 0"),
         ({"size": [60, 96]}, r"size is"),
@@ -108,6 +117,11 @@ def test_the_size_is_the_checkpoints_unless_it_is_given() -> None:
 def test_wrong_fields_are_named(change: dict[str, Any], named: str) -> None:
     with pytest.raises(DktError, match=named):
         parse_recipe({"data": DATA, **change})
+
+
+def test_a_list_is_no_recipe() -> None:
+    with pytest.raises(DktError, match="the file holds a list, expected fields"):
+        parse_recipe([DATA])
 
 
 def test_changes_from_the_command_line(repo_root: Path, tmp_path: Path) -> None:
@@ -130,19 +144,3 @@ def test_changes_from_the_command_line(repo_root: Path, tmp_path: Path) -> None:
     ]:
         with pytest.raises(DktError, match=named):
             load_recipe(file, [wrong])
-
-
-def test_what_a_run_holds_is_counted_with_one_reading_of_the_prompt(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = list[Path]()
-
-    def counted_prompt(file: Path) -> Tensor:
-        read.append(file)
-        return read_prompt(file)
-
-    for module in ("dkt_ros.model.checkpoint", "dkt_ros.train.memory"):
-        monkeypatch.setattr(f"{module}.read_prompt", counted_prompt)
-    recipe = parse_recipe({"data": DATA, "checkpoint": str(tiny_checkpoint), "size": [32, 48]})
-    assert count(recipe, without_memory(recipe), bf16=False).parameters > 0
-    assert read == [tiny_checkpoint / PROMPT_FILE]

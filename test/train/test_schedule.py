@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.schedule import clip_length, generator, rate_factor, share
+from dkt_ros.train.schedule import NOISE_STREAM, clip_length, generator, rate_factor, share
 
 
 def test_a_generator_depends_on_each_of_its_numbers() -> None:
@@ -31,9 +31,11 @@ def test_clip_lengths_are_uniform_over_the_list() -> None:
     assert set(drawn) == {1, 2, 6}
     assert all(abs(count - 1000) < 120 for count in drawn.values())
     assert drawn == Counter(clip_length(1, step, (1, 2, 6)) for step in range(3000))
-    assert [clip_length(1, step, (1, 2, 6)) for step in range(20)] != [
-        clip_length(2, step, (1, 2, 6)) for step in range(20)
-    ]
+    lengths = [clip_length(1, step, range(3)) for step in range(20)]
+    assert lengths != [clip_length(2, step, range(3)) for step in range(20)]
+    # The first sample's noise level begins with the same numbers.
+    levels = (generator(1, step, 0, NOISE_STREAM) for step in range(20))
+    assert lengths != [int(torch.randint(3, (1,), generator=level)) for level in levels]
 
 
 def test_learning_rate() -> None:

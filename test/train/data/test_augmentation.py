@@ -21,13 +21,15 @@ def test_the_cut_out_keeps_the_aspect_and_lies_within(
     native: tuple[int, int], share: float, place: float
 ) -> None:
     size = (96, 160)
-    rows, columns = Augmentation(share=share, top=place, left=place).box(native, size)
+    rows, columns = Augmentation(share=share, top=place, left=1 - place).box(native, size)
     assert 0 <= rows.start < rows.stop <= native[0]
     assert 0 <= columns.start < columns.stop <= native[1]
     height, width = rows.stop - rows.start, columns.stop - columns.start
     assert abs(width - height * 160 / 96) < 1.5
     largest = min(native[0] / 96, native[1] / 160)
     assert abs(height - share * largest * 96) <= 0.5
+    assert abs(rows.start - place * (native[0] - height)) <= 0.5
+    assert abs(columns.start - (1 - place) * (native[1] - width)) <= 0.5
 
 
 def test_the_default_changes_nothing() -> None:
@@ -42,6 +44,8 @@ def test_brightness_and_contrast() -> None:
     # About the mean grey of the whole clip, here 100.
     flatter = Augmentation(contrast=0.5).colour(colours((50, 50, 50), (150, 150, 150)))
     torch.testing.assert_close(flatter, colours((75, 75, 75), (125, 125, 125)))
+    both = Augmentation(brightness=1.2, contrast=0.5).colour(colours((50, 50, 50), (150, 150, 150)))
+    torch.testing.assert_close(both, colours((90, 90, 90), (150, 150, 150)))
 
 
 def test_frames_of_a_clip_keep_their_difference() -> None:
@@ -89,4 +93,9 @@ def test_one_setting_does_not_shift_the_others() -> None:
     flipless = draw(AugmentationConfig(flip=False, hue=0.0), np.random.default_rng(5))
     assert flipless.contrast == full.contrast
     assert flipless.left == full.left
-    assert (flipless.flip, flipless.hue) == (False, 0.0)
+    flips = [draw(AugmentationConfig(flip=False), np.random.default_rng(n)).flip for n in range(9)]
+    assert (any(flips), flipless.hue, full.sensor) == (False, 0.0, None)
+    shown = [draw(AugmentationConfig(), np.random.default_rng(n), 0.8) for n in range(200)]
+    seeds = [one.sensor for one in shown if one.sensor is not None]
+    assert 140 < len(seeds) == len(set(seeds)) < 180
+    assert shown[5].hue == full.hue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import numpy as np
 import pytest
 import torch
 from fixtures import dataset_trees as trees
-from fixtures.training_data import PLAIN, SIZE, config, picture_set, tiny_network, video_set
+from fixtures.training_data import (
+    PLAIN,
+    SIZE,
+    config,
+    new_network,
+    picture_set,
+    tiny_network,
+    video_set,
+)
 
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
@@ -125,6 +134,20 @@ def latents_by_hand(rgb: np.ndarray, depth: np.ndarray) -> tuple[torch.Tensor, t
         return network.encode_rgb(painted), network.encode_rgb(three)
 
 
+def test_raw_depth_comes_behind_the_colours_in_its_share_of_the_samples(
+    video: Path, tmp_path: Path
+) -> None:
+    """In one cache with the samples of networks that are shown none."""
+    indices = range(30)
+    plain = source(video, cache=tmp_path).batch(0, indices, 1)
+    fields = {"condition": "raw_depth", "condition_dropped": 0.25}
+    batch = source(video, cache=tmp_path, **fields).batch(0, indices, 1)
+    assert torch.equal(batch.rgb[:, :16], plain.rgb)
+    shown = batch.rgb[:, 16:].flatten(1).any(dim=1)
+    assert 0.5 < shown.float().mean() < 0.95
+    assert torch.equal(batch.disparity[~shown], plain.disparity[~shown])
+
+
 def test_variants_bound_what_is_cached(pictures: Path, tmp_path: Path) -> None:
     made = source(pictures, cache=tmp_path / "cache", augmentation={"variants": 2})
     for step in range(20):
@@ -152,6 +175,42 @@ def test_other_settings_have_other_entries(
     other = made(fields)
     other.batch(0, [0], 1)
     assert other.encoded == 1
+
+
+def test_other_networks_and_ranges_of_depth_have_other_entries(
+    pictures: Path, tmp_path: Path
+) -> None:
+    ranged = {"path": str(pictures), "depth_range": [0.1, 5.0]}
+    network = new_network()
+    next(network.vae.encoder.parameters()).data.mul_(1.1)
+    one = {"augmentation": {"variants": 1}}
+    for of, data in ((tiny_network(), pictures), (tiny_network(), ranged), (network, pictures)):
+        made = EncodedSource(of, config(data, **one), SEED, tmp_path / "cache", threads=1)
+        made.batch(0, [0], 1)
+        assert made.encoded == 1
+
+
+def test_a_network_for_normals_is_not_trained(pictures: Path) -> None:
+    network = new_network()
+    network.info = replace(network.info, task="normal")
+    with pytest.raises(DktError, match="tiny predicts normal; training is about disparity"):
+        EncodedSource(network, config(pictures), SEED)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "starts"),
+    [
+        ({"variants": 2}, {0, 4}),
+        ({"variants": 0}, {0, 1, 2, 3, 4}),
+        ({"variants": 2, "window_stride": 3}, {0, 3, 4}),
+    ],
+)
+def test_windows_overlap_where_nothing_is_cached_or_it_is_asked_for(
+    tmp_path: Path, augmentation: dict[str, int], starts: set[int]
+) -> None:
+    made = source(video_set(tmp_path, frames=9), augmentation=augmentation)
+    windows = made.mixture.candidates(np.random.default_rng(0), 5)
+    assert {window.start for window in windows} == starts
 
 
 def test_changed_files_are_encoded_again(pictures: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -74,6 +75,20 @@ def test_a_damaged_entry_is_named_deleted_and_made_again(
     assert cache.load(KEY) is not None
 
 
+def test_an_entry_that_may_not_be_read_is_named_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    cache = LatentCache(tmp_path)
+    cache.store(KEY, entry(), "a sample")
+    monkeypatch.setattr("dkt_ros.train.data.latent_cache.safe_open", forbidden)
+    with pytest.raises(DktError, match=r"cannot be read \(Permission denied\)"):
+        cache.load(KEY)
+    assert cache.path(KEY).exists()
+
+
 def test_an_entry_under_another_name_is_none(tmp_path: Path) -> None:
     cache = LatentCache(tmp_path)
     cache.store(KEY, entry(), "a sample")
@@ -139,6 +154,13 @@ def test_files_are_identified_by_path_size_and_time(tmp_path: Path) -> None:
     assert before[0] != after[0]
     assert before[1] != after[1]
     assert len(files_digest(latin)) == len(before[0])
+    changed = tar.stat().st_mtime_ns
+    tar.write_bytes(b"another size")
+    os.utime(tar, ns=(changed, changed))
+    assert files_digest(tar) != after[0]
+    moved = tar.rename(tmp_path / "b.tar")
+    shutil.copy2(moved, tar)
+    assert files_digest(moved) != files_digest(tar)
     with pytest.raises(DktError, match="gone"):
         files_digest(tmp_path / "gone")
 
@@ -148,6 +170,7 @@ def test_a_network_is_identified_by_every_weight_and_its_configuration() -> None
     before = module_digest(network, {"a": 1})
     assert before == module_digest(network, {"a": 1})
     assert before != module_digest(network, {"a": 2})
+    assert module_digest(nn.ReLU(), {}) != module_digest(nn.SiLU(), {})
     assert before != module_digest(network.to(torch.bfloat16), {"a": 1})
     network = network.float()
     rounded = module_digest(network, {"a": 1})

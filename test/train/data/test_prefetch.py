@@ -21,15 +21,16 @@ class Watched(FixedLatents):
     def __init__(self, fails: int = -1) -> None:
         super().__init__()
         self.begun = [threading.Event() for _ in REQUESTS]
-        self.go_on = threading.Event()
-        self.go_on.set()
+        self.go_on = [threading.Event() for _ in REQUESTS]
+        for gate in self.go_on:
+            gate.set()
         self.fails = fails
         self.threads: set[int] = set()
 
     def batch(self, step: int, indices: Sequence[int], latent_frames: int) -> LatentBatch:
         self.begun[step].set()
         self.threads.add(threading.get_ident())
-        assert self.go_on.wait(60)
+        assert self.go_on[step].wait(60)
         if step == self.fails:
             raise OSError("the disk is gone")
         return super().batch(step, indices, latent_frames)
@@ -72,12 +73,14 @@ def test_an_error_comes_with_its_own_batch() -> None:
 def test_settled_nothing_is_being_made() -> None:
     source = Watched()
     prefetch = Prefetch(source)
-    source.go_on.clear()
-    waiting = threading.Thread(target=prefetch.batch, args=(REQUESTS[0], REQUESTS[1]))
-    waiting.start()
-    assert source.begun[0].wait(60)
-    source.go_on.set()
-    waiting.join()
-    prefetch.settle()
+    source.go_on[1].clear()
+    prefetch.batch(REQUESTS[0], REQUESTS[1])
+    assert source.begun[1].wait(60)
+    settling = threading.Thread(target=prefetch.settle)
+    settling.start()
+    settling.join(0.2)
+    assert settling.is_alive(), "it waits"
+    source.go_on[1].set()
+    settling.join()
     assert [step for step, _, _ in source.asked] == [0, 1]
     prefetch.close()

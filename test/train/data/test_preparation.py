@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ import torch
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import Canvas
-from dkt_ros.model.condition import fill
-from dkt_ros.train.data.augmentation import Augmentation
+from dkt_ros.model.condition import disparity_of, fill, pictures, range_of
+from dkt_ros.train.data.augmentation import AS_IT_IS, Augmentation
 from dkt_ros.train.data.config import DisparityConfig
 from dkt_ros.train.data.preparation import FrameView, latent_weight, view_clip, view_frame
+from dkt_ros.train.sensor import failing_clip
 
 WHOLE = DisparityConfig(0, 100)
 PLAIN = Augmentation()
@@ -51,6 +54,7 @@ def test_portrait_pictures_are_turned_as_at_inference() -> None:
     clip = view_clip([frame], PLAIN, WHOLE, 8)
     assert torch.equal(clip.rgb, Canvas((80, 48), (48, 80), 8).paint(one.rgb[None]))
     np.testing.assert_array_equal(frame.depth, np.rot90(one.depth))
+    np.testing.assert_array_equal(view_frame(one, PLAIN, (80, 48)).depth, one.depth)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -59,11 +63,16 @@ def test_depth_stays_under_its_colour(size: tuple[int, int], flip: bool) -> None
     # Depth says the same as red: 1 m where dark, 2 m where bright, in patches of 8 pixels.
     patches = np.random.default_rng(3).integers(0, 2, (12, 20)).repeat(8, axis=0).repeat(8, axis=1)
     rgb = np.repeat((patches * 200).astype(np.uint8)[..., None], 3, axis=-1)
-    one = Sample(rgb, (1.0 + patches).astype(np.float32), "made up")
+    depth = (1.0 + patches).astype(np.float32)
+    one = Sample(rgb, depth, "made up", raw_depth=depth, mask=patches.astype(np.uint8))
     augmentation = Augmentation(share=0.7, top=0.3, left=0.8, flip=flip)
     frame = view_frame(one, augmentation, size)
     agree = (frame.rgb[0].numpy() > 100) == (frame.depth > 1.5)
     assert agree.mean() > 0.95
+    assert frame.readings is not None
+    assert frame.objects is not None
+    assert ((frame.readings < 0.75) == (frame.depth > 1.5)).mean() > 0.95
+    np.testing.assert_array_equal(frame.objects, frame.depth > 1.5)
     mirrored = view_frame(one, Augmentation(0.7, 0.3, 0.8, flip=not flip), size)
     np.testing.assert_array_equal(mirrored.depth, frame.depth[:, ::-1])
     torch.testing.assert_close(mirrored.rgb, frame.rgb.flip(-1), atol=1e-2, rtol=0)
@@ -132,11 +141,40 @@ def test_filled_pixels_have_no_weight_and_no_say_in_the_range() -> None:
     assert clip.disparity[0, 0, 0, 8:].unique().tolist() == [-1.0]
 
 
+def test_raw_depth_is_shown_as_the_sensor_of_the_augmentation_reads_it() -> None:
+    one = sample()
+    classes = np.zeros_like(one.depth, np.uint8)
+    classes[10:30, 20:60] = 1
+    raw = np.where(classes, np.float32(np.nan), one.depth + 0.1)
+    frame = view_frame(replace(one, raw_depth=raw, mask=classes), PLAIN, (48, 80))
+    readings, truth = disparity_of(raw)[None], 1 / one.depth[None]
+    failed = failing_clip(readings, truth, classes[None], np.random.default_rng(7))
+    nowhere = np.zeros_like(classes[None])
+    unmasked = failing_clip(readings, truth, nowhere, np.random.default_rng(7))
+    for given, sensor, expected in (
+        (frame, AS_IT_IS, readings),
+        (frame, 7, failed),
+        (replace(frame, objects=None), 7, unmasked),
+    ):
+        clip = view_clip([given], Augmentation(sensor=sensor), WHOLE, 8)
+        limits = range_of(expected)
+        assert limits is not None
+        assert clip.raw is not None
+        np.testing.assert_array_equal(clip.raw[0], pictures(expected, limits))
+        np.testing.assert_array_equal(clip.disparity[0, 0], limits.normalise(truth))
+    assert not np.array_equal(failed, unmasked)
+    frames = [frame, replace(frame, readings=None), frame, frame, frame]
+    assert view_clip(frames, Augmentation(sensor=AS_IT_IS), WHOLE, 8).raw is None
+    assert view_clip([frame], PLAIN, WHOLE, 8).raw is None
+
+
 @pytest.mark.parametrize(
     ("depths", "why"),
     [
         ([np.full((16, 16), 1.5)], "depth range of zero"),
+        ([np.linspace(1.5, 1.5006, 256).reshape(16, 16)], "depth range of zero"),
         ([np.where(np.eye(16) > 2, 1.0, np.nan)], "0.00%"),
+        ([np.where(np.arange(400).reshape(20, 20) < 3, 1.0, np.nan)], "0.75%"),
         ([np.eye(16) + 1, np.eye(24)[:16] + 1], "several sizes 16x16, 16x24"),
     ],
 )

@@ -188,6 +188,7 @@ def test_a_bad_frame_of_a_video_is_named_and_its_window_left_out(
 ) -> None:
     name = rewrite_frame(video_set(tmp_path), change)
     mixed = mixture(SourceConfig(str(tmp_path)), stride=1)
+    assert mixed.has_raw_depth()
     for frames, usable in ((1, {0, 2, 3, 4, 5}), (3, {2, 3})):
         found = usable_starts(mixed, frames)
         assert found == usable
@@ -273,6 +274,10 @@ def test_every_window_comes_up_before_giving_up(tmp_path: Path) -> None:
 def test_with_nothing_usable_the_error_says_what_was_skipped(tmp_path: Path) -> None:
     path = truncate_tar(video_set(tmp_path))
     mixed = mixture(SourceConfig(str(tmp_path)))
+    picture_set(tmp_path / "pictures", frames=1)
+    next(tmp_path.rglob("*-depth-rectified.exr")).unlink()
+    for unreadable in (mixed, mixture(SourceConfig(str(tmp_path / "pictures")))):
+        assert not unreadable.has_raw_depth()
     with pytest.raises(DktError, match=r"no clip offers a usable frame .*1 skipped") as caught:
         mixed.require(1)
     assert path in str(caught.value)
