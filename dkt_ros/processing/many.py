@@ -18,6 +18,7 @@ from typing import Any
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
 from dkt_ros.files import only_process, write_whole
+from dkt_ros.processing.figures import plain
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.one import Progress, discard, process_one, tidy
 from dkt_ros.processing.options import ProcessOptions
@@ -156,7 +157,7 @@ class _Manifest:
         self._save()
 
     def _save(self) -> None:
-        write_whole(self._path, json.dumps(self._content, indent=1))
+        write_whole(self._path, json.dumps(plain(self._content), indent=1, allow_nan=False))
 
 
 _estimators: dict[str, DepthEstimator] = {}
