@@ -13,7 +13,7 @@ import argparse
 import cv2
 import numpy as np
 
-from dkt_ros import frames_of, load_estimator
+from dkt_ros import DktError, frames_of, load_estimator
 
 
 def main() -> None:
@@ -30,7 +30,10 @@ def main() -> None:
         raise SystemExit(f"{args.color if color is None else args.depth} is no readable picture")
     if millimetres.dtype != np.uint16:
         raise SystemExit(f"{args.depth} holds {millimetres.dtype}, expected 16-bit millimetres")
-    estimator = load_estimator(checkpoint=args.checkpoint)
+    try:
+        estimator = load_estimator(checkpoint=args.checkpoint)
+    except DktError as error:
+        raise SystemExit(str(error)) from error
     rgb = np.asarray(color[..., ::-1], np.uint8)
     (frame,) = frames_of([(rgb, millimetres * 0.001)])
     estimate = estimator.push(frame)

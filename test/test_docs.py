@@ -366,6 +366,28 @@ def test_what_the_trouble_table_quotes_stands_in_the_code(repo_root: Path) -> No
     assert [quote for quote in quotes if quote not in said] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Those that a code host gives to a page's headings, without the site."""
+    headings = re.findall(r"^#+ (.+)$", blocks_and_prose(page)[1], flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere_without_the_site_too(page: Path) -> None:
+    links = re.findall(r"\]\(([^):#]*)#?([^):]*)\)", page.read_text())
+    for name, anchor in links:
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {name}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {name}#{anchor}"
+
+
+def test_every_extra_is_listed() -> None:
+    from dkt_ros.extras import EXTRAS
+
+    table = (ROOT / "docs/robot.md").read_text().partition("| extra |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == set(EXTRAS)
+
+
 def test_addresses_of_other_sites_have_a_form_that_can_be_right() -> None:
     for page in PAGES:
         for address in re.findall(r"\]\((\w+:[^)]*)\)|<(\w+:[^>]*)>", page.read_text()):

@@ -130,6 +130,12 @@ def test_the_example_of_one_frame(repo_root: Path, tmp_path: Path) -> None:
         assert {name: content[name].shape for name in content} == dict.fromkeys(
             ("depth", "confidence", "source"), SIZE
         )
+    elsewhere = [*words, "--checkpoint", "absent"]
+    ended = subprocess.run(
+        elsewhere, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "checkpoint absent does not exist; make one with `dkt convert`\n"
     cv2.imwrite(str(tmp_path / "d.png"), (millimetres // 10).astype(np.uint8))
     ended = subprocess.run(
         words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False

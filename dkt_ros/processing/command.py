@@ -113,9 +113,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def source_options(args: argparse.Namespace) -> SourceOptions:
-    """What the flags of add_source_arguments say."""
-    from dkt_ros.processing.source import SourceOptions
+    """What the flags of add_source_arguments say. Raises DktError."""
+    from dkt_ros.errors import DktError
+    from dkt_ros.processing.source import GIVE_CAMERA, SourceOptions
 
+    camera = args.intrinsics
+    if camera is not None and "*" not in camera and not Path(camera).is_file():
+        raise DktError(f"--intrinsics {camera}: no such file; {GIVE_CAMERA}")
     roles = ("color", "depth", "camera_info", "truth", "mask")
     topics = {role: getattr(args, f"{role}_topic") for role in roles}
     return SourceOptions(

@@ -168,7 +168,7 @@ def table(found: list[Comparison]) -> str:
     """Markdown, for people and for a pull request."""
     lines = [
         "| recording | frames (only A, only B) | mean difference | 95% | beyond | lost, gained | "
-        "error on glass A, B | error A, B | ms a frame A, B | |",
+        "error on glass and metal A, B | error A, B | ms a frame A, B | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found:

@@ -19,6 +19,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
 from dkt_ros.files import only_process, write_whole
 from dkt_ros.predict.load import network_state
+from dkt_ros.processing.figures import plain
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.one import Progress, discard, process_one, tidy
 from dkt_ros.processing.options import ProcessOptions
@@ -157,7 +158,7 @@ class _Manifest:
         self._save()
 
     def _save(self) -> None:
-        write_whole(self._path, json.dumps(self._content, indent=1))
+        write_whole(self._path, json.dumps(plain(self._content), indent=1, allow_nan=False))
 
 
 _estimators: dict[tuple[str, str | None], DepthEstimator] = {}

@@ -93,8 +93,8 @@ def _quality(frames: Sequence[Figures]) -> str:
 
 
 def _table(found: Outputs) -> str:
-    heads = "recording, frames, with answer, OK, raw cover, DKT cover, error on glass, error, "
-    heads += "network to raw, frames/s, x real time"
+    heads = "recording, frames, with answer, OK, raw cover, DKT cover, error on glass and metal, "
+    heads += "error, network to raw, frames/s, x real time"
     rows = []
     for index, one in enumerate(found.outputs):
         frames, summary = one.frames, one.summary
@@ -261,7 +261,7 @@ def _looked_at(one: Output, times: Sequence[float], most: int) -> list[dict[str,
         every = max(1, len(content["points"]) // 2500)
         told = f"frame {index}, {times[index]:.2f} s, {figures['state']}"
         told += f", {_percent(figures['coverage'])} with depth"
-        for region, name in ((OBJECTS, "glass"), ("all", "all")):
+        for region, name in ((OBJECTS, "glass and metal"), ("all", "all")):
             rel = _at(figures, ("errors", region, "rel"))
             told += f", error {_percent(rel)} ({name})" if rel is not None else ""
         if figures["reason"]:

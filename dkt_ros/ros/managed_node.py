@@ -62,6 +62,10 @@ NO_CLOCK = (
     "use_sim_time is set and nothing comes on /clock: expected a player that sends the bag's time "
     "(dkt_replay --clock, ros2 bag play --clock); without one set use_sim_time to false"
 )
+NO_TIME_YET = (
+    "use_sim_time is set and nothing has come on /clock yet: {} is to send it and waits for its "
+    "subscribers, or is paused"
+)
 LOG_PERIOD_S = 10.0
 """A cause that persists is logged this often; diagnostics name it all the time."""
 
@@ -251,11 +255,12 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if not clock.ros_time_is_active:
             return ""
         now_ns = clock.now().nanoseconds
+        names = node_names(self.get_publishers_info_by_topic("/clock"))
         if now_ns == 0:
-            return NO_CLOCK
+            return NO_TIME_YET.format(", ".join(names)) if names else NO_CLOCK
         if now_ns != self._clock_ns:
             self._clock_ns, self._clock_moved = now_ns, time.monotonic()
-        if len(names := node_names(self.get_publishers_info_by_topic("/clock"))) > 1:
+        if len(names) > 1:
             return (
                 f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
                 "time jumps between theirs; end all but one, or leave a recorded /clock out of "

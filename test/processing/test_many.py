@@ -95,6 +95,23 @@ def test_exit_codes_of_single_recordings(
     assert "--workers: not with --ray" in capsys.readouterr().err
 
 
+def test_a_calibration_that_is_not_there_is_told_once_before_anything_is_read(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["process", str(bags), "--intrinsics", "absent.yaml", "--output", str(out), *TOLD]
+    assert main(command) == 2
+    assert "--intrinsics absent.yaml: no such file" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_manifest_is_json_as_other_programs_read_it(bags: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    endless = ["--max-gap", "inf", "--max-frames", "1"]
+    assert main(["process", str(bags / "a"), "--output", str(output), *endless, *TOLD]) == 0
+    json.loads((output / "manifest.json").read_text(), parse_constant=pytest.fail)
+
+
 def test_the_last_line_is_json_where_it_is_interrupted_too(
     bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_the_page_says_what_was_reached(outputs: Path) -> None:
     assert "A &lt;title&gt;" in page
     assert "3 recordings, 24 frames, 24 of them with an answer. 1 recording could not" in page
     assert "On glass and metal the mean error is" in page
+    assert re.search(r"error [\d.]+% \(glass and metal\)", page)
     assert "not a recording" in page
     assert "&lt;broken&gt;" in page
     assert "<broken>" not in page

@@ -652,6 +652,18 @@ def test_simulated_time_that_nobody_sends_is_told_once(watched: Callable[..., Wa
     assert "dkt_replay --clock" in NO_CLOCK
 
 
+def test_a_player_that_waits_with_its_clock_is_named(watched: Callable[..., Watched]) -> None:
+    """As replay.launch.py's does until the network is loaded: nothing is wrong with settings."""
+    node = watched("use_sim_time:=true")
+    player = Node("player")
+    player.create_publisher(Clock, "/clock", 1)
+    try:
+        node.spin_until(lambda: "/player is to send it" in node.said)
+    finally:
+        player.destroy_node()
+    assert NO_CLOCK not in node.said
+
+
 def test_simulated_time_that_stands_still_is_told_until_it_goes_on(
     watched: Callable[..., Watched],
 ) -> None:
