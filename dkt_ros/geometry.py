@@ -313,6 +313,17 @@ def changed_share(before: Float32Array, now: Float32Array) -> float:
     return np.count_nonzero(change > _NOISE) / max(known, 1)
 
 
+def approached(before: Float32Array, now: Float32Array) -> float:
+    """By how much depth (H, W) changed as a whole, relative: below 0 where the camera came nearer.
+
+    Noise of single pixels is no part of it. Of a large picture few are looked at.
+    """
+    step = 1 + math.isqrt(now.size // _TELLS)
+    change = now[::step, ::step] / before[::step, ::step] - 1
+    known = change[np.isfinite(change)]
+    return float(np.median(known)) if known.size else 0.0
+
+
 def _median_of_known(values: Float32Array) -> Float32Array:
     """Over the first axis, without NaN; numpy's nanmedian takes ten times as long."""
     ordered = np.sort(values, axis=0)  # NaN last

@@ -19,6 +19,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.geometry import (
     Box,
     Intrinsics,
+    approached,
     backproject,
     changed_share,
     is_reading,
@@ -435,6 +436,15 @@ def test_noise_is_no_change_and_another_view_is() -> None:
     assert changed_share(floor, moved) == pytest.approx(0.2, abs=0.01)
     assert changed_share(floor, floor[::-1]) > 0.5
     assert changed_share(floor, np.full_like(floor, np.nan)) == 0.0
+
+
+def test_a_camera_that_comes_near_is_told_from_noise() -> None:
+    rng = np.random.default_rng(0)
+    floor = np.linspace(0.5, 1.5, 100, dtype=np.float32)[:, None] * np.ones((1, 80), np.float32)
+    noisy = [floor * (1 + 0.03 * rng.standard_normal(floor.shape)) for _ in range(2)]
+    assert abs(approached(noisy[0], noisy[1])) < 0.002
+    assert approached(noisy[0], 0.99 * noisy[1]) == pytest.approx(-0.01, abs=0.002)
+    assert approached(floor, np.full_like(floor, np.nan)) == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "1 2 3", "0 1 0 1 1 0", "0 1 0 1 0 nan", "a b c d e f"])

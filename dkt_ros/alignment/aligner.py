@@ -19,7 +19,14 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.alignment.line_filter import FIT_ERROR_FLOOR, Line, difference, drifted, joined
+from dkt_ros.alignment.line_filter import (
+    FIT_ERROR_FLOOR,
+    Line,
+    difference,
+    differences,
+    drifted,
+    joined,
+)
 from dkt_ros.alignment.line_fit import LineFit, fit_line, follow_line, line_covariance
 from dkt_ros.alignment.pixels import Samples, replaced, sample
 from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
@@ -39,6 +46,7 @@ ROUGH_UNCERTAINTY = 0.3  # relative: a line that is less certain is no start eit
 ROUGH_SPREAD = 0.5  # of the errors' spread, at least, must be that of the disparity
 EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
 DISPUTED = 0.3  # as many pixels, of those clearly nearer to the new line, are so to the old one
+EITHER = 0.5**0.5  # of a jump that is not yet believed: the old line may hold, or the new
 SEARCH_EVERY = 8  # frames: how often all lines are looked at where the one before still holds
 
 
@@ -236,6 +244,9 @@ class Aligner:
             return Alignment(nan, nan, 0, 0.0, nan, np.inf, AlignmentState.UNALIGNED, reason, rough)
         drift = config.drift_per_frame * np.sqrt(self._held)
         held = drifted(self._line, samples.ends, drift)
+        if fit is not None:
+            jump = differences(fit, self._line, samples.ends)
+            held = drifted(held, samples.ends, EITHER * jump)
         return self._report(held, samples, AlignmentState.HELD, reason)
 
     def _fit(self, samples: Samples, raw_depth: FloatArray) -> tuple[Line | None, str]:

@@ -47,12 +47,20 @@ class Line:
 
 def difference(a: Line, b: Line, ends: Array64) -> float:
     """Largest relative difference of two lines' disparity at the ends."""
+    return float(differences(a, b, ends).max())
+
+
+def differences(a: Line, b: Line, ends: Array64) -> Array64:
+    """(2,) relative difference of two lines' disparity at either end."""
     at_a, at_b = a.at(ends), b.at(ends)
-    return float((np.abs(at_a - at_b) / np.maximum(np.abs(at_b), 1e-9)).max())
+    return np.asarray(np.abs(at_a - at_b) / np.maximum(np.abs(at_b), 1e-9))
 
 
-def drifted(line: Line, ends: Array64, relative: float) -> Line:
-    """The same line, less certain by a relative standard deviation of disparity at either end."""
+def drifted(line: Line, ends: Array64, relative: float | Array64) -> Line:
+    """The same line, less certain by a relative standard deviation of disparity at either end.
+
+    relative: one for both ends, or (2,).
+    """
     if not ends[1] > ends[0]:
         return line
     inverse = _inverse(_design(ends))

@@ -49,6 +49,14 @@ REMEDIES = {
     "zoomed": _REGISTER,
 }
 """Cause of a suspicion -> what to do about it."""
+_OF_DEPTH = REMEDIES.keys() - {
+    "colour",
+    "frozen colour",
+    "stale colour",
+    "fill",
+    "ramps",
+    "speckles",
+}
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
@@ -128,6 +136,11 @@ class Suspicion:
     cause: str
     text: str
     certain: bool
+
+    @property
+    def denies_depth(self) -> bool:
+        """Whether it is certain that the raw depth is not that of what is seen, at its stamp."""
+        return self.certain and self.cause in _OF_DEPTH
 
     @property
     def advice(self) -> str:

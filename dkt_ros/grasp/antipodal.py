@@ -145,11 +145,12 @@ def plan_grasps(
     """Grasps of what stands on the table; `table` is found in the scene where it is not given."""
     gripper, config = gripper or Gripper(), config or GraspConfig()
     if table is None:
-        points = backproject(scene.depth, scene.intrinsics)
-        table = find_table(points[np.isfinite(points[..., 2])], config.seed)
+        table = find_table(backproject(scene.depth, scene.intrinsics), config.seed, up=scene.up)
         if table is None:
+            level = "" if scene.up is None else " and is level to 20 degrees"
             return Plan(
                 problem="no table: expected a plane that holds 15% of the known depth within 6 mm"
+                + level
             )
     margin = gripper.max_width + gripper.finger_thickness + 2 * gripper.clearance
     heights = height_map(scene, table, config.cell, margin, config.min_height)

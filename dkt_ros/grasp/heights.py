@@ -5,6 +5,7 @@ Knows points and planes; nothing of grippers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import cv2
@@ -20,6 +21,11 @@ Float64 = NDArray[np.float64]
 _HYPOTHESES = 256
 _SAMPLE = 4096
 _NEIGHBOURS_TO_FILL = 5
+_PLANES = 4  # that a table is chosen from
+_LEVEL = np.cos(np.radians(20.0))
+_MOST_TO_STAND = 200_000  # points that are looked at for what stands on a plane
+_MORE_STANDS = 2.0  # times as much on another plane than on the largest
+_THING_M, _LEAST_THING = 0.35, 0.001  # the longest edge of a thing, its least share of the points
 _MOST_CELLS = 4_000_000
 _COLUMN_M = 0.006  # from point to point of the room over a cell that is looked at
 _BEHIND_M = 0.004  # behind what is seen by more: hidden
@@ -32,18 +38,22 @@ class Scene:
     depth       metres along the optical axis, NaN = unknown
     confidence  0 to 1, NaN = unknown, which counts as 0; None: all known depth is trusted
     target      where there may be grasped; None: everywhere. What is outside is an obstacle
+    up          (3,) against gravity, in camera axes; None: what things stand on tells the table
     """
 
     depth: Float32
     intrinsics: Intrinsics
     confidence: Float32 | None = None
     target: NDArray[np.bool_] | None = None
+    up: Float64 | None = None
 
     def __post_init__(self) -> None:
         for name in ("confidence", "target"):
             array = getattr(self, name)
             if array is not None and array.shape != self.depth.shape:
                 raise DktError(f"{name} is {array.shape}, expected depth's {self.depth.shape}")
+        if self.up is not None and not abs(np.linalg.norm(self.up) - 1) < 1e-3:
+            raise DktError(f"up is {np.asarray(self.up).tolist()}, expected length 1")
         if self.target is not None and self.target.dtype != bool:
             raise DktError(f"target is {self.target.dtype}, expected bool: mask > 0")
         if self.confidence is not None and (
@@ -73,33 +83,94 @@ class Plane:
 
 
 def find_table(
-    points: Float32, seed: int = 0, tolerance_m: float = 0.006, least_share: float = 0.15
+    points: Float32,
+    seed: int = 0,
+    tolerance_m: float = 0.006,
+    least_share: float = 0.15,
+    up: Float64 | None = None,
 ) -> Plane | None:
-    """The plane that most of points (N, 3) lie within `tolerance_m` of, by RANSAC.
+    """The plane on which things stand, of those that hold `least_share` of the points by RANSAC.
 
-    None where it holds less than `least_share` of them. The same seed finds the same plane.
+    A wall or a floor may be larger. points: (H, W, 3), NaN unknown, or (N, 3), which do not tell
+    what stands where; then, or where nothing does, the largest within `tolerance_m`. up: (3,)
+    against gravity in the points' frame; what is not level is no table then. None where there is
+    no such plane. The same seed finds the same plane.
     """
+    picture, points = points, points[np.isfinite(points[..., 2])]
     if len(points) < 3:
         return None
     rng = np.random.default_rng(seed)
     sample = points[rng.choice(len(points), min(len(points), _SAMPLE), replace=False)]
-    sample = sample.astype(np.float64)
-    a, b, c = sample[rng.integers(len(sample), size=(3, _HYPOTHESES))]
+    rest = sample = sample.astype(np.float64)
+    found: list[Plane] = []
+    for _ in range(_PLANES):
+        plane = _largest_plane(rest, rng, tolerance_m, least_share * len(sample))
+        if plane is None:
+            break
+        if up is None or plane.normal @ up > _LEVEL:
+            found.append(plane)
+        rest = rest[np.abs(plane.heights(rest)) >= 2 * tolerance_m]
+    if len(found) < 2 or picture.ndim == 2:
+        return found[0] if found else None
+    stand = _supported(picture, found, tolerance_m)
+    best = int(np.argmax(stand))
+    return found[best] if stand[best] > _MORE_STANDS * stand[0] else found[0]
+
+
+def _largest_plane(
+    points: Float64, rng: np.random.Generator, tolerance_m: float, least: float
+) -> Plane | None:
+    if len(points) < 3:
+        return None
+    a, b, c = points[rng.integers(len(points), size=(3, _HYPOTHESES))]
     normals = np.cross(b - a, c - a)
     length = np.linalg.norm(normals, axis=1)
     normals, a = normals[length > 0] / length[length > 0, None], a[length > 0]
     if not len(normals):
         return None
-    distance = np.abs(sample @ normals.T - np.einsum("ij,ij->i", normals, a))
+    distance = np.abs(points @ normals.T - np.einsum("ij,ij->i", normals, a))
     best = int(np.argmax((distance < tolerance_m).sum(axis=0)))
-    inliers = sample[distance[:, best] < tolerance_m]
+    inliers = points[distance[:, best] < tolerance_m]
     plane = _fitted(inliers)
     for _ in range(3):
-        inliers = sample[np.abs(plane.heights(sample)) < tolerance_m]
-        if len(inliers) < max(3, least_share * len(sample)):
+        inliers = points[np.abs(plane.heights(points)) < tolerance_m]
+        if len(inliers) < max(3, least):
             return None
         plane = _fitted(inliers)
     return plane
+
+
+def _supported(points: Float32, planes: list[Plane], tolerance_m: float) -> list[int]:
+    """How many pixels of points (H, W, 3) belong to things on each plane.
+
+    A thing is what lies together in the picture, on no plane, is small and is seen whole: other
+    walls and arms reach out of it. It stands on the plane that its foot is nearest to.
+    """
+    every = 1 + math.isqrt(points[..., 0].size // _MOST_TO_STAND)
+    points = points[::every, ::every]
+    heights = np.stack([plane.heights(points) for plane in planes])
+    with np.errstate(invalid="ignore"):
+        is_thing = (heights > 2 * tolerance_m).all(axis=0).astype(np.uint8)
+    number, labels = cv2.connectedComponents(is_thing, connectivity=4)
+    found = [0] * len(planes)
+    for pixels in _by_label(labels, number):
+        rows, columns = np.divmod(pixels, labels.shape[1])
+        inside = rows[0] > 0 and rows[-1] < labels.shape[0] - 1
+        inside &= columns.min() > 0 and columns.max() < labels.shape[1] - 1
+        if not inside or len(pixels) < _LEAST_THING * labels.size:
+            continue
+        edges = np.ptp(np.percentile(points.reshape(-1, 3)[pixels], [5, 95], axis=0), axis=0)
+        if edges.max() < _THING_M:
+            feet = np.percentile(heights.reshape(len(planes), -1)[:, pixels], 2, axis=1)
+            found[int(np.argmin(feet))] += len(pixels)
+    return found
+
+
+def _by_label(labels: NDArray[np.int32], number: int) -> list[NDArray[np.intp]]:
+    """The places in labels of each but 0."""
+    order = np.argsort(labels, axis=None, kind="stable")
+    ends = np.cumsum(np.bincount(labels.ravel(), minlength=number))
+    return np.split(order, ends[:-1])[1:]
 
 
 def _fitted(points: Float64) -> Plane:

@@ -23,7 +23,8 @@ from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.geometry import Intrinsics, changed_share, median_depth, where
+from dkt_ros.frames import are_alike
+from dkt_ros.geometry import Intrinsics, approached, changed_share, median_depth, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import ScaleAlignment
@@ -43,6 +44,9 @@ FRAMES, MOST_FRAMES = 5, 64
 TIMEOUT_S, LONGEST_TIMEOUT_S = 10.0, 600.0
 POLL_S = 0.002
 _ANOTHER_VIEW = 0.1  # of the pixels
+_APPROACHED = 0.005  # relative: the camera came nearer or went away
+_SILENT = 3.0  # times the longest wait for a frame so far, and at least this long:
+_SILENT_S = 1.0  # what came before is not what there is to be seen
 _TRUST = (
     AlignmentState.OK,
     AlignmentState.SENSOR,
@@ -70,6 +74,8 @@ class Capture:
     frames   how many are wanted
     opened_s frames that arrived before do not count, time.monotonic()
     moved    frames that were dropped since what they show had moved by then
+    taken_s  when the newest was, time.monotonic()
+    waited_s the longest wait for a frame
     problem  why frames that came were no use, or why no more will come
     """
 
@@ -82,6 +88,8 @@ class Capture:
     depths: list[Float32] = field(default_factory=list)
     confidences: list[Float32] = field(default_factory=list)
     newest: Result | None = None
+    taken_s: float = 0.0
+    waited_s: float = 0.0
     worst: DepthEstimate | None = None
     useless: int = 0
     moved: int = 0
@@ -91,18 +99,19 @@ class Capture:
     def add(self, result: Result) -> None:
         """Takes one estimate; raises RefusedError where region or mask do not fit it.
 
-        What came before the stream broke, or in another size, is forgotten, and so are frames of
-        another view than this one's.
+        What came before the stream broke, or of another size or camera, is forgotten, and so are
+        frames of another view than this one's, and all where depth is certain to be none of it.
         """
         estimate = result.estimate
-        if self.newest is not None and _stream_of(self.newest) != _stream_of(result):
-            self.depths, self.confidences, self.newest, self.worst = [], [], None, None
+        denied = next((one.text for one in estimate.suspicions if one.denies_depth), "")
+        if denied or (self.newest is not None and not _is_of_one_stream(self.newest, result)):
+            self.forget()
         rows, columns = self.place(estimate.depth.shape)
         if self.worst is None or _distrust(estimate) >= _distrust(self.worst):
             self.worst = estimate
-        if estimate.alignment.state is AlignmentState.UNALIGNED:
+        if denied or estimate.alignment.state is AlignmentState.UNALIGNED:
             self.useless += 1
-            self.problem = estimate.alignment.reason
+            self.problem = denied or estimate.alignment.reason
             return
         confidence = estimate.confidence
         if confidence is None:
@@ -117,13 +126,28 @@ class Capture:
         if self.mask is not None:
             depth = where(self.mask, depth)
         depth = depth[rows, columns].copy()
-        alike = [changed_share(before, depth) < _ANOTHER_VIEW for before in self.depths]
+        alike = [_is_alike(before, depth) for before in self.depths]
         self.moved += alike.count(False)
+        if not any(alike):
+            self.worst = estimate
         for kept in (self.depths, self.confidences):
             kept[:] = [one for one, is_alike in zip(kept, alike, strict=True) if is_alike]
         self.depths.append(depth)
         self.confidences.append(confidence[rows, columns].copy())
         self.newest = result
+        now = time.monotonic()
+        self.waited_s = max(self.waited_s, now - (self.taken_s or self.opened_s))
+        self.taken_s = now
+
+    def forget(self) -> None:
+        """Drops all that came."""
+        self.depths, self.confidences, self.newest, self.worst = [], [], None, None
+
+    @property
+    def silent_s(self) -> float:
+        """For how long no frame came, where that is far too long; else 0."""
+        silent = time.monotonic() - self.taken_s
+        return silent if silent > max(_SILENT * self.waited_s, _SILENT_S) else 0.0
 
     def place(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
         """Rows and columns of the region in images of that (height, width); raises RefusedError."""
@@ -291,6 +315,11 @@ class Captures:
 
     def _fill(self, capture: Capture, request: Any, timeout_s: float, response: Any) -> None:
         """The response of all that came, in a thread of its own."""
+        silent_s = 0.0
+        if capture.newest is not None and len(capture.depths) < capture.frames:
+            silent_s, count = capture.silent_s, len(capture.depths)
+        if silent_s:
+            capture.forget()
         response.frames = len(capture.depths)
         if capture.worst is not None:
             worst = capture.worst
@@ -300,6 +329,14 @@ class Captures:
         missing = f"{len(capture.depths)} of {capture.frames} depth images within {timeout_s:g} s"
         if capture.refused is not None:
             response.status, response.message = capture.refused.status, str(capture.refused)
+            return
+        if silent_s:
+            response.status = Status.TIMEOUT
+            why = f", for {capture.problem}" if capture.useless else ""
+            response.message = (
+                f"{count} of {capture.frames} depth images came, the newest {silent_s:.1f} s ago, "
+                f"and none since{why}: expected the camera to go on"
+            )
             return
         if capture.newest is None:
             if capture.useless:
@@ -369,8 +406,24 @@ class Captures:
         return CloudWriter().write(depth, rgb, intrinsics, options, header)
 
 
-def _stream_of(result: Result) -> tuple[int, tuple[int, ...]]:
-    return result.observation.epoch, result.estimate.depth.shape
+def _is_of_one_stream(one: Result, other: Result) -> bool:
+    now, then = one.estimate.frame, other.estimate.frame
+    return (
+        one.observation.epoch == other.observation.epoch
+        and one.estimate.depth.shape == other.estimate.depth.shape
+        and now.frame_id == then.frame_id
+        and are_alike(now.intrinsics, then.intrinsics)
+    )
+
+
+def _is_alike(before: Float32, now: Float32) -> bool:
+    """Whether both show one view; what is too near to be seen may also be a change of it."""
+    known = [np.count_nonzero(np.isfinite(depth)) / now.size for depth in (before, now)]
+    return (
+        changed_share(before, now) < _ANOTHER_VIEW
+        and abs(known[1] - known[0]) < _ANOTHER_VIEW
+        and abs(approached(before, now)) < _APPROACHED
+    )
 
 
 def _distrust(estimate: DepthEstimate) -> int:

@@ -42,7 +42,7 @@ from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.regions import rows_and_columns
-from dkt_ros.ros.transforms import quaternion
+from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 
 try:
@@ -61,6 +61,8 @@ ANSWER_S = 10.0
 """How long an answer may take beyond its timeout, on its way."""
 RESTARTED_S = 1.0
 """How long a node that came in a killed one's place has to say that it is loading."""
+VARIED = 0.02
+"""Share of the depth that varies by too much, from which it is told."""
 Status = PlanGrasps.Response
 
 
@@ -71,6 +73,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         """Raises DktError naming the parameters that are wrong."""
         self._own: dict[str, LifecyclePublisher] = {}
         self._timer: Timer | None = None
+        self._transforms: Transforms | None = None
         self._busy = self._is_active = False
         self._period_s = 0.0
         super().__init__("dkt_planner", PlannerParameters)
@@ -119,6 +122,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         return self.transition("deactivate", deactivate)
 
     def _configure(self) -> None:
+        # Before the first plan: only what is heard from then on is known.
+        self._transforms = Transforms(self) if self.parameters.up_frame else None
         self._own = {
             topic: qos.create_publisher(self, kind, topic, self.report)
             for topic, kind in TOPICS.items()
@@ -138,6 +143,9 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         for publisher in self._own.values():
             self.destroy_lifecycle_publisher(publisher)
         self._own = {}
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
 
     def _start(self, period_s: float) -> None:
         self._is_active, self._period_s = True, period_s
@@ -163,6 +171,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             await self._answer(request, response)
         except RefusedError as refused:
             response.status, response.message = refused.status, str(refused)
+        except TransformError as error:
+            response.status, response.message = Status.NO_GRASP, str(error)
         except DktError as error:
             response.status, response.message = Status.BAD_REQUEST, str(error)
         except Exception as error:  # noqa: BLE001 raised in the executor, it would end the planner
@@ -176,10 +186,13 @@ class DktPlanner(ManagedNode[PlannerParameters]):
     async def _answer(self, request: Any, response: Any) -> None:
         mask = image_to_mask(request.mask) if request.mask.height else None
         seen = await self._capture()
-        plan, header = await self.beside(lambda: self._plan(request.region, mask, seen))
+        plan, header, remark = await self.beside(lambda: self._plan(request.region, mask, seen))
+        if idle := self.idle():
+            raise RefusedError(Status.NOT_ACTIVE, idle)
         response.grasps = candidates(plan.grasps, header)
         refused_text = "; ".join(f"{count} {why}" for why, count in plan.refused.most_common())
-        response.message = plan.problem or (refused_text and f"left out: {refused_text}")
+        told = [plan.problem or (refused_text and f"left out: {refused_text}"), remark]
+        response.message = ". ".join(filter(None, [*told, seen.message]))
         if not plan.grasps:
             response.status = Status.NO_GRASP
         self._publish(response.grasps)
@@ -208,6 +221,9 @@ class DktPlanner(ManagedNode[PlannerParameters]):
                     what = "did not answer: its process was killed or stands still"
                 elif time.monotonic() > deadline:
                     what = "did not answer"
+                if idle := self.idle():
+                    self._client.remove_pending_request(future)
+                    raise RefusedError(Status.NOT_ACTIVE, idle)
                 if what:
                     self._client.remove_pending_request(future)
                     raise RefusedError(Status.NO_DEPTH, f"{name} {what}")
@@ -226,18 +242,40 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             )
         return answer
 
-    def _plan(self, region: RegionOfInterest, mask: Mask | None, seen: Any) -> tuple[Plan, Header]:
-        """In a thread of its own: the executor goes on."""
-        wanted = self.parameters
-        depth = image_to_depth(seen.depth)
+    def _plan(
+        self, region: RegionOfInterest, mask: Mask | None, seen: Any
+    ) -> tuple[Plan, Header, str]:
+        """In a thread of its own: the executor goes on. The last: what is odd about the depth."""
+        wanted, header, remark = self.parameters, seen.depth.header, ""
+        depth, confidence = image_to_depth(seen.depth), _floats(seen.confidence)
+        known = np.isfinite(depth)
+        if wanted.min_confidence and known.any() and np.isnan(confidence[known]).all():
+            raise RefusedError(
+                Status.NO_DEPTH,
+                f"{self.resolve_service_name(CAPTURE)} tells no confidence: expected dkt_node's "
+                "parameter depth at fused, or min_confidence 0, which grasps what nobody vouches "
+                "for",
+            )
         depth[~(_floats(seen.spread) <= wanted.max_spread_m)] = np.nan
+        varied = 1 - np.count_nonzero(np.isfinite(depth)) / max(np.count_nonzero(known), 1)
+        if varied > VARIED:
+            remark = (
+                f"{varied:.0%} of the depth varied by more than {wanted.max_spread_m:g} m: "
+                "expected camera and scene to stand still"
+            )
         scene = Scene(
             depth,
             camera_info_to_intrinsics(seen.camera_info, wanted.rectified),
-            _floats(seen.confidence),
+            confidence,
             _target(region, mask, depth.shape),
+            self._up(header),
         )
-        return plan_grasps(scene, wanted.gripper, wanted.config), seen.depth.header
+        return plan_grasps(scene, wanted.gripper, wanted.config), header, remark
+
+    def _up(self, header: Header) -> npt.NDArray[np.float64] | None:
+        """Against gravity in the header's frame; raises TransformError."""
+        frame, transforms = self.parameters.up_frame, self._transforms
+        return None if transforms is None else transforms.find(frame, header)[0][2]
 
     def _publish(self, grasps: GraspCandidates) -> None:
         poses = PoseArray(header=grasps.header, poses=grasps.poses)

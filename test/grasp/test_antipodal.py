@@ -366,6 +366,7 @@ def test_arrays_of_another_size_are_refused() -> None:
         ({"confidence": np.full((240, 320), 80.0, np.float32)}, "80 to 80, expected 0 to 1 or NaN"),
         ({"confidence": np.full((240, 320), np.inf, np.float32)}, "inf to inf, expected 0 to 1"),
         ({"target": np.full((240, 320), 255, np.uint8)}, "target is uint8, expected bool"),
+        ({"up": np.array([0.0, 0.0, 9.81])}, r"up is \[0.0, 0.0, 9.81\], expected length 1"),
     ],
 )
 def test_arrays_of_another_meaning_are_refused(given: dict[str, np.ndarray], said: str) -> None:
@@ -389,6 +390,73 @@ def test_what_can_hold_nothing_is_refused() -> None:
         Gripper(clearance=0.05)
     with pytest.raises(DktError, match=r"GraspConfig.friction is 0, expected 0.001 to 10"):
         GraspConfig(friction=0)
+
+
+def room(*walls: Box, tilt: float, lift: float = 0.0) -> tuple[np.ndarray, View]:
+    """Depth of things on a table before walls, a camera that looks over it, and the noise."""
+    seen = view(tilt, 0.5)
+    seen = View(seen.rotation, seen.position + np.array([0, 0, lift]))
+    depth = depth_of(
+        [Box(-0.06, 0.0, (0.05, 0.1, 0.06)), Cylinder(0.08, 0.0, 0.03, 0.08), *walls], seen
+    )
+    place = seen.to_table(backproject(depth, CAMERA))
+    depth[(place[..., 2] < 1e-3) & ((place[..., 1] < -0.3) | (np.abs(place[..., 0]) > 0.5))] = (
+        np.nan
+    )
+    noise = 1 + 0.001 * np.random.default_rng(0).standard_normal(depth.shape)
+    return (depth * noise).astype(np.float32), seen
+
+
+BEHIND, BESIDE = Box(0.0, 0.2, (3.0, 0.02, 2.0)), Box(-0.25, 0.0, (0.02, 3.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("walls", "tilt", "lift"),
+    [
+        ([BEHIND], 1.3, 0.1),
+        ([BEHIND, BESIDE], 1.3, 0.1),
+        ([BEHIND, BESIDE], 0.9, 0.2),
+        ([Box(0.0, 0.3, (0.5, 0.3, 0.6))], 1.1, 0.2),
+    ],
+)
+def test_what_things_stand_on_is_the_table_and_not_a_larger_wall(
+    walls: list[Box], tilt: float, lift: float
+) -> None:
+    depth, seen = room(*walls, tilt=tilt, lift=lift)
+    points = backproject(depth, CAMERA)
+    largest = find_table(points[np.isfinite(depth)])
+    assert largest is not None
+    assert abs((seen.rotation.T @ largest.normal)[2]) < 0.1, "a wall"
+    found = plan_grasps(Scene(depth, CAMERA))
+    assert found.table is not None
+    assert (seen.rotation.T @ found.table.normal)[2] > 0.98
+    assert found.grasps, found.refused
+    _, rotations = in_table(found, seen)
+    assert (rotations[:, 2, 2] < -0.98).all(), "from above"
+
+
+def test_a_wall_that_an_arm_reaches_out_of_is_no_table() -> None:
+    """What the picture cuts off may be anything: other walls, a robot, a hand."""
+    depth, seen = room(BEHIND, BESIDE, tilt=0.6, lift=0.2)
+    found = plan_grasps(Scene(depth, CAMERA))
+    assert found.table is not None
+    assert (seen.rotation.T @ found.table.normal)[2] > 0.98
+
+
+def test_where_up_is_told_no_wall_is_a_table() -> None:
+    wall = Box(0.0, 0.12, (3.0, 0.02, 2.0))
+    depth, seen = room(wall, tilt=1.4)
+    depth[seen.to_table(backproject(depth, CAMERA))[..., 2] < 0.1] = np.nan
+    up = seen.rotation @ [0.0, 0.0, 1.0]
+    assert plan_grasps(Scene(depth, CAMERA)).table is not None
+    found = plan_grasps(Scene(depth, CAMERA, up=up))
+    assert not found.grasps
+    assert "no table: expected a plane" in found.problem
+    assert found.problem.endswith("and is level to 20 degrees")
+    depth, seen = room(BEHIND, tilt=1.3, lift=0.1)
+    found = plan_grasps(Scene(depth, CAMERA, up=seen.rotation @ [0.0, 0.0, 1.0]))
+    assert found.table is not None
+    assert (seen.rotation.T @ found.table.normal)[2] > 0.98
 
 
 def test_a_table_with_outliers_is_found_to_a_millimetre() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,8 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.alignment.aligner import AlignmentState
+from dkt_ros.fusion.consistency import REMEDIES, Suspicion
+from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.fields import camera_info_to_intrinsics
 from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import mask_to_image
@@ -36,6 +39,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 Response = CaptureDepth.Response
 NAME = "/dkt/capture_depth"
 TRUTH = depth_of(picture())
+LENS = Intrinsics(30.0, 30.0, 14.5, 9.5, 30, 20)
+CAMERA = SimpleNamespace(frame_id="camera", intrinsics=LENS)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +149,8 @@ def test_frames_of_before_a_break_are_not_fused_with_those_after(broke: str) -> 
             depth=np.full((rows, 3), depth, np.float32),
             confidence=np.ones((rows, 3), np.float32),
             alignment=SimpleNamespace(state=state),
+            frame=CAMERA,
+            suspicions=(),
         )
         return SimpleNamespace(observation=SimpleNamespace(epoch=epoch), estimate=estimate)
 
@@ -254,6 +261,21 @@ def test_a_camera_that_is_silent_is_waited_for_no_longer_than_said(rig: RedRig) 
     assert "0 of 2 depth images within 0.5 s" in answer.message
 
 
+def test_frames_of_before_a_camera_fell_silent_are_no_answer(rig: RedRig) -> None:
+    client = rig.planner.client(CaptureDepth, NAME)
+    before = rig.planner.counts["depth"]
+    future = client.call_async(CaptureDepth.Request(frames=30, timeout=6.0))
+    while rig.planner.counts["depth"] < before + 5 and not future.done():
+        rig.show()
+        rig.planner.spin_for(0.1)
+    rig.planner.wait_until(future.done, "answer")
+    answer = future.result()
+    assert answer.status == Response.TIMEOUT
+    assert "of 30 depth images came, the newest" in answer.message
+    assert "and none since: expected the camera to go on" in answer.message
+    assert (answer.frames, answer.depth.height) == (0, 0)
+
+
 def test_a_cloud_in_a_frame_that_tf_does_not_know(rig: RedRig) -> None:
     answer = capture(rig, frames=1, frame="base_link")
     assert answer.status == Response.NO_TRANSFORM
@@ -320,6 +342,8 @@ def test_frames_of_another_view_are_not_fused_with_the_newest() -> None:
             depth=depth,
             confidence=np.ones(depth.shape, np.float32),
             alignment=SimpleNamespace(state=AlignmentState.OK),
+            frame=CAMERA,
+            suspicions=(),
         )
         return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
 
@@ -336,3 +360,92 @@ def test_frames_of_another_view_are_not_fused_with_the_newest() -> None:
     for depth in (table, with_hand, table):
         beside.add(result(depth))
     assert len(beside.depths) == 3, "the hand is outside the region"
+
+
+TABLE = np.tile(np.linspace(0.6, 1.0, 20, dtype=np.float32)[:, None], (1, 30))
+
+
+def frame(depth: npt.NDArray[np.float32], **changes: Any) -> Any:
+    """What a capture is given of one frame."""
+    fields = {"state": AlignmentState.OK, "suspicions": (), **vars(CAMERA)} | changes
+    estimate = SimpleNamespace(
+        depth=depth,
+        confidence=np.ones(depth.shape, np.float32),
+        alignment=SimpleNamespace(state=fields["state"], reason="why"),
+        frame=SimpleNamespace(frame_id=fields["frame_id"], intrinsics=fields["intrinsics"]),
+        suspicions=fields["suspicions"],
+    )
+    return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
+
+
+@pytest.mark.parametrize("farther", [1.01, 0.99])
+def test_frames_of_a_camera_that_comes_near_are_not_fused(farther: float) -> None:
+    """Hardly a pixel changes by more than a sensor may err, and all of the table lies wrong."""
+    rng = np.random.default_rng(0)
+    found = Capture(5, 0.0, RegionOfInterest(), None)
+    for k in range(4):
+        noise = 1 + 0.01 * rng.standard_normal(TABLE.shape).astype(np.float32)
+        found.add(frame(TABLE * noise * np.float32(farther**k)))
+        assert len(found.depths) == 1
+    still = Capture(5, 0.0, RegionOfInterest(), None)
+    for _ in range(4):
+        still.add(frame(TABLE * (1 + 0.01 * rng.standard_normal(TABLE.shape).astype(np.float32))))
+    assert len(still.depths) == 4
+
+
+def test_frames_of_before_something_came_too_near_to_be_seen_are_not_fused() -> None:
+    hidden = TABLE.copy()
+    hidden[:, 20:] = np.nan
+    found = Capture(5, 0.0, RegionOfInterest(), None)
+    for depth in (TABLE, TABLE, hidden):
+        found.add(frame(depth))
+    np.testing.assert_array_equal(found.depths, [hidden])
+
+
+def test_frames_of_another_camera_are_not_fused() -> None:
+    found = Capture(5, 0.0, RegionOfInterest(), None)
+    for name in ("left", "left", "right"):
+        found.add(frame(TABLE, frame_id=name))
+    assert len(found.depths) == 1
+    for focal in (30.0, 30.1, 33.0):  # the second is a lens that focuses
+        found.add(frame(TABLE, frame_id="right", intrinsics=replace(LENS, fx=focal)))
+        assert len(found.depths) == {30.0: 2, 30.1: 3, 33.0: 1}[focal]
+
+
+def test_the_trust_in_what_was_dropped_is_not_told() -> None:
+    found = Capture(5, 0.0, RegionOfInterest(), None)
+    found.add(frame(TABLE, state=AlignmentState.HELD))
+    found.add(frame(TABLE * np.float32(2)))
+    assert found.worst is not None
+    assert found.worst.alignment.state is AlignmentState.OK
+
+
+@pytest.mark.parametrize("cause", sorted(REMEDIES))
+def test_depth_that_is_certain_to_be_none_of_what_is_seen_is_none(cause: str) -> None:
+    """Frozen, of another scene, in a wrong unit or not registered; a dark picture is none of it."""
+    suspicion = Suspicion(cause, "it is wrong", certain=True)
+    found = Capture(2, 0.0, RegionOfInterest(), None)
+    found.add(frame(TABLE))
+    found.add(frame(TABLE, suspicions=(replace(suspicion, certain=False),)))
+    assert len(found.depths) == 2, "nothing is certain"
+    found.add(frame(TABLE, suspicions=(suspicion,)))
+    is_right = "colour" in cause or cause in ("fill", "ramps", "speckles")
+    assert len(found.depths) == (3 if is_right else 0)
+    assert found.problem == ("" if is_right else "it is wrong")
+
+
+def test_what_came_long_before_the_end_is_not_what_there_is_to_be_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The camera falls silent, or shows what has no scale."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    found = Capture(5, 0.0, RegionOfInterest(), None, opened_s=now)
+    for _ in range(3):
+        now += 2.0
+        found.add(frame(TABLE))
+    now += 5.0
+    assert found.silent_s == 0.0, "a slow network"
+    now += 2.0
+    found.add(frame(TABLE, state=AlignmentState.UNALIGNED))
+    assert found.silent_s == 7.0

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make bu
 
 from dkt_ros.msg import GraspCandidates
 from dkt_ros.srv import CaptureDepth, PlanGrasps
-from fixtures.grasp_scenes import CAMERA, Box, Cylinder, depth_of, view
+from fixtures.grasp_scenes import CAMERA, Box, Cylinder, View, depth_of, view
 from fixtures.interrupts import heed_interrupts
 from fixtures.red_rig import RedRig, red_rig
 from fixtures.three_processes import PATIENCE_S, ROOT, START_PATIENCE_S, NodeProcess, closing
-from geometry_msgs.msg import PoseArray
+from geometry_msgs.msg import PoseArray, Quaternion, TransformStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
@@ -34,16 +35,19 @@ from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.errors import DktError
 from dkt_ros.messages.cameras import rotation_matrix
-from dkt_ros.ros.convert.images import mask_to_image
+from dkt_ros.ros.capture import RefusedError
+from dkt_ros.ros.convert.images import depth_to_image, mask_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.params.command_line import planner_parser
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.params.spec import specs
-from dkt_ros.ros.planner import TOPICS
+from dkt_ros.ros.planner import TOPICS, DktPlanner
+from dkt_ros.ros.transforms import quaternion
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 
 Response = PlanGrasps.Response
+CAMERA_ID = "camera_color_optical_frame"
 SEEN = view(0.4)
 THINGS: list[Box | Cylinder] = [Box(-0.06, 0.0, (0.05, 0.1, 0.06)), Cylinder(0.08, 0.0, 0.03, 0.08)]
 DEPTH = depth_of(THINGS, SEEN)
@@ -68,18 +72,27 @@ class Cell:
                 keep = self.heard[topic].append
                 rig.planner.node.create_subscription(kind, f"/{topic}", keep, 10)
 
-    def plan(self, rgb: np.ndarray | None = None, depth: np.ndarray = DEPTH, **request: Any) -> Any:
-        """The planner's answer while the camera shows this."""
+    def plan(
+        self,
+        rgb: np.ndarray | None = None,
+        depth: np.ndarray | Callable[[], np.ndarray] = DEPTH,
+        service: str = "/dkt/plan_grasps",
+        shown: Callable[[int], object] = lambda stamp_ns: None,
+        **request: Any,
+    ) -> Any:
+        """The planner's answer while the camera shows this; `shown` is told each stamp before."""
         planner = self.rig.planner
-        client = planner.client(PlanGrasps, "/dkt/plan_grasps")
+        client = planner.client(PlanGrasps, service)
         planner.wait_until(client.service_is_ready, "planner", START_PATIENCE_S)
         future = client.call_async(PlanGrasps.Request(**request))
 
         def answered() -> bool:
             assert self.process.poll() is None, self.log.read_text()
             self.rig.now_ns += 33_333_333
+            shown(self.rig.now_ns)
+            seen = depth() if callable(depth) else depth
             self.rig.camera.show(
-                self.rig.now_ns, colors() if rgb is None else rgb, depth, info={"k": K}
+                self.rig.now_ns, colors() if rgb is None else rgb, seen, info={"k": K}
             )
             planner.spin_for(0.05)
             return bool(future.done())
@@ -177,6 +190,19 @@ def test_depth_that_is_not_trusted_is_not_grasped(cell: Cell) -> None:
     assert not answer.grasps.poses
 
 
+def test_a_scene_that_moves_is_told(cell: Cell) -> None:
+    """The camera slides over the table: no pixel tells where it is, but at the things' edges."""
+    turns = iter(range(1000))
+
+    def shown() -> np.ndarray:
+        slid = View(SEEN.rotation, SEEN.position + np.array([0.01 * (next(turns) % 40), 0, 0]))
+        return depth_of(THINGS, slid)
+
+    answer = cell.plan(depth=shown)
+    assert answer.status == Response.NO_GRASP
+    assert "of the depth varied by more than 0.01 m: expected camera and scene to" in answer.message
+
+
 @pytest.mark.parametrize("by", ["mask", "region"])
 def test_grasps_of_one_object_alone(cell: Cell, by: str) -> None:
     glass = depth_of(THINGS[1:], SEEN) < depth_of([], SEEN) - 1e-4
@@ -213,6 +239,87 @@ def test_an_empty_table_and_no_table_are_told(cell: Cell) -> None:
     answer = cell.plan(depth=depth_of([], SEEN))
     assert (answer.status, len(answer.grasps.poses)) == (Response.NO_GRASP, 0)
     assert "nothing stands over the table" in answer.message
+
+
+def test_a_frame_tells_what_is_up(cell: Cell, tmp_path: Path) -> None:
+    """At the depth's own stamp; without it no plane is taken for the table."""
+    tell = cell.rig.planner.node.create_publisher(TransformStamped, "/tf_stand_in", 10)
+
+    def turned(rotation: np.ndarray) -> Callable[[int], None]:
+        x, y, z, w = quaternion(rotation)
+
+        def send(stamp_ns: int) -> None:
+            way = TransformStamped(header=make_header(stamp_ns, "base"), child_frame_id=CAMERA_ID)
+            way.transform.rotation = Quaternion(x=x, y=y, z=z, w=w)
+            tell.publish(way)
+
+        return send
+
+    words = ("-r", "__ns:=/up", "-r", "dkt/capture_depth:=/dkt/capture_depth")
+    with pytest.MonkeyPatch.context() as patch:
+        paths = (str(ROOT / "test" / "fixtures" / "tf2"), os.environ.get("PYTHONPATH", ""))
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        given = ("-p", "frames:=2", "-p", "timeout_s:=30.0", "-p", "up_frame:=base")
+        planner = NodeProcess(tmp_path / "up.log", *words, *given, module="planner")
+    with closing(planner):
+
+        def plan(**how: Any) -> Any:
+            return cell.plan(service="/up/dkt/plan_grasps", **how)
+
+        level = turned(SEEN.rotation.T)
+        cell.rig.planner.wait_until(
+            lambda: plan(shown=level).status == Response.OK, "plan", START_PATIENCE_S
+        )
+        answer = plan(shown=turned(np.eye(3)))
+        assert answer.status == Response.NO_GRASP
+        assert "no table" in answer.message
+        assert "level to 20 degrees" in answer.message
+        answer = plan()
+        assert answer.status == Response.NO_GRASP
+        assert "no transform from 'camera_color_optical_frame' to 'base'" in answer.message
+        assert planner.interrupt() == 0
+
+
+def test_a_planner_that_is_deactivated_amid_a_plan_states_no_grasp(cell: Cell) -> None:
+    def change(transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        answer = cell.rig.planner.call(ChangeState, "/dkt_planner/change_state", request)
+        assert answer.success
+
+    client = cell.rig.planner.client(PlanGrasps, "/dkt/plan_grasps")
+    waiting = client.call_async(PlanGrasps.Request())  # the camera is silent
+    cell.rig.planner.spin_for(1.0)
+    assert not waiting.done()
+    change(Transition.TRANSITION_DEACTIVATE)
+    cell.rig.planner.wait_until(waiting.done, "answer")
+    assert waiting.result().status == Response.NOT_ACTIVE
+    assert "/dkt_planner is inactive" in waiting.result().message
+    change(Transition.TRANSITION_ACTIVATE)
+    assert cell.plan().status == Response.OK
+
+
+def test_depth_without_confidence_is_told() -> None:
+    header = make_header(0, CAMERA_ID)
+    seen = CaptureDepth.Response(
+        depth=depth_to_image(DEPTH, header),
+        spread=depth_to_image(np.zeros_like(DEPTH), header),
+        confidence=depth_to_image(np.full_like(DEPTH, np.nan), header),
+    )
+    seen.camera_info.height, seen.camera_info.width = DEPTH.shape
+    seen.camera_info.k = K
+    planner: Any = SimpleNamespace(
+        parameters=PlannerParameters(),
+        resolve_service_name=lambda name: f"/{name}",
+        _up=lambda header: None,
+    )
+    with pytest.raises(
+        RefusedError, match="capture_depth tells no confidence: expected dkt_node"
+    ) as no:
+        DktPlanner._plan(planner, RegionOfInterest(), None, seen)
+    assert no.value.status == Response.NO_DEPTH
+    planner.parameters = PlannerParameters(min_confidence=0.0)
+    plan, _, _ = DktPlanner._plan(planner, RegionOfInterest(), None, seen)
+    assert plan.grasps
 
 
 def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Cell) -> None:

@@ -48,6 +48,12 @@ class PlannerParameters(Parameters):
     rectified: bool = parameter(
         False, "As dkt_node's: P of camera_info holds instead of K.", Applies.AT_ONCE
     )
+    up_frame: str = parameter(
+        "",
+        "A tf frame whose z points up: no wall is taken for the table. Empty: the plane on which "
+        "things stand, or the largest, is the table. Needs tf2_ros.",
+        Applies.ON_CONFIGURE,
+    )
     min_confidence: float = parameter(
         _CONFIG.min_confidence,
         "Smallest mean of dkt/confidence at either contact; 0: grasps what nobody vouches for.",
