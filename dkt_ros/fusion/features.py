@@ -33,8 +33,6 @@ _LEAST_SPREAD = 0.004  # relative, of readings about a prediction
 _MOST, _MOST_SPREADS = 0.65, 0.935  # of normal errors lie within so many spreads
 _BEHIND = 0.02  # relative: readings farther than that behind a prediction may be seen through it
 _JOINS = 0.1  # relative: where values differ by more, an edge of the scene runs between them
-_EDGE, _EDGE_PX = 0.08, 5  # relative step within so many pixels
-_EDGE_SHARE = 0.6  # of what twice as many span: less is a surface that is seen askew
 _BEYOND = 2.0  # no prediction is this much nearer or farther than all readings
 
 
@@ -208,28 +206,6 @@ def hung(
     away = (~(joins if begins is None else begins)).astype(np.uint8)
     distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_3)
     return np.asarray(inverse * (1.0 + field * np.exp(distance * (-1 / reach_px))), np.float32)
-
-
-def sharpened(inverse: Float32) -> Float32:
-    """Disparity (h, w) whose steps have nothing between them: no point hangs in the air there.
-
-    What lies within a step becomes the nearer end of it (Kramer and Bruckner, 1975).
-    """
-
-    def ends(side: int) -> tuple[Float32, Float32]:
-        around = np.ones((side, side), np.uint8)
-        low, high = cv2.erode(inverse, around), cv2.dilate(inverse, around)
-        return np.asarray(low, np.float32), np.asarray(high, np.float32)
-
-    low, high = ends(_EDGE_PX)
-    step = high > low * np.float32(1 + _EDGE)
-    if not step.any():
-        return inverse
-    lowest, highest = ends(2 * _EDGE_PX - 1)
-    step &= high - low > np.float32(_EDGE_SHARE) * (highest - lowest)
-    rim = _EDGE_PX - 1  # where less is seen around
-    step[:rim] = step[-rim:] = step[:, :rim] = step[:, -rim:] = False
-    return np.where(step, np.where(inverse - low < high - inverse, low, high), inverse)
 
 
 def network_input(scene: Scene, out: Float32 | None = None) -> Float32:

@@ -45,7 +45,6 @@ from dkt_ros.fusion.features import (
     hung,
     make_scene,
     network_input,
-    sharpened,
     working_size,
 )
 from dkt_ros.fusion.history import History
@@ -232,8 +231,6 @@ class Fuser:
         trusted = scene.measured & (trust >= 0.5)
         corrected = hung(corrected, scene.disparity, trusted, _RIM_PX, levels=2)
         steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
-        if scene.predicted is not None:
-            steady = sharpened(steady)
         depth, source, shares = self._enlarged(raw_depth, steady, trust)
         trusted = scene.measured & (trust >= 0.5)
         return Fused(

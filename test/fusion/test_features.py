@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +13,6 @@ from dkt_ros.fusion.features import (
     hung,
     make_scene,
     network_input,
-    sharpened,
     working_size,
 )
 from dkt_ros.fusion.network import INPUT_CHANNELS
@@ -142,25 +140,6 @@ def test_a_network_that_saw_colour_alone_tells_which_readings_are_seen_through(
     assert not said[:, :10].any()
 
 
-def test_nothing_hangs_between_the_ends_of_a_step() -> None:
-    step = np.full((48, 64), 1.0, np.float32)
-    step[:, 32:] = 1.5
-    step[10:20, 8:24] = 2.0
-    soft = np.asarray(cv2.GaussianBlur(step, (0, 0), 1.0), np.float32)
-    sharp = sharpened(soft)
-    between = (np.abs(soft - step) > 0.05) & (soft != sharp)
-    assert between.sum() > 100
-    assert (np.abs(sharp - step) > 0.05).mean() < 0.3 * (np.abs(soft - step) > 0.05).mean()
-
-
-def test_surfaces_keep_their_shape() -> None:
-    rows, columns = np.indices((96, 128)).astype(np.float32)
-    table = 0.5 + rows / 40  # seen as flat as cameras see one
-    hill = 1 + 0.5 * np.exp(-((rows - 48) ** 2 + (columns - 64) ** 2) / 800)
-    for surface in (table, hill, np.full_like(table, 2.0)):
-        np.testing.assert_array_equal(sharpened(surface.astype(np.float32)), surface)
-
-
 def beside(target: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Disparity of 1 everywhere, what it is hung on on the left, and where that is."""
     inverse = np.ones((48, 96), np.float32)
@@ -206,21 +185,6 @@ def test_a_prediction_beyond_all_that_is_read_is_held_near_it(on_scale: bool) ->
     assert scene.predicted is not None
     assert scene.predicted.min() > 0.4
     assert scene.predicted.max() < 4.0
-
-
-@pytest.mark.parametrize("near", [1.05, 1.2, 2.0])
-def test_a_soft_edge_becomes_a_step_in_its_middle(near: float) -> None:
-    """Not what is hardly one, nor at the picture's rim, where less is seen around."""
-    ramp = np.interp(np.arange(64), [30, 34], [1.0, near]).astype(np.float32)
-    soft = np.repeat(ramp[None], 48, axis=0)
-    sharp = sharpened(soft)
-    np.testing.assert_array_equal(sharp[:4], soft[:4])
-    np.testing.assert_array_equal(sharp[-4:], soft[-4:])
-    if near < 1.08:
-        np.testing.assert_array_equal(sharp, soft)
-    else:
-        np.testing.assert_array_equal(sharp[24, :32], soft[24, 0])
-        np.testing.assert_array_equal(sharp[24, 33:], soft[24, -1])
 
 
 def test_readings_count_as_they_are_weighed() -> None:
