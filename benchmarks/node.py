@@ -253,8 +253,8 @@ def load_stand_in(*_: Any) -> Predictor:
     from dkt_ros.ros.outputs import Outputs
 
     owners: tuple[tuple[Any, str], ...] = (
-        (intake, "image_to_rgb"),
-        (intake, "image_to_depth"),
+        (intake, "rgb_of"),
+        (intake, "depth_of"),
         (Aligner, "update"),
         (Consistency, "update"),
         (Fuser, "fuse"),
