@@ -159,7 +159,10 @@ def test_an_engine_that_does_not_fit_is_refused_by_name(node: DktNode, workshop:
 def test_a_failed_activation_takes_back_what_it_had_begun(node: DktNode) -> None:
     node.autostart()
     assert state(node) == "inactive"
-    assert "cannot activate: qos_overrides./depth/image.subscription.reliability is" in node._transition_error
+    assert (
+        "cannot activate: qos_overrides./depth/image.subscription.reliability is"
+        in node._transition_error
+    )
     assert "sometimes" in node._transition_error
     assert not any(topic.startswith(("/color", "/depth")) for topic in topics(node))
     assert node.trigger_activate() == FAILURE
