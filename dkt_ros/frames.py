@@ -88,7 +88,7 @@ _LENS_MOVES = 0.005
 autofocus and stabilisation make: each frame goes by its own."""
 
 
-def are_alike(one: Intrinsics, other: Intrinsics) -> bool:
+def are_of_one_camera(one: Intrinsics, other: Intrinsics) -> bool:
     """Whether two frames of one size are of one camera, whose lens may move."""
     return (
         abs(one.fx / other.fx - 1.0) <= _LENS_MOVES
@@ -133,7 +133,7 @@ class Continuity:
         then_ns, then = self._newest
         if (camera.width, camera.height) != (then.width, then.height):
             return FlushReason.SIZE_CHANGED
-        if not are_alike(camera, then):
+        if not are_of_one_camera(camera, then):
             return FlushReason.INTRINSICS_CHANGED
         elapsed_ns = stamp_ns - then_ns
         if elapsed_ns < 0:

@@ -45,6 +45,8 @@ from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source
 Progress = Callable[[str, int, int], None]
 """progress(recording, frames done, frames in all)."""
 
+_States = dict[str, tuple[str | None, str]]
+"""Of files that the options name: what tells that they have changed, and what they are."""
 SUMMARY, FRAMES, PREVIEWS, BAG = "summary.json", "frames.jsonl", "previews", "bag"
 _STATE = "state.json"
 
@@ -63,15 +65,16 @@ def process_one(
     goes on where this one came to.
     """
     final = output / recording.name
-    done = _earlier(final, recording, options)
+    states = _states(recording, options, output)
+    done = _earlier(final, recording, options, states)
     if done is not None:
         return done
     busy = f"{final} is being made by another process; leave it to that"
     try:
         with only_process(_lock_of(output, recording), busy):
             try:
-                _check_partial(final, recording, options)
-                same = _same(recording, options, output)
+                _check_partial(final, recording, options, states)
+                same = _same(recording, options, states)
                 done = _sealed(final, same)
                 if done is not None:
                     return done
@@ -110,7 +113,9 @@ def discard(final: Path) -> None:
         raise storage_error(final, error) from error
 
 
-def _earlier(final: Path, recording: Recording, options: ProcessOptions) -> dict[str, Any] | None:
+def _earlier(
+    final: Path, recording: Recording, options: ProcessOptions, states: _States
+) -> dict[str, Any] | None:
     """The summary of an output that is whole; None where there is none."""
     if not final.exists():
         return None
@@ -120,22 +125,28 @@ def _earlier(final: Path, recording: Recording, options: ProcessOptions) -> dict
             Outcome.OUTPUT_EXISTS,
             f"{final} exists and is no output of `dkt process`; choose another --output",
         )
-    _check_same(final, found, recording, options)
+    _check_same(final, found, recording, options, states)
     return {**found, "already_there": True}
 
 
-def _check_partial(final: Path, recording: Recording, options: ProcessOptions) -> None:
+def _check_partial(
+    final: Path, recording: Recording, options: ProcessOptions, states: _States
+) -> None:
     """Raises ProcessingError where a run of something else came some way, which is kept."""
     folder = final.with_name(final.name + PARTIAL)
     found = _summary_of(folder)
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = found or dict(json.loads((folder / _STATE).read_text())["same"])
     if found is not None and found.get("version") == _version():
-        _check_same(folder, found, recording, options)
+        _check_same(folder, found, recording, options, states)
 
 
 def _check_same(
-    folder: Path, found: dict[str, Any], recording: Recording, options: ProcessOptions
+    folder: Path,
+    found: dict[str, Any],
+    recording: Recording,
+    options: ProcessOptions,
+    states: _States,
 ) -> None:
     if found.get("origin") != recording.origin:
         raise ProcessingError(
@@ -148,7 +159,7 @@ def _check_same(
             Outcome.OUTPUT_EXISTS,
             f"{folder} was made with other options; choose another --output, or --overwrite",
         )
-    for name, (state, what) in _states(recording, options, folder.parent).items():
+    for name, (state, what) in states.items():
         # What is gone, and an output that does not tell, have nothing to compare.
         if state is not None and found.get(name) not in (None, state):
             raise ProcessingError(
@@ -167,9 +178,8 @@ def _summary_of(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "fingerprint" in found else None
 
 
-def _same(recording: Recording, options: ProcessOptions, output: Path) -> dict[str, str | None]:
+def _same(recording: Recording, options: ProcessOptions, states: _States) -> dict[str, str | None]:
     """What an earlier run must have in common with this one, to be gone on from."""
-    states = _states(recording, options, output)
     return {
         "origin": recording.origin,
         "fingerprint": options.fingerprint,
@@ -178,10 +188,7 @@ def _same(recording: Recording, options: ProcessOptions, output: Path) -> dict[s
     }
 
 
-def _states(
-    recording: Recording, options: ProcessOptions, output: Path
-) -> dict[str, tuple[str | None, str]]:
-    """Of files that the options name: what tells that they have changed, and what they are."""
+def _states(recording: Recording, options: ProcessOptions, output: Path) -> _States:
     network, camera = options.predictor, options.source.intrinsics
     states = {
         "recording_state": (recording.state(output), str(recording.path)),

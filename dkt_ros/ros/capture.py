@@ -23,7 +23,7 @@ from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.frames import are_alike
+from dkt_ros.frames import are_of_one_camera
 from dkt_ros.geometry import Intrinsics, approached, changed_share, median_depth, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.images import image_to_depth, image_to_mask
@@ -412,7 +412,7 @@ def _is_of_one_stream(one: Result, other: Result) -> bool:
         one.observation.epoch == other.observation.epoch
         and one.estimate.depth.shape == other.estimate.depth.shape
         and now.frame_id == then.frame_id
-        and are_alike(now.intrinsics, then.intrinsics)
+        and are_of_one_camera(now.intrinsics, then.intrinsics)
     )
 
 
