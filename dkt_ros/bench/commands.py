@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dkt_ros.arguments import as_json, finite, natural, parse_size, positive, shard
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
+from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 from dkt_ros.wording import counted
@@ -108,7 +109,9 @@ def add_commands(subparsers: Any) -> None:
         metavar="M",
         help="metres per step of PNG files and of integers (0.001)",
     )
-    add_arguments(bench.add_argument_group("network"), checkpoints=True)
+    network = bench.add_argument_group("network")
+    add_arguments(network, checkpoints=True)
+    add_fusion_arguments(network)
     bench.set_defaults(run=run_bench)
 
 
@@ -238,7 +241,7 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
     from dkt_ros.evaluation.networks import load_methods
 
     options = [options_of(args, checkpoint=path) for path in args.checkpoint or [""]]
-    _, methods = load_methods(options, (args.mode,), with_normals=False)
+    _, methods = load_methods(options, (args.mode,), with_normals=False, refiner=args.refiner)
     if methods.predict_normals is not None:
         raise DktError(f"{args.checkpoint} predicts normals; a planner needs depth")
     return methods.models
@@ -247,6 +250,7 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
 def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     """Raises DktError, before anything is rendered, for what would be refused after it."""
     from dkt_ros.files import BusyError, check_writable
+    from dkt_ros.fusion.network import read_refiner
     from dkt_ros.model.checkpoint import checked_folder
 
     if args.start + scenes > _MOST:
@@ -259,6 +263,8 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     for checkpoint in args.checkpoint or ():
         if options_of(args, checkpoint=checkpoint).predictor == "dkt":
             checked_folder(checkpoint)
+    if args.refiner:
+        read_refiner(Path(args.refiner).expanduser())
     _settings(args)
     with suppress(BusyError):  # another shard's
         check_writable(args.output / _SETTINGS)
@@ -266,12 +272,16 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     """What attempts depend on, to be written; None where it is. Others' must not join a table."""
+    from dkt_ros.fusion.network import refiner_state
     from dkt_ros.predict.load import network_state
 
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
     settings = {name: value for name, value in as_json(args).items() if name not in free}
     networks = [options_of(args, checkpoint=path) for path in args.checkpoint or [""]]
-    settings["contents of checkpoint"] = [network_state(network) for network in networks]
+    settings["contents of checkpoint"] = [
+        *(network_state(network) for network in networks),
+        *([refiner_state(args.refiner)] if args.refiner else ()),
+    ]
     path = args.output / _SETTINGS
     if path.is_file():
         try:

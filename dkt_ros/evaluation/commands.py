@@ -15,6 +15,7 @@ from dkt_ros.arguments import as_json, finite, natural, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
+from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 
@@ -85,6 +86,7 @@ def add_commands(subparsers: Any) -> None:
         "the online line made local as others do, which takes longer",
     )
     add_arguments(network, checkpoints=True, modes=MODES)
+    add_fusion_arguments(network)
     parser.add_argument(
         "--no-normals", action="store_true", help="leave out the normals of depth, to save time"
     )
@@ -155,6 +157,7 @@ def run_eval(args: argparse.Namespace) -> int:
             args.align, (args.align,)
         ),
         with_normals=not args.no_normals,
+        refiner=args.refiner,
     )
     methods = replace(methods, models=[*methods.models, *others], long_run=args.long_run)
     task = "normal" if methods.predict_normals else "depth"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from dkt_ros.evaluation.local_lines import LOCAL_LINES, local_depth
 from dkt_ros.evaluation.metrics import disparity_to_metric, fit_disparity
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.frames import Frame, frames_of
+from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.predict.predictor import Predictor
 
 MAIN_ALIGNMENTS = ("video", "online", "fused")
@@ -69,12 +71,16 @@ class DepthModel(Protocol):
 
 
 class PredictorModel:
-    """A network through the node's own estimator."""
+    """A network through the node's own estimator.
 
-    def __init__(self, name: str, predictor: Predictor) -> None:
+    refiner: folder of the weights that fuse; "" are the package's.
+    """
+
+    def __init__(self, name: str, predictor: Predictor, refiner: str | Path = "") -> None:
         self.name = name
         self.answers_every = predictor.answers_every
         self.predictor = predictor
+        self._config = replace(_CONFIG, fusion=FusionConfig(weights=refiner))
 
     def depths(
         self,
@@ -93,7 +99,7 @@ class PredictorModel:
         found: dict[str, Depths] = {}
         if streamed or not in_one_go:
             depth = "fused" if "fused" in streamed else "network"
-            estimator = DepthEstimator(self.predictor, replace(_CONFIG, depth=depth))
+            estimator = DepthEstimator(self.predictor, replace(self._config, depth=depth))
             estimator.reset()
             estimates = (estimator.push(frame) for frame in frames)
             disparity, found = newest_frames(video, estimates, streamed)

@@ -1,9 +1,10 @@
-"""What is fused and how, checked. Imports no deep learning library."""
+"""What is fused and how, checked, and the flags that say so. Imports no deep learning library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,3 +65,13 @@ class FusionConfig:
                 f"steadiness {self.steadiness}: expected 0 < tolerance < 1, min_agreement <= 1 and "
                 "steadiness < 1"
             )
+
+
+def add_arguments(parser: Any) -> None:
+    """The flags of every command that fuses; `weights_of` reads them."""
+    parser.add_argument(
+        "--refiner",
+        default="",
+        metavar="DIR",
+        help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own",
+    )

@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate, relu
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import sha256
 
 INPUT_CHANNELS = 10
 """What features.network_input stacks."""
@@ -253,6 +254,20 @@ def load_refiner(
             sequence[index] = layer.fused()
     refiner = refiner.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return refiner, info
+
+
+def refiner_state(folder: str | Path) -> str | None:
+    """Another where the refiner's files hold something else; None of the package's own ("").
+
+    None as well where they cannot be read: whoever loads them says what is wrong.
+    """
+    if not folder:
+        return None
+    files = [Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE)]
+    try:
+        return " ".join(sha256(file)[:16] for file in files)
+    except OSError:
+        return None
 
 
 def sizes_info(sizes: RefinerSizes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.arguments import finite, natural, positive
+from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
 from dkt_ros.wording import one_line
@@ -82,7 +83,9 @@ def add_commands(subparsers: Any) -> None:
     ):
         flag = f"--{name.replace('_', '-')}"
         add(flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})")
-    add_arguments(parser.add_argument_group("network"))
+    network = parser.add_argument_group("network")
+    add_arguments(network)
+    add_fusion_arguments(network)
     parser.set_defaults(run=run_process)
 
 
@@ -157,7 +160,7 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
         min_depth=args.min_depth,
         max_depth=args.max_depth,
         alignment=AlignmentConfig(**raw),
-        fusion=FusionConfig(min_confidence=args.min_confidence, **raw),
+        fusion=FusionConfig(weights=args.refiner, min_confidence=args.min_confidence, **raw),
         consistency=ConsistencyConfig(**raw),
     )
     return ProcessOptions(

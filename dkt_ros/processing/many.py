@@ -18,6 +18,7 @@ from typing import Any
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
 from dkt_ros.files import only_process, write_whole
+from dkt_ros.fusion.network import refiner_state
 from dkt_ros.predict.load import network_state
 from dkt_ros.processing.figures import plain
 from dkt_ros.processing.find_sources import Recording
@@ -161,12 +162,13 @@ class _Manifest:
         write_whole(self._path, json.dumps(plain(self._content), indent=1, allow_nan=False))
 
 
-_estimators: dict[tuple[str, str | None], DepthEstimator] = {}
+_estimators: dict[tuple[str, str | None, str | None], DepthEstimator] = {}
 
 
 def _estimator(options: ProcessOptions) -> DepthEstimator:
-    """Loaded once in a process, for as long as the options and the network's files stay."""
-    kind = options.fingerprint, network_state(options.predictor)
+    """Loaded once in a process, for as long as the options and the networks' files stay."""
+    weights = options.estimator.fusion.weights
+    kind = options.fingerprint, network_state(options.predictor), refiner_state(weights)
     if kind not in _estimators:
         _estimators.clear()
         _estimators[kind] = load_estimator(options.predictor, options.estimator)

@@ -29,6 +29,7 @@ from dkt_ros.files import (
     storage_error,
     write_whole,
 )
+from dkt_ros.fusion.network import refiner_state
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.predict.load import network_state
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
@@ -194,6 +195,8 @@ def _states(recording: Recording, options: ProcessOptions, output: Path) -> _Sta
         "recording_state": (recording.state(output), str(recording.path)),
         "network_state": (network_state(network), f"the checkpoint {network.checkpoint}".strip()),
     }
+    if refiner := options.estimator.fusion.weights:
+        states["refiner_state"] = (refiner_state(refiner), f"the refiner {refiner}")
     if camera is not None and Path(camera).is_file():
         states["camera_state"] = (sha256(Path(camera))[:16], camera)
     return states

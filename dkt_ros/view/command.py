@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dkt_ros.arguments import finite, positive
+from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
 from dkt_ros.wording import counted
@@ -46,7 +47,9 @@ def add_commands(subparsers: Any) -> None:
     add("--namespace", default="", metavar="NS", help="dkt_node's")
     add("--duration", type=finite, metavar="S", help="ends then; else with Ctrl-C")
     add_source_arguments(parser)
-    add_arguments(parser.add_argument_group("network"))
+    network = parser.add_argument_group("network")
+    add_arguments(network)
+    add_fusion_arguments(network)
     parser.set_defaults(run=_run)
 
 
@@ -115,11 +118,15 @@ def _show_recording(args: argparse.Namespace, show: Any) -> int:
     import math
 
     from dkt_ros.estimator import DepthEstimator, EstimatorConfig, load_estimator
+    from dkt_ros.fusion.config import FusionConfig
     from dkt_ros.progress import progress_bar
     from dkt_ros.view.recordings import moments
 
     def load() -> DepthEstimator:
-        return load_estimator(options_of(args), EstimatorConfig(max_gap_s=math.inf))
+        return load_estimator(
+            options_of(args),
+            EstimatorConfig(max_gap_s=math.inf, fusion=FusionConfig(weights=args.refiner)),
+        )
 
     found = moments(args.input, source_options(args), load)
     number = 0

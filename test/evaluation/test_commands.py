@@ -20,6 +20,7 @@ from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.evaluation.networks import load_methods
 from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.frames import Frame
+from dkt_ros.fusion.network import Refiner, save_refiner, sizes_info
 from dkt_ros.model.backends import load_network
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.build import export_engine
@@ -83,6 +84,28 @@ def test_two_data_sets_in_one_run(
     both = [s["mean"]["dkt exact, video"]["all"]["rel"] for s in content["sets"]]
     total = content["mean"]["dkt exact, video"]["all"]["rel"]
     assert total == pytest.approx(sum(both) / 2)
+
+
+def test_a_refiner_of_ones_own_fuses(tmp_path: Path, rendered: Path) -> None:
+    errors = []
+    for trust in (None, 20.0, -20.0):
+        name = str(trust)
+        arguments = ["--align", "fused", "--max-frames", "1", "--size", "64x96", "--no-normals"]
+        if trust is not None:
+            made = Refiner()
+            with torch.no_grad():
+                made.head.bias[4:8] = 0.5  # what is no reading is 37% off
+                made.head.bias[8:12] = trust  # in every reading
+            save_refiner(tmp_path / name, made.state_dict(), sizes_info(made.sizes))
+            arguments += ["--refiner", str(tmp_path / name)]
+        output = tmp_path / f"{name}.json"
+        assert main(["eval", "--data", str(rendered), "--output", str(output), *arguments]) == 0
+        [content] = json.loads(output.read_text())["sets"]
+        errors.append(content["mean"]["dkt exact, fused"]["rest"]["rel"])
+    packaged, believing, doubting = errors
+    assert packaged < 0.01
+    assert believing < 0.01
+    assert doubting == pytest.approx(1 - np.exp(-np.tanh(0.5)), abs=0.01)
 
 
 def test_live_beside_exact(
@@ -362,6 +385,7 @@ def test_a_normals_checkpoint(
         (["--predictions", "theirs=nowhere"], "no such folder"),
         (["--predictions", "theirs=."], "no folder is named as a video"),
         (["--prediction-unit", "-1"], "expected metres per step above 0"),
+        (["--refiner", "none/there"], "none/there/refiner.json cannot be used"),
     ],
 )
 def test_mistakes_are_named(

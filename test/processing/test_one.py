@@ -22,6 +22,9 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig, load_estimator
 from dkt_ros.files import only_process
 from dkt_ros.formats.exr import read_exr_plane
+from dkt_ros.fusion.config import FusionConfig
+from dkt_ros.fusion.fuser import default_weights
+from dkt_ros.fusion.network import INFO_FILE
 from dkt_ros.geometry import to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
@@ -296,11 +299,14 @@ def test_what_was_made_of_other_contents_is_refused(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
     checkpoint, copy, camera = tmp_path / "ck", tmp_path / "own" / "scene", tmp_path / "K.txt"
+    refiner = tmp_path / "refiner"
     shutil.copytree(default_checkpoint(), checkpoint)
+    shutil.copytree(default_weights(), refiner)
     shutil.copytree(bag, copy)
     camera.write_text("100 0 40\n0 100 24\n0 0 1\n")
     options = ProcessOptions(
         predictor=PredictorOptions(checkpoint=checkpoint, inference_size="48x80"),
+        estimator=EstimatorConfig(fusion=FusionConfig(weights=refiner)),
         source=SourceOptions(intrinsics=str(camera)),
         max_frames=1,
     )
@@ -310,6 +316,7 @@ def test_what_was_made_of_other_contents_is_refused(
     assert run(copy, options, out)["already_there"]
     changed = {
         checkpoint: checkpoint / "dkt.json",
+        refiner: refiner / INFO_FILE,
         camera: camera,
         copy: next(copy.glob("*.mcap")),
     }
