@@ -16,6 +16,7 @@ from dkt_ros.arguments import as_json, finite, natural, parse_size, positive, sh
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
 from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
+from dkt_ros.fusion.config import config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 from dkt_ros.wording import counted
@@ -241,7 +242,7 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
     from dkt_ros.evaluation.networks import load_methods
 
     options = [options_of(args, checkpoint=path) for path in args.checkpoint or [""]]
-    _, methods = load_methods(options, (args.mode,), with_normals=False, refiner=args.refiner)
+    _, methods = load_methods(options, (args.mode,), with_normals=False, fusion=config_of(args))
     if methods.predict_normals is not None:
         raise DktError(f"{args.checkpoint} predicts normals; a planner needs depth")
     return methods.models

@@ -16,6 +16,7 @@ from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
 from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
+from dkt_ros.fusion.config import config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 
@@ -157,7 +158,7 @@ def run_eval(args: argparse.Namespace) -> int:
             args.align, (args.align,)
         ),
         with_normals=not args.no_normals,
-        refiner=args.refiner,
+        fusion=config_of(args),
     )
     methods = replace(methods, models=[*methods.models, *others], long_run=args.long_run)
     task = "normal" if methods.predict_normals else "depth"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -73,14 +72,14 @@ class DepthModel(Protocol):
 class PredictorModel:
     """A network through the node's own estimator.
 
-    refiner: folder of the weights that fuse; "" are the package's.
+    fusion: how depth is fused; None as the node does.
     """
 
-    def __init__(self, name: str, predictor: Predictor, refiner: str | Path = "") -> None:
+    def __init__(self, name: str, predictor: Predictor, fusion: FusionConfig | None = None) -> None:
         self.name = name
         self.answers_every = predictor.answers_every
         self.predictor = predictor
-        self._config = replace(_CONFIG, fusion=FusionConfig(weights=refiner))
+        self._config = replace(_CONFIG, fusion=fusion or FusionConfig())
 
     def depths(
         self,

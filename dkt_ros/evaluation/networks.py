@@ -9,6 +9,7 @@ from pathlib import Path
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods
 from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, DepthModel, PredictorModel
+from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.network import read_refiner
 from dkt_ros.predict.load import load_normals, load_predictors, task_of
 from dkt_ros.predict.options import PredictorOptions
@@ -19,17 +20,17 @@ def load_methods(
     modes: Sequence[str] = ("exact",),
     alignments: Sequence[str] = MAIN_ALIGNMENTS,
     with_normals: bool = True,
-    refiner: str | Path = "",
+    fusion: FusionConfig | None = None,
 ) -> tuple[list[str], Methods]:
     """Loads every network in every mode; their names, and the methods in the order of the table.
 
     One network's rows are called `dkt exact` and `dkt live`, several networks' after their
     checkpoints. Beside an engine stands the same network computed by torch, and comes first.
-    refiner: folder of the weights that fuse; "" are the package's. Raises DktError naming the
-    option that does not fit.
+    fusion: how depth is fused; None as the node does. Raises DktError naming the option that does
+    not fit.
     """
-    if refiner:
-        read_refiner(Path(refiner).expanduser())
+    if fusion is not None and fusion.weights:
+        read_refiner(Path(fusion.weights).expanduser())
     names: list[str] = []
     models: list[DepthModel] = []
     for options in networks:
@@ -54,10 +55,10 @@ def load_methods(
             size = "{}x{}".format(*predictors[modes[0]].network_size(480, 832))  # the engine's own
             by_torch = replace(options, backend="torch", engine_dir="", inference_size=size)
             models += [
-                PredictorModel(f"{label} {mode}", predictor, refiner)
+                PredictorModel(f"{label} {mode}", predictor, fusion)
                 for mode, predictor in load_predictors(by_torch, modes).items()
             ]
         else:
             labels = {mode: f"{label} {mode}" for mode in predictors}
-        models += [PredictorModel(labels[mode], p, refiner) for mode, p in predictors.items()]
+        models += [PredictorModel(labels[mode], p, fusion) for mode, p in predictors.items()]
     return names, Methods(models, alignments, with_normals=with_normals)

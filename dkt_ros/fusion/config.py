@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from dkt_ros.errors import DktError
 DEPTHS = ("fused", "network")
 """What an estimator publishes; the first is the default."""
 METHODS = ("refiner", "membrane")
+SENSORS = ("stereo", "structured-light", "tof")
+"""How a depth camera measures, and so how it fails on glass; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,10 @@ class FusionConfig:
 
     method         "refiner": the learned one; "membrane": without training, the network's disparity
                    bent onto the readings
-    weights        folder of the refiner's weights; "" is the package's own, which are others for
-                   networks that are shown raw depth than for those that are not
+    sensor         of SENSORS, what the raw depth is of: there are weights for stereo, and for the
+                   others
+    weights        folder of the refiner's weights; "" are the package's own for that sensor, others
+                   for networks that are shown raw depth than for those that are not
     min_raw_depth  m; raw depth outside min .. max is unknown
     max_raw_depth  m
     tolerance      relative: confidence is the probability of an error below it
@@ -34,6 +39,7 @@ class FusionConfig:
     """
 
     method: str = "refiner"
+    sensor: str = SENSORS[0]
     weights: str | Path = ""
     min_raw_depth: float = 0.1
     max_raw_depth: float = 10.0
@@ -46,7 +52,9 @@ class FusionConfig:
         check_fields(self, nan=True)  # said below
         if self.method not in METHODS:
             raise DktError(f"fusion method is {self.method!r}: expected {' or '.join(METHODS)}")
-        for entry in fields(self)[2:]:
+        if self.sensor not in SENSORS:
+            raise DktError(f"fusion sensor is {self.sensor!r}: expected {', '.join(SENSORS)}")
+        for entry in fields(self)[3:]:
             value = getattr(self, entry.name)
             if not (np.isfinite(value) and value >= 0):
                 raise DktError(f"fusion {entry.name} is {value}: expected a number >= 0")
@@ -68,10 +76,21 @@ class FusionConfig:
 
 
 def add_arguments(parser: Any) -> None:
-    """The flags of every command that fuses; `weights_of` reads them."""
+    """The flags of every command that fuses; `config_of` reads them."""
+    parser.add_argument(
+        "--depth-sensor",
+        choices=SENSORS,
+        default=SENSORS[0],
+        help="what measured the raw depth (%(default)s)",
+    )
     parser.add_argument(
         "--refiner",
         default="",
         metavar="DIR",
         help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own",
     )
+
+
+def config_of(args: argparse.Namespace, **more: Any) -> FusionConfig:
+    """What the flags of `add_arguments` say."""
+    return FusionConfig(sensor=args.depth_sensor, weights=args.refiner, **more)

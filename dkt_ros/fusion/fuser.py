@@ -36,7 +36,7 @@ from dkt_ros.arrays import (
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
-from dkt_ros.fusion.config import FusionConfig
+from dkt_ros.fusion.config import SENSORS, FusionConfig
 from dkt_ros.fusion.features import (
     Scene,
     agreement,
@@ -187,7 +187,8 @@ class Fuser:
     def _way(self, on_scale: bool) -> _Way:
         if self.config.method != "refiner":
             return _Way(None, Calibration())
-        folder = Path(self.config.weights or default_weights(on_scale)).expanduser()
+        own = default_weights(on_scale, self.config.sensor)
+        folder = Path(self.config.weights or own).expanduser()
         written_ns = max((f.stat().st_mtime_ns for f in folder.glob("*")), default=0)
         refiner, info = _shared_refiner(folder, self._device, written_ns)
         return _Way(refiner, Calibration.from_json(info.get("calibration")))
@@ -413,9 +414,13 @@ class _Way:
     calibration: Calibration
 
 
-def default_weights(on_scale: bool = True) -> Path:
-    """The refiner in the package for networks that are shown raw depth, or for all others."""
-    name = "fusion" if on_scale else "fusion-colour"
+def default_weights(on_scale: bool = True, sensor: str = SENSORS[0]) -> Path:
+    """The refiner in the package for networks that are shown raw depth, or for all others.
+
+    sensor: of SENSORS.
+    """
+    name = "fusion" if sensor == SENSORS[0] else "fusion-light"
+    name += "" if on_scale else "-colour"
     return Path(__file__).resolve().parents[1] / "assets" / name
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.arguments import finite, natural, positive
 from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
+from dkt_ros.fusion.config import config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
 from dkt_ros.wording import one_line
@@ -149,7 +150,6 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
 
     from dkt_ros.alignment.aligner import AlignmentConfig
     from dkt_ros.estimator import EstimatorConfig
-    from dkt_ros.fusion.config import FusionConfig
     from dkt_ros.fusion.consistency import ConsistencyConfig
     from dkt_ros.processing.options import ProcessOptions
 
@@ -160,7 +160,7 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
         min_depth=args.min_depth,
         max_depth=args.max_depth,
         alignment=AlignmentConfig(**raw),
-        fusion=FusionConfig(weights=args.refiner, min_confidence=args.min_confidence, **raw),
+        fusion=config_of(args, min_confidence=args.min_confidence, **raw),
         consistency=ConsistencyConfig(**raw),
     )
     return ProcessOptions(

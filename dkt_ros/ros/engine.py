@@ -166,6 +166,7 @@ def estimator_config(parameters: NodeParameters) -> EstimatorConfig:
         depth=parameters.depth,
         fusion=FusionConfig(
             method=parameters.fusion_method,
+            sensor=parameters.depth_sensor,
             weights=parameters.refiner,
             min_confidence=parameters.min_confidence,
             min_raw_depth=parameters.raw_min_depth_m,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dkt_ros.geometry import nearest_fill
 
 Float32 = NDArray[np.float32]
+_BEHIND = 0.03  # relative
 
 
 def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, cells: int) -> Float32:
@@ -92,6 +93,22 @@ def failing(
             grain = cv2.GaussianBlur(grain, (0, 0), 1.5) * 3
         disparity[measured] = np.maximum((disparity + grain)[measured], 1e-3)
     return np.asarray(disparity, np.float32)
+
+
+def without_behind(
+    disparity: Float32, truth: Float32, rng: np.random.Generator, share: float = 0.8
+) -> Float32:
+    """The readings without most patches of what lies behind the truth, as when it is seen through.
+
+    So a network is asked again, without what fusion has found out. disparity, truth: (H, W) in 1/m,
+    0 = unknown. share: of the patches.
+    """
+    through = (disparity > 0) & (disparity < truth * np.float32(1 - _BEHIND))
+    wider = cv2.dilate(through.astype(np.uint8), np.ones((3, 3), np.uint8))
+    count, patches = cv2.connectedComponents(wider)
+    left_out = rng.random(count) < share
+    left_out[0] = False
+    return np.where(left_out[patches], np.float32(0), disparity)
 
 
 def failing_clip(

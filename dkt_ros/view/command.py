@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from dkt_ros.arguments import finite, positive
 from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
+from dkt_ros.fusion.config import config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
 from dkt_ros.wording import counted
@@ -118,14 +119,13 @@ def _show_recording(args: argparse.Namespace, show: Any) -> int:
     import math
 
     from dkt_ros.estimator import DepthEstimator, EstimatorConfig, load_estimator
-    from dkt_ros.fusion.config import FusionConfig
     from dkt_ros.progress import progress_bar
     from dkt_ros.view.recordings import moments
 
     def load() -> DepthEstimator:
         return load_estimator(
             options_of(args),
-            EstimatorConfig(max_gap_s=math.inf, fusion=FusionConfig(weights=args.refiner)),
+            EstimatorConfig(max_gap_s=math.inf, fusion=config_of(args)),
         )
 
     found = moments(args.input, source_options(args), load)

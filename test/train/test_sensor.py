@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from dkt_ros.train.sensor import behind, failing, failing_clip, smooth_noise, unfamiliar
+from dkt_ros.train.sensor import (
+    behind,
+    failing,
+    failing_clip,
+    smooth_noise,
+    unfamiliar,
+    without_behind,
+)
 
 ROWS, COLUMNS = np.indices((48, 64)).astype(np.float32)
 TABLE = (1.0 + ROWS / 96).astype(np.float32)
@@ -176,3 +183,24 @@ def test_smooth_noise_is_smooth(cells: int) -> None:
     assert noise.shape == (96, 128)
     assert (abs(noise.mean()), noise.std()) == pytest.approx((0, 1), abs=1e-3)
     assert np.abs(np.diff(noise, axis=0)).mean() < 0.02 * cells
+
+
+def test_what_lies_behind_is_left_out_patch_by_patch() -> None:
+    truth = np.ones((40, 60), np.float32)
+    readings = truth * np.float32(0.98)  # nearly right: stays
+    patches = [(slice(y, y + 4), slice(x, x + 4)) for y in (5, 20, 32) for x in range(5, 55, 10)]
+    for patch in patches:
+        readings[patch] = 0.9
+    some = without_behind(readings, truth, np.random.default_rng(0), share=0.5)
+    gone = [bool((some[patch] == 0).all()) for patch in patches]
+    assert all(
+        (some[patch] == 0.9).all() for patch, out in zip(patches, gone, strict=True) if not out
+    )
+    assert 3 <= sum(gone) <= len(patches) - 3
+    for (rows, columns), out in zip(patches, gone, strict=True):
+        rim = some[rows.start - 1, columns]
+        assert (rim == 0).all() == out, "what lies beside it may be mixed with it"
+    assert (some[15, :] == readings[15, :]).all()
+    np.testing.assert_array_equal(without_behind(truth, truth, np.random.default_rng(0)), truth)
+    everything = without_behind(readings, truth, np.random.default_rng(0), share=1.0)
+    assert not (everything == np.float32(0.9)).any()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.arguments import DTYPES, parse_size
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.config import DEPTHS, METHODS, FusionConfig
+from dkt_ros.fusion.config import DEPTHS, METHODS, SENSORS, FusionConfig
 from dkt_ros.geometry import Box
 from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH
@@ -311,10 +311,19 @@ class NodeParameters(Parameters):
         Applies.ON_CONFIGURE,
         choices=METHODS,
     )
+    depth_sensor: str = parameter(
+        SENSORS[0],
+        "What measures the raw depth, and so how it fails on glass: `stereo`, active or passive; "
+        "`structured-light`; `tof`, time of flight, a solid-state lidar too. The refiner has "
+        "weights for the first, and for the other two.",
+        Applies.ON_CONFIGURE,
+        choices=SENSORS,
+    )
     refiner: str = parameter(
         str(_FUSION.weights),
-        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one); empty: the package's, "
-        "those for networks that are shown raw depth or those for all others.",
+        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one); empty: the package's "
+        "for the depth sensor, those for networks that are shown raw depth or those for all "
+        "others.",
         Applies.ON_CONFIGURE,
     )
     confidence_tolerance: float = parameter(

@@ -24,7 +24,7 @@ from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, shown, whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
-from dkt_ros.train.sensor import failing
+from dkt_ros.train.sensor import failing, without_behind
 
 _SMALLEST = 16
 """Pixels of a side, of which crops are taken and pieces fail."""
@@ -73,7 +73,8 @@ class FrameFolder:
         """kept: folder that predicted disparity is kept in. most: tars taken in at a time.
 
         failings: in so many ways each frame's readings fail before the network is shown them, as
-        they are being one; 0 for a network that is shown none.
+        they are being one, and from 2 on also as when it is asked again; 0 for a network that is
+        shown none.
 
         Raises DktError where the folder is missing or holds no frame with raw depth.
         """
@@ -128,9 +129,13 @@ class FrameFolder:
             assert sample.raw_depth is not None
             as_it_is = inverse(sample.raw_depth)
             yield sample, as_it_is
+            truth, seed = inverse(sample.depth), [zlib.crc32(os.fsencode(name)), index]
             for number in range(1, self._failings):
-                rng = np.random.default_rng([zlib.crc32(os.fsencode(name)), index, number])
-                yield sample, failing(as_it_is, inverse(sample.depth), _classes(sample), rng)
+                rng = np.random.default_rng([*seed, number])
+                yield sample, failing(as_it_is, truth, _classes(sample), rng)
+            if self._failings > 1:
+                again = np.random.default_rng([*seed, self._failings])
+                yield sample, without_behind(as_it_is, truth, again)
 
     def _disparity(self, path: Path, frames: list[tuple[Sample, Float32]]) -> NDArray[np.float16]:
         kept = self._kept / f"{path.stem}.npy"

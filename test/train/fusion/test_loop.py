@@ -227,7 +227,7 @@ def test_a_network_that_is_shown_readings_is_shown_failing_ones(tmp_path: Path) 
     made, read = frames(), frames()
     shown = [one.shown for one in made if one.shown is not None]
     without = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "other").frames
-    assert len(shown) == len(made) == 3 * len(without)
+    assert len(shown) == len(made) == 4 * len(without)
     for one, again, readings in zip(made, read, shown, strict=True):
         assert again.shown is not None
         np.testing.assert_array_equal(readings, again.shown)
