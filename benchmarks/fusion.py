@@ -162,7 +162,7 @@ def rendered_case(frame: TrainingFrame, name: str) -> Case:
             np.where(inv > 0, 1 / inv, np.nan).astype(np.float32)
             for inv in (frame.disparity, frame.truth)
         )
-    on_scale = frame.shown is not None
+    on_scale = frame.beside is not None
     alignment = Aligner().update(frame.relative, raw, on_scale=on_scale)
     return Case(name, frame.rgb, raw, truth, frame.classes, frame.relative, alignment, on_scale)
 

@@ -1,33 +1,46 @@
 #!/usr/bin/env bash
 # Makes the refiners of dkt_ros/fusion again: renders their data, trains, calibrates, evaluates, first
-# the one for networks that are shown raw depth, then from there the one for all others. Killed, it
-# goes on where it stopped when called again. By their pace, two hours of rendering and two of
-# training on two CPU cores. Scenes that cannot be rendered are named and done without.
+# the one for networks that are shown raw depth, then from there the one for all others; then both
+# for sensors of structured light and time of flight, on from those for stereo. Killed, it goes on
+# where it stopped when called again. By their pace, three hours of rendering and three of training
+# on two CPU cores. Scenes that cannot be rendered are named and done without.
 #
 #   scripts/make_fusion.sh [FOLDER]     default: runs/fusion/
 #
-# SCENES (of each of four kinds), HELDOUT (scenes), CONFIG and COLOUR (recipes) make a smaller one, to
-# try it out.
+# SCENES (of each of six kinds), HELDOUT (scenes of each of three), CONFIG, COLOUR, LIGHT and
+# LIGHT_COLOUR (recipes) make a smaller one, to try it out.
 set -euo pipefail
 
 folder=${1:-runs/fusion}
 . "$(dirname "$0")/rendering.sh"
 
-# refiner NAME RECIPE OPTIONS...: trained into $folder/NAME.
+# refiner NAME DATA RECIPE OPTIONS...: trained into $folder/NAME on $folder/DATA.
 refiner() {
   local output=$folder/$1 resume=()
   [[ -e $output/state.pt ]] && resume=(--resume)
-  dkt pretrain-fusion --data "$folder/train" --config "$2" --output "$output" "${@:3}" "${resume[@]}"
+  dkt pretrain-fusion --data "$folder/$2" --config "$3" --output "$output" "${@:4}" "${resume[@]}"
 }
 
-# calibrated NAME OPTIONS...: the one in $folder/NAME calibrated and evaluated.
+# calibrated NAME HELDOUT OPTIONS...: the one in $folder/NAME calibrated and evaluated.
 calibrated() {
-  python benchmarks/fusion.py --heldout "$folder/heldout" --disparity "$folder/$1/heldout" \
-    --weights "$folder/$1/refiner" --calibrate "${@:2}"
+  python benchmarks/fusion.py --heldout "$folder/$2" --disparity "$folder/$1/heldout" \
+    --weights "$folder/$1/refiner" --calibrate "${@:3}"
 }
 
-render_with_raw_depth "${SCENES:-240}" "${HELDOUT:-24}"
-refiner run "${CONFIG:-fusion}"
-calibrated run
-refiner colour_run "${COLOUR:-fusion-colour}" --start "$folder/run/refiner"
-calibrated colour_run --colour
+scenes=${SCENES:-240} heldout=${HELDOUT:-24}
+render_with_raw_depth "$scenes" "$heldout"
+refiner run train "${CONFIG:-fusion}"
+calibrated run heldout
+refiner colour_run train "${COLOUR:-fusion-colour}" --start "$folder/run/refiner"
+calibrated colour_run heldout --colour
+
+small=(--size 160x288 --raw-depth)
+render light 440 --sensor structured-light --pool train --frames 2 --scenes "$scenes" "${small[@]}"
+render light 441 --sensor tof --pool train --frames 2 --scenes "$scenes" "${small[@]}"
+render light_heldout 531 --sensor tof --pool held-out --scenes "$heldout" "${small[@]}"
+render light_heldout 532 --sensor structured-light --pool held-out --scenes "$heldout" "${small[@]}"
+refiner light_run light "${LIGHT:-fusion-light}" --start "$folder/run/refiner"
+calibrated light_run light_heldout
+refiner light_colour_run light "${LIGHT_COLOUR:-fusion-light-colour}" \
+  --start "$folder/light_run/refiner"
+calibrated light_colour_run light_heldout --colour

@@ -18,7 +18,7 @@ from fixtures.fused_scenes import GlassFrame, rendered_frame
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.fuser import Fused, Fuser, Source
+from dkt_ros.fusion.fuser import Fused, Fuser, Source, default_weights
 from dkt_ros.geometry import nearest_fill
 
 UNALIGNED = Alignment(
@@ -507,6 +507,7 @@ def test_refuses_what_does_not_fit(
     "values",
     [
         {"method": "magic"},
+        {"sensor": "sonar"},
         {"tolerance": 0.0},
         {"tolerance": np.nan},
         {"steadiness": 1.0},
@@ -518,6 +519,22 @@ def test_refuses_what_does_not_fit(
 def test_refuses_a_configuration_out_of_range(values: dict[str, Any]) -> None:
     with pytest.raises(DktError, match="fusion"):
         FusionConfig(**values)
+
+
+@pytest.mark.parametrize("on_scale", [False, True])
+def test_each_kind_of_sensor_has_its_weights(frame: GlassFrame, on_scale: bool) -> None:
+    depths = [
+        fuse(Fuser(FusionConfig(**values)), frame, on_scale=on_scale).depth
+        for values in (
+            {"sensor": "stereo"},
+            {"sensor": "structured-light"},
+            {"sensor": "tof"},
+            {"sensor": "stereo", "weights": default_weights(on_scale, "tof")},
+        )
+    ]
+    assert not np.array_equal(depths[0], depths[2])
+    np.testing.assert_array_equal(depths[1], depths[2])
+    np.testing.assert_array_equal(depths[3], depths[2])
 
 
 def test_names_weights_that_are_missing(tmp_path: Path) -> None:

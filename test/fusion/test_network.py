@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.config import SENSORS
 from dkt_ros.fusion.fuser import default_weights
 from dkt_ros.fusion.network import (
     INFO_FILE,
@@ -94,8 +95,10 @@ def test_names_a_file_that_cannot_be_used(tmp_path: Path, damage: str) -> None:
         load_refiner(tmp_path)
 
 
-def test_the_package_s_own_is_small_and_calibrated() -> None:
-    folder = default_weights()
+@pytest.mark.parametrize("sensor", SENSORS)
+@pytest.mark.parametrize("on_scale", [False, True])
+def test_the_package_s_own_are_small_and_calibrated(on_scale: bool, sensor: str) -> None:
+    folder = default_weights(on_scale, sensor)
     assert (folder / WEIGHTS_FILE).stat().st_size < 2.5e6
     refiner, info = load_refiner(folder)
     assert not refiner.training

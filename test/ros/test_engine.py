@@ -147,10 +147,13 @@ def test_every_estimator_parameter_arrives() -> None:
             align_max_uncertainty=0.02,
             align_max_held_s=1.5,
             align_max_held_frames=7,
+            depth_sensor="tof",
+            refiner="/mine",
         )
     )
     assert config.max_gap_s == math.inf, "the intake finds gaps"
     assert (config.min_depth, config.max_depth) == (0.3, 3.0)
+    assert (config.fusion.sensor, config.fusion.weights) == ("tof", "/mine")
     alignment = config.alignment
     assert (alignment.min_raw_depth, alignment.max_raw_depth) == (0.4, 4.0)
     assert (alignment.min_inlier_ratio, alignment.max_uncertainty) == (0.33, 0.02)

@@ -26,7 +26,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--config",
         default="fusion",
         metavar="NAME|FILE",
-        help="the recipe: fusion, of networks that are shown raw depth, or fusion-colour",
+        help="the recipe: fusion, of networks that are shown raw depth, or fusion-colour; "
+        "fusion-light and fusion-light-colour for structured light and time of flight",
     )
     parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
     parser.add_argument(

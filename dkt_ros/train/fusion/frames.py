@@ -44,7 +44,7 @@ class TrainingFrame:
     classes    MaterialClass
     relative   the checkpoint's disparity
     scale, shift  of that disparity, as the aligner finds them; NaN where it does not
-    shown      the readings that the network was shown, 1/m, 0 = none; None where it sees none
+    beside     readings, 1/m, 0 = none, of a network that is shown some; None where it sees none
     """
 
     name: str
@@ -55,7 +55,16 @@ class TrainingFrame:
     relative: Float32
     scale: float
     shift: float
-    shown: Float32 | None = None
+    beside: Float32 | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a network is asked of a frame: the readings, and those of them that it is shown, 1/m."""
+
+    sample: Sample
+    readings: Float32
+    shown: Float32
 
 
 class FrameFolder:
@@ -73,8 +82,8 @@ class FrameFolder:
         """kept: folder that predicted disparity is kept in. most: tars taken in at a time.
 
         failings: in so many ways each frame's readings fail before the network is shown them, as
-        they are being one, and from 2 on also as when it is asked again; 0 for a network that is
-        shown none.
+        they are being one; from 2 on it is asked again each time. 0 for a network that is shown
+        none.
 
         Raises DktError where the folder is missing or holds no frame with raw depth.
         """
@@ -115,36 +124,39 @@ class FrameFolder:
         height, width = samples[0].depth.shape
         if min(height, width) < _SMALLEST:
             raise DktError(f"{path}: pictures of {height}x{width}, expected {_SMALLEST} or more")
-        frames = list(self._read_beside(path.stem, samples))
+        looks = list(self._looks(path.stem, samples))
+        follows = self._failings > 0
         return [
-            _frame(path.stem, sample, relative, readings, follows=self._failings > 0)
-            for (sample, readings), relative in zip(
-                frames, self._disparity(path, frames), strict=True
-            )
+            _frame(path.stem, look.sample, relative, look.readings, follows)
+            for look, relative in zip(looks, self._disparity(path, looks), strict=True)
         ]
 
-    def _read_beside(self, name: str, samples: list[Sample]) -> Iterator[tuple[Sample, Float32]]:
-        """Each sample with the readings, 1/m, 0 = none, that the network may see beside it."""
+    def _looks(self, name: str, samples: list[Sample]) -> Iterator[_Look]:
+        """What the network is asked: once for each frame, or once for each way it fails and again.
+
+        Again without most of what lies behind the truth, as in a stream, where the network is not
+        shown what was not trusted. Its answer is seen beside all readings both times.
+        """
         for index, sample in enumerate(samples):
             assert sample.raw_depth is not None
-            as_it_is = inverse(sample.raw_depth)
-            yield sample, as_it_is
-            truth, seed = inverse(sample.depth), [zlib.crc32(os.fsencode(name)), index]
-            for number in range(1, self._failings):
-                rng = np.random.default_rng([*seed, number])
-                yield sample, failing(as_it_is, truth, _classes(sample), rng)
-            if self._failings > 1:
-                again = np.random.default_rng([*seed, self._failings])
-                yield sample, without_behind(as_it_is, truth, again)
+            truth = inverse(sample.depth)
+            for number in range(max(1, self._failings)):
+                rng = np.random.default_rng([zlib.crc32(os.fsencode(name)), index, number])
+                readings = inverse(sample.raw_depth)
+                if number > 0:
+                    readings = failing(readings, truth, _classes(sample), rng)
+                yield _Look(sample, readings, readings)
+                if self._failings > 1:
+                    yield _Look(sample, readings, without_behind(readings, truth, rng))
 
-    def _disparity(self, path: Path, frames: list[tuple[Sample, Float32]]) -> NDArray[np.float16]:
+    def _disparity(self, path: Path, looks: list[_Look]) -> NDArray[np.float16]:
         kept = self._kept / f"{path.stem}.npy"
-        shape = (len(frames), *frames[0][0].depth.shape)
+        shape = (len(looks), *looks[0].readings.shape)
         # Disparity that cannot be read is made again.
         with suppress(DktError), arrays_in(kept) as content:
             if content[ONLY].shape == shape:
                 return content[ONLY].astype(np.float16, copy=False)
-        pictures = [self._predict(sample.rgb, inverse(readings)) for sample, readings in frames]
+        pictures = [self._predict(look.sample.rgb, inverse(look.shown)) for look in looks]
         predicted = np.stack(pictures).astype(np.float16)
         with whole_file(kept) as file:
             np.save(file, predicted)
@@ -198,5 +210,5 @@ def _frame(
         relative=wide,
         scale=alignment.scale,
         shift=alignment.shift,
-        shown=readings if follows else None,
+        beside=readings if follows else None,
     )

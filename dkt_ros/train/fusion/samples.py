@@ -53,8 +53,8 @@ def draw(
     """
     network = _network(rng, config.prediction)
     # A network that is shown readings follows them: its answer is seen beside those very ones.
-    shown = frame.shown if network == "embedded" else None
-    disparity = _failing(frame, rng) if shown is None else shown
+    beside = frame.beside if network == "embedded" else None
+    disparity = _failing(frame, rng) if beside is None else beside
     truth, belongs = frame.truth, True
     if other is not None and rng.random() < config.foreign:
         belongs = False

@@ -37,6 +37,18 @@ def test_every_preset_fits_the_node(cameras: Path) -> None:
         assert all(topic.startswith("/") for topic in preset.topics())
 
 
+@pytest.mark.parametrize(
+    ("camera", "sensor"),
+    [
+        *(("realsense", "stereo"), ("orbbec", "stereo"), ("zed", "stereo"), ("oak", "stereo")),
+        *(("azure_kinect", "tof"), ("orbbec_femto", "tof"), ("orbbec_astra", "structured-light")),
+    ],
+)
+def test_a_preset_says_how_its_camera_measures(cameras: Path, camera: str, sensor: str) -> None:
+    preset = load_preset(cameras, camera)
+    assert NodeParameters.from_values(preset.parameters).depth_sensor == sensor
+
+
 def test_the_example_of_a_preset_is_one(
     cameras: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,13 +34,15 @@ def make(folder: Path, **variables: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize("begun", [False, True])
 def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     if begun:
-        for run in ("run", "colour_run"):
+        for run in ("run", "colour_run", "light_run", "light_colour_run"):
             (tmp_path / "run" / run).mkdir(parents=True)
             (tmp_path / "run" / run / "state.pt").touch()
     status, calls = make(tmp_path, SCENES="3")
     assert status == 0
     assert [" ".join(call.split()[:3]) for call in calls] == [
         *["dkt synth render"] * 5,
+        *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
+        *["dkt synth render"] * 4,
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
     ]
     assert all("--raw-depth" in call for call in calls[:5])
@@ -50,6 +52,17 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     assert f"--start {tmp_path}/run/run/refiner" in calls[7]
     assert calls[6].endswith("--calibrate")
     assert calls[8].endswith("--calibrate --colour")
+    assert all("--raw-depth" in call for call in calls[9:13])
+    assert [call.split("--sensor ")[1].split()[0] for call in calls[9:13]] == [
+        *("structured-light", "tof", "tof", "structured-light"),
+    ]
+    assert f"--data {tmp_path}/run/light --config fusion-light --output" in calls[13]
+    assert f"--start {tmp_path}/run/run/refiner" in calls[13]
+    assert calls[13].endswith("--resume") == calls[15].endswith("--resume") == begun
+    assert f"--config fusion-light-colour --output {tmp_path}/run/light_colour_run" in calls[15]
+    assert f"--start {tmp_path}/run/light_run/refiner" in calls[15]
+    assert f"--heldout {tmp_path}/run/light_heldout" in calls[14]
+    assert calls[16].endswith("--calibrate --colour")
 
 
 @pytest.mark.parametrize("status", ["1", "2", "130"])
