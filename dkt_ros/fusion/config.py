@@ -68,7 +68,7 @@ class FusionConfig:
 
 
 def add_arguments(parser: Any) -> None:
-    """The flags of every command that fuses; `weights_of` reads them."""
+    """The flags of every command that fuses: --refiner, `weights` of FusionConfig."""
     parser.add_argument(
         "--refiner",
         default="",
