@@ -19,16 +19,16 @@ import numpy as np
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.clearpose_metadata import SceneMetadata, load_metadata
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import (
+from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.errors import DktError
+from dkt_ros.formats.pixels import (
     facing_camera,
     read_depth_png,
     read_label,
     read_normal_png,
     read_rgb,
 )
-from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
-from dkt_ros.datasets.sample import Sample
-from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 
 _LAST_TRANSPARENT_ID = 63

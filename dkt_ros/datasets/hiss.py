@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.formats.exr import read_exr_depth
+from dkt_ros.formats.pixels import read_rgb
 from dkt_ros.geometry import Intrinsics
 
 _UNKNOWN = Unknown.ZERO | Unknown.NEGATIVE | Unknown.FAR

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from dkt_ros.arrays import described
 from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
-from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
@@ -21,6 +20,7 @@ from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import PICTURES, natural_key
+from dkt_ros.formats.pixels import read_depth
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.fields import MessageError
