@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -71,9 +70,6 @@ class ClearPoseClip(Clip):
                 frame.replace("normal", facing_camera(normal, camera_matrix))
         pose = None if metadata is None else metadata.world_to_camera[row].copy()
         return frame.finish(camera_matrix, pose)
-
-    def _file(self, key: str, ending: str) -> Path:
-        return self.path / f"{key}{ending}"
 
     def _metadata(self, key: str, frame: FrameAssembly) -> tuple[SceneMetadata | None, int]:
         path = self.path / "metadata.mat"

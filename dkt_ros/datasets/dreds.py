@@ -102,9 +102,6 @@ class DredsClip(Clip):
         files = [self._file(key, ending) for ending in self._parts.truth]
         return next((file for file in files if file.exists()), files[0])
 
-    def _file(self, key: str, ending: str) -> Path:
-        return self.path / f"{key}{ending}"
-
 
 def _read_instances(path: Path) -> np.ndarray:
     if path.suffix == ".png":

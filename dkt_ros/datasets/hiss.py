@@ -30,7 +30,7 @@ class HissClip(Clip):
 
     def _read(self, key: str, with_normal: bool) -> Sample:
         frame = FrameAssembly(f"{self.path}: {key}")
-        color, depth, raw_depth = (self.path / f"{key}{ending}" for ending in _ENDINGS)
+        color, depth, raw_depth = (self._file(key, ending) for ending in _ENDINGS)
         frame.load("rgb", color, read_rgb)
         frame.load_depth("depth", depth, read_exr_depth, _UNKNOWN)
         frame.load_depth("raw_depth", raw_depth, read_exr_depth, _UNKNOWN)

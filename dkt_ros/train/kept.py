@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -53,6 +53,12 @@ def save_state(
         ) from error
 
 
+def only_run(folder: Path) -> AbstractContextManager[None]:
+    """Holds a run's folder; raises BusyError where another run works there."""
+    busy = f"another run works in {folder}; wait for it or name another folder"
+    return only_process(folder / LOCK_FILE, busy)
+
+
 @contextmanager
 def run_folder(folder: Path, resume: bool) -> Iterator[None]:
     """Takes the folder for one run, before anything is computed for nothing.
@@ -65,9 +71,8 @@ def run_folder(folder: Path, resume: bool) -> Iterator[None]:
         raise DktError(f"{folder} holds a run already; add --resume or name another folder")
     if resume and not there:
         raise DktError(f"{folder} holds no run to resume; start without --resume")
-    busy = f"another run works in {folder}; wait for it or name another folder"
     try:
-        with only_process(folder / LOCK_FILE, busy):
+        with only_run(folder):
             yield
     finally:
         with suppress(OSError):

@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import only_process, write_whole
+from dkt_ros.files import write_whole
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.progress import progress_bar
 from dkt_ros.train.data.latents import LatentSource
@@ -35,6 +35,7 @@ from dkt_ros.train.environment import described, load_network, make_accelerator,
 from dkt_ros.train.export import BEST_DIR, STATES_DIR, export_best, export_result
 from dkt_ros.train.export import described as described_result
 from dkt_ros.train.fields import plain
+from dkt_ros.train.kept import only_run
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
 from dkt_ros.train.recipe import Recipe
@@ -43,7 +44,6 @@ from dkt_ros.train.states import STATE_FILE, States, of_a_run, read_state
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.train.trainer import Trainer
 
-LOCK_FILE = "run.lock"
 Report = Callable[[str], None]
 
 
@@ -201,8 +201,7 @@ class _Run:
         """Takes the folder for this run: lock, recipe, log."""
         self._base = base_digest(self.recipe)
         self.previews = make_previews() if make_previews is not None else None
-        busy = f"another run works in {self.output}; wait for it or name another folder"
-        self._lock.enter_context(only_process(self.output / LOCK_FILE, busy))
+        self._lock.enter_context(only_run(self.output))
         self._look_at_best()
         text = _as_yaml(self.recipe)
         write_whole(self.output / RECIPE_FILE, text)
