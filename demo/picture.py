@@ -53,7 +53,7 @@ def draw(rows: Sequence[Row], path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     near, far = _range(rows)
-    depths, confidences = _palette("turbo_r", near, far), _palette("viridis", 0.0, 1.0)
+    depths, confidences = _palette("turbo", near, far), _palette("viridis", 0.0, 1.0)
     heads = ["camera", "raw sensor depth", "/dkt/depth", "/dkt/confidence", "truth"]
     for axis, head in zip(axes[0], heads, strict=False):
         axis.annotate(

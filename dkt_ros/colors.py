@@ -16,6 +16,7 @@ def colored(
 ) -> NDArray[np.uint8]:
     """(H, W) -> (H, W, 3) RGB, low blue and high red; the grey `unknown` where not finite.
 
+    So near is blue in all pictures of depth, as in rerun and Foxglove, and red in disparity's.
     What lies beyond the range has the colour of its end.
     """
     steps = (values - np.float32(low)) * np.float32(254.0 / max(high - low, 1e-9)) + np.float32(1.0)

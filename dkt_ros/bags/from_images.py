@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.bags.images import read_depth, read_mask
 from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, stamps
-from dkt_ros.datasets.files import read_rgb
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
 from dkt_ros.formats.pictures import PICTURES
+from dkt_ros.formats.pixels import read_depth, read_mask, read_rgb
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics, depth_unit
 from dkt_ros.messages.fields import MessageError

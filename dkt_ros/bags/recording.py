@@ -9,8 +9,10 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.topics import CameraTopics
@@ -27,21 +29,23 @@ FRAME_ID = "camera_color_optical_frame"
 """As realsense-ros calls it, for what was recorded without one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledFrame:
     """A camera frame and what is known of it. Raises DktError where sizes differ.
 
-    truth_depth: (H,W) float32 metres, NaN = unknown, or None.
-    mask: (H,W) uint8 of transphy3d.MaterialClass, or None.
+    truth        (H, W) float32 metres, NaN unknown; None: nobody knows
+    mask         (H, W) uint8 of transphy3d.MaterialClass, or None
+    camera_info  the recorded calibration message, where there is one
     """
 
     frame: Frame
-    truth_depth: np.ndarray | None = None
-    mask: np.ndarray | None = None
+    truth: NDArray[np.float32] | None = None
+    mask: NDArray[np.uint8] | None = None
+    camera_info: Any = None
 
     def __post_init__(self) -> None:
         expected = self.frame.rgb.shape[:2]
-        for name, picture in (("true depth", self.truth_depth), ("mask", self.mask)):
+        for name, picture in (("true depth", self.truth), ("mask", self.mask)):
             if picture is not None and picture.shape[:2] != expected:
                 raise DktError(
                     f"{name} is {picture.shape[1]}x{picture.shape[0]}, colour is "
@@ -116,7 +120,7 @@ def _messages(
     yield topics.color + color_suffix, encoder.color_image(frame.rgb, stamp)
     if topics.depth and frame.raw_depth is not None:
         yield topics.depth + depth_suffix, encoder.depth_image(frame.raw_depth, stamp)
-    if topics.truth and labelled.truth_depth is not None:
-        yield topics.truth + depth_suffix, encoder.depth_image(labelled.truth_depth, stamp)
+    if topics.truth and labelled.truth is not None:
+        yield topics.truth + depth_suffix, encoder.depth_image(labelled.truth, stamp)
     if topics.mask and labelled.mask is not None:
         yield topics.mask + color_suffix, encoder.mask_image(labelled.mask, stamp)

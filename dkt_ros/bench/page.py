@@ -37,7 +37,7 @@ def strip(scene: TableScene, depth: np.ndarray, tried: Tried, gripper: Gripper) 
     """JPEG: colour, depth and the objects where they end, each with the grasp."""
     rgb = np.ascontiguousarray(scene.video.rgb[-1])
     near, far = np.nanpercentile(scene.truth, [1, 99])
-    shown = [rgb.copy(), colored(-depth, -far, -near, unknown=30), rgb // 2 + 40]  # near is red
+    shown = [rgb.copy(), colored(depth, near, far, unknown=30), rgb // 2 + 40]
     if tried.attempt is not None:
         colour = _HELD if tried.record.held else _OTHER
         for body, pose in zip(scene.bodies, tried.attempt.poses, strict=True):

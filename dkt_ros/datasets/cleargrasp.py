@@ -18,12 +18,12 @@ import numpy as np
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import UNSPLIT, Clip
-from dkt_ros.datasets.files import read_normal_exr_blender, read_object_mask, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_depth
 from dkt_ros.formats.intrinsics import read_intrinsics
+from dkt_ros.formats.pixels import read_normal_exr_blender, read_object_mask, read_rgb
 from dkt_ros.geometry import Intrinsics
 
 _UNKNOWN = Unknown.ZERO | Unknown.NAN
@@ -55,20 +55,20 @@ class RenderedClip(Clip):
 
     def _read(self, key: str, with_normal: bool) -> Sample:
         frame = FrameAssembly(f"{self.path}: {key}")
-        frame.load("rgb", self._file(key, _RENDERED["rgb"]), read_rgb)
-        frame.load_depth("depth", self._file(key, _RENDERED["depth"]), read_exr_depth, _UNKNOWN)
-        frame.load("mask", self._file(key, _RENDERED["mask"]), read_object_mask)
+        frame.load("rgb", self._placed(key, _RENDERED["rgb"]), read_rgb)
+        frame.load_depth("depth", self._placed(key, _RENDERED["depth"]), read_exr_depth, _UNKNOWN)
+        frame.load("mask", self._placed(key, _RENDERED["mask"]), read_object_mask)
         if with_normal:
-            path = self._file(key, _NORMAL)
+            path = self._placed(key, _NORMAL)
             frame.load("normal", path, read_normal_exr_blender, optional=True)
         return frame.finish(self._camera_matrix(key, frame))
 
-    def _file(self, key: str, place: tuple[str, str]) -> Path:
+    def _placed(self, key: str, place: tuple[str, str]) -> Path:
         folder, ending = place
         return self.path / folder / f"{key}{ending}"
 
     def _camera_matrix(self, key: str, frame: FrameAssembly) -> np.ndarray | None:
-        path = self._file(key, _JSON)
+        path = self._placed(key, _JSON)
         if frame.size is None or not path.exists():
             return None
         height, width = frame.size
@@ -98,7 +98,7 @@ class RealClip(Clip):
 
     def _read(self, key: str, with_normal: bool) -> Sample:
         frame = FrameAssembly(f"{self.path}: {key}")
-        files = {part: self.path / f"{key}{ending}" for part, ending in _REAL.items()}
+        files = {part: self._file(key, ending) for part, ending in _REAL.items()}
         frame.load("rgb", files["rgb"], read_rgb)
         frame.load_depth("depth", files["depth"], read_exr_depth, _UNKNOWN)
         frame.load_depth("raw_depth", files["raw_depth"], read_exr_depth, _UNKNOWN)

@@ -12,23 +12,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.clearpose_metadata import SceneMetadata, load_metadata
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import (
+from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.errors import DktError
+from dkt_ros.formats.pixels import (
     facing_camera,
     read_depth_png,
     read_label,
     read_normal_png,
     read_rgb,
 )
-from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
-from dkt_ros.datasets.sample import Sample
-from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 
 _LAST_TRANSPARENT_ID = 63
@@ -71,9 +70,6 @@ class ClearPoseClip(Clip):
                 frame.replace("normal", facing_camera(normal, camera_matrix))
         pose = None if metadata is None else metadata.world_to_camera[row].copy()
         return frame.finish(camera_matrix, pose)
-
-    def _file(self, key: str, ending: str) -> Path:
-        return self.path / f"{key}{ending}"
 
     def _metadata(self, key: str, frame: FrameAssembly) -> tuple[SceneMetadata | None, int]:
         path = self.path / "metadata.mat"

@@ -76,6 +76,10 @@ class Clip(abc.ABC):
         """
         return numbering_breaks(str(self.path), self.keys) if self.is_video else ()
 
+    def _file(self, key: str, ending: str) -> Path:
+        """A frame's file in the clip's folder."""
+        return self.path / f"{key}{ending}"
+
     @abc.abstractmethod
     def _list_keys(self) -> Iterable[str]: ...
 

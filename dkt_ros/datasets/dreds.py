@@ -19,11 +19,11 @@ import numpy as np
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import UNSPLIT, Clip
-from dkt_ros.datasets.files import read_label, read_normal_exr_blender, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.formats.exr import read_exr_depth, read_exr_plane
+from dkt_ros.formats.pixels import read_label, read_normal_exr_blender, read_rgb
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.geometry import Intrinsics
 
@@ -101,9 +101,6 @@ class DredsClip(Clip):
     def _truth(self, key: str) -> Path:
         files = [self._file(key, ending) for ending in self._parts.truth]
         return next((file for file in files if file.exists()), files[0])
-
-    def _file(self, key: str, ending: str) -> Path:
-        return self.path / f"{key}{ending}"
 
 
 def _read_instances(path: Path) -> np.ndarray:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, keys_by_ending, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.formats.exr import read_exr_depth
+from dkt_ros.formats.pixels import read_rgb
 from dkt_ros.geometry import Intrinsics
 
 _UNKNOWN = Unknown.ZERO | Unknown.NEGATIVE | Unknown.FAR
@@ -30,7 +30,7 @@ class HissClip(Clip):
 
     def _read(self, key: str, with_normal: bool) -> Sample:
         frame = FrameAssembly(f"{self.path}: {key}")
-        color, depth, raw_depth = (self.path / f"{key}{ending}" for ending in _ENDINGS)
+        color, depth, raw_depth = (self._file(key, ending) for ending in _ENDINGS)
         frame.load("rgb", color, read_rgb)
         frame.load_depth("depth", depth, read_exr_depth, _UNKNOWN)
         frame.load_depth("raw_depth", raw_depth, read_exr_depth, _UNKNOWN)

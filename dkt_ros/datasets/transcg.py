@@ -20,11 +20,11 @@ import numpy as np
 
 from dkt_ros.datasets.assembly import FrameAssembly, Unknown
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import read_depth_png, read_object_mask, read_rgb
 from dkt_ros.datasets.layout import Folder, Layout, list_folder
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
+from dkt_ros.formats.pixels import read_depth_png, read_object_mask, read_rgb
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dkt_ros.datasets.dataset import Clip
-from dkt_ros.datasets.files import read_depth_png
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.files import shown
-from dkt_ros.formats.exr import read_exr_depth
-from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
-from dkt_ros.geometry import has_reading, known_depth
+from dkt_ros.formats.pixels import read_depth
 from dkt_ros.wording import counted
 
 _log = logging.getLogger(__name__)
 
+_ENDINGS = (".png", ".exr", ".npz", ".npy")
 _OTHER_UNIT = 5.0
 """How many times the truth is no error of a network's but another unit, or no depth."""
 _INVERSE = -0.5
@@ -47,12 +45,6 @@ class PredictedDepth:
         self._folder = folder
         self._unit_m = unit_m
         self._told = False
-        self._read: dict[str, Callable[[Path], np.ndarray]] = {
-            ".png": lambda path: read_depth_png(path, 1 / unit_m),
-            ".exr": read_exr_depth,
-            ".npz": lambda path: _read_numpy(path, unit_m),
-            ".npy": lambda path: _read_numpy(path, unit_m),
-        }
 
     def check(self, clips: Sequence[Clip]) -> None:
         """Raises DktError where there is no folder for any of the clips."""
@@ -128,7 +120,7 @@ class PredictedDepth:
         folder = self._folder / clip.name
         if not folder.is_dir():
             raise DktError(f"no folder {folder}")
-        found = [path for path in sorted(shown(folder)) if path.suffix.lower() in self._read]
+        found = [path for path in sorted(shown(folder)) if path.suffix.lower() in _ENDINGS]
         stems = {path.stem for path in found}
         places = {key: place for place, key in enumerate(clip.keys)}
         if not stems <= places.keys() and all(
@@ -143,7 +135,7 @@ class PredictedDepth:
         return files, [path.name for path in found if path.stem not in places]
 
     def _read_frame(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        depth = known_depth(self._read[path.suffix.lower()](path))
+        depth = read_depth(path, self._unit_m)
         if depth.shape != size:
             shape = "x".join(map(str, depth.shape[::-1]))
             raise DktError(f"{path}: is {shape}, expected {size[1]}x{size[0]} as the picture")
@@ -173,22 +165,3 @@ def parse_predictions(
         if not Path(folder).expanduser().is_dir():
             raise DktError(f"--predictions {word}: no such folder")
     return list(models.values())
-
-
-def _read_numpy(path: Path, unit_m: float) -> np.ndarray:
-    """(H, W) metres, dimensions of length 1 before and after dropped; integers are steps."""
-    with arrays_in(path) as arrays:
-        names = list(arrays)
-        if "depth" not in names and len(names) != 1:
-            raise DktError(
-                f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or one named "
-                "depth"
-            )
-        array = np.asarray(arrays["depth" if "depth" in names else names[0]])
-    if not may_be_depth(array.dtype):
-        raise DktError(
-            f"{path}: holds {array.dtype}, expected numbers in metres, or steps of 16 bits or more"
-        )
-    if array.dtype.kind in "iu":
-        array = np.where(has_reading(array), array * unit_m, 0.0)
-    return array.squeeze() if array.ndim > 2 else array

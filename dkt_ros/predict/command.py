@@ -39,8 +39,8 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--depth",
         metavar="GLOB",
-        help="which pictures of the folder are raw depth, 16 bits in mm, for a network that is "
-        "shown it (an .npz has it as raw_depth)",
+        help="which files of the folder are raw depth, 16 bits in mm or floats in metres, for a "
+        "network that is shown it (an .npz has it as raw_depth)",
     )
     parser.add_argument(
         "--output",
@@ -59,8 +59,8 @@ def run_predict(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
 
+    from dkt_ros.formats.clips import read_clip, read_raw_depth
     from dkt_ros.frames import frames_of
-    from dkt_ros.model.video import read_clip, read_raw_depth
     from dkt_ros.predict.load import load_predictor
 
     options = options_of(args)

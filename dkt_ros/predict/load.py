@@ -74,6 +74,19 @@ def load_predictors(options: PredictorOptions, modes: Sequence[str]) -> dict[str
     return found
 
 
+def check_named(options: PredictorOptions, here: bool = True) -> None:
+    """Raises DktError where what the options name is not there; loads nothing.
+
+    here: whether this machine's device is meant.
+    """
+    from dkt_ros.model.checkpoint import parse_device
+
+    if _kind(options.predictor) is load_dkt:
+        request = request_of(options)
+        if here:
+            parse_device(request.device)
+
+
 def network_state(options: PredictorOptions) -> str | None:
     """Another where the files of the named network hold something else; None where nobody knows.
 

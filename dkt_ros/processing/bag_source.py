@@ -17,7 +17,7 @@ from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.message_types import types_of
 from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage, decoded
-from dkt_ros.bags.recording import FRAME_ID
+from dkt_ros.bags.recording import FRAME_ID, LabelledFrame
 from dkt_ros.bags.topics import (
     CameraTopics,
     NoTopicError,
@@ -37,14 +37,7 @@ from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import depth_of, rgb_of
 from dkt_ros.messages.synchronizer import DropCause, Synchronizer, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.source import (
-    GIVE_CAMERA,
-    PassedMessage,
-    Pending,
-    Shot,
-    Source,
-    SourceOptions,
-)
+from dkt_ros.processing.source import GIVE_CAMERA, PassedMessage, Pending, Source, SourceOptions
 from dkt_ros.wording import counted
 
 _LABEL_PATIENCE_NS = 1_000_000_000
@@ -362,10 +355,12 @@ class _Reading:
             del self._labels[key]
         return Pending(partial(self._decode, observation, labels), observation.epoch)
 
-    def _decode(self, observation: Observation, labels: dict[str, RecordedMessage | None]) -> Shot:
+    def _decode(
+        self, observation: Observation, labels: dict[str, RecordedMessage | None]
+    ) -> LabelledFrame:
         frame = observation.decode()
         truth, mask = labels.get("truth"), labels.get("mask")
-        return Shot(
+        return LabelledFrame(
             frame,
             None if truth is None else self._truth(truth, frame.rgb.shape[:2]),
             None if mask is None else self._mask(mask, frame.rgb.shape[:2]),

@@ -202,6 +202,7 @@ def _processed(args: argparse.Namespace) -> int:
     options = process_options(args)
     if args.output.exists() and not args.output.is_dir():
         raise DktError(f"{args.output} is no folder; choose another --output")
+    _check_networks(options, here=cluster is None)
     recordings = find_recordings(args.inputs, options.source)
     workers = args.workers or 1
     if args.workers is None and cluster is None:
@@ -236,6 +237,16 @@ def _processed(args: argparse.Namespace) -> int:
     status = exit_status([result.outcome for result in results])
     print(_summary_line(args.output, results, status, time.monotonic() - began), flush=True)
     return status
+
+
+def _check_networks(options: ProcessOptions, here: bool) -> None:
+    """Raises DktError for what every recording would fail of. here: on this machine."""
+    from dkt_ros.fusion.network import read_refiner
+    from dkt_ros.predict.load import check_named
+
+    check_named(options.predictor, here)
+    if weights := options.estimator.fusion.weights:
+        read_refiner(Path(weights).expanduser())
 
 
 def _cluster(args: argparse.Namespace) -> Runner | None:

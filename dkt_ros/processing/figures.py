@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import align_depth
 from dkt_ros.arrays import to_host
+from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import frame_errors, valid
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.fusion.fuser import Source
-from dkt_ros.processing.source import Shot
 
 _STRIDE = 4
 """One pixel in so many, a side, is enough to tell how far network and sensor agree."""
 
 
-def frame_figures(index: int, shot: Shot, estimate: DepthEstimate) -> dict[str, Any]:
+def frame_figures(index: int, labelled: LabelledFrame, estimate: DepthEstimate) -> dict[str, Any]:
     """Plain JSON values, None where there is none; shares and relative errors in 0..1.
 
     network_rel: median |network - raw| / raw where the raw depth is trusted. errors, raw_errors:
     against the truth, by region. timings_s: by stage.
     """
     alignment, shares = estimate.alignment, estimate.shares
-    raw = shot.frame.raw_depth
+    raw = labelled.frame.raw_depth
     confidence = estimate.confidence
     found = {
         "index": index,
-        "stamp_ns": shot.frame.stamp_ns,
+        "stamp_ns": labelled.frame.stamp_ns,
         "state": alignment.state.name,
         "reason": alignment.reason,
         "flush": None if estimate.flush is None else estimate.flush.value,
@@ -47,18 +47,18 @@ def frame_figures(index: int, shot: Shot, estimate: DepthEstimate) -> dict[str, 
         "residual_m": alignment.residual_m,
         "uncertainty": alignment.uncertainty,
         "confidence": None if confidence is None else float(np.nanmean(confidence)),
-        "network_rel": network_error(shot, estimate),
+        "network_rel": network_error(labelled, estimate),
         "window": estimate.window,
         "timings_s": estimate.timings_s,
-        "errors": _errors(estimate.depth, shot),
-        "raw_errors": {} if raw is None else _errors(raw, shot),
+        "errors": _errors(estimate.depth, labelled),
+        "raw_errors": {} if raw is None else _errors(raw, labelled),
     }
     return plain(found)
 
 
-def network_error(shot: Shot, estimate: DepthEstimate) -> float | None:
+def network_error(labelled: LabelledFrame, estimate: DepthEstimate) -> float | None:
     """Median relative difference of the network's own depth and the trusted raw depth."""
-    raw, line = shot.frame.raw_depth, estimate.line or estimate.alignment
+    raw, line = labelled.frame.raw_depth, estimate.line or estimate.alignment
     if raw is None or not np.isfinite(line.scale):
         return None
     every = slice(None, None, _STRIDE)
@@ -91,10 +91,10 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _errors(depth: NDArray[np.float32], shot: Shot) -> dict[str, dict[str, float]]:
-    if shot.truth is None:
+def _errors(depth: NDArray[np.float32], labelled: LabelledFrame) -> dict[str, dict[str, float]]:
+    if labelled.truth is None:
         return {}
     regions = {"all": np.ones(depth.shape, bool)}
-    if shot.mask is not None and shot.mask.any():
-        regions |= {OBJECTS: shot.mask > 0, "rest": shot.mask == 0}
-    return {name: asdict(frame_errors(depth, shot.truth, m)) for name, m in regions.items()}
+    if labelled.mask is not None and labelled.mask.any():
+        regions |= {OBJECTS: labelled.mask > 0, "rest": labelled.mask == 0}
+    return {name: asdict(frame_errors(depth, labelled.truth, m)) for name, m in regions.items()}

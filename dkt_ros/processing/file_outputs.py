@@ -8,28 +8,30 @@ from pathlib import Path
 
 import numpy as np
 
+from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.formats.pictures import encoded
 from dkt_ros.geometry import backproject, known_points, to_millimetres
-from dkt_ros.processing.source import Shot
 
 
-def write_file(kind: str, folder: Path, index: int, shot: Shot, estimate: DepthEstimate) -> Path:
+def write_file(
+    kind: str, folder: Path, index: int, labelled: LabelledFrame, estimate: DepthEstimate
+) -> Path:
     """Writes folder/KIND/INDEX_STAMP.SUFFIX and returns it. kind: of FORMATS."""
     suffix, make = FORMATS[kind]
-    name = f"{index:06d}_{shot.frame.stamp_ns}{suffix}"
+    name = f"{index:06d}_{labelled.frame.stamp_ns}{suffix}"
     path = folder / kind / name
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(make(shot, estimate))
+    path.write_bytes(make(labelled, estimate))
     return path
 
 
-def _png(_shot: Shot, estimate: DepthEstimate) -> bytes:
+def _png(_labelled: LabelledFrame, estimate: DepthEstimate) -> bytes:
     """Whole millimetres, 0 = unknown or beyond 65.535 m."""
     return encoded(".png", to_millimetres(estimate.depth))
 
 
-def _exr(_shot: Shot, estimate: DepthEstimate) -> bytes:
+def _exr(_labelled: LabelledFrame, estimate: DepthEstimate) -> bytes:
     """Channel Z, float32 metres, NaN = unknown."""
     import tempfile
 
@@ -43,14 +45,14 @@ def _exr(_shot: Shot, estimate: DepthEstimate) -> bytes:
         return file.read_bytes()
 
 
-def _npz(shot: Shot, estimate: DepthEstimate) -> bytes:
+def _npz(labelled: LabelledFrame, estimate: DepthEstimate) -> bytes:
     """depth, confidence, source, K, stamp_ns."""
     confidence = estimate.confidence
     arrays = {
         "depth": estimate.depth,
         "source": estimate.source,
-        "K": shot.frame.intrinsics.matrix,
-        "stamp_ns": np.int64(shot.frame.stamp_ns),
+        "K": labelled.frame.intrinsics.matrix,
+        "stamp_ns": np.int64(labelled.frame.stamp_ns),
         **({} if confidence is None else {"confidence": confidence}),
     }
     stream = BytesIO()
@@ -58,24 +60,26 @@ def _npz(shot: Shot, estimate: DepthEstimate) -> bytes:
     return stream.getvalue()
 
 
-def _contact_graspnet(shot: Shot, estimate: DepthEstimate) -> bytes:
+def _contact_graspnet(labelled: LabelledFrame, estimate: DepthEstimate) -> bytes:
     """rgb, depth (metres, 0 = unknown), K and segmap: the mask where there is one, else zeros."""
     shape = estimate.depth.shape
     stream = BytesIO()
     np.savez_compressed(
         stream,
-        rgb=shot.frame.rgb,
+        rgb=labelled.frame.rgb,
         depth=np.nan_to_num(estimate.depth),
-        K=shot.frame.intrinsics.matrix,
-        segmap=np.zeros(shape, np.uint8) if shot.mask is None else (shot.mask > 0).astype(np.uint8),
+        K=labelled.frame.intrinsics.matrix,
+        segmap=np.zeros(shape, np.uint8)
+        if labelled.mask is None
+        else (labelled.mask > 0).astype(np.uint8),
     )
     return stream.getvalue()
 
 
-def _ply(shot: Shot, estimate: DepthEstimate) -> bytes:
+def _ply(labelled: LabelledFrame, estimate: DepthEstimate) -> bytes:
     """Known points in the camera's optical frame, metres, with colours; binary."""
-    cloud = backproject(estimate.depth, shot.frame.intrinsics)
-    points, colors = known_points(cloud, shot.frame.rgb)
+    cloud = backproject(estimate.depth, labelled.frame.intrinsics)
+    points, colors = known_points(cloud, labelled.frame.rgb)
     assert colors is not None  # they were given
     kinds = dict.fromkeys("xyz", ("float", "<f4"))
     kinds |= dict.fromkeys(("red", "green", "blue"), ("uchar", "u1"))
@@ -87,7 +91,7 @@ def _ply(shot: Shot, estimate: DepthEstimate) -> bytes:
     return "\n".join([*lines, "end_header\n"]).encode() + rows.tobytes()
 
 
-FORMATS: dict[str, tuple[str, Callable[[Shot, DepthEstimate], bytes]]] = {
+FORMATS: dict[str, tuple[str, Callable[[LabelledFrame, DepthEstimate], bytes]]] = {
     "png": (".png", _png),
     "exr": (".exr", _exr),
     "npz": (".npz", _npz),

@@ -14,6 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dkt_ros.bags.encode import MessageEncoder
+from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.geometry import Intrinsics, backproject
 from dkt_ros.messages.alignment import (
@@ -22,7 +23,6 @@ from dkt_ros.messages.alignment import (
     STAGE_TIMING,
     alignment_fields,
 )
-from dkt_ros.processing.source import Shot
 
 _POINT_FLOATS = 8
 _FLOAT32 = 7
@@ -39,20 +39,20 @@ def typestore() -> Typestore:
 
 
 def messages_of(
-    shot: Shot, estimate: DepthEstimate, color: str = "raw", points: bool = False
+    labelled: LabelledFrame, estimate: DepthEstimate, color: str = "raw", points: bool = False
 ) -> list[tuple[str, Any]]:
     """Topic and message, in the node's order: calibration first.
 
     color: "raw" or "jpeg", as of bags/encode.py. points: whether to make a cloud.
     """
-    frame = shot.frame
+    frame = labelled.frame
     store = typestore()
     stamp = frame.stamp_ns
     encoder = MessageEncoder(store, frame.frame_id, color=color, depth="32FC1")
     header = encoder.header(stamp)
-    info = shot.camera_info
+    info = labelled.camera_info
     if type(info) is not store.types["sensor_msgs/msg/CameraInfo"]:
-        info = _camera_info(encoder, shot, stamp)
+        info = _camera_info(encoder, labelled, stamp)
     confidence = estimate.confidence
     if confidence is None:
         confidence = np.full(estimate.depth.shape, np.nan, np.float32)
@@ -72,10 +72,10 @@ def messages_of(
     return found
 
 
-def _camera_info(encoder: MessageEncoder, shot: Shot, stamp_ns: int) -> Any:
+def _camera_info(encoder: MessageEncoder, labelled: LabelledFrame, stamp_ns: int) -> Any:
     """The recorded calibration in the types that are written; else the frame's pinhole camera."""
-    info = shot.camera_info
-    plain: Any = encoder.camera_info(shot.frame.intrinsics, stamp_ns)
+    info = labelled.camera_info
+    plain: Any = encoder.camera_info(labelled.frame.intrinsics, stamp_ns)
     if info is None:
         return plain
     names = ("height", "width", "distortion_model", "d", "k", "r", "p", "binning_x", "binning_y")

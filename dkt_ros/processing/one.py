@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.bags.from_images import NO_DEPTH
+from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.files import (
@@ -41,7 +42,7 @@ from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews
 from dkt_ros.processing.run_state import RunState
-from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source
+from dkt_ros.processing.source import PassedMessage, Pending, Source
 
 Progress = Callable[[str, int, int], None]
 """progress(recording, frames done, frames in all)."""
@@ -298,21 +299,21 @@ class _Run:
         state = self._state
         state.frames += 1
         try:
-            shot = item.decode()
+            labelled = item.decode()
         except ProcessingError:
             raise
         except DktError as error:
             cause = error.cause if isinstance(error, MessageError) else "unusable frame"
             state.refuse(cause, error)
             return
-        state.last_ns = shot.frame.stamp_ns
+        state.last_ns = labelled.frame.stamp_ns
         state.first_ns = state.last_ns if state.first_ns is None else state.first_ns
         if state.epoch != item.epoch:
             self._estimator.reset()
             state.epoch = item.epoch
         began = time.perf_counter()
         try:
-            estimate = self._estimator.push(shot.frame)
+            estimate = self._estimator.push(labelled.frame)
         except DktError as error:
             state.refuse("inference failed", error)
             return
@@ -330,19 +331,19 @@ class _Run:
         if estimate is None:
             state.counts["between"] += 1
             return
-        self._write(shot, estimate)
+        self._write(labelled, estimate)
 
-    def _write(self, shot: Shot, estimate: DepthEstimate) -> None:
+    def _write(self, labelled: LabelledFrame, estimate: DepthEstimate) -> None:
         state, options = self._state, self._options
         index = state.counts["answered"]
         if self._bag is not None:
-            for topic, message in messages_of(shot, estimate, options.color, options.points):
-                self._bag.write(topic, message, shot.frame.stamp_ns)
+            for topic, message in messages_of(labelled, estimate, options.color, options.points):
+                self._bag.write(topic, message, labelled.frame.stamp_ns)
         for kind in options.files:
-            self._unflushed.append(write_file(kind, self._folder, index, shot, estimate))
-        figures = frame_figures(index, shot, estimate)
+            self._unflushed.append(write_file(kind, self._folder, index, labelled, estimate))
+        figures = frame_figures(index, labelled, estimate)
         self._figures.write(json.dumps(figures).encode() + b"\n")
-        self._unflushed += self._previews.add(index, score(figures), shot, estimate)
+        self._unflushed += self._previews.add(index, score(figures), labelled, estimate)
         state.answer(figures, estimate.flush)
 
     def _save(self) -> None:

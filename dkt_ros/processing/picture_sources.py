@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from dkt_ros.arrays import described
 from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
-from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
@@ -21,12 +20,13 @@ from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import PICTURES, natural_key
+from dkt_ros.formats.pixels import read_depth
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.messages.images import integer_to_depth
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.source import GIVE_CAMERA, Pending, Shot, Source, SourceOptions
+from dkt_ros.processing.source import GIVE_CAMERA, Pending, Source, SourceOptions
 from dkt_ros.wording import counted
 
 VIDEOS = (
@@ -93,7 +93,7 @@ class FolderSource(Source):
         """See Source."""
         try:
             for found in frames_or_errors(self._folder, self.remarks, self.notes):
-                yield Pending(partial(_shot_of, found))
+                yield Pending(partial(_usable, found))
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
 
@@ -120,7 +120,7 @@ class ClipSource(Source):
             apart = 0 if self._clip.is_video else index
             yield Pending(partial(self._read, index, next(clock)), apart)
 
-    def _read(self, index: int, stamp_ns: int) -> Shot:
+    def _read(self, index: int, stamp_ns: int) -> LabelledFrame:
         sample = self._clip.read(index, with_normal=False)
         if sample.raw_depth is None:
             raise MessageError(NO_DEPTH, f"{sample.source}: the data set holds no raw depth of it")
@@ -137,7 +137,7 @@ class ClipSource(Source):
         # Unrelated pictures lie apart in time, so that who reads them takes them for no video.
         stamp_ns += 0 if self._clip.is_video else index * 4 * NANOSECONDS_PER_SECOND
         frame = Frame(sample.rgb, sample.raw_depth, camera, stamp_ns, FRAME_ID)
-        return Shot(frame, sample.depth, sample.mask)
+        return LabelledFrame(frame, sample.depth, sample.mask)
 
 
 class VideoSource(Source):
@@ -174,7 +174,7 @@ class VideoSource(Source):
         for seconds, rgb in videos.pictures(self.path, self._rate_hz):
             if count < len(self._depth):
                 stamp_ns = start_ns + round(seconds * NANOSECONDS_PER_SECOND)
-                yield Pending(partial(self._shot, rgb, count, stamp_ns), streams.of(stamp_ns))
+                yield Pending(partial(self._read, rgb, count, stamp_ns), streams.of(stamp_ns))
             count += 1
         extra = count - len(self._depth)
         if extra < 0:
@@ -185,10 +185,10 @@ class VideoSource(Source):
         elif extra:
             self.remarks.append(f"the video ends with {counted(extra, 'frame')} without depth")
 
-    def _shot(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> Shot:
+    def _read(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> LabelledFrame:
         height, width = rgb.shape[:2]
         camera = self._options.camera(width, height)
-        return Shot(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID))
+        return LabelledFrame(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID))
 
 
 class ArraySource(Source):
@@ -240,9 +240,9 @@ class ArraySource(Source):
         streams = _Streams(self._options.max_gap_s)
         for index in range(self.total):
             stamp = next(clock) if given is None else int(given[index])
-            yield Pending(partial(self._shot, index, stamp), streams.of(stamp))
+            yield Pending(partial(self._read, index, stamp), streams.of(stamp))
 
-    def _shot(self, index: int, stamp_ns: int) -> Shot:
+    def _read(self, index: int, stamp_ns: int) -> LabelledFrame:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
         height, width = rgb.shape[:2]
         if self._options.has_camera:
@@ -250,7 +250,7 @@ class ArraySource(Source):
         else:
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
         depth = _metres(self._arrays["depth"][index], self._options.depth_unit_m)
-        return Shot(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
+        return LabelledFrame(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
 
 
 class _Streams:
@@ -269,10 +269,10 @@ class _Streams:
         return self._number
 
 
-def _shot_of(found: LabelledFrame | DktError) -> Shot:
+def _usable(found: LabelledFrame | DktError) -> LabelledFrame:
     if isinstance(found, DktError):
         raise found
-    return Shot(found.frame, found.truth_depth, found.mask)
+    return found
 
 
 def _are_stamps(values: NDArray[Any]) -> bool:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.colors import colored
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import valid
@@ -17,7 +18,6 @@ from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.formats.pictures import encoded
 from dkt_ros.geometry import backproject, known_points
-from dkt_ros.processing.source import Shot
 
 EVEN, WORST = 60, 12
 _WIDTH = 320
@@ -40,7 +40,9 @@ class Previews:
             if int(file.stem) not in self._kept():
                 file.unlink()
 
-    def add(self, index: int, score: float, shot: Shot, estimate: DepthEstimate) -> list[Path]:
+    def add(
+        self, index: int, score: float, labelled: LabelledFrame, estimate: DepthEstimate
+    ) -> list[Path]:
         """Offers a frame and returns what was written; score: larger is worse."""
         state = self.state
         even = index % state["stride"] == 0
@@ -49,10 +51,10 @@ class Previews:
         if not (even or worst):
             return []
         if state["range"] is None:
-            state["range"] = _depth_range(shot, estimate)
+            state["range"] = _depth_range(labelled, estimate)
         file = self._folder / f"{index:07d}.npz"
         file.parent.mkdir(exist_ok=True)
-        file.write_bytes(_content(shot, estimate, state["range"]))
+        file.write_bytes(_content(labelled, estimate, state["range"]))
         before = self._kept()
         if even:
             state["even"].append(index)
@@ -77,8 +79,8 @@ def read_preview(file: Path) -> dict[str, Any]:
     return {name: one if name in arrays else one.tobytes() for name, one in found.items()}
 
 
-def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> bytes:
-    frame = shot.frame
+def _content(labelled: LabelledFrame, estimate: DepthEstimate, depth_range: list[float]) -> bytes:
+    frame = labelled.frame
     height, width = frame.rgb.shape[:2]
     low, high = depth_range
     scale = min(1.0, _WIDTH / width)
@@ -98,14 +100,14 @@ def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> b
     if estimate.confidence is not None:
         confidence = small(estimate.confidence)
         pictures["confidence"] = colored(confidence, 0.0, 1.0, UNKNOWN, cv2.COLORMAP_VIRIDIS)
-    reference = small(shot.truth) if shot.truth is not None else raw
+    reference = small(labelled.truth) if labelled.truth is not None else raw
     if reference is not None:
         known = valid(depth) & valid(reference)
         error = np.full(depth.shape, np.nan, np.float32)
         error[known] = np.abs(depth[known] - reference[known]) / reference[known]
         pictures["error"] = colored(error, 0.0, ERROR_SCALE, UNKNOWN, cv2.COLORMAP_INFERNO)
-    if shot.truth is not None:
-        pictures["truth"] = colored(small(shot.truth), low, high, UNKNOWN)
+    if labelled.truth is not None:
+        pictures["truth"] = colored(small(labelled.truth), low, high, UNKNOWN)
     points, colors = known_points(backproject(estimate.depth, frame.intrinsics), frame.rgb)
     assert colors is not None  # they were given
     every = max(1, len(points) // _POINTS)
@@ -122,9 +124,9 @@ def _content(shot: Shot, estimate: DepthEstimate, depth_range: list[float]) -> b
     return stream.getvalue()
 
 
-def _depth_range(shot: Shot, estimate: DepthEstimate) -> list[float]:
+def _depth_range(labelled: LabelledFrame, estimate: DepthEstimate) -> list[float]:
     """What most of the first frame's depth lies in, metres; it holds for the recording."""
-    maps = [estimate.depth, shot.frame.raw_depth, shot.truth]
+    maps = [estimate.depth, labelled.frame.raw_depth, labelled.truth]
     known = [one[valid(one)] for one in maps if one is not None]
     values = np.concatenate(known) if known else np.empty(0, np.float32)
     if not len(values):

@@ -8,35 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics
-from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
 
 DEFAULT_GAP_S = 3.0
 """A longer gap between two frames starts a new stream, as in the node."""
 GIVE_CAMERA = "give the calibration (--intrinsics FILE, --pinhole FX FY CX CY)"
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """One frame and what is known of it.
-
-    truth        (H, W) float32 metres, NaN unknown; None: nobody knows
-    mask         (H, W) uint8 of transphy3d.MaterialClass, or None
-    camera_info  the recorded calibration message, where there is one
-    """
-
-    frame: Frame
-    truth: NDArray[np.float32] | None = None
-    mask: NDArray[np.uint8] | None = None
-    camera_info: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +27,7 @@ class Pending:
     decode raises DktError where the frame turns out to be unusable.
     """
 
-    decode: Callable[[], Shot]
+    decode: Callable[[], LabelledFrame]
     epoch: int = 0
 
 

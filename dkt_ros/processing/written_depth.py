@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.bags.images import read_depth
 from dkt_ros.bags.reader import BagReader, decoded
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
-from dkt_ros.formats.numpy_files import arrays_in
-from dkt_ros.geometry import known_depth
+from dkt_ros.formats.pixels import read_depth
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth
 from dkt_ros.processing.one import BAG
@@ -36,14 +34,7 @@ def written_depth(folder: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
     for kind in _EXACT_FIRST:
         files = sorted(shown(folder / kind, "*_*.*"))
         for file in files:
-            yield int(file.stem.partition("_")[2]), _read(file)
+            yield int(file.stem.partition("_")[2]), read_depth(file)
         if files:
             return
     raise DktError(f"{folder}: holds neither a bag nor depth files; process with --format bag")
-
-
-def _read(file: Path) -> NDArray[np.float32]:
-    if file.suffix != ".npz":
-        return np.asarray(read_depth(file), np.float32)
-    with arrays_in(file) as content:
-        return known_depth(content["depth"])

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.engine import SharedNetwork
-from dkt_ros.ros.managed_node import run_main
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.cameras import check_namespace
 from dkt_ros.ros.params.command_line import cameras_parser, split_ros_args
+from dkt_ros.ros.process import run_main
 
 
 def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:

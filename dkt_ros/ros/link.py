@@ -23,7 +23,7 @@ from sensor_msgs.msg import Image
 
 from dkt_ros import child
 from dkt_ros.messages.fields import stamp_to_ns
-from dkt_ros.ros.managed_node import init
+from dkt_ros.ros.process import init
 
 DISCOVERY_S = 20.0
 SETTLE_S = 1.0

@@ -1,47 +1,33 @@
-"""What lifecycle nodes of this package do alike: parameters, transitions, complaints, the end.
+"""What lifecycle nodes of this package do alike: parameters, transitions, complaints.
 
 A node of its own subclasses ManagedNode[ItsParameters], says in `prepare` what takes long before it
 can be configured, in on_configure, on_activate and on_deactivate what is alive in which state, each
-through `transition`, and in `release` what is taken down. `run_main` is its command. Nothing here
-is particular to depth.
+through `transition`, and in `release` what is taken down. process.run_main is its command. Nothing
+here is particular to depth.
 """
 
 from __future__ import annotations
 
-import gc
 import math
-import os
-import re
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
-import rclpy
-import rclpy.logging
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidParameterTypeException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.task import Future
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.allocator import keep_freed_images
-from dkt_ros.ros.params.command_line import parameter_files, split_ros_args
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
-from dkt_ros.ros.params.files import check_sections
 from dkt_ros.ros.params.spec import Parameters
+from dkt_ros.ros.process import first_line, naming_arguments
 from dkt_ros.ros.qos import node_names
 from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.ros.statistics import Complaints
@@ -230,7 +216,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         except DktError as error:
             text = f"cannot {name}: {error}"
         except Exception as error:  # noqa: BLE001 see above
-            text = f"cannot {name}: {type(error).__name__}: {_first_line(error)}"
+            text = f"cannot {name}: {type(error).__name__}: {first_line(error)}"
         else:
             self._transition_error = ""
             return TransitionCallbackReturn.SUCCESS
@@ -420,168 +406,3 @@ class NextTurn:
 
     def __await__(self) -> Generator[None, None, None]:
         yield
-
-
-def run_main(
-    name: str,
-    make: Callable[[], Sequence[ManagedNode[Any]]],
-    args: Sequence[str] | None,
-    is_process: bool,
-) -> int:
-    """Makes the nodes and runs them until interrupted; returns 2 when its words are wrong.
-
-    is_process: the process is theirs alone and ends with them, here.
-    """
-    if is_process:
-        keep_freed_images()
-    status = _run_main(name, make, args)
-    if is_process:
-        leave(status)
-    return status
-
-
-def leave(status: int) -> NoReturn:
-    """Ends the process without taking Python and torch apart, which costs seconds when busy."""
-    rclpy.try_shutdown()
-    with suppress(Exception):  # done already, unless it was a signal that shut rclpy down
-        rclpy_implementation.rclpy_logging_fini()  # writes the rest of the log
-    for stream in (sys.stdout, sys.stderr):
-        # None where it was closed from the start; a pipe's end may be gone.
-        with suppress(Exception):
-            stream.flush()
-    os._exit(status)
-
-
-def _run_main(
-    name: str, make: Callable[[], Sequence[ManagedNode[Any]]], args: Sequence[str] | None
-) -> int:
-    # Otherwise a message waits in its publisher, and with it all of Python, for its readers.
-    os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
-    try:
-        init(args)
-        try:
-            nodes = make()
-        except DktError:
-            raise
-        except Exception as error:
-            if not rclpy.ok():
-                return 130  # interrupted, which takes the context from under whatever is made
-            if "security" not in str(error):
-                raise
-            raise DktError(
-                f"cannot make the node: {_first_line(error)}; ROS_SECURITY_ENABLE is set: expected "
-                "a middleware that was built with security, as ROS's own Debian packages are"
-            ) from error
-        _look_at_files(nodes, sys.argv[1:] if args is None else args)
-        return run(*nodes)
-    except KeyboardInterrupt:
-        return 130
-    except ArgumentError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except DktError as error:
-        rclpy.logging.get_logger(name).fatal(str(error))
-        return 2
-    finally:
-        rclpy.try_shutdown()
-
-
-def _look_at_files(nodes: Sequence[Node], words: Sequence[str]) -> None:
-    """Says which parameter files are for other nodes: ROS reads them, and sets nothing."""
-    names = [node.get_fully_qualified_name() for node in nodes]
-    for path in parameter_files(split_ros_args(words)[1]):
-        try:
-            check_sections(Path(path), names, "--params-file")
-        except DktError as error:
-            nodes[0].get_logger().warning(str(error))
-
-
-class ArgumentError(DktError):
-    """ROS does not begin: its words or files are none, or there is no place for its log."""
-
-
-def init(args: Sequence[str] | None, **more: Any) -> None:
-    """rclpy.init, its errors in one line. Raises ArgumentError."""
-    try:
-        rclpy.init(args=args, **more)
-    except Exception as error:
-        if "initialize logging" in str(error):
-            raise ArgumentError(
-                f"no log can be written: {_first_line(error)}; set ROS_LOG_DIR to a folder that "
-                "can be written, or do without: --ros-args --disable-external-lib-logs"
-            ) from error
-        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
-
-
-@contextmanager
-def naming_arguments() -> Iterator[None]:
-    """Within it rclpy makes a node; names and own parameters that it refuses: ArgumentError."""
-    try:
-        yield
-    except InvalidParameterTypeException as error:
-        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
-    except RuntimeError as error:
-        if "invalid node name" not in str(error):  # or namespace
-            raise
-        raise ArgumentError(f"wrong ROS arguments: {_first_line(error)}") from error
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Within it, an interrupt and what fails because of it are no errors, but the end.
-
-    It takes the context from under whatever is under way. Another one ends nothing more: launch
-    interrupts once more what Ctrl-C has interrupted. A terminal's end is an interrupt too.
-    """
-    _heed_the_terminal()
-    # One that was interrupted while it was made has none of its own, and its __del__ asks for it.
-    setattr(Future, "_exception", None)  # noqa: B010 mypy knows it as an instance's alone
-    try:
-        yield
-    except (KeyboardInterrupt, ExternalShutdownException):
-        _heed_no_more()
-    except Exception:
-        if rclpy.ok():
-            raise
-        _heed_no_more()
-
-
-def _heed_the_terminal() -> None:
-    """Has its end end the process as SIGTERM does, where nohup does not have it ignored.
-
-    rclpy leaves SIGHUP to the system, and a process that it kills leaves its shared memory behind.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-
-
-def _heed_no_more() -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _first_line(error: Exception) -> str:
-    """Without the places in rcl's own source."""
-    return re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
-
-
-def run(*nodes: ManagedNode[Any]) -> int:
-    """Spins the nodes, after starting those that are to start themselves, until interrupted."""
-    executor = SingleThreadedExecutor()
-    try:
-        with interruptible():
-            for node in nodes:
-                executor.add_node(node)
-                if node.parameters.autostart:
-                    executor.create_task(node.autostart_beside)
-            executor.spin()
-    finally:
-        ended = [node.close() for node in nodes]
-        # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
-        gc.freeze()
-        # Nor can a thread inside torch be waited for.
-        if not all(ended) or any(node.is_preparing for node in nodes):
-            leave(0)
-    return 0

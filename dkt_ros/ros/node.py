@@ -30,12 +30,13 @@ from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures, RefusedError
 from dkt_ros.ros.diagnostics import NodeReport, PipelineReport, diagnostic_array
 from dkt_ros.ros.engine import Engine, SharedNetwork, build_engine
-from dkt_ros.ros.managed_node import ManagedNode, run_main
+from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser, split_ros_args
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
+from dkt_ros.ros.process import run_main
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.status_log import StatusLog
 from dkt_ros.ros.topics import topics_text

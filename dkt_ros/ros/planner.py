@@ -37,10 +37,11 @@ from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import NAME as CAPTURE
 from dkt_ros.ros.capture import RefusedError
-from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake, run_main
+from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
 from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
+from dkt_ros.ros.process import run_main
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
 from dkt_ros.srv import CaptureDepth, PlanGrasps

@@ -258,7 +258,14 @@ OUTPUTS = (
         "from depth, or by the network of `normals_checkpoint`",
         lazy=True,
     ),
-    Output("dkt/depth_color", Image, _depth_color, "rgb8, for people", lazy=True, newest=True),
+    Output(
+        "dkt/depth_color",
+        Image,
+        _depth_color,
+        "rgb8, near blue and far red, for people",
+        lazy=True,
+        newest=True,
+    ),
     Output(
         "dkt/depth/compressedDepth",
         CompressedImage,

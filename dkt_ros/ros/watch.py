@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 
 from dkt_ros.errors import DktError
 from dkt_ros.messages.moments import Moment, moment_of
-from dkt_ros.ros.managed_node import init, interruptible
+from dkt_ros.ros.process import init, interruptible
 from dkt_ros.ros.qos import create_subscription
 from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.ros.topics import OUTPUTS

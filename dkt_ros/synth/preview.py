@@ -78,11 +78,11 @@ def _strips(path: Path, tile_width: int) -> list[np.ndarray]:
 def _strip(frame: SequenceFrame, tile_width: int) -> np.ndarray:
     known = frame.depth[np.isfinite(frame.depth)]
     near, far = np.percentile(known, (1, 95)) if known.size else (0.0, 1.0)
-    tiles = [frame.rgb, colored(-frame.depth, -far, -near)]  # near is red
+    tiles = [frame.rgb, colored(frame.depth, near, far)]
     if frame.mask is not None:
         tiles.append(_CLASS_COLOURS[np.minimum(frame.mask, len(_CLASS_COLOURS) - 1)])
     if frame.raw_depth is not None:
-        tiles.append(colored(-frame.raw_depth, -far, -near))
+        tiles.append(colored(frame.raw_depth, near, far))
     height = max(1, round(tile_width * frame.rgb.shape[0] / frame.rgb.shape[1]))
     return np.hstack(
         [cv2.resize(tile, (tile_width, height), interpolation=cv2.INTER_AREA) for tile in tiles]

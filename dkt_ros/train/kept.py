@@ -5,12 +5,14 @@ Knows files, weights and when to save. Knows nothing of data or how a network is
 
 from __future__ import annotations
 
+import abc
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, only_process, whole_file, whole_folder
+from dkt_ros.train.fields import plain
 from dkt_ros.train.states import STATE_FILE, of_a_run, read_tensors, write_failure
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.wording import counted
@@ -50,6 +53,12 @@ def save_state(
         ) from error
 
 
+def only_run(folder: Path) -> AbstractContextManager[None]:
+    """Holds a run's folder; raises BusyError where another run works there."""
+    busy = f"another run works in {folder}; wait for it or name another folder"
+    return only_process(folder / LOCK_FILE, busy)
+
+
 @contextmanager
 def run_folder(folder: Path, resume: bool) -> Iterator[None]:
     """Takes the folder for one run, before anything is computed for nothing.
@@ -62,9 +71,8 @@ def run_folder(folder: Path, resume: bool) -> Iterator[None]:
         raise DktError(f"{folder} holds a run already; add --resume or name another folder")
     if resume and not there:
         raise DktError(f"{folder} holds no run to resume; start without --resume")
-    busy = f"another run works in {folder}; wait for it or name another folder"
     try:
-        with only_process(folder / LOCK_FILE, busy):
+        with only_run(folder):
             yield
     finally:
         with suppress(OSError):
@@ -102,6 +110,87 @@ def report_changes(
     for name in sorted(before.keys() & now.keys()):
         if before[name] != now[name]:
             report(f"{name} was {before[name]}, is now {now[name]}")
+
+
+class SmallTrainer(abc.ABC):
+    """Model, optimiser and averaged weights of one run, advanced step by step.
+
+    WEIGHTS: the folder that `export` fills. FIXED: fields of the configuration in which a resumed
+    run must be the same.
+    """
+
+    WEIGHTS: ClassVar[str]
+    FIXED: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, config: Any, model: nn.Module, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
+        """config: a dataclass with learning_rate, weight_decay, gradient_clip and ema."""
+        self.config, self.model = config, model
+        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model.parameters(), config.weight_decay),
+            lr=config.learning_rate,
+            betas=betas,
+        )
+        self.step = 0
+
+    @abc.abstractmethod
+    def export(self, folder: Path) -> None:
+        """Fills an empty folder with the averaged weights."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "config": plain(self.config),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        restore_optimizer(self.optimizer, state["optimizer"])
+        self.step = int(state["step"])
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights and the state; DktError, see save_state."""
+        save_state(folder, self.state(), self.WEIGHTS, self.export)
+
+    def load(self, folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
+        """Continues the run saved in `folder`, and reports what has changed; see load_state."""
+        load_state(folder, plain(self.config), self.FIXED, self.restore, report)
+
+    def learn(self, losses: Mapping[str, Tensor], rate: float, averaged: int) -> dict[str, float]:
+        """Takes a step down the sum of the losses; returns them, and the gradient's norm.
+
+        rate: share of the learning rate. averaged: steps that the average is of. Raises DktError
+        where the sum is not finite, before anything changes.
+        """
+        config = self.config
+        total = torch.stack(list(losses.values())).sum()
+        if not math.isfinite(total.item()):
+            raise DktError(f"the loss became {total.item()} at step {self.step}; lower the rate")
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * rate
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        self.optimizer.step()
+        update_average(self.average, self.model, config.ema, averaged)
+        self.step += 1
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        return {**values, "norm": float(norm)}
+
+
+def falling(left: int, last: int) -> float:
+    """Share of the learning rate where `left` steps remain: 1, over the `last` ones down to 2%."""
+    if left >= last:
+        return 1.0
+    return 0.02 + 0.49 * (1.0 - math.cos(math.pi * left / last))
 
 
 class SteppedTrainer(Protocol):

@@ -99,7 +99,8 @@ def count(recipe: Recipe, make: MakeNetwork, bf16: bool) -> Memory:
     return Memory(
         parameters=parameters,
         learn=learn,
-        weights=frozen_bytes * (parameters - (learn - adapters)) + 4 * learn,
+        # What learns is float32, and of it autocast keeps copies.
+        weights=frozen_bytes * (parameters - (learn - adapters)) + (6 if bf16 else 4) * learn,
         gradients=4 * learn,
         optimizer=8 * learn,
         average=4 * learn if recipe.ema > 0 else 0,
@@ -121,6 +122,10 @@ def _kept(recipe: Recipe, network: DktNetwork, bf16: bool) -> int:
         for parameter in network.transformer.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
         network.dtype = torch.bfloat16
+        # Else what comes of the context would be float32, and with it all that follows.
+        network.prompt_embeds = network.prompt_embeds.to(torch.bfloat16)
+        if network.clip_features is not None:
+            network.clip_features = network.clip_features.to(torch.bfloat16)
     own = {StorageWeakRef(p.untyped_storage()).cdata for p in network.transformer.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
     x = _latents(recipe, network)

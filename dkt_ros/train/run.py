@@ -27,7 +27,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import only_process, write_whole
+from dkt_ros.files import write_whole
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.progress import progress_bar
 from dkt_ros.train.data.latents import LatentSource
@@ -35,15 +35,15 @@ from dkt_ros.train.environment import described, load_network, make_accelerator,
 from dkt_ros.train.export import BEST_DIR, STATES_DIR, export_best, export_result
 from dkt_ros.train.export import described as described_result
 from dkt_ros.train.fields import plain
+from dkt_ros.train.kept import only_run
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.resuming import RECIPE_FILE, base_digest, starting_state
-from dkt_ros.train.states import STATE_FILE, States, of_a_run
+from dkt_ros.train.states import STATE_FILE, States, of_a_run, read_state
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.train.trainer import Trainer
 
-LOCK_FILE = "run.lock"
 Report = Callable[[str], None]
 
 
@@ -201,9 +201,8 @@ class _Run:
         """Takes the folder for this run: lock, recipe, log."""
         self._base = base_digest(self.recipe)
         self.previews = make_previews() if make_previews is not None else None
-        busy = f"another run works in {self.output}; wait for it or name another folder"
-        self._lock.enter_context(only_process(self.output / LOCK_FILE, busy))
-        self.best.discard_after(self.trainer.done)
+        self._lock.enter_context(only_run(self.output))
+        self._look_at_best()
         text = _as_yaml(self.recipe)
         write_whole(self.output / RECIPE_FILE, text)
         self.log = RunLog(self.output, self.trainer.done, self.recipe.wandb)
@@ -213,6 +212,15 @@ class _Run:
             f"{self.trainer.network.info.name}: {counted:,} weights learn, step "
             f"{self.trainer.done} of {self.recipe.steps}"
         )
+
+    def _look_at_best(self) -> None:
+        """Heeds a best state that is newer than the state gone on from; forgets another run's."""
+        if self.trainer.done == 0:
+            self.best.discard()
+        elif (latest := self.best.latest()) is not None:
+            state = read_state(latest)
+            with of_a_run(latest):
+                self.least = min(self.least, float(state.get("least", math.inf)))
 
     def _step(self) -> dict[str, float]:
         try:

@@ -27,7 +27,7 @@ class States:
     """The states in one folder, `step-00000500` and so on."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """keep: how many of the newest stay."""
+        """keep: how many stay, that which was saved last and the newest of the others."""
         self.folder = folder
         self.keep = keep
 
@@ -61,15 +61,15 @@ class States:
                 f"({write_failure(error)}); "
                 f"{self.described()}"
             ) from error
-        for old in self.all()[: -self.keep]:
+        others = [state for state in self.all() if state != target]
+        for old in others[: max(0, len(others) + 1 - self.keep)]:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
-    def discard_after(self, step: int) -> None:
-        """Forgets states of later steps, which a resumed run makes again."""
+    def discard(self) -> None:
+        """Forgets all of them."""
         for state in self.all():
-            if int(state.name.removeprefix("step-")) > step:
-                shutil.rmtree(state, ignore_errors=True)
+            shutil.rmtree(state, ignore_errors=True)
 
     def described(self) -> str:
         """What is there to go on from, in words."""

@@ -39,7 +39,7 @@ def test_folders_pair_by_name_whatever_the_suffix(folder: Path) -> None:
     reds = [int(frame.frame.rgb[0, 0, 0]) for frame in frames]
     np.testing.assert_allclose(reds, [20, 40, 200], atol=4)
     assert frames[1].frame.stamp_ns - frames[0].frame.stamp_ns == 200_000_000
-    assert frames[0].truth_depth is None
+    assert frames[0].truth is None
 
 
 def test_patterns_in_one_folder_and_repetition(folder: Path) -> None:
@@ -58,7 +58,7 @@ def test_patterns_in_one_folder_and_repetition(folder: Path) -> None:
     steps = np.diff([f.frame.stamp_ns for f in frames]) / 1e9
     np.testing.assert_allclose(steps, [0.1, 5.1, 0.1, 5.1, 0.1])
     assert all((known(f.mask) == 1).all() for f in frames)
-    np.testing.assert_array_equal(known(frames[0].truth_depth), known(frames[0].frame.raw_depth))
+    np.testing.assert_array_equal(known(frames[0].truth), known(frames[0].frame.raw_depth))
 
 
 def test_colour_alone_will_do(folder: Path) -> None:

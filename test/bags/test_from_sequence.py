@@ -42,7 +42,7 @@ def test_frames_carry_all_that_was_rendered(sequence: Path) -> None:
     frames = list(read_frames(sequence, rate_hz=20.0, start_s=5.0))
     assert [f.frame.stamp_ns for f in frames[:2]] == [5_000_000_000, 5_050_000_000]
     third = frames[2]
-    np.testing.assert_allclose(known(third.truth_depth), 0.7, rtol=1e-4)
+    np.testing.assert_allclose(known(third.truth), 0.7, rtol=1e-4)
     np.testing.assert_allclose(known(third.frame.raw_depth)[5], 0.7, rtol=1e-4)
     assert np.isnan(known(third.frame.raw_depth)[0]).all()
     assert known(third.mask)[3, 0] == 2

@@ -64,7 +64,7 @@ def test_raw_encodings_survive_every_storage(
             assert message.header.frame_id == frame.frame_id
         assert (color.encoding, color.step) == ("rgb8", 3 * frame.rgb.shape[1])
         np.testing.assert_array_equal(color.data.reshape(frame.rgb.shape), frame.rgb)
-        for message, expected in ((depth, frame.raw_depth), (truth, labelled.truth_depth)):
+        for message, expected in ((depth, frame.raw_depth), (truth, labelled.truth)):
             assert message.encoding == "16UC1"
             stored = message.data.view(np.uint16).reshape(frame.rgb.shape[:2])
             np.testing.assert_array_equal(stored, to_millimetres(known(expected)))
@@ -123,7 +123,7 @@ def test_a_failed_recording_leaves_nothing_behind(
 ) -> None:
     def given() -> Iterator[LabelledFrame]:
         yield frames[0]
-        yield LabelledFrame(frames[1].frame, truth_depth=np.ones((4, 4), np.float32))
+        yield LabelledFrame(frames[1].frame, truth=np.ones((4, 4), np.float32))
 
     with pytest.raises(DktError, match="true depth is 4x4"):
         record(given(), tmp_path / "bag", RecordingOptions())

@@ -13,12 +13,13 @@ from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.depth_registration import DepthRegistration, Lens
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.processing.bag_source import BagSource
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.source import Pending, Shot, SourceOptions
+from dkt_ros.processing.source import Pending, SourceOptions
 
 DEPTH = Intrinsics(95.0, 95.0, 53.5, 30.5, 108, 62)
 COLOR = Intrinsics(150.0, 152.0, 79.0, 45.0, 160, 92)
@@ -244,7 +245,7 @@ def stamped(bag: Bag, parent: str, child: str, matrix: np.ndarray) -> Any:
     )
 
 
-def shots(path: Path, **options: Any) -> tuple[BagSource, list[Shot]]:
+def shots(path: Path, **options: Any) -> tuple[BagSource, list[LabelledFrame]]:
     source = BagSource(path, path.name, SourceOptions(**options))
     return source, [item.decode() for item in source.items() if isinstance(item, Pending)]
 

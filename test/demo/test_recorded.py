@@ -46,7 +46,7 @@ def test_the_asked_frames_come_as_recorded(tmp_path: Path, options: RecordingOpt
         np.testing.assert_allclose(
             known(recorded.raw_depth), known(source.frame.raw_depth), atol=6e-4
         )
-        np.testing.assert_allclose(known(recorded.truth), known(source.truth_depth), atol=6e-4)
+        np.testing.assert_allclose(known(recorded.truth), known(source.truth), atol=6e-4)
         np.testing.assert_array_equal(known(recorded.mask), known(source.mask))
 
 

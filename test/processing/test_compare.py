@@ -179,7 +179,7 @@ def test_in_python(bag: Path, outputs: dict[str, Path]) -> None:
     ]
     depth = np.stack([one.depth for one in estimates])
     assert np.array_equal(depth, depth_of(outputs["fused"] / "scene"), equal_nan=True)
-    truth = labelled_frames(1)[0].truth_depth
+    truth = labelled_frames(1)[0].truth
     assert truth is not None
     loaded = dkt_ros.load_estimator(predictor="fixtures.told_network:load")
     with pytest.raises(DktError, match="not both"):

@@ -31,7 +31,7 @@ from rosbags.typesys import Stores, get_typestore
 import dkt_ros
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.reader import BagReader
-from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
@@ -43,7 +43,7 @@ from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.one import process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.source import PassedMessage, Pending, Shot, Source, SourceOptions
+from dkt_ros.processing.source import PassedMessage, Pending, Source, SourceOptions
 
 NONE = SourceOptions()
 PINHOLE = replace(NONE, pinhole=(48.0, 49.0, 24.0, 16.0))
@@ -55,7 +55,7 @@ def opened(path: Path, options: SourceOptions = NONE) -> Source:
     return recording.open(options)
 
 
-def shots(source: Source) -> list[Shot]:
+def shots(source: Source) -> list[LabelledFrame]:
     return [item.decode() for item in source.items() if isinstance(item, Pending)]
 
 
@@ -105,7 +105,7 @@ def test_a_bag(color: str, depth: str, storage: str, tmp_path: Path) -> None:
         assert shot.frame.intrinsics == labelled.frame.intrinsics
         for mine, theirs in (
             (shot.frame.raw_depth, labelled.frame.raw_depth),
-            (shot.truth, labelled.truth_depth),
+            (shot.truth, labelled.truth),
         ):
             assert np.allclose(known(mine), known(theirs), atol=6e-4, equal_nan=True)
         assert np.array_equal(known(shot.mask), known(labelled.mask))

@@ -17,7 +17,7 @@ import pytest
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 
 from dkt_ros.bags.reader import BagReader
-from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig, load_estimator
 from dkt_ros.files import only_process
@@ -35,7 +35,7 @@ from dkt_ros.processing.one import discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews, read_preview
-from dkt_ros.processing.source import Shot, SourceOptions
+from dkt_ros.processing.source import SourceOptions
 
 COUNT = 7
 
@@ -369,7 +369,7 @@ def test_a_previews_points_do_not_wrap(told: ProcessOptions, tmp_path: Path) -> 
     estimate = load_estimator(told.predictor, EstimatorConfig(depth="network")).push(frame)
     assert estimate is not None
     far = replace(estimate, depth=np.full((HEIGHT, WIDTH), 40.0, np.float32))
-    (file,) = Previews(tmp_path).add(0, 0.0, Shot(frame), far)
+    (file,) = Previews(tmp_path).add(0, 0.0, LabelledFrame(frame), far)
     assert set(read_preview(file)["points"][:, 2]) == {32767}
 
 

@@ -27,7 +27,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = labelled_frames(12, width=96, height=64)
     record(frames, folder / "in" / "with_truth", RecordingOptions())
     for frame in frames:
-        object.__setattr__(frame, "truth_depth", None)
+        object.__setattr__(frame, "truth", None)
         object.__setattr__(frame, "mask", None)
     record(frames, folder / "in" / "no_truth", RecordingOptions())
     (folder / "in" / "<broken>.bag").write_text("no bag")

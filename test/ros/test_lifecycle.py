@@ -38,18 +38,12 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
-from dkt_ros.ros.managed_node import (
-    LASTING_S,
-    NO_CLOCK,
-    STILL_CLOCK,
-    ManagedNode,
-    interruptible,
-    run,
-)
+from dkt_ros.ros.managed_node import LASTING_S, NO_CLOCK, STILL_CLOCK, ManagedNode
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.planner import DktPlanner
+from dkt_ros.ros.process import interruptible, run
 from dkt_ros.ros.topics import OUTPUTS
 from dkt_ros.ros.worker import WorkerState
 
@@ -390,7 +384,7 @@ import time, rclpy
 from types import SimpleNamespace
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.engine import Engine
-from dkt_ros.ros.managed_node import run
+from dkt_ros.ros.process import run
 from dkt_ros.ros.node import DktNode
 
 def stuck(parameters):  # hears of no cancelling
@@ -516,7 +510,7 @@ def ending_node() -> Iterator[DktNode]:
 def test_an_output_that_takes_nothing_changes_no_exit_status(stdout: str) -> None:
     """A service whose standard output is closed, or whose disk is full."""
     code = f"sys.stdout = {stdout}; print(1); leave(0)"
-    begin = "import sys; from dkt_ros.ros.managed_node import leave; "
+    begin = "import sys; from dkt_ros.ros.process import leave; "
     assert subprocess.run([sys.executable, "-c", begin + code]).returncode == 0
 
 

@@ -38,7 +38,7 @@ from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.log import RunLog, read_lines
 from dkt_ros.train.materials import Materials
 from dkt_ros.train.run import train
-from dkt_ros.train.states import States, read_state
+from dkt_ros.train.states import STATE_FILE, States, read_state
 
 
 def environment() -> dict[str, str]:
@@ -128,6 +128,25 @@ def test_killed_and_resumed_equals_the_uninterrupted_run(
         assert same(before[part], after[part]), part
     for file in ("adapter/adapter_model.safetensors", "dkt_lora.safetensors"):
         assert (output / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_a_best_state_that_is_newer_than_the_state_gone_on_from_stays(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    newest = output / "states" / "step-00000008"
+    best = output / "best" / newest.name
+    best.parent.mkdir()
+    newest.rename(best)  # as if it had been killed while it saved
+    state = torch.load(best / STATE_FILE)
+    torch.save(state | {"least": 0.25}, best / STATE_FILE)
+    run_small(small_recipe(tiny_checkpoint, ema=0.9), output, resume=True)
+    assert read_state(best)["least"] == final(output)["least"] == 0.25
+    # Begun anew in the same folder it is another run's.
+    shutil.rmtree(output / "states")
+    run_small(small_recipe(tiny_checkpoint, ema=0.9, steps=1), output)
+    assert not best.exists()
 
 
 @pytest.mark.parametrize("condition", ["raw_depth", "from_raw_depth"])

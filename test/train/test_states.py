@@ -40,12 +40,13 @@ def test_the_newest_few_stay(tmp_path: Path) -> None:
     assert contents(states.folder) == before
 
 
-def test_states_of_later_steps_are_forgotten(tmp_path: Path) -> None:
-    states = States(tmp_path, keep=3)
-    for step in (5, 10, 11):
+def test_what_was_saved_last_stays_though_another_is_of_a_later_step(tmp_path: Path) -> None:
+    states = States(tmp_path, keep=1)
+    for step in (5, 11, 10):
         states.save(step, write)
-    states.discard_after(10)
-    assert [path.name for path in states.all()] == ["step-00000005", "step-00000010"]
+    assert [path.name for path in states.all()] == ["step-00000010"]
+    states.discard()
+    assert states.latest() is None
 
 
 def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
 def _calibration_clip(args: argparse.Namespace) -> np.ndarray | None:
     if args.calibrate is None:
         return None
-    from dkt_ros.model.video import read_clip
+    from dkt_ros.formats.clips import read_clip
 
     return read_clip(args.calibrate)
 

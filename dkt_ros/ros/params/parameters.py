@@ -443,7 +443,7 @@ class NodeParameters(Parameters):
     )
     depth_color_min_m: float = parameter(
         0.2,
-        "Depth with the first colour of dkt/depth_color.",
+        "Depth that is blue in dkt/depth_color, as is what is nearer.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.0,
@@ -451,7 +451,7 @@ class NodeParameters(Parameters):
     )
     depth_color_max_m: float = parameter(
         2.0,
-        "Depth with the last colour of dkt/depth_color.",
+        "Depth that is red in dkt/depth_color, as is what is farther.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.01,

@@ -28,10 +28,10 @@ from rclpy.node import Node
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
-from dkt_ros.ros.managed_node import init, interruptible, naming_arguments
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
+from dkt_ros.ros.process import init, interruptible, naming_arguments
 from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
 from dkt_ros.ros.requests import answer_unreadable
 from dkt_ros.wording import counted

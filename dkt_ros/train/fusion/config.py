@@ -62,7 +62,7 @@ class FusionTrainingConfig:
     """Everything that decides a training run, apart from the data.
 
     steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
-    them per step. decay_steps: last steps, over which the learning rate falls to zero. ema: decay
+    them per step. decay_steps: last steps, over which the learning rate falls to 2%. ema: decay
     of the averaged weights, which are what is saved. skewed, upside_down, foreign: shares of the
     samples whose scene is projected onto another one, that stand on their head, and whose readings
     do not belong to the colour. on_scale: for networks that are shown raw depth; else none is shown

@@ -6,10 +6,8 @@ run that is resumed goes on as the uninterrupted one would have.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,35 +21,30 @@ from dkt_ros.fusion.network import (
     save_refiner,
     sizes_info,
 )
-from dkt_ros.train.fields import plain
 from dkt_ros.train.fusion.config import FusionTrainingConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
-from dkt_ros.train.kept import (
-    Means,
-    load_state,
-    parameter_groups,
-    restore_optimizer,
-    run_folder,
-    run_steps,
-    save_state,
-    update_average,
-)
+from dkt_ros.train.kept import Means, SmallTrainer, falling, run_folder, run_steps
 from dkt_ros.wording import counted
 
 WEIGHTS_FOLDER = "refiner"
 
 
-class RefinerTrainer:
-    """Refiner, optimiser and averaged weights of one run, advanced step by step."""
+class RefinerTrainer(SmallTrainer):
+    """The refiner's."""
+
+    WEIGHTS = WEIGHTS_FOLDER
+    FIXED = ("channels", "seed", "on_scale")
+    config: FusionTrainingConfig
+    model: Refiner
 
     def __init__(
         self, config: FusionTrainingConfig, data: FrameFolder, start: Path | None = None
     ) -> None:
         """start: folder of weights to begin with, as save() writes them; DktError without them."""
         torch.manual_seed(config.seed)
-        self.config, self.data = config, data
+        self.data = data
         refiner = (
             Refiner(RefinerSizes(config.channels)) if start is None else read_refiner(start)[0]
         )
@@ -60,58 +53,24 @@ class RefinerTrainer:
                 f"{start} has channels {list(refiner.sizes.channels)}, the recipe "
                 f"{list(config.channels)}: expected the same"
             )
-        self.model = refiner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model.parameters(), config.weight_decay),
-            lr=config.learning_rate,
+        super().__init__(
+            config,
+            refiner.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         )
-        self.step = 0
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the weighted losses. DktError where they are not finite."""
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate_factor(self.step, config)
         *inputs, target = batch_of(self._samples())
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             refined = self.model(*inputs)
         parts = losses(refined, target, config.loss)
-        total = torch.stack(list(parts.values())).sum()
-        if not math.isfinite(total.item()):
-            raise DktError(f"the loss became {total.item()} at step {self.step}; lower the rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        self.optimizer.step()
-        update_average(self.average, self.model, config.ema, self.step)
-        self.step += 1
-        return {name: float(value.detach()) for name, value in parts.items()}
+        found = self.learn(parts, rate_factor(self.step, config), self.step)
+        return {name: found[name] for name in parts}
 
-    def save(self, folder: Path) -> None:
-        """Writes the weights and everything that a resumed run needs; DktError, see save_state."""
-        info = sizes_info(self.model.sizes) | {"steps": self.step}
-        state: dict[str, Any] = {
-            "config": plain(self.config),
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        save_state(
-            folder, state, WEIGHTS_FOLDER, lambda fresh: save_refiner(fresh, self.average, info)
-        )
-
-    def load(self, folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
-        """Continues the run saved in `folder`; changed lengths, rates and losses are told."""
-        fixed = ("channels", "seed", "on_scale")
-        load_state(folder, plain(self.config), fixed, self._restore, report)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average = state["average"]
-        restore_optimizer(self.optimizer, state["optimizer"])
-        self.step = int(state["step"])
+    def export(self, folder: Path) -> None:
+        """See SmallTrainer."""
+        save_refiner(folder, self.average, sizes_info(self.model.sizes) | {"steps": self.step})
 
     def _samples(self) -> list[TrainingSample]:
         rng = np.random.default_rng([self.config.seed, self.step])
@@ -153,10 +112,7 @@ def batch_of(
 def rate_factor(step: int, config: FusionTrainingConfig) -> float:
     """The learning rate at a step as a share: warm-up, constant, a cosine down to 2% at the end."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    left = config.steps - step
-    if left >= config.decay_steps:
-        return warm
-    return warm * (0.02 + 0.49 * (1.0 - math.cos(math.pi * left / config.decay_steps)))
+    return warm * falling(config.steps - step, config.decay_steps)
 
 
 def train(

@@ -121,7 +121,7 @@ class NanoConfig:
     vae_steps: first steps, in which the VAE learns disparity alone; the latent statistics are
     measured at their end. encoder_steps: the steps after those, in which the encoder learns to give
     RGB the latents of its disparity; cheap, since neither decoder nor transformer runs.
-    decay_steps: last steps, over which the learning rate falls to zero (before them it is constant,
+    decay_steps: last steps, over which the learning rate falls to 2% (before them it is constant,
     after warmup_steps). ema: decay of the averaged weights, which are what is saved.
     start: folder or name of a checkpoint of the same sizes whose weights the run starts from; its
     latent statistics stay, so vae_steps and encoder_steps may be 0. condition: "raw_depth" shows

@@ -8,7 +8,6 @@ one would have ended, to the last bit on one machine.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,11 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.progress import progress_bar
-from dkt_ros.train.kept import (
-    Means,
-    load_state,
-    parameter_groups,
-    restore_optimizer,
-    run_folder,
-    run_steps,
-    save_state,
-    update_average,
-)
+from dkt_ros.train.kept import Means, SmallTrainer, falling, run_folder, run_steps
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
-from dkt_ros.train.nano.network import NanoModel, config_as_dict, export
+from dkt_ros.train.nano.network import NanoModel, export
 from dkt_ros.wording import counted
 
 CHECKPOINT_DIR = "checkpoint"
@@ -40,26 +30,24 @@ _NOISE_STREAM = 7919
 Report = Callable[[str], None]
 
 
-class NanoTrainer:
-    """Model, optimiser and averaged weights of one run, advanced step by step."""
+class NanoTrainer(SmallTrainer):
+    """dkt-nano's. Of a resumed run only lengths and rates may differ."""
+
+    WEIGHTS = CHECKPOINT_DIR
+    FIXED = ("network", "seed", "vae_steps", "condition", "picture_vae")
+    config: NanoConfig
+    model: NanoModel
 
     def __init__(self, config: NanoConfig, data: SequenceFolder) -> None:
         torch.manual_seed(config.seed)
-        self.config = config
-        self.data = data
-        self.model = NanoModel(config)
+        model = NanoModel(config)
         if config.start:
-            self.model.start_from(checkpoint_folder(config.start))
+            model.start_from(checkpoint_folder(config.start))
         if config.picture_vae:
-            self.model.part_pictures()
-        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model.parameters(), config.weight_decay),
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
+            model.part_pictures()
+        super().__init__(config, model, betas=(0.9, 0.98))
+        self.data = data
         self.teacher: NanoModel | None = None
-        self.step = 0
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the weighted losses and the gradient's norm.
@@ -78,8 +66,6 @@ class NanoTrainer:
         if self.step == config.vae_steps > 0:
             self._measure_latents()
             self._keep_teacher(self.model.state_dict())
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate_factor(self.step, config)
         if self.step < config.vae_steps:
             losses = vae_loss(self.model, tensors, config)
         elif self.step < config.vae_steps + config.encoder_steps:
@@ -87,49 +73,21 @@ class NanoTrainer:
             losses = encoder_loss(self.model, self.teacher, tensors, config)
         else:
             losses = denoising_loss(self.model, tensors, config, generator)
-        total = torch.stack(list(losses.values())).sum()
-        if not math.isfinite(total.item()):
-            raise DktError(f"the loss became {total.item()} at step {self.step}; lower the rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-        self.optimizer.step()
-        since = max(0, self.step - config.vae_steps)
-        update_average(self.average, self.model, config.ema, since)
-        self.step += 1
-        return {name: float(value.detach()) for name, value in losses.items()} | {
-            "norm": float(norm)
-        }
+        averaged = max(0, self.step - config.vae_steps)
+        return self.learn(losses, rate_factor(self.step, config), averaged)
 
-    def save(self, folder: Path) -> None:
-        """Writes the checkpoint and everything a resumed run needs; DktError, see save_state."""
-        state: dict[str, Any] = {
-            "config": config_as_dict(self.config),
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "teacher": None if self.teacher is None else self.teacher.state_dict(),
-        }
-        save_state(
-            folder, state, CHECKPOINT_DIR, lambda fresh: export(self.model, self.average, fresh)
-        )
+    def export(self, folder: Path) -> None:
+        """See SmallTrainer."""
+        export(self.model, self.average, folder)
 
-    def load(self, folder: Path, report: Report = lambda line: None) -> None:
-        """Continues the run saved in `folder`. Only lengths and rates of the run may differ.
+    def state(self) -> dict[str, Any]:
+        """See SmallTrainer."""
+        teacher = None if self.teacher is None else self.teacher.state_dict()
+        return {**super().state(), "teacher": teacher}
 
-        Those that do are reported.
-
-        Raises DktError where there is no state or it is of another network.
-        """
-        fixed = ("network", "seed", "vae_steps", "condition", "picture_vae")
-        load_state(folder, config_as_dict(self.config), fixed, self._restore, report)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average = state["average"]
-        restore_optimizer(self.optimizer, state["optimizer"])
-        self.step = int(state["step"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """See SmallTrainer."""
+        super().restore(state)
         if state["teacher"] is not None:
             self._keep_teacher(state["teacher"])
 
@@ -209,7 +167,4 @@ def rate_factor(step: int, config: NanoConfig) -> float:
     starts = (0, config.vae_steps, config.vae_steps + config.encoder_steps)
     since = step - max(start for start in starts if start <= step)
     warm = min(1.0, (since + 1) / max(1, config.warmup_steps)) * config.stage_at(step).rate
-    left = config.total_steps - step
-    if left >= config.decay_steps:
-        return warm
-    return warm * (0.02 + 0.98 * 0.5 * (1.0 - math.cos(math.pi * left / config.decay_steps)))
+    return warm * falling(config.total_steps - step, config.decay_steps)

@@ -6,7 +6,6 @@ nothing of data, losses or optimisers.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,8 +224,3 @@ def export(model: NanoModel, state: dict[str, Tensor], folder: Path) -> None:
     )
     prompt = torch.zeros(1, config.network.text_dim)
     save_checkpoint(folder, copy.transformer.half(), copy.vae.half(), prompt, config.info)
-
-
-def config_as_dict(config: NanoConfig) -> dict[str, object]:
-    """Plain values, to compare a stored run with the one asked for."""
-    return dataclasses.asdict(config)

@@ -15,12 +15,13 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 
-from dkt_ros.ros import managed_node
-from dkt_ros.ros.managed_node import ManagedNode, run_main
+from dkt_ros.ros import process
+from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.node import main
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.spec import specs
+from dkt_ros.ros.process import run_main
 
 pytestmark = pytest.mark.ros
 
@@ -98,7 +99,7 @@ def test_a_parameter_file_for_other_nodes_is_told(
     def run(*nodes: ManagedNode[Any]) -> int:
         return sum(not node.close() for node in nodes)
 
-    monkeypatch.setattr(managed_node, "run", run)
+    monkeypatch.setattr(process, "run", run)
     path = tmp_path / "mine.yaml"
     path.write_text(f"{section}: {{ros__parameters: {{steps: 3}}}}")
     assert main(["--ros-args", "-r", remapped, "--params-file", str(path)]) == 0

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
+from dkt_ros.formats.clips import read_clip
 from dkt_ros.formats.pictures import natural_key
-from dkt_ros.model.video import read_clip
 
 
 def frames(count: int, height: int = 32, width: int = 48) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Single files of a data set to arrays: pictures, 16-bit depth, labels, normals.
+"""Single files to arrays: pictures, depth, masks, normals.
 
-Knows file formats and what a damaged file looks like. Knows nothing of layouts or of which values
-mean "unknown". Every function raises DktError that names the file.
+Knows file formats, what a damaged file looks like and which values mean "unknown". Knows nothing of
+how files lie together. Every function raises DktError that names the file.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 import simplejpeg
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.exr import read_exr_vectors
+from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
+from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
 from dkt_ros.formats.palettes import palette_numbers
 from dkt_ros.formats.pictures import JPEG, cut_short
-from dkt_ros.formats.transphy3d import MaterialClass
-from dkt_ros.geometry import has_reading, unit_vectors
+from dkt_ros.formats.transphy3d import MaterialClass, material_classes
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading, known_depth, unit_vectors
 from dkt_ros.wording import counted
 
 # Others (CMYK) are cv2's to convert.
@@ -43,6 +44,21 @@ def _colours(path: Path, stored: np.ndarray) -> np.ndarray:
     if stored.dtype != np.uint8 or channels not in (3, 4):
         raise DktError(f"{path}: {_described(stored)}, expected an 8-bit colour picture")
     return np.ascontiguousarray(stored[..., 2::-1])
+
+
+def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np.ndarray:
+    """(H,W) float32 metres, NaN = unknown: of a picture, an EXR, an .npy or .npz.
+
+    Integers: value times `metres_per_unit`; 0 and the type's largest are unknown. Floats: metres
+    already; NaN, inf and what is not positive are unknown. Of several arrays in an .npz the one
+    named depth; dimensions of length 1 before and after are dropped.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".exr":
+        return known_depth(read_exr_depth(path))
+    if suffix in (".npy", ".npz"):
+        return known_depth(_read_numpy(path, metres_per_unit))
+    return known_depth(read_depth_png(path, 1.0 / metres_per_unit))
 
 
 def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
@@ -79,6 +95,11 @@ def read_label(path: Path) -> np.ndarray:
     return stored
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """(H,W) uint8 of MaterialClass of a label, see material_classes."""
+    return material_classes(read_label(path))
+
+
 def read_object_mask(path: Path) -> np.ndarray:
     """(H,W) uint8 of MaterialClass of a label that is not 0 on transparent objects."""
     return np.where(read_label(path) > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8)
@@ -111,6 +132,29 @@ def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.nd
         y = ((np.arange(height) - k[1, 2]) / k[1, 1]).astype(np.float32)
         along += normal[..., 0] * x[None, :] + normal[..., 1] * y[:, None]
     return np.where(along[..., None] > 0, -normal, normal)
+
+
+def _read_numpy(path: Path, metres_per_unit: float) -> np.ndarray:
+    with arrays_in(path) as arrays:
+        names = list(arrays)
+        if "depth" not in names and len(names) != 1:
+            raise DktError(
+                f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or one named "
+                "depth"
+            )
+        array = arrays["depth" if "depth" in names else names[0]]
+    while array.ndim > 2 and array.shape[-1] == 1:
+        array = array[..., 0]
+    while array.ndim > 2 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 2 or not may_be_depth(array.dtype):
+        raise DktError(
+            f"{path}: {array.dtype} of shape {array.shape}, expected depth (H,W), floats in "
+            "metres or integers of 16 bits or more"
+        )
+    if array.dtype.kind == "f":
+        return array
+    return np.where(has_reading(array), array * metres_per_unit, 0.0)
 
 
 def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fixtures.dataset_trees import CAMERA_MATRIX, HEIGHT, WIDTH, write_picture
 
-from dkt_ros.datasets import files
 from dkt_ros.errors import DktError
+from dkt_ros.formats import pixels
 
 
 def test_colours_are_not_swapped(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_colours_are_not_swapped(tmp_path: Path) -> None:
     red[..., 0] = 200
     for name in ("a.png", "a.jpg"):
         write_picture(tmp_path / name, red)
-        found = files.read_rgb(tmp_path / name)
+        found = pixels.read_rgb(tmp_path / name)
         np.testing.assert_allclose(found[4, 4], [200, 0, 0], atol=3)
 
 
@@ -28,7 +28,7 @@ def test_a_file_padded_after_its_end_is_whole(tmp_path: Path) -> None:
         path = tmp_path / name
         write_picture(path, picture)
         path.write_bytes(path.read_bytes() + b"\0" * 100)
-        assert files.read_rgb(path).shape == (8, 8, 3)
+        assert pixels.read_rgb(path).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
@@ -39,7 +39,7 @@ def test_a_picture_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
     for size in range(0, len(content) - 2, 37):
         path.write_bytes(content[:size])
         with pytest.raises(DktError, match=rf"{name}: (is empty|truncated|damaged)"):
-            files.read_rgb(path)
+            pixels.read_rgb(path)
 
 
 @pytest.mark.parametrize("picture", ["smooth", "noise", "flat"])
@@ -51,10 +51,10 @@ def test_sound_jpegs_are_read_as_opencv_reads_them(
     for progressive, restarts in ((0, 0), (1, 0), (0, 2)):
         save_jpeg(path, found, quality, progressive, restarts)
         expected = cv2.imread(str(path))[..., ::-1]
-        np.testing.assert_array_equal(files.read_rgb(path), expected)
+        np.testing.assert_array_equal(pixels.read_rgb(path), expected)
     save_jpeg(path, found[..., 0], quality)
     grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(files.read_label(path), grey)
+    np.testing.assert_array_equal(pixels.read_label(path), grey)
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
@@ -71,7 +71,7 @@ def test_a_jpeg_damaged_within_is_refused(tmp_path: Path, progressive: int) -> N
     for content in middle.values():
         path.write_bytes(sound[:third] + content + sound[2 * third :])
         with pytest.raises(DktError, match=r"a\.jpg: damaged \(.+\); download it again"):
-            files.read_rgb(path)
+            pixels.read_rgb(path)
 
 
 def pictures() -> dict[str, np.ndarray]:
@@ -96,7 +96,7 @@ def save_jpeg(
 def test_grey_is_colour_of_three_equal_channels(tmp_path: Path, name: str) -> None:
     grey = np.repeat(np.arange(0, 160, 2, dtype=np.uint8)[None], 48, axis=0)
     write_picture(tmp_path / name, grey)
-    rgb = files.read_rgb(tmp_path / name)
+    rgb = pixels.read_rgb(tmp_path / name)
     assert (rgb.shape, rgb.dtype) == ((48, 80, 3), np.uint8)
     assert np.abs(rgb.astype(int) - grey[..., None]).max() <= 3
 
@@ -104,12 +104,12 @@ def test_grey_is_colour_of_three_equal_channels(tmp_path: Path, name: str) -> No
 def test_labels_kept_as_grey_colour_are_read(tmp_path: Path) -> None:
     label = np.random.default_rng(0).integers(0, 70, (8, 9), np.uint8)
     write_picture(tmp_path / "a.png", np.repeat(label[..., None], 3, axis=-1))
-    np.testing.assert_array_equal(files.read_label(tmp_path / "a.png"), label)
+    np.testing.assert_array_equal(pixels.read_label(tmp_path / "a.png"), label)
 
 
 def test_depth_is_divided_by_its_units(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 1, 4000, 65534, 65535]], np.uint16))
-    depth = files.read_depth_png(tmp_path / "a.png", 4000)
+    depth = pixels.read_depth_png(tmp_path / "a.png", 4000)
     np.testing.assert_allclose(depth, [[0, 0.00025, 1.0, 16.3835, 0]])
     assert depth.dtype == np.float32
 
@@ -118,7 +118,7 @@ def test_grey_means_no_normal(tmp_path: Path) -> None:
     stored = np.full((4, 4, 3), 127, np.uint8)
     stored[0, 0] = [255, 128, 128]
     write_picture(tmp_path / "a.png", stored)
-    normal = files.read_normal_png(tmp_path / "a.png")
+    normal = pixels.read_normal_png(tmp_path / "a.png")
     np.testing.assert_allclose(normal[0, 0], [1, 0, 0], atol=0.005)
     assert not normal[1:].any()
 
@@ -129,8 +129,8 @@ def test_normals_are_turned_towards_the_camera_by_their_ray() -> None:
     normal[..., 0], normal[..., 2] = 0.95, 0.31
     wide = CAMERA_MATRIX.copy()
     wide[0, 0] = 10.0
-    turned = files.facing_camera(normal, wide)
+    turned = pixels.facing_camera(normal, wide)
     np.testing.assert_array_equal(turned[5, 0], normal[5, 0])  # 0.95 * -3.95 + 0.31 < 0
     np.testing.assert_array_equal(turned[5, 79], -normal[5, 79])
-    np.testing.assert_array_equal(files.facing_camera(normal, None), -normal)
-    np.testing.assert_array_equal(files.facing_camera(-normal, None), -normal)
+    np.testing.assert_array_equal(pixels.facing_camera(normal, None), -normal)
+    np.testing.assert_array_equal(pixels.facing_camera(-normal, None), -normal)

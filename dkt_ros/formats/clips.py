@@ -1,4 +1,4 @@
-"""Reads a clip from disk as RGB frames."""
+"""Clips to arrays, colour and raw depth: videos, pictures, folders of them, .npz."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.datasets.files import read_depth_png, read_rgb
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.formats.pictures import IMAGES, natural_key
+from dkt_ros.formats.pixels import read_depth, read_rgb
 from dkt_ros.formats.videos import pictures
 from dkt_ros.geometry import known_depth
 
@@ -39,7 +39,7 @@ def read_clip(path: Path, color: str | None = None) -> np.ndarray:
 def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarray | None:
     """The raw depth of a clip read by read_clip, float32 (T, H, W) metres, NaN = unknown.
 
-    pattern: glob of a folder's 16-bit depth pictures in millimetres, in the same order; None: there
+    pattern: glob of a folder's depth, as of pixels.read_depth, in the same order; None: there
     is none but an .npz's own `raw_depth`. Raises DktError where it does not fit the clip.
     """
     if path.suffix.lower() == ".npz" and path.is_file():
@@ -51,7 +51,7 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
         if not path.is_dir():
             raise DktError(f"input {path} is no folder: depth is chosen by name in folders only")
         files = sorted(shown(path, pattern), key=natural_key)
-        depths = [read_depth_png(file, 1000.0) for file in files]
+        depths = [read_depth(file) for file in files]
         for file, picture in zip(files, depths, strict=True):
             if picture.shape != rgb.shape[1:3]:
                 raise DktError(

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dkt_ros.bags.images import read_depth, read_mask
 from dkt_ros.errors import DktError
+from dkt_ros.formats.pixels import read_depth, read_mask
 
 
 def write_exr(path: Path, channels: dict[str, np.ndarray]) -> Path:
