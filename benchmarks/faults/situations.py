@@ -466,7 +466,7 @@ def situations() -> list[Situation]:
             "stamps stand still",
         ),
         Situation(
-            "stamp 0", "say that stamps stand still", stamps(lambda i, ns: 0), "stamps stand still"
+            "stamp 0", "say that images have no stamp", stamps(lambda i, ns: 0), "stamped 0 or less"
         ),
         Situation(
             "stamps 5 s ahead",
