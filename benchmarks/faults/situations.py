@@ -653,6 +653,18 @@ def situations() -> list[Situation]:
                 ("upside down", lambda raw: raw[::-1]),
             )
         ),
+        Situation(
+            "depth three frames late, camera moves",
+            "not OK; say which is older, and by how much",
+            pictures(None, lambda number: RAW[turn(max(number - 3, 0))], truth=False),
+            r"the depth seems about \d frames? .* older than the colour",
+        ),
+        Situation(
+            "colour three frames late, camera moves",
+            "not OK; say which is older, and by how much",
+            pictures(None, lambda number: RAW[turn(number + 3)], truth=False),
+            r"the colour seems about \d frames? .* older than the depth",
+        ),
         *(
             Situation(name, unit, pictures(None, raw_of(change)), told, blind=blind)
             for name, change, told, blind in (
