@@ -221,7 +221,8 @@ def transitions(cell: Cell, name: str) -> dict[str, Any]:
         faults += ["did not recover"] * (took is None) + ["the process ended"] * (not node.lives)
         faults += ["get_state waited for longer than 2 s"] * (longest > 2.0)
         said = f"40 of 40 answered, get_state within {longest:.1f} s meanwhile"
-        return life(name, "answer all, and work afterwards", faults, said, recovered_s=took)
+        recovered_s = took and round(took, 1)
+        return life(name, "answer all, and work afterwards", faults, said, recovered_s=recovered_s)
 
 
 def compressed_faults(cell: Cell, node: NodeProcess) -> Iterator[dict[str, Any]]:

@@ -466,7 +466,7 @@ def situations() -> list[Situation]:
             "stamps stand still",
         ),
         Situation(
-            "stamp 0", "say that stamps stand still", stamps(lambda i, ns: 0), "stamps stand still"
+            "stamp 0", "say that images have no stamp", stamps(lambda i, ns: 0), "stamped 0 or less"
         ),
         Situation(
             "stamps 5 s ahead",
@@ -652,6 +652,18 @@ def situations() -> list[Situation]:
                 ("of a camera that sees less", lambda raw: zoomed(raw, 1.3)),
                 ("upside down", lambda raw: raw[::-1]),
             )
+        ),
+        Situation(
+            "depth three frames late, camera moves",
+            "not OK; say which is older, and by how much",
+            pictures(None, lambda number: RAW[turn(max(number - 3, 0))], truth=False),
+            r"the depth seems about \d frames? .* older than the colour",
+        ),
+        Situation(
+            "colour three frames late, camera moves",
+            "not OK; say which is older, and by how much",
+            pictures(None, lambda number: RAW[turn(number + 3)], truth=False),
+            r"the colour seems about \d frames? .* older than the depth",
         ),
         *(
             Situation(name, unit, pictures(None, raw_of(change)), told, blind=blind)

@@ -26,6 +26,7 @@ from dkt_ros.alignment.line_filter import (
     differences,
     drifted,
     joined,
+    wandering,
 )
 from dkt_ros.alignment.line_fit import LineFit, fit_line, follow_line, line_covariance
 from dkt_ros.alignment.pixels import Samples, replaced, sample
@@ -47,6 +48,7 @@ ROUGH_SPREAD = 0.5  # of the errors' spread, at least, must be that of the dispa
 EXPLAINS = 0.5  # an alignment with this share of another's inliers explains the frame as well
 DISPUTED = 0.3  # as many pixels, of those clearly nearer to the new line, are so to the old one
 EITHER = 0.5**0.5  # of a jump that is not yet believed: the old line may hold, or the new
+REMEMBERED = 16  # lines, by which it is told how far the scale wanders
 SEARCH_EVERY = 8  # frames: how often all lines are looked at where the one before still holds
 
 
@@ -173,6 +175,7 @@ class Aligner:
         self._doubts = 0
         self._followed = 0
         self._earlier: _Earlier | None = None
+        self._fits: list[Line] = []  # newest last
 
     def rescale(self) -> None:
         """The next frame's disparity is on another scale, of the same scene.
@@ -182,6 +185,7 @@ class Aligner:
         self._line = self._doubted = None
         self._doubts = 0
         self._fitted = None
+        self._fits = []
 
     def update(
         self,
@@ -223,6 +227,7 @@ class Aligner:
         if fit is not None and not reason:
             self._line = self._joined(fit, samples)
             self._fitted = samples
+            self._fits = [*self._fits[1 - REMEMBERED :], fit]
             self._held, self._fitted_ns = 0, stamp_ns
             self._doubted, self._doubts = None, 0
             return self._report(self._line, samples, AlignmentState.OK, "")
@@ -239,14 +244,17 @@ class Aligner:
         if self._too_old(stamp_ns):
             reason += "; the last good alignment is too old" if self._line is not None else ""
             self._line = self._doubted = self._earlier = None
+            self._fits = []
         if self._line is None:
             nan = float("nan")
             return Alignment(nan, nan, 0, 0.0, nan, np.inf, AlignmentState.UNALIGNED, reason, rough)
         drift = config.drift_per_frame * np.sqrt(self._held)
         held = drifted(self._line, samples.ends, drift)
-        if fit is not None:
-            jump = differences(fit, self._line, samples.ends)
-            held = drifted(held, samples.ends, EITHER * jump)
+        if fit is None:
+            unseen = wandering(self._fits, self._held, samples.ends)
+        else:
+            unseen = EITHER * differences(fit, self._line, samples.ends)
+        held = drifted(held, samples.ends, unseen)
         return self._report(held, samples, AlignmentState.HELD, reason)
 
     def _fit(self, samples: Samples, raw_depth: FloatArray) -> tuple[Line | None, str]:

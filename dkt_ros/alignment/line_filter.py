@@ -9,6 +9,7 @@ one kind and nearly independent, which scale and shift are not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from dkt_ros.alignment.line_fit import LineFit
 
 Array64 = NDArray[np.float64]
 
+FIRST_DRIFT = 0.03  # relative: of a network of which one frame alone was seen
 FIT_ERROR_FLOOR = 0.001  # relative: what no single frame's fit can claim to know better
 
 
@@ -77,6 +79,20 @@ def joined(expected: Line, seen: Line, ends: Array64) -> Line:
     at_ends = expected.at(ends) + gain @ (seen.at(ends) - expected.at(ends))
     covariance = inverse @ (np.eye(2) - gain) @ prior @ inverse.T
     return Line(inverse @ at_ends, covariance, seen.fit)
+
+
+def wandering(lines: Sequence[Line], frames: int, ends: Array64) -> Array64:
+    """(2,) relative standard deviation of disparity at either end, so many frames after a line.
+
+    lines: of the frames before, one each, newest last; as these have wandered. Where they are few,
+    FIRST_DRIFT counts as one more.
+    """
+    apart = min(frames, len(lines) // 2)
+    squares = np.full(2, FIRST_DRIFT**2)
+    if apart > 0:
+        pairs = zip(lines[:-apart], lines[apart:], strict=True)
+        squares += sum(np.square(differences(later, line, ends)) for line, later in pairs)
+    return np.asarray(np.sqrt(squares / (1 + len(lines) - apart)) if apart else np.sqrt(squares))
 
 
 def _design(ends: Array64) -> Array64:

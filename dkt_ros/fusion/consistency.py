@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
 from dkt_ros.geometry import is_reading, with_readings_between
+from dkt_ros.wording import counted
 
 Float32 = NDArray[np.float32]
 
@@ -41,6 +43,9 @@ REMEDIES = {
     "frozen depth": "Restart the camera's driver",
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
+    "late": "Have the driver stamp each image when it was taken and pair them by that (RealSense: "
+    "enable_sync:=true; Orbbec: enable_frame_sync:=true), turn temporal filters of its depth off, "
+    "and look at what stamps images anew between camera and node",
     "foreign": "Map color/image and depth/image to one camera, and have both images stamped when "
     "they were taken",
     "shifted": _REGISTER,
@@ -78,6 +83,8 @@ class ConsistencyConfig:
     better            log-odds gained by such a change that make it certain; 0.7 of it: suspected
     edges             standard deviations by which colour's edges lie on the depth's steps better
                       than shifted ones, from which colour and depth are taken to belong together
+    late              share by which depth fits the colour of another moment better than its own,
+                      from which it is certain to be of that moment; 0.7 of it: suspected
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
     stale_s           seconds of identical colour that are said even where nothing else moves
     jump              factor of depth between two alike pictures that is a jump of scale
@@ -93,6 +100,7 @@ class ConsistencyConfig:
     looked_into: float = 7.5
     better: float = 1.6
     edges: float = 2.5
+    late: float = 0.15
     frozen_frames: int = 3
     stale_s: float = 5.0
     jump: float = 1.5
@@ -105,6 +113,7 @@ class ConsistencyConfig:
             first_checks=(0, np.inf),
             better=(0, np.inf),
             edges=(0, np.inf),
+            late=(0, 1),
             frozen_frames=(2, np.inf),  # of one frame alone all are identical
             stale_s=(0, np.inf),
             jump=(1, np.inf),
@@ -190,6 +199,7 @@ class Consistency:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
         self._registration = Registration()
+        self._lateness = Lateness()
         self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -227,8 +237,14 @@ class Consistency:
             None if disparity is None or blind else float(np.median(_strided(disparity)[::2, ::2]))
         )
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores)
-        if seen is not None and not blind and np.count_nonzero(known) >= _FEWEST:
-            found += self._registered(seen, fine, readings, rgb.shape[1], scores)
+        if blind or np.count_nonzero(known) < _FEWEST:
+            return Verdict(tuple(found), scores)
+        beside: list[Suspicion] = []
+        if seen is not None:
+            beside = self._registered(seen, fine, readings, rgb.shape[1], scores)
+        late = self._late(grey, inverse, stamp_ns, scores)
+        # Depth of another moment lies beside its colour too, each time elsewhere.
+        found += late if any(one.certain for one in late) else late + beside
         return Verdict(tuple(found), scores)
 
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
@@ -326,6 +342,26 @@ class Consistency:
             f"{(now - when) / 1e9:.1f} s ago: did the depth's unit or the camera's mode change?"
         )
         return [Suspicion("jump", text, (now - when) / 1e9 <= self.config.jump_s)]
+
+    def _late(
+        self, grey: Float32, inverse: Float32, stamp_ns: int, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """Whether depth is of another moment than colour."""
+        lateness, certain = self._lateness, self.config.late
+        lag = lateness.take(grey, inverse, stamp_ns)
+        if lag is None:
+            return []
+        scores |= {"lag_frames": float(lag.frames), "lag_s": lag.seconds, "lag_gain": lag.gain}
+        if lag.gain <= 0.7 * certain:
+            return []
+        older, younger = ("depth", "colour") if lag.frames > 0 else ("colour", "depth")
+        text = (
+            f"the {older} seems about {counted(abs(lag.frames), 'frame')} "
+            f"({abs(lag.seconds) * 1000:.0f} ms) older than the {younger} of its stamp: are both "
+            "stamped when they were taken?"
+        )
+        # Of what stands still all moments are alike.
+        return [Suspicion("late", text, lag.gain > certain and lateness.moves)]
 
     def _registered(
         self, seen: Seen, grey: Float32, readings: Float32, width: int, scores: dict[str, float]

@@ -44,6 +44,7 @@ DRIFT_REMEDY = (
     "set live_preset to fast, mode to exact, or clip in the checkpoint's dkt.json to the latent "
     "frames of the clips it was trained on"
 )
+_STAMP_THEM = "have the camera's driver stamp each image with its time"
 _FLUSH_REMEDIES = {
     FlushReason.INTRINSICS_CHANGED.value: "camera_info differs from image to image; have one "
     "publisher send one calibration",
@@ -293,13 +294,17 @@ def _unpaired(report: NodeReport) -> str:
     """Why colour and depth arrive and find no partners, and what to do."""
     drops, pipeline = report.snapshot.recent_drops, report.pipeline
     came = _stream(report, "color").recent + _stream(report, "depth").recent
-    repeated = drops.get(DropCause.DUPLICATE.value, 0)
+    repeated, unstamped = (
+        drops.get(cause.value, 0) for cause in (DropCause.DUPLICATE, DropCause.NO_STAMP)
+    )
     if came and repeated >= came / 2:
-        remedy = report.clock_trouble or "have the camera's driver stamp each image with its time"
+        remedy = report.clock_trouble or _STAMP_THEM
         return (
             f"stamps stand still: {repeated} of {came} images of the last {RATE_WINDOW_S:g} s had "
             f"the stamp of the one before; {remedy}"
         )
+    if came and unstamped >= came / 2:
+        return _unstamped(unstamped)
     if late := _late(pipeline):
         return late
     missed_s = pipeline.missed_s
@@ -319,6 +324,14 @@ def _unpaired(report: NodeReport) -> str:
     )
 
 
+def _unstamped(images: int) -> str:
+    """That they have no stamp, and what to do."""
+    return (
+        f"{counted(images, 'image')} of the last {RATE_WINDOW_S:g} s were stamped 0 or less, which "
+        f"is no time, and were left out; {_STAMP_THEM}"
+    )
+
+
 def _late(pipeline: PipelineReport) -> str:
     """Which image comes when the other one is waited with no more, and what to do; "" if none."""
     for name, seconds in pipeline.late_s.items():
@@ -335,18 +348,21 @@ def _late(pipeline: PipelineReport) -> str:
 
 def _crowds(report: NodeReport) -> list[str]:
     """Inputs that more than one publisher sends, whose pictures get mixed."""
-    return [
-        f"{topic.topic} has {topic.publishers} publishers ({', '.join(topic.nodes)}): "
-        + (
-            f"was {topic.nodes[0]} killed and started anew? DDS forgets the one before within 20 "
+    found = []
+    for topic in report.pipeline.inputs.values():
+        if topic.publishers < 2 or topic.other_types:
+            continue
+        unnamed = max(topic.publishers - len(topic.nodes), 0)
+        nodes = [*topic.nodes, *["one whose name is not known yet"] * unnamed]
+        why = (
+            f"was {nodes[0]} killed and started anew? DDS forgets the one before within 20 "
             "s. Where more than one runs, pictures of all are mixed in one stream: end all but one"
-            if len(set(topic.nodes)) == 1
+            if unnamed == 0 and len(set(nodes)) == 1
             else "pictures of all are mixed in one stream; end all but one, or give each camera a "
             "namespace"
         )
-        for topic in report.pipeline.inputs.values()
-        if topic.publishers > 1 and not topic.other_types
-    ]
+        found.append(f"{topic.topic} has {topic.publishers} publishers ({', '.join(nodes)}): {why}")
+    return found
 
 
 def _losses(report: NodeReport, is_told: bool) -> list[str]:
@@ -370,7 +386,10 @@ def _losses(report: NodeReport, is_told: bool) -> list[str]:
             f"{repeated} images of the last {RATE_WINDOW_S:g} s had the stamp of the one before, "
             "and were left out: does more than one publisher send them?"
         )
-    expected -= repeated // 2  # of either stream
+    unstamped = report.snapshot.recent_drops.get(DropCause.NO_STAMP.value, 0)
+    if unstamped > LOSS_WORTH_A_WARNING * 2 * expected:
+        found.append(_unstamped(unstamped))
+    expected -= (repeated + unstamped) // 2  # of either stream
     is_told = is_told or bool(found)
     if not is_told and expected >= FEWEST_PAIRS and pairs < (1 - LOSS_WORTH_A_WARNING) * expected:
         drops = report.snapshot.recent_drops

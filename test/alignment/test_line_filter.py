@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkt_ros.alignment.line_filter import Line, difference, drifted, joined
+from dkt_ros.alignment.line_filter import Line, difference, drifted, joined, wandering
 from dkt_ros.alignment.line_fit import LineFit
 
 ENDS = np.array([0.1, 0.9])
@@ -67,3 +67,12 @@ def test_uncertainty_at_the_worse_end() -> None:
 def test_difference_at_the_worse_end() -> None:
     assert difference(line(1.0, 0.5, 1), line(1.0, 0.4, 1), ENDS) == pytest.approx(0.2)
     assert difference(line(1.2, 0.5, 1), line(1.0, 0.5, 1), ENDS) == pytest.approx(0.18 / 1.4)
+
+
+def test_lines_wander_as_they_did_before() -> None:
+    still, other = line(1.0, 0.5, 0.01), line(1.1, 0.5, 0.01)
+    np.testing.assert_allclose(wandering([], 1, ENDS), 0.03)
+    np.testing.assert_allclose(wandering([still] * 9, 1, ENDS), 0.03 / 3)
+    to_and_fro = wandering([still, other] * 8, 1, ENDS)
+    np.testing.assert_allclose(to_and_fro, [0.018, 0.063], rtol=0.1)
+    np.testing.assert_allclose(wandering([still, other] * 8, 2, ENDS), 0.03 / np.sqrt(15))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fixtures.glass_scenes import smooth_field
 from fixtures.judging import Judge
 
 import dkt_ros
-from demo.recorded import read_frames
+from demo.recorded import RecordedFrame, read_frames
 from demo.stamps import header_stamp_ns
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import discover_topics
@@ -29,14 +30,19 @@ SECOND = 5  # frames
 
 
 @pytest.fixture(scope="module")
-def moving() -> list[Frame]:
-    """The demo's recording, its camera moving, with the true disparity smoothly wrong by 4%."""
+def recorded() -> list[RecordedFrame]:
+    """The demo's recording, its camera moving."""
     with BagReader(Path(dkt_ros.__file__).parent / "assets" / "demo" / "glassware") as bag:
         topics = discover_topics(bag.topics)
         stamps = [header_stamp_ns(message.cdr) for message in bag.messages([topics.color])]
-        frames = list(read_frames(bag, topics, stamps[:9]))
+        return list(read_frames(bag, topics, stamps))
+
+
+@pytest.fixture(scope="module")
+def moving(recorded: list[RecordedFrame]) -> list[Frame]:
+    """Its first frames with the true disparity smoothly wrong by 4%."""
     result = []
-    for index, frame in enumerate(frames):
+    for index, frame in enumerate(recorded[:9]):
         assert frame.raw_depth is not None
         assert frame.truth is not None
         inverse = 1 / np.nan_to_num(frame.truth, nan=float(np.nanmedian(frame.truth)))
@@ -437,3 +443,34 @@ def test_limits_that_cannot_be() -> None:
         ConsistencyConfig(expected_depth_m=(2.0, 1.0))
     with pytest.raises(DktError, match="none to be below the one before"):
         ConsistencyConfig(refused=1.0, doubted=0.0)
+
+
+def of_moments(recorded: list[RecordedFrame], late: int, still: int = 0) -> Verdict:
+    """The verdict after colour whose depth is so many frames old, 100 ms each, and after a rest."""
+    consistency = Consistency()
+    numbers = [*range(6, len(recorded)), *[len(recorded) - 1] * still]
+    for index, number in enumerate(numbers):
+        raw = recorded[number - late].raw_depth
+        noise = np.random.default_rng(index).normal(0, 1, (*recorded[number].rgb.shape[:2], 1))
+        rgb = np.clip(recorded[number].rgb + noise, 0, 255).astype(np.uint8)
+        verdict = consistency.update(rgb, raw, None, index * 100_000_000)
+    return verdict
+
+
+def test_late_depth_is_named(recorded: list[RecordedFrame]) -> None:
+    verdict = of_moments(recorded, 3)
+    assert causes(verdict) == {"late"}
+    (suspicion,) = verdict.suspicions
+    assert verdict.scores["lag_frames"] == pytest.approx(3, abs=1)
+    assert re.search(r"the depth seems about [234] frames \([234]00 ms\) older", suspicion.text)
+    assert "stamp each image when it was taken" in suspicion.advice
+    assert suspicion.denies_depth
+    assert of_moments(recorded, 0).suspicions == ()
+
+
+def test_late_depth_of_what_stands_still_is_that_of_its_colour(
+    recorded: list[RecordedFrame],
+) -> None:
+    verdict = of_moments(recorded, 3, still=12)
+    assert causes(verdict) == set()
+    assert [one.cause for one in verdict.suspicions] == ["late"]

@@ -176,6 +176,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam",)))},
+            WARN,
+            "/color has 2 publishers (/cam, one whose name is not known yet): pictures of all are",
+        ),
+        (
+            "input",
             {
                 "complaints": {"colour": ("the colour image is black", 2.9)},
                 "snapshot": replace(HEALTHY.snapshot, timings_s={"total": (2.0, 2.0)}),
@@ -261,6 +267,19 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "stamps stand still: 298 of 300 images of the last 5 s had the stamp of the one "
             "before; /clock stands still: x",
+        ),
+        (
+            "input",
+            {"snapshot": replace(streams(pair=9.0), recent_drops={"stamped 0 or less": 298})},
+            WARN,
+            "298 images of the last 5 s were stamped 0 or less, which is no time, and were left "
+            "out; have the camera's driver stamp each image with its time",
+        ),
+        (
+            "input",
+            {"snapshot": replace(streams(), recent_drops={"stamped 0 or less": 150})},
+            WARN,
+            "150 images of the last 5 s were stamped 0 or less",
         ),
         (
             "input",
