@@ -323,8 +323,6 @@ def test_depth_without_confidence_is_told() -> None:
 
 
 def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Cell) -> None:
-    """The last one: it takes both down."""
-
     def change(node: str, transition: int) -> None:
         request = ChangeState.Request(transition=Transition(id=transition))
         answer = cell.rig.planner.call(ChangeState, f"/{node}/change_state", request)
@@ -340,6 +338,23 @@ def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Ce
     answer = cell.plan()
     assert answer.status == Response.NOT_ACTIVE
     assert "/dkt_planner is inactive" in answer.message
+    for name in ("dkt_node", "dkt_planner"):
+        change(name, Transition.TRANSITION_ACTIVATE)
+
+
+def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(cell: Cell) -> None:
+    """Its service is in the graph for 20 s more. The last one: it takes both down."""
+    planner = cell.rig.planner
+    client = planner.client(PlanGrasps, "/dkt/plan_grasps")
+    waiting = client.call_async(PlanGrasps.Request())  # the camera is silent
+    planner.spin_for(1.0)
+    assert not waiting.done()
+    cell.rig.node.process.kill()
+    planner.wait_until(waiting.done, "answer")
+    assert waiting.result().status == Response.NO_DEPTH
+    assert waiting.result().message == (
+        "/dkt/capture_depth did not answer: its process was killed or stands still"
+    )
     cell.process.send_signal(signal.SIGINT)
     assert cell.process.wait(60) == 0
     assert "Traceback" not in cell.log.read_text()
@@ -386,34 +401,6 @@ def test_a_node_that_ends_while_it_is_asked_is_told_at_once() -> None:
         executor.shutdown()
         thread.join()
         rclpy.shutdown(context=context)
-
-
-def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(
-    tmp_path: Path,
-) -> None:
-    """Its service is in the graph for 20 s more."""
-    words = ["-r", "__ns:=/killed", "-p", "timeout_s:=600.0"]
-    with red_rig(tmp_path, *words[:2], publish="on_demand") as rig:
-        planner = NodeProcess(tmp_path / "planner.log", *words, module="planner")
-        with closing(planner):
-            client = rig.planner.client(PlanGrasps, "/killed/dkt/plan_grasps")
-            rig.planner.wait_until(client.service_is_ready, "planner", START_PATIENCE_S)
-            futures: list[Any] = []
-
-            def waits_for_depth() -> bool:
-                """Nothing is refused any more: both are active, and know each other."""
-                futures.append(client.call_async(PlanGrasps.Request()))
-                rig.planner.spin_for(1.0)
-                return not futures[-1].done()
-
-            rig.planner.wait_until(waits_for_depth, "request that is taken", START_PATIENCE_S)
-            rig.node.process.kill()
-            rig.planner.wait_until(futures[-1].done, "answer")
-            answer = futures[-1].result()
-            assert answer.status == Response.NO_DEPTH
-            assert answer.message == (
-                "/killed/dkt/capture_depth did not answer: its process was killed or stands still"
-            )
 
 
 def test_help_names_topics_and_parameters() -> None:
