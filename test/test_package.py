@@ -13,6 +13,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -97,18 +98,19 @@ def _tracked(root: Path, *paths: str) -> list[Path]:
 
 def _imports(files: list[Path]) -> dict[str, Path]:
     """Top-level modules that the files import, wherever in the file, with one importer each."""
-    found: dict[str, Path] = {}
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module]
-            else:
-                continue
-            for name in names:
-                found.setdefault(name.partition(".")[0], file)
+    found = {name: file for file in reversed(files) for name in _imported_by(file)}
     return {name: file for name, file in found.items() if name not in sys.stdlib_module_names}
+
+
+@cache
+def _imported_by(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
 
 
 def _requirements(*files: Path) -> set[str]:

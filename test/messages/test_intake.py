@@ -308,6 +308,40 @@ def test_compressed_colour_is_filed_and_its_change_of_format_starts_an_epoch() -
     assert (desk.filed[0].frame.rgb == 7).all()
 
 
+@pytest.mark.parametrize(
+    ("whose", "changes", "said"),
+    [
+        ("color", {"encoding": "8UC3"}, "'8UC3'"),
+        ("color", {"step": 1}, "has step 1"),
+        ("color", {"width": 0}, "is 0x4"),
+        ("depth", {"encoding": "8UC1"}, "'8UC1'"),
+        ("depth", {"width": 3, "step": 24}, "align_depth.enable:=true"),
+        ("depth", {"width": 3, "step": 24}, "depth image is 3x4"),
+        ("info", {"k": [0.0] * 9}, "K[0]=0, and "),
+        ("info", {"k": [float("nan")] * 9}, "fx=nan"),
+        ("info", {"width": 0}, "0x4 pixels"),
+        ("info", {"width": 640, "height": 480}, "camera_info is for 640x480 images, color image"),
+    ],
+)
+def test_a_broken_message_is_named_and_the_next_frame_works(
+    whose: str, changes: dict[str, Any], said: str
+) -> None:
+    desk = Desk()
+    desk.calibrate(**(changes if whose == "info" else {}))
+    pictures = {"color": rgb(), "depth": metres()}
+    for field, value in changes.items() if whose != "info" else ():
+        setattr(pictures[whose], field, value)
+    desk.show(0, **pictures)
+    assert desk.filed == []
+    assert sum(desk.drops.values()) == 1
+    assert said in desk.reports[-1][1]
+    desk.calibrate()
+    for ms in (33, 66):
+        desk.show(ms)
+    assert desk.filed[-1].frame.stamp_ns == 66 * MS
+    assert sum(desk.drops.values()) == 1
+
+
 def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
     desk.calibrate()

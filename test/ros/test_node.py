@@ -370,57 +370,18 @@ def test_a_new_image_size_starts_anew(rig: Rig) -> None:
     assert rig.planner.depth[stamp].height == 48
 
 
-BROKEN: dict[str, dict[str, Any]] = {
-    "color encoding": {"color": {"encoding": "8UC3"}},
-    "depth encoding": {"depth_message": {"encoding": "8UC1"}},
-    "truncated color": {"truncate": "color"},
-    "truncated depth": {"truncate": "depth"},
-    "color step": {"color": {"step": 1}},
-    "empty color": {"color": {"width": 0}},
-    "uncalibrated": {"info": {"k": [0.0] * 9}},
-    "camera_info of another size": {"info": {"width": 640, "height": 480}},
-    "nan calibration": {"info": {"k": [float("nan")] * 9}},
-    "zero camera_info size": {"info": {"width": 0}},
-}
-COMPLAINTS = {
-    "color encoding": "'8UC3'",
-    "depth encoding": "'8UC1'",
-    "truncated color": "holds 9216 bytes, expected 18432",
-    "truncated depth": "holds 12288 bytes, expected 24576",
-    "color step": "has step 1",
-    "empty color": "is 0x64",
-    "uncalibrated": "K[0]=0, and ",
-    "camera_info of another size": "camera_info is for 640x480 images, color image is 96x64",
-    "nan calibration": "fx=nan",
-    "zero camera_info size": "0x64 pixels",
-}
-
-
-@pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_message_is_named_and_the_next_frame_works(rig: Rig, kind: str) -> None:
-    broken = [rig.show(**BROKEN[kind])]
+@pytest.mark.parametrize(("kind", "said"), [("color", "9216 bytes"), ("depth", "12288 bytes")])
+def test_a_broken_message_is_named_and_the_next_frame_works(rig: Rig, kind: str, said: str) -> None:
+    broken = [rig.show(truncate=kind)]
     status = rig.planner.status(
         "input",
-        lambda s: COMPLAINTS[kind] in s.message,
-        again=lambda: broken.append(rig.show(**BROKEN[kind])),
+        lambda s: f"holds {said}, expected" in s.message,
+        again=lambda: broken.append(rig.show(truncate=kind)),
     )
     assert status.level in (DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
     rig.exchange()
     assert not rig.planner.depth.keys() & set(broken)
     assert rig.node.process.poll() is None
-
-
-def test_depth_of_another_size_is_named_with_its_remedy(rig: Rig) -> None:
-    small = np.ones((48, 64), dtype=np.float32)
-    broken = [rig.show(small)]
-    status = rig.planner.status(
-        "input",
-        lambda s: "depth image is 64x48" in s.message,
-        again=lambda: broken.append(rig.show(small)),
-    )
-    assert "align_depth.enable:=true" in status.message
-    rig.exchange()
-    assert not rig.planner.depth.keys() & set(broken)
 
 
 def test_colour_alone_gives_nothing_and_says_so(rig: Rig) -> None:
@@ -490,23 +451,10 @@ def test_a_parameter_that_acts_at_once_does(rig: Rig) -> None:
     assert rig.set(points_organized=True, points_voxel_m=0.0, max_depth_m=10.0).successful
 
 
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({"checkpoint": "/elsewhere"}, "acts when the node is configured"),
-        ({"max_depth_m": 0.05}, "expected min_depth_m to be the smaller"),
-        ({"points_voxel_m": 0.1}, "set points_organized to false"),
-        ({"sync_slop_s": 7.0}, "sync_slop_s is 7.0, expected 0 to 1 s"),
-        ({"autostart": False}, "read-only"),
-        ({"max_depth_m": "far"}, "max_depth_m is 'far', expected a value of type float"),
-    ],
-)
-def test_a_parameter_that_cannot_act_is_refused(
-    rig: Rig, values: dict[str, Any], reason: str
-) -> None:
-    result = rig.set(**values)
+def test_a_parameter_that_cannot_act_is_refused(rig: Rig) -> None:
+    result = rig.set(checkpoint="/elsewhere")
     assert not result.successful
-    assert reason in result.reason
+    assert "acts when the node is configured" in result.reason
 
 
 def test_parameters_are_described(rig: Rig) -> None:
@@ -634,21 +582,13 @@ def test_ctrl_c_ends_the_node_cleanly(rig: Rig) -> None:
     assert "Traceback" not in rig.node.output()
 
 
-@pytest.mark.parametrize(
-    ("parameters", "found"),
-    [
-        ({"buffer_frames": 4}, "buffer_frames is 4, expected 4N+1"),
-        ({"max_gap_s": 3}, "write 1.0, not 1"),
-        ({"dtype": "int8"}, "dtype is 'int8'"),
-    ],
-)
 def test_wrong_parameters_end_the_start_with_one_clear_line(
-    checkpoint: Path, tmp_path: Path, parameters: dict[str, object], found: str
+    checkpoint: Path, tmp_path: Path
 ) -> None:
-    arguments = node_arguments(checkpoint, **parameters)
+    arguments = node_arguments(checkpoint, max_gap_s=3)
     with closing(NodeProcess(tmp_path / "node.log", *arguments)) as node:
         assert node.process.wait(START_PATIENCE_S) == 2
-        assert found in node.output()
+        assert "write 1.0, not 1" in node.output()
         assert "Traceback" not in node.output()
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +29,8 @@ from fixtures.three_processes import PATIENCE_S, ROOT, START_PATIENCE_S, NodePro
 from geometry_msgs.msg import PoseArray, Quaternion, TransformStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.context import Context
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, RegionOfInterest
 
@@ -323,8 +324,6 @@ def test_depth_without_confidence_is_told() -> None:
 
 
 def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Cell) -> None:
-    """The last one: it takes both down."""
-
     def change(node: str, transition: int) -> None:
         request = ChangeState.Request(transition=Transition(id=transition))
         answer = cell.rig.planner.call(ChangeState, f"/{node}/change_state", request)
@@ -340,6 +339,23 @@ def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Ce
     answer = cell.plan()
     assert answer.status == Response.NOT_ACTIVE
     assert "/dkt_planner is inactive" in answer.message
+    for name in ("dkt_node", "dkt_planner"):
+        change(name, Transition.TRANSITION_ACTIVATE)
+
+
+def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(cell: Cell) -> None:
+    """Its service is in the graph for 20 s more. The last one: it takes both down."""
+    planner = cell.rig.planner
+    client = planner.client(PlanGrasps, "/dkt/plan_grasps")
+    waiting = client.call_async(PlanGrasps.Request())  # the camera is silent
+    planner.spin_for(1.0)
+    assert not waiting.done()
+    cell.rig.node.process.kill()
+    planner.wait_until(waiting.done, "answer")
+    assert waiting.result().status == Response.NO_DEPTH
+    assert waiting.result().message == (
+        "/dkt/capture_depth did not answer: its process was killed or stands still"
+    )
     cell.process.send_signal(signal.SIGINT)
     assert cell.process.wait(60) == 0
     assert "Traceback" not in cell.log.read_text()
@@ -347,31 +363,34 @@ def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Ce
 
 def test_a_node_that_ends_while_it_is_asked_is_told_at_once() -> None:
     """Its restart does not cost the planner the whole timeout."""
-    context = Context()
-    rclpy.init(context=context)
-    node, rest = Node("dkt_node", context=context), Node("robot", context=context)
-    executor = MultiThreadedExecutor(context=context)
+    rclpy.init(args=["--ros-args", "-r", "__ns:=/gone", "-p", "timeout_s:=600.0"])
+    planner, node, robot = DktPlanner(), Node("dkt_node"), Node("robot")
+    planner.autostart()
     asked, ends = threading.Event(), threading.Event()
+
+    def spin(executor: SingleThreadedExecutor) -> None:
+        while not ends.is_set():
+            with suppress(InvalidHandle):  # the service of what hangs is gone when it answers
+                executor.spin_once(timeout_sec=0.05)
 
     def hang(request: Any, response: Any) -> Any:
         asked.set()
         ends.wait(START_PATIENCE_S)
         return response
 
-    server = node.create_service(CaptureDepth, "/gone/dkt/capture_depth", hang)
-    client = rest.create_client(PlanGrasps, "/gone/dkt/plan_grasps")
-    words = ["-r", "__ns:=/gone", "-p", "timeout_s:=600.0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dkt_ros.ros.planner", "--ros-args", *words], cwd=ROOT
-    )
-    executor.add_node(node)
-    executor.add_node(rest)
-    thread = threading.Thread(target=executor.spin)
-    thread.start()
+    server = node.create_service(CaptureDepth, "dkt/capture_depth", hang)
+    client = robot.create_client(PlanGrasps, "dkt/plan_grasps")
+    executors = []
+    for one in (planner, node, robot):
+        executors.append(SingleThreadedExecutor())
+        executors[-1].add_node(one)
+    threads = [threading.Thread(target=spin, args=[one]) for one in executors]
+    for thread in threads:
+        thread.start()
     try:
         assert client.wait_for_service(START_PATIENCE_S)
         futures: list[Any] = []
-        while not asked.wait(1.0) and len(futures) < 60:  # until it is active, and sees the node
+        while not asked.wait(0.2) and len(futures) < 300:  # until it sees the node
             futures.append(client.call_async(PlanGrasps.Request()))
         node.destroy_service(server)
         deadline = time.monotonic() + PATIENCE_S
@@ -381,39 +400,11 @@ def test_a_node_that_ends_while_it_is_asked_is_told_at_once() -> None:
         assert "/gone/dkt/capture_depth ended before it answered" in said
     finally:
         ends.set()
-        process.kill()
-        process.wait()
-        executor.shutdown()
-        thread.join()
-        rclpy.shutdown(context=context)
-
-
-def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(
-    tmp_path: Path,
-) -> None:
-    """Its service is in the graph for 20 s more."""
-    words = ["-r", "__ns:=/killed", "-p", "timeout_s:=600.0"]
-    with red_rig(tmp_path, *words[:2], publish="on_demand") as rig:
-        planner = NodeProcess(tmp_path / "planner.log", *words, module="planner")
-        with closing(planner):
-            client = rig.planner.client(PlanGrasps, "/killed/dkt/plan_grasps")
-            rig.planner.wait_until(client.service_is_ready, "planner", START_PATIENCE_S)
-            futures: list[Any] = []
-
-            def waits_for_depth() -> bool:
-                """Nothing is refused any more: both are active, and know each other."""
-                futures.append(client.call_async(PlanGrasps.Request()))
-                rig.planner.spin_for(1.0)
-                return not futures[-1].done()
-
-            rig.planner.wait_until(waits_for_depth, "request that is taken", START_PATIENCE_S)
-            rig.node.process.kill()
-            rig.planner.wait_until(futures[-1].done, "answer")
-            answer = futures[-1].result()
-            assert answer.status == Response.NO_DEPTH
-            assert answer.message == (
-                "/killed/dkt/capture_depth did not answer: its process was killed or stands still"
-            )
+        for thread, executor in zip(threads, executors, strict=True):
+            thread.join()
+            executor.shutdown()
+        planner.close()
+        rclpy.shutdown()
 
 
 def test_help_names_topics_and_parameters() -> None:

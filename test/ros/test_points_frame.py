@@ -6,7 +6,6 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +15,13 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from fixtures.red_rig import HEIGHT, WIDTH, RedRig, red_rig
-from fixtures.three_processes import ROOT, START_PATIENCE_S, NodeProcess, Planner, closing
+from fixtures.three_processes import ROOT, START_PATIENCE_S
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from sensor_msgs.msg import Image, PointCloud2
 
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
+from dkt_ros.ros.node import DktNode
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 FRAME = "camera_color_optical_frame"
@@ -106,17 +106,11 @@ def test_a_stamp_that_tf_has_forgotten_is_told_apart(rig: RedRig) -> None:
     assert "dropped: stamp older than tf" in {pair.key for pair in entered}
 
 
-def test_without_tf2_the_node_says_so_and_stays_unconfigured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("node", [["points_frame:=base_link"]], indirect=True)
+def test_without_tf2_the_node_says_so_and_stays_unconfigured(node: DktNode) -> None:
     if importlib.util.find_spec("tf2_ros"):
         pytest.skip("tf2_ros is installed")
-    words = ["predictor:=fixtures.red_network:load", "device:=cpu", "points_frame:=base_link"]
-    given = [word for value in words for word in ("-p", value)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{ROOT / 'test'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        node = NodeProcess(tmp_path / "node.log", *given)
-    with closing(node), closing(Planner()) as planner:
-        status = planner.status(
-            "lifecycle", lambda s: s.level == DiagnosticStatus.ERROR, timeout_s=START_PATIENCE_S
-        )
-        assert "cannot configure: tf frames need tf2_ros" in status.message
-        assert "There is no tf2 among the wheels" in status.message
+    node.autostart()
+    assert "active" not in str(node._state_machine.current_state[1])
+    assert "cannot configure: tf frames need tf2_ros" in node._transition_error
+    assert "There is no tf2 among the wheels" in node._transition_error

@@ -108,13 +108,13 @@ def test_a_parameter_file_for_other_nodes_is_told(
     assert all(f"--params-file {path} {said}" in line for line in told)
 
 
-@pytest.mark.parametrize("command", ["dkt_node", "dkt_replay bag", "dkt doctor --dds"])
+@pytest.mark.parametrize("command", ["dkt_replay bag", "dkt doctor --dds"])
 def test_a_log_that_cannot_be_written_is_one_line_with_what_to_do(
     command: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     name, *words = command.split()
-    module = {"dkt_node": "ros.node", "dkt_replay": "ros.replay.node", "dkt": "cli"}[name]
+    module = {"dkt_replay": "ros.replay.node", "dkt": "cli"}[name]
     done = subprocess.run(
         [sys.executable, "-m", f"dkt_ros.{module}", *words],
         env=os.environ | {"ROS_LOG_DIR": str(tmp_path / "file" / "log")},

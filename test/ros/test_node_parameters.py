@@ -1,0 +1,126 @@
+"""Parameters of a node: what is wrong is named, at the door and whenever one is set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
+
+import rclpy
+from fixtures.workshop import Workshop
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from dkt_ros.ros.managed_node import ManagedNode
+from dkt_ros.ros.node import DktNode
+from dkt_ros.ros.params.declarations import unknown_qos_overrides
+from dkt_ros.ros.planner import DktPlanner
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        (
+            "qos_overrides./color/image.subscription.reliability:=reliable",
+            "qos_overrides./dkt/depth.publisher.depth:=9",
+            "qos_overrides.dkt/depth.publisher.depth:=9",
+            "qos_overrides./dkt/depth.publisher.deadline:=9",
+        )
+    ],
+    indirect=True,
+)
+def test_qos_for_no_topic_of_the_node_is_named(
+    node: DktNode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node.autostart()
+    [line] = [line for line in capfd.readouterr().err.splitlines() if "qos_overrides" in line]
+    wrong = ("./dkt/depth.publisher.deadline", ".dkt/depth.publisher.depth")
+    assert f"ignored: {', '.join(f'qos_overrides{name}' for name in wrong)}: expected" in line
+
+
+@pytest.mark.parametrize(
+    "node",
+    [tuple(f"qos_overrides./{side}/dkt/dept.publisher.depth:=9" for side in ("left", "right"))],
+    indirect=True,
+)
+@pytest.mark.parametrize(("namespace", "named"), [("/", ("left", "right")), ("/left", ("left",))])
+def test_qos_of_another_camera_s_topics_is_not_called_ignored(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch, namespace: str, named: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(node, "get_namespace", lambda: namespace)
+    expected = [f"qos_overrides./{side}/dkt/dept.publisher.depth" for side in named]
+    assert unknown_qos_overrides(node) == expected
+
+
+def test_a_parameter_that_is_misspelt_at_the_door_is_told(
+    workshop: Workshop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rclpy.init(args=["--ros-args", "-p", "crop_bax:=3"])
+    try:
+        DktNode(workshop).close()
+    finally:
+        rclpy.shutdown()
+    assert "parameter crop_bax" in (said := capfd.readouterr().err)
+    assert "is not known to this node and ignored" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("min_confidence", 2.0, "min_confidence is 2.0, expected 0 to 1"),
+        ("min_confidence", "high", "min_confidence is 'high', expected a value of type float"),
+        ("min_confidence", None, "min_confidence is None, expected a value of type float"),
+        ("min_confidence", True, "min_confidence is True, expected a value of type float"),
+        ("points_stride", 1.5, "points_stride is 1.5, expected a value of type int"),
+        ("points_stride", 2**40, "points_stride is 1099511627776, expected 1 to 64"),
+        ("seed", -1, "seed is -1, expected 0 to 2147483647"),
+        ("crop_box", 3, "crop_box is 3, expected a value of type str"),
+        ("crop_bax", "", "crop_bax is not known to this node"),
+        ("use_sim_time", 1, "use_sim_time is 1, expected true or false"),
+        (
+            "autostart",
+            False,
+            "autostart is read-only, it acts at start alone: end the node, and start",
+        ),
+    ],
+)
+def test_a_change_that_is_refused_names_values_and_changes_nothing(
+    node: DktNode, name: str, value: Any, said: str
+) -> None:
+    before = node.parameters
+    wanted = [Parameter("max_depth_m", value=5.0), Parameter(name, value=value)]
+    result = node.set_parameters_atomically(wanted)
+    assert not result.successful
+    assert said in result.reason
+    assert node.parameters == before
+    assert node.get_parameter("max_depth_m").value == before.max_depth_m
+
+
+def test_a_whole_number_does_for_a_fraction(node: DktNode) -> None:
+    """`ros2 param set /dkt_node max_depth_m 5` is an integer to ROS."""
+    assert node.set_parameters_atomically([Parameter("max_depth_m", value=5)]).successful
+    assert node.parameters.max_depth_m == 5.0
+    assert node.get_parameter("max_depth_m").type_ is Parameter.Type.DOUBLE
+
+
+@pytest.mark.parametrize("kind", [DktNode, DktPlanner])
+def test_a_node_that_has_ended_takes_no_parameters(kind: Callable[..., ManagedNode[Any]]) -> None:
+    """They would act on nothing, and never again."""
+    rclpy.init()
+    node = kind()
+    try:
+        assert node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+        before = node.parameters
+        result = node.set_parameters_atomically([Parameter("min_confidence", value=0.9)])
+        assert (result.successful, result.reason) == (False, node.idle())
+        assert "is finalized, expected active: end its process" in result.reason
+        assert node.parameters == before
+    finally:
+        node.close()
+        rclpy.shutdown()
