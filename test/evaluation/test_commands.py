@@ -13,6 +13,10 @@ import torch
 from fixtures import dataset_trees as trees
 from fixtures.one_thread import one_thread as one_thread
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from fixtures.tiny_engines import ENGINE_SIZE
+from fixtures.tiny_engines import tiny_engine as tiny_engine
+from fixtures.tiny_engines import tiny_request as tiny_request
+from fixtures.tiny_networks import tiny_checkpoint as tiny_checkpoint
 
 import dkt_ros.predict.load as load_module
 from dkt_ros.cli import main
@@ -23,10 +27,7 @@ from dkt_ros.frames import Frame
 from dkt_ros.fusion.network import Refiner, save_refiner, sizes_info
 from dkt_ros.model.backends import load_network
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.compiled.build import export_engine
-from dkt_ros.model.compiled.manifest import EngineRequest, checkpoint_fingerprint, window_lengths
 from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.model.windows import exact_windows
 from dkt_ros.predict.clip import ClipPredictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
@@ -34,8 +35,8 @@ from dkt_ros.predict.stream import StreamPredictor
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+def checkpoint(tiny_checkpoint: Path) -> Path:
+    return tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -235,26 +236,18 @@ def test_both_modes_share_one_network_in_memory(
     assert len(loaded) == 2, "one for each of the two above"
 
 
-@pytest.mark.slow
 def test_an_engine_beside_torch(
-    tmp_path: Path, checkpoint: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    checkpoint: Path,
+    rendered: Path,
+    tiny_engine: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("onnxscript", reason="graphs are exported with requirements/onnx.txt")
     pytest.importorskip("onnxruntime", reason="engines run with requirements/onnx.txt")
-    engine, size, output = tmp_path / "engine", (32, 48), tmp_path / "figures.json"
-    request = EngineRequest(
-        checkpoint=checkpoint,
-        fingerprint=checkpoint_fingerprint(checkpoint),
-        size=size,
-        windows=window_lengths(exact_windows([1, 5], window=3, overlap=1)),
-        steps=2,
-        precision="fp32",
-    )
-    engine.mkdir()
-    export_engine(request, engine)
+    output = tmp_path / "figures.json"
     arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered)]
     arguments += ["--device", "cpu", "--no-normals", "--output", str(output)]
-    graphs = ["--backend", "onnxruntime", "--engine-dir", str(engine)]
+    graphs = ["--backend", "onnxruntime", "--engine-dir", str(tiny_engine)]
     assert main([*arguments, *graphs]) == 0
     said = capsys.readouterr().out
     assert "dkt exact onnxruntime against dkt exact, same frames" in said
@@ -262,7 +255,7 @@ def test_an_engine_beside_torch(
     found = [mean_of(output, f"dkt exact onnxruntime, {name}")["rel"] for name in names]
     beside = [mean_of(output, f"dkt exact, {name}")["rel"] for name in names]
     assert found == pytest.approx(beside, rel=1e-3)
-    assert main([*arguments, "--size", "{}x{}".format(*size)]) == 0
+    assert main([*arguments, "--size", "{}x{}".format(*ENGINE_SIZE)]) == 0
     assert beside == [mean_of(output, f"dkt exact, {name}")["rel"] for name in names]
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -261,24 +262,6 @@ def test_a_worker_that_dies_too_often_is_given_up(
     assert [path.name for path in (tmp_path / "out").glob(".*")] == []
 
 
-def test_a_worker_that_is_dead_before_it_gets_its_recording_is_replaced(
-    bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started, start = [], many._start
-
-    def start_and_kill_the_first(options: ProcessOptions, output: Path) -> many._Worker:
-        started.append(start(options, output))
-        if len(started) == 1:
-            started[0].process.kill()
-            started[0].process.join()
-        return started[-1]
-
-    monkeypatch.setattr(many, "_start", start_and_kill_the_first)
-    recordings = find_recordings([bags / "a", bags / "b"], told.source)
-    results = process_many(recordings, told, tmp_path / "out", workers=2)
-    assert [result.outcome for result in results] == [Outcome.DONE, Outcome.DONE]
-
-
 def test_locks_that_kills_left_go_and_held_ones_stay(
     bags: Path, tmp_path: Path, told: ProcessOptions
 ) -> None:
@@ -291,15 +274,28 @@ def test_locks_that_kills_left_go_and_held_ones_stay(
         assert [path.name for path in output.glob(".*")] == [".b.lock"]
 
 
-def test_a_worker_that_dies_is_replaced(
+def test_a_worker_that_dies_is_replaced_though_it_was_dead_before_it_got_its_recording(
     bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One at a time: the first is dead when it gets a, the second dies in b, the third does all."""
     (bags / "c.bag").unlink()
     fatal = tmp_path / "die"
     fatal.touch()
     monkeypatch.setenv(DIE, str(fatal))
+    started, start = [], many._start
+
+    def start_and_kill_the_first(options: ProcessOptions, output: Path) -> many._Worker:
+        started.append(start(options, output))
+        if len(started) == 1:
+            started[0].process.kill()
+            started[0].process.join()
+        return started[-1]
+
+    monkeypatch.setattr(many, "_start", start_and_kill_the_first)
     recordings = find_recordings([bags], told.source)
-    results = process_many(recordings, told, tmp_path / "out", workers=2)
-    assert not fatal.exists()  # one did die
+    one_worker = partial(many._in_workers, 1)
+    results = process_many(recordings, told, tmp_path / "out", cluster=one_worker)
+    assert not fatal.exists()  # one did die at work
+    assert len(started) == 3
     assert [result.outcome for result in results] == [Outcome.DONE, Outcome.DONE]
     assert [result.summary["answered"] for result in results] == [4, 4]
