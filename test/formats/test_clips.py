@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.formats.clips import read_clip
+from dkt_ros.formats.clips import read_clip, read_raw_depth
 from dkt_ros.formats.pictures import natural_key
 
 
@@ -154,3 +154,15 @@ def test_a_broken_npz_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(DktError, match=r"none\.mp4 does not exist"):
         read_clip(tmp_path / "none.mp4")
+
+
+def test_raw_depth_of_a_folder_is_millimetres_or_metres(tmp_path: Path) -> None:
+    rgb = frames(2)
+    depth = np.full(rgb.shape[1:3], 0.5, np.float32)
+    depth[0] = np.inf
+    cv2.imwrite(str(tmp_path / "0_depth.png"), np.where(np.isinf(depth), 0, 500).astype(np.uint16))
+    np.save(tmp_path / "1_depth.npy", depth)
+    found = read_raw_depth(tmp_path, "*_depth.*", rgb)
+    assert found is not None
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.stack([np.where(np.isinf(depth), np.nan, depth)] * 2))
