@@ -419,7 +419,7 @@ def situations() -> list[Situation]:
             "image size alternates",
             "depth of each; say that the stream begins anew all the time",
             resized(lambda number: number % 2 == 0),
-            "images of several sizes",
+            "images of several sizes|come by turns",
         ),
         Situation("depth missing", "say so", without("depth"), "no message on /depth/image"),
         Situation("colour missing", "say so", without("color"), "no message on /color/image"),

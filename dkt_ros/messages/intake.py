@@ -9,9 +9,11 @@ remark, which stands as long as the frames show it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Protocol
 
 from dkt_ros.errors import DktError
@@ -38,6 +40,8 @@ _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
 _ANOTHER_SIZE = (_INFO_OF_ANOTHER_SIZE, COMPRESSED_OF_ANOTHER_SIZE)
 """Causes that binning and region of interest may be behind."""
 ENCODING_CHANGED = "image encoding changed"
+REMEMBERED_SIZES, MOST_TURNS = 8, 3
+"""Frames, and how often the size may change within them before it is remarked on."""
 MOST_REMARKS = 20
 """Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
 CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
@@ -135,6 +139,7 @@ class Intake:
         self._epoch = 0
         self._now_ns = now_ns
         self._was_off = False
+        self._sizes: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_SIZES)
         self._remarked: set[str] = set()
         self.remarks: dict[str, str] = {}
         """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
@@ -314,6 +319,13 @@ class Intake:
             )
         if (unlikely := _unlikely(intrinsics)) is not None:
             remarks["calibration"] = unlikely + self._other_matrix(info)
+        self._sizes.append((info.width, info.height))
+        if _turns(self._sizes) >= MOST_TURNS:
+            first, *others = (f"{width}x{height}" for width, height in sorted(set(self._sizes)))
+            remarks["image size"] = (
+                f"images of {first} and {' and '.join(others)} come by turns: expected one size. "
+                "Is color/image published by more than one camera?"
+            )
         off = self._clock_remark(pair.color_stamp_ns)
         # The first image of a bag that starts anew may come before its clock.
         if off is not None and self._was_off:
@@ -380,6 +392,11 @@ def _decode(
 
 def _encoding(message: ImageMessage) -> str:
     return str(message.encoding if is_raw(message) else message.format)
+
+
+def _turns(sizes: Iterable[tuple[int, int]]) -> int:
+    """How often one differs from the one before."""
+    return sum(one != other for one, other in pairwise(sizes))
 
 
 def _unlikely(intrinsics: Intrinsics) -> str | None:
