@@ -293,7 +293,7 @@ def test_an_interrupted_measurement_says_nothing_more(number: signal.Signals) ->
         "        print('hears', file=sys.stderr, flush=True); hear(message)\n"
         "    return make(node, kind, topic, tell, *rest, **more)\n"
         "rclpy.node.Node.create_subscription = told\n"
-        "sys.exit(main(['doctor', '--dds', '--size', '48x64', '--rate', '500']))"
+        "sys.exit(main(['doctor', '--dds', '--size', '48x64', '--rate', '500', '--seconds', '60']))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
