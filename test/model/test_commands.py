@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.resources
-import os
 import resource
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import torch
 from fixtures.original_files import write_original_files
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.model import checkpoint as checkpoint_module
 from dkt_ros.model.checkpoint import load_checkpoint
@@ -347,42 +345,14 @@ def test_the_embedded_checkpoint_is_in_the_package_or_named(
         checkpoint_module.default_checkpoint()
 
 
-def run(repo_root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import argparse, sys\n"
-        "from dkt_ros.errors import DktError\n"
-        "from dkt_ros.model.commands import add_commands\n"
-        "from dkt_ros.predict.command import add_commands as add_predict\n"
-        "heavy = {'torch', 'diffusers', 'numpy', 'cv2', 'transformers'} & sys.modules.keys()\n"
-        "assert not heavy, heavy\n"
-        "parser = argparse.ArgumentParser()\n"
-        "subparsers = parser.add_subparsers()\n"
-        "add_commands(subparsers)\n"
-        "add_predict(subparsers)\n"
-        "args = parser.parse_args()\n"
-        "try:\n"
-        "    sys.exit(args.run(args))\n"
-        "except DktError as error:\n"
-        "    sys.exit(f'dkt: {error}')\n"
-    )
-    environment = os.environ | {"PYTHONPATH": str(repo_root), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def test_a_damaged_checkpoint_ends_in_one_line(repo_root: Path, tmp_path: Path, clip: Path) -> None:
+def test_a_damaged_checkpoint_ends_in_one_line(
+    tmp_path: Path, clip: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = make_tiny_checkpoint(tmp_path / "damaged")
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     words = [f"--checkpoint={folder}", f"--input={clip}", f"--output={tmp_path / 'o.npz'}"]
-    ended = run(repo_root, "predict", *words)
-    assert ended.returncode != 0
-    lines = ended.stderr.strip().splitlines()
-    assert len(lines) == 1, ended.stderr
-    assert str(folder / "transformer") in lines[0]
+    capfd.readouterr()
+    assert main(["predict", *words]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert str(folder / "transformer") in line

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +24,11 @@ from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import only_process, sha256
+from dkt_ros.model import convert as convert_module
 from dkt_ros.model import weights as weights_module
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.convert import OriginalFiles, convert, convert_transformer
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.weights import Weights
 
 Tensors = dict[str, torch.Tensor]
@@ -464,18 +465,18 @@ def test_a_failed_conversion_leaves_the_old_checkpoint(
 
 
 def test_what_a_killed_conversion_left_goes_with_the_next(
-    files: OriginalFiles, tmp_path: Path
+    files: OriginalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
-    killed = (
-        "import os, pathlib, sys; from dkt_ros.model import convert as c;"
-        "c.finish_checkpoint = lambda *_: os._exit(9);"
-        "transformer, vae, prompt, output = map(pathlib.Path, sys.argv[1:]);"
-        "files = c.OriginalFiles(transformer, vae, prompt_embeds=prompt, num_heads=2);"
-        "c.convert(files, output)"
-    )
-    words = map(str, (files.transformer, files.vae, files.prompt_embeds, output))
-    assert subprocess.run([sys.executable, "-c", killed, *words], check=False).returncode == 9
+
+    def killed(folder: Path, _info: CheckpointInfo) -> None:
+        shutil.copytree(tmp_path / "made", output)  # what is there at that moment
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(convert_module, "finish_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convert(files, tmp_path / "made")
     assert len(list(output.glob(".*"))) > 0
     convert(files, output)
     assert list(output.glob(".*")) == []

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import errno
-import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fixtures import train_process
 from fixtures.latent_source import FixedLatents
-from fixtures.train_process import run_small, small_recipe
+from fixtures.train_process import run_apart, run_small, small_recipe
 from fixtures.training_scenes import write_scene
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -40,33 +40,50 @@ from dkt_ros.train.materials import Materials
 from dkt_ros.train.run import train
 from dkt_ros.train.states import STATE_FILE, States, read_state
 
-
-def environment() -> dict[str, str]:
-    root = Path(__file__).parents[2]
-    return os.environ | {
-        "PYTHONPATH": f"{root}:{root / 'test'}",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+Start = Callable[..., BaseProcess]
 
 
-def on_two_processes(script: list[str]) -> list[tuple[int, str]]:
-    """Exit status and stderr of a script that torchrun or `accelerate launch` starts twice."""
+@pytest.fixture(scope="module")
+def start(repo_root: Path) -> Start:
+    """Starts run_apart in a process that has imported everything: that takes seconds, once."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([run_apart.__module__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{repo_root}:{repo_root / 'test'}")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        forkserver.ensure_running()
+
+    def start(*arguments: object) -> BaseProcess:
+        process = processes.Process(target=run_apart, args=arguments, daemon=True)
+        process.start()
+        return process
+
+    return start
+
+
+def on_two_processes(
+    start: Start, folder: Path, checkpoint: Path, **values: Any
+) -> list[tuple[int | None, str]]:
+    """Exit status and stderr of what torchrun or `accelerate launch` starts twice."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    said = [folder / f"said-{rank}" for rank in "01"]
     processes = []
-    for rank in ("0", "1"):
+    for rank, file in zip("01", said, strict=True):
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        environ = environment() | ranks | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        pipe = subprocess.PIPE
-        processes.append(subprocess.Popen(script, env=environ, stderr=pipe, text=True))
+        environment = ranks | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(start(environment, file, checkpoint, folder / "run", values))
     try:
-        said = [process.communicate(timeout=300)[1] for process in processes]
+        for process in processes:
+            process.join(300)
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+    return [
+        (process.exitcode, file.read_text()) for process, file in zip(processes, said, strict=True)
+    ]
 
 
 def losses(output: Path) -> list[tuple[int, float, float]]:
@@ -100,21 +117,20 @@ def whole(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def test_killed_and_resumed_equals_the_uninterrupted_run(
-    tiny_checkpoint: Path, whole: Path, tmp_path: Path
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path, start: Start
 ) -> None:
     output = tmp_path / "run"
-    endless = json.dumps({"ema": 0.9, "steps": 100_000, "save": {"every": 3, "keep": 100_000}})
-    script = [sys.executable, train_process.__file__, str(tiny_checkpoint), str(output), endless]
-    process = subprocess.Popen(script, env=environment(), stderr=subprocess.DEVNULL)
+    endless = {"ema": 0.9, "steps": 100_000, "save": {"every": 3, "keep": 100_000}}
+    process = start({}, tmp_path / "said", tiny_checkpoint, output, endless)
     try:
         deadline = time.monotonic() + 300
         while len(losses(output)) < 5:
-            assert process.poll() is None, "the process ended by itself"
+            assert process.is_alive(), "the process ended by itself"
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         process.kill()
-        process.wait()
+        process.join()
     states = States(output / "states", 1)
     assert states.latest() is not None
     for later in states.all()[1:]:  # as if it had been killed between its first and second state
@@ -273,12 +289,10 @@ def test_wandb_gets_the_numbers_or_is_missed_by_name(
 
 
 def test_two_processes_follow_the_single_one(
-    tiny_checkpoint: Path, whole: Path, tmp_path: Path
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path, start: Start
 ) -> None:
-    output = tmp_path / "run"
-    values = json.dumps({"ema": 0.9, "micro_batch": 1})
-    script = [sys.executable, train_process.__file__, str(tiny_checkpoint), str(output), values]
-    (status, first), (other, second) = on_two_processes(script)
+    output, values = tmp_path / "run", {"ema": 0.9, "micro_batch": 1}
+    (status, first), (other, second) = on_two_processes(start, tmp_path, tiny_checkpoint, **values)
     assert (status, other) == (0, 0), first + second
     batch = "2 processes on cpu each, float32; a step learns from 4 samples = 2 x 2 x micro_batch 1"
     assert batch in first
@@ -290,12 +304,11 @@ def test_two_processes_follow_the_single_one(
 
 
 def test_a_preview_that_fails_ends_all_processes_with_the_last_good_state(
-    tiny_checkpoint: Path, tmp_path: Path
+    tiny_checkpoint: Path, tmp_path: Path, start: Start
 ) -> None:
     """Whatever it raises; those that do not preview are not left waiting."""
-    values = json.dumps({"micro_batch": 1, "preview": {"every": 4}})
-    script = [sys.executable, train_process.__file__, str(tiny_checkpoint), str(tmp_path), values]
-    (status, first), (other, second) = on_two_processes(script)
+    values: dict[str, Any] = {"micro_batch": 1, "preview": {"every": 4}}
+    (status, first), (other, second) = on_two_processes(start, tmp_path, tiny_checkpoint, **values)
     assert status != 0
     assert other != 0
     assert re.search(

@@ -6,9 +6,9 @@ import argparse
 import json
 import re
 import shutil
-import signal
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256
-from dkt_ros.model.compiled import build
+from dkt_ros.files import sha256, write_whole
+from dkt_ros.model.compiled import build, tensorrt_build
 from dkt_ros.model.compiled.commands import add_commands
 from dkt_ros.model.compiled.manifest import Manifest, plan_whole
 
@@ -144,21 +144,19 @@ def test_without_tensorrt_nothing_is_exported(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_plans_are_built_ahead_of_time(
-    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The real builder, without a GPU; what is there is not redone, and the graphs are right."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
     pytest.importorskip("onnxscript", reason="graphs are exported with requirements/onnx.txt")
     pytest.importorskip("onnxruntime", reason="graphs are run with requirements/onnx.txt")
     output = tmp_path / "engine"
+    clip = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), np.uint8)
+    np.savez(tmp_path / "clip.npz", rgb=clip)
     words = ["build", "--checkpoint", tiny_checkpoint, "--size", "32x48", "--output", output]
-    words += ["--preset", "exact", "--frames", 1, 9, "--steps", 2, "--precision", precision]
-    if precision == "fp8":
-        clip = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), np.uint8)
-        np.savez(tmp_path / "clip.npz", rgb=clip)
-        words += ["--calibrate", tmp_path / "clip.npz"]
+    words += ["--preset", "exact", "--frames", 1, 9, "--steps", 2, "--precision", "fp8"]
+    words += ["--calibrate", tmp_path / "clip.npz"]
     assert run(*words, "--target", "sm89", "sm120") == 0
     manifest = Manifest.read(output)
     assert manifest.system is not None
@@ -201,48 +199,65 @@ def test_a_graph_that_computes_something_else_is_named(
     assert run("check", copy, "--no-run") == 0
 
 
-@pytest.mark.parametrize("stage", ["export", "plan"])
-def test_a_build_that_is_killed_goes_on(
-    tiny_checkpoint: Path, copy: Path, stage: str, capsys: pytest.CaptureFixture[str]
+def test_an_export_that_is_stopped_at_its_end_leaves_no_engine(
+    tiny_checkpoint: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the middle of a file: nothing half is taken for whole, what was there is kept."""
+    """All graphs are written; what tells that they are whole is not."""
+
+    @contextmanager
+    def writer(folder: Path) -> Iterator[Callable[[str, str], str]]:
+        def write(graph: str, name: str) -> str:
+            (folder / f"{name}.onnx").write_text(graph)
+            return f"{name}.onnx"
+
+        (folder / "weights.bin").touch()
+        yield write
+
+    monkeypatch.setattr(build, "export", lambda graph: "a graph")
+    monkeypatch.setattr(build, "graph_writer", writer)
+    monkeypatch.setattr(build, "check_file", lambda file: None)
+    monkeypatch.setattr(build, "write_checks", interrupted)
+    words = ["48x48" if word == "32x48" else word for word in build_words(tiny_checkpoint, copy)]
+    with pytest.raises(KeyboardInterrupt):
+        run(*words)
+    assert len(list(copy.glob("*.onnx"))) == 6
+    assert not (copy / "engine.json").exists()
+
+
+def interrupted(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_build_that_is_killed_goes_on(
+    tiny_checkpoint: Path,
+    copy: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the middle of a plan: nothing half is taken for whole, what was there is kept."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
-    words = [str(word) for word in build_words(tiny_checkpoint, copy) if word != "--onnx-only"]
+    words = [word for word in build_words(tiny_checkpoint, copy) if word != "--onnx-only"]
     words += ["--target", "sm89"]
-    if stage == "export":
-        words[words.index("32x48")] = "48x48"
-    script = KILLED_EXPORT if stage == "export" else KILLED_PLAN
-    killed = subprocess.run([sys.executable, "-c", script, "engine", *words], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    if stage == "export":  # the next build starts anew, see test_build.py
-        with pytest.raises(DktError, match=r"engine\.json is missing"):
-            Manifest.read(copy)
-        return
+    written: list[Path] = []
+
+    def write(plan: Path, content: bytes) -> None:
+        if written:
+            plan.with_name(f"{plan.name}.partial").write_bytes(b"half of it")
+            raise KeyboardInterrupt
+        written.append(plan)
+        write_whole(plan, content)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(tensorrt_build, "write_whole", write)
+        with pytest.raises(KeyboardInterrupt):
+            run(*words)
     built = [graph.name for graph in Manifest.read(copy).graphs if plan_whole(copy, graph)]
     assert built == ["encoder_first"]
+    capsys.readouterr()
     assert run(*words) == 0
     said = capsys.readouterr().err
     assert "the graphs in" in said
-    assert "encoder_following.plan" in said
+    assert "encoder_following.plan: Building engine" in said
     assert "encoder_first.plan" not in said
     assert all(plan_whole(copy, graph) for graph in Manifest.read(copy).graphs)
     assert not list(copy.glob("*.partial"))
-
-
-_KILL = """
-import os, signal, sys
-from dkt_ros.cli import main
-from dkt_ros.model.compiled import {module} as module
-def kill(*arguments, real=module.{function}, calls=[]):
-    calls.append(1)
-    if len(calls) == 2:
-        open(sys.argv[sys.argv.index("--output") + 1] + "/{half}", "wb").write(b"half of it")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*arguments)
-module.{function} = kill
-sys.exit(main(sys.argv[1:]))
-"""
-KILLED_EXPORT = _KILL.format(module="build", function="check_file", half="embed_rgb.onnx")
-KILLED_PLAN = _KILL.format(
-    module="tensorrt_build", function="write_whole", half="encoder_following.plan.partial"
-)

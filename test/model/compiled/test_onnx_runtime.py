@@ -20,16 +20,14 @@ from dkt_ros.model.compiled.manifest import (
     GraphSpec,
     Manifest,
     cache_name,
-    checkpoint_fingerprint,
-    window_lengths,
 )
 from dkt_ros.model.compiled.network import EngineNetwork, read_constants
 from dkt_ros.model.compiled.onnx_export import export, graph_writer
+from dkt_ros.model.compiled.self_check import require_accurate, write_checks
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_vae import Stream
-from dkt_ros.model.windows import live_windows
 from dkt_ros.predict.stream import LivePredictor
 
 onnx = pytest.importorskip("onnx")
@@ -176,26 +174,28 @@ def test_a_size_that_the_network_cannot_have_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_raw_depth_goes_into_the_graphs(tmp_path: Path) -> None:
-    """Live, from a checkpoint that is shown it: once with readings from the start, once without."""
-    checkpoint = make_tiny_checkpoint(tmp_path / "shown", condition="raw_depth")
+def test_raw_depth_goes_into_the_graphs(tiny_engine: Path, tmp_path: Path) -> None:
+    """Live, from a checkpoint that is shown it: once with readings from the start, once without.
+
+    Its weights are the tiny network's, so that the graph of what it is shown alone is another.
+    """
+    checkpoint = load_checkpoint(make_tiny_checkpoint(tmp_path / "shown", condition="raw_depth"))
     options = LiveOptions(window=1, new=1, steps=2, scene_cut=None)
-    request = EngineRequest(
-        checkpoint=checkpoint,
-        fingerprint=checkpoint_fingerprint(checkpoint),
-        size=SIZE,
-        windows=window_lengths(live_windows(options)),
-        steps=2,
-        precision="fp32",
-    )
-    (tmp_path / "engine").mkdir()
-    manifest = export_engine(request, tmp_path / "engine")
-    (given,) = manifest.graph(EMBED_RGB).inputs
+    graph = NetworkGraphs(checkpoint, SIZE).embed_rgb()
+    with graph_writer(tmp_path) as write:
+        spec = GraphSpec(EMBED_RGB, write(export(graph), EMBED_RGB), None, *graph.specs())
+    (given,) = spec.inputs
     assert given.shape == (1, 32, 1, 4, 6)
-    runners = load_runners(tmp_path / "engine", manifest, [graph.name for graph in manifest.graphs])
-    constants = read_constants(tmp_path / "engine", manifest)
+    manifest = Manifest.read(tiny_engine)
+    others = [one for one in manifest.graphs if one.name != EMBED_RGB]
+    runners = load_runners(tiny_engine, manifest, [one.name for one in others])
+    runners |= {EMBED_RGB: OnnxRunner(open_session(tmp_path / spec.onnx), spec)}
+    constants = read_constants(tiny_engine, manifest)
+    manifest = replace(manifest, info=checkpoint.info, graphs=(*others, spec))
     engine = EngineNetwork(manifest, runners, constants, torch.device("cpu"))
-    fast = FastNetwork(load_checkpoint(checkpoint))
+    fast = FastNetwork(checkpoint)
+    write_checks(tmp_path, fast, SIZE, (1,), lambda stage, done, total: None)
+    require_accurate(engine, tmp_path, manifest, (1,))
     rows = np.linspace(1.2, 0.6, SIZE[0], dtype=np.float32)[:, None]
     depth = np.repeat(rows, SIZE[1], axis=1)
     depth[8:16, 8:16] = np.nan

@@ -249,26 +249,6 @@ def test_timing_caches_are_kept_by_gpu_and_version(
     assert timing_cache_file(systems[0]).name == "nvidia-l4-8.9-10.8.0.43.timing"
 
 
-def test_with_tensorrt_for_rtx(tiny_engine: Path, tmp_path: Path) -> None:
-    """Real plans of all graphs of an engine, ahead of time, without a GPU."""
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
-    seen, manifest = set(), Manifest.read(tiny_engine)
-    options = BuildOptions(targets=("sm86", "sm120"))
-    for file in {graph.onnx for graph in manifest.graphs}:
-        plan = tmp_path / f"{file}.plan"
-        digest = build_plan(
-            tiny_engine / file,
-            plan,
-            manifest.sharing(file),
-            options,
-            lambda *at: seen.add(at[0]),
-        )
-        assert digest == hashlib.sha256(plan.read_bytes()).hexdigest()
-        assert plan.stat().st_size > 1000
-    assert "Building engine" in seen
-    assert len(list(tmp_path.iterdir())) == 6
-
-
 def test_tensorrt_for_rtx_says_what_it_cannot_read(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
     (tmp_path / "step.onnx").write_bytes(b"no graph")
