@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,7 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fixtures.opened_sources import processed
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
+from fixtures.told_network import ToldNetwork
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
@@ -28,27 +31,15 @@ from dkt_ros.fusion.network import INFO_FILE
 from dkt_ros.geometry import to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
-from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.formats import FILE_FORMATS
 from dkt_ros.processing.messages import typestore
-from dkt_ros.processing.one import discard, process_one
+from dkt_ros.processing.one import discard
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews, read_preview
 from dkt_ros.processing.source import SourceOptions
 
 COUNT = 7
-
-
-def run(
-    path: Path,
-    options: ProcessOptions,
-    output: Path,
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> dict[str, Any]:
-    recording = Recording(path, path.name.split(".")[0])
-    load = lambda: load_estimator(options.predictor, options.estimator)  # noqa: E731
-    return process_one(recording, options, output, load, progress)
 
 
 def written(folder: Path) -> dict[str, list[tuple[int, Any]]]:
@@ -73,7 +64,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_the_bag_holds_depth_with_the_recorded_stamps(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
-    summary = run(bag, replace(told, points=True), tmp_path / "out")
+    summary = processed(bag, replace(told, points=True), tmp_path / "out")
     assert (summary["frames"], summary["answered"], summary["outcome"]) == (COUNT, COUNT, "done")
     found = written(tmp_path / "out" / "scene")
     topics = {"depth", "camera_info", "color", "confidence", "alignment", "points"}
@@ -123,7 +114,7 @@ def test_depth_is_the_nodes_to_the_last_bit(tmp_path: Path) -> None:
     from dkt_ros.ros.topics import OUTPUTS, Result
 
     path = tmp_path / "scene"
-    record(labelled_frames(6, width=96, height=64), path, RecordingOptions())
+    record(labelled_frames(5), path, RecordingOptions())
     parameters = NodeParameters(device="cpu", cpu_threads=1)
     engine = build_engine(parameters)
     make = next(output.make for output in OUTPUTS if output.topic == "dkt/depth")
@@ -154,8 +145,8 @@ def test_depth_is_the_nodes_to_the_last_bit(tmp_path: Path) -> None:
             value = deserialize_message(message.cdr, message_class(message.msgtype))
             take[role](value)
     engine.close()
-    run(path, parameters_of, tmp_path / "out")
-    assert len(published) == 6
+    processed(path, parameters_of, tmp_path / "out")
+    assert len(published) == 5
     assert depths(tmp_path / "out" / "scene") == published
 
 
@@ -191,17 +182,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     predictor: PredictorOptions, bag: Path, tmp_path: Path
 ) -> None:
     options = ProcessOptions(predictor=predictor, part_frames=2)
-    run(bag, options, tmp_path / "whole")
-
-    def interrupt(name: str, done: int, total: int) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
+    processed(bag, options, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
-        run(bag, options, tmp_path / "out", interrupt)
+        processed(bag, options, tmp_path / "out", interrupt)
     assert not (tmp_path / "out" / "scene").exists()
     assert (tmp_path / "out" / "scene.partial" / "state.json").exists()
-    summary = run(bag, options, tmp_path / "out")
+    summary = processed(bag, options, tmp_path / "out")
     assert (summary["resumed_at_frame"], summary["answered"]) == (4, COUNT)
     assert depths(tmp_path / "out" / "scene") == depths(tmp_path / "whole" / "scene")
     timed = {"timings_s": None}
@@ -214,12 +201,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 def test_what_a_run_of_something_else_left_is_not_thrown_away(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
-    def interrupt(name: str, done: int, total: int) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(bag, replace(told, part_frames=2), tmp_path / "out", interrupt)
+        processed(bag, replace(told, part_frames=2), tmp_path / "out", interrupt)
     partial = tmp_path / "out" / "scene.partial"
     other = tmp_path / "other" / "scene"
     record(labelled_frames(COUNT), other, RecordingOptions(color="raw", depth="32FC1"))
@@ -228,11 +211,11 @@ def test_what_a_run_of_something_else_left_is_not_thrown_away(
         (bag, replace(told, points=True), "was made with other options"),
     ):
         with pytest.raises(ProcessingError, match=f"^{partial} {words}") as error:
-            run(path, options, tmp_path / "out")
+            processed(path, options, tmp_path / "out")
         assert error.value.outcome is Outcome.OUTPUT_EXISTS
         assert (partial / "state.json").exists(), "hours of work, perhaps"
     discard(tmp_path / "out" / "scene")
-    assert run(other, told, tmp_path / "out")["resumed_at_frame"] is None
+    assert processed(other, told, tmp_path / "out")["resumed_at_frame"] is None
 
 
 @pytest.mark.parametrize("place", ["_Run._summary", "_seal"])
@@ -243,8 +226,8 @@ def test_a_run_killed_at_its_end_goes_on(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(f"dkt_ros.processing.one.{place}", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(bag, options, tmp_path)
-    summary = run(bag, options, tmp_path)
+            processed(bag, options, tmp_path)
+    summary = processed(bag, options, tmp_path)
     assert summary.get("already_there") or summary["resumed_at_frame"] == 6
     assert len(depths(tmp_path / "scene")) == len(lines(tmp_path / "scene")) == COUNT
     assert not (tmp_path / "scene.partial").exists()
@@ -258,11 +241,16 @@ def test_what_cannot_be_gone_on_from_is_begun_anew(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dkt_ros.processing.one._Run._summary", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(bag, options, tmp_path)
+            processed(bag, options, tmp_path)
     (memory,) = (tmp_path / "scene.partial").glob("state-*.pickle")
     memory.write_bytes(b"cno_such_module\nAnything\n.")
-    assert run(bag, options, tmp_path)["resumed_at_frame"] is None
+    assert processed(bag, options, tmp_path)["resumed_at_frame"] is None
     assert len(depths(tmp_path / "scene")) == COUNT
+
+
+def interrupt(name: str, done: int, total: int) -> None:
+    if done == 5:
+        raise KeyboardInterrupt
 
 
 def killed(*_args: Any) -> None:
@@ -276,23 +264,23 @@ def test_an_output_that_another_process_makes_is_left_alone(
         only_process(tmp_path / ".scene.lock", ""),
         pytest.raises(ProcessingError, match="made by another process") as error,
     ):
-        run(bag, told, tmp_path)
+        processed(bag, told, tmp_path)
     assert error.value.outcome is Outcome.NOT_WRITTEN
 
 
 def test_what_is_there_is_kept_and_other_options_are_refused(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
-    run(bag, told, tmp_path)
+    processed(bag, told, tmp_path)
     stamp = (tmp_path / "scene" / "summary.json").stat().st_mtime_ns
-    assert run(bag, told, tmp_path)["already_there"]
+    assert processed(bag, told, tmp_path)["already_there"]
     assert (tmp_path / "scene" / "summary.json").stat().st_mtime_ns == stamp
     with pytest.raises(ProcessingError, match="made with other options") as error:
-        run(bag, replace(told, points=True), tmp_path)
+        processed(bag, replace(told, points=True), tmp_path)
     assert error.value.outcome is Outcome.OUTPUT_EXISTS
     (tmp_path / "scene" / "summary.json").unlink()
     with pytest.raises(ProcessingError, match="no output of `dkt process`"):
-        run(bag, told, tmp_path)
+        processed(bag, told, tmp_path)
 
 
 def test_what_was_made_of_other_contents_is_refused(
@@ -311,9 +299,9 @@ def test_what_was_made_of_other_contents_is_refused(
         max_frames=1,
     )
     out = copy / "depth"  # what is made within the recording is no part of it
-    run(copy, options, out)
+    processed(copy, options, out)
     (copy / "report.html").write_text("of it")
-    assert run(copy, options, out)["already_there"]
+    assert processed(copy, options, out)["already_there"]
     changed = {
         checkpoint: checkpoint / "dkt.json",
         refiner: refiner / INFO_FILE,
@@ -326,19 +314,19 @@ def test_what_was_made_of_other_contents_is_refused(
         for made in (out / "scene", out / "scene.partial"):
             (out / "scene").rename(made)
             with pytest.raises(ProcessingError, match=f"{named} held before it changed") as error:
-                run(copy, options, out)
+                processed(copy, options, out)
             assert error.value.outcome is Outcome.OUTPUT_EXISTS
             made.rename(out / "scene")
         file.write_bytes(content)
         os.utime(file, (written_s, written_s))
-        assert run(copy, options, out)["already_there"]
+        assert processed(copy, options, out)["already_there"]
     shutil.move(copy / "depth", tmp_path / "depth")
     shutil.rmtree(copy)
-    assert run(copy, options, tmp_path / "depth")["already_there"], "the recording is gone"
+    assert processed(copy, options, tmp_path / "depth")["already_there"], "the recording is gone"
 
 
 def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
-    run(bag, replace(told, bag=False, files=FILE_FORMATS), tmp_path)
+    processed(bag, replace(told, bag=False, files=FILE_FORMATS), tmp_path)
     folder, name = tmp_path / "scene", f"000002_{START_NS + 200_000_000}"
     assert not (folder / "bag").exists()
     with np.load(folder / "npz" / f"{name}.npz") as content:
@@ -376,8 +364,6 @@ def test_a_previews_points_do_not_wrap(told: ProcessOptions, tmp_path: Path) -> 
 def test_an_unusable_frame_costs_itself(
     bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fixtures.told_network import ToldNetwork
-
     push = ToldNetwork.push
 
     def fail(self: ToldNetwork, frame: Any) -> Any:
@@ -386,7 +372,7 @@ def test_an_unusable_frame_costs_itself(
         return push(self, frame)
 
     monkeypatch.setattr(ToldNetwork, "push", fail)
-    summary = run(bag, told, tmp_path)
+    summary = processed(bag, told, tmp_path)
     assert (summary["answered"], summary["refused"]) == (COUNT - 1, 1)
     assert summary["lost"] == ["1 x inference failed: no"]
     assert summary["outcome"] == Outcome.INCOMPLETE.value
@@ -406,7 +392,7 @@ def test_frames_without_depth_are_told(
     frames = labelled_frames(3)
     frames = [*map(blind, frames[:count]), *frames[count:]]
     record(frames, tmp_path / "blind", RecordingOptions())
-    summary = run(tmp_path / "blind", replace(told, files=("png",)), tmp_path / "out")
+    summary = processed(tmp_path / "blind", replace(told, files=("png",)), tmp_path / "out")
     assert summary["outcome"] == outcome.value
     assert summary["lost"][0].startswith(
         f"{count} of 3 frames have no depth at any pixel ({count / 3:.0%} of all are UNALIGNED), "
@@ -427,7 +413,7 @@ def test_what_looks_wrong_in_frames_is_noted_once_each(
     frames = labelled_frames(5)
     frames = [*(far(index, frame) for index, frame in enumerate(frames[:4])), frames[4]]
     record(frames, tmp_path / "far", RecordingOptions())
-    summary = run(tmp_path / "far", told, tmp_path / "out")
+    summary = processed(tmp_path / "far", told, tmp_path / "out")
     shown = [note for note in summary["notes"] if "raw readings" in note]
     (note,) = shown
     assert re.fullmatch(
@@ -440,35 +426,34 @@ def test_what_looks_wrong_in_frames_is_noted_once_each(
 def test_depth_that_the_options_take_away_is_told(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
-    summary = run(bag, replace(told, estimator=EstimatorConfig(min_depth=5.0)), tmp_path)
+    summary = processed(bag, replace(told, estimator=EstimatorConfig(min_depth=5.0)), tmp_path)
     assert summary["outcome"] == Outcome.NO_DEPTH_MADE.value
     assert "(100% of all are OK), mostly because: it lies outside --min-depth" in summary["lost"][0]
 
 
-def test_a_full_disk_is_named_and_leaves_no_output(
-    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import errno
-
-    def full(*_args: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "depth.png")
-
-    monkeypatch.setattr("dkt_ros.processing.one.write_file", full)
-    with pytest.raises(ProcessingError, match="the disk is full") as error:
-        run(bag, replace(told, files=("png",)), tmp_path / "out")
-    assert error.value.outcome is Outcome.NOT_WRITTEN
-    assert not list((tmp_path / "out").iterdir())
-
-
+@pytest.mark.parametrize(
+    ("error", "outcome", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space", "depth.png"), Outcome.NOT_WRITTEN, "the disk is full"),
+        (ProcessingError(Outcome.NOTHING_USABLE, "no"), Outcome.NOTHING_USABLE, "no"),
+    ],
+)
 def test_a_recording_that_fails_leaves_no_part_of_it(
-    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bag: Path,
+    told: ProcessOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    outcome: Outcome,
+    said: str,
 ) -> None:
-    def useless(*_args: Any) -> None:
-        raise ProcessingError(Outcome.NOTHING_USABLE, "the rest is of another camera")
+    def fail(*_args: Any) -> None:
+        raise error
 
-    monkeypatch.setattr("dkt_ros.processing.one.write_file", useless)
-    with pytest.raises(ProcessingError, match="another camera"):
-        run(bag, replace(told, files=("png",)), tmp_path / "out")
+    monkeypatch.setattr("dkt_ros.processing.one.write_file", fail)
+    with pytest.raises(ProcessingError, match=said) as caught:
+        processed(bag, replace(told, files=("png",)), tmp_path / "out")
+    assert caught.value.outcome is outcome
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -480,7 +465,7 @@ def test_a_damaged_bag_gives_what_is_readable_and_says_where_it_broke(
     record(frames, path, RecordingOptions(color="raw", depth="32FC1", compress=False))
     (file,) = path.glob("*.mcap")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    summary = run(path, told, tmp_path / "out")
+    summary = processed(path, told, tmp_path / "out")
     answered = summary["answered"]
     assert 5 < answered < 25
     assert summary["outcome"] == Outcome.INCOMPLETE.value
@@ -489,5 +474,5 @@ def test_a_damaged_bag_gives_what_is_readable_and_says_where_it_broke(
     assert place in summary["lost"][-1]
     assert len(depths(tmp_path / "out" / "cut")) == answered
     # More frames than there are do not hide it.
-    summary = run(path, replace(told, max_frames=25), tmp_path / "limited")
+    summary = processed(path, replace(told, max_frames=25), tmp_path / "limited")
     assert summary["outcome"] == Outcome.INCOMPLETE.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import shutil
 from dataclasses import replace
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures import dataset_trees as trees
 
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.frames import frames_of
@@ -167,6 +170,27 @@ def test_dkt_predict_takes_an_engine(
         with np.load(output) as content:
             results.append(content["disparity"])
     np.testing.assert_allclose(results[0], results[1], atol=1e-3)
+
+
+def test_dkt_eval_measures_an_engine_beside_torch(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_engine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the engine's size, although frames are larger."""
+    trees.transphy3d_tree(tmp_path / "data", splits=("test",))
+    arguments = ["eval", f"--checkpoint={tiny_checkpoint}", f"--data={tmp_path / 'data'}"]
+    arguments += ["--device=cpu", "--no-normals", f"--output={tmp_path / 'figures.json'}"]
+
+    def rel(of: str) -> list[float]:
+        rows = json.loads((tmp_path / "figures.json").read_text())["mean"]
+        return [rows[f"{of}, {name}"]["all"]["rel"] for name in ("video", "online")]
+
+    assert main([*arguments, "--backend=onnxruntime", f"--engine-dir={tiny_engine}"]) == 0
+    said = capsys.readouterr().out
+    assert "dkt exact onnxruntime against dkt exact, same frames" in said
+    beside = rel("dkt exact")
+    assert rel("dkt exact onnxruntime") == pytest.approx(beside, rel=1e-3)
+    assert main([*arguments, "--size=32x48"]) == 0
+    assert rel("dkt exact") == beside
 
 
 def test_the_command_that_dkt_predict_names_asks_for_its_windows(

@@ -1,0 +1,137 @@
+"""Which recordings are found where, and how they are called."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.dataset_trees import copy_from_a_mac
+from fixtures.opened_sources import NONE, PINHOLE, opened, refused, shots
+from fixtures.recorded_frames import HEIGHT, WIDTH, write_video
+
+from dkt_ros.bags.writer import BagWriter
+from dkt_ros.errors import DktError
+from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.outcome import Outcome
+
+
+def names(*given: Path | str) -> list[str]:
+    """Of the recordings that are found there."""
+    return [recording.name for recording in find_recordings(given, NONE)]
+
+
+def test_no_recordings(tmp_path: Path) -> None:
+    (tmp_path / "text.bag").write_text("hello")
+    (tmp_path / "empty.mcap").touch()
+    (tmp_path / "folder").mkdir()
+    for name in ("absent.bag", "text.bag", "empty.mcap", "folder"):
+        assert refused(tmp_path / name).outcome is Outcome.NOT_A_RECORDING
+    with BagWriter(tmp_path / "silent") as writer:
+        assert writer
+    assert refused(tmp_path / "silent").outcome is Outcome.EMPTY
+    with pytest.raises(DktError, match="nothing matches"):
+        names(tmp_path / "*.nothing")
+
+
+def test_what_a_mac_leaves_beside_files_is_no_recording(
+    tmp_path: Path, pictures: Path, bag: Path
+) -> None:
+    copy = Path(shutil.copytree(bag, tmp_path / "bag"))
+    copy_from_a_mac(tmp_path)
+    assert opened(pictures).total == len(shots(opened(pictures))) == 3
+    (copy / "metadata.yaml").unlink()
+    assert len(shots(opened(copy))) == 7
+    lone = next(file for file in copy.iterdir() if file.suffix == ".mcap" and file.name[0] != ".")
+    for day in ("monday", "tuesday"):
+        shutil.copy(lone, tmp_path / f"{day}.mcap")
+    copy_from_a_mac(tmp_path)
+    assert names(tmp_path)[-2:] == ["monday", "tuesday"]
+
+
+def test_a_folder_of_arrays_and_what_lies_beside_bags(
+    tmp_path: Path, bag: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("2", "10"):
+        np.savez(tmp_path / f"{name}.npz", rgb=np.zeros((2, 4, 6, 3), np.uint8))
+    np.savez(tmp_path / "10_depth.npz", depth=np.ones(3))  # of 10, or anything
+    (tmp_path / "damaged.npz").write_bytes(b"PK")
+    assert names(tmp_path) == ["2", "10", "damaged"]
+    assert not caplog.records
+    shutil.copytree(bag, tmp_path / "bag")
+    assert names(tmp_path) == ["bag"]
+    (told,) = caplog.messages
+    assert told.startswith(f"{tmp_path}: 2.npz, 10.npz, damaged.npz: passed over beside bags; ")
+
+
+def test_videos_as_other_cameras_call_them(tmp_path: Path) -> None:
+    found = ["CLIP.MTS", "clip.3gp", "clip.mpg", "clip.ts", "clip.wmv"]
+    for name in found:
+        (tmp_path / name).touch()
+    assert sorted(one.path.name for one in find_recordings([tmp_path], NONE)) == found
+    path = write_video(tmp_path / "clip.ts", np.zeros((6, HEIGHT, WIDTH, 3), np.uint8), "MPG2")
+    np.save(path.with_suffix(".npy"), np.ones((6, HEIGHT, WIDTH), np.float32))
+    assert len(shots(opened(path, PINHOLE))) == 6
+
+
+def test_home_and_nothing(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(pictures.parent))
+    monkeypatch.chdir(pictures)
+    for given in ("~/pictures", "~/pic*"):
+        assert [one.path for one in find_recordings([given], NONE)] == [pictures]
+    with pytest.raises(DktError, match="is a variable unset"):
+        names("")
+
+
+def test_names_differ(tmp_path: Path, bag: Path) -> None:
+    for day in ("monday", "tuesday"):
+        shutil.copytree(bag, tmp_path / day / "bag")
+    assert names(tmp_path / "monday", tmp_path / "*" / "bag") == ["monday-bag", "tuesday-bag"]
+    files = [tmp_path / name for name in ("bag.db3", "bag.mcap", "bag-db3.bag")]
+    for file in files:
+        file.touch()
+    assert names(tmp_path / "bag.*") == ["bag-db3", "bag-mcap"]
+    found = names(*files)  # of which two have one name, joined with a dash
+    assert len(set(found)) == 3
+    assert found[1] == "bag-mcap"
+    assert names(*files[::-1]) == found[::-1]
+
+
+def test_dots_in_names_and_two_ways_to_one(tmp_path: Path) -> None:
+    for name in ("12.30.bag", "12.31.bag", "a.mcap", "a.mcap.zstd"):
+        (tmp_path / name).touch()
+    (tmp_path / "link.bag").symlink_to(tmp_path / "12.30.bag")
+    assert names(tmp_path) == ["12.30", "12.31", "a-mcap", "a-mcap-zstd"]
+
+
+def test_thousands_of_clips_do_not_ask_the_disk_for_each_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(60):
+        (tmp_path / f"{index}.mcap").touch()
+    asked, resolve = 0, Path.resolve
+
+    def counted(path: Path, strict: bool = False) -> Path:
+        nonlocal asked
+        asked += 1
+        return resolve(path, strict)
+
+    monkeypatch.setattr(Path, "resolve", counted)
+    assert names(tmp_path) == [str(index) for index in range(60)]
+    assert asked < 10 * 60
+
+
+def test_bags_beside_each_other_are_not_one(tmp_path: Path, bag: Path) -> None:
+    (file,) = bag.glob("*.mcap")
+
+    def beside(*stems: str) -> list[Path]:
+        folder = tmp_path / stems[0]
+        folder.mkdir()
+        for stem in stems:
+            shutil.copy(file, folder / f"{stem}.mcap")
+        return [one.path.relative_to(folder) for one in find_recordings([folder], NONE)]
+
+    assert beside("monday", "tuesday") == [Path("monday.mcap"), Path("tuesday.mcap")]
+    assert beside("0", "1") == [Path("0.mcap"), Path("1.mcap")]
+    assert beside("day_0", "day_1") == [Path()], "parts of one"

@@ -1,0 +1,260 @@
+"""Folders of pictures, arrays, videos and clips of data sets, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.dataset_trees import sequence_frame
+from fixtures.opened_sources import NONE, PINHOLE, opened, pending, processed, refused, shots
+from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames, write_video
+
+import dkt_ros
+from dkt_ros.errors import DktError
+from dkt_ros.estimator import load_estimator
+from dkt_ros.formats import videos
+from dkt_ros.formats.transphy3d import write_sequence
+from dkt_ros.geometry import to_millimetres
+from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.one import process_one
+from dkt_ros.processing.options import ProcessOptions
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.source import SourceOptions
+
+
+def test_a_folder_of_pictures(pictures: Path) -> None:
+    found = shots(opened(pictures))
+    assert len(found) == 3
+    (pictures / "color" / "Thumbs.db").touch()
+    assert opened(pictures).total == 3
+    assert opened(pictures).duration_s == pytest.approx(0.3)
+    assert found[1].frame.intrinsics.fy == 49.0
+    raw = labelled_frames(2)[1].frame.raw_depth
+    assert np.allclose(known(found[1].frame.raw_depth), known(raw), atol=6e-4, equal_nan=True)
+    (pictures / "intrinsics.txt").unlink()
+    assert refused(pictures).outcome is Outcome.NO_CAMERA_INFO
+    assert len(shots(opened(pictures, PINHOLE))) == 3
+    shutil.rmtree(pictures / "depth")
+    assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
+
+
+def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
+    """As in BOP's scene folders: tenths of a millimetre."""
+    millimetres = known(shots(opened(pictures))[0].frame.raw_depth)
+    camera = shots(opened(pictures))[0].frame.intrinsics
+    (pictures / "intrinsics.txt").unlink()
+    entry = {"cam_K": camera.matrix.ravel().tolist(), "depth_scale": 0.1}
+    (pictures / "scene_camera.json").write_text(json.dumps({str(n): entry for n in range(3)}))
+    source = opened(pictures)
+    tenths = known(shots(source)[0].frame.raw_depth)
+    np.testing.assert_allclose(tenths, millimetres / 10, rtol=1e-6)
+    assert any("a step of depth is taken for 0.0001 m" in note for note in source.notes)
+    given = opened(pictures, SourceOptions(depth_unit_m=0.002))
+    np.testing.assert_allclose(known(shots(given)[0].frame.raw_depth), 2 * millimetres, rtol=1e-6)
+    assert any("taken for 0.002 m" in note for note in given.notes)
+
+
+def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
+    for role in ("color", "depth"):
+        for file in list((pictures / role).iterdir()):
+            file.rename(file.with_name(f"{role}_{file.name}"))
+    with pytest.raises(DktError, match=r"first is color_0.png and of the others depth_0.png: "):
+        shots(opened(pictures))
+    named = replace(NONE, color="color/color_*", depth="depth/depth_*")
+    assert len(shots(opened(pictures, named))) == 3
+
+
+def test_patterns_from_the_root_are_told(pictures: Path) -> None:
+    options = SourceOptions(color="/rgb/*", depth="/depth/*", pinhole=(60.0, 60.0, 32.0, 24.0))
+    error = refused(pictures, options)
+    assert error.outcome is Outcome.NOTHING_USABLE
+    assert "pattern '/rgb/*' cannot be used" in str(error)
+    assert "expected one of names below that folder" in str(error)
+    (pictures / "clip.mp4").touch()
+    error = refused(pictures / "clip.mp4", options)
+    assert error.outcome is Outcome.NO_DEPTH
+    assert "pattern '/depth/*' cannot be used" in str(error)
+
+
+def test_a_damaged_picture_costs_itself_alone(pictures: Path) -> None:
+    depth = pictures / "depth" / "1.png"
+    depth.write_bytes(depth.read_bytes()[:-40])
+    items = pending(opened(pictures))
+    with pytest.raises(DktError, match=r"depth/1\.png: truncated picture"):
+        items[1].decode()
+    stamps = [items[index].decode().frame.stamp_ns for index in (0, 2)]
+    assert np.diff(stamps).tolist() == [200_000_000]
+
+
+def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path) -> None:
+    for file in (pictures / "depth").iterdir():
+        cv2.imwrite(str(file), np.ones((4, 6), np.uint16))
+    with pytest.raises(dkt_ros.DktError, match=r"no frame could be used: 3 x .*: raw depth of"):
+        list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
+
+
+def test_missing_depth_costs_its_frame_and_missing_truth_nothing(
+    pictures: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "depth", pictures / "true")
+    (pictures / "true" / "2.png").unlink()
+    (pictures / "depth" / "1.png").rename(pictures / "depth" / "one.png")
+    options = replace(told, bag=False, source=replace(NONE, truth="true/*"))
+    summary = processed(pictures, options, tmp_path / "out")
+    assert (summary["frames"], summary["answered"], summary["refused"]) == (3, 2, 1)
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+    assert summary["lost"] == [
+        f"1 x no raw depth: {pictures}/color/1.png: no depth by the pattern 'depth/*'"
+    ]
+    assert summary["notes"] == [
+        "1 of 3 pictures by 'depth/*' are of no colour picture, the first is one.png",
+        "1 of 3 colour pictures have no truth by the pattern 'true/*', the first is 2.png",
+    ]
+    lines = (tmp_path / "out" / "pictures" / "frames.jsonl").read_text().splitlines()
+    figures = [json.loads(line) for line in lines]
+    assert figures[1]["stamp_ns"] - figures[0]["stamp_ns"] == 200_000_000
+    assert [bool(one["errors"]) for one in figures] == [True, False]
+
+
+def test_clips_of_which_frames_have_no_raw_depth(told: ProcessOptions, tmp_path: Path) -> None:
+    def processed(name: str, with_depth: tuple[int, ...]) -> dict[str, Any]:
+        frames = [sequence_frame(index) for index in range(3)]
+        for index in set(range(3)) - set(with_depth):
+            frames[index] = replace(frames[index], raw_depth=None)
+        path = tmp_path / name / "train" / "000000_materials.000000.tar"
+        write_sequence(path, "000000", frames)
+        (recording,) = find_recordings([tmp_path / name], NONE)
+        options = replace(told, bag=False)
+        load = lambda: load_estimator(options.predictor)  # noqa: E731
+        return process_one(recording, options, tmp_path / f"{name}-out", load)
+
+    summary = processed("one", (0, 2))
+    assert (summary["answered"], summary["refused"]) == (2, 1)
+    assert "1 x no raw depth: " in summary["lost"][0]
+    with pytest.raises(ProcessingError, match="the data set holds no raw depth of it") as caught:
+        processed("none", ())
+    assert caught.value.outcome is Outcome.NO_DEPTH
+
+
+def test_scenes_of_one_picture_each(tmp_path: Path) -> None:
+    for scene in ("1", "2", "10"):
+        folder = tmp_path / "scenes" / scene
+        folder.mkdir(parents=True)
+        frame = labelled_frames(1)[0].frame
+        cv2.imwrite(str(folder / "rgb.png"), frame.rgb[..., ::-1])
+        cv2.imwrite(str(folder / "raw_depth.png"), to_millimetres(known(frame.raw_depth)))
+        (folder / "intrinsics.txt").write_text("48 0 24 0 49 16 0 0 1")
+    found = find_recordings([tmp_path / "scenes"], NONE)
+    assert [recording.name for recording in found] == ["1", "2", "10"]
+    assert [len(shots(recording.open(NONE))) for recording in found] == [1, 1, 1]
+
+
+def test_arrays(tmp_path: Path) -> None:
+    frames = labelled_frames(4)
+    path = tmp_path / "clip.npz"
+    rgb = np.stack([one.frame.rgb for one in frames])
+    depth = np.stack([to_millimetres(known(one.frame.raw_depth)) for one in frames])
+    np.savez(path, rgb=rgb, depth=depth)
+    assert refused(path).outcome is Outcome.NO_CAMERA_INFO
+    found = shots(opened(path, PINHOLE))
+    assert np.allclose(
+        known(found[3].frame.raw_depth), known(frames[3].frame.raw_depth), atol=6e-4, equal_nan=True
+    )
+    far = np.full(depth.shape, 70_000, np.int32)
+    far[:, 0] = -1
+    np.savez(path, rgb=rgb, depth=far)
+    metres = known(shots(opened(path, PINHOLE))[0].frame.raw_depth)
+    assert np.all(metres[1:] == 70.0)
+    assert np.isnan(metres[0]).all()
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.arange(3))
+    assert "stamps_ns of shape" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=rgb)
+    assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
+    np.savez(path, rgb=rgb, depth=np.full(depth.shape, "far"))
+    assert "<U3, expected an array depth" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=rgb, depth=depth, notes=np.array([{}], object))
+    assert len(shots(opened(path, PINHOLE))) == 4
+    for stamps in (["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]):
+        np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array(stamps))
+        assert "whole nanoseconds, 0 or more" in str(refused(path, PINHOLE))
+
+
+def test_depth_of_eight_bits_is_a_picture_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    np.savez(path, rgb=np.zeros((4, 6, 8, 3), np.uint8), depth=np.full((4, 6, 8), 128, np.uint8))
+    assert "found (4, 6, 8) uint8, expected an array depth of floats" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=np.zeros((4, 3, 6, 8), np.uint8), depth=np.ones((4, 6, 8)))
+    assert "found (4, 3, 6, 8) uint8, expected an array rgb" in str(refused(path, PINHOLE))
+    write_video(tmp_path / "film.avi", np.empty((0, 0, 0, 3)), "MJPG")
+    np.save(tmp_path / "film.npy", np.full((4, 6, 8), 128, np.uint8))
+    assert "uint8 of shape (4, 6, 8)" in str(refused(tmp_path / "film.avi", PINHOLE))
+
+
+def test_arrays_that_a_gap_parts(tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    rgb, depth = np.zeros((4, 6, 8, 3), np.uint8), np.ones((4, 6, 8), np.float32)
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array([0, 1, 8, 9]) * 10**9)
+
+    def epochs(options: SourceOptions) -> list[int]:
+        return [item.epoch for item in pending(opened(path, options))]
+
+    assert epochs(PINHOLE) == [0, 0, 1, 1]
+    assert epochs(replace(PINHOLE, max_gap_s=10.0)) == [0, 0, 0, 0]
+
+
+def test_a_video_with_depth(tmp_path: Path) -> None:
+    frames = labelled_frames(5)
+    path = write_video(tmp_path / "clip.avi", np.stack([f.frame.rgb for f in frames]), "MJPG")
+    assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
+    depth = np.stack([known(one.frame.raw_depth) for one in frames])
+    (tmp_path / "clip_depth.npy").write_text("no array")
+    assert refused(path, PINHOLE).outcome is Outcome.NO_DEPTH
+    np.savez(tmp_path / "other.npz", something=depth)
+    other = replace(PINHOLE, depth=str(tmp_path / "other.npz"))
+    assert refused(path, other).outcome is Outcome.NO_DEPTH
+    np.save(tmp_path / "clip_depth.npy", depth)
+    assert refused(path).outcome is Outcome.NO_CAMERA_INFO
+    source = opened(path, PINHOLE)
+    found = shots(source)
+    assert source.lost == []
+    assert len(found) == 5
+    assert np.diff([shot.frame.stamp_ns for shot in found]).tolist() == pytest.approx(
+        [1e9 / 15] * 4
+    )
+    assert np.array_equal(known(found[2].frame.raw_depth), depth[2], equal_nan=True)
+    np.save(tmp_path / "clip_depth.npy", depth[:3])
+    source = opened(path, PINHOLE)
+    assert len(shots(source)) == 3
+    assert source.lost == ["the video ends with 2 frames without depth"]
+
+
+def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
+    """No length in its head, and a pause of five seconds."""
+    rgb = np.stack([labelled.frame.rgb for labelled in labelled_frames(4)])
+    path = write_video(tmp_path / "clip.mkv", rgb, "FFV1")
+    content = path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88")
+    path.write_bytes(content.replace(b"\x81\x00\xc8", b"\x81\x13\x88"))
+    np.save(tmp_path / "clip.npy", np.ones((4, HEIGHT, WIDTH), np.float32))
+    source = opened(path, PINHOLE)
+    assert source.total == 4
+    assert source.duration_s == pytest.approx(4 / 15)
+    items = pending(source)
+    assert [item.epoch for item in items] == [0, 0, 0, 1]
+    stamps_ns = [item.decode().frame.stamp_ns for item in items]
+    assert np.subtract(stamps_ns, stamps_ns[0]).tolist() == pytest.approx(
+        [0, 67e6, 133e6, 5e9], abs=1e3
+    )
+
+
+def test_a_turned_video_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "phone.mp4", np.empty((0, 0, 0, 3)), "mp4v")
+    np.save(tmp_path / "phone.npy", np.ones((4, HEIGHT, WIDTH), np.float32))
+    monkeypatch.setattr(videos, "facts", lambda path: videos.Facts(15.0, 4, 270))
+    (note,) = opened(path, PINHOLE).notes
+    assert note.startswith("players turn the video by 270 degrees; ")
