@@ -35,10 +35,9 @@ Tensors = dict[str, torch.Tensor]
 QUERY = "blocks.0.self_attn.q"
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> OriginalFiles:
-    """Tiny original files that a test may rewrite; two heads, which nothing but this says."""
-    written = write_original_files(tmp_path / "original")
+def original(folder: Path) -> OriginalFiles:
+    """Tiny original files; two heads, which nothing but this says."""
+    written = write_original_files(folder)
     return OriginalFiles(
         transformer=written["transformer"],
         vae=written["vae"],
@@ -46,6 +45,19 @@ def files(tmp_path: Path) -> OriginalFiles:
         prompt_embeds=written["prompt_embeds"],
         num_heads=2,
     )
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> OriginalFiles:
+    """Such files that a test may rewrite."""
+    return original(tmp_path / "original")
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Tensors:
+    """The transformer that they become as they are."""
+    folder = tmp_path_factory.mktemp("expected")
+    return transformer_state(original(folder / "original"), folder / "out")
 
 
 def lora_file(files: OriginalFiles) -> Path:
@@ -139,9 +151,8 @@ def kohya(key: str, prefix: str) -> str:
     ],
 )  # fmt: skip
 def test_lora_names_that_occur_merge_alike(
-    files: OriginalFiles, tmp_path: Path, rename: Callable[[str], str]
+    files: OriginalFiles, expected: Tensors, tmp_path: Path, rename: Callable[[str], str]
 ) -> None:
-    expected = transformer_state(files, tmp_path / "expected")
     rewrite(lora_file(files), lambda lora: {rename(key): value for key, value in lora.items()})
     state = transformer_state(files, tmp_path / "renamed")
     assert all(torch.equal(state[key], expected[key]) for key in expected)
@@ -198,8 +209,9 @@ def test_a_lora_that_does_not_fit_is_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_ref_conv_is_ignored_and_said(files: OriginalFiles, tmp_path: Path) -> None:
-    expected = transformer_state(files, tmp_path / "expected")
+def test_ref_conv_is_ignored_and_said(
+    files: OriginalFiles, expected: Tensors, tmp_path: Path
+) -> None:
     rewrite(
         files.transformer,
         lambda t: (
@@ -256,9 +268,8 @@ def test_transformer_keys_that_do_not_fit_are_named(
     ids=["model", "compiled", "compiled-block", "fsdp", "recomputed"],
 )
 def test_a_wrapped_transformer_is_unwrapped(
-    files: OriginalFiles, tmp_path: Path, rename: Callable[[str], str]
+    files: OriginalFiles, expected: Tensors, tmp_path: Path, rename: Callable[[str], str]
 ) -> None:
-    expected = transformer_state(files, tmp_path / "expected")
     rewrite(files.transformer, lambda t: {rename(k): v for k, v in t.items()})
     state = transformer_state(files, tmp_path / "out")
     assert all(torch.equal(state[key], expected[key]) for key in expected)
@@ -528,8 +539,9 @@ def test_large_transformers_are_written_and_read_in_shards(
 
 
 @pytest.mark.parametrize("given", ["folder", "index"])
-def test_sharded_originals_are_read(files: OriginalFiles, tmp_path: Path, given: str) -> None:
-    expected = transformer_state(files, tmp_path / "expected")
+def test_sharded_originals_are_read(
+    files: OriginalFiles, expected: Tensors, tmp_path: Path, given: str
+) -> None:
     tensors = load_file(files.transformer)
     shards = tmp_path / "shards"
     shards.mkdir()
@@ -552,8 +564,9 @@ def test_sharded_originals_are_read(files: OriginalFiles, tmp_path: Path, given:
         convert(replace(files, transformer=source), tmp_path / "again")
 
 
-def test_shards_of_pytorch_s_are_read_by_their_index(files: OriginalFiles, tmp_path: Path) -> None:
-    expected = transformer_state(files, tmp_path / "expected")
+def test_shards_of_pytorch_s_are_read_by_their_index(
+    files: OriginalFiles, expected: Tensors, tmp_path: Path
+) -> None:
     tensors = load_file(files.transformer)
     names = sorted(tensors)
     parts = {"a.bin": names[::2], "b.bin": names[1::2]}

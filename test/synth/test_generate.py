@@ -360,10 +360,13 @@ def test_shares_are_read_from_the_command_line(capsys: pytest.CaptureFixture[str
 
 
 def test_a_mixed_run_says_which_sensor_each_scene_has(tmp_path: Path) -> None:
-    run = options(tmp_path, raw_depth=True, frames=1, scenes=3, sensor="mixed")
-    assert generate(run, lambda _: None).failed == {}
-    names = [read_sequence(tar_path(run, index))[0].extra["sensor"] for index in range(3)]
+    run = options(tmp_path, raw_depth=True, frames=1, scenes=1, sensor="mixed")
+    names = []
+    for index in (9, 12):  # of sensors that are soon rendered
+        assert generate(replace(run, start=index), lambda _: None).failed == {}
+        names.append(read_sequence(tar_path(run, index))[0].extra["sensor"])
     assert set(names) <= set(SENSORS)
+    assert len(set(names)) == 2
     assert set(run.record()["sensor"]) == set(SENSORS)
 
 

@@ -48,47 +48,54 @@ def tiny(steps: int = 12, **values: Any) -> NanoConfig:
     return build(NanoConfig, {**settings, **values})
 
 
-@pytest.fixture
-def scenes(tmp_path: Path) -> Path:
-    folder = tmp_path / "scenes"
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
     for index in range(3):
         write_scene(folder, f"scene{index}", frames=5, size=(32, 48))
     return folder
 
 
-def test_resumed_run_equals_the_uninterrupted_one(scenes: Path, tmp_path: Path) -> None:
-    config = tiny()
-    whole = NanoTrainer(config, SequenceFolder(scenes))
-    losses = [whole.train_step() for _ in range(12)]
+@pytest.fixture(scope="module")
+def begun(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[NanoTrainer, Path]:
+    """A run of tiny() after nine steps and the folder of its state, both to be read alone."""
+    trainer, folder = NanoTrainer(tiny(), SequenceFolder(scenes)), tmp_path_factory.mktemp("begun")
+    for _ in range(9):
+        trainer.train_step()
+    trainer.save(folder)
+    return trainer, folder
 
-    begun = NanoTrainer(config, SequenceFolder(scenes))
+
+def test_resumed_run_equals_the_uninterrupted_one(
+    begun: tuple[NanoTrainer, Path], scenes: Path, tmp_path: Path
+) -> None:
+    """Resumed in the last phase, on a clip and then on a picture."""
+    whole, _ = begun
+    first = NanoTrainer(tiny(), SequenceFolder(scenes))
     for _ in range(7):
-        begun.train_step()
-    begun.save(tmp_path / "run")
-    resumed = NanoTrainer(config, SequenceFolder(scenes))
+        first.train_step()
+    first.save(tmp_path / "run")
+    resumed = NanoTrainer(tiny(), SequenceFolder(scenes))
     resumed.load(tmp_path / "run")
-    assert [resumed.train_step() for _ in range(5)] == losses[7:]
+    assert [resumed.train_step() for _ in range(2)] == [first.train_step() for _ in range(2)]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
         assert torch.equal(whole.average[name], resumed.average[name]), name
 
 
 def test_a_resumed_run_has_the_recipe_s_decay_and_never_fewer_steps(
-    scenes: Path, tmp_path: Path
+    begun: tuple[NanoTrainer, Path], scenes: Path
 ) -> None:
-    begun = NanoTrainer(tiny(), SequenceFolder(scenes))
-    for _ in range(8):
-        begun.train_step()
-    begun.save(tmp_path / "run")
+    _, run = begun
     told: list[str] = []
-    NanoTrainer(tiny(), SequenceFolder(scenes)).load(tmp_path / "run", told.append)
+    NanoTrainer(tiny(), SequenceFolder(scenes)).load(run, told.append)
     assert told == []
     resumed = NanoTrainer(tiny(weight_decay=0.4), SequenceFolder(scenes))
-    resumed.load(tmp_path / "run", told.append)
+    resumed.load(run, told.append)
     assert told == [f"weight_decay was {tiny().weight_decay}, is now 0.4"]
     assert [group["weight_decay"] for group in resumed.optimizer.param_groups] == [0.4, 0.0]
-    with pytest.raises(DktError, match="has done 8 steps, the recipe asks for 7; ask for more"):
-        train(tiny(7), scenes, tmp_path / "run", resume=True)
+    with pytest.raises(DktError, match="has done 9 steps, the recipe asks for 7; ask for more"):
+        train(tiny(7), scenes, run, resume=True)
 
 
 def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
@@ -113,13 +120,9 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_a_vae_of_pictures_tells_the_newest_frame_of_a_clip_as_it_tells_that_one_alone(
-    scenes: Path, tmp_path: Path, apart: bool
+    begun: tuple[NanoTrainer, Path], scenes: Path, apart: bool
 ) -> None:
-    first = NanoTrainer(tiny(), SequenceFolder(scenes))
-    for _ in range(8):
-        first.train_step()
-    first.save(tmp_path / "first")
-    start = str(tmp_path / "first" / CHECKPOINT_DIR)
+    start = str(begun[1] / CHECKPOINT_DIR)
     config = tiny(start=start, picture_vae=apart, vae_steps=0, encoder_steps=0)
     trainer = NanoTrainer(config, SequenceFolder(scenes))
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
@@ -161,19 +164,19 @@ def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(
     with torch.no_grad():
         blind = whole.model.velocity(x, x, torch.ones(1))
         assert torch.equal(whole.model.velocity(x, x, torch.ones(1), x), blind)
-    losses = [whole.train_step() for _ in range(8)]
+    losses = [whole.train_step() for _ in range(5)]
     with torch.no_grad():
         assert not torch.equal(
             whole.model.velocity(x, x, torch.ones(1), x), whole.model.velocity(x, x, torch.ones(1))
         )
 
     begun = NanoTrainer(config, data)
-    for _ in range(3):
+    for _ in range(2):
         begun.train_step()
     begun.save(tmp_path / "run")
     resumed = NanoTrainer(config, SequenceFolder(tmp_path / "scenes"))
     resumed.load(tmp_path / "run")
-    assert [resumed.train_step() for _ in range(5)] == losses[3:]
+    assert [resumed.train_step() for _ in range(3)] == losses[2:]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     network = load_checkpoint(tmp_path / "run" / CHECKPOINT_DIR)
@@ -206,14 +209,10 @@ def test_one_batch_is_learned(scenes: Path) -> None:
     assert history[-1]["pixel"] < 0.7 * history[60]["pixel"]
 
 
-def test_export_predicts_what_was_trained(scenes: Path, tmp_path: Path) -> None:
-    config = tiny()
-    trainer = NanoTrainer(config, SequenceFolder(scenes))
-    for _ in range(8):
-        trainer.train_step()
-    trainer.save(tmp_path)
-    network = load_checkpoint(tmp_path / CHECKPOINT_DIR)
-    model = NanoModel(config)
+def test_export_predicts_what_was_trained(begun: tuple[NanoTrainer, Path]) -> None:
+    trainer, folder = begun
+    network = load_checkpoint(folder / CHECKPOINT_DIR)
+    model = NanoModel(tiny())
     model.load_state_dict(trainer.average)
     video = torch.rand(1, 3, 5, 32, 48) * 2 - 1
     with torch.no_grad():
@@ -227,7 +226,7 @@ def test_export_predicts_what_was_trained(scenes: Path, tmp_path: Path) -> None:
         )
         decoded = model.decode(latents).clamp(-1, 1)
         torch.testing.assert_close(network.decode(latents), decoded, atol=0.02, rtol=0.02)
-    assert network.info.steps == config.steps
+    assert network.info.steps == tiny().steps
     assert network.info.clip == 2, "latent frames of the 5-frame clips that it is trained on"
 
 
