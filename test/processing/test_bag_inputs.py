@@ -88,7 +88,7 @@ def test_a_bag(color: str, depth: str, storage: str, tmp_path: Path) -> None:
         assert shot.frame.intrinsics == labelled.frame.intrinsics
         for mine, theirs in (
             (shot.frame.raw_depth, labelled.frame.raw_depth),
-            (shot.truth, labelled.truth_depth),
+            (shot.truth, labelled.truth),
         ):
             assert np.allclose(known(mine), known(theirs), atol=6e-4, equal_nan=True)
         assert np.array_equal(known(shot.mask), known(labelled.mask))
