@@ -21,6 +21,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import sha256, write_whole
 from dkt_ros.model.compiled import build, tensorrt_build
 from dkt_ros.model.compiled.commands import add_commands
+from dkt_ros.model.compiled.graphs import Traceable
 from dkt_ros.model.compiled.manifest import Manifest, plan_whole
 
 
@@ -162,6 +163,7 @@ def test_plans_are_built_ahead_of_time(
     assert manifest.system is not None
     assert (manifest.system.gpu, manifest.system.compute_capability) == ("", "12.0 8.9")
     assert [graph.name for graph in manifest.graphs if not plan_whole(output, graph)] == []
+    assert b"QuantizeLinear" in (output / "step.onnx").read_bytes()
     steps = [graph for graph in manifest.graphs if graph.name.startswith("step")]
     assert len(steps) > 1
     assert {graph.plan for graph in steps} == {"step.plan"}
@@ -213,14 +215,20 @@ def test_an_export_that_is_stopped_at_its_end_leaves_no_engine(
         (folder / "weights.bin").touch()
         yield write
 
-    monkeypatch.setattr(build, "export", lambda graph: "a graph")
+    def exported(graph: Traceable) -> str:
+        types.extend(weight.dtype for weight in graph.module.parameters())
+        return "a graph"
+
+    types: list[torch.dtype] = []
+    monkeypatch.setattr(build, "export", exported)
     monkeypatch.setattr(build, "graph_writer", writer)
     monkeypatch.setattr(build, "check_file", lambda file: None)
     monkeypatch.setattr(build, "write_checks", interrupted)
-    words = ["48x48" if word == "32x48" else word for word in build_words(tiny_checkpoint, copy)]
+    words = ["bf16" if word == "fp32" else word for word in build_words(tiny_checkpoint, copy)]
     with pytest.raises(KeyboardInterrupt):
         run(*words)
     assert len(list(copy.glob("*.onnx"))) == 6
+    assert torch.bfloat16 in types
     assert not (copy / "engine.json").exists()
 
 
