@@ -13,10 +13,13 @@ whatever motion there was. Motion that never changes smears none, and tells noth
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from dkt_ros.fusion.registration import colour_edges
 
 Float32 = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
@@ -47,12 +50,22 @@ class Lag:
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """One frame. edges (h, w) of unit energy; their spectrum, and that of depth's steps."""
+    """One frame. edges (h, w) of unit energy; inverse (h, w), see Lateness.take."""
 
     edges: Float32
-    colour: Spectra
-    depth: Spectra
+    inverse: Float32
     stamp_ns: int
+
+    # Made where the view moves: of what stands still nobody asks.
+    @cached_property
+    def colour(self) -> Spectra:
+        """The edges' spectrum."""
+        return _spectrum(self.edges)
+
+    @cached_property
+    def depth(self) -> Spectra:
+        """That of depth's steps."""
+        return _spectrum(_steps(self.inverse))
 
 
 class Lateness:
@@ -78,8 +91,8 @@ class Lateness:
 
         grey (h, w) 0..255, inverse (h, w) 1/depth, 0 unknown, always of one size.
         """
-        edges = _edges(grey)
-        shown = _Shown(edges, _spectrum(edges), _spectrum(_steps(inverse)), stamp_ns)
+        edges = _of_unit_energy(colour_edges(grey, 9))
+        shown = _Shown(edges, inverse, stamp_ns)
         self._shown = [shown, *self._shown[:_LOOKED_AT]]
         if len(self._shown) <= _LOOKED_AT or not self.moves:
             return self._lag
@@ -117,16 +130,8 @@ def _spectrum(picture: Float32) -> Spectra:
     return np.fft.rfft2(picture).astype(np.complex64)
 
 
-def _edges(grey: Float32) -> Float32:
-    """Strength of edges against that around them, of unit energy."""
-    smooth = cv2.blur(grey, (3, 3))
-    edges = np.sqrt(cv2.magnitude(*(cv2.Sobel(smooth, cv2.CV_32F, *d) for d in ((1, 0), (0, 1)))))
-    edges -= cv2.blur(edges, (9, 9))
-    return _of_unit_energy(np.asarray(edges, np.float32))
-
-
 def _steps(inverse: Float32) -> Float32:
-    """Relative steps of depth between known neighbours, 0 below 2%, 1 from 10%; made as above."""
+    """Relative steps of depth between known neighbours, 0 below 2%, 1 from 10%; of unit energy."""
     near, far = cv2.dilate(inverse, _CROSS), cv2.erode(inverse, _CROSS)
     share = np.divide(far, near, out=np.ones_like(near), where=far > 0)
     steps = np.clip((1 - share - 0.02) / 0.08, 0, 1)

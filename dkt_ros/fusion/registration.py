@@ -172,11 +172,16 @@ def _steps(readings: Float32) -> Float32:
     return np.clip((steps - 0.02) / 0.08, 0, 1)
 
 
-def _edges_on_steps(grey: Float32, steps: Float32) -> Float32:
-    """Strength of colour's edges on steps of depth, for all shifts of the steps up to the reach."""
+def colour_edges(grey: Float32, around: int) -> Float32:
+    """Strength of edges (h, w) against the mean of the square around, of so many pixels a side."""
     smooth = cv2.blur(grey, (3, 3))
     edges = np.sqrt(cv2.magnitude(*(cv2.Sobel(smooth, cv2.CV_32F, *d) for d in ((1, 0), (0, 1)))))
-    edges -= cv2.blur(edges, (17, 17))
+    return np.asarray(edges - cv2.blur(edges, (around, around)), np.float32)
+
+
+def _edges_on_steps(grey: Float32, steps: Float32) -> Float32:
+    """Strength of colour's edges on steps of depth, for all shifts of the steps up to the reach."""
+    edges = colour_edges(grey, 17)
     inner = steps[_EDGE_REACH:-_EDGE_REACH, _EDGE_REACH:-_EDGE_REACH]
     strength = cv2.matchTemplate(edges, inner, cv2.TM_CCORR)
     energy = cv2.matchTemplate(np.square(edges), inner, cv2.TM_CCORR)
