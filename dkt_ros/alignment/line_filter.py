@@ -88,11 +88,10 @@ def wandering(lines: Sequence[Line], frames: int, ends: Array64) -> Array64:
     FIRST_DRIFT counts as one more.
     """
     apart = min(frames, len(lines) // 2)
-    squares = np.full(2, FIRST_DRIFT**2)
-    if apart > 0:
-        pairs = zip(lines[:-apart], lines[apart:], strict=True)
-        squares += sum(np.square(differences(later, line, ends)) for line, later in pairs)
-    return np.asarray(np.sqrt(squares / (1 + len(lines) - apart)) if apart else np.sqrt(squares))
+    pairs = list(zip(lines[:-apart], lines[apart:], strict=True)) if apart else []
+    wandered = sum(np.square(differences(later, line, ends)) for line, later in pairs)
+    squares = np.full(2, FIRST_DRIFT**2) + wandered
+    return np.asarray(np.sqrt(squares / (1 + len(pairs))))
 
 
 def _design(ends: Array64) -> Array64:
