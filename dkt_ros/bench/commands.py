@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dkt_ros.arguments import as_json, finite, natural, parse_size, positive, shard
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
-from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
-from dkt_ros.fusion.config import config_of
+from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 from dkt_ros.wording import counted
@@ -251,7 +250,7 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
 def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     """Raises DktError, before anything is rendered, for what would be refused after it."""
     from dkt_ros.files import BusyError, check_writable
-    from dkt_ros.fusion.network import read_refiner
+    from dkt_ros.fusion.network import check_refiner
     from dkt_ros.model.checkpoint import checked_folder
 
     if args.start + scenes > _MOST:
@@ -264,8 +263,7 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     for checkpoint in args.checkpoint or ():
         if options_of(args, checkpoint=checkpoint).predictor == "dkt":
             checked_folder(checkpoint)
-    if args.refiner:
-        read_refiner(Path(args.refiner).expanduser())
+    check_refiner(args.refiner)
     _settings(args)
     with suppress(BusyError):  # another shard's
         check_writable(args.output / _SETTINGS)
@@ -279,10 +277,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
     settings = {name: value for name, value in as_json(args).items() if name not in free}
     networks = [options_of(args, checkpoint=path) for path in args.checkpoint or [""]]
-    settings["contents of checkpoint"] = [
-        *(network_state(network) for network in networks),
-        *([refiner_state(args.refiner)] if args.refiner else ()),
-    ]
+    settings["contents of checkpoint"] = [network_state(network) for network in networks]
+    if args.refiner:
+        settings["contents of refiner"] = refiner_state(args.refiner)
     path = args.output / _SETTINGS
     if path.is_file():
         try:

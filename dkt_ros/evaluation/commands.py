@@ -15,8 +15,7 @@ from dkt_ros.arguments import as_json, finite, natural, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
-from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
-from dkt_ros.fusion.config import config_of
+from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import progress_bar
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods
 from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, DepthModel, PredictorModel
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.network import read_refiner
+from dkt_ros.fusion.network import check_refiner
 from dkt_ros.predict.load import load_normals, load_predictors, task_of
 from dkt_ros.predict.options import PredictorOptions
 
@@ -29,8 +28,8 @@ def load_methods(
     fusion: how depth is fused; None as the node does. Raises DktError naming the option that does
     not fit.
     """
-    if fusion is not None and fusion.weights:
-        read_refiner(Path(fusion.weights).expanduser())
+    fusion = fusion or FusionConfig()
+    check_refiner(fusion.weights)
     names: list[str] = []
     models: list[DepthModel] = []
     for options in networks:

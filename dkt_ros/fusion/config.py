@@ -75,7 +75,7 @@ class FusionConfig:
             )
 
 
-def add_arguments(parser: Any) -> None:
+def add_fusion_arguments(parser: Any) -> None:
     """The flags of every command that fuses; `config_of` reads them."""
     parser.add_argument(
         "--depth-sensor",
@@ -92,5 +92,5 @@ def add_arguments(parser: Any) -> None:
 
 
 def config_of(args: argparse.Namespace, **more: Any) -> FusionConfig:
-    """What the flags of `add_arguments` say."""
+    """What the flags of `add_fusion_arguments` say."""
     return FusionConfig(sensor=args.depth_sensor, weights=args.refiner, **more)

@@ -256,6 +256,12 @@ def load_refiner(
     return refiner, info
 
 
+def check_refiner(folder: str | Path) -> None:
+    """Raises DktError, as read_refiner does, where a named one cannot be used; "" names none."""
+    if folder:
+        read_refiner(Path(folder).expanduser())
+
+
 def refiner_state(folder: str | Path) -> str | None:
     """Another where the refiner's files hold something else; None of the package's own ("").
 

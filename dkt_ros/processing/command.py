@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.arguments import finite, natural, positive
-from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
-from dkt_ros.fusion.config import config_of
+from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
 from dkt_ros.wording import one_line
@@ -241,12 +240,11 @@ def _processed(args: argparse.Namespace) -> int:
 
 def _check_networks(options: ProcessOptions, here: bool) -> None:
     """Raises DktError for what every recording would fail of. here: on this machine."""
-    from dkt_ros.fusion.network import read_refiner
+    from dkt_ros.fusion.network import check_refiner
     from dkt_ros.predict.load import check_named
 
     check_named(options.predictor, here)
-    if weights := options.estimator.fusion.weights:
-        read_refiner(Path(weights).expanduser())
+    check_refiner(options.estimator.fusion.weights)
 
 
 def _cluster(args: argparse.Namespace) -> Runner | None:

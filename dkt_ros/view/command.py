@@ -11,8 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dkt_ros.arguments import finite, positive
-from dkt_ros.fusion.config import add_arguments as add_fusion_arguments
-from dkt_ros.fusion.config import config_of
+from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
 from dkt_ros.wording import counted
