@@ -52,7 +52,7 @@ def draw(
     other: a frame of another scene, for readings that do not belong to the colour.
     """
     network = _network(rng, config.prediction)
-    # A network that is shown readings follows them: its answer is seen beside those very ones.
+    # A network that is shown readings follows them: its answer is seen beside the frame's own.
     beside = frame.beside if network == "embedded" else None
     disparity = _failing(frame, rng) if beside is None else beside
     truth, belongs = frame.truth, True
