@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SHARES = (
     *("views", "close", "wrist", "low", "far", "rolled", "upside_down", "static", "surfaces"),
     *("ground", "walls", "windows", "furniture", "labels", "prints", "sheets", "liquids", "stacks"),
-    *("hands", "grippers", "photo"),
+    *("hands", "grippers", "photo", "packaging"),
 )
 """Of variety.Shares, which Blender's absence must not keep from being listed."""
 

@@ -87,6 +87,13 @@ def clear_plastic(random: np.random.Generator) -> Substance:
     return Substance("clear_plastic", MaterialClass.TRANSPARENT, (0.97, 0.97, 0.97), 0.0, ior)
 
 
+def sample_packaging(random: np.random.Generator) -> Substance:
+    """Of bottles and cups that are thrown away: PET or polystyrene, a fifth of it tinted."""
+    tint = (0.97, 0.97, 0.97) if random.random() < 0.8 else tuple(random.uniform(0.55, 0.97, 3))
+    ior = random.uniform(1.5, 1.59)
+    return Substance("packaging", MaterialClass.TRANSPARENT, _as_colour(np.array(tint)), 0.0, ior)
+
+
 def sample_texture(random: np.random.Generator, finest: float = 25.0) -> Texture:
     """A pattern for a table, a floor, walls or an object; scales from 3/m to `finest`/m."""
     pattern = random.choice(list(_PATTERNS), p=list(_PATTERNS.values()))

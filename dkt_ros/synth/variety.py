@@ -17,7 +17,7 @@ from dkt_ros.synth import bodies
 from dkt_ros.synth.camera import CameraPath, HandPath, PathOptions, Sway, sample_path
 from dkt_ros.synth.clearance import cleared
 from dkt_ros.synth.hands import gripper, hand
-from dkt_ros.synth.lathe import SEGMENTS
+from dkt_ros.synth.lathe import SEGMENTS, turn
 from dkt_ros.synth.photo import Photo
 from dkt_ros.synth.placement import place, scatter, stack_up
 from dkt_ros.synth.room import before_walls, furniture, near_walls, pushed_back, window
@@ -43,13 +43,16 @@ from dkt_ros.synth.scene import (
     about_z,
 )
 from dkt_ros.synth.substances import (
+    sample_colour,
     sample_liquid,
+    sample_packaging,
     sample_print,
     sample_substance,
     sample_surface,
     sample_texture,
     sample_wall,
 )
+from dkt_ros.synth.vessels import plastic_bottle, plastic_cup
 
 _STACKED = ("tumbler", "cup", "bowl", "plate")
 
@@ -63,7 +66,8 @@ class Shares:
     wood, cloth, tiles; ground: objects on the floor; walls: close behind the objects; windows;
     furniture; labels: of vessels and cans that can bear one; prints: of boxes; sheets: paper under
     the objects; liquids: of upright vessels; stacks; hands; grippers; photo: the camera's own
-    faults (blur, noise, exposure, colour).
+    faults (blur, noise, exposure, colour); packaging: most objects are bottles and cups of thin
+    clear plastic, some of the bottles closed with a cap.
     """
 
     views: float = 1.0
@@ -87,6 +91,7 @@ class Shares:
     hands: float = 0.14
     grippers: float = 0.2
     photo: float = 0.9
+    packaging: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -117,12 +122,21 @@ def sample_varied_scene(seed: int, index: int, options: SceneOptions, shares: Sh
         objects = (min(objects[0], 2), max(2, objects[1] - 2))
     area = sample_area(path, container)
     shapes = sample_shapes(random, replace(options, objects=objects))
+    packed = _packaging(seed, index, shares)
+    thin = [number == 0 or packed.random() < 0.6 for number in range(len(shapes))] if packed else []
+    if packed:
+        shapes = [
+            (plastic_cup if packed.random() < 0.4 else plastic_bottle)(packed) if instead else shape
+            for shape, instead in zip(shapes, thin, strict=True)
+        ]
     dropped = drawn(options.drop_share) or (in_bin and options.drop_share > 0)
     poses: Sequence[np.ndarray | None] = (scatter if dropped else place)(shapes, area, random)
     items = []
     for number, (shape, pose) in enumerate(zip(shapes, poses, strict=True)):
         held_out = is_held_out(random, options.pool)
         substance = sample_substance(shape, random, held_out, transparent=number == 0)
+        if packed and thin[number] and not held_out:
+            substance = sample_packaging(packed)
         if shape.family == "box" and substance.kind == MaterialClass.OPAQUE:
             substance = _printed(substance, random) if drawn(shares.prints) else substance
         if pose is not None:
@@ -188,6 +202,8 @@ def complete(scene: Scene, seed: int, index: int, shares: Shares) -> Scene:
         for item in items
         if random.random() < shares.labels and (label := _label(item, random)) is not None
     ]
+    if packed := _packaging(seed, index, shares):
+        props += [_cap(item, packed) for item in items if _may_be_closed(item, packed)]
     if random.random() < shares.sheets and scene.area.container is None:
         props += [_sheet(random, scene) for _ in range(int(random.integers(1, 3)))]
     path = scene.path
@@ -347,6 +363,29 @@ def _label(item: Item, random: np.random.Generator) -> Prop | None:
     texture = sample_print(random)
     paper = Substance("print", MaterialClass.OPAQUE, texture.first, 0.4, texture=texture)
     return Prop("label", *mesh, paper, pose)
+
+
+def _packaging(seed: int, index: int, shares: Shares) -> np.random.Generator | None:
+    """What packaging is drawn from, apart from all else of the scene; None where there is none."""
+    random = np.random.default_rng([seed, index, 5])
+    return random if random.random() < shares.packaging else None
+
+
+def _may_be_closed(item: Item, random: np.random.Generator) -> bool:
+    """Whether it is a bottle that does not stand on its mouth, and is one of two in three."""
+    return item.shape.family == "bottle" and item.pose[2, 2] > -0.3 and random.random() < 0.65
+
+
+def _cap(item: Item, random: np.random.Generator) -> Prop:
+    """A screw cap over a bottle's mouth."""
+    radius, height = item.shape.outline.T
+    broad = float(radius[height > 0.95 * height.max()].max()) + random.uniform(0.0005, 0.002)
+    top = float(height.max()) + 0.001
+    low = top - random.uniform(0.01, 0.018)
+    section = np.array([(0, low), (broad, low), (broad, top), (0, top)])
+    colour = sample_colour(random, random.uniform(0.2, 0.8), random.uniform(0.1, 0.9))
+    substance = Substance("cap", MaterialClass.OPAQUE, colour, random.uniform(0.2, 0.6))
+    return Prop("cap", *turn(section), substance, item.pose)
 
 
 def _sheet(random: np.random.Generator, scene: Scene) -> Prop:

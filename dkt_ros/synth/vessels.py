@@ -100,6 +100,36 @@ def bottle(random: np.random.Generator) -> Shape:
     return _vessel("bottle", outer, inside, cross_section(random))
 
 
+def plastic_bottle(random: np.random.Generator) -> Shape:
+    """A bottle with walls of a third of a millimetre, mostly with grooves around it."""
+    radius, height = random.uniform(0.026, 0.045), random.uniform(0.14, 0.27)
+    neck = random.uniform(0.0115, 0.0145)
+    shoulder = random.uniform(0.55, 0.78)
+    level = np.linspace(0.02, height * shoulder, 60)
+    grooves, depth = int(random.integers(0, 9)), random.uniform(0.005, 0.035)
+    wave = 1 - depth * np.clip(np.sin(2 * np.pi * grooves * level / (height * shoulder)), 0, 1)
+    top = [(radius, height * shoulder), (radius * 0.88, height * (shoulder + 0.04))]
+    top += [(neck * 1.3, height * min(shoulder + 0.13, 0.9)), (neck, height * 0.92)]
+    lip = [(neck * 1.2, height * 0.925), (neck, height * 0.93), (neck, height)]
+    base = [(0, 0), (radius * 0.5, 0), (radius * 0.9, 0), (radius * 0.99, 0.006)]
+    side = np.column_stack([radius * wave, level])
+    outer = np.vstack([base, side[:-1], smooth_curve(top, 4), lip])
+    inside = hollow(outer, random.uniform(0.0002, 0.0006), 0.001, start=2)
+    return _vessel("bottle", outer, inside, cross_section(random))
+
+
+def plastic_cup(random: np.random.Generator) -> Shape:
+    """A tapered cup with walls of a third of a millimetre and a rolled rim."""
+    height, top = random.uniform(0.07, 0.15), random.uniform(0.033, 0.048)
+    bottom = top * random.uniform(0.6, 0.8)
+    side = [(bottom + (top - bottom) * t, height * t) for t in np.linspace(0.03, 0.985, 12)]
+    rim = [(top * 1.03, height * 0.99), (top * 1.03, height)]
+    outer = np.array([(0, 0), (bottom * 0.5, 0), (bottom * 0.95, 0), *side, *rim])
+    inside = hollow(outer, random.uniform(0.0003, 0.0008), random.uniform(0.001, 0.004), start=2)
+    cross = cross_section(random) if random.random() < 0.3 else None
+    return _vessel("tumbler", outer, inside, cross)
+
+
 def jar(random: np.random.Generator) -> Shape:
     """A wide mouth under a short neck."""
     radius, height = random.uniform(0.03, 0.05), random.uniform(0.07, 0.15)
