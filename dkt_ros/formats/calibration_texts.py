@@ -1,6 +1,7 @@
 """Calibrations in texts that are neither JSON nor YAML, as mappings of names to numbers.
 
-camera_calibration's ini file and what it prints, OpenCV's XML, ZED's conf, librealsense's one line.
+camera_calibration's ini file and what it prints, OpenCV's XML, ZED's conf, librealsense's one line
+and what its rs-enumerate-devices -c prints.
 Knows how these texts are laid out. Knows nothing of which names make a camera.
 """
 
@@ -15,12 +16,16 @@ _FIRST_SECTION = re.compile(r"(?:\s|#.*\n)*\[[A-Za-z][\w ]*\]\s*\n")
 _PRINTED = re.compile(r"^\s*K\s*=\s*\[([^\]]*)\]", re.M)
 _ONE_LINE = re.compile(r"(\d+)x(\d+)\s+p\[(\S+) (\S+)\]\s+f\[(\S+) (\S+)\]")
 
+_STREAM = re.compile(r'Intrinsic of "([^"]+)" / (\S+) [^\n]*\n((?:[ \t]+\w[^\n]*\n?)+)')
+
 
 def parse_calibration(text: str) -> dict[str, Any] | None:
     """What such a text says; None where it is none. Raises ValueError where it is a damaged one."""
     if found := _ONE_LINE.search(text):
         names = ("width", "height", "cx", "cy", "fx", "fy")
         return dict(zip(names, found.groups(), strict=True))
+    if streams := _STREAM.findall(text):
+        return _streams(streams)
     if found := _PRINTED.search(text):
         return {"k": _numbers(found[1])}
     if _FIRST_SECTION.match(text):
@@ -47,6 +52,16 @@ def _sections(text: str) -> dict[str, Any]:
             name = line.replace(" ", "_")
     size = {key: value[0] for key, value in sections.pop("image", {}).items() if value}
     return {section: size | found for section, found in sections.items()}
+
+
+def _streams(streams: list[tuple[str, str, str]]) -> dict[str, Any]:
+    """The colour camera's, of which pictures are; of a device without one all. By name and size."""
+    colour = [entry for entry in streams if entry[0] == "Color"]
+    cameras = {}
+    for name, size, lines in colour or streams:
+        pairs = (line.partition(":") for line in lines.splitlines())
+        cameras[f"{name} {size}"] = {key.strip(): value.strip() for key, _, value in pairs}
+    return cameras
 
 
 def _xml(text: str) -> dict[str, Any]:

@@ -117,6 +117,17 @@ k1=-0.17
 [STEREO]
 Baseline=120.0
 """
+
+
+def printed(stream: str, size: str, fx: int) -> str:
+    """A block of what rs-enumerate-devices -c prints."""
+    width, height = size.split("x")
+    fields = {"Width": width, "Height": height, "PPX": 3, "PPY": 2, "Fx": fx, "Fy": 11}
+    lines = [f"  {name}: \t{value}" for name, value in fields.items()]
+    lines += ["  Distortion: \tInverse Brown Conrady", "  FOV (deg):  \t70.29 x 43.3"]
+    return f' Intrinsic of "{stream}" / {size} / {{RGB8}}\n' + "\n".join(lines) + "\n\n"
+
+
 FORMS = {
     "ost.txt": OST,
     "opencv.xml": XML,
@@ -144,6 +155,10 @@ FORMS = {
     "realsense.json": '{"color": {"fx": 10, "fy": 11, "ppx": 3, "ppy": 2, "width": 6, "height": 4},'
     '"depth": {"fx": 5, "fy": 5, "ppx": 2, "ppy": 2, "width": 4, "height": 4}}',
     "rs_enumerate.txt": " Width:\t6\n Height:\t4\n PPX:\t3\n PPY:\t2\n Fx:\t10\n Fy:\t11\n",
+    "rs_enumerate_all.txt": "Device info: \n    Name : \tD415\n\nIntrinsic Parameters:\n\n"
+    + printed("Depth", "6x4", 99)
+    + printed("Color", "12x8", 98)
+    + printed("Color", "6x4", 10),
     "named.txt": "fx = 10\nfy = 11\ncx = 3\ncy = 2\n",
     "orb_slam.yaml": "%YAML:1.0\nCamera.fx: 10.0\nCamera.fy: 11.0\nCamera.cx: 3\nCamera.cy: 2\n",
     "matrix.txt": "1.0e1 0 3\n0 11. 2\n0 0 1\n",

@@ -241,3 +241,40 @@ def test_a_band_is_closed_and_a_print_has_ink() -> None:
     drawn = draw_print((0.8, 0.8, 0.8), (0.5, 0.1, 0.1), 3)
     assert 0.05 < (np.abs(drawn - 0.8).max(axis=-1) > 0.2).mean() < 0.95
     assert not np.array_equal(drawn, draw_print((0.8, 0.8, 0.8), (0.5, 0.1, 0.1), 4))
+
+
+def test_packaging_is_thin_clear_plastic_whose_bottles_may_have_caps() -> None:
+    scenes = [scene_of(index, packaging=1.0, hands=0, grippers=0) for index in range(12)]
+    packed = [item for s in scenes for item in s.items if item.substance.name == "packaging"]
+    assert len(packed) > 20
+    for item in packed:
+        assert item.shape.family in ("bottle", "tumbler")
+        assert item.substance.kind == MaterialClass.TRANSPARENT
+        assert is_closed(item.shape.faces)
+        assert item.shape.cavity is not None
+        first, count = item.shape.cavity
+        middle = (first + count // 2) * SEGMENTS
+        ring = item.shape.vertices[middle : middle + SEGMENTS]
+        outer = item.shape.vertices[: first * SEGMENTS]
+        to_outside = np.linalg.norm(outer[:, None] - ring[None, ::12], axis=-1).min(axis=0)
+        assert (to_outside < 0.012).all(), "beside the outer wall, whose rings are apart"
+        assert 0 < volume(item.shape.vertices, item.shape.faces) < 4e-5, "a few grammes of it"
+    caps = [prop for scene in scenes for prop in scene.props if prop.kind == "cap"]
+    assert len(caps) > 5
+    for cap in caps:
+        assert is_closed(cap.faces)
+        assert volume(cap.vertices, cap.faces) > 0
+        assert world(cap.vertices, cap.pose)[:, 2].min() > 0, "not in the table"
+
+
+def test_scenes_without_packaging_are_what_they_were() -> None:
+    names: list[set[str]] = []
+    for index in range(12):
+        plain, some = (scene_of(index, packaging=share) for share in (0.0, 0.5))
+        names.append({item.substance.name for item in some.items} & {"packaging"})
+        if not names[-1]:
+            for a, b in zip(plain.items, some.items, strict=True):
+                np.testing.assert_array_equal(a.pose, b.pose)
+                np.testing.assert_array_equal(a.shape.vertices, b.shape.vertices)
+            assert len(plain.props) == len(some.props)
+    assert 0 < sum(map(bool, names)) < 12
