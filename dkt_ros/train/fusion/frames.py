@@ -76,10 +76,9 @@ class FrameFolder:
         predict: Predict,
         kept: Path,
         report: Callable[[str], None] = print,
-        most: int | None = None,
         failings: int = 0,
     ) -> None:
-        """kept: folder that predicted disparity is kept in. most: tars taken in at a time.
+        """kept: folder that predicted disparity is kept in.
 
         failings: in so many ways each frame's readings fail before the network is shown them, as
         they are being one; from 2 on it is asked again each time. 0 for a network that is shown
@@ -91,7 +90,7 @@ class FrameFolder:
             raise DktError(f"{folder} is not a folder; expected rendered sequences (*.tar) in it")
         self.folder = folder
         self.frames: list[TrainingFrame] = []
-        self._predict, self._kept, self._report, self._most = predict, kept, report, most
+        self._predict, self._kept, self._report = predict, kept, report
         self._failings = failings
         self._seen: set[str] = set()
         self.rescan()
@@ -105,8 +104,7 @@ class FrameFolder:
         """Reads tars not seen before; returns how many frames were added."""
         before = len(self.frames)
         tars = sorted(shown(self.folder, "*.tar"))
-        fresh = [path for path in tars if path.name not in self._seen]
-        for path in fresh[: self._most]:
+        for path in [path for path in tars if path.name not in self._seen]:
             self._seen.add(path.name)
             try:
                 self.frames.extend(self._read(path))
