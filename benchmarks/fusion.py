@@ -43,13 +43,13 @@ from dkt_ros.fusion.config import FusionConfig  # noqa: E402
 from dkt_ros.fusion.fuser import Fused, Fuser, default_weights  # noqa: E402
 from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
 from dkt_ros.geometry import nearest_fill  # noqa: E402
+from dkt_ros.model.condition import disparity_of  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
 from dkt_ros.train.fusion.frames import (  # noqa: E402
     FrameFolder,
     Predict,
     TrainingFrame,
     checkpoint_predictor,
-    inverse,
 )
 from dkt_ros.train.fusion.samples import degraded  # noqa: E402
 
@@ -169,7 +169,7 @@ def rendered_case(frame: TrainingFrame, name: str) -> Case:
 
 def with_made_up_network(case: Case, seed: int) -> Case:
     """The same frame with the truth, degraded, for the network's disparity."""
-    truth = inverse(case.truth)
+    truth = disparity_of(case.truth)
     frame = TrainingFrame("", case.rgb, truth, truth, case.classes, truth, 1.0, 0.0)
     size = max(1.0, case.raw.shape[0] / 160)
     config = PredictionConfig(blur_px=4.0 * size)

@@ -163,6 +163,33 @@ def check(name: str, value: object, expected: str, valid: object) -> None:
         raise DktError(f"{name} is {_shown(value)}, expected {expected}")
 
 
+def at_least(least: int, config: object, *names: str) -> None:
+    """check of fields of a dataclass that they are so much or more."""
+    for name in names:
+        value = getattr(config, name)
+        check(name, value, f"at least {least}" if least else "0 or more", value >= least)
+
+
+def above_zero(config: object, *names: str) -> None:
+    """check of fields of a dataclass that they are above 0."""
+    for name in names:
+        check(name, getattr(config, name), "a number above 0", getattr(config, name) > 0)
+
+
+def shares(config: object, *names: str) -> None:
+    """check of fields of a dataclass that they are in [0, 1]."""
+    for name in names:
+        value = getattr(config, name)
+        check(name, value, "a share from 0 to 1", 0 <= value <= 1)
+
+
+def multiples(of: int, config: object, *names: str) -> None:
+    """check of fields of a dataclass that they are multiples of a number, above 0."""
+    for name in names:
+        value = getattr(config, name)
+        check(name, value, f"a multiple of {of}", value > 0 and value % of == 0)
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a finite int or float (True and False are neither)."""
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -176,8 +203,9 @@ def is_number(value: object) -> bool:
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and paths as what YAML and JSON can hold; `build` takes it back."""
     if dataclasses.is_dataclass(value):
-        entries = dataclasses.fields(value)
-        return {entry.name: plain(getattr(value, entry.name)) for entry in entries}
+        value = vars(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, only_process, whole_file, whole_folder
+from dkt_ros.progress import progress_bar
 from dkt_ros.train.fields import plain
+from dkt_ros.train.small import Report, SmallConfig, TarFolder
 from dkt_ros.train.states import STATE_FILE, of_a_run, read_tensors, write_failure
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.wording import counted
@@ -84,7 +86,7 @@ def load_state(
     config: Mapping[str, Any],
     fixed: Sequence[str],
     restore: Callable[[dict[str, Any]], None],
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> None:
     """Hands the state of the run saved in `folder` to `restore`, and reports what has changed.
 
@@ -103,9 +105,7 @@ def load_state(
         restore(state)
 
 
-def report_changes(
-    before: Mapping[str, Any], now: Mapping[str, Any], report: Callable[[str], None]
-) -> None:
+def report_changes(before: Mapping[str, Any], now: Mapping[str, Any], report: Report) -> None:
     """A line for each field that a resumed run's recipe has changed."""
     for name in sorted(before.keys() & now.keys()):
         if before[name] != now[name]:
@@ -123,9 +123,8 @@ class SmallTrainer(abc.ABC):
     FIXED: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, config: Any, model: nn.Module, betas: tuple[float, float] = (0.9, 0.999)
+        self, config: SmallConfig, model: nn.Module, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
-        """config: a dataclass with learning_rate, weight_decay, gradient_clip and ema."""
         self.config, self.model = config, model
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
@@ -134,6 +133,13 @@ class SmallTrainer(abc.ABC):
             betas=betas,
         )
         self.step = 0
+
+    @abc.abstractmethod
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step; returns the weighted losses and the gradient's norm.
+
+        Raises DktError where the loss is not finite; the state on disk stays as it was.
+        """
 
     @abc.abstractmethod
     def export(self, folder: Path) -> None:
@@ -160,7 +166,7 @@ class SmallTrainer(abc.ABC):
         """Writes the weights and the state; DktError, see save_state."""
         save_state(folder, self.state(), self.WEIGHTS, self.export)
 
-    def load(self, folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
+    def load(self, folder: Path, report: Report = lambda line: None) -> None:
         """Continues the run saved in `folder`, and reports what has changed; see load_state."""
         load_state(folder, plain(self.config), self.FIXED, self.restore, report)
 
@@ -184,6 +190,35 @@ class SmallTrainer(abc.ABC):
         self.step += 1
         values = {name: float(value.detach()) for name, value in losses.items()}
         return {**values, "norm": float(norm)}
+
+    def run(
+        self, data: TarFolder[Any], noun: str, output: Path, report: Report, every: int
+    ) -> int | None:
+        """Steps to the last, saving on the way; the signal that ended it before, if any.
+
+        noun: what an item of the data is called. every: steps between two reports.
+        """
+        config, total = self.config, self.config.total_steps
+        report(f"{counted(len(data.items), noun)}, step {self.step} of {total}")
+        means = Means()
+        with progress_bar(total, "step", initial=self.step, leave=True) as bar:
+
+            def advance() -> None:
+                if self.step % config.rescan_every == 0 and (added := data.rescan()):
+                    report(f"{counted(added, noun)} arrived, {len(data.items)} in all")
+                found = self.train_step()
+                means.add(found)
+                bar.set_postfix(found, refresh=False)
+                bar.update()
+                if self.step % every == 0:
+                    text, pace = means.told()
+                    left = pace * (total - self.step) / 60.0
+                    report(f"step {self.step}  {text}  {pace:.2f} s/step  {left:.0f} min left")
+
+            stopped = run_steps(self, advance, total, config.save_every, output)
+        if stopped is not None:
+            report(f"stopped at step {self.step}; go on with --resume")
+        return stopped
 
 
 def falling(left: int, last: int) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dkt_ros.model.lora import CONDITION_KEY, INPUT_WEIGHTS
 from dkt_ros.model.weights import file_bytes
-from dkt_ros.train.fields import check
+from dkt_ros.train.fields import at_least, check
 
 TARGETS = {
     "self_attn.q": "attn1.to_q",
@@ -47,7 +47,7 @@ class LoraShape:
     targets: tuple[str, ...] = tuple(TARGETS)
 
     def __post_init__(self) -> None:
-        check("rank", self.rank, "at least 1", self.rank >= 1)
+        at_least(1, self, "rank")
         targets = list(self.targets)
         valid = targets and set(targets) <= set(TARGETS) and len(set(targets)) == len(targets)
         check("targets", targets, f"some of {', '.join(TARGETS)}", valid)

@@ -18,7 +18,7 @@ from torch import Tensor
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.sampler import sigmas, timesteps
 from dkt_ros.train.data.latents import LatentBatch
-from dkt_ros.train.fields import check
+from dkt_ros.train.fields import at_least
 from dkt_ros.train.schedule import NOISE_STREAM, generator
 
 
@@ -39,8 +39,8 @@ class Objective:
     gradient: float = 0.5
 
     def __post_init__(self) -> None:
-        check("levels", self.levels, "at least 1", self.levels >= 1)
-        check("gradient", self.gradient, "0 or more", self.gradient >= 0)
+        at_least(1, self, "levels")
+        at_least(0, self, "gradient")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,16 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import EMBEDDED, checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DATA_FIELDS, DataConfig, parse_data
-from dkt_ros.train.fields import RECIPES, build, check, convert, read_recipe
+from dkt_ros.train.fields import (
+    RECIPES,
+    above_zero,
+    at_least,
+    build,
+    check,
+    convert,
+    read_recipe,
+    shares,
+)
 from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective
 from dkt_ros.wording import NAME, is_name
@@ -42,13 +51,9 @@ class OptimizerRecipe:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "input_rate", "clip"):
-            value = getattr(self, name)
-            check(name, value, "above 0", value > 0)
-        for name in ("warmup", "weight_decay"):
-            value = getattr(self, name)
-            check(name, value, "0 or more", value >= 0)
-        check("final", self.final, "a share from 0 to 1", 0 <= self.final <= 1)
+        above_zero(self, "learning_rate", "input_rate", "clip")
+        at_least(0, self, "warmup", "weight_decay")
+        shares(self, "final")
         valid = all(0 <= beta < 1 for beta in self.betas)
         check("betas", list(self.betas), "two numbers in [0, 1)", valid)
 
@@ -61,8 +66,7 @@ class SaveRecipe:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("every", "keep"):
-            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
+        at_least(1, self, "every", "keep")
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,8 @@ class PreviewRecipe:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        check("every", self.every, "0 or more", self.every >= 0)
-        for name in ("clips", "frames"):
-            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
-        check("seed", self.seed, "0 or more", self.seed >= 0)
+        at_least(0, self, "every", "seed")
+        at_least(1, self, "clips", "frames")
         check("steps", self.steps, "at least 1", self.steps is None or self.steps >= 1)
 
 
@@ -122,10 +124,9 @@ class Recipe:
     preview: PreviewRecipe = field(default_factory=PreviewRecipe)
 
     def __post_init__(self) -> None:
-        check("seed", self.seed, "0 or more", self.seed >= 0)
+        at_least(0, self, "seed")
         check("name", self.name, NAME, self.name is None or is_name(self.name))
-        for name in ("steps", "batch", "micro_batch"):
-            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
+        at_least(1, self, "steps", "batch", "micro_batch")
         lengths = list(self.latent_frames)
         valid = len(lengths) > 0 and min(lengths) >= 1
         check("latent_frames", lengths, "one length or more, of at least 1", valid)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dkt_ros.datasets.registry import KINDS
-from dkt_ros.train.fields import build, check
+from dkt_ros.train.fields import above_zero, at_least, build, check, shares
 
 AUTO = "auto"
 SPLITS = (AUTO, "any", "train", "val", "test", "all")
@@ -41,7 +41,7 @@ class SourceConfig:
         known = (AUTO, *KINDS)
         check("kind", self.kind, f"one of {', '.join(known)}", self.kind in known)
         check("split", self.split, f"one of {', '.join(SPLITS)}", self.split in SPLITS)
-        check("weight", self.weight, "a number above 0", self.weight > 0)
+        above_zero(self, "weight")
         limits = self.depth_range
         valid = limits is None or 0 < limits[0] < limits[1]
         check("depth_range", limits, "[nearest, farthest] in metres, both above 0", valid)
@@ -75,9 +75,7 @@ class AugmentationConfig:
         for name, most in (("brightness", 0.9), ("contrast", 0.9), ("saturation", 1), ("hue", 0.5)):
             value = getattr(self, name)
             check(name, value, f"a number from 0 to {most}", 0 <= value <= most)
-        for name in ("variants", "window_stride"):
-            value = getattr(self, name)
-            check(name, value, "0 or more", value >= 0)
+        at_least(0, self, "variants", "window_stride")
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check("data", self.data, "at least one data set", len(self.data) > 0)
-        dropped = self.condition_dropped
-        check("condition_dropped", dropped, "a share from 0 to 1", 0 <= dropped <= 1)
+        shares(self, "condition_dropped")
         valid = all(side > 0 and side % 16 == 0 for side in self.size)
         check("size", list(self.size), "[height, width], multiples of 16", valid)
 

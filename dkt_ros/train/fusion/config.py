@@ -5,10 +5,11 @@ Knows the fields, their ranges and their defaults. Knows nothing of tensors or d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkt_ros.train.fields import RECIPES, check, load
+from dkt_ros.train.fields import RECIPES, at_least, check, load, multiples, shares
+from dkt_ros.train.small import SmallConfig
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,10 @@ class PredictionConfig:
     failed_share: float = 0.15
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            check(f"prediction.{entry.name}", value, "0 or more", value >= 0)
-        for name in ("object_share", "failed_share"):
-            value = getattr(self, name)
-            check(f"prediction.{name}", value, "a share from 0 to 1", value <= 1)
+        at_least(0, self, *vars(self))
+        shares(self, "object_share", "failed_share")
         total = self.embedded + self.made_up
-        check("prediction", total, "embedded and made_up of at most 1 together", total <= 1)
+        check("made_up", total, "embedded and made_up of at most 1 together", total <= 1)
 
 
 @dataclass(frozen=True)
@@ -52,60 +49,48 @@ class LossConfig:
     objects: float = 6.0
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            check(f"loss.{entry.name}", value, "0 or more", value >= 0)
+        at_least(0, self, *vars(self))
 
 
-@dataclass(frozen=True)
-class FusionTrainingConfig:
+@dataclass(frozen=True, kw_only=True)
+class FusionTrainingConfig(SmallConfig):
     """Everything that decides a training run, apart from the data.
 
     steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
-    them per step. decay_steps: last steps, over which the learning rate falls to 2%. ema: decay
-    of the averaged weights, which are what is saved. skewed, upside_down, foreign: shares of the
-    samples whose scene is projected onto another one, that stand on their head, and whose readings
-    do not belong to the colour. on_scale: for networks that are shown raw depth; else none is shown
-    to the checkpoint either. bfloat16: layers compute in it, which is faster where the processor
-    knows it. save_every, rescan_every: in steps.
+    them per step. skewed, upside_down, foreign: shares of the samples whose scene is projected onto
+    another one, that stand on their head, and whose readings do not belong to the colour. on_scale:
+    for networks that are shown raw depth; else none is shown to the checkpoint either. bfloat16:
+    layers compute in it, which is faster where the processor knows it.
     """
 
     steps: int
     height: int = 128
     width: int = 224
     batch: int = 8
-    seed: int = 1
     channels: tuple[int, int, int, int] = (16, 32, 64, 112)
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
     warmup_steps: int = 50
     decay_steps: int = 1000
-    gradient_clip: float = 1.0
-    ema: float = 0.998
+    learning_rate: float = 2e-3
     skewed: float = 0.0
     upside_down: float = 0.0
     foreign: float = 0.0
     on_scale: bool = True
     bfloat16: bool = False
-    save_every: int = 100
-    rescan_every: int = 100
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "height", "width", "batch", "save_every", "rescan_every"):
-            check(name, getattr(self, name), "an integer above 0", getattr(self, name) > 0)
-        for name in ("height", "width"):
-            check(name, getattr(self, name), "a multiple of 16", getattr(self, name) % 16 == 0)
-        for name in ("seed", "warmup_steps", "decay_steps", "weight_decay"):
-            check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
-        for name in ("learning_rate", "gradient_clip"):
-            check(name, getattr(self, name), "a number above 0", getattr(self, name) > 0)
-        for name in ("skewed", "upside_down", "foreign"):
-            check(name, getattr(self, name), "in [0, 1]", 0 <= getattr(self, name) <= 1)
-        check("ema", self.ema, "in [0, 1)", 0 <= self.ema < 1)
+        super().__post_init__()
+        at_least(1, self, "steps", "batch")
+        multiples(16, self, "height", "width")
+        shares(self, "skewed", "upside_down", "foreign")
         groups = all(count > 0 and count % 4 == 0 for count in self.channels)
         check("channels", self.channels, "multiples of 4", groups)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps
 
 
 def load_config(name: str | Path) -> FusionTrainingConfig:

@@ -22,9 +22,11 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, shown, whole_file
+from dkt_ros.files import whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
+from dkt_ros.model.condition import disparity_of
 from dkt_ros.train.sensor import failing, without_behind
+from dkt_ros.train.small import TarFolder
 
 _SMALLEST = 16
 """Pixels of a side, of which crops are taken and pieces fail."""
@@ -67,8 +69,8 @@ class _Look:
     shown: Float32
 
 
-class FrameFolder:
-    """The frames of a folder's tars, read once; `rescan` takes in those that have arrived since."""
+class FrameFolder(TarFolder[TrainingFrame]):
+    """The frames of a folder's tars."""
 
     def __init__(
         self,
@@ -86,35 +88,16 @@ class FrameFolder:
 
         Raises DktError where the folder is missing or holds no frame with raw depth.
         """
-        if not folder.is_dir():
-            raise DktError(f"{folder} is not a folder; expected rendered sequences (*.tar) in it")
-        self.folder = folder
-        self.frames: list[TrainingFrame] = []
-        self._predict, self._kept, self._report = predict, kept, report
-        self._failings = failings
-        self._seen: set[str] = set()
-        self.rescan()
-        if not self.frames:
-            raise DktError(
-                f"{folder} holds no usable sequence (*.tar); render some with `dkt synth render "
-                "--raw-depth` first"
-            )
+        self._predict, self._kept, self._failings = predict, kept, failings
+        super().__init__(folder, report)
 
-    def rescan(self) -> int:
-        """Reads tars not seen before; returns how many frames were added."""
-        before = len(self.frames)
-        tars = sorted(shown(self.folder, "*.tar"))
-        for path in [path for path in tars if path.name not in self._seen]:
-            self._seen.add(path.name)
-            try:
-                self.frames.extend(self._read(path))
-            except StorageError:  # which the next one would meet as well
-                raise
-            except DktError as error:
-                self._report(f"left out: {error}")
-        return len(self.frames) - before
+    @property
+    def frames(self) -> list[TrainingFrame]:
+        """All of them."""
+        return self.items
 
-    def _read(self, path: Path) -> list[TrainingFrame]:
+    def read(self, path: Path) -> list[TrainingFrame]:
+        """See TarFolder."""
         clip = TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True)
         samples = [clip.read(index, with_normal=False) for index in range(len(clip))]
         if any(sample.raw_depth is None for sample in samples):
@@ -137,10 +120,10 @@ class FrameFolder:
         """
         for index, sample in enumerate(samples):
             assert sample.raw_depth is not None
-            truth = inverse(sample.depth)
+            truth = disparity_of(sample.depth)
             for number in range(max(1, self._failings)):
                 rng = np.random.default_rng([zlib.crc32(os.fsencode(name)), index, number])
-                readings = inverse(sample.raw_depth)
+                readings = disparity_of(sample.raw_depth)
                 if number > 0:
                     readings = failing(readings, truth, _classes(sample), rng)
                 yield _Look(sample, readings, readings)
@@ -154,7 +137,7 @@ class FrameFolder:
         with suppress(DktError), arrays_in(kept) as content:
             if content[ONLY].shape == shape:
                 return content[ONLY].astype(np.float16, copy=False)
-        pictures = [self._predict(look.sample.rgb, inverse(look.shown)) for look in looks]
+        pictures = [self._predict(look.sample.rgb, disparity_of(look.shown)) for look in looks]
         predicted = np.stack(pictures).astype(np.float16)
         with whole_file(kept) as file:
             np.save(file, predicted)
@@ -163,12 +146,6 @@ class FrameFolder:
 
 def _classes(sample: Sample) -> NDArray[np.uint8]:
     return np.zeros(sample.depth.shape, np.uint8) if sample.mask is None else sample.mask
-
-
-def inverse(depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1/depth, 0 where it is unknown."""
-    known = np.isfinite(depth) & (depth > 0)
-    return np.divide(1.0, depth, out=np.zeros_like(depth), where=known)
 
 
 def checkpoint_predictor(
@@ -198,12 +175,12 @@ def _frame(
 ) -> TrainingFrame:
     assert sample.raw_depth is not None
     wide = relative.astype(np.float32)
-    alignment = Aligner().update(wide, inverse(readings), on_scale=follows)
+    alignment = Aligner().update(wide, disparity_of(readings), on_scale=follows)
     return TrainingFrame(
         name=name,
         rgb=sample.rgb,
-        disparity=inverse(sample.raw_depth),
-        truth=inverse(sample.depth),
+        disparity=disparity_of(sample.raw_depth),
+        truth=disparity_of(sample.depth),
         classes=_classes(sample),
         relative=wide,
         scale=alignment.scale,

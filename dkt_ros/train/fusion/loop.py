@@ -25,8 +25,8 @@ from dkt_ros.train.fusion.config import FusionTrainingConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
-from dkt_ros.train.kept import Means, SmallTrainer, falling, run_folder, run_steps
-from dkt_ros.wording import counted
+from dkt_ros.train.kept import SmallTrainer, falling, run_folder
+from dkt_ros.train.small import Report
 
 WEIGHTS_FOLDER = "refiner"
 
@@ -59,14 +59,13 @@ class RefinerTrainer(SmallTrainer):
         )
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; returns the weighted losses. DktError where they are not finite."""
+        """See SmallTrainer."""
         config = self.config
         *inputs, target = batch_of(self._samples())
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             refined = self.model(*inputs)
         parts = losses(refined, target, config.loss)
-        found = self.learn(parts, rate_factor(self.step, config), self.step)
-        return {name: found[name] for name in parts}
+        return self.learn(parts, rate_factor(self.step, config), self.step)
 
     def export(self, folder: Path) -> None:
         """See SmallTrainer."""
@@ -121,7 +120,7 @@ def train(
     output: Path,
     resume: bool = False,
     start: Path | None = None,
-    report: Callable[[str], None] = print,
+    report: Report = print,
     report_every: int = 20,
 ) -> int | None:
     """Runs to config.steps, saving every config.save_every steps and at the end.
@@ -134,19 +133,4 @@ def train(
         trainer = RefinerTrainer(config, data, None if resume else start)
         if resume:
             trainer.load(output, report)
-        report(f"{counted(len(data.frames), 'frame')}, step {trainer.step} of {config.steps}")
-        means = Means()
-
-        def advance() -> None:
-            if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-                report(f"{counted(added, 'frame')} arrived, {len(data.frames)} in all")
-            means.add(trainer.train_step())
-            if trainer.step % report_every == 0:
-                text, pace = means.told()
-                left = pace * (config.steps - trainer.step) / 60.0
-                report(f"step {trainer.step}  {text}  {pace:.2f} s/step  {left:.0f} min left")
-
-        stopped = run_steps(trainer, advance, config.steps, config.save_every, output)
-        if stopped is not None:
-            report(f"stopped at step {trainer.step}; go on with --resume")
-    return stopped
+        return trainer.run(data, "frame", output, report, report_every)

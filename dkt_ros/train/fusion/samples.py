@@ -18,6 +18,7 @@ from dkt_ros.fusion.registration import Change
 from dkt_ros.train.fusion.config import FusionTrainingConfig, PredictionConfig
 from dkt_ros.train.fusion.frames import TrainingFrame
 from dkt_ros.train.sensor import behind, failing, smooth_noise
+from dkt_ros.train.small import resized
 
 Float32 = NDArray[np.float32]
 _SMALLEST_CROP = 0.55
@@ -78,7 +79,7 @@ def draw(
 
     def cut(image: np.ndarray, nearest: bool = True) -> np.ndarray:
         part = image[window]
-        return _resized(part[::-1] if upside_down else part, size, flip, nearest)
+        return resized(part[::-1] if upside_down else part, size, flip, nearest)
 
     rgb = _colours(cut(frame.rgb, nearest=False), rng)
     disparity = cut(disparity)
@@ -240,18 +241,6 @@ def _window(
     top = int(rng.integers(height - rows + 1))
     left = int(rng.integers(width - columns + 1))
     return (slice(top, top + rows), slice(left, left + columns)), bool(rng.random() < 0.5)
-
-
-def _resized(
-    image: np.ndarray, size: tuple[int, int], flip: bool, nearest: bool = True
-) -> np.ndarray:
-    if flip:
-        image = image[:, ::-1]
-    image = np.ascontiguousarray(image)
-    if image.shape[:2] == size:
-        return image
-    smooth = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_LINEAR
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
 
 
 def _colours(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

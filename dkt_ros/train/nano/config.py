@@ -5,14 +5,22 @@ Knows the fields, their ranges and their defaults. Knows nothing of tensors or d
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dkt_ros.model.info import CONDITIONS, CheckpointInfo
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, chunk_spans
-from dkt_ros.train.fields import RECIPES, check, load
+from dkt_ros.train.fields import (
+    RECIPES,
+    above_zero,
+    at_least,
+    check,
+    load,
+    multiples,
+    shares,
+)
+from dkt_ros.train.small import SmallConfig
 
 SHORTEST_CLIP = 1 + FRAMES_PER_LATENT
 
@@ -37,13 +45,8 @@ class NetworkConfig:
     freq_dim: int = 64
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            check(
-                entry.name, getattr(self, entry.name), "at least 1", getattr(self, entry.name) >= 1
-            )
-        for name in ("head_dim", "freq_dim", "vae_base_dim"):
-            value = getattr(self, name)
-            check(name, value, "an even number", value % 2 == 0)
+        at_least(1, self, *vars(self))
+        multiples(2, self, "head_dim", "freq_dim", "vae_base_dim")
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,10 @@ class StageConfig:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "height", "width", "batch", "clip_batch"):
-            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
-        for name in ("height", "width"):
-            value = getattr(self, name)
-            check(name, value, "a multiple of 16", value % 16 == 0)
-        check("rate", self.rate, "a number above 0", self.rate > 0)
-        every = self.clip_every
-        check("clip_every", every, "0 or more", every >= 0)
+        at_least(1, self, "steps", "batch", "clip_batch")
+        multiples(16, self, "height", "width")
+        above_zero(self, "rate")
+        at_least(0, self, "clip_every")
         frames = self.clip_frames
         fits = frames >= SHORTEST_CLIP and frames % FRAMES_PER_LATENT == 1
         check("clip_frames", frames, f"4N+1, at least {SHORTEST_CLIP}", fits)
@@ -106,23 +105,17 @@ class LossConfig:
     reconstruct_share: float = 0.25
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            value = getattr(self, entry.name)
-            check(entry.name, value, "0 or more", value >= 0)
-        for name in ("sigma_one_share", "reconstruct_share"):
-            value = getattr(self, name)
-            check(name, value, "at most 1", value <= 1)
+        at_least(0, self, *vars(self))
+        shares(self, "sigma_one_share", "reconstruct_share")
 
 
-@dataclass(frozen=True)
-class NanoConfig:
+@dataclass(frozen=True, kw_only=True)
+class NanoConfig(SmallConfig):
     """Everything that decides a training run, apart from the data.
 
     vae_steps: first steps, in which the VAE learns disparity alone; the latent statistics are
     measured at their end. encoder_steps: the steps after those, in which the encoder learns to give
     RGB the latents of its disparity; cheap, since neither decoder nor transformer runs.
-    decay_steps: last steps, over which the learning rate falls to 2% (before them it is constant,
-    after warmup_steps). ema: decay of the averaged weights, which are what is saved.
     start: folder or name of a checkpoint of the same sizes whose weights the run starts from; its
     latent statistics stay, so vae_steps and encoder_steps may be 0. condition: "raw_depth" shows
     the network the clip's raw depth too (model/condition.py); "from_raw_depth" also begins the flow
@@ -132,12 +125,11 @@ class NanoConfig:
     layers, which begin so, learn to tell all four, and a small VAE blurs them).
     steps, sigma_shift, buffer_frames, clip: defaults written into the checkpoint; clip in latents,
     0: as many as the longest clip trained on. sigma_steps: the noise levels trained on are those of
-    a sampler of so many steps. save_every, rescan_every: in steps.
+    a sampler of so many steps.
     """
 
     stages: tuple[StageConfig, ...]
     name: str = "dkt-nano"
-    seed: int = 1
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     start: str = ""
@@ -146,12 +138,6 @@ class NanoConfig:
     picture_vae: bool = False
     vae_steps: int = 200
     encoder_steps: int = 0
-    warmup_steps: int = 100
-    decay_steps: int = 500
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
-    ema: float = 0.998
     steps: int = 1
     sigma_steps: int = 5
     sigma_shift: float = 5.0
@@ -162,28 +148,15 @@ class NanoConfig:
     origin: str = "trained from scratch by the dkt_ros project on scenes it rendered"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check("stages", self.stages, "at least one stage", len(self.stages) > 0)
-        least = 0 if self.start else 1
-        check("vae_steps", self.vae_steps, f"at least {least}", self.vae_steps >= least)
-        check(
-            "condition",
-            self.condition,
-            f"one of {', '.join(CONDITIONS)}",
-            self.condition in CONDITIONS,
-        )
-        dropped = self.condition_dropped
-        check("condition_dropped", dropped, "a share from 0 to 1", 0 <= dropped <= 1)
-        for name in ("steps", "sigma_steps", "save_every", "rescan_every"):
-            check(name, getattr(self, name), "at least 1", getattr(self, name) >= 1)
-        for name in ("seed", "encoder_steps", "warmup_steps", "decay_steps", "clip"):
-            value = getattr(self, name)
-            check(name, value, "0 or more", value >= 0)
-        for name in ("learning_rate", "gradient_clip", "sigma_shift"):
-            value = getattr(self, name)
-            check(name, value, "a number above 0", value > 0)
-        value = self.weight_decay
-        check("weight_decay", value, "0 or more", value >= 0)
-        check("ema", self.ema, "in [0, 1)", 0 <= self.ema < 1)
+        at_least(0 if self.start else 1, self, "vae_steps")
+        known = self.condition in CONDITIONS
+        check("condition", self.condition, f"one of {', '.join(CONDITIONS)}", known)
+        shares(self, "condition_dropped")
+        at_least(1, self, "steps", "sigma_steps")
+        at_least(0, self, "encoder_steps", "clip")
+        above_zero(self, "sigma_shift")
         total = self.total_steps
         used = max(self.vae_steps + self.encoder_steps, self.decay_steps)
         check("stages", total, f"more than {used} steps in all", total > used)

@@ -7,9 +7,9 @@ resumed run draws what the uninterrupted one would have drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -19,11 +19,12 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
-from dkt_ros.files import shown
 from dkt_ros.model.condition import disparity_of, pictures, range_of
 from dkt_ros.train.data.disparity import clip_range, half_range, normalise
 from dkt_ros.train.sensor import failing_clip
+from dkt_ros.train.small import TarFolder, resized
 
+Array = TypeVar("Array")
 _SMALLEST_CROP = 0.5
 _STILL = 0.5
 
@@ -44,8 +45,8 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """B clips of F frames, float32.
+class Batch(Generic[Array]):
+    """B clips of F frames, float32, as arrays of numpy's or tensors.
 
     rgb: (B,3,F,H,W) in [-1,1]. target: (B,1,F,H,W) normalised disparity in [-1,1], unknown = -1.
     known: (B,1,F,H,W) 1 where the target counts. objects: (B,1,F,H,W) 1 on transparent and
@@ -56,45 +57,26 @@ class Batch:
     readings tell.
     """
 
-    rgb: np.ndarray
-    target: np.ndarray
-    known: np.ndarray
-    objects: np.ndarray
-    relative: np.ndarray
-    condition: np.ndarray
-    given: np.ndarray
+    rgb: Array
+    target: Array
+    known: Array
+    objects: Array
+    relative: Array
+    condition: Array
+    given: Array
 
 
-class SequenceFolder:
-    """The tars of a folder, decoded once; `rescan` takes in those that have arrived since."""
+class SequenceFolder(TarFolder[Clip]):
+    """Clips, and batches drawn from them."""
 
-    def __init__(self, folder: Path, report: Callable[[str], None] = print) -> None:
-        """report: called with one line for every tar that is left out.
+    @property
+    def clips(self) -> list[Clip]:
+        """All of them."""
+        return self.items
 
-        Raises DktError where the folder is missing or holds no usable sequence.
-        """
-        if not folder.is_dir():
-            raise DktError(f"{folder} is not a folder; expected rendered sequences (*.tar) in it")
-        self.folder = folder
-        self.clips: list[Clip] = []
-        self._seen: set[str] = set()
-        self._report = report
-        self.rescan()
-        if not self.clips:
-            raise DktError(f"{folder} holds no usable sequence (*.tar); render some first")
-
-    def rescan(self) -> int:
-        """Loads tars not seen before; returns how many sequences were added."""
-        before = len(self.clips)
-        for path in sorted(shown(self.folder, "*.tar")):
-            if path.name in self._seen:
-                continue
-            self._seen.add(path.name)
-            try:
-                self.clips.append(_read_clip(path))
-            except DktError as error:
-                self._report(f"left out: {error}")
-        return len(self.clips) - before
+    def read(self, path: Path) -> list[Clip]:
+        """See TarFolder."""
+        return [_read_clip(path)]
 
     def batch(
         self,
@@ -104,7 +86,7 @@ class SequenceFolder:
         count: int,
         frames: int,
         conditioned: float = 0.0,
-    ) -> Batch:
+    ) -> Batch[np.ndarray]:
         """An augmented batch of `count` clips of `frames` frames at (height, width) pixels.
 
         conditioned: share of clips that come with their raw depth, where they have any. Of clips of
@@ -123,14 +105,14 @@ class SequenceFolder:
         return stack(rows)
 
 
-def stack(rows: list[Batch]) -> Batch:
+def stack(rows: list[Batch[np.ndarray]]) -> Batch[np.ndarray]:
     """Joins batches of equal sizes."""
     return Batch(*(np.concatenate([vars(r)[k] for r in rows]) for k in Batch.__annotations__))
 
 
 def make_sample(
     rgb: np.ndarray, disparity: np.ndarray, mask: np.ndarray, readings: np.ndarray | None = None
-) -> Batch:
+) -> Batch[np.ndarray]:
     """One clip, (F,H,W,3) uint8, (F,H,W) 1/m and (F,H,W), as a batch of one.
 
     Disparity is mapped to [-1, 1] with clamping: between the clip's 2nd and 98th percentile, or,
@@ -197,7 +179,7 @@ def _draw(
     rng: np.random.Generator,
     size: tuple[int, int],
     conditioned: float,
-) -> Batch:
+) -> Batch[np.ndarray]:
     height, width = clip.rgb.shape[1:3]
     share = 1.0 if rng.random() < 0.5 else float(rng.uniform(_SMALLEST_CROP, 1.0))
     crop_height, crop_width = round(height * share), round(width * share)
@@ -206,27 +188,17 @@ def _draw(
     window = (slice(top, top + crop_height), slice(left, left + crop_width))
     flip = rng.random() < 0.5
     colour = _ColourChange(rng)
-    rgb = np.stack([colour(_resized(clip.rgb[index][window], size, flip)) for index in chosen])
+    rgb = np.stack(
+        [colour(resized(clip.rgb[index][window], size, flip, nearest=False)) for index in chosen]
+    )
 
     def cut(maps: np.ndarray) -> np.ndarray:
-        return np.stack([_resized(maps[i][window], size, flip, nearest=True) for i in chosen])
+        return np.stack([resized(maps[i][window], size, flip) for i in chosen])
 
     disparity, mask, readings = cut(clip.disparity), cut(clip.mask), None
     if conditioned > 0 and clip.readings is not None and rng.random() < conditioned:
         readings = failing_clip(cut(clip.readings), disparity, mask, rng)
     return make_sample(rgb, disparity, mask, readings)
-
-
-def _resized(
-    image: np.ndarray, size: tuple[int, int], flip: bool, nearest: bool = False
-) -> np.ndarray:
-    if flip:
-        image = image[:, ::-1]
-    if image.shape[:2] == size:
-        return np.ascontiguousarray(image)
-    shrinks = image.shape[0] > size[0]
-    method = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(image), size[::-1], interpolation=method)
 
 
 class _ColourChange:

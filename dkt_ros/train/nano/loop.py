@@ -8,7 +8,6 @@ one would have ended, to the last bit on one machine.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,16 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
-from dkt_ros.progress import progress_bar
-from dkt_ros.train.kept import Means, SmallTrainer, falling, run_folder, run_steps
+from dkt_ros.train.kept import SmallTrainer, falling, run_folder
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, export
-from dkt_ros.wording import counted
+from dkt_ros.train.small import Report
 
 CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919
 """Keeps the noise of a step apart from its augmentation, which starts from the same seed."""
-Report = Callable[[str], None]
 
 
 class NanoTrainer(SmallTrainer):
@@ -50,10 +47,7 @@ class NanoTrainer(SmallTrainer):
         self.teacher: NanoModel | None = None
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; returns the weighted losses and the gradient's norm.
-
-        Raises DktError where the loss is not finite; the state on disk stays as it was.
-        """
+        """See SmallTrainer."""
         config = self.config
         stage = config.stage_at(self.step)
         denoising = self.step >= config.vae_steps + config.encoder_steps
@@ -130,27 +124,7 @@ def train(
         trainer = NanoTrainer(config, data)
         if resume:
             trainer.load(output, report)
-        report(
-            f"{counted(len(data.clips), 'sequence')}, step {trainer.step} of {config.total_steps}"
-        )
-        means = Means()
-        with progress_bar(config.total_steps, "step", initial=trainer.step, leave=True) as bar:
-
-            def advance() -> None:
-                if trainer.step % config.rescan_every == 0 and (added := data.rescan()):
-                    report(f"{counted(added, 'sequence')} arrived, {len(data.clips)} in all")
-                found = trainer.train_step()
-                means.add(found)
-                bar.set_postfix(found, refresh=False)
-                bar.update()
-                if trainer.step % report_every == 0:
-                    report(f"step {trainer.step}  {means.told()[0]}")
-
-            total, every = config.total_steps, config.save_every
-            stopped = run_steps(trainer, advance, total, every, output)
-        if stopped is not None:
-            report(f"stopped at step {trainer.step}; go on with --resume")
-    return stopped
+        return trainer.run(data, "sequence", output, report, report_every)
 
 
 def to_tensors(batch: Batch) -> TensorBatch:

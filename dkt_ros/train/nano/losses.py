@@ -7,28 +7,16 @@ the encoder what in the RGB matters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dkt_ros.model.sampler import sigmas
 from dkt_ros.train.nano.config import NanoConfig
+from dkt_ros.train.nano.dataset import Batch
 from dkt_ros.train.nano.network import NanoModel
 
-
-@dataclass(frozen=True)
-class TensorBatch:
-    """dataset.Batch as tensors, same names and shapes."""
-
-    rgb: Tensor
-    target: Tensor
-    known: Tensor
-    objects: Tensor
-    relative: Tensor
-    condition: Tensor
-    given: Tensor
+TensorBatch = Batch[Tensor]
 
 
 def vae_loss(model: NanoModel, batch: TensorBatch, config: NanoConfig) -> dict[str, Tensor]:

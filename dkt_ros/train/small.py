@@ -1,0 +1,105 @@
+"""What the training of small networks is told and reads: fields of recipes, folders of tars.
+
+Knows nothing of networks, steps or weights.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import cv2
+import numpy as np
+
+from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError, shown
+from dkt_ros.train.fields import above_zero, at_least, check
+
+Report = Callable[[str], None]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConfig:
+    """Of a run from the first step to the last.
+
+    warmup_steps: first steps, over which the learning rate rises. decay_steps: last steps, over
+    which it falls to 2%. ema: decay of the averaged weights, which are what is saved. save_every,
+    rescan_every: in steps.
+    """
+
+    seed: int = 1
+    warmup_steps: int = 100
+    decay_steps: int = 500
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    ema: float = 0.998
+    save_every: int = 100
+    rescan_every: int = 100
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "save_every", "rescan_every")
+        at_least(0, self, "seed", "warmup_steps", "decay_steps", "weight_decay")
+        above_zero(self, "learning_rate", "gradient_clip")
+        check("ema", self.ema, "in [0, 1)", 0 <= self.ema < 1)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        raise NotImplementedError
+
+
+class TarFolder(ABC, Generic[Item]):
+    """The tars of a folder, read once; `rescan` takes in those that have arrived since."""
+
+    def __init__(self, folder: Path, report: Report = print) -> None:
+        """report: called with one line for every tar that is left out.
+
+        Raises DktError where the folder is missing or holds no usable sequence.
+        """
+        if not folder.is_dir():
+            raise DktError(f"{folder} is not a folder; expected rendered sequences (*.tar) in it")
+        self.folder = folder
+        self.items: list[Item] = []
+        self._seen: set[str] = set()
+        self._report = report
+        self.rescan()
+        if not self.items:
+            raise DktError(
+                f"{folder} holds no usable sequence (*.tar); render some with `dkt synth render "
+                "--raw-depth` first"
+            )
+
+    @abstractmethod
+    def read(self, path: Path) -> Sequence[Item]:
+        """What a tar holds. Raises DktError where it is left out."""
+
+    def rescan(self) -> int:
+        """Reads tars not seen before; returns how many items were added."""
+        before = len(self.items)
+        for path in sorted(shown(self.folder, "*.tar")):
+            if path.name in self._seen:
+                continue
+            self._seen.add(path.name)
+            try:
+                self.items.extend(self.read(path))
+            except StorageError:  # which the next one would meet as well
+                raise
+            except DktError as error:
+                self._report(f"left out: {error}")
+        return len(self.items) - before
+
+
+def resized(
+    image: np.ndarray, size: tuple[int, int], flip: bool, nearest: bool = True
+) -> np.ndarray:
+    """An image (H, W, ...) at (height, width), mirrored or not; nearest: values are not mixed."""
+    image = np.ascontiguousarray(image[:, ::-1] if flip else image)
+    if image.shape[:2] == size:
+        return image
+    smooth = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
