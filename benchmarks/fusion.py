@@ -42,8 +42,7 @@ from dkt_ros.fusion.confidence import Calibration  # noqa: E402
 from dkt_ros.fusion.config import FusionConfig  # noqa: E402
 from dkt_ros.fusion.fuser import Fused, Fuser, default_weights  # noqa: E402
 from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
-from dkt_ros.geometry import nearest_fill  # noqa: E402
-from dkt_ros.model.condition import disparity_of  # noqa: E402
+from dkt_ros.geometry import disparity_of, nearest_fill  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
 from dkt_ros.train.fusion.frames import (  # noqa: E402
     FrameFolder,

@@ -29,8 +29,7 @@ from dkt_ros.estimator import EstimatorConfig
 from dkt_ros.evaluation.metrics import frame_errors
 from dkt_ros.files import write_whole
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
-from dkt_ros.geometry import nearest_fill
-from dkt_ros.model.condition import disparity_of
+from dkt_ros.geometry import disparity_of, nearest_fill
 from dkt_ros.train.sensor import behind, smooth_noise
 
 Fail = Callable[[SequenceFrame, float, np.random.Generator], NDArray[np.float32]]

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from demo.received import Received, Reception
 from demo.recorded import RecordedFrame
 from dkt_ros.evaluation.baselines import raw
-from dkt_ros.evaluation.metrics import DepthErrors, frame_errors, mean_errors, valid
-from dkt_ros.geometry import nearest_fill
+from dkt_ros.evaluation.metrics import DepthErrors, frame_errors, mean_errors
+from dkt_ros.geometry import is_reading, nearest_fill
 from dkt_ros.messages.images import DepthImage
 
 RAW, DKT, NEAREST = "raw sensor depth", "/dkt/depth (fused)", "raw, holes filled (nearest)"
@@ -50,7 +50,7 @@ class Comparison:
             methods[RAW] = raw(recorded.raw_depth)
             methods[NEAREST] = nearest_fill(recorded.raw_depth)
         for method, depth in methods.items():
-            self.coverage.setdefault(method, []).append(float(valid(depth).mean()))
+            self.coverage.setdefault(method, []).append(float(is_reading(depth).mean()))
         notes = {method: f"{shares[-1]:.0%} of pixels" for method, shares in self.coverage.items()}
         if confidence is not None and np.isfinite(confidence).any():
             notes[TRUSTED] = f"mean {np.nanmean(confidence):.2f}"
@@ -58,7 +58,7 @@ class Comparison:
             return notes
         for pixels, chosen in _regions(recorded).items():
             if pixels == OBJECTS and confidence is not None:
-                counted = chosen & valid(recorded.truth)
+                counted = chosen & is_reading(recorded.truth)
                 methods[TRUSTED] = _trusted_half(dkt_depth, confidence, counted)
             table = self.errors.setdefault(pixels, {})
             for method in (method for method in _ORDER if method in methods):
@@ -153,7 +153,7 @@ def _trusted_half(
     depth: DepthImage, confidence: DepthImage, chosen: npt.NDArray[np.bool_]
 ) -> DepthImage:
     """depth in the half of the chosen pixels (those that have depth) trusted most, else NaN."""
-    candidates = np.flatnonzero(chosen & valid(depth) & np.isfinite(confidence))
+    candidates = np.flatnonzero(chosen & is_reading(depth) & np.isfinite(confidence))
     order = np.argsort(-confidence.ravel()[candidates], kind="stable")
     kept = candidates[order[: len(order) // 2]]
     half = np.full_like(depth, np.nan)

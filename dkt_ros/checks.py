@@ -60,6 +60,21 @@ def check_ranges(config: Any, **ranges: tuple[float, float]) -> None:
             raise DktError(f"{type(config).__name__}.{name} is {value!r}, expected {least}")
 
 
+def check(name: str, value: object, expected: str, valid: object) -> None:
+    """Raises DktError naming the field, its value and what is expected, unless `valid`."""
+    if not valid:
+        raise DktError(f"{name} is {shown(value)}, expected {expected}")
+
+
+def shown(value: object) -> str:
+    """Its repr, of at most 60 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # too many digits, an alias of itself
+        text = f"of type {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 _hints = lru_cache(maxsize=None)(typing.get_type_hints)
 
 

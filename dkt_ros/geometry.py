@@ -370,6 +370,11 @@ def is_reading(depth: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((depth > np.finfo(np.float32).tiny) & (depth < np.inf))
 
 
+def disparity_of(depth: FloatArray) -> FloatArray:
+    """1/depth, of depth's type; 0 where it is no reading."""
+    return np.divide(1.0, depth, out=np.zeros_like(depth), where=is_reading(depth))
+
+
 def known_depth(depth: NDArray[Any]) -> Float32Array:
     """A float32 copy of depth of any float type, NaN where it is no reading."""
     metres = depth.astype(np.float32)

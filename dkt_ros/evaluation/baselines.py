@@ -12,8 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from dkt_ros.evaluation.metrics import valid
-from dkt_ros.geometry import known_depth, nearest_fill
+from dkt_ros.geometry import disparity_of, is_reading, known_depth, nearest_fill
 
 _PLANE_HYPOTHESES = 200
 _PLANE_SAMPLE = 2000
@@ -37,7 +36,7 @@ def fit_plane(raw_depth: np.ndarray) -> np.ndarray:
     Tukey's biweight: things standing on the plane and see-through readings lose their vote. All NaN
     with fewer than three readings.
     """
-    known = valid(raw_depth)
+    known = is_reading(raw_depth)
     height, width = raw_depth.shape
     if known.sum() < 3:
         return np.full(raw_depth.shape, np.nan, np.float32)
@@ -72,17 +71,16 @@ def _initial_plane(basis: np.ndarray, disparity: np.ndarray) -> np.ndarray:
 
 def plane_fill(raw_depth: np.ndarray) -> np.ndarray:
     """The raw depth, its holes filled with the dominant plane of fit_plane."""
-    known = valid(raw_depth)
+    known = is_reading(raw_depth)
     return np.where(known, raw_depth, fit_plane(raw_depth)).astype(np.float32)
 
 
 def telea_fill(raw_depth: np.ndarray) -> np.ndarray:
     """Holes filled by Telea's fast-marching inpainting (OpenCV), in disparity of 16 bits."""
-    known = valid(raw_depth)
+    known = is_reading(raw_depth)
     if not known.any():
         return raw(raw_depth)
-    disparity = np.zeros(raw_depth.shape)
-    np.divide(1.0, raw_depth, out=disparity, where=known)
+    disparity = disparity_of(raw_depth).astype(np.float64)
     low, high = float(disparity[known].min()), float(disparity[known].max())
     span = max(high - low, 1e-9)
     steps = np.where(known, np.rint((disparity - low) / span * _TELEA_STEPS), 0).astype(np.uint16)

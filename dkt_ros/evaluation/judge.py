@@ -16,7 +16,7 @@ from dkt_ros.evaluation.confidence import (
     calibration_error,
     frame_confidence_errors,
 )
-from dkt_ros.evaluation.metrics import DepthErrors, mean_of, valid, video_errors
+from dkt_ros.evaluation.metrics import DepthErrors, mean_of, video_errors
 from dkt_ros.evaluation.normals import (
     NormalErrors,
     away_from_edges,
@@ -26,6 +26,7 @@ from dkt_ros.evaluation.normals import (
 from dkt_ros.evaluation.regions import region_masks
 from dkt_ros.evaluation.temporal import temporal_errors
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.geometry import is_reading
 
 _NAN = float("nan")
 
@@ -57,7 +58,7 @@ class Judge:
         self, video: Video, depth_range: tuple[float, float], with_normals: bool = True
     ) -> None:
         low, high = depth_range
-        inside = valid(video.truth) & (video.truth >= low) & (video.truth <= high)
+        inside = is_reading(video.truth) & (video.truth >= low) & (video.truth <= high)
         self.truth = np.where(inside, video.truth, np.float32(np.nan))
         self.regions = region_masks(video.classes, video.truth.shape, video.reflective)
         self._video = video

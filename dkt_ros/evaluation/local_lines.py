@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import Alignment
-from dkt_ros.evaluation.metrics import MIN_DISPARITY, valid
+from dkt_ros.evaluation.metrics import MIN_DISPARITY
 from dkt_ros.fusion.features import working_size
-from dkt_ros.geometry import nearest_fill
+from dkt_ros.geometry import disparity_of, is_reading, nearest_fill
 
 _NEIGHBOURS = 16
 _CELLS_ACROSS = 16
@@ -104,9 +104,7 @@ def at_working_size(
         for side, full in zip(working_size(*raw_depth.shape), raw_depth.shape, strict=True)
     )
     pick = np.ix_(rows, columns)
-    raw = raw_depth[pick].astype(np.float64)
-    readings = np.zeros(raw.shape)
-    np.divide(1.0, raw, out=readings, where=valid(raw))
+    readings = disparity_of(raw_depth[pick].astype(np.float64))
     aligned = line.scale * disparity[pick].astype(np.float64) + line.shift
     return readings, np.maximum(aligned, MIN_DISPARITY)
 
@@ -126,5 +124,5 @@ def with_readings(raw_depth: np.ndarray, corrected: np.ndarray, good: np.ndarray
     size = raw_depth.shape[1], raw_depth.shape[0]
     enlarged = cv2.resize(corrected.astype(np.float32), size)
     share = cv2.resize(good.astype(np.float32), size)
-    kept = (share > 0.5) & valid(raw_depth)
+    kept = (share > 0.5) & is_reading(raw_depth)
     return np.where(kept, raw_depth, 1 / np.maximum(enlarged, MIN_DISPARITY)).astype(np.float32)

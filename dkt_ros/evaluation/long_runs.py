@@ -14,9 +14,10 @@ from itertools import cycle, islice
 import numpy as np
 
 from dkt_ros.arrays import to_host
-from dkt_ros.evaluation.metrics import disparity_to_metric, fit_disparity, valid
+from dkt_ros.evaluation.metrics import disparity_to_metric, fit_disparity
 from dkt_ros.evaluation.models import camera_frames
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.geometry import is_reading
 from dkt_ros.predict.predictor import Predictor
 
 ENDS = 50
@@ -79,7 +80,7 @@ def long_runs(
                 with np.errstate(divide="ignore", invalid="ignore"):
                     disparity = np.nan_to_num(1.0 / to_host(answer.depth), posinf=0.0)
             truth = video.truth[index]
-            counts = valid(truth) & (truth >= low) & (truth <= high)
+            counts = is_reading(truth) & (truth >= low) & (truth <= high)
             at.append(place)
             rel.append(_error(disparity[counts], truth[counts], depth_range))
         found[name] = Curve(length, tuple(at), tuple(rel))

@@ -15,6 +15,7 @@ import numpy as np
 
 from dkt_ros.arrays import described, is_floating
 from dkt_ros.errors import DktError
+from dkt_ros.geometry import is_reading
 from dkt_ros.wording import counted
 
 DELTA_THRESHOLDS = (1.05, 1.10, 1.25)
@@ -43,11 +44,6 @@ class DepthErrors:
     coverage: float = _NAN
 
 
-def valid(depth: np.ndarray) -> np.ndarray:
-    """True where a depth (any shape, metres) is known: finite and above zero."""
-    return np.isfinite(depth) & (np.nan_to_num(depth) > 0)
-
-
 def frame_errors(
     predicted: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None
 ) -> DepthErrors:
@@ -56,8 +52,8 @@ def frame_errors(
     Raises DktError where they are no arrays of floats, shapes differ or the mask is not boolean.
     """
     mask = _checked(predicted, truth, mask)
-    known = mask & valid(truth)
-    used = known & valid(predicted)
+    known = mask & is_reading(truth)
+    used = known & is_reading(predicted)
     if not used.any():
         return DepthErrors(coverage=0.0 if known.any() else _NAN)
     p = predicted[used].astype(np.float64)
@@ -121,7 +117,7 @@ def fit_disparity(disparity: np.ndarray, truth: np.ndarray) -> tuple[float, floa
     where the truth is known and the predicted disparity is above zero.
     Raises ValueError where fewer than two such pixels exist or the disparity is constant there.
     """
-    used = _checked(disparity, truth) & valid(truth) & valid(disparity)
+    used = _checked(disparity, truth) & is_reading(truth) & is_reading(disparity)
     d = disparity[used].astype(np.float64)
     g = 1.0 / truth[used].astype(np.float64)
     spread = float(np.var(d)) if d.size else 0.0

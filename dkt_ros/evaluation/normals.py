@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkt_ros.evaluation.metrics import valid
-from dkt_ros.geometry import remove_flying_pixels
+from dkt_ros.geometry import is_reading, remove_flying_pixels
 
 ANGLE_THRESHOLDS_DEG = (11.25, 22.5, 30.0)
 _NAN = float("nan")
@@ -41,7 +40,7 @@ def normals_of_depth(depth: np.ndarray, camera_matrix: np.ndarray) -> np.ndarray
     camera_matrix: (3, 3) pixels, centre of the top left pixel at (0, 0).
     """
     height, width = depth.shape
-    known = valid(depth)
+    known = is_reading(depth)
     z = np.where(known, depth, np.nan).astype(np.float64)
     rays = np.linalg.inv(camera_matrix)
     u, v = np.meshgrid(np.arange(width), np.arange(height))

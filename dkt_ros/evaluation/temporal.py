@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkt_ros.evaluation.metrics import valid
+from dkt_ros.geometry import is_reading
 
 
 def temporal_errors(
@@ -69,7 +69,7 @@ def _warp(
     target_camera: np.ndarray,
 ) -> _Warped:
     height, width = source.shape
-    known = np.flatnonzero(valid(source))
+    known = np.flatnonzero(is_reading(source))
     v, u = np.divmod(known, width)
     rays = np.stack([u, v, np.ones_like(u)]).astype(np.float64)
     points = np.linalg.inv(source_camera) @ rays * source.ravel()[known].astype(np.float64)
@@ -82,7 +82,7 @@ def _warp(
     pixel = (row[inside] * width + column[inside]).astype(np.int64)
     nearest = np.full(height * width, np.inf)
     np.minimum.at(nearest, pixel, z)
-    seen = (z == nearest[pixel]) & valid(target).ravel()[pixel]
+    seen = (z == nearest[pixel]) & is_reading(target).ravel()[pixel]
     known, pixel, z = known[seen], pixel[seen], z[seen]
     truth = target.ravel()[pixel].astype(np.float64)
     return _Warped(known, pixel, np.abs(z - truth) / truth)

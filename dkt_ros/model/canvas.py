@@ -13,8 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from dkt_ros.arrays import to_host
-from dkt_ros.geometry import resize_readings, unit_vectors
-from dkt_ros.model.condition import disparity_of
+from dkt_ros.geometry import disparity_of, resize_readings, unit_vectors
 
 NEAR_STRETCH = 1.05
 """Rounding the sides to multiples stretches a picture by as much."""

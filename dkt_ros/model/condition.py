@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.arrays import Array
-from dkt_ros.geometry import is_reading, nearest_fill
+from dkt_ros.geometry import nearest_fill
 
 LEAST_READINGS = 100
 """Fewer in a whole frame are none."""
@@ -100,12 +100,6 @@ def seen_share(disparity: NDArray[np.float32]) -> float:
     frames = (disparity > 0).astype(np.float32).reshape(-1, height, width)
     seen = [cv2.resize(one, cells, interpolation=cv2.INTER_AREA) > 0 for one in frames]
     return float(np.mean(seen))
-
-
-def disparity_of(raw_depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1/depth, 0 where it is unknown (NaN, 0, infinite)."""
-    known = is_reading(raw_depth)
-    return np.divide(1.0, raw_depth, out=np.zeros(raw_depth.shape, np.float32), where=known)
 
 
 def fill(disparity: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.checks import check, shown
 from dkt_ros.errors import DktError
 from dkt_ros.wording import NAME, is_name
 
@@ -64,32 +65,32 @@ class CheckpointInfo:
                 f"format_version is {version}, this dkt_ros reads {FORMAT_VERSION}; "
                 "convert the checkpoint again or install the matching dkt_ros"
             )
-        _check("name", self.name, NAME, is_name(self.name))
-        _check("task", self.task, f"one of {', '.join(TASKS)}", self.task in TASKS)
+        check("name", self.name, NAME, is_name(self.name))
+        check("task", self.task, f"one of {', '.join(TASKS)}", self.task in TASKS)
         for name in ("steps", "window", "text_tokens"):
-            _check(name, getattr(self, name), "at least 1", _integer(name, getattr(self, name)) > 0)
+            check(name, getattr(self, name), "at least 1", _integer(name, getattr(self, name)) > 0)
         overlap = _integer("overlap", self.overlap)
-        _check(
+        check(
             "overlap", overlap, f"0 to window - 1 = {self.window - 1}", 0 <= overlap < self.window
         )
         for name in ("height", "width"):
             side = _integer(name, getattr(self, name))
             expected = f"a positive multiple of {SIZE_MULTIPLE} pixels"
-            _check(name, side, expected, side > 0 and side % SIZE_MULTIPLE == 0)
+            check(name, side, expected, side > 0 and side % SIZE_MULTIPLE == 0)
         frames = _integer("buffer_frames", self.buffer_frames)
-        _check("buffer_frames", frames, "4N+1: 1, 5, 9, ...", frames > 0 and frames % 4 == 1)
-        _check("clip", self.clip, "0 or more", _integer("clip", self.clip) >= 0)
+        check("buffer_frames", frames, "4N+1: 1, 5, 9, ...", frames > 0 and frames % 4 == 1)
+        check("clip", self.clip, "0 or more", _integer("clip", self.clip) >= 0)
         expected = f"one of {', '.join(CONDITIONS)}"
-        _check("condition", self.condition, expected, self.condition in CONDITIONS)
+        check("condition", self.condition, expected, self.condition in CONDITIONS)
         shift = self.sigma_shift
         is_number = isinstance(shift, (int, float)) and not isinstance(shift, bool)
         valid_shift = is_number and 0 < shift <= sys.float_info.max
-        _check("sigma_shift", shift, "a finite number above 0", valid_shift)
-        _check("origin", self.origin, "a string", isinstance(self.origin, str))
+        check("sigma_shift", shift, "a finite number above 0", valid_shift)
+        check("origin", self.origin, "a string", isinstance(self.origin, str))
         hashes = isinstance(self.sources, Mapping) and all(
             isinstance(key, str) and isinstance(value, str) for key, value in self.sources.items()
         )
-        _check("sources", self.sources, "a mapping of file name to SHA-256", hashes)
+        check("sources", self.sources, "a mapping of file name to SHA-256", hashes)
 
     @property
     def begins_at_raw_depth(self) -> bool:
@@ -146,13 +147,8 @@ def found_instead(folder: Path) -> str:
     return ""
 
 
-def _check(name: str, value: object, expected: str, valid: object) -> None:
-    if not valid:
-        raise DktError(f"{name} is {value!r:.60}, expected {expected}")
-
-
 def _integer(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise DktError(f"{name} is {value!r}, expected an integer")
-    _check(name, value, f"an integer of at most {_LARGEST}", abs(value) <= _LARGEST)
+        raise DktError(f"{name} is {shown(value)}, expected an integer")
+    check(name, value, f"an integer of at most {_LARGEST}", abs(value) <= _LARGEST)
     return value

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from dkt_ros.checks import check_fields
+from dkt_ros.checks import check, check_fields
 from dkt_ros.errors import DktError
 
 PUBLISH = ("latest", "all")
@@ -51,18 +51,18 @@ class LiveOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check("window", self.window, "at least 1", self.window >= 1)
-        _check("new", self.new, f"1 to window = {self.window}", 1 <= self.new <= self.window)
-        _check("steps", self.steps, "at least 1", self.steps is None or self.steps >= 1)
+        check("window", self.window, "at least 1", self.window >= 1)
+        check("new", self.new, f"1 to window = {self.window}", 1 <= self.new <= self.window)
+        check("steps", self.steps, "at least 1", self.steps is None or self.steps >= 1)
         warm, cut = self.warm_start, self.scene_cut
-        _check("warm_start", warm, "a sigma above 0, at most 1", warm is None or 0 < warm <= 1)
-        _check("publish", self.publish, f"one of {', '.join(PUBLISH)}", self.publish in PUBLISH)
-        _check("seed", self.seed, "0 to 2^31 - 1", 0 <= self.seed < 2**31)
+        check("warm_start", warm, "a sigma above 0, at most 1", warm is None or 0 < warm <= 1)
+        check("publish", self.publish, f"one of {', '.join(PUBLISH)}", self.publish in PUBLISH)
+        check("seed", self.seed, "0 to 2^31 - 1", 0 <= self.seed < 2**31)
         size = self.size
-        _check("size", size, "positive (height, width)", size is None or min(size) >= 1)
-        _check("scene_cut", cut, "above 0, at most 1", cut is None or 0 < cut <= 1)
+        check("size", size, "positive (height, width)", size is None or min(size) >= 1)
+        check("scene_cut", cut, "above 0, at most 1", cut is None or 0 < cut <= 1)
         least = self.min_agreement
-        _check("min_agreement", least, "above 0, below 1", least is None or 0 < least < 1)
+        check("min_agreement", least, "above 0, below 1", least is None or 0 < least < 1)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> LiveOptions:
@@ -81,11 +81,6 @@ class LiveOptions:
         if not clip or self.new <= new:
             return self
         return dataclasses.replace(self, window=min(self.window, 1 + new), new=new)
-
-
-def _check(name: str, value: object, expected: str, valid: bool) -> None:
-    if not valid:
-        raise DktError(f"{name} is {value!r}, expected {expected}")
 
 
 PRESETS = {

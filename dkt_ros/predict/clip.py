@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dkt_ros.checks import check_fields
+from dkt_ros.checks import check, check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
@@ -52,16 +52,12 @@ class PredictOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("steps", "window"):
+        for name, least in (("steps", 1), ("window", 1), ("overlap", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise DktError(f"{name} is {value}, expected at least 1")
-        if self.overlap is not None and self.overlap < 0:
-            raise DktError(f"overlap is {self.overlap}, expected at least 0")
+            check(name, value, f"at least {least}", value is None or value >= least)
         if self.window is not None and self.overlap is not None:
             _check_overlap(self.overlap, self.window)
-        if not -(2**63) <= self.seed < 2**64:
-            raise DktError(f"seed is {self.seed}, expected a 64-bit integer")
+        check("seed", self.seed, "a 64-bit integer", -(2**63) <= self.seed < 2**64)
         if self.size is not None and min(self.size) < 1:
             raise DktError(f"size is {self.size[0]}x{self.size[1]}, expected positive HxW pixels")
 

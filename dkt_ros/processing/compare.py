@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from dkt_ros.checks import check_fields, check_ranges
 from dkt_ros.colors import colored
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.metrics import valid
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import write_whole
 from dkt_ros.formats.pictures import encoded
+from dkt_ros.geometry import is_reading
 from dkt_ros.processing.figures import plain
 from dkt_ros.processing.outputs import Output, Outputs, read_outputs
 from dkt_ros.processing.previews import ERROR_SCALE, UNKNOWN
@@ -131,7 +131,7 @@ def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = No
             )
         result.frames += 1
         result.identical &= np.array_equal(mine, theirs, equal_nan=True)
-        known_a, known_b = valid(mine), valid(theirs)
+        known_a, known_b = is_reading(mine), is_reading(theirs)
         both = known_a & known_b
         lost.append(float((known_a & ~known_b).sum() / max(known_a.sum(), 1)))
         gained.append(float((known_b & ~known_a).sum() / max(known_b.sum(), 1)))
@@ -150,8 +150,8 @@ def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = No
             f"{a.folder} or {b.folder} is damaged: {result.frames} of {common.total()} frames of "
             "depth can be read in both; process again with --overwrite"
         )
-    for name, values in (("mean", means), ("p95", tails), ("beyond", beyond)):
-        setattr(result, name, float(np.mean(values)) if values else float("nan"))
+    for name, each in (("mean", means), ("p95", tails), ("beyond", beyond)):
+        setattr(result, name, float(np.mean(each)) if each else float("nan"))
     result.lost, result.gained = (float(np.mean(v)) if v else 0.0 for v in (lost, gained))
     result.errors_a, result.errors_b = _errors(a, common), _errors(b, common)
     result.seconds_a, result.seconds_b = (
@@ -248,7 +248,7 @@ def _picture(
     mine: NDArray[np.float32], theirs: NDArray[np.float32], difference: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """A, B, difference side by side."""
-    known = mine[valid(mine)]
+    known = mine[is_reading(mine)]
     low, high = np.percentile(known, (1, 99)).tolist() if len(known) else (0.0, 1.0)
     bar = np.full((len(mine), _SEPARATOR, 3), 255, np.uint8)
     maps = [colored(depth, low, high, UNKNOWN) for depth in (mine, theirs)]

@@ -13,9 +13,10 @@ from dkt_ros.alignment.aligner import align_depth
 from dkt_ros.arrays import to_host
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.evaluation.metrics import frame_errors, valid
+from dkt_ros.evaluation.metrics import frame_errors
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.fusion.fuser import Source
+from dkt_ros.geometry import is_reading
 
 _STRIDE = 4
 """One pixel in so many, a side, is enough to tell how far network and sensor agree."""
@@ -37,8 +38,8 @@ def frame_figures(index: int, labelled: LabelledFrame, estimate: DepthEstimate) 
         "reason": alignment.reason,
         "flush": None if estimate.flush is None else estimate.flush.value,
         "suspicions": [one.text for one in estimate.suspicions],
-        "coverage": float(valid(estimate.depth).mean()),
-        "raw_coverage": None if raw is None else float(valid(raw).mean()),
+        "coverage": float(is_reading(estimate.depth).mean()),
+        "raw_coverage": None if raw is None else float(is_reading(raw).mean()),
         "share_sensor": shares.sensor,
         "share_network": shares.network,
         "scale": alignment.scale,
@@ -64,7 +65,7 @@ def network_error(labelled: LabelledFrame, estimate: DepthEstimate) -> float | N
     every = slice(None, None, _STRIDE)
     raw = raw[every, every]
     own = to_host(align_depth(estimate.disparity[every, every], line, 0.01, 1000.0))
-    used = valid(raw) & valid(own)
+    used = is_reading(raw) & is_reading(own)
     if estimate.fused is not None:
         used &= estimate.source[every, every] == Source.SENSOR
     return float(np.median(np.abs(own[used] - raw[used]) / raw[used])) if used.any() else None

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.colors import colored
 from dkt_ros.estimator import DepthEstimate
-from dkt_ros.evaluation.metrics import valid
 from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.formats.pictures import encoded
-from dkt_ros.geometry import backproject, known_points
+from dkt_ros.geometry import backproject, is_reading, known_points
 
 EVEN, WORST = 60, 12
 _WIDTH = 320
@@ -102,7 +101,7 @@ def _content(labelled: LabelledFrame, estimate: DepthEstimate, depth_range: list
         pictures["confidence"] = colored(confidence, 0.0, 1.0, UNKNOWN, cv2.COLORMAP_VIRIDIS)
     reference = small(labelled.truth) if labelled.truth is not None else raw
     if reference is not None:
-        known = valid(depth) & valid(reference)
+        known = is_reading(depth) & is_reading(reference)
         error = np.full(depth.shape, np.nan, np.float32)
         error[known] = np.abs(depth[known] - reference[known]) / reference[known]
         pictures["error"] = colored(error, 0.0, ERROR_SCALE, UNKNOWN, cv2.COLORMAP_INFERNO)
@@ -127,7 +126,7 @@ def _content(labelled: LabelledFrame, estimate: DepthEstimate, depth_range: list
 def _depth_range(labelled: LabelledFrame, estimate: DepthEstimate) -> list[float]:
     """What most of the first frame's depth lies in, metres; it holds for the recording."""
     maps = [estimate.depth, labelled.frame.raw_depth, labelled.truth]
-    known = [one[valid(one)] for one in maps if one is not None]
+    known = [one[is_reading(one)] for one in maps if one is not None]
     values = np.concatenate(known) if known else np.empty(0, np.float32)
     if not len(values):
         return [0.2, 2.0]

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
+from dkt_ros.checks import check, shown
 from dkt_ros.errors import DktError
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ def build(kind: type[T], content: Any, name: str = "") -> T:
     taken where a float is asked for, and "" or nothing for none where none is possible.
     """
     if not isinstance(content, dict):
-        raise DktError(f"{name or 'the file'} holds {_shown(content)}, expected fields with values")
+        raise DktError(f"{name or 'the file'} holds {shown(content)}, expected fields with values")
     prefix = f"{name}." if name else ""
     entries = {entry.name: entry for entry in dataclasses.fields(typing.cast(Any, kind))}
     for key in content:
@@ -155,12 +156,6 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         check(name, value, "text that is not empty", value)
         return hint(value)
     return value
-
-
-def check(name: str, value: object, expected: str, valid: object) -> None:
-    """Raises DktError naming the field, its value and what is expected, unless `valid`."""
-    if not valid:
-        raise DktError(f"{name} is {_shown(value)}, expected {expected}")
 
 
 def at_least(least: int, config: object, *names: str) -> None:
@@ -224,21 +219,13 @@ def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]
     )
 
 
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # too many digits, an alias of itself
-        text = f"of type {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _apply(content: Any, change: str) -> None:
     """Puts one `field=value` over parsed YAML; a number in the path indexes a list."""
     path, separator, text = change.partition("=")
     try:
         value = yaml.load(text, _Loader)
     except _NO_YAML as error:
-        raise DktError(f"--set {change}: {_shown(text)} is no YAML value") from error
+        raise DktError(f"--set {change}: {shown(text)} is no YAML value") from error
     if not separator:
         raise DktError(f"--set {change}: expected field=value")
     *parents, last = path.split(".")

@@ -17,9 +17,10 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
+from dkt_ros.checks import check
 from dkt_ros.model.lora import CONDITION_KEY, INPUT_WEIGHTS
 from dkt_ros.model.weights import file_bytes
-from dkt_ros.train.fields import at_least, check
+from dkt_ros.train.fields import at_least
 
 TARGETS = {
     "self_attn.q": "attn1.to_q",

@@ -21,9 +21,9 @@ from dkt_ros.evaluation.metrics import (
     disparity_to_metric,
     fit_disparity,
     mean_errors,
-    valid,
     video_errors,
 )
+from dkt_ros.geometry import disparity_of, is_reading
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.condition import range_of
 from dkt_ros.model.network import DktNetwork
@@ -122,11 +122,11 @@ def preview(clips: Sequence[PreviewClip], predict: Predict) -> Preview:
     for clip in clips:
         disparity = predict(clip.rgb, clip.readings)
         scale, shift = _alignment(disparity, clip.depth)
-        known = clip.depth[valid(clip.depth)]
+        known = clip.depth[is_reading(clip.depth)]
         depth_range = float(known.min()), float(known.max())
         metric = disparity_to_metric(disparity, scale, shift, depth_range)
         errors[clip.name] = video_errors(metric, clip.depth)
-        if clip.glass is not None and valid(clip.depth)[clip.glass].any():
+        if clip.glass is not None and is_reading(clip.depth)[clip.glass].any():
             of_glass = np.where(clip.glass, clip.depth, np.float32(np.nan))
             on_glass.append(video_errors(metric, of_glass))
         rows.append(_row(clip, scale * disparity + shift))
@@ -213,19 +213,18 @@ def _alignment(disparity: np.ndarray, depth: np.ndarray) -> tuple[float, float]:
         return fit_disparity(disparity, depth)
     except ValueError:
         # A constant (a network that has learned nothing): the best line through it is flat.
-        return 0.0, float(np.mean(1.0 / depth[valid(depth)].astype(np.float64)))
+        return 0.0, float(np.mean(1.0 / depth[is_reading(depth)].astype(np.float64)))
 
 
 def _row(clip: PreviewClip, disparity: np.ndarray) -> np.ndarray:
-    known = valid(clip.depth)
-    truth = np.divide(1.0, clip.depth, out=np.zeros_like(clip.depth), where=known)
-    low, high = clip_range(truth, known)
+    truth = disparity_of(clip.depth)
+    low, high = clip_range(truth, truth > 0)
     middle = len(clip.rgb) // 2
     gap = np.zeros((clip.rgb.shape[1], _GAP, 3), np.uint8)
     parts = [
         clip.rgb[middle],
         gap,
-        colored(np.where(known[middle], truth[middle], np.nan), low, high),
+        colored(np.where(truth[middle] > 0, truth[middle], np.nan), low, high),
         gap,
         colored(disparity[middle], low, high),
     ]

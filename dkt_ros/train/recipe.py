@@ -13,20 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dkt_ros.checks import check
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import EMBEDDED, checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DATA_FIELDS, DataConfig, parse_data
-from dkt_ros.train.fields import (
-    RECIPES,
-    above_zero,
-    at_least,
-    build,
-    check,
-    convert,
-    read_recipe,
-    shares,
-)
+from dkt_ros.train.fields import RECIPES, above_zero, at_least, build, convert, read_recipe, shares
 from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective
 from dkt_ros.wording import NAME, is_name

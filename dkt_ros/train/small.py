@@ -14,9 +14,10 @@ from typing import Generic, TypeVar
 import cv2
 import numpy as np
 
+from dkt_ros.checks import check
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, shown
-from dkt_ros.train.fields import above_zero, at_least, check
+from dkt_ros.train.fields import above_zero, at_least
 
 Report = Callable[[str], None]
 Item = TypeVar("Item")

@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkt_ros.model.condition import (
-    DisparityRange,
-    disparity_of,
-    fill,
-    pictures,
-    range_of,
-    seen_share,
-)
+from dkt_ros.geometry import disparity_of
+from dkt_ros.model.condition import DisparityRange, fill, pictures, range_of, seen_share
 
 
 def plane(frames: int = 1) -> np.ndarray:

@@ -13,9 +13,10 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from dkt_ros.arrays import to_host
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import FlushReason, Frame, frames_of
+from dkt_ros.geometry import disparity_of
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.condition import DisparityRange, disparity_of, range_of
+from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
+from dkt_ros.checks import check
 from dkt_ros.errors import DktError
-from dkt_ros.train.fields import build, check, plain, read_recipe
+from dkt_ros.train.fields import build, plain, read_recipe
 
 
 @dataclass(frozen=True)

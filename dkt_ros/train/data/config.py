@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dkt_ros.checks import check
 from dkt_ros.datasets.registry import KINDS
-from dkt_ros.train.fields import above_zero, at_least, build, check, shares
+from dkt_ros.train.fields import above_zero, at_least, build, shares
 
 AUTO = "auto"
 SPLITS = (AUTO, "any", "train", "val", "test", "all")

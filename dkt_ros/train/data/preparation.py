@@ -16,9 +16,9 @@ from torch.nn.functional import avg_pool2d
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.geometry import resize_nearest, resize_readings
+from dkt_ros.geometry import disparity_of, resize_nearest, resize_readings
 from dkt_ros.model.canvas import resize
-from dkt_ros.model.condition import disparity_of, fill, pictures, range_of
+from dkt_ros.model.condition import fill, pictures, range_of
 from dkt_ros.train.data.augmentation import AS_IT_IS, Augmentation
 from dkt_ros.train.data.config import DisparityConfig
 from dkt_ros.train.data.disparity import clip_range, normalise

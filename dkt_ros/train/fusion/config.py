@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkt_ros.train.fields import RECIPES, at_least, check, load, multiples, shares
+from dkt_ros.checks import check
+from dkt_ros.train.fields import RECIPES, at_least, load, multiples, shares
 from dkt_ros.train.small import SmallConfig
 
 

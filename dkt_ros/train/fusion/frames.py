@@ -24,7 +24,7 @@ from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
-from dkt_ros.model.condition import disparity_of
+from dkt_ros.geometry import disparity_of
 from dkt_ros.train.sensor import failing, without_behind
 from dkt_ros.train.small import TarFolder
 

@@ -9,17 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dkt_ros.checks import check
 from dkt_ros.model.info import CONDITIONS, CheckpointInfo
 from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, chunk_spans
-from dkt_ros.train.fields import (
-    RECIPES,
-    above_zero,
-    at_least,
-    check,
-    load,
-    multiples,
-    shares,
-)
+from dkt_ros.train.fields import RECIPES, above_zero, at_least, load, multiples, shares
 from dkt_ros.train.small import SmallConfig
 
 SHORTEST_CLIP = 1 + FRAMES_PER_LATENT

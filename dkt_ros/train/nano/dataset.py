@@ -19,7 +19,8 @@ from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
-from dkt_ros.model.condition import disparity_of, pictures, range_of
+from dkt_ros.geometry import disparity_of
+from dkt_ros.model.condition import pictures, range_of
 from dkt_ros.train.data.disparity import clip_range, half_range, normalise
 from dkt_ros.train.sensor import failing_clip
 from dkt_ros.train.small import TarFolder, resized

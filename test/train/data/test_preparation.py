@@ -10,8 +10,9 @@ import torch
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
+from dkt_ros.geometry import disparity_of
 from dkt_ros.model.canvas import Canvas
-from dkt_ros.model.condition import disparity_of, fill, pictures, range_of
+from dkt_ros.model.condition import fill, pictures, range_of
 from dkt_ros.train.data.augmentation import AS_IT_IS, Augmentation
 from dkt_ros.train.data.config import DisparityConfig
 from dkt_ros.train.data.preparation import FrameView, latent_weight, view_clip, view_frame

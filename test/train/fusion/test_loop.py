@@ -379,8 +379,11 @@ def test_the_recipe_reads(repo_root: Path) -> None:
         ("steps: 0", "steps"),
         ("steps: 1\nheight: 30", "height"),
         ("steps: 1\nchannels: [4, 8, 8, 9]", "channels"),
-        ("steps: 1\nprediction: {embedded: 0.8, made_up: 0.5}", "prediction"),
-        ("steps: 1\nloss: {fused: -1}", "loss.fused"),
+        (
+            "steps: 1\nprediction: {embedded: 0.8, made_up: 0.5}",
+            r"yaml: prediction\.made_up is 1\.3",
+        ),
+        ("steps: 1\nloss: {fused: -1}", r"yaml: loss\.fused is -1"),
         ("steps: 1\nspeed: 3", "speed is unknown"),
     ],
 )
