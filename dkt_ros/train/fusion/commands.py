@@ -52,6 +52,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _pretrain(args: argparse.Namespace) -> int:
     import torch
+    from tqdm import tqdm
 
     from dkt_ros.errors import DktError
     from dkt_ros.model.compiled.manifest import checkpoint_fingerprint
@@ -63,7 +64,8 @@ def _pretrain(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
 
     def report(line: str) -> None:
-        print(line, flush=True)
+        with tqdm.external_write_mode():  # the progress bar steps aside
+            print(line, flush=True)
 
     config = load_config(args.config)
 
