@@ -14,6 +14,7 @@ from dkt_ros.geometry import nearest_fill
 
 Float32 = NDArray[np.float32]
 _BEHIND = 0.03  # relative
+BETTER = 0.35
 
 
 def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, cells: int) -> Float32:
@@ -33,18 +34,23 @@ def behind(truth: Float32, classes: NDArray[np.uint8]) -> Float32:
 
 
 def failing(
-    disparity: Float32, truth: Float32, classes: NDArray[np.uint8], rng: np.random.Generator
+    disparity: Float32,
+    truth: Float32,
+    classes: NDArray[np.uint8],
+    rng: np.random.Generator,
+    better: float = BETTER,
 ) -> Float32:
     """The readings of a sensor that fails in more ways than the one that was simulated.
 
     disparity, truth: (H, W) in 1/m, 0 = unknown. classes: (H, W), above 0 on glass and metal.
+    better: how often it is a better sensor off these than the simulated one.
     """
     disparity = disparity.copy()
     objects = classes > 0
     shape = disparity.shape
     known = truth > 0
-    if rng.random() < 0.35:
-        # A better sensor off the objects than the simulated one: what exists there is right.
+    if rng.random() < better:
+        # What exists off the objects is right.
         clean = ~objects & known & (disparity > 0)
         noise = rng.uniform(0.0005, 0.003)
         small = rng.normal(0, noise, shape) + rng.uniform(0, 0.003) * smooth_noise(shape, rng, 12)

@@ -145,6 +145,19 @@ def test_each_way_of_failing_by_itself(
     np.testing.assert_array_equal(untouched, GIVEN)
 
 
+def test_so_often_a_sensor_is_better_than_the_simulated_one() -> None:
+    read = np.where(CLASSES > 0, 0.0, TRUTH * 1.05).astype(np.float32)
+    rest = CLASSES == 0
+    shares = []
+    for better in (0.0, 0.75, 1.0):
+        found = [failing(read, TRUTH, CLASSES, np.random.default_rng(s), better) for s in SEEDS]
+        errors = [np.median(np.abs(one / TRUTH - 1)[rest & (one > 0)]) for one in found]
+        shares.append(np.mean([error < 0.025 for error in errors]))
+    assert shares[0] < 0.05
+    assert 0.6 < shares[1] < 0.9
+    assert shares[2] > 0.95
+
+
 def test_the_farthest_readings_stay_readings() -> None:
     far = np.full_like(TABLE, 0.002)
     assert failing(far, TRUTH, CLASSES, Chances(*[NO] * 6, YES, NO)).min() > 0

@@ -27,7 +27,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         default="fusion",
         metavar="NAME|FILE",
         help="the recipe: fusion, of networks that are shown raw depth, or fusion-colour; "
-        "fusion-light and fusion-light-colour for structured light and time of flight",
+        "fusion-light and fusion-light-colour for structured light and time of flight; "
+        "fusion-packaging and fusion-packaging-colour go on from either of the first two",
     )
     parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
     parser.add_argument(
@@ -59,6 +60,7 @@ def _pretrain(args: argparse.Namespace) -> int:
     from dkt_ros.train.fusion.config import load_config
     from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_predictor
     from dkt_ros.train.fusion.loop import train
+    from dkt_ros.train.sensor import BETTER
 
     if args.threads > 0:
         torch.set_num_threads(args.threads)
@@ -79,9 +81,11 @@ def _pretrain(args: argparse.Namespace) -> int:
             )
         digest = checkpoint_fingerprint(args.checkpoint)[:12]
         name = digest if config.on_scale else f"{digest}-colour"
+        if config.better_sensor != BETTER:  # other readings, so other answers
+            name += f"-{config.better_sensor}"
         kept = (args.disparity or args.output / "disparity") / name
         failings = FAILINGS if sees_depth else 0
-        return FrameFolder(args.data, predict, kept, report, failings=failings)
+        return FrameFolder(args.data, predict, kept, report, failings, config.better_sensor)
 
     stopped = train(config, make_data, args.output, args.resume, args.start, report)
     return 0 if stopped is None else 128 + stopped

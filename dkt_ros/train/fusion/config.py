@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dkt_ros.checks import check
 from dkt_ros.train.fields import RECIPES, at_least, load, multiples, shares
+from dkt_ros.train.sensor import BETTER
 from dkt_ros.train.small import SmallConfig
 
 
@@ -61,7 +62,11 @@ class FusionTrainingConfig(SmallConfig):
     them per step. skewed, upside_down, foreign: shares of the samples whose scene is projected onto
     another one, that stand on their head, and whose readings do not belong to the colour. on_scale:
     for networks that are shown raw depth; else none is shown to the checkpoint either. bfloat16:
-    layers compute in it, which is faster where the processor knows it.
+    layers compute in it, which is faster where the processor knows it. better_sensor: share of the
+    samples whose readings off glass and metal are better than the simulated sensor's.
+    kept_of_start: share that the weights which a run began with have in what it saves. Between
+    both a refiner has learned what is new and holds on what is not in the data (WiSE-FT,
+    Wortsman et al. 2022).
     """
 
     steps: int
@@ -77,6 +82,8 @@ class FusionTrainingConfig(SmallConfig):
     foreign: float = 0.0
     on_scale: bool = True
     bfloat16: bool = False
+    better_sensor: float = BETTER
+    kept_of_start: float = 0.0
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -84,7 +91,7 @@ class FusionTrainingConfig(SmallConfig):
         super().__post_init__()
         at_least(1, self, "steps", "batch")
         multiples(16, self, "height", "width")
-        shares(self, "skewed", "upside_down", "foreign")
+        shares(self, "skewed", "upside_down", "foreign", "better_sensor", "kept_of_start")
         groups = all(count > 0 and count % 4 == 0 for count in self.channels)
         check("channels", self.channels, "multiples of 4", groups)
 

@@ -25,7 +25,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.geometry import disparity_of
-from dkt_ros.train.sensor import failing, without_behind
+from dkt_ros.train.sensor import BETTER, failing, without_behind
 from dkt_ros.train.small import TarFolder
 
 _SMALLEST = 16
@@ -79,16 +79,18 @@ class FrameFolder(TarFolder[TrainingFrame]):
         kept: Path,
         report: Callable[[str], None] = print,
         failings: int = 0,
+        better: float = BETTER,
     ) -> None:
         """kept: folder that predicted disparity is kept in.
 
         failings: in so many ways each frame's readings fail before the network is shown them, as
         they are being one; from 2 on it is asked again each time. 0 for a network that is shown
-        none.
+        none. better: see sensor.failing.
 
         Raises DktError where the folder is missing or holds no frame with raw depth.
         """
-        self._predict, self._kept, self._failings = predict, kept, failings
+        self._predict, self._kept = predict, kept
+        self._failings, self._better = failings, better
         super().__init__(folder, report)
 
     @property
@@ -125,7 +127,7 @@ class FrameFolder(TarFolder[TrainingFrame]):
                 rng = np.random.default_rng([zlib.crc32(os.fsencode(name)), index, number])
                 readings = disparity_of(sample.raw_depth)
                 if number > 0:
-                    readings = failing(readings, truth, _classes(sample), rng)
+                    readings = failing(readings, truth, _classes(sample), rng, self._better)
                 yield _Look(sample, readings, readings)
                 if self._failings > 1:
                     yield _Look(sample, readings, without_behind(readings, truth, rng))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class RefinerTrainer(SmallTrainer):
                 f"{start} has channels {list(refiner.sizes.channels)}, the recipe "
                 f"{list(config.channels)}: expected the same"
             )
+        self._start = {k: v.clone() for k, v in refiner.state_dict().items()}
         super().__init__(
             config,
             refiner.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
@@ -69,7 +71,23 @@ class RefinerTrainer(SmallTrainer):
 
     def export(self, folder: Path) -> None:
         """See SmallTrainer."""
-        save_refiner(folder, self.average, sizes_info(self.model.sizes) | {"steps": self.step})
+        kept = self.config.kept_of_start
+        weights = {
+            name: torch.lerp(value, self._start[name].to(value), kept)
+            if value.is_floating_point()
+            else value
+            for name, value in self.average.items()
+        }
+        save_refiner(folder, weights, sizes_info(self.model.sizes) | {"steps": self.step})
+
+    def state(self) -> dict[str, Any]:
+        """See SmallTrainer."""
+        return super().state() | {"start": self._start}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See SmallTrainer."""
+        super().restore(state)
+        self._start = state.get("start", self._start)  # older states have none
 
     def _samples(self) -> list[TrainingSample]:
         rng = np.random.default_rng([self.config.seed, self.step])
@@ -129,6 +147,11 @@ def train(
     returned.
     """
     with run_folder(output, resume):
+        if config.kept_of_start and start is None and not resume:
+            raise DktError(
+                f"kept_of_start is {config.kept_of_start}, but no weights to begin with are named: "
+                "expected --start DIR"
+            )
         data = make_data()
         trainer = RefinerTrainer(config, data, None if resume else start)
         if resume:

@@ -55,12 +55,12 @@ def draw(
     network = _network(rng, config.prediction)
     # A network that is shown readings follows them: its answer is seen beside the frame's own.
     beside = frame.beside if network == "embedded" else None
-    disparity = _failing(frame, rng) if beside is None else beside
+    disparity = _failing(frame, rng, config) if beside is None else beside
     truth, belongs = frame.truth, True
     if other is not None and rng.random() < config.foreign:
         belongs = False
         if other.truth.shape == truth.shape and rng.random() < _OTHER_SCENE:
-            disparity, truth = _failing(other, rng), other.truth
+            disparity, truth = _failing(other, rng, config), other.truth
         else:
             disparity = _unregistered(disparity, rng)
     predicted = _prediction(network, frame, disparity, rng, config.prediction, belongs)
@@ -94,8 +94,10 @@ def draw(
     return TrainingSample(scene, truth, cut(frame.classes), belongs)
 
 
-def _failing(frame: TrainingFrame, rng: np.random.Generator) -> Float32:
-    return failing(frame.disparity, frame.truth, frame.classes, rng)
+def _failing(
+    frame: TrainingFrame, rng: np.random.Generator, config: FusionTrainingConfig
+) -> Float32:
+    return failing(frame.disparity, frame.truth, frame.classes, rng, config.better_sensor)
 
 
 def _skew(truth: Float32, rng: np.random.Generator) -> Float32:

@@ -150,6 +150,28 @@ def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) 
         RefinerTrainer(tiny(3), data, tmp_path / "none")
 
 
+def test_what_is_saved_keeps_a_share_of_the_weights_it_began_with(
+    data: FrameFolder, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(tiny(3), lambda: data, first, report=lambda line: None)
+    start = first / WEIGHTS_FOLDER
+    config = tiny(4, kept_of_start=0.75, save_every=2, learning_rate=0.05)
+    begun = RefinerTrainer(config, data, start)
+    for _ in range(2):
+        begun.train_step()
+    begun.save(second)
+    train(config, lambda: data, second, resume=True, report=lambda line: None)
+    average = torch.load(second / STATE_FILE, weights_only=True)["average"]
+    kept, saved = (load_file(folder / WEIGHTS_FILE) for folder in (start, second / WEIGHTS_FOLDER))
+    name = "head.bias"
+    assert not torch.allclose(average[name], kept[name].float(), rtol=0.1)
+    expected = 0.75 * kept[name].float() + 0.25 * average[name]
+    torch.testing.assert_close(saved[name].float(), expected, rtol=2e-3, atol=1e-4)
+    with pytest.raises(DktError, match=r"kept_of_start is 0\.75.*expected --start DIR"):
+        train(config, lambda: pytest.fail("data was read"), tmp_path / "third")
+
+
 def test_an_output_that_cannot_be_is_named_before_any_disparity_is_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DktError, match=r"file/run\.lock: cannot be written"):
