@@ -197,7 +197,7 @@ def test_memory_that_holds_no_image_is_noted(
     found = {finding.name: finding for finding in doctor.check_network()}
     assert (found["images"].level if "images" in found else None) == level
     if level in ("note", "lack"):
-        assert f"FASTDDS_DEFAULT_PROFILES_FILE={PROFILE}" in found["images"].advice
+        assert f"{probe.profile_variable()}={PROFILE}" in found["images"].advice
 
 
 def test_running_nodes_of_other_users_are_told_and_noted(
