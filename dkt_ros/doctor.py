@@ -275,26 +275,29 @@ def check_network() -> Iterator[Finding]:
     """Whether processes can find each other, and whether an image survives the way."""
     from dkt_ros.ros import probe
 
+    instead = probe.discovery_variable()
     settings = ", ".join(
         f"{variable}={os.environ[variable]}"
         for variable in (
             "ROS_DOMAIN_ID",
             "ROS_AUTOMATIC_DISCOVERY_RANGE",
             "ROS_LOCALHOST_ONLY",
-            "ROS_STATIC_PEERS",
+            instead,
         )
         if os.environ.get(variable)
     )
     if probe.multicast_returns():
         yield Finding("discovery", "ok", f"multicast works; {settings or 'default settings'}")
-    elif os.environ.get("ROS_STATIC_PEERS"):
-        yield Finding("discovery", "ok", f"no multicast, static peers instead; {settings}")
+    elif os.environ.get(instead):
+        yield Finding("discovery", "ok", f"no multicast, {instead} instead; {settings}")
     else:
+        peers = "127.0.0.1 (other machines: their addresses, with ; between)"
+        server = "127.0.0.1:11811, where `fastdds discovery --server-id 0` runs"
         yield Finding(
             "discovery",
             "lack",
             "no multicast on this machine: processes do not find each other",
-            "export ROS_STATIC_PEERS=127.0.0.1 (other machines: their addresses, with ; between)",
+            f"export {instead}={peers if instead == 'ROS_STATIC_PEERS' else server}",
         )
     profile = probe.fast_dds_profile()
     if profile == "":

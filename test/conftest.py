@@ -51,6 +51,8 @@ def _isolate_ros() -> None:
 
 
 _isolate_ros()
+# Humble's messages always look at what they are given, those of later distributions when told to.
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 
 
 def _missing(*modules: str) -> list[str]:

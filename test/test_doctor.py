@@ -150,17 +150,32 @@ def test_messages_that_were_not_generated_are_an_error(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
+    ("distribution", "instead", "other"),
+    [
+        ("humble", "ROS_DISCOVERY_SERVER", "ROS_STATIC_PEERS"),
+        ("jazzy", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"),
+    ],
+)
+@pytest.mark.parametrize(
     ("multicast", "peers", "level"),
     [(True, "", "ok"), (False, "127.0.0.1", "ok"), (False, "", "lack")],
 )
-def test_discovery_needs_multicast_or_static_peers(
-    multicast: bool, peers: str, level: str, monkeypatch: pytest.MonkeyPatch
+def test_discovery_needs_multicast_or_what_the_distribution_has_instead(
+    multicast: bool,
+    peers: str,
+    level: str,
+    distribution: str,
+    instead: str,
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(probe, "multicast_returns", lambda: multicast)
-    monkeypatch.setenv("ROS_STATIC_PEERS", peers)
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    monkeypatch.setenv(instead, peers)
+    monkeypatch.setenv(other, "127.0.0.1")
     finding = next(doctor.check_network())
     assert (finding.name, finding.level) == ("discovery", level)
-    assert ("ROS_STATIC_PEERS" in finding.advice) == (level == "lack")
+    assert (f"export {instead}=" in finding.advice) == (level == "lack")
 
 
 @pytest.mark.parametrize(("limit", "noted"), [(212_992, True), (8_388_608, False), (None, False)])
@@ -182,7 +197,7 @@ def test_memory_that_holds_no_image_is_noted(
     found = {finding.name: finding for finding in doctor.check_network()}
     assert (found["images"].level if "images" in found else None) == level
     if level in ("note", "lack"):
-        assert f"FASTDDS_DEFAULT_PROFILES_FILE={PROFILE}" in found["images"].advice
+        assert f"{probe.profile_variable()}={PROFILE}" in found["images"].advice
 
 
 def test_running_nodes_of_other_users_are_told_and_noted(

@@ -30,6 +30,12 @@ def profile_variable() -> str:
     return PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")]
 
 
+def discovery_variable() -> str:
+    """The one that stands in for multicast on this distribution; Humble knows no static peers."""
+    names = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
+    return names[os.environ.get("ROS_DISTRO") == "humble"]
+
+
 def rclpy_version() -> str:
     """ROS distribution and rclpy's version, e.g. "kilted, rclpy 9.1.2".
 

@@ -249,8 +249,8 @@ def other_users_advice() -> str:
     return (
         f"Nodes of another user ({', '.join(others)}) run here, and this one is user "
         f"{os.geteuid()}'s: Fast DDS passes nothing between users by shared memory. Run camera, "
-        "node and readers as one user, or this node with FASTDDS_BUILTIN_TRANSPORTS=UDPv4 and "
-        "without a profile"
+        "node and readers as one user, or, from Jazzy on, this node with "
+        "FASTDDS_BUILTIN_TRANSPORTS=UDPv4 and without a profile"
     )
 
 

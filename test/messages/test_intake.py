@@ -474,7 +474,8 @@ def test_a_centre_in_the_corner_or_of_turned_images_is_remarked_on(
 @pytest.mark.parametrize(("k", "hint"), [(1.0, True), (500.0, True), (5.0, False)])
 def test_a_camera_that_fills_the_other_matrix_is_remarked_on(k: float, hint: bool) -> None:
     desk = Desk()
-    desk.calibrate(k=[k, 0.0, 0.0 if k == 1.0 else 2.5, 0.0, k, 0.0 if k == 1.0 else 1.5, 0, 0, 1])
+    cx, cy = (0.0, 0.0) if k == 1.0 else (2.5, 1.5)
+    desk.calibrate(k=[k, 0.0, cx, 0.0, k, cy, 0.0, 0.0, 1.0])
     desk.show(0)
     remark = desk.intake.remarks.get("calibration", "")
     assert ("set rectified to true" in remark) == hint

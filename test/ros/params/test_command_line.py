@@ -63,7 +63,7 @@ def test_ros_arguments_end_at_two_dashes_or_at_the_end() -> None:
         (["--log-level", "verbose"], "valid severity level"),
         (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
         (["-r", "color/image:=a b"], "remap rule"),
-        (["-r", "__ns:=/left/"], "namespace must not end with a '/'"),
+        (["-r", "__ns:=/left/"], "invalid node namespace"),
         (["-p", "use_sim_time:='yes'"], "'use_sim_time' to 'yes' of type 'STRING', expecting"),
     ],
 )
