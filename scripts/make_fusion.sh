@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
 # Makes the refiners of dkt_ros/fusion again: renders their data, trains, calibrates, evaluates, first
 # the one for networks that are shown raw depth, then from there the one for all others; then both
-# for sensors of structured light and time of flight, on from those for stereo; then those for stereo
-# go on with packaging, of which they keep a share. Killed, it goes on
+# for sensors of structured light and time of flight, on from those for stereo. Killed, it goes on
 # where it stopped when called again. By their pace, three hours of rendering and three of training
 # on two CPU cores. Scenes that cannot be rendered are named and done without.
 #
 #   scripts/make_fusion.sh [FOLDER]     default: runs/fusion/
 #
-# SCENES (of each of seven kinds), HELDOUT (scenes of each of three), CONFIG, COLOUR, LIGHT,
-# LIGHT_COLOUR, PACKAGING and PACKAGING_COLOUR (recipes) make a smaller one, to try it out.
+# SCENES (of each of six kinds), HELDOUT (scenes of each of three), CONFIG, COLOUR, LIGHT and
+# LIGHT_COLOUR (recipes) make a smaller one, to try it out.
 set -euo pipefail
 
 folder=${1:-runs/fusion}
@@ -45,11 +44,3 @@ calibrated light_run light_heldout
 refiner light_colour_run light "${LIGHT_COLOUR:-fusion-light-colour}" \
   --start "$folder/light_run/refiner"
 calibrated light_colour_run light_heldout --colour
-
-render packaging 950 --sensor d435 --pool train --scenes "$scenes" --frames 1 "${small[@]}" \
-  --shares packaging=0.75 --drop-share 0.6
-refiner packaging_run packaging "${PACKAGING:-fusion-packaging}" --start "$folder/run/refiner"
-calibrated packaging_run heldout
-refiner packaging_colour_run packaging "${PACKAGING_COLOUR:-fusion-packaging-colour}" \
-  --start "$folder/colour_run/refiner"
-calibrated packaging_colour_run heldout --colour

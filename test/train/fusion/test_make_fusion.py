@@ -34,8 +34,7 @@ def make(folder: Path, **variables: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize("begun", [False, True])
 def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     if begun:
-        packaging = "packaging_run", "packaging_colour_run"
-        for run in ("run", "colour_run", "light_run", "light_colour_run", *packaging):
+        for run in ("run", "colour_run", "light_run", "light_colour_run"):
             (tmp_path / "run" / run).mkdir(parents=True)
             (tmp_path / "run" / run / "state.pt").touch()
     status, calls = make(tmp_path, SCENES="3")
@@ -44,8 +43,6 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
         *["dkt synth render"] * 5,
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
         *["dkt synth render"] * 4,
-        *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
-        "dkt synth render",
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
     ]
     assert all("--raw-depth" in call for call in calls[:5])
@@ -66,16 +63,6 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     assert f"--start {tmp_path}/run/light_run/refiner" in calls[15]
     assert f"--heldout {tmp_path}/run/light_heldout" in calls[14]
     assert calls[16].endswith("--calibrate --colour")
-    assert "--raw-depth --shares packaging=0.75" in calls[17]
-    for call, recipe, start in (
-        (calls[18], "fusion-packaging", "run"),
-        (calls[20], "fusion-packaging-colour", "colour_run"),
-    ):
-        assert f"--data {tmp_path}/run/packaging --config {recipe} --output" in call
-        assert f"--start {tmp_path}/run/{start}/refiner" in call
-        assert call.endswith("--resume") == begun
-    assert f"--heldout {tmp_path}/run/heldout" in calls[19]
-    assert calls[21].endswith("--calibrate --colour")
 
 
 @pytest.mark.parametrize("status", ["1", "2", "130"])
