@@ -15,7 +15,6 @@ _SECTION = re.compile(r"\[([A-Za-z][\w ]*)\]")
 _FIRST_SECTION = re.compile(r"(?:\s|#.*\n)*\[[A-Za-z][\w ]*\]\s*\n")
 _PRINTED = re.compile(r"^\s*K\s*=\s*\[([^\]]*)\]", re.M)
 _ONE_LINE = re.compile(r"(\d+)x(\d+)\s+p\[(\S+) (\S+)\]\s+f\[(\S+) (\S+)\]")
-
 _STREAM = re.compile(r'Intrinsic of "([^"]+)" / (\S+) [^\n]*\n((?:[ \t]+\w[^\n]*\n?)+)')
 
 
