@@ -98,6 +98,10 @@ class Refiner(nn.Module):
             x = up(interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skip)
         return _unfolded(self.head(x)), belongs
 
+    def encoder(self) -> tuple[nn.Module, ...]:
+        """The layers that `belongs` is told by, and its own; the rest draws the maps."""
+        return self.stem, self.down, self.deep, self.belongs
+
     def belong(self, x: Tensor) -> Tensor:
         """(B,) log-odds of that input alone, which costs half."""
         *skips, x = self._encoded(x.to(self.head.weight.dtype))

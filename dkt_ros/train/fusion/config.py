@@ -64,9 +64,10 @@ class FusionTrainingConfig(SmallConfig):
     for networks that are shown raw depth; else none is shown to the checkpoint either. bfloat16:
     layers compute in it, which is faster where the processor knows it. better_sensor: share of the
     samples whose readings off glass and metal are better than the simulated sensor's.
-    kept_of_start: share that the weights which a run began with have in what it saves. Between
-    both a refiner has learned what is new and holds on what is not in the data (WiSE-FT,
-    Wortsman et al. 2022).
+    kept_encoder: the encoder of the weights that a run begins with stays as it is, and with it the
+    word on whether colour and readings belong together, to the bit. kept_of_start: share that those
+    weights have in what is saved. Between both a refiner has learned what is new and holds on what
+    is not in the data (WiSE-FT, Wortsman et al. 2022).
     """
 
     steps: int
@@ -83,6 +84,7 @@ class FusionTrainingConfig(SmallConfig):
     on_scale: bool = True
     bfloat16: bool = False
     better_sensor: float = BETTER
+    kept_encoder: bool = False
     kept_of_start: float = 0.0
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
