@@ -31,6 +31,7 @@ _FINER = 3, 2, 1  # their finest grids have cells of 2**n of every second pixel
 _AGREES = 0.1  # relative: a reading this near the prediction speaks for it
 _LEAST_SPREAD = 0.004  # relative, of readings about a prediction
 _MOST, _MOST_SPREADS = 0.65, 0.935  # of normal errors lie within so many spreads
+_SPREAD, _SPREADS = 0.03, (0.003, 0.3)  # relative, of readings about a line: usual, told apart
 _BEHIND = 0.02  # relative: readings farther than that behind a prediction may be seen through it
 _JOINS = 0.1  # relative: where values differ by more, an edge of the scene runs between them
 _BEYOND = 2.0  # no prediction is this much nearer or farther than all readings
@@ -47,6 +48,7 @@ class Scene:
     nearest    (h, w) int32, flat place of that reading
     predicted  the network's disparity in 1/m, bent onto the readings; None without one
     typical    median of the readings, 1/m
+    spread     relative, of the readings about the prediction before it was bent; NaN without one
     on_scale   predicted is of a network that was shown readings
     """
 
@@ -57,6 +59,7 @@ class Scene:
     nearest: NDArray[np.int32]
     predicted: Float32 | None
     typical: float
+    spread: float
     on_scale: bool
 
     @property
@@ -96,8 +99,11 @@ def make_scene(
     filled = disparity.ravel()[nearest]
     some = disparity.ravel()[places[:: 1 + len(places) // 2048]]
     low, typical, high = quantiles(some, 0.01, 0.5, 0.99)
+    spread = float("nan")
     if predicted is not None:
         predicted = np.clip(predicted, np.float32(low / _BEYOND), np.float32(high * _BEYOND))
+        at = places[:: 1 + len(places) // 8192]
+        spread = _spread(disparity.ravel()[at] / predicted.ravel()[at] - 1.0)
         predicted = (bent if on_scale else bent_to_most)(predicted, disparity)
     return Scene(
         rgb=rgb,
@@ -107,8 +113,14 @@ def make_scene(
         nearest=nearest,
         predicted=predicted,
         typical=typical,
+        spread=spread,
         on_scale=on_scale,
     )
+
+
+def _spread(off: Float32) -> float:
+    """Of normal errors (n,) among others."""
+    return quantiles(np.abs(off), _MOST)[0] / _MOST_SPREADS
 
 
 def agreement(readings: Float32, predicted: Float32) -> float:
@@ -231,6 +243,13 @@ def network_input(scene: Scene, out: Float32 | None = None) -> Float32:
     return x
 
 
+def closeness(scene: Scene) -> float:
+    """How near the network was to the readings by itself: 0 usual or none, less is nearer."""
+    low, high = _SPREADS
+    spread = _SPREAD if math.isnan(scene.spread) else min(max(scene.spread, low), high)
+    return math.log(spread / _SPREAD)
+
+
 def evidence(scene: Scene) -> Float32 | None:
     """What a prediction that knows nothing of the readings says of each of them, (2, h, w), 0..1.
 
@@ -243,9 +262,8 @@ def evidence(scene: Scene) -> Float32 | None:
         return None
     said = np.empty((2, *scene.filled.shape), np.float32)
     off = scene.disparity / predicted - 1.0
-    some = np.abs(off[measured])
-    most = quantiles(some[:: 1 + len(some) // 8192], _MOST)[0]
-    spread = np.float32(max(most / _MOST_SPREADS, _LEAST_SPREAD))
+    some = off[measured]
+    spread = np.float32(max(_spread(some[:: 1 + len(some) // 8192]), _LEAST_SPREAD))
     said[0] = np.exp(-0.5 * np.square(off / (2 * spread)))
     farthest = np.asarray(cv2.erode(predicted, np.ones((3, 3), np.uint8)), np.float32)
     behind = (1.0 - scene.disparity / farthest) / max(2 * spread, np.float32(_BEHIND)) - 1.0

@@ -41,6 +41,7 @@ from dkt_ros.fusion.features import (
     Scene,
     agreement,
     bent,
+    closeness,
     evidence,
     hung,
     make_scene,
@@ -441,7 +442,8 @@ def _refined(
         filled, predicted = (torch.from_numpy(m)[None, None].to(device) for m in maps)
         said = evidence(scene)
         heard = None if said is None else torch.from_numpy(said)[None].to(device)
-        refined = refiner(x, filled, predicted, heard)
+        close = torch.tensor([closeness(scene)]).to(device)
+        refined = refiner(x, filled, predicted, close, heard)
         found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
         belongs = float(refined.belongs[0])
     corrected, trust, log_error = to_host(found)[0]

@@ -86,16 +86,27 @@ class Refiner(nn.Module):
             start = torch.tensor([0.0, 0.0, 1.0, -3.5])
             self.head.bias.copy_(start.repeat_interleave(4))
         self.belongs = nn.Sequential(nn.Linear(a + 2 * d, 48), nn.ReLU(), nn.Linear(48, 1))
+        said = nn.Linear(16, d + a)
+        nn.init.zeros_(said.weight)
+        nn.init.zeros_(said.bias)
+        self.close = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), said)
 
-    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W), belongs (B,)."""
+    def maps(self, x: Tensor, close: Tensor) -> tuple[Tensor, Tensor]:
+        """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W), belongs (B,).
+
+        close: (B,), see features.closeness.
+        """
         *skips, x = self._encoded(x)
         mean, belongs = self._judged(skips[0], x)
-        x = x + self.whole(mean)[..., None, None]
+        deep, fine = self.close(close[:, None]).split((x.shape[1], skips[0].shape[1]), dim=1)
+        x = x + (self.whole(mean) + deep)[..., None, None]
         for narrow, up, skip in zip(
             reversed(self.narrow), reversed(self.up), reversed(skips), strict=True
         ):
-            x = up(interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skip)
+            x = narrow(x)
+            if skip is skips[0]:
+                x = x + fine[..., None, None]
+            x = up(interpolate(x, scale_factor=2.0, mode="nearest") + skip)
         return _unfolded(self.head(x)), belongs
 
     def encoder(self) -> tuple[nn.Module, ...]:
@@ -124,14 +135,20 @@ class Refiner(nn.Module):
         return mean, self.belongs(torch.cat(told, dim=1))[:, 0]
 
     def forward(
-        self, x: Tensor, filled: Tensor, predicted: Tensor, said: Tensor | None = None
+        self,
+        x: Tensor,
+        filled: Tensor,
+        predicted: Tensor,
+        close: Tensor,
+        said: Tensor | None = None,
     ) -> Refined:
-        """x: see `maps`. filled, predicted: (B, 1, H, W) disparity, 1/m: the two candidates.
+        """x, close: see `maps`. filled, predicted: (B, 1, H, W) disparity, 1/m: the two candidates.
 
         predicted is the network's on the sensor's scale, or `filled` again where there is none.
         said: (B, 2, H, W), features.evidence; None where nothing is said.
         """
-        maps, belongs = self.maps(x.to(self.head.weight.dtype))
+        dtype = self.head.weight.dtype
+        maps, belongs = self.maps(x.to(dtype), close.to(dtype))
         gate, change, logit, log_error = maps.float().split(1, dim=1)
         if said is not None:
             for one, (for_gate, for_trust) in zip(said.split(1, dim=1), _HEARD, strict=True):
@@ -235,6 +252,8 @@ def read_refiner(folder: Path) -> tuple[Refiner, dict[str, Any]]:
             refiner = Refiner(sizes)
         path = folder / WEIGHTS_FILE
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        for name, value in refiner.close.state_dict().items():  # older ones know nothing of it
+            state.setdefault(f"close.{name}", value)
         refiner.load_state_dict(state)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]

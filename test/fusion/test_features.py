@@ -9,6 +9,7 @@ from dkt_ros.fusion.features import (
     agreement,
     bent,
     bent_to_most,
+    closeness,
     evidence,
     hung,
     make_scene,
@@ -49,6 +50,30 @@ def test_holes_take_the_nearest_reading() -> None:
     assert scene.distance[10, 15] == pytest.approx(1, abs=0.1)
     np.testing.assert_array_equal(scene.filled[scene.measured], disparity[scene.measured])
     assert scene.typical == pytest.approx(np.median(disparity[disparity > 0]), rel=0.01)
+
+
+@pytest.mark.parametrize("on_scale", [False, True])
+@pytest.mark.parametrize(
+    ("error", "expected"), [(0.06, np.log(2)), (0.015, -np.log(2)), (0.0, np.log(0.1)), (1, 2.303)]
+)
+def test_closeness_is_of_the_network_before_it_is_bent(
+    on_scale: bool, error: float, expected: float
+) -> None:
+    """Errors that readings put right count as well; a few of them seen through do not."""
+    rng = np.random.default_rng(0)
+    disparity = readings((160, 288))
+    predicted = disparity / (
+        1 + np.float32(error) * rng.standard_normal(disparity.shape, np.float32)
+    )
+    disparity[:12] *= 0.5
+    disparity[60:70] = 0
+    rgb = np.zeros((160, 288, 3), np.uint8)
+    scene = make_scene(rgb, disparity, np.clip(predicted, 0.5, 5), on_scale)
+    assert scene is not None
+    assert closeness(scene) == pytest.approx(expected, abs=0.2)
+    alone = make_scene(rgb, disparity, None, on_scale)
+    assert alone is not None
+    assert closeness(alone) == 0
 
 
 def test_no_reading_is_no_scene() -> None:

@@ -32,14 +32,17 @@ def trained() -> Refiner:
     torch.manual_seed(0)
     refiner = Refiner(SMALL)
     torch.nn.init.normal_(refiner.head.weight)
+    torch.nn.init.normal_(refiner.close[-1].weight)  # type: ignore[arg-type]
     for _ in range(3):
-        refiner.maps(torch.randn(2, INPUT_CHANNELS, 32, 48))
+        refiner.maps(torch.randn(2, INPUT_CHANNELS, 32, 48), torch.zeros(2))
     return refiner.eval()
 
 
 def test_starts_as_the_mean_of_its_candidates() -> None:
     filled, predicted = torch.full((1, 1, 32, 32), 1.0), torch.full((1, 1, 32, 32), 2.0)
-    refined = Refiner(SMALL)(torch.randn(1, INPUT_CHANNELS, 32, 32), filled, predicted)
+    refined = Refiner(SMALL)(
+        torch.randn(1, INPUT_CHANNELS, 32, 32), filled, predicted, torch.zeros(1)
+    )
     torch.testing.assert_close(refined.corrected, torch.full((1, 1, 32, 32), 1.5))
     torch.testing.assert_close(refined.trust, torch.ones(1, 1, 32, 32))
 
@@ -53,10 +56,24 @@ def test_stored_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     x = torch.randn(1, INPUT_CHANNELS, 48, 32)
     ones = torch.ones(1, 1, 48, 32)
     with torch.no_grad():
-        found, expected = (net(x, ones, 1.1 * ones) for net in (loaded, refiner))
+        found, expected = (net(x, ones, 1.1 * ones, -ones[:, 0, 0, 0]) for net in (loaded, refiner))
     for name, value in vars(expected).items():
         limit = 0.02 if computing_type(torch.device("cpu")) is torch.float32 else 0.1
         torch.testing.assert_close(getattr(found, name), value, atol=limit, rtol=limit)
+
+
+def test_weights_from_before_closeness_was_told_pay_no_heed_to_it(tmp_path: Path) -> None:
+    refiner = trained()
+    state = {k: v for k, v in refiner.state_dict().items() if not k.startswith("close.")}
+    save_refiner(tmp_path, state, sizes_info(SMALL))
+    older, _ = load_refiner(tmp_path)
+    x = torch.randn(2, INPUT_CHANNELS, 32, 48).to(older.head.weight.dtype)
+    one, other = (older.maps(x, close.to(x))[0] for close in (torch.zeros(2), -torch.ones(2)))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    (near, _), (usual, _) = (
+        refiner.maps(x.float(), close) for close in (-torch.ones(2), torch.zeros(2))
+    )
+    assert not torch.allclose(near, usual, atol=0.1)
 
 
 def test_loading_leaves_random_numbers_to_the_caller() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.features import evidence, network_input
+from dkt_ros.fusion.features import closeness, evidence, network_input
 from dkt_ros.fusion.network import (
     Refiner,
     RefinerSizes,
@@ -107,8 +107,8 @@ class RefinerTrainer(SmallTrainer):
 
 def batch_of(
     samples: list[TrainingSample],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Target]:
-    """Samples of one size as the refiner's four inputs and the losses' target."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Target]:
+    """Samples of one size as the refiner's five inputs and the losses' target."""
 
     def stacked(maps: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(maps).astype(np.float32))[:, None]
@@ -117,6 +117,7 @@ def batch_of(
     x = torch.from_numpy(np.stack([network_input(scene) for scene in scenes]))
     filled = stacked([scene.filled for scene in scenes])
     predicted = stacked([s.filled if s.predicted is None else s.predicted for s in scenes])
+    close = torch.tensor([closeness(scene) for scene in scenes])
     silence = np.zeros((2, *scenes[0].filled.shape), np.float32)
     heard = [evidence(scene) for scene in scenes]
     said = torch.from_numpy(np.stack([silence if one is None else one for one in heard]))
@@ -126,7 +127,7 @@ def batch_of(
         objects=stacked([sample.classes > 0 for sample in samples]),
         belongs=torch.tensor([float(sample.belongs) for sample in samples]),
     )
-    return x.contiguous(memory_format=torch.channels_last), filled, predicted, said, target
+    return x.contiguous(memory_format=torch.channels_last), filled, predicted, close, said, target
 
 
 def rate_factor(step: int, config: FusionTrainingConfig) -> float:

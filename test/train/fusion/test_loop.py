@@ -185,7 +185,8 @@ def test_a_kept_encoder_says_of_whether_it_belongs_what_it_said(
     train(config, lambda: data, second, resume=True, report=lambda line: None)
     before, after = (load_refiner(folder / WEIGHTS_FOLDER)[0] for folder in (first, second))
     x = torch.rand(2, 10, 64, 96).to(before.head.weight.dtype)
-    (maps, belongs), (other_maps, same) = before.maps(x), after.maps(x)
+    close = torch.zeros(2).to(x)
+    (maps, belongs), (other_maps, same) = before.maps(x, close), after.maps(x, close)
     torch.testing.assert_close(belongs, same, rtol=0, atol=0)
     assert not torch.allclose(maps, other_maps, atol=0.1)
     with pytest.raises(DktError, match=r"kept_encoder is True.*expected --start DIR"):
