@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Makes the refiners of dkt_ros/fusion again: renders their data, trains, calibrates, evaluates, first
-# the one for networks that are shown raw depth, then from there the one for all others; then both
-# for sensors of structured light and time of flight, on from those for stereo. Killed, it goes on
-# where it stopped when called again. By their pace, three hours of rendering and three of training
-# on two CPU cores. Scenes that cannot be rendered are named and done without.
+# the one for networks that are shown raw depth, then from there the one for all others, with things
+# like packaging among its scenes; then both for sensors of structured light and time of flight, on
+# from those for stereo. Killed, it goes on where it stopped when called again. By their pace, three
+# and a half hours of rendering and three of training on two CPU cores. Scenes that cannot be
+# rendered are named and done without.
 #
 #   scripts/make_fusion.sh [FOLDER]     default: runs/fusion/
 #
-# SCENES (of each of six kinds), HELDOUT (scenes of each of three), CONFIG, COLOUR, LIGHT and
+# SCENES (of each of seven kinds), HELDOUT (scenes of each of three), CONFIG, COLOUR, LIGHT and
 # LIGHT_COLOUR (recipes) make a smaller one, to try it out.
 set -euo pipefail
 
@@ -31,6 +32,8 @@ scenes=${SCENES:-240} heldout=${HELDOUT:-24}
 render_with_raw_depth "$scenes" "$heldout"
 refiner run train "${CONFIG:-fusion}"
 calibrated run heldout
+render train 952 --sensor mixed --shares packaging=0.5 --pool train --frames 2 \
+  --scenes "$scenes" --size 160x288 --raw-depth
 refiner colour_run train "${COLOUR:-fusion-colour}" --start "$folder/run/refiner"
 calibrated colour_run heldout --colour
 

@@ -21,7 +21,8 @@ class PredictionConfig:
     embedded: the checkpoint's that is fused with, by default the embedded one. made_up: the truth,
     degraded as networks err: smooth errors of a standard deviation of up to smooth_error
     (relative), edges blurred by up to blur_px, with the probability object_share objects whose
-    disparity is off. failed_share: of either, made grossly wrong everywhere.
+    disparity is off. good_share: of those, err by a third of that at most and overlook nothing.
+    failed_share: of either, made grossly wrong everywhere.
     """
 
     embedded: float = 0.4
@@ -29,11 +30,12 @@ class PredictionConfig:
     smooth_error: float = 0.1
     blur_px: float = 8.0
     object_share: float = 0.5
+    good_share: float = 0.0
     failed_share: float = 0.15
 
     def __post_init__(self) -> None:
         at_least(0, self, *vars(self))
-        shares(self, "object_share", "failed_share")
+        shares(self, "object_share", "good_share", "failed_share")
         total = self.embedded + self.made_up
         check("made_up", total, "embedded and made_up of at most 1 together", total <= 1)
 

@@ -6,7 +6,7 @@ its losses. A sample is a function of its frame and its random generator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -132,6 +132,9 @@ def _unregistered(disparity: Float32, rng: np.random.Generator) -> Float32:
 
 def degraded(frame: TrainingFrame, rng: np.random.Generator, config: PredictionConfig) -> Float32:
     """Disparity (H, W) in 1/m of a network that errs as real ones do."""
+    if config.good_share and rng.random() < config.good_share:
+        errs, soft = config.smooth_error / 3, config.blur_px / 3
+        config = replace(config, smooth_error=errs, blur_px=soft, object_share=0.0)
     truth = frame.truth.copy()
     known = truth > 0
     truth[~known] = np.median(truth[known])

@@ -41,28 +41,32 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     assert status == 0
     assert [" ".join(call.split()[:3]) for call in calls] == [
         *["dkt synth render"] * 5,
-        *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
+        *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"],
+        "dkt synth render",
+        *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"],
         *["dkt synth render"] * 4,
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
     ]
     assert all("--raw-depth" in call for call in calls[:5])
     assert "--seed 400 --version 2 --pool train --frames 2 --scenes 3" in calls[0]
-    assert calls[5].endswith("--resume") == calls[7].endswith("--resume") == begun
-    assert f"--config fusion-colour --output {tmp_path}/run/colour_run" in calls[7]
-    assert f"--start {tmp_path}/run/run/refiner" in calls[7]
+    assert calls[5].endswith("--resume") == calls[8].endswith("--resume") == begun
+    assert calls[7].startswith(f"dkt synth render --output {tmp_path}/run/train --seed 952")
+    assert "--shares packaging=0.5" in calls[7]
+    assert f"--config fusion-colour --output {tmp_path}/run/colour_run" in calls[8]
+    assert f"--start {tmp_path}/run/run/refiner" in calls[8]
     assert calls[6].endswith("--calibrate")
-    assert calls[8].endswith("--calibrate --colour")
-    assert all("--raw-depth" in call for call in calls[9:13])
-    assert [call.split("--sensor ")[1].split()[0] for call in calls[9:13]] == [
+    assert calls[9].endswith("--calibrate --colour")
+    assert all("--raw-depth" in call for call in calls[10:14])
+    assert [call.split("--sensor ")[1].split()[0] for call in calls[10:14]] == [
         *("structured-light", "tof", "tof", "structured-light"),
     ]
-    assert f"--data {tmp_path}/run/light --config fusion-light --output" in calls[13]
-    assert f"--start {tmp_path}/run/run/refiner" in calls[13]
-    assert calls[13].endswith("--resume") == calls[15].endswith("--resume") == begun
-    assert f"--config fusion-light-colour --output {tmp_path}/run/light_colour_run" in calls[15]
-    assert f"--start {tmp_path}/run/light_run/refiner" in calls[15]
-    assert f"--heldout {tmp_path}/run/light_heldout" in calls[14]
-    assert calls[16].endswith("--calibrate --colour")
+    assert f"--data {tmp_path}/run/light --config fusion-light --output" in calls[14]
+    assert f"--start {tmp_path}/run/run/refiner" in calls[14]
+    assert calls[14].endswith("--resume") == calls[16].endswith("--resume") == begun
+    assert f"--config fusion-light-colour --output {tmp_path}/run/light_colour_run" in calls[16]
+    assert f"--start {tmp_path}/run/light_run/refiner" in calls[16]
+    assert f"--heldout {tmp_path}/run/light_heldout" in calls[15]
+    assert calls[17].endswith("--calibrate --colour")
 
 
 @pytest.mark.parametrize("status", ["1", "2", "130"])
