@@ -221,17 +221,27 @@ def table(title: str, cases: list[Case], fusers: dict[str, Fuser], each: bool = 
     print(
         f"{'':26}" + "".join(f"{n:>13}" for n in names) + "".join(f"{n[-9:]:>11}" for n in scenes)
     )
+    found: dict[str, np.ndarray] = {}
+
+    def show(name: str, numbers: np.ndarray) -> None:
+        present = np.isfinite(numbers)
+        means = np.where(present, numbers, 0).sum(0) / np.maximum(present.sum(0), 1)
+        cells = "".join(f"{value:13.2f}" for value in means)
+        single = "".join(f"{row[0]:11.2f}" for row in numbers) if each else ""
+        print(f"{name:26}{cells}{single}", flush=True)
+
     for method, run in methods.items():
         rows = []
         for case in cases:
             depth = run(case)
             rows.append([rel(depth, case, where) for where in regions(case).values()])
-        numbers = np.array(rows)
-        present = np.isfinite(numbers)
-        means = np.where(present, numbers, 0).sum(0) / np.maximum(present.sum(0), 1)
-        cells = "".join(f"{value:13.2f}" for value in means)
-        single = "".join(f"{row[0]:11.2f}" for row in rows) if each else ""
-        print(f"{method:26}{cells}{single}", flush=True)
+        found[method] = np.array(rows)
+        show(method, found[method])
+    there = np.isfinite(found["global affine"]).any(axis=1)
+    if 0 < np.count_nonzero(there) < len(cases):
+        print(f"of the {np.count_nonzero(there)} frames in which the affine is known:")
+        for name in ("nearest fill", "global affine", *fusers):
+            show(f"  {name}", np.where(there[:, None], found[name], np.nan))
 
 
 def confidence(title: str, cases: list[Case], fuser: Fuser) -> None:

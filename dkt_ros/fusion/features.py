@@ -32,6 +32,7 @@ _AGREES = 0.1  # relative: a reading this near the prediction speaks for it
 _LEAST_SPREAD = 0.004  # relative, of readings about a prediction
 _MOST, _MOST_SPREADS = 0.65, 0.935  # of normal errors lie within so many spreads
 _SPREAD, _SPREADS = 0.03, (0.003, 0.3)  # relative, of readings about a line: usual, told apart
+_LOUDER = 0.5  # what a network that is near the readings by itself says of those behind it
 _BEHIND = 0.02  # relative: readings farther than that behind a prediction may be seen through it
 _JOINS = 0.1  # relative: where values differ by more, an edge of the scene runs between them
 _BEYOND = 2.0  # no prediction is this much nearer or farther than all readings
@@ -243,6 +244,11 @@ def network_input(scene: Scene, out: Float32 | None = None) -> Float32:
     return x
 
 
+def _near(spread: float) -> float:
+    """1 for a spread that is usual or less, 0 from twice that on."""
+    return min(max(1.0 - math.log2(max(spread, _SPREADS[0]) / _SPREAD), 0.0), 1.0)
+
+
 def closeness(scene: Scene) -> float:
     """How near the network was to the readings by itself: 0 usual or none, less is nearer."""
     low, high = _SPREADS
@@ -251,11 +257,12 @@ def closeness(scene: Scene) -> float:
 
 
 def evidence(scene: Scene) -> Float32 | None:
-    """What a prediction that knows nothing of the readings says of each of them, (2, h, w), 0..1.
+    """What a prediction that knows nothing of the readings says of each of them, (2, h, w).
 
-    That it is right, since both agree by as much as most do; that it is seen through something,
-    since it lies behind all that is predicted near there. 0 where there is no reading. None without
-    a prediction, and of one by a network that was shown readings, which is no witness.
+    That it is right, 0..1, since both agree by as much as most do; that it is seen through
+    something, 0..1, since it lies behind all that is predicted near there, or 0..1.5 where the
+    prediction is near the readings by itself. 0 where there is no reading. None without a
+    prediction, and of one by a network that was shown readings, which is no witness.
     """
     measured, predicted = scene.measured, scene.predicted
     if predicted is None or scene.on_scale:
@@ -267,6 +274,6 @@ def evidence(scene: Scene) -> Float32 | None:
     said[0] = np.exp(-0.5 * np.square(off / (2 * spread)))
     farthest = np.asarray(cv2.erode(predicted, np.ones((3, 3), np.uint8)), np.float32)
     behind = (1.0 - scene.disparity / farthest) / max(2 * spread, np.float32(_BEHIND)) - 1.0
-    said[1] = np.clip(behind, 0.0, 1.0)
+    said[1] = np.clip(behind, 0.0, 1.0) * np.float32(1.0 + _LOUDER * _near(scene.spread))
     said *= measured
     return said

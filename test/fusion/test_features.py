@@ -139,6 +139,23 @@ def test_a_prediction_is_bent_to_most_readings_where_there_are_hardly_any() -> N
     np.testing.assert_allclose(found, truth, rtol=0.01)
 
 
+@pytest.mark.parametrize(("error", "loudest"), [(0.0, 1.5), (0.045, 1.16), (0.12, 1.0)])
+def test_a_network_near_the_readings_by_itself_is_heard_louder(
+    error: float, loudest: float
+) -> None:
+    """Of what is behind it. Smooth errors count, though bending takes them away."""
+    truth, disparity = seen_through(0.3)
+    wave = np.ones_like(truth)
+    wave[:, :40], wave[:, 40:] = 1 + error, 1 - error
+    rgb = np.zeros((*truth.shape, 3), np.uint8)
+    scene = make_scene(rgb, disparity, (truth / wave).astype(np.float32), False)
+    assert scene is not None
+    said = evidence(scene)
+    assert said is not None
+    assert said[1].max() == pytest.approx(loudest, abs=0.05)
+    assert said[0].max() <= 1
+
+
 @pytest.mark.parametrize("on_scale", [False, True])
 def test_a_network_that_saw_colour_alone_tells_which_readings_are_seen_through(
     on_scale: bool,
