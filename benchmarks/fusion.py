@@ -6,7 +6,7 @@
 Rendered held-out scenes with raw depth (`dkt synth render --pool held-out --raw-depth`), half of
 them set aside for the calibration of confidence, and the real ClearGrasp scenes. The network is a
 checkpoint, shown raw depth if it can be and not --colour, or the truth degraded as networks err
-that see colour alone. Everything runs on one thread.
+that see colour alone, or by smooth errors alone. Everything runs on one thread.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from dkt_ros.train.fusion.frames import (  # noqa: E402
     checkpoint_predictor,
 )
 from dkt_ros.train.fusion.samples import degraded  # noqa: E402
+from dkt_ros.train.sensor import smooth_noise  # noqa: E402
 
 RANGE = (0.1, 10.0)
 
@@ -174,6 +175,17 @@ def with_made_up_network(case: Case, seed: int) -> Case:
     config = PredictionConfig(blur_px=4.0 * size)
     predicted = degraded(frame, np.random.default_rng(seed), config)
     relative = (predicted - predicted.min()) / np.ptp(predicted)
+    alignment = Aligner().update(relative, case.raw)
+    return replace(case, disparity=relative, alignment=alignment, on_scale=False)
+
+
+def with_smooth_errors(case: Case, error: float, seed: int) -> Case:
+    """The same frame with the truth for the network's disparity, off by that (relative) alone."""
+    truth = disparity_of(case.truth)
+    truth[truth == 0] = np.median(truth[truth > 0])
+    rng = np.random.default_rng(seed)
+    wrong = truth * np.exp(error * smooth_noise(truth.shape, rng, int(rng.integers(3, 13))))
+    relative = np.asarray((wrong - wrong.min()) / np.ptp(wrong), np.float32)
     alignment = Aligner().update(relative, case.raw)
     return replace(case, disparity=relative, alignment=alignment, on_scale=False)
 
@@ -360,6 +372,12 @@ def main() -> None:
         draws = range(12 if each else 1)  # two scenes alone would tell of two draws
         made_up = [with_made_up_network(c, 100 * n + i) for n in draws for i, c in enumerate(cases)]
         table(f"{title}, truth degraded for a network", made_up, fusers)
+        for error in () if sees_depth else (0.0, 0.03, 0.06):
+            seeds = [100 * n for n in range(3 if each and error else 1)]
+            better = [
+                with_smooth_errors(c, error, s + i) for s in seeds for i, c in enumerate(cases)
+            ]
+            table(f"{title}, truth off by {error:.0%} for a network", better, fusers)
         confidence(title, cases, refiner)
         confidence(f"{title}, truth degraded", made_up, refiner)
         timing(cases[0], fusers)
