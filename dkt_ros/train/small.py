@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -55,7 +55,12 @@ class SmallConfig:
 
 
 class TarFolder(ABC, Generic[Item]):
-    """The tars of a folder, read once; `rescan` takes in those that have arrived since."""
+    """The tars of a folder, read once; `rescan` takes in those that have arrived since.
+
+    MADE_BY: the command that renders such.
+    """
+
+    MADE_BY: ClassVar[str] = "dkt synth render"
 
     def __init__(self, folder: Path, report: Report = print) -> None:
         """report: called with one line for every tar that is left out.
@@ -71,8 +76,8 @@ class TarFolder(ABC, Generic[Item]):
         self.rescan()
         if not self.items:
             raise DktError(
-                f"{folder} holds no usable sequence (*.tar); render some with `dkt synth render "
-                "--raw-depth` first"
+                f"{folder} holds no usable sequence (*.tar); render some with `{self.MADE_BY}` "
+                "first"
             )
 
     @abstractmethod

@@ -72,6 +72,8 @@ class _Look:
 class FrameFolder(TarFolder[TrainingFrame]):
     """The frames of a folder's tars."""
 
+    MADE_BY = "dkt synth render --raw-depth"
+
     def __init__(
         self,
         folder: Path,

@@ -315,6 +315,9 @@ def test_names_scenes_without_raw_depth(tmp_path: Path) -> None:
     assert "bad.tar: has no raw depth" in lines[0]
     with pytest.raises(DktError, match="is not a folder"):
         FrameFolder(tmp_path / "nowhere", Network(), tmp_path / "kept")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DktError, match="render some with `dkt synth render --raw-depth` first"):
+        FrameFolder(tmp_path / "empty", Network(), tmp_path / "kept")
 
 
 def test_samples_depend_on_their_generator_alone(data: FrameFolder) -> None:
