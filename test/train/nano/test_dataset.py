@@ -170,7 +170,7 @@ def test_short_sequences_stand_still(tmp_path: Path) -> None:
 
 
 def test_empty_and_absent_folders(tmp_path: Path) -> None:
-    with pytest.raises(DktError, match="no usable sequence .*`dkt synth render` first"):
+    with pytest.raises(DktError, match=r"no usable sequence .*`dkt synth render` first"):
         SequenceFolder(tmp_path)
     with pytest.raises(DktError, match="not a folder"):
         SequenceFolder(tmp_path / "absent")
