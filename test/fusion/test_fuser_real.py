@@ -67,19 +67,29 @@ def test_on_the_glass_better_than_filling(frames: list[GlassFrame], fused: list[
     assert np.mean(errors) <= 0.067
 
 
-@pytest.mark.parametrize("scene", SCENES)
-def test_a_better_network_is_followed(frames: list[GlassFrame], scene: int) -> None:
-    """The truth with smooth errors of 4% for a network: a third of filling's error on the glass."""
-    frame = frames[scene]
+def with_network_off_by(frame: GlassFrame, error: float, seed: int) -> float:
+    """Error on the glass, in fillings', with the truth off by smooth errors for a network."""
     known = np.isfinite(frame.truth)
     inverse = 1 / np.where(known, frame.truth, np.nanmedian(frame.truth))
-    coarse = np.random.default_rng(scene).normal(0, 0.04, (5, 7))
+    coarse = np.random.default_rng(seed).normal(0, error, (5, 7))
     inverse *= np.exp(cv2.resize(coarse, inverse.shape[::-1], interpolation=cv2.INTER_CUBIC))
     disparity = ((inverse - inverse.min()) / np.ptp(inverse)).astype(np.float32)
     alignment = Aligner().update(disparity, frame.raw)
     better = Fuser().fuse(frame.rgb, frame.raw, disparity, alignment, 0).depth
-    fill = frame.rel(nearest_fill(frame.raw), frame.glass)
-    assert frame.rel(better, frame.glass) < 0.36 * fill
+    return frame.rel(better, frame.glass) / frame.rel(nearest_fill(frame.raw), frame.glass)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_better_network_is_followed(frames: list[GlassFrame], scene: int) -> None:
+    """Off by 4%: a third of filling's error."""
+    assert with_network_off_by(frames[scene], 0.04, scene) < 0.36
+
+
+def test_a_network_that_is_near_the_readings_by_itself_is_followed_more(
+    frames: list[GlassFrame],
+) -> None:
+    """The truth; .21 where the refiner is not told, .20 where that network is heard as any other."""
+    assert np.mean([with_network_off_by(frame, 0, 0) for frame in frames]) < 0.18
 
 
 @pytest.mark.parametrize("scene", ["1", "2", "4", "5"])
