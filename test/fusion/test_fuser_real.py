@@ -88,7 +88,7 @@ def test_a_better_network_is_followed(frames: list[GlassFrame], scene: int) -> N
 def test_a_network_that_is_near_the_readings_by_itself_is_followed_more(
     frames: list[GlassFrame],
 ) -> None:
-    """The truth; .21 where the refiner is not told, .20 where that network is heard as any other."""
+    """The truth; .21 where the refiner is not told, .20 where it is heard as any other."""
     assert np.mean([with_network_off_by(frame, 0, 0) for frame in frames]) < 0.18
 
 
