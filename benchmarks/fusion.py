@@ -167,16 +167,20 @@ def rendered_case(frame: TrainingFrame, name: str) -> Case:
     return Case(name, frame.rgb, raw, truth, frame.classes, frame.relative, alignment, on_scale)
 
 
+def with_network(case: Case, predicted: np.ndarray) -> Case:
+    """The same frame with another network's disparity, on any scale."""
+    relative = (predicted - predicted.min()) / np.ptp(predicted)
+    alignment = Aligner().update(relative, case.raw)
+    return replace(case, disparity=relative, alignment=alignment, on_scale=False)
+
+
 def with_made_up_network(case: Case, seed: int) -> Case:
     """The same frame with the truth, degraded, for the network's disparity."""
     truth = disparity_of(case.truth)
     frame = TrainingFrame("", case.rgb, truth, truth, case.classes, truth, 1.0, 0.0)
     size = max(1.0, case.raw.shape[0] / 160)
     config = PredictionConfig(blur_px=4.0 * size)
-    predicted = degraded(frame, np.random.default_rng(seed), config)
-    relative = (predicted - predicted.min()) / np.ptp(predicted)
-    alignment = Aligner().update(relative, case.raw)
-    return replace(case, disparity=relative, alignment=alignment, on_scale=False)
+    return with_network(case, degraded(frame, np.random.default_rng(seed), config))
 
 
 def with_smooth_errors(case: Case, error: float, seed: int) -> Case:
@@ -185,9 +189,7 @@ def with_smooth_errors(case: Case, error: float, seed: int) -> Case:
     truth[truth == 0] = np.median(truth[truth > 0])
     rng = np.random.default_rng(seed)
     wrong = truth * np.exp(error * smooth_noise(truth.shape, rng, int(rng.integers(3, 13))))
-    relative = np.asarray((wrong - wrong.min()) / np.ptp(wrong), np.float32)
-    alignment = Aligner().update(relative, case.raw)
-    return replace(case, disparity=relative, alignment=alignment, on_scale=False)
+    return with_network(case, wrong)
 
 
 def fuse(fuser: Fuser, case: Case) -> Fused:

@@ -29,15 +29,15 @@ calibrated() {
 }
 
 scenes=${SCENES:-240} heldout=${HELDOUT:-24}
+small=(--size 160x288 --raw-depth)
 render_with_raw_depth "$scenes" "$heldout"
 refiner run train "${CONFIG:-fusion}"
 calibrated run heldout
 render train 952 --sensor mixed --shares packaging=0.5 --pool train --frames 2 \
-  --scenes "$scenes" --size 160x288 --raw-depth
+  --scenes "$scenes" "${small[@]}"
 refiner colour_run train "${COLOUR:-fusion-colour}" --start "$folder/run/refiner"
 calibrated colour_run heldout --colour
 
-small=(--size 160x288 --raw-depth)
 render light 440 --sensor structured-light --pool train --frames 2 --scenes "$scenes" "${small[@]}"
 render light 441 --sensor tof --pool train --frames 2 --scenes "$scenes" "${small[@]}"
 render light_heldout 531 --sensor tof --pool held-out --scenes "$heldout" "${small[@]}"

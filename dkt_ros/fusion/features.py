@@ -244,11 +244,6 @@ def network_input(scene: Scene, out: Float32 | None = None) -> Float32:
     return x
 
 
-def _near(spread: float) -> float:
-    """1 for a spread that is usual or less, 0 from twice that on."""
-    return min(max(1.0 - math.log2(max(spread, _SPREADS[0]) / _SPREAD), 0.0), 1.0)
-
-
 def closeness(scene: Scene) -> float:
     """How near the network was to the readings by itself: 0 usual or none, less is nearer."""
     low, high = _SPREADS
@@ -274,6 +269,7 @@ def evidence(scene: Scene) -> Float32 | None:
     said[0] = np.exp(-0.5 * np.square(off / (2 * spread)))
     farthest = np.asarray(cv2.erode(predicted, np.ones((3, 3), np.uint8)), np.float32)
     behind = (1.0 - scene.disparity / farthest) / max(2 * spread, np.float32(_BEHIND)) - 1.0
-    said[1] = np.clip(behind, 0.0, 1.0) * np.float32(1.0 + _LOUDER * _near(scene.spread))
+    near = min(max(1.0 - closeness(scene) / math.log(2), 0.0), 1.0)  # 0 from twice the usual on
+    said[1] = np.clip(behind, 0.0, 1.0) * np.float32(1.0 + _LOUDER * near)
     said *= measured
     return said
