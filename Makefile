@@ -4,7 +4,8 @@
 #   make EXTRAS=    the same on a robot: what the node needs alone; EXTRAS="clouds data" adds to it,
 #                   and later calls keep the choice
 #   make demo       replay a bag into the node, results in demo_output/   [BAG=path of another bag]
-#   make test       lint, then the tests            [ARGS=more for pytest, JOBS=2 side by side]
+#   make test       lint, then the tests, which end with the tenth that fails
+#                   [ARGS=more for pytest, JOBS=2 side by side]
 #   make lint       ruff, mypy and import-linter alone
 #   make docs       this documentation as a site, in build/site
 #   make doctor     what is installed here and what is missing
@@ -32,7 +33,7 @@ demo: build
 	@$(in_env) python -m demo $(if $(BAG),--bag "$(BAG)") --output demo_output
 
 test: lint
-	$(in_env) OMP_NUM_THREADS=1 DKT_TEST_REQUIRE=ros,docs pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(in_env) OMP_NUM_THREADS=1 DKT_TEST_REQUIRE=ros,docs pytest -n $(JOBS) --dist loadfile --maxfail 10 $(ARGS)
 
 lint: build
 	@$(in_env) failed=0; \

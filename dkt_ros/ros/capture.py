@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from sensor_msgs.msg import CameraInfo, PointCloud2, RegionOfInterest
 from std_msgs.msg import Header
@@ -34,6 +34,7 @@ from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
 from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
 from dkt_ros.ros.qos import request_profile
 from dkt_ros.ros.regions import rows_and_columns
+from dkt_ros.ros.sending import SteadyActionServer, answer_surely
 from dkt_ros.ros.topics import Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
@@ -178,7 +179,9 @@ class Captures:
         self._service = node.create_service(
             CaptureDepth, NAME, self._serve, qos_profile=request_profile(), callback_group=group
         )
-        self._action = ActionServer(
+        answer_surely(self._service, node.report)
+        self._action = SteadyActionServer(
+            node.report,
             node,
             CaptureDepthAction,
             NAME,
@@ -229,19 +232,18 @@ class Captures:
 
     async def _execute(self, goal: Any) -> Any:
         def tell(capture: Capture) -> None:
-            goal.publish_feedback(
-                CaptureDepthAction.Feedback(frames=len(capture.depths), message=capture.problem)
-            )
+            word = CaptureDepthAction.Feedback(frames=len(capture.depths), message=capture.problem)
+            self._action.tell(lambda: goal.publish_feedback(word))
 
         result = await self._answer(
             goal.request, CaptureDepthAction.Result(), tell, lambda: goal.is_cancel_requested
         )
         if goal.is_cancel_requested:
-            goal.canceled()
+            self._action.tell(goal.canceled)
         elif result.status in (Status.OK, Status.NO_TRANSFORM):
-            goal.succeed()
+            self._action.tell(goal.succeed)
         else:
-            goal.abort()
+            self._action.tell(goal.abort)
         return result
 
     async def _answer(

@@ -27,9 +27,10 @@ from rclpy.parameter import Parameter
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
-from dkt_ros.ros.process import first_line, naming_arguments
+from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import node_names
 from dkt_ros.ros.requests import answer_unreadable
+from dkt_ros.ros.sending import RCLError, first_line, report_unsent
 from dkt_ros.ros.statistics import Complaints
 
 Own = TypeVar("Own", bound=Parameters)
@@ -173,7 +174,11 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             parameter_list = self._changes.as_declared(parameter_list)
         except DktError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        return super().set_parameters_atomically(parameter_list)
+        try:
+            return super().set_parameters_atomically(parameter_list)
+        except RCLError as error:  # on /parameter_events, where they are told when all are set
+            report_unsent(error, self.report)
+            return SetParametersResult(successful=True)
 
     def _check_what_rclpy_would(self, parameters: Sequence[Parameter]) -> None:
         """Raises DktError for what cannot be set while the node runs, and for another type.

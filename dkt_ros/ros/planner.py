@@ -16,6 +16,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -43,6 +44,7 @@ from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.process import run_main
 from dkt_ros.ros.regions import rows_and_columns
+from dkt_ros.ros.sending import answer_surely, attempt
 from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 
@@ -83,13 +85,14 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         self._is_silent = False
         beside = self.resolve_service_name(CAPTURE).rpartition("/")[0]
         qos.watch_liveliness(self, ScaleAlignment, f"{beside}/alignment", self._note_silence)
-        self.create_service(
+        service = self.create_service(
             PlanGrasps,
             SERVICE,
             self._serve,
             qos_profile=qos.request_profile(),
             callback_group=group,
         )
+        answer_surely(service, self.report)
         self._group = group
 
     def _note_silence(self, is_silent: bool) -> None:
@@ -286,7 +289,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         # Whoever deactivates it amid a plan takes the publishers down.
         with contextlib.suppress(KeyError):
             for topic, message in messages.items():
-                self._own[topic].publish(message)
+                attempt(partial(self._own[topic].publish, message), self.report)
 
 
 def _floats(image: Image) -> npt.NDArray[np.float32]:

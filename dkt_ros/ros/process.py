@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
 import sys
 import threading
@@ -28,6 +27,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
 from dkt_ros.ros.params.command_line import parameter_files, split_ros_args
 from dkt_ros.ros.params.files import check_sections
+from dkt_ros.ros.sending import first_line, spin
 
 if TYPE_CHECKING:
     from dkt_ros.ros.managed_node import ManagedNode
@@ -173,11 +173,6 @@ def _heed_no_more() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def first_line(error: Exception) -> str:
-    """Without the places in rcl's own source."""
-    return re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
-
-
 def run(*nodes: ManagedNode[Any]) -> int:
     """Spins the nodes, after starting those that are to start themselves, until interrupted."""
     executor = SingleThreadedExecutor()
@@ -187,7 +182,7 @@ def run(*nodes: ManagedNode[Any]) -> int:
                 executor.add_node(node)
                 if node.parameters.autostart:
                     executor.create_task(node.autostart_beside)
-            executor.spin()
+            spin(executor, nodes[0].report)
     finally:
         ended = [node.close() for node in nodes]
         # Ending Python would collect garbage among torch's objects for seconds; launch waits five.

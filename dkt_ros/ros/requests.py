@@ -1,6 +1,6 @@
 """Requests to the services that rclpy gives every node. Knows how they fail; nothing of the node's.
 
-What rclpy cannot read it raises in the executor, and anybody's request would end the process.
+What rclpy cannot read or send it raises in the executor: anybody's request would end the process.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.service import Service
 
+from dkt_ros.ros.sending import answer_surely
+
 
 def answer_unreadable(node: Node, report: Callable[[str, str], None]) -> None:
     """Has requests that rclpy raises at refused, by the services that `node` has by now.
 
-    `report(cause, text)` gets what was refused.
+    `report(cause, text)` gets what was refused, and answers that could not be sent.
     """
     for service in node.services:
+        answer_surely(service, report)
         service.callback = _careful(service, report)
 
 

@@ -93,12 +93,7 @@ class Rig:
         self.planner.client(SetParametersAtomically, f"{self.name}/set_parameters_atomically")
         self.planner.client(DescribeParameters, f"{self.name}/describe_parameters")
         last = self.planner.client(GetState, f"{self.name}/get_state")
-
-        def is_up() -> bool:
-            assert self.node.process.poll() is None, self.node.output()
-            return bool(last.service_is_ready())
-
-        self.planner.wait_until(is_up, "service of the node", START_PATIENCE_S)
+        self.planner.wait_until(last.service_is_ready, "service of the node", START_PATIENCE_S)
         self.state()
 
     def next_stamp(self) -> int:

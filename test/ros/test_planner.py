@@ -352,7 +352,7 @@ def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(c
     waiting = client.call_async(PlanGrasps.Request())  # the camera is silent
     planner.spin_for(1.0)
     assert not waiting.done()
-    cell.rig.node.process.kill()
+    cell.rig.node.kill()
     planner.wait_until(waiting.done, "answer")
     assert waiting.result().status == Response.NO_DEPTH
     assert waiting.result().message == (

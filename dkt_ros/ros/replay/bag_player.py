@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
+from dkt_ros.ros.sending import attempt, send
 from dkt_ros.wording import counted
 
 _PROGRESS_EVERY_S = 5.0
@@ -83,6 +85,7 @@ class BagPlayer:
         self._publishers = self._open_publishers()
         self._clock = self._open_clock() if pace.clock_hz else None
         self._clock_due = 0.0
+        self._unsent: Counter[str] = Counter()  # by topic and reason
         self.published = 0
 
     @property
@@ -141,6 +144,9 @@ class BagPlayer:
                 next_report = now + _PROGRESS_EVERY_S
                 self._report(message.time_ns)
         self._warn_of_losses()
+        for what, count in self._unsent.items():
+            self._warn(f"lost {counted(count, 'message')} of {what}; or lower --rate")
+        self._unsent.clear()
         for topic in [topic for topic, problem in self._unfit.items() if problem]:
             self._leave_out(topic, self._unfit.pop(topic))
             self._node.destroy_publisher(self._publishers.pop(topic))
@@ -213,8 +219,10 @@ class BagPlayer:
     def _publish(self, message: RecordedMessage) -> None:
         if message.topic in self._unfit and not self._fits(message):
             return
-        self._publishers[message.topic].publish(message.cdr)
-        self.published += 1
+        publish = partial(self._publishers[message.topic].publish, message.cdr)
+        self.published += attempt(
+            lambda: send(publish), lambda _, text: self._unsent.update([f"{message.topic}: {text}"])
+        )
 
     def _fits(self, message: RecordedMessage) -> bool:
         """Whether the installed type can read the recorded bytes; asked until one message fits.
@@ -236,7 +244,8 @@ class BagPlayer:
         if self._clock is not None:
             stamp = Clock()
             stamp.clock.sec, stamp.clock.nanosec = divmod(time_ns, NANOSECONDS_PER_SECOND)
-            self._clock.publish(stamp)
+            # The next one tells the time as well.
+            attempt(partial(self._clock.publish, stamp), lambda *_: None)
 
     def _bag_ns(self, start_ns: int, start: float, now: float) -> int:
         """The bag's time `now`, where `start_ns` was played at `start`, both monotonic seconds."""

@@ -1,0 +1,126 @@
+"""Sending that fails: rclpy raises it wherever it sends, and in the executor it would end the node.
+
+A writer gives up where its readers keep it busy for longer than .1 s, as many do on a machine with
+much else to do. Knows rclpy's errors, services and actions; nothing of what is sent.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.action import ActionServer
+from rclpy.executors import Executor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.service import Service
+
+RCLError: type[RuntimeError] = rclpy_implementation.RCLError
+Report = Callable[[str, str], None]
+"""report(cause, text)"""
+
+TRIES = 5
+MOST_FAILURES, WITHIN_S = 100, 1.0
+"""More than sending can bring about, each of which waits: then it is waiting itself that fails."""
+
+
+def first_line(error: Exception) -> str:
+    """Without the places in rcl's own source."""
+    return re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
+
+
+def send(act: Callable[[], object]) -> None:
+    """Calls `act`, again where the middleware gives up. Raises the last RCLError."""
+    for _ in range(TRIES - 1):
+        try:
+            act()
+        except RCLError:
+            if rclpy.ok():
+                continue
+            raise
+        return
+    act()
+
+
+def attempt(act: Callable[[], object], report: Report) -> bool:
+    """Calls `act`; whether the middleware sent what it sends, which otherwise is reported."""
+    try:
+        act()
+    except RCLError as error:
+        report_unsent(error, report)
+        return False
+    return True
+
+
+def report_unsent(error: RuntimeError, report: Report) -> None:
+    """Reports what the middleware failed to send; raises it again where ROS has been shut down."""
+    if not rclpy.ok():
+        raise error
+    report(
+        "sending failed",
+        f"the middleware could not send ({first_line(error)}): expected fewer subscribers and "
+        "clients, or a machine with less to do",
+    )
+
+
+def spin(executor: Executor, report: Report) -> None:
+    """As the executor's own, and what cannot be sent in it is reported and ends nothing."""
+    failures: deque[float] = deque(maxlen=MOST_FAILURES)
+    while True:
+        try:
+            return executor.spin()
+        except RCLError as error:
+            failures.append(time.monotonic())
+            is_lasting = len(failures) == MOST_FAILURES and failures[-1] - failures[0] < WITHIN_S
+            if is_lasting:
+                raise
+            report_unsent(error, report)
+
+
+def answer_surely(service: Service, report: Report) -> None:
+    """Has the service's answers sent again where that fails; what fails for good is reported."""
+    send_response = service.send_response
+
+    def answer(response: Any, header: Any) -> None:
+        attempt(lambda: send(lambda: send_response(response, header)), report)
+
+    service.send_response = answer
+
+
+class SteadyActionServer(ActionServer):
+    """An action server all of whose accepted goals are executed.
+
+    rclpy publishes a goal's status between accepting and executing it, and again at its end; where
+    that fails, the goal would stay without a result, or get an empty one.
+    """
+
+    def __init__(self, report: Report, *args: Any, **options: Any) -> None:
+        """`report`: what could not be sent. The others are rclpy's."""
+        self._report = report
+        self._begun: set[bytes] = set()
+        super().__init__(*args, handle_accepted_callback=self._begin, **options)
+
+    async def execute(self, taken_data: Any) -> None:
+        """As rclpy's; goals whose acceptance could not be told are begun all the same."""
+        for kind, taken in taken_data.items():  # one that fails has rclpy forget the others
+            try:
+                await super().execute({kind: taken})
+            except RCLError as error:
+                report_unsent(error, self._report)
+        self._begun &= self._goal_handles.keys()
+        for key, goal in [*self._goal_handles.items()]:
+            if key not in self._begun and goal.is_active:
+                self._begin(goal)
+
+    def tell(self, act: Callable[[], object]) -> None:
+        """Calls a goal's own method: feedback or its end, which holds though nobody can be told."""
+        if not attempt(act, self._report):
+            self.notify_goal_done()  # rclpy left it out
+
+    def _begin(self, goal: Any) -> None:
+        self._begun.add(bytes(goal.goal_id.uuid))
+        if not attempt(goal.execute, self._report):
+            self.notify_execute(goal, None)
