@@ -7,12 +7,14 @@ Overrides are parameters of rclpy's own, read at start, named after the resolved
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rclpy import get_rmw_implementation_identifier
+from rclpy.callback_groups import CallbackGroup
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.node import Node
@@ -55,6 +57,9 @@ _PROMISED = {
     "liveliness": f"Have it ask for {_LIVELINESS}",
 }
 """What subscribers may ask for of the policies that no parameter overrides."""
+
+ASKED_EVERY_S, TURN_S = 1.0, 0.1
+"""How often events of topics are asked for, and for how long."""
 
 Report = Callable[[str, str], None]
 """report(cause, text): counts the cause in diagnostics and logs the text."""
@@ -123,7 +128,7 @@ def create_subscription(
     resolved = node.resolve_topic_name(topic)
     try:
         with _naming_overrides(node, resolved, "subscription"):
-            return create(subscription_events(resolved, report))
+            return _seldom_asked(create(subscription_events(resolved, report)))
     except event_handler.UnsupportedEventTypeError:  # a middleware whose QoS cannot clash
         return create(None)
 
@@ -145,9 +150,44 @@ def create_publisher(
     resolved = node.resolve_topic_name(topic)
     try:
         with _naming_overrides(node, resolved, "publisher"):
-            return create(publisher_events(resolved, report))
+            return _seldom_asked(create(publisher_events(resolved, report)))
     except event_handler.UnsupportedEventTypeError:
         return create(None)
+
+
+class Seldom(CallbackGroup):
+    """Of what may wait a second: all that the executor waits for costs time with every message.
+
+    What happens meanwhile is kept by the middleware until it is asked.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._due = self._until = clock()
+
+    def can_execute(self, entity: Any) -> bool:
+        """Once a second, and for as long after that as a turn of the executor takes."""
+        now = self._clock()
+        if now >= self._due:
+            self._due, self._until = now + ASKED_EVERY_S, now + TURN_S
+        return now <= self._until
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Whoever was asked may tell."""
+        return True
+
+    def ending_execution(self, entity: Any) -> None:
+        """Nobody waits for it."""
+
+
+def _seldom_asked(entity: Any) -> Any:
+    """The publisher or subscription, its events in a group of their own."""
+    group = Seldom()
+    for handler in entity.event_handlers:
+        handler.callback_group = group
+        group.add_entity(handler)
+    return entity
 
 
 @contextmanager

@@ -97,6 +97,27 @@ def test_overrides_act_and_clashes_are_reported(context: Context) -> None:
     other.destroy_node()
 
 
+def test_events_are_asked_for_once_a_second_and_topics_always(context: Context) -> None:
+    node = LifecycleNode("qos_test", context=context)
+    subscription = qos.create_subscription(node, Empty, "image", print, lambda *report: None)
+    publisher = qos.create_publisher(node, Empty, "depth", lambda *report: None)
+    assert not isinstance(subscription.callback_group, qos.Seldom)
+    handlers = [*subscription.event_handlers, *publisher.event_handlers]
+    assert {type(handler.callback_group) for handler in handlers} == {qos.Seldom}
+    node.destroy_node()
+
+
+def test_seldom_is_once_a_second_and_as_long_as_a_turn_takes() -> None:
+    now = 5.0
+    group = qos.Seldom(lambda: now)
+    asked = []
+    for step in range(1, 41):
+        now = 5.0 + 0.07 * step
+        if group.can_execute(None):
+            asked.append(step)
+    assert asked == [1, 2, 16, 17, 31, 32]
+
+
 @pytest.mark.parametrize(
     ("asks", "said"),
     [
