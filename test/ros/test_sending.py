@@ -53,10 +53,11 @@ SAID = "the middleware could not send (cannot publish data): expected fewer subs
 @pytest.fixture
 def other() -> Iterator[Node]:
     """Another node, of a context that runs."""
-    with rclpy.init():
-        node = Node("other")
-        yield node
-        node.destroy_node()
+    rclpy.init()
+    node = Node("other")
+    yield node
+    node.destroy_node()
+    rclpy.shutdown()
 
 
 @pytest.fixture
@@ -216,8 +217,9 @@ def test_parameters_that_are_set_though_no_event_tells_so_are_not_refused(
 
 
 def test_the_planner_answers_though_its_topics_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    with rclpy.init():
-        planner = DktPlanner()
+    rclpy.init()
+    planner = DktPlanner()
+    try:
         planner.trigger_configure()
         planner.trigger_activate()
         sent: list[Any] = []
@@ -229,7 +231,9 @@ def test_the_planner_answers_though_its_topics_fail(monkeypatch: pytest.MonkeyPa
         assert len(sent) == len(planner._own)
         service = next(one for one in planner.services if one.srv_type is PlanGrasps)
         assert service.send_response.__module__ == send.__module__
+    finally:
         planner.close()
+        rclpy.shutdown()
 
 
 @pytest.mark.parametrize("lasts", [False, True])
