@@ -268,6 +268,7 @@ class DepthEstimator:
                 frame.stamp_ns,
                 (answer.line.scale, answer.line.shift),
                 self._seen,
+                frame.intrinsics,
             )
             suspicions = verdict.suspicions + suspicions
             fused = self._fuse(frame, answer, verdict.certain)

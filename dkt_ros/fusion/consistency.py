@@ -17,8 +17,9 @@ from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.lateness import Lateness
+from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
-from dkt_ros.geometry import is_reading, with_readings_between
+from dkt_ros.geometry import Intrinsics, is_reading, with_readings_between
 from dkt_ros.wording import counted
 
 Float32 = NDArray[np.float32]
@@ -46,6 +47,10 @@ REMEDIES = {
     "late": "Have the driver stamp each image when it was taken and pair them by that (RealSense: "
     "enable_sync:=true; Orbbec: enable_frame_sync:=true), turn temporal filters of its depth off, "
     "and look at what stamps images anew between camera and node",
+    "ray": "Have it send depth along the optical axis (Isaac Sim: distance_to_image_plane; AirSim: "
+    "DepthPlanar)",
+    "disparity": "Map depth/image to depth, and have a node between turn disparity into it",
+    "picture": "Map depth/image to the camera's depth; its infrared comes as mono16 too",
     "foreign": "Map color/image and depth/image to one camera, and have both images stamped when "
     "they were taken",
     "shifted": _REGISTER,
@@ -61,6 +66,12 @@ _OF_DEPTH = REMEDIES.keys() - {
     "fill",
     "ramps",
     "speckles",
+}
+_QUANTITIES = {
+    "ray": "what is flat is bent unless the raw depth is the distance along each pixel's ray: does "
+    "a simulator send that?",
+    "disparity": "what is flat is bent unless the raw depth is disparity: is it that?",
+    "picture": "what is painted on things is in the raw depth too: is it an infrared picture?",
 }
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, much fits as well
@@ -200,6 +211,7 @@ class Consistency:
         self._colour, self._depth = _Stream(), _Stream()
         self._registration = Registration()
         self._lateness = Lateness()
+        self._quantity = Quantity()
         self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -211,12 +223,14 @@ class Consistency:
         stamp_ns: int,
         line: tuple[float, float] | None = None,
         seen: Seen | None = None,
+        camera: Intrinsics | None = None,
     ) -> Verdict:
         """Judges the next frame.
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
         (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. seen: what
-        the refiner says of the frame before; without it registration is not judged.
+        the refiner says of the frame before; without it registration is not judged. camera: the
+        picture's; without it the shape of flat things is not.
         """
         scores: dict[str, float] = {}
         fine = _grey(rgb)
@@ -228,6 +242,7 @@ class Consistency:
         if raw_depth is not None:
             readings = self._readings(raw_depth, found, scores)
             inverse, known = _halved(readings)
+            found += self._measured(None if blind else fine, readings, camera, scores)
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
@@ -279,6 +294,21 @@ class Consistency:
                     )
                 )
         return np.divide(1.0, some, out=np.zeros_like(some), where=inside)
+
+    def _measured(
+        self,
+        grey: Float32 | None,
+        readings: Float32,
+        camera: Intrinsics | None,
+        scores: dict[str, float],
+    ) -> list[Suspicion]:
+        """Whether the raw depth's numbers are depth; grey and readings at EDGE_SIZE."""
+        self._quantity.take(grey, readings, camera)
+        cause, measured = self._quantity.found()
+        scores |= measured
+        if not cause:
+            return []
+        return [Suspicion(cause, _QUANTITIES[cause], self._quantity.is_certain)]
 
     def _frozen(
         self, grey: Float32, inverse: Float32, has_depth: bool, now: int, scores: dict[str, float]
