@@ -43,7 +43,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
-from dkt_ros.fusion.fill import without_fill
+from dkt_ros.fusion.fill import without_fill, without_runs
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.fusion.ramps import without_ramps
 from dkt_ros.fusion.registration import Seen
@@ -535,6 +535,14 @@ def _with_readings_alone(frame: Frame, range_m: float) -> tuple[Frame, tuple[Sus
             f"{end}: holes that the driver has filled, taken for unknown"
         )
         told.append(Suspicion("fill", text, False))
+    raw, share = without_runs(raw)
+    if share:
+        text = (
+            f"{share:.1%} of the raw depth goes on what is beside it to the bit, up to a jump: a "
+            "filter has filled holes. What is known for that is taken for unknown, the rest has "
+            "the depth of what lies beside or behind"
+        )
+        told.append(Suspicion("filter", text, False))
     raw, width = without_ramps(raw)
     if width:
         text = (

@@ -38,6 +38,8 @@ REMEDIES = {
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
     "fill": "Have the driver leave such pixels at 0 or NaN",
+    "filter": "Turn the driver's filters that fill holes off (RealSense: hole_filling_filter, and "
+    "holes_fill of spatial_filter): glass gets the depth of what is beside it",
     "ramps": "Have whatever works on the depth take the nearest pixel (image_proc's nodes: "
     "interpolation 0), or map depth/image to the driver's own image",
     "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
@@ -64,6 +66,7 @@ _OF_DEPTH = REMEDIES.keys() - {
     "frozen colour",
     "stale colour",
     "fill",
+    "filter",
     "ramps",
     "speckles",
 }
