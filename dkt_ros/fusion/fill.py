@@ -4,7 +4,7 @@ Knows one frame's raw depth. Zero, NaN and infinity are unknown before; this is 
 write a distance instead. A surface's readings, however flat it is and however it is held, spread
 over neighbouring steps and have others between them and what lies behind; a filling is one value to
 the bit, alone, nearer or farther than the camera measures. What a simulator renders of a flat thing
-held straight is one value too, which is why those between are left alone.
+held straight is one value too, which is why one between is a filling only where all else has noise.
 
 A filter that fills holes from beside them draws a reading along the row until there is another: the
 same to the bit for many pixels, going on what is before it and jumping at its end. A sensor has a
@@ -27,6 +27,14 @@ _PURE = 0.99
 """Its share of all that is as near as that."""
 _PURE_FAR = 0.9
 """Its share of all that is out of range as it is: of a camera's own there are many values."""
+LEAST_BETWEEN_M = 0.5
+"""Nearer, a quiet sensor sees a flat thing in one millimetre."""
+_AROUND, _STEPS = 0.02, 3
+"""Relative, and in steps of the sensor there: where a surface has other readings than one."""
+_WIDEST = 0.2
+"""Relative; of steps so coarse a surface may be one."""
+_LONE = 0.05
+"""Readings around, for each of the value. Around a surface's commonest there are twice as many."""
 _FEWEST, _LEAST_SHARE = 20, 0.003
 """Sampled pixels, and of all that have a reading."""
 _RUN_PX = 12
@@ -59,8 +67,27 @@ def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
     far = some[(some >= np.float32(range_m)) & (some < np.inf)]
     value, count = _commonest(far, known)
     # Where most lie there, the range or the unit is another one.
-    is_filling = value and _PURE_FAR * len(far) <= count <= 0.5 * known
-    return value if is_filling else None
+    if value and _PURE_FAR * len(far) <= count <= 0.5 * known:
+        return value
+    value, count = _commonest(some[is_reading(some)], known)
+    if value < LEAST_BETWEEN_M or count > 0.5 * known or value >= range_m:
+        return None
+    around = max(_AROUND, _STEPS * _step(some[is_reading(some)], value) / value)
+    off = np.abs(some.astype(np.float64) / value - 1)
+    others = np.count_nonzero(off <= around) - count
+    is_lone = around <= _WIDEST and others <= _LONE * count
+    rows = np.arange(1, raw.shape[0] - 1)[::stride]
+    return value if is_lone and len(rows) and _is_noisy(raw, rows) else None
+
+
+def _step(readings: Float32, at_m: float) -> float:
+    """Between two neighbouring readings at that distance, metres, judged by the middle ones."""
+    values = np.unique(readings)
+    low, high = np.quantile(readings, (0.25, 0.75))
+    middle = values[(values >= low) & (values <= high)]
+    if len(middle) < 3:
+        return np.inf
+    return float(np.median(-np.diff(1 / middle))) * at_m**2
 
 
 def _commonest(values: Float32, known: int) -> tuple[float, int]:
@@ -106,7 +133,7 @@ def without_runs(raw: Float32) -> tuple[Float32, float]:
 def _is_noisy(raw: Float32, rows: NDArray[np.intp]) -> bool:
     """Whether a sensor measured it. rows: to look at, none of which is the first or last."""
     above, line, below = raw[rows - 1], raw[rows], raw[rows + 1]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         smooth = [np.abs(beside - line) < _GOES_ON * line for beside in (above, below)]
         bent = np.abs(above - 2 * line + below)[smooth[0] & smooth[1]]
     return bool(len(bent) and np.mean(bent > _NOISE_M) > _NOISY)

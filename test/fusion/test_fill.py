@@ -84,8 +84,27 @@ def test_what_lies_beyond_the_range_and_is_one_value_is_a_filling(
     assert found == pytest.approx(value)
     assert np.isnan(mended[hole]).all()
     np.testing.assert_array_equal(mended[~hole], raw[~hole])
-    assert fill_value(raw) is None, "without a range"
-    assert fill_value(raw, range_m=value * 1.01) is None, "within it"
+    rendered = scene(noise=0.0)
+    rendered[hole] = value
+    assert fill_value(rendered, range_m=4.0) == pytest.approx(value)
+    assert fill_value(rendered) is None, "a flat thing held straight"
+
+
+@pytest.mark.parametrize("value", [0.5, 3.0, 4.096])
+@pytest.mark.parametrize("sensor", ["fine", "coarse"])
+def test_one_value_alone_within_the_range_is_a_filling_of_a_sensor_that_has_noise(
+    value: float, sensor: str
+) -> None:
+    steps = 300.0 if sensor == "coarse" else 1e6  # of disparity, at 1 m
+    for raw in (scene(0.8), np.where(sensed() > 0, sensed(), np.nan)):
+        raw = (steps / np.round(steps / raw)).astype(np.float32)
+        assert fill_value(raw) is None
+        hole = holes(0.1)[: raw.shape[0], : raw.shape[1]]
+        raw[hole] = value
+        assert fill_value(raw) == pytest.approx(value)
+    among = scene(0.8)
+    among[holes(0.1)] = 1.5
+    assert fill_value(among) is None, "where a surface is too"
 
 
 def test_what_a_sensor_sees_beyond_the_range_is_no_filling() -> None:
@@ -93,7 +112,7 @@ def test_what_a_sensor_sees_beyond_the_range_is_no_filling() -> None:
     rng = np.random.default_rng(0)
     raw[hole] = np.round(12.0 * (1 + 0.02 * rng.standard_normal(int(hole.sum()))), 3)
     assert fill_value(raw, range_m=10.0) is None
-    raw[holes(0.3)], raw[: int(0.6 * HEIGHT)] = 1.0, 12.0
+    raw[: int(0.6 * HEIGHT)] = 12.0
     assert fill_value(raw, range_m=10.0) is None, "most of all there is"
     assert fill_value(1e3 * scene(), range_m=10.0) is None, "millimetres sent as metres"
     assert fill_value(np.full_like(raw, 12.0), range_m=10.0) is None, "nothing of a scene"
