@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.fill import is_noisy
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.fusion.torn import Torn
 from dkt_ros.geometry import Intrinsics, is_reading, with_readings_between
 from dkt_ros.wording import counted
 
@@ -44,6 +46,7 @@ REMEDIES = {
     "interpolation 0), or map depth/image to the driver's own image",
     "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
     "frozen depth": "Restart the camera's driver",
+    "torn": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the driver",
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
     "late": "Have the driver stamp each image when it was taken and pair them by that (RealSense: "
@@ -81,6 +84,7 @@ _PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, muc
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 _BRIGHTER = 4.0  # at most, by light and exposure
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
+_MOVED = 2.0  # mean grey levels
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -215,6 +219,7 @@ class Consistency:
         self._registration = Registration()
         self._lateness = Lateness()
         self._quantity = Quantity()
+        self._torn = Torn()
         self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -246,6 +251,7 @@ class Consistency:
             readings = self._readings(raw_depth, found, scores)
             inverse, known = _halved(readings)
             found += self._measured(None if blind else fine, readings, camera, scores)
+            found += self._part_of_another(raw_depth, grey, scores)
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
@@ -313,6 +319,24 @@ class Consistency:
             return []
         return [Suspicion(cause, _QUANTITIES[cause], self._quantity.is_certain)]
 
+    def _part_of_another(
+        self, raw: Float32, grey: Float32, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """Whether some of its rows are an earlier frame's, though what is seen there has moved."""
+        part = self._torn.take(raw, grey)
+        if part is None:
+            return []
+        begin, end, moved = part
+        scores["part_moved"] = moved
+        # Light and its shadows move too, where nothing else does: told of what has noise alone.
+        if moved <= _MOVED or not is_noisy(raw):
+            return []
+        text = (
+            f"{end - begin:.0%} of the raw depth's rows, from {begin:.0%} down, are an earlier "
+            "image's to the bit, though what is seen there has moved: was it torn on the way?"
+        )
+        return [Suspicion("torn", text, True)]
+
     def _frozen(
         self, grey: Float32, inverse: Float32, has_depth: bool, now: int, scores: dict[str, float]
     ) -> list[Suspicion]:
@@ -322,7 +346,7 @@ class Consistency:
         if has_depth and depth.repeats >= needed and depth.other is not None:
             moved = _changed_colour(depth.other, grey)
             scores["colour_moved"] = moved
-            if moved > 2.0:
+            if moved > _MOVED:
                 text = "colour changes and the depth images are identical: the depth is frozen"
                 found.append(Suspicion("frozen depth", text, True))
         seconds = (now - colour.since_ns) / 1e9

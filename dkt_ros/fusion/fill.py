@@ -76,8 +76,7 @@ def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
     off = np.abs(some.astype(np.float64) / value - 1)
     others = np.count_nonzero(off <= around) - count
     is_lone = around <= _WIDEST and others <= _LONE * count
-    rows = np.arange(1, raw.shape[0] - 1)[::stride]
-    return value if is_lone and len(rows) and _is_noisy(raw, rows) else None
+    return value if is_lone and is_noisy(raw) else None
 
 
 def _step(readings: Float32, at_m: float) -> float:
@@ -119,7 +118,7 @@ def without_runs(raw: Float32) -> tuple[Float32, float]:
     if width < 4 * _RUN_PX or len(rows) == 0:
         return raw, 0.0
     _, _, length, before, after, _ = _runs(raw, some)
-    if length[before | after].sum() < _RUNS_SHARE * len(some) * width or not _is_noisy(raw, some):
+    if length[before | after].sum() < _RUNS_SHARE * len(some) * width or not is_noisy(raw):
         return raw, 0.0
     row, start, length, before, after, uneven = _runs(raw, rows)
     filled = before | after | uneven
@@ -130,8 +129,9 @@ def without_runs(raw: Float32) -> tuple[Float32, float]:
     return np.where(inside, np.float32(np.nan), raw), float(np.mean(inside))
 
 
-def _is_noisy(raw: Float32, rows: NDArray[np.intp]) -> bool:
-    """Whether a sensor measured it. rows: to look at, none of which is the first or last."""
+def is_noisy(raw: Float32) -> bool:
+    """Whether a sensor measured it. raw (H, W) metres, 0/NaN/inf unknown."""
+    rows = np.arange(1, raw.shape[0] - 1)[:: max(1, min(raw.shape) // _SAMPLES)]
     above, line, below = raw[rows - 1], raw[rows], raw[rows + 1]
     with np.errstate(invalid="ignore", over="ignore"):
         smooth = [np.abs(beside - line) < _GOES_ON * line for beside in (above, below)]
