@@ -250,7 +250,7 @@ class Consistency:
         if raw_depth is not None:
             readings = self._readings(raw_depth, found, scores)
             inverse, known = _halved(readings)
-            found += self._measured(None if blind else fine, readings, camera, scores)
+            found += self._measured(None if blind else fine, raw_depth, readings, camera, scores)
             found += self._part_of_another(raw_depth, grey, scores)
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
@@ -307,6 +307,7 @@ class Consistency:
     def _measured(
         self,
         grey: Float32 | None,
+        raw: Float32,
         readings: Float32,
         camera: Intrinsics | None,
         scores: dict[str, float],
@@ -315,7 +316,8 @@ class Consistency:
         self._quantity.take(grey, readings, camera)
         cause, measured = self._quantity.found()
         scores |= measured
-        if not cause:
+        # No sensor's disparity is without noise, but ramps that somebody made up are.
+        if not cause or (cause == "disparity" and not is_noisy(raw)):
             return []
         return [Suspicion(cause, _QUANTITIES[cause], self._quantity.is_certain)]
 

@@ -152,7 +152,9 @@ def _runs(raw: Float32, rows: NDArray[np.intp]) -> tuple[NDArray, ...]:
     first = np.flatnonzero(begins)
     length = np.diff(first, append=begins.size)
     row, start = first // width, first % width
-    long = (length >= _RUN_PX) & (start > 0) & (start + length < width)
+    # Where each pixel was made several, runs are as many times as long.
+    least = _RUN_PX * width / max(1, np.count_nonzero(begins.any(axis=0)))
+    long = (length >= least) & (start > 0) & (start + length < width)
     row, start, length = rows[row[long]], start[long], length[long]
     value = raw[row, start]
     middle = start + length // 2

@@ -27,6 +27,7 @@ _TRIES = 100  # planes through three readings each
 _FLAT = 0.006  # relative distance from a plane that is still on it
 _LARGEST = 0.2  # share of the readings, at least, that the largest plane has
 _FLATTER = 1.3  # so many more lie on one plane than as depth
+_MOST = 0.7  # of disparity: whoever makes up depth that fills a picture makes it linear, too
 _FINE = (7, 7)  # px, finer than which is what surfaces have on them
 _ROUGH = 0.01  # median of what is finer in depth, relative: sensors' noise is half of that
 _ALIKE = 0.15  # correlation of that with colour's, wherever it lies; of a sensor's below 0.08
@@ -68,9 +69,11 @@ class Quantity:
         if self._flat:
             depth, ray, disparity = (float(share) for share in np.mean(self._flat, axis=0))
             scores = {"flat": depth, "flat_ray": ray, "flat_disparity": disparity}
-            name, most = max((("ray", ray), ("disparity", disparity)), key=lambda one: one[1])
-            if most > max(_LARGEST, _FLATTER * depth):
-                found = name
+            least = max(_LARGEST, _FLATTER * depth)
+            if max(least, disparity) < ray:
+                found = "ray"
+            elif least < disparity < _MOST:
+                found = "disparity"
         if self._alike:
             scores["like_colour"] = float(np.mean(self._alike))
             if scores["like_colour"] > _ALIKE:

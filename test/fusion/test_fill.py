@@ -163,6 +163,8 @@ def test_what_a_sensor_reads_and_a_simulator_renders_was_not_filled() -> None:
     stairs = np.divide(50, whole, out=np.zeros_like(whole), where=whole > 0)
     floats = np.float32(2) + 0.3 * np.tri(HEIGHT, WIDTH, 40, dtype=np.float32)
     tiny, truth = np.ones((2, 3), np.float32), np.round(rendered_frame().truth, 3)
+    coarse = sensed()[::4, ::4].repeat(4, axis=0).repeat(4, axis=1)
+    coarse = np.where(coarse > 0, coarse, filled_from_around(coarse))  # three pixels are twelve
     for raw in (sensed(), scene(), truth, flat, np.round(flat, 3), stairs, floats, tiny):
         raw = raw.astype(np.float32)
         mended, share = without_runs(raw)

@@ -67,6 +67,8 @@ def test_a_wall_held_straight_and_dark_things_on_a_light_table_are_depth() -> No
             rgb[top : top + 20, left : left + 20] //= 6
     assert judged(raw, rgb).suspicions == ()
     assert judged(np.full_like(raw, 0.8), rgb).suspicions == ()
+    ramp = np.linspace(1.2, 0.6, HEIGHT, dtype=np.float32)[:, None].repeat(WIDTH, axis=1)
+    assert judged(ramp, rgb).suspicions == (), "made up, linear as no table is"
 
 
 def test_texture_that_a_sensor_copies_into_depth_is_no_picture() -> None:
