@@ -43,7 +43,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
-from dkt_ros.fusion.fill import without_fill
+from dkt_ros.fusion.fill import LEAST_BETWEEN_M, without_fill, without_runs
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
 from dkt_ros.fusion.ramps import without_ramps
 from dkt_ros.fusion.registration import Seen
@@ -268,6 +268,7 @@ class DepthEstimator:
                 frame.stamp_ns,
                 (answer.line.scale, answer.line.shift),
                 self._seen,
+                frame.intrinsics,
             )
             suspicions = verdict.suspicions + suspicions
             fused = self._fuse(frame, answer, verdict.certain)
@@ -528,12 +529,21 @@ def _with_readings_alone(frame: Frame, range_m: float) -> tuple[Frame, tuple[Sus
     told = []
     raw, value = without_fill(frame.raw_depth, range_m)
     if value is not None:
-        end = "far" if value >= np.float32(range_m) else "near"
+        is_far, is_near = value >= np.float32(range_m), value < LEAST_BETWEEN_M
+        end = "as far" if is_far else "as near" if is_near else "beside that"
         text = (
-            f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is as "
+            f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is "
             f"{end}: holes that the driver has filled, taken for unknown"
         )
         told.append(Suspicion("fill", text, False))
+    raw, share = without_runs(raw)
+    if share:
+        text = (
+            f"{share:.1%} of the raw depth goes on what is beside it to the bit, up to a jump: a "
+            "filter has filled holes. What is known for that is taken for unknown, the rest has "
+            "the depth of what lies beside or behind"
+        )
+        told.append(Suspicion("filter", text, False))
     raw, width = without_ramps(raw)
     if width:
         text = (

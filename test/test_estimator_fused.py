@@ -113,6 +113,17 @@ def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named(
     assert push(fused(), frame(0)).suspicions == ()
 
 
+def test_a_filter_that_fills_holes_is_named_and_what_it_filled_is_no_reading() -> None:
+    columns = np.maximum.accumulate(np.where(HOLES, 0, np.arange(WIDTH)), axis=1)
+    filled = np.take_along_axis(np.nan_to_num(np.round(RAW, 3)), columns, axis=1)
+    estimate = push(fused(), frame(0, filled))
+    told = {suspicion.cause: suspicion.advice for suspicion in estimate.suspicions}
+    assert "up to a jump" in told["filter"]
+    assert "hole_filling_filter" in told["filter"]
+    assert estimate.alignment.state is OK
+    assert (estimate.source[HOLES] == Source.NETWORK).mean() > 0.5
+
+
 def test_depth_that_was_mixed_with_its_holes_is_named() -> None:
     small = np.nan_to_num(RAW)[::2, ::2]
     mixed = np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR))

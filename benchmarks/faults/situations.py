@@ -345,6 +345,31 @@ def metres(raw: np.ndarray) -> np.ndarray:
     return np.where(raw > 0, raw / 1000.0, np.nan).astype(np.float32)
 
 
+def along_rays(raw: np.ndarray) -> np.ndarray:
+    """Distances from the camera's centre."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    longer = np.hypot(1, np.hypot((columns - K[2]) / K[0], (rows - K[5]) / K[4]))
+    return np.asarray((raw * longer).round(), np.uint16)
+
+
+def disparity(raw: np.ndarray) -> np.ndarray:
+    """In steps that are as many as the millimetres of what is in the middle."""
+    steps = np.median(raw[raw > 0]).astype(np.float64) ** 2 / np.where(raw > 0, raw, np.inf)
+    return np.asarray(steps.round(), np.uint16)
+
+
+def infrared(number: int) -> np.ndarray:
+    """What a second camera beside the colour's sees."""
+    grey = cv2.cvtColor(FRAMES[turn(number)].rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.asarray(np.roll(np.power(grey / 255, 1.5) * 900 + 60, 10, axis=1), np.uint16)
+
+
+def filled(raw: np.ndarray) -> np.ndarray:
+    """Holes filled with the last reading before them in their row."""
+    last = np.maximum.accumulate(np.where(raw > 0, np.arange(WIDTH), 0), axis=1)
+    return np.take_along_axis(raw, last, axis=1)
+
+
 def swapped(message: Any, number: int) -> None:
     """Big-endian bytes."""
     message.data = array("B", np.frombuffer(message.data, np.uint16).byteswap().tobytes())
@@ -699,6 +724,33 @@ def situations() -> list[Situation]:
                     "",
                 ),
             )
+        ),
+        *(
+            Situation(
+                f"{name} in place of depth",
+                "not OK; say what it is",
+                pictures(None, sent, truth=False),
+                told,
+            )
+            for name, sent, told in (
+                ("distances along the rays", raw_of(along_rays), "the distance along each"),
+                ("disparity", raw_of(disparity), "the raw depth is disparity"),
+                ("an infrared picture", infrared, "an infrared picture"),
+            )
+        ),
+        Situation(
+            "a filter fills holes from beside them",
+            "right depth; say so",
+            pictures(None, raw_of(filled)),
+            "a filter has filled holes",
+            works=True,
+        ),
+        Situation(
+            "holes are 3 m",
+            "right depth; say so",
+            pictures(None, raw_of(lambda raw: np.where(raw > 0, raw, 3000).astype(np.uint16))),
+            "3 m to the bit",
+            works=True,
         ),
         Situation(
             "depth of zeros",

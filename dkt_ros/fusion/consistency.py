@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.fill import is_noisy
 from dkt_ros.fusion.lateness import Lateness
+from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
-from dkt_ros.geometry import is_reading, with_readings_between
+from dkt_ros.fusion.torn import Torn
+from dkt_ros.geometry import Intrinsics, is_reading, with_readings_between
 from dkt_ros.wording import counted
 
 Float32 = NDArray[np.float32]
@@ -37,15 +40,22 @@ REMEDIES = {
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
     "fill": "Have the driver leave such pixels at 0 or NaN",
+    "filter": "Turn the driver's filters that fill holes off (RealSense: hole_filling_filter, and "
+    "holes_fill of spatial_filter): glass gets the depth of what is beside it",
     "ramps": "Have whatever works on the depth take the nearest pixel (image_proc's nodes: "
     "interpolation 0), or map depth/image to the driver's own image",
     "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
     "frozen depth": "Restart the camera's driver",
+    "torn": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the driver",
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
     "late": "Have the driver stamp each image when it was taken and pair them by that (RealSense: "
     "enable_sync:=true; Orbbec: enable_frame_sync:=true), turn temporal filters of its depth off, "
     "and look at what stamps images anew between camera and node",
+    "ray": "Have it send depth along the optical axis (Isaac Sim: distance_to_image_plane; AirSim: "
+    "DepthPlanar)",
+    "disparity": "Map depth/image to depth, and have a node between turn disparity into it",
+    "picture": "Map depth/image to the camera's depth; its infrared comes as mono16 too",
     "foreign": "Map color/image and depth/image to one camera, and have both images stamped when "
     "they were taken",
     "shifted": _REGISTER,
@@ -59,14 +69,22 @@ _OF_DEPTH = REMEDIES.keys() - {
     "frozen colour",
     "stale colour",
     "fill",
+    "filter",
     "ramps",
     "speckles",
+}
+_QUANTITIES = {
+    "ray": "what is flat is bent unless the raw depth is the distance along each pixel's ray: does "
+    "a simulator send that?",
+    "disparity": "what is flat is bent unless the raw depth is disparity: is it that?",
+    "picture": "what is painted on things is in the raw depth too: is it an infrared picture?",
 }
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 _BRIGHTER = 4.0  # at most, by light and exposure
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
+_MOVED = 2.0  # mean grey levels
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -200,6 +218,8 @@ class Consistency:
         self._colour, self._depth = _Stream(), _Stream()
         self._registration = Registration()
         self._lateness = Lateness()
+        self._quantity = Quantity()
+        self._torn = Torn()
         self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -211,12 +231,14 @@ class Consistency:
         stamp_ns: int,
         line: tuple[float, float] | None = None,
         seen: Seen | None = None,
+        camera: Intrinsics | None = None,
     ) -> Verdict:
         """Judges the next frame.
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
         (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. seen: what
-        the refiner says of the frame before; without it registration is not judged.
+        the refiner says of the frame before; without it registration is not judged. camera: the
+        picture's; without it the shape of flat things is not.
         """
         scores: dict[str, float] = {}
         fine = _grey(rgb)
@@ -228,6 +250,8 @@ class Consistency:
         if raw_depth is not None:
             readings = self._readings(raw_depth, found, scores)
             inverse, known = _halved(readings)
+            found += self._measured(None if blind else fine, raw_depth, readings, camera, scores)
+            found += self._part_of_another(raw_depth, grey, scores)
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
@@ -280,6 +304,41 @@ class Consistency:
                 )
         return np.divide(1.0, some, out=np.zeros_like(some), where=inside)
 
+    def _measured(
+        self,
+        grey: Float32 | None,
+        raw: Float32,
+        readings: Float32,
+        camera: Intrinsics | None,
+        scores: dict[str, float],
+    ) -> list[Suspicion]:
+        """Whether the raw depth's numbers are depth; grey and readings at EDGE_SIZE."""
+        self._quantity.take(grey, readings, camera)
+        cause, measured = self._quantity.found()
+        scores |= measured
+        # No sensor's disparity is without noise, but ramps that somebody made up are.
+        if not cause or (cause == "disparity" and not is_noisy(raw)):
+            return []
+        return [Suspicion(cause, _QUANTITIES[cause], self._quantity.is_certain)]
+
+    def _part_of_another(
+        self, raw: Float32, grey: Float32, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """Whether some of its rows are an earlier frame's, though what is seen there has moved."""
+        part = self._torn.take(raw, grey)
+        if part is None:
+            return []
+        begin, end, moved = part
+        scores["part_moved"] = moved
+        # Light and its shadows move too, where nothing else does: told of what has noise alone.
+        if moved <= _MOVED or not is_noisy(raw):
+            return []
+        text = (
+            f"{end - begin:.0%} of the raw depth's rows, from {begin:.0%} down, are an earlier "
+            "image's to the bit, though what is seen there has moved: was it torn on the way?"
+        )
+        return [Suspicion("torn", text, True)]
+
     def _frozen(
         self, grey: Float32, inverse: Float32, has_depth: bool, now: int, scores: dict[str, float]
     ) -> list[Suspicion]:
@@ -289,7 +348,7 @@ class Consistency:
         if has_depth and depth.repeats >= needed and depth.other is not None:
             moved = _changed_colour(depth.other, grey)
             scores["colour_moved"] = moved
-            if moved > 2.0:
+            if moved > _MOVED:
                 text = "colour changes and the depth images are identical: the depth is frozen"
                 found.append(Suspicion("frozen depth", text, True))
         seconds = (now - colour.since_ns) / 1e9

@@ -55,6 +55,14 @@ CENTRE_TOLERANCE, OF_ANOTHER_SIZE = 1.3, 1.12
 images of another size; those of images that were cut out are off by two."""
 CORNER = 0.05
 """Centres nearer than this share of both sides to the first pixel are no pixels, or none."""
+USUAL_SIZES = (
+    *((320, 180), (424, 240), (480, 270), (640, 360), (848, 480), (960, 540), (1280, 720)),
+    *((1920, 1080), (2208, 1242), (3840, 2160), (320, 240), (640, 480), (800, 600), (1024, 768)),
+    *((1280, 960), (1440, 1080), (1600, 1200), (2048, 1536), (640, 400), (1280, 800), (1920, 1200)),
+)
+"""Of cameras' images, width and height."""
+USUAL_CENTRE = 0.05
+"""A centre nearer than this share to that of such a size is one of its images."""
 TURNED = 0.1
 """A centre nearer than this share to that of the image turned by a quarter is that one's."""
 
@@ -416,15 +424,18 @@ def _unlikely(intrinsics: Intrinsics) -> str | None:
     is_turned = all(abs(twice - 1.0) < TURNED for twice in turned) and not (
         1.0 / CENTRE_TOLERANCE < intrinsics.width / intrinsics.height < CENTRE_TOLERANCE
     )
-    is_off = is_scaled or in_corner or is_turned
+    usual = None if is_scaled or is_turned else _usual_size(intrinsics)
+    is_off = is_scaled or in_corner or is_turned or usual is not None
     if is_square and inside and not is_off and all(low <= value <= high for value in focal):
         return None
     made_for = "images of another size" if is_scaled else "images that were turned by a quarter"
+    if usual is not None:
+        made_for = f"images of {usual[0]}x{usual[1]}, unless these were cut out of such"
     expected = (
         "a centre near the image's, in pixels"
         if in_corner
         else f"a centre near the image's. It seems to be a calibration for {made_for}"
-        if is_scaled or is_turned
+        if is_scaled or is_turned or usual is not None
         else f"focal lengths of {low * longer:.0f} to {high * longer:.0f} pixels and a centre "
         "inside the image"
     )
@@ -433,6 +444,37 @@ def _unlikely(intrinsics: Intrinsics) -> str | None:
         f"cy={intrinsics.cy:g} for images of {intrinsics.width}x{intrinsics.height}: expected "
         f"{expected}. Points will lie in wrong places; mend the calibration that the driver loads."
     )
+
+
+def _usual_size(intrinsics: Intrinsics) -> tuple[int, int] | None:
+    """That of a camera's images of another shape, whose centre this is far off these images'."""
+    size = intrinsics.width, intrinsics.height
+    twice = 2.0 * intrinsics.cx, 2.0 * intrinsics.cy
+    if all(
+        1.0 / CENTRE_TOLERANCE < a / b < CENTRE_TOLERANCE for a, b in zip(twice, size, strict=True)
+    ):
+        return None
+    return next(
+        (
+            usual
+            for usual in USUAL_SIZES
+            if all(abs(a / b - 1.0) < USUAL_CENTRE for a, b in zip(twice, usual, strict=True))
+        ),
+        None,
+    )
+
+
+def _other_size(color: tuple[int, int], depth: tuple[int, int]) -> str:
+    """What may be behind depth (height, width) of another size; "" where nothing is known."""
+    if depth == color[::-1]:
+        return " One of them is turned by a quarter: rotate both in the driver, or neither."
+    factor = color[0] // max(depth[0], 1)
+    if factor > 1 and color == (factor * depth[0], factor * depth[1]):
+        return (
+            f" It is {factor} times as small: a decimation filter of the driver does that too "
+            "(RealSense: decimation_filter.enable:=false)."
+        )
+    return ""
 
 
 def _check_sizes(
@@ -446,7 +488,8 @@ def _check_sizes(
             f"depth image is {depth_size[1]}x{depth_size[0]}, color image {width}x{height}: "
             "expected depth registered to colour, of the same size. RealSense: "
             "align_depth.enable:=true and depth/image mapped to aligned_depth_to_color/image_raw; "
-            "other cameras: their driver's registration, or depth_image_proc's register node.",
+            "other cameras: their driver's registration, or depth_image_proc's register node."
+            + _other_size((height, width), (depth_size[0], depth_size[1])),
         )
     if (intrinsics.height, intrinsics.width) != (height, width):
         raise MessageError(

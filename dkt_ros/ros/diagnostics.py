@@ -32,6 +32,7 @@ OK, WARN, ERROR, STALE = (
 MEBIBYTE = 1 << 20
 
 
+IMAGES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
 LOSS_WORTH_A_WARNING = 0.1
 FEWEST_PAIRS = 10
 """Shares of fewer messages than this say nothing."""
@@ -437,8 +438,8 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
         topic = inputs[name]
         if topic.other_types:
             guess = (
-                f"it is published as {', '.join(topic.other_types)}, expected {topic.type}: map it "
-                "to another topic, or set color_transport and depth_transport"
+                f"it is published as {', '.join(topic.other_types)}, expected {topic.type}: "
+                f"{_other_type(topic)}"
             )
         elif topic.latched and name not in report.snapshot.streams:
             override = f"qos_overrides.{topic.topic}.subscription"
@@ -460,6 +461,18 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
         there = f" Published are {', '.join(found)}." if found else ""
         sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}{there}")
     return " ".join(sentences)
+
+
+def _other_type(topic: InputTopic) -> str:
+    """What to do about a topic of another type."""
+    if "stereo_msgs/msg/DisparityImage" in topic.other_types:
+        return (
+            "disparity is no depth; map it to what a node makes of it, registered to colour "
+            "(isaac_ros_stereo_image_proc: DisparityToDepthNode)"
+        )
+    if topic.type in IMAGES and not IMAGES.isdisjoint(topic.other_types):
+        return "map it to another topic, or set color_transport and depth_transport"
+    return "map it to another topic"
 
 
 def _inference(report: NodeReport) -> _Part:

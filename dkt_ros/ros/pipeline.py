@@ -24,7 +24,7 @@ from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures
-from dkt_ros.ros.diagnostics import DRIFT_REMEDY, InputTopic, PipelineReport
+from dkt_ros.ros.diagnostics import DRIFT_REMEDY, IMAGES, InputTopic, PipelineReport
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
 from dkt_ros.ros.mailbox import Mailbox
@@ -32,8 +32,6 @@ from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
-
-IMAGES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
 
 
 class Pipeline:

@@ -231,6 +231,38 @@ def test_one_stream_frozen_while_the_other_moves(moving: list[Frame]) -> None:
     assert "frozen colour" in causes(judged(frozen_colour))
 
 
+@pytest.mark.parametrize("rows", [slice(200, None), slice(None, 90)])
+def test_a_part_of_an_earlier_image_is_told_in_that_frame_alone(
+    moving: list[Frame], rows: slice
+) -> None:
+    judge, told = Consistency(), []
+    for index, (rgb, raw, _) in enumerate(moving):
+        torn = raw.copy()
+        if index in (4, 7):
+            torn[rows] = moving[2][1][rows]
+        told.append(judge.update(rgb, torn, None, index * PERIOD_NS))
+    assert [causes(one) for one in told] == [{"torn"} if i in (4, 7) else set() for i in range(9)]
+    assert "an earlier image's to the bit" in told[7].suspicions[0].text
+    assert told[7].suspicions[0].denies_depth
+
+
+def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> None:
+    """An arm moves in the lower half of a simulator's still picture; a shadow passes."""
+    (rgb, raw, _), judge = moving[0], Consistency()
+    rendered = np.linspace(1.0, 0.6, raw.shape[0]).round(3)[:, None].repeat(raw.shape[1], axis=1)
+    rendered = rendered.astype(np.float32)
+    for index in range(6):
+        picture, depth = rgb.copy(), rendered.copy()
+        picture[:100, : 60 * index] //= 2
+        picture[200:, 60 * index : 60 * index + 60] = 30
+        depth[200:, 60 * index : 60 * index + 60] = 0.5
+        assert causes(judge.update(picture, depth, None, index * PERIOD_NS)) == set()
+    judge.reset()
+    for index, (picture, depth, _) in enumerate(still(moving[0], 6)):
+        torn = np.concatenate([depth[:150], raw[150:]])
+        assert causes(judge.update(picture, torn, None, index * PERIOD_NS)) == set()
+
+
 def test_depth_without_any_reading_is_not_frozen(moving: list[Frame]) -> None:
     empty = np.full_like(moving[0][1], np.nan)
     assert "frozen depth" not in causes(judged([(f[0], empty, f[2]) for f in moving[:SECOND]]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from fixtures.fused_scenes import rendered_frame
 
-from dkt_ros.fusion.fill import fill_value, without_fill
+from dkt_ros.fusion.fill import fill_value, without_fill, without_runs
 
 HEIGHT, WIDTH = 288, 480
 
@@ -81,8 +84,27 @@ def test_what_lies_beyond_the_range_and_is_one_value_is_a_filling(
     assert found == pytest.approx(value)
     assert np.isnan(mended[hole]).all()
     np.testing.assert_array_equal(mended[~hole], raw[~hole])
-    assert fill_value(raw) is None, "without a range"
-    assert fill_value(raw, range_m=value * 1.01) is None, "within it"
+    rendered = scene(noise=0.0)
+    rendered[hole] = value
+    assert fill_value(rendered, range_m=4.0) == pytest.approx(value)
+    assert fill_value(rendered) is None, "a flat thing held straight"
+
+
+@pytest.mark.parametrize("value", [0.5, 3.0, 4.096])
+@pytest.mark.parametrize("sensor", ["fine", "coarse"])
+def test_one_value_alone_within_the_range_is_a_filling_of_a_sensor_that_has_noise(
+    value: float, sensor: str
+) -> None:
+    steps = 300.0 if sensor == "coarse" else 1e6  # of disparity, at 1 m
+    for raw in (scene(0.8), np.where(sensed() > 0, sensed(), np.nan)):
+        raw = (steps / np.round(steps / raw)).astype(np.float32)
+        assert fill_value(raw) is None
+        hole = holes(0.1)[: raw.shape[0], : raw.shape[1]]
+        raw[hole] = value
+        assert fill_value(raw) == pytest.approx(value)
+    among = scene(0.8)
+    among[holes(0.1)] = 1.5
+    assert fill_value(among) is None, "where a surface is too"
 
 
 def test_what_a_sensor_sees_beyond_the_range_is_no_filling() -> None:
@@ -90,7 +112,61 @@ def test_what_a_sensor_sees_beyond_the_range_is_no_filling() -> None:
     rng = np.random.default_rng(0)
     raw[hole] = np.round(12.0 * (1 + 0.02 * rng.standard_normal(int(hole.sum()))), 3)
     assert fill_value(raw, range_m=10.0) is None
-    raw[holes(0.3)], raw[: int(0.6 * HEIGHT)] = 1.0, 12.0
+    raw[: int(0.6 * HEIGHT)] = 12.0
     assert fill_value(raw, range_m=10.0) is None, "most of all there is"
     assert fill_value(1e3 * scene(), range_m=10.0) is None, "millimetres sent as metres"
     assert fill_value(np.full_like(raw, 12.0), range_m=10.0) is None, "nothing of a scene"
+
+
+def sensed() -> np.ndarray:
+    """(H, W) metres of a rendered sensor in whole millimetres, 0 unknown."""
+    return np.nan_to_num(np.round(rendered_frame().raw, 3)).astype(np.float32)
+
+
+def filled_from_the_left(raw: np.ndarray) -> np.ndarray:
+    """As a driver's filter does it: each hole is the last reading before it in its row."""
+    columns = np.where(raw > 0, np.arange(raw.shape[1]), 0)
+    return np.take_along_axis(raw, np.maximum.accumulate(columns, axis=1), axis=1)
+
+
+def filled_from_around(raw: np.ndarray) -> np.ndarray:
+    """The same from the farthest of what is above, below and before it."""
+    rows = raw.tolist()
+    for above, row, below in zip(rows[:-2], rows[1:-1], rows[2:], strict=True):
+        for x in range(1, len(row)):
+            if row[x] == 0:
+                row[x] = max(above[x - 1], above[x], row[x - 1], below[x - 1], below[x])
+    return np.array(rows, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("filled", "least"), [(filled_from_the_left, 0.5), (filled_from_around, 0.08)]
+)
+def test_holes_that_are_filled_from_beside_them_are_told(
+    filled: Callable[[np.ndarray], np.ndarray], least: float
+) -> None:
+    raw = sensed()
+    hole = raw == 0
+    for turned in (filled(raw), filled(raw)[:, ::-1], filled(raw)[::-1, ::-1]):
+        _, share = without_runs(turned)
+        assert share > 0.5 * least * hole.mean()
+    mended, _ = without_runs(filled(raw))
+    lost = np.isnan(mended)
+    assert lost[hole].mean() > least
+    assert lost[~hole].mean() < 0.03
+    np.testing.assert_array_equal(mended[~lost], filled(raw)[~lost])
+
+
+def test_what_a_sensor_reads_and_a_simulator_renders_was_not_filled() -> None:
+    flat = scene(noise=0.0)  # a box before a table, of one value along each row
+    whole = np.round(50 / np.where(sensed() > 0, sensed(), np.inf))  # disparities
+    stairs = np.divide(50, whole, out=np.zeros_like(whole), where=whole > 0)
+    floats = np.float32(2) + 0.3 * np.tri(HEIGHT, WIDTH, 40, dtype=np.float32)
+    tiny, truth = np.ones((2, 3), np.float32), np.round(rendered_frame().truth, 3)
+    coarse = sensed()[::4, ::4].repeat(4, axis=0).repeat(4, axis=1)
+    coarse = np.where(coarse > 0, coarse, filled_from_around(coarse))  # three pixels are twelve
+    for raw in (sensed(), scene(), truth, flat, np.round(flat, 3), stairs, floats, tiny):
+        raw = raw.astype(np.float32)
+        mended, share = without_runs(raw)
+        assert share == 0.0
+        assert mended is raw

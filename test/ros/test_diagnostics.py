@@ -230,6 +230,22 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "published as sensor_msgs/msg/X, expected sensor_msgs/msg/Image: map it",
         ),
+        (
+            "input",
+            {
+                "snapshot": streams(depth=9.0),
+                "pipeline": inputs(
+                    depth=InputTopic(
+                        "/d",
+                        1,
+                        "sensor_msgs/msg/Image",
+                        ("stereo_msgs/msg/DisparityImage",),
+                    )
+                ),
+            },
+            WARN,
+            "disparity is no depth; map it to what a node makes of it",
+        ),
         ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
         (
             "input",

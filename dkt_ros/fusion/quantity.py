@@ -1,0 +1,169 @@
+"""What the numbers of a depth image are: depth along the optical axis, or what was sent for it.
+
+Knows small pictures and the camera's rays. What is flat tells: in 1/depth a plane is linear in the
+pixels, and nothing else of it is but by chance. A simulator's distances along the rays bend it; of
+disparity that was sent for depth, the numbers themselves are linear. And depth has nothing of what
+is painted on a surface, while an infrared picture has.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.geometry import Intrinsics
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_LOOKS = 3
+"""Looks that are taken together, and without which nothing is certain."""
+_EVERY = 15  # frames between looks, after the first few
+_FEWEST = 1500  # readings in a look
+_TRIES = 100  # planes through three readings each
+_FLAT = 0.006  # relative distance from a plane that is still on it
+_LARGEST = 0.2  # share of the readings, at least, that the largest plane has
+_FLATTER = 1.3  # so many more lie on one plane than as depth
+_MOST = 0.7  # of disparity: whoever makes up depth that fills a picture makes it linear, too
+_FINE = (7, 7)  # px, finer than which is what surfaces have on them
+_ROUGH = 0.01  # median of what is finer in depth, relative: sensors' noise is half of that
+_ALIKE = 0.15  # correlation of that with colour's, wherever it lies; of a sensor's below 0.08
+_CLIPPED = 0.9
+
+
+class Quantity:
+    """Looks at one stream's raw depth."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._flat: deque[Float64] = deque(maxlen=_LOOKS)
+        self._alike: deque[float] = deque(maxlen=_LOOKS)
+
+    def take(self, grey: Float32 | None, readings: Float32, camera: Intrinsics | None) -> None:
+        """The next frame's; most are left out.
+
+        grey (h, w), None where it shows nothing. readings (h, w) 1/m, 0 unknown. camera: of the
+        picture that both were reduced from, whatever its size.
+        """
+        due = self._frames < _LOOKS or self._frames % _EVERY == 0
+        self._frames += 1
+        if not due or np.count_nonzero(readings) < _FEWEST:
+            return
+        if camera is not None:
+            self._flat.append(_on_planes(readings, camera))
+        if grey is not None:
+            self._alike.append(_likeness(grey, readings))
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether enough was looked at."""
+        return max(len(self._flat), len(self._alike)) >= _LOOKS
+
+    def found(self) -> tuple[str, dict[str, float]]:
+        """ "ray", "disparity", "picture" or "" for depth; and the numbers behind it."""
+        scores: dict[str, float] = {}
+        found = ""
+        if self._flat:
+            depth, ray, disparity = (float(share) for share in np.mean(self._flat, axis=0))
+            scores = {"flat": depth, "flat_ray": ray, "flat_disparity": disparity}
+            least = max(_LARGEST, _FLATTER * depth)
+            if max(least, disparity) < ray:
+                found = "ray"
+            elif least < disparity < _MOST:
+                found = "disparity"
+        if self._alike:
+            scores["like_colour"] = float(np.mean(self._alike))
+            if scores["like_colour"] > _ALIKE:
+                found = "picture"
+        return found, scores
+
+
+def _on_planes(readings: Float32, camera: Intrinsics) -> Float64:
+    """(3,) shares of the readings on the largest plane: as depth, along the ray, as disparity."""
+    height, width = readings.shape
+    some = readings[::2, ::2].astype(np.float64)
+    rows, columns = (np.arange(0, n, 2) + 0.5 for n in (height, width))
+    x = (columns * camera.width / width - 0.5 - camera.cx) / camera.fx
+    y = (rows * camera.height / height - 0.5 - camera.cy) / camera.fy
+    at = np.stack(np.broadcast_arrays(x[None, :], y[:, None], 1.0), -1)
+    known = some > 0
+    three = _triples(known)
+    points, inverse = at[known], some[known]
+    ray = np.sqrt(np.square(points).sum(-1))
+    lengths = np.sqrt(np.square(at).sum(-1))
+    each = (
+        (inverse, some),
+        (inverse * ray, some * lengths),
+        (1 / inverse, np.divide(1, some, out=np.zeros_like(some), where=known)),
+    )
+    return np.array([_largest(points, values, at, image, three) for values, image in each])
+
+
+def _triples(known: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns (n, 3) of readings that lie within a quarter of the picture."""
+    rng = np.random.default_rng(0)
+    height, width = known.shape
+    rows, columns = np.nonzero(known)
+    first = rng.integers(len(rows), size=8 * _TRIES)
+    reach = height // 4
+    row = rows[first, None] + np.array([0, 1, 1]) * rng.integers(-reach, reach, (len(first), 3))
+    column = columns[first, None] + np.array([0, 1, 1]) * rng.integers(
+        -reach, reach, (len(first), 3)
+    )
+    row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    usable = known[row, column].all(-1)
+    return row[usable][:_TRIES], column[usable][:_TRIES]
+
+
+def _largest(
+    points: Float64,
+    values: Float64,
+    at: Float64,
+    image: Float64,
+    three: tuple[NDArray[np.intp], NDArray[np.intp]],
+) -> float:
+    """Share of values (n,) at points (n, 3) that are linear in them, of the most that are."""
+    corners = at[three]
+    spread = np.abs(np.linalg.det(corners))  # of those that lie on a line it is 0
+    if not spread.any():
+        return 0.0
+    usable = spread > 0.1 * spread.mean()
+    planes = np.linalg.solve(corners[usable], image[three][usable][..., None])[..., 0]
+    tolerated = _FLAT * values
+    sparse = slice(None, None, 1 + len(points) // 2000)
+    off = np.abs(points[sparse] @ planes.T - values[sparse, None])
+    plane = planes[np.count_nonzero(off < tolerated[sparse, None], axis=0).argmax()]
+    most = 0
+    for _ in range(3):
+        off = np.abs(points @ plane - values)
+        most = max(most, int(np.count_nonzero(off < tolerated)))
+        near = off < 1.5 * tolerated
+        if np.count_nonzero(near) < 3:
+            break
+        plane = np.linalg.lstsq(points[near], values[near], rcond=None)[0]
+    return most / len(values)
+
+
+def _likeness(grey: Float32, readings: Float32) -> float:
+    """Correlation of what is fine in both, where they lie best on each other; 0 of smooth depth."""
+    known = (readings > 0).astype(np.float32)
+    share = np.maximum(cv2.blur(known, _FINE), np.float32(1e-3))
+    logs = np.log(np.where(readings > 0, readings, 1)).astype(np.float32)
+    depth = known * (logs - cv2.blur(logs, _FINE) / share)
+    if np.median(np.abs(depth[known > 0])) < _ROUGH:
+        return 0.0
+    lights = np.log(np.maximum(grey, 1)).astype(np.float32)
+    first, second = (
+        np.fft.rfft2(_clipped(one)) for one in (lights - cv2.blur(lights, _FINE), depth)
+    )
+    return float(np.abs(np.fft.irfft2(first * np.conj(second), s=grey.shape)).max())
+
+
+def _clipped(fine: Float32) -> Float32:
+    """Without what is strongest in it, which edges are, and of unit energy."""
+    limit = np.quantile(np.abs(fine), _CLIPPED)
+    kept = np.clip(fine, -limit, limit)
+    return np.asarray(kept / max(float(np.linalg.norm(kept)), 1e-6), np.float32)
