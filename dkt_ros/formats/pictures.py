@@ -18,6 +18,8 @@ IMAGES = (*_WELL_KNOWN, ".ppm", ".pgm", ".jp2")
 """Endings of files that OpenCV reads as colour or grey."""
 PICTURES = (*IMAGES, ".exr", ".npy")
 """Endings of files that may hold colour, depth or a mask."""
+DEPTHS = (*PICTURES, ".npz")
+"""Endings of files that pixels.read_depth reads."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"

@@ -44,6 +44,20 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
 
 
+def test_folders_in_capitals_and_depth_as_arrays(pictures: Path) -> None:
+    """Pictures win where a folder holds arrays of the same names too."""
+    expected = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
+    for number, depth in enumerate(expected):
+        np.savez(pictures / "depth" / f"{number}.npz", depth=2 * depth)
+    for role, name in (("color", "RGB"), ("depth", "Depth")):
+        (pictures / role).rename(pictures / name)
+    for factor in (1, 2):
+        found = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
+        np.testing.assert_array_equal(found, np.multiply(factor, expected))
+        for file in (pictures / "Depth").glob("*.png"):
+            file.unlink()
+
+
 def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
     """As in BOP's scene folders: tenths of a millimetre."""
     millimetres = known(shots(opened(pictures))[0].frame.raw_depth)
