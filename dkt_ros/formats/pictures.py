@@ -29,8 +29,8 @@ _PADDING = 4096
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """natural_order of pictures, whose names may differ in case."""
-    return natural_order(path.name.lower())
+    """natural_order of pictures, in their folders' order, whose names may differ in case."""
+    return natural_order(path.as_posix().lower())
 
 
 def cut_short(content: bytes | memoryview) -> bool:
