@@ -293,7 +293,7 @@ def _intrinsics(
         if not own:
             raise DktError(f"{source.folder}: no file of {given!r} for picture {'/'.join(key)}")
         path = own[0]
-    return read_intrinsics(path, width, height)
+    return read_intrinsics(path, width, height, key[-1] if key else "")
 
 
 def _is_usable(depth: np.ndarray) -> bool:

@@ -74,6 +74,20 @@ def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
     assert any("taken for 0.002 m" in note for note in given.notes)
 
 
+def test_each_picture_has_its_own_camera_as_in_bop_scenes(pictures: Path) -> None:
+    (pictures / "intrinsics.txt").unlink()
+    for role in ("color", "depth"):
+        for file in list((pictures / role).iterdir()):
+            file.rename(file.with_stem(f"{int(file.stem):06}"))
+    entries = {str(n): {"cam_K": [60 + n, 0, 32, 0, 60 + n, 24, 0, 0, 1]} for n in range(3)}
+    (pictures / "scene_camera.json").write_text(json.dumps(entries))
+    assert [shot.frame.intrinsics.fx for shot in shots(opened(pictures))] == [60, 61, 62]
+    (pictures / "color" / "000002.png").rename(pictures / "color" / "000007.png")
+    (pictures / "depth" / "000002.png").rename(pictures / "depth" / "000007.png")
+    with pytest.raises(DktError, match="holds 3 cameras"):
+        shots(opened(pictures))
+
+
 def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
     for role in ("color", "depth"):
         for file in list((pictures / role).iterdir()):
