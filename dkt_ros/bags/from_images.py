@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, sta
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
-from dkt_ros.formats.pictures import PICTURES
+from dkt_ros.formats.pictures import DEPTHS, PICTURES
 from dkt_ros.formats.pixels import read_depth, read_mask, read_rgb
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics, depth_unit
@@ -101,7 +101,7 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
 
 def picture_count(source: ImageFolder) -> int:
     """Colour pictures that there are. Raises DktError where there is none."""
-    return len(_matches(source.folder, source.color, pictures=True))
+    return len(_matches(source.folder, source.color, PICTURES))
 
 
 def frames_or_errors(
@@ -118,7 +118,7 @@ def frames_or_errors(
         (remarks if notes is None else notes).append(
             f"a step of depth is taken for {source.unit_m:g} m; {source.intrinsics} says {stated:g}"
         )
-    color = _matches(source.folder, source.color, pictures=True)
+    color = _matches(source.folder, source.color, PICTURES)
     partners = {
         role: _paired(source, role, pattern, color, remarks, notes)
         for role, pattern in roles.items()
@@ -184,10 +184,11 @@ def _read(
         raise DktError(f"{files['color']}: {error}") from error
 
 
-def _matches(folder: Path, pattern: str, *, pictures: bool = False) -> dict[Key, Path]:
+def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict[Key, Path]:
     """The texts in the places of the pattern's `*` -> file.
 
-    pictures: a pattern that leaves the suffix open matches nothing else (time stamps, Thumbs.db).
+    suffixes: a pattern that leaves it open matches no others (time stamps, Thumbs.db), and arrays
+    where there are no pictures alone; (): all.
     """
     if not folder.is_dir():
         raise DktError(f"{folder}: no such folder")
@@ -197,12 +198,14 @@ def _matches(folder: Path, pattern: str, *, pictures: bool = False) -> dict[Key,
     names = r"([^/]*)".join(re.escape(part) for part in stem.split("*"))
     if any_suffix:
         names = re.sub(r"\*\)$", "*?)", names) + r"(?:\.[^/.]+)?"
+    files = sorted(shown(folder, pattern))
+    if any_suffix and suffixes:
+        pictures = [path for path in files if path.suffix.lower() in PICTURES]
+        files = pictures or [path for path in files if path.suffix.lower() in suffixes]
     found: dict[Key, Path] = {}
-    for path in sorted(shown(folder, pattern)):
+    for path in files:
         match = re.fullmatch(names, path.relative_to(folder).as_posix())
         if match is None or not path.is_file():
-            continue
-        if any_suffix and pictures and path.suffix.lower() not in PICTURES:
             continue
         other = found.setdefault(match.groups(), path)
         if other != path:
@@ -224,7 +227,8 @@ def _paired(
 
     notes: where what is missing by name may be None in its place; None: it is refused.
     """
-    files = _matches(source.folder, pattern, pictures=True)
+    suffixes = PICTURES if role == "mask" else DEPTHS
+    files = _matches(source.folder, pattern, suffixes)
     missing = sorted(color.keys() - files.keys())
     over = sorted(files.keys() - color.keys())
     if over and notes is not None and role == "depth" and len(missing) < len(color):
@@ -289,7 +293,7 @@ def _intrinsics(
         if not own:
             raise DktError(f"{source.folder}: no file of {given!r} for picture {'/'.join(key)}")
         path = own[0]
-    return read_intrinsics(path, width, height)
+    return read_intrinsics(path, width, height, key[-1] if key else "")
 
 
 def _is_usable(depth: np.ndarray) -> bool:

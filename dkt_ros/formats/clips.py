@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,9 @@ def read_clip(path: Path, color: str | None = None) -> np.ndarray:
     """A clip as uint8 (T, H, W, 3), RGB.
 
     path: a video file, one image, a folder of images of one size (in natural order: frame2 before
-    frame10), or an .npz whose `rgb` is the clip. color: glob of the folder's images that are meant;
-    None: all. Raises DktError naming the file that does not fit, depth pictures among them.
+    frame10), or an .npz whose `rgb` is the clip. color: glob, from the folder on, of the images
+    that are meant; None: all in it. Raises DktError naming the file that does not fit, depth
+    pictures among them.
     """
     if not path.exists():
         raise DktError(f"input {path} does not exist")
@@ -72,14 +72,17 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
 
 
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:
-    files = [file for file in shown(folder) if file.suffix.lower() in IMAGES]
+    inside = shown(folder)
+    found = inside if color is None else shown(folder, color)
+    files = [file for file in found if file.suffix.lower() in IMAGES]
+    if not files and color is not None:
+        names = ", ".join(sorted(file.name for file in inside)[:3]) or "nothing"
+        raise DktError(f"{folder} holds no image {color}; it holds {names} and so on")
     if not files:
-        raise DktError(f"{folder} holds no images; expected files ending in {', '.join(IMAGES)}")
-    if color is not None:
-        names = ", ".join(sorted(file.name for file in files)[:3])
-        files = [file for file in files if fnmatch(file.name, color)]
-        if not files:
-            raise DktError(f"{folder} holds no image {color}; it holds {names} and so on")
+        raise DktError(
+            f"{folder} holds no images; expected files ending in {', '.join(IMAGES)}, or a pattern "
+            "of those in folders below (--color 'color/*')"
+        )
     files.sort(key=natural_key)
     frames: list[np.ndarray] = []
     for file in files:

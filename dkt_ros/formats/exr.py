@@ -71,8 +71,10 @@ def read_exr_depth(path: Path) -> np.ndarray:
         raise DktError(
             f"{path}: has several layers of depth, {', '.join(sorted(layers))}; keep one"
         )
+    likely = [name for name in DEPTH_CHANNELS if name != "R"]
     order = (
-        *(name for name in DEPTH_CHANNELS if name != "R"),
+        *likely,
+        *(name for name in planes if name.lower() in {each.lower() for each in likely}),
         *sorted(layers, key=lambda name: _likelihood(name.rpartition(".")[2])),
         "R",
     )

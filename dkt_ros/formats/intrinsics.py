@@ -46,13 +46,17 @@ class _Camera:
     name: str
     values: tuple[float, float, float, float]
     size: tuple[int, int] | None
+    is_picture: bool = False  # named by the number of the one picture that it is of
 
 
-def read_intrinsics(path: Path, width: int | None = None, height: int | None = None) -> Intrinsics:
+def read_intrinsics(
+    path: Path, width: int | None = None, height: int | None = None, picture: str = ""
+) -> Intrinsics:
     """The camera of a file, for pictures of width x height pixels (None: the file must tell).
 
-    Of several cameras in a file the one for pictures of this size is taken. Raises DktError where
-    none is found, several remain, the size is another, or the values cannot be right.
+    Of several cameras in a file the one for pictures of this size is taken, or, as BOP's files tell
+    each picture's by its number, the one of the picture's name. Raises DktError where none is
+    found, several remain, the size is another, or the values cannot be right.
     """
     size = None if width is None or height is None else (width, height)
     try:
@@ -70,6 +74,8 @@ def read_intrinsics(path: Path, width: int | None = None, height: int | None = N
             f"{path}: for pictures of {found}, the pictures are {width}x{height}; "
             "give the intrinsics of these pictures"
         )
+    number = str(int(picture)) if picture.isdecimal() else ""
+    fitting = [one for one in fitting if one.is_picture and one.name == number] or fitting
     if len({(camera.values, camera.size) for camera in fitting}) > 1:
         names = ", ".join(camera.name for camera in fitting[:8])
         raise DktError(f"{path}: holds {len(fitting)} cameras ({names}); keep one")
@@ -181,7 +187,7 @@ def _cameras(value: Any, name: str) -> Iterator[_Camera]:
         fields = {str(key).rpartition(".")[2].lower(): item for key, item in value.items()}
         found = _named(fields)
         if found:
-            yield _Camera(name, found, _size(fields))
+            yield _Camera(name, found, _size(fields), "cam_k" in fields)
             return
         for key, item in value.items():
             if isinstance(item, (Mapping, list)) and (

@@ -18,6 +18,8 @@ IMAGES = (*_WELL_KNOWN, ".ppm", ".pgm", ".jp2")
 """Endings of files that OpenCV reads as colour or grey."""
 PICTURES = (*IMAGES, ".exr", ".npy")
 """Endings of files that may hold colour, depth or a mask."""
+DEPTHS = (*PICTURES, ".npz")
+"""Endings of files that pixels.read_depth reads."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
@@ -27,8 +29,8 @@ _PADDING = 4096
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """natural_order of pictures, whose names may differ in case."""
-    return natural_order(path.name.lower())
+    """natural_order of pictures, in their folders' order, whose names may differ in case."""
+    return natural_order(path.as_posix().lower())
 
 
 def cut_short(content: bytes | memoryview) -> bool:

@@ -133,6 +133,7 @@ class Synchronizer(Generic[Color, Depth]):
         self._depth: _Stream[Depth] = _Stream()
         self.dropped: Counter[DropCause] = Counter()
         self.time_jumps = 0
+        self.came_late = 0  # messages whose partner had been given up
         self._missed_ns: deque[int] = deque(maxlen=MISSES)
 
     def __len__(self) -> int:
@@ -215,6 +216,7 @@ class Synchronizer(Generic[Color, Depth]):
         if any(abs(stamp_ns - given_up) <= slop_ns for given_up in other.given_up_ns):
             assert other.last_ns is not None  # it came before it was given up
             stream.late_ns.append(other.last_ns - stamp_ns)
+            self.came_late += 1
 
     def _match(self) -> Iterator[Pair[Color, Depth]]:
         colors, depths = self._color.pending, self._depth.pending

@@ -34,13 +34,14 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--color",
         metavar="GLOB",
-        help="which images of the folder, such as '*rgb.png'; needed where it holds depth too",
+        help="which images of the folder, such as '*rgb.png' or 'color/*'; needed where it holds "
+        "depth too",
     )
     parser.add_argument(
         "--depth",
         metavar="GLOB",
-        help="which files of the folder are raw depth, 16 bits in mm or floats in metres, for a "
-        "network that is shown it (an .npz has it as raw_depth)",
+        help="which files of the folder are raw depth, in the same order, 16 bits in mm or floats "
+        "in metres, for a network that is shown it (an .npz has it as raw_depth)",
     )
     parser.add_argument(
         "--output",

@@ -268,9 +268,12 @@ def resolve_dtype(name: str, device: str) -> str:
         return "float32"
     import torch
 
+    from dkt_ros.model.checkpoint import parse_device
     from dkt_ros.model.torch_backend import half_precision
 
-    return half_precision(torch.device(device))
+    # Without a GPU any name of one may be another machine's.
+    found = parse_device(device) if torch.cuda.is_available() else torch.device("cuda")
+    return half_precision(found)
 
 
 @contextlib.contextmanager

@@ -69,6 +69,7 @@ class BagSource(Source):
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
         self._options = options
+        self._stamps: Synchronizer[Any, Any] | None = None
         with self._opened() as bag:
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
@@ -191,6 +192,7 @@ class BagSource(Source):
     def items(self) -> Iterator[Pending | PassedMessage]:
         """See Source."""
         reading = _Reading(self)
+        self._stamps = reading.intake.synchronizer
         topics = self.topics
         labels = {name for name in (topics.truth, topics.mask) if name}
         wanted = {name for name in topics.camera() if name} | labels | set(self.passed)
@@ -250,6 +252,9 @@ class BagSource(Source):
     def lost(self) -> list[str]:
         """See Source; streams of different rates are no loss."""
         jumps = self.flushed[FlushReason.STAMP_BACKWARDS.value]
+        harmless = _HARMLESS
+        if self._stamps is not None and not self._stamps.came_late:  # the other stream stood still
+            harmless = {*_HARMLESS, DropCause.QUEUE_FULL.value}
         lines = [*self.remarks]
         lines += [
             f"stamps ran backwards {counted(jumps, 'time')}; the stream began anew there"
@@ -258,7 +263,7 @@ class BagSource(Source):
         lines += [
             f"{n} x {why}" + (f": {reasons[why]}" if why in reasons else "")
             for why, n in sorted(self.dropped.items())
-            if why not in _HARMLESS
+            if why not in harmless
         ]
         return lines
 

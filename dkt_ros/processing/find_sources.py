@@ -102,7 +102,8 @@ class Recording:
             raise ProcessingError(
                 Outcome.NOT_A_RECORDING,
                 f"{self.path}: neither a bag, a data set, a folder of colour and depth pictures, "
-                "nor a folder of these",
+                "nor a folder of these; name its pictures (--color PATTERN, "
+                "--depth-images PATTERN)",
             )
 
 

@@ -6,11 +6,13 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -268,7 +270,13 @@ def _start(options: ProcessOptions, output: Path) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, options, output), daemon=True)
-    process.start()
+    # A terminal's Ctrl-C is for all processes: one that still imports would print where it was.
+    resource_tracker.ensure_running()  # which hears signals again once it has begun
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Worker(process, ours)
 
@@ -280,6 +288,7 @@ def _serve(connection: Connection, options: ProcessOptions, output: Path) -> Non
         connection.send((name, done, total))
 
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         while True:
             connection.send(one_result(connection.recv(), options, output, progress))
     except (EOFError, OSError, KeyboardInterrupt):

@@ -138,7 +138,8 @@ def _check_partial(
     folder = final.with_name(final.name + PARTIAL)
     found = _summary_of(folder)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found = found or dict(json.loads((folder / _STATE).read_text())["same"])
+        state = json.loads((folder / _STATE).read_text())
+        found = found or {**state["same"], "options": state.get("options")}
     if found is not None and found.get("version") == _version():
         _check_same(folder, found, recording, options, states)
 
@@ -159,7 +160,8 @@ def _check_same(
     if found.get("fingerprint") != options.fingerprint:
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
-            f"{folder} was made with other options; choose another --output, or --overwrite",
+            f"{folder} was made with other options{options.unlike(found.get('options'))}; choose "
+            "another --output, or --overwrite",
         )
     for name, (state, what) in states.items():
         # What is gone, and an output that does not tell, have nothing to compare.
@@ -361,7 +363,8 @@ class _Run:
         state.elapsed_s = self._elapsed_s
         name = f"state-{state.position}.pickle"
         write_whole(self._folder / name, memory)
-        content = {**vars(state), "same": self._same, "snapshot": name}
+        about = {"same": self._same, "snapshot": name, "options": self._options.plain}
+        content = {**vars(state), **about}
         write_whole(self._folder / _STATE, json.dumps(plain(content)))
         for old in self._folder.glob("state-*.pickle"):
             if old.name != name:
@@ -380,6 +383,7 @@ class _Run:
         """What an earlier run of the same left behind; else all is begun anew."""
         try:
             found = json.loads((self._folder / _STATE).read_text())
+            found.pop("options", None)
             if found.pop("same") == self._same:
                 memory = (self._folder / found.pop("snapshot")).read_bytes()
                 state = RunState(**found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,9 @@ from dkt_ros.estimator import EstimatorConfig
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
 from dkt_ros.processing.source import SourceOptions
+
+_FREE = ("part_frames", "predictor.cpu_threads")
+"""Options that the output does not depend on."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,16 @@ class ProcessOptions:
         """As JSON holds it."""
         return dict(json.loads(json.dumps(asdict(self), default=str)))
 
+    def unlike(self, told: object) -> str:
+        """Which of them an earlier run had otherwise, " (NAME VALUE, now VALUE; ...)" or "".
+
+        told: its `plain`, or whatever a file has in its place.
+        """
+        before, now = dict(_flat(told)), dict(_flat(self.plain))
+        names = [name for name in now if name in before and before[name] != now[name]]
+        found = [f"{n} {before[n]}, now {now[n]}" for n in names if n not in _FREE]
+        return f" ({'; '.join(found)})" if found else ""
+
     @property
     def fingerprint(self) -> str:
         """The same for options that give the same output."""
@@ -57,3 +71,12 @@ class ProcessOptions:
         del content["part_frames"]
         del content["predictor"]["cpu_threads"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """What nested mappings hold, by names with dots."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, item in value.items():
+        yield from _flat(item, f"{name}.{key}".lstrip("."))

@@ -19,7 +19,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
-from dkt_ros.formats.pictures import PICTURES, natural_key
+from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key
 from dkt_ros.formats.pixels import read_depth
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
@@ -308,7 +308,7 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
         pictures = shown(path) if path.is_dir() else shown(video.parent, given)
     except DktError as error:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
-    files = [file for file in pictures if file.suffix.lower() in PICTURES]
+    files = [file for file in pictures if file.suffix.lower() in DEPTHS]
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
     return [
@@ -353,8 +353,13 @@ def _calibration_file(folder: Path) -> Path:
 
 
 def is_picture_folder(path: Path) -> bool:
-    """Whether a folder seems to hold colour and depth pictures."""
-    return bool(_first_pattern(path, _COLOR) or _first_pattern(path, _DEPTH))
+    """Whether a folder seems to hold colour and depth pictures.
+
+    Depth beside videos or arrays, without colour pictures, is theirs.
+    """
+    if _first_pattern(path, _COLOR):
+        return True
+    return bool(_first_pattern(path, _DEPTH)) and not any(map(is_clip_file, shown(path)))
 
 
 def is_clip_file(path: Path) -> bool:
@@ -370,10 +375,15 @@ def is_clip_file(path: Path) -> bool:
 
 
 def _first_pattern(folder: Path, patterns: tuple[str, ...]) -> str | None:
-    """The first pattern that matches pictures; colour patterns must not match depth ones."""
-    for pattern in patterns:
-        found = (file for file in shown(folder, pattern) if file.suffix.lower() in PICTURES)
-        names = [file.name for file in found]
-        if names and (patterns is _DEPTH or not any("depth" in name for name in names)):
+    """The first pattern that matches pictures, as it is, with capitals, or in capitals.
+
+    Colour patterns must not match depth ones.
+    """
+    is_depth = patterns is _DEPTH
+    for pattern in (form for one in patterns for form in (one, one.title(), one.upper())):
+        suffixes = DEPTHS if is_depth else PICTURES
+        found = (file for file in shown(folder, pattern) if file.suffix.lower() in suffixes)
+        names = [file.name.lower() for file in found]
+        if names and (is_depth or not any("depth" in name for name in names)):
             return pattern
     return None

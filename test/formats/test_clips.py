@@ -95,6 +95,24 @@ def test_depth_beside_colour_is_named_and_left_to_a_pattern(tmp_path: Path) -> N
         read_clip(tmp_path / "0_rgb.png", "*rgb.png")
 
 
+def test_colour_and_depth_lie_in_folders_of_their_own(tmp_path: Path) -> None:
+    clip = frames(2)
+    for role in ("color", "depth", "scene10", "scene9"):
+        (tmp_path / role).mkdir()
+    for n, picture in enumerate(clip):
+        write_image(tmp_path / "color" / f"{n}.png", picture)
+        cv2.imwrite(str(tmp_path / "depth" / f"{n}.png"), np.full((32, 48), 500 + n, np.uint16))
+    np.testing.assert_array_equal(read_clip(tmp_path, "color/*"), clip)
+    for scene, picture in zip(("scene9", "scene10"), clip, strict=True):
+        write_image(tmp_path / scene / "rgb.png", picture)
+    np.testing.assert_array_equal(read_clip(tmp_path, "*/rgb.png"), clip)
+    depth = read_raw_depth(tmp_path, "depth/*", clip)
+    assert depth is not None
+    np.testing.assert_allclose(depth[:, 0, 0], [0.5, 0.501])
+    with pytest.raises(DktError, match=r"holds no images; .* below \(--color 'color/\*'\)"):
+        read_clip(tmp_path)
+
+
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(DktError, match="holds no images"):

@@ -102,6 +102,8 @@ _GREY = dict.fromkeys("RGB", _PLANE)
         {**_COLOURS, "Depth.V": _PLANE},
         {"ViewLayer.Combined.R": _PLANE + 1, "ViewLayer.Depth.Z": _PLANE},
         {"ViewLayer.Normal.Z": _PLANE + 1, "z.R": _PLANE, "z.G": _PLANE, "z.B": _PLANE},
+        {"DEPTH": _PLANE, "R": _PLANE + 1, "G": _PLANE + 1, "B": _PLANE + 1},
+        {"z": _PLANE, "A": _PLANE + 1},
     ],
 )
 def test_depth_is_found_in_its_layer(tmp_path: Path, channels: dict[str, np.ndarray]) -> None:

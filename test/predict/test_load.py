@@ -382,9 +382,10 @@ def test_auto_means_what_the_machine_has() -> None:
     assert resolve_dtype("float16", "cpu") == "float16"
 
 
-def test_a_device_that_is_not_there_is_named(tiny_checkpoint: Path) -> None:
-    with pytest.raises(DktError, match="device cuda:77 cannot be used"):
-        load_predictor(options(tiny_checkpoint, device="cuda:77"))
+@pytest.mark.parametrize("device", ["cuda:77", "cuda:x", "cudo"])
+def test_a_device_that_is_not_there_is_named(tiny_checkpoint: Path, device: str) -> None:
+    with pytest.raises(DktError, match=f"device {device} cannot be used"):
+        load_predictor(options(tiny_checkpoint, device=device))
 
 
 def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:

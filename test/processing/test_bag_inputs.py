@@ -266,6 +266,17 @@ def test_streams_that_were_written_in_bunches(tmp_path: Path, apart: int, is_los
     assert any("order of the stamps" in line for line in source.lost) == is_lost
 
 
+@pytest.mark.parametrize("missing", ["color", "depth"])
+def test_a_camera_that_begins_later_than_the_other_is_no_loss(tmp_path: Path, missing: str) -> None:
+    def begins(role: str, message: Any, index: int) -> Edited | None:
+        return [] if role == missing and index < 75 else None
+
+    source = opened(make_bag(tmp_path / "bag", begins, count=80))
+    assert len(shots(source)) == 5
+    assert source.dropped.total() == 75
+    assert source.lost == []
+
+
 def test_images_without_stamps(tmp_path: Path) -> None:
     def unstamped(role: str, message: Any, index: int) -> None:
         message.header.stamp = type(message.header.stamp)(0, 0)

@@ -65,6 +65,13 @@ def test_a_folder_of_arrays_and_what_lies_beside_bags(
     assert told.startswith(f"{tmp_path}: 2.npz, 10.npz, damaged.npz: passed over beside bags; ")
 
 
+def test_depth_beside_a_video_is_the_video_s(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", np.zeros((2, HEIGHT, WIDTH, 3), np.uint8), "mp4v")
+    np.save(tmp_path / "clip_depth.npy", np.ones((2, HEIGHT, WIDTH), np.float32))
+    (found,) = find_recordings([tmp_path], PINHOLE)
+    assert len(shots(found.open(PINHOLE))) == 2
+
+
 def test_videos_as_other_cameras_call_them(tmp_path: Path) -> None:
     found = ["CLIP.MTS", "clip.3gp", "clip.mpg", "clip.ts", "clip.wmv"]
     for name in found:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -260,6 +261,20 @@ def test_a_worker_that_dies_too_often_is_given_up(
     assert len(died) == 1
     assert "its process died once (killed by signal 9)" in died[0].error
     assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+
+
+def test_a_worker_hears_no_interrupt_before_it_can_answer_one(
+    tmp_path: Path, told: ProcessOptions
+) -> None:
+    worker = many._start(told, tmp_path)
+    try:
+        told_by_system = Path(f"/proc/{worker.process.pid}/status").read_text()
+    finally:
+        worker.process.kill()
+        worker.process.join()
+    blocked = next(line for line in told_by_system.splitlines() if line.startswith("SigBlk:"))
+    assert int(blocked.split()[1], 16) >> (signal.SIGINT - 1) & 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_locks_that_kills_left_go_and_held_ones_stay(

@@ -208,7 +208,11 @@ def test_what_a_run_of_something_else_left_is_not_thrown_away(
     record(labelled_frames(COUNT), other, RecordingOptions(color="raw", depth="32FC1"))
     for path, options, words in (
         (other, told, f"is of {bag}, not of {other}"),
-        (bag, replace(told, points=True), "was made with other options"),
+        (
+            bag,
+            replace(told, points=True),
+            r"was made with other options \(points False, now True\)",
+        ),
     ):
         with pytest.raises(ProcessingError, match=f"^{partial} {words}") as error:
             processed(path, options, tmp_path / "out")
@@ -275,8 +279,11 @@ def test_what_is_there_is_kept_and_other_options_are_refused(
     stamp = (tmp_path / "scene" / "summary.json").stat().st_mtime_ns
     assert processed(bag, told, tmp_path)["already_there"]
     assert (tmp_path / "scene" / "summary.json").stat().st_mtime_ns == stamp
-    with pytest.raises(ProcessingError, match="made with other options") as error:
-        processed(bag, replace(told, points=True), tmp_path)
+    other = r"made with other options \(source.rate_hz 10.0, now 5.0; points False, now True\);"
+    source = replace(told.source, rate_hz=5.0)
+    options = replace(told, points=True, source=source, part_frames=7)
+    with pytest.raises(ProcessingError, match=other) as error:
+        processed(bag, options, tmp_path)
     assert error.value.outcome is Outcome.OUTPUT_EXISTS
     (tmp_path / "scene" / "summary.json").unlink()
     with pytest.raises(ProcessingError, match="no output of `dkt process`"):

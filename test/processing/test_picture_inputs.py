@@ -44,6 +44,20 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert refused(pictures, PINHOLE).outcome is Outcome.NO_DEPTH
 
 
+def test_folders_in_capitals_and_depth_as_arrays(pictures: Path) -> None:
+    """Pictures win where a folder holds arrays of the same names too."""
+    expected = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
+    for number, depth in enumerate(expected):
+        np.savez(pictures / "depth" / f"{number}.npz", depth=2 * depth)
+    for role, name in (("color", "RGB"), ("depth", "Depth")):
+        (pictures / role).rename(pictures / name)
+    for factor in (1, 2):
+        found = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
+        np.testing.assert_array_equal(found, np.multiply(factor, expected))
+        for file in (pictures / "Depth").glob("*.png"):
+            file.unlink()
+
+
 def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
     """As in BOP's scene folders: tenths of a millimetre."""
     millimetres = known(shots(opened(pictures))[0].frame.raw_depth)
@@ -58,6 +72,20 @@ def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
     given = opened(pictures, SourceOptions(depth_unit_m=0.002))
     np.testing.assert_allclose(known(shots(given)[0].frame.raw_depth), 2 * millimetres, rtol=1e-6)
     assert any("taken for 0.002 m" in note for note in given.notes)
+
+
+def test_each_picture_has_its_own_camera_as_in_bop_scenes(pictures: Path) -> None:
+    (pictures / "intrinsics.txt").unlink()
+    for role in ("color", "depth"):
+        for file in list((pictures / role).iterdir()):
+            file.rename(file.with_stem(f"{int(file.stem):06}"))
+    entries = {str(n): {"cam_K": [60 + n, 0, 32, 0, 60 + n, 24, 0, 0, 1]} for n in range(3)}
+    (pictures / "scene_camera.json").write_text(json.dumps(entries))
+    assert [shot.frame.intrinsics.fx for shot in shots(opened(pictures))] == [60, 61, 62]
+    (pictures / "color" / "000002.png").rename(pictures / "color" / "000007.png")
+    (pictures / "depth" / "000002.png").rename(pictures / "depth" / "000007.png")
+    with pytest.raises(DktError, match="holds 3 cameras"):
+        shots(opened(pictures))
 
 
 def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
