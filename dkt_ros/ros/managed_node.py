@@ -30,7 +30,7 @@ from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import node_names
 from dkt_ros.ros.requests import answer_unreadable
-from dkt_ros.ros.sending import RCLError, first_line, report_unsent
+from dkt_ros.ros.sending import RCLError, SteadyStates, first_line, report_unsent
 from dkt_ros.ros.statistics import Complaints
 
 Own = TypeVar("Own", bound=Parameters)
@@ -60,6 +60,8 @@ LOG_PERIOD_S = 10.0
 class ManagedNode(LifecycleNode, Generic[Own]):
     """A lifecycle node whose long preparations leave its services answering."""
 
+    _state_machine: Any
+
     def __init__(self, name: str, kind: type[Own], namespace: str = "") -> None:
         """Raises DktError naming the parameters that are wrong."""
         with naming_arguments():
@@ -80,6 +82,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         )
         for unknown in unknown_overrides(self, kind):
             self.get_logger().warning(f"parameter {unknown} is not known to this node and ignored")
+        self._state_machine = SteadyStates(self._state_machine, self.report)
         answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
         self._clock_ns, self._clock_moved = 0, 0.0  # when, by the monotonic clock

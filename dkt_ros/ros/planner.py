@@ -44,7 +44,7 @@ from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.process import run_main
 from dkt_ros.ros.regions import rows_and_columns
-from dkt_ros.ros.sending import answer_surely, attempt
+from dkt_ros.ros.sending import answer_surely, attempt, send
 from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 
@@ -211,9 +211,10 @@ class DktPlanner(ManagedNode[PlannerParameters]):
                 Status.NO_DEPTH,
                 f"nobody serves {name}: start dkt_node in this namespace, or remap {CAPTURE}",
             )
-        future = self._client.call_async(
-            CaptureDepth.Request(frames=wanted.frames, timeout=wanted.timeout_s, with_points=False)
+        asking = CaptureDepth.Request(
+            frames=wanted.frames, timeout=wanted.timeout_s, with_points=False
         )
+        future = send(lambda: self._client.call_async(asking))
         asked = time.monotonic()
         deadline = asked + wanted.timeout_s + ANSWER_S
         with awake(self):

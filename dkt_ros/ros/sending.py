@@ -1,7 +1,8 @@
 """Sending that fails: rclpy raises it wherever it sends, and in the executor it would end the node.
 
 A writer gives up where its readers keep it busy for longer than .1 s, as many do on a machine with
-much else to do. Knows rclpy's errors, services and actions; nothing of what is sent.
+much else to do. What cannot be taken in is no end either. Knows rclpy's errors, services, actions
+and lifecycles; nothing of what is sent.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import rclpy
 from rclpy.action import ActionServer
@@ -19,6 +20,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.service import Service
 
 RCLError: type[RuntimeError] = rclpy_implementation.RCLError
+Sent = TypeVar("Sent")
 Report = Callable[[str, str], None]
 """report(cause, text)"""
 
@@ -32,17 +34,15 @@ def first_line(error: Exception) -> str:
     return re.sub(r", at \S+:\d+", "", str(error).strip().partition("\n")[0])
 
 
-def send(act: Callable[[], object]) -> None:
-    """Calls `act`, again where the middleware gives up. Raises the last RCLError."""
+def send(act: Callable[[], Sent]) -> Sent:
+    """The result of `act`, called again where the middleware gives up. Raises the last RCLError."""
     for _ in range(TRIES - 1):
         try:
-            act()
+            return act()
         except RCLError:
-            if rclpy.ok():
-                continue
-            raise
-        return
-    act()
+            if not rclpy.ok():
+                raise
+    return act()
 
 
 def attempt(act: Callable[[], object], report: Report) -> bool:
@@ -77,7 +77,30 @@ def spin(executor: Executor, report: Report) -> None:
             is_lasting = len(failures) == MOST_FAILURES and failures[-1] - failures[0] < WITHIN_S
             if is_lasting:
                 raise
-            report_unsent(error, report)
+            if rclpy.ok() and _let_go(executor, error):
+                report(
+                    "taking failed",
+                    f"the middleware could not read what came ({first_line(error)}), and it is "
+                    "lost: expected a sender whose messages are defined as they are here",
+                )
+            else:
+                report_unsent(error, report)
+
+
+def _let_go(executor: Executor, error: Exception) -> bool:
+    """Whether a message, request or answer could not be taken; more of its kind are taken then.
+
+    rclpy holds whatever it could not take from for being at work, and all of its group with it.
+    """
+    for task, entity, _ in [*executor._tasks]:
+        if not (entity is not None and entity._executor_event and task.done()):
+            continue
+        if task.exception() is error:
+            entity._executor_event = False
+            entity.callback_group.ending_execution(entity)
+            executor.wake()
+            return True
+    return False
 
 
 def answer_surely(service: Service, report: Report) -> None:
@@ -88,6 +111,39 @@ def answer_surely(service: Service, report: Report) -> None:
         attempt(lambda: send(lambda: send_response(response, header)), report)
 
     service.send_response = answer
+
+
+class SteadyStates:
+    """A lifecycle's state machine whose transitions hold though nobody can be told of them.
+
+    rclpy takes what cannot be told for a transition that did not take place, and would stay amid it
+    for good.
+    """
+
+    def __init__(self, states: Any, report: Report) -> None:
+        """`states`: rclpy's own. `report`: what could not be sent."""
+        self._states = states
+        self._report = report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._states, name)
+
+    def trigger_transition_by_id(self, number: int, tell: bool) -> None:
+        """As rclpy's."""
+        self._trigger(lambda: self._states.trigger_transition_by_id(number, tell))
+
+    def trigger_transition_by_label(self, label: str, tell: bool) -> None:
+        """As rclpy's."""
+        self._trigger(lambda: self._states.trigger_transition_by_label(label, tell))
+
+    def _trigger(self, act: Callable[[], object]) -> None:
+        before = self._states.current_state
+        try:
+            act()
+        except RCLError as error:
+            if self._states.current_state == before:  # none of this state's
+                raise
+            report_unsent(error, self._report)
 
 
 class SteadyActionServer(ActionServer):

@@ -22,11 +22,14 @@ from dkt_ros.srv import PlanGrasps
 from fixtures.recorded_frames import labelled_frames
 from rcl_interfaces.srv import GetParameters
 from rclpy.action import ActionClient
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
+from std_msgs.msg import Header
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
@@ -47,6 +50,11 @@ pytestmark = pytest.mark.ros
 PATIENCE_S = 30.0
 RECOVERS = TRIES - 1
 WHY = "cannot publish data, at /project/src/rmw_publish.cpp:68, at /project/src/publisher.c:285"
+TAKEN = {
+    "Subscription": "take_message",
+    "Service": "service_take_request",
+    "Client": "take_response",
+}
 SAID = "the middleware could not send (cannot publish data): expected fewer subscribers"
 
 
@@ -104,6 +112,39 @@ def test_spinning_goes_on(other: Node, told: list[tuple[str, str]]) -> None:
     spin(executor, lambda *words: told.append(words))
     assert turns.calls == 5
     assert [(cause, text[: len(SAID)]) for cause, text in told] == [("sending failed", SAID)] * 2
+
+
+@pytest.mark.parametrize("kind", ["Subscription", "Service", "Client"])
+def test_what_cannot_be_taken_is_lost_alone(
+    monkeypatch: pytest.MonkeyPatch, other: Node, told: list[tuple[str, str]], kind: str
+) -> None:
+    """rclpy would take nothing any more of all that is in the group of what failed."""
+    heard: list[str] = []
+    executor = SingleThreadedExecutor()
+    executor.add_node(other)
+    publisher = other.create_publisher(Header, "words", 10)
+    other.create_subscription(Header, "words", lambda word: heard.append(word.frame_id), 10)
+    other.create_service(GetParameters, "ask", lambda request, response: response)
+    client = other.create_client(GetParameters, "ask")
+    assert client.wait_for_service(PATIENCE_S)
+
+    def look() -> None:
+        publisher.publish(Header(frame_id=str(len(told))))
+        answers.append(client.call_async(GetParameters.Request()))
+        if "1" in heard and any(answer.done() for answer in answers):
+            executor.shutdown()
+
+    answers: list[Any] = []
+    owner, name = getattr(rclpy_implementation, kind), TAKEN[kind]
+    fails = Failing(getattr(owner, name), 0)
+    monkeypatch.setattr(owner, name, lambda self, *words: fails(self, *words))
+    other.create_timer(0.02, look)
+    other.create_timer(PATIENCE_S, executor.shutdown, callback_group=ReentrantCallbackGroup())
+    spin(executor, lambda *words: told.append(words))
+    assert "1" in heard
+    assert any(answer.done() for answer in answers)
+    assert [cause for cause, _ in told] == ["taking failed"]
+    assert told[0][1].startswith("the middleware could not read what came (cannot publish data)")
 
 
 def test_an_executor_that_can_do_nothing_else_any_more_ends(
@@ -203,6 +244,31 @@ def test_a_capture_has_its_result_though_its_status_is_never_told(
     assert "is unconfigured, expected active" in found.result.message
     text, _ = node._complaints.latest()["sending failed"]
     assert text.startswith(SAID)
+
+
+@pytest.mark.parametrize("failing", [(0,), (1,), (0, 1, 2, 3)])
+def test_transitions_take_place_though_nobody_is_told(
+    monkeypatch: pytest.MonkeyPatch, node: DktNode, failing: tuple[int, ...]
+) -> None:
+    """rclpy would call each a failure, and stay configuring for good; rcl has changed its state."""
+    changed = iter(range(99))
+
+    def failing_to_tell(trigger: Any) -> Any:
+        def act(self: Any, which: Any, tell: bool) -> None:
+            trigger(self, which, False)
+            if next(changed) in failing:
+                raise RCLError(WHY)
+
+        return act
+
+    machine = rclpy_implementation.LifecycleStateMachine
+    for name in ("trigger_transition_by_id", "trigger_transition_by_label"):
+        monkeypatch.setattr(machine, name, failing_to_tell(getattr(machine, name)))
+    node.autostart()
+    assert node.idle() == "", "active"
+    assert node._complaints.latest()["sending failed"][0].startswith(SAID)
+    assert node.trigger_activate() == TransitionCallbackReturn.ERROR, "it is active already"
+    assert node.idle() == ""
 
 
 def test_parameters_that_are_set_though_no_event_tells_so_are_not_refused(
