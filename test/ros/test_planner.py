@@ -86,16 +86,21 @@ class Cell:
         planner = self.rig.planner
         client = planner.client(PlanGrasps, service)
         planner.wait_until(client.service_is_ready, "planner", START_PATIENCE_S)
-        future = client.call_async(PlanGrasps.Request(**request))
 
-        def answered() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
+        def show() -> None:
             self.rig.now_ns += 33_333_333
             shown(self.rig.now_ns)
             seen = depth() if callable(depth) else depth
             self.rig.camera.show(
                 self.rig.now_ns, colors() if rgb is None else rgb, seen, info={"k": K}
             )
+
+        self.rig.settle(show)
+        future = client.call_async(PlanGrasps.Request(**request))
+
+        def answered() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            show()
             planner.spin_for(0.05)
             return bool(future.done())
 
