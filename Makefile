@@ -33,7 +33,7 @@ demo: build
 	@$(in_env) python -m demo $(if $(BAG),--bag "$(BAG)") --output demo_output
 
 test: lint
-	$(in_env) OMP_NUM_THREADS=1 DKT_TEST_REQUIRE=ros,docs pytest -n $(JOBS) --dist loadfile --maxfail 10 $(ARGS)
+	$(in_env) OMP_NUM_THREADS=1 DKT_TEST_REQUIRE=ros,docs pytest -n $(JOBS) --dist loadfile --maxfail 10 --max-worker-restart 0 $(ARGS)
 
 lint: build
 	@$(in_env) failed=0; \

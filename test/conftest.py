@@ -1,20 +1,25 @@
-"""What every test may rely on: where things lie, and which tests this machine can run.
+"""What every test may rely on: where things lie, which tests this machine can run, and an end.
 
 A test that needs what is not there skips and says why. With DKT_TEST_REQUIRE (names of markers,
 separated by commas) such a test fails instead, so that a full environment cannot pass by skipping.
+
+What is broken is told within minutes: a test that hangs fails, a fixture that fails is not set up
+for each of its tests, and where the run has failed for good nothing is tried again.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import importlib.util
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -131,6 +136,108 @@ def shared_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set DKT_SHARED to the folder that holds it")
     return folder
+
+
+PHASE_LIMIT_S = 600.0
+"""How long a test's setup, call or teardown may take: many times what any takes on a busy core."""
+LATER_LIMIT_S = 120.0
+"""And once one has taken longer."""
+_GRACE_S = 60.0
+"""Code outside Python hears of no signal; this much later the process ends."""
+
+
+class _Limit:
+    """Has a phase of a test that takes too long fail where it stands."""
+
+    def __init__(self) -> None:
+        self._seconds = PHASE_LIMIT_S
+        self._stderr = 2
+
+    def start(self) -> None:
+        """Before capturing: stacks go to the run's own standard error."""
+        self._stderr = os.dup(2)
+        signal.signal(signal.SIGALRM, self._fail)
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        faulthandler.dump_traceback_later(self._seconds + _GRACE_S, exit=True, file=self._stderr)
+        # Again and again: what it raises may get lost in a finalizer.
+        signal.setitimer(signal.ITIMER_REAL, self._seconds, _GRACE_S / 2)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            faulthandler.cancel_dump_traceback_later()
+
+    def _fail(self, *_: Any) -> None:
+        seconds, self._seconds = self._seconds, LATER_LIMIT_S
+        faulthandler.dump_traceback(self._stderr)
+        pytest.fail(f"not done within {seconds:g} s; the stacks of all threads are on stderr")
+
+
+_limit = _Limit()
+
+
+def pytest_configure() -> None:
+    _limit.start()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup() -> Generator[None, Any, Any]:
+    with _limit.phase():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    with _limit.phase():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Generator[None, Any, Any]:
+    with _limit.phase():
+        return (yield)
+
+
+_failures: dict[tuple[pytest.FixtureDef[Any], object], list[str]] = {}
+"""By fixture and parameter, of those that several tests share."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Sets what several tests share up once more after a failure, and then no more.
+
+    pytest-rerunfailures would do so twice for each of its tests.
+    """
+    if fixturedef.scope == "function":
+        return (yield)
+    failures = _failures.setdefault((fixturedef, getattr(request, "param_index", 0)), [])
+    if len(failures) > 1:
+        pytest.fail(f"fixture {fixturedef.argname} has failed twice: {failures[-1]}", pytrace=False)
+    try:
+        return (yield)
+    except (Exception, pytest.fail.Exception) as error:
+        failures.append(f"{type(error).__name__}: {error}")
+        raise
+
+
+_has_failed = False
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remembers that the run has failed; what is tried again is no failure."""
+    global _has_failed
+    _has_failed = _has_failed or report.failed
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Trying again saves a run from a busy machine's whims; one that has failed it delays."""
+    if _has_failed:
+        item.add_marker(pytest.mark.flaky(reruns=0), append=False)
 
 
 @pytest.hookimpl(trylast=True)

@@ -169,13 +169,13 @@ class TestOneStreamAtATime:
 
         def slow(frame: Frame) -> Prediction:
             inside.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
             return answer(frame)
 
         monkeypatch.setattr(network, "push", slow)
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(estimator.push, frame(0))
-            assert inside.wait(30)
+            assert inside.wait(60)
             with pytest.raises(DktError, match="another thread is within push"):
                 estimator.push(frame(1))
             go_on.set()

@@ -198,6 +198,10 @@ class Captures:
         """Whether somebody waits for depth."""
         return bool(self._open)
 
+    def wants(self, arrived_s: float) -> bool:
+        """Whether somebody waits for a frame that arrived then, time.monotonic()."""
+        return any(capture.opened_s <= arrived_s for capture in tuple(self._open))
+
     def offer(self, result: Result) -> None:
         """Gives one estimate to all who wait for it."""
         with self._lock:  # what is no longer open is being read

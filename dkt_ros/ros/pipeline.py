@@ -205,7 +205,7 @@ class Pipeline:
         self._statistics.seen("pair")
         captures = self._captures
         if captures is not None and self._parameters.publish == "on_demand":
-            if not captures.is_wanted:
+            if not captures.wants(observation.arrived_s):
                 self._statistics.skipped()
                 return
             # What the network has seen for an earlier request is no part of this one's stream.

@@ -19,6 +19,7 @@ from dkt_ros.msg import ScaleAlignment
 from dkt_ros.srv import CaptureDepth
 from fixtures.red_network import depth_of
 from fixtures.red_rig import HEIGHT, WIDTH, RedRig, picture, red_rig
+from fixtures.three_processes import PATIENCE_S, stamp_ns
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
@@ -65,14 +66,11 @@ def pixels(image: Image, *size: int) -> npt.NDArray[np.float32]:
 
 
 def test_nothing_is_published_unless_it_is_asked_for(rig: RedRig) -> None:
+    rig.settle()
+    last, kept = rig.now_ns, (rig.planner.depth, rig.planner.points)
     for _ in range(5):
         rig.show()
         rig.planner.spin_for(0.1)
-    before = dict(rig.planner.counts)
-    for _ in range(5):
-        rig.show()
-        rig.planner.spin_for(0.1)
-    assert rig.planner.counts == before
 
     def rests() -> bool:
         rig.show()  # a silent camera is told
@@ -80,17 +78,18 @@ def test_nothing_is_published_unless_it_is_asked_for(rig: RedRig) -> None:
         return found is not None and found.message == RESTING and found.level == OK
 
     rig.planner.wait_until(rests, "word that nobody asks")
+    assert not [stamp for of_topic in kept for stamp in of_topic if stamp > last]
     assert capture(rig, frames=2).frames == 2
-    rig.planner.wait_until(lambda: rig.planner.counts["depth"] > before["depth"], "depth again")
+    rig.planner.wait_until(lambda: max(rig.planner.depth, default=0) > last, "depth again")
 
 
 def test_all_of_one_answer_belongs_together(rig: RedRig) -> None:
+    rig.settle()
     last = rig.now_ns
     answer = capture(rig, frames=3)
     assert (answer.status, answer.message, answer.frames) == (Response.OK, "", 3)
     assert answer.alignment.state == ScaleAlignment.OK
-    stamp = answer.depth.header.stamp
-    assert stamp.sec * 10**9 + stamp.nanosec > last + 2 * 33_000_000, "frames of after the request"
+    assert stamp_ns(answer.depth) > last + 2 * 33_000_000, "frames of after the request"
     parts = (answer.color, answer.spread, answer.confidence, answer.camera_info, answer.points)
     assert all(part.header == answer.depth.header for part in parts)
     depth = pixels(answer.depth, HEIGHT, WIDTH)
@@ -167,6 +166,7 @@ def test_frames_of_before_a_break_are_not_fused_with_those_after(broke: str) -> 
 
 def test_noise_is_told_as_spread(rig: RedRig) -> None:
     """Pictures that flicker by some levels of red, under raw depth that stands still."""
+    rig.settle()
     client = rig.planner.client(CaptureDepth, NAME)
     future = client.call_async(CaptureDepth.Request(frames=7, timeout=60.0))
     turn = 0
@@ -186,6 +186,7 @@ def test_noise_is_told_as_spread(rig: RedRig) -> None:
 
 
 def test_a_region_is_cut_out_with_its_calibration(rig: RedRig) -> None:
+    rig.settle()
     region = RegionOfInterest(x_offset=20, y_offset=8, width=30, height=16)
     answer = capture(rig, frames=2, region=region)
     assert answer.status == Response.OK, answer.message
@@ -246,7 +247,11 @@ def test_what_cannot_be_meant_is_refused(rig: RedRig, request_: dict[str, Any], 
 
 def test_no_scale_is_said_with_its_reason(rig: RedRig) -> None:
     nothing = np.full((HEIGHT, WIDTH), np.nan, np.float32)
-    answer = capture(rig, {"depth": nothing}, frames=3, timeout=2.0)
+    rig.settle()
+    for timeout in (1.0, 8.0, 60.0):  # on a busy machine no frame comes within the first
+        answer = capture(rig, {"depth": nothing}, frames=3, timeout=timeout)
+        if answer.status != Response.TIMEOUT:
+            break
     assert answer.status == Response.UNALIGNED
     assert answer.frames == 0
     assert "no scale in" in answer.message
@@ -254,7 +259,7 @@ def test_no_scale_is_said_with_its_reason(rig: RedRig) -> None:
 
 
 def test_a_camera_that_is_silent_is_waited_for_no_longer_than_said(rig: RedRig) -> None:
-    rig.planner.spin_for(0.5)
+    rig.settle()
     request = CaptureDepth.Request(frames=2, timeout=0.5)
     answer = rig.call(CaptureDepth, NAME, request, shows=False)
     assert answer.status == Response.TIMEOUT
@@ -263,13 +268,16 @@ def test_a_camera_that_is_silent_is_waited_for_no_longer_than_said(rig: RedRig) 
 
 def test_frames_of_before_a_camera_fell_silent_are_no_answer(rig: RedRig) -> None:
     client = rig.planner.client(CaptureDepth, NAME)
-    before = rig.planner.counts["depth"]
-    future = client.call_async(CaptureDepth.Request(frames=30, timeout=6.0))
-    while rig.planner.counts["depth"] < before + 5 and not future.done():
-        rig.show()
-        rig.planner.spin_for(0.1)
-    rig.planner.wait_until(future.done, "answer")
-    answer = future.result()
+    for timeout in (3.0, 12.0, 60.0):  # on a busy machine the frames take too long of the first
+        before = rig.planner.counts["depth"]
+        future = client.call_async(CaptureDepth.Request(frames=30, timeout=timeout))
+        while rig.planner.counts["depth"] < before + 5 and not future.done():
+            rig.show()
+            rig.planner.spin_for(0.1)
+        rig.planner.wait_until(future.done, "answer", 2 * timeout + PATIENCE_S)
+        answer = future.result()
+        if "and none since" in answer.message:
+            break
     assert answer.status == Response.TIMEOUT
     assert "of 30 depth images came, the newest" in answer.message
     assert "and none since: expected the camera to go on" in answer.message
@@ -303,8 +311,9 @@ def test_the_action_tells_how_far_it_is_and_can_be_cancelled(rig: RedRig) -> Non
         rig.until(result.done, "result")
         assert result.result().result.frames == 3
         assert result.result().status == 4, "succeeded"
-        assert told
+        rig.planner.wait_until(lambda: told, "feedback")
         assert told == sorted(told)
+        rig.settle()
         handle = send(frames=3, timeout=60.0)
         cancel = handle.cancel_goal_async()
         rig.planner.wait_until(cancel.done, "cancellation")
@@ -320,8 +329,15 @@ def test_the_action_tells_how_far_it_is_and_can_be_cancelled(rig: RedRig) -> Non
 def test_an_inactive_node_says_so_also_amid_a_request(rig: RedRig) -> None:
     """The last one: it takes the node down."""
     client = rig.planner.client(CaptureDepth, NAME)
+    rig.settle()
+    last = rig.now_ns
     waiting = client.call_async(CaptureDepth.Request(frames=64, timeout=60.0))
-    rig.planner.spin_for(0.5)
+    rig.planner.wait_until(
+        lambda: max(rig.planner.depth, default=0) > last,
+        "depth: the request is open",
+        again=rig.show,
+        again_s=0.5,
+    )
     change = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
     assert rig.call(ChangeState, "/dkt_node/change_state", change, shows=False).success
     rig.planner.wait_until(waiting.done, "answer")

@@ -19,6 +19,7 @@ pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make bu
 
 import rclpy
 from dkt_ros.srv import CaptureDepth, PlanGrasps
+from fixtures.waiting import PATIENCE_S, eventually
 from rclpy.executors import SingleThreadedExecutor
 
 from dkt_ros.ros.capture import Captures
@@ -27,7 +28,7 @@ from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.planner import DktPlanner
 
 pytestmark = pytest.mark.ros
-PATIENCE_S, AGAIN_S = 60.0, 5.0
+AGAIN_S = 5.0
 Call = Callable[[Any, str, Any], Any]
 
 
@@ -126,8 +127,7 @@ def test_a_capture_that_fails_is_answered_and_the_node_lives_on(
     monkeypatch.undo()
 
     def offer() -> None:
-        while not captures.is_wanted:
-            time.sleep(0.005)
+        eventually(lambda: captures.is_wanted)
         # A result without an estimate: whatever is asked of it fails.
         captures.offer(SimpleNamespace(observation=SimpleNamespace(arrived_s=time.monotonic())))  # type: ignore[arg-type]
 
@@ -135,7 +135,7 @@ def test_a_capture_that_fails_is_answered_and_the_node_lives_on(
     thread.start()
     request.timeout = PATIENCE_S
     answer = call(CaptureDepth, "dkt/capture_depth", request)
-    thread.join()
+    thread.join(PATIENCE_S)
     assert answer.status == CaptureDepth.Response.FAILED
     assert "the capture failed: AttributeError" in answer.message
     request.timeout = 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_S
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +46,7 @@ def test_a_mailbox_without_room_is_refused() -> None:
 def test_take_waits_for_an_item() -> None:
     mailbox: Mailbox[str] = Mailbox()
     threading.Timer(0.05, mailbox.put, args=("late",)).start()
-    assert mailbox.take(timeout_s=5.0) == "late"
+    assert mailbox.take(timeout_s=PATIENCE_S) == "late"
 
 
 def test_take_gives_up_after_its_timeout() -> None:
@@ -59,7 +60,7 @@ def test_close_wakes_the_taker_and_refuses_more() -> None:
     taker = threading.Thread(target=lambda: taken.append(mailbox.take()))
     taker.start()
     mailbox.close()
-    taker.join(timeout=5.0)
+    taker.join(PATIENCE_S)
     assert not taker.is_alive()
     assert taken == [None]
     assert mailbox.put("too late") is False

@@ -22,6 +22,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from dkt_ros.msg import ScaleAlignment
+from fixtures.waiting import PATIENCE_S, eventually
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
@@ -52,7 +53,6 @@ from dkt_ros.ros.topics import (
 )
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 60.0
 
 
 def test_topics_named_elsewhere_are_published(repo_root: Path) -> None:
@@ -132,13 +132,6 @@ def node() -> Iterator[LifecycleNode]:
     yield node
     node.destroy_node()
     rclpy.try_shutdown()
-
-
-def eventually(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def publish(outputs: Outputs, stamp_ns: int) -> None:

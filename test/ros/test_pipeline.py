@@ -18,9 +18,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from fixtures.waiting import PATIENCE_S, eventually
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
@@ -28,6 +29,7 @@ from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.fusion.consistency import REMEDIES, Suspicion
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
+from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.engine import Engine
@@ -53,7 +55,7 @@ class SlowEstimator:
     def push(self, frame: Frame) -> DepthEstimate:
         self.stamps_ns.append(frame.stamp_ns)
         time.sleep(INFERENCE_S)
-        self.free.wait(10.0)
+        self.free.wait(PATIENCE_S)
         depth = np.ones((HEIGHT, WIDTH), dtype=np.float32)
         alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
         timings_s = {"total": INFERENCE_S}
@@ -81,13 +83,17 @@ def node(request: pytest.FixtureRequest) -> Iterator[DktNode]:
     rclpy.shutdown()
 
 
+def lens() -> CameraInfo:
+    info = CameraInfo(width=WIDTH, height=HEIGHT)
+    info.k = [50.0, 0.0, 2.5, 0.0, 50.0, 1.5, 0.0, 0.0, 1.0]
+    return info
+
+
 def show_frames(node: DktNode, count: int, first: int = 0) -> None:
     """A camera at its own pace; a busy machine makes it slower, in bunches, never faster."""
     assert node._pipeline is not None
     intake = node._pipeline._intake
-    info = CameraInfo(width=WIDTH, height=HEIGHT)
-    info.k = [50.0, 0.0, 2.5, 0.0, 50.0, 1.5, 0.0, 0.0, 1.0]
-    intake.on_camera_info(info)
+    intake.on_camera_info(lens())
     began = time.monotonic()
     for number in range(count):
         time.sleep(max(0.0, began + number * CAMERA_S - time.monotonic()))
@@ -144,10 +150,7 @@ def test_frames_of_one_window_wait_and_no_more(node: DktNode, room: int) -> None
     slow = estimator(node)
     slow.free.clear()
     show_frames(node, 1)
-    deadline = time.monotonic() + 10.0
-    while not slow.stamps_ns:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    eventually(lambda: slow.stamps_ns)
     show_frames(node, room + 3, first=1)
 
     def lost(cause: str) -> int:
@@ -161,10 +164,24 @@ def test_frames_of_one_window_wait_and_no_more(node: DktNode, room: int) -> None
     show_frames(node, 1)  # time runs back: who waits is of a stream that is over
     assert lost(began_anew) - before == room
     slow.free.set()
-    while len(slow.stamps_ns) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    eventually(lambda: len(slow.stamps_ns) == 2)
     assert slow.stamps_ns[1] == slow.stamps_ns[0], "the new stream's first frame"
+
+
+@pytest.mark.parametrize("node", ["publish:=on_demand frame_choice:=newest"], indirect=True)
+def test_a_frame_that_came_before_the_request_begins_no_stream_for_it(node: DktNode) -> None:
+    """Its depth image came after: it would be inferred, and count for nobody."""
+    assert node._pipeline is not None
+    intake, header = node._pipeline._intake, make_header(10**18 - 10**7, "camera")
+    intake.on_camera_info(lens())
+    intake.on_color(rgb_to_image(np.zeros((HEIGHT, WIDTH, 3), np.uint8), header))
+    capture = Capture(1, 0.0, RegionOfInterest(), None)
+    node._captures._open.append(capture)
+    intake.on_depth(depth_to_image(np.ones((HEIGHT, WIDTH), np.float32), header))
+    assert values(node, "inference")["frames skipped by choice"] == "1"
+    show_frames(node, 1)
+    assert capture.done.wait(PATIENCE_S)
+    assert estimator(node).stamps_ns == [10**18]
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
@@ -175,12 +192,11 @@ def test_deactivation_does_not_wait_for_ever(
     slow = estimator(node)
     slow.free.clear()
     show_frames(node, 1)
-    while not slow.stamps_ns:
-        time.sleep(0.005)
+    eventually(lambda: slow.stamps_ns)
     assert node.trigger_deactivate() == TransitionCallbackReturn.FAILURE
     assert "the inference has not ended within 0.02 s" in node._transition_error
     slow.free.set()
-    monkeypatch.setattr("dkt_ros.ros.node.HALT_PATIENCE_S", 10.0)
+    monkeypatch.setattr("dkt_ros.ros.node.HALT_PATIENCE_S", PATIENCE_S)
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
 
@@ -205,8 +221,7 @@ def test_normals_that_nobody_listens_to_are_not_wanted(node: DktNode) -> None:
     assert node._engine is not None
     node._engine.predictor.normals_wanted = True
     show_frames(node, 1)
-    while not estimator(node).stamps_ns:
-        time.sleep(0.005)
+    eventually(lambda: estimator(node).stamps_ns)
     assert not node._engine.predictor.normals_wanted
 
 
@@ -220,12 +235,9 @@ def test_publishers_of_another_type_and_of_the_past_are_seen(node: DktNode) -> N
     camera.create_publisher(CompressedImage, "depth/image", 1)
     camera.create_publisher(CameraInfo, "color/camera_info", late)
     camera.create_publisher(Image, "color/image", 1)
-    deadline = time.monotonic() + 60.0
-    found = node._pipeline.report().inputs
-    while not all(topic.nodes for topic in found.values()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-        found = node._pipeline.report().inputs
+    report = node._pipeline.report
+    eventually(lambda: all(topic.nodes for topic in report().inputs.values()))
+    found = report().inputs
     camera.destroy_node()
     rclpy.shutdown(context=context)
     assert found["depth"].other_types == ("sensor_msgs/msg/CompressedImage",)
@@ -245,13 +257,10 @@ def test_topics_that_others_publish_in_place_of_absent_ones_are_seen(node: DktNo
     for topic in ("robot/speech_picture", "camera/color/image_raw", "depth/image"):
         camera.create_publisher(Image, topic, 1)
     camera.create_publisher(CompressedImage, "color/image/compressed", 1)
-    deadline = time.monotonic() + 60.0
+    report = node._pipeline.report
     images = ("/camera/color/image_raw", "/color/image/compressed", "/robot/speech_picture")
-    found = node._pipeline.report().inputs
-    while found["color"].elsewhere != images:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.01)
-        found = node._pipeline.report().inputs
+    eventually(lambda: report().inputs["color"].elsewhere == images)
+    found = report().inputs
     assert found["camera_info"].elsewhere == (), "this node's own is none"
     assert found["depth"].elsewhere == (), "it is there"
     camera.destroy_node()
@@ -262,10 +271,7 @@ def test_a_live_stream_that_drifted_is_told(node: DktNode) -> None:
     slow = estimator(node)
     slow.flush = FlushReason.DRIFT
     show_frames(node, 3)
-    deadline = time.monotonic() + 10.0
-    while "flushed: live stream had drifted" not in values(node, "inference"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: "flushed: live stream had drifted" in values(node, "inference"))
     told = values(node, "input")["last live stream had drifted"]
     assert "started anew" in told
     assert "live_preset" in told
@@ -276,11 +282,8 @@ def test_a_live_stream_that_drifted_is_told(node: DktNode) -> None:
 def test_what_does_not_belong_together_is_told_with_its_remedy(node: DktNode, cause: str) -> None:
     estimator(node).suspicions = (Suspicion(cause, "something is wrong", True),)
     show_frames(node, 1)
-    deadline = time.monotonic() + 10.0
-    while f"last {cause}" not in (found := values(node, "input")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert f"something is wrong. {REMEDIES[cause]}." in found[f"last {cause}"]
+    told = eventually(lambda: values(node, "input").get(f"last {cause}"))
+    assert f"something is wrong. {REMEDIES[cause]}." in (told or "")
 
 
 def estimator(node: DktNode) -> SlowEstimator:

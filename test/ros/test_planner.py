@@ -74,6 +74,12 @@ class Cell:
                 keep = self.heard[topic].append
                 rig.planner.node.create_subscription(kind, f"/{topic}", keep, 10)
 
+    def show(self, rgb: np.ndarray | None = None, depth: np.ndarray = DEPTH) -> None:
+        """One frame."""
+        self.rig.now_ns += 33_333_333
+        rgb = colors() if rgb is None else rgb
+        self.rig.camera.show(self.rig.now_ns, rgb, depth, info={"k": K})
+
     def plan(
         self,
         rgb: np.ndarray | None = None,
@@ -86,16 +92,17 @@ class Cell:
         planner = self.rig.planner
         client = planner.client(PlanGrasps, service)
         planner.wait_until(client.service_is_ready, "planner", START_PATIENCE_S)
+
+        def show() -> None:
+            shown(self.rig.now_ns + 33_333_333)
+            self.show(rgb, depth() if callable(depth) else depth)
+
+        self.rig.settle(show)
         future = client.call_async(PlanGrasps.Request(**request))
 
         def answered() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            self.rig.now_ns += 33_333_333
-            shown(self.rig.now_ns)
-            seen = depth() if callable(depth) else depth
-            self.rig.camera.show(
-                self.rig.now_ns, colors() if rgb is None else rgb, seen, info={"k": K}
-            )
+            show()
             planner.spin_for(0.05)
             return bool(future.done())
 
@@ -289,6 +296,7 @@ def test_a_planner_that_is_deactivated_amid_a_plan_states_no_grasp(cell: Cell) -
         answer = cell.rig.planner.call(ChangeState, "/dkt_planner/change_state", request)
         assert answer.success
 
+    cell.rig.settle(cell.show)
     client = cell.rig.planner.client(PlanGrasps, "/dkt/plan_grasps")
     waiting = client.call_async(PlanGrasps.Request())  # the camera is silent
     cell.rig.planner.spin_for(1.0)
@@ -348,6 +356,7 @@ def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Ce
 def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(cell: Cell) -> None:
     """Its service is in the graph for 20 s more. The last one: it takes both down."""
     planner = cell.rig.planner
+    cell.rig.settle(cell.show)
     client = planner.client(PlanGrasps, "/dkt/plan_grasps")
     waiting = client.call_async(PlanGrasps.Request())  # the camera is silent
     planner.spin_for(1.0)

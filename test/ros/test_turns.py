@@ -6,6 +6,8 @@ import threading
 import time
 from itertools import pairwise
 
+from fixtures.waiting import PATIENCE_S, eventually
+
 from dkt_ros.ros.turns import Turns
 
 
@@ -21,10 +23,9 @@ def test_turns_come_in_the_order_in_which_they_are_asked_for() -> None:
     with turns.turn():
         for count, thread in enumerate(threads, 2):
             thread.start()
-            while len(turns._asked) < count:
-                time.sleep(0.001)
+            eventually(lambda count=count: len(turns._asked) == count)  # type: ignore[misc]
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE_S)
     assert order == ["a", "b", "c"]
 
 
@@ -42,11 +43,12 @@ def test_who_asks_again_at_once_stands_behind_all_others() -> None:
     threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
     for thread in threads:
         thread.start()
-    while len(order) < 40:
-        time.sleep(0.001)
-    over.set()
+    try:
+        eventually(lambda: len(order) >= 40)
+    finally:
+        over.set()
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE_S)
     first = order.index("b" if order[0] == "a" else "a")  # until both run
     rest = order[first : first + 36]
     assert all(one != other for one, other in pairwise(rest))

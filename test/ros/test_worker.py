@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
+from fixtures.waiting import PATIENCE_S, eventually
 from sensor_msgs.msg import CameraInfo
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
@@ -24,7 +25,6 @@ from dkt_ros.ros.turns import Turns
 from dkt_ros.ros.worker import InferenceWorker, WorkerState, WorkerStatus
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 10.0
 
 
 def observation(stamp_ns: int, epoch: int = 0) -> Observation:
@@ -138,13 +138,6 @@ def bench() -> Iterator[Bench]:
     yield bench
     if bench.worker is not None:
         assert bench.worker.stop(PATIENCE_S)
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_what_is_put_is_estimated_and_published(bench: Bench) -> None:
