@@ -35,6 +35,7 @@ _WIDEST = 0.2
 """Relative; of steps so coarse a surface may be one."""
 _LONE = 0.05
 """Readings around, for each of the value. Around a surface's commonest there are twice as many."""
+_FOURTH = 4  # of them tell which is the commonest
 _FEWEST, _LEAST_SHARE = 20, 0.003
 """Sampled pixels, and of all that have a reading."""
 _RUN_PX = 12
@@ -48,8 +49,8 @@ _RUNS_SHARE = 0.003
 _NOISE_M, _NOISY = 0.0011, 0.03
 """Second difference along columns beyond that of whole millimetres, and share of the readings with
 more where a sensor measured: three times that of what is rendered."""
-_SAMPLES = 100
-"""Rows or columns that are looked at, of the fewer."""
+_SAMPLES, _SCREENED = 100, 40
+"""Rows or columns that are looked at, of the fewer; rows that are, of every frame, for runs."""
 
 
 def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
@@ -69,14 +70,25 @@ def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
     # Where most lie there, the range or the unit is another one.
     if value and _PURE_FAR * len(far) <= count <= 0.5 * known:
         return value
-    value, count = _commonest(some[is_reading(some)], known)
-    if value < LEAST_BETWEEN_M or count > 0.5 * known or value >= range_m:
-        return None
-    around = max(_AROUND, _STEPS * _step(some[is_reading(some)], value) / value)
-    off = np.abs(some.astype(np.float64) / value - 1)
-    others = np.count_nonzero(off <= around) - count
-    is_lone = around <= _WIDEST and others <= _LONE * count
-    return value if is_lone and is_noisy(raw) else None
+    value = _between(some[is_reading(some)], range_m)
+    return value if value and is_noisy(raw) else None
+
+
+def _between(readings: Float32, range_m: float) -> float:
+    """A value (n,) that lies alone among the others, as no surface of a sensor's does; 0: none."""
+    value, _ = _commonest(readings[::_FOURTH], len(readings[::_FOURTH]))
+    count = np.count_nonzero(readings == value)
+    if not LEAST_BETWEEN_M <= value < range_m or count > 0.5 * len(readings):
+        return 0.0
+
+    def is_lone(around: float) -> bool:
+        off = np.abs(readings - value) <= np.float32(around * value)
+        return bool(np.count_nonzero(off) - count <= _LONE * count)
+
+    if not is_lone(_AROUND):
+        return 0.0
+    around = _STEPS * _step(readings, value) / value
+    return value if around <= _WIDEST and is_lone(max(_AROUND, around)) else 0.0
 
 
 def _step(readings: Float32, at_m: float) -> float:
@@ -114,7 +126,7 @@ def without_runs(raw: Float32) -> tuple[Float32, float]:
     """The same with NaN where holes were filled from beside them, and that share of the pixels."""
     height, width = raw.shape
     rows = np.arange(1, height - 1)
-    some = rows[:: max(1, len(rows) // _SAMPLES)]
+    some = rows[:: max(1, len(rows) // _SCREENED)]
     if width < 4 * _RUN_PX or len(rows) == 0:
         return raw, 0.0
     _, _, length, before, after, _ = _runs(raw, some)

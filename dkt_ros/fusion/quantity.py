@@ -9,6 +9,7 @@ is painted on a surface, while an infrared picture has.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 import cv2
 import numpy as np
@@ -21,16 +22,16 @@ Float64 = NDArray[np.float64]
 
 _LOOKS = 3
 """Looks that are taken together, and without which nothing is certain."""
-_EVERY = 15  # frames between looks, after the first few
+_EVERY, _SOON = 45, 3  # frames between looks, after the first few; while something is found
 _FEWEST = 1500  # readings in a look
 _TRIES = 100  # planes through three readings each
 _FLAT = 0.006  # relative distance from a plane that is still on it
 _LARGEST = 0.2  # share of the readings, at least, that the largest plane has
-_FLATTER = 1.3  # so many more lie on one plane than as depth
+_FLATTER = 1.3  # so many more lie on one plane than as depth; of depth up to 1.2 times as many
 _MOST = 0.7  # of disparity: whoever makes up depth that fills a picture makes it linear, too
 _FINE = (7, 7)  # px, finer than which is what surfaces have on them
 _ROUGH = 0.01  # median of what is finer in depth, relative: sensors' noise is half of that
-_ALIKE = 0.15  # correlation of that with colour's, wherever it lies; of a sensor's below 0.08
+_ALIKE = 0.3  # correlation of that with colour's, wherever it lies; of a sensor's up to 0.15
 _CLIPPED = 0.9
 
 
@@ -41,6 +42,7 @@ class Quantity:
         self._frames = 0
         self._flat: deque[Float64] = deque(maxlen=_LOOKS)
         self._alike: deque[float] = deque(maxlen=_LOOKS)
+        self._restless = False
 
     def take(self, grey: Float32 | None, readings: Float32, camera: Intrinsics | None) -> None:
         """The next frame's; most are left out.
@@ -48,7 +50,7 @@ class Quantity:
         grey (h, w), None where it shows nothing. readings (h, w) 1/m, 0 unknown. camera: of the
         picture that both were reduced from, whatever its size.
         """
-        due = self._frames < _LOOKS or self._frames % _EVERY == 0
+        due = self._frames < _LOOKS or self._frames % (_SOON if self._restless else _EVERY) == 0
         self._frames += 1
         if not due or np.count_nonzero(readings) < _FEWEST:
             return
@@ -56,6 +58,8 @@ class Quantity:
             self._flat.append(_on_planes(readings, camera))
         if grey is not None:
             self._alike.append(_likeness(grey, readings))
+        newest, _ = _named(list(self._flat)[-1:], list(self._alike)[-1:])
+        self._restless = bool(newest or self.found()[0])
 
     @property
     def is_certain(self) -> bool:
@@ -64,21 +68,26 @@ class Quantity:
 
     def found(self) -> tuple[str, dict[str, float]]:
         """ "ray", "disparity", "picture" or "" for depth; and the numbers behind it."""
-        scores: dict[str, float] = {}
-        found = ""
-        if self._flat:
-            depth, ray, disparity = (float(share) for share in np.mean(self._flat, axis=0))
-            scores = {"flat": depth, "flat_ray": ray, "flat_disparity": disparity}
-            least = max(_LARGEST, _FLATTER * depth)
-            if max(least, disparity) < ray:
-                found = "ray"
-            elif least < disparity < _MOST:
-                found = "disparity"
-        if self._alike:
-            scores["like_colour"] = float(np.mean(self._alike))
-            if scores["like_colour"] > _ALIKE:
-                found = "picture"
-        return found, scores
+        return _named(self._flat, self._alike)
+
+
+def _named(flat: Collection[Float64], alike: Collection[float]) -> tuple[str, dict[str, float]]:
+    """Of some looks: see Quantity.found."""
+    scores: dict[str, float] = {}
+    found = ""
+    if flat:
+        depth, ray, disparity = (float(share) for share in np.mean(list(flat), axis=0))
+        scores = {"flat": depth, "flat_ray": ray, "flat_disparity": disparity}
+        least = max(_LARGEST, _FLATTER * depth)
+        if max(least, disparity) < ray:
+            found = "ray"
+        elif least < disparity < _MOST:
+            found = "disparity"
+    if alike:
+        scores["like_colour"] = float(np.mean(list(alike)))
+        if scores["like_colour"] > _ALIKE:
+            found = "picture"
+    return found, scores
 
 
 def _on_planes(readings: Float32, camera: Intrinsics) -> Float64:
