@@ -22,7 +22,7 @@ Float64 = NDArray[np.float64]
 
 _LOOKS = 3
 """Looks that are taken together, and without which nothing is certain."""
-_EVERY, _SOON = 45, 3  # frames between looks, after the first few; while something is found
+_EVERY, _SOON = 20, 3  # frames between looks, after the first few; while something is found
 _FEWEST = 1500  # readings in a look
 _TRIES = 100  # planes through three readings each
 _FLAT = 0.006  # relative distance from a plane that is still on it
