@@ -24,7 +24,7 @@ _LOOKS = 3
 """Looks that are taken together, and without which nothing is certain."""
 _EVERY, _SOON = 20, 3  # frames between looks, after the first few; while something is found
 _FEWEST = 1500  # readings in a look
-_TRIES = 100  # planes through three readings each
+_TRIES, _SPARSE = 100, 800  # planes through three readings each, judged by so many
 _FLAT = 0.006  # relative distance from a plane that is still on it
 _LARGEST = 0.2  # share of the readings, at least, that the largest plane has
 _FLATTER = 1.3  # so many more lie on one plane than as depth; of depth up to 1.2 times as many
@@ -135,24 +135,31 @@ def _largest(
     three: tuple[NDArray[np.intp], NDArray[np.intp]],
 ) -> float:
     """Share of values (n,) at points (n, 3) that are linear in them, of the most that are."""
-    corners = at[three]
-    spread = np.abs(np.linalg.det(corners))  # of those that lie on a line it is 0
-    if not spread.any():
+    # No BLAS or LAPACK, which would wake a pool of threads for it.
+    first, second, third = np.moveaxis(at[three], 1, 0)
+    normals = np.stack(
+        [np.cross(second, third), np.cross(third, first), np.cross(first, second)], axis=1
+    )
+    spread = np.einsum("ni,ni->n", first, normals[:, 0])  # of those that lie on a line it is 0
+    usable = np.abs(spread) > 0.1 * np.abs(spread).mean()
+    if not usable.any():
         return 0.0
-    usable = spread > 0.1 * spread.mean()
-    planes = np.linalg.solve(corners[usable], image[three][usable][..., None])[..., 0]
+    planes = np.einsum("nk,nki->ni", image[three], normals)[usable] / spread[usable, None]
     tolerated = _FLAT * values
-    sparse = slice(None, None, 1 + len(points) // 2000)
-    off = np.abs(points[sparse] @ planes.T - values[sparse, None])
+    sparse = slice(None, None, 1 + len(points) // _SPARSE)
+    off = np.abs(np.einsum("ni,pi->np", points[sparse], planes) - values[sparse, None])
     plane = planes[np.count_nonzero(off < tolerated[sparse, None], axis=0).argmax()]
     most = 0
     for _ in range(3):
-        off = np.abs(points @ plane - values)
+        off = np.abs(np.einsum("ni,i->n", points, plane) - values)
         most = max(most, int(np.count_nonzero(off < tolerated)))
         near = off < 1.5 * tolerated
-        if np.count_nonzero(near) < 3:
-            break
-        plane = np.linalg.lstsq(points[near], values[near], rcond=None)[0]
+        _, found = cv2.solve(
+            np.einsum("ni,nj->ij", points[near], points[near]),
+            np.einsum("ni,n->i", points[near], values[near])[:, None],
+            flags=cv2.DECOMP_SVD,
+        )
+        plane = found[:, 0]
     return most / len(values)
 
 
