@@ -184,7 +184,9 @@ def run_eval(args: argparse.Namespace) -> int:
         if args.output is not None:
             write_json(args.output, reports, about, done=len(reports) == len(readers))
     if not any(report.results for report in reports):
-        raise DktError(f"nothing could be measured: {reports[0].skipped}")
+        skipped = reports[0].skipped
+        why = skipped if skipped.count else "no row has any depth; without raw depth take video"
+        raise DktError(f"nothing could be measured with --align {args.align}: {why}")
     if len(reports) > 1:
         total = summarise_sets([report.summary for report in reports])
         title = (

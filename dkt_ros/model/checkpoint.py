@@ -152,6 +152,8 @@ def parse_device(device: str | torch.device) -> torch.device:
 
     try:
         parsed = torch.device(device)
+        if parsed.type == "meta":
+            raise RuntimeError("nothing is computed there")
         torch.empty(0, device=parsed)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

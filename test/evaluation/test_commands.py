@@ -130,6 +130,18 @@ def test_live_beside_exact(
     assert not any("exact" in name for name in json.loads(output.read_text())["mean"])
 
 
+def test_without_raw_depth_there_is_no_online_table(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = dataclasses.replace(trees.sequence_frame(0), raw_depth=None)
+    write_sequence(tmp_path / "one.tar", "one", [frame])
+    arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(tmp_path), "--no-normals"]
+    assert main([*arguments, "--steps", "1", "--align", "online", "--max-frames", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "nothing could be measured with --align online: no row has any depth" in told
+    assert "without raw depth take video" in told
+
+
 def test_a_long_run_tells_error_over_time(
     tmp_path: Path, checkpoint: Path, steady: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -382,7 +382,7 @@ def test_auto_means_what_the_machine_has() -> None:
     assert resolve_dtype("float16", "cpu") == "float16"
 
 
-@pytest.mark.parametrize("device", ["cuda:77", "cuda:x", "cudo"])
+@pytest.mark.parametrize("device", ["cuda:77", "cuda:x", "cudo", "meta"])
 def test_a_device_that_is_not_there_is_named(tiny_checkpoint: Path, device: str) -> None:
     with pytest.raises(DktError, match=f"device {device} cannot be used"):
         load_predictor(options(tiny_checkpoint, device=device))
