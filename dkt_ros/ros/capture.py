@@ -43,6 +43,8 @@ from dkt_ros.wording import counted
 NAME = "dkt/capture_depth"
 FRAMES, MOST_FRAMES = 5, 64
 TIMEOUT_S, LONGEST_TIMEOUT_S = 10.0, 600.0
+RESULT_KEPT_S = 10
+"""For who asks for an action's result late; older ROS keeps each, pictures and all, for 900."""
 POLL_S = 0.002
 _ANOTHER_VIEW = 0.1  # of the pixels
 _APPROACHED = 0.005  # relative: the camera came nearer or went away
@@ -191,6 +193,7 @@ class Captures:
             goal_service_qos_profile=request_profile(),
             result_service_qos_profile=request_profile(),
             cancel_service_qos_profile=request_profile(),
+            result_timeout=RESULT_KEPT_S,
         )
 
     @property

@@ -5,6 +5,7 @@ Real nodes, services and actions; rcl's failure itself is raised by hand: it tak
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -269,6 +270,26 @@ def test_transitions_take_place_though_nobody_is_told(
     assert node._complaints.latest()["sending failed"][0].startswith(SAID)
     assert node.trigger_activate() == TransitionCallbackReturn.ERROR, "it is active already"
     assert node.idle() == ""
+
+
+def test_results_are_not_kept_for_long(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Each holds pictures and a cloud, some 40 MB of them."""
+    monkeypatch.setattr("dkt_ros.ros.capture.RESULT_KEPT_S", 1)
+    node = request.getfixturevalue("node")
+    client = ActionClient(node, CaptureDepth, "dkt/capture_depth")
+    assert result_of(node, client) is not None
+    kept = node._captures._action._goal_handles
+    assert len(kept) == 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    deadline = time.monotonic() + PATIENCE_S
+    while kept:
+        assert time.monotonic() < deadline
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    client.destroy()
 
 
 def test_parameters_that_are_set_though_no_event_tells_so_are_not_refused(
