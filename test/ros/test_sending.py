@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,8 @@ def test_transitions_take_place_though_nobody_is_told(
     node.autostart()
     assert node.idle() == "", "active"
     assert node._complaints.latest()["sending failed"][0].startswith(SAID)
-    assert node.trigger_activate() == TransitionCallbackReturn.ERROR, "it is active already"
+    with suppress(RCLError):  # as Jazzy's rclpy has it
+        assert node.trigger_activate() == TransitionCallbackReturn.ERROR, "it is active already"
     assert node.idle() == ""
 
 
