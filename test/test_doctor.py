@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from fixtures.interrupts import heed_interrupts
@@ -215,6 +217,9 @@ def test_running_nodes_of_other_users_are_told_and_noted(
         assert probe.other_users(tmp_path) == (str((tmp_path / "fastdds_dead_el").stat().st_uid),)
     assert probe.other_users(tmp_path) == ()
     assert probe.other_users(tmp_path / "none") == ()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+        assert probe.other_users(tmp_path) == (), "nobody is told of, and nothing fails"
     for profile, others, noted in (("", ("a",), True), ("", (), False), (None, ("a",), False)):
         monkeypatch.setattr(probe, "fast_dds_profile", lambda found=profile: found)
         monkeypatch.setattr(probe, "other_users", lambda found=others: found)

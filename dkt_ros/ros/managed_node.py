@@ -29,7 +29,7 @@ from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_o
 from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import node_names
-from dkt_ros.ros.requests import answer_unreadable
+from dkt_ros.ros.requests import answer_unreadable, reading_what_it_can
 from dkt_ros.ros.sending import RCLError, SteadyStates, first_line, report_unsent
 from dkt_ros.ros.statistics import Complaints
 
@@ -97,6 +97,13 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         service.callback = self._change_state
         service.callback_group = ReentrantCallbackGroup()
         service.callback_group.add_entity(service)
+
+    def create_subscription(
+        self, kind: Any, topic: str, callback: Callable[[Any], Any], *words: Any, **options: Any
+    ) -> Any:
+        """As rclpy's, whose own of /clock raises at a time before 0; no message ends the node."""
+        careful = reading_what_it_can(callback, topic, lambda *words: self.report(*words))
+        return super().create_subscription(kind, topic, careful, *words, **options)
 
     @property
     def parameters(self) -> Own:

@@ -146,11 +146,12 @@ def other_users(folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
     Neither can write into the other's, and no message passes (Fast DDS, Shared Memory Transport).
     """
     found: set[int] = set()
-    for lock in folder.glob(f"fast[dr]*{_LOCK}"):
-        with suppress(OSError):
-            user = lock.stat().st_uid
-            if user not in {os.geteuid(), *found} and _is_held(lock):
-                found.add(user)
+    with suppress(OSError):  # a process that has no file descriptor left cannot list a folder
+        for lock in folder.glob(f"fast[dr]*{_LOCK}"):
+            with suppress(OSError):
+                user = lock.stat().st_uid
+                if user not in {os.geteuid(), *found} and _is_held(lock):
+                    found.add(user)
     return tuple(sorted(_name(user) for user in found))
 
 

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from rclpy import get_rmw_implementation_identifier
@@ -267,7 +266,7 @@ def large_message_advice() -> str:
     chosen = next((name for name in PROFILE_VARIABLES if os.environ.get(name)), None)
     if "fastrtps" not in get_rmw_implementation_identifier() or chosen:
         setting = ""
-        if chosen and not Path(os.environ[chosen]).is_file():
+        if chosen and not os.path.isfile(os.environ[chosen]):
             setting = f"{chosen} is set to {os.environ[chosen]}, which is no file: mend it. "
         elif chosen:
             setting = f"{chosen} is set here; is it for the camera's driver too? "

@@ -1,4 +1,4 @@
-"""Requests to the services that rclpy gives every node. Knows how they fail; nothing of the node's.
+"""Requests and messages that rclpy gives every node. Knows how they fail; nothing of the node's.
 
 What rclpy cannot read or send it raises in the executor: anybody's request would end the process.
 """
@@ -6,6 +6,7 @@ What rclpy cannot read or send it raises in the executor: anybody's request woul
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -23,6 +24,26 @@ def answer_unreadable(node: Node, report: Callable[[str, str], None]) -> None:
     for service in node.services:
         answer_surely(service, report)
         service.callback = _careful(service, report)
+
+
+def reading_what_it_can(
+    callback: Callable[[Any], Any], topic: str, report: Callable[[str, str], None]
+) -> Callable[[Any], Any]:
+    """A subscription's callback; the messages that it raises at are reported and left out."""
+
+    @wraps(callback)
+    def take(message: Any) -> Any:
+        try:
+            return callback(message)
+        except Exception as error:  # noqa: BLE001 raised in the executor, it would end the process
+            text = (
+                f"a message on {topic} was left out ({type(error).__name__}: {error}): look at "
+                f"who publishes it (ros2 topic info -v {topic})"
+            )
+            report("unreadable message", text)
+            return None
+
+    return take
 
 
 def _careful(service: Service, report: Callable[[str, str], None]) -> Callable[[Any, Any], Any]:

@@ -196,6 +196,7 @@ def test_entities_can_be_made_again(context: Context) -> None:
         ("", "to dkt_ros's config/fastdds.xml for the camera's driver"),
         (__file__, "is set here"),
         ("/nowhere.xml", "is set to /nowhere.xml, which is no file: mend it"),
+        pytest.param("/" + "a" * 5000, "which is no file: mend it", id="asking fails"),
     ],
 )
 def test_advice_on_large_messages_names_the_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,13 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from builtin_interfaces.msg import Time
 from fixtures.workshop import Workshop
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
 
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.node import DktNode
@@ -66,6 +69,26 @@ def test_a_parameter_of_an_unknown_type_is_refused(node: ManagedNode[Any]) -> No
         node, DescribeParameters, "describe_parameters", DescribeParameters.Request(names=["?"])
     )
     assert len(found.descriptors) == 0
+
+
+@pytest.mark.parametrize("node", [DktPlanner], ids=["planner"], indirect=True)
+def test_a_time_before_0_is_no_end(node: ManagedNode[Any]) -> None:
+    assert node.set_parameters_atomically([rclpy.Parameter("use_sim_time", value=True)]).successful
+    sender = Node("sender")
+    clock = sender.create_publisher(Clock, "/clock", 1)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    until = time.monotonic() + PATIENCE_S
+    while node.get_clock().now().nanoseconds != 5 and time.monotonic() < until:
+        is_told = "unreadable message" in node._complaints.latest()
+        stamp = Time(nanosec=5) if is_told else Time(sec=-1)
+        clock.publish(Clock(clock=stamp))
+        executor.spin_once(0.02)
+    assert node.get_clock().now().nanoseconds == 5
+    text, _ = node._complaints.latest()["unreadable message"]
+    assert text.startswith("a message on /clock was left out (ValueError: Seconds")
+    executor.shutdown()
+    sender.destroy_node()
 
 
 def test_so_is_one_among_several_that_go_together(node: ManagedNode[Any]) -> None:
