@@ -42,6 +42,7 @@ class Quantity:
         self._frames = 0
         self._flat: deque[Float64] = deque(maxlen=_LOOKS)
         self._alike: deque[float] = deque(maxlen=_LOOKS)
+        self._found: tuple[str, dict[str, float]] = "", {}
         self._restless = False
 
     def take(self, grey: Float32 | None, readings: Float32, camera: Intrinsics | None) -> None:
@@ -58,8 +59,9 @@ class Quantity:
             self._flat.append(_on_planes(readings, camera))
         if grey is not None:
             self._alike.append(_likeness(grey, readings))
+        self._found = _named(self._flat, self._alike)
         newest, _ = _named(list(self._flat)[-1:], list(self._alike)[-1:])
-        self._restless = bool(newest or self.found()[0])
+        self._restless = bool(newest or self._found[0])
 
     @property
     def is_certain(self) -> bool:
@@ -68,7 +70,7 @@ class Quantity:
 
     def found(self) -> tuple[str, dict[str, float]]:
         """ "ray", "disparity", "picture" or "" for depth; and the numbers behind it."""
-        return _named(self._flat, self._alike)
+        return self._found
 
 
 def _named(flat: Collection[Float64], alike: Collection[float]) -> tuple[str, dict[str, float]]:

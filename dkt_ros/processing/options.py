@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from dkt_ros.errors import DktError
@@ -68,8 +70,9 @@ class ProcessOptions:
     def fingerprint(self) -> str:
         """The same for options that give the same output."""
         content = self.plain
-        del content["part_frames"]
-        del content["predictor"]["cpu_threads"]
+        for name in _FREE:
+            *groups, last = name.split(".")
+            del reduce(getitem, groups, content)[last]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
