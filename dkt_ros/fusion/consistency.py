@@ -80,7 +80,7 @@ _QUANTITIES = {
     "picture": "what is painted on things is in the raw depth too: is it an infrared picture?",
 }
 _SIZE = 80, 144  # (h, w) that pictures are compared at
-_PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, much fits as well
+_PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 _BRIGHTER = 4.0  # at most, by light and exposure
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
@@ -115,7 +115,7 @@ class ConsistencyConfig:
     first_checks: int = 3
     refused: float = -1.0
     doubted: float = 0.0
-    looked_into: float = 7.5
+    looked_into: float = 4.0
     better: float = 1.6
     edges: float = 2.5
     late: float = 0.15

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -88,10 +89,18 @@ Ask = Callable[[Sequence[Change]], Sequence[float]]
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the refiner says of a frame as it is, and would say with changes of its depth undone."""
+    """What the matcher says of a frame as it is, and would say with changes of its depth undone.
 
-    log_odds: float
+    tell: the log-odds of the frame as it is, computed when first asked for.
+    """
+
+    tell: Callable[[], float]
     ask: Ask
+
+    @cached_property
+    def log_odds(self) -> float:
+        """That colour and depth belong together."""
+        return self.tell()
 
 
 class Registration:

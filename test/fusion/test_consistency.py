@@ -216,7 +216,7 @@ def test_edges_on_steps_speak_against_the_refiner(moving: list[Frame]) -> None:
     _, raw, disparity = moving[0]
     edges = np.where(np.nan_to_num(raw, nan=9.0) < np.nanmedian(raw), 220, 30).astype(np.uint8)
     consistency = Consistency()
-    never = Seen(-3.0, lambda changes: [-3.0] * len(changes))
+    never = Seen(lambda: -3.0, lambda changes: [-3.0] * len(changes))
     for index, frame in enumerate(still((np.repeat(edges[..., None], 3, 2), raw, disparity), 5)):
         verdict = consistency.update(*frame, index * PERIOD_NS, None, never)
     assert verdict.suspicions == ()
@@ -439,7 +439,7 @@ def test_where_nothing_helps_less_is_tried_until_something_changes(moving: list[
             asked.append(len(changes))
             return [log_odds, *(shifted if one.x > 0.04 else -3.0 for one in changes[1:])]
 
-        return Seen(log_odds, ask)
+        return Seen(lambda: log_odds, ask)
 
     frames = still((rgb, raw, disparity), 60)
     for index, frame in enumerate(frames[:40]):

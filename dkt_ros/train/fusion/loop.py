@@ -22,7 +22,7 @@ from dkt_ros.fusion.network import (
     save_refiner,
     sizes_info,
 )
-from dkt_ros.train.fusion.config import FusionTrainingConfig
+from dkt_ros.train.fusion.config import FusionTrainingConfig, SamplesConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
@@ -130,7 +130,7 @@ def batch_of(
     return x.contiguous(memory_format=torch.channels_last), filled, predicted, close, said, target
 
 
-def rate_factor(step: int, config: FusionTrainingConfig) -> float:
+def rate_factor(step: int, config: SamplesConfig) -> float:
     """The learning rate at a step as a share: warm-up, constant, a cosine down to 2% at the end."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     return warm * falling(config.steps - step, config.decay_steps)
