@@ -237,7 +237,7 @@ class Consistency:
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
         (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. seen: what
-        the refiner says of the frame before; without it registration is not judged. camera: the
+        the matcher says of the frame before; without it registration is not judged. camera: the
         picture's; without it the shape of flat things is not.
         """
         scores: dict[str, float] = {}
@@ -427,7 +427,7 @@ class Consistency:
     ) -> list[Suspicion]:
         """Whether depth lies on its colour; grey and readings at EDGE_SIZE."""
         config, registration = self.config, self._registration
-        registration.take(seen)
+        registration.take(seen, config.looked_into)
         scores["log_odds"] = registration.log_odds
         if registration.log_odds >= config.looked_into:
             registration.forget_changes()

@@ -1,10 +1,10 @@
 """Whether raw depth lies on the colour it came with, and if not, how it would.
 
-Knows ways in which depth can lie wrong, and running means of what the refiner says of a frame as it
+Knows ways in which depth can lie wrong, and running means of what the matcher says of a frame as it
 is and with its depth changed back. Knows nothing of networks' disparity, of streams' other faults
 or of words.
 
-The refiner's word is asked for first. Where it has its doubts, changes are tried a few at a time,
+The matcher's word is asked for first. Where it has its doubts, changes are tried a few at a time,
 and colour's edges are held against the depth's steps: a second witness, that knows no training.
 """
 
@@ -25,6 +25,7 @@ EDGE_SIZE = 160, 288  # (h, w) that edges are compared at
 _EDGE_REACH = 24  # px at that size
 _SHARE = 0.3  # of what is new in a running mean
 _AT_ONCE = 6  # changes that are tried in a frame
+_SOME = 3  # one frame in so many is judged while all is well
 _RESTS = 10  # frames between looks, once everything was tried in vain
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
@@ -114,9 +115,11 @@ class Registration:
         self._level = math.nan
         self._surface: Float32 | None = None
 
-    def take(self, seen: Seen) -> None:
-        """The next frame as it is."""
+    def take(self, seen: Seen, well: float) -> None:
+        """The next frame as it is; above so many log-odds, or in vain, some frames are enough."""
         self.frames += 1
+        if (self.log_odds >= well or self.rests) and self.frames % _SOME:
+            return
         self.log_odds = _mean(self.log_odds, seen.log_odds)
         if self.rests and abs(self.log_odds - self._level) > 2 * _IN_VAIN:
             self._gains.clear()  # of a stream as it was before

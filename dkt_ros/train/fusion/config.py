@@ -49,7 +49,6 @@ class LossConfig:
     trust: float = 0.1
     edges: float = 0.3
     error: float = 0.02
-    belongs: float = 0.05
     objects: float = 6.0
 
     def __post_init__(self) -> None:
@@ -61,12 +60,11 @@ class SamplesConfig(SmallConfig):
     """What samples are drawn, and for how many steps.
 
     steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
-    them per step. skewed, upside_down, foreign: shares of the samples whose scene is projected onto
-    another one, that stand on their head, and whose readings do not belong to the colour. spoiled:
-    share of the colours, and of the readings, that are made unlike the other (spoiled.py).
-    on_scale: for networks that are shown raw depth; else none is shown to the checkpoint either.
-    bfloat16: layers compute in it, which is faster where the processor knows it. better_sensor:
-    share of the samples whose readings off glass and metal are better than the simulated sensor's.
+    them per step. skewed, upside_down: shares of the samples whose scene is projected onto another
+    one, and that stand on their head. on_scale: for networks that are shown raw depth; else none is
+    shown to the checkpoint either. bfloat16: layers compute in it, which is faster where the
+    processor knows it. better_sensor: share of the samples whose readings off glass and metal are
+    better than the simulated sensor's.
     """
 
     steps: int
@@ -75,8 +73,6 @@ class SamplesConfig(SmallConfig):
     batch: int = 8
     skewed: float = 0.0
     upside_down: float = 0.0
-    foreign: float = 0.0
-    spoiled: float = 0.0
     on_scale: bool = True
     bfloat16: bool = False
     better_sensor: float = BETTER
@@ -86,7 +82,7 @@ class SamplesConfig(SmallConfig):
         super().__post_init__()
         at_least(1, self, "steps", "batch")
         multiples(16, self, "height", "width")
-        shares(self, "skewed", "upside_down", "foreign", "spoiled", "better_sensor")
+        shares(self, "skewed", "upside_down", "better_sensor")
 
     @property
     def total_steps(self) -> int:
@@ -122,6 +118,8 @@ class FusionTrainingConfig(SamplesConfig):
 class MatcherTrainingConfig(SamplesConfig):
     """Everything that decides a matcher's run, apart from the data.
 
+    foreign: share of the samples whose readings do not belong to the colour. spoiled: share of the
+    colours, and of the readings, that are made unlike the other (spoiled.py).
     pool: samples that are learned from again and again, for one costs as much as many steps on it.
     fresh: how many of the pool are others with each step, the oldest first.
     """
@@ -136,7 +134,9 @@ class MatcherTrainingConfig(SamplesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, self, "pool", "fresh")
+        shares(self, "foreign", "spoiled")
+        at_least(1, self, "pool")
+        at_least(0, self, "fresh")
         at_least(96, self, "height", "width")
 
 

@@ -96,10 +96,8 @@ class RefinerTrainer(SmallTrainer):
         rng = np.random.default_rng([self.config.seed, self.step])
         samples: list[TrainingSample] = []
         while len(samples) < self.config.batch:
-            frame, other = (
-                self.data.frames[k] for k in rng.integers(len(self.data.frames), size=2)
-            )
-            sample = draw(frame, rng, self.config, None if other.name == frame.name else other)
+            frame = self.data.frames[rng.integers(len(self.data.frames))]
+            sample = draw(frame, rng, self.config)
             if sample is not None:
                 samples.append(sample)
         return samples
@@ -125,7 +123,6 @@ def batch_of(
         disparity=stacked([scene.disparity for scene in scenes]),
         truth=stacked([sample.truth for sample in samples]),
         objects=stacked([sample.classes > 0 for sample in samples]),
-        belongs=torch.tensor([float(sample.belongs) for sample in samples]),
     )
     return x.contiguous(memory_format=torch.channels_last), filled, predicted, close, said, target
 

@@ -86,12 +86,12 @@ class MatcherTrainer(SmallTrainer):
         return first
 
     def _sample(self, number: int) -> TrainingSample:
-        rng = np.random.default_rng([self.config.seed, 1, number])
+        config, frames = self.config, self.data.frames
+        rng = np.random.default_rng([config.seed, 1, number])
         while True:
-            frame, other = (
-                self.data.frames[k] for k in rng.integers(len(self.data.frames), size=2)
-            )
-            sample = draw(frame, rng, self.config, None if other.name == frame.name else other)
+            frame, other = (frames[k] for k in rng.integers(len(frames), size=2))
+            is_foreign = other.name != frame.name and rng.random() < config.foreign
+            sample = draw(frame, rng, config, other if is_foreign else None, config.spoiled)
             if sample is not None:
                 return sample
 

@@ -50,17 +50,20 @@ def draw(
     rng: np.random.Generator,
     config: SamplesConfig,
     other: TrainingFrame | None = None,
+    spoiled: float = 0.0,
 ) -> TrainingSample | None:
     """One augmented sample of the configuration's size; None where no reading is left.
 
-    other: a frame of another scene, for readings that do not belong to the colour.
+    other: a frame of another scene, for readings that do not belong to the colour: that one's, or
+    the frame's own that are not registered. spoiled: share of the colours, and of the readings,
+    that are made unlike the other.
     """
     network = _network(rng, config.prediction)
     # A network that is shown readings follows them: its answer is seen beside the frame's own.
     beside = frame.beside if network == "embedded" else None
     disparity = _failing(frame, rng, config) if beside is None else beside
     truth, belongs = frame.truth, True
-    if other is not None and rng.random() < config.foreign:
+    if other is not None:
         belongs = False
         if other.truth.shape == truth.shape and rng.random() < _OTHER_SCENE:
             disparity, truth = _failing(other, rng, config), other.truth
@@ -86,11 +89,11 @@ def draw(
 
     rgb = _colours(cut(frame.rgb, nearest=False), rng)
     disparity = cut(disparity)
-    if config.spoiled and rng.random() < config.spoiled:
+    if spoiled and rng.random() < spoiled:
         rgb = spoiled_colours(rgb, rng)
     if np.count_nonzero(disparity) < _FEWEST_READINGS:
         return None
-    if config.spoiled and rng.random() < config.spoiled:
+    if spoiled and rng.random() < spoiled:
         disparity = spoiled_readings(disparity, rng)
     if predicted is not None:
         predicted = cut(predicted, nearest=False)

@@ -60,7 +60,7 @@ def spoiled_readings(disparity: Float32, rng: np.random.Generator) -> Float32:
             np.asarray(cv2.GaussianBlur(x, (0, 0), soft), np.float32)
             for x in (depth * there, there)
         )
-        depth = np.where(there > 0, np.divide(mixed, np.maximum(share, 1e-3)), 0)
+        depth = np.divide(mixed, share, out=np.zeros_like(depth), where=there > 0)
     if 0.5 < which < 0.6:
         step, thinned = int(rng.integers(2, 6)), np.zeros_like(depth)
         thinned[::step, ::step] = depth[::step, ::step]
