@@ -87,7 +87,8 @@ def add_fusion_arguments(parser: Any) -> None:
         "--refiner",
         default="",
         metavar="DIR",
-        help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own",
+        help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own. A "
+        "matcher.safetensors in it (`dkt pretrain-matcher`) is used too",
     )
 
 

@@ -49,9 +49,8 @@ from dkt_ros.fusion.features import (
     working_size,
 )
 from dkt_ros.fusion.history import History
-from dkt_ros.fusion.matcher import SMALLEST, Matcher, load_matcher
-from dkt_ros.fusion.matcher import WEIGHTS_FILE as MATCHER_FILE
-from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
+from dkt_ros.fusion.matcher import SMALLEST, Matcher, load_matcher, read_matcher
+from dkt_ros.fusion.network import MATCHER_FILE, Refiner, load_refiner, one_thread, read_refiner
 from dkt_ros.fusion.registration import Change, Seen
 from dkt_ros.fusion.view import View, beyond, sensors_view
 from dkt_ros.geometry import nearest_fill, with_readings_between
@@ -430,6 +429,15 @@ class _Way:
 
     refiner: Refiner | None
     calibration: Calibration
+
+
+def check_weights(folder: str | Path) -> None:
+    """Raises DktError where a named refiner, or a matcher beside it, cannot be used; "" is none."""
+    if folder:
+        named = Path(folder).expanduser()
+        read_refiner(named)
+        if (named / MATCHER_FILE).exists():
+            read_matcher(named)
 
 
 def _written_ns(folder: Path) -> int:

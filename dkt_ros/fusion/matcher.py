@@ -24,9 +24,9 @@ from torch.nn.functional import avg_pool2d, conv2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.network import INPUT_CHANNELS, computing_type
+from dkt_ros.fusion.network import INPUT_CHANNELS, MATCHER_FILE, computing_type
 
-WEIGHTS_FILE, INFO_FILE = "matcher.safetensors", "matcher.json"
+INFO_FILE = "matcher.json"
 SMALLEST = 48
 """Pixels of a side of the input, of which the towers' maps are larger than all shifts."""
 _COLOUR = 3  # the first channels of the input; the others are of depth
@@ -105,13 +105,13 @@ def _correlation(colour: Tensor, depth: Tensor) -> Tensor:
 def save_matcher(folder: Path, state: dict[str, Tensor], info: dict[str, Any]) -> None:
     """Writes weights (float16) and what is known of them; see load_matcher."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half().contiguous() for k, v in state.items()}, folder / WEIGHTS_FILE)
+    save_file({k: v.half().contiguous() for k, v in state.items()}, folder / MATCHER_FILE)
     (folder / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
 
 def read_matcher(folder: Path) -> Matcher:
     """One to be trained on. Raises DktError where its file is missing, damaged or of another."""
-    path = folder / WEIGHTS_FILE
+    path = folder / MATCHER_FILE
     try:
         with torch.random.fork_rng(devices=[]):  # what is drawn is replaced
             matcher = Matcher()

@@ -31,7 +31,7 @@ _TRUST_LOW, _TRUST_HIGH = 0.02, 0.16  # objects weigh more in training than they
 _LOG_ERROR_RANGE = (-7.0, 0.0)
 _HEARD = (1.3, 2.0), (1.0, -3.0)
 """Log-odds that evidence for and against a reading adds to the prediction's share and to trust."""
-WEIGHTS_FILE = "refiner.safetensors"
+WEIGHTS_FILE, MATCHER_FILE = "refiner.safetensors", "matcher.safetensors"
 INFO_FILE = "refiner.json"
 
 
@@ -265,21 +265,18 @@ def load_refiner(
     return refiner, info
 
 
-def check_refiner(folder: str | Path) -> None:
-    """Raises DktError, as read_refiner does, where a named one cannot be used; "" names none."""
-    if folder:
-        read_refiner(Path(folder).expanduser())
-
-
 def refiner_state(folder: str | Path) -> str | None:
-    """Another where the refiner's files hold something else; None of the package's own ("").
+    """Another where the folder's files hold something else; None of the package's own ("").
 
     None as well where they cannot be read: whoever loads them says what is wrong.
     """
     if not folder:
         return None
-    files = [Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE)]
+    info, weights, matcher = (
+        Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE, MATCHER_FILE)
+    )
     try:
+        files = [info, weights, *([matcher] if matcher.exists() else [])]
         return " ".join(sha256(file)[:16] for file in files)
     except OSError:
         return None

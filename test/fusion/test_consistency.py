@@ -443,7 +443,7 @@ def test_where_nothing_helps_less_is_tried_until_something_changes(moving: list[
 
     frames = still((rgb, raw, disparity), 60)
     for index, frame in enumerate(frames[:40]):
-        told = seen(4.0, -3.0)
+        told = seen(3.5, -3.0)
         assert consistency.update(*frame, index * PERIOD_NS, None, told).suspicions == ()
     assert len(CHANGES) < sum(asked) < 3 * len(CHANGES)
     for index, frame in enumerate(frames[40 : 40 + 2 * SECOND], start=40):

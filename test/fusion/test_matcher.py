@@ -16,13 +16,12 @@ from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.fusion.matcher import (
     SMALLEST,
-    WEIGHTS_FILE,
     Matcher,
     _correlation,
     load_matcher,
     save_matcher,
 )
-from dkt_ros.fusion.network import computing_type
+from dkt_ros.fusion.network import MATCHER_FILE, computing_type
 
 OWN = Path(dkt_ros.__file__).parent / "assets" / "matcher"
 
@@ -73,12 +72,12 @@ def test_loading_leaves_random_numbers_to_the_caller() -> None:
 
 
 def test_a_file_that_is_no_matcher_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DktError, match=rf"{WEIGHTS_FILE} cannot be used.*dkt pretrain-matcher"):
+    with pytest.raises(DktError, match=rf"{MATCHER_FILE} cannot be used.*dkt pretrain-matcher"):
         load_matcher(tmp_path)
-    (tmp_path / WEIGHTS_FILE).write_bytes((OWN / WEIGHTS_FILE).read_bytes()[:5000])
+    (tmp_path / MATCHER_FILE).write_bytes((OWN / MATCHER_FILE).read_bytes()[:5000])
     with pytest.raises(DktError, match="cannot be used"):
         load_matcher(tmp_path)
-    shutil.copy(OWN.parent / "fusion" / "refiner.safetensors", tmp_path / WEIGHTS_FILE)
+    shutil.copy(OWN.parent / "fusion" / "refiner.safetensors", tmp_path / MATCHER_FILE)
     with pytest.raises(DktError, match="cannot be used"):
         load_matcher(tmp_path)
 

@@ -12,7 +12,8 @@ from fixtures.glass_table import glass_tables
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.matcher import WEIGHTS_FILE, load_matcher
+from dkt_ros.fusion.matcher import load_matcher
+from dkt_ros.fusion.network import MATCHER_FILE
 from dkt_ros.train.fields import build
 from dkt_ros.train.fusion.config import MatcherTrainingConfig, load_matcher_config
 from dkt_ros.train.fusion.frames import FrameFolder
@@ -60,7 +61,7 @@ def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) 
     average = torch.load(tmp_path / "first" / STATE_FILE, weights_only=True)["average"]
     for name, value in begun.model.state_dict().items():
         torch.testing.assert_close(value, average[name].half().to(value.dtype))
-    with pytest.raises(DktError, match=rf"none/{WEIGHTS_FILE} cannot be used"):
+    with pytest.raises(DktError, match=rf"none/{MATCHER_FILE} cannot be used"):
         MatcherTrainer(tiny(), data, tmp_path / "none")
 
 
