@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import as_json, finite, natural, positive
+from dkt_ros.arguments import as_json, finite, natural, path, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
@@ -47,7 +46,7 @@ def add_commands(subparsers: Any) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
-        type=Path,
+        type=path,
         required=True,
         action="append",
         metavar="DIR",
@@ -116,7 +115,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="M",
         help="metres per step of PNG files and of integers (default %(default)s)",
     )
-    parser.add_argument("--output", type=Path, metavar="F.json", help="also write all figures here")
+    parser.add_argument("--output", type=path, metavar="F.json", help="also write all figures here")
     parser.set_defaults(run=run_eval)
 
 

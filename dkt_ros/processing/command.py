@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import finite, natural, positive
+from dkt_ros.arguments import finite, given, natural, path, positive
 from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
@@ -46,7 +46,7 @@ def add_commands(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="recording, glob or folder of them")
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="folder")
+    parser.add_argument("--output", type=path, required=True, metavar="OUT", help="folder")
     add = parser.add_argument_group("output").add_argument
     add(
         "--format",
@@ -94,7 +94,12 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("recording").add_argument
     for role in ("color", "depth", "camera-info", "truth", "mask"):
         add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found")
-    add("--intrinsics", metavar="FILE", help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)")
+    add(
+        "--intrinsics",
+        type=given,
+        metavar="FILE",
+        help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)",
+    )
     add("--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
     add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import finite
+from dkt_ros.arguments import finite, path
 from dkt_ros.processing.command import add_source_arguments
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_commands(subparsers: Any) -> None:
             flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})"
         )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="gets compare.md, compare.json and maps/"
+        "--output", type=path, metavar="DIR", help="gets compare.md, compare.json and maps/"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="with --recording: A and B are processed anew"
@@ -54,6 +54,7 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from dkt_ros.errors import DktError
     from dkt_ros.files import check_writable, write_whole
     from dkt_ros.processing.compare import Limits, as_json, compare, table
 
@@ -63,6 +64,11 @@ def _run(args: argparse.Namespace) -> int:
         check_writable(args.output / "compare.md")
     with ExitStack() as stack:
         a, b = Path(args.a), Path(args.b)
+        if not args.recording and not (args.a and args.b):
+            raise DktError(
+                f"found {args.a!r} and {args.b!r}, expected two outputs of `dkt process`; "
+                "is a variable unset?"
+            )
         if args.recording:
             work = args.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             a, b = (

@@ -6,11 +6,10 @@ import argparse
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dkt_ros.arguments import finite, positive
+from dkt_ros.arguments import finite, given, path, positive
 from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
@@ -30,8 +29,8 @@ def add_commands(subparsers: Any) -> None:
         "recording, whose depth is estimated meanwhile. Without IN: what dkt_node publishes now, "
         "beside the raw depth on --depth-topic (depth/image).",
     )
-    parser.add_argument("input", nargs="?", metavar="IN", help="none: live topics")
-    parser.add_argument("--save", type=Path, metavar="F.rrd", help="a file instead of a viewer")
+    parser.add_argument("input", nargs="?", type=given, metavar="IN", help="none: live topics")
+    parser.add_argument("--save", type=path, metavar="F.rrd", help="a file instead of a viewer")
     parser.add_argument(
         "--connect",
         nargs="?",
