@@ -153,10 +153,13 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
     import math
 
     from dkt_ros.alignment.aligner import AlignmentConfig
+    from dkt_ros.errors import DktError
     from dkt_ros.estimator import EstimatorConfig
     from dkt_ros.fusion.consistency import ConsistencyConfig
     from dkt_ros.processing.options import ProcessOptions
 
+    if "bag" not in args.format and (args.points or args.pass_through):
+        raise DktError("--points and --pass-through: only with --format bag, which they add to")
     raw = {"min_raw_depth": args.raw_min_depth, "max_raw_depth": args.raw_max_depth}
     estimator = EstimatorConfig(
         depth=args.depth,
@@ -198,7 +201,7 @@ def run_process(args: argparse.Namespace) -> int:
 def _processed(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
     from dkt_ros.files import StorageError
-    from dkt_ros.processing.find_sources import find_recordings
+    from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.many import default_workers, process_many
     from dkt_ros.processing.outcome import Outcome, exit_status
 
@@ -208,6 +211,7 @@ def _processed(args: argparse.Namespace) -> int:
         raise DktError(f"{args.output} is no folder; choose another --output")
     _check_networks(options, here=cluster is None)
     recordings = find_recordings(args.inputs, options.source)
+    check_concerned(recordings, options.source)
     workers = args.workers or 1
     if args.workers is None and cluster is None:
         workers = default_workers(len(recordings), options.predictor.device)

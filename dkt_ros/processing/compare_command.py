@@ -88,12 +88,13 @@ def _processed(args: argparse.Namespace, settings: str, output: Path) -> Path:
     """The recordings processed with these settings."""
     from dkt_ros.errors import DktError
     from dkt_ros.processing.command import source_options
-    from dkt_ros.processing.find_sources import find_recordings
+    from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.many import process_many
 
     options = parsed_settings(settings)
     options = replace(options, source=source_options(args))
     recordings = find_recordings(args.recording, options.source)
+    check_concerned(recordings, options.source)
     for result in process_many(recordings, options, output, overwrite=args.overwrite):
         if not result.outcome.succeeded:
             raise DktError(result.error)

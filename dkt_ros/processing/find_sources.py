@@ -34,6 +34,17 @@ _log = logging.getLogger(__name__)
 _BAGS = (".bag", ".mcap", ".db3", ".zstd", ".zst", ".active")
 _LONGEST = 160
 _MADE = (".html", ".md", ".rrd")
+_CONCERN: dict[str, tuple[str, str, tuple[type[Source], ...]]] = {
+    "topics": ("--…-topic", "bag", (BagSource,)),
+    "pass_through": ("--pass-through", "bag", (BagSource,)),
+    "color": ("--color", "folder of pictures", (FolderSource,)),
+    "depth": ("--depth-images", "folder of pictures or video", (FolderSource, VideoSource)),
+    "truth": ("--truth", "folder of pictures", (FolderSource,)),
+    "mask": ("--mask", "folder of pictures", (FolderSource,)),
+    "kind": ("--data-set", "data set", (ClipSource,)),
+    "split": ("--split", "data set", (ClipSource,)),
+}
+"""Options of some kinds of recordings alone: their flags, and which kinds those are."""
 _FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
     ".npz": ArraySource,
     **dict.fromkeys(VIDEOS, VideoSource),
@@ -89,13 +100,19 @@ class Recording:
             raise ProcessingError(
                 Outcome.NOT_A_RECORDING, f"{self.path}: the data set has no clip {self.clip} now"
             )
-        kind: Callable[[Path, str, SourceOptions], Source] = BagSource
-        if self.path.is_file():
-            kind = _FILES.get(self.path.suffix.lower(), BagSource)
-        elif not _is_bag(self.path):
+        kind: Callable[[Path, str, SourceOptions], Source] = self.kind
+        if kind is FolderSource:
             self._check_pictures(options)
-            kind = FolderSource
         return kind(self.path, self.name, options)
+
+    @property
+    def kind(self) -> type[Source]:
+        """What opens it."""
+        if self.clip:
+            return ClipSource
+        if self.path.is_file():
+            return _FILES.get(self.path.suffix.lower(), BagSource)
+        return BagSource if _is_bag(self.path) else FolderSource
 
     def _check_pictures(self, options: SourceOptions) -> None:
         if options.color is None and options.depth is None and not is_picture_folder(self.path):
@@ -125,6 +142,19 @@ def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> lis
         Recording(path, name, clip, place)
         for (path, clip, place), name in zip(found, names, strict=True)
     ]
+
+
+def check_concerned(recordings: Sequence[Recording], options: SourceOptions) -> None:
+    """Raises DktError for an option that counts for none of them; some may be of other kinds."""
+    if not all(recording.path.exists() for recording in recordings):  # as it is told when opened
+        return
+    found = {recording.kind for recording in recordings}
+    for name, (flag, expected, kinds) in _CONCERN.items():
+        if getattr(options, name) and not any(issubclass(kind, kinds) for kind in found):
+            told = ", ".join(sorted(str(kind.kind) for kind in found))
+            raise DktError(
+                f"{flag}: is of a {expected} alone, and none is given (found: {told}); leave it out"
+            )
 
 
 def _globbed(given: str | Path) -> list[Path]:

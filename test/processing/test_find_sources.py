@@ -13,8 +13,9 @@ from fixtures.recorded_frames import HEIGHT, WIDTH, write_video
 
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
-from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.find_sources import check_concerned, find_recordings
 from dkt_ros.processing.outcome import Outcome
+from dkt_ros.processing.source import SourceOptions
 
 
 def names(*given: Path | str) -> list[str]:
@@ -142,3 +143,25 @@ def test_bags_beside_each_other_are_not_one(tmp_path: Path, bag: Path) -> None:
     assert beside("monday", "tuesday") == [Path("monday.mcap"), Path("tuesday.mcap")]
     assert beside("0", "1") == [Path("0.mcap"), Path("1.mcap")]
     assert beside("day_0", "day_1") == [Path()], "parts of one"
+
+
+def test_options_that_count_for_none_of_the_recordings_are_refused(
+    bag: Path, pictures: Path, tmp_path: Path
+) -> None:
+    both = find_recordings([bag, pictures], NONE)
+    for options, of_a_bag, of_pictures in (
+        (SourceOptions(split="test"), False, False),
+        (SourceOptions(kind="hiss"), False, False),
+        (SourceOptions(color="color/*"), False, True),
+        (SourceOptions(depth="depth/*"), False, True),
+        (SourceOptions(topics={"depth": "/depth"}), True, False),
+        (NONE, True, True),
+    ):
+        for recordings, counts in ((both[:1], of_a_bag), (both[1:], of_pictures)):
+            if counts:
+                check_concerned(recordings, options)
+                check_concerned(both, options)
+            else:
+                with pytest.raises(DktError, match="none is given"):
+                    check_concerned(recordings, options)
+    check_concerned(find_recordings([tmp_path / "absent"], NONE), SourceOptions(split="test"))

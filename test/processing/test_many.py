@@ -87,6 +87,7 @@ def test_exit_codes_of_single_recordings(
     # What was not replaced is still there to be looked at.
     assert [output.name for output in read_outputs([tmp_path / "out"]).outputs] == ["a"]
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
+    assert main(["process", str(bags / "a"), *out, "--points", "--format", "png"]) == 2
     capsys.readouterr()
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
     shown = capsys.readouterr()
