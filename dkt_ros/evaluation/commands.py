@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.arguments import as_json, finite, natural, path, positive
@@ -201,6 +203,10 @@ def _readers(args: argparse.Namespace) -> list[VideoReader]:
     from dkt_ros.datasets.registry import open_dataset
     from dkt_ros.evaluation.videos import VideoReader
 
+    each: dict[Path, Path] = {}
+    for folder in args.data:
+        if (first := each.setdefault(folder.resolve(), folder)) is not folder:
+            print(f"note: --data {folder} is {first} again and counts once", file=sys.stderr)
     return [
         VideoReader(
             open_dataset(folder, args.kind),
@@ -209,7 +215,7 @@ def _readers(args: argparse.Namespace) -> list[VideoReader]:
             max_frames=args.max_frames or None,
             with_normals=not args.no_normals,
         )
-        for folder in args.data
+        for folder in each.values()
     ]
 
 
