@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
@@ -54,6 +55,12 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
         whole_file(tmp_path / "file", "go shopping"),
     ):
         full.write(b"no room")
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(StorageError, match=r"file: the disk is full \(\d+ requested and \d+ writ"),
+        whole_file(tmp_path / "file"),
+    ):
+        np.zeros(100_000).tofile(full)  # as np.save does; the error has no number
     assert os.listdir(tmp_path) == []
     (tmp_path / "file").touch()
     with pytest.raises(DktError, match="cannot be written"):
