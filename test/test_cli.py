@@ -32,6 +32,14 @@ def run_with(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> i
     return cli.main(["thing"])
 
 
+def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert run_with(monkeypatch, None) == 1
+    assert run_with(monkeypatch, DktError("a.tar: is missing")) == 2
+    assert sys.stderr.writable()
+
+
 def test_a_mendable_error_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
