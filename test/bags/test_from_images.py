@@ -178,6 +178,15 @@ def test_pictures_without_usable_depth_are_counted(folder: Path) -> None:
     assert remarks == ["2 of 3 pictures have no depth between 0.1 and 10 m"]
 
 
+def test_one_calibration_for_two_sizes_is_told(folder: Path) -> None:
+    cv2.imwrite(str(folder / "color/0002.jpg"), np.full((8, 12, 3), 40))
+    cv2.imwrite(str(folder / "depth/0002.png"), np.full((8, 12), 200, np.uint16))
+    remarks: list[str] = []
+    assert len(list(read_frames(ImageFolder(folder, PINHOLE), remarks))) == 3
+    assert len(remarks) == 1
+    assert remarks[0].startswith("1 of 3 pictures are not 6x4 as those before, the first is 0002.")
+
+
 @pytest.fixture
 def dkt(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], int]:
     """The `dkt` command with this room alone: the others have tests of their own."""
