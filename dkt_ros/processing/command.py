@@ -210,7 +210,7 @@ def _processed(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise DktError(f"{args.output} is no folder; choose another --output")
     _check_networks(options, here=cluster is None)
-    recordings = find_recordings(args.inputs, options.source)
+    recordings = find_recordings(args.inputs, options.source, args.output)
     check_concerned(recordings, options.source)
     workers = args.workers or 1
     if args.workers is None and cluster is None:

@@ -93,7 +93,7 @@ def _processed(args: argparse.Namespace, settings: str, output: Path) -> Path:
 
     options = parsed_settings(settings)
     options = replace(options, source=source_options(args))
-    recordings = find_recordings(args.recording, options.source)
+    recordings = find_recordings(args.recording, options.source, output)
     check_concerned(recordings, options.source)
     for result in process_many(recordings, options, output, overwrite=args.overwrite):
         if not result.outcome.succeeded:

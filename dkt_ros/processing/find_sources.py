@@ -14,7 +14,7 @@ from pathlib import Path
 from dkt_ros.bags.reader import STORAGE_NAME
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order, shown
+from dkt_ros.files import PARTIAL, natural_order, shown
 from dkt_ros.processing.bag_source import BagSource
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.picture_sources import (
@@ -31,6 +31,8 @@ from dkt_ros.wording import one_line
 
 _log = logging.getLogger(__name__)
 
+SUMMARY = "summary.json"
+"""Of an output."""
 _BAGS = (".bag", ".mcap", ".db3", ".zstd", ".zst", ".active")
 _LONGEST = 160
 _MADE = (".html", ".md", ".rrd")
@@ -124,12 +126,15 @@ class Recording:
             )
 
 
-def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> list[Recording]:
+def find_recordings(
+    inputs: Sequence[str | Path], options: SourceOptions, output: Path | None = None
+) -> list[Recording]:
     """The recordings that are meant, each once, with names that differ.
 
     A name that is no path is a glob. A folder is a bag, a data set, a folder of pictures, or holds
-    some of these. What cannot be read, or holds nothing, is found when it is opened. Raises
-    DktError where a glob gives nothing.
+    some of these. What cannot be read, or holds nothing, is found when it is opened. output: where
+    what is made of them goes; a glob may give that too, which is none of them. Raises DktError
+    where a glob gives nothing.
     """
     each: dict[tuple[Path, str], tuple[Path, str, Path | None]] = {}
     for given in inputs:
@@ -137,6 +142,9 @@ def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> lis
             for below, clip, place in _below(path, options):  # one may be reached in two ways
                 each.setdefault((below.resolve(), clip), (below, clip, place))
     found = list(each.values())
+    if output is not None:
+        # Where nothing else is named it is meant.
+        found = [one for one in found if not _is_output(one[0], output)] or found
     names = _names([(path, clip) for path, clip, _ in found])
     return [
         Recording(path, name, clip, place)
@@ -155,6 +163,17 @@ def check_concerned(recordings: Sequence[Recording], options: SourceOptions) -> 
             raise DktError(
                 f"{flag}: is of a {expected} alone, and none is given (found: {told}); leave it out"
             )
+
+
+def _is_output(path: Path, output: Path) -> bool:
+    """Whether a path is the folder of outputs, and nothing else, or lies in one of them."""
+    path, output = path.resolve(), output.resolve()
+    if path == output:
+        return path.is_dir() and not _is_bag(path) and not is_picture_folder(path)
+    if output not in path.parents:
+        return False
+    made = output / path.relative_to(output).parts[0]
+    return path != made and (made.suffix == PARTIAL or (made / SUMMARY).is_file())
 
 
 def _globbed(given: str | Path) -> list[Path]:

@@ -199,6 +199,22 @@ def test_what_nobody_foresaw_ends_one_recording(
     assert a.error == f"{bags / 'a'}: ZeroDivisionError: no"
 
 
+def test_a_glob_that_gives_the_output_too_goes_on(
+    bags: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bags / "c.bag").unlink()
+    shutil.copytree(pictures, bags / "pictures")
+    output = ["--output", str(bags / "out"), *TOLD]
+    for _ in range(2):  # the same command goes on
+        capsys.readouterr()
+        assert main(["process", f"{bags}/*", *output]) == 0
+        outcomes = json.loads(capsys.readouterr().out.splitlines()[-1])["outcomes"]
+        assert outcomes == dict.fromkeys(("a", "b", "pictures"), "done")
+    files = find_recordings([f"{bags}/**/*.mcap"], SourceOptions(), bags / "out")
+    assert [file.name for file in files] == ["a", "b"]
+    assert main(["process", str(bags / "out"), *output]) == Outcome.NOT_A_RECORDING.code
+
+
 @pytest.mark.parametrize("summary", [None, "{}", "[1]", '{"outcome": "a success"}', "{"])
 def test_overwrite_spares_what_is_no_output(
     bags: Path, capsys: pytest.CaptureFixture[str], summary: str | None
