@@ -56,7 +56,9 @@ def add_commands(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
     from dkt_ros.files import check_writable, write_whole
+    from dkt_ros.processing.command import source_options
     from dkt_ros.processing.compare import Limits, as_json, compare, table
+    from dkt_ros.processing.source import SourceOptions
 
     limits = Limits(args.tolerance, args.max_share, args.max_lost, args.max_worse)
     maps = args.output / "maps" if args.output else None
@@ -66,9 +68,11 @@ def _run(args: argparse.Namespace) -> int:
         a, b = Path(args.a), Path(args.b)
         if not args.recording and not (args.a and args.b):
             raise DktError(
-                f"found {args.a!r} and {args.b!r}, expected two outputs of `dkt process`; "
-                "is a variable unset?"
+                f"found {args.a!r} and {args.b!r}, expected two outputs of `dkt process`, or "
+                "--recording IN, of which '' is processed by default settings"
             )
+        if not args.recording and (args.overwrite or source_options(args) != SourceOptions()):
+            raise DktError("--overwrite and how a recording is read: only with --recording")
         if args.recording:
             work = args.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             a, b = (
