@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, stamps
+from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, checked_stamp, stamps
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
@@ -135,7 +135,7 @@ def frames_or_errors(
     of_another_size: list[Path] = []
     for index, key in enumerate(keys):
         pause_ns = round(index * source.gap_s * NANOSECONDS_PER_SECOND)
-        times = [next(clock) + pause_ns for _ in range(source.repeat)]
+        times = [checked_stamp(next(clock) + pause_ns) for _ in range(source.repeat)]
         found = {role: files[key] for role, files in partners.items()}
         files = {"color": color[key]} | {role: path for role, path in found.items() if path}
         try:

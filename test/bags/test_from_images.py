@@ -75,6 +75,7 @@ def test_colour_alone_will_do(folder: Path) -> None:
         ({"gap_s": -1.0}, "gap is -1"),
         ({"metres_per_unit": 0.0}, "depth scale"),
         ({"rate_hz": -1.0}, "rate is -1"),
+        ({"gap_s": 1e9}, "stamped 2.7e.09 s, expected below"),
     ],
 )
 def test_wrong_options_are_named(folder: Path, change: dict[str, Any], words: str) -> None:
