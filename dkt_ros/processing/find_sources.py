@@ -76,12 +76,12 @@ class Recording:
         output: what lies below it, and what is made of outputs, is none of its files.
         """
         place, output = self.place or self.path, output.resolve()
-        files = [place]
-        if place.is_dir():
-            below = (path for path in shown(place, "**/*") if path.suffix not in _MADE)
-            files = [p for p in sorted(below) if output not in p.resolve().parents and p.is_file()]
         digest = hashlib.sha256()
         try:
+            files = [place]
+            if place.is_dir():
+                below = sorted(path for path in shown(place, "**/*") if path.suffix not in _MADE)
+                files = [p for p in below if output not in p.resolve().parents and p.is_file()]
             for file in files:
                 status = file.stat()
                 # Whole seconds: network drives round the rest, one way before and one after.
@@ -93,8 +93,13 @@ class Recording:
 
     def open(self, options: SourceOptions) -> Source:
         """The recording, ready to be read. Raises ProcessingError."""
-        if not self.path.exists():
-            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{self.path}: does not exist")
+        try:
+            self.path.stat()
+            if self.path.is_dir():
+                shown(self.path)
+        except OSError as error:
+            why = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
+            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{self.path}: {why}") from error
         if self.clip:
             for clip in open_dataset(self.path, options.kind):
                 if clip.name == self.clip:
@@ -112,7 +117,7 @@ class Recording:
         """What opens it."""
         if self.clip:
             return ClipSource
-        if self.path.is_file():
+        if not os.path.isdir(self.path):
             return _FILES.get(self.path.suffix.lower(), BagSource)
         return BagSource if _is_bag(self.path) else FolderSource
 
@@ -140,7 +145,10 @@ def find_recordings(
     for given in inputs:
         for path in _globbed(given):
             for below, clip, place in _below(path, options):  # one may be reached in two ways
-                each.setdefault((below.resolve(), clip), (below, clip, place))
+                try:
+                    each.setdefault((below.resolve(), clip), (below, clip, place))
+                except (RuntimeError, OSError) as error:  # from Python 3.13 on the latter
+                    raise DktError(f"{below}: is a link to itself; remove it") from error
     found = list(each.values())
     if output is not None:
         # Where nothing else is named it is meant.
@@ -154,7 +162,7 @@ def find_recordings(
 
 def check_concerned(recordings: Sequence[Recording], options: SourceOptions) -> None:
     """Raises DktError for an option that counts for none of them; some may be of other kinds."""
-    if not all(recording.path.exists() for recording in recordings):  # as it is told when opened
+    if not all(os.path.exists(one.path) for one in recordings):  # as it is told when opened
         return
     found = {recording.kind for recording in recordings}
     for name, (flag, expected, kinds) in _CONCERN.items():
@@ -180,7 +188,7 @@ def _globbed(given: str | Path) -> list[Path]:
     if given == "":
         raise DktError("an empty name was given for a recording; is a variable unset?")
     given = os.path.expanduser(given)
-    if Path(given).exists() or not glob.has_magic(given):
+    if os.path.exists(given) or not glob.has_magic(given):
         return [Path(given)]
     paths = sorted(glob.glob(given, recursive=True), key=natural_order)
     if not paths:
@@ -190,11 +198,14 @@ def _globbed(given: str | Path) -> list[Path]:
 
 def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str, Path | None]]:
     """What a Recording says of each but its name."""
-    if not path.is_dir() or _is_bag(path):
+    try:
+        inside = sorted(shown(path), key=lambda item: natural_order(item.name))
+    except OSError:  # a file, or a folder that cannot be listed, as it is told when opened
+        inside = []
+    if not inside or _is_bag(path):
         yield path, "", None
         return
-    inside = sorted(shown(path), key=lambda item: natural_order(item.name))
-    bags = [p for p in inside if (p.is_dir() and _is_bag(p)) or p.suffix.lower() in _BAGS]
+    bags = [p for p in inside if (os.path.isdir(p) and _is_bag(p)) or p.suffix.lower() in _BAGS]
     if bags:
         yield from ((bag, "", None) for bag in bags)
         _tell_what_is_passed_over(path, [p for p in inside if p not in bags and _is_clip(p)])
@@ -218,7 +229,7 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str, Path
 
 
 def _is_clip(path: Path) -> bool:
-    return is_picture_folder(path) if path.is_dir() else is_clip_file(path)
+    return is_picture_folder(path) if os.path.isdir(path) else is_clip_file(path)
 
 
 def _tell_what_is_passed_over(folder: Path, others: Sequence[Path]) -> None:
@@ -235,10 +246,17 @@ def _tell_what_is_passed_over(folder: Path, others: Sequence[Path]) -> None:
 
 
 def _is_bag(folder: Path) -> bool:
-    """Whether it is one bag; bags beside each other are not, parts NAME_0, NAME_1 … are."""
-    if (folder / "metadata.yaml").is_file():
+    """Whether it is one bag; bags beside each other are not, parts NAME_0, NAME_1 … are.
+
+    Nor is a folder that cannot be listed.
+    """
+    if os.path.isfile(folder / "metadata.yaml"):
         return True
-    stems = [_stem(p) for p in shown(folder) if STORAGE_NAME.search(p.name) and p.is_file()]
+    try:
+        files = [p for p in shown(folder) if STORAGE_NAME.search(p.name) and os.path.isfile(p)]
+    except OSError:
+        return False
+    stems = [_stem(p) for p in files]
     parts = [stem.rpartition("_") for stem in stems]
     names = {name + underscore for name, underscore, _ in parts}
     is_split = len(names) == 1 and "" not in names and "0" in [number for _, _, number in parts]
@@ -291,6 +309,6 @@ def _digest(path: Path, clip: str) -> str:
 def _stem(path: Path) -> str:
     """Its name without what says its kind; other dots are part of it (run.1.bag, 12.30.bag)."""
     name = path.resolve()
-    while not path.is_dir() and name.suffix.lower() in (*_BAGS, *_FILES):
+    while not os.path.isdir(path) and name.suffix.lower() in (*_BAGS, *_FILES):
         name = name.with_suffix("")
     return name.name
