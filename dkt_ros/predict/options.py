@@ -215,7 +215,10 @@ def options_of(args: argparse.Namespace, **changes: Any) -> PredictorOptions:
         given = [flag for name, flag in flags.items() if hasattr(args, name)]
         if given and args.mode in MODES and args.mode != mode:
             raise DktError(f"{' and '.join(given)}: only with --mode {mode}")
-    return PredictorOptions.taken_from(args, **changes)
+    options = PredictorOptions.taken_from(args, **changes)
+    if hasattr(args, "engine_dir") and options.backend == BACKENDS[0]:
+        raise DktError(f"--engine-dir: only with --backend {' or '.join(BACKENDS[1:])}")
+    return options
 
 
 def _size(text: str) -> str:

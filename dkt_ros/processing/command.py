@@ -91,16 +91,20 @@ def add_commands(subparsers: Any) -> None:
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags that say how a recording is read."""
-    add = parser.add_argument_group("recording").add_argument
+    group = parser.add_argument_group("recording")
+    add = group.add_argument
     for role in ("color", "depth", "camera-info", "truth", "mask"):
         add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found")
-    add(
+    camera = group.add_mutually_exclusive_group()
+    camera.add_argument(
         "--intrinsics",
         type=given,
         metavar="FILE",
         help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)",
     )
-    add("--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
+    camera.add_argument(
+        "--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels"
+    )
     add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")
     add("--truth", metavar="GLOB", help="a folder's true depth")
@@ -160,6 +164,8 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
 
     if "bag" not in args.format and (args.points or args.pass_through):
         raise DktError("--points and --pass-through: only with --format bag, which they add to")
+    if args.depth == "network" and (args.min_confidence or args.refiner):
+        raise DktError("--min-confidence and --refiner: only with --depth fused")
     raw = {"min_raw_depth": args.raw_min_depth, "max_raw_depth": args.raw_max_depth}
     estimator = EstimatorConfig(
         depth=args.depth,
@@ -189,7 +195,7 @@ def run_process(args: argparse.Namespace) -> int:
 
     try:
         return _processed(args)
-    except DktError as error:
+    except (DktError, OSError) as error:
         print(json.dumps({"output": str(args.output), "error": str(error), "exit": WRONG}))
         raise
     except KeyboardInterrupt:
@@ -261,6 +267,8 @@ def _cluster(args: argparse.Namespace) -> Runner | None:
     from dkt_ros.errors import DktError
 
     if args.ray is None:
+        if args.ray_gpus:
+            raise DktError("--ray-gpus: only with --ray")
         return None
     if args.workers is not None:
         raise DktError("--workers: not with --ray; the cluster's CPUs and --ray-gpus say how many")

@@ -84,10 +84,13 @@ def test_exit_codes_of_single_recordings(
     assert main(["process", *both, *out]) == 1
     assert main(["process", str(bags / "a"), *out]) == 0
     assert main(["process", str(bags / "a"), *out, "--points"]) == Outcome.OUTPUT_EXISTS.code == 13
+    assert "other options (points False, now True)" in capsys.readouterr().err
     # What was not replaced is still there to be looked at.
     assert [output.name for output in read_outputs([tmp_path / "out"]).outputs] == ["a"]
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
-    assert main(["process", str(bags / "a"), *out, "--points", "--format", "png"]) == 2
+    for useless in (["--points", "--format", "png"], ["--engine-dir", "x"], ["--ray-gpus", "1"]):
+        assert main(["process", str(bags / "a"), *out, *useless]) == 2
+    assert main(["process", str(bags / "a"), *out, "--depth=network", "--min-confidence=1"]) == 2
     capsys.readouterr()
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
     shown = capsys.readouterr()
