@@ -88,8 +88,13 @@ def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> 
         stream.write(content)
 
 
-def check_writable(path: Path) -> None:
-    """Raises what whole_file would, before long work for a file; what is there stays as it was."""
+def check_writable(path: Path, ending: str = "") -> None:
+    """Raises what whole_file would, before long work for a file; what is there stays as it was.
+
+    ending: of the name; DktError for another, as a recording has that was named by mistake.
+    """
+    if ending and path.suffix.lower() != ending:
+        raise DktError(f"output {path} does not end in {ending}")
 
     class _Enough(Exception):  # noqa: N818
         pass

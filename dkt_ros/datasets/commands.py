@@ -59,7 +59,7 @@ def _check(args: argparse.Namespace) -> int:
 
     dataset = open_dataset(args.folder, args.kind)
     if args.json is not None:
-        check_writable(args.json)
+        check_writable(args.json, ".json")
     print(f"{args.folder}: {dataset.kind}, {counted(len(dataset), 'clip')}", flush=True)
     out = sys.stdout
     bar = progress_bar(None, "frame")

@@ -146,7 +146,7 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.output is not None and args.output.is_dir():
         raise DktError(f"--output is the folder {args.output}, expected a file's name")
     if args.output is not None:
-        check_writable(args.output)
+        check_writable(args.output, ".json")
     # All are opened before the first is measured: a wrong folder should not be found hours later.
     readers = _readers(args)
     others = _others(args, [clip for reader in readers for clip in reader.clips])

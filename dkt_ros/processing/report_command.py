@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
     from dkt_ros.processing.outputs import read_outputs
     from dkt_ros.processing.report import report_html
 
-    check_writable(args.output)
+    check_writable(args.output, ".html")
     found = read_outputs(args.outputs)
     write_whole(args.output, report_html(found, args.title, args.frames))
     size = args.output.stat().st_size / 1e6

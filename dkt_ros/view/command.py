@@ -54,6 +54,7 @@ def add_commands(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
+    from dkt_ros.files import check_writable
 
     if args.save is not None and args.connect is not None:
         raise DktError("--save and --connect: give one of them")
@@ -64,6 +65,8 @@ def _run(args: argparse.Namespace) -> int:
         )
     if args.connect is not None:
         _check_viewer(args.connect or _VIEWER)
+    if args.save is not None:
+        check_writable(args.save, ".rrd")
     from dkt_ros.view.scene import Scene, check_room, saved, shown
 
     with saved(args.save) if args.save else shown(args.connect) as recording:
