@@ -202,6 +202,21 @@ def test_what_nobody_foresaw_ends_one_recording(
     assert a.error == f"{bags / 'a'}: ZeroDivisionError: no"
 
 
+def test_overwrite_keeps_the_output_of_a_recording_that_is_gone(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["process", str(bags / "a"), str(bags / "b"), "--output", str(tmp_path / "out")]
+    command += [*TOLD, "--workers", "1", "--format", "png"]
+    assert main(command) == 0
+    shutil.rmtree(bags / "a")
+    capsys.readouterr()
+    assert main([*command, "--overwrite"]) == 1
+    assert "a: FAILED (not a recording)" in capsys.readouterr().err
+    found = read_outputs([tmp_path / "out"])
+    assert [output.name for output in found.outputs] == ["a", "b"]
+    assert found.failed == {}
+
+
 def test_a_glob_that_gives_the_output_too_goes_on(
     bags: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
