@@ -32,7 +32,7 @@ _PINHOLE_MODELS = ("pinhole", "pinhole_camera", "opencv")
 # NaN and inf are numbers too, to be refused by name.
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|(?:nan|inf(?:inity)?)\b)"
 _BARE = re.compile(rf"[\s,;\[\]()]*(?:{_NUMBER}[\s,;\[\]()]+)*(?:{_NUMBER})?[\s,;\[\]()]*", re.I)
-_NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b\s*[:=]?\s*({_NUMBER})", re.I)
+_NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b[ \t]*[:=]?[ \t]*({_NUMBER})", re.I)
 # A focal length of a tenth of the picture is a view of 157 degrees, of ten pictures one of 6.
 _FOCAL_RANGE = (0.1, 10.0)
 

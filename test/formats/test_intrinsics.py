@@ -205,6 +205,7 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
         ("K: [10, 0, 3, 0, .Nan, 2, 0, 0, 1]\n", "k is .*'.Nan'"),
         ("fx: 1\nfy: 1\ncx: '1,5'\ncy: 1\n", "cx is '1,5', no number"),
         ('{"width": 6, "height": Infinity, "fx": 1, "fy": 1, "cx": 1, "cy": 1}', "6 and inf"),
+        ("fx fy cx cy\n10 11 3 2\n", "neither numbers nor JSON nor YAML"),
         ("K: [1, 2]\n", "found 2 numbers"),
         ("- 1\n", "found 1 numbers"),
         ("", "no intrinsics found"),
