@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from dkt_ros.arguments import natural
+from dkt_ros.arguments import given, natural, path
 
 FAILINGS = 3
 """Ways in which a frame's readings fail before a network that is shown them sees the frame."""
@@ -20,7 +19,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "computed once and kept. Ctrl-C finishes the step and saves; --resume goes on from there.",
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder of TransPhy3D tars with raw depth"
+        "--data", type=path, required=True, help="folder of TransPhy3D tars with raw depth"
     )
     parser.add_argument(
         "--config",
@@ -30,21 +29,21 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "fusion-light and fusion-light-colour for structured light and time of flight; "
         "fusion-packaging and fusion-packaging-colour go on from either of the first two",
     )
-    parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
+    parser.add_argument("--output", type=path, required=True, help="state and weights go here")
     parser.add_argument(
         "--checkpoint",
-        default="",
+        type=given,
         metavar="DIR",
         help="network whose disparity is fused (the embedded one)",
     )
     parser.add_argument(
         "--disparity",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="its disparity is kept here, apart from that of others; default OUTPUT/disparity",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="weights to begin with, such as a run's refiner/"
+        "--start", type=path, metavar="DIR", help="weights to begin with, such as a run's refiner/"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=natural, default=0, help="CPU threads; 0: all cores")
@@ -72,14 +71,14 @@ def _pretrain(args: argparse.Namespace) -> int:
     config = load_config(args.config)
 
     def make_data() -> FrameFolder:
-        predict, sees_depth = checkpoint_predictor(args.checkpoint, config.on_scale)
+        predict, sees_depth = checkpoint_predictor(args.checkpoint or "", config.on_scale)
         if config.on_scale and config.prediction.embedded > 0 and not sees_depth:
             raise DktError(
                 f"{args.checkpoint or 'the embedded network'} sees colour alone, the recipe "
                 f"{args.config} is of networks that are shown raw depth (on_scale); take "
                 "--config fusion-colour"
             )
-        digest = checkpoint_fingerprint(args.checkpoint)[:12]
+        digest = checkpoint_fingerprint(args.checkpoint or "")[:12]
         name = digest if config.on_scale else f"{digest}-colour"
         if config.better_sensor != BETTER:  # other readings, so other answers
             name += f"-{config.better_sensor}"
