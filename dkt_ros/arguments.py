@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -16,6 +17,20 @@ DTYPES = ("float32", "bfloat16", "float16")
 def at_home(word: str) -> str:
     """~ at the beginning of a path becomes the home folder, which shells leave in --output=~/x."""
     return re.sub(r"^((?:[^~/=]*=)*)~(?=/|$)", lambda m: m[1] + os.path.expanduser("~"), word)
+
+
+def given(text: str) -> str:
+    """The name of a file or folder; of none, a shell's unset variable makes the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "found an empty name, expected a path; is a variable unset?"
+        )
+    return text
+
+
+def path(text: str) -> Path:
+    """A path that is given."""
+    return Path(given(text))
 
 
 def positive(text: str) -> int:

@@ -60,6 +60,7 @@ def _version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns its exit status (2 for an error the user can mend)."""
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr, for names of any bytes
     with _noted_interrupts() as noted:
@@ -72,6 +73,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             if noted:  # What runs C code may turn a KeyboardInterrupt into an error of its own.
                 return 128 + signal.SIGINT
             raise
+
+
+def _open_standard_streams() -> None:
+    """Sends what is closed (`>&-`, some schedulers) to nowhere.
+
+    Else the next file that is opened takes its number, and gets what C code prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It gets the lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: SIM115
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dkt_ros
-from dkt_ros.arguments import finite
+from dkt_ros.arguments import finite, path
 from dkt_ros.errors import DktError
 from dkt_ros.extras import EXTRAS, install
 from dkt_ros.wording import counted
@@ -108,7 +108,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument(
         "--checkpoint",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="checkpoint to look at; default: the one in the package",
     )

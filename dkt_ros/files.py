@@ -27,6 +27,8 @@ _LEFT_BY_SYSTEMS = (
     *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"),
 )
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says of it, without a number."""
 
 
 class StorageError(DktError):
@@ -39,8 +41,8 @@ class BusyError(DktError):
 
 def storage_error(path: Path, error: OSError, advice: str = "make room") -> StorageError:
     """What stopped a write, in words. advice: what to do when the disk is full."""
-    if error.errno in _NO_ROOM:
-        return StorageError(f"{path}: the disk is full ({error.strerror}); {advice}")
+    if error.errno in _NO_ROOM or _CUT_SHORT.fullmatch(str(error)):
+        return StorageError(f"{path}: the disk is full ({error.strerror or error}); {advice}")
     if blocking := next(filter(os.path.isfile, path.parents), None):
         return StorageError(f"{path}: cannot be written: {blocking} is a file, not a folder")
     return StorageError(f"{path}: cannot be written ({error.strerror or error})")
@@ -86,8 +88,13 @@ def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> 
         stream.write(content)
 
 
-def check_writable(path: Path) -> None:
-    """Raises what whole_file would, before long work for a file; what is there stays as it was."""
+def check_writable(path: Path, ending: str = "") -> None:
+    """Raises what whole_file would, before long work for a file; what is there stays as it was.
+
+    ending: of the name; DktError for another, as a recording has that was named by mistake.
+    """
+    if ending and path.suffix.lower() != ending:
+        raise DktError(f"output {path} does not end in {ending}")
 
     class _Enough(Exception):  # noqa: N818
         pass

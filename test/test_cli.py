@@ -32,6 +32,14 @@ def run_with(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> i
     return cli.main(["thing"])
 
 
+def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert run_with(monkeypatch, None) == 1
+    assert run_with(monkeypatch, DktError("a.tar: is missing")) == 2
+    assert sys.stderr.writable()
+
+
 def test_a_mendable_error_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +118,27 @@ def test_help_says_what_everything_is_and_what_holds_without_it() -> None:
                     continue
                 told = f"{value:g}" if isinstance(value, float) else str(value)
                 assert told in text, f"{name} does not say that it is {told} without"
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, parser in subcommands(cli.build_parser()):
+        for action in parser._actions:
+            assert action.type is not Path, f"{words} {action.dest}: Path makes '' the folder '.'"
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        "process in --output",
+        "process in --output out --checkpoint",
+        "view",
+        "bag info",
+    ):
+        with pytest.raises(SystemExit):
+            cli.main([*words.split(), ""])
+        assert "an empty name, expected a path" in capsys.readouterr().err
+    assert cli.main(["compare", "", "b"]) == 2
+    assert "expected two outputs of `dkt process`, or" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_version_is_the_manifests(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,10 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.files import (
     BusyError,
@@ -54,6 +56,12 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
         whole_file(tmp_path / "file", "go shopping"),
     ):
         full.write(b"no room")
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(StorageError, match=r"file: the disk is full \(\d+ requested and \d+ writ"),
+        whole_file(tmp_path / "file"),
+    ):
+        np.zeros(100_000).tofile(full)  # as np.save does; the error has no number
     assert os.listdir(tmp_path) == []
     (tmp_path / "file").touch()
     with pytest.raises(DktError, match="cannot be written"):
@@ -143,6 +151,22 @@ def test_what_cannot_be_written_is_found_out_before_it_is_made(tmp_path: Path) -
         check_writable(path.parent)
     with whole_file(path), pytest.raises(BusyError):
         check_writable(path)
+
+
+def test_a_file_of_another_kind_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_writable(tmp_path / "page.HTML", ".html")
+    recording = tmp_path / "scene.tar"
+    recording.write_text("as it was")
+    for words, ending in (
+        (["eval", "--data", str(tmp_path), "--output"], ".json"),
+        (["report", str(tmp_path), "--output"], ".html"),
+        (["view", str(tmp_path), "--save"], ".rrd"),
+    ):
+        assert main([*words, str(recording)]) == 2
+        assert f"output {recording} does not end in {ending}" in capsys.readouterr().err
+    assert recording.read_text() == "as it was"
 
 
 def test_the_digest_is_sha256(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dkt_ros.arguments import finite, natural, positive
+from dkt_ros.arguments import finite, given, natural, path, positive
 from dkt_ros.wording import counted, one_line
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         description="Length, start, topics with their types and numbers of messages, and what in "
         "the bag cannot be read.",
     )
-    info.add_argument("bag", type=Path, help="bag folder, .mcap, .db3 or ROS 1 .bag")
+    info.add_argument("bag", type=path, help="bag folder, .mcap, .db3 or ROS 1 .bag")
     info.set_defaults(run=_info)
 
 
@@ -38,7 +38,7 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         "in the place of * is the same, or stamps there are within 20 ms. Suffixes may differ. "
         "Pictures are taken to be rectified.",
     )
-    parser.add_argument("folder", type=Path, help="of the pictures")
+    parser.add_argument("folder", type=path, help="of the pictures")
     parser.add_argument("--color", default="color/*", help="pattern, default %(default)s")
     parser.add_argument(
         "--depth", default="depth/*", help="pattern of the sensor's depth, default %(default)s"
@@ -56,6 +56,7 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
     camera = parser.add_mutually_exclusive_group(required=True)
     camera.add_argument(
         "--intrinsics",
+        type=given,
         metavar="FILE",
         help="fx fy cx cy, a 3x3 matrix (text, .npy) or a calibration file (ROS, OpenCV, Kalibr, "
         "Open3D, BOP, RealSense); with * a pattern, one file for each scene",
@@ -84,7 +85,7 @@ def _add_from_sequence(actions: argparse._SubParsersAction[argparse.ArgumentPars
         description="Colour, true depth, mask and, where it was rendered, raw depth of a tar of "
         "`dkt synth render`, as a camera would have published them.",
     )
-    parser.add_argument("sequence", type=Path, help="the .tar")
+    parser.add_argument("sequence", type=path, help="the .tar")
     parser.add_argument("--first", type=natural, default=0, help="first frame, default %(default)s")
     parser.add_argument("--count", type=positive, help="number of frames, default all")
     _add_recording(parser)
@@ -92,7 +93,7 @@ def _add_from_sequence(actions: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _add_recording(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, help="bag folder to make")
+    parser.add_argument("--output", type=path, required=True, help="bag folder to make")
     parser.add_argument("--rate", type=finite, default=10.0, metavar="HZ", help="default 10")
     parser.add_argument("--start-time", type=finite, metavar="SECONDS", help="first stamp")
     default = "default %(default)s"

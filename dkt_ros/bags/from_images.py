@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, stamps
+from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, checked_stamp, stamps
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
@@ -131,9 +131,11 @@ def frames_or_errors(
         cameras = _matches(source.folder, source.intrinsics)
     clock = stamps(source.rate_hz, source.start_s)
     without_depth, any_usable = 0, False
+    first: Intrinsics | None = None
+    of_another_size: list[Path] = []
     for index, key in enumerate(keys):
         pause_ns = round(index * source.gap_s * NANOSECONDS_PER_SECOND)
-        times = [next(clock) + pause_ns for _ in range(source.repeat)]
+        times = [checked_stamp(next(clock) + pause_ns) for _ in range(source.repeat)]
         found = {role: files[key] for role, files in partners.items()}
         files = {"color": color[key]} | {role: path for role, path in found.items() if path}
         try:
@@ -145,6 +147,10 @@ def frames_or_errors(
         except DktError as error:
             yield error
             continue
+        camera = labelled.frame.intrinsics
+        first = first or camera
+        if replace(camera, width=first.width, height=first.height) == first != camera:
+            of_another_size.append(color[key])
         raw_depth = labelled.frame.raw_depth
         if raw_depth is not None:
             if _is_usable(raw_depth):
@@ -155,6 +161,12 @@ def frames_or_errors(
                     _refuse_out_of_range(files["depth"], raw_depth, source.unit_m)
         for stamp_ns in times:
             yield replace(labelled, frame=replace(labelled.frame, stamp_ns=stamp_ns))
+    if of_another_size and first is not None:
+        (remarks if notes is None else notes).append(
+            f"{len(of_another_size)} of {len(keys)} pictures are not {first.width}x{first.height} "
+            f"as those before, the first is {of_another_size[0].name}, and one calibration cannot "
+            "be right for both: give one that tells its pictures' size, or take them apart"
+        )
     if without_depth:
         near, far = _USABLE_DEPTH_M
         remarks.append(

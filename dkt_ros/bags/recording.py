@@ -5,7 +5,7 @@ Knows which message goes onto which topic. Knows nothing of where the frames com
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 DEFAULT_START_S = 1_700_000_000.0
 LAST_S = 2**31
 """ROS counts seconds to here."""
+_TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 FRAME_ID = "camera_color_optical_frame"
 """As realsense-ros calls it, for what was recorded without one."""
 
@@ -59,7 +60,8 @@ class RecordingOptions:
 
     storage: "mcap" or "sqlite3"; compress: zstd in the storage.
     color, depth: the encodings of encode.MessageEncoder; compressed messages go onto the topics
-    that image_transport would use (`…/compressed`, `…/compressedDepth`).
+    that image_transport would use (`…/compressed`, `…/compressedDepth`). Raises DktError for
+    topics that no bag can have.
     """
 
     topics: CameraTopics = field(default_factory=CameraTopics)
@@ -68,6 +70,15 @@ class RecordingOptions:
     color: str = "jpeg"
     depth: str = "png"
     jpeg_quality: int = 90
+
+    def __post_init__(self) -> None:
+        named = {role: name for role, name in vars(self.topics).items() if name is not None}
+        for role, name in named.items():
+            if not _TOPIC.fullmatch(name):
+                raise DktError(f"{role} topic is {name!r}, expected a name such as /camera/{role}")
+            other = next(one for one, same in named.items() if same == name)
+            if other != role:
+                raise DktError(f"{other} and {role} have one topic, {name}; expected one for each")
 
 
 def record(frames: Iterable[LabelledFrame], path: Path | str, options: RecordingOptions) -> int:
@@ -97,15 +108,25 @@ def record(frames: Iterable[LabelledFrame], path: Path | str, options: Recording
 
 def stamps(rate_hz: float, start_s: float = DEFAULT_START_S) -> Iterator[int]:
     """Endless stamps in nanoseconds, `rate_hz` a second; DktError where they are no stamps."""
-    if not 0 < rate_hz < math.inf:
-        raise DktError(f"rate is {rate_hz} Hz, expected a positive number")
+    if not 0 < rate_hz <= NANOSECONDS_PER_SECOND:
+        raise DktError(f"rate is {rate_hz} Hz, expected a positive number up to 1e9")
     if not 0 <= start_s < LAST_S:
         raise DktError(f"start time is {start_s} s, expected 0 to below {LAST_S} s, as ROS counts")
     start = round(start_s * NANOSECONDS_PER_SECOND)
     index = 0
     while True:
-        yield start + round(index * NANOSECONDS_PER_SECOND / rate_hz)
+        yield checked_stamp(start + round(index * NANOSECONDS_PER_SECOND / rate_hz))
         index += 1
+
+
+def checked_stamp(stamp_ns: int) -> int:
+    """The stamp; DktError where ROS does not count so far."""
+    if stamp_ns >= LAST_S * NANOSECONDS_PER_SECOND:
+        raise DktError(
+            f"a frame would be stamped {stamp_ns / NANOSECONDS_PER_SECOND:g} s, expected below "
+            f"{LAST_S} s, as ROS counts; take a higher rate, a shorter gap or an earlier start"
+        )
+    return stamp_ns
 
 
 def _messages(

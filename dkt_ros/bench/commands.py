@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import as_json, finite, natural, parse_size, positive, shard
+from dkt_ros.arguments import as_json, finite, natural, parse_size, path, positive, shard
 from dkt_ros.errors import DktError
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS
 from dkt_ros.fusion.config import add_fusion_arguments, config_of
@@ -43,14 +43,14 @@ def add_commands(subparsers: Any) -> None:
         "bench.json and report.html. Killed, it goes on where it stopped when called again.",
     )
     add = bench.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="where all of it goes")
+    add("--output", type=path, required=True, metavar="DIR", help="where all of it goes")
     add("--scenes", type=positive, default=60, metavar="N", help="(%(default)s) for each material")
     add("--quick", action="store_true", help=f"{_QUICK} scenes")
     add("--start", type=natural, default=0, metavar="K", help="number of the first scene")
     add("--scene-seed", type=natural, default=1500, metavar="S", help="of the scenes (%(default)s)")
     add(
         "--data",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="rendered scenes, which are kept there; default: OUTPUT/scenes",
     )
@@ -263,7 +263,7 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     for checkpoint in args.checkpoint or ():
         if options_of(args, checkpoint=checkpoint).predictor == "dkt":
             checked_folder(checkpoint)
-    check_weights(args.refiner)
+    check_weights(args.refiner or "")
     _settings(args)
     with suppress(BusyError):  # another shard's
         check_writable(args.output / _SETTINGS)
@@ -276,6 +276,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
 
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
     settings = {name: value for name, value in as_json(args).items() if name not in free}
+    settings["refiner"] = args.refiner or ""
     networks = [options_of(args, checkpoint=path) for path in args.checkpoint or [""]]
     settings["contents of checkpoint"] = [network_state(network) for network in networks]
     if args.refiner:

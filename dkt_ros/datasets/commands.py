@@ -6,10 +6,9 @@ import argparse
 import contextlib
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dkt_ros.arguments import positive
+from dkt_ros.arguments import path, positive
 from dkt_ros.datasets.registry import KINDS as KINDS
 from dkt_ros.files import check_writable, write_whole
 from dkt_ros.progress import progress_bar
@@ -42,9 +41,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         description="Reads every frame and names every file that does not fit. Exit status: 0 "
         "everything fits, 1 something does not, 2 no data set there.",
     )
-    check.add_argument("folder", type=Path, help="the data set, one split of it or one scene")
+    check.add_argument("folder", type=path, help="the data set, one split of it or one scene")
     check.add_argument("--kind", choices=KINDS, help="its layout; found out when not given")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
+    check.add_argument("--json", type=path, metavar="FILE", help="write the report there as well")
     check.add_argument(
         "--sample", type=positive, metavar="N", help="read N random frames, the same in every run"
     )
@@ -60,7 +59,7 @@ def _check(args: argparse.Namespace) -> int:
 
     dataset = open_dataset(args.folder, args.kind)
     if args.json is not None:
-        check_writable(args.json)
+        check_writable(args.json, ".json")
     print(f"{args.folder}: {dataset.kind}, {counted(len(dataset), 'clip')}", flush=True)
     out = sys.stdout
     bar = progress_bar(None, "frame")

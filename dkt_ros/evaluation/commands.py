@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import as_json, finite, natural, positive
+from dkt_ros.arguments import as_json, finite, natural, path, positive
 from dkt_ros.datasets.commands import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
@@ -47,7 +48,7 @@ def add_commands(subparsers: Any) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
-        type=Path,
+        type=path,
         required=True,
         action="append",
         metavar="DIR",
@@ -116,7 +117,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="M",
         help="metres per step of PNG files and of integers (default %(default)s)",
     )
-    parser.add_argument("--output", type=Path, metavar="F.json", help="also write all figures here")
+    parser.add_argument("--output", type=path, metavar="F.json", help="also write all figures here")
     parser.set_defaults(run=run_eval)
 
 
@@ -145,7 +146,7 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.output is not None and args.output.is_dir():
         raise DktError(f"--output is the folder {args.output}, expected a file's name")
     if args.output is not None:
-        check_writable(args.output)
+        check_writable(args.output, ".json")
     # All are opened before the first is measured: a wrong folder should not be found hours later.
     readers = _readers(args)
     others = _others(args, [clip for reader in readers for clip in reader.clips])
@@ -202,6 +203,10 @@ def _readers(args: argparse.Namespace) -> list[VideoReader]:
     from dkt_ros.datasets.registry import open_dataset
     from dkt_ros.evaluation.videos import VideoReader
 
+    each: dict[Path, Path] = {}
+    for folder in args.data:
+        if (first := each.setdefault(folder.resolve(), folder)) is not folder:
+            print(f"note: --data {folder} is {first} again and counts once", file=sys.stderr)
     return [
         VideoReader(
             open_dataset(folder, args.kind),
@@ -210,7 +215,7 @@ def _readers(args: argparse.Namespace) -> list[VideoReader]:
             max_frames=args.max_frames or None,
             with_normals=not args.no_normals,
         )
-        for folder in args.data
+        for folder in each.values()
     ]
 
 

@@ -29,9 +29,10 @@ _MATRICES = ("camera_matrix", "cameramatrix", "k", "cam_k", "intrinsic_matrix")
 _NAMES = (("fx", "fl_x"), ("fy", "fl_y"), ("cx", "ppx"), ("cy", "ppy"))
 _SIZES = (("width", "height"), ("image_width", "image_height"), ("xres", "yres"), ("w", "h"))
 _PINHOLE_MODELS = ("pinhole", "pinhole_camera", "opencv")
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_BARE = re.compile(rf"[\s,;\[\]()]*(?:{_NUMBER}[\s,;\[\]()]+)*(?:{_NUMBER})?[\s,;\[\]()]*")
-_NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b\s*[:=]?\s*({_NUMBER})", re.I)
+# NaN and inf are numbers too, to be refused by name.
+_NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|(?:nan|inf(?:inity)?)\b)"
+_BARE = re.compile(rf"[\s,;\[\]()]*(?:{_NUMBER}[\s,;\[\]()]+)*(?:{_NUMBER})?[\s,;\[\]()]*", re.I)
+_NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b[ \t]*[:=]?[ \t]*({_NUMBER})", re.I)
 # A focal length of a tenth of the picture is a view of 157 degrees, of ten pictures one of 6.
 _FOCAL_RANGE = (0.1, 10.0)
 
@@ -63,7 +64,7 @@ def read_intrinsics(
         cameras = list(dict.fromkeys(_cameras(_content(path), "")))
     except OSError as error:
         raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise DktError(f"{path}: no usable intrinsics ({error}); {_EXPECTED}") from error
     if not cameras:
         raise DktError(f"{path}: no intrinsics found in it; {_EXPECTED}")
@@ -147,7 +148,7 @@ def _content(path: Path) -> Any:
             return arrays[ONLY].tolist()
     text = path.read_text(encoding="utf-8-sig")
     if _BARE.fullmatch(text):
-        return [float(number) for number in re.findall(_NUMBER, text)]
+        return [float(number) for number in re.findall(_NUMBER, text, re.I)]
     try:
         return json.loads(text)
     except ValueError:
@@ -182,7 +183,7 @@ def _cameras(value: Any, name: str) -> Iterator[_Camera]:
             for index, item in enumerate(value):
                 yield from _cameras(item, f"{name}[{index}]")
         elif value:
-            yield _Camera(name, _pinhole(value), None)
+            yield _Camera(name, _pinhole(value, name or "it"), None)
     elif isinstance(value, Mapping):
         fields = {str(key).rpartition(".")[2].lower(): item for key, item in value.items()}
         found = _named(fields)
@@ -203,24 +204,37 @@ def _named(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | Non
         if isinstance(matrix, Mapping) and "data" in matrix:
             matrix = matrix["data"]
         if isinstance(matrix, list):
-            return _pinhole(matrix)
+            return _pinhole(matrix, name)
     if isinstance(fields.get("intrinsics"), list):  # Kalibr, EuRoC
         model = fields.get("camera_model", "pinhole")
         if model not in _PINHOLE_MODELS:
             raise ValueError(f"camera_model is {model}, only pinhole is known")
-        return _pinhole(fields["intrinsics"])
+        return _pinhole(fields["intrinsics"], "intrinsics")
     values = [next((fields[n] for n in names if n in fields), None) for names in _NAMES]
     if all(value is None for value in values):
         return None
     missing = [names[0] for names, value in zip(_NAMES, values, strict=True) if value is None]
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing")
-    fx, fy, cx, cy = (float(str(value)) for value in values)
+    pairs = zip(_NAMES, values, strict=True)
+    fx, fy, cx, cy = (_number(names[0], value) for names, value in pairs)
     return fx, fy, cx, cy
 
 
-def _pinhole(numbers: list[Any]) -> tuple[float, float, float, float]:
-    flat = np.array(numbers, np.float64).ravel()
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(str(value))
+    except ValueError as error:
+        raise ValueError(f"{name} is {value!r}, no number") from error
+
+
+def _pinhole(numbers: list[Any], name: str) -> tuple[float, float, float, float]:
+    try:
+        flat = np.array(numbers, np.float64).ravel()
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is {str(numbers)[:120]}, no numbers in rows of one length"
+        ) from error
     if flat.size == 4:
         fx, fy, cx, cy = flat.tolist()
         return fx, fy, cx, cy
@@ -239,7 +253,10 @@ def _size(fields: Mapping[str, Any]) -> tuple[int, int] | None:
     if isinstance(fields.get("resolution"), list):
         pairs.append(tuple(fields["resolution"]))
     for pair in pairs:
-        width, height = (int(float(str(value))) for value in pair)
+        sides = [_number(name, value) for name, value in zip(_SIZES[0], pair, strict=True)]
+        if not all(map(math.isfinite, sides)):
+            raise ValueError(f"width and height are {pair[0]} and {pair[1]}, no numbers of pixels")
+        width, height = map(int, sides)
         if width > 0 and height > 0:
             return width, height
     return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dkt_ros.arguments import given
 from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 
@@ -85,7 +86,7 @@ def add_fusion_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--refiner",
-        default="",
+        type=given,
         metavar="DIR",
         help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own. A "
         "matcher.safetensors in it (`dkt pretrain-matcher`) is used too",
@@ -94,4 +95,4 @@ def add_fusion_arguments(parser: Any) -> None:
 
 def config_of(args: argparse.Namespace, **more: Any) -> FusionConfig:
     """What the flags of `add_fusion_arguments` say."""
-    return FusionConfig(sensor=args.depth_sensor, weights=args.refiner, **more)
+    return FusionConfig(sensor=args.depth_sensor, weights=args.refiner or "", **more)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
-from dkt_ros.arguments import DTYPES, positive
+from dkt_ros.arguments import DTYPES, path, positive
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import TASKS
 
@@ -22,7 +21,7 @@ def add_commands(subparsers: Any) -> None:
         "checkpoint folder, or merges a LoRA into a checkpoint folder (--checkpoint with --lora "
         "alone). Sizes come from the tensors' shapes; the LoRA is merged.",
     )
-    file = {"type": Path, "metavar": "FILE"}
+    file = {"type": path, "metavar": "FILE"}
     base = parser.add_mutually_exclusive_group(required=True)
     base.add_argument(
         "--transformer",
@@ -30,7 +29,7 @@ def add_commands(subparsers: Any) -> None:
         **file,
     )
     base.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder to add a LoRA to"
+        "--checkpoint", type=path, metavar="DIR", help="checkpoint folder to add a LoRA to"
     )
     parser.add_argument("--vae", help="Wan2.1_VAE.pth (with --transformer)", **file)
     parser.add_argument(
@@ -48,7 +47,7 @@ def add_commands(subparsers: Any) -> None:
         "--text-encoder", help="models_t5_umt5-xxl-enc-bf16.pth (with --tokenizer)", **file
     )
     parser.add_argument(
-        "--tokenizer", type=Path, metavar="DIR", help="folder of google/umt5-xxl's tokenizer"
+        "--tokenizer", type=path, metavar="DIR", help="folder of google/umt5-xxl's tokenizer"
     )
     parser.add_argument(
         "--prompt", choices=TASKS, default="depth", help="the task and its prompt (default depth)"
@@ -62,7 +61,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--dtype", choices=DTYPES, help="stored type of the transformer (default: as it is)"
     )
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the checkpoint")
+    parser.add_argument("--output", required=True, type=path, metavar="DIR", help="the checkpoint")
     parser.set_defaults(run=run_convert)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -113,7 +113,8 @@ def check_output(output: Path) -> None:
 def new_checkpoint(output: Path) -> Iterator[Path]:
     """An empty folder; what it is filled with takes the place of the checkpoint in `output`.
 
-    What a process that was killed left there goes. Raises DktError where nothing can be written.
+    What a process that was killed left there goes, and a folder that stays empty. Raises DktError
+    where nothing can be written.
     """
     check_output(output)
     folder = output / PARTIAL
@@ -129,6 +130,9 @@ def new_checkpoint(output: Path) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error
+    finally:
+        with suppress(OSError):  # it stays empty where nothing could be written
+            output.rmdir()
 
 
 def _move_into_place(folder: Path, output: Path) -> None:

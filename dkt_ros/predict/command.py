@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from dkt_ros.arguments import path
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable, write_whole
 from dkt_ros.predict.options import add_arguments, options_of
@@ -27,7 +28,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--input",
         required=True,
-        type=Path,
+        type=path,
         metavar="PATH",
         help="a video, an image, a folder of images, or an .npz with rgb uint8 (T,H,W,3)",
     )
@@ -46,7 +47,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--output",
         required=True,
-        type=Path,
+        type=path,
         metavar="FILE",
         help=".npz that gets disparity, float32 (T,H,W) in [0,1], NaN in frames without depth; "
         "1/depth in 1/m of a network that was shown raw depth",

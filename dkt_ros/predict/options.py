@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.arguments import DTYPES, natural, parse_size, positive
+from dkt_ros.arguments import DTYPES, given, natural, parse_size, positive
 from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.model.backends import BACKENDS
@@ -169,10 +169,11 @@ def add_arguments(parser: Any, checkpoints: bool = False, modes: tuple[str, ...]
     )
     parser.add_argument(
         "--checkpoint",
+        type=given,
         metavar="DIR",
         help="dkt-nano, inside the package, where none is given"
         + ("; several are compared" if checkpoints else ""),
-        **({"action": "append"} if checkpoints else {"default": default.checkpoint}),
+        **({"action": "append"} if checkpoints else {"default": argparse.SUPPRESS}),
     )
     parser.add_argument("--mode", choices=modes, default=default.mode, help=f"({default.mode})")
     add("--preset", dest="live_preset", choices=tuple(PRESETS), help="live: windows and steps")
@@ -202,6 +203,7 @@ def add_arguments(parser: Any, checkpoints: bool = False, modes: tuple[str, ...]
         "--engine-dir",
         "--engine",
         dest="engine_dir",
+        type=given,
         metavar="DIR",
         help="of `dkt engine build`, for backends other than torch",
     )
@@ -213,7 +215,10 @@ def options_of(args: argparse.Namespace, **changes: Any) -> PredictorOptions:
         given = [flag for name, flag in flags.items() if hasattr(args, name)]
         if given and args.mode in MODES and args.mode != mode:
             raise DktError(f"{' and '.join(given)}: only with --mode {mode}")
-    return PredictorOptions.taken_from(args, **changes)
+    options = PredictorOptions.taken_from(args, **changes)
+    if hasattr(args, "engine_dir") and options.backend == BACKENDS[0]:
+        raise DktError(f"--engine-dir: only with --backend {' or '.join(BACKENDS[1:])}")
+    return options
 
 
 def _size(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig, load_estimator
-from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.find_sources import check_concerned, find_recordings
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.source import Pending, SourceOptions
@@ -43,6 +43,7 @@ def process(
     if estimator is not None and (config is not None or changes):
         raise DktError("process: give an estimator, or what one is made of, not both")
     found = find_recordings(recordings, options)
+    check_concerned(found, options)
     if estimator is None:
         # Gaps are looked for by the recording's reader, which sees every frame.
         estimator = load_estimator(

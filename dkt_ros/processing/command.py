@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import finite, natural, positive
+from dkt_ros.arguments import finite, given, natural, path, positive
 from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.formats import COLORS, FILE_FORMATS
@@ -46,7 +46,7 @@ def add_commands(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="recording, glob or folder of them")
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="folder")
+    parser.add_argument("--output", type=path, required=True, metavar="OUT", help="folder")
     add = parser.add_argument_group("output").add_argument
     add(
         "--format",
@@ -91,11 +91,20 @@ def add_commands(subparsers: Any) -> None:
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags that say how a recording is read."""
-    add = parser.add_argument_group("recording").add_argument
+    group = parser.add_argument_group("recording")
+    add = group.add_argument
     for role in ("color", "depth", "camera-info", "truth", "mask"):
         add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found")
-    add("--intrinsics", metavar="FILE", help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)")
-    add("--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels")
+    camera = group.add_mutually_exclusive_group()
+    camera.add_argument(
+        "--intrinsics",
+        type=given,
+        metavar="FILE",
+        help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)",
+    )
+    camera.add_argument(
+        "--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels"
+    )
     add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")
     add("--truth", metavar="GLOB", help="a folder's true depth")
@@ -148,10 +157,15 @@ def process_options(args: argparse.Namespace) -> ProcessOptions:
     import math
 
     from dkt_ros.alignment.aligner import AlignmentConfig
+    from dkt_ros.errors import DktError
     from dkt_ros.estimator import EstimatorConfig
     from dkt_ros.fusion.consistency import ConsistencyConfig
     from dkt_ros.processing.options import ProcessOptions
 
+    if "bag" not in args.format and (args.points or args.pass_through):
+        raise DktError("--points and --pass-through: only with --format bag, which they add to")
+    if args.depth == "network" and (args.min_confidence or args.refiner):
+        raise DktError("--min-confidence and --refiner: only with --depth fused")
     raw = {"min_raw_depth": args.raw_min_depth, "max_raw_depth": args.raw_max_depth}
     estimator = EstimatorConfig(
         depth=args.depth,
@@ -181,7 +195,7 @@ def run_process(args: argparse.Namespace) -> int:
 
     try:
         return _processed(args)
-    except DktError as error:
+    except (DktError, OSError) as error:
         print(json.dumps({"output": str(args.output), "error": str(error), "exit": WRONG}))
         raise
     except KeyboardInterrupt:
@@ -193,7 +207,7 @@ def run_process(args: argparse.Namespace) -> int:
 def _processed(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
     from dkt_ros.files import StorageError
-    from dkt_ros.processing.find_sources import find_recordings
+    from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.many import default_workers, process_many
     from dkt_ros.processing.outcome import Outcome, exit_status
 
@@ -202,7 +216,8 @@ def _processed(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise DktError(f"{args.output} is no folder; choose another --output")
     _check_networks(options, here=cluster is None)
-    recordings = find_recordings(args.inputs, options.source)
+    recordings = find_recordings(args.inputs, options.source, args.output)
+    check_concerned(recordings, options.source)
     workers = args.workers or 1
     if args.workers is None and cluster is None:
         workers = default_workers(len(recordings), options.predictor.device)
@@ -252,6 +267,8 @@ def _cluster(args: argparse.Namespace) -> Runner | None:
     from dkt_ros.errors import DktError
 
     if args.ray is None:
+        if args.ray_gpus:
+            raise DktError("--ray-gpus: only with --ray")
         return None
     if args.workers is not None:
         raise DktError("--workers: not with --ray; the cluster's CPUs and --ray-gpus say how many")

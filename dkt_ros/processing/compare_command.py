@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import finite
+from dkt_ros.arguments import finite, path
 from dkt_ros.processing.command import add_source_arguments
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_commands(subparsers: Any) -> None:
             flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})"
         )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="gets compare.md, compare.json and maps/"
+        "--output", type=path, metavar="DIR", help="gets compare.md, compare.json and maps/"
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="with --recording: A and B are processed anew"
@@ -54,8 +54,11 @@ def add_commands(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from dkt_ros.errors import DktError
     from dkt_ros.files import check_writable, write_whole
+    from dkt_ros.processing.command import source_options
     from dkt_ros.processing.compare import Limits, as_json, compare, table
+    from dkt_ros.processing.source import SourceOptions
 
     limits = Limits(args.tolerance, args.max_share, args.max_lost, args.max_worse)
     maps = args.output / "maps" if args.output else None
@@ -63,6 +66,13 @@ def _run(args: argparse.Namespace) -> int:
         check_writable(args.output / "compare.md")
     with ExitStack() as stack:
         a, b = Path(args.a), Path(args.b)
+        if not args.recording and not (args.a and args.b):
+            raise DktError(
+                f"found {args.a!r} and {args.b!r}, expected two outputs of `dkt process`, or "
+                "--recording IN, of which '' is processed by default settings"
+            )
+        if not args.recording and (args.overwrite or source_options(args) != SourceOptions()):
+            raise DktError("--overwrite and how a recording is read: only with --recording")
         if args.recording:
             work = args.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             a, b = (
@@ -82,12 +92,13 @@ def _processed(args: argparse.Namespace, settings: str, output: Path) -> Path:
     """The recordings processed with these settings."""
     from dkt_ros.errors import DktError
     from dkt_ros.processing.command import source_options
-    from dkt_ros.processing.find_sources import find_recordings
+    from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.many import process_many
 
     options = parsed_settings(settings)
     options = replace(options, source=source_options(args))
-    recordings = find_recordings(args.recording, options.source)
+    recordings = find_recordings(args.recording, options.source, output)
+    check_concerned(recordings, options.source)
     for result in process_many(recordings, options, output, overwrite=args.overwrite):
         if not result.outcome.succeeded:
             raise DktError(result.error)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.estimator import DepthEstimate
+from dkt_ros.files import StorageError
 from dkt_ros.formats.pictures import encoded
 from dkt_ros.geometry import backproject, known_points, to_millimetres
 
@@ -41,7 +42,10 @@ def _exr(_labelled: LabelledFrame, estimate: DepthEstimate) -> bytes:
     channels = {"Z": np.ascontiguousarray(estimate.depth, np.float32)}
     with tempfile.TemporaryDirectory(prefix="dkt-exr-") as folder:
         file = Path(folder) / "depth.exr"
-        OpenEXR.File(header, channels).write(str(file))
+        try:
+            OpenEXR.File(header, channels).write(str(file))
+        except RuntimeError as error:
+            raise StorageError(f"{error} Make room there, or set TMPDIR") from error
         return file.read_bytes()
 
 

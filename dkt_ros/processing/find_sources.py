@@ -14,7 +14,7 @@ from pathlib import Path
 from dkt_ros.bags.reader import STORAGE_NAME
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order, shown
+from dkt_ros.files import PARTIAL, natural_order, shown
 from dkt_ros.processing.bag_source import BagSource
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.picture_sources import (
@@ -31,9 +31,22 @@ from dkt_ros.wording import one_line
 
 _log = logging.getLogger(__name__)
 
+SUMMARY = "summary.json"
+"""Of an output."""
 _BAGS = (".bag", ".mcap", ".db3", ".zstd", ".zst", ".active")
 _LONGEST = 160
 _MADE = (".html", ".md", ".rrd")
+_CONCERN: dict[str, tuple[str, str, tuple[type[Source], ...]]] = {
+    "topics": ("--…-topic", "bag", (BagSource,)),
+    "pass_through": ("--pass-through", "bag", (BagSource,)),
+    "color": ("--color", "folder of pictures", (FolderSource,)),
+    "depth": ("--depth-images", "folder of pictures or video", (FolderSource, VideoSource)),
+    "truth": ("--truth", "folder of pictures", (FolderSource,)),
+    "mask": ("--mask", "folder of pictures", (FolderSource,)),
+    "kind": ("--data-set", "data set", (ClipSource,)),
+    "split": ("--split", "data set", (ClipSource,)),
+}
+"""Options of some kinds of recordings alone: their flags, and which kinds those are."""
 _FILES: dict[str, type[VideoSource] | type[ArraySource]] = {
     ".npz": ArraySource,
     **dict.fromkeys(VIDEOS, VideoSource),
@@ -63,12 +76,12 @@ class Recording:
         output: what lies below it, and what is made of outputs, is none of its files.
         """
         place, output = self.place or self.path, output.resolve()
-        files = [place]
-        if place.is_dir():
-            below = (path for path in shown(place, "**/*") if path.suffix not in _MADE)
-            files = [p for p in sorted(below) if output not in p.resolve().parents and p.is_file()]
         digest = hashlib.sha256()
         try:
+            files = [place]
+            if place.is_dir():
+                below = sorted(path for path in shown(place, "**/*") if path.suffix not in _MADE)
+                files = [p for p in below if output not in p.resolve().parents and p.is_file()]
             for file in files:
                 status = file.stat()
                 # Whole seconds: network drives round the rest, one way before and one after.
@@ -80,8 +93,13 @@ class Recording:
 
     def open(self, options: SourceOptions) -> Source:
         """The recording, ready to be read. Raises ProcessingError."""
-        if not self.path.exists():
-            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{self.path}: does not exist")
+        try:
+            self.path.stat()
+            if self.path.is_dir():
+                shown(self.path)
+        except OSError as error:
+            why = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
+            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{self.path}: {why}") from error
         if self.clip:
             for clip in open_dataset(self.path, options.kind):
                 if clip.name == self.clip:
@@ -89,13 +107,19 @@ class Recording:
             raise ProcessingError(
                 Outcome.NOT_A_RECORDING, f"{self.path}: the data set has no clip {self.clip} now"
             )
-        kind: Callable[[Path, str, SourceOptions], Source] = BagSource
-        if self.path.is_file():
-            kind = _FILES.get(self.path.suffix.lower(), BagSource)
-        elif not _is_bag(self.path):
+        kind: Callable[[Path, str, SourceOptions], Source] = self.kind
+        if kind is FolderSource:
             self._check_pictures(options)
-            kind = FolderSource
         return kind(self.path, self.name, options)
+
+    @property
+    def kind(self) -> type[Source]:
+        """What opens it."""
+        if self.clip:
+            return ClipSource
+        if not os.path.isdir(self.path):
+            return _FILES.get(self.path.suffix.lower(), BagSource)
+        return BagSource if _is_bag(self.path) else FolderSource
 
     def _check_pictures(self, options: SourceOptions) -> None:
         if options.color is None and options.depth is None and not is_picture_folder(self.path):
@@ -107,19 +131,28 @@ class Recording:
             )
 
 
-def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> list[Recording]:
+def find_recordings(
+    inputs: Sequence[str | Path], options: SourceOptions, output: Path | None = None
+) -> list[Recording]:
     """The recordings that are meant, each once, with names that differ.
 
     A name that is no path is a glob. A folder is a bag, a data set, a folder of pictures, or holds
-    some of these. What cannot be read, or holds nothing, is found when it is opened. Raises
-    DktError where a glob gives nothing.
+    some of these. What cannot be read, or holds nothing, is found when it is opened. output: where
+    what is made of them goes; a glob may give that too, which is none of them. Raises DktError
+    where a glob gives nothing.
     """
     each: dict[tuple[Path, str], tuple[Path, str, Path | None]] = {}
     for given in inputs:
         for path in _globbed(given):
             for below, clip, place in _below(path, options):  # one may be reached in two ways
-                each.setdefault((below.resolve(), clip), (below, clip, place))
+                try:
+                    each.setdefault((below.resolve(), clip), (below, clip, place))
+                except (RuntimeError, OSError) as error:  # from Python 3.13 on the latter
+                    raise DktError(f"{below}: is a link to itself; remove it") from error
     found = list(each.values())
+    if output is not None:
+        # Where nothing else is named it is meant.
+        found = [one for one in found if not _is_output(one[0], output)] or found
     names = _names([(path, clip) for path, clip, _ in found])
     return [
         Recording(path, name, clip, place)
@@ -127,11 +160,35 @@ def find_recordings(inputs: Sequence[str | Path], options: SourceOptions) -> lis
     ]
 
 
+def check_concerned(recordings: Sequence[Recording], options: SourceOptions) -> None:
+    """Raises DktError for an option that counts for none of them; some may be of other kinds."""
+    if not all(os.path.exists(one.path) for one in recordings):  # as it is told when opened
+        return
+    found = {recording.kind for recording in recordings}
+    for name, (flag, expected, kinds) in _CONCERN.items():
+        if getattr(options, name) and not any(issubclass(kind, kinds) for kind in found):
+            told = ", ".join(sorted(str(kind.kind) for kind in found))
+            raise DktError(
+                f"{flag}: is of a {expected} alone, and none is given (found: {told}); leave it out"
+            )
+
+
+def _is_output(path: Path, output: Path) -> bool:
+    """Whether a path is the folder of outputs, and nothing else, or lies in one of them."""
+    path, output = path.resolve(), output.resolve()
+    if path == output:
+        return path.is_dir() and not _is_bag(path) and not is_picture_folder(path)
+    if output not in path.parents:
+        return False
+    made = output / path.relative_to(output).parts[0]
+    return path != made and (made.suffix == PARTIAL or (made / SUMMARY).is_file())
+
+
 def _globbed(given: str | Path) -> list[Path]:
     if given == "":
         raise DktError("an empty name was given for a recording; is a variable unset?")
     given = os.path.expanduser(given)
-    if Path(given).exists() or not glob.has_magic(given):
+    if os.path.exists(given) or not glob.has_magic(given):
         return [Path(given)]
     paths = sorted(glob.glob(given, recursive=True), key=natural_order)
     if not paths:
@@ -141,11 +198,14 @@ def _globbed(given: str | Path) -> list[Path]:
 
 def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str, Path | None]]:
     """What a Recording says of each but its name."""
-    if not path.is_dir() or _is_bag(path):
+    try:
+        inside = sorted(shown(path), key=lambda item: natural_order(item.name))
+    except OSError:  # a file, or a folder that cannot be listed, as it is told when opened
+        inside = []
+    if not inside or _is_bag(path):
         yield path, "", None
         return
-    inside = sorted(shown(path), key=lambda item: natural_order(item.name))
-    bags = [p for p in inside if (p.is_dir() and _is_bag(p)) or p.suffix.lower() in _BAGS]
+    bags = [p for p in inside if (os.path.isdir(p) and _is_bag(p)) or p.suffix.lower() in _BAGS]
     if bags:
         yield from ((bag, "", None) for bag in bags)
         _tell_what_is_passed_over(path, [p for p in inside if p not in bags and _is_clip(p)])
@@ -169,7 +229,7 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str, Path
 
 
 def _is_clip(path: Path) -> bool:
-    return is_picture_folder(path) if path.is_dir() else is_clip_file(path)
+    return is_picture_folder(path) if os.path.isdir(path) else is_clip_file(path)
 
 
 def _tell_what_is_passed_over(folder: Path, others: Sequence[Path]) -> None:
@@ -186,10 +246,17 @@ def _tell_what_is_passed_over(folder: Path, others: Sequence[Path]) -> None:
 
 
 def _is_bag(folder: Path) -> bool:
-    """Whether it is one bag; bags beside each other are not, parts NAME_0, NAME_1 … are."""
-    if (folder / "metadata.yaml").is_file():
+    """Whether it is one bag; bags beside each other are not, parts NAME_0, NAME_1 … are.
+
+    Nor is a folder that cannot be listed.
+    """
+    if os.path.isfile(folder / "metadata.yaml"):
         return True
-    stems = [_stem(p) for p in shown(folder) if STORAGE_NAME.search(p.name) and p.is_file()]
+    try:
+        files = [p for p in shown(folder) if STORAGE_NAME.search(p.name) and os.path.isfile(p)]
+    except OSError:
+        return False
+    stems = [_stem(p) for p in files]
     parts = [stem.rpartition("_") for stem in stems]
     names = {name + underscore for name, underscore, _ in parts}
     is_split = len(names) == 1 and "" not in names and "0" in [number for _, _, number in parts]
@@ -242,6 +309,6 @@ def _digest(path: Path, clip: str) -> str:
 def _stem(path: Path) -> str:
     """Its name without what says its kind; other dots are part of it (run.1.bag, 12.30.bag)."""
     name = path.resolve()
-    while not path.is_dir() and name.suffix.lower() in (*_BAGS, *_FILES):
+    while not os.path.isdir(path) and name.suffix.lower() in (*_BAGS, *_FILES):
         name = name.with_suffix("")
     return name.name

@@ -73,22 +73,30 @@ def process_many(
 ) -> list[Result]:
     """Makes an output folder for each recording and OUTPUT/manifest.json of all.
 
-    tell: gets each result when it is there. overwrite: earlier outputs of the recordings go. tries:
-    of a recording whose process dies. cluster: where they are processed, instead of by `workers`
-    processes here. A recording that fails does not keep the others from being done; what is there
-    already is kept.
+    tell: gets each result when it is there. overwrite: earlier outputs of the recordings go, of
+    those that can be opened. tries: of a recording whose process dies. cluster: where they are
+    processed, instead of by `workers` processes here. A recording that fails does not keep the
+    others from being done; what is there already is kept.
     Raises DktError where another process works in the same folder, StorageError where the folder
     cannot be written.
     """
     with only_process(output / ".lock", f"another `dkt process` writes to {output}; wait for it"):
         manifest = _Manifest(output / MANIFEST, options)
-        for recording in recordings if overwrite else ():
-            discard(output / recording.name)
         results: dict[str, Result] = {}
-        workers = min(workers, len(recordings))
+        for recording in recordings if overwrite else ():
+            # On a cluster it may be where it is not here.
+            lost = _unopened(recording, options) if cluster is None else None
+            if lost is None:
+                discard(output / recording.name)
+            else:
+                results[recording.name] = lost
+                manifest.add(lost, kept=True)
+                tell(lost)
+        waiting = [recording for recording in recordings if recording.name not in results]
+        workers = min(workers, len(waiting))
         run = cluster or (partial(_in_workers, workers) if workers > 1 else _in_this_process)
         try:
-            for result in run(recordings, options, output, tries, progress):
+            for result in run(waiting, options, output, tries, progress):
                 results[result.recording.name] = result
                 manifest.add(result)
                 tell(result)
@@ -113,6 +121,20 @@ def one_result(
         text = f"{recording.path}: {type(error).__name__}: {error}"
         return Result(recording, Outcome.FAILED, error=text)
     return Result(recording, Outcome(summary["outcome"]), summary)
+
+
+def _unopened(recording: Recording, options: ProcessOptions) -> Result | None:
+    """Why a recording cannot be made anew, a drive that is away say; None where it can be."""
+    try:
+        if not recording.clip:
+            recording.open(options.source)
+        elif recording.place is not None and not os.path.exists(recording.place):
+            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{recording.place}: does not exist")
+    except ProcessingError as error:
+        return Result(recording, error.outcome, error=str(error))
+    except Exception:  # noqa: BLE001 - it is told when the recording is processed
+        return None
+    return None
 
 
 def default_workers(recordings: int, device: str) -> int:
@@ -153,9 +175,10 @@ class _Manifest:
         self._content["options"] = options.plain
         self._save()
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Result, kept: bool = False) -> None:
+        """kept: whether an earlier output is where it was."""
         entries, name = self._content["recordings"], result.recording.name
-        stays = result.outcome is Outcome.OUTPUT_EXISTS and name in entries
+        stays = (kept or result.outcome is Outcome.OUTPUT_EXISTS) and name in entries
         if not stays or "error" in entries[name]:
             entries[name] = result.entry
         self._save()

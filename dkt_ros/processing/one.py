@@ -36,6 +36,7 @@ from dkt_ros.predict.load import network_state
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
+from dkt_ros.processing.find_sources import SUMMARY as SUMMARY
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.messages import messages_of, typestore
 from dkt_ros.processing.options import ProcessOptions
@@ -49,7 +50,7 @@ Progress = Callable[[str, int, int], None]
 
 _States = dict[str, tuple[str | None, str]]
 """Of files that the options name: what tells that they have changed, and what they are."""
-SUMMARY, FRAMES, PREVIEWS, BAG = "summary.json", "frames.jsonl", "previews", "bag"
+FRAMES, PREVIEWS, BAG = "frames.jsonl", "previews", "bag"
 _STATE = "state.json"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import reduce
@@ -62,6 +63,7 @@ class ProcessOptions:
         told: its `plain`, or whatever a file has in its place.
         """
         before, now = dict(_flat(told)), dict(_flat(self.plain))
+        now |= {name: None for name, value in now.items() if value == math.inf}  # as files hold it
         names = [name for name in now if name in before and before[name] != now[name]]
         found = [f"{n} {before[n]}, now {now[n]}" for n in names if n not in _FREE]
         return f" ({'; '.join(found)})" if found else ""

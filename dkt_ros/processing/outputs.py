@@ -87,17 +87,27 @@ def _check(told: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> No
 
 
 def read_outputs(folders: Sequence[Path]) -> Outputs:
-    """Outputs of single recordings, and all below folders with a manifest. Raises DktError."""
+    """Outputs of single recordings, and all below folders with a manifest, each once.
+
+    Raises DktError.
+    """
     found = Outputs()
+    seen: set[Path] = set()
+
+    def add(folder: Path) -> None:
+        if folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            found.outputs.append(read_output(folder))
+
     for folder in folders:
         if not (folder / MANIFEST).is_file():
-            found.outputs.append(read_output(folder))
+            add(folder)
             continue
         for name, entry in read_manifest(folder / MANIFEST)["recordings"].items():
             if "error" in entry:
                 found.failed[name] = f"{entry.get('outcome', 'failed')}: {entry['error']}"
             elif (folder / name / SUMMARY).is_file():
-                found.outputs.append(read_output(folder / name))
+                add(folder / name)
             else:
                 found.failed[name] = f"{folder / name} is gone; process it again"
     if not found.outputs and not found.failed:

@@ -232,6 +232,12 @@ class ArraySource(Source):
         self.duration_s = self.total / options.rate_hz
         if stamps_ns is not None and self.total:
             self.duration_s = float(np.ptp(stamps_ns.astype(np.int64))) * 1e-9
+            back = np.flatnonzero(np.diff(stamps_ns.astype(np.int64)) < 0)
+            if len(back):
+                self.notes.append(
+                    f"stamps_ns run backwards {counted(len(back), 'time')}, first at frame "
+                    f"{back[0] + 1}; the stream begins anew there"
+                )
 
     def items(self) -> Iterator[Pending]:
         """See Source."""

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dkt_ros.arguments import positive
+from dkt_ros.arguments import path, positive
 from dkt_ros.wording import counted
 
 
@@ -18,8 +18,8 @@ def add_commands(subparsers: Any) -> None:
         description="Words, figures over time, frames to look through with the worst first, error "
         "maps and a cloud to turn, in one file that needs no network.",
     )
-    parser.add_argument("outputs", nargs="+", type=Path, metavar="OUT", help="of dkt process")
-    parser.add_argument("--output", type=Path, default=Path("report.html"), help="(%(default)s)")
+    parser.add_argument("outputs", nargs="+", type=path, metavar="OUT", help="of dkt process")
+    parser.add_argument("--output", type=path, default=Path("report.html"), help="(%(default)s)")
     parser.add_argument("--title", default="dkt_ros report", help="(%(default)s)")
     parser.add_argument(
         "--frames", type=positive, default=40, metavar="N", help="pictures a recording (40)"
@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
     from dkt_ros.processing.outputs import read_outputs
     from dkt_ros.processing.report import report_html
 
-    check_writable(args.output)
+    check_writable(args.output, ".html")
     found = read_outputs(args.outputs)
     write_whole(args.output, report_html(found, args.title, args.frames))
     size = args.output.stat().st_size / 1e6

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from dkt_ros.arguments import finite, positive, shard, size
+from dkt_ros.arguments import finite, path, positive, shard, size
 from dkt_ros.errors import DktError
 from dkt_ros.extras import install
 from dkt_ros.files import remove_unfinished
@@ -93,10 +93,10 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     add(
         "--container-share", type=finite, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1"
     )
-    add("--meshes", type=Path, metavar="DIR", help="your GLB, glTF, OBJ, PLY, STL files")
+    add("--meshes", type=path, metavar="DIR", help="your GLB, glTF, OBJ, PLY, STL files")
     add("--mesh-share", type=finite, default=0.5, help="of objects: your meshes; 0 to 1")
     add("--mesh-scale", type=finite, metavar="S", help="metres per unit; without it, guessed")
-    add("--hdris", type=Path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")
+    add("--hdris", type=path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")
     add(
         "--shares",
         type=_share,
@@ -105,7 +105,7 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         metavar="NAME=X",
         help="how often what is in view, 0 to 1: " + ", ".join(_SHARES),
     )
-    path = render.add_argument_group(
+    orbit = render.add_argument_group(
         "camera path, a circle with sines in radius and elevation",
         "of version 2, and of version 3 with --shares views=0; --fov holds always",
     )
@@ -116,15 +116,15 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         ("step", (1.0, 3.0), "degrees a frame"),
     ):
         words = {"nargs": 2, "metavar": ("MIN", "MAX")}
-        path.add_argument(f"--{name}", type=finite, default=default, help=what, **words)
-    path.add_argument("--period", type=finite, default=60.0, help="of the radius's sine in frames")
+        orbit.add_argument(f"--{name}", type=finite, default=default, help=what, **words)
+    orbit.add_argument("--period", type=finite, default=60.0, help="of the radius's sine in frames")
     render.set_defaults(run=_render)
 
 
 def _add_scenes(parser: argparse.ArgumentParser) -> None:
     """Which scenes, and where they go."""
     add = parser.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="where the tars go")
+    add("--output", type=path, required=True, metavar="DIR", help="where the tars go")
     add("--seed", type=int, default=0, help="scene k of seed s is always the same")
     add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
     add("--start", type=int, default=0, metavar="K", help="number of the first scene")
@@ -184,9 +184,9 @@ def _add_preview(actions: argparse._SubParsersAction) -> None:
         "blue, metal orange) and, where there is any, raw depth. Black is unknown.",
         formatter_class=_Defaults,
     )
-    preview.add_argument("folder", type=Path, metavar="DIR", help="of `dkt synth render`")
+    preview.add_argument("folder", type=path, metavar="DIR", help="of `dkt synth render`")
     preview.add_argument(
-        "--output", type=Path, default=Path("preview.png"), metavar="F.png", help="the picture"
+        "--output", type=path, default=Path("preview.png"), metavar="F.png", help="the picture"
     )
     preview.add_argument(
         "--count", type=positive, default=12, help="tars shown, spread over the folder"

@@ -60,11 +60,12 @@ def read_channels(stage: bpy.types.Scene) -> Channels:
         stage.render.filepath = str(path)
         with quiet():
             bpy.ops.render.render(scene=stage.name, write_still=True)
-        if not path.exists():
+        try:
+            channels = OpenEXR.File(str(path), separate_channels=True).channels()
+        except (RuntimeError, ValueError) as error:
             raise StorageError(
-                f"Cycles wrote no picture to {path}; is that disk full? (see TMPDIR)"
-            )
-        channels = OpenEXR.File(str(path), separate_channels=True).channels()
+                f"Cycles wrote no whole picture to {path}; is that disk full? (see TMPDIR)"
+            ) from error
     prefix = _LAYER + "."
     return {
         name.removeprefix(prefix): np.asarray(channel.pixels, np.float32)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from dkt_ros.arguments import path
 from dkt_ros.train.fields import RECIPES
 
 
@@ -24,7 +24,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="NAME|FILE",
         help="the recipe: lora, full, one_step, or a file of your own",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the run")
+    parser.add_argument("--output", type=path, required=True, metavar="DIR", help="the run")
     parser.add_argument(
         "--set",
         action="append",

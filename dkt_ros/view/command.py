@@ -6,11 +6,10 @@ import argparse
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dkt_ros.arguments import finite, positive
+from dkt_ros.arguments import finite, given, path, positive
 from dkt_ros.fusion.config import add_fusion_arguments, config_of
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.processing.command import add_source_arguments, source_options
@@ -30,8 +29,8 @@ def add_commands(subparsers: Any) -> None:
         "recording, whose depth is estimated meanwhile. Without IN: what dkt_node publishes now, "
         "beside the raw depth on --depth-topic (depth/image).",
     )
-    parser.add_argument("input", nargs="?", metavar="IN", help="none: live topics")
-    parser.add_argument("--save", type=Path, metavar="F.rrd", help="a file instead of a viewer")
+    parser.add_argument("input", nargs="?", type=given, metavar="IN", help="none: live topics")
+    parser.add_argument("--save", type=path, metavar="F.rrd", help="a file instead of a viewer")
     parser.add_argument(
         "--connect",
         nargs="?",
@@ -55,6 +54,7 @@ def add_commands(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
+    from dkt_ros.files import check_writable
 
     if args.save is not None and args.connect is not None:
         raise DktError("--save and --connect: give one of them")
@@ -65,6 +65,8 @@ def _run(args: argparse.Namespace) -> int:
         )
     if args.connect is not None:
         _check_viewer(args.connect or _VIEWER)
+    if args.save is not None:
+        check_writable(args.save, ".rrd")
     from dkt_ros.view.scene import Scene, check_room, saved, shown
 
     with saved(args.save) if args.save else shown(args.connect) as recording:

@@ -75,6 +75,7 @@ def test_colour_alone_will_do(folder: Path) -> None:
         ({"gap_s": -1.0}, "gap is -1"),
         ({"metres_per_unit": 0.0}, "depth scale"),
         ({"rate_hz": -1.0}, "rate is -1"),
+        ({"gap_s": 1e9}, "stamped 2.7e.09 s, expected below"),
     ],
 )
 def test_wrong_options_are_named(folder: Path, change: dict[str, Any], words: str) -> None:
@@ -176,6 +177,15 @@ def test_pictures_without_usable_depth_are_counted(folder: Path) -> None:
     remarks: list[str] = []
     assert len(list(read_frames(ImageFolder(folder, PINHOLE), remarks))) == 3
     assert remarks == ["2 of 3 pictures have no depth between 0.1 and 10 m"]
+
+
+def test_one_calibration_for_two_sizes_is_told(folder: Path) -> None:
+    cv2.imwrite(str(folder / "color/0002.jpg"), np.full((8, 12, 3), 40))
+    cv2.imwrite(str(folder / "depth/0002.png"), np.full((8, 12), 200, np.uint16))
+    remarks: list[str] = []
+    assert len(list(read_frames(ImageFolder(folder, PINHOLE), remarks))) == 3
+    assert len(remarks) == 1
+    assert remarks[0].startswith("1 of 3 pictures are not 6x4 as those before, the first is 0002.")
 
 
 @pytest.fixture

@@ -146,6 +146,15 @@ def test_unknown_options_are_refused(
         record(frames, tmp_path / "bag", RecordingOptions(**change))
 
 
+def test_topics_that_no_bag_can_have_are_refused() -> None:
+    with pytest.raises(DktError, match="color and depth have one topic, /a"):
+        RecordingOptions(topics=CameraTopics(color="/a", depth="/a"))
+    for name in ("a b", "/a/", "/1", "/ü", ""):
+        with pytest.raises(DktError, match="mask topic is"):
+            RecordingOptions(topics=CameraTopics(mask=name))
+    RecordingOptions(topics=CameraTopics(color="a_1/B", depth=None, mask=None))
+
+
 def test_no_frames_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="no frames"):
         record([], tmp_path / "bag", RecordingOptions())
@@ -155,8 +164,13 @@ def test_stamps_do_not_drift() -> None:
     clock = stamps(30.0, 1.0)
     taken = [next(clock) for _ in range(301)]
     assert taken[300] - taken[0] == 10_000_000_000
-    with pytest.raises(DktError, match="rate"):
-        next(stamps(0.0))
+    for rate in (0.0, 1e12):
+        with pytest.raises(DktError, match="rate"):
+            next(stamps(rate))
+    slow = stamps(1e-9)
+    next(slow)
+    with pytest.raises(DktError, match="take a higher rate"):
+        next(slow)
 
 
 def test_the_encoder_takes_views_that_are_not_contiguous(frames: list[LabelledFrame]) -> None:

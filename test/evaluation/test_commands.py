@@ -65,8 +65,11 @@ def test_two_data_sets_in_one_run(
     output = tmp_path / "figures.json"
     arguments = ["eval", "--checkpoint", str(checkpoint), "--steps", "1", "--output", str(output)]
     folders = ["--data", str(rendered), "--data", str(tmp_path / "clear")]
+    (tmp_path / "link").symlink_to(rendered)
+    folders += ["--data", f"{tmp_path / 'link'}/"]
     assert main([*arguments, *folders, "--split", "test"]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert f"note: --data {tmp_path / 'link'} is {rendered} again and counts once" in told
     assert (
         f"{rendered}: transphy3d, split test, 1 video, 3 frames; depths from 0.1 to 10" in printed
     )
@@ -76,7 +79,7 @@ def test_two_data_sets_in_one_run(
     assert "mean over 2 data sets" in printed
     content = json.loads(output.read_text())
     assert content["complete"] is True
-    assert content["arguments"]["data"] == [str(rendered), str(tmp_path / "clear")]
+    assert content["arguments"]["data"][:2] == [str(rendered), str(tmp_path / "clear")]
     assert [s["kind"] for s in content["sets"]] == ["transphy3d", "clearpose"]
     methods = content["sets"][1]["mean"]
     assert methods["nearest fill"]["transparent/reflective"]["coverage"] == 1.0

@@ -473,6 +473,9 @@ def test_a_failed_conversion_leaves_the_old_checkpoint(
         convert(replace(files, task="normal"), output)
     assert load_checkpoint(output).info == before
     assert not list(output.glob(".partial*"))
+    with pytest.raises(DktError, match="no space left"):
+        convert(files, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_a_killed_conversion_left_goes_with_the_next(

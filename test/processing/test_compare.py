@@ -163,6 +163,14 @@ def test_a_frame_without_common_depth_has_no_map(
     assert len(list((tmp_path / "maps").glob("*.png"))) == 1
 
 
+def test_options_of_recordings_go_with_recordings(
+    outputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in (["--overwrite"], ["--split", "test"]):
+        assert main(["compare", *[str(outputs["fused"])] * 2, *option]) == 2
+        assert "only with --recording" in capsys.readouterr().err
+
+
 def test_nothing_in_common(outputs: dict[str, Path], tmp_path: Path) -> None:
     record(labelled_frames(2), tmp_path / "xy" / "x", RecordingOptions())
     record(labelled_frames(2), tmp_path / "xy" / "y", RecordingOptions())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,9 @@ from fixtures.recorded_frames import HEIGHT, WIDTH, write_video
 
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
-from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.find_sources import check_concerned, find_recordings
 from dkt_ros.processing.outcome import Outcome
+from dkt_ros.processing.source import SourceOptions
 
 
 def names(*given: Path | str) -> list[str]:
@@ -142,3 +145,47 @@ def test_bags_beside_each_other_are_not_one(tmp_path: Path, bag: Path) -> None:
     assert beside("monday", "tuesday") == [Path("monday.mcap"), Path("tuesday.mcap")]
     assert beside("0", "1") == [Path("0.mcap"), Path("1.mcap")]
     assert beside("day_0", "day_1") == [Path()], "parts of one"
+
+
+def test_what_may_not_be_read_costs_itself_alone(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    listed = Path.iterdir
+
+    def list_others(folder: Path) -> Iterator[Path]:
+        if folder == private:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", list_others)
+    assert names(private, bag) == ["private", "scene"]
+    error = refused(private)
+    assert error.outcome is Outcome.NOT_A_RECORDING
+    assert str(error) == f"{private}: Permission denied"
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DktError, match="loop: is a link to itself"):
+        names(tmp_path / "loop")
+
+
+def test_options_that_count_for_none_of_the_recordings_are_refused(
+    bag: Path, pictures: Path, tmp_path: Path
+) -> None:
+    both = find_recordings([bag, pictures], NONE)
+    for options, of_a_bag, of_pictures in (
+        (SourceOptions(split="test"), False, False),
+        (SourceOptions(kind="hiss"), False, False),
+        (SourceOptions(color="color/*"), False, True),
+        (SourceOptions(depth="depth/*"), False, True),
+        (SourceOptions(topics={"depth": "/depth"}), True, False),
+        (NONE, True, True),
+    ):
+        for recordings, counts in ((both[:1], of_a_bag), (both[1:], of_pictures)):
+            if counts:
+                check_concerned(recordings, options)
+                check_concerned(both, options)
+            else:
+                with pytest.raises(DktError, match="none is given"):
+                    check_concerned(recordings, options)
+    check_concerned(find_recordings([tmp_path / "absent"], NONE), SourceOptions(split="test"))

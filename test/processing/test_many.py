@@ -84,9 +84,13 @@ def test_exit_codes_of_single_recordings(
     assert main(["process", *both, *out]) == 1
     assert main(["process", str(bags / "a"), *out]) == 0
     assert main(["process", str(bags / "a"), *out, "--points"]) == Outcome.OUTPUT_EXISTS.code == 13
+    assert "other options (points False, now True)" in capsys.readouterr().err
     # What was not replaced is still there to be looked at.
     assert [output.name for output in read_outputs([tmp_path / "out"]).outputs] == ["a"]
     assert main(["process", str(bags / "a"), *out, "--points", "--overwrite"]) == 0
+    for useless in (["--points", "--format", "png"], ["--engine-dir", "x"], ["--ray-gpus", "1"]):
+        assert main(["process", str(bags / "a"), *out, *useless]) == 2
+    assert main(["process", str(bags / "a"), *out, "--depth=network", "--min-confidence=1"]) == 2
     capsys.readouterr()
     assert main(["process", str(tmp_path / "*.none"), *out]) == 2
     shown = capsys.readouterr()
@@ -196,6 +200,37 @@ def test_what_nobody_foresaw_ends_one_recording(
     a, b, _ = process_many(find_recordings([bags], told.source), told, tmp_path / "out")
     assert (a.outcome, b.outcome) == (Outcome.FAILED, Outcome.DONE)
     assert a.error == f"{bags / 'a'}: ZeroDivisionError: no"
+
+
+def test_overwrite_keeps_the_output_of_a_recording_that_is_gone(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["process", str(bags / "a"), str(bags / "b"), "--output", str(tmp_path / "out")]
+    command += [*TOLD, "--workers", "1", "--format", "png"]
+    assert main(command) == 0
+    shutil.rmtree(bags / "a")
+    capsys.readouterr()
+    assert main([*command, "--overwrite"]) == 1
+    assert "a: FAILED (not a recording)" in capsys.readouterr().err
+    found = read_outputs([tmp_path / "out"])
+    assert [output.name for output in found.outputs] == ["a", "b"]
+    assert found.failed == {}
+
+
+def test_a_glob_that_gives_the_output_too_goes_on(
+    bags: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bags / "c.bag").unlink()
+    shutil.copytree(pictures, bags / "pictures")
+    output = ["--output", str(bags / "out"), "--workers", "1", *TOLD]
+    for _ in range(2):  # the same command goes on
+        capsys.readouterr()
+        assert main(["process", f"{bags}/*", *output]) == 0
+        outcomes = json.loads(capsys.readouterr().out.splitlines()[-1])["outcomes"]
+        assert outcomes == dict.fromkeys(("a", "b", "pictures"), "done")
+    files = find_recordings([f"{bags}/**/*.mcap"], SourceOptions(), bags / "out")
+    assert [file.name for file in files] == ["a", "b"]
+    assert main(["process", str(bags / "out"), *output]) == Outcome.NOT_A_RECORDING.code
 
 
 @pytest.mark.parametrize("summary", [None, "{}", "[1]", '{"outcome": "a success"}', "{"])

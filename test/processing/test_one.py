@@ -359,6 +359,20 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
     assert set(points["r"]) == {200}
 
 
+def test_a_full_disk_for_temporary_files_is_told(
+    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, name: str) -> None:
+        raise RuntimeError(f'Failed to write pixel data to image file "{name}". No space left.')
+
+    monkeypatch.setattr("OpenEXR.File.write", full)
+    with pytest.raises(
+        ProcessingError, match=r"No space left\. Make room there, or set TMPDIR"
+    ) as it:
+        processed(bag, replace(told, files=("exr",)), tmp_path / "out")
+    assert it.value.outcome is Outcome.NOT_WRITTEN
+
+
 def test_a_previews_points_do_not_wrap(told: ProcessOptions, tmp_path: Path) -> None:
     frame = labelled_frames(1)[0].frame
     estimate = load_estimator(told.predictor, EstimatorConfig(depth="network")).push(frame)

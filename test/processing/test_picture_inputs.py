@@ -234,6 +234,11 @@ def test_arrays_that_a_gap_parts(tmp_path: Path) -> None:
 
     assert epochs(PINHOLE) == [0, 0, 1, 1]
     assert epochs(replace(PINHOLE, max_gap_s=10.0)) == [0, 0, 0, 0]
+    assert not opened(path, PINHOLE).notes
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array([5, 6, 2, 3], np.uint64) * 10**9)
+    assert opened(path, PINHOLE).notes == [
+        "stamps_ns run backwards 1 time, first at frame 2; the stream begins anew there"
+    ]
 
 
 def test_a_video_with_depth(tmp_path: Path) -> None:

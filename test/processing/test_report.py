@@ -95,7 +95,10 @@ def data_of(page: str) -> list[dict[str, Any]]:
 
 
 def test_the_page_says_what_was_reached(outputs: Path) -> None:
-    page = report_html(read_outputs([outputs]), "A <title>", most_frames=6)
+    found = read_outputs([outputs])
+    again = read_outputs([outputs, *(outputs / one.name for one in found.outputs)])
+    assert [one.name for one in again.outputs] == [one.name for one in found.outputs]
+    page = report_html(found, "A <title>", most_frames=6)
     assert "A &lt;title&gt;" in page
     assert "3 recordings, 24 frames, 24 of them with an answer. 1 recording could not" in page
     assert "On glass and metal the mean error is" in page

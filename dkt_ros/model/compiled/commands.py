@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import finite, size
+from dkt_ros.arguments import finite, path, size
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.manifest import (
@@ -67,9 +67,9 @@ def _add_build(commands: Any) -> None:
         "the checkpoint.",
     )
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="DIR", help="folder, or dkt-nano"
+        "--checkpoint", required=True, type=path, metavar="DIR", help="folder, or dkt-nano"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="(NAME-PRESET-PRECISION.engine)")
+    parser.add_argument("--output", type=path, metavar="DIR", help="(NAME-PRESET-PRECISION.engine)")
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="(bf16)")
     parser.add_argument(
         "--preset",
@@ -98,7 +98,7 @@ def _add_build(commands: Any) -> None:
         help="working size, multiples of 16 (480x832*)",
     )
     parser.add_argument(
-        "--calibrate", type=Path, metavar="PATH", help="with fp8: a clip to measure activations on"
+        "--calibrate", type=path, metavar="PATH", help="with fp8: a clip to measure activations on"
     )
     parser.add_argument(
         "--onnx-only", action="store_true", help="no plans; needs neither TensorRT nor a GPU"
@@ -132,8 +132,8 @@ def _add_check(commands: Any) -> None:
         "Status 2 where something differs. What that costs in depth is said by `dkt eval --backend "
         "... --engine-dir DIR`.",
     )
-    parser.add_argument("engine", type=Path, metavar="DIR", help="of `dkt engine build`")
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="compare with it too")
+    parser.add_argument("engine", type=path, metavar="DIR", help="of `dkt engine build`")
+    parser.add_argument("--checkpoint", type=path, metavar="DIR", help="compare with it too")
     parser.add_argument("--device", default="cuda:0", help="GPU it would run on (cuda:0)")
     parser.add_argument("--no-run", action="store_true", help="compare, and run no graph")
     parser.set_defaults(run=run_check)

@@ -433,7 +433,7 @@ def require_unchanged(folder: Path, manifest: Manifest, names: Iterable[str]) ->
         raise DktError(f"engine {folder} is not whole: {'; '.join(found)}; {REBUILD}")
 
 
-def checkpoint_fingerprint(folder: Path) -> str:
+def checkpoint_fingerprint(folder: str | Path) -> str:
     """SHA-256 over names and contents of the checkpoint's .json and .safetensors files.
 
     Reads everything: seconds for a checkpoint of some gigabytes. Raises DktError where there is

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dkt_ros.arguments import natural
+from dkt_ros.arguments import given, natural, path
 
 if TYPE_CHECKING:
     from dkt_ros.train.fusion.config import SamplesConfig
@@ -55,24 +55,25 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _add_arguments(parser: argparse.ArgumentParser, recipe: str, recipes: str) -> None:
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder of TransPhy3D tars with raw depth"
+        "--data", type=path, required=True, help="folder of TransPhy3D tars with raw depth"
     )
     parser.add_argument("--config", default=recipe, metavar="NAME|FILE", help=recipes)
-    parser.add_argument("--output", type=Path, required=True, help="state and weights go here")
+    parser.add_argument("--output", type=path, required=True, help="state and weights go here")
     parser.add_argument(
         "--checkpoint",
+        type=given,
         default="",
         metavar="DIR",
         help="network whose disparity is seen beside the readings (the embedded one)",
     )
     parser.add_argument(
         "--disparity",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="its disparity is kept here, apart from that of others; default OUTPUT/disparity",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="weights to begin with, such as those of a run"
+        "--start", type=path, metavar="DIR", help="weights to begin with, such as those of a run"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=natural, default=0, help="CPU threads; 0: all cores")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from dkt_ros.arguments import natural
+from dkt_ros.arguments import natural, path
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,7 +16,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "network of dkt-nano-depth is shown raw depth. Ctrl-C finishes the step and saves; "
         "--resume goes on from there.",
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of TransPhy3D tars")
+    parser.add_argument("--data", type=path, required=True, help="folder of TransPhy3D tars")
     parser.add_argument(
         "--config",
         default="dkt-nano",
@@ -31,7 +30,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="FIELD=VALUE",
         help="put over the file's value, as in --set network.layers=3 or --set stages.0.batch=4",
     )
-    parser.add_argument("--output", type=Path, required=True, help="state and checkpoint go here")
+    parser.add_argument("--output", type=path, required=True, help="state and checkpoint go here")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument("--threads", type=natural, default=0, help="CPU threads; 0: all cores")
     parser.set_defaults(run=_pretrain)
