@@ -62,7 +62,6 @@ def _add_arguments(parser: argparse.ArgumentParser, recipe: str, recipes: str) -
     parser.add_argument(
         "--checkpoint",
         type=given,
-        default="",
         metavar="DIR",
         help="network whose disparity is seen beside the readings (the embedded one)",
     )
@@ -111,15 +110,17 @@ def _pretrain(
         with tqdm.external_write_mode():  # the progress bar steps aside
             print(line, flush=True)
 
+    checkpoint = args.checkpoint or ""
+
     def make_data() -> FrameFolder:
-        predict, sees_depth = checkpoint_predictor(args.checkpoint, config.on_scale)
+        predict, sees_depth = checkpoint_predictor(checkpoint, config.on_scale)
         if config.on_scale and config.prediction.embedded > 0 and not sees_depth:
             raise DktError(
-                f"{args.checkpoint or 'the embedded network'} sees colour alone, the recipe "
+                f"{checkpoint or 'the embedded network'} sees colour alone, the recipe "
                 f"{args.config} is of networks that are shown raw depth (on_scale); take "
                 "--config fusion-colour"
             )
-        digest = checkpoint_fingerprint(args.checkpoint)[:12]
+        digest = checkpoint_fingerprint(checkpoint)[:12]
         name = digest if config.on_scale else f"{digest}-colour"
         if config.better_sensor != BETTER:  # other readings, so other answers
             name += f"-{config.better_sensor}"
