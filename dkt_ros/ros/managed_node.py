@@ -29,7 +29,7 @@ from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_o
 from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import node_names
-from dkt_ros.ros.requests import answer_unreadable, reading_what_it_can
+from dkt_ros.ros.requests import LOG_PERIOD_S, answer_unreadable, reading_what_it_can
 from dkt_ros.ros.sending import RCLError, SteadyStates, first_line, report_unsent
 from dkt_ros.ros.statistics import Complaints
 
@@ -53,8 +53,6 @@ NO_TIME_YET = (
     "use_sim_time is set and nothing has come on /clock yet: {} is to send it and waits for its "
     "subscribers, or is paused"
 )
-LOG_PERIOD_S = 10.0
-"""A cause that persists is logged this often; diagnostics name it all the time."""
 
 
 class ManagedNode(LifecycleNode, Generic[Own]):

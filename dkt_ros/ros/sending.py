@@ -66,25 +66,48 @@ def report_unsent(error: RuntimeError, report: Report) -> None:
     )
 
 
-def spin(executor: Executor, report: Report) -> None:
-    """As the executor's own, and what cannot be sent in it is reported and ends nothing."""
-    failures: deque[float] = deque(maxlen=MOST_FAILURES)
-    while True:
+class SteadySpin:
+    """Turns of an executor in which what cannot be sent or taken is reported, and ends nothing."""
+
+    def __init__(self, executor: Executor, report: Report) -> None:
+        self._executor = executor
+        self._report = report
+        self._failures: deque[float] = deque(maxlen=MOST_FAILURES)
+
+    def once(self, timeout_s: float) -> None:
+        """As the executor's own spin_once."""
+        self._survives(lambda: self._executor.spin_once(timeout_sec=timeout_s))
+
+    def on(self) -> None:
+        """As the executor's own spin."""
+        while not self._survives(self._executor.spin):
+            pass
+
+    def _survives(self, spin: Callable[[], object]) -> bool:
+        """Whether nothing failed. Raises the RCLError of an executor that can do nothing more."""
         try:
-            return executor.spin()
+            spin()
         except RCLError as error:
+            failures = self._failures
             failures.append(time.monotonic())
             is_lasting = len(failures) == MOST_FAILURES and failures[-1] - failures[0] < WITHIN_S
             if is_lasting:
                 raise
-            if rclpy.ok() and _let_go(executor, error):
-                report(
+            if rclpy.ok() and _let_go(self._executor, error):
+                self._report(
                     "taking failed",
                     f"the middleware could not read what came ({first_line(error)}), and it is "
                     "lost: expected a sender whose messages are defined as they are here",
                 )
             else:
-                report_unsent(error, report)
+                report_unsent(error, self._report)
+            return False
+        return True
+
+
+def spin(executor: Executor, report: Report) -> None:
+    """As the executor's own, and what cannot be sent or taken in it ends nothing."""
+    SteadySpin(executor, report).on()
 
 
 def _let_go(executor: Executor, error: Exception) -> bool:

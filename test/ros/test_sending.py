@@ -42,6 +42,7 @@ from dkt_ros.ros.sending import (
     TRIES,
     RCLError,
     SteadyActionServer,
+    SteadySpin,
     answer_surely,
     attempt,
     send,
@@ -81,11 +82,11 @@ class Failing:
     def __init__(self, act: Callable[..., Any], *numbers: int) -> None:
         self.act, self.numbers, self.calls = act, numbers, 0
 
-    def __call__(self, *words: Any) -> Any:
+    def __call__(self, *words: Any, **named: Any) -> Any:
         self.calls += 1
         if self.calls - 1 in self.numbers:
             raise RCLError(WHY)
-        return self.act(*words)
+        return self.act(*words, **named)
 
 
 def test_what_fails_once_is_sent_again(other: Node) -> None:
@@ -348,14 +349,18 @@ def test_a_bag_is_played_to_its_end(
     monkeypatch.setattr(Publisher, "publish", publish)
     executor = SingleThreadedExecutor()
     executor.add_node(other)
+    monkeypatch.setattr(executor, "spin_once", Failing(lambda timeout_sec: None, 0))
+    told: list[str] = []
     with BagReader(tmp_path / "bag") as bag:
-        player = BagPlayer(other, executor, bag, Pace(rate=100.0))
+        spinning = SteadySpin(executor, lambda _, text: told.append(text))
+        player = BagPlayer(other, spinning, bag, Pace(rate=100.0))
         player.play()
         counts = {name: topic.count for name, topic in bag.topics.items()}
     executor.shutdown()
     lost = {name: n for name, n in counts.items() if "color/image" in name and lasts}
     assert sent == {name: n for name, n in counts.items() if name not in lost}
     assert player.published == sum(sent.values())
+    assert [text[: len(SAID)] for text in told] == [SAID]
     said = capfd.readouterr().err
     assert all(f"lost {n} messages of {name}: {SAID}" in said for name, n in lost.items())
     assert ("lost" in said) == lasts
