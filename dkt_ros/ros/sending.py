@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 import rclpy
 from rclpy.action import ActionServer
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
 from rclpy.service import Service
 
 RCLError: type[RuntimeError] = rclpy_implementation.RCLError
@@ -169,18 +171,36 @@ class SteadyStates:
             report_unsent(error, self._report)
 
 
+class _OnSystemTime:
+    """A node whose clock heeds no /clock."""
+
+    def __init__(self, node: Node) -> None:
+        self._own = node
+        self._clock = Clock(clock_type=ClockType.SYSTEM_TIME)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def get_clock(self) -> Clock:
+        """Not the node's."""
+        return self._clock
+
+
 class SteadyActionServer(ActionServer):
     """An action server all of whose accepted goals are executed.
 
     rclpy publishes a goal's status between accepting and executing it, and again at its end; where
-    that fails, the goal would stay without a result, or get an empty one.
+    that fails, the goal would stay without a result, or get an empty one. Results are kept for as
+    long as said also where /clock stands still or jumps back, which would have them pile up.
     """
 
-    def __init__(self, report: Report, *args: Any, **options: Any) -> None:
+    def __init__(self, report: Report, node: Node, *args: Any, **options: Any) -> None:
         """`report`: what could not be sent. The others are rclpy's."""
         self._report = report
         self._begun: set[bytes] = set()
-        super().__init__(*args, handle_accepted_callback=self._begin, **options)
+        super().__init__(
+            _OnSystemTime(node), *args, handle_accepted_callback=self._begin, **options
+        )
 
     async def execute(self, taken_data: Any) -> None:
         """As rclpy's; goals whose acceptance could not be told are begun all the same."""

@@ -275,12 +275,13 @@ def test_transitions_take_place_though_nobody_is_told(
     assert node.idle() == ""
 
 
-def test_results_are_not_kept_for_long(
+def test_results_are_not_kept_for_long_where_the_clock_stands_still(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Each holds pictures and a cloud, some 40 MB of them."""
     monkeypatch.setattr("dkt_ros.ros.capture.RESULT_KEPT_S", 1)
     node = request.getfixturevalue("node")
+    assert node.set_parameters_atomically([Parameter("use_sim_time", value=True)]).successful
     client = ActionClient(node, CaptureDepth, "dkt/capture_depth")
     assert result_of(node, client) is not None
     kept = node._captures._action._goal_handles
