@@ -69,7 +69,7 @@ def report_unsent(error: RuntimeError, report: Report) -> None:
 
 
 class SteadySpin:
-    """Turns of an executor in which what cannot be sent or taken is reported, and ends nothing."""
+    """Turns of an executor: what cannot be sent or taken, or has no memory, is reported alone."""
 
     def __init__(self, executor: Executor, report: Report) -> None:
         self._executor = executor
@@ -86,16 +86,23 @@ class SteadySpin:
             pass
 
     def _survives(self, spin: Callable[[], object]) -> bool:
-        """Whether nothing failed. Raises the RCLError of an executor that can do nothing more."""
+        """Whether nothing failed. Raises the error of an executor that can do nothing more."""
         try:
             spin()
-        except RCLError as error:
+        except (RCLError, MemoryError) as error:
             failures = self._failures
             failures.append(time.monotonic())
             is_lasting = len(failures) == MOST_FAILURES and failures[-1] - failures[0] < WITHIN_S
             if is_lasting:
                 raise
-            if rclpy.ok() and _let_go(self._executor, error):
+            is_let_go = _let_go(self._executor, error)
+            if isinstance(error, MemoryError):
+                self._report(
+                    "out of memory",
+                    f"no memory for what the executor was at ({first_line(error) or 'MemoryError'})"
+                    ": expected a machine, or a limit (ulimit -v), with room for it",
+                )
+            elif rclpy.ok() and is_let_go:
                 self._report(
                     "taking failed",
                     f"the middleware could not read what came ({first_line(error)}), and it is "

@@ -79,13 +79,16 @@ def told() -> list[tuple[str, str]]:
 class Failing:
     """Fails in the calls of these numbers, from 0, and calls `act` in all others."""
 
-    def __init__(self, act: Callable[..., Any], *numbers: int) -> None:
+    def __init__(
+        self, act: Callable[..., Any], *numbers: int, error: Exception | None = None
+    ) -> None:
         self.act, self.numbers, self.calls = act, numbers, 0
+        self.error = error or RCLError(WHY)
 
     def __call__(self, *words: Any, **named: Any) -> Any:
         self.calls += 1
         if self.calls - 1 in self.numbers:
-            raise RCLError(WHY)
+            raise self.error
         return self.act(*words, **named)
 
 
@@ -107,14 +110,23 @@ def test_nothing_is_sent_again_once_ros_is_shut_down(told: list[tuple[str, str]]
     assert (fails.calls, told) == (2, [])
 
 
-def test_spinning_goes_on(other: Node, told: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize(
+    ("error", "cause", "said"),
+    [
+        (RCLError(WHY), "sending failed", SAID),
+        (MemoryError(), "out of memory", "no memory for what the executor was at (MemoryError): "),
+    ],
+)
+def test_spinning_goes_on(
+    other: Node, told: list[tuple[str, str]], error: Exception, cause: str, said: str
+) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(other)
-    turns = Failing(lambda: executor.shutdown() if turns.calls > 4 else None, 0, 2)
+    turns = Failing(lambda: executor.shutdown() if turns.calls > 4 else None, 0, 2, error=error)
     other.create_timer(0.01, turns)
     spin(executor, lambda *words: told.append(words))
     assert turns.calls == 5
-    assert [(cause, text[: len(SAID)]) for cause, text in told] == [("sending failed", SAID)] * 2
+    assert [(cause, text[: len(said)]) for cause, text in told] == [(cause, said)] * 2
 
 
 @pytest.mark.parametrize("kind", ["Subscription", "Service", "Client"])
