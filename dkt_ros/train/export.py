@@ -99,7 +99,7 @@ def _export(
     info = replace(info, sources=dict(zip(names, digest.split(), strict=True)))
     try:
         if recipe.method == "lora" and folder == CHECKPOINT_DIR:
-            write_adapter(output, trained, recipe.lora, recipe.data.condition)
+            write_adapter(output, trained, recipe.lora, info)
         write_with(base, merged(recipe, trained), output / folder, info)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the run cannot be exported to {output}: {error}") from error

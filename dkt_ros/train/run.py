@@ -128,7 +128,7 @@ class _Run:
         self.accelerator, self.report = trainer.accelerator, report
         self.previews: Previews | None = None
         self.log: RunLog | None = None
-        self._base = ""
+        self._base, self._makes = "", described_result(recipe, 0, output)
         self._lock = ExitStack()
 
     def go(self) -> Outcome:
@@ -245,7 +245,7 @@ class _Run:
         with (folder / STATE_FILE).open("wb") as file:
             torch.save(content, file)
         if recipe.method == "lora":
-            write_adapter(folder, self.trainer.trained(), recipe.lora)
+            write_adapter(folder, self.trainer.trained(), recipe.lora, self._makes)
 
     def _preview(self) -> None:
         self.on_main(self._log_preview, "the preview failed: ")

@@ -100,6 +100,23 @@ def test_the_base_may_have_moved_but_not_changed(
     assert contents(whole) == contents(run)
 
 
+@pytest.mark.parametrize(
+    "name", ["dkt_lora.safetensors", "adapter", "states/step-00000001/adapter"]
+)
+def test_a_merged_adapter_is_the_network_that_was_trained(
+    tiny_checkpoint: Path, run: Path, tmp_path: Path, name: str
+) -> None:
+    """Shown what it was trained with, whatever the base was shown, at its size, in its steps."""
+    base = shutil.copytree(tiny_checkpoint, tmp_path / "base")
+    before = CheckpointInfo.read(base)
+    replace(before, condition="from_raw_depth").write(base)
+    merge_into_checkpoint(base, run / name, tmp_path / "merged")
+    merged, trained = (CheckpointInfo.read(p) for p in (tmp_path / "merged", run / "checkpoint"))
+    for stated in ("condition", "steps", "height", "width"):
+        assert getattr(merged, stated) == getattr(trained, stated)
+    assert merged.steps == 1 < before.steps
+
+
 def test_a_resumed_run_is_exported_as_it_is_now(
     tiny_checkpoint: Path, run: Path, tmp_path: Path
 ) -> None:
