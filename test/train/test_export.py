@@ -62,11 +62,11 @@ def test_the_runs_own_recipe_exports_the_same_again(run: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"lora": {"rank": 4}}, r"lora was \{'rank': 8, .* says \{'rank': 4,.*run/recipe\.yaml"),
-        ({"lora": {"rank": 8}}, r"lora was .*'targets': \['self_attn\.q', 'ffn\.0'\]"),
-        ({"objective": {}}, "objective was .*'one_step'"),
+        ({"lora": {"rank": 4}}, r"lora.rank was 8, the recipe says 4, .* --set lora.rank=8 --set"),
+        ({"lora": {"rank": 8}}, r"lora.targets was \['self_attn\.q', 'ffn\.0'\]"),
+        ({"objective": {}}, "objective.kind was one_step, .* --set 'objective.kind=\"one_step\"'"),
         ({"size": [32, 48]}, r"size was \[48, 64\], the recipe says \[32, 48\]"),
-        ({"name": None}, "name was glass, the recipe says None"),
+        ({"name": None}, "name was glass, the recipe says None; .* --set 'name=\"glass\"'"),
         ({"method": "full"}, "method was lora, the recipe says full"),
     ],
 )
