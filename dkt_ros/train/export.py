@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,13 @@ def export_result(recipe: Recipe, output: Path) -> CheckpointInfo:
 
 
 def export_best(recipe: Recipe, output: Path, done: int) -> None:
-    """Writes `checkpoint-best/` of the state of least validation loss, unless that is the last."""
+    """Writes `checkpoint-best/` of the state of least validation loss.
+
+    Where that is the last, `checkpoint/` is it, and what an earlier end of the run left there goes.
+    """
     latest = States(output / BEST_DIR, keep=1).latest()
     if latest is None or (state := read_state(latest))["done"] == done:
+        shutil.rmtree(output / BEST_CHECKPOINT_DIR, ignore_errors=True)
         return
     _export(state, recipe, output, BEST_CHECKPOINT_DIR)
 

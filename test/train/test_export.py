@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import merge_into_checkpoint
-from dkt_ros.train.export import export_run
+from dkt_ros.train.export import export_best, export_run
 from dkt_ros.train.recipe import load_recipe
 
 OWN: dict[str, Any] = {
@@ -115,6 +115,18 @@ def test_a_merged_adapter_is_the_network_that_was_trained(
     for stated in ("condition", "steps", "height", "width"):
         assert getattr(merged, stated) == getattr(trained, stated)
     assert merged.steps == 1 < before.steps
+
+
+def test_the_best_of_an_earlier_end_goes_where_the_last_is_best(
+    tiny_checkpoint: Path, run: Path, tmp_path: Path
+) -> None:
+    whole = shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(whole / "states", whole / "best")  # of step 1
+    recipe = small_recipe(tiny_checkpoint, **OWN)
+    export_best(recipe, whole, done=2)
+    assert "over 1 step of" in CheckpointInfo.read(whole / "checkpoint-best").origin
+    export_best(recipe, whole, done=1)
+    assert not (whole / "checkpoint-best").exists()
 
 
 def test_a_resumed_run_is_exported_as_it_is_now(
