@@ -245,7 +245,7 @@ def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: We
     if target not in targets.shapes:
         raise DktError(
             f"{lora.origin}: {name_some(list(pair.values()))} match no weight of the transformer "
-            f"({target} in diffusers' names)"
+            f"({target} in diffusers' names); take the base that it was trained for"
         )
     a, b = lora.shapes[pair["A"]], lora.shapes[pair["B"]]
     if 0 in (*a, *b):
@@ -258,5 +258,6 @@ def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: We
     fits = len(a) == len(b) == len(weight) == 2 and a[0] == b[1] and (b[0], a[1]) == tuple(weight)
     if not fits:
         raise DktError(
-            f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight {weight}"
+            f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight "
+            f"{weight}; take the base that it was trained for"
         )
