@@ -73,7 +73,12 @@ def read_recipe(
     if os.path.isdir(path) or not os.path.exists(path):
         names = sorted(file.stem for file in shipped.glob("*.yaml"))
         if str(name) not in names:
-            raise DktError(f"{name} is no file, and none of the recipes {', '.join(names)}")
+            others = {file.stem: file.parent for file in RECIPES.rglob("*.yaml")}
+            command = "train" if (of := others.get(str(name))) == RECIPES else of and of.name
+            raise DktError(
+                f"{name} is {f'a recipe of dkt {command}' if of else 'no file'}, and none of the "
+                f"recipes {', '.join(names)}"
+            )
         path = shipped / f"{name}.yaml"
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)

@@ -89,7 +89,7 @@ def test_from_tars_to_a_network_that_predicts(
     merged = predict_disparity(FastNetwork(load_checkpoint(tmp_path / "merged")), rgb)
     np.testing.assert_array_equal(trained, merged)
 
-    with pytest.raises(DktError, match=r"lora was .*the recipe says"):
+    with pytest.raises(DktError, match=r"lora\.rank was .*the recipe says"):
         dkt(*words, "--export", "--set", "lora.rank=4")
     (run / "checkpoint" / "dkt.json").unlink()
     assert dkt(*words, "--export") == 0
