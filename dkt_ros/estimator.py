@@ -33,7 +33,6 @@ from dkt_ros.arrays import (
     described,
     float32,
     invert,
-    is_array,
     is_tensor,
     namespace,
     to_host,
@@ -49,7 +48,7 @@ from dkt_ros.fusion.ramps import without_ramps
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.fusion.speckles import without_speckles
 from dkt_ros.predict.options import PredictorOptions
-from dkt_ros.predict.predictor import Prediction, Predictor
+from dkt_ros.predict.predictor import Prediction, Predictor, checked_answer
 
 
 def check_depth_range(low: float, high: float) -> None:
@@ -334,16 +333,12 @@ class DepthEstimator:
         """
         started = time.perf_counter()
         try:
-            prediction = self.predictor.push(self._shown(frame))
+            prediction = checked_answer(self.predictor.push(self._shown(frame)), frame)
             if prediction is None:
                 return None
-            if not isinstance(prediction, Prediction):
-                raise DktError(
-                    f"the network returned {described(prediction)}: expected a Prediction or None"
-                )
             if prediction.restarted is not None:
                 self._begin_anew(prediction.restarted)
-            disparity = _checked(prediction, frame.rgb.shape[:2])
+            disparity = _as_disparity(prediction)
         except BaseException:
             # Neither what the stream holds by now nor its scale is good for the next frame.
             self._forget()
@@ -568,16 +563,10 @@ def _thinned(disparity: Array) -> NDArray[np.float32]:
     return to_host(disparity[::step, ::step])
 
 
-def _checked(prediction: Prediction, size: tuple[int, ...]) -> Array:
+def _as_disparity(prediction: Prediction) -> Array:
     """The prediction's disparity, a metric network's 1/depth, as float32 of its own (H, W)."""
     depth = prediction.depth
     answer: Array = prediction.disparity if depth is None else depth
-    if not is_array(answer) or tuple(answer.shape) != tuple(size):
-        raise DktError(
-            f"the network returned {'disparity' if depth is None else 'depth'} of "
-            f"{described(answer)}: expected an array of shape {tuple(size)}, one value for each "
-            "pixel"
-        )
     # A copy, lest the estimate change with the network's own memory.
     disparity = float32(answer, copy=True)
     if depth is not None:

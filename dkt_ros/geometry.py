@@ -375,6 +375,10 @@ def disparity_of(depth: FloatArray) -> FloatArray:
     return np.divide(1.0, depth, out=np.zeros_like(depth), where=is_reading(depth))
 
 
+USABLE_DEPTH_M = (0.1, 10.0)
+"""What the node aligns to unless told otherwise; all depth beyond that is in another unit."""
+
+
 def known_depth(depth: NDArray[Any]) -> Float32Array:
     """A float32 copy of depth of any float type, NaN where it is no reading."""
     metres = depth.astype(np.float32)

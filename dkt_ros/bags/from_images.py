@@ -22,11 +22,9 @@ from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stat
 from dkt_ros.formats.pictures import DEPTHS, PICTURES
 from dkt_ros.formats.pixels import read_depth, read_mask, read_rgb
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, Intrinsics, depth_unit
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, USABLE_DEPTH_M, Intrinsics, depth_unit
 from dkt_ros.messages.fields import MessageError
 
-# What the node aligns to unless told otherwise.
-_USABLE_DEPTH_M = (0.1, 10.0)
 # As TUM's associate.py.
 _SAME_TIME_S = 0.02
 NO_DEPTH = "no raw depth"
@@ -168,7 +166,7 @@ def frames_or_errors(
             "be right for both: give one that tells its pictures' size, or take them apart"
         )
     if without_depth:
-        near, far = _USABLE_DEPTH_M
+        near, far = USABLE_DEPTH_M
         remarks.append(
             f"{without_depth} of {len(keys)} pictures have no depth between {near} and {far:g} m"
         )
@@ -309,13 +307,13 @@ def _intrinsics(
 
 
 def _is_usable(depth: np.ndarray) -> bool:
-    near, far = _USABLE_DEPTH_M
+    near, far = USABLE_DEPTH_M
     return bool(((depth >= near) & (depth <= far)).any())
 
 
 def _refuse_out_of_range(path: Path, depth: np.ndarray, metres_per_unit: float) -> None:
     if np.isfinite(depth).any():
-        near, far = _USABLE_DEPTH_M
+        near, far = USABLE_DEPTH_M
         raise DktError(
             f"{path}: depth from {np.nanmin(depth):.3g} to {np.nanmax(depth):.3g} m, none between "
             f"{near} and {far:g} m; is a step of {metres_per_unit:g} m right (16-bit millimetres: "

@@ -12,7 +12,7 @@ from dkt_ros.formats.numpy_files import arrays_in
 from dkt_ros.formats.pictures import IMAGES, natural_key
 from dkt_ros.formats.pixels import read_depth, read_rgb
 from dkt_ros.formats.videos import pictures
-from dkt_ros.geometry import known_depth
+from dkt_ros.geometry import USABLE_DEPTH_M, known_depth
 
 
 def read_clip(path: Path, color: str | None = None) -> np.ndarray:
@@ -68,7 +68,15 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
             f"{path}: raw depth is {depth.dtype} {depth.shape}, expected metres as floats "
             f"{rgb.shape[:3]}, one picture for each of colour"
         )
-    return known_depth(depth)
+    metres = known_depth(depth)
+    known = metres[np.isfinite(metres)]
+    near, far = USABLE_DEPTH_M
+    if known.size and not ((known >= near) & (known <= far)).any():
+        raise DktError(
+            f"{path}: raw depth from {known.min():.3g} to {known.max():.3g} m, none between {near} "
+            f"and {far:g} m; expected 16-bit millimetres or floats in metres"
+        )
+    return metres
 
 
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:

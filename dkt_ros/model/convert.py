@@ -28,7 +28,7 @@ from dkt_ros.model.checkpoint import (
     write_prompt,
 )
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.lora import condition_after, describe, match_lora, merge_lora, open_lora
+from dkt_ros.model.lora import describe, info_after, match_lora, merge_lora, open_lora
 from dkt_ros.model.merge import check_output, new_checkpoint
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
@@ -112,8 +112,9 @@ def convert(
         origin="converted from the original files by dkt convert"
         + (", LoRA merged" if files.lora else ", without a LoRA"),
         sources=sources,
-        condition=condition_after(lora, transformer.weights, "none") if lora else "none",
     )
+    if lora is not None:
+        info = info_after(lora, transformer.weights, info)
     weights = transformer.weights.cast(dtype) if dtype else transformer.weights
     with new_checkpoint(output) as folder:
         report(f"writing {counted(len(weights.shapes), 'transformer weight')}")

@@ -144,6 +144,8 @@ def found_instead(folder: Path) -> str:
         return f"is no checkpoint, but holds one: name {' or '.join(below[:3])}"
     if (folder / "adapter_config.json").is_file():
         return "is a LoRA, to be merged with `dkt convert --checkpoint BASE --lora`"
+    if any(next(folder.glob(f"{below}state.pt"), None) for below in ("", "step-*/", "states/*/")):
+        return "is of a run: `dkt train --export` with its recipe writes a checkpoint"
     return ""
 
 

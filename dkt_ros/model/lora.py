@@ -10,13 +10,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.lora_scale import CONFIG_FILE, agreed_scale, alpha_of, scale_rules
 from dkt_ros.model.original import linear_modules, name_some, strip_prefix, transformer_names
-from dkt_ros.model.weights import Weights, open_weights
+from dkt_ros.model.weights import Weights, check_finite, open_weights
 from dkt_ros.wording import counted
 
 _SIDE = re.compile(r"^(?P<module>.+)\.lora[_.](?P<side>A|B|down|up)(?:\.[^.]+)?\.weight$")
@@ -25,8 +27,8 @@ _FLAT = re.compile(r"^(?:lora_unet|lora_transformer|lycoris)_+(?P<module>.+)$")
 _SIDES = {"down": "A", "up": "B"}
 _PEFT = "base_model.model."
 INPUT_WEIGHTS = ("patch_embedding.weight", "patch_embedding.bias")
-CONDITION_KEY = "condition"
-"""In a file's header: CheckpointInfo.condition of the network that it makes."""
+STATED = ("condition", "steps", "height", "width")
+"""Fields of CheckpointInfo that a file's header may tell of its network, behind dkt_."""
 _NOTHING = (
     "; they add NOTHING, for one side of each is zero: was it saved before it was trained, or "
     "where its weights were elsewhere (ZeRO-3, offloading)?"
@@ -113,14 +115,27 @@ def whole_weights(lora: Weights, targets: Weights) -> dict[str, str]:
     return found
 
 
-def condition_after(lora: Weights, targets: Weights, before: str) -> str:
-    """What a network is shown once the LoRA is merged: raw depth, where that brings the inputs.
+def info_after(lora: Weights, targets: Weights, before: CheckpointInfo) -> CheckpointInfo:
+    """What a network is once the LoRA is merged: as the header says that `dkt train` writes.
 
-    In what way, the file's header may say, as `dkt train` writes it.
+    Where it says nothing, a LoRA that brings the inputs of raw depth is shown that. Raises DktError
+    for what the header cannot say.
     """
-    if not whole_weights(lora, targets):
-        return before
-    return lora.metadata.get(CONDITION_KEY, "raw_depth")
+    shown = {"condition": "raw_depth"} if whole_weights(lora, targets) else {}
+    metadata = lora.metadata
+    stated = {name: metadata[f"dkt_{name}"] for name in STATED if f"dkt_{name}" in metadata}
+    values: dict[str, Any] = {
+        name: int(value) if value.isdecimal() else value for name, value in (shown | stated).items()
+    }
+    try:
+        return replace(before, **values)
+    except DktError as error:
+        raise DktError(f"{lora.origin}: its header's dkt_{error}") from error
+
+
+def header_of(info: CheckpointInfo) -> dict[str, str]:
+    """What info_after reads."""
+    return {f"dkt_{name}": str(getattr(info, name)) for name in STATED}
 
 
 def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -> Weights:
@@ -140,6 +155,7 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
         a, b = lora.read(pair.a).float(), lora.read(pair.b).float()
         merged = torch.addmm(weight.float(), b, a, alpha=pair.scale)
         if not merged.is_meta and not merged.isfinite().all():
+            check_finite(targets.origin, name, weight)
             raise DktError(f"{lora.origin}: {pair.b} times {pair.a} is not finite")
         return merged.to(weight.dtype)
 
@@ -229,7 +245,7 @@ def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: We
     if target not in targets.shapes:
         raise DktError(
             f"{lora.origin}: {name_some(list(pair.values()))} match no weight of the transformer "
-            f"({target} in diffusers' names)"
+            f"({target} in diffusers' names); take the base that it was trained for"
         )
     a, b = lora.shapes[pair["A"]], lora.shapes[pair["B"]]
     if 0 in (*a, *b):
@@ -242,5 +258,6 @@ def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: We
     fits = len(a) == len(b) == len(weight) == 2 and a[0] == b[1] and (b[0], a[1]) == tuple(weight)
     if not fits:
         raise DktError(
-            f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight {weight}"
+            f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight "
+            f"{weight}; take the base that it was trained for"
         )

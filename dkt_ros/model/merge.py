@@ -25,7 +25,7 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
 )
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
-from dkt_ros.model.lora import condition_after, describe, match_lora, merge_lora, open_lora
+from dkt_ros.model.lora import describe, info_after, match_lora, merge_lora, open_lora
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
 
 
@@ -55,10 +55,9 @@ def merge_into_checkpoint(
     known = CheckpointInfo.read(base)
     adapter = open_lora(lora)
     info = dataclasses.replace(
-        known,
+        info_after(adapter, transformer_weights(base), known),
         name=output.resolve().name,
         origin=f"{known.name} with a LoRA merged by dkt convert",
-        condition=condition_after(adapter, transformer_weights(base), known.condition),
         sources={
             **{f"base/{file.name}": sha256(file) for file in transformer_weights(base).files},
             **{f"lora/{file.name}": sha256(file) for file in adapter.files},

@@ -6,7 +6,7 @@ import argparse
 import sys
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dkt_ros.arguments import path
 from dkt_ros.errors import DktError
@@ -14,6 +14,11 @@ from dkt_ros.files import check_writable, write_whole
 from dkt_ros.predict.options import add_arguments, options_of
 from dkt_ros.progress import StageProgress
 from dkt_ros.wording import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dkt_ros.predict.predictor import Predictor
 
 
 def add_commands(subparsers: Any) -> None:
@@ -81,6 +86,8 @@ def run_predict(args: argparse.Namespace) -> int:
         f"{predictor.info.dtype}",
         file=sys.stderr,
     )
+    if raw_depth is not None and (why := _unseen(predictor, raw_depth)):
+        print(f"{why}: it sees colour alone, and its disparity is relative", file=sys.stderr)
     try:
         disparity = predictor.video(list(frames_of(pictures)), progress)
     except torch.OutOfMemoryError as error:
@@ -95,6 +102,17 @@ def run_predict(args: argparse.Namespace) -> int:
     write_whole(args.output, packed.getvalue())
     print(f"disparity {disparity.shape} written to {args.output}")
     return 0
+
+
+def _unseen(predictor: Predictor, raw_depth: np.ndarray) -> str:
+    """Why the network sees none of the raw depth; empty where it may."""
+    import numpy as np
+
+    from dkt_ros.predict.dkt import DktPredictor
+
+    if isinstance(predictor, DktPredictor) and not predictor.sees_depth:
+        return f"{predictor.info.name} takes no raw depth"
+    return "" if np.isfinite(raw_depth).any() else "the raw depth has no reading at any pixel"
 
 
 def _check_output(output: Path, given: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import described
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256, shown
@@ -50,10 +52,26 @@ def load_predictor(
     check_type("options", options, PredictorOptions | None)
     options = options or PredictorOptions()
     with released_on_error(options.device), _random_state_kept():
-        predictor = _kind(options.predictor)(options, video_frames, on_progress)
+        predictor = _loaded(options, video_frames, on_progress)
         if not options.normals_checkpoint:
             return predictor
         return WithNormals(predictor, _normals_beside(options, on_progress))
+
+
+def _loaded(
+    options: PredictorOptions, video_frames: int | None, on_progress: Progress
+) -> Predictor:
+    kind, words = _kind(options.predictor), (options, video_frames, on_progress)
+    wanted = "expected a function (options, video_frames, on_progress) that returns a Predictor"
+    try:
+        inspect.signature(kind).bind(*words)
+    except (TypeError, ValueError) as error:
+        raise DktError(f"predictor {options.predictor}: {error}; {wanted}") from error
+    predictor: object = kind(*words)
+    if not isinstance(predictor, Predictor):
+        found = described(predictor)
+        raise DktError(f"predictor {options.predictor} returned {found}; {wanted}")
+    return predictor
 
 
 def load_predictors(options: PredictorOptions, modes: Sequence[str]) -> dict[str, Predictor]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import Array, to_host
+from dkt_ros.arrays import Array, described, is_array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
@@ -133,8 +133,7 @@ class Predictor:
         try:
             for index, frame in enumerate(frames):
                 on_progress("frame", index, len(frames))
-                answer = self.push(frame)
-                if answer is None:
+                if (answer := checked_answer(self.push(frame), frame)) is None:
                     continue
                 if answer.disparity is not None:
                     disparity[index] = to_host(answer.disparity)
@@ -172,6 +171,22 @@ class Predictor:
     def allow(self) -> None:
         """Lets pushes run again."""
         self._stop.asked.clear()
+
+
+def checked_answer(answer: object, frame: Frame) -> Prediction | None:
+    """What `push` returned for the frame; DktError where it is no answer of a network for depth."""
+    if answer is None:
+        return None
+    if not isinstance(answer, Prediction):
+        raise DktError(f"the network returned {described(answer)}: expected a Prediction or None")
+    kind = "disparity" if answer.depth is None else "depth"
+    values, size = getattr(answer, kind), tuple(frame.rgb.shape[:2])
+    if not is_array(values) or tuple(values.shape) != size:
+        raise DktError(
+            f"the network returned {kind} of {described(values)}: expected an array of shape "
+            f"{size}, one value for each pixel"
+        )
+    return answer
 
 
 class _Stop:

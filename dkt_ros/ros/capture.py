@@ -128,7 +128,7 @@ class Capture:
         depth = estimate.depth
         if self.mask is not None:
             depth = where(self.mask, depth)
-        depth = depth[rows, columns].copy()
+        depth = _part(depth, rows, columns)
         alike = [_is_alike(before, depth) for before in self.depths]
         self.moved += alike.count(False)
         if not any(alike):
@@ -136,7 +136,7 @@ class Capture:
         for kept in (self.depths, self.confidences):
             kept[:] = [one for one, is_alike in zip(kept, alike, strict=True) if is_alike]
         self.depths.append(depth)
-        self.confidences.append(confidence[rows, columns].copy())
+        self.confidences.append(_part(confidence, rows, columns))
         self.newest = result
         now = time.monotonic()
         self.waited_s = max(self.waited_s, now - (self.taken_s or self.opened_s))
@@ -413,6 +413,12 @@ class Captures:
         options = replace(cloud_options(result), way=way)
         header = Header(stamp=result.header.stamp, frame_id=frame or result.header.frame_id)
         return CloudWriter().write(depth, rgb, intrinsics, options, header)
+
+
+def _part(image: Float32, rows: slice, columns: slice) -> Float32:
+    """Without the rest of the image; the whole of it is shared among all who wait."""
+    part = image[rows, columns]
+    return part if part.shape == image.shape else part.copy()
 
 
 def _is_of_one_stream(one: Result, other: Result) -> bool:

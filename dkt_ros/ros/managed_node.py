@@ -29,7 +29,7 @@ from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_o
 from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import node_names
-from dkt_ros.ros.requests import answer_unreadable, reading_what_it_can
+from dkt_ros.ros.requests import LOG_PERIOD_S, answer_unreadable, reading_what_it_can
 from dkt_ros.ros.sending import RCLError, SteadyStates, first_line, report_unsent
 from dkt_ros.ros.statistics import Complaints
 
@@ -53,8 +53,6 @@ NO_TIME_YET = (
     "use_sim_time is set and nothing has come on /clock yet: {} is to send it and waits for its "
     "subscribers, or is paused"
 )
-LOG_PERIOD_S = 10.0
-"""A cause that persists is logged this often; diagnostics name it all the time."""
 
 
 class ManagedNode(LifecycleNode, Generic[Own]):
@@ -331,14 +329,24 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self._winding_down = wanted if wanted in _ENDING else ""
         try:
             if self._winding_down:
-                await self.beside(lambda: self.wind_down(wanted))
+                await self._wind_down_beside(wanted)
             answer: ChangeState.Response = self._change_state_at_once(request, response)
         finally:
             self._winding_down = ""
         unused, self._prepared = self._prepared, None
         if unused is not None and not isinstance(unused, Exception):
-            self.discard(unused)
+            with suppress(Exception):  # a device that answers nothing any more frees nothing
+                self.discard(unused)
         return answer
+
+    async def _wind_down_beside(self, transition: str) -> None:
+        """Where that fails, as without room for a thread, the transition itself waits."""
+        try:
+            await self.beside(lambda: self.wind_down(transition))
+        except Exception as error:  # noqa: BLE001 raised in the executor, it would end the node
+            self._winding_down = ""
+            text = f"cannot wait beside the executor: {type(error).__name__}: {error}"
+            self.report("transition", text)
 
     def _wanted(self, transition: Transition) -> str:
         """The label of what is asked for, as rclpy reads it; "" where it is none of this state's.
@@ -379,6 +387,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
                 outcome["result"] = work()
             except Exception as error:  # noqa: BLE001 raised again by whoever awaits it
                 outcome["error"] = error
+            except BaseException as error:  # noqa: BLE001 a library's exit is not the node's
+                outcome["error"] = RuntimeError(f"{type(error).__name__}: {error}")
             done.set()
             if self.executor is not None:
                 self.executor.wake()

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from rclpy.duration import Duration
@@ -83,17 +83,22 @@ class _Lane:
         self.clouds = CloudWriter()
         self._send = send
         self._thread = threading.Thread(target=self._serve, name="dkt_outputs", daemon=True)
+
+    def start(self) -> None:
+        """Begins to take results."""
         self._thread.start()
 
     def end(self) -> None:
         """Waits for the message that is on its way."""
         self.mailbox.close()
-        self._thread.join(END_PATIENCE_S)
+        if self._thread.is_alive():
+            self._thread.join(END_PATIENCE_S)
 
     def _serve(self) -> None:
         while (result := self.mailbox.take()) is not None:
             for output in self.outputs:
-                self._send(output, replace(result, clouds=self.clouds, stages_s={}))
+                with suppress(Exception):  # it has told of it, unless telling is what failed
+                    self._send(output, replace(result, clouds=self.clouds, stages_s={}))
 
 
 class Outputs:
@@ -118,26 +123,35 @@ class Outputs:
         self._report = report
         self._failed = failed
         self._outputs = outputs
-        needs_tf = parameters.crop_frame or parameters.points_frame
-        self.transforms = Transforms(node) if needs_tf else None
-        self._publishers: dict[str, LifecyclePublisher] = {
-            output.topic: qos.create_publisher(
-                node,
-                output.type,
-                output.topic,
-                report,
-                depth=1 if output.newest else qos.SENT_DEPTH,
-            )
-            for output in outputs
-        }
-        self._acknowledged = {
-            topic: _Acknowledged(publisher) for topic, publisher in self._publishers.items()
-        }
+        self.transforms: Transforms | None = None
+        self._publishers: dict[str, LifecyclePublisher] = {}
+        self._acknowledged: dict[str, _Acknowledged] = {}
         self._errors: dict[str, tuple[str, float]] = {}  # and when, time.monotonic()
         beside = [output for output in outputs if output.is_beside]
         self._lazy = _Lane([output for output in beside if not output.masked], self._try_to_send)
         self._objects = _Lane([output for output in beside if output.masked], self._try_to_send)
         self._masks: Masks[Result] = Masks(self._put_object, self._tell_missed)
+        try:
+            self._open()
+        except BaseException:
+            self.destroy()
+            raise
+
+    def _open(self) -> None:
+        if self._parameters.crop_frame or self._parameters.points_frame:
+            self.transforms = Transforms(self._node)
+        for output in self._outputs:
+            publisher = qos.create_publisher(
+                self._node,
+                output.type,
+                output.topic,
+                self._report,
+                depth=1 if output.newest else qos.SENT_DEPTH,
+            )
+            self._publishers[output.topic] = publisher
+            self._acknowledged[output.topic] = _Acknowledged(publisher)
+        self._lazy.start()
+        self._objects.start()
 
     @property
     def error(self) -> str:
@@ -250,12 +264,12 @@ class Outputs:
         self._objects.mailbox.put(replace(result, mask=mask))
 
     def _try_to_send(self, output: Output, result: Result) -> None:
-        if not self.is_heard(output.topic):
-            return
         acknowledged = self._acknowledged[output.topic]
-        if acknowledged.hangs_s and time.monotonic() - acknowledged.sent_at < HELD_PERIOD_S:
-            return
         try:
+            if not self.is_heard(output.topic):
+                return
+            if acknowledged.hangs_s and time.monotonic() - acknowledged.sent_at < HELD_PERIOD_S:
+                return
             self._send(output, result)
         except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
             reason = str(failure) if isinstance(failure, DktError) else _described(failure)

@@ -114,25 +114,20 @@ class DktPlanner(ManagedNode[PlannerParameters]):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begins to answer."""
-        return self.transition("activate", lambda: self._activate(state))
+        return self.transition(
+            "activate", lambda: self._activate(state), lambda: self._deactivate(state)
+        )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Answers NOT_ACTIVE from now on."""
-
-        def deactivate() -> None:
-            self._stop()
-            super(DktPlanner, self).on_deactivate(state)
-
-        return self.transition("deactivate", deactivate)
+        return self.transition("deactivate", lambda: self._deactivate(state))
 
     def _configure(self) -> None:
         # Before the first plan: only what is heard from then on is known.
         self._transforms = Transforms(self) if self.parameters.up_frame else None
-        self._own = {
-            topic: qos.create_publisher(self, kind, topic, self.report)
-            for topic, kind in TOPICS.items()
-            if kind is not None
-        }
+        for topic, kind in TOPICS.items():  # one by one: release takes down those before a failure
+            if kind is not None:
+                self._own[topic] = qos.create_publisher(self, kind, topic, self.report)
         if MarkerArray is None:
             self.get_logger().info("visualization_msgs is not installed: no dkt/grasp_markers")
 
@@ -140,6 +135,10 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         super().on_activate(state)
         self._start(self.parameters.period_s)
         self.get_logger().info(f"plans when {self.resolve_service_name(SERVICE)} is called")
+
+    def _deactivate(self, state: LifecycleState) -> None:
+        self._stop()
+        super().on_deactivate(state)
 
     def release(self) -> None:
         """Takes the outputs down."""

@@ -12,8 +12,35 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.service import Service
+from rclpy.time_source import CLOCK_TOPIC
 
 from dkt_ros.ros.sending import answer_surely
+from dkt_ros.ros.statistics import Complaints
+
+LOG_PERIOD_S = 10.0
+"""A cause that persists is logged this often; diagnostics name it all the time."""
+
+
+class CarefulNode(Node):
+    """A node that no request ends, nor a message on /clock; its own callbacks may raise."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self._complaints = Complaints(LOG_PERIOD_S)
+        super().__init__(name, **options)
+        answer_unreadable(self, self.report)
+
+    def create_subscription(
+        self, kind: Any, topic: str, callback: Callable[[Any], Any], *words: Any, **options: Any
+    ) -> Any:
+        """As rclpy's, whose own of /clock raises at a time before 0."""
+        if topic == CLOCK_TOPIC:
+            callback = reading_what_it_can(callback, topic, self.report)
+        return super().create_subscription(kind, topic, callback, *words, **options)
+
+    def report(self, cause: str, text: str) -> None:
+        """What was left out: for the log, now and then."""
+        if self._complaints.add(cause, text):
+            self.get_logger().warning(text)
 
 
 def answer_unreadable(node: Node, report: Callable[[str, str], None]) -> None:

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 import rclpy
 from rclpy.action import ActionServer
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
 from rclpy.service import Service
 
 RCLError: type[RuntimeError] = rclpy_implementation.RCLError
@@ -66,25 +68,55 @@ def report_unsent(error: RuntimeError, report: Report) -> None:
     )
 
 
-def spin(executor: Executor, report: Report) -> None:
-    """As the executor's own, and what cannot be sent in it is reported and ends nothing."""
-    failures: deque[float] = deque(maxlen=MOST_FAILURES)
-    while True:
+class SteadySpin:
+    """Turns of an executor: what cannot be sent or taken, or has no memory, is reported alone."""
+
+    def __init__(self, executor: Executor, report: Report) -> None:
+        self._executor = executor
+        self._report = report
+        self._failures: deque[float] = deque(maxlen=MOST_FAILURES)
+
+    def once(self, timeout_s: float) -> None:
+        """As the executor's own spin_once."""
+        self._survives(lambda: self._executor.spin_once(timeout_sec=timeout_s))
+
+    def on(self) -> None:
+        """As the executor's own spin."""
+        while not self._survives(self._executor.spin):
+            pass
+
+    def _survives(self, spin: Callable[[], object]) -> bool:
+        """Whether nothing failed. Raises the error of an executor that can do nothing more."""
         try:
-            return executor.spin()
-        except RCLError as error:
+            spin()
+        except (RCLError, MemoryError) as error:
+            failures = self._failures
             failures.append(time.monotonic())
             is_lasting = len(failures) == MOST_FAILURES and failures[-1] - failures[0] < WITHIN_S
             if is_lasting:
                 raise
-            if rclpy.ok() and _let_go(executor, error):
-                report(
+            is_let_go = _let_go(self._executor, error)
+            if isinstance(error, MemoryError):
+                self._report(
+                    "out of memory",
+                    f"no memory for what the executor was at ({first_line(error) or 'MemoryError'})"
+                    ": expected a machine, or a limit (ulimit -v), with room for it",
+                )
+            elif rclpy.ok() and is_let_go:
+                self._report(
                     "taking failed",
                     f"the middleware could not read what came ({first_line(error)}), and it is "
                     "lost: expected a sender whose messages are defined as they are here",
                 )
             else:
-                report_unsent(error, report)
+                report_unsent(error, self._report)
+            return False
+        return True
+
+
+def spin(executor: Executor, report: Report) -> None:
+    """As the executor's own, and what cannot be sent or taken in it ends nothing."""
+    SteadySpin(executor, report).on()
 
 
 def _let_go(executor: Executor, error: Exception) -> bool:
@@ -146,18 +178,36 @@ class SteadyStates:
             report_unsent(error, self._report)
 
 
+class _OnSystemTime:
+    """A node whose clock heeds no /clock."""
+
+    def __init__(self, node: Node) -> None:
+        self._own = node
+        self._clock = Clock(clock_type=ClockType.SYSTEM_TIME)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def get_clock(self) -> Clock:
+        """Not the node's."""
+        return self._clock
+
+
 class SteadyActionServer(ActionServer):
     """An action server all of whose accepted goals are executed.
 
     rclpy publishes a goal's status between accepting and executing it, and again at its end; where
-    that fails, the goal would stay without a result, or get an empty one.
+    that fails, the goal would stay without a result, or get an empty one. Results are kept for as
+    long as said also where /clock stands still or jumps back, which would have them pile up.
     """
 
-    def __init__(self, report: Report, *args: Any, **options: Any) -> None:
+    def __init__(self, report: Report, node: Node, *args: Any, **options: Any) -> None:
         """`report`: what could not be sent. The others are rclpy's."""
         self._report = report
         self._begun: set[bytes] = set()
-        super().__init__(*args, handle_accepted_callback=self._begin, **options)
+        super().__init__(
+            _OnSystemTime(node), *args, handle_accepted_callback=self._begin, **options
+        )
 
     async def execute(self, taken_data: Any) -> None:
         """As rclpy's; goals whose acceptance could not be told are begun all the same."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from dkt_ros.errors import DktError
 from dkt_ros.messages.moments import Moment, moment_of
 from dkt_ros.ros.process import init, interruptible
 from dkt_ros.ros.qos import create_subscription
-from dkt_ros.ros.requests import answer_unreadable
+from dkt_ros.ros.requests import CarefulNode
+from dkt_ros.ros.sending import SteadySpin
 from dkt_ros.ros.topics import OUTPUTS
 
 ROLES = ("camera_info", "depth", "alignment", "color", "confidence")
@@ -41,7 +41,7 @@ def watch(
     try:
         with interruptible():
             try:
-                node = Node("dkt_view", namespace=namespace)
+                node = CarefulNode("dkt_view", namespace=namespace)
             except rclpy.exceptions.InvalidNamespaceException as error:
                 raise DktError(f"--namespace {namespace}: {error}") from error
             logger = node.get_logger()
@@ -49,17 +49,14 @@ def watch(
             def take(role: str, message: Any) -> None:
                 try:
                     moment = moment_of(role, message, rectified)
-                except DktError as error:
-                    logger.warning(f"{role}: {error}", throttle_duration_sec=5.0)
+                except Exception as error:  # noqa: BLE001 what anybody may send ends nothing
+                    kind = "" if isinstance(error, DktError) else f"{type(error).__name__}: "
+                    logger.warning(f"{role}: {kind}{error}", throttle_duration_sec=5.0)
                     return
                 seen["depth"] += moment.depth is not None
                 show(moment)
 
-            def report(_cause: str, text: str) -> None:
-                logger.warning(text)
-
-            answer_unreadable(node, report)
-            published = {output.name: output for output in OUTPUTS}
+            report, published = node.report, {output.name: output for output in OUTPUTS}
             for role in ROLES:
                 output = published[role]
                 create_subscription(node, output.type, output.topic, partial(take, role), report)
@@ -70,12 +67,13 @@ def watch(
     return seen["depth"]
 
 
-def _spin(node: Node, duration_s: float | None, seen: dict[str, int]) -> None:
+def _spin(node: CarefulNode, duration_s: float | None, seen: dict[str, int]) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    turns = SteadySpin(executor, node.report)
     began, told = time.monotonic(), False
     while duration_s is None or time.monotonic() - began < duration_s:
-        executor.spin_once(timeout_sec=0.1)
+        turns.once(0.1)
         if not told and not seen["depth"] and time.monotonic() - began > _PATIENCE_S:
             told = True
             topic = node.resolve_topic_name("dkt/depth")

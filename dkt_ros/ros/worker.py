@@ -122,11 +122,20 @@ class InferenceWorker:
 
     def _run(self) -> None:
         while self._mailbox.wait():
-            began_s = time.monotonic()
-            if self._work_on_next():
-                ended_s = time.monotonic()
-                self._took(ended_s - began_s, ended_s)
+            try:
+                self._work()
+            except Exception as error:  # noqa: BLE001 telling of a failure may fail; the thread lives on
+                text = f"inference failed: {_describe(error)}"
+                self._status = WorkerStatus(WorkerState.DEGRADED, 1, text, self._first_retry_s)
+                self._epoch = None  # whatever the estimator holds is forgotten
+                self._mailbox.wait_closed(self._first_retry_s)
         self._status = WorkerStatus(WorkerState.STOPPED)
+
+    def _work(self) -> None:
+        began_s = time.monotonic()
+        if self._work_on_next():
+            ended_s = time.monotonic()
+            self._took(ended_s - began_s, ended_s)
 
     def _work_on_next(self) -> bool:
         """Whether there was one and it went without a failure."""
@@ -144,7 +153,7 @@ class InferenceWorker:
                 estimate = self._estimator.push(frame)
         except InferenceCancelledError:
             return False
-        except Exception as error:  # noqa: BLE001 whatever an engine raises, the node lives on
+        except BaseException as error:  # noqa: BLE001 whatever an engine raises, a library's exit too
             cause, text = _named(error)
         else:
             self._succeeded += 1
@@ -185,7 +194,7 @@ class InferenceWorker:
         self._let_go(self._mailbox.drop(keep=1))
 
 
-def _named(error: Exception) -> tuple[str, str]:
+def _named(error: BaseException) -> tuple[str, str]:
     """Cause and text of a failed inference."""
     # torch.cuda.OutOfMemoryError goes by its name, so that torch need not be known here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -194,6 +203,6 @@ def _named(error: Exception) -> tuple[str, str]:
     return "inference failed", f"inference failed: {_describe(error)}"
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

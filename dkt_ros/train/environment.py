@@ -16,8 +16,10 @@ from accelerate.utils import InitProcessGroupKwargs
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.conv import use_stacked_convolutions
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.schedule import share
 from dkt_ros.wording import counted
 
 _WAIT = timedelta(hours=2)
@@ -51,9 +53,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
 
 def described(recipe: Recipe, accelerator: Accelerator) -> str:
-    """Processes, devices, precision and batch in one line."""
+    """Processes, devices, precision and batch in one line; DktError as schedule.share."""
     count = accelerator.num_processes
-    parts = recipe.batch // (recipe.micro_batch * count)
+    parts = len(share(recipe.batch, recipe.micro_batch, 0, count))
     where = str(accelerator.device) if count == 1 else f"{accelerator.device.type} each"
     precision = "bfloat16" if accelerator.mixed_precision == "bf16" else "float32"
     return (
@@ -80,8 +82,11 @@ def load_network(recipe: Recipe, accelerator: Accelerator) -> DktNetwork:
     )
     # On a GPU too: equal up to rounding, and away from cuDNN's bf16 3-D kernels (see arrange).
     use_stacked_convolutions(network.vae)
-    if network.info.task != "depth":
-        raise DktError(
-            f"checkpoint {network.info.name} predicts {network.info.task}s; train a depth one"
-        )
+    check_task(network.info)
     return network
+
+
+def check_task(info: CheckpointInfo) -> None:
+    """Raises DktError for a checkpoint that is none for depth."""
+    if info.task != "depth":
+        raise DktError(f"checkpoint {info.name} predicts {info.task}s; train a depth one")

@@ -6,6 +6,9 @@ training.
 
 from __future__ import annotations
 
+import json
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,10 @@ from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import transformer_weights, with_lora, write_with
 from dkt_ros.model.weights import Weights
-from dkt_ros.train.fields import build, plain
+from dkt_ros.train.fields import build, changed, plain
 from dkt_ros.train.lora import public_tensors, write_adapter
-from dkt_ros.train.recipe import Recipe
-from dkt_ros.train.resuming import RECIPE_FILE, base_digest
+from dkt_ros.train.recipe import Recipe, as_in_file
+from dkt_ros.train.resuming import base_digest
 from dkt_ros.train.states import States, read_state
 from dkt_ros.train.tuning import Trained
 from dkt_ros.wording import counted
@@ -30,7 +33,7 @@ CHECKPOINT_DIR = "checkpoint"
 BEST_CHECKPOINT_DIR = "checkpoint-best"
 STATES_DIR = "states"
 BEST_DIR = "best"
-_DECIDING = ("name", "method", "lora", "objective")
+_DECIDING = ("name", "method", "lora", "objective", "size", "condition")
 
 
 def export_run(recipe: Recipe, output: Path) -> CheckpointInfo:
@@ -51,9 +54,13 @@ def export_result(recipe: Recipe, output: Path) -> CheckpointInfo:
 
 
 def export_best(recipe: Recipe, output: Path, done: int) -> None:
-    """Writes `checkpoint-best/` of the state of least validation loss, unless that is the last."""
+    """Writes `checkpoint-best/` of the state of least validation loss.
+
+    Where that is the last, `checkpoint/` is it, and what an earlier end of the run left there goes.
+    """
     latest = States(output / BEST_DIR, keep=1).latest()
     if latest is None or (state := read_state(latest))["done"] == done:
+        shutil.rmtree(output / BEST_CHECKPOINT_DIR, ignore_errors=True)
         return
     _export(state, recipe, output, BEST_CHECKPOINT_DIR)
 
@@ -72,14 +79,13 @@ def _own_recipe(state: dict[str, Any], given: Recipe, output: Path) -> Recipe:
     except DktError as error:
         raise DktError(f"{output}: the recipe in its state does not fit: {error}") from error
     deciding = [name for name in _DECIDING if name != "lora" or own.method == "lora"]
-    pairs = [(name, getattr(own, name), getattr(given, name)) for name in deciding]
-    of_data = [(n, getattr(own.data, n), getattr(given.data, n)) for n in ("size", "condition")]
-    for name, before, now in [*pairs, *of_data]:
-        if before != now:
-            raise DktError(
-                f"{output}: {name} was {plain(before)}, the recipe says {plain(now)}; export with "
-                f"the run's own, --config {output / RECIPE_FILE}"
-            )
+    trained, asked = (as_in_file(plain(one)) for one in (own, given))
+    found = [entry for name in deciding for entry in changed(trained[name], asked[name], name)]
+    if found:
+        told = ", ".join(f"{name} was {was}, the recipe says {now}" for name, was, now in found)
+        # Not its file: that is of a run that may have been resumed and come to no state since.
+        advice = [f"--set {shlex.quote(f'{name}={json.dumps(was)}')}" for name, was, _ in found]
+        raise DktError(f"{output}: {told}; export as it was trained: {' '.join(advice)}")
     return replace(own, checkpoint=given.checkpoint)
 
 
@@ -99,7 +105,7 @@ def _export(
     info = replace(info, sources=dict(zip(names, digest.split(), strict=True)))
     try:
         if recipe.method == "lora" and folder == CHECKPOINT_DIR:
-            write_adapter(output, trained, recipe.lora, recipe.data.condition)
+            write_adapter(output, trained, recipe.lora, info)
         write_with(base, merged(recipe, trained), output / folder, info)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the run cannot be exported to {output}: {error}") from error

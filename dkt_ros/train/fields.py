@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -73,7 +73,12 @@ def read_recipe(
     if os.path.isdir(path) or not os.path.exists(path):
         names = sorted(file.stem for file in shipped.glob("*.yaml"))
         if str(name) not in names:
-            raise DktError(f"{name} is no file, and none of the recipes {', '.join(names)}")
+            others = {file.stem: file.parent for file in RECIPES.rglob("*.yaml")}
+            command = "train" if (of := others.get(str(name))) == RECIPES else of and of.name
+            raise DktError(
+                f"{name} is {f'a recipe of dkt {command}' if of else 'no file'}, and none of the "
+                f"recipes {', '.join(names)}"
+            )
         path = shipped / f"{name}.yaml"
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -204,6 +209,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def changed(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Fields in which plain values differ, named as by --set (data.0.weight), with both values.
+
+    What only one of them has is passed over.
+    """
+    lists = isinstance(before, list) and isinstance(now, list) and len(before) == len(now)
+    if lists and all(isinstance(value, Mapping) for value in (*before, *now)):
+        before, now = dict(enumerate(before)), dict(enumerate(now))
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        prefix = f"{name}." if name else ""
+        for key in sorted(before.keys() & now.keys()):
+            yield from changed(before[key], now[key], f"{prefix}{key}")
+    elif before != now:
+        yield name, before, now
 
 
 def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:

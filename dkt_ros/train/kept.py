@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, only_process, whole_file, whole_folder
 from dkt_ros.progress import progress_bar
-from dkt_ros.train.fields import plain
+from dkt_ros.train.fields import changed, plain
 from dkt_ros.train.small import Report, SmallConfig, TarFolder
 from dkt_ros.train.states import STATE_FILE, of_a_run, read_tensors, write_failure
 from dkt_ros.train.stopping import StopRequest
@@ -107,9 +107,8 @@ def load_state(
 
 def report_changes(before: Mapping[str, Any], now: Mapping[str, Any], report: Report) -> None:
     """A line for each field that a resumed run's recipe has changed."""
-    for name in sorted(before.keys() & now.keys()):
-        if before[name] != now[name]:
-            report(f"{name} was {before[name]}, is now {now[name]}")
+    for name, was, is_now in changed(before, now):
+        report(f"{name} was {was}, is now {is_now}")
 
 
 class SmallTrainer(abc.ABC):

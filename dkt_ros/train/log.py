@@ -83,15 +83,19 @@ class RunLog:
             self._thread_ended(ended)
 
 
-def _wandb_run(folder: Path, done: int, project: str) -> Any:
+def wandb_module(project: str) -> Any:
+    """The library; DktError where the recipe names a project and it is not there."""
     try:
-        wandb = importlib.import_module("wandb")
+        return importlib.import_module("wandb")
     except ImportError as error:
         raise DktError(
             f"wandb is {project!r}, but wandb is not installed ({error}); pip install wandb, or "
             "--set wandb=null"
         ) from error
-    name = folder.resolve().name
+
+
+def _wandb_run(folder: Path, done: int, project: str) -> Any:
+    wandb, name = wandb_module(project), folder.resolve().name
     # Of its own, lest a run be taken for another one whose folder has the same name.
     kept = folder / WANDB_FILE
     if done == 0:

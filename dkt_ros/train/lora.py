@@ -18,7 +18,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
 from dkt_ros.checks import check
-from dkt_ros.model.lora import CONDITION_KEY, INPUT_WEIGHTS
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.lora import INPUT_WEIGHTS, header_of
 from dkt_ros.model.weights import file_bytes
 from dkt_ros.train.fields import at_least
 
@@ -103,20 +104,18 @@ def peft_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_adapter(
-    folder: Path, state: Mapping[str, Tensor], shape: LoraShape, condition: str = "none"
+    folder: Path, state: Mapping[str, Tensor], shape: LoraShape, info: CheckpointInfo
 ) -> None:
     """Writes `adapter/` as peft reads it, and the public DKT file beside it, both float32.
 
-    condition: what the network is shown; their headers say so where the weights do not.
+    info: of the network that it makes, which their headers say.
     What lies there is replaced file by file, once all of the new is written. Raises OSError or
     SafetensorError where that fails; what lay there stays then.
     """
     state = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
     config = peft_config(shape, any(name in state for name in INPUT_WEIGHTS))
     config.target_modules = sorted(config.target_modules or ())  # a set's order is each process's
-    metadata = {"format": "pt"}
-    if condition not in ("none", "raw_depth"):  # which the weights tell by themselves
-        metadata[CONDITION_KEY] = condition
+    metadata = {"format": "pt", **header_of(info)}
     (folder / PEFT_DIR).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as staging:
         made = Path(staging)

@@ -18,8 +18,10 @@ from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.encoded_source import EncodedSource, images
 from dkt_ros.train.data.sources import Mixture
+from dkt_ros.train.environment import check_task
 from dkt_ros.train.environment import described as placed
 from dkt_ros.train.export import described
+from dkt_ros.train.log import wandb_module
 from dkt_ros.train.memory import count, without_memory
 from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe
@@ -56,6 +58,9 @@ class Materials:
         """
         recipe = self.recipe
         base = CheckpointInfo.read(checked_folder(recipe.checkpoint_folder()))
+        check_task(base)
+        if recipe.wandb is not None:
+            wandb_module(recipe.wandb)
         height, width = recipe.data.size
         self.report(placed(recipe, accelerator))
         mixture = Mixture(recipe.data.data, stride=lambda frames: frames, threads=1)
@@ -76,6 +81,11 @@ class Materials:
                     "set that has, or render one with `dkt synth render --raw-depth`"
                 )
             self.report(f"raw depth is shown in {recipe.data.conditioned:.0%} of the samples")
+        elif base.condition != recipe.data.condition:
+            self.report(
+                f"{base.name} is shown raw depth, what it is trained to be is not: to keep that, "
+                f"--set condition={base.condition}"
+            )
         bf16 = accelerator.mixed_precision == "bf16"
         self.report(count(recipe, without_memory(recipe), bf16).described())
         if shown and recipe.preview.every > 0:

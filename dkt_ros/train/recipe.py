@@ -129,6 +129,11 @@ class Recipe:
         return checkpoint_folder(self.checkpoint)
 
 
+def as_in_file(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's plain values as its file has them: those of the data at the top level."""
+    return {**{name: value for name, value in values.items() if name != "data"}, **values["data"]}
+
+
 def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """The recipe in a file, or the shipped one of that name.
 

@@ -12,9 +12,9 @@ from typing import Any
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.model.merge import transformer_weights
-from dkt_ros.train.fields import plain
+from dkt_ros.train.fields import changed, plain
 from dkt_ros.train.kept import check_steps, report_changes
-from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.recipe import Recipe, as_in_file
 from dkt_ros.train.states import States, read_state
 
 RECIPE_FILE = "recipe.yaml"
@@ -50,10 +50,10 @@ def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report
     check_steps(latest, state["done"], recipe.steps)
     fixed = [*_FIXED, *(["lora"] if recipe.method == "lora" else [])]
     for name in fixed:
-        if before.get(name) != now[name]:
+        for field, was, asked in changed({name: before.get(name)}, {name: now[name]}):
             raise DktError(
-                f"{latest}: {name} was {before.get(name)}, the recipe says {now[name]}; another "
-                "run needs another folder"
+                f"{latest}: {field} was {was}, the recipe says {asked}; another run needs another "
+                "folder"
             )
     shown = before["data"].get("condition", "none"), now["data"]["condition"]
     if shown[0] != shown[1]:
@@ -64,7 +64,7 @@ def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report
         raise DktError(
             f"{latest}: checkpoint {recipe.checkpoint} holds other weights than the run began with"
         )
-    report_changes(before, now, report)
+    report_changes(as_in_file(before), as_in_file(now), report)
 
 
 def base_digest(recipe: Recipe) -> str:

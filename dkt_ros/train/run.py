@@ -38,7 +38,7 @@ from dkt_ros.train.fields import plain
 from dkt_ros.train.kept import only_run
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
-from dkt_ros.train.recipe import Recipe
+from dkt_ros.train.recipe import Recipe, as_in_file
 from dkt_ros.train.resuming import RECIPE_FILE, base_digest, starting_state
 from dkt_ros.train.states import STATE_FILE, States, of_a_run, read_state
 from dkt_ros.train.stopping import StopRequest
@@ -128,7 +128,7 @@ class _Run:
         self.accelerator, self.report = trainer.accelerator, report
         self.previews: Previews | None = None
         self.log: RunLog | None = None
-        self._base = ""
+        self._base, self._makes = "", described_result(recipe, 0, output)
         self._lock = ExitStack()
 
     def go(self) -> Outcome:
@@ -245,7 +245,7 @@ class _Run:
         with (folder / STATE_FILE).open("wb") as file:
             torch.save(content, file)
         if recipe.method == "lora":
-            write_adapter(folder, self.trainer.trained(), recipe.lora)
+            write_adapter(folder, self.trainer.trained(), recipe.lora, self._makes)
 
     def _preview(self) -> None:
         self.on_main(self._log_preview, "the preview failed: ")
@@ -289,6 +289,5 @@ def _reason(error: Exception) -> str:
 def _as_yaml(recipe: Recipe) -> str:
     import yaml
 
-    values = plain(recipe)
-    text: str = yaml.safe_dump({**values, **values.pop("data")}, sort_keys=False)
+    text: str = yaml.safe_dump(as_in_file(plain(recipe)), sort_keys=False)
     return text

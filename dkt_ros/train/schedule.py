@@ -58,8 +58,8 @@ def share(batch: int, micro_batch: int, rank: int, processes: int) -> list[range
     together = micro_batch * processes
     if batch % together:
         raise DktError(
-            f"batch is {batch}, expected a multiple of micro_batch {micro_batch} times "
-            f"{processes} processes"
+            f"batch is {batch}, expected a multiple of {together}: micro_batch "
+            f"{micro_batch} times the processes, {processes}"
         )
     own = batch // processes
     starts = range(rank * own, (rank + 1) * own, micro_batch)

@@ -219,6 +219,12 @@ def test_a_run_s_folder_says_where_its_checkpoint_is(tiny_checkpoint: Path, tmp_
     (run / "adapter" / "adapter_config.json").write_text("{}")
     with pytest.raises(DktError, match="is a LoRA, to be merged with `dkt convert"):
         load_checkpoint(run / "adapter")
+    (state := run / "states" / "step-00000002").mkdir(parents=True)
+    (state / "state.pt").touch()
+    shutil.rmtree(run / "checkpoint")
+    for folder in (state, state.parent, run):
+        with pytest.raises(DktError, match=f"{folder} is of a run: `dkt train --export`"):
+            load_checkpoint(folder)
 
 
 @pytest.mark.parametrize("name", ["Wan2.1_VAE.pth", "model.safetensors"])

@@ -105,6 +105,26 @@ def test_predict_reads_every_input(tmp_path: Path, tiny_checkpoint: Path, source
     assert disparity(output).shape == (1 if source == "image" else 3, 32, 48)
 
 
+def test_predict_says_where_raw_depth_is_not_seen(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown, clip = tmp_path / "shown", tmp_path / "clip.npz"
+    make_tiny_checkpoint(shown, condition="raw_depth")
+    words = ["predict", f"--input={clip}", f"--output={tmp_path / 'out.npz'}", "--cpu-threads=1"]
+    rgb = np.zeros((1, 32, 48, 3), np.uint8)
+
+    def said(checkpoint: Path, metres: float) -> bool:
+        np.savez(clip, rgb=rgb, raw_depth=np.full(rgb.shape[:3], metres, np.float32))
+        dkt(*words, f"--checkpoint={checkpoint}")
+        return "it sees colour alone" in capsys.readouterr().err
+
+    assert said(tiny_checkpoint, 0.5)
+    assert said(shown, np.nan)
+    assert not said(shown, 0.5)
+    with pytest.raises(DktError, match=r"raw depth from 500 to 500 m, none between 0\.1 and 10 m"):
+        said(shown, 500.0)
+
+
 def test_predict_shows_raw_depth_to_a_network_that_takes_it(tmp_path: Path) -> None:
     folder, checkpoint = tmp_path / "clip", tmp_path / "shown"
     make_tiny_checkpoint(checkpoint, condition="raw_depth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from fixtures.original_files import (
 from dkt_ros.errors import DktError
 from dkt_ros.model.convert import Part, convert_transformer, convert_vae
 from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.lora import condition_after, match_lora
+from dkt_ros.model.lora import info_after, match_lora
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.text_encoder import load_text_encoder
 from dkt_ros.model.weights import Weights
@@ -94,10 +95,16 @@ def test_what_learns_with_raw_depth_finds_its_place() -> None:
     part = convert_transformer(Weights.from_tensors(base, "base"), lora)
     model = loaded(WanTransformer3DModel, part)
     assert model.patch_embedding.weight.shape == (1536, 48, 1, 2, 2)
-    assert condition_after(lora, part.weights, "none") == "raw_depth"
+    assert info_after(lora, part.weights, CheckpointInfo("base")).condition == "raw_depth"
     peft = Weights.from_tensors(peft_tensors(learn), "peft")
     assert set(match_lora(peft, part.weights, 1.0)) == set(match_lora(lora, part.weights))
-    assert condition_after(peft, part.weights, "none") == "raw_depth"
+    assert info_after(peft, part.weights, CheckpointInfo("base")).condition == "raw_depth"
+    stated = replace(peft, metadata={"dkt_condition": "from_raw_depth", "dkt_steps": "1"})
+    assert info_after(stated, part.weights, CheckpointInfo("base")).begins_at_raw_depth
+    with pytest.raises(DktError, match="header's dkt_steps is 'few', expected an integer"):
+        info_after(
+            replace(peft, metadata={"dkt_steps": "few"}), part.weights, CheckpointInfo("base")
+        )
 
     wrong = {**public_tensors(learn), "patch_embedding.bias": torch.zeros(3)}
     with pytest.raises(DktError, match=r"patch_embedding.bias \(3,\) does not fit"):

@@ -49,6 +49,19 @@ def queries(checkpoint: Path) -> torch.Tensor:
     return weight
 
 
+def test_a_weight_of_the_base_that_is_not_finite_is_named_as_the_bases(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_checkpoint, tmp_path / "base")
+    file = base / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["blocks.0.attn1.to_q.weight"][0, 0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(DktError, match=r"base/transformer.*attn1.to_q.weight holds values that"):
+        merge_into_checkpoint(base, public, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_the_command_adds_b_a_and_changes_nothing_else(
     tiny_checkpoint: Path, public: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -464,6 +464,9 @@ def load_filled(
 def of_ones_own() -> Iterator[str]:
     module = ModuleType("a_lab_s_own")
     module.load_filled = load_filled  # type: ignore[attr-defined]
+    module.bare = lambda: load_filled  # type: ignore[attr-defined]
+    module.kind = lambda *words: Filled  # type: ignore[attr-defined]
+    module.number = 3  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
     yield f"{module.__name__}:load_filled"
     del sys.modules[module.__name__]
@@ -481,6 +484,16 @@ def test_a_second_kind_of_network_is_one_file(of_ones_own: str) -> None:
     found = load_predictors(PredictorOptions(predictor=of_ones_own), ("exact", "live"))
     assert list(found) == ["exact"], "it knows no modes"
     np.testing.assert_allclose(found["exact"].video([frame])[0, 30], 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("bare", "too many positional"), ("kind", "returned type type"), ("number", "not a callable")],
+)
+def test_a_function_that_loads_no_network_is_named(of_ones_own: str, name: str, words: str) -> None:
+    named = of_ones_own.replace("load_filled", name)
+    with pytest.raises(DktError, match=rf"{named}.*{words}.*\(options, video_frames, "):
+        load_predictor(PredictorOptions(predictor=named))
 
 
 @pytest.mark.parametrize(

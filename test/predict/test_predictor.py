@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame, frames_of
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
+
+RGB = np.zeros((2, 3, 3), np.uint8)
 
 
 class Counting(Predictor):
@@ -45,6 +49,22 @@ def test_a_video_is_a_stream_of_its_own() -> None:
     with pytest.raises(DktError, match="five"):
         predictor.video(frames(6))
     assert predictor.count == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (np.ones((2, 3), np.float32), "expected a Prediction or None"),
+        (Prediction(RGB, depth=np.ones((1, 2, 3), np.float32)), r"depth of \(1, 2, 3\) float32"),
+        (Prediction(RGB, disparity=np.ones((1, 1), np.float32)), r"disparity of \(1, 1\) float32"),
+        (Prediction(RGB, normals=np.zeros((2, 3, 3), np.float32)), "disparity of None"),
+    ],
+)
+def test_what_is_no_answer_is_named_and_put_nowhere(answer: Any, words: str) -> None:
+    predictor = Counting()
+    predictor.push = lambda frame: answer  # type: ignore[method-assign]
+    with pytest.raises(DktError, match=f"the network returned .*{words}"):
+        predictor.video(frames(1))
 
 
 def test_what_was_warmed_up_has_seen_nothing() -> None:

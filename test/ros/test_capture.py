@@ -394,6 +394,19 @@ def frame(depth: npt.NDArray[np.float32], **changes: Any) -> Any:
     return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
 
 
+def test_all_who_wait_share_the_pictures_and_parts_hold_no_whole_one() -> None:
+    """As planners that are killed and ask anew, whose requests go on until their timeouts."""
+    first, second = (Capture(2, 0.0, RegionOfInterest(), None) for _ in range(2))
+    part = Capture(2, 0.0, RegionOfInterest(width=9, height=9), None)
+    result = frame(TABLE.copy())
+    for capture in (first, second, part):
+        capture.add(result)
+    assert np.shares_memory(first.depths[0], second.depths[0])
+    assert np.shares_memory(first.confidences[0], second.confidences[0])
+    assert not np.shares_memory(part.depths[0], result.estimate.depth)
+    assert not np.shares_memory(part.confidences[0], result.estimate.confidence)
+
+
 @pytest.mark.parametrize("farther", [1.01, 0.99])
 def test_frames_of_a_camera_that_comes_near_are_not_fused(farther: float) -> None:
     """Hardly a pixel changes by more than a sensor may err, and all of the table lies wrong."""

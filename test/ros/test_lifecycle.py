@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -30,6 +31,8 @@ from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.engine import Engine, build_engine
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.planner import DktPlanner
+from dkt_ros.ros.sending import RCLError
 from dkt_ros.ros.topics import OUTPUTS
 from dkt_ros.ros.worker import WorkerState
 
@@ -54,6 +57,26 @@ def topics(node: DktNode) -> set[str]:
         topic for topic, _ in entities if topic.startswith(("/dkt/", "/color", "/depth", "/mask"))
     }
     return {topic for topic in own if "/_action/" not in topic}  # services last as long as the node
+
+
+@pytest.fixture
+def planner() -> Iterator[DktPlanner]:
+    rclpy.init()
+    planner = DktPlanner()
+    yield planner
+    planner.close()
+    rclpy.shutdown()
+
+
+def change_state(node: DktNode, wanted: int) -> bool:
+    """Whether the lifecycle service makes that transition; as the executor calls it."""
+    request = ChangeState.Request(transition=Transition(id=wanted))
+    asked = node._service_change_state.callback(request, ChangeState.Response())
+    while True:
+        try:
+            asked.send(None)
+        except StopIteration as answer:
+            return bool(answer.value.success)
 
 
 def test_each_state_has_its_topics(node: DktNode) -> None:
@@ -113,6 +136,80 @@ def test_an_engine_that_does_not_fit_is_refused_by_name(node: DktNode, workshop:
     [lifecycle] = [status for status in statuses if status.name.endswith(": lifecycle")]
     assert (lifecycle.level, lifecycle.message) == (DiagnosticStatus.ERROR, node._transition_error)
     assert workshop.built == []
+
+
+class Failing:
+    """Calls `act`, but for the call of that number, from 0."""
+
+    def __init__(self, act: Callable[..., Any], number: int, error: Exception) -> None:
+        self.act, self.number, self.error = act, number, error
+
+    def __call__(self, *words: Any, **named: Any) -> Any:
+        self.number -= 1
+        if self.number == -1:
+            raise self.error
+        return self.act(*words, **named)
+
+
+@pytest.mark.parametrize("kind", ["node", "planner"])
+def test_a_configuration_that_fails_halfway_leaves_nothing_behind(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Whichever publisher it is that cannot be made."""
+    node: Any = request.getfixturevalue(kind)
+
+    def parts() -> list[int]:
+        kinds = (node.publishers, node.subscriptions, node.timers, node.services, node.clients)
+        return [len(list(one)) for one in (*kinds, node._managed_entities, threading.enumerate())]
+
+    before = parts()
+    assert node.trigger_configure() == SUCCESS
+    configured = parts()
+    assert node.trigger_cleanup() == SUCCESS
+    for number in range(configured[0] - before[0]):
+        failing = Failing(node.create_lifecycle_publisher, number, RCLError("no memory"))
+        monkeypatch.setattr(node, "create_lifecycle_publisher", failing)
+        assert node.trigger_configure() == FAILURE
+        assert node._transition_error == "cannot configure: RCLError: no memory"
+        assert parts() == before
+        monkeypatch.setattr(node, "create_lifecycle_publisher", failing.act)
+    assert node.trigger_configure() == SUCCESS
+    assert parts() == configured
+
+
+def test_without_room_for_a_thread_transitions_fail_or_do_without(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    full = RuntimeError("can't start new thread")
+
+    def fail(number: int) -> None:
+        failing = Failing(start, number, full)
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: failing(thread))
+
+    for number in itertools.count():
+        fail(number)
+        if change_state(node, Transition.TRANSITION_CONFIGURE):
+            break
+        assert state(node) == "unconfigured"
+        assert node._transition_error == "cannot configure: RuntimeError: can't start new thread"
+        assert topics(node) == set()
+    assert number == 3, "that which loads the network, and the two of the outputs"
+    fail(0)
+    assert not change_state(node, Transition.TRANSITION_ACTIVATE)
+    assert state(node) == "inactive"
+    monkeypatch.undo()
+    assert change_state(node, Transition.TRANSITION_ACTIVATE)
+    assert node._pipeline is not None
+    thread = node._pipeline._worker._thread
+    for wanted, reached in (
+        (Transition.TRANSITION_DEACTIVATE, "inactive"),
+        (Transition.TRANSITION_CLEANUP, "unconfigured"),
+    ):
+        fail(0)
+        assert change_state(node, wanted)
+        assert state(node) == reached
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("node", [(CLASHING,)], indirect=True)

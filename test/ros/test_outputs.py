@@ -266,6 +266,38 @@ def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) ->
     outputs.destroy()
 
 
+def test_a_topic_whose_readers_cannot_be_counted_is_named_and_the_thread_goes_on(
+    node: LifecycleNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, failures = Slow(), []
+    slow.go.set()
+    lazy = Output("slow", String, slow, "fails", lazy=True)
+    outputs = Outputs(
+        node,
+        NodeParameters(),
+        Statistics(),
+        lambda *report: None,
+        lambda *report: failures.append(report),
+        (*OUTPUTS, lazy),
+    )
+    eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
+    is_heard = outputs.is_heard
+
+    def broken(topic: str) -> bool:
+        if topic == "slow" and threading.current_thread().name == "dkt_outputs":
+            monkeypatch.undo()
+            raise RuntimeError("no count")
+        return is_heard(topic)
+
+    monkeypatch.setattr(outputs, "is_heard", broken)
+    publish(outputs, 1)
+    eventually(lambda: failures)
+    assert failures == [("publishing failed", "slow failed: RuntimeError: no count")]
+    publish(outputs, 2)
+    eventually(lambda: slow.made == [2])
+    outputs.destroy()
+
+
 @pytest.mark.parametrize("because", ["nobody listens", "no mask comes any more"])
 def test_a_failure_that_is_not_tried_again_is_not_told_for_ever(
     node: LifecycleNode, monkeypatch: pytest.MonkeyPatch, because: str

@@ -23,6 +23,7 @@ from rosgraph_msgs.msg import Clock
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.planner import DktPlanner
+from dkt_ros.ros.requests import CarefulNode
 
 pytestmark = pytest.mark.ros
 PATIENCE_S = 30.0
@@ -36,7 +37,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[ManagedNode[Any]]:
     rclpy.init()
     made = request.param()
     yield made
-    made.close()
+    made.close() if isinstance(made, ManagedNode) else made.destroy_node()
     rclpy.shutdown()
 
 
@@ -71,8 +72,10 @@ def test_a_parameter_of_an_unknown_type_is_refused(node: ManagedNode[Any]) -> No
     assert len(found.descriptors) == 0
 
 
-@pytest.mark.parametrize("node", [DktPlanner], ids=["planner"], indirect=True)
-def test_a_time_before_0_is_no_end(node: ManagedNode[Any]) -> None:
+@pytest.mark.parametrize(
+    "node", [DktPlanner, lambda: CarefulNode("player")], ids=["planner", "player"], indirect=True
+)
+def test_a_time_before_0_is_no_end(node: ManagedNode[Any] | CarefulNode) -> None:
     assert node.set_parameters_atomically([rclpy.Parameter("use_sim_time", value=True)]).successful
     sender = Node("sender")
     clock = sender.create_publisher(Clock, "/clock", 1)

@@ -42,6 +42,7 @@ from dkt_ros.ros.sending import (
     TRIES,
     RCLError,
     SteadyActionServer,
+    SteadySpin,
     answer_surely,
     attempt,
     send,
@@ -78,14 +79,17 @@ def told() -> list[tuple[str, str]]:
 class Failing:
     """Fails in the calls of these numbers, from 0, and calls `act` in all others."""
 
-    def __init__(self, act: Callable[..., Any], *numbers: int) -> None:
+    def __init__(
+        self, act: Callable[..., Any], *numbers: int, error: Exception | None = None
+    ) -> None:
         self.act, self.numbers, self.calls = act, numbers, 0
+        self.error = error or RCLError(WHY)
 
-    def __call__(self, *words: Any) -> Any:
+    def __call__(self, *words: Any, **named: Any) -> Any:
         self.calls += 1
         if self.calls - 1 in self.numbers:
-            raise RCLError(WHY)
-        return self.act(*words)
+            raise self.error
+        return self.act(*words, **named)
 
 
 def test_what_fails_once_is_sent_again(other: Node) -> None:
@@ -106,14 +110,23 @@ def test_nothing_is_sent_again_once_ros_is_shut_down(told: list[tuple[str, str]]
     assert (fails.calls, told) == (2, [])
 
 
-def test_spinning_goes_on(other: Node, told: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize(
+    ("error", "cause", "said"),
+    [
+        (RCLError(WHY), "sending failed", SAID),
+        (MemoryError(), "out of memory", "no memory for what the executor was at (MemoryError): "),
+    ],
+)
+def test_spinning_goes_on(
+    other: Node, told: list[tuple[str, str]], error: Exception, cause: str, said: str
+) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(other)
-    turns = Failing(lambda: executor.shutdown() if turns.calls > 4 else None, 0, 2)
+    turns = Failing(lambda: executor.shutdown() if turns.calls > 4 else None, 0, 2, error=error)
     other.create_timer(0.01, turns)
     spin(executor, lambda *words: told.append(words))
     assert turns.calls == 5
-    assert [(cause, text[: len(SAID)]) for cause, text in told] == [("sending failed", SAID)] * 2
+    assert [(cause, text[: len(said)]) for cause, text in told] == [(cause, said)] * 2
 
 
 @pytest.mark.parametrize("kind", ["Subscription", "Service", "Client"])
@@ -274,12 +287,13 @@ def test_transitions_take_place_though_nobody_is_told(
     assert node.idle() == ""
 
 
-def test_results_are_not_kept_for_long(
+def test_results_are_not_kept_for_long_where_the_clock_stands_still(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Each holds pictures and a cloud, some 40 MB of them."""
     monkeypatch.setattr("dkt_ros.ros.capture.RESULT_KEPT_S", 1)
     node = request.getfixturevalue("node")
+    assert node.set_parameters_atomically([Parameter("use_sim_time", value=True)]).successful
     client = ActionClient(node, CaptureDepth, "dkt/capture_depth")
     assert result_of(node, client) is not None
     kept = node._captures._action._goal_handles
@@ -348,14 +362,18 @@ def test_a_bag_is_played_to_its_end(
     monkeypatch.setattr(Publisher, "publish", publish)
     executor = SingleThreadedExecutor()
     executor.add_node(other)
+    monkeypatch.setattr(executor, "spin_once", Failing(lambda timeout_sec: None, 0))
+    told: list[str] = []
     with BagReader(tmp_path / "bag") as bag:
-        player = BagPlayer(other, executor, bag, Pace(rate=100.0))
+        spinning = SteadySpin(executor, lambda _, text: told.append(text))
+        player = BagPlayer(other, spinning, bag, Pace(rate=100.0))
         player.play()
         counts = {name: topic.count for name, topic in bag.topics.items()}
     executor.shutdown()
     lost = {name: n for name, n in counts.items() if "color/image" in name and lasts}
     assert sent == {name: n for name, n in counts.items() if name not in lost}
     assert player.published == sum(sent.values())
+    assert [text[: len(SAID)] for text in told] == [SAID]
     said = capfd.readouterr().err
     assert all(f"lost {n} messages of {name}: {SAID}" in said for name, n in lost.items())
     assert ("lost" in said) == lasts

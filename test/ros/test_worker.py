@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -337,6 +338,38 @@ def test_the_time_of_each_frame_without_a_failure_is_told(bench: Bench) -> None:
     bench.mailbox.put(observation(3))
     eventually(lambda: len(bench.took) == 2)
     assert estimator.pushed == [1, 2, 3]
+
+
+@pytest.mark.parametrize("where", ["_work_on_next", "_fail"])
+def test_whatever_fails_around_an_inference_does_not_end_the_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: object) -> bool:
+        monkeypatch.undo()
+        raise MemoryError
+
+    estimator = ScriptedEstimator([RuntimeError("first")] if where == "_fail" else [])
+    monkeypatch.setattr(InferenceWorker, where, broken)
+    worker = bench.start(estimator, first_retry_s=0.1)
+    bench.mailbox.put(observation(1))
+    eventually(lambda: worker.status.error == "inference failed: MemoryError")
+    assert worker.status.state is WorkerState.DEGRADED
+    resets = estimator.resets
+    bench.mailbox.put(observation(2))
+    eventually(lambda: bench.published[-1:] == [2])
+    assert estimator.resets > resets
+    eventually(lambda: worker.status == WorkerStatus(WorkerState.WAITING))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), BaseException("a panic")])
+def test_a_librarys_exit_is_a_failure_like_others(bench: Bench, error: Any) -> None:
+    bench.start(ScriptedEstimator([error]))
+    bench.mailbox.put(observation(1))
+    eventually(lambda: bool(bench.failures))
+    assert bench.failures[0][0] == "inference failed"
+    assert str(error) in bench.failures[0][1]
+    bench.mailbox.put(observation(2))
+    eventually(lambda: bench.published == [2])
 
 
 def test_a_failing_recovery_does_not_end_the_thread(

@@ -6,6 +6,8 @@ import argparse
 import json
 import re
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from fixtures.training_scenes import write_scene
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.predict.clip import predict_disparity
 from dkt_ros.train.commands import add_commands
@@ -86,7 +89,7 @@ def test_from_tars_to_a_network_that_predicts(
     merged = predict_disparity(FastNetwork(load_checkpoint(tmp_path / "merged")), rgb)
     np.testing.assert_array_equal(trained, merged)
 
-    with pytest.raises(DktError, match=r"lora was .*the recipe says"):
+    with pytest.raises(DktError, match=r"lora\.rank was .*the recipe says"):
         dkt(*words, "--export", "--set", "lora.rank=4")
     (run / "checkpoint" / "dkt.json").unlink()
     assert dkt(*words, "--export") == 0
@@ -115,6 +118,35 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert "average" in lines[4]
     with pytest.raises(DktError, match="latent_frames of 2 at most"):
         dkt(*words, "--set", "latent_frames=[3]")
+
+
+def test_a_dry_run_refuses_what_the_run_would(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run"]
+    with pytest.raises(DktError, match="batch is 3, expected a multiple of 2"):
+        dkt(*words, "--set=batch=3", "--set=micro_batch=2")
+    with pytest.raises(DktError, match="wandb is not installed"):
+        dkt(*words, "--set=wandb=glass")
+    base = Path(yaml.safe_load(config.read_text())["checkpoint"])
+    normals = shutil.copytree(base, tmp_path / "normals")
+    replace(CheckpointInfo.read(base), task="normal").write(normals)
+    with pytest.raises(DktError, match="predicts normals"):
+        dkt(*words, f"--set=checkpoint={normals}")
+
+
+def test_what_a_network_is_shown_no_longer_is_said(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = Path(yaml.safe_load(config.read_text())["checkpoint"])
+    shown = shutil.copytree(base, tmp_path / "shown")
+    replace(CheckpointInfo.read(base), condition="from_raw_depth").write(shown)
+    words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run"]
+    for checkpoint, expected in ((base, False), (shown, True)):
+        assert dkt(*words, f"--set=checkpoint={checkpoint}") == 0
+        said = "--set condition=from_raw_depth" in capsys.readouterr().err
+        assert said is expected
 
 
 def test_one_of_several_processes_says_what_a_dry_run_would_do(
@@ -161,6 +193,7 @@ def test_bad_checkpoints_and_data_are_named(config: Path, tmp_path: Path) -> Non
     (normals / "dkt.json").write_text(json.dumps(info | {"task": "normal"}))
     with pytest.raises(DktError, match="predicts normals; train a depth one"):
         dkt(*words, "--set", f"checkpoint={normals}")
+    (normals / "dkt.json").write_text(json.dumps(info))
     weights = normals / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(DktError, match=r"diffusion_pytorch_model\.safetensors is no readable"):

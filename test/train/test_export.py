@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import merge_into_checkpoint
-from dkt_ros.train.export import export_run
+from dkt_ros.train.export import export_best, export_run
 from dkt_ros.train.recipe import load_recipe
 
 OWN: dict[str, Any] = {
@@ -62,11 +62,11 @@ def test_the_runs_own_recipe_exports_the_same_again(run: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"lora": {"rank": 4}}, r"lora was \{'rank': 8, .* says \{'rank': 4,.*run/recipe\.yaml"),
-        ({"lora": {"rank": 8}}, r"lora was .*'targets': \['self_attn\.q', 'ffn\.0'\]"),
-        ({"objective": {}}, "objective was .*'one_step'"),
+        ({"lora": {"rank": 4}}, r"lora.rank was 8, the recipe says 4, .* --set lora.rank=8 --set"),
+        ({"lora": {"rank": 8}}, r"lora.targets was \['self_attn\.q', 'ffn\.0'\]"),
+        ({"objective": {}}, "objective.kind was one_step, .* --set 'objective.kind=\"one_step\"'"),
         ({"size": [32, 48]}, r"size was \[48, 64\], the recipe says \[32, 48\]"),
-        ({"name": None}, "name was glass, the recipe says None"),
+        ({"name": None}, "name was glass, the recipe says None; .* --set 'name=\"glass\"'"),
         ({"method": "full"}, "method was lora, the recipe says full"),
     ],
 )
@@ -98,6 +98,35 @@ def test_the_base_may_have_moved_but_not_changed(
     with pytest.raises(DktError, match=r"other holds other weights than the run in .*run began"):
         export_run(replace(recipe, checkpoint=str(tmp_path / "other")), whole)
     assert contents(whole) == contents(run)
+
+
+@pytest.mark.parametrize(
+    "name", ["dkt_lora.safetensors", "adapter", "states/step-00000001/adapter"]
+)
+def test_a_merged_adapter_is_the_network_that_was_trained(
+    tiny_checkpoint: Path, run: Path, tmp_path: Path, name: str
+) -> None:
+    """Shown what it was trained with, whatever the base was shown, at its size, in its steps."""
+    base = shutil.copytree(tiny_checkpoint, tmp_path / "base")
+    before = CheckpointInfo.read(base)
+    replace(before, condition="from_raw_depth").write(base)
+    merge_into_checkpoint(base, run / name, tmp_path / "merged")
+    merged, trained = (CheckpointInfo.read(p) for p in (tmp_path / "merged", run / "checkpoint"))
+    for stated in ("condition", "steps", "height", "width"):
+        assert getattr(merged, stated) == getattr(trained, stated)
+    assert merged.steps == 1 < before.steps
+
+
+def test_the_best_of_an_earlier_end_goes_where_the_last_is_best(
+    tiny_checkpoint: Path, run: Path, tmp_path: Path
+) -> None:
+    whole = shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(whole / "states", whole / "best")  # of step 1
+    recipe = small_recipe(tiny_checkpoint, **OWN)
+    export_best(recipe, whole, done=2)
+    assert "over 1 step of" in CheckpointInfo.read(whole / "checkpoint-best").origin
+    export_best(recipe, whole, done=1)
+    assert not (whole / "checkpoint-best").exists()
 
 
 def test_a_resumed_run_is_exported_as_it_is_now(

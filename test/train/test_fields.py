@@ -10,7 +10,7 @@ import pytest
 
 from dkt_ros.checks import check
 from dkt_ros.errors import DktError
-from dkt_ros.train.fields import build, plain, read_recipe
+from dkt_ros.train.fields import RECIPES, build, plain, read_recipe
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,17 @@ def test_what_yaml_would_take_for_something_else_is_refused(
     file.write_text(text)
     with pytest.raises(DktError, match=rf"x\.yaml cannot be read as YAML: {reason}"):
         read_recipe(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("dkt-nano", "a recipe of dkt pretrain"), ("fusion", "a recipe of dkt pretrain-fusion")],
+)
+def test_a_recipe_of_another_command_is_told(name: str, found: str) -> None:
+    with pytest.raises(DktError, match=f"{name} is {found}, and none of the recipes full, lora"):
+        read_recipe(name)
+    with pytest.raises(DktError, match=r"lora is a recipe of dkt train, and none of .*dkt-nano"):
+        read_recipe("lora", RECIPES / "pretrain")
 
 
 def test_what_yaml_says_in_its_own_ways_is_read(tmp_path: Path) -> None:

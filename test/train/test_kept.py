@@ -83,11 +83,12 @@ def test_a_folder_is_one_run_s_and_goes_if_nothing_comes_of_it(tmp_path: Path) -
 
 
 def test_what_is_fixed_is_compared_and_what_has_changed_is_told(tmp_path: Path) -> None:
-    config = {"width": 8, "rate": 0.1}
+    config = {"width": 8, "rate": 0.1, "data": [{"weight": 1.0, "path": "a"}], "sides": [1]}
     save_state(tmp_path, {"step": 5, "config": config}, "weights", lambda folder: None)
     told: list[str] = []
     restored: list[int] = []
-    now = {"width": 8, "rate": 0.2, "newer": 1}
+    data = [{"weight": 2.0, "path": "a"}]
+    now = {"width": 8, "rate": 0.2, "newer": 1, "data": data, "sides": [1, 2]}
     load_state(
         tmp_path,
         now,
@@ -96,7 +97,11 @@ def test_what_is_fixed_is_compared_and_what_has_changed_is_told(tmp_path: Path) 
         told.append,
     )
     assert restored == [5]
-    assert told == ["rate was 0.1, is now 0.2"]
+    assert told == [
+        "data.0.weight was 1.0, is now 2.0",
+        "rate was 0.1, is now 0.2",
+        "sides was [1], is now [1, 2]",
+    ]
     with pytest.raises(DktError, match="width was 8, the configuration says 9"):
         load_state(tmp_path, {"width": 9}, ("width",), lambda state: restored.append(0))
     assert restored == [5]

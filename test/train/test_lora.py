@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.convert import OriginalFiles, convert
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.train.lora import (
     PEFT_DIR,
@@ -27,6 +28,7 @@ from dkt_ros.train.lora import (
 )
 
 SHAPE = LoraShape(rank=3)
+INFO = CheckpointInfo(name="trained")
 
 
 def adapted(
@@ -44,7 +46,7 @@ def adapted(
 
 @pytest.fixture
 def written(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    write_adapter(tmp_path, adapted(tiny_checkpoint)[1], SHAPE)
+    write_adapter(tmp_path, adapted(tiny_checkpoint)[1], SHAPE, INFO)
     return tmp_path
 
 
@@ -104,7 +106,7 @@ def test_peft_loads_the_inputs_that_learned_beside_it(
     inputs = trained.transformer.patch_embedding
     inputs.weight.data *= 2
     state |= {f"patch_embedding.{n}": p.detach() for n, p in inputs.named_parameters()}
-    write_adapter(tmp_path, state, SHAPE)
+    write_adapter(tmp_path, state, SHAPE, INFO)
     config = json.loads((tmp_path / PEFT_DIR / "adapter_config.json").read_text())
     assert config["modules_to_save"] == ["patch_embedding"]
     PeftModel.from_pretrained(network.transformer, str(tmp_path / PEFT_DIR))
@@ -116,7 +118,7 @@ def test_the_same_files_are_written_every_time(tiny_checkpoint: Path, tmp_path: 
     """In every process: PEFT keeps names in sets, whose order is each one's own."""
     state = adapted(tiny_checkpoint)[1]
     for run in ("1", "2"):
-        write_adapter(tmp_path / run, state, SHAPE, "from_raw_depth")
+        write_adapter(tmp_path / run, state, SHAPE, INFO)
     names = ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", PUBLIC_FILE]
     for name in names:
         one, other = ((tmp_path / run / name).read_bytes() for run in ("1", "2"))
@@ -152,7 +154,7 @@ def test_an_adapter_trained_on_a_checkpoint_fits_the_original_files(tmp_path: Pa
         num_heads=2,
     )
     convert(original, tmp_path / "base")
-    write_adapter(tmp_path, adapted(tmp_path / "base")[1], SHAPE)
+    write_adapter(tmp_path, adapted(tmp_path / "base")[1], SHAPE, INFO)
     merge_into_checkpoint(tmp_path / "base", tmp_path / PUBLIC_FILE, tmp_path / "expected")
     expected = load_checkpoint(tmp_path / "expected").transformer.state_dict()
     for name in (PUBLIC_FILE, PEFT_DIR, f"{PEFT_DIR}/adapter_model.safetensors"):

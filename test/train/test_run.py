@@ -525,13 +525,13 @@ def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Pat
     with pytest.raises(DktError, match="holds no run to resume"):
         run_small(small_recipe(tiny_checkpoint), tmp_path / "new", resume=True)
     changes: list[tuple[dict[str, Any], str]] = [
-        ({"lora": {"rank": 8}}, "lora was"),
+        ({"lora": {"rank": 8}}, "lora.rank was 4, the recipe says 8"),
         ({"seed": 2}, "seed was 1, the recipe says 2"),
         ({"steps": 7}, "has done 8 steps, the recipe asks for 7; ask for more"),
         ({"batch": 8}, "batch was 4"),
         ({"ema": 0}, r"ema was 0\.9"),
         ({"method": "full"}, "method was lora"),
-        ({"objective": {"kind": "one_step"}}, "objective was"),
+        ({"objective": {"kind": "one_step"}}, "objective.kind was flow"),
     ]
     for values, named in changes:
         with pytest.raises(DktError, match=named):

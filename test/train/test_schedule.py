@@ -54,5 +54,5 @@ def test_learning_rate() -> None:
 def test_shares_cover_the_batch_once() -> None:
     parts = [list(index) for rank in range(3) for index in share(12, 2, rank, 3)]
     assert parts == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
-    with pytest.raises(DktError, match="batch is 12, expected a multiple of micro_batch 5 times 2"):
+    with pytest.raises(DktError, match="batch is 12, expected a multiple of 10"):
         share(12, 5, 0, 2)

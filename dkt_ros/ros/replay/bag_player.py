@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -29,7 +28,7 @@ from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
-from dkt_ros.ros.sending import attempt, send
+from dkt_ros.ros.sending import SteadySpin, attempt, send
 from dkt_ros.wording import counted
 
 _PROGRESS_EVERY_S = 5.0
@@ -71,11 +70,9 @@ class BagPlayer:
     it. Raises DktError where a topic that was asked for cannot be played, or none is left.
     """
 
-    def __init__(
-        self, node: Node, executor: SingleThreadedExecutor, bag: BagReader, pace: Pace
-    ) -> None:
+    def __init__(self, node: Node, spin: SteadySpin, bag: BagReader, pace: Pace) -> None:
         self._node = node
-        self._executor = executor
+        self._turns = spin
         self._bag = bag
         self._pace = pace
         self._asked = [recorded_topic(bag.topics, name) for name in pace.topics]
@@ -263,7 +260,7 @@ class BagPlayer:
             self._spin(max(0.0, wake - time.monotonic()))
 
     def _spin(self, seconds: float) -> None:
-        self._executor.spin_once(timeout_sec=seconds)
+        self._turns.once(seconds)
 
     def _report(self, time_ns: int) -> None:
         bag = self._bag

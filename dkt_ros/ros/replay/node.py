@@ -24,7 +24,6 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.errors import DktError
@@ -33,7 +32,8 @@ from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
 from dkt_ros.ros.process import init, interruptible, naming_arguments
 from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
-from dkt_ros.ros.requests import answer_unreadable
+from dkt_ros.ros.requests import CarefulNode
+from dkt_ros.ros.sending import SteadySpin
 from dkt_ros.wording import counted
 
 _LATE_S = 0.1
@@ -101,15 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: dict[str, Any]) -> None:
     with naming_arguments():
-        node = Node("dkt_replay")
-    answer_unreadable(node, lambda _cause, text: node.get_logger().warning(text))
+        node = CarefulNode("dkt_replay")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     # A parameter's override wins over the command line.
     words = {name: value for name, value in given.items() if value is not None}
     options = declare(node, ReplayOptions, words)
     with BagReader(options.bag) as bag:
-        player = BagPlayer(node, executor, bag, options.pace)
+        player = BagPlayer(node, SteadySpin(executor, node.report), bag, options.pace)
         if options.wait_for_subscribers:
             player.wait_for_subscribers(options.wait_for_subscribers, options.wait_timeout_s)
         player.pause(options.start_delay_s)
