@@ -113,8 +113,8 @@ class ConsistencyConfig:
     max_raw_depth: float = 10.0
     expected_depth_m: tuple[float, float] | None = None
     first_checks: int = 3
-    refused: float = -1.0
-    doubted: float = 0.0
+    refused: float = -0.5
+    doubted: float = 0.5
     looked_into: float = 4.0
     better: float = 1.6
     edges: float = 2.5
