@@ -439,6 +439,9 @@ class Consistency:
         scores |= {"gain": gain, "edges": edges}
         if registration.frames < config.first_checks or edges > config.edges:
             return []
+        by_edges = registration.shift_by_edges()
+        if by_edges is not None and gain <= config.better:
+            change, gain, then = by_edges, np.inf, np.inf
         if then >= _PUT_RIGHT and gain > 0.7 * config.better:
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
             cause, how = _described(change, width)

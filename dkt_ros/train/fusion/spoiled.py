@@ -14,6 +14,7 @@ from dkt_ros.train.sensor import smooth_noise
 
 Float32 = NDArray[np.float32]
 _FEWEST = 100
+_NOWHERE = np.float32(np.finfo(np.float32).max)  # what OpenCV takes beyond the border
 
 
 def spoiled_colours(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -52,8 +53,8 @@ def spoiled_readings(disparity: Float32, rng: np.random.Generator) -> Float32:
     if 0.2 < which < 0.4:
         wide = 2 * int(rng.integers(1, 10)) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
-        grown = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), disc)
-        depth = np.where(np.isfinite(grown), grown, 0)
+        grown = cv2.erode(np.where(depth > 0, depth, _NOWHERE), disc)
+        depth = np.where(grown < _NOWHERE, grown, 0)
     if 0.35 < which < 0.55:
         soft, there = rng.uniform(0.7, 4), (depth > 0).astype(np.float32)
         mixed, share = (

@@ -94,6 +94,7 @@ def test_shares_are_of_foreign_pairs_and_of_what_is_spoiled(data: FrameFolder) -
     assert np.any(plain.scene.disparity != spoiled.scene.disparity)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(40))
 def test_what_is_spoiled_is_still_a_picture_and_readings(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -113,6 +114,7 @@ def test_what_is_spoiled_is_still_a_picture_and_readings(seed: int) -> None:
     assert 0.3 < np.median(found[found > 0]) < 3
 
 
+@pytest.mark.filterwarnings("error")
 def test_few_readings_are_left_alone() -> None:
     disparity = np.zeros((64, 96), np.float32)
     disparity[0, :50] = 1
