@@ -4,8 +4,9 @@
 
 Rendered held-out scenes with raw depth (`dkt synth render --pool held-out --raw-depth`), each with
 its own depth and ten of them with each other's, as static scenes of five noisy frames; the real
-scenes of the shared folder (ClearGrasp's and LingBot's); and the demo's recording, its camera
-moving, with faults from the first frame and in mid stream. The network is the embedded checkpoint,
+scenes of the shared folder (ClearGrasp's and LingBot's); own pairs in other light and of other
+sensors (train/fusion/spoiled.py); and the demo's recording, its camera moving, with faults from the
+first frame and in mid stream. The network is the embedded checkpoint,
 its disparity kept in `--kept`; with --colour it is not shown the raw depth. Everything runs on one
 thread.
 """
@@ -37,7 +38,9 @@ from demo.stamps import header_stamp_ns  # noqa: E402
 from dkt_ros.bags.reader import BagReader  # noqa: E402
 from dkt_ros.bags.topics import discover_topics  # noqa: E402
 from dkt_ros.fusion.consistency import Verdict  # noqa: E402
+from dkt_ros.geometry import disparity_of  # noqa: E402
 from dkt_ros.train.fusion.frames import FrameFolder, Predict, checkpoint_predictor  # noqa: E402
+from dkt_ros.train.fusion.spoiled import spoiled_colours, spoiled_readings  # noqa: E402
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 """rgb, raw depth, disparity."""
@@ -46,6 +49,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 SCENES = 10
 FRAMES = 5
 MOVING = 20
+SPOILED = 12
 PERIOD_NS = 200_000_000
 SCORES = ("log_odds", "gain", "edges")
 
@@ -61,6 +65,24 @@ def static(rgb: np.ndarray, raw: np.ndarray, disparity: np.ndarray, on_scale: bo
         depth = raw * (1 + 0.002 * rng.standard_normal(raw.shape))
         verdict = judge.update(noisy, depth, disparity, index * PERIOD_NS)
     return verdict
+
+
+def print_spoiled(name: str, scenes: list[Frame], predict: Predict, on_scale: bool) -> None:
+    """Own pairs, in so many other lights and as so many other sensors have them."""
+    found = []
+    for number, (rgb, raw, _) in enumerate(scenes):
+        size = rgb.shape[1::-1]
+        wide = cv2.resize(raw, size, interpolation=cv2.INTER_NEAREST)
+        for seed in range(SPOILED):
+            rng = np.random.default_rng([number, seed])
+            colours, readings = rgb, disparity_of(np.asarray(wide, np.float32))
+            if seed % 2:
+                colours = spoiled_colours(rgb, rng)
+            else:
+                readings = spoiled_readings(readings, rng)
+            depth = disparity_of(readings)
+            found.append(static(colours, depth, predict(colours, depth), on_scale))
+    row(name, found)
 
 
 def row(name: str, verdicts: list[Verdict]) -> None:
@@ -232,11 +254,13 @@ def main() -> None:
         "foreign, rendered",
         [static(a[0], b[1], a[2], on_scale) for a in ten for b in ten if a is not b],
     )
+    print_spoiled("own in other light, of other sensors, rendered", ten, predict, on_scale)
     if arguments.shared:
         found = real(arguments.shared, predict)
         row("own, real", [static(*frame, on_scale) for frame in found])
         foreign = [static(a[0], b[1], a[2], on_scale) for a in found for b in found if a is not b]
         row("foreign, real", foreign)
+        print_spoiled("own in other light, of other sensors, real", found, predict, on_scale)
     frames = demo(predict)
     print_moving(frames, on_scale)
     print_cost(frames, on_scale)

@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
 # Makes the refiners of dkt_ros/fusion again: renders their data, trains, calibrates, evaluates, first
 # the one for networks that are shown raw depth, then from there the one for all others, with things
-# like packaging among its scenes; then both for sensors of structured light and time of flight, on
-# from those for stereo. Killed, it goes on where it stopped when called again. By their pace, three
-# and a half hours of rendering and three of training on two CPU cores. Scenes that cannot be
+# like packaging among its scenes; then the matcher; then both refiners for sensors of structured
+# light and time of flight, on from those for stereo. Killed, it goes on where it stopped when called
+# again. By their pace, three and a half hours of rendering and four of training on two CPU cores. Scenes that cannot be
 # rendered are named and done without.
 #
 #   scripts/make_fusion.sh [FOLDER]     default: runs/fusion/
 #
-# SCENES (of each of seven kinds), HELDOUT (scenes of each of three), CONFIG, COLOUR, LIGHT and
-# LIGHT_COLOUR (recipes) make a smaller one, to try it out.
+# SCENES (of each of seven kinds), HELDOUT (scenes of each of three), CONFIG, COLOUR, MATCHER, LIGHT
+# and LIGHT_COLOUR (recipes) make a smaller one, to try it out.
 set -euo pipefail
 
 folder=${1:-runs/fusion}
 . "$(dirname "$0")/rendering.sh"
 
-# refiner NAME DATA RECIPE OPTIONS...: trained into $folder/NAME on $folder/DATA.
-refiner() {
-  local output=$folder/$1 resume=()
+# pretrain WHAT NAME DATA RECIPE OPTIONS...: trained into $folder/NAME on $folder/DATA.
+pretrain() {
+  local output=$folder/$2 resume=()
   [[ -e $output/state.pt ]] && resume=(--resume)
-  dkt pretrain-fusion --data "$folder/$2" --config "$3" --output "$output" "${@:4}" "${resume[@]}"
+  dkt "pretrain-$1" --data "$folder/$3" --config "$4" --output "$output" "${@:5}" "${resume[@]}"
 }
+
+refiner() { pretrain fusion "$@"; }
 
 # calibrated NAME HELDOUT OPTIONS...: the one in $folder/NAME calibrated and evaluated.
 calibrated() {
@@ -37,6 +39,7 @@ render train 952 --sensor mixed --shares packaging=0.5 --pool train --frames 2 \
   --scenes "$scenes" "${small[@]}"
 refiner colour_run train "${COLOUR:-fusion-colour}" --start "$folder/run/refiner"
 calibrated colour_run heldout --colour
+pretrain matcher matcher_run train "${MATCHER:-matcher}"
 
 render light 440 --sensor structured-light --pool train --frames 2 --scenes "$scenes" "${small[@]}"
 render light 441 --sensor tof --pool train --frames 2 --scenes "$scenes" "${small[@]}"

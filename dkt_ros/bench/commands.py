@@ -250,7 +250,7 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
 def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     """Raises DktError, before anything is rendered, for what would be refused after it."""
     from dkt_ros.files import BusyError, check_writable
-    from dkt_ros.fusion.network import check_refiner
+    from dkt_ros.fusion.fuser import check_weights
     from dkt_ros.model.checkpoint import checked_folder
 
     if args.start + scenes > _MOST:
@@ -263,7 +263,7 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     for checkpoint in args.checkpoint or ():
         if options_of(args, checkpoint=checkpoint).predictor == "dkt":
             checked_folder(checkpoint)
-    check_refiner(args.refiner or "")
+    check_weights(args.refiner or "")
     _settings(args)
     with suppress(BusyError):  # another shard's
         check_writable(args.output / _SETTINGS)

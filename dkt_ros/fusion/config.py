@@ -88,7 +88,8 @@ def add_fusion_arguments(parser: Any) -> None:
         "--refiner",
         type=given,
         metavar="DIR",
-        help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own",
+        help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own. A "
+        "matcher.safetensors in it (`dkt pretrain-matcher`) is used too",
     )
 
 

@@ -80,7 +80,7 @@ _QUANTITIES = {
     "picture": "what is painted on things is in the raw depth too: is it an infrared picture?",
 }
 _SIZE = 80, 144  # (h, w) that pictures are compared at
-_PUT_RIGHT = 4.0  # log-odds of depth put right: where little is to be seen, much fits as well
+_PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 _BRIGHTER = 4.0  # at most, by light and exposure
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
@@ -113,9 +113,9 @@ class ConsistencyConfig:
     max_raw_depth: float = 10.0
     expected_depth_m: tuple[float, float] | None = None
     first_checks: int = 3
-    refused: float = -1.0
-    doubted: float = 0.0
-    looked_into: float = 7.5
+    refused: float = -0.5
+    doubted: float = 0.5
+    looked_into: float = 4.0
     better: float = 1.6
     edges: float = 2.5
     late: float = 0.15
@@ -237,7 +237,7 @@ class Consistency:
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
         (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. seen: what
-        the refiner says of the frame before; without it registration is not judged. camera: the
+        the matcher says of the frame before; without it registration is not judged. camera: the
         picture's; without it the shape of flat things is not.
         """
         scores: dict[str, float] = {}
@@ -427,7 +427,7 @@ class Consistency:
     ) -> list[Suspicion]:
         """Whether depth lies on its colour; grey and readings at EDGE_SIZE."""
         config, registration = self.config, self._registration
-        registration.take(seen)
+        registration.take(seen, config.looked_into)
         scores["log_odds"] = registration.log_odds
         if registration.log_odds >= config.looked_into:
             registration.forget_changes()
@@ -439,6 +439,9 @@ class Consistency:
         scores |= {"gain": gain, "edges": edges}
         if registration.frames < config.first_checks or edges > config.edges:
             return []
+        by_edges = registration.shift_by_edges()
+        if by_edges is not None and gain <= config.better:
+            change, gain, then = by_edges, np.inf, np.inf
         if then >= _PUT_RIGHT and gain > 0.7 * config.better:
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
             cause, how = _described(change, width)

@@ -49,7 +49,8 @@ from dkt_ros.fusion.features import (
     working_size,
 )
 from dkt_ros.fusion.history import History
-from dkt_ros.fusion.network import Refiner, load_refiner, one_thread
+from dkt_ros.fusion.matcher import SMALLEST, Matcher, load_matcher, read_matcher
+from dkt_ros.fusion.network import MATCHER_FILE, Refiner, load_refiner, one_thread, read_refiner
 from dkt_ros.fusion.registration import Change, Seen
 from dkt_ros.fusion.view import View, beyond, sensors_view
 from dkt_ros.geometry import nearest_fill, with_readings_between
@@ -101,7 +102,7 @@ class Fused:
     trusted      those of them that are trusted
     residual_m   median |raw depth - the depth that would be published there without it| over all
                  trusted readings, metres; NaN without any
-    seen         whether colour and raw depth are of one scene and registered, as the refiner sees
+    seen         whether colour and raw depth are of one scene and registered, as the matcher sees
                  it in this frame; None where it sees nothing
     doubted      (h, w) uint8 at working size, 1 where no reading should be shown to a network: it
                  is too far and not trusted, or lies beside such a one; None where nobody knows
@@ -166,6 +167,11 @@ def _shared_refiner(
     return load_refiner(folder, device)
 
 
+@lru_cache(maxsize=2)
+def _shared_matcher(folder: Path, device: torch.device, written_ns: int) -> Matcher:
+    return load_matcher(folder, device)
+
+
 class Fuser:
     """Fuses one stream's frames."""
 
@@ -183,6 +189,7 @@ class Fuser:
         self.config = config or FusionConfig()
         self._device = torch.device(device)
         self._ways = {on_scale: self._way(on_scale) for on_scale in (False, True)}
+        self._matcher = self._own_matcher()
         self.reset()
 
     def _way(self, on_scale: bool) -> _Way:
@@ -190,9 +197,17 @@ class Fuser:
             return _Way(None, Calibration())
         own = default_weights(on_scale, self.config.sensor)
         folder = Path(self.config.weights or own).expanduser()
-        written_ns = max((f.stat().st_mtime_ns for f in folder.glob("*")), default=0)
-        refiner, info = _shared_refiner(folder, self._device, written_ns)
+        refiner, info = _shared_refiner(folder, self._device, _written_ns(folder))
         return _Way(refiner, Calibration.from_json(info.get("calibration")))
+
+    def _own_matcher(self) -> Matcher | None:
+        """The one that lies beside the named refiner, or the package's."""
+        if self.config.method != "refiner":
+            return None
+        folder = Path(self.config.weights).expanduser()
+        if not self.config.weights or not (folder / MATCHER_FILE).exists():
+            folder = _ASSETS / "matcher"
+        return _shared_matcher(folder, self._device, _written_ns(folder))
 
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
@@ -262,13 +277,14 @@ class Fuser:
             cut = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
             assert cut is not None
             part = cut
-        corrected, trust, log_error, belongs = _refined(part, refiner, self._device)
+        corrected, trust, log_error = _refined(part, refiner, self._device)
         if view is not None:
             inside = (corrected, trust, log_error)
             corrected, trust, log_error = beyond(scene, view, inside, frame.predicted)
-        if refiner is None or belongs is None:
-            return corrected, trust, log_error, None
-        seen = Seen(belongs, partial(_asked, refiner, self._device, frame))
+        matcher, seen = self._matcher, None
+        if matcher is not None and min(part.disparity.shape) >= SMALLEST:
+            told = partial(_matched, matcher, self._device, part)
+            seen = Seen(told, partial(_asked, matcher, self._device, frame))
         return corrected, trust, log_error, seen
 
     def _range_of(self, inverse: Float32) -> tuple[float, float]:
@@ -415,6 +431,23 @@ class _Way:
     calibration: Calibration
 
 
+def check_weights(folder: str | Path) -> None:
+    """Raises DktError where a named refiner, or a matcher beside it, cannot be used; "" is none."""
+    if folder:
+        named = Path(folder).expanduser()
+        read_refiner(named)
+        if (named / MATCHER_FILE).exists():
+            read_matcher(named)
+
+
+def _written_ns(folder: Path) -> int:
+    """When any of its files was last."""
+    return max((file.stat().st_mtime_ns for file in folder.glob("*")), default=0)
+
+
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
 def default_weights(on_scale: bool = True, sensor: str = SENSORS[0]) -> Path:
     """The refiner in the package for networks that are shown raw depth, or for all others.
 
@@ -422,18 +455,15 @@ def default_weights(on_scale: bool = True, sensor: str = SENSORS[0]) -> Path:
     """
     name = "fusion" if sensor == SENSORS[0] else "fusion-light"
     name += "" if on_scale else "-colour"
-    return Path(__file__).resolve().parents[1] / "assets" / name
+    return _ASSETS / name
 
 
 def _refined(
     scene: Scene, refiner: Refiner | None, device: torch.device
-) -> tuple[Float32, Float32, Float32, float | None]:
-    """Corrected disparity, trust and log error, (h, w) each, and whether all that belongs together.
-
-    The latter as log-odds; None without a refiner.
-    """
+) -> tuple[Float32, Float32, Float32]:
+    """Corrected disparity, trust and log error, (h, w) each."""
     if refiner is None:
-        return *_membrane(scene), None
+        return _membrane(scene)
     x = torch.from_numpy(network_input(scene))[None]
     maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
     with torch.inference_mode(), one_thread():
@@ -445,15 +475,21 @@ def _refined(
         close = torch.tensor([closeness(scene)]).to(device)
         refined = refiner(x, filled, predicted, close, heard)
         found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
-        belongs = float(refined.belongs[0])
     corrected, trust, log_error = to_host(found)[0]
     # Trust is of a reading: where there is none, the nearest one's.
     trust = trust.take(scene.nearest)
-    return corrected, trust, log_error, belongs
+    return corrected, trust, log_error
+
+
+def _matched(matcher: Matcher, device: torch.device, scene: Scene) -> float:
+    """Log-odds that colour and readings belong together."""
+    with torch.inference_mode(), one_thread():
+        x = torch.from_numpy(network_input(scene))[None]
+        return float(matcher(x.to(device, memory_format=torch.channels_last)))
 
 
 def _asked(
-    refiner: Refiner, device: torch.device, frame: _Reduced, changes: Sequence[Change]
+    matcher: Matcher, device: torch.device, frame: _Reduced, changes: Sequence[Change]
 ) -> list[float]:
     """Log-odds that colour and readings belong together with each change undone.
 
@@ -465,13 +501,8 @@ def _asked(
         view = sensors_view(undone.readings > 0)
         shown = undone if view is None else undone.within(view)
         scene = make_scene(shown.rgb, shown.readings, None, True)
-        if scene is None:
-            found.append(-np.inf)
-            continue
-        with torch.inference_mode(), one_thread():
-            x = torch.from_numpy(network_input(scene))[None]
-            x = x.to(device, memory_format=torch.channels_last)
-            found.append(float(refiner.belong(x)))
+        large = scene is not None and min(scene.disparity.shape) >= SMALLEST
+        found.append(_matched(matcher, device, scene) if scene and large else -np.inf)
     return found
 
 

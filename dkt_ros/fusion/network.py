@@ -31,7 +31,7 @@ _TRUST_LOW, _TRUST_HIGH = 0.02, 0.16  # objects weigh more in training than they
 _LOG_ERROR_RANGE = (-7.0, 0.0)
 _HEARD = (1.3, 2.0), (1.0, -3.0)
 """Log-odds that evidence for and against a reading adds to the prediction's share and to trust."""
-WEIGHTS_FILE = "refiner.safetensors"
+WEIGHTS_FILE, MATCHER_FILE = "refiner.safetensors", "matcher.safetensors"
 INFO_FILE = "refiner.json"
 
 
@@ -50,14 +50,12 @@ class Refined:
     trust      0..1, how much of a reading to keep; saturated where the refiner is sure
     logit      the trust before it was stretched and cut
     log_error  log of the mean relative error to expect of the fused disparity
-    belongs    (B,), log-odds that colour and readings are of one scene and registered
     """
 
     corrected: Tensor
     trust: Tensor
     logit: Tensor
     log_error: Tensor
-    belongs: Tensor
 
 
 class Refiner(nn.Module):
@@ -85,19 +83,18 @@ class Refiner(nn.Module):
             # At first: half of each candidate, no correction, readings trusted, 3% of error.
             start = torch.tensor([0.0, 0.0, 1.0, -3.5])
             self.head.bias.copy_(start.repeat_interleave(4))
-        self.belongs = nn.Sequential(nn.Linear(a + 2 * d, 48), nn.ReLU(), nn.Linear(48, 1))
         said = nn.Linear(16, d + a)
         nn.init.zeros_(said.weight)
         nn.init.zeros_(said.bias)
         self.close = nn.Sequential(nn.Linear(1, 16), nn.ReLU(), said)
 
-    def maps(self, x: Tensor, close: Tensor) -> tuple[Tensor, Tensor]:
-        """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W), belongs (B,).
+    def maps(self, x: Tensor, close: Tensor) -> Tensor:
+        """Input (B, 10, H, W), sides multiples of 16 -> raw maps (B, 4, H, W).
 
         close: (B,), see features.closeness.
         """
         *skips, x = self._encoded(x)
-        mean, belongs = self._judged(skips[0], x)
+        mean = x.mean(dim=(2, 3))
         deep, fine = self.close(close[:, None]).split((x.shape[1], skips[0].shape[1]), dim=1)
         x = x + (self.whole(mean) + deep)[..., None, None]
         for narrow, up, skip in zip(
@@ -107,16 +104,11 @@ class Refiner(nn.Module):
             if skip is skips[0]:
                 x = x + fine[..., None, None]
             x = up(interpolate(x, scale_factor=2.0, mode="nearest") + skip)
-        return _unfolded(self.head(x)), belongs
+        return _unfolded(self.head(x))
 
     def encoder(self) -> tuple[nn.Module, ...]:
-        """The layers that `belongs` is told by, and its own; the rest draws the maps."""
-        return self.stem, self.down, self.deep, self.belongs
-
-    def belong(self, x: Tensor) -> Tensor:
-        """(B,) log-odds of that input alone, which costs half."""
-        *skips, x = self._encoded(x.to(self.head.weight.dtype))
-        return self._judged(skips[0], x)[1].float()
+        """The layers down to the deepest; the rest draws the maps."""
+        return self.stem, self.down, self.deep
 
     def _encoded(self, x: Tensor) -> list[Tensor]:
         """Features of each scale, from the finest."""
@@ -126,13 +118,6 @@ class Refiner(nn.Module):
         # What the whole picture has in common: how far, how noisy, is there a network at all.
         features[-1] = self.deep(features[-1])
         return features
-
-    def _judged(self, fine: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean of the deepest features, belongs."""
-        mean = deep.mean(dim=(2, 3))
-        # The stem's too: what comes later is normed, so that how much there is of it is lost.
-        told = [fine.mean(dim=(2, 3)), mean, deep.amax(dim=(2, 3))]
-        return mean, self.belongs(torch.cat(told, dim=1))[:, 0]
 
     def forward(
         self,
@@ -148,7 +133,7 @@ class Refiner(nn.Module):
         said: (B, 2, H, W), features.evidence; None where nothing is said.
         """
         dtype = self.head.weight.dtype
-        maps, belongs = self.maps(x.to(dtype), close.to(dtype))
+        maps = self.maps(x.to(dtype), close.to(dtype))
         gate, change, logit, log_error = maps.float().split(1, dim=1)
         if said is not None:
             for one, (for_gate, for_trust) in zip(said.split(1, dim=1), _HEARD, strict=True):
@@ -161,7 +146,6 @@ class Refiner(nn.Module):
             trust=trust.clamp(0.0, 1.0),
             logit=logit,
             log_error=log_error.clamp(*_LOG_ERROR_RANGE),
-            belongs=belongs.float(),
         )
 
 
@@ -252,6 +236,8 @@ def read_refiner(folder: Path) -> tuple[Refiner, dict[str, Any]]:
             refiner = Refiner(sizes)
         path = folder / WEIGHTS_FILE
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        # Older ones told whether colour and readings belong together, too.
+        state = {name: value for name, value in state.items() if not name.startswith("belongs.")}
         for name, value in refiner.close.state_dict().items():  # older ones know nothing of it
             state.setdefault(f"close.{name}", value)
         refiner.load_state_dict(state)
@@ -279,21 +265,18 @@ def load_refiner(
     return refiner, info
 
 
-def check_refiner(folder: str | Path) -> None:
-    """Raises DktError, as read_refiner does, where a named one cannot be used; "" names none."""
-    if folder:
-        read_refiner(Path(folder).expanduser())
-
-
 def refiner_state(folder: str | Path) -> str | None:
-    """Another where the refiner's files hold something else; None of the package's own ("").
+    """Another where the folder's files hold something else; None of the package's own ("").
 
     None as well where they cannot be read: whoever loads them says what is wrong.
     """
     if not folder:
         return None
-    files = [Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE)]
+    info, weights, matcher = (
+        Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE, MATCHER_FILE)
+    )
     try:
+        files = [info, weights, *([matcher] if matcher.exists() else [])]
         return " ".join(sha256(file)[:16] for file in files)
     except OSError:
         return None

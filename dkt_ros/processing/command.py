@@ -255,11 +255,11 @@ def _processed(args: argparse.Namespace) -> int:
 
 def _check_networks(options: ProcessOptions, here: bool) -> None:
     """Raises DktError for what every recording would fail of. here: on this machine."""
-    from dkt_ros.fusion.network import check_refiner
+    from dkt_ros.fusion.fuser import check_weights
     from dkt_ros.predict.load import check_named
 
     check_named(options.predictor, here)
-    check_refiner(options.estimator.fusion.weights)
+    check_weights(options.estimator.fusion.weights)
 
 
 def _cluster(args: argparse.Namespace) -> Runner | None:

@@ -68,12 +68,19 @@ def test_weights_from_before_closeness_was_told_pay_no_heed_to_it(tmp_path: Path
     save_refiner(tmp_path, state, sizes_info(SMALL))
     older, _ = load_refiner(tmp_path)
     x = torch.randn(2, INPUT_CHANNELS, 32, 48).to(older.head.weight.dtype)
-    one, other = (older.maps(x, close.to(x))[0] for close in (torch.zeros(2), -torch.ones(2)))
+    one, other = (older.maps(x, close.to(x)) for close in (torch.zeros(2), -torch.ones(2)))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
-    (near, _), (usual, _) = (
-        refiner.maps(x.float(), close) for close in (-torch.ones(2), torch.zeros(2))
-    )
+    near, usual = (refiner.maps(x.float(), close) for close in (-torch.ones(2), torch.zeros(2)))
     assert not torch.allclose(near, usual, atol=0.1)
+
+
+def test_weights_from_before_the_matcher_are_read(tmp_path: Path) -> None:
+    refiner = trained()
+    state = refiner.state_dict() | {"belongs.0.weight": torch.ones(48, 20)}
+    save_refiner(tmp_path, state, sizes_info(SMALL))
+    torch.testing.assert_close(
+        load_refiner(tmp_path)[0].head.weight.float(), refiner.head.weight, rtol=0.01, atol=0.01
+    )
 
 
 def test_loading_leaves_random_numbers_to_the_caller() -> None:

@@ -321,9 +321,9 @@ class NodeParameters(Parameters):
     )
     refiner: str = parameter(
         str(_FUSION.weights),
-        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one); empty: the package's "
-        "for the depth sensor, those for networks that are shown raw depth or those for all "
-        "others.",
+        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one), and of a matcher's "
+        "(`dkt pretrain-matcher`) where it holds one; empty: the package's for the depth sensor, "
+        "those for networks that are shown raw depth or those for all others.",
         Applies.ON_CONFIGURE,
     )
     confidence_tolerance: float = parameter(

@@ -1,4 +1,4 @@
-"""The training configuration of the refiner: what a YAML file may say.
+"""The training configurations of refiner and matcher: what a YAML file may say.
 
 Knows the fields, their ranges and their defaults. Knows nothing of tensors or data.
 """
@@ -49,7 +49,6 @@ class LossConfig:
     trust: float = 0.1
     edges: float = 0.3
     error: float = 0.02
-    belongs: float = 0.05
     objects: float = 6.0
 
     def __post_init__(self) -> None:
@@ -57,47 +56,33 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionTrainingConfig(SmallConfig):
-    """Everything that decides a training run, apart from the data.
+class SamplesConfig(SmallConfig):
+    """What samples are drawn, and for how many steps.
 
     steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
-    them per step. skewed, upside_down, foreign: shares of the samples whose scene is projected onto
-    another one, that stand on their head, and whose readings do not belong to the colour. on_scale:
-    for networks that are shown raw depth; else none is shown to the checkpoint either. bfloat16:
-    layers compute in it, which is faster where the processor knows it. better_sensor: share of the
-    samples whose readings off glass and metal are better than the simulated sensor's.
-    kept_encoder: the encoder of the weights that a run begins with stays as it is, and with it the
-    word on whether colour and readings belong together, to the bit. kept_of_start: share that those
-    weights have in what is saved. Between both a refiner has learned what is new and holds on what
-    is not in the data (WiSE-FT, Wortsman et al. 2022).
+    them per step. skewed, upside_down: shares of the samples whose scene is projected onto another
+    one, and that stand on their head. on_scale: for networks that are shown raw depth; else none is
+    shown to the checkpoint either. bfloat16: layers compute in it, which is faster where the
+    processor knows it. better_sensor: share of the samples whose readings off glass and metal are
+    better than the simulated sensor's.
     """
 
     steps: int
     height: int = 128
     width: int = 224
     batch: int = 8
-    channels: tuple[int, int, int, int] = (16, 32, 64, 112)
-    warmup_steps: int = 50
-    decay_steps: int = 1000
-    learning_rate: float = 2e-3
     skewed: float = 0.0
     upside_down: float = 0.0
-    foreign: float = 0.0
     on_scale: bool = True
     bfloat16: bool = False
     better_sensor: float = BETTER
-    kept_encoder: bool = False
-    kept_of_start: float = 0.0
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, self, "steps", "batch")
         multiples(16, self, "height", "width")
-        shares(self, "skewed", "upside_down", "foreign", "better_sensor", "kept_of_start")
-        groups = all(count > 0 and count % 4 == 0 for count in self.channels)
-        check("channels", self.channels, "multiples of 4", groups)
+        shares(self, "skewed", "upside_down", "better_sensor")
 
     @property
     def total_steps(self) -> int:
@@ -105,6 +90,61 @@ class FusionTrainingConfig(SmallConfig):
         return self.steps
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusionTrainingConfig(SamplesConfig):
+    """Everything that decides a refiner's run, apart from the data.
+
+    kept_encoder: the encoder of the weights that a run begins with stays as it is.
+    kept_of_start: share that those weights have in what is saved; so a refiner has learned what is
+    new and holds on what is not in the data (WiSE-FT, Wortsman et al. 2022).
+    """
+
+    channels: tuple[int, int, int, int] = (16, 32, 64, 112)
+    warmup_steps: int = 50
+    decay_steps: int = 1000
+    learning_rate: float = 2e-3
+    kept_encoder: bool = False
+    kept_of_start: float = 0.0
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares(self, "kept_of_start")
+        groups = all(count > 0 and count % 4 == 0 for count in self.channels)
+        check("channels", self.channels, "multiples of 4", groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatcherTrainingConfig(SamplesConfig):
+    """Everything that decides a matcher's run, apart from the data.
+
+    foreign: share of the samples whose readings do not belong to the colour. spoiled: share of the
+    colours, and of the readings, that are made unlike the other (spoiled.py).
+    pool: samples that are learned from again and again, for one costs as much as many steps on it.
+    fresh: how many of the pool are others with each step, the oldest first.
+    """
+
+    height: int = 160
+    width: int = 288
+    batch: int = 32
+    foreign: float = 0.5
+    spoiled: float = 0.5
+    pool: int = 2000
+    fresh: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares(self, "foreign", "spoiled")
+        at_least(1, self, "pool")
+        at_least(0, self, "fresh")
+        at_least(96, self, "height", "width")
+
+
 def load_config(name: str | Path) -> FusionTrainingConfig:
     """The configuration in a file, or the shipped one of that name; DktError names the field."""
     return load(FusionTrainingConfig, name, RECIPES / "pretrain-fusion")
+
+
+def load_matcher_config(name: str | Path) -> MatcherTrainingConfig:
+    """The same of a matcher's."""
+    return load(MatcherTrainingConfig, name, RECIPES / "pretrain-matcher")

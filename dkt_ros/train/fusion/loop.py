@@ -22,7 +22,7 @@ from dkt_ros.fusion.network import (
     save_refiner,
     sizes_info,
 )
-from dkt_ros.train.fusion.config import FusionTrainingConfig
+from dkt_ros.train.fusion.config import FusionTrainingConfig, SamplesConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
@@ -96,10 +96,8 @@ class RefinerTrainer(SmallTrainer):
         rng = np.random.default_rng([self.config.seed, self.step])
         samples: list[TrainingSample] = []
         while len(samples) < self.config.batch:
-            frame, other = (
-                self.data.frames[k] for k in rng.integers(len(self.data.frames), size=2)
-            )
-            sample = draw(frame, rng, self.config, None if other.name == frame.name else other)
+            frame = self.data.frames[rng.integers(len(self.data.frames))]
+            sample = draw(frame, rng, self.config)
             if sample is not None:
                 samples.append(sample)
         return samples
@@ -125,12 +123,11 @@ def batch_of(
         disparity=stacked([scene.disparity for scene in scenes]),
         truth=stacked([sample.truth for sample in samples]),
         objects=stacked([sample.classes > 0 for sample in samples]),
-        belongs=torch.tensor([float(sample.belongs) for sample in samples]),
     )
     return x.contiguous(memory_format=torch.channels_last), filled, predicted, close, said, target
 
 
-def rate_factor(step: int, config: FusionTrainingConfig) -> float:
+def rate_factor(step: int, config: SamplesConfig) -> float:
     """The learning rate at a step as a share: warm-up, constant, a cosine down to 2% at the end."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     return warm * falling(config.steps - step, config.decay_steps)

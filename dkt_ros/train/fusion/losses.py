@@ -22,15 +22,11 @@ _RIGHT_ON_OBJECTS = 0.01
 
 @dataclass(frozen=True)
 class Target:
-    """(B, 1, H, W) each: readings and truth in 1/m, 0 where there is none; objects 0 or 1.
-
-    belongs: (B,) 0 or 1, whether colour and readings belong together.
-    """
+    """(B, 1, H, W) each: readings and truth in 1/m, 0 where there is none; objects 0 or 1."""
 
     disparity: Tensor
     truth: Tensor
     objects: Tensor
-    belongs: Tensor
 
 
 def fused_disparity(corrected: Tensor, disparity: Tensor, trust: Tensor) -> Tensor:
@@ -39,11 +35,10 @@ def fused_disparity(corrected: Tensor, disparity: Tensor, trust: Tensor) -> Tens
 
 
 def losses(refined: Refined, target: Target, config: LossConfig) -> dict[str, Tensor]:
-    """Weighted losses: of the fused disparity, the correction alone, trust, edges, belongs, error.
+    """Weighted losses: of the fused disparity, the correction alone, trust, edges, error.
 
-    belongs: cross entropy of whether colour and readings belong together. error: the negative log
-    likelihood of the published disparity's error under an exponential law of the mean that was
-    foretold; it changes nothing but that foretelling.
+    error: the negative log likelihood of the published disparity's error under an exponential law
+    of the mean that was foretold; it changes nothing but that foretelling.
     """
     known = (target.truth > 0).float()
     truth = target.truth.clamp(min=1e-3)
@@ -71,8 +66,6 @@ def losses(refined: Refined, target: Target, config: LossConfig) -> dict[str, Te
         "corrected": config.corrected * mean(_capped(own)),
         "trust": config.trust * doubt,
         "edges": config.edges * _edges(refined.corrected, truth, weight),
-        "belongs": config.belongs
-        * binary_cross_entropy_with_logits(refined.belongs, target.belongs),
         "error": config.error * (foretold * known).sum() / known.sum().clamp(min=1.0),
     }
 

@@ -1,7 +1,8 @@
 """Training samples: a rendered frame, its sensor and its network made to err in many ways.
 
-Knows how networks err; how sensors do stands in train/sensor.py. Knows nothing of the refiner or
-its losses. A sample is a function of its frame and its random generator.
+Knows how networks err; how sensors do stands in train/sensor.py, how light does in spoiled.py.
+Knows nothing of the networks that learn or their losses. A sample is a function of its frame and
+its random generator.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.features import Scene, agreement, make_scene
 from dkt_ros.fusion.registration import Change
-from dkt_ros.train.fusion.config import FusionTrainingConfig, PredictionConfig
+from dkt_ros.train.fusion.config import PredictionConfig, SamplesConfig
 from dkt_ros.train.fusion.frames import TrainingFrame
+from dkt_ros.train.fusion.spoiled import spoiled_colours, spoiled_readings
 from dkt_ros.train.sensor import behind, failing, smooth_noise
 from dkt_ros.train.small import resized
 
@@ -26,6 +28,7 @@ _FEWEST_READINGS = 100
 _WINDOWS = 3  # so many crops are looked at,
 _SEARCHED = 0.7  # and so often that with most objects is taken
 _OTHER_SCENE = 0.6  # of the foreign readings; the others are shifted, mirrored or zoomed
+_SHIFTS = 0.012, 0.15  # of the width
 _FEWEST_AGREE = FusionConfig().min_agreement  # with fewer the fuser does not use a network
 
 
@@ -45,19 +48,22 @@ class TrainingSample:
 def draw(
     frame: TrainingFrame,
     rng: np.random.Generator,
-    config: FusionTrainingConfig,
+    config: SamplesConfig,
     other: TrainingFrame | None = None,
+    spoiled: float = 0.0,
 ) -> TrainingSample | None:
     """One augmented sample of the configuration's size; None where no reading is left.
 
-    other: a frame of another scene, for readings that do not belong to the colour.
+    other: a frame of another scene, for readings that do not belong to the colour: that one's, or
+    the frame's own that are not registered. spoiled: share of the colours, and of the readings,
+    that are made unlike the other.
     """
     network = _network(rng, config.prediction)
     # A network that is shown readings follows them: its answer is seen beside the frame's own.
     beside = frame.beside if network == "embedded" else None
     disparity = _failing(frame, rng, config) if beside is None else beside
     truth, belongs = frame.truth, True
-    if other is not None and rng.random() < config.foreign:
+    if other is not None:
         belongs = False
         if other.truth.shape == truth.shape and rng.random() < _OTHER_SCENE:
             disparity, truth = _failing(other, rng, config), other.truth
@@ -83,8 +89,12 @@ def draw(
 
     rgb = _colours(cut(frame.rgb, nearest=False), rng)
     disparity = cut(disparity)
+    if spoiled and rng.random() < spoiled:
+        rgb = spoiled_colours(rgb, rng)
     if np.count_nonzero(disparity) < _FEWEST_READINGS:
         return None
+    if spoiled and rng.random() < spoiled:
+        disparity = spoiled_readings(disparity, rng)
     if predicted is not None:
         predicted = cut(predicted, nearest=False)
     scene = make_scene(rgb, disparity, predicted, config.on_scale)
@@ -94,9 +104,7 @@ def draw(
     return TrainingSample(scene, truth, cut(frame.classes), belongs)
 
 
-def _failing(
-    frame: TrainingFrame, rng: np.random.Generator, config: FusionTrainingConfig
-) -> Float32:
+def _failing(frame: TrainingFrame, rng: np.random.Generator, config: SamplesConfig) -> Float32:
     return failing(frame.disparity, frame.truth, frame.classes, rng, config.better_sensor)
 
 
@@ -118,14 +126,14 @@ def _skew(truth: Float32, rng: np.random.Generator) -> Float32:
 
 
 def _unregistered(disparity: Float32, rng: np.random.Generator) -> Float32:
-    """Readings shifted by 2% to 15% of the width, mirrored, or zoomed."""
+    """Readings shifted, small shifts as often as large ones, mirrored, or zoomed."""
     choice = rng.random()
     if choice < 0.15:
         change = Change(mirrored=True)
     elif choice < 0.4:
         change = Change(zoom=float(np.exp(-rng.choice([-1, 1]) * rng.uniform(0.15, 0.4))))
     else:
-        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.02, 0.15)
+        angle, far = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(*np.log(_SHIFTS)))
         change = Change(-far * np.cos(angle), -far * np.sin(angle))
     return change.undone(disparity)
 

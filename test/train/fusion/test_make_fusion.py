@@ -34,7 +34,7 @@ def make(folder: Path, **variables: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize("begun", [False, True])
 def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     if begun:
-        for run in ("run", "colour_run", "light_run", "light_colour_run"):
+        for run in ("run", "colour_run", "matcher_run", "light_run", "light_colour_run"):
             (tmp_path / "run" / run).mkdir(parents=True)
             (tmp_path / "run" / run / "state.pt").touch()
     status, calls = make(tmp_path, SCENES="3")
@@ -44,6 +44,7 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"],
         "dkt synth render",
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"],
+        "dkt pretrain-matcher --data",
         *["dkt synth render"] * 4,
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
     ]
@@ -56,17 +57,20 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     assert f"--start {tmp_path}/run/run/refiner" in calls[8]
     assert calls[6].endswith("--calibrate")
     assert calls[9].endswith("--calibrate --colour")
-    assert all("--raw-depth" in call for call in calls[10:14])
-    assert [call.split("--sensor ")[1].split()[0] for call in calls[10:14]] == [
+    assert f"--config matcher --output {tmp_path}/run/matcher_run" in calls[10]
+    assert f"--data {tmp_path}/run/train" in calls[10]
+    assert calls[10].endswith("--resume") == begun
+    assert all("--raw-depth" in call for call in calls[11:15])
+    assert [call.split("--sensor ")[1].split()[0] for call in calls[11:15]] == [
         *("structured-light", "tof", "tof", "structured-light"),
     ]
-    assert f"--data {tmp_path}/run/light --config fusion-light --output" in calls[14]
-    assert f"--start {tmp_path}/run/run/refiner" in calls[14]
-    assert calls[14].endswith("--resume") == calls[16].endswith("--resume") == begun
-    assert f"--config fusion-light-colour --output {tmp_path}/run/light_colour_run" in calls[16]
-    assert f"--start {tmp_path}/run/light_run/refiner" in calls[16]
-    assert f"--heldout {tmp_path}/run/light_heldout" in calls[15]
-    assert calls[17].endswith("--calibrate --colour")
+    assert f"--data {tmp_path}/run/light --config fusion-light --output" in calls[15]
+    assert f"--start {tmp_path}/run/run/refiner" in calls[15]
+    assert calls[15].endswith("--resume") == calls[17].endswith("--resume") == begun
+    assert f"--config fusion-light-colour --output {tmp_path}/run/light_colour_run" in calls[17]
+    assert f"--start {tmp_path}/run/light_run/refiner" in calls[17]
+    assert f"--heldout {tmp_path}/run/light_heldout" in calls[16]
+    assert calls[18].endswith("--calibrate --colour")
 
 
 @pytest.mark.parametrize("status", ["1", "2", "130"])

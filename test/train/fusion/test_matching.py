@@ -1,0 +1,139 @@
+"""Training of the matcher, at toy size: learning, resuming, and what is made unlike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures.glass_table import glass_tables
+
+from dkt_ros.cli import main
+from dkt_ros.errors import DktError
+from dkt_ros.fusion.matcher import load_matcher
+from dkt_ros.fusion.network import MATCHER_FILE
+from dkt_ros.train.fields import build
+from dkt_ros.train.fusion.config import MatcherTrainingConfig, load_matcher_config
+from dkt_ros.train.fusion.frames import FrameFolder
+from dkt_ros.train.fusion.matching import WEIGHTS_FOLDER, MatcherTrainer, train_matcher
+from dkt_ros.train.fusion.samples import TrainingSample, draw
+from dkt_ros.train.fusion.spoiled import spoiled_colours, spoiled_readings
+from dkt_ros.train.states import STATE_FILE
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> FrameFolder:
+    return glass_tables(tmp_path)
+
+
+def tiny(steps: int = 6, **values: Any) -> MatcherTrainingConfig:
+    settings = {"steps": steps, "height": 96, "width": 96, "batch": 4, "pool": 8, "fresh": 2}
+    return build(MatcherTrainingConfig, settings | {"decay_steps": 2} | values)
+
+
+def test_learns(data: FrameFolder) -> None:
+    torch.set_num_threads(1)
+    config = tiny(200, learning_rate=5e-3, decay_steps=1, fresh=0, batch=8)
+    trainer = MatcherTrainer(config, data)
+    losses = [trainer.train_step()["belongs"] for _ in range(80)]
+    assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:10])
+
+
+def test_resumed_it_ends_as_uninterrupted(data: FrameFolder, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_matcher(tiny(4), lambda: data, whole, report=lambda line: None)
+    trainer = MatcherTrainer(tiny(4), data)
+    for _ in range(2):
+        trainer.train_step()
+    trainer.save(parts)
+    train_matcher(tiny(4), lambda: data, parts, resume=True, report=lambda line: None)
+    states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (whole, parts)]
+    for name, value in states[0]["average"].items():
+        torch.testing.assert_close(value, states[1]["average"][name], rtol=0, atol=0)
+    load_matcher(parts / WEIGHTS_FOLDER)
+
+
+def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) -> None:
+    train_matcher(tiny(2), lambda: data, tmp_path / "first", report=lambda line: None)
+    begun = MatcherTrainer(tiny(), data, tmp_path / "first" / WEIGHTS_FOLDER)
+    average = torch.load(tmp_path / "first" / STATE_FILE, weights_only=True)["average"]
+    for name, value in begun.model.state_dict().items():
+        torch.testing.assert_close(value, average[name].half().to(value.dtype))
+    with pytest.raises(DktError, match=rf"none/{MATCHER_FILE} cannot be used"):
+        MatcherTrainer(tiny(), data, tmp_path / "none")
+
+
+def test_the_pool_is_renewed_bit_by_bit(data: FrameFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = MatcherTrainer(tiny(), data)
+    drawn, real = [], trainer._sample
+
+    def sample(number: int) -> TrainingSample:
+        drawn.append(number)
+        return real(number)
+
+    monkeypatch.setattr(trainer, "_sample", sample)
+    for _ in range(3):
+        trainer.train_step()
+    assert drawn == list(range(8 + 2 * 2))
+
+
+def test_shares_are_of_foreign_pairs_and_of_what_is_spoiled(data: FrameFolder) -> None:
+    never, always = (MatcherTrainer(tiny(foreign=share), data) for share in (0.0, 1.0))
+    for number in range(8):
+        assert never._sample(number).belongs
+    assert sum(not always._sample(number).belongs for number in range(8)) > 1
+    frame = data.frames[0]
+    plain, spoiled = (
+        draw(frame, np.random.default_rng(3), tiny(), None, share) for share in (0.0, 1.0)
+    )
+    assert plain is not None
+    assert spoiled is not None
+    assert np.any(plain.scene.rgb != spoiled.scene.rgb)
+    assert np.any(plain.scene.disparity != spoiled.scene.disparity)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_spoiled_is_still_a_picture_and_readings(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    disparity = np.tile(np.linspace(0.5, 2, 96, dtype=np.float32), (64, 1))
+    disparity[20:30, 20:50] = 0
+    before = disparity.copy()
+    other = spoiled_colours(rgb, np.random.default_rng(seed))
+    assert other.shape == rgb.shape
+    assert other.dtype == np.uint8
+    found = spoiled_readings(disparity, np.random.default_rng(seed))
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    assert found.min() >= 0
+    assert np.count_nonzero(found) >= 100
+    assert np.array_equal(disparity, before), "the frame's own stay as they are"
+    assert 0.3 < np.median(found[found > 0]) < 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_few_readings_are_left_alone() -> None:
+    disparity = np.zeros((64, 96), np.float32)
+    disparity[0, :50] = 1
+    for seed in range(40):
+        found = spoiled_readings(disparity, np.random.default_rng(seed))
+        assert found is disparity or np.count_nonzero(found) >= 100
+
+
+def test_the_recipe_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_matcher_config("matcher")
+    assert recipe.total_steps == recipe.steps
+    words = [
+        "pretrain-matcher",
+        "--data",
+        str(tmp_path / "none"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert main(words) == 2
+    assert "none is not a folder" in capsys.readouterr().err
+    with pytest.raises(DktError, match=r"pool is 0, expected at least 1"):
+        tiny(pool=0)
