@@ -96,7 +96,7 @@ def test_no_number_is_nan(config: Any) -> None:
         (called(ConsistencyConfig, frozen_frames=1), "frozen_frames is 1, expected 2 or more"),
         (called(ConsistencyConfig, jump=0.5), r"ConsistencyConfig.jump is 0.5, expected 1 or more"),
         (called(ConsistencyConfig, stale_s=-1), "stale_s is -1, expected 0 or more"),
-        (called(ConsistencyConfig, refused=1.0), "refused 1.0, doubted 0.0, looked_into 7.5: expe"),
+        (called(ConsistencyConfig, refused=1.0), "refused 1.0, doubted 0.5, looked_into 4.0: expe"),
         (called(ConsistencyConfig, expected_depth_m=(2, 1)), "expected depth 2 .. 1 m: expected 0"),
         (called(ConsistencyConfig, min_raw_depth=20), "range 20 .. 10.0 m: expected 0 < min < max"),
         (called(EstimatorConfig, max_gap_s=-1), "max_gap_s is -1, expected 0 or more"),

@@ -26,6 +26,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import Frame
 from dkt_ros.fusion import fuser
+from dkt_ros.fusion.matcher import Matcher
 from dkt_ros.fusion.network import Refiner
 from dkt_ros.geometry import Intrinsics, backproject, known_points, remove_flying_pixels
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
@@ -208,7 +209,7 @@ def test_a_device_s_disparity_of_another_size_is_refused() -> None:
 @pytest.mark.parametrize(
     ("network", "refiner"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("an NPU", "cpu")]
 )
-def test_the_refiner_is_on_the_network_s_gpu(
+def test_fusion_is_on_the_network_s_gpu(
     network: str, refiner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Silent(Predictor):
@@ -223,10 +224,19 @@ def test_the_refiner_is_on_the_network_s_gpu(
         asked.append(device)
         return Refiner(), {}
 
+    def load_other(folder: Path, device: torch.device) -> Matcher:
+        del folder
+        asked.append(device)
+        return Matcher()
+
     monkeypatch.setattr(fuser, "load_refiner", load)
-    fuser._shared_refiner.cache_clear()
+    monkeypatch.setattr(fuser, "load_matcher", load_other)
+    shared = fuser._shared_refiner, fuser._shared_matcher
     try:
+        for one in shared:
+            one.cache_clear()
         DepthEstimator(Silent(PredictorInfo("silent", device=network)))
     finally:
-        fuser._shared_refiner.cache_clear()
-    assert asked == 2 * [torch.device(refiner)]  # for either kind of network
+        for one in shared:
+            one.cache_clear()
+    assert asked == 3 * [torch.device(refiner)]  # a refiner for either kind of network, the matcher

@@ -105,6 +105,26 @@ class Seen:
         return self.tell()
 
 
+@dataclass(frozen=True)
+class _Aside:
+    """The edges' shift, what undoing it gains, the log-odds then; in so many looks in a row."""
+
+    change: Change
+    gain: float
+    then: float
+    looks: int = 1
+
+    def after(self, before: _Aside | None) -> _Aside:
+        """With the means of what was before, if that was about the same shift."""
+        if before is None:
+            return self
+        apart = math.hypot(before.change.x - self.change.x, before.change.y - self.change.y)
+        if apart * EDGE_SIZE[1] > _OFF_PX:
+            return self
+        gain, then = _mean(before.gain, self.gain), _mean(before.then, self.then)
+        return _Aside(self.change, gain, then, before.looks + 1)
+
+
 class Registration:
     """Running means over one stream."""
 
@@ -115,7 +135,7 @@ class Registration:
         self._next = 0
         self._level = math.nan
         self._surface: Float32 | None = None
-        self._aside: tuple[Change, float, float] | None = None
+        self._aside: _Aside | None = None
 
     def take(self, seen: Seen, well: float) -> None:
         """The next frame as it is; above so many log-odds, or in vain, some frames are enough."""
@@ -155,7 +175,7 @@ class Registration:
             gain, before = self._gains.get(change, (math.nan, math.nan))
             self._gains[change] = _mean(gain, value - own), _mean(before, value)
         self._level = self.log_odds
-        self._aside = aside, by_edges - own, by_edges
+        self._aside = _Aside(aside, by_edges - own, by_edges).after(self._aside)
 
     def best(self) -> tuple[Change, float, float]:
         """The change that would do most, by how much, and the log-odds with it undone."""
@@ -175,12 +195,12 @@ class Registration:
         So small shifts are told that undone gain little. Of 150 own pairs, in any light and by any
         sensor, both agree on none.
         """
-        if self._surface is None or self._aside is None:
+        aside = self._aside
+        if aside is None or aside.looks < 2:
             return None
         right, down, clear = self._peak()
-        change, gain, then = self._aside
         is_off = max(abs(right), abs(down)) > _OFF_PX and clear > _CLEAR
-        return change if is_off and gain > _HELPS and then > 0 else None
+        return aside.change if is_off and aside.gain > _HELPS and aside.then > 0 else None
 
     def _peak(self) -> tuple[int, int, float]:
         """Pixels to the right and down by which steps would lie best on edges, how much better.
