@@ -26,7 +26,7 @@ _EDGE_REACH = 24  # px at that size
 _SHARE = 0.3  # of what is new in a running mean
 _AT_ONCE = 6  # changes that are tried in a frame
 _SOME = 3  # one frame in so many is judged while all is well
-_RESTS = 10  # frames between looks, once everything was tried in vain
+_RESTS = 30  # frames between looks, once everything was tried in vain
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
 _OFF_PX, _CLEAR, _HELPS = 3, 3.0, 0.3  # of a shift that both witnesses tell
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
