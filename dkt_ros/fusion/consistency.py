@@ -439,14 +439,13 @@ class Consistency:
         scores |= {"gain": gain, "edges": edges}
         if registration.frames < config.first_checks or edges > config.edges:
             return []
-        by_edges = registration.shift_by_edges()
-        if by_edges is not None and gain <= config.better:
-            change, gain, then = by_edges, np.inf, np.inf
-        if then >= _PUT_RIGHT and gain > 0.7 * config.better:
+        by_edges = registration.shift_by_edges() if gain <= config.better else None
+        if by_edges is not None or (then >= _PUT_RIGHT and gain > 0.7 * config.better):
+            change = by_edges or change
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
             cause, how = _described(change, width)
             text = f"the depth seems {how} against the colour: is it registered to it?"
-            return [Suspicion(cause, text, gain > config.better)]
+            return [Suspicion(cause, text, by_edges is not None or gain > config.better)]
         if registration.log_odds >= config.doubted:
             return []
         text = "what is seen in colour is not in the depth: are they of one scene and moment?"

@@ -277,14 +277,18 @@ class Fuser:
             cut = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
             assert cut is not None
             part = cut
-        corrected, trust, log_error = _refined(part, refiner, self._device)
+        matcher, seen = self._matcher, None
+        if refiner is None:
+            corrected, trust, log_error = _membrane(part)
+        else:
+            x = network_input(part)
+            corrected, trust, log_error = _refined(part, x, refiner, self._device)
+            if matcher is not None and min(x.shape[1:]) >= SMALLEST:
+                told = partial(_matched, matcher, self._device, x)
+                seen = Seen(told, partial(_asked, matcher, self._device, frame))
         if view is not None:
             inside = (corrected, trust, log_error)
             corrected, trust, log_error = beyond(scene, view, inside, frame.predicted)
-        matcher, seen = self._matcher, None
-        if matcher is not None and min(part.disparity.shape) >= SMALLEST:
-            told = partial(_matched, matcher, self._device, part)
-            seen = Seen(told, partial(_asked, matcher, self._device, frame))
         return corrected, trust, log_error, seen
 
     def _range_of(self, inverse: Float32) -> tuple[float, float]:
@@ -459,12 +463,10 @@ def default_weights(on_scale: bool = True, sensor: str = SENSORS[0]) -> Path:
 
 
 def _refined(
-    scene: Scene, refiner: Refiner | None, device: torch.device
+    scene: Scene, seen: Float32, refiner: Refiner, device: torch.device
 ) -> tuple[Float32, Float32, Float32]:
-    """Corrected disparity, trust and log error, (h, w) each."""
-    if refiner is None:
-        return _membrane(scene)
-    x = torch.from_numpy(network_input(scene))[None]
+    """Corrected disparity, trust and log error, (h, w) each; seen: its network_input."""
+    x = torch.from_numpy(seen)[None]
     maps = [scene.filled, scene.filled if scene.predicted is None else scene.predicted]
     with torch.inference_mode(), one_thread():
         # Type, then layout: both at once take twice as long.
@@ -481,10 +483,10 @@ def _refined(
     return corrected, trust, log_error
 
 
-def _matched(matcher: Matcher, device: torch.device, scene: Scene) -> float:
-    """Log-odds that colour and readings belong together."""
+def _matched(matcher: Matcher, device: torch.device, seen: Float32) -> float:
+    """Log-odds that colour and readings belong together; seen: a scene's network_input."""
     with torch.inference_mode(), one_thread():
-        x = torch.from_numpy(network_input(scene))[None]
+        x = torch.from_numpy(seen)[None]
         return float(matcher(x.to(device, memory_format=torch.channels_last)))
 
 
@@ -501,8 +503,10 @@ def _asked(
         view = sensors_view(undone.readings > 0)
         shown = undone if view is None else undone.within(view)
         scene = make_scene(shown.rgb, shown.readings, None, True)
-        large = scene is not None and min(scene.disparity.shape) >= SMALLEST
-        found.append(_matched(matcher, device, scene) if scene and large else -np.inf)
+        if scene is None or min(scene.disparity.shape) < SMALLEST:
+            found.append(-np.inf)
+        else:
+            found.append(_matched(matcher, device, network_input(scene)))
     return found
 
 

@@ -12,9 +12,8 @@ ones, were of no more use to a head that was trained anew.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +25,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.network import INPUT_CHANNELS, MATCHER_FILE, computing_type
 
-INFO_FILE = "matcher.json"
 SMALLEST = 48
 """Pixels of a side of the input, of which the towers' maps are larger than all shifts."""
 _COLOUR = 3  # the first channels of the input; the others are of depth
@@ -102,11 +100,10 @@ def _correlation(colour: Tensor, depth: Tensor) -> Tensor:
     return (found / norm).flatten(1)
 
 
-def save_matcher(folder: Path, state: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """Writes weights (float16) and what is known of them; see load_matcher."""
+def save_matcher(folder: Path, state: dict[str, Tensor]) -> None:
+    """Writes weights (float16); see load_matcher."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.half().contiguous() for k, v in state.items()}, folder / MATCHER_FILE)
-    (folder / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
 
 def read_matcher(folder: Path) -> Matcher:

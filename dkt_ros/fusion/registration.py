@@ -135,6 +135,7 @@ class Registration:
         self._next = 0
         self._level = math.nan
         self._surface: Float32 | None = None
+        self._peak = 0, 0, 0.0
         self._aside: _Aside | None = None
 
     def take(self, seen: Seen, well: float) -> None:
@@ -168,7 +169,7 @@ class Registration:
         if self._surface is None:
             self._surface = surface
         self._surface += _SHARE * (surface - self._surface)
-        right, down, _ = self._peak()
+        self._peak = right, down, _ = _peak(self._surface)
         aside = Change(-right / EDGE_SIZE[1], -down / EDGE_SIZE[1])
         own, *others, by_edges = seen.ask([_AS_IT_IS, *some, aside])
         for change, value in zip(some, others, strict=True):
@@ -184,9 +185,7 @@ class Registration:
 
     def edges(self) -> float:
         """Standard deviations by which edges lie on steps better than beside; 0: peak elsewhere."""
-        if self._surface is None:
-            return 0.0
-        right, down, clear = self._peak()
+        right, down, clear = self._peak
         return 0.0 if max(abs(right), abs(down)) > _OFF_PX else clear
 
     def shift_by_edges(self) -> Change | None:
@@ -198,20 +197,20 @@ class Registration:
         aside = self._aside
         if aside is None or aside.looks < 2:
             return None
-        right, down, clear = self._peak()
+        right, down, clear = self._peak
         is_off = max(abs(right), abs(down)) > _OFF_PX and clear > _CLEAR
         return aside.change if is_off and aside.gain > _HELPS and aside.then > 0 else None
 
-    def _peak(self) -> tuple[int, int, float]:
-        """Pixels to the right and down by which steps would lie best on edges, how much better.
 
-        The latter in standard deviations of the surface beside its middle.
-        """
-        assert self._surface is not None
-        row, column = np.unravel_index(int(self._surface.argmax()), self._surface.shape)
-        beside = self._surface[_BESIDE]
-        clear = float((self._surface.max() - beside.mean()) / max(float(beside.std()), 1e-6))
-        return int(column) - _EDGE_REACH, int(row) - _EDGE_REACH, clear
+def _peak(surface: Float32) -> tuple[int, int, float]:
+    """Pixels to the right and down by which steps would lie best on edges, how much better.
+
+    The latter in standard deviations of the surface beside its middle.
+    """
+    row, column = np.unravel_index(int(surface.argmax()), surface.shape)
+    beside = surface[_BESIDE]
+    clear = float((surface.max() - beside.mean()) / max(float(beside.std()), 1e-6))
+    return int(column) - _EDGE_REACH, int(row) - _EDGE_REACH, clear
 
 
 def _mean(before: float, value: float) -> float:

@@ -55,7 +55,7 @@ def test_stored_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     for _ in range(3):
         matcher(torch.randn(2, 10, 64, 96))
     matcher.eval()
-    save_matcher(tmp_path, matcher.state_dict(), {})
+    save_matcher(tmp_path, matcher.state_dict())
     x = torch.randn(3, 10, 64, 96)
     with torch.no_grad():
         found, expected = load_matcher(tmp_path)(x), matcher(x)
@@ -115,6 +115,6 @@ def test_one_beside_a_named_refiner_is_used(tmp_path: Path) -> None:
     matcher = Matcher()
     torch.nn.init.zeros_(matcher.told[-1].weight)  # type: ignore[arg-type]
     torch.nn.init.constant_(matcher.told[-1].bias, 2.5)  # type: ignore[arg-type]
-    save_matcher(tmp_path / "mine", matcher.state_dict(), {})
+    save_matcher(tmp_path / "mine", matcher.state_dict())
     fuser = Fuser(FusionConfig(weights=str(tmp_path / "mine")))
     assert log_odds(frame, fuser) == pytest.approx(2.5)

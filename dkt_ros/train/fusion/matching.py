@@ -7,7 +7,6 @@ run that is resumed goes on as the uninterrupted one would have, once its pool i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +68,7 @@ class MatcherTrainer(SmallTrainer):
 
     def export(self, folder: Path) -> None:
         """See SmallTrainer."""
-        recipe = asdict(self.config)
-        told = {name: recipe[name] for name in ("seed", "height", "width", "batch")}
-        save_matcher(folder, self.average, told | {"steps": self.step})
+        save_matcher(folder, self.average)
 
     def _renewed(self) -> int:
         """Makes the pool hold what this step learns from; returns its first sample's number."""
