@@ -143,6 +143,17 @@ def publish(outputs: Outputs, stamp_ns: int) -> None:
     outputs.publish(observation, estimate)
 
 
+def outputs_beside(
+    node: LifecycleNode,
+    *more: Output,
+    statistics: Statistics | None = None,
+    fails: Callable[[str, str], None] = lambda *report: None,
+) -> Outputs:
+    """All that the node has, and more."""
+    everything, told = (*OUTPUTS, *more), statistics or Statistics()
+    return Outputs(node, NodeParameters(), told, lambda *report: None, fails, everything)
+
+
 def test_what_a_planner_waits_for_is_made_at_once_and_all_else_beside() -> None:
     at_once = {output.name for output in OUTPUTS if not output.lazy}
     assert at_once == {"camera_info", "depth", "alignment"}
@@ -193,9 +204,7 @@ def test_depth_to_record_is_the_depth_under_its_stamp(kind: str) -> None:
 def test_a_slow_lazy_output_delays_no_depth_and_keeps_the_newest(node: LifecycleNode) -> None:
     slow, statistics = Slow(), Statistics()
     lazy = Output("slow", String, slow, "waits", lazy=True)
-    outputs = Outputs(
-        node, NodeParameters(), statistics, lambda *r: None, lambda *r: None, (*OUTPUTS, lazy)
-    )
+    outputs = outputs_beside(node, lazy, statistics=statistics)
     eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
     for stamp in range(1, 9):
         publish(outputs, stamp)
@@ -213,9 +222,7 @@ def test_colour_goes_with_every_depth_however_busy_the_lazy_outputs_are(
     lazy = Output("slow", String, slow, "waits", lazy=True)
     for topic in ("dkt/color", "dkt/depth_mm"):
         node.create_subscription(Image, topic, lambda message: None, 1)
-    outputs = Outputs(
-        node, NodeParameters(), statistics, lambda *r: None, lambda *r: None, (*OUTPUTS, lazy)
-    )
+    outputs = outputs_beside(node, lazy, statistics=statistics)
 
     def heard() -> bool:
         publish(outputs, 1)
@@ -247,13 +254,11 @@ def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) ->
     slow.go.set()
     slow.failure = ImportError("no open3d")
     broken = Output("slow", String, slow, "fails", lazy=True)
-    outputs = Outputs(
+    outputs = outputs_beside(
         node,
-        NodeParameters(),
-        statistics,
-        lambda *report: None,
-        lambda cause, text: failures.append((cause, text)),
-        (*OUTPUTS, broken),
+        broken,
+        statistics=statistics,
+        fails=lambda cause, text: failures.append((cause, text)),
     )
     eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
     publish(outputs, 1)
@@ -272,14 +277,7 @@ def test_a_topic_whose_readers_cannot_be_counted_is_named_and_the_thread_goes_on
     slow, failures = Slow(), []
     slow.go.set()
     lazy = Output("slow", String, slow, "fails", lazy=True)
-    outputs = Outputs(
-        node,
-        NodeParameters(),
-        Statistics(),
-        lambda *report: None,
-        lambda *report: failures.append(report),
-        (*OUTPUTS, lazy),
-    )
+    outputs = outputs_beside(node, lazy, fails=lambda *report: failures.append(report))
     eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
     is_heard = outputs.is_heard
 
@@ -305,14 +303,7 @@ def test_a_failure_that_is_not_tried_again_is_not_told_for_ever(
     slow = Slow()
     slow.go.set()
     slow.failure = DktError("mask of 100x50 pixels")
-    outputs = Outputs(
-        node,
-        NodeParameters(),
-        Statistics(),
-        lambda *report: None,
-        lambda *report: None,
-        (*OUTPUTS, Output("slow", String, slow, "fails", lazy=True)),
-    )
+    outputs = outputs_beside(node, Output("slow", String, slow, "fails", lazy=True))
     eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
     publish(outputs, 1)
     eventually(lambda: outputs.error == "slow failed: mask of 100x50 pixels")
@@ -370,14 +361,7 @@ def test_where_the_process_is_ending_nothing_is_sent_and_nothing_said(node: Life
 
     lazy = Output("slow", String, make, "waits", lazy=True)
     last = Output("last", String, slow, "comes after it", lazy=True)
-    outputs = Outputs(
-        node,
-        NodeParameters(),
-        Statistics(),
-        lambda *report: None,
-        lambda *report: failures.append(report),
-        (*OUTPUTS, lazy, last),
-    )
+    outputs = outputs_beside(node, lazy, last, fails=lambda *report: failures.append(report))
     eventually(lambda: node.count_subscribers("slow") and node.count_publishers("slow"))
     publish(outputs, 1)
     assert begun.wait(PATIENCE_S)
@@ -410,9 +394,7 @@ def test_a_reader_whose_process_stands_still_is_told_and_holds_up_clouds_alone(
     slow, statistics = Slow(), Statistics()
     slow.go.set()
     lazy = Output("slow", String, slow, "waits", lazy=True)
-    outputs = Outputs(
-        node, NodeParameters(), statistics, lambda *r: None, lambda *r: None, (*OUTPUTS, lazy)
-    )
+    outputs = outputs_beside(node, lazy, statistics=statistics)
     node.trigger_configure()
     node.trigger_activate()
     stamps = itertools.count(1)
