@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the refiners of dkt_ros/fusion again: renders their data, trains, calibrates, evaluates, first
 # the one for networks that are shown raw depth, then from there the one for all others, with things
-# like packaging among its scenes; then the matcher; then both refiners for sensors of structured
-# light and time of flight, on from those for stereo. Killed, it goes on where it stopped when called
+# like packaging among its scenes; then both for sensors of structured light and time of flight, on
+# from those for stereo; then the matcher, on all of it. Killed, it goes on where it stopped when called
 # again. By their pace, three and a half hours of rendering and four of training on two CPU cores. Scenes that cannot be
 # rendered are named and done without.
 #
@@ -39,7 +39,6 @@ render train 952 --sensor mixed --shares packaging=0.5 --pool train --frames 2 \
   --scenes "$scenes" "${small[@]}"
 refiner colour_run train "${COLOUR:-fusion-colour}" --start "$folder/run/refiner"
 calibrated colour_run heldout --colour
-pretrain matcher matcher_run train "${MATCHER:-matcher}"
 
 render light 440 --sensor structured-light --pool train --frames 2 --scenes "$scenes" "${small[@]}"
 render light 441 --sensor tof --pool train --frames 2 --scenes "$scenes" "${small[@]}"
@@ -50,3 +49,8 @@ calibrated light_run light_heldout
 refiner light_colour_run light "${LIGHT_COLOUR:-fusion-light-colour}" \
   --start "$folder/light_run/refiner"
 calibrated light_colour_run light_heldout --colour
+
+# One matcher for all sensors.
+mkdir -p "$folder"/{train,light,all}
+find "$folder/train" "$folder/light" -name '*.tar' -exec ln -srf -t "$folder/all" {} +
+pretrain matcher matcher_run all "${MATCHER:-matcher}"

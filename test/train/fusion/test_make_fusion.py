@@ -33,6 +33,10 @@ def make(folder: Path, **variables: str) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
+    rendered = ("train/s0400-000001.tar", "light/s0440-000001.tar")
+    for tar in rendered:
+        (tmp_path / "run" / tar).parent.mkdir(parents=True)
+        (tmp_path / "run" / tar).touch()
     if begun:
         for run in ("run", "colour_run", "matcher_run", "light_run", "light_colour_run"):
             (tmp_path / "run" / run).mkdir(parents=True)
@@ -44,9 +48,9 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"],
         "dkt synth render",
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"],
-        "dkt pretrain-matcher --data",
         *["dkt synth render"] * 4,
         *["dkt pretrain-fusion --data", "python benchmarks/fusion.py --heldout"] * 2,
+        "dkt pretrain-matcher --data",
     ]
     assert all("--raw-depth" in call for call in calls[:5])
     assert "--seed 400 --version 2 --pool train --frames 2 --scenes 3" in calls[0]
@@ -57,20 +61,22 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     assert f"--start {tmp_path}/run/run/refiner" in calls[8]
     assert calls[6].endswith("--calibrate")
     assert calls[9].endswith("--calibrate --colour")
-    assert f"--config matcher --output {tmp_path}/run/matcher_run" in calls[10]
-    assert f"--data {tmp_path}/run/train" in calls[10]
-    assert calls[10].endswith("--resume") == begun
-    assert all("--raw-depth" in call for call in calls[11:15])
-    assert [call.split("--sensor ")[1].split()[0] for call in calls[11:15]] == [
+    assert all("--raw-depth" in call for call in calls[10:14])
+    assert [call.split("--sensor ")[1].split()[0] for call in calls[10:14]] == [
         *("structured-light", "tof", "tof", "structured-light"),
     ]
-    assert f"--data {tmp_path}/run/light --config fusion-light --output" in calls[15]
-    assert f"--start {tmp_path}/run/run/refiner" in calls[15]
-    assert calls[15].endswith("--resume") == calls[17].endswith("--resume") == begun
-    assert f"--config fusion-light-colour --output {tmp_path}/run/light_colour_run" in calls[17]
-    assert f"--start {tmp_path}/run/light_run/refiner" in calls[17]
-    assert f"--heldout {tmp_path}/run/light_heldout" in calls[16]
-    assert calls[18].endswith("--calibrate --colour")
+    assert f"--data {tmp_path}/run/light --config fusion-light --output" in calls[14]
+    assert f"--start {tmp_path}/run/run/refiner" in calls[14]
+    assert calls[14].endswith("--resume") == calls[16].endswith("--resume") == begun
+    assert f"--config fusion-light-colour --output {tmp_path}/run/light_colour_run" in calls[16]
+    assert f"--start {tmp_path}/run/light_run/refiner" in calls[16]
+    assert f"--heldout {tmp_path}/run/light_heldout" in calls[15]
+    assert calls[17].endswith("--calibrate --colour")
+    assert f"--config matcher --output {tmp_path}/run/matcher_run" in calls[18]
+    assert f"--data {tmp_path}/run/all" in calls[18]
+    assert calls[18].endswith("--resume") == begun
+    for tar in rendered:
+        assert (tmp_path / "run/all" / Path(tar).name).samefile(tmp_path / "run" / tar)
 
 
 @pytest.mark.parametrize("status", ["1", "2", "130"])
