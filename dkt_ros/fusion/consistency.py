@@ -265,7 +265,7 @@ class Consistency:
             return Verdict(tuple(found), scores)
         beside: list[Suspicion] = []
         if seen is not None:
-            beside = self._registered(seen, fine, readings, rgb.shape[1], scores)
+            beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape[1], scores)
         late = self._late(grey, inverse, stamp_ns, scores)
         # Depth of another moment lies beside its colour too, each time elsewhere.
         found += late if any(one.certain for one in late) else late + beside
@@ -423,11 +423,17 @@ class Consistency:
         return [Suspicion("late", text, lag.gain > certain and lateness.moves)]
 
     def _registered(
-        self, seen: Seen, grey: Float32, readings: Float32, width: int, scores: dict[str, float]
+        self,
+        seen: Seen,
+        stamp_ns: int,
+        grey: Float32,
+        readings: Float32,
+        width: int,
+        scores: dict[str, float],
     ) -> list[Suspicion]:
         """Whether depth lies on its colour; grey and readings at EDGE_SIZE."""
         config, registration = self.config, self._registration
-        registration.take(seen, config.looked_into)
+        registration.take(seen, config.looked_into, stamp_ns)
         scores["log_odds"] = registration.log_odds
         if registration.log_odds >= config.looked_into:
             registration.forget_changes()

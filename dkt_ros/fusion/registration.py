@@ -24,9 +24,9 @@ Float32 = NDArray[np.float32]
 EDGE_SIZE = 160, 288  # (h, w) that edges are compared at
 _EDGE_REACH = 24  # px at that size
 _SHARE = 0.3  # of what is new in a running mean
-_AT_ONCE = 6  # changes that are tried in a frame
-_SOME = 3  # one frame in so many is judged while all is well
-_RESTS = 30  # frames between looks, once everything was tried in vain
+_AT_ONCE, _AT_REST = 6, 1  # changes that are tried in a look
+_SOME, _SOME_NS = 6, 150_000_000  # while all is well, one frame in so many is judged, or so soon
+_RESTS, _RESTS_NS = 30, 1_000_000_000  # the same of looks, once everything was tried in vain
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
 _OFF_PX, _CLEAR, _HELPS = 3, 3.0, 0.3  # of a shift that both witnesses tell
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
@@ -106,6 +106,18 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class _Moment:
+    """Of a stream."""
+
+    frame: int = 0
+    stamp_ns: int = 0
+
+    def is_long_after(self, other: _Moment, frames: int, time_ns: int) -> bool:
+        """Whether so many frames have passed, or so much time."""
+        return self.frame - other.frame >= frames or self.stamp_ns - other.stamp_ns >= time_ns
+
+
+@dataclass(frozen=True)
 class _Aside:
     """The edges' shift, what undoing it gains, the log-odds then; in so many looks in a row."""
 
@@ -133,16 +145,20 @@ class Registration:
         self.log_odds = math.nan
         self._gains: dict[Change, tuple[float, float]] = {}
         self._next = 0
+        self._now = self._judged = self._looked = _Moment()
         self._level = math.nan
         self._surface: Float32 | None = None
         self._peak = 0, 0, 0.0
         self._aside: _Aside | None = None
 
-    def take(self, seen: Seen, well: float) -> None:
+    def take(self, seen: Seen, well: float, stamp_ns: int) -> None:
         """The next frame as it is; above so many log-odds, or in vain, some frames are enough."""
         self.frames += 1
-        if (self.log_odds >= well or self.rests) and self.frames % _SOME:
+        self._now = _Moment(self.frames, stamp_ns)
+        some = self.log_odds >= well or self.rests
+        if some and not self._now.is_long_after(self._judged, _SOME, _SOME_NS):
             return
+        self._judged = self._now
         self.log_odds = _mean(self.log_odds, seen.log_odds)
         if self.rests and abs(self.log_odds - self._level) > 2 * _IN_VAIN:
             self._gains.clear()  # of a stream as it was before
@@ -159,12 +175,13 @@ class Registration:
     @property
     def is_due(self) -> bool:
         """Whether to look at this frame."""
-        return not self.rests or self.frames % _RESTS == 0
+        return not self.rests or self._now.is_long_after(self._looked, _RESTS, _RESTS_NS)
 
     def look(self, seen: Seen, grey: Float32, readings: Float32) -> None:
         """Tries some changes and compares edges; grey and readings (1/m) at EDGE_SIZE."""
-        some = [CHANGES[(self._next + k) % len(CHANGES)] for k in range(_AT_ONCE)]
-        self._next = (self._next + _AT_ONCE) % len(CHANGES)
+        count = _AT_REST if self.rests else _AT_ONCE
+        some = [CHANGES[(self._next + k) % len(CHANGES)] for k in range(count)]
+        self._next = (self._next + count) % len(CHANGES)
         surface = _edges_on_steps(grey, _steps(readings))
         if self._surface is None:
             self._surface = surface
@@ -175,7 +192,7 @@ class Registration:
         for change, value in zip(some, others, strict=True):
             gain, before = self._gains.get(change, (math.nan, math.nan))
             self._gains[change] = _mean(gain, value - own), _mean(before, value)
-        self._level = self.log_odds
+        self._level, self._looked = self.log_odds, self._now
         self._aside = _Aside(aside, by_edges - own, by_edges).after(self._aside)
 
     def best(self) -> tuple[Change, float, float]:

@@ -449,9 +449,34 @@ def test_where_nothing_helps_less_is_tried_until_something_changes(moving: list[
         told = seen(3.5, -3.0)
         assert consistency.update(*frame, index * PERIOD_NS, None, told).suspicions == ()
     assert len(CHANGES) < sum(asked) < 3 * len(CHANGES)
+    assert asked[-1] == 3  # as it is, one change, and by the edges
     for index, frame in enumerate(frames[40 : 40 + 2 * SECOND], start=40):
         verdict = consistency.update(*frame, index * PERIOD_NS, None, seen(1.0, 4.0))
     assert causes(verdict) == {"shifted"}
+
+
+@pytest.mark.parametrize(
+    ("period_ns", "least", "most"), [(33_000_000, 4, 8), (200_000_000, 24, 24)]
+)
+def test_while_all_is_well_a_fast_camera_is_not_judged_each_time(
+    moving: list[Frame], period_ns: int, least: int, most: int
+) -> None:
+    consistency = Consistency()
+    told: list[float] = []
+
+    def seen(log_odds: float) -> Seen:
+        def tell() -> float:
+            told.append(log_odds)
+            return log_odds
+
+        return Seen(tell, lambda changes: [0.0] * len(changes))
+
+    frames = still(moving[0], 24 + 12)
+    for index, frame in enumerate(frames):
+        log_odds = 5.0 if index < 24 else -5.0
+        verdict = consistency.update(*frame, index * period_ns, None, seen(log_odds))
+    assert least <= told.count(5.0) <= most
+    assert causes(verdict) == {"foreign"}
 
 
 def test_reset_forgets(moving: list[Frame]) -> None:
