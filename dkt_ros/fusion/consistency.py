@@ -443,9 +443,10 @@ class Consistency:
         change, gain, then = registration.best()
         edges = registration.edges()
         scores |= {"gain": gain, "edges": edges}
-        if registration.frames < config.first_checks or edges > config.edges:
+        by_edges = registration.shift_by_edges if gain <= config.better else None
+        lies_well = edges > config.edges and by_edges is None
+        if registration.frames < config.first_checks or lies_well:
             return []
-        by_edges = registration.shift_by_edges() if gain <= config.better else None
         if by_edges is not None or (then >= _PUT_RIGHT and gain > 0.7 * config.better):
             change = by_edges or change
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}

@@ -29,6 +29,7 @@ _SOME, _SOME_NS = 6, 150_000_000  # while all is well, one frame in so many is j
 _RESTS, _RESTS_NS = 30, 1_000_000_000  # the same of looks, once everything was tried in vain
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
 _OFF_PX, _CLEAR, _HELPS = 3, 3.0, 0.3  # of a shift that both witnesses tell
+_TOLD, _DENIED = 2, 3  # looks in a row from which it is told, and no longer
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
 
 
@@ -150,6 +151,8 @@ class Registration:
         self._surface: Float32 | None = None
         self._peak = 0, 0, 0.0
         self._aside: _Aside | None = None
+        self._shift: Change | None = None
+        self._missed = 0
 
     def take(self, seen: Seen, well: float, stamp_ns: int) -> None:
         """The next frame as it is; above so many log-odds, or in vain, some frames are enough."""
@@ -171,6 +174,7 @@ class Registration:
     def forget_changes(self) -> None:
         """Drops what was tried: all is well, and what goes wrong next may be something else."""
         self._gains.clear()
+        self._shift = None
 
     @property
     def is_due(self) -> bool:
@@ -194,6 +198,7 @@ class Registration:
             self._gains[change] = _mean(gain, value - own), _mean(before, value)
         self._level, self._looked = self.log_odds, self._now
         self._aside = _Aside(aside, by_edges - own, by_edges).after(self._aside)
+        self._weigh(self._aside)
 
     def best(self) -> tuple[Change, float, float]:
         """The change that would do most, by how much, and the log-odds with it undone."""
@@ -205,18 +210,26 @@ class Registration:
         right, down, clear = self._peak
         return 0.0 if max(abs(right), abs(down)) > _OFF_PX else clear
 
+    @property
     def shift_by_edges(self) -> Change | None:
         """How depth lies wrong by both witnesses: the edges' shift, where undoing it helps too.
 
         So small shifts are told that undone gain little. Of 150 own pairs, in any light and by any
-        sensor, both agree on none.
+        sensor, both agree on none. Told from some looks in a row on, until some in a row deny it.
         """
-        aside = self._aside
-        if aside is None or aside.looks < 2:
-            return None
+        return self._shift
+
+    def _weigh(self, aside: _Aside) -> None:
         right, down, clear = self._peak
         is_off = max(abs(right), abs(down)) > _OFF_PX and clear > _CLEAR
-        return aside.change if is_off and aside.gain > _HELPS and aside.then > 0 else None
+        if is_off and aside.gain > _HELPS and aside.then > 0:
+            self._missed = 0
+            if aside.looks >= _TOLD:
+                self._shift = aside.change
+            return
+        self._missed += 1
+        if self._missed >= _DENIED:
+            self._shift = None
 
 
 def _peak(surface: Float32) -> tuple[int, int, float]:

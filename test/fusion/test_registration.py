@@ -1,0 +1,62 @@
+"""When what a look finds is told; test_consistency.py has real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+
+OFF_PX = 8
+
+
+def boxes(right: int) -> np.ndarray:
+    """Some of them, so far to the right."""
+    picture = np.full(EDGE_SIZE, 0.5, np.float32)
+    for row, column in ((40, 60), (60, 160), (100, 110), (95, 210)):
+        picture[row : row + 30, column + right : column + right + 36] = 1.0
+    return picture
+
+
+def seen(log_odds: float, undone: float) -> Seen:
+    """So much as it is, and with small shifts undone."""
+
+    def ask(changes: Sequence[Change]) -> list[float]:
+        return [
+            undone if 0 < np.hypot(one.x, one.y) < 2 * OFF_PX / EDGE_SIZE[1] else log_odds
+            for one in changes
+        ]
+
+    return Seen(lambda: log_odds, ask)
+
+
+def test_a_shift_that_both_witnesses_tell_is_told_until_looks_in_a_row_deny_it() -> None:
+    registration = Registration()
+
+    def look(undone: float) -> Change | None:
+        registration.take(seen(2.0, undone), 4.0, 0)
+        registration.look(seen(2.0, undone), boxes(0), boxes(OFF_PX))
+        return registration.shift_by_edges
+
+    assert look(2.6) is None
+    found = look(2.6)
+    assert found is not None
+    assert abs(found.x * EDGE_SIZE[1] - OFF_PX) <= 1
+    assert look(2.0) == look(2.0) == look(2.0) == found  # the mean is above, then two are below
+    assert look(2.0) is None
+    look(2.6)
+    assert look(2.6) == found
+    registration.forget_changes()
+    assert registration.shift_by_edges is None
+
+
+def test_what_only_one_witness_tells_is_not_told() -> None:
+    unmoved, useless = Registration(), Registration()
+    for _ in range(4):
+        unmoved.look(seen(2.0, 2.6), boxes(0), boxes(0))
+        useless.look(seen(2.0, 2.0), boxes(0), boxes(OFF_PX))
+    assert unmoved.shift_by_edges is None
+    assert useless.shift_by_edges is None
+    assert unmoved.edges() > 3
+    assert useless.edges() == 0
