@@ -26,7 +26,8 @@ _EDGE_REACH = 24  # px at that size
 _SHARE = 0.3  # of what is new in a running mean
 _AT_ONCE, _AT_REST = 6, 1  # changes that are tried in a look
 _SOME, _SOME_NS = 6, 150_000_000  # while all is well, one frame in so many is judged, or so soon
-_RESTS, _RESTS_NS = 30, 1_000_000_000  # the same of looks, once everything was tried in vain
+_RESTS, _RESTS_NS = 30, 1_000_000_000  # the same of looks, once everything was tried in vain,
+_SOONER = 5  # the first one after a fifth of that, the next one after two, ...
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
 _OFF_PX, _CLEAR, _HELPS = 3, 3.0, 0.3  # of a shift that both witnesses tell
 _TOLD, _DENIED = 2, 3  # looks in a row from which it is told, and no longer
@@ -113,7 +114,7 @@ class _Moment:
     frame: int = 0
     stamp_ns: int = 0
 
-    def is_long_after(self, other: _Moment, frames: int, time_ns: int) -> bool:
+    def is_long_after(self, other: _Moment, frames: float, time_ns: float) -> bool:
         """Whether so many frames have passed, or so much time."""
         return self.frame - other.frame >= frames or self.stamp_ns - other.stamp_ns >= time_ns
 
@@ -152,7 +153,7 @@ class Registration:
         self._peak = 0, 0, 0.0
         self._aside: _Aside | None = None
         self._shift: Change | None = None
-        self._missed = 0
+        self._missed = self._rested = 0
 
     def take(self, seen: Seen, well: float, stamp_ns: int) -> None:
         """The next frame as it is; above so many log-odds, or in vain, some frames are enough."""
@@ -164,7 +165,7 @@ class Registration:
         self._judged = self._now
         self.log_odds = _mean(self.log_odds, seen.log_odds)
         if self.rests and abs(self.log_odds - self._level) > 2 * _IN_VAIN:
-            self._gains.clear()  # of a stream as it was before
+            self._forget()  # of a stream as it was before
 
     @property
     def rests(self) -> bool:
@@ -172,18 +173,31 @@ class Registration:
         return len(self._gains) == len(CHANGES) and self.best()[1] < _IN_VAIN
 
     def forget_changes(self) -> None:
-        """Drops what was tried: all is well, and what goes wrong next may be something else."""
+        """Drops what was found: all is well, and what goes wrong next may be something else.
+
+        What was all in vain stays so, lest it be tried anew each time that much is nearly well.
+        """
+        if not self.rests:
+            self._forget()
+        self._surface = self._aside = self._shift = None
+
+    def _forget(self) -> None:
         self._gains.clear()
-        self._shift = None
+        self._surface = self._aside = None
+        self._rested = 0
 
     @property
     def is_due(self) -> bool:
         """Whether to look at this frame."""
-        return not self.rests or self._now.is_long_after(self._looked, _RESTS, _RESTS_NS)
+        if not self.rests:
+            return True
+        share = min(1.0, (1 + self._rested) / _SOONER)
+        return self._now.is_long_after(self._looked, share * _RESTS, share * _RESTS_NS)
 
     def look(self, seen: Seen, grey: Float32, readings: Float32) -> None:
         """Tries some changes and compares edges; grey and readings (1/m) at EDGE_SIZE."""
         count = _AT_REST if self.rests else _AT_ONCE
+        self._rested += self.rests
         some = [CHANGES[(self._next + k) % len(CHANGES)] for k in range(count)]
         self._next = (self._next + count) % len(CHANGES)
         surface = _edges_on_steps(grey, _steps(readings))

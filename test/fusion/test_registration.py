@@ -60,3 +60,25 @@ def test_what_only_one_witness_tells_is_not_told() -> None:
     assert useless.shift_by_edges is None
     assert unmoved.edges() > 3
     assert useless.edges() == 0
+
+
+def test_what_was_tried_in_vain_is_not_tried_anew_each_time_that_all_is_well() -> None:
+    registration, asked = Registration(), 0
+
+    def frame(log_odds: float, stamp_ns: int) -> None:
+        nonlocal asked
+        told = seen(log_odds, log_odds - 1)
+        registration.take(told, 4.0, stamp_ns)
+        if registration.log_odds >= 4.0:
+            registration.forget_changes()
+        elif registration.is_due:
+            registration.look(told, boxes(0), boxes(0))
+            asked += 1
+
+    for index in range(40):
+        frame(3.6 if index % 20 < 10 else 4.6, index * 200_000_000)
+    tries, asked = asked, 0
+    assert tries <= 12
+    for index in range(40, 46):  # much worse than ever
+        frame(-2.0, index * 200_000_000)
+    assert asked == 6
