@@ -94,7 +94,6 @@ def predict_normals(
     network: StreamingNetwork,
     rgb: np.ndarray,
     options: PredictOptions | None = None,
-    on_progress: Progress = no_progress,
 ) -> np.ndarray:
     """Surface normals of a video of any length, by the exact sampler and a normals checkpoint.
 
@@ -113,7 +112,7 @@ def predict_normals(
     def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
         normals[frames] = canvas.normals(decoded)
 
-    _run(network, rgb, options or PredictOptions(), on_progress, store)
+    _run(network, rgb, options or PredictOptions(), no_progress, store)
     return normals
 
 
