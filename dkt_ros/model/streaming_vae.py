@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
     AutoencoderKLWan,
@@ -26,28 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.windows import FRAMES_PER_LATENT as FRAMES_PER_LATENT
 
 Caches = tuple[Tensor, ...]
 """What a part of the VAE remembers, one tensor (B, C, 1 or 2, H', W') per causal convolution."""
 First = Callable[[Tensor], tuple[Tensor, Caches]]
 Following = Callable[[Tensor, Caches], tuple[Tensor, Caches]]
 Last = Callable[[Tensor, Caches | None], Tensor]
-
-
-def chunk_spans(frames: int) -> list[tuple[int, int]]:
-    """Half-open spans of the frames of each latent: the first frame, then four at a time."""
-    starts = range(1, frames, FRAMES_PER_LATENT)
-    return [(0, 1), *((start, min(start + FRAMES_PER_LATENT, frames)) for start in starts)]
-
-
-def pad_chunk(rgb: np.ndarray, start: int) -> np.ndarray:
-    """Repeats the last of a chunk's frames (T, H, W, 3) until the chunk is whole.
-
-    start: the chunk's first frame in the clip; the chunk that starts at 0 is one frame.
-    """
-    missing = (1 if start == 0 else FRAMES_PER_LATENT) - len(rgb)
-    return np.concatenate([rgb, *([rgb[-1:]] * missing)]) if missing else rgb
 
 
 class StreamingEncoder(nn.Module):

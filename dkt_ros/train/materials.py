@@ -15,8 +15,9 @@ from accelerate import Accelerator
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.latent_frames import images_of
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.train.data.encoded_source import EncodedSource, images
+from dkt_ros.train.data.encoded_source import EncodedSource
 from dkt_ros.train.data.sources import Mixture
 from dkt_ros.train.environment import check_task
 from dkt_ros.train.environment import described as placed
@@ -62,7 +63,7 @@ class Materials:
         height, width = recipe.data.size
         self.report(placed(recipe, accelerator))
         mixture = Mixture(recipe.data.data, stride=lambda frames: frames, threads=1)
-        lengths = [images(count) for count in sorted(set(recipe.latent_frames))]
+        lengths = [images_of(count) for count in sorted(set(recipe.latent_frames))]
         for frames in reversed(lengths):
             mixture.require(frames)
         self.report(
