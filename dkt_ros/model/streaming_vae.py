@@ -33,65 +33,62 @@ Following = Callable[[Tensor, Caches], tuple[Tensor, Caches]]
 Last = Callable[[Tensor, Caches | None], Tensor]
 
 
-class StreamingEncoder(nn.Module):
-    """Images to latents; the weights are those of the VAE it is made from."""
+class _Half(nn.Module):
+    """What encoder and decoder do alike; the weights are those of the VAE they are made from."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__()
         _check_supported(vae)
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
         self.register_buffer("mean", _per_channel(vae, "latents_mean"), persistent=False)
         self.register_buffer("std", _per_channel(vae, "latents_std"), persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
 
-    def first(self, images: Tensor) -> tuple[Tensor, Caches]:
-        """The first image (B, 3, 1, H, W) in [-1, 1] -> latents and caches, see `following`."""
-        return self._encode(images, past := Past(None)), past.end()
+    def first(self, chunk: Tensor) -> tuple[Tensor, Caches]:
+        """The result of a clip's first chunk (B, C, 1, H, W), and caches."""
+        return self.run(chunk, past := Past(None)), past.end()
 
-    def following(self, images: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
-        """The next four images (B, 3, 4, H, W) -> latents (B, Z, 1, H/8, W/8) and new caches.
+    def following(self, chunk: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
+        """That of the next one, four images or one latent frame, and new caches."""
+        return self.run(chunk, past := Past(caches)), past.end()
 
-        Latents are float32, the posterior's mean, normalised by the VAE's latents_mean and _std.
-        """
-        return self._encode(images, past := Past(caches)), past.end()
+    def last(self, chunk: Tensor, caches: Caches | None) -> Tensor:
+        """That of `first` (caches None) or `following`, where no other chunk follows."""
+        return self.run(chunk, Past(caches, keeps=False))
 
-    def last(self, images: Tensor, caches: Caches | None) -> Tensor:
-        """The latents of `first` (caches None) or `following`, where no other chunk follows."""
-        return self._encode(images, Past(caches, keeps=False))
+    def run(self, chunk: Tensor, past: Past) -> Tensor:
+        """That of a chunk after the past, which it adds to."""
+        raise NotImplementedError
 
-    def _encode(self, images: Tensor, past: Past) -> Tensor:
-        x = encoded(self.encoder, images.to(self.quant_conv.weight.dtype), past)
+
+class StreamingEncoder(_Half):
+    """Images (B, 3, 1 then 4, H, W) in [-1, 1] to latents (B, Z, 1, H/8, W/8).
+
+    Latents are float32, the posterior's mean, normalised by the VAE's latents_mean and _std.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__(vae)
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+
+    def run(self, chunk: Tensor, past: Past) -> Tensor:
+        """See above."""
+        x = encoded(self.encoder, chunk.to(self.quant_conv.weight.dtype), past)
         mean = self.quant_conv(x)[:, : self.mean.shape[1]].float()
         return (mean - self.mean) / self.std
 
 
-class StreamingDecoder(nn.Module):
-    """Latents to images; the weights are those of the VAE it is made from."""
+class StreamingDecoder(_Half):
+    """Normalised latents (B, Z, 1, h, w) to images (B, 3, 1 then 4, 8h, 8w) in [-1, 1]."""
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
-        super().__init__()
-        _check_supported(vae)
+        super().__init__(vae)
         self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
-        self.register_buffer("mean", _per_channel(vae, "latents_mean"), persistent=False)
-        self.register_buffer("std", _per_channel(vae, "latents_std"), persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
 
-    def first(self, latents: Tensor) -> tuple[Tensor, Caches]:
-        """The first normalised latents (B, Z, 1, h, w) -> image (B, 3, 1, 8h, 8w), and caches."""
-        return self._decode(latents, past := Past(None)), past.end()
-
-    def following(self, latents: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
-        """The next latents (B, Z, 1, h, w) -> images (B, 3, 4, 8h, 8w) in [-1, 1], new caches."""
-        return self._decode(latents, past := Past(caches)), past.end()
-
-    def last(self, latents: Tensor, caches: Caches | None) -> Tensor:
-        """The images of `first` (caches None) or `following`, where no other chunk follows."""
-        return self._decode(latents, Past(caches, keeps=False))
-
-    def _decode(self, latents: Tensor, past: Past) -> Tensor:
-        z = (latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype)
+    def run(self, chunk: Tensor, past: Past) -> Tensor:
+        """See above."""
+        z = (chunk * self.std + self.mean).to(self.post_quant_conv.weight.dtype)
         return decoded(self.decoder, self.post_quant_conv(z), past).float().clamp(-1.0, 1.0)
 
 
