@@ -26,8 +26,8 @@ from dkt_ros.train.fusion.config import FusionTrainingConfig, SamplesConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
-from dkt_ros.train.kept import SmallTrainer, falling, run_folder
 from dkt_ros.train.small import Report
+from dkt_ros.train.small_trainer import SmallTrainer, falling, run_folder
 
 WEIGHTS_FOLDER = "refiner"
 
