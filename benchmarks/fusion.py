@@ -40,8 +40,9 @@ from dkt_ros.evaluation.local_lines import (  # noqa: E402
 )
 from dkt_ros.fusion.confidence import Calibration  # noqa: E402
 from dkt_ros.fusion.config import FusionConfig  # noqa: E402
-from dkt_ros.fusion.fuser import Fused, Fuser, default_weights  # noqa: E402
+from dkt_ros.fusion.fuser import Fused, Fuser  # noqa: E402
 from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
+from dkt_ros.fusion.weights import default_weights  # noqa: E402
 from dkt_ros.geometry import disparity_of, nearest_fill  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
 from dkt_ros.train.fusion.frames import (  # noqa: E402

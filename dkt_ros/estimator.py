@@ -282,7 +282,7 @@ class DepthEstimator:
                     self._doubted = fused.doubted
             self._seen = fused.seen
             fused = fused.limited(*self.depth_range, self.min_confidence)
-            depth, alignment = fused.depth, self._judged(answer.line, fused, suspicions)
+            depth, alignment = fused.depth, self._judged(answer, fused, suspicions)
         else:
             if answer.prediction.depth is not None:
                 alignment = self._judged_metric(answer)
@@ -408,9 +408,10 @@ class DepthEstimator:
         return line
 
     def _judged(
-        self, line: Alignment, fused: Fused, suspicions: tuple[Suspicion, ...]
+        self, answer: _Answer, fused: Fused, suspicions: tuple[Suspicion, ...]
     ) -> Alignment:
         """What is told of fused depth: over all of it, not of the two-parameter line."""
+        line = answer.line
         if fused.readings == 0 and fused.network_used:
             return line
         certain = "; ".join(one.text for one in suspicions if one.certain)
@@ -422,6 +423,8 @@ class DepthEstimator:
         state, reason = AlignmentState.OK, ""
         if not fused.network_used:
             state, reason = AlignmentState.SENSOR, certain or fused.reason
+            if not certain and answer.prediction.depth is not None:
+                reason = "; ".join(filter(None, [reason, self._judged_metric(answer).reason]))
         elif share < self.config.alignment.min_inlier_ratio:
             state = AlignmentState.HELD
             reason = (

@@ -422,6 +422,14 @@ class TestMetricNetwork:
         assert wrong.state is HELD
         assert "0% of the raw depth agrees" in wrong.reason
 
+    def test_fused_too_it_is_told_why_its_depth_was_not_used(self) -> None:
+        far = replace(frame(0), raw_depth=scene().truth.astype(np.float32) * 1.5)
+        told = DepthEstimator(Metric(), EstimatorConfig()).push(far)
+        assert told is not None
+        assert told.alignment.state is AlignmentState.SENSOR
+        assert "the network was not used" in told.alignment.reason
+        assert "is that in metres?" in told.alignment.reason
+
     @pytest.mark.parametrize(
         ("factor", "state"), [(-1.0, UNALIGNED), (np.inf, UNALIGNED), (1000.0, HELD)]
     )

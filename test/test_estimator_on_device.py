@@ -25,7 +25,7 @@ from dkt_ros.arrays import Array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, EstimatorConfig
 from dkt_ros.frames import Frame
-from dkt_ros.fusion import fuser
+from dkt_ros.fusion import weights
 from dkt_ros.fusion.matcher import Matcher
 from dkt_ros.fusion.network import Refiner
 from dkt_ros.geometry import Intrinsics, backproject, known_points, remove_flying_pixels
@@ -229,9 +229,9 @@ def test_fusion_is_on_the_network_s_gpu(
         asked.append(device)
         return Matcher()
 
-    monkeypatch.setattr(fuser, "load_refiner", load)
-    monkeypatch.setattr(fuser, "load_matcher", load_other)
-    shared = fuser._shared_refiner, fuser._shared_matcher
+    monkeypatch.setattr(weights, "load_refiner", load)
+    monkeypatch.setattr(weights, "load_matcher", load_other)
+    shared = weights._shared_refiner, weights._shared_matcher
     try:
         for one in shared:
             one.cache_clear()

@@ -92,11 +92,9 @@ class Look:
     form: str = ""
 
 
-def camera_topics(
-    bag: BagReader, overrides: Mapping[str, str] | None = None, needs_info: bool = True
-) -> CameraTopics:
+def camera_topics(bag: BagReader, overrides: Mapping[str, str] | None = None) -> CameraTopics:
     """recorded_camera's; NoTopicError, too, for depth found that is not registered to colour."""
-    found, apart = recorded_camera(bag, overrides, needs_info)
+    found, apart = recorded_camera(bag, overrides)
     if apart and "depth" not in (overrides or {}):
         raise NoTopicError(
             "depth",

@@ -250,7 +250,7 @@ def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
 def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
     """Raises DktError, before anything is rendered, for what would be refused after it."""
     from dkt_ros.files import BusyError, check_writable
-    from dkt_ros.fusion.fuser import check_weights
+    from dkt_ros.fusion.weights import check_weights
     from dkt_ros.model.checkpoint import checked_folder
 
     if args.start + scenes > _MOST:

@@ -137,22 +137,34 @@ def _of_methods(rows: Sequence[Record], methods: Sequence[str]) -> dict[str, Any
     }
 
 
-def format_table(summary: dict[str, Any]) -> str:
+def format_table(summary: Mapping[str, Any]) -> str:
     """For a terminal; Markdown."""
+    return "\n\n".join(
+        "\n".join(map(_row, [heads, ["---"] * len(heads), *rows]))
+        for heads, *rows in tables(summary).values()
+    )
+
+
+def tables(summary: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+    """Title -> heads and rows."""
     table, paired = summary["methods"], summary["paired"]
     groups = [g for g in (*MATERIALS, "all") if any(g in row for row in table.values())]
-    lines = [_row(["held", *groups]), _row(["---"] * (len(groups) + 1))]
-    for method, row in table.items():
-        lines.append(_row([method, *(_share(row.get(group)) for group in groups)]))
-    lines += ["", _row(["difference, p", *groups]), _row(["---"] * (len(groups) + 1))]
-    for name, row in paired.items():
-        cells = [
-            f"{row[g]['difference']:+.2f}, {row[g]['p']:.2g}" if g in row else "" for g in groups
-        ]
-        lines.append(_row([name, *cells]))
+    held = [[name, *(_share(row.get(g)) for g in groups)] for name, row in table.items()]
+    differences = [
+        [name, *(_difference(row.get(g)) for g in groups)] for name, row in paired.items()
+    ]
+    return {
+        "Objects held": [["held", *groups], *held],
+        "Differences": [["difference, p", *groups], *differences],
+        "How it ended, and depth on the object": _failure_table(table, groups),
+        "Kinds of object": _shape_table(summary),
+        "Errors and success": _error_table(summary),
+    }
+
+
+def _failure_table(table: Mapping[str, Any], groups: Sequence[str]) -> list[list[str]]:
     results = [result.value for result in Result if result is not Result.HELD]
-    heads = ["failures", "material", *results, "median error, mm", "with depth", "off > 1 cm"]
-    lines += ["", _row(heads), _row(["---"] * len(heads))]
+    rows = [["failures", "material", *results, "median error, mm", "with depth", "off > 1 cm"]]
     for method, row in table.items():
         for group in groups:
             if group in row and group != "all":
@@ -160,18 +172,16 @@ def format_table(summary: dict[str, Any]) -> str:
                 counts = [str(one["results"].get(result, 0)) for result in results]
                 error = "" if one["error_m"] is None else f"{1000 * one['error_m']:.1f}"
                 figures = [error, f"{one['known']:.2f}", f"{one['bad']:.2f}"]
-                lines.append(_row([method, group, *counts, *figures]))
-    for heads, *rows in (shape_table(summary), error_table(summary)):
-        lines += ["", _row(heads), _row(["---"] * len(heads)), *(_row(row) for row in rows)]
-    return "\n".join(lines)
+                rows.append([method, group, *counts, *figures])
+    return rows
 
 
-def shape_table(summary: Mapping[str, Any]) -> list[list[str]]:
+def _shape_table(summary: Mapping[str, Any]) -> list[list[str]]:
     """Heads and rows: grasps that were tried by the kind of object that they were at."""
     return _by_method("object that was grasped at", summary, "by_shape", lambda one: one["shape"])
 
 
-def error_table(summary: Mapping[str, Any]) -> list[list[str]]:
+def _error_table(summary: Mapping[str, Any]) -> list[list[str]]:
     """Heads and rows: grasps that were tried by the depth's median error on their object."""
 
     def limits(part: Mapping[str, Any]) -> str:
@@ -187,7 +197,7 @@ def _by_method(
     rows = [[head, "attempts", "held", *summary["methods"]]]
     for part in summary[key]:
         each = [f"{one['held']}/{one['attempts']}" for one in part["methods"].values()]
-        rows.append([name(part), str(part["attempts"]), interval(part), *each])
+        rows.append([name(part), str(part["attempts"]), _interval(part), *each])
     return rows
 
 
@@ -195,11 +205,15 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _share(one: dict[str, Any] | None) -> str:
-    return "" if one is None else f"{interval(one)}, {one['held']}/{one['attempts']}"
+def _share(one: Mapping[str, Any] | None) -> str:
+    return "" if one is None else f"{_interval(one)}, {one['held']}/{one['attempts']}"
 
 
-def interval(one: Mapping[str, Any]) -> str:
+def _difference(one: Mapping[str, Any] | None) -> str:
+    return "" if one is None else f"{one['difference']:+.2f}, {one['p']:.2g}"
+
+
+def _interval(one: Mapping[str, Any]) -> str:
     """Share held, with its interval."""
     low, high = one["interval"]
     return f"{one['held'] / one['attempts']:.2f} ({low:.2f} to {high:.2f})"

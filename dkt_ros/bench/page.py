@@ -12,12 +12,11 @@ import numpy as np
 
 from dkt_ros import html_page
 from dkt_ros.bench.attempts import Record, Tried
-from dkt_ros.bench.figures import error_table, interval, shape_table
+from dkt_ros.bench.figures import tables
 from dkt_ros.bench.physics import Result
 from dkt_ros.bench.scenes import TableScene
 from dkt_ros.colors import colored
 from dkt_ros.formats.pictures import encoded
-from dkt_ros.formats.tabletop import MATERIALS
 from dkt_ros.grasp.antipodal import Grasp, Gripper
 from dkt_ros.rigid.world import Body
 
@@ -88,7 +87,8 @@ def page(
         order = [result.value for result in _WORST].index(record.result)
         return record.held, order + 10 * (not possible), -(record.error_m or 0.0)
 
-    body = [_success(summary), _failures(summary), _by_method(summary), "<h2>Attempts</h2>"]
+    body = [f"<h2>{name}</h2>{_html(*rows)}" for name, rows in tables(summary).items()]
+    body.append("<h2>Attempts</h2>")
     for record in sorted(records, key=badness):
         key = record.scene, record.material, record.method
         if key in pictures:
@@ -116,49 +116,9 @@ def describe(record: Record) -> str:
     return "; ".join(parts)
 
 
-def _html(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _html(heads: Sequence[str], *rows: Sequence[str]) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     lines = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
     return f'<div class="scroll"><table><tr>{head}</tr>{lines}</table></div>'
-
-
-def _success(summary: Mapping[str, Any]) -> str:
-    groups = (*MATERIALS, "all")
-    rows = [
-        [name, *(interval(row[g]) if g in row else "" for g in groups)]
-        for name, row in summary["methods"].items()
-    ]
-    for name, row in summary["paired"].items():
-        cells = [
-            f"{row[g]['difference']:+.2f}, p {row[g]['p']:.2g}" if g in row else "" for g in groups
-        ]
-        rows.append([name, *cells])
-    return "<h2>Objects held</h2>" + _html(["method", *groups], rows)
-
-
-def _failures(summary: Mapping[str, Any]) -> str:
-    results = [result.value for result in Result]
-    rows = []
-    for method, row in summary["methods"].items():
-        for group in MATERIALS:
-            if group in row:
-                one = row[group]
-                error = one["error_m"]
-                rows.append(
-                    [
-                        f"{method}, {group}",
-                        *(str(one["results"].get(result, 0)) for result in results),
-                        "" if error is None else f"{1000 * error:.1f} mm",
-                        f"{one['known']:.0%}",
-                        f"{one['bad']:.0%}",
-                    ]
-                )
-    heads = ["", *results, "median error", "with depth", "off by > 1 cm"]
-    return "<h2>How it ended, and depth on the object</h2>" + _html(heads, rows)
-
-
-def _by_method(summary: Mapping[str, Any]) -> str:
-    tables = {"Kinds of object": shape_table(summary), "Errors and success": error_table(summary)}
-    return "".join(f"<h2>{name}</h2>{_html(rows[0], rows[1:])}" for name, rows in tables.items())

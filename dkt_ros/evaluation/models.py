@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from dkt_ros.alignment.aligner import align_depth
+from dkt_ros.alignment.aligner import AlignmentState, align_depth
 from dkt_ros.arrays import to_host
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
@@ -18,6 +19,9 @@ from dkt_ros.evaluation.videos import Video
 from dkt_ros.frames import Frame, frames_of
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.predict.predictor import Predictor
+from dkt_ros.wording import counted
+
+_log = logging.getLogger(__name__)
 
 MAIN_ALIGNMENTS = ("video", "online", "fused")
 ALIGNMENTS = (*MAIN_ALIGNMENTS, *LOCAL_LINES)
@@ -80,6 +84,7 @@ class PredictorModel:
         self.answers_every = predictor.answers_every
         self.predictor = predictor
         self._config = replace(_CONFIG, fusion=fusion or FusionConfig())
+        self._told = False
 
     def depths(
         self,
@@ -100,7 +105,9 @@ class PredictorModel:
             depth = "fused" if "fused" in streamed else "network"
             estimator = DepthEstimator(self.predictor, replace(self._config, depth=depth))
             estimator.reset()
-            estimates = (estimator.push(frame) for frame in frames)
+            estimates: Iterator[DepthEstimate | None] = map(estimator.push, frames)
+            if streamed:
+                estimates = self._watched(video.name, estimates)
             disparity, found = newest_frames(video, estimates, streamed)
             estimator.reset()
         if "video" in alignments:
@@ -108,6 +115,23 @@ class PredictorModel:
                 disparity = self.predictor.video(frames)
             found = {"video": Depths(aligned_to_truth(disparity, truth, depth_range)), **found}
         return found
+
+    def _watched(
+        self, video: str, estimates: Iterator[DepthEstimate | None]
+    ) -> Iterator[DepthEstimate | None]:
+        """The same; tells, once, where most of them are made without the network or a scale."""
+        answers, without = 0, []
+        for estimate in estimates:
+            if estimate is not None:
+                answers += 1
+                fused, state = estimate.fused, estimate.alignment.state
+                if state is not AlignmentState.OK and (fused is None or not fused.network_used):
+                    without.append(f"{state.name}: {estimate.alignment.reason}")
+            yield estimate
+        if 2 * len(without) > answers and not self._told:
+            self._told = True
+            share = f"{len(without)} of {counted(answers, 'answer')}"
+            _log.warning("%s, %s: %s are %s", self.name, video, share, without[-1])
 
 
 def newest_frames(

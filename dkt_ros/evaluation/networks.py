@@ -9,7 +9,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.evaluate import Methods
 from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, DepthModel, PredictorModel
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.fuser import check_weights
+from dkt_ros.fusion.weights import check_weights
 from dkt_ros.predict.load import load_normals, load_predictors, task_of
 from dkt_ros.predict.options import PredictorOptions
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.files import shown
 from dkt_ros.formats.pixels import read_depth
+from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.wording import counted
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class PredictedDepth:
 
     answers_every = 1
 
-    def __init__(self, name: str, folder: Path, unit_m: float = 0.001) -> None:
+    def __init__(self, name: str, folder: Path, unit_m: float = METRES_PER_MILLIMETRE) -> None:
         self.name = name
         self._folder = folder
         self._unit_m = unit_m
@@ -145,15 +146,20 @@ class PredictedDepth:
 
 
 def parse_predictions(
-    words: Iterable[str], unit_m: float = 0.001, taken: Collection[str] = ()
+    words: Collection[str], unit_m: float = METRES_PER_MILLIMETRE, taken: Collection[str] = ()
 ) -> list[PredictedDepth]:
     """From NAME=DIR, as the command line has it. taken: names of other rows.
 
     Raises DktError for what is none, for a name that is taken, for a folder that is not there and
-    for a unit that is no length.
+    for a unit that is no length or of nothing.
     """
     if not (math.isfinite(unit_m) and unit_m > 0):
         raise DktError(f"--prediction-unit is {unit_m:g}, expected metres per step above 0")
+    if unit_m != METRES_PER_MILLIMETRE and not words:
+        raise DktError(
+            f"--prediction-unit {unit_m:g} is of the files that --predictions names, and that is "
+            "not given: expected NAME=DIR too"
+        )
     models: dict[str, PredictedDepth] = {}
     for word in words:
         name, _, folder = (part.strip() for part in word.partition("="))

@@ -13,7 +13,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -36,7 +35,7 @@ from dkt_ros.arrays import (
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.confidence import Calibration
-from dkt_ros.fusion.config import SENSORS, FusionConfig
+from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.features import (
     Scene,
     agreement,
@@ -49,10 +48,11 @@ from dkt_ros.fusion.features import (
     working_size,
 )
 from dkt_ros.fusion.history import History
-from dkt_ros.fusion.matcher import SMALLEST, Matcher, load_matcher, read_matcher
-from dkt_ros.fusion.network import MATCHER_FILE, Refiner, load_refiner, one_thread, read_refiner
+from dkt_ros.fusion.matcher import SMALLEST, Matcher
+from dkt_ros.fusion.network import Refiner, one_thread
 from dkt_ros.fusion.registration import Change, Seen
 from dkt_ros.fusion.view import View, beyond, sensors_view
+from dkt_ros.fusion.weights import matcher_of, refiner_of
 from dkt_ros.geometry import nearest_fill, with_readings_between
 
 Float32 = NDArray[np.float32]
@@ -159,19 +159,6 @@ class Fused:
         return float(self._calibration.expected_error(float(np.median(some))))
 
 
-@lru_cache(maxsize=4)
-def _shared_refiner(
-    folder: Path, device: torch.device, written_ns: int
-) -> tuple[Refiner, dict[str, Any]]:
-    """One in memory for all fusers; it is only read."""
-    return load_refiner(folder, device)
-
-
-@lru_cache(maxsize=2)
-def _shared_matcher(folder: Path, device: torch.device, written_ns: int) -> Matcher:
-    return load_matcher(folder, device)
-
-
 class Fuser:
     """Fuses one stream's frames."""
 
@@ -189,25 +176,15 @@ class Fuser:
         self.config = config or FusionConfig()
         self._device = torch.device(device)
         self._ways = {on_scale: self._way(on_scale) for on_scale in (False, True)}
-        self._matcher = self._own_matcher()
+        own = self.config.method == "refiner"
+        self._matcher = matcher_of(self.config, self._device) if own else None
         self.reset()
 
     def _way(self, on_scale: bool) -> _Way:
         if self.config.method != "refiner":
             return _Way(None, Calibration())
-        own = default_weights(on_scale, self.config.sensor)
-        folder = Path(self.config.weights or own).expanduser()
-        refiner, info = _shared_refiner(folder, self._device, _written_ns(folder))
+        refiner, info = refiner_of(self.config, on_scale, self._device)
         return _Way(refiner, Calibration.from_json(info.get("calibration")))
-
-    def _own_matcher(self) -> Matcher | None:
-        """The one that lies beside the named refiner, or the package's."""
-        if self.config.method != "refiner":
-            return None
-        folder = Path(self.config.weights).expanduser()
-        if not self.config.weights or not (folder / MATCHER_FILE).exists():
-            folder = _ASSETS / "matcher"
-        return _shared_matcher(folder, self._device, _written_ns(folder))
 
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
@@ -433,33 +410,6 @@ class _Way:
 
     refiner: Refiner | None
     calibration: Calibration
-
-
-def check_weights(folder: str | Path) -> None:
-    """Raises DktError where a named refiner, or a matcher beside it, cannot be used; "" is none."""
-    if folder:
-        named = Path(folder).expanduser()
-        read_refiner(named)
-        if (named / MATCHER_FILE).exists():
-            read_matcher(named)
-
-
-def _written_ns(folder: Path) -> int:
-    """When any of its files was last."""
-    return max((file.stat().st_mtime_ns for file in folder.glob("*")), default=0)
-
-
-_ASSETS = Path(__file__).resolve().parents[1] / "assets"
-
-
-def default_weights(on_scale: bool = True, sensor: str = SENSORS[0]) -> Path:
-    """The refiner in the package for networks that are shown raw depth, or for all others.
-
-    sensor: of SENSORS.
-    """
-    name = "fusion" if sensor == SENSORS[0] else "fusion-light"
-    name += "" if on_scale else "-colour"
-    return _ASSETS / name
 
 
 def _refined(

@@ -22,6 +22,8 @@ _HYPOTHESES = 256
 _SAMPLE = 4096
 _NEIGHBOURS_TO_FILL = 5
 _PLANES = 4  # that a table is chosen from
+_TOLERANCE_M = 0.006  # from a plane, of its points
+_LEAST_SHARE = 0.15  # of all points, that a plane holds
 _LEVEL = np.cos(np.radians(20.0))
 _MOST_TO_STAND = 200_000  # points that are looked at for what stands on a plane
 _MORE_STANDS = 2.0  # times as much on another plane than on the largest
@@ -82,17 +84,11 @@ class Plane:
         return points @ self.normal.astype(points.dtype) - points.dtype.type(self.offset)
 
 
-def find_table(
-    points: Float32,
-    seed: int = 0,
-    tolerance_m: float = 0.006,
-    least_share: float = 0.15,
-    up: Float64 | None = None,
-) -> Plane | None:
-    """The plane on which things stand, of those that hold `least_share` of the points by RANSAC.
+def find_table(points: Float32, seed: int = 0, up: Float64 | None = None) -> Plane | None:
+    """The plane on which things stand, of those that hold enough of the points by RANSAC.
 
     A wall or a floor may be larger. points: (H, W, 3), NaN unknown, or (N, 3), which do not tell
-    what stands where; then, or where nothing does, the largest within `tolerance_m`. up: (3,)
+    what stands where; then, or where nothing does, the largest. up: (3,)
     against gravity in the points' frame; what is not level is no table then. None where there is
     no such plane. The same seed finds the same plane.
     """
@@ -104,22 +100,20 @@ def find_table(
     rest = sample = sample.astype(np.float64)
     found: list[Plane] = []
     for _ in range(_PLANES):
-        plane = _largest_plane(rest, rng, tolerance_m, least_share * len(sample))
+        plane = _largest_plane(rest, rng, _LEAST_SHARE * len(sample))
         if plane is None:
             break
         if up is None or plane.normal @ up > _LEVEL:
             found.append(plane)
-        rest = rest[np.abs(plane.heights(rest)) >= 2 * tolerance_m]
+        rest = rest[np.abs(plane.heights(rest)) >= 2 * _TOLERANCE_M]
     if len(found) < 2 or picture.ndim == 2:
         return found[0] if found else None
-    stand = _supported(picture, found, tolerance_m)
+    stand = _supported(picture, found)
     best = int(np.argmax(stand))
     return found[best] if stand[best] > _MORE_STANDS * stand[0] else found[0]
 
 
-def _largest_plane(
-    points: Float64, rng: np.random.Generator, tolerance_m: float, least: float
-) -> Plane | None:
+def _largest_plane(points: Float64, rng: np.random.Generator, least: float) -> Plane | None:
     if len(points) < 3:
         return None
     a, b, c = points[rng.integers(len(points), size=(3, _HYPOTHESES))]
@@ -129,18 +123,18 @@ def _largest_plane(
     if not len(normals):
         return None
     distance = np.abs(points @ normals.T - np.einsum("ij,ij->i", normals, a))
-    best = int(np.argmax((distance < tolerance_m).sum(axis=0)))
-    inliers = points[distance[:, best] < tolerance_m]
+    best = int(np.argmax((distance < _TOLERANCE_M).sum(axis=0)))
+    inliers = points[distance[:, best] < _TOLERANCE_M]
     plane = _fitted(inliers)
     for _ in range(3):
-        inliers = points[np.abs(plane.heights(points)) < tolerance_m]
+        inliers = points[np.abs(plane.heights(points)) < _TOLERANCE_M]
         if len(inliers) < max(3, least):
             return None
         plane = _fitted(inliers)
     return plane
 
 
-def _supported(points: Float32, planes: list[Plane], tolerance_m: float) -> list[int]:
+def _supported(points: Float32, planes: list[Plane]) -> list[int]:
     """How many pixels of points (H, W, 3) belong to things on each plane.
 
     A thing is what lies together in the picture, on no plane, is small and is seen whole: other
@@ -150,7 +144,7 @@ def _supported(points: Float32, planes: list[Plane], tolerance_m: float) -> list
     points = points[::every, ::every]
     heights = np.stack([plane.heights(points) for plane in planes])
     with np.errstate(invalid="ignore"):
-        is_thing = (heights > 2 * tolerance_m).all(axis=0).astype(np.uint8)
+        is_thing = (heights > 2 * _TOLERANCE_M).all(axis=0).astype(np.uint8)
     number, labels = cv2.connectedComponents(is_thing, connectivity=4)
     found = [0] * len(planes)
     for pixels in _by_label(labels, number):

@@ -26,6 +26,7 @@ _TRANSFORMER_ROOTS = (
 )  # fmt: skip
 _IGNORED_ROOTS = ("ref_conv",)
 _WRAPPERS = re.compile(r"^(?:(?:base_model|model|diffusion_model|transformer|module|pipe|dit)\.)+")
+_NAMED = 5  # of many keys
 _WITHIN = re.compile(r"(?<![^.])_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
 """What torch.compile and other wrappers put into names, before the first part or any other."""
 _LINEAR = (
@@ -215,10 +216,10 @@ def linear_modules(blocks: Iterable[int]) -> list[str]:
     return [*_OUTER_LINEAR, *(f"blocks.{index}.{name}" for index in blocks for name in _LINEAR)]
 
 
-def name_some(keys: list[str], limit: int = 5) -> str:
+def name_some(keys: list[str]) -> str:
     """The first few names and how many more there are."""
-    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + more
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(keys[:_NAMED]) + more
 
 
 def _root(key: str) -> str:

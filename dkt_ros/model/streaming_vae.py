@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
     AutoencoderKLWan,
     WanAttentionBlock,
     WanCausalConv3d,
+    WanDecoder3d,
+    WanEncoder3d,
     WanMidBlock,
     WanResample,
     WanResidualBlock,
@@ -24,7 +25,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.windows import FRAMES_PER_LATENT as FRAMES_PER_LATENT
 
 Caches = tuple[Tensor, ...]
 """What a part of the VAE remembers, one tensor (B, C, 1 or 2, H', W') per causal convolution."""
@@ -33,124 +33,87 @@ Following = Callable[[Tensor, Caches], tuple[Tensor, Caches]]
 Last = Callable[[Tensor, Caches | None], Tensor]
 
 
-def chunk_spans(frames: int) -> list[tuple[int, int]]:
-    """Half-open spans of the frames of each latent: the first frame, then four at a time."""
-    starts = range(1, frames, FRAMES_PER_LATENT)
-    return [(0, 1), *((start, min(start + FRAMES_PER_LATENT, frames)) for start in starts)]
+class _Half(nn.Module):
+    """What encoder and decoder do alike; the weights are those of the VAE they are made from."""
 
-
-def pad_chunk(rgb: np.ndarray, start: int) -> np.ndarray:
-    """Repeats the last of a chunk's frames (T, H, W, 3) until the chunk is whole.
-
-    start: the chunk's first frame in the clip; the chunk that starts at 0 is one frame.
-    """
-    missing = (1 if start == 0 else FRAMES_PER_LATENT) - len(rgb)
-    return np.concatenate([rgb, *([rgb[-1:]] * missing)]) if missing else rgb
-
-
-class StreamingEncoder(nn.Module):
-    """Images to latents; the weights are those of the VAE it is made from."""
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__()
         _check_supported(vae)
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
         self.register_buffer("mean", _per_channel(vae, "latents_mean"), persistent=False)
         self.register_buffer("std", _per_channel(vae, "latents_std"), persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
 
-    def first(self, images: Tensor) -> tuple[Tensor, Caches]:
-        """The first image (B, 3, 1, H, W) in [-1, 1] -> latents and caches, see `following`."""
-        return self._encode(images, past := _Past(None)), past.new
+    def first(self, chunk: Tensor) -> tuple[Tensor, Caches]:
+        """The result of a clip's first chunk (B, C, 1, H, W), and caches."""
+        return self.run(chunk, past := Past(None)), past.end()
 
-    def following(self, images: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
-        """The next four images (B, 3, 4, H, W) -> latents (B, Z, 1, H/8, W/8) and new caches.
+    def following(self, chunk: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
+        """That of the next one, four images or one latent frame, and new caches."""
+        return self.run(chunk, past := Past(caches)), past.end()
 
-        Latents are float32, the posterior's mean, normalised by the VAE's latents_mean and _std.
-        """
-        return self._encode(images, past := _Past(caches)), past.new
+    def last(self, chunk: Tensor, caches: Caches | None) -> Tensor:
+        """That of `first` (caches None) or `following`, where no other chunk follows."""
+        return self.run(chunk, Past(caches, keeps=False))
 
-    def last(self, images: Tensor, caches: Caches | None) -> Tensor:
-        """The latents of `first` (caches None) or `following`, where no other chunk follows."""
-        return self._encode(images, _Past(caches, keeps=False))
+    def run(self, chunk: Tensor, past: Past) -> Tensor:
+        """That of a chunk after the past, which it adds to."""
+        raise NotImplementedError
 
-    def _encode(self, images: Tensor, past: _Past) -> Tensor:
-        encoder = self.encoder
-        x = past.convolve(encoder.conv_in, images.to(self.quant_conv.weight.dtype))
-        for layer in encoder.down_blocks:
-            if isinstance(layer, WanResidualBlock):
-                x = _residual(layer, x, past)
-            else:
-                x = _downsample(layer, x, past)
-        x = _middle(encoder.mid_block, x, past)
-        x = past.convolve(encoder.conv_out, norm_silu(encoder.norm_out, x))
+
+class StreamingEncoder(_Half):
+    """Images (B, 3, 1 then 4, H, W) in [-1, 1] to latents (B, Z, 1, H/8, W/8).
+
+    Latents are float32, the posterior's mean, normalised by the VAE's latents_mean and _std.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__(vae)
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+
+    def run(self, chunk: Tensor, past: Past) -> Tensor:
+        """See above."""
+        x = encoded(self.encoder, chunk.to(self.quant_conv.weight.dtype), past)
         mean = self.quant_conv(x)[:, : self.mean.shape[1]].float()
         return (mean - self.mean) / self.std
 
 
-class StreamingDecoder(nn.Module):
-    """Latents to images; the weights are those of the VAE it is made from."""
+class StreamingDecoder(_Half):
+    """Normalised latents (B, Z, 1, h, w) to images (B, 3, 1 then 4, 8h, 8w) in [-1, 1]."""
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
-        super().__init__()
-        _check_supported(vae)
+        super().__init__(vae)
         self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
-        self.register_buffer("mean", _per_channel(vae, "latents_mean"), persistent=False)
-        self.register_buffer("std", _per_channel(vae, "latents_std"), persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
 
-    def first(self, latents: Tensor) -> tuple[Tensor, Caches]:
-        """The first normalised latents (B, Z, 1, h, w) -> image (B, 3, 1, 8h, 8w), and caches."""
-        return self._decode(latents, past := _Past(None)), past.new
-
-    def following(self, latents: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
-        """The next latents (B, Z, 1, h, w) -> images (B, 3, 4, 8h, 8w) in [-1, 1], new caches."""
-        return self._decode(latents, past := _Past(caches)), past.new
-
-    def last(self, latents: Tensor, caches: Caches | None) -> Tensor:
-        """The images of `first` (caches None) or `following`, where no other chunk follows."""
-        return self._decode(latents, _Past(caches, keeps=False))
-
-    def _decode(self, latents: Tensor, past: _Past) -> Tensor:
-        decoder = self.decoder
-        z = (latents * self.std + self.mean).to(self.post_quant_conv.weight.dtype)
-        x = past.convolve(decoder.conv_in, self.post_quant_conv(z))
-        x = _middle(decoder.mid_block, x, past)
-        for block in decoder.up_blocks:
-            for layer in block.resnets:
-                x = _residual(layer, x, past)
-            if block.upsamplers is not None:
-                x = _upsample(block.upsamplers[0], x, past)
-        x = past.convolve(decoder.conv_out, norm_silu(decoder.norm_out, x))
-        return x.float().clamp(-1.0, 1.0)
+    def run(self, chunk: Tensor, past: Past) -> Tensor:
+        """See above."""
+        z = (chunk * self.std + self.mean).to(self.post_quant_conv.weight.dtype)
+        return decoded(self.decoder, self.post_quant_conv(z), past).float().clamp(-1.0, 1.0)
 
 
-class _Past:
+class Past:
     """Hands each causal layer its cache, in the order of the layers, and collects the new ones.
 
-    keeps: whether it collects; half of a first chunk's copying is for caches.
+    Computes the layers, too, on (B, C, T, H, W); a subclass may do so in another layout. keeps:
+    whether it collects; half of a first chunk's copying is for caches.
     """
 
     def __init__(self, caches: Caches | None, keeps: bool = True) -> None:
         self.is_first, self.keeps = caches is None, keeps
-        self._given = iter(caches or ())
-        self._new: list[Tensor] = []
+        self.given = list(caches or ())
+        self.new: list[Tensor] = []
 
-    @property
-    def new(self) -> Caches:
-        if next(self._given, None) is not None:
-            raise ValueError(f"more caches than the {len(self._new)} causal layers")
-        return tuple(self._new)
-
-    def take(self) -> Tensor:
-        return next(self._given)
+    def end(self) -> Caches:
+        """The new caches; ValueError where some that were given belong to no layer."""
+        if self.given:
+            raise ValueError(f"{len(self.given)} caches more than the causal layers")
+        return tuple(self.new)
 
     def keep(self, *frames: Tensor) -> None:
         """The frames, joined along time: a copy, for a view would keep the activation alive."""
         if self.keeps:
-            self._new.append(frames[0].clone() if len(frames) == 1 else torch.cat(frames, dim=2))
+            self.new.append(frames[0].clone() if len(frames) == 1 else torch.cat(frames, dim=2))
 
     def convolve(self, layer: WanCausalConv3d, x: Tensor) -> Tensor:
         """A causal convolution over the two frames before x and x; keeps its last two frames."""
@@ -158,51 +121,81 @@ class _Past:
             if self.keeps:
                 self.keep(torch.zeros_like(x), x)
             return layer(x)
-        before = self.take()
+        before = self.given.pop(0)
         self.keep(*([x[:, :, -2:]] if x.shape[2] > 1 else [before[:, :, -1:], x]))
         return layer(x, before)
 
+    def pointwise(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """A 1x1x1 convolution, or nothing."""
+        return layer(x)
 
-def norm_silu(norm: WanRMS_norm, x: Tensor) -> Tensor:
-    """silu(norm(x)): RMS over the channels (B, C, ...) times gamma, in fewer passes over memory."""
-    wide = x.float()
-    length = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
-    normed = (wide / length).mul_(norm.gamma * norm.scale)
-    return functional.silu(normed, inplace=True).to(x.dtype)
+    def attend(self, block: WanAttentionBlock, x: Tensor) -> Tensor:
+        """One head over the pixels of each frame."""
+        return block(x)
+
+    def norm_silu(self, norm: WanRMS_norm, x: Tensor) -> Tensor:
+        """silu(norm(x)): RMS over the channels times gamma, in fewer passes over memory."""
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
+        normed = (wide / length).mul_(norm.gamma * norm.scale)
+        return functional.silu(normed, inplace=True).to(x.dtype)
+
+    def downsample(self, layer: WanResample, x: Tensor) -> Tensor:
+        """Half of height and width and, of a later chunk where the layer says so, of the frames."""
+        x = _each_image(layer.resample, x)
+        if layer.mode == "downsample3d":
+            before = None if self.is_first else self.given.pop(0)
+            self.keep(x[:, :, -1:])
+            if before is not None:  # a first frame has no pair to be merged with
+                x = layer.time_conv(torch.cat([before, x], dim=2))
+        return x
+
+    def upsample(self, layer: WanResample, x: Tensor) -> Tensor:
+        """The reverse."""
+        if layer.mode == "upsample3d":
+            if self.is_first:  # the first frame stays one, and later ones see zeros in its place
+                self.keep(torch.zeros_like(x).expand(-1, -1, 2, -1, -1))
+            else:
+                twice = self.convolve(layer.time_conv, x)
+                # Channels (2, C) -> frames (T, 2).
+                x = twice.unflatten(1, (2, -1)).movedim(1, 3).flatten(2, 3)
+        return _each_image(layer.resample, x)
 
 
-def _residual(block: WanResidualBlock, x: Tensor, past: _Past) -> Tensor:
-    h = past.convolve(block.conv1, norm_silu(block.norm1, x))
-    h = past.convolve(block.conv2, norm_silu(block.norm2, h))
-    return h + block.conv_shortcut(x)
+def encoded(encoder: WanEncoder3d, x: Tensor, past: Past) -> Tensor:
+    """Images of one chunk through all of the encoder, in the past's layout."""
+    x = past.convolve(encoder.conv_in, x)
+    for layer in encoder.down_blocks:
+        if isinstance(layer, WanResidualBlock):
+            x = _residual(layer, x, past)
+        else:
+            x = past.downsample(layer, x)
+    x = _middle(encoder.mid_block, x, past)
+    return past.convolve(encoder.conv_out, past.norm_silu(encoder.norm_out, x))
 
 
-def _middle(block: WanMidBlock, x: Tensor, past: _Past) -> Tensor:
+def decoded(decoder: WanDecoder3d, x: Tensor, past: Past) -> Tensor:
+    """Latents of one chunk through all of the decoder."""
+    x = _middle(decoder.mid_block, past.convolve(decoder.conv_in, x), past)
+    for block in decoder.up_blocks:
+        for layer in block.resnets:
+            x = _residual(layer, x, past)
+        if block.upsamplers is not None:
+            x = past.upsample(block.upsamplers[0], x)
+    return past.convolve(decoder.conv_out, past.norm_silu(decoder.norm_out, x))
+
+
+def _residual(block: WanResidualBlock, x: Tensor, past: Past) -> Tensor:
+    h = past.convolve(block.conv1, past.norm_silu(block.norm1, x))
+    h = past.convolve(block.conv2, past.norm_silu(block.norm2, h))
+    return h + past.pointwise(block.conv_shortcut, x)
+
+
+def _middle(block: WanMidBlock, x: Tensor, past: Past) -> Tensor:
     x = _residual(block.resnets[0], x, past)
     for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
-        x = _residual(resnet, attention(x), past)
+        x = _residual(resnet, past.attend(attention, x), past)
     return x
-
-
-def _downsample(layer: WanResample, x: Tensor, past: _Past) -> Tensor:
-    x = _each_image(layer.resample, x)
-    if layer.mode == "downsample3d":
-        before = None if past.is_first else past.take()
-        past.keep(x[:, :, -1:])
-        if before is not None:  # a first frame has no pair to be merged with
-            x = layer.time_conv(torch.cat([before, x], dim=2))
-    return x
-
-
-def _upsample(layer: WanResample, x: Tensor, past: _Past) -> Tensor:
-    if layer.mode == "upsample3d":
-        if past.is_first:  # the first frame stays one, and later ones see zeros in its place
-            past.keep(torch.zeros_like(x).expand(-1, -1, 2, -1, -1))
-        else:
-            twice = past.convolve(layer.time_conv, x)
-            # Channels (2, C) -> frames (T, 2).
-            x = twice.unflatten(1, (2, -1)).movedim(1, 3).flatten(2, 3)
-    return _each_image(layer.resample, x)
 
 
 def _each_image(layer: nn.Module, x: Tensor) -> Tensor:

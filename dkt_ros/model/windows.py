@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from dkt_ros.model.latent_frames import latents_of
 from dkt_ros.model.live_options import LiveOptions
 
 Window = tuple[int, int]
-FRAMES_PER_LATENT = 4
-"""Images of one latent frame, but for the first, which stands for one."""
 
 
 def live_windows(options: LiveOptions) -> tuple[Window, ...]:
@@ -52,7 +51,7 @@ def exact_windows(frames: Iterable[int], window: int, overlap: int) -> tuple[Win
     """
     lengths = set()
     for count in frames:
-        latents = 1 + -(-(count - 1) // FRAMES_PER_LATENT)
+        latents = latents_of(count)
         # As the sampler shrinks an overlap that the checkpoint gives.
         spans = window_spans(latents, window, min(overlap, window - 1))
         lengths |= {stop - start for start, stop in spans}

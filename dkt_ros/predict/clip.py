@@ -21,9 +21,10 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.condition import DisparityRange, range_of
+from dkt_ros.model.latent_frames import FRAMES_PER_LATENT, chunk_spans, pad_chunk
 from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream, chunk_spans, pad_chunk
+from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.predict.dkt import DktPredictor, answered, beginning_or_noise, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
@@ -94,7 +95,6 @@ def predict_normals(
     network: StreamingNetwork,
     rgb: np.ndarray,
     options: PredictOptions | None = None,
-    on_progress: Progress = no_progress,
 ) -> np.ndarray:
     """Surface normals of a video of any length, by the exact sampler and a normals checkpoint.
 
@@ -113,7 +113,7 @@ def predict_normals(
     def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
         normals[frames] = canvas.normals(decoded)
 
-    _run(network, rgb, options or PredictOptions(), on_progress, store)
+    _run(network, rgb, options or PredictOptions(), no_progress, store)
     return normals
 
 

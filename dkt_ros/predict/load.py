@@ -27,6 +27,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import sha256, shown
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.latent_frames import images_of
 from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import AUTO, PredictorOptions
 from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress, no_progress
@@ -252,7 +253,7 @@ def request_of(
         overlap = info.overlap if options.overlap is None else options.overlap
         windows = exact_windows(clips, window, overlap)
         # By the windows' lengths, for a build cuts clips by the checkpoint's own window.
-        lengths = sorted(4 * length - 3 for length, _ in windows)
+        lengths = sorted(images_of(length) for length, _ in windows)
         flags = ("--preset", "exact", "--frames", *map(str, lengths))
     device = resolve_device(options.device)
     return Request(

@@ -21,10 +21,11 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.condition import DisparityRange, range_of
+from dkt_ros.model.latent_frames import FRAMES_PER_LATENT
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler
 from dkt_ros.model.streaming_network import StreamingNetwork
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, Stream
+from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.model.windows import clip_latents, windows_until_full
 from dkt_ros.predict.dkt import DktPredictor, answered, beginning, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions

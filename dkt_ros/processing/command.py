@@ -255,7 +255,7 @@ def _processed(args: argparse.Namespace) -> int:
 
 def _check_networks(options: ProcessOptions, here: bool) -> None:
     """Raises DktError for what every recording would fail of. here: on this machine."""
-    from dkt_ros.fusion.fuser import check_weights
+    from dkt_ros.fusion.weights import check_weights
     from dkt_ros.predict.load import check_named
 
     check_named(options.predictor, here)

@@ -1,9 +1,8 @@
 """What lifecycle nodes of this package do alike: parameters, transitions, complaints.
 
 A node of its own subclasses ManagedNode[ItsParameters], says in `prepare` what takes long before it
-can be configured, in on_configure, on_activate and on_deactivate what is alive in which state, each
-through `transition`, and in `release` what is taken down. process.run_main is its command. Nothing
-here is particular to depth.
+can be configured, in `configure`, `start`, `halt` and `release` what is alive in which state.
+process.run_main is its command. Nothing here is particular to depth.
 """
 
 from __future__ import annotations
@@ -132,18 +131,31 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         In a thread of its own, so that it creates and destroys nothing of rclpy's.
         """
 
+    def configure(self) -> None:
+        """Makes what the node works with; where it raises, `release` follows."""
+
+    def start(self) -> None:
+        """Begins to work, with publishers that publish; where it raises, `halt` follows."""
+
+    def halt(self) -> None:
+        """Works no more."""
+
     def release(self) -> None:
         """Takes down what configuring made, from any lifecycle state."""
 
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Ready to work."""
+        return self.transition("configure", self.configure, self.release)
+
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publishers publish; a lifecycle manager that asks for a bond gets one."""
-        self._bond = self._bond or form_bond(self)
-        return super().on_activate(state)
+        return self.transition(
+            "activate", lambda: self._activate(state), lambda: self._deactivate(state)
+        )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publishers publish no more; the bond is broken."""
-        self._end_bond()
-        return super().on_deactivate(state)
+        return self.transition("deactivate", lambda: self._deactivate(state))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Nothing is left of what configuring made."""
@@ -242,6 +254,16 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self._transition_error = text
         self.get_logger().error(text)
         return TransitionCallbackReturn.FAILURE
+
+    def _activate(self, state: LifecycleState) -> None:
+        self._bond = self._bond or form_bond(self)
+        super().on_activate(state)
+        self.start()
+
+    def _deactivate(self, state: LifecycleState) -> None:
+        self.halt()
+        self._end_bond()
+        super().on_deactivate(state)
 
     def report(self, cause: str, text: str) -> None:
         """What was dropped or looks wrong: for diagnostics, and for the log now and then."""

@@ -22,7 +22,6 @@ from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
@@ -129,20 +128,6 @@ class DktNode(ManagedNode[NodeParameters]):
         if self._outputs is not None and transition != "deactivate":
             self._outputs.wind_down()
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Loads and warms the network, advertises the outputs."""
-        return self.transition("configure", self._configure, self.release)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes and starts the inference thread."""
-        return self.transition(
-            "activate", lambda: self._activate(state), lambda: self._deactivate(state)
-        )
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribes and ends the inference thread."""
-        return self.transition("deactivate", lambda: self._deactivate(state))
-
     def publish_diagnostics(self) -> None:
         """Says how the node is doing."""
         report = self._node_report()
@@ -152,7 +137,8 @@ class DktNode(ManagedNode[NodeParameters]):
         parts = [status for status in array.status if not status.name.endswith(": lifecycle")]
         self._status_log.note(parts, [text for text, _ in report.complaints.values()])
 
-    def _configure(self) -> None:
+    def configure(self) -> None:
+        """Takes the network that was loaded, advertises the outputs."""
         self._engine = self.take_prepared()
         self._outputs = Outputs(
             self, self.parameters, self._statistics, self.report, self._report_failure
@@ -165,10 +151,10 @@ class DktNode(ManagedNode[NodeParameters]):
         if info.note:
             self.get_logger().warning(info.note)
 
-    def _activate(self, state: LifecycleState) -> None:
+    def start(self) -> None:
+        """Subscribes and starts the inference thread."""
         assert self._engine is not None  # the state machine configures first
         assert self._outputs is not None
-        super().on_activate(state)
         self._pipeline = Pipeline(
             self,
             self.parameters,
@@ -189,11 +175,8 @@ class DktNode(ManagedNode[NodeParameters]):
                 "history, depth, reliability, durability"
             )
 
-    def _deactivate(self, state: LifecycleState) -> None:
-        self._halt()
-        super().on_deactivate(state)
-
-    def _halt(self) -> None:
+    def halt(self) -> None:
+        """Unsubscribes and ends the inference thread."""
         patience_s = 0.0 if self._winding_down else HALT_PATIENCE_S  # it was waited for already
         if self._pipeline is not None and not self._pipeline.stop(patience_s):
             raise DktError(
@@ -205,7 +188,7 @@ class DktNode(ManagedNode[NodeParameters]):
 
     def release(self) -> None:
         """Takes the outputs down and frees the network."""
-        self._halt()
+        self.halt()
         if self._outputs is not None:
             self._outputs.destroy()
         engine, self._outputs, self._engine = self._engine, None, None

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecyclePublisher
 from rclpy.timer import Timer
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
@@ -105,24 +105,11 @@ class DktPlanner(ManagedNode[PlannerParameters]):
     def apply(self, parameters: PlannerParameters) -> None:
         """Takes over the parameters that act at once."""
         if self._is_active and parameters.period_s != self._period_s:
-            self._stop()
+            self.halt()
             self._start(parameters.period_s)
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def configure(self) -> None:
         """Advertises the outputs."""
-        return self.transition("configure", self._configure, self.release)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begins to answer."""
-        return self.transition(
-            "activate", lambda: self._activate(state), lambda: self._deactivate(state)
-        )
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Answers NOT_ACTIVE from now on."""
-        return self.transition("deactivate", lambda: self._deactivate(state))
-
-    def _configure(self) -> None:
         # Before the first plan: only what is heard from then on is known.
         self._transforms = Transforms(self) if self.parameters.up_frame else None
         for topic, kind in TOPICS.items():  # one by one: release takes down those before a failure
@@ -131,18 +118,14 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         if MarkerArray is None:
             self.get_logger().info("visualization_msgs is not installed: no dkt/grasp_markers")
 
-    def _activate(self, state: LifecycleState) -> None:
-        super().on_activate(state)
+    def start(self) -> None:
+        """Begins to answer."""
         self._start(self.parameters.period_s)
         self.get_logger().info(f"plans when {self.resolve_service_name(SERVICE)} is called")
 
-    def _deactivate(self, state: LifecycleState) -> None:
-        self._stop()
-        super().on_deactivate(state)
-
     def release(self) -> None:
         """Takes the outputs down."""
-        self._stop()
+        self.halt()
         for publisher in self._own.values():
             self.destroy_lifecycle_publisher(publisher)
         self._own = {}
@@ -155,7 +138,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         if period_s:
             self._timer = self.create_timer(period_s, self._tick, callback_group=self._group)
 
-    def _stop(self) -> None:
+    def halt(self) -> None:
+        """Answers NOT_ACTIVE from now on."""
         self._is_active = False
         if self._timer is not None:
             self.destroy_timer(self._timer)

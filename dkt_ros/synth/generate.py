@@ -166,11 +166,6 @@ def sequence_id(options: GenerateOptions, index: int) -> str:
     return name if options.tabletop is None else f"{name}-{options.tabletop.material}"
 
 
-def generate(options: GenerateOptions, say: Callable[[str], None] = print) -> Outcome:
-    """`generate_all` of one."""
-    return generate_all([options], say)
-
-
 def generate_all(runs: Sequence[GenerateOptions], say: Callable[[str], None] = print) -> Outcome:
     """Renders the scenes whose tar is missing, of one after another, with one progress over all.
 

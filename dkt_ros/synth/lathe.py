@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 SEGMENTS = 48
+_ROD_SEGMENTS = 10
 Profile = np.ndarray
 Mesh = tuple[np.ndarray, np.ndarray]
 
@@ -94,13 +95,13 @@ def stack(rings: list[tuple[float, float, float]]) -> Mesh:
     return np.vstack(vertices), np.array(faces)
 
 
-def rod(line: np.ndarray, radius: float, around: int = 10) -> Mesh:
+def rod(line: np.ndarray, radius: float) -> Mesh:
     """A round rod along an (N,3) line in the plane y = 0, both ends capped."""
     tangent = np.gradient(line, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     side = np.array([0.0, 1.0, 0.0])
     normal = np.cross(side, tangent)
-    angle = np.linspace(0, 2 * np.pi, around, endpoint=False)
+    angle = np.linspace(0, 2 * np.pi, _ROD_SEGMENTS, endpoint=False)
     # normal, side and tangent are right-handed, so that rings turn outwards.
     rings = (
         line[:, None]

@@ -161,12 +161,13 @@ def _print(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket:
 
 
 def _two_colours(
-    tree: bpy.types.NodeTree, share: bpy.types.NodeSocket, texture: Texture
+    tree: bpy.types.NodeTree, share: bpy.types.NodeSocket, texture: Texture, low: float = 0.3
 ) -> bpy.types.NodeSocket:
+    """The first colour up to a share of low, the second from 1 - low on."""
     ramp = tree.nodes.new("ShaderNodeValToRGB")
-    ramp.color_ramp.elements[0].position = 0.3
+    ramp.color_ramp.elements[0].position = low
     ramp.color_ramp.elements[0].color = _rgba(texture.first)
-    ramp.color_ramp.elements[1].position = 0.7
+    ramp.color_ramp.elements[1].position = 1.0 - low
     ramp.color_ramp.elements[1].color = _rgba(texture.second)
     tree.links.new(share, ramp.inputs["Fac"])
     return ramp.outputs["Color"]
@@ -256,13 +257,7 @@ def _pattern(tree: bpy.types.NodeTree, texture: Texture) -> bpy.types.NodeSocket
     elif texture.pattern == "marble":
         node.inputs["Distortion"].default_value = 2.5
     tree.links.new(_coordinates(tree, stretch, texture.angle), node.inputs["Vector"])
-    ramp = tree.nodes.new("ShaderNodeValToRGB")
-    ramp.color_ramp.elements[0].position = 0.35
-    ramp.color_ramp.elements[0].color = _rgba(texture.first)
-    ramp.color_ramp.elements[1].position = 0.65
-    ramp.color_ramp.elements[1].color = _rgba(texture.second)
-    tree.links.new(node.outputs[0], ramp.inputs["Fac"])
-    return ramp.outputs["Color"]
+    return _two_colours(tree, node.outputs[0], texture, 0.35)
 
 
 def _coordinates(

@@ -16,7 +16,7 @@ from mathutils import Matrix
 from dkt_ros.synth.lathe import Mesh, stack
 from dkt_ros.synth.passes import quiet
 from dkt_ros.synth.placement import scatter
-from dkt_ros.synth.scene import LIFT, Area, Item, Scene
+from dkt_ros.synth.scene import LIFT, Area, Item, Scene, placed
 
 _SCALE = 10.0
 """Bullet is made for things of a metre: lengths and gravity grow by this factor."""
@@ -72,7 +72,7 @@ def _drop(falling: Sequence[Item], resting: Sequence[Item], area: Area) -> list[
 
 
 def _landed(item: Item, area: Area) -> Item | None:
-    vertices = item.shape.vertices @ item.pose[:3, :3].T + item.pose[:3, 3]
+    vertices = placed(item.shape.vertices, item.pose)
     centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
     if not np.isfinite(vertices).all() or not area.holds(centre[0], centre[1]):
         return None

@@ -18,17 +18,18 @@ from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence
 
 _CLASS_COLOURS = np.array([[70, 70, 70], [0, 190, 255], [255, 140, 0]], np.uint8)
 
+_TILE_WIDTH = 240
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def contact_sheet(paths: Sequence[Path], columns: int = 2, tile_width: int = 240) -> np.ndarray:
+def contact_sheet(paths: Sequence[Path], columns: int = 2) -> np.ndarray:
     """(H,W,3) uint8: for the first and the last frame of each tar, rgb, depth, mask, raw depth.
 
     Depths of one frame share one colour scale, from the 1st to the 95th percentile of the truth.
     """
     if not paths:
         raise DktError("no sequence to show; give a folder that holds .tar files")
-    strips = [_label(strip, path.stem) for path in paths for strip in _strips(path, tile_width)]
+    strips = [_label(strip, path.stem) for path in paths for strip in _strips(path)]
     columns = min(columns, len(strips))
     width = max(strip.shape[1] for strip in strips)
     strips = [_fit(strip, strip.shape[0], width) for strip in strips]
@@ -69,13 +70,13 @@ def write_contact_sheet(folder: Path, output: Path, count: int, columns: int = 2
     return len(paths)
 
 
-def _strips(path: Path, tile_width: int) -> list[np.ndarray]:
+def _strips(path: Path) -> list[np.ndarray]:
     frames = read_sequence(path)
     chosen = [frames[0]] if len(frames) == 1 else [frames[0], frames[-1]]
-    return [_strip(frame, tile_width) for frame in chosen]
+    return [_strip(frame) for frame in chosen]
 
 
-def _strip(frame: SequenceFrame, tile_width: int) -> np.ndarray:
+def _strip(frame: SequenceFrame) -> np.ndarray:
     known = frame.depth[np.isfinite(frame.depth)]
     near, far = np.percentile(known, (1, 95)) if known.size else (0.0, 1.0)
     tiles = [frame.rgb, colored(frame.depth, near, far)]
@@ -83,9 +84,9 @@ def _strip(frame: SequenceFrame, tile_width: int) -> np.ndarray:
         tiles.append(_CLASS_COLOURS[np.minimum(frame.mask, len(_CLASS_COLOURS) - 1)])
     if frame.raw_depth is not None:
         tiles.append(colored(frame.raw_depth, near, far))
-    height = max(1, round(tile_width * frame.rgb.shape[0] / frame.rgb.shape[1]))
+    height = max(1, round(_TILE_WIDTH * frame.rgb.shape[0] / frame.rgb.shape[1]))
     return np.hstack(
-        [cv2.resize(tile, (tile_width, height), interpolation=cv2.INTER_AREA) for tile in tiles]
+        [cv2.resize(tile, (_TILE_WIDTH, height), interpolation=cv2.INTER_AREA) for tile in tiles]
     )
 
 

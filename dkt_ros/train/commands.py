@@ -66,7 +66,7 @@ def _train(args: argparse.Namespace) -> int:
 
         accelerator = make_accelerator(recipe)
         if accelerator.is_main_process:
-            Materials(recipe, args.output, report).describe(accelerator, shown=True)
+            Materials(recipe, args.output, report).describe(accelerator)
         return 0
     with Materials(recipe, args.output, report) as materials:
         outcome = train(

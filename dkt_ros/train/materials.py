@@ -5,7 +5,7 @@ Knows what the recipe says of its data. Knows nothing of steps or weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -15,8 +15,9 @@ from accelerate import Accelerator
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.latent_frames import images_of
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.train.data.encoded_source import EncodedSource, images
+from dkt_ros.train.data.encoded_source import EncodedSource
 from dkt_ros.train.data.sources import Mixture
 from dkt_ros.train.environment import check_task
 from dkt_ros.train.environment import described as placed
@@ -38,6 +39,7 @@ class Materials:
     def __init__(self, recipe: Recipe, output: Path, report: Report = lambda line: None) -> None:
         self.recipe, self.output, self.report = recipe, output, report
         self._opened: EncodedSource | None = None
+        self._clips: tuple[PreviewClip, ...] | None = None
 
     def source(self, network: DktNetwork) -> EncodedSource:
         """The samples, encoded by the network's VAE. DktError where the data cannot give them."""
@@ -51,11 +53,8 @@ class Materials:
         )
         return self._opened
 
-    def describe(self, accelerator: Accelerator, shown: bool = False) -> None:
-        """Reports what is to be done, on what; DktError where the data cannot give that.
-
-        shown: which clips the previews would show too.
-        """
+    def describe(self, accelerator: Accelerator) -> None:
+        """Reports what is to be done, on what; DktError where the data cannot give that."""
         recipe = self.recipe
         base = CheckpointInfo.read(checked_folder(recipe.checkpoint_folder()))
         check_task(base)
@@ -64,7 +63,7 @@ class Materials:
         height, width = recipe.data.size
         self.report(placed(recipe, accelerator))
         mixture = Mixture(recipe.data.data, stride=lambda frames: frames, threads=1)
-        lengths = [images(count) for count in sorted(set(recipe.latent_frames))]
+        lengths = [images_of(count) for count in sorted(set(recipe.latent_frames))]
         for frames in reversed(lengths):
             mixture.require(frames)
         self.report(
@@ -88,17 +87,12 @@ class Materials:
             )
         bf16 = accelerator.mixed_precision == "bf16"
         self.report(count(recipe, without_memory(recipe), bf16).described())
-        if shown and recipe.preview.every > 0:
-            self._report_shown(load_clips(recipe.data, recipe.preview.clips, recipe.preview.frames))
+        if recipe.preview.every > 0:
+            self._shown()
 
     def previews(self) -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:
-        """What measures loss, REL, RMSE and delta after one scale and shift per clip, and draws.
-
-        Reports which clips these are, and which of them are trained on.
-        """
-        wanted = self.recipe.preview
-        clips = load_clips(self.recipe.data, wanted.clips, wanted.frames)
-        self._report_shown(clips)
+        """What measures loss, REL, RMSE and delta after one scale and shift per clip, and draws."""
+        wanted, clips = self.recipe.preview, self._shown()
         steps = wanted.steps or described(self.recipe, 0, self.output).steps
 
         loss = ValidationLoss(self.recipe, clips)
@@ -112,13 +106,19 @@ class Materials:
 
         return judge
 
-    def _report_shown(self, clips: Sequence[PreviewClip]) -> None:
+    def _shown(self) -> tuple[PreviewClip, ...]:
+        """The clips, read once; reports which these are, and which of them are trained on."""
+        if self._clips is not None:
+            return self._clips
+        wanted = self.recipe.preview
+        self._clips = clips = load_clips(self.recipe.data, wanted.clips, wanted.frames)
         if held_out := [clip.name for clip in clips if not clip.trained]:
             self.report(f"previews show held-out clips: {', '.join(held_out)}")
         if trained := [clip.name for clip in clips if clip.trained]:
             named = self.recipe.data.validation
             why = "validation names them" if named else "no held-out split found"
             self.report(f"previews show training clips: {why}: {', '.join(trained)}")
+        return clips
 
     def __enter__(self) -> Materials:
         return self

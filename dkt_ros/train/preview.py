@@ -26,9 +26,9 @@ from dkt_ros.evaluation.metrics import (
 from dkt_ros.geometry import disparity_of, is_reading
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.condition import range_of
+from dkt_ros.model.latent_frames import FRAMES_PER_LATENT
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sample
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 from dkt_ros.predict.dkt import beginning_or_noise, conditions, raw_pictures
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import AUTO, DataConfig, SourceConfig

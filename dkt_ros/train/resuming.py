@@ -13,8 +13,8 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.model.merge import transformer_weights
 from dkt_ros.train.fields import changed, plain
-from dkt_ros.train.kept import check_steps, report_changes
 from dkt_ros.train.recipe import Recipe, as_in_file
+from dkt_ros.train.small_trainer import check_steps, report_changes
 from dkt_ros.train.states import States, read_state
 
 RECIPE_FILE = "recipe.yaml"

@@ -35,11 +35,11 @@ from dkt_ros.train.environment import described, load_network, make_accelerator,
 from dkt_ros.train.export import BEST_DIR, STATES_DIR, export_best, export_result
 from dkt_ros.train.export import described as described_result
 from dkt_ros.train.fields import plain
-from dkt_ros.train.kept import only_run
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
 from dkt_ros.train.recipe import Recipe, as_in_file
 from dkt_ros.train.resuming import RECIPE_FILE, base_digest, starting_state
+from dkt_ros.train.small_trainer import only_run
 from dkt_ros.train.states import STATE_FILE, States, of_a_run, read_state
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.train.trainer import Trainer

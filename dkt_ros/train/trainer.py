@@ -23,10 +23,10 @@ from dkt_ros.model.lora import INPUT_WEIGHTS
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.data.prefetch import Prefetch, Request
-from dkt_ros.train.kept import parameter_groups, restore_optimizer
 from dkt_ros.train.objective import ask, losses
 from dkt_ros.train.recipe import OptimizerRecipe, Recipe
 from dkt_ros.train.schedule import clip_length, rate_factor, share
+from dkt_ros.train.small_trainer import parameter_groups, restore_optimizer
 from dkt_ros.train.tuning import Trained, Velocity, prepare, wearing
 
 

@@ -312,6 +312,27 @@ def metric_network(options: PredictorOptions, *_: object) -> Predictor:
     return Metric(PredictorInfo("metres"))
 
 
+class Millimetres(Metric):
+    def push(self, frame: Frame) -> Prediction:
+        answer = super().push(frame)
+        assert answer.depth is not None
+        return dataclasses.replace(answer, depth=1000 * answer.depth)
+
+
+def network_in_millimetres(options: PredictorOptions, *_: object) -> Predictor:
+    return Millimetres(PredictorInfo("steps"))
+
+
+def test_a_metric_network_in_another_unit_is_told(
+    rendered: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ["eval", "--predictor", f"{__name__}:network_in_millimetres", "--align", "online"]
+    main([*arguments, "--data", str(rendered)])
+    (told,) = caplog.messages
+    assert "3 of 3 answers are HELD: 0% of the raw depth agrees" in told
+    assert told.endswith("is that in metres?")
+
+
 @pytest.mark.parametrize("mode", ["exact", "both"])
 def test_another_kind_of_network_is_measured_too(
     mode: str, tmp_path: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
@@ -393,6 +414,7 @@ def test_a_normals_checkpoint(
         (["--predictions", "theirs=nowhere"], "no such folder"),
         (["--predictions", "theirs=."], "no folder is named as a video"),
         (["--prediction-unit", "-1"], "expected metres per step above 0"),
+        (["--prediction-unit", "0.01"], "--predictions names"),
         (["--refiner", "none/there"], "none/there/refiner.json cannot be used"),
     ],
 )

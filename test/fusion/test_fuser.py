@@ -18,7 +18,8 @@ from fixtures.fused_scenes import GlassFrame, rendered_frame
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.fuser import Fused, Fuser, Source, default_weights
+from dkt_ros.fusion.fuser import Fused, Fuser, Source
+from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import nearest_fill
 
 UNALIGNED = Alignment(

@@ -10,7 +10,6 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import SENSORS
-from dkt_ros.fusion.fuser import default_weights
 from dkt_ros.fusion.network import (
     INFO_FILE,
     INPUT_CHANNELS,
@@ -23,6 +22,7 @@ from dkt_ros.fusion.network import (
     save_refiner,
     sizes_info,
 )
+from dkt_ros.fusion.weights import default_weights
 
 SMALL = RefinerSizes((4, 8, 8, 8))
 

@@ -30,7 +30,6 @@ from dkt_ros.model.sampler import (
     sigmas,
     timesteps,
 )
-from dkt_ros.model.streaming_vae import chunk_spans, pad_chunk
 from dkt_ros.predict.clip import PredictOptions, predict_disparity
 
 TOLERANCE = 1e-4
@@ -119,18 +118,6 @@ def test_disparity_is_the_plain_samplers(
     ours = predict_disparity(FastNetwork(load_checkpoint(folder)), rgb, options)
     assert np.abs(ours - expected).max() < TOLERANCE
     assert np.ptp(expected) > 0.01
-
-
-@pytest.mark.parametrize(
-    ("frames", "spans"),
-    [(1, [(0, 1)]), (2, [(0, 1), (1, 2)]), (6, [(0, 1), (1, 5), (5, 6)])],
-)
-def test_chunks_of_a_clip(frames: int, spans: list[tuple[int, int]]) -> None:
-    assert chunk_spans(frames) == spans
-    rgb = np.arange(frames, dtype=np.uint8)[:, None, None, None]
-    whole = [pad_chunk(rgb[start:stop], start).ravel().tolist() for start, stop in spans]
-    assert [len(chunk) for chunk in whole] == [1] + [4] * (len(spans) - 1)
-    assert whole[-1][-1] == frames - 1
 
 
 def test_image_tokens_that_differ_are_refused(plain_network: DktNetwork) -> None:

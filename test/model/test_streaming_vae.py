@@ -10,11 +10,10 @@ from fixtures.tiny_checkpoint import tiny_vae
 from dkt_ros.errors import DktError
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.streaming_vae import (
+    Past,
     Stream,
     StreamingDecoder,
     StreamingEncoder,
-    _Past,
-    norm_silu,
 )
 
 SIZE = (32, 48)
@@ -112,10 +111,9 @@ def test_the_last_of_a_clip_is_what_it_is_within_one_and_keeps_nothing(
         for chunk in chunks:
             last = stream.peek(chunk)
             assert torch.equal(stream.advance(chunk), last)
-        kept = _Past(None, keeps=False)
-        half = part._encode if isinstance(part, StreamingEncoder) else part._decode
-        half(chunks[0], kept)
-        assert kept.new == ()
+        kept = Past(None, keeps=False)
+        part.run(chunks[0], kept)
+        assert kept.end() == ()
 
 
 @torch.inference_mode()
@@ -139,7 +137,7 @@ def test_caches_that_do_not_fit_are_refused(tiny_network: DktNetwork) -> None:
     part = StreamingEncoder(tiny_network.vae)
     with torch.inference_mode():
         _, caches = part.first(video(1))
-        with pytest.raises(ValueError, match="more caches"):
+        with pytest.raises(ValueError, match="1 caches more"):
             part.following(video(4), (*caches, caches[0]))
 
 
@@ -149,7 +147,7 @@ def test_the_fused_norm_is_norm_and_silu() -> None:
     torch.nn.init.uniform_(norm.gamma)
     x = torch.randn(1, norm.gamma.shape[0], 3, 4, 5)
     x[:, :, 0] = 0.0  # nothing to divide by
-    torch.testing.assert_close(norm_silu(norm, x), vae.encoder.nonlinearity(norm(x)))
+    torch.testing.assert_close(Past(None).norm_silu(norm, x), vae.encoder.nonlinearity(norm(x)))
 
 
 @pytest.mark.parametrize("changes", [{"is_residual": True}, {"attn_scales": [0.5]}])

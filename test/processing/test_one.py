@@ -26,8 +26,8 @@ from dkt_ros.estimator import EstimatorConfig, load_estimator
 from dkt_ros.files import only_process
 from dkt_ros.formats.exr import read_exr_plane
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.fuser import default_weights
 from dkt_ros.fusion.network import INFO_FILE
+from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions

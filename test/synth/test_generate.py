@@ -34,7 +34,6 @@ from dkt_ros.synth.generate import (
     GENERATOR_VERSION,
     GenerateOptions,
     describe,
-    generate,
     generate_all,
     make_scene,
     tar_path,
@@ -108,7 +107,7 @@ def test_killed_and_resumed_it_equals_an_undisturbed_run(tmp_path: Path) -> None
     first = tar_path(killed, 0)
     stamp, content = first.stat().st_mtime_ns, first.read_bytes()
     lines: list[str] = []
-    outcome = generate(killed, lines.append)
+    outcome = generate_all([killed], lines.append)
     assert (outcome.made, outcome.present, outcome.failed) == (2, 1, {})
     assert lines[0] == "there already: 1 of 3 sequences"
     assert re.search(r"4/4 frames, .* 00:00 left, .*frame", lines[-1])
@@ -117,7 +116,7 @@ def test_killed_and_resumed_it_equals_an_undisturbed_run(tmp_path: Path) -> None
 
     # What the other process made, made here: metadata to the byte, geometry to the last step.
     whole = options(tmp_path / "whole", scenes=1)
-    generate(whole, lines.append)
+    generate_all([whole], lines.append)
     for ending in (".metadata.json", ".depth.json", ".depth.png", ".mask.png", ".instance.png"):
         assert members(first, ending) == members(tar_path(whole, 0), ending) != []
     frames = read_sequence(tar_path(killed, 1))
@@ -128,7 +127,7 @@ def test_killed_and_resumed_it_equals_an_undisturbed_run(tmp_path: Path) -> None
     assert int(frames[0].instance.max()) <= len(things)
 
     with pytest.raises(DktError, match=r"was made with other options \(frames 2, now 5\)"):
-        generate(replace(killed, frames=5), lines.append)
+        generate_all([replace(killed, frames=5)], lines.append)
 
 
 def test_an_interrupt_ends_a_render_at_once_and_leaves_no_half(tmp_path: Path) -> None:
@@ -240,7 +239,7 @@ def test_an_unreadable_tar_is_named_and_kept(
     content = made()
     run = options(tmp_path)
     tar_path(run, 0).write_bytes(content)
-    outcome = generate(run, lambda _: None)
+    outcome = generate_all([run], lambda _: None)
     assert (outcome.made, outcome.present) == (1, 0)
     assert "is there but unreadable (" in outcome.failed["s0004-000000"]
     assert "\n" not in outcome.failed["s0004-000000"]
@@ -264,10 +263,10 @@ from pathlib import Path
 import test_generate as t
 t.generation.render_scene = t.fake_frames
 run = t.options(Path({str(tmp_path)!r}), start=2, scenes=1)
-t.generate(run)
+t.generate_all([run])
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 try:
-    t.generate(t.replace(run, seed=5, frames=40))
+    t.generate_all([t.replace(run, seed=5, frames=40)])
 except t.DktError as error:
     print(type(error).__name__, error)
 """
@@ -363,7 +362,7 @@ def test_a_mixed_run_says_which_sensor_each_scene_has(tmp_path: Path) -> None:
     run = options(tmp_path, raw_depth=True, frames=1, scenes=1, sensor="mixed")
     names = []
     for index in (9, 12):  # of sensors that are soon rendered
-        assert generate(replace(run, start=index), lambda _: None).failed == {}
+        assert generate_all([replace(run, start=index)], lambda _: None).failed == {}
         names.append(read_sequence(tar_path(run, index))[0].extra["sensor"])
     assert set(names) <= set(SENSORS)
     assert len(set(names)) == 2

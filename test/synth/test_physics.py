@@ -15,7 +15,7 @@ pytest.importorskip("bpy", reason="physics needs Blender as a module (pip instal
 
 from dkt_ros.synth.physics import settle
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
-from dkt_ros.synth.scene import Scene
+from dkt_ros.synth.scene import Scene, placed
 
 _OPEN = SceneOptions(drop_share=1.0, container_share=0.0)
 _CONTAINED = SceneOptions(drop_share=1.0, container_share=1.0)
@@ -29,7 +29,7 @@ def settled_digest() -> str:
 
 
 def world_vertices(scene: Scene) -> list[np.ndarray]:
-    return [item.shape.vertices @ item.pose[:3, :3].T + item.pose[:3, 3] for item in scene.items]
+    return [placed(item.shape.vertices, item.pose) for item in scene.items]
 
 
 @pytest.mark.parametrize(("content", "index"), [(_OPEN, 0), (_CONTAINED, 2)])

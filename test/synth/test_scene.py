@@ -12,7 +12,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.camera import PathOptions, camera_matrix, look_at
 from dkt_ros.synth.sampling import HELD_OUT_FAMILIES, Pool, SceneOptions, sample_scene
-from dkt_ros.synth.scene import Scene
+from dkt_ros.synth.scene import Scene, placed
 from dkt_ros.synth.substances import HELD_OUT_SUBSTANCES
 
 _PLACED = SceneOptions(drop_share=0.0)
@@ -20,7 +20,7 @@ _SCENES = [sample_scene(11, index, _PLACED) for index in range(25)]
 
 
 def world_vertices(scene: Scene) -> list[np.ndarray]:
-    return [item.shape.vertices @ item.pose[:3, :3].T + item.pose[:3, 3] for item in scene.items]
+    return [placed(item.shape.vertices, item.pose) for item in scene.items]
 
 
 def test_a_scene_depends_on_seed_and_index_alone() -> None:

@@ -12,6 +12,7 @@ from dkt_ros.cli import main
 from dkt_ros.formats.tabletop import ARRANGEMENTS, CAMERAS, MATERIALS
 from dkt_ros.formats.transphy3d import MaterialClass, read_sequence
 from dkt_ros.synth.camera import eye_of
+from dkt_ros.synth.scene import placed
 from dkt_ros.synth.tabletop import Tabletop, _arranged, sample_tabletop, solid
 
 _KINDS = {
@@ -40,7 +41,7 @@ def test_all_stand_on_the_table_fit_between_fingers_and_into_the_picture() -> No
         assert 1 <= len(scene.items) <= 4
         assert not scene.props
         for item in scene.items:
-            points = item.shape.vertices @ item.pose[:3, :3].T + item.pose[:3, 3]
+            points = placed(item.shape.vertices, item.pose)
             assert points[:, 2].min() == pytest.approx(0.0002, abs=2e-4)
             assert points[:, 2].max() > 0.03
             angle = np.linspace(0, np.pi, 90)
@@ -74,7 +75,7 @@ def test_an_orbit_goes_round_and_ends_with_all_in_view() -> None:
     assert 34 < np.degrees(abs(bearing[-1] - bearing[0])) < 71
     np.testing.assert_allclose(np.diff(bearing), np.diff(bearing)[0], atol=1e-6)
     for item in scene.items:
-        points = item.shape.vertices @ item.pose[:3, :3].T + item.pose[:3, 3]
+        points = placed(item.shape.vertices, item.pose)
         to_camera = scene.path.world_to_camera(4)
         seen = points @ to_camera[:3, :3].T + to_camera[:3, 3]
         side = np.tan(0.5 * scene.path.horizontal_fov)
@@ -98,10 +99,7 @@ def test_what_is_dropped_lies_in_its_place_and_depends_on_the_seed_alone(
         assert scene.area.container.kind == arrangement
         assert scene.things[len(scene.items)][0] == arrangement
     assert {item.shape.family for item in scene.items} <= {"ball", "can", "tool"}
-    lowest = [
-        (item.shape.vertices @ item.pose[:3, :3].T + item.pose[:3, 3])[:, 2].min()
-        for item in scene.items
-    ]
+    lowest = [(placed(item.shape.vertices, item.pose))[:, 2].min() for item in scene.items]
     assert min(lowest) >= scene.area.floor + 0.00019
     assert max(np.hypot(*item.pose[:2, 3]) for item in scene.items) < 0.3
     other = sample_tabletop(3, 0, replace(kind, material="transparent"), (3, 4))

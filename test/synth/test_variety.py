@@ -17,7 +17,7 @@ from dkt_ros.synth.commands import _SHARES
 from dkt_ros.synth.lathe import SEGMENTS
 from dkt_ros.synth.prints import draw_print
 from dkt_ros.synth.sampling import HELD_OUT_FAMILIES, Pool, SceneOptions
-from dkt_ros.synth.scene import Scene, about_z
+from dkt_ros.synth.scene import Scene, about_z, placed
 from dkt_ros.synth.sensors import SENSORS, sensor_of
 from dkt_ros.synth.variety import Shares, complete, sample_varied_scene
 
@@ -32,12 +32,8 @@ def scene_of(index: int, content: SceneOptions = _PLACED, **shares: Any) -> Scen
 _SCENES = [scene_of(index, hands=0.4, grippers=0.6) for index in range(24)]
 
 
-def world(vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    return vertices @ pose[:3, :3].T + pose[:3, 3]
-
-
 def object_points(scene: Scene) -> np.ndarray:
-    return np.vstack([world(item.shape.vertices, item.pose) for item in scene.items])
+    return np.vstack([placed(item.shape.vertices, item.pose) for item in scene.items])
 
 
 def is_closed(faces: np.ndarray) -> bool:
@@ -70,7 +66,7 @@ def test_the_camera_runs_into_nothing_and_stays_in_the_room() -> None:
             assert np.linalg.norm(points - eye, axis=1).min() > 0.06
             assert np.abs(eye[:2]).max() < scene.wall_distance
             for panel in scene.panels:
-                (local,) = world((eye - panel.centre)[None], about_z(-panel.turn))
+                (local,) = placed((eye - panel.centre)[None], about_z(-panel.turn))
                 assert (np.abs(local) > panel.half).any()
 
 
@@ -95,11 +91,11 @@ def test_props_are_closed_turn_outwards_and_keep_off_the_objects() -> None:
             assert is_closed(prop.faces), prop.kind
             if prop.attached:
                 continue
-            points = world(prop.vertices, prop.pose)
+            points = placed(prop.vertices, prop.pose)
             assert points[:, 2].min() > -1e-6
             if prop.kind in ("gripper", "hand", "sleeve", "fingers"):
                 for item in scene.items:
-                    local = world(points, np.linalg.inv(item.pose))
+                    local = placed(points, np.linalg.inv(item.pose))
                     inside = (local[:, 2] > 0) & (local[:, 2] < item.shape.height)
                     core = np.hypot(local[inside, 0], local[inside, 1]) < 0.4 * item.shape.radius
                     if item.shape.round:
@@ -113,11 +109,11 @@ def test_what_is_fixed_to_the_camera_clears_the_table() -> None:
     held = [(scene, prop) for scene, prop in attached if prop.attached]
     assert held
     for scene, prop in held:
-        tips = world(prop.vertices, prop.pose)
+        tips = placed(prop.vertices, prop.pose)
         assert tips[:, 2].max() > 0.08, "in front of the camera"
         for frame in range(0, 48, 12):
             back = np.linalg.inv(scene.path.world_to_camera(frame))
-            assert world(tips, back)[:, 2].min() > 0
+            assert placed(tips, back)[:, 2].min() > 0
 
 
 def test_liquids_lie_level_inside_upright_vessels() -> None:
@@ -202,7 +198,7 @@ def test_a_hand_path_looks_at_its_target_even_straight_down() -> None:
     pose = path.world_to_camera(0)
     np.testing.assert_allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-12)
     assert np.linalg.det(pose[:3, :3]) == pytest.approx(1)
-    np.testing.assert_allclose(world(np.array([path.target]), pose), [[0, 0, 0.3]], atol=1e-12)
+    np.testing.assert_allclose(placed(np.array([path.target]), pose), [[0, 0, 0.3]], atol=1e-12)
     swaying = replace(path, sways=(Sway("radius", 0.05, 8.0, 0.0),))
     assert eye_of(swaying.world_to_camera(2))[2] == pytest.approx(0.37)
     rolled = replace(path, elevation=0.5, roll=np.pi).world_to_camera(0)
@@ -264,7 +260,7 @@ def test_packaging_is_thin_clear_plastic_whose_bottles_may_have_caps() -> None:
     for cap in caps:
         assert is_closed(cap.faces)
         assert volume(cap.vertices, cap.faces) > 0
-        assert world(cap.vertices, cap.pose)[:, 2].min() > 0, "not in the table"
+        assert placed(cap.vertices, cap.pose)[:, 2].min() > 0, "not in the table"
 
 
 def test_scenes_without_packaging_are_what_they_were() -> None:

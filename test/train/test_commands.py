@@ -17,6 +17,7 @@ import yaml
 from accelerate import Accelerator
 from fixtures.training_scenes import write_scene
 
+import dkt_ros.train.run as run_module
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork
@@ -209,6 +210,15 @@ def test_bad_checkpoints_and_data_are_named(config: Path, tmp_path: Path) -> Non
     with pytest.raises(DktError, match="condition is raw_depth, and no clip has raw depth"):
         dkt(*words, "--set", f"data.0.path={tmp_path / 'colour'}", "--set", "condition=raw_depth")
     assert not (tmp_path / "run" / "states").exists()
+
+
+def test_validation_data_are_looked_at_before_the_network_is_loaded(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "load_network", lambda *_: pytest.fail("it was loaded"))
+    words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}"]
+    with pytest.raises(DktError, match="nowhere"):
+        dkt(*words, "--set", "validation=[{path: nowhere}]")
 
 
 def test_a_clip_that_is_cut_short_is_left_out(

@@ -30,6 +30,7 @@ from dkt_ros.model.compiled.manifest import (
     window_lengths,
 )
 from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.latent_frames import images_of
 from dkt_ros.model.live_options import PRESETS, LiveOptions
 from dkt_ros.model.windows import exact_windows, live_windows
 from dkt_ros.wording import counted
@@ -270,7 +271,7 @@ def _request(args: argparse.Namespace, info: CheckpointInfo) -> EngineRequest:
     if args.preset == "exact":
         if args.publish is not None:
             raise DktError("--publish goes with a live --preset: quality, balanced or fast")
-        frames = args.frames or [4 * info.window - 3]
+        frames = args.frames or [images_of(info.window)]
         if min(frames) < 1:
             raise DktError(f"--frames {min(frames)}: expected at least 1")
         windows = window_lengths(exact_windows(frames, info.window, info.overlap))

@@ -21,8 +21,9 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.manifest import EngineRequest
+from dkt_ros.model.latent_frames import chunk_spans, pad_chunk
 from dkt_ros.model.sampler import initial_noise, sample
-from dkt_ros.model.streaming_vae import Stream, StreamingEncoder, chunk_spans, pad_chunk
+from dkt_ros.model.streaming_vae import Stream, StreamingEncoder
 
 LARGEST = 448.0
 """Of e4m3."""

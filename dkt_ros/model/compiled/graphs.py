@@ -21,8 +21,9 @@ from dkt_ros.model.compiled.manifest import (
 )
 from dkt_ros.model.compiled.vae_graphs import decode, encode
 from dkt_ros.model.fast_transformer import FastTransformer
+from dkt_ros.model.latent_frames import FRAMES_PER_LATENT
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, StreamingDecoder, StreamingEncoder
+from dkt_ros.model.streaming_vae import StreamingDecoder, StreamingEncoder
 
 EXAMPLE_FRAMES = 3
 """Of the window that the step is traced with; 1 would be taken for a size that never changes."""

@@ -28,9 +28,9 @@ from dkt_ros.model.compiled.manifest import (
     graph_names,
     step_name,
 )
+from dkt_ros.model.latent_frames import FRAMES_PER_LATENT, images_of
 from dkt_ros.model.sampler import TRAIN_TIMESTEPS
 from dkt_ros.model.streaming_network import StreamingNetwork
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "fp8": 0.3}
 """Largest relative RMS error by precision: some times torch's own in that type (dkt-nano: 0.001 in
@@ -59,7 +59,7 @@ def write_checks(
 
     (height, width), generator = size, torch.Generator().manual_seed(1)
     coarse, ratio = network.size_multiple, network.spatial_ratio
-    pixels = (3, 1 + (CHUNKS - 1) * FRAMES_PER_LATENT, height // coarse, width // coarse)
+    pixels = (3, images_of(CHUNKS), height // coarse, width // coarse)
     latents = (network.latent_channels, max(CHUNKS, *windows), height // ratio, width // ratio)
     stored = {
         "images": torch.randint(256, pixels, dtype=torch.uint8, generator=generator),

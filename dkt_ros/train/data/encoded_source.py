@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.latent_frames import images_of
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
 from dkt_ros.train.data.augmentation import Augmentation, draw
 from dkt_ros.train.data.config import DataConfig
 from dkt_ros.train.data.latent_cache import LatentCache, content_key, files_digest, module_digest
@@ -76,7 +76,7 @@ class EncodedSource:
         threads = min(_MOST_THREADS, os.cpu_count() or 1) if threads is None else threads
         self.mixture = Mixture(config.data, self._stride, threads)
         for count in sorted(set(latent_frames), reverse=True):
-            self.mixture.require(images(count))
+            self.mixture.require(images_of(count))
         self.cache: LatentCache | None = None
         folder = cache if config.cache is None else Path(os.path.expanduser(config.cache))
         if config.augmentation.variants > 0 and folder is not None:
@@ -124,7 +124,7 @@ class EncodedSource:
 
     def _sample(self, step: int, index: int, latent_frames: int) -> dict[str, Tensor]:
         random = np.random.default_rng((self._seed, _DRAWS, step, index))
-        frames = images(latent_frames)
+        frames = images_of(latent_frames)
         for window in self.mixture.candidates(random, frames):
             entry = self._entry(window, self._augmentation(window, random))
             if entry is not None:
@@ -216,8 +216,3 @@ def encode_clip(network: DktNetwork, clip: ClipView, condition: str = "none") ->
             latents["rgb"] = torch.cat([latents["rgb"], hidden], dim=1)
     entry = {name: tensor[0].to("cpu", _STORED) for name, tensor in latents.items()}
     return {**entry, "weight": clip.weight.to(_STORED)}
-
-
-def images(latent_frames: int) -> int:
-    """Images of a clip of so many latent frames."""
-    return (latent_frames - 1) * FRAMES_PER_LATENT + 1

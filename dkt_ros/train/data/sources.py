@@ -19,7 +19,7 @@ from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT
+from dkt_ros.model.latent_frames import FRAMES_PER_LATENT
 from dkt_ros.train.data.config import AUTO, SourceConfig
 from dkt_ros.wording import counted
 

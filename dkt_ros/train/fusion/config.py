@@ -94,16 +94,15 @@ class SamplesConfig(SmallConfig):
 class FusionTrainingConfig(SamplesConfig):
     """Everything that decides a refiner's run, apart from the data.
 
-    kept_encoder: the encoder of the weights that a run begins with stays as it is.
-    kept_of_start: share that those weights have in what is saved; so a refiner has learned what is
-    new and holds on what is not in the data (WiSE-FT, Wortsman et al. 2022).
+    kept_of_start: share that the weights which a run begins with have in what is saved; so a
+    refiner has learned what is new and holds on what is not in the data (WiSE-FT, Wortsman et al.
+    2022).
     """
 
     channels: tuple[int, int, int, int] = (16, 32, 64, 112)
     warmup_steps: int = 50
     decay_steps: int = 1000
     learning_rate: float = 2e-3
-    kept_encoder: bool = False
     kept_of_start: float = 0.0
     loss: LossConfig = field(default_factory=LossConfig)
 

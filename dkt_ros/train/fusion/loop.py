@@ -26,8 +26,8 @@ from dkt_ros.train.fusion.config import FusionTrainingConfig, SamplesConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw
-from dkt_ros.train.kept import SmallTrainer, falling, run_folder
 from dkt_ros.train.small import Report
+from dkt_ros.train.small_trainer import SmallTrainer, falling, run_folder
 
 WEIGHTS_FOLDER = "refiner"
 
@@ -36,7 +36,7 @@ class RefinerTrainer(SmallTrainer):
     """The refiner's."""
 
     WEIGHTS = WEIGHTS_FOLDER
-    FIXED = ("channels", "seed", "on_scale", "kept_encoder")
+    FIXED = ("channels", "seed", "on_scale")
     config: FusionTrainingConfig
     model: Refiner
 
@@ -54,9 +54,6 @@ class RefinerTrainer(SmallTrainer):
                 f"{start} has channels {list(refiner.sizes.channels)}, the recipe "
                 f"{list(config.channels)}: expected the same"
             )
-        if config.kept_encoder:
-            for part in refiner.encoder():
-                part.eval().requires_grad_(False)  # evaluated, its norms follow no data
         self._start = {k: v.clone() for k, v in refiner.state_dict().items()}
         super().__init__(
             config,
@@ -148,10 +145,11 @@ def train(
     returned.
     """
     with run_folder(output, resume):
-        kept = {name: getattr(config, name) for name in ("kept_of_start", "kept_encoder")}
-        if any(kept.values()) and start is None and not resume:
-            named = " and ".join(f"{name} is {value}" for name, value in kept.items() if value)
-            raise DktError(f"{named}, but no weights to begin with are named: expected --start DIR")
+        if config.kept_of_start > 0 and start is None and not resume:
+            raise DktError(
+                f"kept_of_start is {config.kept_of_start}, but no weights to begin with are named: "
+                "expected --start DIR"
+            )
         data = make_data()
         trainer = RefinerTrainer(config, data, None if resume else start)
         if resume:

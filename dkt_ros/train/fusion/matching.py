@@ -21,8 +21,8 @@ from dkt_ros.train.fusion.config import MatcherTrainingConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.loop import rate_factor
 from dkt_ros.train.fusion.samples import TrainingSample, draw
-from dkt_ros.train.kept import SmallTrainer, run_folder
 from dkt_ros.train.small import Report
+from dkt_ros.train.small_trainer import SmallTrainer, run_folder
 
 WEIGHTS_FOLDER = "matcher"
 _SURE = 0.98

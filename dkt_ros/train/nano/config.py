@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dkt_ros.checks import check
 from dkt_ros.model.info import CONDITIONS, CheckpointInfo
-from dkt_ros.model.streaming_vae import FRAMES_PER_LATENT, chunk_spans
+from dkt_ros.model.latent_frames import FRAMES_PER_LATENT, latents_of
 from dkt_ros.train.fields import RECIPES, above_zero, at_least, load, multiples, shares
 from dkt_ros.train.small import SmallConfig
 
@@ -179,7 +179,7 @@ class NanoConfig(SmallConfig):
             steps=self.steps,
             sigma_shift=self.sigma_shift,
             buffer_frames=self.buffer_frames,
-            clip=self.clip or len(chunk_spans(self.longest_clip)),
+            clip=self.clip or latents_of(self.longest_clip),
             window=21,
             overlap=3,
             height=stage.height,

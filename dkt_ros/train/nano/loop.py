@@ -15,12 +15,12 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
-from dkt_ros.train.kept import SmallTrainer, falling, run_folder
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, export
 from dkt_ros.train.small import Report
+from dkt_ros.train.small_trainer import SmallTrainer, falling, run_folder
 
 CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919

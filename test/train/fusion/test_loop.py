@@ -135,26 +135,6 @@ def test_what_is_saved_keeps_a_share_of_the_weights_it_began_with(
         train(config, lambda: pytest.fail("data was read"), tmp_path / "third")
 
 
-def test_a_kept_encoder_stays_to_the_bit(data: FrameFolder, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    train(tiny(3), lambda: data, first, report=lambda line: None)
-    config = tiny(4, kept_encoder=True, save_every=2, learning_rate=0.05)
-    begun = RefinerTrainer(config, data, first / WEIGHTS_FOLDER)
-    for _ in range(2):
-        begun.train_step()
-    begun.save(second)
-    train(config, lambda: data, second, resume=True, report=lambda line: None)
-    before, after = (load_refiner(folder / WEIGHTS_FOLDER)[0] for folder in (first, second))
-    x = torch.rand(2, 10, 64, 96).to(before.head.weight.dtype)
-    close = torch.zeros(2).to(x)
-    for kept, same in zip(before.encoder(), after.encoder(), strict=True):
-        for name, value in kept.state_dict().items():
-            torch.testing.assert_close(value, same.state_dict()[name], rtol=0, atol=0)
-    assert not torch.allclose(before.maps(x, close), after.maps(x, close), atol=0.1)
-    with pytest.raises(DktError, match=r"kept_encoder is True.*expected --start DIR"):
-        train(config, lambda: pytest.fail("data was read"), tmp_path / "third")
-
-
 def test_an_output_that_cannot_be_is_named_before_any_disparity_is_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DktError, match=r"file/run\.lock: cannot be written"):

@@ -19,7 +19,6 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import only_process
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.train.fields import build
-from dkt_ros.train.kept import LOCK_FILE
 from dkt_ros.train.nano import loop
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import SequenceFolder
@@ -31,6 +30,7 @@ from dkt_ros.train.nano.loop import (
     train,
 )
 from dkt_ros.train.nano.network import NanoModel, export
+from dkt_ros.train.small_trainer import LOCK_FILE
 from dkt_ros.train.states import STATE_FILE
 
 

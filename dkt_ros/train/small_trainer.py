@@ -1,4 +1,4 @@
-"""What trainers share, those of small networks most: one state to resume from, and its steps.
+"""The trainer of small networks: one state to resume from, and its steps, parts of which all use.
 
 Knows files, weights and when to save. Knows nothing of data or how a network is exported.
 """

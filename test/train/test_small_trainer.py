@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dkt_ros.errors import DktError
-from dkt_ros.train.kept import (
+from dkt_ros.train.small_trainer import (
     Means,
     load_state,
     parameter_groups,

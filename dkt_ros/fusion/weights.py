@@ -1,0 +1,74 @@
+"""Which weights fusion uses, one copy of each in memory for all fusers.
+
+Knows where they lie, the package's and a named folder's, and that files may be replaced. Knows
+nothing of the networks' layers, nor of what is done with their answers.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dkt_ros.fusion.config import SENSORS, FusionConfig
+from dkt_ros.fusion.matcher import Matcher, load_matcher, read_matcher
+from dkt_ros.fusion.network import MATCHER_FILE, Refiner, load_refiner, read_refiner
+
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+def default_weights(on_scale: bool = True, sensor: str = SENSORS[0]) -> Path:
+    """The refiner in the package for networks that are shown raw depth, or for all others.
+
+    sensor: of SENSORS.
+    """
+    name = "fusion" if sensor == SENSORS[0] else "fusion-light"
+    name += "" if on_scale else "-colour"
+    return _ASSETS / name
+
+
+def refiner_of(
+    config: FusionConfig, on_scale: bool, device: torch.device
+) -> tuple[Refiner, dict[str, Any]]:
+    """The named refiner or the package's, only to be read, and its refiner.json.
+
+    Raises DktError where it cannot be used.
+    """
+    folder = Path(config.weights or default_weights(on_scale, config.sensor)).expanduser()
+    return _shared_refiner(folder, device, _written_ns(folder))
+
+
+def matcher_of(config: FusionConfig, device: torch.device) -> Matcher:
+    """The one that lies beside the named refiner, or the package's; as `refiner_of`."""
+    folder = Path(config.weights).expanduser()
+    if not config.weights or not (folder / MATCHER_FILE).exists():
+        folder = _ASSETS / "matcher"
+    return _shared_matcher(folder, device, _written_ns(folder))
+
+
+def check_weights(folder: str | Path) -> None:
+    """Raises DktError where a named refiner, or a matcher beside it, cannot be used; "" is none."""
+    if folder:
+        named = Path(folder).expanduser()
+        read_refiner(named)
+        if (named / MATCHER_FILE).exists():
+            read_matcher(named)
+
+
+@lru_cache(maxsize=4)
+def _shared_refiner(
+    folder: Path, device: torch.device, written_ns: int
+) -> tuple[Refiner, dict[str, Any]]:
+    return load_refiner(folder, device)
+
+
+@lru_cache(maxsize=2)
+def _shared_matcher(folder: Path, device: torch.device, written_ns: int) -> Matcher:
+    return load_matcher(folder, device)
+
+
+def _written_ns(folder: Path) -> int:
+    """When any of its files was last."""
+    return max((file.stat().st_mtime_ns for file in folder.glob("*")), default=0)
