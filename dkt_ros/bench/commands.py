@@ -271,7 +271,7 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     """What attempts depend on, to be written; None where it is. Others' must not join a table."""
-    from dkt_ros.fusion.network import refiner_state
+    from dkt_ros.fusion.weights import refiner_state
     from dkt_ros.predict.load import network_state
 
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")

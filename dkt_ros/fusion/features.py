@@ -221,10 +221,10 @@ def hung(
     return np.asarray(inverse * (1.0 + field * np.exp(distance * (-1 / reach_px))), np.float32)
 
 
-def network_input(scene: Scene, out: Float32 | None = None) -> Float32:
+def network_input(scene: Scene) -> Float32:
     """What the refiner sees, (10, h, w), in the order of the code; all numbers about 1."""
     height, width = scene.filled.shape
-    x = np.empty((INPUT_CHANNELS, height, width), np.float32) if out is None else out
+    x = np.empty((INPUT_CHANNELS, height, width), np.float32)
     x[0:3] = scene.rgb.transpose(2, 0, 1)
     x[0:3] *= 1 / 255
     x[0:3] -= 0.5

@@ -21,7 +21,6 @@ from torch.nn.functional import interpolate, relu
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256
 
 INPUT_CHANNELS = 10
 """What features.network_input stacks."""
@@ -105,10 +104,6 @@ class Refiner(nn.Module):
                 x = x + fine[..., None, None]
             x = up(interpolate(x, scale_factor=2.0, mode="nearest") + skip)
         return _unfolded(self.head(x))
-
-    def encoder(self) -> tuple[nn.Module, ...]:
-        """The layers down to the deepest; the rest draws the maps."""
-        return self.stem, self.down, self.deep
 
     def _encoded(self, x: Tensor) -> list[Tensor]:
         """Features of each scale, from the finest."""
@@ -263,23 +258,6 @@ def load_refiner(
             sequence[index] = layer.fused()
     refiner = refiner.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return refiner, info
-
-
-def refiner_state(folder: str | Path) -> str | None:
-    """Another where the folder's files hold something else; None of the package's own ("").
-
-    None as well where they cannot be read: whoever loads them says what is wrong.
-    """
-    if not folder:
-        return None
-    info, weights, matcher = (
-        Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE, MATCHER_FILE)
-    )
-    try:
-        files = [info, weights, *([matcher] if matcher.exists() else [])]
-        return " ".join(sha256(file)[:16] for file in files)
-    except OSError:
-        return None
 
 
 def sizes_info(sizes: RefinerSizes) -> dict[str, Any]:

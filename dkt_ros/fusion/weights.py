@@ -12,9 +12,17 @@ from typing import Any
 
 import torch
 
+from dkt_ros.files import sha256
 from dkt_ros.fusion.config import SENSORS, FusionConfig
 from dkt_ros.fusion.matcher import Matcher, load_matcher, read_matcher
-from dkt_ros.fusion.network import MATCHER_FILE, Refiner, load_refiner, read_refiner
+from dkt_ros.fusion.network import (
+    INFO_FILE,
+    MATCHER_FILE,
+    WEIGHTS_FILE,
+    Refiner,
+    load_refiner,
+    read_refiner,
+)
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -55,6 +63,23 @@ def check_weights(folder: str | Path) -> None:
         read_refiner(named)
         if (named / MATCHER_FILE).exists():
             read_matcher(named)
+
+
+def refiner_state(folder: str | Path) -> str | None:
+    """Another where the folder's files hold something else; None of the package's own ("").
+
+    None as well where they cannot be read: whoever loads them says what is wrong.
+    """
+    if not folder:
+        return None
+    info, weights, matcher = (
+        Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE, MATCHER_FILE)
+    )
+    try:
+        files = [info, weights, *([matcher] if matcher.exists() else [])]
+        return " ".join(sha256(file)[:16] for file in files)
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=4)

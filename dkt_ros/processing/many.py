@@ -20,7 +20,7 @@ from typing import Any
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
 from dkt_ros.files import only_process, write_whole
-from dkt_ros.fusion.network import refiner_state
+from dkt_ros.fusion.weights import refiner_state
 from dkt_ros.predict.load import network_state
 from dkt_ros.processing.figures import plain
 from dkt_ros.processing.find_sources import Recording

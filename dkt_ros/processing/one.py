@@ -30,7 +30,7 @@ from dkt_ros.files import (
     storage_error,
     write_whole,
 )
-from dkt_ros.fusion.network import refiner_state
+from dkt_ros.fusion.weights import refiner_state
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.predict.load import network_state
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
