@@ -456,7 +456,7 @@ def test_where_nothing_helps_less_is_tried_until_something_changes(moving: list[
 
 
 @pytest.mark.parametrize(
-    ("period_ns", "least", "most"), [(33_000_000, 4, 8), (200_000_000, 24, 24)]
+    ("period_ns", "least", "most"), [(33_000_000, 4, 5), (200_000_000, 12, 13)]
 )
 def test_while_all_is_well_a_fast_camera_is_not_judged_each_time(
     moving: list[Frame], period_ns: int, least: int, most: int
