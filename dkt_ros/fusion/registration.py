@@ -25,7 +25,7 @@ EDGE_SIZE = 160, 288  # (h, w) that edges are compared at
 _EDGE_REACH = 24  # px at that size
 _SHARE = 0.3  # of what is new in a running mean
 _AT_ONCE, _AT_REST = 6, 1  # changes that are tried in a look
-_SOME, _SOME_NS = 6, 250_000_000  # while all is well a frame is judged after so many, or so long
+_SOME, _SOME_NS = 6, 400_000_000  # while all is well a frame is judged after so many, or so long
 _RESTS, _RESTS_NS = 90, 3_000_000_000  # likewise looks, once everything was tried in vain: the
 _SOONER = 15  # first one after a fifteenth of that, the next one after two, ...
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
@@ -144,7 +144,7 @@ class Registration:
 
     def __init__(self) -> None:
         self.frames = 0
-        self.log_odds = math.nan
+        self.log_odds = self._newest = math.nan
         self._gains: dict[Change, tuple[float, float]] = {}
         self._next = 0
         self._now = self._judged = self._looked = _Moment()
@@ -159,11 +159,12 @@ class Registration:
         """The next frame as it is; above so many log-odds, or in vain, some frames are enough."""
         self.frames += 1
         self._now = _Moment(self.frames, stamp_ns)
-        some = self.log_odds >= well or self.rests
+        some = min(self.log_odds, self._newest) >= well or self.rests
         if some and not self._now.is_long_after(self._judged, _SOME, _SOME_NS):
             return
         self._judged = self._now
-        self.log_odds = _mean(self.log_odds, seen.log_odds)
+        self._newest = seen.log_odds
+        self.log_odds = _mean(self.log_odds, self._newest)
         if self.rests and abs(self.log_odds - self._level) > 2 * _IN_VAIN:
             self._forget()  # of a stream as it was before
 
