@@ -209,6 +209,77 @@ def test_a_looped_bag_runs_backwards_and_so_does_its_clock(
     assert set(listener.clock()) - set(stamps)
 
 
+READER = """
+import sys
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("reader")
+node.create_subscription(Image, sys.argv[1], lambda message: print("heard", flush=True), 5)
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def reader() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a reliable reader of pictures in a process of its own."""
+    started = []
+
+    def start(topic: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", READER, topic]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("mode", [None, "SYNCHRONOUS"])
+def test_played_at_once_nothing_is_lost_to_reliable_readers(
+    mode: str | None,
+    tmp_path: Path,
+    listener: Listener,
+    replay: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor is its order; however the user has told Fast DDS to publish."""
+    if mode:
+        monkeypatch.setenv("RMW_FASTRTPS_PUBLICATION_MODE", mode)
+    options = RecordingOptions(color="raw", depth="16UC1")
+    record(labelled_frames(250, rate_hz=20.0), tmp_path / "bag", options)
+    for topic in (COLOR, DEPTH):
+        listener.listen(topic, Image)
+    process = replay(tmp_path / "bag", "--topics", COLOR, DEPTH, *WAIT, "--rate", "1e6")
+    listener.spin_until(lambda: [len(listener.heard[t]) for t in (COLOR, DEPTH)] == [250, 250], 15)
+    output = finished(process)
+    assert process.returncode == 0, output
+    for topic in (COLOR, DEPTH):
+        assert listener.stamps(topic) == expected_stamps(250), output
+
+
+def test_a_reader_whose_process_stands_still_keeps_nothing_from_the_others(
+    bag: Path,
+    listener: Listener,
+    replay: Callable[..., subprocess.Popen[str]],
+    reader: Callable[..., subprocess.Popen[str]],
+) -> None:
+    listener.listen(COLOR, Image)
+    hung = reader(COLOR)
+    words = ["--wait-for-subscribers", "2", "--wait-timeout", "60"]
+    process = replay(bag, "--topics", COLOR, *words, "--rate", "4", "--loop")
+    assert hung.stdout is not None
+    assert hung.stdout.readline() == "heard\n"
+    hung.send_signal(signal.SIGSTOP)
+    assert listener.spin_until(lambda: len(listener.heard[COLOR]) >= 400)
+    process.send_signal(signal.SIGINT)
+    output = finished(process)
+    assert process.returncode == 0, output
+    assert output.count(f"{COLOR}: a reliable subscriber acknowledges nothing") == 1, output
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_replay_that_is_late_is_terminated_without_a_traceback(
     number: int, bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -28,6 +27,7 @@ from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
+from dkt_ros.ros.replay.channel import Channel
 from dkt_ros.ros.sending import SteadySpin, attempt, send
 from dkt_ros.wording import counted
 
@@ -51,7 +51,7 @@ class Pace:
     rate: float = 1.0
     clock_hz: float = 0.0
     topics: tuple[str, ...] = ()
-    queue_depth: int = 10
+    queue_depth: int = 20
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate < float("inf"):
@@ -79,7 +79,7 @@ class BagPlayer:
         self._told: set[str] = set()
         self._types: dict[str, Any] = {}
         self._unfit: dict[str, str] = {}
-        self._publishers = self._open_publishers()
+        self._channels = self._open_channels()
         self._clock = self._open_clock() if pace.clock_hz else None
         self._clock_due = 0.0
         self._unsent: Counter[str] = Counter()  # by topic and reason
@@ -88,7 +88,7 @@ class BagPlayer:
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics that are played, by their recorded names."""
-        return tuple(self._publishers)
+        return tuple(self._channels)
 
     def wait_for_subscribers(self, count: int, timeout_s: float) -> None:
         """Returns once every topic that was asked for has `count` subscribers.
@@ -133,6 +133,7 @@ class BagPlayer:
             previous_ns = message.time_ns
             due = start + (message.time_ns - start_ns) / rate / NANOSECONDS_PER_SECOND
             self._spin_until(due, partial(self._bag_ns, start_ns, start))
+            self._channels[message.topic].make_room()
             now = time.monotonic()
             worst = max(worst, now - due)
             self._publish_clock(message.time_ns)
@@ -146,7 +147,7 @@ class BagPlayer:
         self._unsent.clear()
         for topic in [topic for topic, problem in self._unfit.items() if problem]:
             self._leave_out(topic, self._unfit.pop(topic))
-            self._node.destroy_publisher(self._publishers.pop(topic))
+            self._node.destroy_publisher(self._channels.pop(topic).publisher)
         if not self.published:
             raise DktError(f"{bag.path}: none of its messages could be played")
         return worst
@@ -160,31 +161,31 @@ class BagPlayer:
     def finish(self) -> None:
         """Waits until reliable subscribers have all that was sent, a few seconds at most."""
         deadline = time.monotonic() + _ACKNOWLEDGE_TIMEOUT_S
-        for topic, publisher in self._publishers.items():
-            left = max(0.0, deadline - time.monotonic())
-            if not publisher.wait_for_all_acked(Duration(seconds=left)):
+        for topic, channel in self._channels.items():
+            if not channel.wait_for_all_acked(deadline):
                 self._warn(f"{topic}: not every subscriber has acknowledged all messages")
 
-    def _open_publishers(self) -> dict[str, Publisher]:
+    def _open_channels(self) -> dict[str, Channel]:
         self._bag.require(self._asked)
         self._warn_of_losses()
-        publishers = {}
+        channels = {}
         for name in self._asked or self._bag.topics:
             topic = self._bag.topics[name]
             problem = topic.problem
             if not problem:
                 try:
                     self._types[name] = message_class(topic.msgtype)
-                    publishers[name] = self._open_publisher(topic)
+                    publisher = self._open_publisher(topic)
+                    channels[name] = Channel(publisher, partial(self._spin, 0.0), self._warn)
                 # Whatever the middleware raises for a name or type that it does not take.
                 except Exception as error:  # noqa: BLE001
                     problem = " ".join(str(error).split())
             if problem:
                 self._leave_out(name, problem)
-        if not publishers:
+        if not channels:
             raise DktError(f"{self._bag.path}: none of its topics can be played")
-        self._unfit = dict.fromkeys(publishers, "")
-        return publishers
+        self._unfit = dict.fromkeys(channels, "")
+        return channels
 
     def _leave_out(self, name: str, problem: str) -> None:
         """A warning; DktError where the topic was asked for."""
@@ -205,18 +206,21 @@ class BagPlayer:
         return self._node.create_publisher(self._types[topic.name], topic.name, qos)
 
     def _open_clock(self) -> Publisher:
-        if "/clock" in self._publishers:
+        if "/clock" in self._channels:
             raise DktError("the bag holds /clock itself: play it without --clock, or choose topics")
         return self._node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
 
     def _topics_below(self, count: int) -> list[str]:
-        publishers = self._publishers.items()
-        return [name for name, p in publishers if p.get_subscription_count() < count]
+        return [
+            name
+            for name, channel in self._channels.items()
+            if channel.publisher.get_subscription_count() < count
+        ]
 
     def _publish(self, message: RecordedMessage) -> None:
         if message.topic in self._unfit and not self._fits(message):
             return
-        publish = partial(self._publishers[message.topic].publish, message.cdr)
+        publish = partial(self._channels[message.topic].publish, message.cdr)
         self.published += attempt(
             lambda: send(publish), lambda _, text: self._unsent.update([f"{message.topic}: {text}"])
         )

@@ -60,7 +60,7 @@ class ReplayOptions(Parameters):
         0, "begin when every topic of --topics, or any of a whole bag, has this many subscribers"
     )
     wait_timeout_s: float = _option(60.0, "how long to wait for them before giving up")
-    queue_depth: int = _option(10, "messages per topic kept for slow subscribers, at least")
+    queue_depth: int = _option(20, "messages per topic kept for slow subscribers, at least")
 
     def joint_problems(self) -> Iterator[str]:
         """A bag has to be named, and nothing waits for less than no time."""
