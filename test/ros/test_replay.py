@@ -280,6 +280,47 @@ def test_a_reader_whose_process_stands_still_keeps_nothing_from_the_others(
     assert output.count(f"{COLOR}: a reliable subscriber acknowledges nothing") == 1, output
 
 
+def test_qos_that_is_given_wins(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    override = f"qos_overrides.{INFO}.publisher.reliability"
+    words = (bag, "--topics", INFO, "--loop", "--ros-args", "-p")
+    process = replay(*words, f"{override}:=best_effort")
+    publishers = listener.node.get_publishers_info_by_topic
+    assert listener.spin_until(lambda: bool(publishers(INFO)))
+    assert publishers(INFO)[0].qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in finished(process)
+    process = replay(*words, f"{override}:=perhaps")
+    output = finished(process)
+    assert process.returncode == 2
+    assert f"{override} is 'perhaps': expected reliability of reliable or best_effort" in output
+
+
+def test_two_replays_with_one_clock_say_so(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    words = (bag, "--topics", INFO, "--loop", "--clock", "--rate", "4")
+    first = replay(*words)
+    listener.spin_until(lambda: listener.node.count_publishers("/clock") == 1)
+    second = replay(*words)
+    assert second.stdout is not None
+    assert "another node publishes /clock too" in second.stdout.readline()
+    for process in (first, second):
+        process.send_signal(signal.SIGINT)
+        assert finished(process).count("another node publishes") <= 1
+
+
+def test_lateness_of_many_passes_is_not_told_of_each(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    listener.listen(INFO, CameraInfo)
+    process = replay(bag, "--topics", INFO, *WAIT, "--rate", "1e6", "--loop", "--queue-depth", "1")
+    assert listener.spin_until(lambda: len(listener.heard[INFO]) >= 600)
+    process.send_signal(signal.SIGINT)
+    assert finished(process).count("s late; lower --rate") < 10
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_replay_that_is_late_is_terminated_without_a_traceback(
     number: int, bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy")
 
+from rclpy.qos import HistoryPolicy, QoSProfile
+
 from dkt_ros.ros.replay import channel
 from dkt_ros.ros.replay.channel import Channel
 
@@ -21,7 +23,7 @@ class Reader:
     """A publisher's one reliable reader: acknowledges once it was asked `slow` times."""
 
     topic_name = "/color"
-    qos_profile = SimpleNamespace(depth=DEPTH)
+    qos_profile = QoSProfile(depth=DEPTH)
 
     def __init__(self, slow: int) -> None:
         self.slow = slow
@@ -98,3 +100,10 @@ def test_while_one_hangs_messages_are_kept_for_the_others_for_a_while(
     reader.hangs = True
     played(reader, range(5 * DEPTH), [])
     assert now[0] == pytest.approx(100.0 + 4 * channel._KEPT_S)
+
+
+def test_a_publisher_that_keeps_all_waits_for_nobody_soon() -> None:
+    reader = Reader(1)
+    reader.qos_profile = QoSProfile(history=HistoryPolicy.KEEP_ALL)
+    played(reader, range(40), [])
+    assert reader.heard == []

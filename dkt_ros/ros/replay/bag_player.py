@@ -4,7 +4,8 @@ Knows publishers, pacing and /clock. Knows nothing of the command line or parame
 
 Topics are offered reliable and keep-last: a reliable publisher matches reliable and best-effort
 subscribers alike. What was recorded latched is offered transient local, which matches both kinds
-of durability too. Messages go out as they were serialized, stamps and all; nothing is decoded.
+of durability too; parameters (qos_overrides) win. Messages go out as they were serialized, stamps
+and all; nothing is decoded.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
+from dkt_ros.ros.qos import naming_overrides, overrides
 from dkt_ros.ros.replay.channel import Channel
 from dkt_ros.ros.sending import SteadySpin, attempt, send
 from dkt_ros.wording import counted
@@ -142,6 +144,7 @@ class BagPlayer:
                 next_report = now + _PROGRESS_EVERY_S
                 self._report(message.time_ns)
         self._warn_of_losses()
+        self._warn_of_another_clock()
         for what, count in self._unsent.items():
             self._warn(f"lost {counted(count, 'message')} of {what}; or lower --rate")
         self._unsent.clear()
@@ -203,7 +206,11 @@ class BagPlayer:
             reliability=ReliabilityPolicy.RELIABLE,
             durability=durability,
         )
-        return self._node.create_publisher(self._types[topic.name], topic.name, qos)
+        resolved = self._node.resolve_topic_name(topic.name)
+        with naming_overrides(self._node, resolved, "publisher"):
+            return self._node.create_publisher(
+                self._types[topic.name], topic.name, qos, qos_overriding_options=overrides()
+            )
 
     def _open_clock(self) -> Publisher:
         if "/clock" in self._channels:
@@ -267,6 +274,7 @@ class BagPlayer:
         self._turns.once(seconds)
 
     def _report(self, time_ns: int) -> None:
+        self._warn_of_another_clock()
         bag = self._bag
         done = (time_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
         total = max(bag.end_ns - bag.start_ns, 1) / NANOSECONDS_PER_SECOND
@@ -280,6 +288,17 @@ class BagPlayer:
             if remark not in self._told:
                 self._told.add(remark)
                 self._warn(f"{self._bag.path}: {remark}")
+
+    def _warn_of_another_clock(self) -> None:
+        if self._clock is None or self._node.count_publishers(self._clock.topic_name) < 2:
+            return
+        remark = (
+            f"another node publishes {self._clock.topic_name} too: time jumps between the two; "
+            "expected one alone, play the others without --clock"
+        )
+        if remark not in self._told:
+            self._told.add(remark)
+            self._warn(remark)
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text)

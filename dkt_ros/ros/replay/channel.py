@@ -11,9 +11,12 @@ from collections.abc import Callable
 
 from rclpy.duration import Duration
 from rclpy.publisher import Publisher
+from rclpy.qos import HistoryPolicy
 
 _HANGS_AFTER_S = 1.0
 """A reliable reader that lets all that is kept wait for so long is waited for no more."""
+_ENOUGH = 1000
+"""Of a publisher that keeps all, which a middleware's own limits end."""
 _ASKING_S = 0.02
 _TURN_S = 0.1
 _KEPT_S = 0.2
@@ -35,7 +38,9 @@ class Channel:
         self._publisher = publisher
         self._turn = turn
         self._warn = warn
-        self._depth = publisher.qos_profile.depth
+        profile = publisher.qos_profile
+        keeps_all = profile.history == HistoryPolicy.KEEP_ALL
+        self._depth = _ENOUGH if keeps_all else profile.depth
         self._unsure: deque[float] = deque(maxlen=self._depth)  # when they were sent
         self._missing_since: float | None = None
         self._hangs = False
