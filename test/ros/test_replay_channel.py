@@ -10,10 +10,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs rclpy")
 
+import rclpy
 from rclpy.qos import HistoryPolicy, QoSProfile
 
 from dkt_ros.ros.replay import channel
 from dkt_ros.ros.replay.channel import Channel
+from dkt_ros.ros.sending import RCLError
 
 pytestmark = pytest.mark.ros
 DEPTH = 6
@@ -107,3 +109,18 @@ def test_a_publisher_that_keeps_all_waits_for_nobody_soon() -> None:
     reader.qos_profile = QoSProfile(history=HistoryPolicy.KEEP_ALL)
     played(reader, range(40), [])
     assert reader.heard == []
+
+
+def test_a_middleware_that_cannot_tell_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot_tell(_timeout: Any) -> bool:
+        raise RCLError("unsupported")
+
+    reader, told = Reader(1), list[str]()
+    reader.wait_for_all_acked = cannot_tell  # type: ignore[method-assign]
+    monkeypatch.setattr(rclpy, "ok", lambda: True)
+    made = played(reader, range(40), told)
+    assert reader.kept[-1] == b"39"
+    assert told == []
+    monkeypatch.setattr(rclpy, "ok", lambda: False)
+    with pytest.raises(RCLError):
+        made.wait_for_all_acked(float("inf"))

@@ -9,9 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import rclpy
 from rclpy.duration import Duration
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy
+
+from dkt_ros.ros.sending import RCLError
 
 _HANGS_AFTER_S = 1.0
 """A reliable reader that lets all that is kept wait for so long is waited for no more."""
@@ -87,8 +90,12 @@ class Channel:
         return True
 
     def _all_have_all(self, within_s: float) -> bool:
-        if not self._publisher.wait_for_all_acked(Duration(seconds=within_s)):
-            return False
+        try:
+            if not self._publisher.wait_for_all_acked(Duration(seconds=within_s)):
+                return False
+        except RCLError:  # of a middleware that cannot tell
+            if not rclpy.ok():
+                raise
         self._unsure.clear()
         self._missing_since, self._hangs = None, False
         return True
