@@ -32,6 +32,9 @@ class Channel:
     A publisher keeps its newest messages alone, for its readers to ask for again; of one that is
     faster than they are, the others are lost. A reader whose process stands still acknowledges
     nothing, and must not keep the messages from the others.
+
+    Now and then, at hundreds of messages a second, one that is stopped holds up Fast DDS itself,
+    and with it the others, which nothing here can help.
     """
 
     def __init__(
