@@ -66,8 +66,6 @@ def leave(status: int) -> NoReturn:
 def _run_main(
     name: str, make: Callable[[], Sequence[ManagedNode[Any]]], args: Sequence[str] | None
 ) -> int:
-    # Otherwise a message waits in its publisher, and with it all of Python, for its readers.
-    os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     try:
         init(args)
         try:
@@ -112,7 +110,12 @@ class ArgumentError(DktError):
 
 
 def init(args: Sequence[str] | None, **more: Any) -> None:
-    """rclpy.init, its errors in one line. Raises ArgumentError."""
+    """rclpy.init, its errors in one line. Raises ArgumentError.
+
+    Has Fast DDS, which alone reads the variable, publish beside Python where the user has not said
+    how: otherwise a message waits in its publisher, and with it all of Python, for its readers.
+    """
+    os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     try:
         rclpy.init(args=args, **more)
     except Exception as error:

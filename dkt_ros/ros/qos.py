@@ -126,7 +126,7 @@ def create_subscription(
 
     resolved = node.resolve_topic_name(topic)
     try:
-        with _naming_overrides(node, resolved, "subscription"):
+        with naming_overrides(node, resolved, "subscription"):
             return _seldom_asked(create(subscription_events(resolved, report)))
     except event_handler.UnsupportedEventTypeError:  # a middleware whose QoS cannot clash
         return create(None)
@@ -148,7 +148,7 @@ def create_publisher(
 
     resolved = node.resolve_topic_name(topic)
     try:
-        with _naming_overrides(node, resolved, "publisher"):
+        with naming_overrides(node, resolved, "publisher"):
             return _seldom_asked(create(publisher_events(resolved, report)))
     except event_handler.UnsupportedEventTypeError:
         return create(None)
@@ -190,7 +190,7 @@ def _seldom_asked(entity: Any) -> Any:
 
 
 @contextmanager
-def _naming_overrides(node: Node, topic: str, entity: str) -> Iterator[None]:
+def naming_overrides(node: Node, topic: str, entity: str) -> Iterator[None]:
     """Within it, what fails by QoS that was given is a DktError that names it."""
     try:
         yield

@@ -209,6 +209,118 @@ def test_a_looped_bag_runs_backwards_and_so_does_its_clock(
     assert set(listener.clock()) - set(stamps)
 
 
+READER = """
+import sys
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("reader")
+node.create_subscription(Image, sys.argv[1], lambda message: print("heard", flush=True), 5)
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def reader() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a reliable reader of pictures in a process of its own."""
+    started = []
+
+    def start(topic: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", READER, topic]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("mode", [None, "SYNCHRONOUS"])
+def test_played_at_once_nothing_is_lost_to_reliable_readers(
+    mode: str | None,
+    tmp_path: Path,
+    listener: Listener,
+    replay: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor is its order; however the user has told Fast DDS to publish."""
+    if mode:
+        monkeypatch.setenv("RMW_FASTRTPS_PUBLICATION_MODE", mode)
+    options = RecordingOptions(color="raw", depth="16UC1")
+    record(labelled_frames(250, rate_hz=20.0), tmp_path / "bag", options)
+    for topic in (COLOR, DEPTH):
+        listener.listen(topic, Image)
+    process = replay(tmp_path / "bag", "--topics", COLOR, DEPTH, *WAIT, "--rate", "1e6")
+    listener.spin_until(lambda: [len(listener.heard[t]) for t in (COLOR, DEPTH)] == [250, 250], 15)
+    output = finished(process)
+    assert process.returncode == 0, output
+    for topic in (COLOR, DEPTH):
+        assert listener.stamps(topic) == expected_stamps(250), output
+
+
+def test_a_reader_whose_process_stands_still_keeps_nothing_from_the_others(
+    bag: Path,
+    listener: Listener,
+    replay: Callable[..., subprocess.Popen[str]],
+    reader: Callable[..., subprocess.Popen[str]],
+) -> None:
+    listener.listen(COLOR, Image)
+    hung = reader(COLOR)
+    words = ["--wait-for-subscribers", "2", "--wait-timeout", "60"]
+    process = replay(bag, "--topics", COLOR, *words, "--rate", "4", "--loop")
+    assert hung.stdout is not None
+    assert hung.stdout.readline() == "heard\n"
+    hung.send_signal(signal.SIGSTOP)
+    assert listener.spin_until(lambda: len(listener.heard[COLOR]) >= 400)
+    process.send_signal(signal.SIGINT)
+    output = finished(process)
+    assert process.returncode == 0, output
+    assert output.count(f"{COLOR}: a reliable subscriber acknowledges nothing") == 1, output
+
+
+def test_qos_that_is_given_wins(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    override = f"qos_overrides.{INFO}.publisher.reliability"
+    words = (bag, "--topics", INFO, "--loop", "--ros-args", "-p")
+    process = replay(*words, f"{override}:=best_effort")
+    publishers = listener.node.get_publishers_info_by_topic
+    assert listener.spin_until(lambda: bool(publishers(INFO)))
+    assert publishers(INFO)[0].qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in finished(process)
+    process = replay(*words, f"{override}:=perhaps")
+    output = finished(process)
+    assert process.returncode == 2
+    assert f"{override} is 'perhaps': expected reliability of reliable or best_effort" in output
+
+
+def test_two_replays_with_one_clock_say_so(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    words = (bag, "--topics", INFO, "--loop", "--clock", "--rate", "4")
+    first = replay(*words)
+    listener.spin_until(lambda: listener.node.count_publishers("/clock") == 1)
+    second = replay(*words)
+    assert second.stdout is not None
+    assert "another node publishes /clock too" in second.stdout.readline()
+    for process in (first, second):
+        process.send_signal(signal.SIGINT)
+        assert finished(process).count("another node publishes") <= 1
+
+
+def test_lateness_of_many_passes_is_not_told_of_each(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    listener.listen(INFO, CameraInfo)
+    process = replay(bag, "--topics", INFO, *WAIT, "--rate", "1e6", "--loop", "--queue-depth", "1")
+    assert listener.spin_until(lambda: len(listener.heard[INFO]) >= 600)
+    process.send_signal(signal.SIGINT)
+    assert finished(process).count("s late; lower --rate") < 10
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_replay_that_is_late_is_terminated_without_a_traceback(
     number: int, bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]

@@ -4,7 +4,8 @@ Knows publishers, pacing and /clock. Knows nothing of the command line or parame
 
 Topics are offered reliable and keep-last: a reliable publisher matches reliable and best-effort
 subscribers alike. What was recorded latched is offered transient local, which matches both kinds
-of durability too. Messages go out as they were serialized, stamps and all; nothing is decoded.
+of durability too; parameters (qos_overrides) win. Messages go out as they were serialized, stamps
+and all; nothing is decoded.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -28,6 +28,8 @@ from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
+from dkt_ros.ros.qos import naming_overrides, overrides
+from dkt_ros.ros.replay.channel import Channel
 from dkt_ros.ros.sending import SteadySpin, attempt, send
 from dkt_ros.wording import counted
 
@@ -51,7 +53,7 @@ class Pace:
     rate: float = 1.0
     clock_hz: float = 0.0
     topics: tuple[str, ...] = ()
-    queue_depth: int = 10
+    queue_depth: int = 20
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate < float("inf"):
@@ -79,7 +81,7 @@ class BagPlayer:
         self._told: set[str] = set()
         self._types: dict[str, Any] = {}
         self._unfit: dict[str, str] = {}
-        self._publishers = self._open_publishers()
+        self._channels = self._open_channels()
         self._clock = self._open_clock() if pace.clock_hz else None
         self._clock_due = 0.0
         self._unsent: Counter[str] = Counter()  # by topic and reason
@@ -88,7 +90,7 @@ class BagPlayer:
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics that are played, by their recorded names."""
-        return tuple(self._publishers)
+        return tuple(self._channels)
 
     def wait_for_subscribers(self, count: int, timeout_s: float) -> None:
         """Returns once every topic that was asked for has `count` subscribers.
@@ -133,6 +135,7 @@ class BagPlayer:
             previous_ns = message.time_ns
             due = start + (message.time_ns - start_ns) / rate / NANOSECONDS_PER_SECOND
             self._spin_until(due, partial(self._bag_ns, start_ns, start))
+            self._channels[message.topic].make_room()
             now = time.monotonic()
             worst = max(worst, now - due)
             self._publish_clock(message.time_ns)
@@ -141,12 +144,13 @@ class BagPlayer:
                 next_report = now + _PROGRESS_EVERY_S
                 self._report(message.time_ns)
         self._warn_of_losses()
+        self._warn_of_another_clock()
         for what, count in self._unsent.items():
             self._warn(f"lost {counted(count, 'message')} of {what}; or lower --rate")
         self._unsent.clear()
         for topic in [topic for topic, problem in self._unfit.items() if problem]:
             self._leave_out(topic, self._unfit.pop(topic))
-            self._node.destroy_publisher(self._publishers.pop(topic))
+            self._node.destroy_publisher(self._channels.pop(topic).publisher)
         if not self.published:
             raise DktError(f"{bag.path}: none of its messages could be played")
         return worst
@@ -160,31 +164,31 @@ class BagPlayer:
     def finish(self) -> None:
         """Waits until reliable subscribers have all that was sent, a few seconds at most."""
         deadline = time.monotonic() + _ACKNOWLEDGE_TIMEOUT_S
-        for topic, publisher in self._publishers.items():
-            left = max(0.0, deadline - time.monotonic())
-            if not publisher.wait_for_all_acked(Duration(seconds=left)):
+        for topic, channel in self._channels.items():
+            if not channel.wait_for_all_acked(deadline):
                 self._warn(f"{topic}: not every subscriber has acknowledged all messages")
 
-    def _open_publishers(self) -> dict[str, Publisher]:
+    def _open_channels(self) -> dict[str, Channel]:
         self._bag.require(self._asked)
         self._warn_of_losses()
-        publishers = {}
+        channels = {}
         for name in self._asked or self._bag.topics:
             topic = self._bag.topics[name]
             problem = topic.problem
             if not problem:
                 try:
                     self._types[name] = message_class(topic.msgtype)
-                    publishers[name] = self._open_publisher(topic)
+                    publisher = self._open_publisher(topic)
+                    channels[name] = Channel(publisher, partial(self._spin, 0.0), self._warn)
                 # Whatever the middleware raises for a name or type that it does not take.
                 except Exception as error:  # noqa: BLE001
                     problem = " ".join(str(error).split())
             if problem:
                 self._leave_out(name, problem)
-        if not publishers:
+        if not channels:
             raise DktError(f"{self._bag.path}: none of its topics can be played")
-        self._unfit = dict.fromkeys(publishers, "")
-        return publishers
+        self._unfit = dict.fromkeys(channels, "")
+        return channels
 
     def _leave_out(self, name: str, problem: str) -> None:
         """A warning; DktError where the topic was asked for."""
@@ -202,21 +206,28 @@ class BagPlayer:
             reliability=ReliabilityPolicy.RELIABLE,
             durability=durability,
         )
-        return self._node.create_publisher(self._types[topic.name], topic.name, qos)
+        resolved = self._node.resolve_topic_name(topic.name)
+        with naming_overrides(self._node, resolved, "publisher"):
+            return self._node.create_publisher(
+                self._types[topic.name], topic.name, qos, qos_overriding_options=overrides()
+            )
 
     def _open_clock(self) -> Publisher:
-        if "/clock" in self._publishers:
+        if "/clock" in self._channels:
             raise DktError("the bag holds /clock itself: play it without --clock, or choose topics")
         return self._node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
 
     def _topics_below(self, count: int) -> list[str]:
-        publishers = self._publishers.items()
-        return [name for name, p in publishers if p.get_subscription_count() < count]
+        return [
+            name
+            for name, channel in self._channels.items()
+            if channel.publisher.get_subscription_count() < count
+        ]
 
     def _publish(self, message: RecordedMessage) -> None:
         if message.topic in self._unfit and not self._fits(message):
             return
-        publish = partial(self._publishers[message.topic].publish, message.cdr)
+        publish = partial(self._channels[message.topic].publish, message.cdr)
         self.published += attempt(
             lambda: send(publish), lambda _, text: self._unsent.update([f"{message.topic}: {text}"])
         )
@@ -263,6 +274,7 @@ class BagPlayer:
         self._turns.once(seconds)
 
     def _report(self, time_ns: int) -> None:
+        self._warn_of_another_clock()
         bag = self._bag
         done = (time_ns - bag.start_ns) / NANOSECONDS_PER_SECOND
         total = max(bag.end_ns - bag.start_ns, 1) / NANOSECONDS_PER_SECOND
@@ -276,6 +288,17 @@ class BagPlayer:
             if remark not in self._told:
                 self._told.add(remark)
                 self._warn(f"{self._bag.path}: {remark}")
+
+    def _warn_of_another_clock(self) -> None:
+        if self._clock is None or self._node.count_publishers(self._clock.topic_name) < 2:
+            return
+        remark = (
+            f"another node publishes {self._clock.topic_name} too: time jumps between the two; "
+            "expected one alone, play the others without --clock"
+        )
+        if remark not in self._told:
+            self._told.add(remark)
+            self._warn(remark)
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text)

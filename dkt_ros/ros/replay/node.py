@@ -60,7 +60,7 @@ class ReplayOptions(Parameters):
         0, "begin when every topic of --topics, or any of a whole bag, has this many subscribers"
     )
     wait_timeout_s: float = _option(60.0, "how long to wait for them before giving up")
-    queue_depth: int = _option(10, "messages per topic kept for slow subscribers, at least")
+    queue_depth: int = _option(20, "messages per topic kept for slow subscribers, at least")
 
     def joint_problems(self) -> Iterator[str]:
         """A bag has to be named, and nothing waits for less than no time."""
@@ -113,13 +113,14 @@ def _run(given: dict[str, Any]) -> None:
             player.wait_for_subscribers(options.wait_for_subscribers, options.wait_timeout_s)
         player.pause(options.start_delay_s)
         started = time.monotonic()
-        passes = 0
+        passes, told_s = 0, _LATE_S
         while passes == 0 or options.loop:
             if passes:
                 player.pause(player.loop_gap_s())
             late_s = player.play()
             passes += 1
-            if late_s > _LATE_S:
+            if late_s > told_s:
+                told_s = 2.0 * late_s  # of many passes not each
                 node.get_logger().warning(
                     f"messages were up to {late_s:.2f} s late; lower --rate or play fewer topics"
                 )

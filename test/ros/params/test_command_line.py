@@ -150,3 +150,17 @@ def test_what_else_fails_while_the_node_is_made_is_raised() -> None:
 
     with pytest.raises(RuntimeError, match="surprise"):
         run_main("dkt_node", make, [], is_process=False)
+
+
+@pytest.mark.parametrize("given", [None, "SYNCHRONOUS"])
+def test_fast_dds_publishes_beside_python_unless_the_user_says_how(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "RMW_FASTRTPS_PUBLICATION_MODE"
+    monkeypatch.setenv(name, given or "")
+    if given is None:
+        monkeypatch.delenv(name)
+    context = rclpy.Context()
+    process.init([], context=context)
+    rclpy.shutdown(context=context)
+    assert os.environ[name] == (given or "ASYNCHRONOUS")
