@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
-from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.fusion.registration import CHANGES, EDGE_SIZE, Change, Registration, Seen
 
 OFF_PX = 8
 
 
-def boxes(right: int) -> np.ndarray:
-    """Some of them, so far to the right."""
+def boxes(right: int = 0, down: int = 0) -> np.ndarray:
+    """Some of them, so far to the right and down."""
     picture = np.full(EDGE_SIZE, 0.5, np.float32)
     for row, column in ((40, 60), (60, 160), (100, 110), (95, 210)):
-        picture[row : row + 30, column + right : column + right + 36] = 1.0
+        top, left = row + down, column + right
+        picture[top : top + 30, left : left + 36] = 1.0
     return picture
 
 
@@ -23,10 +25,7 @@ def seen(log_odds: float, undone: float) -> Seen:
     """So much as it is, and with small shifts undone."""
 
     def ask(changes: Sequence[Change]) -> list[float]:
-        return [
-            undone if 0 < np.hypot(one.x, one.y) < 2 * OFF_PX / EDGE_SIZE[1] else log_odds
-            for one in changes
-        ]
+        return [undone if 0 < np.hypot(one.x, one.y) < 0.08 else log_odds for one in changes]
 
     return Seen(lambda: log_odds, ask)
 
@@ -36,7 +35,7 @@ def test_a_shift_that_both_witnesses_tell_is_told_until_looks_in_a_row_deny_it()
 
     def look(undone: float) -> Change | None:
         registration.take(seen(2.0, undone), 4.0, 0)
-        registration.look(seen(2.0, undone), boxes(0), boxes(OFF_PX))
+        registration.look(seen(2.0, undone), boxes(), boxes(OFF_PX), EDGE_SIZE)
         return registration.shift_by_edges
 
     assert look(2.6) is None
@@ -51,11 +50,35 @@ def test_a_shift_that_both_witnesses_tell_is_told_until_looks_in_a_row_deny_it()
     assert registration.shift_by_edges is None
 
 
+@pytest.mark.parametrize("shape", [EDGE_SIZE, (480, 640), (640, 480, 3)])
+def test_a_shift_by_edges_is_a_share_of_the_pictures_own_width(shape: tuple[int, ...]) -> None:
+    registration = Registration()
+    for _ in range(2):
+        registration.look(seen(2.0, 2.6), boxes(), boxes(OFF_PX, -OFF_PX), shape)
+    found = registration.shift_by_edges
+    assert found is not None
+    assert found.x * EDGE_SIZE[1] == pytest.approx(OFF_PX, abs=1)
+    down_px = found.y * shape[1]
+    assert down_px * EDGE_SIZE[0] / shape[0] == pytest.approx(-OFF_PX, abs=1)
+
+
+def test_a_change_that_leaves_no_readings_hides_no_other() -> None:
+    narrow = CHANGES[0]
+
+    def ask(changes: Sequence[Change]) -> list[float]:
+        return [{narrow: -np.inf, CHANGES[4]: 3.0}.get(one, 0.0) for one in changes]
+
+    registration = Registration()
+    for _ in range(2 * len(CHANGES)):
+        registration.look(Seen(lambda: 0.0, ask), boxes(), boxes(), EDGE_SIZE)
+        assert registration.best() == (CHANGES[4], 3.0, 3.0)
+
+
 def test_what_only_one_witness_tells_is_not_told() -> None:
     unmoved, useless = Registration(), Registration()
     for _ in range(4):
-        unmoved.look(seen(2.0, 2.6), boxes(0), boxes(0))
-        useless.look(seen(2.0, 2.0), boxes(0), boxes(OFF_PX))
+        unmoved.look(seen(2.0, 2.6), boxes(), boxes(), EDGE_SIZE)
+        useless.look(seen(2.0, 2.0), boxes(), boxes(OFF_PX), EDGE_SIZE)
     assert unmoved.shift_by_edges is None
     assert useless.shift_by_edges is None
     assert unmoved.edges() > 3
@@ -72,7 +95,7 @@ def test_what_was_tried_in_vain_is_not_tried_anew_each_time_that_all_is_well() -
         if registration.log_odds >= 4.0:
             registration.forget_changes()
         elif registration.is_due:
-            registration.look(told, boxes(0), boxes(0))
+            registration.look(told, boxes(), boxes(), EDGE_SIZE)
             asked += 1
 
     for index in range(40):
