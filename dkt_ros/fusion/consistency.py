@@ -431,7 +431,7 @@ class Consistency:
         shape: tuple[int, ...],
         scores: dict[str, float],
     ) -> list[Suspicion]:
-        """Whether depth lies on its colour; grey and readings at EDGE_SIZE; shape: its own."""
+        """Whether depth lies on its colour; grey, readings at EDGE_SIZE; shape: the picture's."""
         config, registration, width = self.config, self._registration, shape[1]
         registration.take(seen, config.looked_into, stamp_ns)
         scores["log_odds"] = registration.log_odds
