@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,13 +75,31 @@ def test_a_change_that_leaves_no_readings_hides_no_other() -> None:
         assert registration.best() == (CHANGES[4], 3.0, 3.0)
 
 
+def test_looks_that_deny_or_tell_a_shift_are_counted_in_a_row() -> None:
+    registration = Registration()
+
+    def look(undone: float, right: int = OFF_PX) -> int:
+        registration.look(seen(2.0, undone), boxes(), boxes(right), EDGE_SIZE)
+        found = registration.shift_by_edges
+        return 0 if found is None else int(np.sign(found.x))
+
+    assert [look(undone) for undone in (2.6, 2.6, -2.0, 6.0, -2.0, -2.0)] == [0, 1, 1, 1, 1, 1]
+    # Edges are of the other side from the second look on.
+    assert [look(12.0, -OFF_PX) for _ in range(3)] == [1, 1, -1]
+
+
 def test_what_only_one_witness_tells_is_not_told() -> None:
-    unmoved, useless = Registration(), Registration()
+    unmoved, useless, flat, unlike = (Registration() for _ in range(4))
+    anything_helps = Seen(lambda: 2.0, lambda changes: [2.0] + [2.6] * (len(changes) - 1))
     for _ in range(4):
+        flat.look(anything_helps, boxes(), np.ones_like(boxes()), EDGE_SIZE)
+        unlike.look(seen(-3.0, -2.0), boxes(), boxes(OFF_PX), EDGE_SIZE)
         unmoved.look(seen(2.0, 2.6), boxes(), boxes(), EDGE_SIZE)
         useless.look(seen(2.0, 2.0), boxes(), boxes(OFF_PX), EDGE_SIZE)
     assert unmoved.shift_by_edges is None
     assert useless.shift_by_edges is None
+    assert flat.shift_by_edges is None
+    assert unlike.shift_by_edges is None
     assert unmoved.edges() > 3
     assert useless.edges() == 0
 
@@ -105,3 +124,67 @@ def test_what_was_tried_in_vain_is_not_tried_anew_each_time_that_all_is_well() -
     for index in range(40, 46):  # much worse than ever
         frame(-2.0, index * 200_000_000)
     assert asked == 6
+
+
+def test_what_was_found_is_dropped_once_all_is_well() -> None:
+    registration = Registration()
+    for _ in CHANGES:
+        registration.look(seen(0.0, 3.0), boxes(), boxes(), EDGE_SIZE)
+    assert registration.best()[1] == 3.0
+    registration.forget_changes()
+    registration.look(seen(2.0, 1.0), boxes(), boxes(), EDGE_SIZE)
+    assert registration.best()[1] == 0.0
+
+
+def tried_in_vain(registration: Registration, useless: Seen, right: int = 0) -> None:
+    while not registration.rests:
+        registration.take(useless, 4.0, 0)
+        registration.look(useless, boxes(), boxes(right), EDGE_SIZE)
+
+
+@pytest.mark.parametrize("log_odds", [4.4, -5.0])
+def test_edges_of_a_stream_as_it_was_before_are_not_held_against_it(log_odds: float) -> None:
+    registration, useless = Registration(), seen(3.6, 3.6)
+    tried_in_vain(registration, useless, OFF_PX)
+    for _ in range(36):
+        registration.take(seen(log_odds, log_odds), 4.0, 0)
+    if registration.log_odds >= 4.0:
+        registration.forget_changes()
+    registration.look(useless, boxes(), boxes(), EDGE_SIZE)
+    assert registration.edges() > 3
+
+
+def test_looks_at_rest_come_sooner_at_first_and_again_once_something_has_changed() -> None:
+    registration = Registration()
+
+    def between(useless: Seen, frames: int) -> list[int]:
+        tried_in_vain(registration, useless)
+        found = [0]
+        for _ in range(frames):
+            registration.take(useless, 4.0, 0)
+            found[-1] += 1
+            if registration.is_due:
+                registration.look(useless, boxes(), boxes(), EDGE_SIZE)
+                found.append(0)
+        return found[:-1]
+
+    assert between(seen(2.0, 2.0), 150) == [6, 12, 18, 24, 30, 30, 30]
+    registration.take(seen(-9.0, -9.0), 4.0, 10**9)
+    assert not registration.rests
+    assert between(seen(2.0, 2.0), 18)[:2] == [6, 12]
+
+
+def test_once_all_was_tried_in_vain_not_each_frame_is_judged() -> None:
+    registration, told = Registration(), 0
+
+    def tell() -> float:
+        nonlocal told
+        told += 1
+        return 2.0
+
+    frame = Seen(tell, lambda changes: [2.0] * len(changes))
+    tried_in_vain(registration, frame)
+    told = 0
+    for _ in range(12):
+        registration.take(replace(frame), 4.0, 0)
+    assert told == 2
