@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dkt_ros.fusion.consistency import Consistency
 from dkt_ros.fusion.registration import CHANGES, EDGE_SIZE, Change, Registration, Seen
 
 OFF_PX = 8
@@ -188,3 +189,34 @@ def test_once_all_was_tried_in_vain_not_each_frame_is_judged() -> None:
     for _ in range(12):
         registration.take(replace(frame), 4.0, 0)
     assert told == 2
+
+
+def told(consistency: Consistency, index: int, right: int, mirrored: float = 2.0) -> set[str]:
+    """How a frame of boxes lies wrong, by a matcher to which undoing small shifts says more."""
+
+    def ask(changes: Sequence[Change]) -> list[float]:
+        return [
+            mirrored if one == Change(mirrored=True) else 2.5 if 0 < abs(one.x) < 0.05 else 2.0
+            for one in changes
+        ]
+
+    rgb = np.repeat((200 * boxes()).astype(np.uint8)[..., None], 3, axis=2)
+    found = Seen(lambda: 2.0, ask)
+    verdict = consistency.update(rgb, 1 / boxes(right), None, index * 10**8, None, found)
+    certain = {one.cause for one in verdict.suspicions if one.certain}
+    return certain - {"frozen colour"}
+
+
+def test_a_shift_by_edges_is_told_though_the_edges_already_lie_well_again() -> None:
+    consistency = Consistency()
+    assert [told(consistency, index, OFF_PX) for index in range(3)] == [set(), set(), {"shifted"}]
+    causes = [told(consistency, 3 + index, 0) for index in range(6)]
+    # The mean of the edges takes a look to come back; then three deny it.
+    assert causes == [{"shifted"}] * 3 + [set()] * 3
+
+
+def test_what_the_matcher_is_certain_of_goes_before_the_edges_shift() -> None:
+    consistency = Consistency()
+    for index in range(6):
+        causes = told(consistency, index, OFF_PX, mirrored=5.0)
+    assert causes == {"mirrored"}
