@@ -258,7 +258,7 @@ class DepthEstimator:
         answer = self._answer(frame, spent)
         if answer is None:
             return None
-        fused, on_device, alignment = None, None, answer.line
+        fused, on_device = None, None
         if self._fuser is not None:
             verdict = self._consistency.update(
                 frame.rgb,
@@ -284,8 +284,7 @@ class DepthEstimator:
             fused = fused.limited(*self.depth_range, self.min_confidence)
             depth, alignment = fused.depth, self._judged(answer, fused, suspicions)
         else:
-            if answer.prediction.depth is not None:
-                alignment = self._judged_metric(answer)
+            alignment = self._judged_alone(answer)
             depth = align_depth(answer.disparity, answer.line, *self.depth_range)
             on_device = Pixels(depth, answer.prediction.rgb) if is_tensor(depth) else None
             depth = to_host(depth)
@@ -391,10 +390,12 @@ class DepthEstimator:
         self._seen = self._doubted = None
         self._latest = None
 
-    def _judged_metric(self, answer: _Answer) -> Alignment:
-        """Of a metric network's depth as it is: whether it is any, and what the readings say."""
+    def _judged_alone(self, answer: _Answer) -> Alignment:
+        """What is told of the network's depth by itself: of a metric one's, whether it is any."""
         line, needed = answer.line, self.config.alignment.min_inlier_ratio
-        if not bool((answer.disparity > 0).any()):
+        if answer.prediction.depth is None:
+            return line
+        if not bool(((answer.disparity > 0) & (answer.disparity < np.inf)).any()):
             nan, why = float("nan"), "it gives depth at no pixel: expected metres above 0"
             line = replace(line, scale=nan, shift=nan, uncertainty=np.inf)
             reason = "; ".join(filter(None, [line.reason, why]))
@@ -413,7 +414,7 @@ class DepthEstimator:
         """What is told of fused depth: over all of it, not of the two-parameter line."""
         line = answer.line
         if fused.readings == 0 and fused.network_used:
-            return line
+            return self._judged_alone(answer)
         certain = "; ".join(one.text for one in suspicions if one.certain)
         if fused.readings == 0:
             nan, why = float("nan"), certain or line.reason or fused.reason
@@ -424,7 +425,7 @@ class DepthEstimator:
         if not fused.network_used:
             state, reason = AlignmentState.SENSOR, certain or fused.reason
             if not certain and answer.prediction.depth is not None:
-                reason = "; ".join(filter(None, [reason, self._judged_metric(answer).reason]))
+                reason = "; ".join(filter(None, [reason, self._judged_alone(answer).reason]))
         elif share < self.config.alignment.min_inlier_ratio:
             state = AlignmentState.HELD
             reason = (

@@ -431,7 +431,8 @@ class TestMetricNetwork:
         assert "is that in metres?" in told.alignment.reason
 
     @pytest.mark.parametrize(
-        ("factor", "state"), [(-1.0, UNALIGNED), (np.inf, UNALIGNED), (1000.0, HELD)]
+        ("factor", "state"),
+        [(-1.0, UNALIGNED), (0.0, UNALIGNED), (np.inf, UNALIGNED), (1000.0, HELD)],
     )
     def test_metres_that_are_none_are_told(self, factor: float, state: AlignmentState) -> None:
         class Odd(Metric):
@@ -441,6 +442,7 @@ class TestMetricNetwork:
         estimate = Estimator(Odd()).push(frame(0))
         assert estimate.alignment.state is state
         assert "expected" in estimate.alignment.reason
+        assert "no raw depth" not in estimate.alignment.reason, "there is"
         assert np.isnan(estimate.depth).all()
 
     def test_an_answer_without_depth_is_not_the_raw_depth_s_fault(self) -> None:
@@ -452,7 +454,11 @@ class TestMetricNetwork:
         assert told.state is UNALIGNED
         reason = told.reason
         assert "gives no depth where there is raw depth" in reason
-        assert "no raw depth to" in Estimator(Blind()).push(frame(0, raw=False)).alignment.reason
+        for config in (EstimatorConfig(depth="network"), EstimatorConfig()):
+            without = DepthEstimator(Blind(), config).push(frame(0, raw=False))
+            assert without is not None
+            assert without.alignment.state is UNALIGNED
+            assert "no raw depth to" in without.alignment.reason
 
     def test_an_answer_is_disparity_or_depth(self) -> None:
         rgb, answer = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.float32)

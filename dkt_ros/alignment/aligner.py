@@ -453,7 +453,7 @@ def _as_it_is(found: Samples) -> Alignment:
     agree = error <= INLIER_LIMIT
     residual = float(np.median(np.abs(1 / y[agree] - 1 / d[agree]))) if agree.any() else np.nan
     why = "no raw depth to compare it with"
-    if found.unanswered:
+    if found.unanswered or len(found.d):
         why = "it gives no depth where there is raw depth to compare it with"
     return Alignment(
         scale=1.0,

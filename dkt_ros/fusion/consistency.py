@@ -265,7 +265,7 @@ class Consistency:
             return Verdict(tuple(found), scores)
         beside: list[Suspicion] = []
         if seen is not None:
-            beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape[1], scores)
+            beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
         late = self._late(grey, inverse, stamp_ns, scores)
         # Depth of another moment lies beside its colour too, each time elsewhere.
         found += late if any(one.certain for one in late) else late + beside
@@ -428,18 +428,18 @@ class Consistency:
         stamp_ns: int,
         grey: Float32,
         readings: Float32,
-        width: int,
+        shape: tuple[int, ...],
         scores: dict[str, float],
     ) -> list[Suspicion]:
-        """Whether depth lies on its colour; grey and readings at EDGE_SIZE."""
-        config, registration = self.config, self._registration
+        """Whether depth lies on its colour; grey, readings at EDGE_SIZE; shape: the picture's."""
+        config, registration, width = self.config, self._registration, shape[1]
         registration.take(seen, config.looked_into, stamp_ns)
         scores["log_odds"] = registration.log_odds
         if registration.log_odds >= config.looked_into:
             registration.forget_changes()
             return []
         if registration.is_due:
-            registration.look(seen, grey, readings)
+            registration.look(seen, grey, readings, shape)
         change, gain, then = registration.best()
         edges = registration.edges()
         scores |= {"gain": gain, "edges": edges}

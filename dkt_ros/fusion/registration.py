@@ -195,8 +195,11 @@ class Registration:
         share = min(1.0, (1 + self._rested) / _SOONER)
         return self._now.is_long_after(self._looked, share * _RESTS, share * _RESTS_NS)
 
-    def look(self, seen: Seen, grey: Float32, readings: Float32) -> None:
-        """Tries some changes and compares edges; grey and readings (1/m) at EDGE_SIZE."""
+    def look(self, seen: Seen, grey: Float32, readings: Float32, shape: tuple[int, ...]) -> None:
+        """Tries some changes and compares edges.
+
+        grey, readings (1/m): at EDGE_SIZE, of a picture of that shape (height, width, ...).
+        """
         count = _AT_REST if self.rests else _AT_ONCE
         self._rested += self.rests
         some = [CHANGES[(self._next + k) % len(CHANGES)] for k in range(count)]
@@ -206,7 +209,8 @@ class Registration:
             self._surface = surface
         self._surface += _SHARE * (surface - self._surface)
         self._peak = right, down, _ = _peak(self._surface)
-        aside = Change(-right / EDGE_SIZE[1], -down / EDGE_SIZE[1])
+        tall = shape[0] / shape[1]
+        aside = Change(-right / EDGE_SIZE[1], -down / EDGE_SIZE[0] * tall)
         own, *others, by_edges = seen.ask([_AS_IT_IS, *some, aside])
         for change, value in zip(some, others, strict=True):
             gain, before = self._gains.get(change, (math.nan, math.nan))
@@ -259,7 +263,8 @@ def _peak(surface: Float32) -> tuple[int, int, float]:
 
 
 def _mean(before: float, value: float) -> float:
-    return value if math.isnan(before) else before + _SHARE * (value - before)
+    # A change that once left no readings to be judged is infinitely bad, and is tried again.
+    return before + _SHARE * (value - before) if math.isfinite(before) else value
 
 
 def _steps(readings: Float32) -> Float32:

@@ -6,6 +6,7 @@ nothing of the networks' layers, nor of what is done with their answers.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dkt_ros.fusion.network import (
     read_refiner,
 )
 
+_FILES = INFO_FILE, WEIGHTS_FILE, MATCHER_FILE
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
@@ -45,7 +47,7 @@ def refiner_of(
     Raises DktError where it cannot be used.
     """
     folder = Path(config.weights or default_weights(on_scale, config.sensor)).expanduser()
-    return _shared_refiner(folder, device, _written_ns(folder))
+    return _shared_refiner(folder, device, _written(folder))
 
 
 def matcher_of(config: FusionConfig, device: torch.device) -> Matcher:
@@ -53,7 +55,7 @@ def matcher_of(config: FusionConfig, device: torch.device) -> Matcher:
     folder = Path(config.weights).expanduser()
     if not config.weights or not (folder / MATCHER_FILE).exists():
         folder = _ASSETS / "matcher"
-    return _shared_matcher(folder, device, _written_ns(folder))
+    return _shared_matcher(folder, device, _written(folder))
 
 
 def check_weights(folder: str | Path) -> None:
@@ -72,9 +74,7 @@ def refiner_state(folder: str | Path) -> str | None:
     """
     if not folder:
         return None
-    info, weights, matcher = (
-        Path(folder).expanduser() / name for name in (INFO_FILE, WEIGHTS_FILE, MATCHER_FILE)
-    )
+    info, weights, matcher = (Path(folder).expanduser() / name for name in _FILES)
     try:
         files = [info, weights, *([matcher] if matcher.exists() else [])]
         return " ".join(sha256(file)[:16] for file in files)
@@ -84,16 +84,17 @@ def refiner_state(folder: str | Path) -> str | None:
 
 @lru_cache(maxsize=4)
 def _shared_refiner(
-    folder: Path, device: torch.device, written_ns: int
+    folder: Path, device: torch.device, written_ns: tuple[int, ...]
 ) -> tuple[Refiner, dict[str, Any]]:
     return load_refiner(folder, device)
 
 
 @lru_cache(maxsize=2)
-def _shared_matcher(folder: Path, device: torch.device, written_ns: int) -> Matcher:
+def _shared_matcher(folder: Path, device: torch.device, written_ns: tuple[int, ...]) -> Matcher:
     return load_matcher(folder, device)
 
 
-def _written_ns(folder: Path) -> int:
-    """When any of its files was last."""
-    return max((file.stat().st_mtime_ns for file in folder.glob("*")), default=0)
+def _written(folder: Path) -> tuple[int, ...]:
+    """When each of its files was, in ns; one may be replaced by an older one."""
+    files = [folder / name for name in _FILES]
+    return tuple(file.stat().st_mtime_ns if os.path.exists(file) else 0 for file in files)

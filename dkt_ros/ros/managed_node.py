@@ -163,11 +163,11 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ends everything."""
-        return self.transition("shut down", self.release)
+        return self.transition("shut down", self._end)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured with nothing left over."""
-        return self.transition("recover", self.release)
+        return self.transition("recover", self._end)
 
     def close(self) -> bool:
         """Ends everything that runs, from any lifecycle state, and destroys the node.
@@ -264,6 +264,10 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self.halt()
         self._end_bond()
         super().on_deactivate(state)
+
+    def _end(self) -> None:
+        self._end_bond()  # first: where releasing fails, the state is no longer active either
+        self.release()
 
     def report(self, cause: str, text: str) -> None:
         """What was dropped or looks wrong: for diagnostics, and for the log now and then."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.fusion.consistency import Consistency
+from dkt_ros.fusion.registration import CHANGES, EDGE_SIZE, Change, Registration, Seen
 
 OFF_PX = 8
 
 
-def boxes(right: int) -> np.ndarray:
-    """Some of them, so far to the right."""
+def boxes(right: int = 0, down: int = 0) -> np.ndarray:
+    """Some of them, so far to the right and down."""
     picture = np.full(EDGE_SIZE, 0.5, np.float32)
     for row, column in ((40, 60), (60, 160), (100, 110), (95, 210)):
-        picture[row : row + 30, column + right : column + right + 36] = 1.0
+        top, left = row + down, column + right
+        picture[top : top + 30, left : left + 36] = 1.0
     return picture
 
 
@@ -23,10 +27,7 @@ def seen(log_odds: float, undone: float) -> Seen:
     """So much as it is, and with small shifts undone."""
 
     def ask(changes: Sequence[Change]) -> list[float]:
-        return [
-            undone if 0 < np.hypot(one.x, one.y) < 2 * OFF_PX / EDGE_SIZE[1] else log_odds
-            for one in changes
-        ]
+        return [undone if 0 < np.hypot(one.x, one.y) < 0.08 else log_odds for one in changes]
 
     return Seen(lambda: log_odds, ask)
 
@@ -36,7 +37,7 @@ def test_a_shift_that_both_witnesses_tell_is_told_until_looks_in_a_row_deny_it()
 
     def look(undone: float) -> Change | None:
         registration.take(seen(2.0, undone), 4.0, 0)
-        registration.look(seen(2.0, undone), boxes(0), boxes(OFF_PX))
+        registration.look(seen(2.0, undone), boxes(), boxes(OFF_PX), EDGE_SIZE)
         return registration.shift_by_edges
 
     assert look(2.6) is None
@@ -51,13 +52,55 @@ def test_a_shift_that_both_witnesses_tell_is_told_until_looks_in_a_row_deny_it()
     assert registration.shift_by_edges is None
 
 
+@pytest.mark.parametrize("shape", [EDGE_SIZE, (480, 640), (640, 480, 3)])
+def test_a_shift_by_edges_is_a_share_of_the_pictures_own_width(shape: tuple[int, ...]) -> None:
+    registration = Registration()
+    for _ in range(2):
+        registration.look(seen(2.0, 2.6), boxes(), boxes(OFF_PX, -OFF_PX), shape)
+    found = registration.shift_by_edges
+    assert found is not None
+    assert found.x * EDGE_SIZE[1] == pytest.approx(OFF_PX, abs=1)
+    down_px = found.y * shape[1]
+    assert down_px * EDGE_SIZE[0] / shape[0] == pytest.approx(-OFF_PX, abs=1)
+
+
+def test_a_change_that_leaves_no_readings_hides_no_other() -> None:
+    narrow = CHANGES[0]
+
+    def ask(changes: Sequence[Change]) -> list[float]:
+        return [{narrow: -np.inf, CHANGES[4]: 3.0}.get(one, 0.0) for one in changes]
+
+    registration = Registration()
+    for _ in range(2 * len(CHANGES)):
+        registration.look(Seen(lambda: 0.0, ask), boxes(), boxes(), EDGE_SIZE)
+        assert registration.best() == (CHANGES[4], 3.0, 3.0)
+
+
+def test_looks_that_deny_or_tell_a_shift_are_counted_in_a_row() -> None:
+    registration = Registration()
+
+    def look(undone: float, right: int = OFF_PX) -> int:
+        registration.look(seen(2.0, undone), boxes(), boxes(right), EDGE_SIZE)
+        found = registration.shift_by_edges
+        return 0 if found is None else int(np.sign(found.x))
+
+    assert [look(undone) for undone in (2.6, 2.6, -2.0, 6.0, -2.0, -2.0)] == [0, 1, 1, 1, 1, 1]
+    # Edges are of the other side from the second look on.
+    assert [look(12.0, -OFF_PX) for _ in range(3)] == [1, 1, -1]
+
+
 def test_what_only_one_witness_tells_is_not_told() -> None:
-    unmoved, useless = Registration(), Registration()
+    unmoved, useless, flat, unlike = (Registration() for _ in range(4))
+    anything_helps = Seen(lambda: 2.0, lambda changes: [2.0] + [2.6] * (len(changes) - 1))
     for _ in range(4):
-        unmoved.look(seen(2.0, 2.6), boxes(0), boxes(0))
-        useless.look(seen(2.0, 2.0), boxes(0), boxes(OFF_PX))
+        flat.look(anything_helps, boxes(), np.ones_like(boxes()), EDGE_SIZE)
+        unlike.look(seen(-3.0, -2.0), boxes(), boxes(OFF_PX), EDGE_SIZE)
+        unmoved.look(seen(2.0, 2.6), boxes(), boxes(), EDGE_SIZE)
+        useless.look(seen(2.0, 2.0), boxes(), boxes(OFF_PX), EDGE_SIZE)
     assert unmoved.shift_by_edges is None
     assert useless.shift_by_edges is None
+    assert flat.shift_by_edges is None
+    assert unlike.shift_by_edges is None
     assert unmoved.edges() > 3
     assert useless.edges() == 0
 
@@ -72,7 +115,7 @@ def test_what_was_tried_in_vain_is_not_tried_anew_each_time_that_all_is_well() -
         if registration.log_odds >= 4.0:
             registration.forget_changes()
         elif registration.is_due:
-            registration.look(told, boxes(0), boxes(0))
+            registration.look(told, boxes(), boxes(), EDGE_SIZE)
             asked += 1
 
     for index in range(40):
@@ -82,3 +125,98 @@ def test_what_was_tried_in_vain_is_not_tried_anew_each_time_that_all_is_well() -
     for index in range(40, 46):  # much worse than ever
         frame(-2.0, index * 200_000_000)
     assert asked >= 4
+
+
+def test_what_was_found_is_dropped_once_all_is_well() -> None:
+    registration = Registration()
+    for _ in CHANGES:
+        registration.look(seen(0.0, 3.0), boxes(), boxes(), EDGE_SIZE)
+    assert registration.best()[1] == 3.0
+    registration.forget_changes()
+    registration.look(seen(2.0, 1.0), boxes(), boxes(), EDGE_SIZE)
+    assert registration.best()[1] == 0.0
+
+
+def tried_in_vain(registration: Registration, useless: Seen, right: int = 0) -> None:
+    while not registration.rests:
+        registration.take(useless, 4.0, 0)
+        registration.look(useless, boxes(), boxes(right), EDGE_SIZE)
+
+
+@pytest.mark.parametrize("log_odds", [4.4, -5.0])
+def test_edges_of_a_stream_as_it_was_before_are_not_held_against_it(log_odds: float) -> None:
+    registration, useless = Registration(), seen(3.6, 3.6)
+    tried_in_vain(registration, useless, OFF_PX)
+    for _ in range(36):
+        registration.take(seen(log_odds, log_odds), 4.0, 0)
+    if registration.log_odds >= 4.0:
+        registration.forget_changes()
+    registration.look(useless, boxes(), boxes(), EDGE_SIZE)
+    assert registration.edges() > 3
+
+
+def test_looks_at_rest_come_sooner_at_first_and_again_once_something_has_changed() -> None:
+    registration = Registration()
+
+    def between(useless: Seen, frames: int) -> list[int]:
+        tried_in_vain(registration, useless)
+        found = [0]
+        for _ in range(frames):
+            registration.take(useless, 4.0, 0)
+            found[-1] += 1
+            if registration.is_due:
+                registration.look(useless, boxes(), boxes(), EDGE_SIZE)
+                found.append(0)
+        return found[:-1]
+
+    assert between(seen(2.0, 2.0), 900) == [*range(6, 91, 6), 90, 90]
+    registration.take(seen(-9.0, -9.0), 4.0, 10**9)
+    assert not registration.rests
+    assert between(seen(2.0, 2.0), 18)[:2] == [6, 12]
+
+
+def test_once_all_was_tried_in_vain_not_each_frame_is_judged() -> None:
+    registration, told = Registration(), 0
+
+    def tell() -> float:
+        nonlocal told
+        told += 1
+        return 2.0
+
+    frame = Seen(tell, lambda changes: [2.0] * len(changes))
+    tried_in_vain(registration, frame)
+    told = 0
+    for _ in range(12):
+        registration.take(replace(frame), 4.0, 0)
+    assert told == 2
+
+
+def told(consistency: Consistency, index: int, right: int, mirrored: float = 2.0) -> set[str]:
+    """How a frame of boxes lies wrong, by a matcher to which undoing small shifts says more."""
+
+    def ask(changes: Sequence[Change]) -> list[float]:
+        return [
+            mirrored if one == Change(mirrored=True) else 2.5 if 0 < abs(one.x) < 0.05 else 2.0
+            for one in changes
+        ]
+
+    rgb = np.repeat((200 * boxes()).astype(np.uint8)[..., None], 3, axis=2)
+    found = Seen(lambda: 2.0, ask)
+    verdict = consistency.update(rgb, 1 / boxes(right), None, index * 10**8, None, found)
+    certain = {one.cause for one in verdict.suspicions if one.certain}
+    return certain - {"frozen colour"}
+
+
+def test_a_shift_by_edges_is_told_though_the_edges_already_lie_well_again() -> None:
+    consistency = Consistency()
+    assert [told(consistency, index, OFF_PX) for index in range(3)] == [set(), set(), {"shifted"}]
+    causes = [told(consistency, 3 + index, 0) for index in range(6)]
+    # The mean of the edges takes a look to come back; then three deny it.
+    assert causes == [{"shifted"}] * 3 + [set()] * 3
+
+
+def test_what_the_matcher_is_certain_of_goes_before_the_edges_shift() -> None:
+    consistency = Consistency()
+    for index in range(6):
+        causes = told(consistency, index, OFF_PX, mirrored=5.0)
+    assert causes == {"mirrored"}

@@ -429,3 +429,9 @@ def test_an_active_node_has_a_bond_where_there_is_bondpy(
         assert node.trigger_deactivate() == SUCCESS
         assert bond.said == ["start", "shutdown"]
         assert node.count_publishers("/bond") == node.count_subscribers("/bond") == 0
+    assert node.trigger_activate() == SUCCESS
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "release", Failing(node.release, 0, RuntimeError("stuck")))
+        assert node.trigger_shutdown() == FAILURE
+    assert state(node) == "finalized"
+    assert StandInBond.made[-1].said == ["start", "shutdown"]
