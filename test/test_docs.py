@@ -388,6 +388,13 @@ def test_every_extra_is_listed() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == set(EXTRAS)
 
 
+def test_every_camera_preset_is_listed() -> None:
+    table = (ROOT / "docs/robot.md").read_text().partition("| `camera` |")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| ([\w, ]+) \|", table, flags=re.MULTILINE)
+    presets = {file.stem for file in ROOT.glob("config/cameras/*.yaml")}
+    assert {name for names in listed for name in names.split(", ")} == presets
+
+
 def test_addresses_of_other_sites_have_a_form_that_can_be_right() -> None:
     for page in PAGES:
         for address in re.findall(r"\]\((\w+:[^)]*)\)|<(\w+:[^>]*)>", page.read_text()):
