@@ -191,12 +191,21 @@ class SmallTrainer(abc.ABC):
         return {**values, "norm": float(norm)}
 
     def run(
-        self, data: TarFolder[Any], noun: str, output: Path, report: Report, every: int
+        self,
+        data: TarFolder[Any],
+        noun: str,
+        output: Path,
+        resume: bool,
+        report: Report,
+        every: int,
     ) -> int | None:
         """Steps to the last, saving on the way; the signal that ended it before, if any.
 
-        noun: what an item of the data is called. every: steps between two reports.
+        noun: what an item of the data is called. resume: on from the run saved in output. every:
+        steps between two reports.
         """
+        if resume:
+            self.load(output, report)
         config, total = self.config, self.config.total_steps
         report(f"{counted(len(data.items), noun)}, step {self.step} of {total}")
         means = Means()

@@ -98,9 +98,18 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture
-def replay() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts dkt_replay with arguments; what still runs at the test's end is ended."""
-    started = []
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes; what still runs at the test's end is ended."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def replay(started: list[subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
+    """Starts dkt_replay with arguments."""
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "dkt_ros.ros.replay.node", *map(str, arguments)]
@@ -115,10 +124,7 @@ def replay() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.fixture
@@ -221,9 +227,8 @@ rclpy.spin(node)
 
 
 @pytest.fixture
-def reader() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def reader(started: list[subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
     """Starts a reliable reader of pictures in a process of its own."""
-    started = []
 
     def start(topic: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", READER, topic]
@@ -231,10 +236,7 @@ def reader() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.mark.parametrize("mode", [None, "SYNCHRONOUS"])

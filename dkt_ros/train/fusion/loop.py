@@ -152,6 +152,4 @@ def train(
             )
         data = make_data()
         trainer = RefinerTrainer(config, data, None if resume else start)
-        if resume:
-            trainer.load(output, report)
-        return trainer.run(data, "frame", output, report, report_every)
+        return trainer.run(data, "frame", output, resume, report, report_every)

@@ -125,6 +125,4 @@ def train_matcher(
     with run_folder(output, resume):
         data = make_data()
         trainer = MatcherTrainer(config, data, None if resume else start)
-        if resume:
-            trainer.load(output, report)
-        return trainer.run(data, "frame", output, report, report_every)
+        return trainer.run(data, "frame", output, resume, report, report_every)

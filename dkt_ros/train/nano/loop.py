@@ -122,9 +122,7 @@ def train(
                 "render some with `dkt synth render --raw-depth`"
             )
         trainer = NanoTrainer(config, data)
-        if resume:
-            trainer.load(output, report)
-        return trainer.run(data, "sequence", output, report, report_every)
+        return trainer.run(data, "sequence", output, resume, report, report_every)
 
 
 def to_tensors(batch: Batch) -> TensorBatch:
