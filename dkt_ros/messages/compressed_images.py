@@ -25,12 +25,14 @@ from dkt_ros.messages.images import (
     RgbImage,
     demosaic_code,
     integer_to_depth,
+    upper_bits,
 )
 from dkt_ros.wording import counted
 
 # compressed_depth_image_transport: int32 format, float32 depthQuantA, float32 depthQuantB.
 _DEPTH_HEADER = struct.Struct("<iff")
 _INVERSE_DEPTH = 0
+_AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
 MOST_PIXELS = 1 << 26
 """Of any image; 8192x8192."""
@@ -60,10 +62,14 @@ def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> Rgb
     what = f"compressed color image of format '{message.format}'"
     mosaic = _mosaic_code(message.format)
     if mosaic is not None:
-        grey = _decode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, what, size)
+        grey = _in_8_bits(_decode(data, cv2.IMREAD_GRAYSCALE | _AS_STORED, what, size))
         return cv2.cvtColor(grey, mosaic)  # type: ignore[return-value]
-    bgr = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, what, size)
+    bgr = _in_8_bits(_decode(data, cv2.IMREAD_COLOR | _AS_STORED, what, size))
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _in_8_bits(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return upper_bits(picture) if picture.dtype == np.uint16 else picture
 
 
 def _mosaic_code(format_: str) -> int | None:

@@ -63,6 +63,10 @@ _COLOR = {
     **{f"bayer_{p}8": _Encoding(1, code, even_size=True) for p, code in _BAYER.items()},
     **{f"bayer_{p}16": _Encoding(1, code, 2, even_size=True) for p, code in _BAYER.items()},
 }
+_BITS = 10, 12, 16
+"""That cameras use of 16."""
+_BITS_STRIDE, _BRIGHTER = 7, 100
+"""Pixels between those that tell; of them one in so many may be brighter, as glints are."""
 _UNORDERED = ("8UC3", "8UC4")
 INTEGER_DEPTH = ("16UC1", "mono16")
 _FLOAT_DEPTH = ("32FC1",)
@@ -74,14 +78,29 @@ DEPTH_ENCODINGS = INTEGER_DEPTH + _FLOAT_DEPTH
 def image_to_rgb(message: Image) -> RgbImage:
     """Colour as (H, W, 3) uint8 RGB; shares the message's memory where that is RGB already.
 
-    16-bit colour keeps its upper 8 bits. Raises MessageError naming encoding, size or step.
+    Of 16 bits the upper 8 that the camera uses are kept. Raises MessageError naming encoding, size
+    or step.
     """
     encoding, pixels = _color_view(message)
     if encoding.bytes_per_channel == 2:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = upper_bits(pixels)
     if encoding.to_rgb is None:
         return np.ascontiguousarray(pixels)
     return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)  # type: ignore[return-value]
+
+
+def upper_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """16-bit numbers (H, W, ...) as 8: the upper ones of those that the camera uses.
+
+    Many cameras measure 10 or 12 bits and send them as the lower ones, of which the upper 8 of 16
+    are black. A picture of all 16 that is as dark as that shows nothing otherwise either.
+    """
+    some = pixels[::_BITS_STRIDE, ::_BITS_STRIDE].astype(np.uint16)
+    at = some.size - 1 - some.size // _BRIGHTER
+    light = int(np.partition(some, at, axis=None)[at])
+    bits = next(bits for bits in _BITS if light < 1 << bits)
+    upper = pixels >> (bits - 8)
+    return (upper if bits == 16 else np.minimum(upper, 255, out=upper)).astype(np.uint8)
 
 
 def demosaic_code(encoding: str) -> int | None:

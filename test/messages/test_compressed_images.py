@@ -86,6 +86,15 @@ def test_a_mosaic_becomes_colour_and_what_was_one_stays(
     assert np.abs(rgb.astype(int) - expected)[2:-2, 2:-2].mean() < 5
 
 
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bayer_grbg16"])
+def test_of_a_picture_of_16_bits_those_are_read_that_the_camera_uses(encoding: str) -> None:
+    stored = np.full((48, 64, 3) if encoding == "rgb16" else (48, 64), 60 << 4, np.uint16)
+    stored[:, 32:] = 200 << 4
+    rgb = compressed_to_rgb(message(encoded(stored, ".png"), f"{encoding}; png compressed"))
+    assert rgb.dtype == np.uint8
+    assert {(60, 60, 60), (200, 200, 200)} <= set(map(tuple, rgb[10, ::8].tolist()))
+
+
 @pytest.mark.parametrize("format_", ["16UC1; png compressed ", "mono16; png compressed", "png"])
 def test_depth_that_was_compressed_as_a_picture_of_16_bits_is_exact(format_: str) -> None:
     steps = np.array([[0, 1, 1234], [1000, 65535, 9]], dtype=np.uint16)

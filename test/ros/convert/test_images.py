@@ -133,6 +133,25 @@ def test_every_colour_encoding_is_read(encoding: str, big_endian: bool, padding:
         np.testing.assert_array_equal(seen, rgb)
 
 
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bayer_rggb16"])
+@pytest.mark.parametrize("bits", [10, 12])
+def test_of_sixteen_bits_those_are_read_that_the_camera_uses(bits: int, encoding: str) -> None:
+    rgb = np.full((20, 30, 3), 3, np.uint8)
+    rgb[:, 15:] = 255
+    stored = encode(rgb, encoding) >> (16 - bits)
+    seen = image_to_rgb(image(stored, encoding, height=20))
+    apart = np.abs(np.arange(30) - 14.5) > 2  # from the edge, which a mosaic blurs
+    np.testing.assert_array_equal(seen[:, apart], rgb[:, apart])
+
+
+def test_a_glint_leaves_the_bits_as_they_are_and_a_lens_cap_stays_black() -> None:
+    infrared = np.full((60, 80), 700, np.uint16)
+    infrared[30, 40] = 65535
+    seen = image_to_rgb(image(infrared, "mono16"))
+    assert (seen[0, 0, 0], seen[30, 40, 0]) == (700 >> 2, 255)
+    assert image_to_rgb(image(np.full((60, 80), 20, np.uint16), "mono16")).max() < 10
+
+
 def test_rgb8_is_not_copied() -> None:
     message = image(colour(), "rgb8")
     assert np.shares_memory(image_to_rgb(message), np.frombuffer(message.data, dtype=np.uint8))
