@@ -268,6 +268,7 @@ class DepthEstimator:
                 (answer.line.scale, answer.line.shift),
                 self._seen,
                 frame.intrinsics,
+                given.raw_depth,
             )
             suspicions = verdict.suspicions + suspicions
             fused = self._fuse(frame, answer, verdict.certain)

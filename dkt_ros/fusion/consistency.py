@@ -6,6 +6,7 @@ depth that is not registered or of another scene. Knows nothing of networks, ali
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.by_turns import ByTurns, changed_depth
 from dkt_ros.fusion.fill import is_noisy
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.fusion.steps import Steps
 from dkt_ros.fusion.torn import Torn
 from dkt_ros.geometry import Intrinsics, is_reading, with_readings_between
 from dkt_ros.wording import counted
@@ -46,6 +49,15 @@ REMEDIES = {
     "interpolation 0), or map depth/image to the driver's own image",
     "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
     "frozen depth": "Restart the camera's driver",
+    "by turns": "Look at who publishes depth/image (ros2 topic info -v), and have the driver "
+    "register each image (RealSense: a newer one, enable_sync:=true and one rate for both)",
+    "rounded": "Have whatever converts the depth keep its 16 bits or floats (cv_bridge: "
+    "passthrough)",
+    "stretched": "Map depth/image to the camera's own depth, not to a picture of it",
+    "colour by depth": "Map color/image to the camera's own picture and depth/image to depth "
+    "registered to that (Azure Kinect: rgb/image_raw and depth_to_rgb/image_raw): a picture "
+    "registered to depth shows nothing where glass gives no reading",
+    "small": "Have the driver send larger images",
     "torn": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the driver",
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
@@ -68,6 +80,8 @@ _OF_DEPTH = REMEDIES.keys() - {
     "colour",
     "frozen colour",
     "stale colour",
+    "colour by depth",
+    "small",
     "fill",
     "filter",
     "ramps",
@@ -85,6 +99,11 @@ _FEWEST = 600  # readings at that size; fewer cannot be judged
 _BRIGHTER = 4.0  # at most, by light and exposure
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
 _MOVED = 2.0  # mean grey levels
+_OTHER_DEPTH = 0.02  # relative change of a block's mean reading
+_SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
+_BLACK = 12  # of 255, what a picture registered to depth shows of what has none
+_BLACK_THERE, _BLACK_ELSEWHERE = 0.8, 0.02  # shares of the pixels without and with a reading
+_UNREAD = 0.01, 0.9  # share of the pixels that have none, where that tells anything
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -220,6 +239,9 @@ class Consistency:
         self._lateness = Lateness()
         self._quantity = Quantity()
         self._torn = Torn()
+        self._steps = Steps()
+        self._by_turns = ByTurns()
+        self._odd: deque[int] = deque(maxlen=2)
         self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -232,13 +254,15 @@ class Consistency:
         line: tuple[float, float] | None = None,
         seen: Seen | None = None,
         camera: Intrinsics | None = None,
+        sent: Float32 | None = None,
     ) -> Verdict:
         """Judges the next frame.
 
         rgb (H, W, 3) uint8. raw_depth (H, W) float32 metres, 0/NaN/inf unknown, or None. disparity
         (H, W) float, relative, or None. line: the scale and shift that bring it to 1/m. seen: what
         the matcher says of the frame before; without it registration is not judged. camera: the
-        picture's; without it the shape of flat things is not.
+        picture's; without it the shape of flat things is not. sent: the raw depth before anything
+        was taken from it; raw_depth where that is all.
         """
         scores: dict[str, float] = {}
         fine = _grey(rgb)
@@ -246,12 +270,16 @@ class Consistency:
         found = _colour_faults(rgb, grey, scores)
         blind = bool(found)
         inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
-        readings = np.zeros(EDGE_SIZE, np.float32)
+        readings, by_depth = np.zeros(EDGE_SIZE, np.float32), list[Suspicion]()
         if raw_depth is not None:
             readings = self._readings(raw_depth, found, scores)
             inverse, known = _halved(readings)
             found += self._measured(None if blind else fine, raw_depth, readings, camera, scores)
             found += self._part_of_another(raw_depth, grey, scores)
+            if (told := self._steps.take(raw_depth if sent is None else sent)) is not None:
+                found.append(Suspicion(*told))
+            by_depth = [] if blind else _registered_to_depth(rgb, raw_depth, readings, scores)
+            found += by_depth
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
@@ -260,13 +288,23 @@ class Consistency:
         level = (
             None if disparity is None or blind else float(np.median(_strided(disparity)[::2, ::2]))
         )
-        found += self._jumped(grey, inverse, level, line, stamp_ns, scores)
+        # What is no depth is no depth that became larger, and nor is what comes after it.
+        is_depth = not any(one.denies_depth for one in found)
+        found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
         if blind or np.count_nonzero(known) < _FEWEST:
             return Verdict(tuple(found), scores)
+        found += self._taking_turns(grey, inverse, stamp_ns, scores)
         beside: list[Suspicion] = []
-        if seen is not None:
+        if min(rgb.shape[:2]) < _SMALLEST:
+            text = (
+                f"the images are {rgb.shape[1]}x{rgb.shape[0]}: too few pixels to tell whether "
+                "colour and depth belong together"
+            )
+            beside = [Suspicion("small", text, False)]
+        elif seen is not None:
             beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
-        late = self._late(grey, inverse, stamp_ns, scores)
+        # What depth itself has drawn into a picture says nothing of the moment.
+        late = [] if by_depth else self._late(grey, inverse, stamp_ns, scores)
         # Depth of another moment lies beside its colour too, each time elsewhere.
         found += late if any(one.certain for one in late) else late + beside
         return Verdict(tuple(found), scores)
@@ -353,7 +391,7 @@ class Consistency:
                 found.append(Suspicion("frozen depth", text, True))
         seconds = (now - colour.since_ns) / 1e9
         if colour.repeats >= needed and has_depth and colour.other is not None:
-            moved = _changed_depth(colour.other, inverse)
+            moved = changed_depth(colour.other, inverse, _OTHER_DEPTH)
             scores["depth_moved"] = moved
             if moved > 0.1:
                 text = "depth changes and the colour images are identical: the colour is frozen"
@@ -401,6 +439,23 @@ class Consistency:
             f"{(now - when) / 1e9:.1f} s ago: did the depth's unit or the camera's mode change?"
         )
         return [Suspicion("jump", text, (now - when) / 1e9 <= self.config.jump_s)]
+
+    def _taking_turns(
+        self, grey: Float32, inverse: Float32, now: int, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """Whether some depth images are unlike those before and after them."""
+        if share := self._by_turns.take(grey, inverse):
+            scores["other_depth"] = share
+            self._odd.append(now)
+        while self._odd and (now - self._odd[0]) / 1e9 > self.config.jump_s:
+            self._odd.popleft()
+        if not self._odd:
+            return []
+        text = (
+            "a depth image was unlike those before and after it, though what is seen was the same: "
+            "are some not registered, or does another camera publish?"
+        )
+        return [Suspicion("by turns", text, len(self._odd) > 1)]
 
     def _late(
         self, grey: Float32, inverse: Float32, stamp_ns: int, scores: dict[str, float]
@@ -526,14 +581,27 @@ def _scaled(before: Float32, now: Float32) -> tuple[float, float]:
     return float(np.exp(middle)), 1.4826 * float(np.median(np.abs(change - middle)))
 
 
-def _changed_depth(before: Float32, now: Float32) -> float:
-    """Share of blocks whose mean reading changed by more than 2%."""
-    known = ((before > 0) & (now > 0)).astype(np.float32)
-    weight, old, new = (cv2.blur(x, (5, 5))[::4, ::4] for x in (known, before * known, now * known))
-    full = weight > 0.6
-    if np.count_nonzero(full) < 20:
-        return 0.0
-    return float(np.mean(np.abs(new[full] / old[full] - 1) > 0.02))
+def _registered_to_depth(
+    rgb: NDArray[np.uint8], raw: Float32, readings: Float32, scores: dict[str, float]
+) -> list[Suspicion]:
+    """Whether colour is black just where depth has no reading; readings at EDGE_SIZE, 0 unknown."""
+    some, picked = (
+        cv2.resize(image, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST) for image in (rgb, raw)
+    )
+    known = is_reading(np.asarray(picked)) | (readings > 0)
+    unread = 1.0 - np.count_nonzero(known) / known.size
+    if not _UNREAD[0] <= unread <= _UNREAD[1]:
+        return []
+    black = (some <= _BLACK).all(-1)
+    there, elsewhere = float(black[~known].mean()), float(black[known].mean())
+    scores |= {"black_there": there, "black_elsewhere": elsewhere}
+    if there < _BLACK_THERE or elsewhere > _BLACK_ELSEWHERE:
+        return []
+    text = (
+        "the colour image is black where the raw depth has no reading, and there alone: it seems "
+        "to be registered to the depth"
+    )
+    return [Suspicion("colour by depth", text, False)]
 
 
 def _shrunk(picture: Float32) -> Float32:

@@ -180,6 +180,54 @@ def test_depth_whose_readings_lie_apart(moving: list[Frame]) -> None:
     assert causes(judged(mirrored)) & {"mirrored", "foreign"}
 
 
+def test_what_was_no_depth_for_a_while_is_no_jump(moving: list[Frame]) -> None:
+    second = moving[:SECOND]
+    frames = [*second, *with_depth(second, lambda raw: 1000 * raw), *second]
+    judge = Judge()
+    told = [
+        {one.cause for one in judge.update(*frame, index * PERIOD_NS).suspicions}
+        for index, frame in enumerate(frames)
+    ]
+    assert all("depth range" in one for one in told[SECOND : 2 * SECOND])
+    assert not any(told[2 * SECOND :])
+
+
+def test_colour_that_is_registered_to_depth_is_told(moving: list[Frame]) -> None:
+    def masked(frame: Frame, of: np.ndarray) -> Frame:
+        rgb = np.where(np.isfinite(of)[..., None], frame[0], 0)
+        return rgb.astype(np.uint8), frame[1], frame[2]
+
+    (told,) = judged([masked(frame, frame[1]) for frame in moving[:SECOND]]).suspicions
+    assert (told.cause, told.certain, told.denies_depth) == ("colour by depth", False, False)
+    # Black things are elsewhere too, and holes at things that are not black.
+    dark = [masked(frame, frame[1][:, ::-1]) for frame in moving[:SECOND]]
+    assert "colour by depth" not in {one.cause for one in judged(dark).suspicions}
+
+
+def test_pictures_of_few_pixels_are_not_judged(moving: list[Frame]) -> None:
+    def reduced(frame: Frame) -> Frame:
+        rgb, raw, disparity = frame
+        return (
+            cv2.resize(rgb, (48, 48), interpolation=cv2.INTER_AREA),
+            cv2.resize(raw, (48, 48), interpolation=cv2.INTER_NEAREST),
+            cv2.resize(disparity, (48, 48), interpolation=cv2.INTER_AREA),
+        )
+
+    (told,) = judged([reduced(frame) for frame in moving]).suspicions
+    assert (told.cause, told.certain) == ("small", False)
+    assert "48x48" in told.text
+
+
+def test_depth_that_was_rounded_is_told_though_its_speckles_are_taken_from_it(
+    moving: list[Frame],
+) -> None:
+    consistency = Consistency()
+    rgb, raw, disparity = moving[0]
+    for index in range(3):
+        verdict = consistency.update(rgb, raw, disparity, index, sent=np.rint(2.5 * raw))
+    assert causes(verdict) == {"rounded"}
+
+
 def test_depth_of_a_narrower_view(moving: list[Frame]) -> None:
     """The shift of depth that covers three quarters of the picture is in pixels of the picture."""
 

@@ -1,0 +1,99 @@
+"""Raw depth that was rounded to coarse steps or stretched for looking at, told from its numbers.
+
+Knows one stream's readings as numbers, nothing of where they lie. A sensor's steps are fine against
+the depth that it measures. Who converts depth to 8 bits, or to whole metres, leaves few values, all
+apart by multiples of one step; who stretches each frame leaves the same largest value to the bit.
+What is rendered of flat things held straight has few values too, though not many of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dkt_ros.geometry import is_reading
+
+Float32 = NDArray[np.float32]
+
+_SAMPLES = 100  # rows or columns that are looked at, of the fewer
+_FEWEST = 300  # readings in a look
+_EVERY = 10  # frames between looks, after the first few
+_LOOKS = 3  # in a row, in which the largest value is the same
+_NEARLY_ALL = 0.98  # share of the readings whose values are others' too
+_EVEN = 0.05  # of a step, by which a value may be off
+_COARSE, _TOO_COARSE = 0.02, 0.08  # of the median reading
+_HUGE_M = 0.25  # a step so wide that two values tell it
+_SOME, _MANY = 3, 6  # values; as many as the latter are no stack of blocks
+_BYTE = 255
+_LEAST_OF_BYTE = 40  # values; of fewer the largest may be a byte's by chance
+_STRETCHED_TO, _TENTH_M = 1.0, 1e-4
+_PEAKS = 0.001  # share of the pixels that have a frame's largest value, at most, if stretched
+
+
+class Steps:
+    """Looks at one stream's raw depth."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._found: tuple[str, str, bool] | None = None
+        self._ends = "", 0
+
+    def take(self, raw: Float32) -> tuple[str, str, bool] | None:
+        """The next frame's, most of which are left out; raw (H, W) metres, 0/NaN/inf unknown.
+
+        Cause ("rounded" or "stretched"), a sentence, and whether it is certain; None of depth.
+        """
+        if self._frames < _LOOKS or self._frames % _EVERY == 0:
+            self._found = self._look(raw)
+        self._frames += 1
+        return self._found
+
+    def _look(self, raw: Float32) -> tuple[str, str, bool] | None:
+        stride = max(1, min(raw.shape) // _SAMPLES)
+        some = raw[::stride, ::stride]
+        readings = some[is_reading(some)]
+        if len(readings) < _FEWEST:
+            return self._found
+        step, values = step_of(readings)
+        end = self._stretched(raw, step, values)
+        self._ends = end, self._ends[1] + 1 if end and end == self._ends[0] else int(bool(end))
+        if self._ends[1] >= _LOOKS:
+            return "stretched", f"{end}: was each frame stretched, to be looked at?", True
+        coarse = step / float(np.median(readings))
+        if coarse < _COARSE or (values < _SOME and step < _HUGE_M):
+            return None
+        text = (
+            f"the raw depth has {values} values only, {step:.3g} m apart: was it rounded, as to "
+            "whole metres or 8 bits?"
+        )
+        is_huge = values >= _SOME and step >= _HUGE_M
+        return "rounded", text, is_huge or (values >= _MANY and coarse > _TOO_COARSE)
+
+    def _stretched(self, raw: Float32, step: float, values: int) -> str:
+        """What the numbers end at, where that is no depth's."""
+        largest = float(np.fmax.reduce(raw, axis=None, where=np.isfinite(raw), initial=0))
+        if values >= _LEAST_OF_BYTE and abs(largest - _BYTE * step) < _EVEN * step:
+            return f"the raw depth's numbers are whole 255ths of {largest:.3g} m"
+        # Of whole tenths of a millimetre one may be the farthest that a filter lets through.
+        is_measured = values and abs(step / _TENTH_M - round(step / _TENTH_M)) < _EVEN
+        if is_measured or largest != _STRETCHED_TO:
+            return ""
+        if np.count_nonzero(raw == _STRETCHED_TO) <= _PEAKS * raw.size:
+            return "the raw depth's largest number is 1 to the bit"
+        return ""
+
+
+def step_of(readings: Float32) -> tuple[float, int]:
+    """Metres between the values of readings (n,), and how many values; zeros where unevenly."""
+    each, counts = np.unique(readings, return_counts=True)
+    often = counts > 1
+    values = each[often].astype(np.float64)
+    if len(values) < 2 or counts[often].sum() < _NEARLY_ALL * len(readings):
+        return 0.0, 0
+    step = float(np.diff(values).min())
+    # Of the whole range, as a float's last bits add up over many steps.
+    step = (values[-1] - values[0]) / round((values[-1] - values[0]) / step)
+    steps = (values - values[0]) / step
+    if np.abs(steps - np.rint(steps)).max() > _EVEN:
+        return 0.0, 0
+    return step, len(values)

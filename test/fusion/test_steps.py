@@ -1,0 +1,95 @@
+"""Depth that was rounded or stretched is told from its numbers; a sensor's never is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from fixtures.fused_scenes import rendered_frame
+
+from dkt_ros.fusion.steps import Steps, step_of
+
+RAW = rendered_frame().raw.astype(np.float32)
+FAR = np.float32(2.5) * RAW
+
+
+def told(raw: np.ndarray, frames: int = 3) -> tuple[str, bool] | None:
+    """Cause and certainty after so many frames, each with noise below a millimetre's rounding."""
+    steps = Steps()
+    for _ in range(frames):
+        found = steps.take(raw.astype(np.float32))
+    return None if found is None else (found[0], found[2])
+
+
+def stretched(raw: np.ndarray) -> np.ndarray:
+    low, high = np.nanmin(raw), np.nanmax(raw)
+    return (raw - low) / (high - low)
+
+
+@pytest.mark.parametrize(
+    ("cause", "certain", "sent"),
+    [
+        ("rounded", True, np.rint(FAR)),
+        ("rounded", True, np.rint(RAW * 10) / 10),
+        ("rounded", False, np.rint(RAW / 10 * 255) / 255 * 10),
+        ("rounded", True, (RAW * 1000 // 256) * 0.256),
+        ("stretched", True, np.rint(stretched(RAW) * 255) / 1000),
+        ("stretched", True, np.rint(stretched(RAW) * 255) / 255),
+        ("stretched", True, stretched(RAW)),
+        ("stretched", True, np.mod(np.rint(RAW * 1000), 256) / 1000),
+    ],
+)
+def test_what_was_rounded_or_stretched_is_told(cause: str, certain: bool, sent: np.ndarray) -> None:
+    assert told(sent) == (cause, certain)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        RAW,
+        np.rint(RAW * 1000) / 1000,
+        np.rint(RAW * 100) / 100,
+        np.where(np.rint(RAW * 1000) <= 1000, np.rint(RAW * 1000) / 1000, np.nan),
+        np.minimum(RAW, 1.0),
+        26.0 / np.rint(26.0 / RAW * 16) * 16,
+        np.full_like(RAW, 1.0),
+        np.full_like(RAW, np.nan),
+    ],
+    ids=["floats", "mm", "cm", "cut at 1 m", "clipped at 1 m", "stereo", "a wall", "nothing"],
+)
+def test_depth_is_depth(raw: np.ndarray) -> None:
+    assert told(raw) is None
+
+
+def test_blocks_on_a_table_seen_from_straight_above_are_no_certain_rounding() -> None:
+    levels = np.array([1.0, 0.95, 0.9, 0.85], np.float32)
+    heights = np.random.default_rng(0).integers(0, 4, (6, 8)).repeat(30, 0).repeat(30, 1)
+    assert told(levels[heights]) == ("rounded", False)
+
+
+def test_one_frame_that_ends_at_255_is_no_stretching() -> None:
+    near = np.rint(stretched(RAW) * 255) / 1000
+    steps = Steps()
+    causes = []
+    for end in (255, 249, 255, 251):
+        found = steps.take(np.minimum(near, end / 1000).astype(np.float32))
+        causes.append(found and found[0])
+    assert "stretched" not in causes
+
+
+def test_what_is_told_is_told_until_it_ends() -> None:
+    steps = Steps()
+    assert all(steps.take(np.rint(FAR)) for _ in range(15))
+    assert [bool(steps.take(RAW)) for _ in range(10)][-1] is False
+
+
+def make_values(step: float, count: int) -> Callable[[np.random.Generator], np.ndarray]:
+    return lambda rng: (step * rng.integers(3, 3 + count, 5000)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("step", "count"), [(1.0, 4), (10 / 255, 200), (0.001, 900)])
+def test_a_step_is_found_among_floats(step: float, count: int) -> None:
+    found, values = step_of(make_values(step, count)(np.random.default_rng(0)))
+    assert found == pytest.approx(step, rel=1e-4)
+    assert abs(values - count) < 0.05 * count + 1
