@@ -364,6 +364,31 @@ def infrared(number: int) -> np.ndarray:
     return np.asarray(np.roll(np.power(grey / 255, 1.5) * 900 + 60, 10, axis=1), np.uint16)
 
 
+def by_turns(number: int) -> np.ndarray:
+    """As a driver that registers two images of three."""
+    raw = RAW[turn(number)]
+    return shifted(zoomed(raw, 1.25), 6) if number % 3 == 0 else raw
+
+
+def stretched(raw: np.ndarray) -> np.ndarray:
+    """As for looking at: from the nearest to the farthest, in 8 bits."""
+    low, high = raw[raw > 0].min(), raw.max()
+    return np.where(raw > 0, (raw - low) / (high - low) * 255.0, 0).astype(np.uint16)
+
+
+def registered_to_depth(number: int) -> np.ndarray:
+    """Colour, black where depth has no reading."""
+    index = turn(number)
+    return np.where(RAW[index][..., None] > 0, FRAMES[index].rgb, 0).astype(np.uint8)
+
+
+def in_12_bits(message: Any, number: int) -> None:
+    """rgb16 of a camera that measures 12 bits."""
+    wide = np.frombuffer(message.data, np.uint8).astype(np.uint16) << 4
+    message.encoding, message.step = "rgb16", 2 * message.step
+    message.data = array("B", wide.tobytes())
+
+
 def filled(raw: np.ndarray) -> np.ndarray:
     """Holes filled with the last reading before them in their row."""
     last = np.maximum.accumulate(np.where(raw > 0, np.arange(WIDTH), 0), axis=1)
@@ -737,6 +762,37 @@ def situations() -> list[Situation]:
                 ("disparity", raw_of(disparity), "the raw depth is disparity"),
                 ("an infrared picture", infrared, "an infrared picture"),
             )
+        ),
+        Situation(
+            "every third depth image is not registered",
+            refuse,
+            pictures(None, by_turns, truth=False),
+            "unlike those before and after it",
+        ),
+        Situation(
+            "depth in whole metres",
+            "not OK; say what it is",
+            pictures(None, raw_of(lambda raw: np.rint(raw / 1000.0).astype(np.float32))),
+            "values only, 1 m apart",
+        ),
+        Situation(
+            "depth stretched to 0..255",
+            "not OK; say what it is",
+            pictures(None, raw_of(stretched)),
+            "are whole 255ths|largest number is",
+        ),
+        Situation(
+            "colour registered to depth",
+            "right depth; say so",
+            pictures(registered_to_depth),
+            "black where the raw depth has no reading",
+            works=True,
+        ),
+        Situation(
+            "colour of 12 of 16 bits",
+            go_on,
+            changed("color", in_12_bits),
+            works=True,
         ),
         Situation(
             "a filter fills holes from beside them",
