@@ -35,6 +35,9 @@ _WIDEST = 0.2
 """Relative; of steps so coarse a surface may be one."""
 _LONE = 0.05
 """Readings around, for each of the value. Around a surface's commonest there are twice as many."""
+_AROUND_END, _LONE_AT_END = 0.005, 0.25
+"""The same of the largest reading: who clips depth leaves what is beyond at one value, and surfaces
+before it as they were. Of a surface the largest is never the commonest."""
 _FOURTH = 4  # of them tell which is the commonest
 _FEWEST, _LEAST_SHARE = 20, 0.003
 """Sampled pixels, and of all that have a reading."""
@@ -81,14 +84,17 @@ def _between(readings: Float32, range_m: float) -> float:
     if not LEAST_BETWEEN_M <= value < range_m or count > 0.5 * len(readings):
         return 0.0
 
+    at_end = value == readings.max()
+    least, lone = (_AROUND_END, _LONE_AT_END) if at_end else (_AROUND, _LONE)
+
     def is_lone(around: float) -> bool:
         off = np.abs(readings - value) <= np.float32(around * value)
-        return bool(np.count_nonzero(off) - count <= _LONE * count)
+        return bool(np.count_nonzero(off) - count <= lone * count)
 
-    if not is_lone(_AROUND):
+    if not is_lone(least):
         return 0.0
     around = _STEPS * _step(readings, value) / value
-    return value if around <= _WIDEST and is_lone(max(_AROUND, around)) else 0.0
+    return value if around <= _WIDEST and is_lone(max(least, around)) else 0.0
 
 
 def _step(readings: Float32, at_m: float) -> float:

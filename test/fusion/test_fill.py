@@ -107,6 +107,25 @@ def test_one_value_alone_within_the_range_is_a_filling_of_a_sensor_that_has_nois
     assert fill_value(among) is None, "where a surface is too"
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.45])
+def test_what_was_clipped_is_unknown(share: float) -> None:
+    for raw in (scene(0.8), np.where(sensed() > 0, sensed(), np.float32(np.nan))):
+        limit = np.round(np.nanquantile(raw, 1 - share), 3)
+        mended, found = without_fill(np.minimum(raw, np.float32(limit)))
+        assert found == pytest.approx(limit)
+        np.testing.assert_array_equal(np.isnan(mended), np.isnan(raw) | (raw >= limit))
+
+
+def test_the_farthest_thing_that_a_sensor_sees_was_not_clipped() -> None:
+    rng = np.random.default_rng(0)
+    for noise, steps in ((0.001, 1e6), (0.003, 1e6), (0.003, 300.0), (0.003, 120.0)):
+        wall = np.where(holes(0.3), 1.3, scene(0.4)) * (
+            1 + noise * rng.standard_normal((HEIGHT, WIDTH))
+        )
+        read = np.round(steps / np.round(steps / wall), 3).astype(np.float32)
+        assert fill_value(read) is None, (noise, steps)
+
+
 def test_what_a_sensor_sees_beyond_the_range_is_no_filling() -> None:
     raw, hole = scene(), holes(0.2)
     rng = np.random.default_rng(0)
