@@ -531,9 +531,11 @@ def _with_readings_alone(frame: Frame, range_m: float) -> tuple[Frame, tuple[Sus
     if value is not None:
         is_far, is_near = value >= np.float32(range_m), value < LEAST_BETWEEN_M
         end = "as far" if is_far else "as near" if is_near else "beside that"
+        clipped = not (is_far or is_near or (raw > value).any())
         text = (
             f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is "
-            f"{end}: holes that the driver has filled, taken for unknown"
+            f"{end}: holes that the driver has filled"
+            f"{', or depth that was clipped' if clipped else ''}, taken for unknown"
         )
         told.append(Suspicion("fill", text, False))
     raw, share = without_runs(raw)

@@ -42,6 +42,8 @@ REMEDIES = {
     "depth range": _UNITS,
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
+    "broken colour": "Look for a long or slow USB cable, a hub, and other cameras on it; have the "
+    "driver send what it decodes whole alone",
     "fill": "Have the driver leave such pixels at 0 or NaN",
     "filter": "Turn the driver's filters that fill holes off (RealSense: hole_filling_filter, and "
     "holes_fill of spatial_filter): glass gets the depth of what is beside it",
@@ -80,6 +82,7 @@ _OF_DEPTH = REMEDIES.keys() - {
     "colour",
     "frozen colour",
     "stale colour",
+    "broken colour",
     "colour by depth",
     "small",
     "fill",
@@ -101,6 +104,8 @@ _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 
 _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
+_ROWS = 60  # that are compared with those above them
+_BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
 _BLACK = 12  # of 255, what a picture registered to depth shows of what has none
 _BLACK_THERE, _BLACK_ELSEWHERE = 0.8, 0.02  # shares of the pixels without and with a reading
 _UNREAD = 0.01, 0.9  # share of the pixels that have none, where that tells anything
@@ -269,6 +274,8 @@ class Consistency:
         grey = _shrunk(fine)
         found = _colour_faults(rgb, grey, scores)
         blind = bool(found)
+        if not blind:
+            found += _broken_off(rgb, scores)
         inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
         readings, by_depth = np.zeros(EDGE_SIZE, np.float32), list[Suspicion]()
         if raw_depth is not None:
@@ -558,6 +565,26 @@ def _colour_faults(
     elif smooth < 0.3:
         text = f"the colour image is noise (neighbouring pixels correlate by {smooth:.2f})"
     return [Suspicion("colour", text + ": is the camera well?", True)] if text else []
+
+
+def _broken_off(rgb: NDArray[np.uint8], scores: dict[str, float]) -> list[Suspicion]:
+    """Whether the lower rows are all alike to the bit, as of a JPEG that was cut short.
+
+    Decoders go on with grey, green or the last row; a camera's noise makes no row twice the same.
+    """
+    rows = np.arange(1, rgb.shape[0])[:: -max(1, rgb.shape[0] // _ROWS)]
+    alike = (rgb[rows] == rgb[rows - 1]).all((1, 2)) & (rgb[rows] > _BLACK).any((1, 2))
+    count = int(np.argmin(alike)) if not alike.all() else 0
+    share = count / len(rows) if count else 0.0
+    scores["rows_alike"] = share
+    # What was drawn or enlarged has such rows elsewhere too.
+    if share < _BROKEN_OFF or alike[count:].mean() > _ALIKE_ELSEWHERE:
+        return []
+    text = (
+        f"the colour image's lowest {share:.0%} are the same row to the bit: was it cut short "
+        "before it was decoded?"
+    )
+    return [Suspicion("broken colour", text, False)]
 
 
 def _changed_colour(before: Float32, now: Float32) -> float:

@@ -204,6 +204,35 @@ def test_colour_that_is_registered_to_depth_is_told(moving: list[Frame]) -> None
     assert "colour by depth" not in {one.cause for one in judged(dark).suspicions}
 
 
+@pytest.mark.parametrize("rest", ["grey", "green", "the last row"])
+def test_a_picture_that_was_decoded_in_part_is_told(moving: list[Frame], rest: str) -> None:
+    def broken(rgb: np.ndarray) -> np.ndarray:
+        begin = rgb.shape[0] * 7 // 10
+        values = {"grey": 128, "green": [0, 135, 0], "the last row": rgb[begin - 1]}
+        return np.concatenate([rgb[:begin], np.broadcast_to(values[rest], rgb[begin:].shape)])
+
+    def as_bytes(rgb: np.ndarray) -> np.ndarray:
+        return broken(rgb).astype(np.uint8)
+
+    (told,) = judged(with_colour(moving[:2], as_bytes)).suspicions
+    assert (told.cause, told.certain, told.denies_depth) == ("broken colour", False, False)
+    assert re.search("lowest 3[01]%", told.text)
+
+
+def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Frame]) -> None:
+    def enlarged(rgb: np.ndarray) -> np.ndarray:
+        return rgb[::2].repeat(2, 0)
+
+    def letterboxed(rgb: np.ndarray) -> np.ndarray:
+        boxed = rgb.copy()
+        boxed[:40] = boxed[-40:] = 0
+        return boxed
+
+    for change in (enlarged, letterboxed, lambda rgb: rgb):
+        verdict = judged(with_colour(moving[:2], change))
+        assert "broken colour" not in {one.cause for one in verdict.suspicions}
+
+
 def test_pictures_of_few_pixels_are_not_judged(moving: list[Frame]) -> None:
     def reduced(frame: Frame) -> Frame:
         rgb, raw, disparity = frame
