@@ -382,6 +382,13 @@ def registered_to_depth(number: int) -> np.ndarray:
     return np.where(RAW[index][..., None] > 0, FRAMES[index].rgb, 0).astype(np.uint8)
 
 
+def cut_before_decoding(number: int) -> np.ndarray:
+    """As a driver decodes a JPEG of which the end is missing."""
+    rgb = FRAMES[turn(number)].rgb.copy()
+    rgb[2 * HEIGHT // 3 :] = 128
+    return rgb
+
+
 def in_12_bits(message: Any, number: int) -> None:
     """rgb16 of a camera that measures 12 bits."""
     wide = np.frombuffer(message.data, np.uint8).astype(np.uint16) << 4
@@ -786,6 +793,20 @@ def situations() -> list[Situation]:
             "right depth; say so",
             pictures(registered_to_depth),
             "black where the raw depth has no reading",
+            works=True,
+        ),
+        Situation(
+            "the colour's lower third is grey",
+            "right depth; say so",
+            pictures(cut_before_decoding),
+            "are the same row to the bit",
+            works=True,
+        ),
+        Situation(
+            "depth clipped at 1 m",
+            "right depth; say so",
+            pictures(None, raw_of(lambda raw: np.minimum(raw, 1000).astype(np.uint16))),
+            "depth that was clipped",
             works=True,
         ),
         Situation(
