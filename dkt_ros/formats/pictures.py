@@ -23,7 +23,8 @@ DEPTHS = (*PICTURES, ".npz")
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
-_END = {PNG: b"IEND", JPEG: b"\xff\xd9"}
+_JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
+_SCAN, _WITHOUT_LENGTH = 0xDA, (0x01, *range(0xD0, 0xD8))
 _PADDING = 4096
 """Some cameras and writers pad files after the closing mark, with zeros by any length."""
 
@@ -34,12 +35,29 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
 
 
 def cut_short(content: bytes | memoryview) -> bool:
-    """Whether a PNG or JPEG lacks its closing mark; False for other contents."""
+    """Whether a PNG or JPEG lacks its closing mark; False for other contents.
+
+    What stands behind a JPEG's, as in a buffer that is larger than the picture, is not looked at.
+    """
     head = bytes(content[: len(PNG)])
-    end = next((end for start, end in _END.items() if head.startswith(start)), b"")
-    if end in bytes(content[-_PADDING:]):  # as a rule, and no need to copy all of it
+    if head.startswith(JPEG):
+        return not _jpeg_ends(bytes(content))
+    if not head.startswith(PNG) or _PNG_END in bytes(content[-_PADDING:]):
         return False
-    return end not in bytes(content).rstrip(b"\0")[-_PADDING:]
+    return _PNG_END not in bytes(content).rstrip(b"\0")[-_PADDING:]
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    """Whether its mark comes after its scan's begin: segments before may hold a whole thumbnail."""
+    at = len(JPEG)
+    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != _SCAN:
+        if content[at + 1] == 0xFF:  # padding
+            at += 1
+        elif content[at + 1] in _WITHOUT_LENGTH:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return _JPEG_END in content[at:]
 
 
 def encoded(suffix: str, picture: np.ndarray, *options: int) -> bytes:

@@ -48,7 +48,7 @@ def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> Rgb
     colour. Raises MessageError naming what it is instead, before
     memory is taken for what it says of itself.
     """
-    data = memoryview(message.data).cast("B")
+    data = _bytes_of(message, "color")
     if not _starts_with(data, JPEG) and not _starts_with(data, PNG):
         hint = (
             "This is compressedDepth: is color/image mapped to a depth topic?"
@@ -97,7 +97,7 @@ def compressed_to_depth(
     """
     encoding, _, kind = message.format.partition(";")
     encoding = encoding.strip()
-    data = memoryview(message.data).cast("B")
+    data = _bytes_of(message, "depth")
     bare = _starts_with(data, PNG)
     is_png = "compressedDepth" not in kind and (kind or encoding).split()[:1] == ["png"]
     if bare and is_png and encoding in (*INTEGER_DEPTH, "png"):
@@ -245,6 +245,17 @@ def _jpeg_size(data: memoryview) -> Size | None:
             return int(height), int(width)
         at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
     return None
+
+
+def _bytes_of(message: CompressedImage, what: str) -> memoryview:
+    data = memoryview(message.data).cast("B")
+    if not data:
+        raise MessageError(
+            "truncated image",
+            f"compressed {what} image of format '{message.format}' holds no bytes, expected a "
+            "picture. Look at the camera's driver, or at what compresses its images.",
+        )
+    return data
 
 
 def _starts_with(data: memoryview, magic: bytes) -> bool:

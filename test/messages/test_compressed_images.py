@@ -60,6 +60,36 @@ def test_jpeg_is_near_and_may_be_padded(padding: bytes) -> None:
     assert np.abs(rgb.astype(int) - colour()).mean() < 3
 
 
+def with_thumbnail(jpeg: bytes) -> bytes:
+    """The same with a whole picture in a segment before it."""
+    thumbnail = encoded(colour()[::4, ::4], ".jpg")
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail + jpeg[2:]
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0" * 9000, bytes(range(255)) * 40])
+def test_what_stands_behind_a_jpeg_is_not_looked_at(behind: bytes) -> None:
+    jpeg = with_thumbnail(encoded(colour()[..., ::-1], ".jpg"))
+    rgb = compressed_to_rgb(message(jpeg + behind, "jpeg"))
+    assert np.abs(rgb.astype(int) - colour()).mean() < 3
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
+def test_a_jpeg_is_cut_short_whatever_its_thumbnail_ends_with(kept: float) -> None:
+    plain = encoded(colour()[..., ::-1], ".jpg")
+    jpeg = with_thumbnail(plain)
+    before = len(jpeg) - len(plain)
+    with pytest.raises(MessageError, match="cut short") as told:
+        compressed_to_rgb(message(jpeg[: before + int(kept * len(plain))], "jpeg"))
+    assert told.value.cause == "truncated image"
+
+
+def test_a_message_without_bytes_is_named() -> None:
+    for convert in (compressed_to_rgb, compressed_to_depth):
+        with pytest.raises(MessageError, match="holds no bytes") as told:
+            convert(message(b"", "16UC1; compressedDepth png"))
+        assert told.value.cause == "truncated image"
+
+
 def test_grey_jpeg_becomes_three_channels() -> None:
     rgb = compressed_to_rgb(message(encoded(colour()[..., 0], ".jpg"), "mono8; jpeg compressed "))
     assert rgb.shape == (48, 64, 3)
@@ -134,7 +164,7 @@ def test_float_depth_comes_back_within_its_quantisation() -> None:
     ("data", "format_", "cause", "remedy"),
     [
         (b"\0\0\0\1\x67\x42", "h264", "unsupported color encoding", "color_transport to raw"),
-        (b"", "jpeg", "unsupported color encoding", "neither JPEG nor PNG"),
+        (b"", "jpeg", "truncated image", "holds no bytes"),
         (b"\0" * 40, "16UC1; compressedDepth", "unsupported color encoding", "depth topic"),
         (b"\xff\xd8\xff\xe0garbage\xff\xd9", "jpeg", "truncated image", "damaged"),
     ],
@@ -169,7 +199,6 @@ STEPS = np.full((8, 8), 1000, dtype=np.uint16)
         ),
         (message(encoded(colour()[..., 0], ".png"), "16UC1; png compressed "), "uint8"),
         (depth_message(STEPS, "png"), "has format 'png'"),  # 16UC1 or 32FC1: nobody knows
-        (message(b"", "16UC1; compressedDepth png"), "no PNG"),
         (message(b"\0" * 60, "16UC1; compressedDepth h264"), "no PNG"),
         (message(encoded(STEPS, ".png"), "32FC1; compressedDepth png"), "PNG without the 12-byte"),
         (depth_message(STEPS.astype(np.uint8)), "uint8"),
