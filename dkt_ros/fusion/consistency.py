@@ -302,14 +302,14 @@ class Consistency:
             return Verdict(tuple(found), scores)
         found += self._taking_turns(grey, inverse, stamp_ns, scores)
         beside: list[Suspicion] = []
-        if min(rgb.shape[:2]) < _SMALLEST:
+        if seen is not None:
+            beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
+        if beside and min(rgb.shape[:2]) < _SMALLEST:
             text = (
                 f"the images are {rgb.shape[1]}x{rgb.shape[0]}: too few pixels to tell whether "
                 "colour and depth belong together"
             )
             beside = [Suspicion("small", text, False)]
-        elif seen is not None:
-            beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
         # What depth itself has drawn into a picture says nothing of the moment.
         late = [] if by_depth else self._late(grey, inverse, stamp_ns, scores)
         # Depth of another moment lies beside its colour too, each time elsewhere.

@@ -242,9 +242,11 @@ def test_pictures_of_few_pixels_are_not_judged(moving: list[Frame]) -> None:
             cv2.resize(disparity, (48, 48), interpolation=cv2.INTER_AREA),
         )
 
-    (told,) = judged([reduced(frame) for frame in moving]).suspicions
+    mirrored = with_depth(moving, lambda raw: raw[:, ::-1].copy())
+    (told,) = judged([reduced(frame) for frame in mirrored]).suspicions
     assert (told.cause, told.certain) == ("small", False)
     assert "48x48" in told.text
+    assert not causes(judged([reduced(frame) for frame in moving]))
 
 
 def test_depth_that_was_rounded_is_told_though_its_speckles_are_taken_from_it(
