@@ -27,21 +27,21 @@ class ByTurns:
 
     def __init__(self) -> None:
         self._frames: deque[tuple[Float32, Float32]] = deque(maxlen=2)
+        self._changed = 0.0
 
     def take(self, grey: Float32, inverse: Float32) -> float:
         """How much of the depth was another in the frame before, if that was the odd one; else 0.
 
         grey (h, w) of a colour that shows something; inverse (h, w) 1/m, 0 unknown.
         """
-        now = grey, inverse
-        before = list(self._frames)
-        self._frames.append(now)
-        if len(before) < 2:
+        before, earlier = list(self._frames), self._changed
+        self._frames.append((grey, inverse))
+        self._changed = changed_depth(before[-1][1], inverse, _OFF) if before else 0.0
+        share = min(earlier, self._changed)
+        if len(before) < 2 or share < _OTHER:
             return 0.0
         first, odd = before
-        share = min(changed_depth(first[1], odd[1], _OFF), changed_depth(odd[1], inverse, _OFF))
-        around = changed_depth(first[1], inverse, _OFF)
-        if share < max(_OTHER, _APART * around):
+        if share < _APART * changed_depth(first[1], inverse, _OFF):
             return 0.0
         far = max(_differ(first[0], odd[0]), _differ(odd[0], grey))
         return 0.0 if far > _COLOUR[0] * _differ(first[0], grey) + _COLOUR[1] else share

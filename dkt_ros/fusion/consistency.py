@@ -104,7 +104,7 @@ _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 
 _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
-_ROWS = 60  # that are compared with those above them
+_ROWS = 60  # that are looked at
 _BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
 _BLACK = 12  # of 255, what a picture registered to depth shows of what has none
 _BLACK_THERE, _BLACK_ELSEWHERE = 0.8, 0.02  # shares of the pixels without and with a reading
@@ -285,7 +285,7 @@ class Consistency:
             found += self._part_of_another(raw_depth, grey, scores)
             if (told := self._steps.take(raw_depth if sent is None else sent)) is not None:
                 found.append(Suspicion(*told))
-            by_depth = [] if blind else _registered_to_depth(rgb, raw_depth, readings, scores)
+            by_depth = [] if blind else _registered_to_depth(rgb, raw_depth, scores)
             found += by_depth
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
@@ -572,6 +572,9 @@ def _broken_off(rgb: NDArray[np.uint8], scores: dict[str, float]) -> list[Suspic
 
     Decoders go on with grey, green or the last row; a camera's noise makes no row twice the same.
     """
+    scores["rows_alike"] = 0.0
+    if (rgb[-1] != rgb[-2:][0]).any():
+        return []
     rows = np.arange(1, rgb.shape[0])[:: -max(1, rgb.shape[0] // _ROWS)]
     alike = (rgb[rows] == rgb[rows - 1]).all((1, 2)) & (rgb[rows] > _BLACK).any((1, 2))
     count = int(np.argmin(alike)) if not alike.all() else 0
@@ -609,26 +612,31 @@ def _scaled(before: Float32, now: Float32) -> tuple[float, float]:
 
 
 def _registered_to_depth(
-    rgb: NDArray[np.uint8], raw: Float32, readings: Float32, scores: dict[str, float]
+    rgb: NDArray[np.uint8], raw: Float32, scores: dict[str, float]
 ) -> list[Suspicion]:
-    """Whether colour is black just where depth has no reading; readings at EDGE_SIZE, 0 unknown."""
-    some, picked = (
-        cv2.resize(image, EDGE_SIZE[::-1], interpolation=cv2.INTER_NEAREST) for image in (rgb, raw)
-    )
-    known = is_reading(np.asarray(picked)) | (readings > 0)
+    """Whether colour is black just where depth has no reading."""
+    stride = max(1, min(raw.shape) // _ROWS)
+    some = rgb[::stride, ::stride]
+    known = is_reading(raw[::stride, ::stride])
     unread = 1.0 - np.count_nonzero(known) / known.size
     if not _UNREAD[0] <= unread <= _UNREAD[1]:
         return []
-    black = (some <= _BLACK).all(-1)
-    there, elsewhere = float(black[~known].mean()), float(black[known].mean())
-    scores |= {"black_there": there, "black_elsewhere": elsewhere}
-    if there < _BLACK_THERE or elsewhere > _BLACK_ELSEWHERE:
+    scores["black_there"] = there = _black_share(some[~known])
+    if there < _BLACK_THERE:
+        return []
+    scores["black_elsewhere"] = elsewhere = _black_share(some[known])
+    if elsewhere > _BLACK_ELSEWHERE:
         return []
     text = (
         "the colour image is black where the raw depth has no reading, and there alone: it seems "
         "to be registered to the depth"
     )
     return [Suspicion("colour by depth", text, False)]
+
+
+def _black_share(colours: NDArray[np.uint8]) -> float:
+    """Of pixels (n, 3)."""
+    return float((colours <= _BLACK).all(-1).mean())
 
 
 def _shrunk(picture: Float32) -> Float32:
