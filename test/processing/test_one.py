@@ -222,6 +222,33 @@ def test_what_a_run_of_something_else_left_is_not_thrown_away(
     assert processed(other, told, tmp_path / "out")["resumed_at_frame"] is None
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("code_state", "by other code or weights"),
+        ("version", "by another version of dkt_ros"),
+        ("resolve_device", "on another device than other"),
+    ],
+)
+def test_a_run_is_gone_on_from_by_what_began_it_alone(
+    changed: str, words: str, bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    """As where the package is edited in its place, or the GPU is another's now."""
+    options = replace(told, part_frames=2)
+    with pytest.raises(KeyboardInterrupt):
+        processed(bag, options, tmp_path, interrupt)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(f"dkt_ros.processing.one.{changed}", lambda *_words: "other")
+        with pytest.raises(ProcessingError, match=f"scene.partial was made {words}") as error:
+            processed(bag, options, tmp_path)
+        assert error.value.outcome is Outcome.OUTPUT_EXISTS
+        assert (tmp_path / "scene.partial" / "state.json").exists()
+    assert processed(bag, options, tmp_path)["resumed_at_frame"] == 4
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(f"dkt_ros.processing.one.{changed}", lambda *_words: "other")
+        assert processed(bag, options, tmp_path)["already_there"], "what is whole stays"
+
+
 @pytest.mark.parametrize("place", ["_Run._summary", "_seal"])
 def test_a_run_killed_at_its_end_goes_on(
     place: str, bag: Path, told: ProcessOptions, tmp_path: Path
