@@ -28,6 +28,7 @@ from dkt_ros.bags.topics import (
 )
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
@@ -90,6 +91,8 @@ class BagSource(Source):
             return BagReader(self.path)
         except EmptyBagError as error:
             raise ProcessingError(Outcome.EMPTY, str(error)) from error
+        except StorageError:
+            raise
         except DktError as error:
             raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
 

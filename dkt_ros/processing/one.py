@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def process_one(
                 _check_partial(final, recording, options, states)
                 same = _same(recording, options, states)
                 source = recording.open(options.source)
-                return _Run(source, same, options, final, load(), progress).run()
+                as_before = partial(_is_as_before, recording, options, output, states)
+                return _Run(source, same, options, final, load(), progress, as_before).run()
             except OSError as error:
                 raise storage_error(final, error) from error
     except (StorageError, BusyError) as error:
@@ -219,6 +221,13 @@ def _maker_states(options: ProcessOptions) -> _States:
     }
 
 
+def _is_as_before(
+    recording: Recording, options: ProcessOptions, output: Path, states: _States
+) -> bool:
+    before, now = states["recording_state"][0], recording.state(output, options.source)
+    return now is None or now == before
+
+
 def _sealed(
     final: Path, recording: Recording, options: ProcessOptions, states: _States
 ) -> dict[str, Any] | None:
@@ -259,7 +268,10 @@ class _Run:
         final: Path,
         estimator: DepthEstimator,
         progress: Progress,
+        as_before: Callable[[], bool],
     ) -> None:
+        """as_before: whether the recording's files are what they were when it was opened."""
+        self._as_before = as_before
         self._source, self._options, self._final = source, options, final
         self._same = same
         self._estimator, self._progress = estimator, progress
@@ -436,6 +448,11 @@ class _Run:
 
     def _summary(self) -> dict[str, Any]:
         state, source, predictor = self._state, self._source, self._estimator.predictor
+        if not self._as_before():
+            source.remarks.append(
+                "it has changed since it was opened: is it still recorded? What came later may be "
+                "missing; --overwrite makes it anew when it is whole"
+            )
         lost = state.lost(source)
         limited = state.frames == self._options.max_frames
         answered = state.counts["answered"]

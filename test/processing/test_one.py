@@ -359,6 +359,26 @@ def test_what_was_made_of_other_contents_is_refused(
     assert processed(copy, options, tmp_path / "depth")["already_there"], "the recording is gone"
 
 
+def test_a_recording_that_goes_on_while_it_is_read_is_told(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene"
+    shutil.copytree(bag, path)
+    file = next(path.glob("*.mcap"))
+
+    def record_more(name: str, done: int, total: int) -> None:
+        if done == 3:
+            file.write_bytes(file.read_bytes() + b"more")
+
+    summary = processed(path, told, tmp_path / "out", record_more)
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+    assert summary["lost"][0].startswith("it has changed since it was opened: is it still recorded")
+    with pytest.raises(ProcessingError, match="held before it changed; --overwrite"):
+        processed(path, told, tmp_path / "out")
+    discard(tmp_path / "out" / "scene")
+    assert processed(path, told, tmp_path / "out")["lost"] != summary["lost"]
+
+
 def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
     processed(bag, replace(told, bag=False, files=FILE_FORMATS), tmp_path)
     folder, name = tmp_path / "scene", f"000002_{START_NS + 200_000_000}"
