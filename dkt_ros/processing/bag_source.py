@@ -214,7 +214,8 @@ class BagSource(Source):
                 if message.topic in self.passed:
                     # A recorder's clock may wrap; a bag's may not be below 0.
                     time_ns = max(message.time_ns, 0)
-                    yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr)
+                    kept = bag.topics[message.topic].kept
+                    yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr, kept)
                 yield from reading.take(message)
             yield from reading.rest()
             apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)

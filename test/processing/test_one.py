@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from fixtures.opened_sources import processed
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 from fixtures.told_network import ToldNetwork
@@ -95,6 +96,28 @@ def test_the_bag_holds_depth_with_the_recorded_stamps(
     assert figures["network_rel"] < 0.05
     preview = read_preview(tmp_path / "out" / "scene" / "previews" / "0000003.npz")
     assert preview.keys() >= {"color", "raw", "depth", "confidence", "error", "truth", "points"}
+
+
+def test_latched_topics_are_passed_through_latched(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    """Else whoever plays the output has no tf_static for those that come later."""
+    path = tmp_path / "scene"
+    shutil.copytree(bag, path)
+    metadata = yaml.safe_load((path / "metadata.yaml").read_text())
+    entries = metadata["rosbag2_bagfile_information"]["topics_with_message_count"]
+    info = next(
+        e["topic_metadata"] for e in entries if "camera_info" in e["topic_metadata"]["name"]
+    )
+    profile = {"durability": "transient_local", "history": "keep_last", "depth": 2}
+    info["offered_qos_profiles"] = [profile]
+    (path / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    options = replace(told, source=SourceOptions(pass_through=True), part_frames=2)
+    processed(path, options, tmp_path / "out")
+    for place in (folder := tmp_path / "out" / "scene" / "bag", next(folder.glob("*_1.mcap"))):
+        with BagReader(place) as made:
+            kept = {name: topic.kept for name, topic in made.topics.items() if topic.kept}
+            assert kept == {info["name"]: 2}
 
 
 @pytest.mark.ros
