@@ -122,7 +122,7 @@ def discard(final: Path) -> None:
 def _earlier(
     final: Path, recording: Recording, options: ProcessOptions, states: _States
 ) -> dict[str, Any] | None:
-    """The summary of an output that is whole; None where there is none."""
+    """The summary of an output that is whole, noting what else made it; None: there is none."""
     if not final.exists():
         return None
     found = _summary_of(final)
@@ -132,7 +132,12 @@ def _earlier(
             f"{final} exists and is no output of `dkt process`; choose another --output",
         )
     _check_same(final, found, recording, options, states)
-    return {**found, "already_there": True}
+    others = [
+        f"it was made {how}; --overwrite makes it anew"
+        for name, (state, how) in _maker_states(options).items()
+        if found.get(name) not in (None, state)
+    ]
+    return {**found, "notes": [*found.get("notes", ()), *others], "already_there": True}
 
 
 def _check_partial(
@@ -212,7 +217,7 @@ def _states(recording: Recording, options: ProcessOptions, output: Path) -> _Sta
 
 
 def _maker_states(options: ProcessOptions) -> _States:
-    """Of what made it, which only an output that is to be gone on from must have in common."""
+    """Of what makes it: the same must go on with it; what is whole may be of another."""
     device = resolve_device(options.predictor.device)
     return {
         "version": (version(), f"by another version of dkt_ros than {version()}"),

@@ -269,7 +269,10 @@ def test_a_run_is_gone_on_from_by_what_began_it_alone(
     assert processed(bag, options, tmp_path)["resumed_at_frame"] == 4
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(f"dkt_ros.processing.one.{changed}", lambda *_words: "other")
-        assert processed(bag, options, tmp_path)["already_there"], "what is whole stays"
+        there = processed(bag, options, tmp_path)
+        assert there["already_there"], "what is whole stays"
+        assert [note.partition(";")[0] for note in there["notes"] if words in note]
+    assert not [note for note in processed(bag, options, tmp_path)["notes"] if words in note]
 
 
 @pytest.mark.parametrize("place", ["_Run._summary", "_seal"])
