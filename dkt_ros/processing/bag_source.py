@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.message_types import types_of
-from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage, decoded
+from dkt_ros.bags.reader import (
+    STORAGE_NAME,
+    BagReader,
+    EmptyBagError,
+    RecordedMessage,
+    decoded,
+)
 from dkt_ros.bags.recording import FRAME_ID, LabelledFrame
 from dkt_ros.bags.topics import (
     CameraTopics,
@@ -28,7 +34,7 @@ from dkt_ros.bags.topics import (
 )
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError
+from dkt_ros.files import StorageError, shown
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
@@ -71,6 +77,8 @@ class BagSource(Source):
         super().__init__(path, name)
         self._options = options
         self._stamps: Synchronizer[Any, Any] | None = None
+        if _is_part(path):
+            self.notes.append(f"it is one file of a bag that was split: {path.parent} is all of it")
         with self._opened() as bag:
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
@@ -102,6 +110,7 @@ class BagSource(Source):
             found, apart = recorded_camera(bag, options.topics, not options.has_camera)
         except NoTopicError as error:
             hint = f", or {GIVE_CAMERA}" if error.role == "camera_info" else ""
+            hint += "".join(f"; {note}" for note in self.notes)
             outcome = _MISSING.get(error.role, Outcome.NOTHING_USABLE)
             raise ProcessingError(outcome, f"{self.path}: {error}{hint}") from error
         if found.depth is None:
@@ -270,6 +279,13 @@ class BagSource(Source):
             if why not in harmless
         ]
         return lines
+
+
+def _is_part(path: Path) -> bool:
+    """Whether it is one of several files of a bag, of which the first has what is latched."""
+    if not path.is_file() or not (path.parent / "metadata.yaml").is_file():
+        return False
+    return sum(STORAGE_NAME.search(file.name) is not None for file in shown(path.parent)) > 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,8 @@ from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import to_millimetres
+from dkt_ros.processing.bag_output import BagOutput
+from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import PassedMessage, SourceOptions
@@ -190,6 +192,28 @@ def test_two_cameras(tmp_path: Path) -> None:
     source = opened(path, replace(NONE, topics={"color": "/right_arm/color/image_raw"}))
     assert source.topics.depth == "/right_arm/aligned_depth_to_color/image_raw"  # type: ignore[attr-defined]
     assert len(shots(source)) == COUNT
+
+
+def test_a_bag_that_was_split_is_one_recording(tmp_path: Path) -> None:
+    """Its calibration was sent once, to its first file."""
+    once = make_bag(
+        tmp_path / "once", lambda role, _message, index: [] if role == "info" and index else None
+    )
+    parts = BagOutput(tmp_path / "split", "split", typestore())
+    with BagReader(once) as bag:
+        for number, message in enumerate(bag.messages()):
+            if number in (7, 13):
+                parts.cut()
+            parts.write_cdr(message.topic, message.msgtype, message.cdr, message.time_ns)
+    parts.finish()
+    source = opened(tmp_path / "split")
+    assert len(shots(source)) == COUNT
+    assert (source.lost, source.notes) == ([], [])
+    hint = f"it is one file of a bag that was split: {tmp_path / 'split'} is all of it"
+    assert opened(tmp_path / "split" / "split_0.mcap").notes == [hint]
+    error = refused(tmp_path / "split" / "split_1.mcap")
+    assert error.outcome is Outcome.NO_CAMERA_INFO
+    assert str(error).endswith(hint)
 
 
 def test_calibration_behind_its_images(tmp_path: Path) -> None:
