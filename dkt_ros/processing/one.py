@@ -53,6 +53,8 @@ _States = dict[str, tuple[str | None, str]]
 """What tells that something has changed that outputs depend on, and how one was made before."""
 FRAMES, PREVIEWS, BAG = "frames.jsonl", "previews", "bag"
 _STATE = "state.json"
+_LONGEST_PART_S = 300.0
+"""Of a network that takes seconds for a frame."""
 
 
 def process_one(
@@ -313,7 +315,7 @@ class _Run:
         state, options = self._state, self._options
         total = min(self._source.total, options.max_frames or self._source.total)
         self._progress(self._final.name, state.frames, total)
-        since = 0
+        since, began_s = 0, time.monotonic()
         for position, item in enumerate(self._source.items()):
             if position < state.position:
                 continue
@@ -327,9 +329,10 @@ class _Run:
             self._progress(self._final.name, state.frames, total)
             if options.max_frames is not None and state.frames >= options.max_frames:
                 break
-            if since >= options.part_frames:
+            long = since and time.monotonic() - began_s > _LONGEST_PART_S
+            if long or since >= options.part_frames:
                 self._save()
-                since = 0
+                since, began_s = 0, time.monotonic()
 
     def _frame(self, item: Pending) -> None:
         """One frame: decoded, estimated, written; or counted as of no use."""

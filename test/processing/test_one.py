@@ -221,6 +221,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert names == {"bag", "frames.jsonl", "previews", "summary.json"}
 
 
+def test_a_slow_network_loses_minutes_at_most(
+    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dkt_ros.processing.one._LONGEST_PART_S", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        processed(bag, told, tmp_path, interrupt)
+    assert processed(bag, told, tmp_path)["resumed_at_frame"] == 4
+
+
 def test_what_a_run_of_something_else_left_is_not_thrown_away(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
