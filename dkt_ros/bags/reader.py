@@ -69,6 +69,7 @@ class BagTopic:
     problem: why its messages cannot be read, empty where they can.
     kept: how many messages a late subscriber is due, 0 where it is not latched.
     publishers: how many sent to it, 0 where the recorder did not tell.
+    definition: of a ROS 2 type in the bag itself, "" where the recorder wrote none.
     """
 
     name: str
@@ -78,6 +79,7 @@ class BagTopic:
     problem: str = ""
     kept: int = 0
     publishers: int = 0
+    definition: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,17 @@ class BagReader:
         kept = self._latched.get(name, sum(channel.latched for channel, _ in found))
         problem = self._problem(types, [channel for channel, _ in found])
         publishers = len(frozenset().union(*(channel.publishers for channel, _ in found)))
-        return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count), publishers)
+        told = [channel.definition for channel, _ in found if channel.encoding == "cdr"]
+        return BagTopic(
+            name,
+            types[0],
+            count,
+            kept > 0,
+            problem,
+            min(kept, count),
+            publishers,
+            next(filter(None, told), ""),
+        )
 
     def _problem(self, types: list[str], channels: list[Channel]) -> str:
         other = {channel.encoding for channel in channels} - _ENCODINGS

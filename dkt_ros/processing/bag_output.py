@@ -23,9 +23,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys.store import Typestore
 
-from dkt_ros.bags.message_types import types_of
+from dkt_ros.bags.message_types import types_in, types_of
 from dkt_ros.bags.writer import METADATA_VERSION
 from dkt_ros.files import flush, write_whole
+from dkt_ros.processing.source import PassedMessage
 
 _INFORMATION = "rosbag2_bagfile_information"
 _NEVER = QosTime(9223372036, 854775807)  # as rosbag2 writes infinity
@@ -61,14 +62,29 @@ class BagOutput:
         store = self._stores[0]
         self.write_cdr(topic, msgtype, store.serialize_cdr(message, msgtype), time_ns)
 
+    def pass_on(self, message: PassedMessage) -> None:
+        """Appends a recorded message."""
+        one = message
+        self.write_cdr(one.topic, one.msgtype, one.cdr, one.time_ns, one.kept, one.definition)
+
     def write_cdr(
-        self, topic: str, msgtype: str, cdr: bytes | memoryview, time_ns: int, kept: int = 0
+        self,
+        topic: str,
+        msgtype: str,
+        cdr: bytes | memoryview,
+        time_ns: int,
+        kept: int = 0,
+        definition: str = "",
     ) -> None:
-        """Appends a serialized message of a known type. kept: of a latched topic, 0 of others."""
+        """Appends a serialized message, of a known type or one that is defined.
+
+        kept: of a latched topic, 0 of others.
+        """
         writer = self._writer or self._open()
         connection = self._connections.get(topic)
         if connection is None:
-            store = next(one for one in self._stores if msgtype in one.fielddefs)
+            known = (one for one in self._stores if msgtype in one.fielddefs)
+            store = next(known, None) or types_in(definition, msgtype)
             connection = writer.add_connection(
                 topic,
                 msgtype,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
-from dkt_ros.bags.message_types import types_of
+from dkt_ros.bags.message_types import types_in, types_of
 from dkt_ros.bags.reader import (
     STORAGE_NAME,
     BagReader,
@@ -192,7 +192,7 @@ class BagSource(Source):
         for topic in bag.topics.values():
             if topic.name in own or topic.name.startswith("/dkt/") or topic.problem:
                 continue
-            if topic.msgtype in types_of().fielddefs:
+            if topic.msgtype in types_of().fielddefs or types_in(topic.definition, topic.msgtype):
                 passed.append(topic.name)
             else:
                 unknown.append(f"{topic.name} ({topic.msgtype})")
@@ -223,8 +223,15 @@ class BagSource(Source):
                 if message.topic in self.passed:
                     # A recorder's clock may wrap; a bag's may not be below 0.
                     time_ns = max(message.time_ns, 0)
-                    kept = bag.topics[message.topic].kept
-                    yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr, kept)
+                    topic = bag.topics[message.topic]
+                    yield PassedMessage(
+                        topic.name,
+                        topic.msgtype,
+                        time_ns,
+                        message.cdr,
+                        topic.kept,
+                        topic.definition,
+                    )
                 yield from reading.take(message)
             yield from reading.rest()
             apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)

@@ -321,7 +321,7 @@ class _Run:
                 continue
             if isinstance(item, PassedMessage):
                 if self._bag is not None:
-                    self._bag.write_cdr(item.topic, item.msgtype, item.cdr, item.time_ns, item.kept)
+                    self._bag.pass_on(item)
             else:
                 self._frame(item)
                 since += 1
