@@ -26,7 +26,7 @@ _DECIMALS = 20
 _LEFT_BY_SYSTEMS = (
     *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"),
 )
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
 """What numpy says of it, without a number."""
 
@@ -41,7 +41,7 @@ class BusyError(DktError):
 
 def storage_error(path: Path, error: OSError, advice: str = "make room") -> StorageError:
     """What stopped a write, in words. advice: what to do when the disk is full."""
-    if error.errno in _NO_ROOM or _CUT_SHORT.fullmatch(str(error)):
+    if error.errno in NO_ROOM or _CUT_SHORT.fullmatch(str(error)):
         return StorageError(f"{path}: the disk is full ({error.strerror or error}); {advice}")
     if blocking := next(filter(os.path.isfile, path.parents), None):
         return StorageError(f"{path}: cannot be written: {blocking} is a file, not a folder")

@@ -99,7 +99,7 @@ class McapFile(ChunkedFile):
         total = self.counts.total()
         if not (self._is_whole and ended and self._expected in (None, total)):
             self._remark(
-                "its index is damaged, or missing because the recorder was killed; "
+                "its index is damaged, or missing: the recorder was killed, or still records; "
                 f"found {counted(total, 'message')} without it"
             )
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ from dkt_ros.bags.storage import (
     zstd,
 )
 from dkt_ros.errors import DktError
-from dkt_ros.files import shown
+from dkt_ros.files import NO_ROOM, shown, storage_error
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class BagTopic:
     problem: why its messages cannot be read, empty where they can.
     kept: how many messages a late subscriber is due, 0 where it is not latched.
     publishers: how many sent to it, 0 where the recorder did not tell.
+    definition: of a ROS 2 type in the bag itself, "" where the recorder wrote none.
     """
 
     name: str
@@ -78,6 +79,7 @@ class BagTopic:
     problem: str = ""
     kept: int = 0
     publishers: int = 0
+    definition: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class BagReader:
     path: a ROS 2 bag folder, one of its storage files, or a ROS 1 `.bag` file.
     Topics that cannot be read have a `problem`; what else was lost stands in `remarks`.
     Raises DktError where the bag is missing, of an unknown kind, or nothing of it can be read
-    (EmptyBagError where it holds no messages).
+    (EmptyBagError where it holds no messages), StorageError where there is no room to expand it.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -217,7 +219,17 @@ class BagReader:
         kept = self._latched.get(name, sum(channel.latched for channel, _ in found))
         problem = self._problem(types, [channel for channel, _ in found])
         publishers = len(frozenset().union(*(channel.publishers for channel, _ in found)))
-        return BagTopic(name, types[0], count, kept > 0, problem, min(kept, count), publishers)
+        told = [channel.definition for channel, _ in found if channel.encoding == "cdr"]
+        return BagTopic(
+            name,
+            types[0],
+            count,
+            kept > 0,
+            problem,
+            min(kept, count),
+            publishers,
+            next(filter(None, told), ""),
+        )
 
     def _problem(self, types: list[str], channels: list[Channel]) -> str:
         other = {channel.encoding for channel in channels} - _ENCODINGS
@@ -357,7 +369,10 @@ def _opened(files: list[Path], stack: ExitStack, remarks: list[str]) -> list[Sto
         except PermissionError as error:
             raise DktError(f"{file}: not readable ({error}); check its permissions") from error
         # Unchecked bytes are parsed: damage surfaces as almost any exception.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                advice = f"expanding {file} takes more: make room there, or set TMPDIR"
+                raise storage_error(Path(gettempdir()), error, advice) from error
             failures.append(f"{file}: {error}")
         else:
             stack.callback(storage.close)

@@ -86,6 +86,10 @@ class SqliteFile:
             rows = self._database.execute("SELECT * FROM topics").fetchall()
         except sqlite3.Error as error:
             raise DamageError(f"its topics cannot be read ({error})") from error
+        definitions: dict[str, str] = {}
+        with contextlib.suppress(sqlite3.Error):  # from Iron on
+            query = "SELECT topic_type, encoded_message_definition FROM message_definitions"
+            definitions = dict(self._database.execute(query).fetchall())
         channels = {}
         for row in rows:
             values = dict(zip(names, row, strict=True))
@@ -95,6 +99,7 @@ class SqliteFile:
                 str(values["type"]),
                 str(values["serialization_format"]),
                 latched_depth(profiles),
+                definition=definitions.get(str(values["type"])) or "",
                 publishers=numbered(profiles),
             )
         return channels

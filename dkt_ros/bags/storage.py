@@ -42,7 +42,7 @@ class Channel:
 
     encoding: "cdr", "ros1" or what else a recorder wrote.
     latched: how many messages a late subscriber is due, 0 where it was volatile.
-    definition, md5: of the message type, ROS 1 only.
+    definition: of the message type, as the recorder wrote it; md5: ROS 1 only.
     publishers: names of those who sent, as far as the recorder told them apart.
     """
 

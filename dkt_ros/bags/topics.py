@@ -31,7 +31,7 @@ _VIDEO = (
 _TO_IMAGE = _TO_DEPTH | dict.fromkeys(
     _VIDEO, "image_transport's republish makes images of such video"
 )
-_TRANSPORTS = ("compressed", "compressedDepth")
+_TRANSPORTS = ("compressedDepth", "compressed")  # of depth that has both, the one that is whole
 _OTHER = {"confidence", "disparity", "dkt", "infra", "infrared", "ir", "mask", "truth"}
 _NOT_COLOR = _OTHER | {"depth", "fisheye"}
 # Pictures that speak of depth and are none: colour registered to depth, Orbbec's overlay.
@@ -189,22 +189,24 @@ def discover_topics(
     looks: Mapping[str, Look] | None = None,
     needs_info: bool = True,
 ) -> CameraTopics:
-    """One camera's topics among a bag's, by type and name; `overrides` name some of them outright.
+    """One camera's topics among a bag's, by type and name; `overrides` name some of them.
 
     Colour: an image whose name speaks of nothing else, of a camera that has intrinsics and, best
     of all, registered depth. Depth and intrinsics: of colour's camera, by the names' common part.
     Truth and mask: under /truth. Uncompressed before compressed; topics without messages are
-    passed over. `looks` tell what names do not: the encoding, size and frame of a topic's messages.
+    passed over, and a compressed form stands for one that is named. `looks` tell what names do not:
+    the encoding, size and frame of a topic's messages.
     Raises NoTopicError where colour or intrinsics cannot be found, an override cannot be what it is
     named for, or one topic is taken twice; without needs_info intrinsics may be "".
     """
-    chosen = dict(overrides or {})
+    held = usable(topics)
+    chosen = {role: recorded_topic(held, name) for role, name in (overrides or {}).items()}
     known = {field.name for field in fields(CameraTopics)}
     for role, name in chosen.items():
         if role not in known:
             raise DktError(f"unknown role {role!r}; expected one of {', '.join(sorted(known))}")
         _check_named(role, name, topics)
-    view = _View(usable(topics), looks or {})
+    view = _View(held, looks or {})
     colors = [chosen["color"]] if "color" in chosen else view.colors()
     if not colors:
         video = next((t.msgtype for t in topics.values() if t.msgtype in _VIDEO), "")
@@ -262,7 +264,10 @@ def base_topic(name: str) -> str:
 
 
 def recorded_topic(topics: Collection[str], name: str) -> str:
-    """`name`, or where only a compressed form of it was recorded, that topic."""
+    """`name`, or where only a compressed form of it was recorded, that topic.
+
+    topics: those that hold messages, as recorders of all topics have empty forms too.
+    """
     forms = (f"{name}/{transport}" for transport in _TRANSPORTS)
     return name if name in topics else next((form for form in forms if form in topics), name)
 

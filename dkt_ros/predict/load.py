@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import importlib
 import inspect
 import sys
@@ -109,12 +110,14 @@ def check_named(options: PredictorOptions, here: bool = True) -> None:
 def network_state(options: PredictorOptions) -> str | None:
     """Another where the files of the named network hold something else; None where nobody knows.
 
-    Reads all of a checkpoint, once in a process for as long as nothing is written there.
+    Reads all of a checkpoint, once in a process for as long as nothing is written there. Of another
+    kind of network its module counts, with all of the package that it is in, and what is told of
+    the files that `checkpoint` names.
     """
     from dkt_ros.model.compiled.manifest import MANIFEST_FILE
 
     if options.predictor != "dkt":
-        return None
+        return _own_state(options) if ":" in options.predictor else None
     try:
         folder = checkpoint_folder(options).resolve()
         files = [file.stat() for file in sorted(shown(folder, "**/*"))]
@@ -124,6 +127,28 @@ def network_state(options: PredictorOptions) -> str | None:
         return " ".join(state[:16] for state in states)
     except (OSError, DktError):  # whoever loads it says what is wrong
         return None
+
+
+def _own_state(options: PredictorOptions) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        _kind(options.predictor)
+        module = sys.modules[options.predictor.partition(":")[0]]
+        package = sys.modules[module.__name__.partition(".")[0]]
+        code = [Path(named.__file__) for named in (module, package) if named.__file__]
+        if hasattr(package, "__path__") and package.__file__:
+            code += shown(Path(package.__file__).parent, "**/*.py")
+        for file in sorted(set(code)):
+            digest.update(file.read_bytes())
+        place = Path(options.checkpoint).expanduser()
+        weights = [place, *shown(place, "**/*")] if options.checkpoint and place.exists() else []
+        for file in sorted(file for file in weights if file.is_file()):
+            # Whole seconds: network drives round the rest.
+            told = file.stat()
+            digest.update(f"{file} {told.st_size} {int(told.st_mtime)}\n".encode())
+    except (OSError, DktError):  # whoever loads it says what is wrong
+        return None
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=4)

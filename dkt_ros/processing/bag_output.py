@@ -10,16 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rosbags.interfaces import Connection
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys.store import Typestore
 
-from dkt_ros.bags.message_types import types_of
+from dkt_ros.bags.message_types import types_in, types_of
 from dkt_ros.bags.writer import METADATA_VERSION
 from dkt_ros.files import flush, write_whole
+from dkt_ros.processing.source import PassedMessage
 
 _INFORMATION = "rosbag2_bagfile_information"
+_NEVER = QosTime(9223372036, 854775807)  # as rosbag2 writes infinity
 
 
 class BagOutput:
@@ -52,13 +62,35 @@ class BagOutput:
         store = self._stores[0]
         self.write_cdr(topic, msgtype, store.serialize_cdr(message, msgtype), time_ns)
 
-    def write_cdr(self, topic: str, msgtype: str, cdr: bytes | memoryview, time_ns: int) -> None:
-        """Appends a serialized message of a known type."""
+    def pass_on(self, message: PassedMessage) -> None:
+        """Appends a recorded message."""
+        one = message
+        self.write_cdr(one.topic, one.msgtype, one.cdr, one.time_ns, one.kept, one.definition)
+
+    def write_cdr(
+        self,
+        topic: str,
+        msgtype: str,
+        cdr: bytes | memoryview,
+        time_ns: int,
+        kept: int = 0,
+        definition: str = "",
+    ) -> None:
+        """Appends a serialized message, of a known type or one that is defined.
+
+        kept: of a latched topic, 0 of others.
+        """
         writer = self._writer or self._open()
         connection = self._connections.get(topic)
         if connection is None:
-            store = next(one for one in self._stores if msgtype in one.fielddefs)
-            connection = writer.add_connection(topic, msgtype, typestore=store)
+            known = (one for one in self._stores if msgtype in one.fielddefs)
+            store = next(known, None) or types_in(definition, msgtype)
+            connection = writer.add_connection(
+                topic,
+                msgtype,
+                typestore=store,
+                offered_qos_profiles=[_latched(kept)] if kept else [],
+            )
             self._connections[topic] = connection
         writer.write(connection, time_ns, cdr)
 
@@ -104,6 +136,21 @@ class BagOutput:
 
     def _part(self, number: int) -> Path:
         return self._parts_folder / f"{self._name}_{number}"
+
+
+def _latched(kept: int) -> Qos:
+    """A reliable publisher of which a late subscriber gets so many messages."""
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=kept,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL,
+        deadline=_NEVER,
+        lifespan=_NEVER,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_NEVER,
+        avoid_ros_namespace_conventions=False,
+    )
 
 
 def parts_folder(folder: Path) -> Path:

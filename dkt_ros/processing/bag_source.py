@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 
 from dkt_ros.bags import realsense_sdk
 from dkt_ros.bags.encode import MessageEncoder
-from dkt_ros.bags.message_types import types_of
-from dkt_ros.bags.reader import BagReader, EmptyBagError, RecordedMessage, decoded
+from dkt_ros.bags.message_types import types_in, types_of
+from dkt_ros.bags.reader import (
+    STORAGE_NAME,
+    BagReader,
+    EmptyBagError,
+    RecordedMessage,
+    decoded,
+)
 from dkt_ros.bags.recording import FRAME_ID, LabelledFrame
 from dkt_ros.bags.topics import (
     CameraTopics,
@@ -28,6 +34,7 @@ from dkt_ros.bags.topics import (
 )
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError, shown
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
@@ -70,6 +77,8 @@ class BagSource(Source):
         super().__init__(path, name)
         self._options = options
         self._stamps: Synchronizer[Any, Any] | None = None
+        if _is_part(path):
+            self.notes.append(f"it is one file of a bag that was split: {path.parent} is all of it")
         with self._opened() as bag:
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
@@ -90,6 +99,8 @@ class BagSource(Source):
             return BagReader(self.path)
         except EmptyBagError as error:
             raise ProcessingError(Outcome.EMPTY, str(error)) from error
+        except StorageError:
+            raise
         except DktError as error:
             raise ProcessingError(Outcome.NOT_A_RECORDING, str(error)) from error
 
@@ -99,6 +110,7 @@ class BagSource(Source):
             found, apart = recorded_camera(bag, options.topics, not options.has_camera)
         except NoTopicError as error:
             hint = f", or {GIVE_CAMERA}" if error.role == "camera_info" else ""
+            hint += "".join(f"; {note}" for note in self.notes)
             outcome = _MISSING.get(error.role, Outcome.NOTHING_USABLE)
             raise ProcessingError(outcome, f"{self.path}: {error}{hint}") from error
         if found.depth is None:
@@ -180,7 +192,7 @@ class BagSource(Source):
         for topic in bag.topics.values():
             if topic.name in own or topic.name.startswith("/dkt/") or topic.problem:
                 continue
-            if topic.msgtype in types_of().fielddefs:
+            if topic.msgtype in types_of().fielddefs or types_in(topic.definition, topic.msgtype):
                 passed.append(topic.name)
             else:
                 unknown.append(f"{topic.name} ({topic.msgtype})")
@@ -211,7 +223,15 @@ class BagSource(Source):
                 if message.topic in self.passed:
                     # A recorder's clock may wrap; a bag's may not be below 0.
                     time_ns = max(message.time_ns, 0)
-                    yield PassedMessage(message.topic, message.msgtype, time_ns, message.cdr)
+                    topic = bag.topics[message.topic]
+                    yield PassedMessage(
+                        topic.name,
+                        topic.msgtype,
+                        time_ns,
+                        message.cdr,
+                        topic.kept,
+                        topic.definition,
+                    )
                 yield from reading.take(message)
             yield from reading.rest()
             apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)
@@ -266,6 +286,13 @@ class BagSource(Source):
             if why not in harmless
         ]
         return lines
+
+
+def _is_part(path: Path) -> bool:
+    """Whether it is one of several files of a bag, of which the first has what is latched."""
+    if not path.is_file() or not (path.parent / "metadata.yaml").is_file():
+        return False
+    return sum(STORAGE_NAME.search(file.name) is not None for file in shown(path.parent)) > 1
 
 
 @dataclass(frozen=True, eq=False)

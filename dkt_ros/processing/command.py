@@ -69,7 +69,8 @@ def add_commands(subparsers: Any) -> None:
         type=positive,
         default=300,
         metavar="N",
-        help="frames between two points that a killed run goes on from (%(default)s)",
+        help="frames between two points that a killed run goes on from, five minutes at most "
+        "(%(default)s)",
     )
     add_source_arguments(parser)
     add = parser.add_argument_group("depth").add_argument

@@ -8,6 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from dkt_ros.processing.picture_sources import (
     ClipSource,
     FolderSource,
     VideoSource,
+    depth_files,
     is_clip_file,
     is_picture_folder,
 )
@@ -70,10 +72,11 @@ class Recording:
         """What tells it from every other recording on this machine."""
         return f"{self.path.resolve()}{f': {self.clip}' if self.clip else ''}"
 
-    def state(self, output: Path) -> str | None:
+    def state(self, output: Path, options: SourceOptions) -> str | None:
         """Another where its files are others, larger or written later; None where it is gone.
 
-        output: what lies below it, and what is made of outputs, is none of its files.
+        output: what lies below it, and what is made of outputs, is none of its files. options: name
+        files that may lie elsewhere.
         """
         place, output = self.place or self.path, output.resolve()
         digest = hashlib.sha256()
@@ -82,14 +85,25 @@ class Recording:
             if place.is_dir():
                 below = sorted(path for path in shown(place, "**/*") if path.suffix not in _MADE)
                 files = [p for p in below if output not in p.resolve().parents and p.is_file()]
+            files += sorted(set(self._named(options)).difference(files))
             for file in files:
                 status = file.stat()
                 # Whole seconds: network drives round the rest, one way before and one after.
-                told = f"{file.relative_to(place)}\0{status.st_size}\0{int(status.st_mtime)}\0"
+                told = f"{os.path.relpath(file, place)}\0{status.st_size}\0{int(status.st_mtime)}\0"
                 digest.update(os.fsencode(told))
         except OSError:
             return None
         return digest.hexdigest()[:16]
+
+    def _named(self, options: SourceOptions) -> Iterator[Path]:
+        """A video's depth, and what patterns match in a folder and beside it."""
+        if self.kind is VideoSource:
+            yield from depth_files(self.path, options)
+        elif self.kind is FolderSource:
+            patterns = (getattr(options, name) for name in ("color", "depth", "truth", "mask"))
+            for pattern in filter(None, patterns):
+                with suppress(DktError):  # as it is told when opened
+                    yield from shown(self.path, pattern)
 
     def open(self, options: SourceOptions) -> Source:
         """The recording, ready to be read. Raises ProcessingError."""

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,13 @@ from dkt_ros.files import (
 )
 from dkt_ros.fusion.weights import refiner_state
 from dkt_ros.messages.fields import MessageError
-from dkt_ros.predict.load import network_state
+from dkt_ros.predict.load import network_state, resolve_device
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
 from dkt_ros.processing.find_sources import SUMMARY as SUMMARY
 from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.maker import code_state, version
 from dkt_ros.processing.messages import messages_of, typestore
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
@@ -49,9 +50,11 @@ Progress = Callable[[str, int, int], None]
 """progress(recording, frames done, frames in all)."""
 
 _States = dict[str, tuple[str | None, str]]
-"""Of files that the options name: what tells that they have changed, and what they are."""
+"""What tells that something has changed that outputs depend on, and how one was made before."""
 FRAMES, PREVIEWS, BAG = "frames.jsonl", "previews", "bag"
 _STATE = "state.json"
+_LONGEST_PART_S = 300.0
+"""Of a network that takes seconds for a frame."""
 
 
 def process_one(
@@ -76,13 +79,15 @@ def process_one(
     try:
         with only_process(_lock_of(output, recording), busy):
             try:
-                _check_partial(final, recording, options, states)
-                same = _same(recording, options, states)
-                done = _sealed(final, same)
+                done = _sealed(final, recording, options, states)
                 if done is not None:
                     return done
+                states |= _maker_states(options)
+                _check_partial(final, recording, options, states)
+                same = _same(recording, options, states)
                 source = recording.open(options.source)
-                return _Run(source, same, options, final, load(), progress).run()
+                as_before = partial(_is_as_before, recording, options, output, states)
+                return _Run(source, same, options, final, load(), progress, as_before).run()
             except OSError as error:
                 raise storage_error(final, error) from error
     except (StorageError, BusyError) as error:
@@ -119,7 +124,7 @@ def discard(final: Path) -> None:
 def _earlier(
     final: Path, recording: Recording, options: ProcessOptions, states: _States
 ) -> dict[str, Any] | None:
-    """The summary of an output that is whole; None where there is none."""
+    """The summary of an output that is whole, noting what else made it; None: there is none."""
     if not final.exists():
         return None
     found = _summary_of(final)
@@ -129,7 +134,12 @@ def _earlier(
             f"{final} exists and is no output of `dkt process`; choose another --output",
         )
     _check_same(final, found, recording, options, states)
-    return {**found, "already_there": True}
+    others = [
+        f"it was made {how}; --overwrite makes it anew"
+        for name, (state, how) in _maker_states(options).items()
+        if found.get(name) not in (None, state)
+    ]
+    return {**found, "notes": [*found.get("notes", ()), *others], "already_there": True}
 
 
 def _check_partial(
@@ -137,11 +147,9 @@ def _check_partial(
 ) -> None:
     """Raises ProcessingError where a run of something else came some way, which is kept."""
     folder = final.with_name(final.name + PARTIAL)
-    found = _summary_of(folder)
     with suppress(OSError, ValueError, KeyError, TypeError):
         state = json.loads((folder / _STATE).read_text())
-        found = found or {**state["same"], "options": state.get("options")}
-    if found is not None and found.get("version") == _version():
+        found = {**state["same"], "options": state.get("options")}
         _check_same(folder, found, recording, options, states)
 
 
@@ -164,13 +172,12 @@ def _check_same(
             f"{folder} was made with other options{options.unlike(found.get('options'))}; choose "
             "another --output, or --overwrite",
         )
-    for name, (state, what) in states.items():
+    for name, (state, how) in states.items():
         # What is gone, and an output that does not tell, have nothing to compare.
         if state is not None and found.get(name) not in (None, state):
             raise ProcessingError(
                 Outcome.OUTPUT_EXISTS,
-                f"{folder} was made with what {what} held before it changed; --overwrite makes it "
-                "anew, or choose another --output",
+                f"{folder} was made {how}; --overwrite makes it anew, or choose another --output",
             )
 
 
@@ -188,32 +195,58 @@ def _same(recording: Recording, options: ProcessOptions, states: _States) -> dic
     return {
         "origin": recording.origin,
         "fingerprint": options.fingerprint,
-        "version": _version(),
         **{name: state for name, (state, _) in states.items()},
     }
 
 
 def _states(recording: Recording, options: ProcessOptions, output: Path) -> _States:
     network, camera = options.predictor, options.source.intrinsics
-    states = {
-        "recording_state": (recording.state(output), str(recording.path)),
-        "network_state": (network_state(network), f"the checkpoint {network.checkpoint}".strip()),
+    of_network = f"the checkpoint {network.checkpoint}".strip()
+    if network.predictor != "dkt":
+        of_network = f"the predictor {network.predictor} or {of_network}"
+    files = {
+        "recording_state": (recording.state(output, options.source), str(recording.path)),
+        "network_state": (network_state(network), of_network),
     }
     if refiner := options.estimator.fusion.weights:
-        states["refiner_state"] = (refiner_state(refiner), f"the refiner {refiner}")
+        files["refiner_state"] = (refiner_state(refiner), f"the refiner {refiner}")
     if camera is not None and Path(camera).is_file():
-        states["camera_state"] = (sha256(Path(camera))[:16], camera)
-    return states
+        files["camera_state"] = (sha256(Path(camera))[:16], camera)
+    return {
+        name: (state, f"with what {what} held before it changed")
+        for name, (state, what) in files.items()
+    }
 
 
-def _sealed(final: Path, same: dict[str, str | None]) -> dict[str, Any] | None:
-    """Makes the output of what a run left that was killed at its very end; None: there is none."""
+def _maker_states(options: ProcessOptions) -> _States:
+    """Of what makes it: the same must go on with it; what is whole may be of another."""
+    device = resolve_device(options.predictor.device)
+    return {
+        "version": (version(), f"by another version of dkt_ros than {version()}"),
+        "code_state": (code_state(), "by other code or weights of dkt_ros, numpy, torch or OpenCV"),
+        "computed_on": (device, f"on another device than {device} (--device)"),
+    }
+
+
+def _is_as_before(
+    recording: Recording, options: ProcessOptions, output: Path, states: _States
+) -> bool:
+    before, now = states["recording_state"][0], recording.state(output, options.source)
+    return now is None or now == before
+
+
+def _sealed(
+    final: Path, recording: Recording, options: ProcessOptions, states: _States
+) -> dict[str, Any] | None:
+    """Makes the output of what a run left that was killed at its very end; None: there is none.
+
+    Raises ProcessingError where it is of something else, which is kept.
+    """
     folder = final.with_name(final.name + PARTIAL)
     summary = _summary_of(folder)
     if summary is None:
         return None
-    if {key: summary.get(key) for key in same} != same:
-        return None
+    _check_same(folder, summary, recording, options, states)
     _seal(folder, final)
     return {**summary, "already_there": True}
 
@@ -242,7 +275,10 @@ class _Run:
         final: Path,
         estimator: DepthEstimator,
         progress: Progress,
+        as_before: Callable[[], bool],
     ) -> None:
+        """as_before: whether the recording's files are what they were when it was opened."""
+        self._as_before = as_before
         self._source, self._options, self._final = source, options, final
         self._same = same
         self._estimator, self._progress = estimator, progress
@@ -279,13 +315,13 @@ class _Run:
         state, options = self._state, self._options
         total = min(self._source.total, options.max_frames or self._source.total)
         self._progress(self._final.name, state.frames, total)
-        since = 0
+        since, began_s = 0, time.monotonic()
         for position, item in enumerate(self._source.items()):
             if position < state.position:
                 continue
             if isinstance(item, PassedMessage):
                 if self._bag is not None:
-                    self._bag.write_cdr(item.topic, item.msgtype, item.cdr, item.time_ns)
+                    self._bag.pass_on(item)
             else:
                 self._frame(item)
                 since += 1
@@ -293,9 +329,10 @@ class _Run:
             self._progress(self._final.name, state.frames, total)
             if options.max_frames is not None and state.frames >= options.max_frames:
                 break
-            if since >= options.part_frames:
+            long = since and time.monotonic() - began_s > _LONGEST_PART_S
+            if long or since >= options.part_frames:
                 self._save()
-                since = 0
+                since, began_s = 0, time.monotonic()
 
     def _frame(self, item: Pending) -> None:
         """One frame: decoded, estimated, written; or counted as of no use."""
@@ -419,6 +456,11 @@ class _Run:
 
     def _summary(self) -> dict[str, Any]:
         state, source, predictor = self._state, self._source, self._estimator.predictor
+        if not self._as_before():
+            source.remarks.append(
+                "it has changed since it was opened: is it still recorded? What came later may be "
+                "missing; --overwrite makes it anew when it is whole"
+            )
         lost = state.lost(source)
         limited = state.frames == self._options.max_frames
         answered = state.counts["answered"]
@@ -452,10 +494,3 @@ class _Run:
                 "options": self._options.plain,
             }
         )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("dkt_ros")
-    except metadata.PackageNotFoundError:
-        return "from sources"

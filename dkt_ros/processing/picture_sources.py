@@ -49,6 +49,7 @@ _CAMERA = (
 )
 _METRES = "floats in metres, or integers of 16 bits or more,"
 _ARRAYS = ("rgb", "depth", "K", "stamps_ns")
+_ARRAY_FILES = (".npy", ".npz")
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
 
 
@@ -288,38 +289,52 @@ def _are_stamps(values: NDArray[Any]) -> bool:
     )
 
 
+def depth_files(video: Path, options: SourceOptions) -> list[Path]:
+    """A video's depth: an array's file, or pictures in natural order; [] where there is none."""
+    given = _depth_given(video, options)
+    if given is None:
+        return []
+    path = Path(given) if Path(given).exists() else video.parent / given
+    if path.suffix.lower() in _ARRAY_FILES:
+        return [path]
+    pictures = shown(path) if path.is_dir() else shown(video.parent, given)
+    files = [file for file in pictures if file.suffix.lower() in DEPTHS]
+    return sorted(files, key=natural_key)
+
+
+def _depth_given(video: Path, options: SourceOptions) -> str | None:
+    """What names a video's depth: the options, or its own name."""
+    if options.depth is not None:
+        return options.depth
+    beside = [video.with_name(f"{video.stem}{end}") for end in ("_depth", "_depth.npy", ".npy")]
+    return next((str(path) for path in beside if path.exists()), None)
+
+
 def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[np.float32]]]:
     """What reads each frame's depth: from pictures in natural order, or an array (T, H, W)."""
-    given = options.depth
-    if given is None:
-        beside = [video.with_name(f"{video.stem}{end}") for end in ("_depth", "_depth.npy", ".npy")]
-        given = next((str(path) for path in beside if path.exists()), None)
+    given = _depth_given(video, options)
     if given is None:
         raise ProcessingError(
             Outcome.NO_DEPTH,
             f"{video}: no depth beside it ({video.stem}_depth/ or {video.stem}_depth.npy); name a "
             "folder, a pattern, an .npy or .npz (--depth-images)",
         )
-    path = Path(given) if Path(given).exists() else video.parent / given
-    if path.suffix.lower() in (".npy", ".npz"):
-        depth = _depth_array(video, path)
+    try:
+        files = depth_files(video, options)
+    except DktError as error:
+        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
+    if not files:
+        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
+    if files[0].suffix.lower() in _ARRAY_FILES:
+        depth = _depth_array(video, files[0])
         if depth is None or depth.ndim != 3 or not may_be_depth(depth.dtype):
             found = "nothing" if depth is None else f"{depth.dtype} of shape {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{video}: {path.name} has {found} for depth, expected {_METRES} (T, H, W)",
+                f"{video}: {files[0].name} has {found} for depth, expected {_METRES} (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
-    try:
-        pictures = shown(path) if path.is_dir() else shown(video.parent, given)
-    except DktError as error:
-        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
-    files = [file for file in pictures if file.suffix.lower() in DEPTHS]
-    if not files:
-        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
-    return [
-        partial(read_depth, file, options.depth_unit_m) for file in sorted(files, key=natural_key)
-    ]
+    return [partial(read_depth, file, options.depth_unit_m) for file in files]
 
 
 def _depth_array(video: Path, path: Path) -> NDArray[Any] | None:

@@ -33,12 +33,18 @@ class Pending:
 
 @dataclass(frozen=True)
 class PassedMessage:
-    """A recorded message of another topic, to be written as it is."""
+    """A recorded message of another topic, to be written as it is.
+
+    kept: how many of the topic a late subscriber is due, as of tf_static; 0: it is not latched.
+    definition: of a type that ROS does not have.
+    """
 
     topic: str
     msgtype: str
     time_ns: int
     cdr: bytes
+    kept: int = 0
+    definition: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Knows how a ManagedNode is started and ended. Knows nothing of what it does.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -31,6 +32,10 @@ from dkt_ros.ros.sending import first_line, spin
 
 if TYPE_CHECKING:
     from dkt_ros.ros.managed_node import ManagedNode
+
+
+_TAKING_APART_S = 5.0
+"""Of a node that a busy machine takes apart, several times what that takes."""
 
 
 def run_main(
@@ -160,6 +165,21 @@ def interruptible() -> Iterator[None]:
         _heed_no_more()
 
 
+@contextmanager
+def taking_apart() -> Iterator[None]:
+    """Within it nodes are destroyed; where that finds no end, it ends the process with status 1.
+
+    Fast DDS's TCP (LARGE_DATA) waits for a peer whose process stands still, when it has told all
+    others of the end, and Python waits with it: no signal is heard, no other thread goes on.
+    """
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(_TAKING_APART_S, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
 def _heed_the_terminal() -> None:
     """Has its end end the process as SIGTERM does, where nohup does not have it ignored.
 
@@ -187,7 +207,10 @@ def run(*nodes: ManagedNode[Any]) -> int:
                     executor.create_task(node.autostart_beside)
             spin(executor, nodes[0].report)
     finally:
-        ended = [node.close() for node in nodes]
+        ended = []
+        for node in nodes:
+            with taking_apart():
+                ended.append(node.close())
         # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
         gc.freeze()
         # Nor can a thread inside torch be waited for.

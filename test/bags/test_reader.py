@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import re
 import shutil
@@ -33,6 +34,9 @@ from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.bags.storage import zstd
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError
+from dkt_ros.processing.bag_source import BagSource
+from dkt_ros.processing.source import SourceOptions
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 ROS2 = get_typestore(Stores.ROS2_HUMBLE)
@@ -410,6 +414,26 @@ def test_compression_is_seen_from_the_bytes(
         assert count(tmp_path / "bag") == 5 * len(frames)
         shutil.move(tmp_path / file.name, file)
         packed.unlink()
+
+
+def test_no_room_to_expand_it_is_no_damage(
+    tmp_path: Path, frames: list[LabelledFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a bag of which one part was expanded taken for all of it."""
+    record(frames, tmp_path / "bag", RecordingOptions())
+    file = storage_file(tmp_path / "bag")
+    (tmp_path / "bag/bag_1.mcap.zstd").write_bytes(zstd.compress(file.read_bytes()))
+    (tmp_path / "bag/metadata.yaml").unlink()
+
+    def full(**_words: str) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert count(tmp_path / "bag") > count(file)
+    monkeypatch.setattr("dkt_ros.bags.reader.mkdtemp", full)
+    with pytest.raises(StorageError, match=r"bag_1\.mcap\.zstd takes more: .* set TMPDIR"):
+        BagReader(tmp_path / "bag")
+    with pytest.raises(StorageError):  # of which dkt process has a status
+        BagSource(tmp_path / "bag", "bag", SourceOptions())
 
 
 @pytest.mark.parametrize("storage", STORAGES)

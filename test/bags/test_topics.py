@@ -87,6 +87,22 @@ def test_overrides_win_and_must_exist() -> None:
         discover_topics(bag, {"colour": "/b"})
 
 
+def test_a_topic_may_be_named_without_its_transport() -> None:
+    """Of depth both forms may be there; JPEG has spoilt one."""
+    both = {f"/left/depth/image/{form}": COMPRESSED for form in ("compressed", "compressedDepth")}
+    held = {**both, "/left/rgb/image/compressed": COMPRESSED, "/left/rgb/camera_info": INFO}
+    empty = {"/left/rgb/image": IMAGE, "/left/rgb/image/compressedDepth": COMPRESSED}
+    found = discover_topics(
+        {
+            **topics(**held),
+            **{name: replace(one, count=0) for name, one in topics(**empty).items()},
+        },
+        {"color": "/left/rgb/image", "depth": "/left/depth/image"},
+    )
+    assert found.color == "/left/rgb/image/compressed"
+    assert found.depth == "/left/depth/image/compressedDepth"
+
+
 def test_what_is_missing_is_said_with_what_is_there() -> None:
     with pytest.raises(DktError, match="no colour image found among /i"):
         discover_topics(topics(**{"/i": INFO}))

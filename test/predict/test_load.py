@@ -34,6 +34,7 @@ from dkt_ros.predict.dkt import DktPredictor
 from dkt_ros.predict.load import (
     load_predictor,
     load_predictors,
+    network_state,
     request_of,
     resolve_device,
     resolve_dtype,
@@ -512,3 +513,26 @@ def test_a_kind_that_is_not_there_is_named(name: str, words: str) -> None:
 def test_every_option_has_one_meaning_here() -> None:
     documented = PredictorOptions.__doc__ or ""
     assert all(field.name in documented for field in fields(PredictorOptions))
+
+
+def test_a_network_of_ones_own_has_the_state_of_its_module_and_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, weights = tmp_path / "a_labs_own", tmp_path / "weights" / "net.pt"
+    package.mkdir()
+    weights.parent.mkdir()
+    files = (package / "__init__.py", package / "net.py", package / "layers.py", weights)
+    for file in files:
+        file.write_text("def load(options, frames, progress): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = PredictorOptions(predictor="a_labs_own.net:load", checkpoint=weights.parent)
+    before = network_state(options)
+    assert before is not None
+    for file in files:
+        content = file.read_text()
+        file.write_text(content + "  # another")
+        assert network_state(options) not in (None, before), file
+        file.write_text(content)
+    nowhere = replace(options, checkpoint="a name, no file")
+    assert network_state(nowhere) not in (None, before)
+    assert network_state(replace(options, predictor="no_such_module:load")) is None

@@ -24,15 +24,18 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from dkt_ros.bags.encode import MessageEncoder
+from dkt_ros.bags.message_types import types_in
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import to_millimetres
+from dkt_ros.processing.bag_output import BagOutput
+from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import PassedMessage, SourceOptions
@@ -100,6 +103,40 @@ def test_topics_are_passed_through(bag: Path) -> None:
     passed = [item for item in source.items() if isinstance(item, PassedMessage)]
     assert len(passed) == 5 * COUNT
     assert [m.time_ns for m in passed] == sorted(m.time_ns for m in passed)
+
+
+@pytest.mark.parametrize("storage", StoragePlugin)
+def test_a_labs_own_types_are_passed_through_where_the_bag_defines_them(
+    storage: StoragePlugin, bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    own = get_typestore(Stores.ROS2_HUMBLE)
+    definition = "Grip[] grips\n" + 80 * "=" + "\nMSG: lab_msgs/Grip\nfloat64 force\n"
+    own.register(get_types_from_msg(definition, "lab_msgs/msg/Grips"))
+    grips = own.types["lab_msgs/msg/Grips"]([own.types["lab_msgs/msg/Grip"](2.5)])
+    with (
+        BagReader(bag) as recorded,
+        Writer(tmp_path / "scene", version=9, storage_plugin=storage) as writer,
+    ):
+        connections = {
+            name: writer.add_connection(name, topic.msgtype, typestore=own)
+            for name, topic in recorded.topics.items()
+        }
+        for message in recorded.messages():
+            writer.write(connections[message.topic], message.time_ns, message.cdr)
+        connection = writer.add_connection("/grips", "lab_msgs/msg/Grips", typestore=own)
+        cdr = bytes(own.serialize_cdr(grips, "lab_msgs/msg/Grips"))
+        writer.write(connection, START_NS, cdr)
+    options = replace(told, source=replace(NONE, pass_through=True))
+    summary = processed(tmp_path / "scene", options, tmp_path / "out")
+    assert summary["outcome"] == Outcome.DONE.value
+    with BagReader(tmp_path / "out" / "scene" / "bag") as made:
+        (message,) = made.messages(["/grips"])
+        topic = made.topics["/grips"]
+    assert (message.cdr, message.msgtype) == (cdr, "lab_msgs/msg/Grips")
+    read = types_in(topic.definition, topic.msgtype)
+    assert read is not None
+    found: Any = read.deserialize_cdr(message.cdr, topic.msgtype)
+    assert found.grips[0].force == 2.5
 
 
 def test_bags_that_lack_something(tmp_path: Path) -> None:
@@ -190,6 +227,28 @@ def test_two_cameras(tmp_path: Path) -> None:
     source = opened(path, replace(NONE, topics={"color": "/right_arm/color/image_raw"}))
     assert source.topics.depth == "/right_arm/aligned_depth_to_color/image_raw"  # type: ignore[attr-defined]
     assert len(shots(source)) == COUNT
+
+
+def test_a_bag_that_was_split_is_one_recording(tmp_path: Path) -> None:
+    """Its calibration was sent once, to its first file."""
+    once = make_bag(
+        tmp_path / "once", lambda role, _message, index: [] if role == "info" and index else None
+    )
+    parts = BagOutput(tmp_path / "split", "split", typestore())
+    with BagReader(once) as bag:
+        for number, message in enumerate(bag.messages()):
+            if number in (7, 13):
+                parts.cut()
+            parts.write_cdr(message.topic, message.msgtype, message.cdr, message.time_ns)
+    parts.finish()
+    source = opened(tmp_path / "split")
+    assert len(shots(source)) == COUNT
+    assert (source.lost, source.notes) == ([], [])
+    hint = f"it is one file of a bag that was split: {tmp_path / 'split'} is all of it"
+    assert opened(tmp_path / "split" / "split_0.mcap").notes == [hint]
+    error = refused(tmp_path / "split" / "split_1.mcap")
+    assert error.outcome is Outcome.NO_CAMERA_INFO
+    assert str(error).endswith(hint)
 
 
 def test_calibration_behind_its_images(tmp_path: Path) -> None:

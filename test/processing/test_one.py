@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from fixtures.opened_sources import processed
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 from fixtures.told_network import ToldNetwork
@@ -95,6 +96,28 @@ def test_the_bag_holds_depth_with_the_recorded_stamps(
     assert figures["network_rel"] < 0.05
     preview = read_preview(tmp_path / "out" / "scene" / "previews" / "0000003.npz")
     assert preview.keys() >= {"color", "raw", "depth", "confidence", "error", "truth", "points"}
+
+
+def test_latched_topics_are_passed_through_latched(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    """Else whoever plays the output has no tf_static for those that come later."""
+    path = tmp_path / "scene"
+    shutil.copytree(bag, path)
+    metadata = yaml.safe_load((path / "metadata.yaml").read_text())
+    entries = metadata["rosbag2_bagfile_information"]["topics_with_message_count"]
+    info = next(
+        e["topic_metadata"] for e in entries if "camera_info" in e["topic_metadata"]["name"]
+    )
+    profile = {"durability": "transient_local", "history": "keep_last", "depth": 2}
+    info["offered_qos_profiles"] = [profile]
+    (path / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    options = replace(told, source=SourceOptions(pass_through=True), part_frames=2)
+    processed(path, options, tmp_path / "out")
+    for place in (folder := tmp_path / "out" / "scene" / "bag", next(folder.glob("*_1.mcap"))):
+        with BagReader(place) as made:
+            kept = {name: topic.kept for name, topic in made.topics.items() if topic.kept}
+            assert kept == {info["name"]: 2}
 
 
 @pytest.mark.ros
@@ -198,6 +221,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert names == {"bag", "frames.jsonl", "previews", "summary.json"}
 
 
+def test_a_slow_network_loses_minutes_at_most(
+    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dkt_ros.processing.one._LONGEST_PART_S", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        processed(bag, told, tmp_path, interrupt)
+    assert processed(bag, told, tmp_path)["resumed_at_frame"] == 4
+
+
 def test_what_a_run_of_something_else_left_is_not_thrown_away(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
@@ -220,6 +252,36 @@ def test_what_a_run_of_something_else_left_is_not_thrown_away(
         assert (partial / "state.json").exists(), "hours of work, perhaps"
     discard(tmp_path / "out" / "scene")
     assert processed(other, told, tmp_path / "out")["resumed_at_frame"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("code_state", "by other code or weights"),
+        ("version", "by another version of dkt_ros"),
+        ("resolve_device", "on another device than other"),
+    ],
+)
+def test_a_run_is_gone_on_from_by_what_began_it_alone(
+    changed: str, words: str, bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    """As where the package is edited in its place, or the GPU is another's now."""
+    options = replace(told, part_frames=2)
+    with pytest.raises(KeyboardInterrupt):
+        processed(bag, options, tmp_path, interrupt)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(f"dkt_ros.processing.one.{changed}", lambda *_words: "other")
+        with pytest.raises(ProcessingError, match=f"scene.partial was made {words}") as error:
+            processed(bag, options, tmp_path)
+        assert error.value.outcome is Outcome.OUTPUT_EXISTS
+        assert (tmp_path / "scene.partial" / "state.json").exists()
+    assert processed(bag, options, tmp_path)["resumed_at_frame"] == 4
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(f"dkt_ros.processing.one.{changed}", lambda *_words: "other")
+        there = processed(bag, options, tmp_path)
+        assert there["already_there"], "what is whole stays"
+        assert [note.partition(";")[0] for note in there["notes"] if words in note]
+    assert not [note for note in processed(bag, options, tmp_path)["notes"] if words in note]
 
 
 @pytest.mark.parametrize("place", ["_Run._summary", "_seal"])
@@ -330,6 +392,26 @@ def test_what_was_made_of_other_contents_is_refused(
     shutil.move(copy / "depth", tmp_path / "depth")
     shutil.rmtree(copy)
     assert processed(copy, options, tmp_path / "depth")["already_there"], "the recording is gone"
+
+
+def test_a_recording_that_goes_on_while_it_is_read_is_told(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene"
+    shutil.copytree(bag, path)
+    file = next(path.glob("*.mcap"))
+
+    def record_more(name: str, done: int, total: int) -> None:
+        if done == 3:
+            file.write_bytes(file.read_bytes() + b"more")
+
+    summary = processed(path, told, tmp_path / "out", record_more)
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+    assert summary["lost"][0].startswith("it has changed since it was opened: is it still recorded")
+    with pytest.raises(ProcessingError, match="held before it changed; --overwrite"):
+        processed(path, told, tmp_path / "out")
+    discard(tmp_path / "out" / "scene")
+    assert processed(path, told, tmp_path / "out")["lost"] != summary["lost"]
 
 
 def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:

@@ -267,6 +267,23 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     assert source.lost == ["the video ends with 2 frames without depth"]
 
 
+def test_what_lies_beside_a_video_or_a_folder_is_part_of_it(pictures: Path, tmp_path: Path) -> None:
+    rgb = np.stack([labelled.frame.rgb for labelled in labelled_frames(2)])
+    path = write_video(tmp_path / "clip.avi", rgb, "MJPG")
+    np.save(tmp_path / "clip_depth.npy", np.ones((2, HEIGHT, WIDTH), np.float32))
+    (pictures / "depth").rename(tmp_path / "elsewhere")
+    named = replace(NONE, depth="../elsewhere/*")
+    for place, options, file in (
+        (path, PINHOLE, tmp_path / "clip_depth.npy"),
+        (pictures, named, tmp_path / "elsewhere" / "1.png"),
+    ):
+        (recording,) = find_recordings([place], options)
+        before = recording.state(tmp_path / "out", options)
+        assert before is not None
+        file.write_bytes(file.read_bytes() + b"more")
+        assert recording.state(tmp_path / "out", options) not in (None, before)
+
+
 def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
     """No length in its head, and a pause of five seconds."""
     rgb = np.stack([labelled.frame.rgb for labelled in labelled_frames(4)])

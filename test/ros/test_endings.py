@@ -82,6 +82,18 @@ def test_a_signal_ends_a_node_whatever_it_does(number: int, build: str, when: st
         process.kill()
 
 
+@pytest.mark.parametrize(("takes", "status"), [("pause()", 1), ("getpid()", 0)])
+def test_a_middleware_that_cannot_be_taken_apart_is_left_behind(takes: str, status: int) -> None:
+    """It keeps all of Python waiting, as PyDLL does."""
+    code = (
+        "import ctypes, time; from dkt_ros.ros import process; process._TAKING_APART_S = 0.2\n"
+        f"with process.taking_apart(): ctypes.PyDLL(None).{takes}\n"
+        "time.sleep(0.4)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE_S)
+    assert (ended.returncode, ended.stderr) == (status, b"")
+
+
 @pytest.fixture
 def ending_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[DktNode]:
     """A node for run(), which ends it, ignores interrupts and freezes what may be garbage.

@@ -282,6 +282,26 @@ def test_a_reader_whose_process_stands_still_keeps_nothing_from_the_others(
     assert output.count(f"{COLOR}: a reliable subscriber acknowledges nothing") == 1, output
 
 
+def test_a_reader_that_stands_still_keeps_no_replay_from_its_end(
+    bag: Path,
+    replay: Callable[..., subprocess.Popen[str]],
+    reader: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By TCP, Fast DDS waits for it for ever as it is taken apart, deaf to every signal."""
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")  # else there is no TCP
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    hung = reader(COLOR)
+    process = replay(bag, "--topics", COLOR, *WAIT, "--loop")
+    assert hung.stdout is not None
+    assert hung.stdout.readline() == "heard\n"
+    hung.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    output = finished(process)
+    assert process.returncode in (0, 1), output  # 1 where it had to be ended
+    assert "Traceback" not in output
+
+
 def test_qos_that_is_given_wins(
     bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:

@@ -112,12 +112,10 @@ def preset_of_bag(
 
 
 def _found_preset(bag: BagReader, arguments: Mapping[str, str]) -> CameraPreset:
-    from dkt_ros.bags.topics import base_topic, camera_topics, recorded_topic
+    from dkt_ros.bags.topics import base_topic, camera_topics
 
     named = {name: arguments[f"{name}_topic"] for name in TOPICS}
-    found = camera_topics(
-        bag, {name: recorded_topic(bag.topics, topic) for name, topic in named.items() if topic}
-    )
+    found = camera_topics(bag, {name: topic for name, topic in named.items() if topic})
     if found.depth is None:
         raise DktError(f"{bag.path} has no depth image among {', '.join(bag.topics)}; record one")
     parameters: dict[str, Value] = {

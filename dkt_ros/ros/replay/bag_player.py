@@ -24,7 +24,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 
-from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage
+from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, usable
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
@@ -77,7 +77,7 @@ class BagPlayer:
         self._turns = spin
         self._bag = bag
         self._pace = pace
-        self._asked = [recorded_topic(bag.topics, name) for name in pace.topics]
+        self._asked = [recorded_topic(usable(bag.topics), name) for name in pace.topics]
         self._told: set[str] = set()
         self._types: dict[str, Any] = {}
         self._unfit: dict[str, str] = {}

@@ -19,6 +19,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,7 +31,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
-from dkt_ros.ros.process import init, interruptible, naming_arguments
+from dkt_ros.ros.process import init, interruptible, naming_arguments, taking_apart
 from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
 from dkt_ros.ros.requests import CarefulNode
 from dkt_ros.ros.sending import SteadySpin
@@ -85,23 +86,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(_parser().parse_args(own))
     for remap in given.pop("remap"):
         ros += ["--remap", remap]
-    try:
-        init(["--ros-args", *ros])
-        with interruptible():
-            _run(given)
-    except DktError as error:
-        print(f"dkt_replay: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        pass
-    finally:
-        rclpy.try_shutdown()
+    with ExitStack() as ends:
+        ends.callback(rclpy.try_shutdown)
+        try:
+            init(["--ros-args", *ros])
+            with interruptible():
+                with naming_arguments():
+                    node = CarefulNode("dkt_replay")
+                ends.callback(_end, node)
+                _run(node, given)
+        except DktError as error:
+            print(f"dkt_replay: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            pass
     return 0
 
 
-def _run(given: dict[str, Any]) -> None:
-    with naming_arguments():
-        node = CarefulNode("dkt_replay")
+def _end(node: CarefulNode) -> None:
+    with taking_apart():
+        node.destroy_node()
+
+
+def _run(node: CarefulNode, given: dict[str, Any]) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     # A parameter's override wins over the command line.

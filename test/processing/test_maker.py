@@ -1,0 +1,27 @@
+"""That code and weights which an output depends on are told apart from others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dkt_ros.processing.maker import code_state, state_of_files
+
+
+def test_code_and_weights_tell_and_what_stands_apart_does_not(tmp_path: Path) -> None:
+    names = ("estimator.py", "fusion/fuse.py", "assets/fusion/refiner.bin", "ros/node.py")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    before = state_of_files(tmp_path)
+    (tmp_path / "ros/node.py").write_text("2")
+    (tmp_path / "fusion/fuse.pyc").write_text("2")
+    assert state_of_files(tmp_path) == before
+    for name in names[:3]:
+        (tmp_path / name).write_text("2")
+        assert state_of_files(tmp_path) != before
+        (tmp_path / name).write_text("1")
+        assert state_of_files(tmp_path) == before
+
+
+def test_the_package_has_a_state() -> None:
+    assert len(code_state()) == 16
