@@ -493,12 +493,11 @@ def _info_of(result: Result, rows: slice, columns: slice) -> CameraInfo:
         columns.stop,
     ) == result.estimate.depth.shape:
         return info
-    bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)  # in which a roi does not count
     info.roi = RegionOfInterest(
-        x_offset=info.roi.x_offset + columns.start * bin_x,
-        y_offset=info.roi.y_offset + rows.start * bin_y,
-        width=(columns.stop - columns.start) * bin_x,
-        height=(rows.stop - rows.start) * bin_y,
+        x_offset=columns.start,
+        y_offset=rows.start,
+        width=columns.stop - columns.start,
+        height=rows.stop - rows.start,
         do_rectify=info.roi.do_rectify,
     )
     return info
