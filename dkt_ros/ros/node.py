@@ -27,7 +27,7 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures, RefusedError
-from dkt_ros.ros.diagnostics import NodeReport, PipelineReport, diagnostic_array
+from dkt_ros.ros.diagnostics import NO_NEW_DEPTH, NodeReport, PipelineReport, diagnostic_array
 from dkt_ros.ros.engine import Engine, SharedNetwork, build_engine
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.outputs import Outputs
@@ -137,8 +137,12 @@ class DktNode(ManagedNode[NodeParameters]):
         report = self._node_report()
         array = diagnostic_array(report, Header(stamp=self.get_clock().now().to_msg()))
         self._diagnostics.publish(array)
-        # Transitions and complaints log themselves.
-        parts = [status for status in array.status if not status.name.endswith(": lifecycle")]
+        # Transitions and complaints log themselves; why there is no new depth is told already.
+        parts = [
+            status
+            for status in array.status
+            if not status.name.endswith(": lifecycle") and status.message != NO_NEW_DEPTH
+        ]
         self._status_log.note(parts, [text for text, _ in report.complaints.values()])
 
     def configure(self) -> None:
