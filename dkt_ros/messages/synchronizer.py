@@ -32,7 +32,7 @@ PACE_STAMPS, FEWEST_STAMPS = 90, 20
 OWN_PACE, ALIKE = (16, 4), 0.2
 """Steps in a row that differ by no more than that share are the camera's own pace, as in the dark,
 where they span so many periods (the first) and are so many (the second): loss is not as even."""
-STOPPED = 10
+STOPPED = 4
 """The longest step, if of so many periods or more, is a camera that stopped for a while."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
