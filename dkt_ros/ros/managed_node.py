@@ -189,7 +189,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
                 raise DktError(ended)
             if unknown := [one.name for one in parameter_list if not self.has_parameter(one.name)]:
                 raise DktError(f"parameter {', '.join(unknown)} is not known to this node")
-            self._check_what_rclpy_would(parameter_list)
+            parameter_list = self._without_what_stays(parameter_list)
             parameter_list = self._changes.as_declared(parameter_list)
         except DktError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -199,20 +199,26 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             report_unsent(error, self.report)
             return SetParametersResult(successful=True)
 
-    def _check_what_rclpy_would(self, parameters: Sequence[Parameter]) -> None:
-        """Raises DktError for what cannot be set while the node runs, and for another type.
+    def _without_what_stays(self, parameters: Sequence[Parameter]) -> list[Parameter]:
+        """All but what cannot be set while the node runs, and is to be as it is.
 
-        rclpy refuses them too, and names types by their numbers.
+        `ros2 param load` sets all that `ros2 param dump` wrote. Raises DktError for what is to be
+        otherwise, and for another type; rclpy refuses them too, and names types by their numbers.
         """
+        left = []
         for one in parameters:
             declared, now = self.describe_parameter(one.name), self.get_parameter(one.name).value
+            if declared.read_only and (type(one.value), one.value) == (type(now), now):
+                continue
             if declared.read_only:
                 raise DktError(
                     f"parameter {one.name} is read-only, it acts at start alone: end the node, and "
                     f"start it with -p {one.name}:=VALUE"
                 )
+            left.append(one)
             if one.name == "use_sim_time" and type(one.value) is not type(now):
                 raise DktError(f"parameter {one.name} is {one.value!r}, expected true or false")
+        return left
 
     def autostart(self) -> None:
         """Configures and activates; what fails is logged, and the node stays where it got to."""
