@@ -315,7 +315,8 @@ class Captures:
                         capture.refused = RefusedError(
                             Status.CANCELLED, f"nobody is left who calls {service}"
                         )
-                        self._node.report("capture deserted", f"ended: {capture.refused}")
+                        text = f"a request for depth was ended: {capture.refused}"
+                        self._node.report("capture deserted", text)
                         break
                     if (count := len(capture.depths) + capture.useless) != told:
                         told = count
