@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make bu
 import rclpy
 from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.srv import CaptureDepth
+from fixtures.workshop import Workshop
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 
@@ -24,9 +25,28 @@ PATIENCE_S = 60.0
 NAME = "/dkt/capture_depth"
 
 
-@pytest.mark.parametrize("kind", ["service", "action"])
+@pytest.fixture
+def node(workshop: Workshop, request: pytest.FixtureRequest) -> Iterator[DktNode]:
+    """Its words on ROS's command line are the test's own `node`."""
+    rclpy.init(args=["--ros-args", *request.param])
+    node = DktNode(workshop)
+    yield node
+    node.close()
+    rclpy.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "name"),
+    [
+        ((), "service", NAME),
+        ((), "action", NAME),
+        (("-r", f"dkt/capture_depth:={NAME}_of_all"), "service", f"{NAME}_of_all"),
+        (("-r", f"dkt/capture_depth:={NAME}_of_all"), "action", f"{NAME}_of_all"),
+    ],
+    indirect=["node"],
+)
 def test_a_request_ends_with_the_last_who_could_have_sent_it(
-    node: DktNode, monkeypatch: pytest.MonkeyPatch, kind: str
+    node: DktNode, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
     """A planner that was killed: its frames cost memory, and on demand the network's time."""
     monkeypatch.setattr("dkt_ros.ros.capture.LOOKED_EVERY_S", 0.0)
@@ -44,11 +64,11 @@ def test_a_request_ends_with_the_last_who_could_have_sent_it(
     clients: list[Any]
     try:
         if kind == "service":
-            clients = [planner.create_client(CaptureDepth, NAME) for _ in range(2)]
+            clients = [planner.create_client(CaptureDepth, name) for _ in range(2)]
             spin_until(lambda: all(client.service_is_ready() for client in clients))
             clients[0].call_async(CaptureDepth.Request(frames=64, timeout=600.0))
         else:
-            clients = [ActionClient(planner, CaptureDepthAction, NAME) for _ in range(2)]
+            clients = [ActionClient(planner, CaptureDepthAction, name) for _ in range(2)]
             spin_until(lambda: all(client.server_is_ready() for client in clients))
             clients[0].send_goal_async(CaptureDepthAction.Goal(frames=64, timeout=600.0))
         spin_until(lambda: node._captures.is_wanted)
