@@ -19,6 +19,7 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -29,7 +30,7 @@ from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import node_names
 from dkt_ros.ros.requests import LOG_PERIOD_S, answer_unreadable, reading_what_it_can
-from dkt_ros.ros.sending import RCLError, SteadyStates, report_unsent
+from dkt_ros.ros.sending import RCLError, Report, SteadyStates, attempt, report_unsent
 from dkt_ros.ros.statistics import Complaints
 from dkt_ros.ros.undo import all_of, told, undone_by
 
@@ -39,6 +40,8 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
+BOND_ACKED_S = 0.5
+"""How long a lifecycle manager is waited for to hear that the bond is broken."""
 STILL_CLOCK = (
     "use_sim_time is set and /clock stands still: is the bag or simulation that sends it paused, "
     "or at its end?"
@@ -260,7 +263,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         return TransitionCallbackReturn.FAILURE
 
     def _activate(self, state: LifecycleState) -> None:
-        self._bond = self._bond or make_bond(self)
+        self._bond = self._bond or make_bond(self, self.report)
         if self._bond is not None:
             self._bond.start()
         super().on_activate(state)
@@ -414,6 +417,10 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if bond is None:
             return
         with suppress(Exception):  # an interrupt takes the context from what it publishes with
+            if not bond.is_broken():
+                bond.break_bond()
+                # What is taken down with its publisher would reach nobody.
+                bond.pub.wait_for_all_acked(Duration(seconds=BOND_ACKED_S))
             bond.shutdown()
         # It destroys both, and leaves them in the node's lists. What failed to start lacks one.
         all_of(
@@ -457,16 +464,19 @@ def awake(node: Node) -> Iterator[None]:
         node.destroy_timer(timer)
 
 
-def make_bond(node: LifecycleNode) -> Any:
+def make_bond(node: LifecycleNode, report: Report) -> Any:
     """The bond by which nav2's lifecycle manager sees that a node lives, to be started.
 
-    None without bondpy.
+    None without bondpy. `report` gets a sign of life that could not be sent.
     """
     try:
         from bondpy.bondpy import Bond
     except ImportError:
         return None
     bond = Bond(node, "bond", node.get_name())
+    publish = bond.pub.publish
+    # In a thread of the bond's own, which would end with what it raises, and the bond with it.
+    bond.pub.publish = lambda beat: attempt(lambda: publish(beat), report)
     # Those of nav2's own nodes.
     bond.heartbeat_period, bond.heartbeat_timeout = 0.1, 4.0
     return bond

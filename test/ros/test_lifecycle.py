@@ -24,6 +24,8 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
@@ -251,7 +253,7 @@ def test_an_activation_whose_undoing_fails_too_is_silent_and_can_be_repeated(
     assert node._transition_error == (
         "cannot activate: no camera; and taking back what had begun failed: it will not end"
     )
-    assert made[0].said == ["start", "shutdown"]
+    assert made[0].said == ["start", "broken", "shutdown"]
     assert node.count_publishers("/bond") == 0
     assert not any(publisher.is_activated for publisher in node._managed_entities)
     assert node.trigger_activate() == SUCCESS
@@ -297,7 +299,7 @@ def test_shutting_down_takes_all_down_though_some_of_it_fails(
     assert node._transition_error == "cannot shut down: it will not end; RCLError: no more"
     assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
     assert len(topics(node) - {"/color/image", "/color/camera_info", "/depth/image", "/mask"}) == 1
-    assert [bond.said for bond in made] == [["start", "shutdown"]] * from_active
+    assert [bond.said for bond in made] == [["start", "broken", "shutdown"]] * from_active
     stuck.is_stuck = False
 
 
@@ -319,6 +321,31 @@ def test_cleaning_up_takes_all_down_though_one_publisher_stays(
     assert len(list(node.publishers)) == before + 1
     assert not node.is_configured()
     assert node.trigger_configure() == SUCCESS
+
+
+def test_a_manager_hears_at_once_that_a_bond_is_broken(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after its 4 s without a sign of life; one that cannot be sent breaks nothing."""
+    monkeypatch.setenv("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")  # as dkt_node sets it
+    made, heard = bonds(monkeypatch), list[str]()
+    with managed(workshop) as rig:
+        keep = QoSProfile(depth=10)
+        rig.manager.create_subscription(Header, "bond", lambda m: heard.append(m.frame_id), keep)
+        assert rig.node.trigger_configure() == SUCCESS
+        for _ in range(3):
+            assert rig.node.trigger_activate() == SUCCESS
+            rig.spin_until(made[-1].pub.get_subscription_count)
+            assert rig.node.trigger_deactivate() == SUCCESS
+            rig.spin_until(lambda: "broken" in heard)
+            heard.clear()
+        failing = Failing(Publisher.publish, 0, RCLError("busy"))
+        monkeypatch.setattr(Publisher, "publish", lambda *words: failing(*words))
+        assert rig.node.trigger_activate() == SUCCESS
+        made[-1].pub.publish(Header(frame_id="alive"))
+        assert failing.number == -1
+        told = [text for text, _ in rig.node._complaints.latest().values()]
+        assert any("could not send" in text for text in told)
 
 
 def test_a_bond_that_cannot_start_leaves_nothing_of_it(
@@ -526,8 +553,17 @@ class StandInBond:
         self.sub = self._node.create_subscription(Header, self.topic, lambda message: None, 1)
         self.said.append("start")
 
+    def is_broken(self) -> bool:
+        return "broken" in self.said
+
+    def break_bond(self) -> None:
+        self.said.append("broken")
+        self.pub.publish(Header(frame_id="broken"))
+
     def shutdown(self) -> None:
         self.said.append("shutdown")
+        self.pub.destroy()
+        self.sub.destroy()
 
 
 def test_an_active_node_has_a_bond_where_there_is_bondpy(
@@ -544,11 +580,11 @@ def test_an_active_node_has_a_bond_where_there_is_bondpy(
         assert bond.heartbeat_timeout == 4.0
         assert node.count_publishers("/bond") == 1
         assert node.trigger_deactivate() == SUCCESS
-        assert bond.said == ["start", "shutdown"]
+        assert bond.said == ["start", "broken", "shutdown"]
         assert node.count_publishers("/bond") == node.count_subscribers("/bond") == 0
     assert node.trigger_activate() == SUCCESS
     with monkeypatch.context() as patched:
         patched.setattr(node, "release", Failing(node.release, 0, RuntimeError("stuck")))
         assert node.trigger_shutdown() == FAILURE
     assert state(node) == "finalized"
-    assert StandInBond.made[-1].said == ["start", "shutdown"]
+    assert StandInBond.made[-1].said == ["start", "broken", "shutdown"]
