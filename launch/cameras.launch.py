@@ -5,10 +5,11 @@ The file is described in config/cell.yaml, which is an example, and in docs/came
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, GroupAction, UnsetLaunchConfiguration
 from launch.launch_description_sources.python_launch_file_utilities import (
     load_python_launch_file_as_module,
 )
@@ -33,10 +34,16 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """All nodes, once the file is known to be in order."""
     given = GRASP.given_arguments(context, ARGUMENTS)
     cell = load_cell(Path(given["config"]), GRASP.CAMERAS)
+    # As it is within the namespace that is pushed around this file.
+    cameras = [
+        replace(camera, namespace=GRASP.whole(context, camera.namespace).strip("/"))
+        for camera in cell.cameras
+    ]
+    cell = replace(cell, cameras=tuple(cameras))
     planner_file = given["planner_params_file"]
     with_planner = [camera for camera in cell.cameras if camera.planner]
     GRASP.check_planner_file(planner_file, *(camera.namespace for camera in with_planner))
-    clock = {"use_sim_time": given["use_sim_time"] == "true"}
+    clock = GRASP.clock(given)
     common = {
         "package": "dkt_ros",
         "ros_arguments": ["--log-level", given["log_level"]],
@@ -49,7 +56,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         else [
             Node(
                 name="dkt_node",
-                namespace=camera.namespace,
+                namespace=f"/{camera.namespace}",
                 remappings=camera.preset.remappings,
                 parameters=[{**camera.parameters, **clock}],
                 **GRASP.executable("dkt_node", context),
@@ -65,16 +72,20 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [*GRASP.large_messages(), *nodes, *planners]
 
 
-def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -> Node:
-    """dkt_cameras; its parameters differ by node, which launch can say in a file alone."""
+def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -> GroupAction:
+    """dkt_cameras; its parameters differ by node, which launch can say in a file alone.
+
+    Its namespaces are whole: one that launch gives would hold for all of its nodes.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="dkt_cameras_", delete=False) as f:
         yaml.safe_dump(cell.parameter_file(**clock), f, sort_keys=False)
-    return Node(
+    node = Node(
         arguments=[camera.namespace for camera in cell.cameras],
         remappings=cell.remappings(),
         parameters=[f.name],
         **common,
     )
+    return GroupAction([UnsetLaunchConfiguration("ros_namespace"), node])
 
 
 def planner(camera: Camera, file: str, clock: dict[str, bool], common: dict[str, object]) -> Node:
@@ -82,8 +93,8 @@ def planner(camera: Camera, file: str, clock: dict[str, bool], common: dict[str,
     rectified = {"rectified": bool(camera.parameters.get("rectified", False))}
     return Node(
         name="dkt_planner",
-        namespace=camera.namespace,
-        parameters=[rectified, *filter(None, [file]), clock],
+        namespace=f"/{camera.namespace}",
+        parameters=[rectified, *filter(None, [file, clock])],
         **common,
     )
 

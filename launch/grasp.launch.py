@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -36,6 +36,8 @@ SWITCH = ["true", "false"]
 PATHS = ("bag", "config", "params_file", "planner_params_file")
 BY_NAME = ("checkpoint", "device", "mode", "backend", "engine_dir", *CAMERA_PARAMETERS)
 """Arguments that are parameters of the node."""
+OF_LAUNCH = ("ros_namespace", "ros_params", "ros_remaps", "global_params")
+"""What launch_ros keeps among the arguments."""
 
 ARGUMENTS = (
     DeclareLaunchArgument(
@@ -102,7 +104,10 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument("namespace", default_value="", description="of the node and its topics"),
     DeclareLaunchArgument(
-        "use_sim_time", default_value="false", choices=SWITCH, description="time from /clock"
+        "use_sim_time",
+        default_value="",
+        choices=["", *SWITCH],
+        description="time from /clock; empty: as SetParameter says around this file, else false",
     ),
     DeclareLaunchArgument(
         "rviz", default_value="false", choices=SWITCH, description="show the outputs in RViz"
@@ -156,7 +161,23 @@ def given_arguments(
     """The arguments' values; paths from the home directory are whole, as shells leave them."""
     given = {one.name: LaunchConfiguration(one.name).perform(context) for one in arguments}
     paths = {name: given[name] for name in PATHS if name in given}
-    return given | {name: str(Path(path).expanduser()) for name, path in paths.items() if path}
+    given |= {name: str(Path(path).expanduser()) for name, path in paths.items() if path}
+    if "namespace" in given:
+        given["namespace"] = whole(context, given["namespace"])
+    return given
+
+
+def whole(context: LaunchContext, namespace: str) -> str:
+    """A namespace within that which PushRosNamespace has put around this file."""
+    pushed = str(context.launch_configurations.get("ros_namespace") or "").strip("/")
+    if namespace.startswith("/") or not pushed:
+        return namespace
+    return f"/{pushed}/{namespace.strip('/')}".rstrip("/")
+
+
+def clock(given: Mapping[str, str]) -> dict[str, bool]:
+    """The parameter that use_sim_time is, where it is given."""
+    return {"use_sim_time": given["use_sim_time"] == "true"} if given["use_sim_time"] else {}
 
 
 def misspelt(
@@ -167,7 +188,7 @@ def misspelt(
     return [
         LogInfo(msg=f"argument {name} is not known and ignored: is {meant} meant?")
         for name in context.launch_configurations
-        if name not in known
+        if name not in (*known, *OF_LAUNCH)
         for meant in get_close_matches(name, known, 1, 0.8)
     ]
 
@@ -201,12 +222,12 @@ def start(
             raise DktError("rviz:=true, but rviz2 is not installed: apt install ros-$ROS_DISTRO-"
                            "rviz2, or leave rviz out") from error  # fmt: skip
     explicit: dict[str, str | bool] = {name: given[name] for name in BY_NAME if given[name]}
-    explicit["use_sim_time"] = given["use_sim_time"] == "true"
+    explicit |= clock(given)
     # ROS lets the first mention of a wildcard or node name decide which of them wins. In this order
     # an argument wins over the parameter file, and the file, however it names the node, over the
     # preset.
     from_preset = [f"{name}:={json.dumps(value)}" for name, value in preset.parameters.items()]
-    parameters = [*filter(None, [given["params_file"]]), explicit]
+    parameters = [*filter(None, [given["params_file"], explicit])]
     namespace = given["namespace"]
     prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
     actions: list[LaunchDescriptionEntity] = [
@@ -234,10 +255,7 @@ def start(
                 **executable("dkt_planner", context),
                 name="dkt_planner",
                 namespace=namespace,
-                parameters=[
-                    *filter(None, [planner_file]),
-                    {"use_sim_time": given["use_sim_time"] == "true"},
-                ],
+                parameters=[*filter(None, [planner_file, clock(given)])],
                 ros_arguments=[
                     # Both read the camera's calibration.
                     *(w for s in from_preset if s.startswith("rectified:") for w in ("-p", s)),
@@ -255,7 +273,7 @@ def start(
                 **executable("rviz2", context),
                 arguments=["-d", str(RVIZ)],
                 remappings=[(f"/{topic}", f"{prefix}/{topic}") for topic in output_topics()],
-                parameters=[{"use_sim_time": given["use_sim_time"] == "true"}],
+                parameters=[*filter(None, [clock(given)])],
             )
         )
     return actions

@@ -133,6 +133,31 @@ def of_rectified_images(info: CameraInfo) -> CameraInfo:
     return copied
 
 
+def of_images_as_sent(info: CameraInfo) -> CameraInfo:
+    """The calibration of a full sensor of the images' size: many planners read K or P alone.
+
+    A copy with region and binning worked into K and P; what has neither is returned as it is.
+    """
+    camera, bins = info.roi, (max(info.binning_x, 1), max(info.binning_y, 1))
+    whole = camera.width in (0, info.width) and camera.height in (0, info.height)
+    if bins == (1, 1) and whole and (camera.x_offset, camera.y_offset) == (0, 0):
+        return info
+    copied = copy.copy(info)
+    copied.k, copied.p = copy.copy(info.k), copy.copy(info.p)
+    offsets = (camera.x_offset, camera.y_offset)
+    for matrix, columns in ((copied.k, 3), (copied.p, 4)):
+        for row, (offset, binned) in enumerate(zip(offsets, bins, strict=True)):
+            matrix[row * columns + 2] -= offset * matrix[columns * 2 + 2]
+            for at in range(row * columns, (row + 1) * columns):
+                matrix[at] /= binned
+    copied.width = (camera.width or info.width) // bins[0]
+    copied.height = (camera.height or info.height) // bins[1]
+    copied.binning_x = copied.binning_y = 0
+    copied.roi = copy.copy(camera)
+    copied.roi.x_offset = copied.roi.y_offset = copied.roi.width = copied.roi.height = 0
+    return copied
+
+
 def how_reduced(info: CameraInfo) -> str:
     """A sentence on the region and the binning that the images' size comes from; "" without."""
     roi, bins = info.roi, (max(info.binning_x, 1), max(info.binning_y, 1))

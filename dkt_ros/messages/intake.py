@@ -26,6 +26,7 @@ from dkt_ros.messages.fields import (
     camera_info_to_intrinsics,
     has_distortion,
     how_reduced,
+    of_images_as_sent,
     of_rectified_images,
     stamp_to_ns,
 )
@@ -252,7 +253,7 @@ class Intake:
             ),
             pair.color_stamp_ns,
             (intrinsics.height, intrinsics.width),
-            of_rectified_images(info) if self._parameters.rectified else info,
+            of_images_as_sent(of_rectified_images(info) if self._parameters.rectified else info),
             self._epoch,
             pair.color.arrived_s,
         )

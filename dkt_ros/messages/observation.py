@@ -16,8 +16,8 @@ class Observation:
     decode       makes the frame; raises DktError where an image turns out to be damaged
     stamp_ns     the colour image's
     size         (height, width) of the images
-    camera_info  the calibration that holds for the frame, as the camera sent it; but of rectified
-                 images K is P's and nothing is distorted
+    camera_info  the calibration that holds for the frame, as the camera sent it; but region and
+                 binning are in K and P, and of rectified images K is P's and nothing is distorted
     epoch        rises when the stream broke between frames that inference may not see: time ran
                  back, no frame came for max_gap_s, or an encoding changed
     arrived_s    when the colour image reached the node, time.monotonic()

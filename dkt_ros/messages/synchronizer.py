@@ -29,9 +29,10 @@ MISSES = 20
 """Colour messages without a partner, since the last pair, whose distance to the next is kept."""
 PACE_STAMPS, FEWEST_STAMPS = 90, 20
 """Newest stamps that tell a stream's pace; fewer than the second tell nothing."""
-OWN_PACE = 8
-"""So many equal steps in a row are the camera's own pace, as in the dark: loss is not as even."""
-STOPPED = 10
+OWN_PACE, ALIKE = (16, 4), 0.2
+"""Steps in a row that differ by no more than that share are the camera's own pace, as in the dark,
+where they span so many periods (the first) and are so many (the second): loss is not as even."""
+STOPPED = 4
 """The longest step, if of so many periods or more, is a camera that stopped for a while."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
@@ -104,9 +105,23 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     taken = [max(1, round(step / period)) for step in steps]
     if (longest := max(taken)) >= STOPPED:
         taken.remove(longest)
-    runs = [(each, len(list(run))) for each, run in itertools.groupby(taken)]
-    sent = sum(length if length >= OWN_PACE else each * length for each, length in runs)
+    periods, number = OWN_PACE
+    sent = sum(
+        len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in _runs(taken)
+    )
     return 1.0 - len(taken) / sent
+
+
+def _runs(steps: Sequence[int]) -> Iterator[list[int]]:
+    """The steps, those together that are alike."""
+    run: list[int] = []
+    for step in steps:
+        usual = statistics.median(run) if run else step
+        if abs(step - usual) > ALIKE * usual:
+            yield run
+            run = []
+        run.append(step)
+    yield run
 
 
 def wide_enough(distance_s: float) -> float:

@@ -17,6 +17,7 @@ from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.cameras import check_namespace
 from dkt_ros.ros.params.command_line import cameras_parser, split_ros_args
 from dkt_ros.ros.process import run_main
+from dkt_ros.ros.undo import all_of, undone_by
 
 
 def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
@@ -28,7 +29,7 @@ def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
             raise DktError(f"camera {error}") from None
     network = SharedNetwork()
     nodes: list[DktNode] = []
-    try:
+    with undone_by(lambda: all_of(*(node.close for node in nodes))):
         nodes.extend(DktNode(namespace=name, network=network) for name in namespaces)
         places = [node.get_namespace() for node in nodes]
         if twice := [place for place, count in Counter(places).items() if count > 1]:
@@ -41,10 +42,6 @@ def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
                 f"camera {namespaces[0]} is in namespace {places[0]}: expected no __ns among the "
                 "ROS arguments, which would hold for all"
             )
-    except BaseException:
-        for node in nodes:
-            node.close()
-        raise
     return nodes
 
 

@@ -46,6 +46,8 @@ TIMEOUT_S, LONGEST_TIMEOUT_S = 10.0, 600.0
 RESULT_KEPT_S = 10
 """For who asks for an action's result late; older ROS keeps each, pictures and all, for 900."""
 POLL_S = 0.002
+LOOKED_EVERY_S = 1.0
+"""How often it is looked whether anybody is there to hear the answer."""
 _ANOTHER_VIEW = 0.1  # of the pixels
 _APPROACHED = 0.005  # relative: the camera came nearer or went away
 _SILENT = 3.0  # times the longest wait for a frame so far, and at least this long:
@@ -160,6 +162,29 @@ class Capture:
             raise RefusedError(Status.BAD_REQUEST, str(error)) from error
 
 
+class _Audience:
+    """Whether anybody is left who could have sent what a service of that name is at.
+
+    Of a process that was killed DDS tells after 20 s. ROS does not say whose a request is.
+    """
+
+    def __init__(self, node: ManagedNode[Any], service: str) -> None:
+        self._count: Callable[[str], int] = getattr(node, "count_clients", lambda name: 0)  # Humble
+        self._service = service
+        self._looked_s = 0.0
+        self._was_there = False
+
+    def is_gone(self) -> bool:
+        """Never where nobody was ever seen, as by a middleware that does not count clients."""
+        now = time.monotonic()
+        if now - self._looked_s < LOOKED_EVERY_S:
+            return False
+        self._looked_s = now
+        is_there = self._count(self._service) > 0
+        self._was_there |= is_there
+        return self._was_there and not is_there
+
+
 class Captures:
     """Answers requests, from the node's making to its end."""
 
@@ -178,6 +203,7 @@ class Captures:
         self.fresh = 0
         """Rises when a request comes while there was none."""
         group = ReentrantCallbackGroup()
+        self._name = node.resolve_service_name(NAME)
         self._service = node.create_service(
             CaptureDepth, NAME, self._serve, qos_profile=request_profile(), callback_group=group
         )
@@ -235,7 +261,7 @@ class Captures:
         self._action.destroy()
 
     async def _serve(self, request: Any, response: Any) -> Any:
-        return await self._answer(request, response)
+        return await self._answer(request, response, self._name)
 
     async def _execute(self, goal: Any) -> Any:
         def tell(capture: Capture) -> None:
@@ -243,7 +269,11 @@ class Captures:
             self._action.tell(lambda: goal.publish_feedback(word))
 
         result = await self._answer(
-            goal.request, CaptureDepthAction.Result(), tell, lambda: goal.is_cancel_requested
+            goal.request,
+            CaptureDepthAction.Result(),
+            f"{self._name}/_action/send_goal",
+            tell,
+            lambda: goal.is_cancel_requested,
         )
         if goal.is_cancel_requested:
             self._action.tell(goal.canceled)
@@ -257,10 +287,14 @@ class Captures:
         self,
         request: Any,
         response: Any,
+        service: str,
         tell: Callable[[Capture], None] = lambda capture: None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Any:
-        """Collects, fuses and fills in `response`; `tell` is called after each frame."""
+        """Collects, fuses and fills in `response`; `tell` is called after each frame.
+
+        `service`: its clients are who may have asked.
+        """
         try:
             capture, timeout_s = self._checked(request)
         except RefusedError as refused:
@@ -269,13 +303,20 @@ class Captures:
         with self._lock:
             self.fresh += not self._open
             self._open.append(capture)
-        told = 0
+        told, audience = 0, _Audience(self._node, service)
         try:
             deadline = capture.opened_s + timeout_s
             # Awaiting leaves the executor to others; without the wait it would come back at once.
             with awake(self._node):
                 while not capture.done.wait(POLL_S) and time.monotonic() < deadline:
                     if is_cancelled():
+                        break
+                    if audience.is_gone():
+                        capture.refused = RefusedError(
+                            Status.CANCELLED, f"nobody is left who calls {service}"
+                        )
+                        text = f"a request for depth was ended: {capture.refused}"
+                        self._node.report("capture deserted", text)
                         break
                     if (count := len(capture.depths) + capture.useless) != told:
                         told = count
@@ -453,12 +494,11 @@ def _info_of(result: Result, rows: slice, columns: slice) -> CameraInfo:
         columns.stop,
     ) == result.estimate.depth.shape:
         return info
-    bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)  # in which a roi does not count
     info.roi = RegionOfInterest(
-        x_offset=info.roi.x_offset + columns.start * bin_x,
-        y_offset=info.roi.y_offset + rows.start * bin_y,
-        width=(columns.stop - columns.start) * bin_x,
-        height=(rows.stop - rows.start) * bin_y,
+        x_offset=columns.start,
+        y_offset=rows.start,
+        width=columns.stop - columns.start,
+        height=rows.stop - rows.start,
         do_rectify=info.roi.do_rectify,
     )
     return info

@@ -23,12 +23,8 @@ from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 from dkt_ros.wording import counted
 
-OK, WARN, ERROR, STALE = (
-    DiagnosticStatus.OK,
-    DiagnosticStatus.WARN,
-    DiagnosticStatus.ERROR,
-    DiagnosticStatus.STALE,
-)
+# Never STALE: diagnostic_aggregator takes a group of which a part is stale for an ERROR.
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 MEBIBYTE = 1 << 20
 
 
@@ -37,6 +33,8 @@ LOSS_WORTH_A_WARNING = 0.1
 FEWEST_PAIRS = 10
 """Shares of fewer messages than this say nothing."""
 RESTING = "publish is on_demand, and nobody asks for depth"
+NO_NEW_DEPTH = "no new depth"
+"""Why is another status' matter."""
 MOST_ELSEWHERE = 4
 """Topics that are named in place of one that nobody publishes."""
 FLUSHES_WORTH_A_WARNING = 3
@@ -581,8 +579,10 @@ def _alignment(report: NodeReport) -> _Part:
     _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
     if report.resting:
         return _Part("alignment", OK, RESTING, values)
-    if report.active_s is None or quiet_s > max(report.image_timeout_s, 2.0 * longest_s):
-        return _Part("alignment", STALE, "no new depth", values)
+    if report.active_s is None:
+        return _Part("alignment", OK, "not active, no depth is made", values)
+    if quiet_s > max(report.image_timeout_s, 2.0 * longest_s):
+        return _Part("alignment", WARN, NO_NEW_DEPTH, values)
     if report.shares is not None:
         shares = vars(report.shares).items()
         values += [(f"share of {source}", f"{share:.2f}") for source, share in shares]

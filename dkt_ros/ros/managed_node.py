@@ -19,6 +19,7 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -29,8 +30,9 @@ from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import node_names
 from dkt_ros.ros.requests import LOG_PERIOD_S, answer_unreadable, reading_what_it_can
-from dkt_ros.ros.sending import RCLError, SteadyStates, first_line, report_unsent
+from dkt_ros.ros.sending import RCLError, Report, SteadyStates, attempt, report_unsent
 from dkt_ros.ros.statistics import Complaints
+from dkt_ros.ros.undo import all_of, told, undone_by
 
 Own = TypeVar("Own", bound=Parameters)
 
@@ -38,6 +40,8 @@ _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
 PREPARE_POLL_S = 0.02
 AWAKE_S = 0.05
+BOND_ACKED_S = 0.5
+"""How long a lifecycle manager is waited for to hear that the bond is broken."""
 STILL_CLOCK = (
     "use_sim_time is set and /clock stands still: is the bag or simulation that sends it paused, "
     "or at its end?"
@@ -69,11 +73,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self._bond: Any = None
         self._complaints = Complaints(LOG_PERIOD_S)
         self._transition_error = ""
-        try:
+        with undone_by(self.destroy_node):
             parameters = declare(self, kind)
-        except BaseException:
-            self.destroy_node()
-            raise
         self._changes = ParameterChanges(
             parameters, lambda: self.is_preparing or self.is_configured(), self.apply
         )
@@ -138,10 +139,10 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         """Begins to work, with publishers that publish; where it raises, `halt` follows."""
 
     def halt(self) -> None:
-        """Works no more."""
+        """Works no more; where it raises, it may be tried again."""
 
     def release(self) -> None:
-        """Takes down what configuring made, from any lifecycle state."""
+        """Takes down what configuring made, as much of it as there is, all that can be."""
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ready to work."""
@@ -150,7 +151,9 @@ class ManagedNode(LifecycleNode, Generic[Own]):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publishers publish; a lifecycle manager that asks for a bond gets one."""
         return self.transition(
-            "activate", lambda: self._activate(state), lambda: self._deactivate(state)
+            "activate",
+            lambda: self._activate(state),
+            lambda: all_of(self.halt, lambda: self._silence(state)),
         )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -159,15 +162,15 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Nothing is left of what configuring made."""
-        return self.transition("clean up", self.release)
+        return self.transition("clean up", self._clean_up)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ends everything."""
-        return self.transition("shut down", self._end)
+        return self.transition("shut down", lambda: self._end(state))
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured with nothing left over."""
-        return self.transition("recover", self._end)
+        return self.transition("recover", lambda: self._end(state))
 
     def close(self) -> bool:
         """Ends everything that runs, from any lifecycle state, and destroys the node.
@@ -179,9 +182,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def destroy_node(self) -> None:
         """As rclpy's, which leaves the lifecycle services to the garbage collector."""
-        self._end_bond()
-        super().destroy_node()
-        self._state_machine.destroy_when_not_in_use()
+        destroy = super().destroy_node
+        all_of(self._end_bond, destroy, self._state_machine.destroy_when_not_in_use)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """As rclpy's, with refusals that can be understood, and whole numbers for fractions."""
@@ -190,7 +192,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
                 raise DktError(ended)
             if unknown := [one.name for one in parameter_list if not self.has_parameter(one.name)]:
                 raise DktError(f"parameter {', '.join(unknown)} is not known to this node")
-            self._check_what_rclpy_would(parameter_list)
+            parameter_list = self._without_what_stays(parameter_list)
             parameter_list = self._changes.as_declared(parameter_list)
         except DktError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -200,20 +202,26 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             report_unsent(error, self.report)
             return SetParametersResult(successful=True)
 
-    def _check_what_rclpy_would(self, parameters: Sequence[Parameter]) -> None:
-        """Raises DktError for what cannot be set while the node runs, and for another type.
+    def _without_what_stays(self, parameters: Sequence[Parameter]) -> list[Parameter]:
+        """All but what cannot be set while the node runs, and is to be as it is.
 
-        rclpy refuses them too, and names types by their numbers.
+        `ros2 param load` sets all that `ros2 param dump` wrote. Raises DktError for what is to be
+        otherwise, and for another type; rclpy refuses them too, and names types by their numbers.
         """
+        left = []
         for one in parameters:
             declared, now = self.describe_parameter(one.name), self.get_parameter(one.name).value
+            if declared.read_only and (type(one.value), one.value) == (type(now), now):
+                continue
             if declared.read_only:
                 raise DktError(
                     f"parameter {one.name} is read-only, it acts at start alone: end the node, and "
                     f"start it with -p {one.name}:=VALUE"
                 )
+            left.append(one)
             if one.name == "use_sim_time" and type(one.value) is not type(now):
                 raise DktError(f"parameter {one.name} is {one.value!r}, expected true or false")
+        return left
 
     def autostart(self) -> None:
         """Configures and activates; what fails is logged, and the node stays where it got to."""
@@ -238,17 +246,16 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         """Runs a transition; no exception leaves it, which on older rclpy would end the node."""
         try:
             act()
-        except DktError as error:
-            text = f"cannot {name}: {error}"
         except Exception as error:  # noqa: BLE001 see above
-            text = f"cannot {name}: {type(error).__name__}: {first_line(error)}"
+            text = f"cannot {name}: {told(error)}"
         else:
             self._transition_error = ""
             return TransitionCallbackReturn.SUCCESS
         try:
             undo()
         except Exception as error:  # noqa: BLE001 see above
-            self.get_logger().error(f"cannot undo: {type(error).__name__}: {error}")
+            if not text.endswith(told(error)):
+                text += f"; and taking back what had begun failed: {told(error)}"
         if not self.context.ok():  # interrupted, which is no error
             return TransitionCallbackReturn.FAILURE
         self._transition_error = text
@@ -256,18 +263,30 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         return TransitionCallbackReturn.FAILURE
 
     def _activate(self, state: LifecycleState) -> None:
-        self._bond = self._bond or form_bond(self)
+        self._bond = self._bond or make_bond(self, self.report)
+        if self._bond is not None:
+            self._bond.start()
         super().on_activate(state)
         self.start()
 
     def _deactivate(self, state: LifecycleState) -> None:
-        self.halt()
-        self._end_bond()
-        super().on_deactivate(state)
+        self.halt()  # first: where it fails, the node is still active, and its bond holds
+        self._silence(state)
 
-    def _end(self) -> None:
-        self._end_bond()  # first: where releasing fails, the state is no longer active either
-        self.release()
+    def _silence(self, state: LifecycleState) -> None:
+        publish_no_more = super().on_deactivate
+        all_of(self._end_bond, lambda: publish_no_more(state))
+
+    def _clean_up(self) -> None:
+        self.halt()  # where activating failed and left something at work
+        try:
+            self.release()
+        except Exception as error:  # noqa: BLE001 told; what can be is down, and inactive no more
+            self.report("cleaning up", f"not all could be taken down: {told(error)}")
+
+    def _end(self, state: LifecycleState) -> None:
+        """Whatever fails of it, the state is no longer what it was."""
+        all_of(lambda: self._silence(state), self.halt, self.release)
 
     def report(self, cause: str, text: str) -> None:
         """What was dropped or looks wrong: for diagnostics, and for the log now and then."""
@@ -398,10 +417,16 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         if bond is None:
             return
         with suppress(Exception):  # an interrupt takes the context from what it publishes with
+            if not bond.is_broken():
+                bond.break_bond()
+                # What is taken down with its publisher would reach nobody.
+                bond.pub.wait_for_all_acked(Duration(seconds=BOND_ACKED_S))
             bond.shutdown()
-        # It destroys both, and leaves them in the node's lists.
-        self.destroy_publisher(bond.pub)
-        self.destroy_subscription(bond.sub)
+        # It destroys both, and leaves them in the node's lists. What failed to start lacks one.
+        all_of(
+            lambda: self.destroy_publisher(getattr(bond, "pub", None)),
+            lambda: self.destroy_subscription(getattr(bond, "sub", None)),
+        )
 
     async def beside(self, work: Callable[[], Any]) -> Any:
         """The result of `work`, done in a thread of its own while the executor goes on."""
@@ -439,16 +464,21 @@ def awake(node: Node) -> Iterator[None]:
         node.destroy_timer(timer)
 
 
-def form_bond(node: LifecycleNode) -> Any:
-    """The bond by which nav2's lifecycle manager sees that a node lives; None without bondpy."""
+def make_bond(node: LifecycleNode, report: Report) -> Any:
+    """The bond by which nav2's lifecycle manager sees that a node lives, to be started.
+
+    None without bondpy. `report` gets a sign of life that could not be sent.
+    """
     try:
         from bondpy.bondpy import Bond
     except ImportError:
         return None
     bond = Bond(node, "bond", node.get_name())
+    publish = bond.pub.publish
+    # In a thread of the bond's own, which would end with what it raises, and the bond with it.
+    bond.pub.publish = lambda beat: attempt(lambda: publish(beat), report)
     # Those of nav2's own nodes.
     bond.heartbeat_period, bond.heartbeat_timeout = 0.1, 4.0
-    bond.start()
     return bond
 
 

@@ -27,7 +27,7 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures, RefusedError
-from dkt_ros.ros.diagnostics import NodeReport, PipelineReport, diagnostic_array
+from dkt_ros.ros.diagnostics import NO_NEW_DEPTH, NodeReport, PipelineReport, diagnostic_array
 from dkt_ros.ros.engine import Engine, SharedNetwork, build_engine
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.outputs import Outputs
@@ -40,6 +40,7 @@ from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.status_log import StatusLog
 from dkt_ros.ros.topics import topics_text
 from dkt_ros.ros.transforms import Transforms
+from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import WorkerStatus
 from dkt_ros.srv import CaptureDepth
 from dkt_ros.wording import counted
@@ -114,12 +115,15 @@ class DktNode(ManagedNode[NodeParameters]):
 
         Returns whether the inference has ended.
         """
-        ended = self._pipeline is None or self._pipeline.stop(EXIT_PATIENCE_S)
-        if not ended:
-            self.get_logger().warning("an inference still runs; leaving it behind")
-        self._captures.close()
-        self.destroy_node()
-        return ended
+        pipeline, ended = self._pipeline, [True]
+
+        def stop() -> None:
+            if pipeline is not None and not pipeline.stop(EXIT_PATIENCE_S):
+                ended[0] = False
+                self.get_logger().warning("an inference still runs; leaving it behind")
+
+        all_of(stop, self._captures.close, self.destroy_node)
+        return ended[0]
 
     def wind_down(self, transition: str) -> None:
         """Waits for the inference, and for clouds on their way where publishers are taken down."""
@@ -133,8 +137,12 @@ class DktNode(ManagedNode[NodeParameters]):
         report = self._node_report()
         array = diagnostic_array(report, Header(stamp=self.get_clock().now().to_msg()))
         self._diagnostics.publish(array)
-        # Transitions and complaints log themselves.
-        parts = [status for status in array.status if not status.name.endswith(": lifecycle")]
+        # Transitions and complaints log themselves; why there is no new depth is told already.
+        parts = [
+            status
+            for status in array.status
+            if not status.name.endswith(": lifecycle") and status.message != NO_NEW_DEPTH
+        ]
         self._status_log.note(parts, [text for text, _ in report.complaints.values()])
 
     def configure(self) -> None:
@@ -155,6 +163,7 @@ class DktNode(ManagedNode[NodeParameters]):
         """Subscribes and starts the inference thread."""
         assert self._engine is not None  # the state machine configures first
         assert self._outputs is not None
+        self._stop(0.0)  # what activating left at work that failed, and whose end failed too
         self._pipeline = Pipeline(
             self,
             self.parameters,
@@ -177,7 +186,9 @@ class DktNode(ManagedNode[NodeParameters]):
 
     def halt(self) -> None:
         """Unsubscribes and ends the inference thread."""
-        patience_s = 0.0 if self._winding_down else HALT_PATIENCE_S  # it was waited for already
+        self._stop(0.0 if self._winding_down else HALT_PATIENCE_S)  # it was waited for already
+
+    def _stop(self, patience_s: float) -> None:
         if self._pipeline is not None and not self._pipeline.stop(patience_s):
             raise DktError(
                 f"the inference has not ended within {HALT_PATIENCE_S:g} s of being told to; try "
@@ -188,14 +199,15 @@ class DktNode(ManagedNode[NodeParameters]):
 
     def release(self) -> None:
         """Takes the outputs down and frees the network."""
-        self.halt()
-        if self._outputs is not None:
-            self._outputs.destroy()
-        engine, self._outputs, self._engine = self._engine, None, None
-        if engine is not None:
-            # A GPU that answers nothing any more cannot free its memory either.
-            with contextlib.suppress(RuntimeError):
-                engine.close()
+        outputs, engine, self._outputs, self._engine = self._outputs, self._engine, None, None
+        try:
+            if outputs is not None:
+                outputs.destroy()
+        finally:
+            if engine is not None:
+                # A GPU that answers nothing any more cannot free its memory either.
+                with contextlib.suppress(RuntimeError):
+                    engine.close()
 
     def _progress(self, stage: str) -> None:
         self._stage = stage

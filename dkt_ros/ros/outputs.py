@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -34,6 +35,7 @@ from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import OUTPUTS, Output, Result
 from dkt_ros.ros.transforms import Transforms
+from dkt_ros.ros.undo import all_of, undone_by
 
 END_PATIENCE_S = 5.0
 """How long the publishers' end waits for a message that is on its way."""
@@ -131,11 +133,8 @@ class Outputs:
         self._lazy = _Lane([output for output in beside if not output.masked], self._try_to_send)
         self._objects = _Lane([output for output in beside if output.masked], self._try_to_send)
         self._masks: Masks[Result] = Masks(self._put_object, self._tell_missed)
-        try:
+        with undone_by(self.destroy):
             self._open()
-        except BaseException:
-            self.destroy()
-            raise
 
     def _open(self) -> None:
         if self._parameters.crop_frame or self._parameters.points_frame:
@@ -196,18 +195,17 @@ class Outputs:
 
     def destroy(self) -> None:
         """Takes the publishers down, once the lazy outputs' threads have let go of them."""
-        self.wind_down()
-        for publisher in self._publishers.values():
-            self._node.destroy_lifecycle_publisher(publisher)
-        self._publishers.clear()
-        self._acknowledged.clear()
-        if self.transforms is not None:
-            self.transforms.close()
+        steps = [
+            partial(self._node.destroy_lifecycle_publisher, publisher)
+            for publisher in self._publishers.values()
+        ]
+        forget = (self._publishers.clear, self._acknowledged.clear)
+        listening = [self.transforms.close] if self.transforms is not None else []
+        all_of(self.wind_down, *steps, *forget, *listening)
 
     def wind_down(self) -> None:
         """Ends the lazy outputs' threads: nothing more is made of them."""
-        self._lazy.end()
-        self._objects.end()
+        all_of(self._lazy.end, self._objects.end)
 
     def discard(self) -> None:
         """Drops the lazy outputs that wait for their turn."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from difflib import SequenceMatcher
+from functools import partial
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -31,6 +32,7 @@ from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.statistics import Statistics
+from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
 
 
@@ -55,6 +57,7 @@ class Pipeline:
         self._node = node
         self._parameters = parameters
         self._engine = engine
+        self._predictor = engine.predictor  # which the engine gives up when it is closed
         self._outputs = outputs
         self._statistics = statistics
         self._report = report
@@ -89,7 +92,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Starts the inference thread, then subscribes."""
-        self._engine.predictor.allow()
+        self._predictor.allow()
         self._worker.start()
         # rclpy runs what is ready in the order of creation: calibration before its own image.
         sources: dict[str, tuple[type, str, Callable[[Any], None]]] = {
@@ -111,20 +114,22 @@ class Pipeline:
 
         Returns whether the thread has ended within `timeout_s`.
         """
-        for subscription in self._subscriptions.values():
-            self._node.destroy_subscription(subscription)
-        self._subscriptions.clear()
-        if self._mask is not None:
-            self._node.destroy_subscription(self._mask)
-            self._mask = None
+        subscriptions = [*self._subscriptions.values(), *[self._mask] * (self._mask is not None)]
+        self._subscriptions, self._mask = {}, None
+        steps = [partial(self._node.destroy_subscription, one) for one in subscriptions]
+        try:
+            all_of(*steps, self._let_waiting_go, self._outputs.discard)
+        finally:
+            ended = self.wind_down(timeout_s)
+        return ended
+
+    def _let_waiting_go(self) -> None:
         if self._captures is not None:
             self._captures.end("the node is being deactivated")
-        self._outputs.discard()
-        return self.wind_down(timeout_s)
 
     def wind_down(self, timeout_s: float | None) -> bool:
         """The same of the inference thread alone; subscriptions are left to stop()."""
-        self._engine.predictor.cancel()
+        self._predictor.cancel()
         return self._worker.stop(timeout_s)
 
     def apply(self, parameters: NodeParameters) -> None:
@@ -243,7 +248,7 @@ class Pipeline:
             self._intake.drop(error)
             return None
         self._statistics.seen("frame")
-        self._engine.predictor.normals_wanted = self._outputs.is_heard("dkt/normals")
+        self._predictor.normals_wanted = self._outputs.is_heard("dkt/normals")
         return frame
 
     def _publish(self, observation: Observation, estimate: DepthEstimate) -> None:

@@ -46,6 +46,7 @@ from dkt_ros.ros.process import run_main
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.sending import answer_surely, attempt, send
 from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
+from dkt_ros.ros.undo import all_of
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 
 try:
@@ -125,13 +126,10 @@ class DktPlanner(ManagedNode[PlannerParameters]):
 
     def release(self) -> None:
         """Takes the outputs down."""
-        self.halt()
-        for publisher in self._own.values():
-            self.destroy_lifecycle_publisher(publisher)
-        self._own = {}
-        if self._transforms is not None:
-            self._transforms.close()
-            self._transforms = None
+        publishers, self._own = self._own.values(), {}
+        transforms, self._transforms = self._transforms, None
+        steps = [partial(self.destroy_lifecycle_publisher, one) for one in publishers]
+        all_of(*steps, *([transforms.close] if transforms is not None else []))
 
     def _start(self, period_s: float) -> None:
         self._is_active, self._period_s = True, period_s

@@ -29,6 +29,7 @@ from dkt_ros.ros.allocator import keep_freed_images
 from dkt_ros.ros.params.command_line import parameter_files, split_ros_args
 from dkt_ros.ros.params.files import check_sections
 from dkt_ros.ros.sending import first_line, spin
+from dkt_ros.ros.undo import told
 
 if TYPE_CHECKING:
     from dkt_ros.ros.managed_node import ManagedNode
@@ -207,13 +208,20 @@ def run(*nodes: ManagedNode[Any]) -> int:
                     executor.create_task(node.autostart_beside)
             spin(executor, nodes[0].report)
     finally:
-        ended = []
-        for node in nodes:
-            with taking_apart():
-                ended.append(node.close())
+        ended = [_close(node) for node in nodes]
         # Ending Python would collect garbage among torch's objects for seconds; launch waits five.
         gc.freeze()
         # Nor can a thread inside torch be waited for.
         if not all(ended) or any(node.is_preparing for node in nodes):
             leave(0)
     return 0
+
+
+def _close(node: ManagedNode[Any]) -> bool:
+    """Whether all has ended that a process has to wait for; what fails ends nothing else."""
+    try:
+        with taking_apart():
+            return node.close()
+    except Exception as error:  # noqa: BLE001 the others are to be closed too
+        node.get_logger().error(f"cannot end all: {told(error)}")
+        return False

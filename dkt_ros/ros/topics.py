@@ -187,7 +187,8 @@ OUTPUTS = (
         "dkt/camera_info",
         CameraInfo,
         lambda result: camera_info_with_header(result.observation.camera_info, result.header),
-        "pairs with `dkt/depth`",
+        "pairs with `dkt/depth`; the camera's region and binning are in K and P, which many read "
+        "alone",
     ),
     Output(
         "dkt/depth",

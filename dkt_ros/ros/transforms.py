@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
 from dkt_ros.messages.cameras import pose_of
+from dkt_ros.ros.undo import all_of, undone_by
 
 PATIENCE_S = 0.2
 """How long a transform that is newer than what tf knows is waited for."""
@@ -48,17 +49,17 @@ class Transforms:
         # clock that jumps is to raise; others do not notice, and refuse what is older from then on.
         self._buffer = tf2_ros.Buffer(Duration(seconds=MEMORY_S))
         self._listener = tf2_ros.TransformListener(self._buffer, node)
-        self._jumps = self._clock.create_jump_callback(
-            JumpThreshold(
-                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
-            ),
-            post_callback=lambda jump: self._buffer.clear(),
-        )
+        with undone_by(self._listener.unregister):
+            self._jumps = self._clock.create_jump_callback(
+                JumpThreshold(
+                    min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+                ),
+                post_callback=lambda jump: self._buffer.clear(),
+            )
 
     def close(self) -> None:
         """Stops listening."""
-        self._jumps.unregister()
-        self._listener.unregister()
+        all_of(self._jumps.unregister, self._listener.unregister)
 
     def find(self, frame: str, header: Header) -> Way:
         """The way of points from header's frame to `frame` at header's stamp.

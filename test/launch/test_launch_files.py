@@ -21,7 +21,7 @@ PATIENCE_S = 60.0
 
 @pytest.mark.roslaunch
 @pytest.mark.ros
-@pytest.mark.parametrize("name", ["grasp", "replay", "cameras"])
+@pytest.mark.parametrize("name", ["grasp", "replay", "cameras", "composed"])
 def test_launch_file(name: str) -> None:
     """`launch_test` starts the description, runs its assertions and ends what it started."""
     run = subprocess.run(

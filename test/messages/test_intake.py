@@ -206,6 +206,23 @@ def test_a_region_of_interest_counts_as_the_images_size() -> None:
     assert desk.filed[0].frame.intrinsics.fx == 25.0
 
 
+def test_the_calibration_that_goes_on_is_right_for_whoever_reads_k_alone() -> None:
+    desk = Desk()
+    desk.calibrate(
+        width=2 * WIDTH,
+        height=2 * HEIGHT,
+        binning_x=2,
+        binning_y=2,
+        k=[10.0, 0.0, 5.5, 0.0, 10.0, 3.5, 0.0, 0.0, 1.0],
+    )
+    desk.show(10)
+    info, camera = desk.filed[0].observation.camera_info, desk.filed[0].frame.intrinsics
+    assert (info.width, info.height) == (camera.width, camera.height) == (WIDTH, HEIGHT)
+    assert (
+        (info.k[0], info.k[2], info.k[5]) == (camera.fx, camera.cx, camera.cy) == (5.0, 2.75, 1.75)
+    )
+
+
 def test_a_slash_before_the_frame_id_is_remarked_on() -> None:
     desk = Desk()
     desk.calibrate()

@@ -242,10 +242,21 @@ def test_a_slower_pace_is_no_loss() -> None:
     assert lost_share(stamps) == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("pause_s", [0.5, 1.0, 1.9])
-def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(pause_s: float) -> None:
+@pytest.mark.parametrize(("before_hz", "after_hz"), [(30.0, 15.0), (30.0, 5.0), (30.0, 1.0)])
+def test_a_slower_pace_that_is_not_even_is_no_loss(before_hz: float, after_hz: float) -> None:
+    """As where the frame rate is set anew, or a simulator's machine is busy."""
+    random = np.random.default_rng(0)
+    steps = [random.normal(1 / hz, 0.04 / hz, n) for hz, n in ((before_hz, 60), (after_hz, 12))]
+    stamps = [round(stamp * 1e9) for stamp in np.concatenate(steps).cumsum()]
+    assert lost_share(stamps) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("hz", "pause_s"), [(30.0, 0.5), (30.0, 1.0), (30.0, 1.9), (10.0, 0.5), (5.0, 1.0)]
+)
+def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(hz: float, pause_s: float) -> None:
     """As one does whose exposure or profile changes."""
-    stamps = stamps_of(30.0, 60, jitter_s=0.001)
+    stamps = stamps_of(hz, 60, jitter_s=0.001)
     paused = [
         stamp if number < 40 else stamp + round(pause_s * 1e9)
         for number, stamp in enumerate(stamps)

@@ -22,12 +22,7 @@ from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 
 pytestmark = pytest.mark.ros
-OK, WARN, ERROR, STALE = (
-    DiagnosticStatus.OK,
-    DiagnosticStatus.WARN,
-    DiagnosticStatus.ERROR,
-    DiagnosticStatus.STALE,
-)
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 HEALTHY = NodeReport(
     node_name="/dkt_node",
     lifecycle="active",
@@ -460,7 +455,13 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         ("inference", {"snapshot": streams(depth_image=None)}, OK, "no depth yet"),
         ("alignment", {"alignment": None}, OK, "no depth yet"),
-        ("alignment", {"snapshot": streams(depth_image=9.0)}, STALE, "no new depth"),
+        ("alignment", {"snapshot": streams(depth_image=9.0)}, WARN, "no new depth"),
+        (
+            "alignment",
+            {"snapshot": streams(depth_image=9.0), "active_s": None, "lifecycle": "inactive"},
+            OK,
+            "not active, no depth is made",
+        ),
         (
             "alignment",
             {"snapshot": streams(depth_image=9.0), "resting": True},

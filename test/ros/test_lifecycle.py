@@ -24,6 +24,8 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
@@ -34,7 +36,7 @@ from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.planner import DktPlanner
 from dkt_ros.ros.sending import RCLError
 from dkt_ros.ros.topics import OUTPUTS
-from dkt_ros.ros.worker import WorkerState
+from dkt_ros.ros.worker import InferenceWorker, WorkerState
 
 pytestmark = pytest.mark.ros
 PATIENCE_S = 60.0
@@ -210,6 +212,152 @@ def test_without_room_for_a_thread_transitions_fail_or_do_without(
         assert change_state(node, wanted)
         assert state(node) == reached
     assert not thread.is_alive()
+
+
+def bonds(monkeypatch: pytest.MonkeyPatch) -> list[StandInBond]:
+    """Those that are made from now on."""
+    StandInBond.made = []
+    package, module = ModuleType("bondpy"), ModuleType("bondpy.bondpy")
+    module.Bond = StandInBond  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bondpy", package)
+    monkeypatch.setitem(sys.modules, "bondpy.bondpy", module)
+    return StandInBond.made
+
+
+class Stuck:
+    """Raises until it is let go."""
+
+    def __init__(self, act: Callable[..., Any], text: str) -> None:
+        self.act, self.error, self.is_stuck = act, DktError(text), True
+
+    def __call__(self, *words: Any, **named: Any) -> Any:
+        if self.is_stuck:
+            raise self.error
+        return self.act(*words, **named)
+
+
+@pytest.mark.parametrize("kind", ["node", "planner"])
+def test_an_activation_whose_undoing_fails_too_is_silent_and_can_be_repeated(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Neither bond nor publishers say that it is active, to whoever heeds them alone."""
+    node: Any = request.getfixturevalue(kind)
+    made = bonds(monkeypatch)
+    assert node.trigger_configure() == SUCCESS
+    halt = Stuck(node.halt, "it will not end")
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "start", Stuck(node.start, "no camera"))
+        patched.setattr(node, "halt", halt)
+        assert node.trigger_activate() == FAILURE
+    assert state(node) == "inactive"
+    assert node._transition_error == (
+        "cannot activate: no camera; and taking back what had begun failed: it will not end"
+    )
+    assert made[0].said == ["start", "broken", "shutdown"]
+    assert node.count_publishers("/bond") == 0
+    assert not any(publisher.is_activated for publisher in node._managed_entities)
+    assert node.trigger_activate() == SUCCESS
+    assert all(publisher.is_activated for publisher in node._managed_entities)
+
+
+def test_what_hangs_after_a_failed_activation_is_waited_for_before_another(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert node.trigger_configure() == SUCCESS
+    monkeypatch.setattr("dkt_ros.ros.node.HALT_PATIENCE_S", 0.0)
+    subscribe = Failing(node.create_subscription, 1, DktError("no room"))
+    monkeypatch.setattr(node, "create_subscription", subscribe)
+    with monkeypatch.context() as patched:
+        patched.setattr(InferenceWorker, "stop", lambda worker, timeout_s=None: False)
+        assert node.trigger_activate() == FAILURE
+        first = node._pipeline
+        assert first is not None
+        for again in (node.trigger_activate, node.trigger_cleanup):
+            assert again() == FAILURE
+            assert node._transition_error.count("the inference has not ended") == 1
+            assert node._pipeline is first
+            assert state(node) == "inactive"
+    assert first.wind_down(PATIENCE_S)
+    assert node.trigger_activate() == SUCCESS
+    assert node._pipeline is not first
+
+
+@pytest.mark.parametrize("from_active", [True, False])
+def test_shutting_down_takes_all_down_though_some_of_it_fails(
+    node: DktNode, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, from_active: bool
+) -> None:
+    made = bonds(monkeypatch)
+    assert node.trigger_configure() == SUCCESS
+    if from_active:
+        assert node.trigger_activate() == SUCCESS
+    stuck = Stuck(node.halt, "it will not end")
+    destroy = Failing(node.destroy_publisher, int(from_active), RCLError("no more"))
+    monkeypatch.setattr(node, "halt", stuck)
+    monkeypatch.setattr(node, "destroy_publisher", destroy)
+    assert node.trigger_shutdown() == FAILURE
+    assert state(node) == "finalized"
+    assert node._transition_error == "cannot shut down: it will not end; RCLError: no more"
+    assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
+    assert len(topics(node) - {"/color/image", "/color/camera_info", "/depth/image", "/mask"}) == 1
+    assert [bond.said for bond in made] == [["start", "broken", "shutdown"]] * from_active
+    stuck.is_stuck = False
+
+
+@pytest.mark.parametrize("kind", ["node", "planner"])
+def test_cleaning_up_takes_all_down_though_one_publisher_stays(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    node: Any = request.getfixturevalue(kind)
+    before = len(list(node.publishers))
+    assert node.trigger_configure() == SUCCESS
+    with monkeypatch.context() as patched:
+        destroy = Failing(node.destroy_publisher, 0, RCLError("no more"))
+        patched.setattr(node, "destroy_publisher", destroy)
+        assert node.trigger_cleanup() == SUCCESS
+    assert "not all could be taken down: RCLError: no more" in capfd.readouterr().err
+    assert len(list(node.publishers)) == before + 1
+    assert not node.is_configured()
+    assert node.trigger_configure() == SUCCESS
+
+
+def test_a_manager_hears_at_once_that_a_bond_is_broken(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after its 4 s without a sign of life; one that cannot be sent breaks nothing."""
+    monkeypatch.setenv("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")  # as dkt_node sets it
+    made, heard = bonds(monkeypatch), list[str]()
+    with managed(workshop) as rig:
+        keep = QoSProfile(depth=10)
+        rig.manager.create_subscription(Header, "bond", lambda m: heard.append(m.frame_id), keep)
+        assert rig.node.trigger_configure() == SUCCESS
+        for _ in range(3):
+            assert rig.node.trigger_activate() == SUCCESS
+            rig.spin_until(made[-1].pub.get_subscription_count)
+            assert rig.node.trigger_deactivate() == SUCCESS
+            rig.spin_until(lambda: "broken" in heard)
+            heard.clear()
+        failing = Failing(Publisher.publish, 0, RCLError("busy"))
+        monkeypatch.setattr(Publisher, "publish", lambda *words: failing(*words))
+        assert rig.node.trigger_activate() == SUCCESS
+        made[-1].pub.publish(Header(frame_id="alive"))
+        assert failing.number == -1
+        told = [text for text, _ in rig.node._complaints.latest().values()]
+        assert any("could not send" in text for text in told)
+
+
+def test_a_bond_that_cannot_start_leaves_nothing_of_it(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bonds(monkeypatch)
+    monkeypatch.setattr(StandInBond, "start", Stuck(StandInBond.start, "no bond"))
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == FAILURE
+    assert node._transition_error == "cannot activate: no bond"
+    assert len(made) == 1
+    assert node.count_publishers("/bond") == 0
 
 
 @pytest.mark.parametrize("node", [(CLASHING,)], indirect=True)
@@ -405,20 +553,25 @@ class StandInBond:
         self.sub = self._node.create_subscription(Header, self.topic, lambda message: None, 1)
         self.said.append("start")
 
+    def is_broken(self) -> bool:
+        return "broken" in self.said
+
+    def break_bond(self) -> None:
+        self.said.append("broken")
+        self.pub.publish(Header(frame_id="broken"))
+
     def shutdown(self) -> None:
         self.said.append("shutdown")
+        self.pub.destroy()
+        self.sub.destroy()
 
 
 def test_an_active_node_has_a_bond_where_there_is_bondpy(
     node: DktNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    StandInBond.made = []
-    package, module = ModuleType("bondpy"), ModuleType("bondpy.bondpy")
-    module.Bond = StandInBond  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bondpy", package)
-    monkeypatch.setitem(sys.modules, "bondpy.bondpy", module)
+    made = bonds(monkeypatch)
     assert node.trigger_configure() == SUCCESS
-    assert StandInBond.made == []
+    assert made == []
     for number in (1, 2):
         assert node.trigger_activate() == SUCCESS
         assert len(StandInBond.made) == number
@@ -427,11 +580,11 @@ def test_an_active_node_has_a_bond_where_there_is_bondpy(
         assert bond.heartbeat_timeout == 4.0
         assert node.count_publishers("/bond") == 1
         assert node.trigger_deactivate() == SUCCESS
-        assert bond.said == ["start", "shutdown"]
+        assert bond.said == ["start", "broken", "shutdown"]
         assert node.count_publishers("/bond") == node.count_subscribers("/bond") == 0
     assert node.trigger_activate() == SUCCESS
     with monkeypatch.context() as patched:
         patched.setattr(node, "release", Failing(node.release, 0, RuntimeError("stuck")))
         assert node.trigger_shutdown() == FAILURE
     assert state(node) == "finalized"
-    assert StandInBond.made[-1].said == ["start", "shutdown"]
+    assert StandInBond.made[-1].said == ["start", "broken", "shutdown"]

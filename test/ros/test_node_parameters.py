@@ -102,6 +102,35 @@ def test_a_change_that_is_refused_names_values_and_changes_nothing(
     assert node.get_parameter("max_depth_m").value == before.max_depth_m
 
 
+def test_what_was_dumped_can_be_loaded(node: DktNode) -> None:
+    """`ros2 param load`, in the node that it came from or in one that was started alike."""
+    node.autostart()
+    names = [*node._parameters]
+    dumped = [Parameter(name, value=node.get_parameter(name).value) for name in names]
+    assert any(name.startswith("qos_overrides.") for name in names)
+    results = [node.set_parameters_atomically([one]) for one in dumped]  # as its service does
+    assert [result.reason for result in results if not result.successful] == []
+    assert node.set_parameters_atomically(dumped).successful
+    changed = [one for one in dumped if one.name != "min_confidence"]
+    changed.append(Parameter("min_confidence", value=0.3))
+    assert node.set_parameters_atomically(changed).successful
+    assert node.get_parameter("min_confidence").value == 0.3
+
+
+def test_what_does_not_go_with_another_says_how_both_are_set(node: DktNode) -> None:
+    """`ros2 param load` has each set alone, in the file's order."""
+    wanted = [Parameter("min_depth_m", value=20.0), Parameter("max_depth_m", value=30.0)]
+    alone = node.set_parameters_atomically(wanted[:1])
+    assert not alone.successful
+    assert alone.reason == (
+        "parameter min_depth_m is 20 and max_depth_m 10, expected min_depth_m to be the smaller. "
+        "Set max_depth_m before, or with it by the service set_parameters_atomically"
+    )
+    assert node.set_parameters_atomically(wanted).successful
+    both = node.set_parameters_atomically([Parameter("max_depth_m", value=1.0), wanted[0]])
+    assert both.reason.endswith("expected min_depth_m to be the smaller")
+
+
 def test_a_whole_number_does_for_a_fraction(node: DktNode) -> None:
     """`ros2 param set /dkt_node max_depth_m 5` is an integer to ROS."""
     assert node.set_parameters_atomically([Parameter("max_depth_m", value=5)]).successful

@@ -28,7 +28,7 @@ from dkt_ros.ros.requests import CarefulNode
 pytestmark = pytest.mark.ros
 PATIENCE_S = 30.0
 SAID = "cannot be read (ValueError: 99 is not a valid Parameter.Type): expected a client that"
-GOOD = Parameter(name="autostart", value=ParameterValue(type=1, bool_value=True))
+GOOD = Parameter(name="autostart", value=ParameterValue(type=1, bool_value=False))
 UNREADABLE = Parameter(name="autostart", value=ParameterValue(type=99))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -169,7 +170,20 @@ class ParameterChanges(Generic[Own]):
         try:
             new = replace(self.current, **changed)
         except DktError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            reason = f"{error}{self._how_together(str(error), ours)}"
+            return SetParametersResult(successful=False, reason=reason)
         self.current = new
         self._apply(new)
         return SetParametersResult(successful=True)
+
+    def _how_together(self, problem: str, asked: Mapping[str, Any]) -> str:
+        """What to do where those that were asked for do not go with others; "" where they do.
+
+        Many set several in one request that ROS takes apart: `ros2 param load` does.
+        """
+        words = re.findall(r"\w+", problem)
+        others = sorted({w for w in words if w in self._specs and w not in asked})
+        if not others:
+            return ""
+        names = ", ".join(others)
+        return f". Set {names} before, or with it by the service set_parameters_atomically"

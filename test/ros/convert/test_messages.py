@@ -16,6 +16,7 @@ from dkt_ros.messages.fields import (
     MessageError,
     camera_info_to_intrinsics,
     has_distortion,
+    of_images_as_sent,
     stamp_to_ns,
 )
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
@@ -57,6 +58,29 @@ def test_region_of_interest_and_binning_move_the_camera() -> None:
     assert (intrinsics.width, intrinsics.height) == (200, 50)
     assert (intrinsics.fx, intrinsics.fy) == (300.0, 150.25)
     assert (intrinsics.cx, intrinsics.cy) == (110.25, 50.0625)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_region_and_binning_are_in_what_planners_read_alone(rectified: bool) -> None:
+    roi = RegionOfInterest(x_offset=100, y_offset=40, width=400, height=200, do_rectify=True)
+    sent = camera_info(roi=roi, binning_x=2, binning_y=4)
+    expected = camera_info_to_intrinsics(sent, rectified)
+    info = of_images_as_sent(sent)
+    assert camera_info_to_intrinsics(info, rectified) == expected
+    matrix, columns = (info.p, 4) if rectified else (info.k, 3)
+    read = [float(matrix[at]) for at in (0, 2, columns + 1, columns + 2)]
+    assert read == [expected.fx, expected.cx, expected.fy, expected.cy]
+    assert (info.width, info.height, info.binning_x, info.roi.width) == (200, 50, 0, 0)
+    assert info.roi.do_rectify
+    assert info.p[3] == 3.5, "a stereo pair's baseline times fx"
+    assert list(info.d) == list(sent.d)
+    assert (sent.k[0], sent.p[3], sent.roi.x_offset, sent.binning_y) == (600.0, 7.0, 100, 4)
+
+
+def test_a_calibration_without_region_and_binning_is_left_as_it_is() -> None:
+    whole = RegionOfInterest(width=640, height=480)
+    for sent in (camera_info(), camera_info(binning_x=1, binning_y=1), camera_info(roi=whole)):
+        assert of_images_as_sent(sent) is sent
 
 
 @pytest.mark.parametrize(
