@@ -24,7 +24,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
 from dkt_ros.fusion.network import WEIGHTS_FILE, Refined, load_refiner
 from dkt_ros.train.fields import build, plain
-from dkt_ros.train.fusion import frames
+from dkt_ros.train.fusion import frames, samples
 from dkt_ros.train.fusion.config import (
     FusionTrainingConfig,
     LossConfig,
@@ -155,6 +155,37 @@ def test_pictures_too_small_for_crops_are_left_out(data: FrameFolder, tmp_path: 
     folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "disparity", lines.append)
     assert len(folder.frames) == len(data.frames)
     assert re.fullmatch(r"left out: .*small\.tar: pictures of 4x4, expected 16 or more", lines[0])
+
+
+def test_frames_of_several_sizes_are_left_out(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scenes", "good")
+    made = [
+        SequenceFrame(
+            rgb=np.zeros((side, side, 3), np.uint8),
+            depth=1 + np.eye(side, dtype=np.float32),
+            camera_matrix=np.eye(3),
+            world_to_camera=np.eye(4),
+            raw_depth=np.ones((side, side), np.float32),
+            index=index,
+        )
+        for index, side in enumerate((32, 48))
+    ]
+    write_sequence(tmp_path / "scenes/bad.tar", "bad", made)
+    lines: list[str] = []
+    folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "kept", lines.append)
+    assert [frame.name for frame in folder.frames] == ["good"]
+    assert re.fullmatch(r"left out: .*bad\.tar: frames of several sizes 32x32, 48x48.*", lines[0])
+
+
+def test_frames_without_readings_end_the_run_instead_of_none_being_drawn_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_DRAWS", 5)
+    write_scene(tmp_path / "scenes", "empty", readings=False)
+    folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "kept")
+    trainer = RefinerTrainer(tiny(better_sensor=0.0), folder)
+    with pytest.raises(DktError, match="5 draws from 1 frame gave no sample: expected 100"):
+        trainer.train_step()
 
 
 def test_told_to_stop_it_saves_and_goes_on(data: FrameFolder, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_shares_are_of_foreign_pairs_and_of_what_is_spoiled(data: FrameFolder) -
     never, always = (MatcherTrainer(tiny(foreign=share), data) for share in (0.0, 1.0))
     for number in range(8):
         assert never._sample(number).belongs
-    assert sum(not always._sample(number).belongs for number in range(8)) > 1
+    assert not any(always._sample(number).belongs for number in range(8))
     frame = data.frames[0]
     plain, spoiled = (
         draw(frame, np.random.default_rng(3), tiny(), None, share) for share in (0.0, 1.0)
@@ -92,6 +92,15 @@ def test_shares_are_of_foreign_pairs_and_of_what_is_spoiled(data: FrameFolder) -
     assert spoiled is not None
     assert np.any(plain.scene.rgb != spoiled.scene.rgb)
     assert np.any(plain.scene.disparity != spoiled.scene.disparity)
+
+
+def test_a_single_scene_has_no_foreign_pairs(data: FrameFolder, tmp_path: Path) -> None:
+    data.items = data.items[:1]
+    with pytest.raises(DktError, match=r"single scene, scene0, and foreign is 0\.5: .*foreign=0"):
+        train_matcher(tiny(), lambda: data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train_matcher(tiny(1, foreign=0.0), lambda: data, tmp_path / "run", report=lambda line: None)
+    load_matcher(tmp_path / "run" / WEIGHTS_FOLDER)
 
 
 @pytest.mark.filterwarnings("error")

@@ -294,6 +294,21 @@ def test_raw_depth_that_no_sequence_has_is_asked_for_in_vain(scenes: Path, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_what_few_sequences_lack_is_told(scenes: Path, tmp_path: Path) -> None:
+    for scene in scenes.iterdir():
+        (tmp_path / scene.name).symlink_to(scene)
+    write_scene(tmp_path, "with", frames=5, size=(32, 48), raw_depth=True)
+    told: list[str] = []
+    stage = {"steps": 8, "height": 32, "width": 48, "batch": 2, "clip_every": 4, "clip_frames": 9}
+    config = tiny(stages=[stage], condition="raw_depth")
+    train(config, tmp_path, tmp_path / "run", report=told.append)
+    assert told[0] == "raw depth: 1 of 4 sequences have it"
+    assert told[1].startswith("clips of up to 9 frames are trained on, the longest sequence has 5:")
+    told.clear()
+    train(tiny(8), tmp_path, tmp_path / "plain", report=told.append)
+    assert told[0] == "4 sequences, step 0 of 8"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
