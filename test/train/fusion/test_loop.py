@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from dkt_ros.train.fusion import frames, samples
 from dkt_ros.train.fusion.config import (
     FusionTrainingConfig,
     LossConfig,
+    SamplesConfig,
     load_config,
+    load_matcher_config,
 )
 from dkt_ros.train.fusion.frames import FrameFolder, TrainingFrame
 from dkt_ros.train.fusion.loop import (
@@ -462,6 +465,25 @@ def test_a_network_of_another_kind_than_the_recipe_s_is_refused(
     error = capsys.readouterr().err
     assert ("take --config fusion-colour" in error and str(checkpoint) in error) == refused
     assert (tmp_path / "run").exists() != refused
+
+
+@pytest.mark.parametrize("load", [load_config, load_matcher_config])
+def test_a_recipe_s_fields_are_put_over(load: Callable[..., SamplesConfig]) -> None:
+    name = "fusion" if load is load_config else "matcher"
+    config = load(name, ["steps=3", "prediction.made_up=0.1"])
+    assert (config.steps, config.prediction.made_up) == (3, 0.1)
+    assert config.prediction.embedded == load(name).prediction.embedded
+    with pytest.raises(DktError, match=r"steps is 0, expected at least 1"):
+        load(name, ["steps=0"])
+
+
+@pytest.mark.parametrize("command", ["pretrain-fusion", "pretrain-matcher"])
+def test_the_commands_take_such_fields(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", str(tmp_path), "--output", str(tmp_path / "run"), "--set", "batch=0"]
+    assert main([command, *words]) == 2
+    assert "batch is 0, expected at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["pretrain", "pretrain-fusion"])
