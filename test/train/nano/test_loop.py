@@ -346,6 +346,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(scenes: Path, tmp_path: Path) -
     assert (tmp_path / STATE_FILE).read_bytes() == before
 
 
+def test_a_gradient_that_is_not_finite_changes_no_weight(scenes: Path) -> None:
+    trainer = NanoTrainer(tiny(), SequenceFolder(scenes))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    weight = trainer.model.vae.quant_conv.weight
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(DktError, match=r"norm of the gradient became (inf|nan) at step 0; lower"):
+        trainer.train_step()
+    assert trainer.step == 0
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_a_full_disk_leaves_the_last_good_state(
     scenes: Path,
     tmp_path: Path,
