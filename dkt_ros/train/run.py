@@ -84,7 +84,7 @@ def train(
     tell = report if accelerator.is_main_process else lambda line: None
     described_result(recipe, 0, output)  # what cannot be written in the end is said at once
     states = States(output / STATES_DIR, recipe.save.keep)
-    best = States(output / BEST_DIR, keep=1)
+    best = States(output / BEST_DIR, keep=1, resumed=states)
     start = starting_state(recipe, output, states, resume, tell)
     if describe is None:
         tell(described(recipe, accelerator))
