@@ -11,6 +11,7 @@
 #   make doctor     what is installed here and what is missing
 #   make nano       render dkt-nano's data, train and evaluate it (hours)
 #   make fusion     render the refiner's data (sensor and network fused), train and evaluate it (hours)
+#                   [TRY=1: all of either in minutes, as few scenes and steps as can be]
 #   make lock       write requirements/lock.txt from the environment
 #   make clean      remove the build; make distclean removes the environment too
 #

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ import torch  # noqa: E402
 
 from dkt_ros.alignment.aligner import Aligner, Alignment, align_depth  # noqa: E402
 from dkt_ros.datasets.registry import open_dataset  # noqa: E402
+from dkt_ros.errors import DktError  # noqa: E402
 from dkt_ros.evaluation.confidence import calibration_error, confidence_errors  # noqa: E402
 from dkt_ros.evaluation.local_lines import (  # noqa: E402
     LOCAL_LINES,
@@ -41,7 +42,7 @@ from dkt_ros.evaluation.local_lines import (  # noqa: E402
 from dkt_ros.fusion.confidence import Calibration  # noqa: E402
 from dkt_ros.fusion.config import FusionConfig  # noqa: E402
 from dkt_ros.fusion.fuser import Fused, Fuser  # noqa: E402
-from dkt_ros.fusion.network import INFO_FILE  # noqa: E402
+from dkt_ros.fusion.network import INFO_FILE, read_refiner  # noqa: E402
 from dkt_ros.fusion.weights import default_weights  # noqa: E402
 from dkt_ros.geometry import disparity_of, nearest_fill  # noqa: E402
 from dkt_ros.train.fusion.config import PredictionConfig  # noqa: E402
@@ -321,8 +322,8 @@ def timing(case: Case, fusers: dict[str, Fuser]) -> None:
         )
 
 
-def main() -> None:
-    """Measures and prints the tables."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and prints the tables. Raises DktError for scenes or weights that are none."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--heldout", type=Path, help="folder of rendered scenes")
     parser.add_argument("--checkpoint", default="", metavar="DIR", help="(the embedded one)")
@@ -336,7 +337,11 @@ def main() -> None:
         default=Path(os.environ.get("DKT_SHARED", _ROOT.parent / "shared")),
         help="the folder that holds cleargrasp_d435/",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    if arguments.calibrate and (arguments.heldout is None or arguments.weights is None):
+        parser.error("--calibrate learns from --heldout and writes to --weights: name both")
+    if arguments.weights is not None:
+        read_refiner(arguments.weights)  # sound, before minutes of disparity
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     predict, sees_depth = checkpoint_predictor(arguments.checkpoint, not arguments.colour)
@@ -387,4 +392,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DktError as error:
+        sys.exit(f"fusion.py: {error}")

@@ -80,6 +80,11 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
         raise storage_error(path, error, advice) from error
 
 
+def no_folder(path: Path) -> str:
+    """Why a path is no folder, in words."""
+    return "is a file, expected a folder" if path.exists() else "no such folder"
+
+
 def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> None:
     """Writes a file as whole_file does: text as UTF-8, escapes for names that are none."""
     if isinstance(content, str):

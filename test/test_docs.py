@@ -110,6 +110,13 @@ def test_every_block_says_what_it_is_and_whether_it_is_run() -> None:
                     assert kind == "run" or (kind == "not run" and rest), f"{block}: {mark}"
 
 
+def test_results_that_are_kept_are_named_where_they_are_made_or_told() -> None:
+    telling = [*PAGES, *(ROOT / "benchmarks").rglob("*.py")]
+    told = "\n".join(page.read_text() for page in telling)
+    for file in (ROOT / "benchmarks" / "results").iterdir():
+        assert file.name in told, f"{file} is named by no page and no benchmark"
+
+
 @pytest.mark.ros
 @pytest.mark.parametrize("block", [b for b in blocks(*CODE) if "run" in b.marks], ids=str)
 def test_a_block_that_is_marked_runs(block: Block, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, checked_stamp, stamps
 from dkt_ros.errors import DktError
-from dkt_ros.files import natural_order, shown
+from dkt_ros.files import natural_order, no_folder, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
 from dkt_ros.formats.pictures import DEPTHS, PICTURES
 from dkt_ros.formats.pixels import read_depth, read_mask, read_rgb
@@ -201,7 +201,7 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     where there are no pictures alone; (): all.
     """
     if not folder.is_dir():
-        raise DktError(f"{folder}: no such folder")
+        raise DktError(f"{folder}: {no_folder(folder)}")
     stem = pattern.removesuffix(".*")
     any_suffix = stem != pattern or pattern.endswith("*")
     # `color/*` pairs with `depth/*` although .jpg and .png differ.

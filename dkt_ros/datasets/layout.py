@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dkt_ros.datasets.dataset import Clip, split_of
 from dkt_ros.errors import DktError
-from dkt_ros.files import is_leftover, natural_order
+from dkt_ros.files import is_leftover, natural_order, no_folder
 
 
 @dataclass
@@ -70,7 +70,7 @@ def walk(root: Path, unread: list[str]) -> Iterator[Folder]:
     unread: gets a line for each folder below root that cannot be listed, and is passed over.
     """
     if not root.is_dir():
-        raise DktError(f"{root}: no such folder")
+        raise DktError(f"{root}: {no_folder(root)}")
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:

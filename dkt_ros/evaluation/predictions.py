@@ -20,7 +20,7 @@ from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
-from dkt_ros.files import shown
+from dkt_ros.files import no_folder, shown
 from dkt_ros.formats.pixels import read_depth
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.wording import counted
@@ -167,7 +167,8 @@ def parse_predictions(
             raise DktError(f"--predictions {word}: expected NAME=DIR, such as mine=out/depth")
         if name in models or name in taken:
             raise DktError(f"--predictions {word}: {name!r} names another row; take another name")
-        models[name] = PredictedDepth(name, Path(folder).expanduser(), unit_m)
-        if not Path(folder).expanduser().is_dir():
-            raise DktError(f"--predictions {word}: no such folder")
+        path = Path(folder).expanduser()
+        models[name] = PredictedDepth(name, path, unit_m)
+        if not path.is_dir():
+            raise DktError(f"--predictions {word}: {no_folder(path)}")
     return list(models.values())

@@ -26,10 +26,10 @@ def chunk_spans(frames: int) -> list[tuple[int, int]]:
     return [(0, 1), *((start, min(start + FRAMES_PER_LATENT, frames)) for start in starts)]
 
 
-def pad_chunk(rgb: np.ndarray, start: int) -> np.ndarray:
-    """Repeats the last of a chunk's frames (T, H, W, 3) until the chunk is whole.
+def pad_chunk(images: np.ndarray, start: int) -> np.ndarray:
+    """Repeats the last of a chunk's images (T, H, W, ...) until the chunk is whole.
 
     start: the chunk's first frame in the clip; the chunk that starts at 0 is one frame.
     """
-    missing = (1 if start == 0 else FRAMES_PER_LATENT) - len(rgb)
-    return np.concatenate([rgb, *([rgb[-1:]] * missing)]) if missing else rgb
+    missing = (1 if start == 0 else FRAMES_PER_LATENT) - len(images)
+    return np.concatenate([images, *([images[-1:]] * missing)]) if missing else images

@@ -21,7 +21,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.condition import DisparityRange, range_of
-from dkt_ros.model.latent_frames import FRAMES_PER_LATENT, chunk_spans, pad_chunk
+from dkt_ros.model.latent_frames import chunk_spans, pad_chunk
 from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream
@@ -131,10 +131,10 @@ def _run(
     Returns the range of the readings, where the network is shown any.
     """
     canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
-    readings, limits = [], None
-    if network.info.condition != "none":
-        readings = [canvas.readings(one) for one in raw_depth]
-        limits = range_of(np.stack(readings)) if readings else None
+    readings, limits = np.empty(0, np.float32), None
+    if network.info.condition != "none" and raw_depth:
+        readings = np.stack([canvas.readings(one) for one in raw_depth])
+        limits = range_of(readings)
     # What is best on one frame sees each by itself; the readings' range keeps all on one scale. A
     # frame that has too few of its own needs the others'.
     alone = network.info.buffer_frames == 1 and options.window is None and limits is not None
@@ -163,18 +163,19 @@ def _report_frame(
 
 
 def _raw_chunks(
-    readings: Sequence[NDArray[np.float32]],
+    readings: NDArray[np.float32],
     spans: Sequence[tuple[int, int]],
     limits: DisparityRange | None,
     device: torch.device,
 ) -> Iterator[Tensor]:
-    """The pictures (1, 3, 1 then 4, h, w) of each latent's readings; none without a range."""
+    """The pictures (1, 3, 1 then 4, h, w) of each latent's readings; none without a range.
+
+    readings: (frames, h, w).
+    """
     if limits is None:
         return
     for start, stop in spans:
-        missing = (1 if start == 0 else FRAMES_PER_LATENT) - (stop - start)
-        chunk = [*readings[start:stop], *([readings[stop - 1]] * missing)]
-        yield raw_pictures(chunk, limits, device)
+        yield raw_pictures(pad_chunk(readings[start:stop], start), limits, device)
 
 
 def _decoded(
@@ -269,9 +270,9 @@ class ClipPredictor(DktPredictor):
         clip = list(self._images)[-count:]
         spans = chunk_spans(count)
         chunks = (torch.cat(clip[start:stop], dim=2) for start, stop in spans)
-        limits, readings = None, list(self._readings)[-count:]
-        if readings:
-            limits = range_of(np.stack(readings), begun=bool(self._was_shown))
+        limits, readings = None, np.array(list(self._readings)[-count:], np.float32)
+        if len(readings):
+            limits = range_of(readings, begun=bool(self._was_shown))
         # Without readings to be shown the answer is relative: another scale than before.
         before, self._was_shown = self._was_shown, limits is not None
         restarted = None if before in (None, self._was_shown) else FlushReason.RANGE

@@ -79,7 +79,8 @@ class Materials:
                     f"condition is {recipe.data.condition}, and no clip has raw depth; name a data "
                     "set that has, or render one with `dkt synth render --raw-depth`"
                 )
-            self.report(f"raw depth is shown in {recipe.data.conditioned:.0%} of the samples")
+            share = recipe.data.conditioned
+            self.report(f"raw depth is shown in {share:.0%} of the samples whose clip has it")
         elif base.condition != recipe.data.condition:
             self.report(
                 f"{base.name} is shown raw depth, what it is trained to be is not: to keep that, "

@@ -67,6 +67,24 @@ def _compare(state: dict[str, Any], recipe: Recipe, latest: Path, report: Report
     report_changes(as_in_file(before), as_in_file(now), report)
 
 
+def judged_alike(before: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a state's validation loss compares with the recipe's: of the same clips, seen alike.
+
+    before: the state's recipe.
+    """
+    return not any(changed(_judged(before), _judged(plain(recipe))))
+
+
+def _judged(recipe: dict[str, Any]) -> dict[str, Any]:
+    data, preview = recipe["data"], recipe["preview"]
+    sources = data["validation"] or data["data"]
+    return {
+        "sources": [{k: v for k, v in one.items() if k != "weight"} for one in sources],
+        **{k: v for k, v in data.items() if k in ("size", "disparity", "condition")},
+        **{k: v for k, v in preview.items() if k in ("clips", "frames", "seed")},
+    }
+
+
 def base_digest(recipe: Recipe) -> str:
     """Tells the weights of one base checkpoint from another's."""
     files = transformer_weights(recipe.checkpoint_folder()).files

@@ -38,7 +38,7 @@ from dkt_ros.train.fields import plain
 from dkt_ros.train.log import RunLog
 from dkt_ros.train.lora import write_adapter
 from dkt_ros.train.recipe import Recipe, as_in_file
-from dkt_ros.train.resuming import RECIPE_FILE, base_digest, starting_state
+from dkt_ros.train.resuming import RECIPE_FILE, base_digest, judged_alike, starting_state
 from dkt_ros.train.small_trainer import only_run
 from dkt_ros.train.states import STATE_FILE, States, of_a_run, read_state
 from dkt_ros.train.stopping import StopRequest
@@ -84,7 +84,7 @@ def train(
     tell = report if accelerator.is_main_process else lambda line: None
     described_result(recipe, 0, output)  # what cannot be written in the end is said at once
     states = States(output / STATES_DIR, recipe.save.keep)
-    best = States(output / BEST_DIR, keep=1)
+    best = States(output / BEST_DIR, keep=1, resumed=states)
     start = starting_state(recipe, output, states, resume, tell)
     if describe is None:
         tell(described(recipe, accelerator))
@@ -97,13 +97,13 @@ def train(
     if start is not None:
         with of_a_run(states.folder):
             trainer.load(start)
-            run.least = float(start.get("least", math.inf))
+            if judged_alike(start["recipe"], recipe):
+                run.least = float(start.get("least", math.inf))
     try:
         run.on_main(lambda: run.open(make_previews if recipe.preview.every > 0 else None))
         outcome = run.go()
         if outcome.done == recipe.steps:
-            run.on_main(lambda: tell(f"{export_result(recipe, output).name} written to {output}"))
-            run.on_main(lambda: export_best(recipe, output, outcome.done))
+            run.on_main(run.export)
     except (OSError, SafetensorError) as error:
         raise DktError(f"{error}; {states.described()}") from error
     finally:
@@ -214,13 +214,21 @@ class _Run:
         )
 
     def _look_at_best(self) -> None:
-        """Heeds a best state that is newer than the state gone on from; forgets another run's."""
+        """Heeds a best state that is newer than the state gone on from.
+
+        Forgets another run's, and one that was judged by other clips than will be now.
+        """
         if self.trainer.done == 0:
             self.best.discard()
         elif (latest := self.best.latest()) is not None:
             state = read_state(latest)
             with of_a_run(latest):
-                self.least = min(self.least, float(state.get("least", math.inf)))
+                if judged_alike(state["recipe"], self.recipe):
+                    self.least = min(self.least, float(state.get("least", math.inf)))
+                    return
+            self.report(f"{latest} was judged by other clips: the best begins anew")
+            self.best.discard()
+            self.least = math.inf
 
     def _step(self) -> dict[str, float]:
         try:
@@ -229,6 +237,15 @@ class _Run:
             raise DktError(f"{error}; {self.states.described()}") from error
         except torch.OutOfMemoryError as error:
             raise DktError(f"{_reason(error)}; {self.states.described()}") from error
+
+    def export(self) -> None:
+        """Writes what comes of the run; DktError says that nothing of it is lost."""
+        try:
+            name = export_result(self.recipe, self.output).name
+            export_best(self.recipe, self.output, self.trainer.done)
+        except DktError as error:
+            raise DktError(f"{error}; {self.states.described()}") from error
+        self.report(f"{name} written to {self.output}")
 
     def _save(self) -> None:
         if self.log is not None:

@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 
 from dkt_ros.checks import check
+from dkt_ros.datasets.dataset import UNSPLIT
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, shown
 from dkt_ros.train.fields import above_zero, at_least
@@ -98,6 +101,17 @@ class TarFolder(ABC, Generic[Item]):
             except DktError as error:
                 self._report(f"left out: {error}")
         return len(self.items) - before
+
+
+def samples_of(path: Path) -> list[Sample]:
+    """All frames of a tar, of one size. DktError where one cannot be read or is of another size."""
+    clip = TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True)
+    samples = [clip.read(index, with_normal=False) for index in range(len(clip))]
+    sizes = {sample.depth.shape for sample in samples}
+    if len(sizes) > 1:
+        found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
+        raise DktError(f"{path}: frames of several sizes {found}, expected one")
+    return samples
 
 
 def resized(

@@ -173,22 +173,29 @@ class SmallTrainer(abc.ABC):
         """Takes a step down the sum of the losses; returns them, and the gradient's norm.
 
         rate: share of the learning rate. averaged: steps that the average is of. Raises DktError
-        where the sum is not finite, before anything changes.
+        where the sum or the gradient is not finite, before anything changes.
         """
         config = self.config
         total = torch.stack(list(losses.values())).sum()
-        if not math.isfinite(total.item()):
-            raise DktError(f"the loss became {total.item()} at step {self.step}; lower the rate")
+        self._check("loss", total.item())
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * rate
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        self._check("norm of the gradient", norm.item())
         self.optimizer.step()
         update_average(self.average, self.model, config.ema, averaged)
         self.step += 1
         values = {name: float(value.detach()) for name, value in losses.items()}
         return {**values, "norm": float(norm)}
+
+    def _check(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DktError(
+                f"the {what} became {value} at step {self.step}; lower learning_rate, and --resume "
+                "where a state was saved"
+            )
 
     def run(
         self,

@@ -26,10 +26,14 @@ _NAME = re.compile(r"^step-(\d{8})$")
 class States:
     """The states in one folder, `step-00000500` and so on."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        """keep: how many stay, that which was saved last and the newest of the others."""
+    def __init__(self, folder: Path, keep: int, resumed: States | None = None) -> None:
+        """keep: how many stay, that which was saved last and the newest of the others.
+
+        resumed: the states that --resume goes on from; by default these.
+        """
         self.folder = folder
         self.keep = keep
+        self._resumed = resumed or self
 
     def all(self) -> list[Path]:
         """Whole states, the oldest first."""
@@ -73,7 +77,7 @@ class States:
 
     def described(self) -> str:
         """What is there to go on from, in words."""
-        latest = self.latest()
+        latest = self._resumed.latest()
         if latest is None:
             return "no state was saved before"
         return f"the last good state is {latest}, continue from it with --resume"

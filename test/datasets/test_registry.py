@@ -28,6 +28,9 @@ def test_nothing_says_what_was_looked_for(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="nowhere: no such folder"):
         open_dataset(tmp_path / "nowhere")
+    (tmp_path / "scene.tar").touch()
+    with pytest.raises(DktError, match=r"scene\.tar: is a file, expected a folder"):
+        open_dataset(tmp_path / "scene.tar")
 
 
 def test_two_kinds_at_once_are_refused(tmp_path: Path) -> None:

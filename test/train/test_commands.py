@@ -115,7 +115,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert not (tmp_path / "run").exists()
     assert dkt(*words, "--set", "condition=raw_depth", "--set", "ema=0.9") == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[3] == "raw depth is shown in 80% of the samples"
+    assert lines[3] == "raw depth is shown in 80% of the samples whose clip has it"
     assert "average" in lines[4]
     with pytest.raises(DktError, match="latent_frames of 2 at most"):
         dkt(*words, "--set", "latent_frames=[3]")

@@ -27,6 +27,7 @@ from fixtures.training_scenes import write_scene
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
+import dkt_ros.train.export as export_module
 from dkt_ros.errors import DktError
 from dkt_ros.files import only_process
 from dkt_ros.model.checkpoint import load_checkpoint
@@ -163,6 +164,49 @@ def test_a_best_state_that_is_newer_than_the_state_gone_on_from_stays(
     shutil.rmtree(output / "states")
     run_small(small_recipe(tiny_checkpoint, ema=0.9, steps=1), output)
     assert not best.exists()
+
+
+def test_the_best_of_other_clips_is_no_best(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    losses = iter([9.0, 0.5, 0.7, 0.6])
+
+    def judge(network: DktNetwork) -> Any:
+        return {"loss": next(losses)}, np.zeros((2, 2, 3), np.uint8)
+
+    def run(steps: int, resume: bool = True, **values: Any) -> list[str]:
+        told: list[str] = []
+        preview = {"every": 1, "clips": 1} | values
+        recipe = small_recipe(tiny_checkpoint, steps=steps, save={"every": 1}, preview=preview)
+        source, previews = lambda network: FixedLatents(), lambda: judge
+        train(recipe, tmp_path, source, previews, resume=resume, report=told.append)
+        return [line for line in told if "judged" in line]
+
+    best = tmp_path / "best"
+    assert run(1, resume=False) == []
+    assert run(2) == []  # no better
+    assert [state.name for state in best.iterdir()] == ["step-00000001"]
+    (told,) = run(3, clips=2)
+    assert told == f"{best}/step-00000001 was judged by other clips: the best begins anew"
+    assert [state.name for state in best.iterdir()] == ["step-00000003"]
+    assert not (tmp_path / "checkpoint-best").exists()
+
+
+def test_a_result_that_cannot_be_written_says_what_is_left(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    shutil.rmtree(output / "checkpoint")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recipe = small_recipe(tiny_checkpoint, ema=0.9)
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "write_with", full)
+        with pytest.raises(DktError, match=r"No space left.*step-00000008, continue .* --resume"):
+            run_small(recipe, output, resume=True)
+    run_small(recipe, output, resume=True)
+    assert (output / "checkpoint" / "dkt.json").is_file()
 
 
 @pytest.mark.parametrize("condition", ["raw_depth", "from_raw_depth"])

@@ -77,6 +77,18 @@ def test_a_write_that_the_system_cuts_short(
     assert contents(states.folder) == before
 
 
+def test_what_a_run_goes_on_from_is_named_where_the_best_cannot_be_saved(tmp_path: Path) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    states = States(tmp_path / "states", keep=2)
+    best = States(tmp_path / "best", keep=1, resumed=states)
+    states.save(9, lambda folder: None)
+    best.save(4, lambda folder: None)
+    with pytest.raises(DktError, match=r"to .*best .*last good state is .*states/step-0+9,"):
+        best.save(10, full)
+
+
 def test_what_a_kill_left_behind_is_no_state(tmp_path: Path) -> None:
     states = States(tmp_path, keep=2)
     states.save(1, write)

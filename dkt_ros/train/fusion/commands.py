@@ -58,6 +58,13 @@ def _add_arguments(parser: argparse.ArgumentParser, recipe: str, recipes: str) -
         "--data", type=path, required=True, help="folder of TransPhy3D tars with raw depth"
     )
     parser.add_argument("--config", default=recipe, metavar="NAME|FILE", help=recipes)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="put over the recipe's value, as in --set steps=2000 or --set prediction.made_up=0.5",
+    )
     parser.add_argument("--output", type=path, required=True, help="state and weights go here")
     parser.add_argument(
         "--checkpoint",
@@ -82,14 +89,15 @@ def _pretrain_refiner(args: argparse.Namespace) -> int:
     from dkt_ros.train.fusion.config import load_config
     from dkt_ros.train.fusion.loop import train
 
-    return _pretrain(args, load_config(args.config), train, FAILINGS)
+    return _pretrain(args, load_config(args.config, args.set), train, FAILINGS)
 
 
 def _pretrain_matcher(args: argparse.Namespace) -> int:
     from dkt_ros.train.fusion.config import load_matcher_config
     from dkt_ros.train.fusion.matching import train_matcher
 
-    return _pretrain(args, load_matcher_config(args.config), train_matcher, 1)
+    config = load_matcher_config(args.config, args.set)
+    return _pretrain(args, config, train_matcher, 1)
 
 
 def _pretrain(

@@ -5,6 +5,7 @@ Knows the fields, their ranges and their defaults. Knows nothing of tensors or d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,11 +140,14 @@ class MatcherTrainingConfig(SamplesConfig):
         at_least(96, self, "height", "width")
 
 
-def load_config(name: str | Path) -> FusionTrainingConfig:
-    """The configuration in a file, or the shipped one of that name; DktError names the field."""
-    return load(FusionTrainingConfig, name, RECIPES / "pretrain-fusion")
+def load_config(name: str | Path, changes: Sequence[str] = ()) -> FusionTrainingConfig:
+    """The configuration in a file, or the shipped one of that name, with `field=value` changes.
+
+    Raises DktError naming the file and the field.
+    """
+    return load(FusionTrainingConfig, name, RECIPES / "pretrain-fusion", changes)
 
 
-def load_matcher_config(name: str | Path) -> MatcherTrainingConfig:
+def load_matcher_config(name: str | Path, changes: Sequence[str] = ()) -> MatcherTrainingConfig:
     """The same of a matcher's."""
-    return load(MatcherTrainingConfig, name, RECIPES / "pretrain-matcher")
+    return load(MatcherTrainingConfig, name, RECIPES / "pretrain-matcher", changes)

@@ -18,15 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import Aligner
-from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.sample import Sample
-from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.geometry import disparity_of
 from dkt_ros.train.sensor import BETTER, failing, without_behind
-from dkt_ros.train.small import TarFolder
+from dkt_ros.train.small import TarFolder, samples_of
 
 _SMALLEST = 16
 """Pixels of a side, of which crops are taken and pieces fail."""
@@ -102,8 +100,7 @@ class FrameFolder(TarFolder[TrainingFrame]):
 
     def read(self, path: Path) -> list[TrainingFrame]:
         """See TarFolder."""
-        clip = TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True)
-        samples = [clip.read(index, with_normal=False) for index in range(len(clip))]
+        samples = samples_of(path)
         if any(sample.raw_depth is None for sample in samples):
             raise DktError(f"{path}: has no raw depth; render with --raw-depth")
         height, width = samples[0].depth.shape

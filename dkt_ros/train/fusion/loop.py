@@ -25,7 +25,7 @@ from dkt_ros.fusion.network import (
 from dkt_ros.train.fusion.config import FusionTrainingConfig, SamplesConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
-from dkt_ros.train.fusion.samples import TrainingSample, draw
+from dkt_ros.train.fusion.samples import TrainingSample, draw, first_drawn
 from dkt_ros.train.small import Report
 from dkt_ros.train.small_trainer import SmallTrainer, falling, run_folder
 
@@ -90,14 +90,12 @@ class RefinerTrainer(SmallTrainer):
         self._start = state.get("start", self._start)  # older states have none
 
     def _samples(self) -> list[TrainingSample]:
-        rng = np.random.default_rng([self.config.seed, self.step])
-        samples: list[TrainingSample] = []
-        while len(samples) < self.config.batch:
-            frame = self.data.frames[rng.integers(len(self.data.frames))]
-            sample = draw(frame, rng, self.config)
-            if sample is not None:
-                samples.append(sample)
-        return samples
+        frames, rng = self.data.frames, np.random.default_rng([self.config.seed, self.step])
+
+        def one() -> TrainingSample | None:
+            return draw(frames[rng.integers(len(frames))], rng, self.config)
+
+        return [first_drawn(one, len(frames)) for _ in range(self.config.batch)]
 
 
 def batch_of(

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from dkt_ros.errors import DktError
 from dkt_ros.fusion.features import network_input
 from dkt_ros.fusion.matcher import SMALLEST, Matcher, read_matcher, save_matcher
 from dkt_ros.fusion.network import SIZE_MULTIPLE
 from dkt_ros.train.fusion.config import MatcherTrainingConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.loop import rate_factor
-from dkt_ros.train.fusion.samples import TrainingSample, draw
+from dkt_ros.train.fusion.samples import TrainingSample, draw, first_drawn
 from dkt_ros.train.small import Report
 from dkt_ros.train.small_trainer import SmallTrainer, run_folder
 
@@ -85,12 +86,15 @@ class MatcherTrainer(SmallTrainer):
     def _sample(self, number: int) -> TrainingSample:
         config, frames = self.config, self.data.frames
         rng = np.random.default_rng([config.seed, 1, number])
-        while True:
-            frame, other = (frames[k] for k in rng.integers(len(frames), size=2))
-            is_foreign = other.name != frame.name and rng.random() < config.foreign
-            sample = draw(frame, rng, config, other if is_foreign else None, config.spoiled)
-            if sample is not None:
-                return sample
+
+        def one() -> TrainingSample | None:
+            frame = other = frames[rng.integers(len(frames))]
+            is_foreign = rng.random() < config.foreign
+            while is_foreign and other.name == frame.name:
+                other = frames[rng.integers(len(frames))]
+            return draw(frame, rng, config, other if is_foreign else None, config.spoiled)
+
+        return first_drawn(one, len(frames))
 
 
 def _varied(x: Tensor, rng: np.random.Generator) -> Tensor:
@@ -124,5 +128,12 @@ def train_matcher(
     """Runs to config.steps, saving every config.save_every steps and at the end; see loop.train."""
     with run_folder(output, resume):
         data = make_data()
+        names = {frame.name for frame in data.frames}
+        if config.foreign > 0 and len(names) < 2:
+            raise DktError(
+                f"{data.folder} holds frames of a single scene, {names.pop()}, and foreign is "
+                f"{config.foreign}: expected two or more, for depth that does not belong to a "
+                "picture is another scene's; add some, or --set foreign=0"
+            )
         trainer = MatcherTrainer(config, data, None if resume else start)
         return trainer.run(data, "frame", output, resume, report, report_every)

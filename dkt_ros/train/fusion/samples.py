@@ -7,12 +7,14 @@ its random generator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.features import Scene, agreement, make_scene
 from dkt_ros.fusion.registration import Change
@@ -21,10 +23,12 @@ from dkt_ros.train.fusion.frames import TrainingFrame
 from dkt_ros.train.fusion.spoiled import spoiled_colours, spoiled_readings
 from dkt_ros.train.sensor import behind, failing, smooth_noise
 from dkt_ros.train.small import resized
+from dkt_ros.wording import counted
 
 Float32 = NDArray[np.float32]
 _SMALLEST_CROP = 0.55
 _FEWEST_READINGS = 100
+_DRAWS = 300
 _WINDOWS = 3  # so many crops are looked at,
 _SEARCHED = 0.7  # and so often that with most objects is taken
 _OTHER_SCENE = 0.6  # of the foreign readings; the others are shifted, mirrored or zoomed
@@ -102,6 +106,18 @@ def draw(
         return None
     truth = cut(truth) if belongs else np.zeros(size, np.float32)
     return TrainingSample(scene, truth, cut(frame.classes), belongs)
+
+
+def first_drawn(draw_one: Callable[[], TrainingSample | None], frames: int) -> TrainingSample:
+    """The first sample that is drawn; DktError where of many draws from so many frames none is."""
+    for _ in range(_DRAWS):
+        if (sample := draw_one()) is not None:
+            return sample
+    raise DktError(
+        f"{_DRAWS} draws from {counted(frames, 'frame')} gave no sample: expected "
+        f"{_FEWEST_READINGS} readings or more in what is cut out; look at the raw depth with "
+        "`dkt data check`, and leave scenes out that have hardly any"
+    )
 
 
 def _failing(frame: TrainingFrame, rng: np.random.Generator, config: SamplesConfig) -> Float32:

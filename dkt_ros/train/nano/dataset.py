@@ -23,7 +23,7 @@ from dkt_ros.geometry import disparity_of
 from dkt_ros.model.condition import pictures, range_of
 from dkt_ros.train.data.disparity import clip_range, half_range, normalise
 from dkt_ros.train.sensor import failing_clip
-from dkt_ros.train.small import TarFolder, resized
+from dkt_ros.train.small import TarFolder, resized, samples_of
 
 Array = TypeVar("Array")
 _SMALLEST_CROP = 0.5
@@ -141,16 +141,9 @@ def _read_clip(path: Path) -> Clip:
 
     Raises DktError that names what `dkt data check` would.
     """
-    clip = TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True)
-    breaks = clip.problems()
-    if breaks:
+    if breaks := TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True).problems():
         raise DktError("; ".join(breaks))
-    frames = [clip.read(index, with_normal=False) for index in range(len(clip))]
-    sizes = {frame.depth.shape for frame in frames}
-    if len(sizes) > 1:
-        found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
-        raise DktError(f"{path}: frames of several sizes {found}, expected one")
-    return _clip(path.stem, frames)
+    return _clip(path.stem, samples_of(path))
 
 
 def _clip(name: str, frames: list[Sample]) -> Clip:

@@ -21,6 +21,7 @@ from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss,
 from dkt_ros.train.nano.network import NanoModel, export
 from dkt_ros.train.small import Report
 from dkt_ros.train.small_trainer import SmallTrainer, falling, run_folder
+from dkt_ros.wording import counted
 
 CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919
@@ -116,10 +117,19 @@ def train(
     """
     with run_folder(output, resume):
         data = SequenceFolder(data_folder, report)
-        if config.conditioned > 0 and all(clip.readings is None for clip in data.clips):
+        shown = [clip for clip in data.clips if clip.readings is not None]
+        if config.conditioned > 0 and not shown:
             raise DktError(
                 f"condition is {config.condition}, and no sequence in {data_folder} has raw depth; "
                 "render some with `dkt synth render --raw-depth`"
+            )
+        if config.conditioned > 0 and len(shown) < len(data.clips):
+            report(f"raw depth: {len(shown)} of {counted(len(data.clips), 'sequence')} have it")
+        longest = max(len(clip.rgb) for clip in data.clips)
+        if longest < config.longest_clip:
+            report(
+                f"clips of up to {config.longest_clip} frames are trained on, the longest sequence "
+                f"has {longest}: longer clips show one frame standing still"
             )
         trainer = NanoTrainer(config, data)
         return trainer.run(data, "sequence", output, resume, report, report_every)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from fixtures.glass_table import Network, glass_tables, write_scene
+from fixtures.small_recipes import refiner as tiny
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from safetensors.torch import load_file
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.formats.transphy3d import SequenceFrame, write_sequence
-from dkt_ros.fusion.network import WEIGHTS_FILE, Refined, load_refiner
-from dkt_ros.train.fields import build, plain
-from dkt_ros.train.fusion import frames
+from dkt_ros.fusion.network import WEIGHTS_FILE, Refined
+from dkt_ros.train.fields import plain
+from dkt_ros.train.fusion import frames, samples
 from dkt_ros.train.fusion.config import (
-    FusionTrainingConfig,
     LossConfig,
+    SamplesConfig,
     load_config,
+    load_matcher_config,
 )
 from dkt_ros.train.fusion.frames import FrameFolder, TrainingFrame
 from dkt_ros.train.fusion.loop import (
@@ -47,56 +47,12 @@ def data(tmp_path: Path) -> FrameFolder:
     return glass_tables(tmp_path)
 
 
-def tiny(steps: int = 6, **values: Any) -> FusionTrainingConfig:
-    settings = {
-        "steps": steps,
-        "height": 32,
-        "width": 48,
-        "batch": 2,
-        "channels": [4, 8, 8, 8],
-        "warmup_steps": 2,
-        "decay_steps": 2,
-        "save_every": 3,
-    }
-    return build(FusionTrainingConfig, settings | values)
-
-
 def test_learns(data: FrameFolder) -> None:
     """On one picture, again and again, it learns that the sensor saw through the glass."""
     torch.set_num_threads(1)
     trainer = RefinerTrainer(tiny(200, learning_rate=5e-3, decay_steps=1), data)
     fused = [trainer.train_step()["fused"] for _ in range(120)]
     assert np.mean(fused[-40:]) < 0.6 * np.mean(fused[:10])
-
-
-def test_resumed_it_ends_as_uninterrupted(data: FrameFolder, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(tiny(6), lambda: data, whole, report=lambda line: None)
-    trainer = RefinerTrainer(tiny(6), data)
-    for _ in range(3):
-        trainer.train_step()
-    trainer.save(parts)
-    train(tiny(6), lambda: data, parts, resume=True, report=lambda line: None)
-    states = [torch.load(folder / STATE_FILE, weights_only=True) for folder in (whole, parts)]
-    for name, value in states[0]["average"].items():
-        torch.testing.assert_close(value, states[1]["average"][name], rtol=0, atol=0)
-    _, info = load_refiner(parts / WEIGHTS_FOLDER)
-    assert info["steps"] == 6
-
-
-def test_a_resumed_run_has_the_recipe_s_decay_and_never_fewer_steps(
-    data: FrameFolder, tmp_path: Path
-) -> None:
-    train(tiny(3), lambda: data, tmp_path, report=lambda line: None)
-    told: list[str] = []
-    RefinerTrainer(tiny(3), data).load(tmp_path, told.append)
-    assert told == []
-    resumed = RefinerTrainer(tiny(3, weight_decay=0.4), data)
-    resumed.load(tmp_path, told.append)
-    assert told == [f"weight_decay was {tiny(3).weight_decay}, is now 0.4"]
-    assert [group["weight_decay"] for group in resumed.optimizer.param_groups] == [0.4, 0.0]
-    with pytest.raises(DktError, match="has done 3 steps, the recipe asks for 2; ask for more"):
-        train(tiny(2), lambda: data, tmp_path, resume=True, report=lambda line: None)
 
 
 def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) -> None:
@@ -157,33 +113,41 @@ def test_pictures_too_small_for_crops_are_left_out(data: FrameFolder, tmp_path: 
     assert re.fullmatch(r"left out: .*small\.tar: pictures of 4x4, expected 16 or more", lines[0])
 
 
-def test_told_to_stop_it_saves_and_goes_on(data: FrameFolder, tmp_path: Path) -> None:
+def test_frames_of_several_sizes_are_left_out(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scenes", "good")
+    made = [
+        SequenceFrame(
+            rgb=np.zeros((side, side, 3), np.uint8),
+            depth=1 + np.eye(side, dtype=np.float32),
+            camera_matrix=np.eye(3),
+            world_to_camera=np.eye(4),
+            raw_depth=np.ones((side, side), np.float32),
+            index=index,
+        )
+        for index, side in enumerate((32, 48))
+    ]
+    write_sequence(tmp_path / "scenes/bad.tar", "bad", made)
     lines: list[str] = []
-
-    def stops(line: str) -> None:
-        lines.append(line)
-        if line.startswith("step 2"):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    words: dict[str, Any] = {"report": stops, "report_every": 1}
-    assert train(tiny(6), lambda: data, tmp_path, **words) == signal.SIGTERM
-    assert lines[-1] == "stopped at step 2; go on with --resume"
-    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 2
-    assert train(tiny(6), lambda: data, tmp_path, resume=True, report=lines.append) is None
-    assert "step 2 of 6" in lines[-1]
+    folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "kept", lines.append)
+    assert [frame.name for frame in folder.frames] == ["good"]
+    assert re.fullmatch(r"left out: .*bad\.tar: frames of several sizes 32x32, 48x48.*", lines[0])
 
 
-def test_refuses_to_mix_runs(data: FrameFolder, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    with pytest.raises(DktError, match="no run to resume"):
-        train(tiny(1), lambda: data, output, resume=True)
-    train(tiny(1), lambda: data, output, report=lambda line: None)
-    with pytest.raises(DktError, match="holds a run already"):
-        train(tiny(1), lambda: data, output)
-    with pytest.raises(DktError, match="seed was 1"):
-        train(tiny(1, seed=2), lambda: data, output, resume=True)
+def test_frames_without_readings_end_the_run_instead_of_none_being_drawn_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_DRAWS", 5)
+    write_scene(tmp_path / "scenes", "empty", readings=False)
+    folder = FrameFolder(tmp_path / "scenes", Network(), tmp_path / "kept")
+    trainer = RefinerTrainer(tiny(better_sensor=0.0), folder)
+    with pytest.raises(DktError, match="5 draws from 1 frame gave no sample: expected 100"):
+        trainer.train_step()
+
+
+def test_it_goes_on_with_the_same_kind_of_network_alone(data: FrameFolder, tmp_path: Path) -> None:
+    train(tiny(1), lambda: data, tmp_path, report=lambda line: None)
     with pytest.raises(DktError, match="on_scale was True"):
-        train(tiny(1, on_scale=False), lambda: data, output, resume=True)
+        train(tiny(1, on_scale=False), lambda: data, tmp_path, resume=True)
 
 
 def test_disparity_is_made_once(data: FrameFolder, tmp_path: Path) -> None:
@@ -431,6 +395,25 @@ def test_a_network_of_another_kind_than_the_recipe_s_is_refused(
     error = capsys.readouterr().err
     assert ("take --config fusion-colour" in error and str(checkpoint) in error) == refused
     assert (tmp_path / "run").exists() != refused
+
+
+@pytest.mark.parametrize("load", [load_config, load_matcher_config])
+def test_a_recipe_s_fields_are_put_over(load: Callable[..., SamplesConfig]) -> None:
+    name = "fusion" if load is load_config else "matcher"
+    config = load(name, ["steps=3", "prediction.made_up=0.1"])
+    assert (config.steps, config.prediction.made_up) == (3, 0.1)
+    assert config.prediction.embedded == load(name).prediction.embedded
+    with pytest.raises(DktError, match=r"steps is 0, expected at least 1"):
+        load(name, ["steps=0"])
+
+
+@pytest.mark.parametrize("command", ["pretrain-fusion", "pretrain-matcher"])
+def test_the_commands_take_such_fields(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", str(tmp_path), "--output", str(tmp_path / "run"), "--set", "batch=0"]
+    assert main([command, *words]) == 2
+    assert "batch is 0, expected at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["pretrain", "pretrain-fusion"])

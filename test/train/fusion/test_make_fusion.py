@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from dkt_ros.errors import DktError
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "make_fusion.sh"
 COMMAND = """#!/usr/bin/env bash
@@ -84,3 +87,16 @@ def test_a_failure_without_scenes_stops_it(tmp_path: Path, status: str) -> None:
     found, calls = make(tmp_path, FAILS="401", STATUS=status)
     assert found == int(status)
     assert len(calls) == 2
+
+
+def test_what_cannot_be_calibrated_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = runpy.run_path(str(SCRIPT.parents[1] / "benchmarks" / "fusion.py"))["main"]
+    with pytest.raises(SystemExit):
+        main(["--calibrate", "--heldout", str(tmp_path)])  # the package's own weights, in place
+    with pytest.raises(SystemExit):
+        main(["--calibrate", "--weights", str(tmp_path)])
+    assert capsys.readouterr().err.count("writes to --weights: name both") == 2
+    with pytest.raises(DktError, match=r"none/refiner\.json cannot be used"):
+        main(["--heldout", str(tmp_path), "--weights", str(tmp_path / "none"), "--calibrate"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.small_recipes import nano as tiny
 from fixtures.tiny_nano import TINY
 from fixtures.training_scenes import write_scene
 from safetensors import SafetensorError
@@ -18,9 +17,7 @@ from safetensors import SafetensorError
 from dkt_ros.errors import DktError
 from dkt_ros.files import only_process
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.train.fields import build
 from dkt_ros.train.nano import loop
-from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import SequenceFolder
 from dkt_ros.train.nano.loop import (
     CHECKPOINT_DIR,
@@ -32,20 +29,6 @@ from dkt_ros.train.nano.loop import (
 from dkt_ros.train.nano.network import NanoModel, export
 from dkt_ros.train.small_trainer import LOCK_FILE
 from dkt_ros.train.states import STATE_FILE
-
-
-def tiny(steps: int = 12, **values: Any) -> NanoConfig:
-    stage = {"steps": steps, "height": 32, "width": 48, "batch": 2, "clip_every": 4}
-    settings = {
-        "stages": [stage],
-        "network": TINY,
-        "vae_steps": 3,
-        "encoder_steps": 3,
-        "warmup_steps": 2,
-        "decay_steps": 4,
-        "save_every": 100,
-    }
-    return build(NanoConfig, {**settings, **values})
 
 
 @pytest.fixture(scope="module")
@@ -64,38 +47,6 @@ def begun(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[NanoT
         trainer.train_step()
     trainer.save(folder)
     return trainer, folder
-
-
-def test_resumed_run_equals_the_uninterrupted_one(
-    begun: tuple[NanoTrainer, Path], scenes: Path, tmp_path: Path
-) -> None:
-    """Resumed in the last phase, on a clip and then on a picture."""
-    whole, _ = begun
-    first = NanoTrainer(tiny(), SequenceFolder(scenes))
-    for _ in range(7):
-        first.train_step()
-    first.save(tmp_path / "run")
-    resumed = NanoTrainer(tiny(), SequenceFolder(scenes))
-    resumed.load(tmp_path / "run")
-    assert [resumed.train_step() for _ in range(2)] == [first.train_step() for _ in range(2)]
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-        assert torch.equal(whole.average[name], resumed.average[name]), name
-
-
-def test_a_resumed_run_has_the_recipe_s_decay_and_never_fewer_steps(
-    begun: tuple[NanoTrainer, Path], scenes: Path
-) -> None:
-    _, run = begun
-    told: list[str] = []
-    NanoTrainer(tiny(), SequenceFolder(scenes)).load(run, told.append)
-    assert told == []
-    resumed = NanoTrainer(tiny(weight_decay=0.4), SequenceFolder(scenes))
-    resumed.load(run, told.append)
-    assert told == [f"weight_decay was {tiny().weight_decay}, is now 0.4"]
-    assert [group["weight_decay"] for group in resumed.optimizer.param_groups] == [0.4, 0.0]
-    with pytest.raises(DktError, match="has done 9 steps, the recipe asks for 7; ask for more"):
-        train(tiny(7), scenes, run, resume=True)
 
 
 def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
@@ -243,37 +194,15 @@ def test_a_clip_starts_as_good_as_its_pictures() -> None:
         torch.testing.assert_close(clip, model.decode(single).expand(-1, -1, 5, -1, -1))
 
 
-def test_train_saves_and_will_not_overwrite(scenes: Path, tmp_path: Path) -> None:
+def test_train_saves_and_goes_on_with_the_same_network_alone(scenes: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     train(tiny(), scenes, tmp_path / "run", report=lines.append, report_every=4)
     assert (tmp_path / "run" / STATE_FILE).is_file()
     assert (tmp_path / "run" / CHECKPOINT_DIR / "dkt.json").is_file()
     assert any("step 12" in line and "norm" in line for line in lines)
-    with pytest.raises(DktError, match="--resume"):
-        train(tiny(), scenes, tmp_path / "run", report=lines.append)
     other = tiny(network={**TINY, "layers": 2})
     with pytest.raises(DktError, match="network was"):
         train(other, scenes, tmp_path / "run", resume=True, report=lines.append)
-    with pytest.raises(DktError, match="no run to resume"):
-        train(tiny(), scenes, tmp_path / "new", resume=True, report=lines.append)
-
-
-def test_told_to_stop_it_saves_and_goes_on(scenes: Path, tmp_path: Path) -> None:
-    run, lines = tmp_path / "run", list[str]()
-
-    def stops(line: str) -> None:
-        lines.append(line)
-        if line.startswith("step 2"):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    assert train(tiny(7), scenes, run, report=stops, report_every=1) == signal.SIGINT
-    assert signal.getsignal(signal.SIGINT) is before
-    assert lines[-1] == "stopped at step 2; go on with --resume"
-    assert (run / CHECKPOINT_DIR / "dkt.json").is_file()
-    assert not (run / LOCK_FILE).exists()
-    assert train(tiny(7), scenes, run, resume=True, report=lines.append) is None
-    assert "step 2 of 7" in lines[-1]
 
 
 def test_two_runs_do_not_share_a_folder(scenes: Path, tmp_path: Path) -> None:
@@ -282,16 +211,27 @@ def test_two_runs_do_not_share_a_folder(scenes: Path, tmp_path: Path) -> None:
         pytest.raises(DktError, match=f"another run works in {tmp_path}"),
     ):
         train(tiny(), scenes, tmp_path)
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(DktError, match=r"file/run\.lock: cannot be written"):
-        train(tiny(), scenes, tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_raw_depth_that_no_sequence_has_is_asked_for_in_vain(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(DktError, match=r"condition is raw_depth, and no sequence in .* has raw"):
         train(tiny(condition="raw_depth"), scenes, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_few_sequences_lack_is_told(scenes: Path, tmp_path: Path) -> None:
+    for scene in scenes.iterdir():
+        (tmp_path / scene.name).symlink_to(scene)
+    write_scene(tmp_path, "with", frames=5, size=(32, 48), raw_depth=True)
+    told: list[str] = []
+    stage = {"steps": 8, "height": 32, "width": 48, "batch": 2, "clip_every": 4, "clip_frames": 9}
+    config = tiny(stages=[stage], condition="raw_depth")
+    train(config, tmp_path, tmp_path / "run", report=told.append)
+    assert told[0] == "raw depth: 1 of 4 sequences have it"
+    assert told[1].startswith("clips of up to 9 frames are trained on, the longest sequence has 5:")
+    told.clear()
+    train(tiny(8), tmp_path, tmp_path / "plain", report=told.append)
+    assert told[0] == "4 sequences, step 0 of 8"
 
 
 @pytest.mark.parametrize(

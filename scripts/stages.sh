@@ -1,11 +1,19 @@
-# What make_nano.sh and make_fusion.sh share: rendering into $folder. Source it from bash.
+# The stages of make_nano.sh and make_fusion.sh: rendering and training in $folder, where each goes on
+# from where it stopped. Source it from bash, after `name=` and with the folder as argument.
+#
+# TRY=1 in the environment makes scenes and stages as few, small and short as can be.
+
+try=${TRY:+-try}
+folder=${1:-runs/$name$try}
+[[ -z $try ]] || : "${SINGLES:=1}" "${CLIPS:=1}" "${SCENES:=1}" "${MOVING:=1}" "${HELDOUT:=2}"
 
 # render NAME SEED OPTIONS...: into $folder/NAME. Status 1 says that some scenes failed; whatever
 # failed, there is something to train on where tars of this seed lie.
 render() {
   local output=$folder/$1 seed=$2 status=0
   shift 2
-  dkt synth render --output "$output" --seed "$seed" "$@" || status=$?
+  dkt synth render --output "$output" --seed "$seed" "$@" ${try:+--size 64x112 --samples 1} ||
+    status=$?
   if ((status == 1)) && compgen -G "$output/s0$seed-*.tar" >/dev/null; then
     echo "${0##*/}: scenes of seed $seed failed (named above); going on without them" >&2
   elif ((status != 0)); then
@@ -24,4 +32,14 @@ render_with_raw_depth() {
   render train 431 --sensor mixed "${train[@]}"
   render heldout 420 --version 2 --size 160x288 --raw-depth --frames 3 --pool held-out \
     --scenes "$2"
+}
+
+# learn COMMAND NAME DATA RECIPE OPTIONS...: by `dkt COMMAND` into $folder/NAME, from $folder/DATA.
+# small: what TRY puts over the recipe.
+learn() {
+  local output=$folder/$2 more=()
+  [[ -z $try ]] || more+=("${small[@]}")
+  more+=("${@:5}")
+  [[ ! -e $output/state.pt ]] || more+=(--resume)
+  dkt "$1" --data "$folder/$3" --config "$4" --output "$output" "${more[@]}"
 }
