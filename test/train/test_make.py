@@ -58,7 +58,7 @@ def make(name: str, folder: Path, frames: int) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_checkpoint_is_made_and_judged(tmp_path: Path) -> None:
     told = make("nano", tmp_path, frames=5)
     made = tmp_path / "made"
@@ -68,7 +68,7 @@ def test_a_checkpoint_is_made_and_judged(tmp_path: Path) -> None:
     assert json.loads((made / "eval.json").read_text())["complete"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_refiners_and_a_matcher_are_made(tmp_path: Path) -> None:
     make("fusion", tmp_path, frames=1)
     for run in ("run", "colour_run", "light_run", "light_colour_run"):
