@@ -12,6 +12,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -114,21 +115,29 @@ def pack(
         made_of = _made_of(recording, options, output)
         there = _tars(output, name)
         if there and not overwrite:
-            return _already(recording, there, made_of)
+            already = _already(recording, there, made_of)
+            if already is not None:
+                return already
         work = output / f"{PARTIAL}-{name}"
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
         try:
             run = _Run(recording.open(options.source), options, made_of, progress)
             packed = run.write(work, name)
-            for old in there:  # the first one first: without it nothing counts as packed
-                old.unlink()
-            for new in sorted(work.iterdir(), key=_number, reverse=True):
-                os.replace(new, output / new.name)
-        except OSError as error:
-            raise storage_error(output, error) from error
+            _replace(there, work, output)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         return packed
+
+
+def _replace(there: list[Path], work: Path, output: Path) -> None:
+    """Puts new tars in the place of old ones: without the first one nothing counts as packed."""
+    try:
+        for old in there:
+            old.unlink()
+        for new in sorted(work.iterdir(), key=_number, reverse=True):
+            os.replace(new, output / new.name)
+    except OSError as error:
+        raise storage_error(output, error) from error
 
 
 def _made_of(recording: Recording, options: PackOptions, output: Path) -> dict[str, str]:
@@ -140,29 +149,28 @@ def _made_of(recording: Recording, options: PackOptions, output: Path) -> dict[s
     return {"recording": os.fsencode(recording.origin).decode(errors="replace"), "as": digest}
 
 
-def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -> Packed:
-    """What an earlier run left. Raises ProcessingError where it is of another kind."""
-    first, frames, found = there[0], 0, None
-    if _number(first) == 0:
-        try:
-            key, members = next(iter(sorted(tar_index(first).items())))
-            told = decode_frame(read_members(first, key, members), str(first)).extra
-            found = told.get("packed")
-            frames = sum(len(tar_index(path)) for path in there)
-        except (DktError, StopIteration):
-            pass
+def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -> Packed | None:
+    """What an earlier run left; None where a kill let it put but the last tars in their place.
+
+    Raises ProcessingError where they are of another recording or otherwise made.
+    """
+    first, found = there[0], None
+    with suppress(DktError, StopIteration):
+        key, members = next(iter(sorted(tar_index(first).items())))
+        found = decode_frame(read_members(first, key, members), str(first)).extra.get("packed")
     if found != made_of:
         of = found.get("recording") if isinstance(found, dict) else None
-        why = {None: "not packed from this recording", made_of["recording"]: "packed otherwise"}
-        why_text = why.get(of, f"packed from {of}")
+        why = "not packed from this recording" if of is None else f"packed from {of}"
         if of == made_of["recording"]:
-            why_text += ", with other options or before the recording changed"
+            why = "packed with other options, or before the recording changed"
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
-            f"{recording.path}: {first} is there and {why_text}; take another --output, or "
-            "--overwrite, which puts this one in its place",
+            f"{recording.path}: {first} is there and {why}; take another --output, or "
+            "--overwrite, which puts this recording in its place",
         )
-    return Packed(len(there), frames, already=True)
+    if _number(first) > 0:
+        return None
+    return Packed(len(there), sum(len(tar_index(path)) for path in there), already=True)
 
 
 def _tars(output: Path, name: str) -> list[Path]:

@@ -55,7 +55,7 @@ def add_commands(subparsers: Any) -> None:
 
 def _pack(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
-    from dkt_ros.files import StorageError
+    from dkt_ros.files import BusyError, StorageError
     from dkt_ros.processing.command import source_options
     from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.outcome import Outcome, ProcessingError, exit_status
@@ -80,8 +80,11 @@ def _pack(args: argparse.Namespace) -> int:
             except StorageError:
                 raise
             except DktError as error:
-                failure = error.outcome if isinstance(error, ProcessingError) else None
-                outcomes.append(failure or Outcome.NOTHING_USABLE)
+                if isinstance(error, ProcessingError):
+                    outcomes.append(error.outcome)
+                else:
+                    busy = isinstance(error, BusyError)
+                    outcomes.append(Outcome.NOT_WRITTEN if busy else Outcome.NOTHING_USABLE)
                 bar.write(one_line(f"{name}: FAILED: {error}"))
                 continue
             outcomes.append(Outcome.INCOMPLETE if packed.lost else Outcome.DONE)

@@ -19,7 +19,7 @@ from dkt_ros.cli import main
 from dkt_ros.datasets.check import check_dataset
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError
+from dkt_ros.files import StorageError, only_process
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence, write_sequence
 from dkt_ros.processing import pack as packing
 from dkt_ros.processing.find_sources import find_recordings
@@ -205,7 +205,7 @@ def test_what_is_there_is_kept_and_never_overwritten_unasked(bag: Path, tmp_path
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     again = packed(bag, tmp_path, frames=2)
     assert again == replace(first, already=True)
-    with pytest.raises(ProcessingError, match="packed otherwise") as caught:
+    with pytest.raises(ProcessingError, match="packed with other options") as caught:
         packed(bag, tmp_path, frames=3)
     assert caught.value.outcome is Outcome.OUTPUT_EXISTS
     other = tmp_path.parent / f"{tmp_path.name}-other" / "scene"
@@ -214,6 +214,9 @@ def test_what_is_there_is_kept_and_never_overwritten_unasked(bag: Path, tmp_path
         packed(other, tmp_path, frames=2)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
     packed(other, tmp_path, frames=4, overwrite=True)
+    assert indices(tmp_path) == [[0, 1, 2, 3], [4, 5, 6]]
+    (tmp_path / "scene-0000.tar").unlink()  # as a kill leaves it, before the first one comes last
+    assert not packed(other, tmp_path, frames=4).already
     assert indices(tmp_path) == [[0, 1, 2, 3], [4, 5, 6]]
     (tmp_path / "scene-0000.tar").write_bytes(b"somebody's")
     with pytest.raises(ProcessingError, match="not packed from this recording"):
@@ -282,6 +285,16 @@ def test_the_command(
     assert "run_2: FAILED: " in shown
     assert main([*both, "--overwrite"]) == Outcome.INCOMPLETE.code
     assert indices(output) == [[0, 2], [0, 1, 2, 3, 4, 5, 6]]
+
+
+def test_another_process_that_packs_it_is_left_to_that(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_process(tmp_path / ".partial-scene.lock", ""):
+        status = main(["pack", str(bag), "--output", str(tmp_path)])
+    assert status == Outcome.NOT_WRITTEN.code
+    assert "scene-*.tar is being packed by another process" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_that_tars_cannot_tell_apart_are_refused(bag: Path, tmp_path: Path) -> None:
