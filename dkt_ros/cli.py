@@ -25,6 +25,7 @@ _COMMANDS = (
     "dkt_ros.processing.command",
     "dkt_ros.processing.report_command",
     "dkt_ros.processing.compare_command",
+    "dkt_ros.processing.pack_command",
     "dkt_ros.view.command",
     "dkt_ros.model.compiled.commands",
     "dkt_ros.bags.commands",

@@ -133,8 +133,8 @@ def read_scene(clip: Clip, cache: Path) -> TableScene:
             pose = np.array(thing["object_to_world"], np.float64)
             parts = convex_parts(mesh, cache)
             bodies.append(Body(thing["shape"], pose, float(thing["mass"]), mesh, parts))
-    if not bodies or frame.instance is None:
-        raise DktError(f"{clip.path}: tells no meshes; make it by `dkt synth tabletop`")
+    if not bodies or frame.instance is None or frame.world_to_camera is None:
+        raise DktError(f"{clip.path}: tells no meshes or camera; make it by `dkt synth tabletop`")
     height, width = frame.depth.shape
     return TableScene(
         match[1],

@@ -1,6 +1,6 @@
-"""One rendered sequence as a tar in TransPhy3D's layout: encoding, atomic writing, reading.
+"""One sequence as a tar in TransPhy3D's layout: encoding, atomic writing, reading.
 
-Knows the members and their units. Knows nothing of who renders the sequences or learns from them.
+Knows the members and their units. Knows nothing of who makes the sequences or learns from them.
 
 A tar holds one sequence; every frame has the members ``<sequence>_<frame:08d>.<name>``:
 
@@ -8,8 +8,9 @@ A tar holds one sequence; every frame has the members ``<sequence>_<frame:08d>.<
 - ``depth.png``      planar depth, uint16: metres = value / 65535 * max_depth; 0 = unknown
 - ``depth.json``     ``{"max_depth": metres}``
 - ``normal.png``     (n + 1) * 127.5 in Blender's camera axes (x right, y up, z backward)
-- ``metadata.json``  ``camera_matrices.extrinsics`` (4x4 world to camera, OpenCV axes) and
-  ``camera_matrices.intrinsics`` (3x3, both focal lengths and cx over the width, cy over the height)
+- ``metadata.json``  ``camera_matrices.extrinsics`` (4x4 world to camera, OpenCV axes; left out if
+  unknown) and ``camera_matrices.intrinsics`` (3x3, both focal lengths and cx over the width,
+  cy over the height)
 
 Three members are this package's own and may be absent in data from elsewhere:
 
@@ -67,7 +68,7 @@ class SequenceFrame:
     rgb: (H,W,3) uint8.
     depth: (H,W) float32, planar metres to the first surface (glass included), NaN = unknown.
     camera_matrix: (3,3) float64 in pixels; the centre of the top left pixel is (0, 0).
-    world_to_camera: (4,4) float64; camera axes are x right, y down, z forward.
+    world_to_camera: (4,4) float64; camera axes are x right, y down, z forward; None = unknown.
     mask: (H,W) uint8 of MaterialClass, or None.
     normal: (H,W,3) float32 unit vectors in camera axes as above, 0 = unknown, or None.
     raw_depth: (H,W) float32 metres, NaN = no reading, or None.
@@ -79,7 +80,7 @@ class SequenceFrame:
     rgb: np.ndarray
     depth: np.ndarray
     camera_matrix: np.ndarray
-    world_to_camera: np.ndarray
+    world_to_camera: np.ndarray | None
     mask: np.ndarray | None = None
     normal: np.ndarray | None = None
     raw_depth: np.ndarray | None = None
@@ -106,11 +107,11 @@ def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
     steps = np.where(known, frame.depth, 0.0).astype(np.float64) / max_depth * _DEPTH_STEPS
     # A reading that rounds to 0 would turn into "unknown".
     depth = np.where(known, np.clip(np.rint(steps), 1, _DEPTH_STEPS), 0).astype(np.uint16)
+    matrices = {"intrinsics": _normalised(frame.camera_matrix, width, height).tolist()}
+    if frame.world_to_camera is not None:
+        matrices = {"extrinsics": frame.world_to_camera.tolist(), **matrices}
     metadata = {
-        "camera_matrices": {
-            "extrinsics": frame.world_to_camera.tolist(),
-            "intrinsics": _normalised(frame.camera_matrix, width, height).tolist(),
-        },
+        "camera_matrices": matrices,
         "frame_id": frame.index,
         "sequence_id": sequence,
         **{key: value for key, value in frame.extra.items() if key not in _OWN_METADATA},
@@ -260,12 +261,14 @@ def _number(values: Mapping[str, Any], key: str, source: str) -> float:
 
 def _metadata(
     members: Mapping[str, bytes], source: str
-) -> tuple[np.ndarray, np.ndarray, int, dict[str, Any]]:
+) -> tuple[np.ndarray, np.ndarray | None, int, dict[str, Any]]:
     metadata = _json(members, "metadata.json", source)
     try:
         matrices = metadata["camera_matrices"]
         intrinsics = np.array(matrices["intrinsics"], np.float64)
-        extrinsics = np.array(matrices["extrinsics"], np.float64)
+        extrinsics = None
+        if "extrinsics" in matrices:
+            extrinsics = np.array(matrices["extrinsics"], np.float64)
         index = int(metadata.get("frame_id", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise DktError(f"{source}: metadata.json lacks usable camera_matrices ({error})") from error
@@ -273,6 +276,8 @@ def _metadata(
         ("intrinsics", intrinsics, (3, 3)),
         ("extrinsics", extrinsics, (4, 4)),
     ):
+        if matrix is None:
+            continue
         if matrix.shape != shape or not np.isfinite(matrix).all():
             raise DktError(f"{source}: {name} in metadata.json is not a finite {shape} matrix")
     extra = {key: value for key, value in metadata.items() if key not in _OWN_METADATA}

@@ -269,6 +269,11 @@ class BagSource(Source):
         return depth if self._registered is None else self._registered(depth)
 
     @property
+    def has_truth(self) -> bool:
+        """See Source."""
+        return self.topics.truth is not None
+
+    @property
     def lost(self) -> list[str]:
         """See Source; streams of different rates are no loss."""
         jumps = self.flushed[FlushReason.STAMP_BACKWARDS.value]
@@ -401,8 +406,16 @@ class _Reading:
 
     def _truth(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.float32] | None:
         depth = depth_of(self._source._decoded(message))
-        return depth if depth.shape == size else None
+        return depth if self._fits(message, depth, size) else None
 
     def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
         grey = rgb_of(self._source._decoded(message))[..., 0]
-        return material_classes(grey) if grey.shape == size else None
+        return material_classes(grey) if self._fits(message, grey, size) else None
+
+    def _fits(self, message: RecordedMessage, picture: NDArray[Any], size: tuple[int, ...]) -> bool:
+        """Whether a label has colour's size; told once where it has not."""
+        found, expected = (f"{width}x{height}" for height, width in (picture.shape[:2], size))
+        note = f"{message.topic} is {found}, expected {expected} as colour: it is not looked at"
+        if found != expected and note not in self._source.notes:
+            self._source.notes.append(note)
+        return found == expected

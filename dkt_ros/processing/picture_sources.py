@@ -90,6 +90,11 @@ class FolderSource(Source):
             raise ProcessingError(Outcome.NOTHING_USABLE, str(error)) from error
         self.duration_s = self.total / options.rate_hz
 
+    @property
+    def has_truth(self) -> bool:
+        """See Source."""
+        return self._folder.truth is not None
+
     def items(self) -> Iterator[Pending]:
         """See Source."""
         try:
@@ -103,6 +108,7 @@ class ClipSource(Source):
     """A clip of a data set; pictures that are no video are streams of their own."""
 
     kind = "data set"
+    has_truth = True
 
     def __init__(self, clip: Clip, name: str, options: SourceOptions) -> None:
         super().__init__(clip.path, name)

@@ -143,6 +143,11 @@ class Source(abc.ABC):
         """What of it could not be used, one line each; [] where all could."""
         return [*self.remarks, *(f"{n} x {why}" for why, n in sorted(self.dropped.items()))]
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether true depth comes with its frames, or with some of them."""
+        return False
+
     def drop(self, cause: str, text: str, number: int = 1) -> None:
         """Counts what cannot be used."""
         self.dropped[cause] += number

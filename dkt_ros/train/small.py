@@ -60,7 +60,7 @@ class SmallConfig:
 class TarFolder(ABC, Generic[Item]):
     """The tars of a folder, read once; `rescan` takes in those that have arrived since.
 
-    MADE_BY: the command that renders such.
+    MADE_BY: the command that renders such; `dkt pack` makes them of recordings.
     """
 
     MADE_BY: ClassVar[str] = "dkt synth render"
@@ -71,7 +71,7 @@ class TarFolder(ABC, Generic[Item]):
         Raises DktError where the folder is missing or holds no usable sequence.
         """
         if not folder.is_dir():
-            raise DktError(f"{folder} is not a folder; expected rendered sequences (*.tar) in it")
+            raise DktError(f"{folder} is not a folder; expected sequences (*.tar) in it")
         self.folder = folder
         self.items: list[Item] = []
         self._seen: set[str] = set()
@@ -80,7 +80,7 @@ class TarFolder(ABC, Generic[Item]):
         if not self.items:
             raise DktError(
                 f"{folder} holds no usable sequence (*.tar); render some with `{self.MADE_BY}` "
-                "first"
+                "first, or make them of recordings with the truth by `dkt pack`"
             )
 
     @abstractmethod

@@ -68,8 +68,21 @@ def test_round_trip(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.raw_depth, raw, atol=6e-4)
         np.testing.assert_allclose(found.normal, np.asarray(given.normal), atol=0.012)
         np.testing.assert_allclose(found.camera_matrix, _K, atol=1e-9)
-        np.testing.assert_array_equal(found.world_to_camera, given.world_to_camera)
+        assert found.world_to_camera is not None
+        np.testing.assert_array_equal(found.world_to_camera, np.asarray(given.world_to_camera))
         assert found.depth.dtype == found.raw_depth.dtype == np.float32
+
+
+def test_a_camera_whose_place_nobody_knows_has_none() -> None:
+    """In a standing camera's place, the change from frame to frame would be taken for flicker."""
+    members = encode_frame(replace(make_frame(), world_to_camera=None), "s")
+    assert "extrinsics" not in json.loads(members["metadata.json"])["camera_matrices"]
+    found = decode_frame(members, "here")
+    assert found.world_to_camera is None
+    np.testing.assert_allclose(found.camera_matrix, _K, atol=1e-9)
+    members["metadata.json"] = b'{"camera_matrices": {"intrinsics": [[1]], "extrinsics": null}}'
+    with pytest.raises(DktError, match="here: "):
+        decode_frame(members, "here")
 
 
 def test_members_follow_the_public_layout(tmp_path: Path) -> None:

@@ -98,6 +98,26 @@ def test_a_bag(color: str, depth: str, storage: str, tmp_path: Path) -> None:
         assert np.abs(shot.frame.rgb.astype(int) - labelled.frame.rgb).mean() < 6
 
 
+def test_truth_and_masks_of_another_size_are_told_and_not_looked_at(tmp_path: Path) -> None:
+    encoder = MessageEncoder(typestore(), "camera", color="raw", depth="32FC1")
+
+    def beside(role: str, message: Any, index: int) -> Edited | None:
+        if role != "depth":
+            return None
+        stamp, small = START_NS + index * PERIOD_NS, np.ones((16, 24), np.float32)
+        truth = encoder.depth_image(small, stamp)
+        mask = encoder.mask_image(small.astype(np.uint8), stamp)
+        labels = [("/truth/depth", truth, stamp), ("/truth/mask", mask, stamp)]
+        return [(role, message, stamp), *labels]
+
+    source = opened(make_bag(tmp_path / "bag", beside))
+    found = shots(source)
+    assert len(found) == COUNT
+    assert {(shot.truth is None, shot.mask is None) for shot in found} == {(True, True)}
+    said = "is 24x16, expected 48x32 as colour: it is not looked at"
+    assert source.notes == [f"/truth/depth {said}", f"/truth/mask {said}"]
+
+
 def test_topics_are_passed_through(bag: Path) -> None:
     source = opened(bag, replace(NONE, pass_through=True))
     passed = [item for item in source.items() if isinstance(item, PassedMessage)]

@@ -55,7 +55,11 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _add_arguments(parser: argparse.ArgumentParser, recipe: str, recipes: str) -> None:
     parser.add_argument(
-        "--data", type=path, required=True, help="folder of TransPhy3D tars with raw depth"
+        "--data",
+        type=path,
+        required=True,
+        help="folder of TransPhy3D tars with raw depth, rendered (`dkt synth`) or recorded (`dkt "
+        "pack`)",
     )
     parser.add_argument("--config", default=recipe, metavar="NAME|FILE", help=recipes)
     parser.add_argument(

@@ -16,7 +16,12 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "network of dkt-nano-depth is shown raw depth. Ctrl-C finishes the step and saves; "
         "--resume goes on from there.",
     )
-    parser.add_argument("--data", type=path, required=True, help="folder of TransPhy3D tars")
+    parser.add_argument(
+        "--data",
+        type=path,
+        required=True,
+        help="folder of TransPhy3D tars, rendered (`dkt synth`) or recorded (`dkt pack`)",
+    )
     parser.add_argument(
         "--config",
         default="dkt-nano",

@@ -1,0 +1,326 @@
+"""Recordings with the truth to tars that networks learn from, as `dkt synth` writes them.
+
+Knows which frames make a clip and which recordings are packed already. Knows nothing of how
+recordings are read, or of what a tar holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dkt_ros.bags.from_images import NO_DEPTH
+from dkt_ros.bags.recording import LabelledFrame
+from dkt_ros.datasets.assembly import depth_problem
+from dkt_ros.datasets.plausibility import suspicions
+from dkt_ros.datasets.sample import Sample
+from dkt_ros.errors import DktError
+from dkt_ros.files import PARTIAL, StorageError, only_process, shown, storage_error
+from dkt_ros.formats.tar_index import read_members, tar_index
+from dkt_ros.formats.transphy3d import SequenceFrame, decode_frame, write_sequence
+from dkt_ros.frames import NANOSECONDS_PER_SECOND
+from dkt_ros.geometry import is_reading, resize_nearest
+from dkt_ros.messages.fields import MessageError
+from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.source import Pending, Source, SourceOptions
+
+_FARTHEST_M = 65.535
+"""As 16 bits of millimetres reach; something farther would coarsen every step of a tar's depth."""
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
+_NO_TRUTH, _BAD_TRUTH = "no true depth", "unusable true depth"
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How recordings are packed.
+
+    source: how they are read. frames: most of a tar. height: that higher pictures are brought to in
+    their own shape; None: as they are. Raises DktError for what cannot be.
+    """
+
+    source: SourceOptions
+    frames: int
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "height"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DktError(f"{name} is {value}, expected at least 1")
+
+
+@dataclass
+class Packed:
+    """What became of a recording.
+
+    clips, frames: that there are now. lost: what of it could not be used, a line each. notes: what
+    looks wrong and costs nothing. already: whether nothing was left to do.
+    """
+
+    clips: int = 0
+    frames: int = 0
+    lost: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    already: bool = False
+
+
+@dataclass(frozen=True)
+class _Taken:
+    frame: SequenceFrame
+    epoch: int
+    stamp_ns: int
+
+
+def sequence_names(recordings: Sequence[Recording]) -> list[str]:
+    """What each one's tars are called, without what ends a frame's key. Raises DktError."""
+    names = [re.sub(r"[^\w-]", "_", recording.name) for recording in recordings]
+    for name, times in Counter(names).items():
+        if times > 1:
+            alike = [str(r.path) for r, own in zip(recordings, names, strict=True) if own == name]
+            raise DktError(
+                f"{' and '.join(alike[:2])}: tars of both would be called {name}; give each an "
+                "--output of its own"
+            )
+    return names
+
+
+def pack(
+    recording: Recording,
+    name: str,
+    options: PackOptions,
+    output: Path,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Packed:
+    """Writes output/NAME-0000.tar and on, all of them or none, the first one last.
+
+    progress: called with the frames read so far and those that there are. What is packed already is
+    left as it is. Raises ProcessingError where nothing comes of the recording, StorageError where
+    nothing can be written, BusyError where another process packs it.
+    """
+    busy = f"{output}/{name}-*.tar is being packed by another process; leave it to that"
+    with only_process(output / f"{PARTIAL}-{name}.lock", busy):
+        made_of = _made_of(recording, options, output)
+        there = _tars(output, name)
+        if there and not overwrite:
+            already = _already(recording, there, made_of)
+            if already is not None:
+                return already
+        work = output / f"{PARTIAL}-{name}"
+        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+        try:
+            run = _Run(recording.open(options.source), options, made_of, progress)
+            packed = run.write(work, name)
+            _replace(there, work, output)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return packed
+
+
+def _replace(there: list[Path], work: Path, output: Path) -> None:
+    """Puts new tars in the place of old ones: without the first one nothing counts as packed."""
+    try:
+        for old in there:
+            old.unlink()
+        for new in sorted(work.iterdir(), key=_number, reverse=True):
+            os.replace(new, output / new.name)
+    except OSError as error:
+        raise storage_error(output, error) from error
+
+
+def _made_of(recording: Recording, options: PackOptions, output: Path) -> dict[str, str]:
+    """What every frame says of where it comes from: the same for what would give the same tars."""
+    calibration = Path(options.source.intrinsics or "")
+    content = calibration.read_bytes() if calibration.is_file() else b""
+    told = json.dumps([recording.state(output, options.source), asdict(options)], default=str)
+    digest = sha256(told.encode() + content).hexdigest()[:16]
+    return {"recording": os.fsencode(recording.origin).decode(errors="replace"), "as": digest}
+
+
+def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -> Packed | None:
+    """What an earlier run left; None where a kill let it put but the last tars in their place.
+
+    Raises ProcessingError where they are of another recording or otherwise made.
+    """
+    first, found = there[0], None
+    with suppress(DktError, StopIteration):
+        key, members = next(iter(sorted(tar_index(first).items())))
+        found = decode_frame(read_members(first, key, members), str(first)).extra.get("packed")
+    if found != made_of:
+        of = found.get("recording") if isinstance(found, dict) else None
+        why = "not packed from this recording" if of is None else f"packed from {of}"
+        if of == made_of["recording"]:
+            why = "packed with other options, or before the recording changed"
+        raise ProcessingError(
+            Outcome.OUTPUT_EXISTS,
+            f"{recording.path}: {first} is there and {why}; take another --output, or "
+            "--overwrite, which puts this recording in its place",
+        )
+    if _number(first) > 0:
+        return None
+    return Packed(len(there), sum(len(tar_index(path)) for path in there), already=True)
+
+
+def _tars(output: Path, name: str) -> list[Path]:
+    """Those of that name, in order."""
+    own = re.compile(re.escape(name) + r"-\d{4,}\.tar")
+    found = shown(output) if output.is_dir() else []
+    return sorted((path for path in found if own.fullmatch(path.name)), key=_number)
+
+
+def _number(tar: Path) -> int:
+    return int(tar.stem.rpartition("-")[2])
+
+
+class _Run:
+    """One pass over a recording."""
+
+    def __init__(
+        self,
+        source: Source,
+        options: PackOptions,
+        made_of: dict[str, str],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._source, self._options = source, options
+        self._made_of, self._progress = made_of, progress
+        self._refused: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
+        self._suspected: Counter[str] = Counter()
+        if not source.has_truth:
+            raise ProcessingError(
+                Outcome.NOTHING_USABLE,
+                f"{source.path}: a {source.kind} without true depth; a folder's is named by "
+                "--truth PATTERN, a bag's is under /truth or named by --truth-topic",
+            )
+
+    def write(self, folder: Path, name: str) -> Packed:
+        """Fills the folder."""
+        packed = Packed()
+        for clip in self._clips():
+            sequence = f"{name}-{packed.clips:04d}"
+            packed.frames += write_sequence(folder / f"{sequence}.tar", sequence, clip)
+            packed.clips += 1
+        refused = [f"{n} x {why}: {self._reasons[why]}" for why, n in sorted(self._refused.items())]
+        packed.lost = [*self._source.lost, *refused]
+        if not packed.clips:
+            why_nothing = "; ".join(packed.lost) or "no frame in it has colour and depth"
+            raise ProcessingError(
+                Outcome.NOTHING_USABLE,
+                f"{self._source.path}: no frame could be used: {why_nothing}",
+            )
+        packed.notes = [
+            *self._source.notes,
+            *(
+                self._reasons[kind] + (f" (and so of {n} frames in all)" if n > 1 else "")
+                for kind, n in sorted(self._suspected.items())
+            ),
+        ]
+        return packed
+
+    def _clips(self) -> Iterator[Iterator[SequenceFrame]]:
+        """Frames that belong together; each clip has to be read before the next one."""
+        frames = self._frames()
+        held = next(frames, None)
+
+        def clip() -> Iterator[SequenceFrame]:
+            nonlocal held
+            before: _Taken | None = None
+            step: int | None = None
+            count = 0
+            while held is not None and count < self._options.frames:
+                if before is not None:
+                    if not self._goes_on(before, held, step):
+                        break
+                    step = held.frame.index - before.frame.index
+                before, count = held, count + 1
+                yield held.frame
+                held = next(frames, None)
+
+        while held is not None:
+            yield clip()
+
+    def _goes_on(self, before: _Taken, after: _Taken, step: int | None) -> bool:
+        """Whether two frames are of one video, whose frames lie `step` apart."""
+        return (
+            after.epoch == before.epoch
+            and after.frame.rgb.shape == before.frame.rgb.shape
+            and step in (None, after.frame.index - before.frame.index)
+            and after.stamp_ns - before.stamp_ns
+            <= self._options.source.max_gap_s * NANOSECONDS_PER_SECOND
+        )
+
+    def _frames(self) -> Iterator[_Taken]:
+        """What can be learned from, numbered as it stands in the recording."""
+        pending = (item for item in self._source.items() if isinstance(item, Pending))
+        for index, item in enumerate(pending):
+            self._progress(index, self._source.total)
+            try:
+                labelled = item.decode()
+                frame = self._learnable(labelled, index)
+            except (ProcessingError, StorageError):
+                raise
+            except DktError as error:
+                cause = error.cause if isinstance(error, MessageError) else "unusable frame"
+                self._refused[cause] += 1
+                self._reasons.setdefault(cause, str(error))
+                continue
+            yield _Taken(frame, item.epoch, labelled.frame.stamp_ns)
+
+    def _learnable(self, labelled: LabelledFrame, index: int) -> SequenceFrame:
+        """The frame as a tar holds it. Raises MessageError where it lacks what is learned from."""
+        frame, source = labelled.frame, f"frame {index}"
+        if labelled.truth is None:
+            raise MessageError(
+                _NO_TRUTH,
+                f"{source} has none; expected one of colour's size, in a bag with its very stamp, "
+                "in a folder with its name",
+            )
+        rgb, (height, width) = frame.rgb, frame.rgb.shape[:2]
+        if self._options.height is not None and self._options.height < height:
+            width = max(1, round(width * self._options.height / height))
+            height = self._options.height
+            rgb = np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA))
+        camera = frame.intrinsics.scaled_to(width, height)
+        truth = resize_nearest(labelled.truth, width, height)
+        near = np.where(is_reading(truth) & (truth <= _FARTHEST_M), truth, np.float32(np.nan))
+        if problem := depth_problem(near):
+            known = truth[is_reading(truth)]
+            if known.size and known.min() > _FARTHEST_M:
+                problem = (
+                    f"all of it is beyond {_FARTHEST_M:g} m, from {known.min():.4g} m on; integers "
+                    "are taken in the unit of raw depth (--depth-unit), floats for metres"
+                )
+            raise MessageError(_BAD_TRUTH, f"{source}: {problem}")
+        if frame.raw_depth is None or not is_reading(frame.raw_depth).any():
+            raise MessageError(NO_DEPTH, f"{source}: raw depth has no reading at any pixel")
+        raw_depth = resize_nearest(frame.raw_depth, width, height)
+        mask: np.ndarray | None = labelled.mask
+        mask = None if mask is None else resize_nearest(mask, width, height)
+        sample = Sample(rgb, near, source, raw_depth, mask, camera_matrix=camera.matrix)
+        for line in suspicions(sample):
+            kind = _NUMBER.sub("#", line)
+            self._suspected[kind] += 1
+            self._reasons.setdefault(kind, line)
+        return SequenceFrame(
+            rgb=rgb,
+            depth=near,
+            camera_matrix=camera.matrix,
+            world_to_camera=None,
+            mask=mask,
+            raw_depth=raw_depth,
+            index=index,
+            extra={"stamp_ns": frame.stamp_ns, "packed": self._made_of},
+        )

@@ -1,0 +1,305 @@
+"""Recordings with the truth as tars: what is kept, what is left out, what is never overwritten."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.dataset_trees import cleargrasp_real
+from fixtures.opened_sources import NONE
+from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames
+
+from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
+from dkt_ros.cli import main
+from dkt_ros.datasets.check import check_dataset
+from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.errors import DktError
+from dkt_ros.files import StorageError, only_process
+from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence, write_sequence
+from dkt_ros.processing import pack as packing
+from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.pack import Packed, PackOptions, pack
+from dkt_ros.processing.source import SourceOptions
+from dkt_ros.train.fusion.frames import FrameFolder
+from dkt_ros.train.nano.dataset import SequenceFolder
+
+TRUTH = replace(NONE, truth="truth/*")
+
+
+@pytest.fixture
+def scenes(pictures: Path) -> Path:
+    """The folder of three pictures with their truth, floats in metres."""
+    (pictures / "truth").mkdir()
+    for index, labelled in enumerate(labelled_frames(3)):
+        np.save(pictures / "truth" / f"{index}.npy", known(labelled.truth))
+    return pictures
+
+
+def packed(
+    path: Path,
+    output: Path,
+    source: SourceOptions = NONE,
+    *,
+    frames: int = 21,
+    height: int | None = None,
+    overwrite: bool = False,
+) -> Packed:
+    (recording,) = find_recordings([path], source, output)
+    options = PackOptions(source, frames, height)
+    return pack(recording, path.name, options, output, overwrite)
+
+
+def clips(output: Path) -> list[tuple[SequenceFrame, ...]]:
+    """What lies there, which `dkt data check` finds nothing wrong with."""
+    dataset = open_dataset(output)
+    assert check_dataset(dataset).problems == []
+    return [read_sequence(clip.path) for clip in dataset]
+
+
+def indices(output: Path) -> list[list[int]]:
+    return [[frame.index for frame in clip] for clip in clips(output)]
+
+
+def without_truth(frames: list[LabelledFrame], at: set[int]) -> list[LabelledFrame]:
+    return [replace(f, truth=None) if i in at else f for i, f in enumerate(frames)]
+
+
+def bag_of(folder: Path, frames: list[LabelledFrame]) -> Path:
+    record(frames, folder / "run", RecordingOptions(color="raw", depth="32FC1"))
+    return folder / "run"
+
+
+def test_a_bag_becomes_clips_of_what_was_recorded(bag: Path, tmp_path: Path) -> None:
+    assert packed(bag, tmp_path, frames=3) == Packed(clips=3, frames=7)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"scene-000{n}.tar" for n in range(3)]
+    assert indices(tmp_path) == [[0, 1, 2], [3, 4, 5], [6]]
+    found = [frame for clip in clips(tmp_path) for frame in clip]
+    for frame, labelled in zip(found, labelled_frames(7), strict=True):
+        np.testing.assert_array_equal(frame.rgb, labelled.frame.rgb)
+        np.testing.assert_allclose(frame.depth, known(labelled.truth), atol=1.3 / 65535)
+        raw = known(labelled.frame.raw_depth)
+        np.testing.assert_allclose(known(frame.raw_depth), raw, atol=6e-4, equal_nan=True)
+        np.testing.assert_array_equal(known(frame.mask), known(labelled.mask))
+        np.testing.assert_allclose(frame.camera_matrix, labelled.frame.intrinsics.matrix)
+        assert frame.extra["stamp_ns"] == labelled.frame.stamp_ns
+        assert frame.world_to_camera is None
+
+
+def test_every_training_reads_it(bag: Path, tmp_path: Path) -> None:
+    def flat(rgb: np.ndarray, raw_depth: np.ndarray) -> np.ndarray:
+        return np.zeros(rgb.shape[:2], np.float32)
+
+    assert packed(bag, tmp_path / "data").frames == 7
+    (clip,) = SequenceFolder(tmp_path / "data").clips
+    assert len(clip.rgb) == 7
+    assert clip.readings is not None
+    frames = FrameFolder(tmp_path / "data", flat, tmp_path / "kept").items
+    assert len(frames) == 7
+    assert set(np.unique(frames[0].classes)) == {0, 1}
+
+
+def test_frames_without_truth_are_told_and_end_a_clip(tmp_path: Path) -> None:
+    frames = without_truth(labelled_frames(8), {2, 4})
+    told = packed(bag_of(tmp_path, frames), tmp_path / "out")
+    assert indices(tmp_path / "out") == [[0, 1], [3, 5], [6, 7]]
+    assert told.frames == 6
+    assert told.lost == [
+        "2 x no true depth: frame 2 has none; expected one of colour's size, in a bag with its "
+        "very stamp, in a folder with its name"
+    ]
+
+
+def test_truth_of_every_third_frame_makes_one_video(tmp_path: Path) -> None:
+    frames = without_truth(labelled_frames(10), {1, 2, 4, 5, 7, 8})
+    assert packed(bag_of(tmp_path, frames), tmp_path / "out").clips == 1
+    assert indices(tmp_path / "out") == [[0, 3, 6, 9]]
+
+
+def test_a_longer_gap_starts_a_new_clip(tmp_path: Path) -> None:
+    bag = bag_of(tmp_path, without_truth(labelled_frames(9, rate_hz=1.0), {1, 2, 3, 5, 6, 7}))
+    packed(bag, tmp_path / "out")
+    assert indices(tmp_path / "out") == [[0], [4], [8]]
+
+
+def test_a_folder_with_truth(scenes: Path, tmp_path: Path) -> None:
+    (scenes / "mask").mkdir()
+    cv2.imwrite(str(scenes / "mask/0.png"), 255 * known(labelled_frames(1)[0].mask))
+    told = packed(scenes, tmp_path / "out", replace(TRUTH, mask="mask/*"))
+    (clip,) = clips(tmp_path / "out")
+    assert [frame.mask is None for frame in clip] == [False, True, True]
+    np.testing.assert_array_equal(known(clip[0].mask), known(labelled_frames(1)[0].mask))
+    assert clip[1].camera_matrix[1, 1] == pytest.approx(49.0)
+    assert told.lost == []
+    assert any("have no mask" in note for note in told.notes)
+
+
+def test_truth_of_another_size_costs_its_frame(scenes: Path, tmp_path: Path) -> None:
+    np.save(scenes / "truth/1.npy", np.ones((HEIGHT // 2, WIDTH // 2), np.float32))
+    told = packed(scenes, tmp_path / "out", TRUTH)
+    assert [frame.index for clip in clips(tmp_path / "out") for frame in clip] == [0, 2]
+    assert len(told.lost) == 1
+    assert "true depth is 24x16, colour is 48x32" in told.lost[0]
+
+
+def test_truth_in_another_unit_is_refused_and_what_is_far_is_unknown(
+    scenes: Path, tmp_path: Path
+) -> None:
+    truth = known(labelled_frames(1)[0].truth)
+    for index in range(3):
+        np.save(scenes / "truth" / f"{index}.npy", truth * 1000)
+    with pytest.raises(ProcessingError, match=r"3 x unusable .*beyond 65.535 m, from 400 m on"):
+        packed(scenes, tmp_path / "out", TRUTH)
+    assert list((tmp_path / "out").iterdir()) == []
+    far = truth.copy()
+    far[0] = 65504.0  # a renderer's word for nothing
+    np.save(scenes / "truth/0.npy", far)
+    np.save(scenes / "truth/1.npy", np.full_like(truth, 0.5))
+    told = packed(scenes, tmp_path / "out", TRUTH)
+    assert "2 x unusable true depth" in told.lost[0]
+    ((frame,),) = clips(tmp_path / "out")
+    assert np.isnan(frame.depth[0]).all()
+    np.testing.assert_allclose(frame.depth[1:], truth[1:], atol=1e-4)
+
+
+def test_what_looks_wrong_is_told(scenes: Path, tmp_path: Path) -> None:
+    told = packed(scenes, tmp_path / "out", replace(TRUTH, depth_unit_m=0.003))
+    assert told.frames == 3
+    (note,) = told.notes
+    assert note.startswith("frame 0: raw depth is 3 times the true one")
+    assert note.endswith("(and so of 3 frames in all)")
+
+
+def test_unrelated_pictures_are_clips_of_their_own(tmp_path: Path) -> None:
+    cleargrasp_real(tmp_path / "real", frames=2)
+    packed(tmp_path / "real", tmp_path / "out")
+    assert indices(tmp_path / "out") == [[0], [1]]
+    originals = next(iter(open_dataset(tmp_path / "real")))
+    for index, (frame,) in enumerate(clips(tmp_path / "out")):
+        sample = originals.read(index)
+        np.testing.assert_array_equal(frame.rgb, sample.rgb)
+        np.testing.assert_allclose(frame.depth, sample.depth, atol=1e-4, equal_nan=True)
+        np.testing.assert_array_equal(known(frame.mask), known(sample.mask))
+
+
+def test_smaller_pictures_keep_their_shape_and_values(bag: Path, tmp_path: Path) -> None:
+    packed(bag, tmp_path, height=HEIGHT // 2)
+    frame, labelled = clips(tmp_path)[0][0], labelled_frames(1)[0]
+    assert frame.rgb.shape == (HEIGHT // 2, WIDTH // 2, 3)
+    camera = labelled.frame.intrinsics.scaled_to(WIDTH // 2, HEIGHT // 2)
+    np.testing.assert_allclose(frame.camera_matrix, camera.matrix)
+    values = known(labelled.truth)[1::2, 1::2]
+    np.testing.assert_allclose(frame.depth, values, atol=1e-4)
+    assert known(frame.mask).sum() == known(labelled.mask)[1::2, 1::2].sum()
+    packed(bag, tmp_path / "larger", height=1000)
+    assert clips(tmp_path / "larger")[0][0].rgb.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_what_is_there_is_kept_and_never_overwritten_unasked(bag: Path, tmp_path: Path) -> None:
+    first = packed(bag, tmp_path, frames=2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = packed(bag, tmp_path, frames=2)
+    assert again == replace(first, already=True)
+    with pytest.raises(ProcessingError, match="packed with other options") as caught:
+        packed(bag, tmp_path, frames=3)
+    assert caught.value.outcome is Outcome.OUTPUT_EXISTS
+    other = tmp_path.parent / f"{tmp_path.name}-other" / "scene"
+    shutil.copytree(bag, other)
+    with pytest.raises(ProcessingError, match=f"packed from {bag}"):
+        packed(other, tmp_path, frames=2)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    packed(other, tmp_path, frames=4, overwrite=True)
+    assert indices(tmp_path) == [[0, 1, 2, 3], [4, 5, 6]]
+    (tmp_path / "scene-0000.tar").unlink()  # as a kill leaves it, before the first one comes last
+    assert not packed(other, tmp_path, frames=4).already
+    assert indices(tmp_path) == [[0, 1, 2, 3], [4, 5, 6]]
+    (tmp_path / "scene-0000.tar").write_bytes(b"somebody's")
+    with pytest.raises(ProcessingError, match="not packed from this recording"):
+        packed(other, tmp_path, frames=4)
+    assert (tmp_path / "scene-0000.tar").read_bytes() == b"somebody's"
+
+
+def test_all_of_a_recording_or_nothing(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed(bag, tmp_path, frames=7)
+
+    def full(path: Path, sequence: str, frames: Iterator[SequenceFrame]) -> int:
+        if path.stem.endswith("1"):
+            raise StorageError("the disk is full")
+        return write_sequence(path, sequence, frames)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "write_sequence", full)
+        for output, overwrite in ((tmp_path, True), (tmp_path / "new", False)):
+            with pytest.raises(StorageError, match="the disk is full"):
+                packed(bag, output, frames=3, overwrite=overwrite)
+    assert list((tmp_path / "new").iterdir()) == []
+    assert indices(tmp_path) == [list(range(7))]
+    # What a kill leaves lies out of sight, and is gone with the next run.
+    left = tmp_path / "new/.partial-scene/scene-0000.tar"
+    left.parent.mkdir()
+    shutil.copy(tmp_path / "scene-0000.tar", left)
+    with pytest.raises(DktError, match="holds no data set"):
+        open_dataset(tmp_path / "new")
+    packed(bag, tmp_path / "new", frames=4)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "scene-0000.tar",
+        "scene-0001.tar",
+    ]
+
+
+def test_without_truth_nothing_is_read(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "color/0.png").write_bytes(b"")
+    with pytest.raises(ProcessingError, match=r"a folder without true depth; .*--truth PATTERN"):
+        packed(pictures, tmp_path / "out")
+    bag = bag_of(tmp_path, without_truth(labelled_frames(2), {0, 1}))
+    with pytest.raises(ProcessingError, match=r"a bag without true depth; .*--truth-topic"):
+        packed(bag, tmp_path / "out")
+
+
+def test_the_command(
+    bag: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names with dots, in which a frame's key would end; one bad recording costs itself alone."""
+    dotted, output = tmp_path / "run.2", tmp_path / "out"
+    shutil.copytree(bag, dotted)
+    command = ["pack", str(dotted), "--output", str(output)]
+    assert main([*command, "--frames", "5"]) == 0
+    assert capsys.readouterr().out == "run_2: 2 clips, 7 frames\n"
+    assert indices(output) == [[0, 1, 2, 3, 4], [5, 6]]
+    assert main([*command, "--frames", "5"]) == 0
+    assert capsys.readouterr().out == "run_2: 2 clips, 7 frames, there already\n"
+    assert main(command) == Outcome.OUTPUT_EXISTS.code
+    (scenes / "truth/1.npy").unlink()
+    both = ["pack", str(scenes), str(dotted), "--output", str(output), "--truth", "truth/*"]
+    capsys.readouterr()
+    assert main(both) == 1
+    shown = capsys.readouterr().out
+    assert "pictures: 1 clip, 2 frames\n  not used: 1 x no true depth: frame 1 has none" in shown
+    assert "run_2: FAILED: " in shown
+    assert main([*both, "--overwrite"]) == Outcome.INCOMPLETE.code
+    assert indices(output) == [[0, 2], [0, 1, 2, 3, 4, 5, 6]]
+
+
+def test_another_process_that_packs_it_is_left_to_that(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_process(tmp_path / ".partial-scene.lock", ""):
+        status = main(["pack", str(bag), "--output", str(tmp_path)])
+    assert status == Outcome.NOT_WRITTEN.code
+    assert "scene-*.tar is being packed by another process" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_tars_cannot_tell_apart_are_refused(bag: Path, tmp_path: Path) -> None:
+    for name in ("run.2", "run_2"):
+        shutil.copytree(bag, tmp_path / name)
+    found = find_recordings([tmp_path / "run.2", tmp_path / "run_2"], NONE)
+    with pytest.raises(DktError, match="tars of both would be called run_2"):
+        packing.sequence_names(found)
