@@ -144,9 +144,11 @@ def _made_of(recording: Recording, options: PackOptions, output: Path) -> dict[s
     """What every frame says of where it comes from: the same for what would give the same tars."""
     calibration = Path(options.source.intrinsics or "")
     content = calibration.read_bytes() if calibration.is_file() else b""
-    told = json.dumps([recording.state(output, options.source), asdict(options)], default=str)
+    where = recording.origin, recording.state(output, options.source)
+    told = json.dumps([where, asdict(options)], default=str)
     digest = sha256(told.encode() + content).hexdigest()[:16]
-    return {"recording": os.fsencode(recording.origin).decode(errors="replace"), "as": digest}
+    # Not where it lies: packed scenes are passed on.
+    return {"recording": os.fsencode(recording.name).decode(errors="replace"), "as": digest}
 
 
 def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -> Packed | None:
@@ -162,7 +164,7 @@ def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -
         of = found.get("recording") if isinstance(found, dict) else None
         why = "not packed from this recording" if of is None else f"packed from {of}"
         if of == made_of["recording"]:
-            why = "packed with other options, or before the recording changed"
+            why = "packed with other options, before it changed, or from another of its name"
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
             f"{recording.path}: {first} is there and {why}; take another --output, or "

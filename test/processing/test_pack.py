@@ -203,6 +203,7 @@ def test_smaller_pictures_keep_their_shape_and_values(bag: Path, tmp_path: Path)
 def test_what_is_there_is_kept_and_never_overwritten_unasked(bag: Path, tmp_path: Path) -> None:
     first = packed(bag, tmp_path, frames=2)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert not any(bytes(bag) in path.read_bytes() for path in before)  # where it lay is nobody's
     again = packed(bag, tmp_path, frames=2)
     assert again == replace(first, already=True)
     with pytest.raises(ProcessingError, match="packed with other options") as caught:
@@ -210,7 +211,7 @@ def test_what_is_there_is_kept_and_never_overwritten_unasked(bag: Path, tmp_path
     assert caught.value.outcome is Outcome.OUTPUT_EXISTS
     other = tmp_path.parent / f"{tmp_path.name}-other" / "scene"
     shutil.copytree(bag, other)
-    with pytest.raises(ProcessingError, match=f"packed from {bag}"):
+    with pytest.raises(ProcessingError, match="from another of its name"):
         packed(other, tmp_path, frames=2)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
     packed(other, tmp_path, frames=4, overwrite=True)
