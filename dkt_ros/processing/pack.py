@@ -164,7 +164,7 @@ def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -
         of = found.get("recording") if isinstance(found, dict) else None
         why = "not packed from this recording" if of is None else f"packed from {of}"
         if of == made_of["recording"]:
-            why = "packed with other options, before it changed, or from another of its name"
+            why = "packed with other options, before this recording changed, or from another one"
         raise ProcessingError(
             Outcome.OUTPUT_EXISTS,
             f"{recording.path}: {first} is there and {why}; take another --output, or "
