@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.by_turns import ByTurns, changed_depth
+from dkt_ros.fusion.by_turns import ByTurns, changed_blocks
 from dkt_ros.fusion.fill import is_noisy
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
@@ -398,7 +398,7 @@ class Consistency:
                 found.append(Suspicion("frozen depth", text, True))
         seconds = (now - colour.since_ns) / 1e9
         if colour.repeats >= needed and has_depth and colour.other is not None:
-            moved = changed_depth(colour.other, inverse, _OTHER_DEPTH)
+            _, moved = changed_blocks(colour.other, inverse, _OTHER_DEPTH)
             scores["depth_moved"] = moved
             if moved > 0.1:
                 text = "depth changes and the colour images are identical: the colour is frozen"

@@ -66,11 +66,23 @@ def half(picture: np.ndarray, t: int) -> np.ndarray:
         (lambda t: GREY, lambda t: half(INVERSE, t)),
         (lambda t: GREY, lambda t: INVERSE if t < 5 else unregistered(INVERSE)),
         (lambda t: arm(GREY, 220, t % 2 == 1), lambda t: arm(INVERSE, 4, t % 2 == 1)),
+        (lambda t: arm(GREY, 90 + 4 * (t % 2), True), lambda t: arm(INVERSE, 4, t % 2 == 1)),
+        (lambda t: arm(0.12 * GREY, 15, t % 2 == 1), lambda t: arm(INVERSE, 4, t % 2 == 1)),
         (lambda t: np.roll(GREY, 6 * t, 1), lambda t: np.roll(INVERSE, 6 * t, 1)),
         (lambda t: np.roll(GREY, 9 * (t % 2), 1), lambda t: np.roll(INVERSE, 9 * (t % 2), 1)),
         (lambda t: GREY * (1 - 0.3 * (t % 2)), lambda t: INVERSE),
     ],
-    ids=["still", "holes come and go", "once", "an arm", "moving", "shaking", "flicker"],
+    ids=[
+        "still",
+        "holes come and go",
+        "once",
+        "an arm",
+        "one like what is behind it",
+        "one at night",
+        "moving",
+        "shaking",
+        "flicker",
+    ],
 )
 def test_what_moves_changes_colour_too(
     grey: Callable[[int], np.ndarray], inverse: Callable[[int], np.ndarray]
