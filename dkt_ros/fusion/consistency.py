@@ -106,6 +106,8 @@ _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _ROWS = 60  # that are looked at
 _BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
+_SHOWS = 17, 249  # of 255, between black of video and white that burnt out
+_ROWS_ABOVE, _BROKEN = 17, 0.5  # beyond a JPEG's blocks, and the share of columns that end
 _BLACK = 12  # of 255, what a picture registered to depth shows of what has none
 _BLACK_THERE, _BLACK_ELSEWHERE = 0.8, 0.02  # shares of the pixels without and with a reading
 _UNREAD = 0.01, 0.9  # share of the pixels that have none, where that tells anything
@@ -576,12 +578,17 @@ def _broken_off(rgb: NDArray[np.uint8], scores: dict[str, float]) -> list[Suspic
     if (rgb[-1] != rgb[-2:][0]).any():
         return []
     rows = np.arange(1, rgb.shape[0])[:: -max(1, rgb.shape[0] // _ROWS)]
-    alike = (rgb[rows] == rgb[rows - 1]).all((1, 2)) & (rgb[rows] > _BLACK).any((1, 2))
+    shows = (rgb[rows] >= _SHOWS[0]) & (rgb[rows] <= _SHOWS[1])
+    alike = (rgb[rows] == rgb[rows - 1]).all((1, 2)) & shows.any((1, 2))
     count = int(np.argmin(alike)) if not alike.all() else 0
     share = count / len(rows) if count else 0.0
     scores["rows_alike"] = share
     # What was drawn or enlarged has such rows elsewhere too.
     if share < _BROKEN_OFF or alike[count:].mean() > _ALIKE_ELSEWHERE:
+        return []
+    # What a simulator draws plain ends in some columns first, at what stands before it.
+    above = rgb[max(0, rows[count] - _ROWS_ABOVE)]
+    if (above != rgb[-1]).any(1).mean() < _BROKEN:
         return []
     text = (
         f"the colour image's lowest {share:.0%} are the same row to the bit: was it cut short "

@@ -228,7 +228,26 @@ def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Fra
         boxed[:40] = boxed[-40:] = 0
         return boxed
 
-    for change in (enlarged, letterboxed, lambda rgb: rgb):
+    def at_night(rgb: np.ndarray) -> np.ndarray:
+        dark = rgb // 3
+        dark[-80:] = 0
+        return np.maximum(dark, 16)
+
+    def burnt_out(rgb: np.ndarray) -> np.ndarray:
+        return np.concatenate([rgb[:-80], np.full_like(rgb[-80:], 252)])
+
+    def drawn(rgb: np.ndarray) -> np.ndarray:
+        """A plain table before a wall that is not, and three things on it."""
+        height, width = rgb.shape[:2]
+        picture = rgb.copy()
+        picture[height // 2 :] = 150, 120, 90
+        for k in (1, 2, 3):
+            cv2.circle(
+                picture, (k * width // 4, height * 6 // 10), height // 8, (20, 60 * k, 9), -1
+            )
+        return picture
+
+    for change in (enlarged, letterboxed, at_night, burnt_out, drawn, lambda rgb: rgb):
         verdict = judged(with_colour(moving[:2], change))
         assert "broken colour" not in {one.cause for one in verdict.suspicions}
 
