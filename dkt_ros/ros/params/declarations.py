@@ -184,5 +184,5 @@ class ParameterChanges(Generic[Own]):
         # What is found names parameters; what is expected has words that are names too.
         found = " ".join(re.findall(r"parameter (.*?)(?:, expected|;|$)", problem))
         others = sorted(self._specs.keys() & set(re.findall(r"\w+", found)) - asked.keys())
-        names = ", ".join(others)
-        return names and f". Set {names} before, or with it by the service set_parameters_atomically"
+        how = "before, or with it by the service set_parameters_atomically"
+        return f". Set {', '.join(others)} {how}" if others else ""
