@@ -18,8 +18,9 @@ _ROWS = 60  # that are looked at
 _BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
 _SHOWS = 17, 249  # of 255, between black of video and white that burnt out
 _ROWS_ABOVE, _BROKEN = 17, 0.5  # beyond a JPEG's blocks, and the share of columns that end
-_BLACK = 12  # of 255, what a picture registered to depth shows of what has none
+_BLACK, _NOTHING = 12, 2  # of 255, what is left of nothing in a JPEG, near its edges and within
 _BLACK_THERE, _BLACK_ELSEWHERE = 0.8, 0.02  # shares of the pixels without and with a reading
+_NOTHING_THERE = 0.5  # of those without; black things, which have no reading either, have noise
 _UNREAD = 0.01, 0.9  # share of the pixels that have none, where that tells anything
 
 
@@ -82,10 +83,11 @@ def registered_to_depth(rgb: NDArray[np.uint8], raw: Float32, scores: dict[str, 
     unread = 1.0 - np.count_nonzero(known) / known.size
     if not _UNREAD[0] <= unread <= _UNREAD[1]:
         return ""
-    scores["black_there"] = there = _black_share(some[~known])
-    if there < _BLACK_THERE:
+    unseen = some[~known]
+    scores["black_there"] = there = _share(unseen, _BLACK)
+    if there < _BLACK_THERE or _share(unseen, _NOTHING) < _NOTHING_THERE:
         return ""
-    scores["black_elsewhere"] = elsewhere = _black_share(some[known])
+    scores["black_elsewhere"] = elsewhere = _share(some[known], _BLACK)
     if elsewhere > _BLACK_ELSEWHERE:
         return ""
     return (
@@ -94,6 +96,6 @@ def registered_to_depth(rgb: NDArray[np.uint8], raw: Float32, scores: dict[str, 
     )
 
 
-def _black_share(colours: NDArray[np.uint8]) -> float:
-    """Of pixels (n, 3)."""
-    return float((colours <= _BLACK).all(-1).mean())
+def _share(colours: NDArray[np.uint8], black: int) -> float:
+    """Of pixels (n, 3) that are as black as that."""
+    return float((colours <= black).all(-1).mean())

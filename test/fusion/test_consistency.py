@@ -197,11 +197,20 @@ def test_colour_that_is_registered_to_depth_is_told(moving: list[Frame]) -> None
         rgb = np.where(np.isfinite(of)[..., None], frame[0], 0)
         return rgb.astype(np.uint8), frame[1], frame[2]
 
-    (told,) = judged([masked(frame, frame[1]) for frame in moving[:SECOND]]).suspicions
-    assert (told.cause, told.certain, told.denies_depth) == ("colour by depth", False, False)
+    def sent(rgb: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.imdecode(cv2.imencode(".jpg", rgb)[1], cv2.IMREAD_COLOR))
+
+    registered = [masked(frame, frame[1]) for frame in moving[:SECOND]]
+    for frames in (registered, with_colour(registered, sent)):
+        (told,) = judged(frames).suspicions
+        assert (told.cause, told.certain, told.denies_depth) == ("colour by depth", False, False)
     # Black things are elsewhere too, and holes at things that are not black.
     dark = [masked(frame, frame[1][:, ::-1]) for frame in moving[:SECOND]]
     assert "colour by depth" not in {one.cause for one in judged(dark).suspicions}
+    # As time of flight sees black things: there is no light to measure.
+    noise = np.random.default_rng(0).integers(3, 11, moving[0][0].shape, np.uint8)
+    black = with_colour(registered, lambda rgb: np.maximum(rgb, noise))
+    assert "colour by depth" not in {one.cause for one in judged(black).suspicions}
 
 
 @pytest.mark.parametrize("rest", ["grey", "green", "the last row"])
