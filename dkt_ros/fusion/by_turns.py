@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from dkt_ros.fusion.changes import blocks, changed_blocks, changed_colour
 
 Float32 = NDArray[np.float32]
 
@@ -19,8 +20,6 @@ _OTHER = 0.1  # share of the depth that is another in the frame between
 _APART = 3.0  # so many times as much as in the frames before and after it
 _COLOUR = 1.5, 0.5  # times, and grey levels, by which its colour may be farther off there
 _OFF = 0.02  # relative, from which depth is another
-_WINDOW, _FULL = (5, 5), 0.6
-_FEWEST = 20  # blocks
 
 
 class ByTurns:
@@ -35,7 +34,7 @@ class ByTurns:
 
         grey (h, w) of a colour that shows something; inverse (h, w) 1/m, 0 unknown.
         """
-        grey = _blocks(grey)
+        grey = blocks(grey)
         before, (earlier, share) = list(self._frames), self._changed
         self._frames.append((grey, inverse))
         if before:
@@ -52,24 +51,6 @@ class ByTurns:
         return 0.0 if is_other else share
 
 
-def changed_blocks(before: Float32, now: Float32, off: float) -> tuple[NDArray[np.bool_], float]:
-    """Blocks whose mean reading changed by more than that, relative, and their share of the known.
-
-    before, now: 1/m, 0 unknown.
-    """
-    known = ((before > 0) & (now > 0)).astype(np.float32)
-    weight, old, new = (_blocks(x) for x in (known, before * known, now * known))
-    full = weight > _FULL
-    count = np.count_nonzero(full)
-    changed = full & (np.abs(new - old) > off * old)
-    return changed, float(np.count_nonzero(changed) / count) if count >= _FEWEST else 0.0
-
-
-def _blocks(picture: Float32) -> Float32:
-    """Means around every fourth pixel."""
-    return np.asarray(cv2.blur(picture, _WINDOW)[::4, ::4], np.float32)
-
-
 def _differ(one: Float32, other: Float32, there: NDArray[np.bool_]) -> float:
-    """Mean grey levels in those blocks, without what light does to all of it."""
-    return float(np.abs((other - one) - (other - one).mean())[there].mean())
+    """Mean grey levels in those blocks."""
+    return float(changed_colour(one, other)[there].mean())

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.by_turns import ByTurns, changed_blocks
+from dkt_ros.fusion.by_turns import ByTurns
+from dkt_ros.fusion.changes import changed_blocks, changed_colour
 from dkt_ros.fusion.colours import broken_off, nothing_seen, registered_to_depth
 from dkt_ros.fusion.fill import is_noisy
 from dkt_ros.fusion.lateness import Lateness
@@ -99,7 +100,6 @@ _QUANTITIES = {
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
-_BRIGHTER = 4.0  # at most, by light and exposure
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
 _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
@@ -387,7 +387,7 @@ class Consistency:
         needed = self.config.frozen_frames - 1
         colour, depth = self._colour, self._depth
         if has_depth and depth.repeats >= needed and depth.other is not None:
-            moved = _changed_colour(depth.other, grey)
+            moved = float(changed_colour(depth.other, grey).mean())
             scores["colour_moved"] = moved
             if moved > _MOVED:
                 text = "colour changes and the depth images are identical: the depth is frozen"
@@ -539,13 +539,6 @@ def _words(dx: float, dy: float) -> str:
         if abs(value) >= 2
     ]
     return " and ".join(parts) or "a few px"
-
-
-def _changed_colour(before: Float32, now: Float32) -> float:
-    """Mean change in grey levels, without what light and exposure do to the whole picture."""
-    old, new = before - before.mean(), now - now.mean()
-    gain = min(max(float(new.std()) / max(float(old.std()), 1e-6), 1 / _BRIGHTER), _BRIGHTER)
-    return float(np.abs(new - gain * old).mean())
 
 
 def _alike(before: Float32, now: Float32) -> float:

@@ -68,6 +68,10 @@ def half(picture: np.ndarray, t: int) -> np.ndarray:
         (lambda t: arm(GREY, 220, t % 2 == 1), lambda t: arm(INVERSE, 4, t % 2 == 1)),
         (lambda t: arm(GREY, 90 + 4 * (t % 2), True), lambda t: arm(INVERSE, 4, t % 2 == 1)),
         (lambda t: arm(0.12 * GREY, 15, t % 2 == 1), lambda t: arm(INVERSE, 4, t % 2 == 1)),
+        (
+            lambda t: arm(GREY, 60 + 20 * (t % 2), True) * (1 - 0.5 * (t % 4 > 1)),
+            lambda t: arm(INVERSE, 4, t % 2 == 1),
+        ),
         (lambda t: np.roll(GREY, 6 * t, 1), lambda t: np.roll(INVERSE, 6 * t, 1)),
         (lambda t: np.roll(GREY, 9 * (t % 2), 1), lambda t: np.roll(INVERSE, 9 * (t % 2), 1)),
         (lambda t: GREY * (1 - 0.3 * (t % 2)), lambda t: INVERSE),
@@ -79,6 +83,7 @@ def half(picture: np.ndarray, t: int) -> np.ndarray:
         "an arm",
         "one like what is behind it",
         "one at night",
+        "one while lights go on and off",
         "moving",
         "shaking",
         "flicker",
