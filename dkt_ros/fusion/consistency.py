@@ -103,6 +103,7 @@ _FEWEST = 600  # readings at that size; fewer cannot be judged
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
 _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
+_MUCH = 0.25  # of depth; of less, a pane may be read now as itself, now as what is behind it
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
@@ -241,7 +242,7 @@ class Consistency:
         self._torn = Torn()
         self._steps = Steps()
         self._by_turns = ByTurns()
-        self._odd: deque[int] = deque(maxlen=2)
+        self._odd: deque[tuple[int, float]] = deque(maxlen=2)
         self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -449,8 +450,8 @@ class Consistency:
         """Whether some depth images are unlike those before and after them."""
         if share := self._by_turns.take(grey, inverse):
             scores["other_depth"] = share
-            self._odd.append(now)
-        while self._odd and (now - self._odd[0]) / 1e9 > self.config.jump_s:
+            self._odd.append((now, share))
+        while self._odd and (now - self._odd[0][0]) / 1e9 > self.config.jump_s:
             self._odd.popleft()
         if not self._odd:
             return []
@@ -458,7 +459,8 @@ class Consistency:
             "a depth image was unlike those before and after it, though what is seen was the same: "
             "are some not registered, or does another camera publish?"
         )
-        return [Suspicion("by turns", text, len(self._odd) > 1)]
+        is_certain = len(self._odd) > 1 and min(share for _, share in self._odd) > _MUCH
+        return [Suspicion("by turns", text, is_certain)]
 
     def _late(
         self, grey: Float32, inverse: Float32, stamp_ns: int, scores: dict[str, float]

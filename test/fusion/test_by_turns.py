@@ -104,3 +104,16 @@ def test_one_is_suspected_and_more_are_certain() -> None:
     assert told == [[], [], [False], [True], [True], [True]]
     later = consistency.update(SCENE.rgb, SCENE.raw, None, 20_000_000_000)
     assert "by turns" not in {one.cause for one in later.suspicions}
+
+
+def test_a_pane_that_is_read_by_turns_is_never_certain() -> None:
+    """As itself and as what is behind it: what this package is for."""
+    consistency, told = Consistency(), set[bool]()
+    pane = np.zeros(SCENE.raw.shape, bool)
+    height, width = pane.shape
+    pane[height // 4 : 3 * height // 4, width // 4 : 6 * width // 10] = True
+    for t in range(10):
+        raw = np.where(pane & (t % 2 == 1), np.float32(0.6), SCENE.raw).astype(np.float32)
+        verdict = consistency.update(SCENE.rgb, raw, None, t * 100_000_000)
+        told |= {one.certain for one in verdict.suspicions if one.cause == "by turns"}
+    assert told == {False}
