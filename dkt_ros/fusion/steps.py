@@ -29,7 +29,7 @@ _SOME, _MANY = 5, 6  # values; so many disparities in a row are uneven, or fine
 _METRES = 3  # values in whole metres that are no table and the floor
 _BYTE = 255
 _LEAST_OF_BYTE = 40  # values; of fewer the largest may be a byte's by chance
-_STRETCHED_TO = 1.0
+_STRETCHED_TO, _FROM = 1.0, 0.25  # of the largest, where readings begin, at most, if stretched
 _FINEST_M = 25e-6  # of which sensors' units are multiples: 0.1, 0.125, 0.25 and 1 mm
 _PEAKS = 0.001  # share of the pixels that have a frame's largest value, at most, if stretched
 
@@ -80,6 +80,8 @@ def _end(raw: Float32, readings: Float32, step: float, values: int) -> str:
     largest = float(np.fmax.reduce(raw, axis=None))  # a look at what is finite costs 80 times that
     if np.isinf(largest):
         largest = float(np.fmax.reduce(raw[np.isfinite(raw)]))
+    if readings.min() > _FROM * largest:
+        return ""
     if values >= _LEAST_OF_BYTE and abs(largest - _BYTE * step) < _EVEN * step:
         return f"the raw depth's numbers are whole 255ths of {largest:.3g} m"
     if largest != _STRETCHED_TO or np.count_nonzero(raw == _STRETCHED_TO) > _PEAKS * raw.size:

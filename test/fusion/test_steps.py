@@ -77,6 +77,11 @@ def test_what_a_filter_cuts_off_at_a_metre_was_not_stretched(unit: float) -> Non
     assert told(np.where(np.isnan(sent), np.inf, sent)) is None
 
 
+def test_what_ends_where_a_picture_would_and_begins_as_depth_was_not_stretched() -> None:
+    assert told(np.minimum(np.rint(SLOPE / 0.004) * 0.01, 2.55)) is None
+    assert told(np.where(SLOPE < 0.95, SLOPE, np.where(ROWS + COLUMNS == 0, 1.0, np.nan))) is None
+
+
 @pytest.mark.parametrize(
     "levels",
     [[1.5, 1.0], [1.5, 1.0, 0.75], [1.5, 1.0, 0.5], [1.75, 1.0, 0.75], [1.0, 0.95, 0.9, 0.85]],
