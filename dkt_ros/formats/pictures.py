@@ -57,7 +57,7 @@ def _jpeg_ends(content: bytes) -> bool:
             at += 2
         else:
             at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return _JPEG_END in content[at:]
+    return content.rfind(_JPEG_END, at) >= 0  # from behind: found at once in whole pictures
 
 
 def encoded(suffix: str, picture: np.ndarray, *options: int) -> bytes:

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import quantiles
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
-from dkt_ros.fusion.by_turns import ByTurns, changed_depth
+from dkt_ros.fusion.by_turns import ByTurns
+from dkt_ros.fusion.changes import changed_blocks, changed_colour
+from dkt_ros.fusion.colours import broken_off, nothing_seen, registered_to_depth
 from dkt_ros.fusion.fill import is_noisy
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
@@ -99,16 +100,11 @@ _QUANTITIES = {
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
 _FEWEST = 600  # readings at that size; fewer cannot be judged
-_BRIGHTER = 4.0  # at most, by light and exposure
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
 _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
+_MUCH = 0.25  # of depth; of less, a pane may be read now as itself, now as what is behind it
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
-_ROWS = 60  # that are looked at
-_BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
-_BLACK = 12  # of 255, what a picture registered to depth shows of what has none
-_BLACK_THERE, _BLACK_ELSEWHERE = 0.8, 0.02  # shares of the pixels without and with a reading
-_UNREAD = 0.01, 0.9  # share of the pixels that have none, where that tells anything
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -246,7 +242,7 @@ class Consistency:
         self._torn = Torn()
         self._steps = Steps()
         self._by_turns = ByTurns()
-        self._odd: deque[int] = deque(maxlen=2)
+        self._odd: deque[tuple[int, float]] = deque(maxlen=2)
         self._last: tuple[Float32, Float32, float] | None = None
         self._jump: tuple[float, int] | None = None
 
@@ -272,10 +268,10 @@ class Consistency:
         scores: dict[str, float] = {}
         fine = _grey(rgb)
         grey = _shrunk(fine)
-        found = _colour_faults(rgb, grey, scores)
+        found = _told("colour", nothing_seen(rgb, grey, scores), True)
         blind = bool(found)
         if not blind:
-            found += _broken_off(rgb, scores)
+            found += _told("broken colour", broken_off(rgb, scores))
         inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
         readings, by_depth = np.zeros(EDGE_SIZE, np.float32), list[Suspicion]()
         if raw_depth is not None:
@@ -285,7 +281,8 @@ class Consistency:
             found += self._part_of_another(raw_depth, grey, scores)
             if (told := self._steps.take(raw_depth if sent is None else sent)) is not None:
                 found.append(Suspicion(*told))
-            by_depth = [] if blind else _registered_to_depth(rgb, raw_depth, scores)
+            text = "" if blind else registered_to_depth(rgb, raw_depth, scores)
+            by_depth = _told("colour by depth", text)
             found += by_depth
             self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
         self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
@@ -391,14 +388,14 @@ class Consistency:
         needed = self.config.frozen_frames - 1
         colour, depth = self._colour, self._depth
         if has_depth and depth.repeats >= needed and depth.other is not None:
-            moved = _changed_colour(depth.other, grey)
+            moved = float(changed_colour(depth.other, grey).mean())
             scores["colour_moved"] = moved
             if moved > _MOVED:
                 text = "colour changes and the depth images are identical: the depth is frozen"
                 found.append(Suspicion("frozen depth", text, True))
         seconds = (now - colour.since_ns) / 1e9
         if colour.repeats >= needed and has_depth and colour.other is not None:
-            moved = changed_depth(colour.other, inverse, _OTHER_DEPTH)
+            _, moved = changed_blocks(colour.other, inverse, _OTHER_DEPTH)
             scores["depth_moved"] = moved
             if moved > 0.1:
                 text = "depth changes and the colour images are identical: the colour is frozen"
@@ -453,8 +450,8 @@ class Consistency:
         """Whether some depth images are unlike those before and after them."""
         if share := self._by_turns.take(grey, inverse):
             scores["other_depth"] = share
-            self._odd.append(now)
-        while self._odd and (now - self._odd[0]) / 1e9 > self.config.jump_s:
+            self._odd.append((now, share))
+        while self._odd and (now - self._odd[0][0]) / 1e9 > self.config.jump_s:
             self._odd.popleft()
         if not self._odd:
             return []
@@ -462,7 +459,8 @@ class Consistency:
             "a depth image was unlike those before and after it, though what is seen was the same: "
             "are some not registered, or does another camera publish?"
         )
-        return [Suspicion("by turns", text, len(self._odd) > 1)]
+        is_certain = len(self._odd) > 1 and min(share for _, share in self._odd) > _MUCH
+        return [Suspicion("by turns", text, is_certain)]
 
     def _late(
         self, grey: Float32, inverse: Float32, stamp_ns: int, scores: dict[str, float]
@@ -521,6 +519,10 @@ class Consistency:
         return [Suspicion("foreign", text, registration.log_odds < config.refused)]
 
 
+def _told(cause: str, text: str, certain: bool = False) -> list[Suspicion]:
+    return [Suspicion(cause, text, certain)] if text else []
+
+
 def _described(change: Change, width: int) -> tuple[str, str]:
     """Cause and words of how the depth lies wrong."""
     if change.mirrored and change.upside_down:
@@ -541,62 +543,6 @@ def _words(dx: float, dy: float) -> str:
     return " and ".join(parts) or "a few px"
 
 
-def _colour_faults(
-    rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
-) -> list[Suspicion]:
-    """A picture without information."""
-    low, middle, high = quantiles(grey[::3, ::3], 0.02, 0.5, 0.98)
-    spread = high - low
-    rows = rgb[:: max(1, rgb.shape[0] // 20), :, 1].astype(np.float32)
-    rows = rows - rows.mean()
-    smooth = 1.0  # of one column, in which no pixel has a neighbour
-    if rows.shape[1] > 1:
-        smooth = float(
-            (rows[:, 1:] * rows[:, :-1]).mean() / max(float(np.square(rows).mean()), 1e-6)
-        )
-    burnt = np.count_nonzero(grey > 250) / grey.size
-    scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
-    text = ""
-    if spread < 10:
-        what = "black" if middle < 16 else "white" if middle > 239 else "of one grey"
-        text = f"the colour image is {what} (its grey levels spread by {spread:.0f} of 255)"
-    elif burnt > 0.8:
-        text = f"{burnt:.0%} of the colour image are saturated"
-    elif smooth < 0.3:
-        text = f"the colour image is noise (neighbouring pixels correlate by {smooth:.2f})"
-    return [Suspicion("colour", text + ": is the camera well?", True)] if text else []
-
-
-def _broken_off(rgb: NDArray[np.uint8], scores: dict[str, float]) -> list[Suspicion]:
-    """Whether the lower rows are all alike to the bit, as of a JPEG that was cut short.
-
-    Decoders go on with grey, green or the last row; a camera's noise makes no row twice the same.
-    """
-    scores["rows_alike"] = 0.0
-    if (rgb[-1] != rgb[-2:][0]).any():
-        return []
-    rows = np.arange(1, rgb.shape[0])[:: -max(1, rgb.shape[0] // _ROWS)]
-    alike = (rgb[rows] == rgb[rows - 1]).all((1, 2)) & (rgb[rows] > _BLACK).any((1, 2))
-    count = int(np.argmin(alike)) if not alike.all() else 0
-    share = count / len(rows) if count else 0.0
-    scores["rows_alike"] = share
-    # What was drawn or enlarged has such rows elsewhere too.
-    if share < _BROKEN_OFF or alike[count:].mean() > _ALIKE_ELSEWHERE:
-        return []
-    text = (
-        f"the colour image's lowest {share:.0%} are the same row to the bit: was it cut short "
-        "before it was decoded?"
-    )
-    return [Suspicion("broken colour", text, False)]
-
-
-def _changed_colour(before: Float32, now: Float32) -> float:
-    """Mean change in grey levels, without what light and exposure do to the whole picture."""
-    old, new = before - before.mean(), now - now.mean()
-    gain = min(max(float(new.std()) / max(float(old.std()), 1e-6), 1 / _BRIGHTER), _BRIGHTER)
-    return float(np.abs(new - gain * old).mean())
-
-
 def _alike(before: Float32, now: Float32) -> float:
     """Correlation of two pictures, which light and exposure leave as it is."""
     old, new = before - before.mean(), now - now.mean()
@@ -609,34 +555,6 @@ def _scaled(before: Float32, now: Float32) -> tuple[float, float]:
     change = np.log(before / now)
     middle = float(np.median(change))
     return float(np.exp(middle)), 1.4826 * float(np.median(np.abs(change - middle)))
-
-
-def _registered_to_depth(
-    rgb: NDArray[np.uint8], raw: Float32, scores: dict[str, float]
-) -> list[Suspicion]:
-    """Whether colour is black just where depth has no reading."""
-    stride = max(1, min(raw.shape) // _ROWS)
-    some = rgb[::stride, ::stride]
-    known = is_reading(raw[::stride, ::stride])
-    unread = 1.0 - np.count_nonzero(known) / known.size
-    if not _UNREAD[0] <= unread <= _UNREAD[1]:
-        return []
-    scores["black_there"] = there = _black_share(some[~known])
-    if there < _BLACK_THERE:
-        return []
-    scores["black_elsewhere"] = elsewhere = _black_share(some[known])
-    if elsewhere > _BLACK_ELSEWHERE:
-        return []
-    text = (
-        "the colour image is black where the raw depth has no reading, and there alone: it seems "
-        "to be registered to the depth"
-    )
-    return [Suspicion("colour by depth", text, False)]
-
-
-def _black_share(colours: NDArray[np.uint8]) -> float:
-    """Of pixels (n, 3)."""
-    return float((colours <= _BLACK).all(-1).mean())
 
 
 def _shrunk(picture: Float32) -> Float32:

@@ -3,10 +3,13 @@
 Knows one stream's readings as numbers, nothing of where they lie. A sensor's steps are fine against
 the depth that it measures. Who converts depth to 8 bits, or to whole metres, leaves few values, all
 apart by multiples of one step; who stretches each frame leaves the same largest value to the bit.
-What is rendered of flat things held straight has few values too, though not many of them.
+What is rendered of flat things held straight has few values too, and so has what a camera of coarse
+disparities sees of a table; neither has many.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +25,12 @@ _LOOKS = 3  # in a row, in which the largest value is the same
 _NEARLY_ALL = 0.98  # share of the readings whose values are others' too
 _EVEN = 0.05  # of a step, by which a value may be off
 _COARSE, _TOO_COARSE = 0.02, 0.08  # of the median reading
-_HUGE_M = 0.25  # a step so wide that two values tell it
-_SOME, _MANY = 3, 6  # values; as many as the latter are no stack of blocks
+_SOME, _MANY = 5, 6  # values; so many disparities in a row are uneven, or fine
+_METRES = 3  # values in whole metres that are no table and the floor
 _BYTE = 255
 _LEAST_OF_BYTE = 40  # values; of fewer the largest may be a byte's by chance
-_STRETCHED_TO, _TENTH_M = 1.0, 1e-4
+_STRETCHED_TO, _FROM = 1.0, 0.25  # of the largest, where readings begin, at most, if stretched
+_FINEST_M = 25e-6  # of which sensors' units are multiples: 0.1, 0.125, 0.25 and 1 mm
 _PEAKS = 0.001  # share of the pixels that have a frame's largest value, at most, if stretched
 
 
@@ -55,32 +59,42 @@ class Steps:
         if len(readings) < _FEWEST:
             return self._found
         step, values = step_of(readings)
-        end = self._stretched(raw, step, values)
+        end = _end(raw, readings, step, values)
         self._ends = end, self._ends[1] + 1 if end and end == self._ends[0] else int(bool(end))
         if self._ends[1] >= _LOOKS:
             return "stretched", f"{end}: was each frame stretched, to be looked at?", True
-        coarse = step / float(np.median(readings))
-        if coarse < _COARSE or (values < _SOME and step < _HUGE_M):
+        median = float(np.median(readings))
+        coarse = step / median
+        in_metres = step > 0.5 and _whole(step) and _whole(median)
+        if coarse < _COARSE or (values < _SOME and not in_metres):
             return None
         text = (
             f"the raw depth has {values} values only, {step:.3g} m apart: was it rounded, as to "
             "whole metres or 8 bits?"
         )
-        is_huge = values >= _SOME and step >= _HUGE_M
-        return "rounded", text, is_huge or (values >= _MANY and coarse > _TOO_COARSE)
+        return "rounded", text, coarse > _TOO_COARSE and values >= (_METRES if in_metres else _MANY)
 
-    def _stretched(self, raw: Float32, step: float, values: int) -> str:
-        """What the numbers end at, where that is no depth's."""
-        largest = float(np.fmax.reduce(raw, axis=None, where=np.isfinite(raw), initial=0))
-        if values >= _LEAST_OF_BYTE and abs(largest - _BYTE * step) < _EVEN * step:
-            return f"the raw depth's numbers are whole 255ths of {largest:.3g} m"
-        # Of whole tenths of a millimetre one may be the farthest that a filter lets through.
-        is_measured = values and abs(step / _TENTH_M - round(step / _TENTH_M)) < _EVEN
-        if is_measured or largest != _STRETCHED_TO:
-            return ""
-        if np.count_nonzero(raw == _STRETCHED_TO) <= _PEAKS * raw.size:
-            return "the raw depth's largest number is 1 to the bit"
+
+def _end(raw: Float32, readings: Float32, step: float, values: int) -> str:
+    """What the numbers end at, where that is no depth's."""
+    largest = float(np.fmax.reduce(raw, axis=None))  # a look at what is finite costs 80 times that
+    if np.isinf(largest):
+        largest = float(np.fmax.reduce(raw[np.isfinite(raw)]))
+    if readings.min() > _FROM * largest:
         return ""
+    if values >= _LEAST_OF_BYTE and abs(largest - _BYTE * step) < _EVEN * step:
+        return f"the raw depth's numbers are whole 255ths of {largest:.3g} m"
+    if largest != _STRETCHED_TO or np.count_nonzero(raw == _STRETCHED_TO) > _PEAKS * raw.size:
+        return ""
+    # Of a sensor's own numbers it may be the farthest that a filter lets through.
+    if np.mean(_whole(readings.astype(np.float64) / _FINEST_M)) > _NEARLY_ALL:
+        return ""
+    return "the raw depth's largest number is 1 to the bit"
+
+
+def _whole(numbers: Any) -> Any:
+    """Which of them are whole numbers, nearly."""
+    return np.abs(numbers - np.rint(numbers)) < _EVEN
 
 
 def step_of(readings: Float32) -> tuple[float, int]:
@@ -93,7 +107,6 @@ def step_of(readings: Float32) -> tuple[float, int]:
     step = float(np.diff(values).min())
     # Of the whole range, as a float's last bits add up over many steps.
     step = (values[-1] - values[0]) / round((values[-1] - values[0]) / step)
-    steps = (values - values[0]) / step
-    if np.abs(steps - np.rint(steps)).max() > _EVEN:
+    if not _whole((values - values[0]) / step).all():
         return 0.0, 0
     return step, len(values)

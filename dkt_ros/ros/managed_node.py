@@ -416,11 +416,14 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         bond, self._bond = self._bond, None
         if bond is None:
             return
-        with suppress(Exception):  # an interrupt takes the context from what it publishes with
+        # An interrupt takes the context from what it publishes with; not every middleware tells
+        # what was acknowledged.
+        with suppress(Exception):
             if not bond.is_broken():
                 bond.break_bond()
                 # What is taken down with its publisher would reach nobody.
                 bond.pub.wait_for_all_acked(Duration(seconds=BOND_ACKED_S))
+        with suppress(Exception):
             bond.shutdown()
         # It destroys both, and leaves them in the node's lists. What failed to start lacks one.
         all_of(

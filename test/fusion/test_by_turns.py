@@ -66,11 +66,28 @@ def half(picture: np.ndarray, t: int) -> np.ndarray:
         (lambda t: GREY, lambda t: half(INVERSE, t)),
         (lambda t: GREY, lambda t: INVERSE if t < 5 else unregistered(INVERSE)),
         (lambda t: arm(GREY, 220, t % 2 == 1), lambda t: arm(INVERSE, 4, t % 2 == 1)),
+        (lambda t: arm(GREY, 90 + 4 * (t % 2), True), lambda t: arm(INVERSE, 4, t % 2 == 1)),
+        (lambda t: arm(0.12 * GREY, 15, t % 2 == 1), lambda t: arm(INVERSE, 4, t % 2 == 1)),
+        (
+            lambda t: arm(GREY, 60 + 20 * (t % 2), True) * (1 - 0.5 * (t % 4 > 1)),
+            lambda t: arm(INVERSE, 4, t % 2 == 1),
+        ),
         (lambda t: np.roll(GREY, 6 * t, 1), lambda t: np.roll(INVERSE, 6 * t, 1)),
         (lambda t: np.roll(GREY, 9 * (t % 2), 1), lambda t: np.roll(INVERSE, 9 * (t % 2), 1)),
         (lambda t: GREY * (1 - 0.3 * (t % 2)), lambda t: INVERSE),
     ],
-    ids=["still", "holes come and go", "once", "an arm", "moving", "shaking", "flicker"],
+    ids=[
+        "still",
+        "holes come and go",
+        "once",
+        "an arm",
+        "one like what is behind it",
+        "one at night",
+        "one while lights go on and off",
+        "moving",
+        "shaking",
+        "flicker",
+    ],
 )
 def test_what_moves_changes_colour_too(
     grey: Callable[[int], np.ndarray], inverse: Callable[[int], np.ndarray]
@@ -87,3 +104,16 @@ def test_one_is_suspected_and_more_are_certain() -> None:
     assert told == [[], [], [False], [True], [True], [True]]
     later = consistency.update(SCENE.rgb, SCENE.raw, None, 20_000_000_000)
     assert "by turns" not in {one.cause for one in later.suspicions}
+
+
+def test_a_pane_that_is_read_by_turns_is_never_certain() -> None:
+    """As itself and as what is behind it: what this package is for."""
+    consistency, told = Consistency(), set[bool]()
+    pane = np.zeros(SCENE.raw.shape, bool)
+    height, width = pane.shape
+    pane[height // 4 : 3 * height // 4, width // 4 : 6 * width // 10] = True
+    for t in range(10):
+        raw = np.where(pane & (t % 2 == 1), np.float32(0.6), SCENE.raw).astype(np.float32)
+        verdict = consistency.update(SCENE.rgb, raw, None, t * 100_000_000)
+        told |= {one.certain for one in verdict.suspicions if one.cause == "by turns"}
+    assert told == {False}

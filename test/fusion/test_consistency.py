@@ -197,11 +197,20 @@ def test_colour_that_is_registered_to_depth_is_told(moving: list[Frame]) -> None
         rgb = np.where(np.isfinite(of)[..., None], frame[0], 0)
         return rgb.astype(np.uint8), frame[1], frame[2]
 
-    (told,) = judged([masked(frame, frame[1]) for frame in moving[:SECOND]]).suspicions
-    assert (told.cause, told.certain, told.denies_depth) == ("colour by depth", False, False)
+    def sent(rgb: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.imdecode(cv2.imencode(".jpg", rgb)[1], cv2.IMREAD_COLOR))
+
+    registered = [masked(frame, frame[1]) for frame in moving[:SECOND]]
+    for frames in (registered, with_colour(registered, sent)):
+        (told,) = judged(frames).suspicions
+        assert (told.cause, told.certain, told.denies_depth) == ("colour by depth", False, False)
     # Black things are elsewhere too, and holes at things that are not black.
     dark = [masked(frame, frame[1][:, ::-1]) for frame in moving[:SECOND]]
     assert "colour by depth" not in {one.cause for one in judged(dark).suspicions}
+    # As time of flight sees black things: there is no light to measure.
+    noise = np.random.default_rng(0).integers(3, 11, moving[0][0].shape, np.uint8)
+    black = with_colour(registered, lambda rgb: np.maximum(rgb, noise))
+    assert "colour by depth" not in {one.cause for one in judged(black).suspicions}
 
 
 @pytest.mark.parametrize("rest", ["grey", "green", "the last row"])
@@ -228,7 +237,26 @@ def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Fra
         boxed[:40] = boxed[-40:] = 0
         return boxed
 
-    for change in (enlarged, letterboxed, lambda rgb: rgb):
+    def at_night(rgb: np.ndarray) -> np.ndarray:
+        dark = rgb // 3
+        dark[-80:] = 0
+        return np.maximum(dark, 16)
+
+    def burnt_out(rgb: np.ndarray) -> np.ndarray:
+        return np.concatenate([rgb[:-80], np.full_like(rgb[-80:], 252)])
+
+    def drawn(rgb: np.ndarray) -> np.ndarray:
+        """A plain table before a wall that is not, and three things on it."""
+        height, width = rgb.shape[:2]
+        picture = rgb.copy()
+        picture[height // 2 :] = 150, 120, 90
+        for k in (1, 2, 3):
+            cv2.circle(
+                picture, (k * width // 4, height * 6 // 10), height // 8, (20, 60 * k, 9), -1
+            )
+        return picture
+
+    for change in (enlarged, letterboxed, at_night, burnt_out, drawn, lambda rgb: rgb):
         verdict = judged(with_colour(moving[:2], change))
         assert "broken colour" not in {one.cause for one in verdict.suspicions}
 

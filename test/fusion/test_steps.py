@@ -37,6 +37,8 @@ def stretched(raw: np.ndarray) -> np.ndarray:
         ("stretched", True, np.rint(stretched(RAW) * 255) / 1000),
         ("stretched", True, np.rint(stretched(RAW) * 255) / 255),
         ("stretched", True, stretched(RAW)),
+        ("stretched", True, np.where(np.isnan(RAW), np.inf, stretched(RAW))),
+        ("stretched", True, stretched(np.rint(RAW * 1000))),
         ("stretched", True, np.mod(np.rint(RAW * 1000), 256) / 1000),
     ],
 )
@@ -62,10 +64,44 @@ def test_depth_is_depth(raw: np.ndarray) -> None:
     assert told(raw) is None
 
 
-def test_blocks_on_a_table_seen_from_straight_above_are_no_certain_rounding() -> None:
-    levels = np.array([1.0, 0.95, 0.9, 0.85], np.float32)
-    heights = np.random.default_rng(0).integers(0, 4, (6, 8)).repeat(30, 0).repeat(30, 1)
-    assert told(levels[heights]) == ("rounded", False)
+ROWS, COLUMNS = np.mgrid[0:240, 0:320]
+SLOPE = (0.5 + 0.9 * ROWS / 240) * np.random.default_rng(0).normal(1, 0.004, ROWS.shape)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.25e-4, 2e-4, 2.5e-4, 1e-3])
+def test_what_a_filter_cuts_off_at_a_metre_was_not_stretched(unit: float) -> None:
+    numbers = np.rint((SLOPE - 0.35) / unit).astype(np.float32)  # from 15 cm on
+    sent = np.where(numbers <= round(1 / unit), numbers * np.float32(unit), np.nan)
+    assert np.nanmax(sent.astype(np.float32)) == 1
+    assert told(sent) is None
+    assert told(np.where(np.isnan(sent), np.inf, sent)) is None
+
+
+def test_what_ends_where_a_picture_would_and_begins_as_depth_was_not_stretched() -> None:
+    assert told(np.minimum(np.rint(SLOPE / 0.004) * 0.01, 2.55)) is None
+    assert told(np.where(SLOPE < 0.95, SLOPE, np.where(ROWS + COLUMNS == 0, 1.0, np.nan))) is None
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [[1.5, 1.0], [1.5, 1.0, 0.75], [1.5, 1.0, 0.5], [1.75, 1.0, 0.75], [1.0, 0.95, 0.9, 0.85]],
+)
+def test_blocks_on_a_table_seen_from_straight_above_are_no_rounding(levels: list[float]) -> None:
+    heights = np.random.default_rng(0).integers(0, len(levels), (6, 8)).repeat(30, 0).repeat(30, 1)
+    assert told(np.array(levels)[heights]) is None
+
+
+def test_a_table_and_a_floor_whole_metres_away_are_no_certain_rounding() -> None:
+    assert told(np.where(ROWS < 90, 2.0, 1.0)) == ("rounded", False)
+
+
+@pytest.mark.parametrize("distance", [0.7, 0.8, 1.0, 1.6])
+@pytest.mark.parametrize("unit", [1e-7, 1e-3])
+def test_a_table_in_whole_disparities_was_not_rounded(distance: float, unit: float) -> None:
+    """33 px at a metre, as of a camera without parts of a pixel."""
+    noise = np.random.default_rng(0).normal(0, 0.15, ROWS.shape)
+    disparity = np.rint(33 / (distance * (1 + 0.03 * (COLUMNS / 320 - 0.5))) + noise)
+    assert told(np.rint(33 / disparity / unit) * unit) is None
 
 
 def test_one_frame_that_ends_at_255_is_no_stretching() -> None:

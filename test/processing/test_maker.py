@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
+
+import pytest
 
 from dkt_ros.processing.maker import code_state, state_of_files
 
@@ -23,5 +26,10 @@ def test_code_and_weights_tell_and_what_stands_apart_does_not(tmp_path: Path) ->
         assert state_of_files(tmp_path) == before
 
 
-def test_the_package_has_a_state() -> None:
-    assert len(code_state()) == 16
+def test_another_version_of_a_library_that_computes_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code_state()
+    assert code_state.__wrapped__() == before
+    monkeypatch.setattr(metadata, "version", lambda name: "2" if name == "torch" else "1")
+    other = code_state.__wrapped__()
+    monkeypatch.setattr(metadata, "version", lambda name: "1")
+    assert len({before, other, code_state.__wrapped__()}) == 3

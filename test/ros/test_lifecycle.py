@@ -583,8 +583,10 @@ def test_an_active_node_has_a_bond_where_there_is_bondpy(
         assert bond.said == ["start", "broken", "shutdown"]
         assert node.count_publishers("/bond") == node.count_subscribers("/bond") == 0
     assert node.trigger_activate() == SUCCESS
+    bond = StandInBond.made[-1]
+    bond.pub.wait_for_all_acked = Failing(bond.pub.wait_for_all_acked, 0, RuntimeError("no such"))
     with monkeypatch.context() as patched:
         patched.setattr(node, "release", Failing(node.release, 0, RuntimeError("stuck")))
         assert node.trigger_shutdown() == FAILURE
     assert state(node) == "finalized"
-    assert StandInBond.made[-1].said == ["start", "broken", "shutdown"]
+    assert bond.said == ["start", "broken", "shutdown"], "though nobody told what was acknowledged"

@@ -131,6 +131,21 @@ def test_what_does_not_go_with_another_says_how_both_are_set(node: DktNode) -> N
     assert both.reason.endswith("expected min_depth_m to be the smaller")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "end"),
+    [
+        ("buffer_frames", 3, "or 0 for the checkpoint's own"),
+        ("fusion_method", "another", "expected one of refiner, membrane"),
+        ("points_outlier_neighbors", 3, "Set points_organized before"),
+    ],
+)
+def test_words_of_a_refusal_that_are_names_too_are_not_taken_for_them(
+    node: DktNode, name: str, value: Any, end: str
+) -> None:
+    refused = node.set_parameters_atomically([Parameter(name, value=value)])
+    assert refused.reason.partition(", or with it")[0].endswith(end)
+
+
 def test_a_whole_number_does_for_a_fraction(node: DktNode) -> None:
     """`ros2 param set /dkt_node max_depth_m 5` is an integer to ROS."""
     assert node.set_parameters_atomically([Parameter("max_depth_m", value=5)]).successful

@@ -181,9 +181,8 @@ class ParameterChanges(Generic[Own]):
 
         Many set several in one request that ROS takes apart: `ros2 param load` does.
         """
-        words = re.findall(r"\w+", problem)
-        others = sorted({w for w in words if w in self._specs and w not in asked})
-        if not others:
-            return ""
-        names = ", ".join(others)
-        return f". Set {names} before, or with it by the service set_parameters_atomically"
+        # What is found names parameters; what is expected has words that are names too.
+        found = " ".join(re.findall(r"parameter (.*?)(?:, expected|;|$)", problem))
+        others = sorted(self._specs.keys() & set(re.findall(r"\w+", found)) - asked.keys())
+        how = "before, or with it by the service set_parameters_atomically"
+        return f". Set {', '.join(others)} {how}" if others else ""
