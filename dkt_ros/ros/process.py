@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from dkt_ros.ros.managed_node import ManagedNode
 
 
+_HEARD_S = 0.5
+"""After which an interrupt has ended ROS, on a busy machine too."""
 _TAKING_APART_S = 5.0
 """Of a node that a busy machine takes apart, several times what that takes."""
 
@@ -161,9 +164,21 @@ def interruptible() -> Iterator[None]:
     except (KeyboardInterrupt, ExternalShutdownException):
         _heed_no_more()
     except Exception:
-        if rclpy.ok():
+        if not _is_interrupted():
             raise
         _heed_no_more()
+
+
+def _is_interrupted() -> bool:
+    """Whether ROS is shut down, or is within a moment.
+
+    rclpy's own thread does it, which the signal wakes; by then the same signal may have raised in
+    what turns a message into Python's, of which pybind11 makes a RuntimeError.
+    """
+    end_s = time.monotonic() + _HEARD_S
+    while rclpy.ok() and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return not rclpy.ok()
 
 
 @contextmanager

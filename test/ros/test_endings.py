@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,17 @@ def test_what_ctrl_c_cut_off_in_the_making_complains_of_nothing(
         half_made = Future.__new__(Future)
         del half_made
     assert not complaints
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_what_an_interrupt_breaks_before_ros_is_shut_down_is_no_error(
+    is_interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal raises in what rclpy converts a message with, which makes another error of it."""
+    told = iter([True, True])
+    monkeypatch.setattr(ros_process, "_HEARD_S", 30.0 if is_interrupted else 0.05)
+    monkeypatch.setattr(ros_process, "_heed_no_more", lambda: None)
+    monkeypatch.setattr(rclpy, "ok", lambda: next(told, not is_interrupted))
+    error = RuntimeError("Unable to convert call argument '0' to Python object")
+    with nullcontext() if is_interrupted else pytest.raises(RuntimeError), interruptible():
+        raise error
