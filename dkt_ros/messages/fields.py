@@ -97,10 +97,7 @@ def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
             f"camera_info has fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} in {name}, expected finite "
             "numbers and positive focal lengths in pixels. Calibrate the camera anew.",
         )
-    bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)
-    roi = info.roi
-    width = (roi.width or info.width) // bin_x
-    height = (roi.height or info.height) // bin_y
+    roi, (bin_x, bin_y), (width, height) = info.roi, _bins(info), _image_size(info)
     if width == 0 or height == 0:
         raise MessageError(
             "invalid camera_info",
@@ -138,7 +135,7 @@ def of_images_as_sent(info: CameraInfo) -> CameraInfo:
 
     A copy with region and binning worked into K and P; what has neither is returned as it is.
     """
-    camera, bins = info.roi, (max(info.binning_x, 1), max(info.binning_y, 1))
+    camera, bins = info.roi, _bins(info)
     whole = camera.width in (0, info.width) and camera.height in (0, info.height)
     if bins == (1, 1) and whole and (camera.x_offset, camera.y_offset) == (0, 0):
         return info
@@ -150,8 +147,7 @@ def of_images_as_sent(info: CameraInfo) -> CameraInfo:
             matrix[row * columns + 2] -= offset * matrix[columns * 2 + 2]
             for at in range(row * columns, (row + 1) * columns):
                 matrix[at] /= binned
-    copied.width = (camera.width or info.width) // bins[0]
-    copied.height = (camera.height or info.height) // bins[1]
+    copied.width, copied.height = _image_size(info)
     copied.binning_x = copied.binning_y = 0
     copied.roi = copy.copy(camera)
     copied.roi.x_offset = copied.roi.y_offset = copied.roi.width = copied.roi.height = 0
@@ -160,7 +156,7 @@ def of_images_as_sent(info: CameraInfo) -> CameraInfo:
 
 def how_reduced(info: CameraInfo) -> str:
     """A sentence on the region and the binning that the images' size comes from; "" without."""
-    roi, bins = info.roi, (max(info.binning_x, 1), max(info.binning_y, 1))
+    roi, bins = info.roi, _bins(info)
     reduced = []
     if roi.width or roi.height:
         reduced.append(f"region of interest {roi.width}x{roi.height}")
@@ -178,6 +174,17 @@ def how_reduced(info: CameraInfo) -> str:
 def has_distortion(info: CameraInfo) -> bool:
     """Whether raw images of this camera deviate from a pinhole camera's."""
     return any(coefficient != 0.0 for coefficient in info.d)
+
+
+def _bins(info: CameraInfo) -> tuple[int, int]:
+    """Pixels of the sensor in one of the image, along x and y; 0 is 1."""
+    return max(info.binning_x, 1), max(info.binning_y, 1)
+
+
+def _image_size(info: CameraInfo) -> tuple[int, int]:
+    """(width, height) after region and binning."""
+    bin_x, bin_y = _bins(info)
+    return (info.roi.width or info.width) // bin_x, (info.roi.height or info.height) // bin_y
 
 
 def _entries(matrix: Sequence[float], columns: int) -> tuple[float, float, float, float]:

@@ -138,8 +138,8 @@ def _own_state(options: PredictorOptions) -> str | None:
         code = [Path(named.__file__) for named in (module, package) if named.__file__]
         if hasattr(package, "__path__") and package.__file__:
             code += shown(Path(package.__file__).parent, "**/*.py")
-        for file in sorted(set(code)):
-            digest.update(file.read_bytes())
+        files = [(file, file.stat()) for file in sorted(set(code))]
+        digest.update(_contents(tuple((f, s.st_size, s.st_mtime_ns) for f, s in files)).encode())
         place = Path(options.checkpoint).expanduser()
         weights = [place, *shown(place, "**/*")] if options.checkpoint and place.exists() else []
         for file in sorted(file for file in weights if file.is_file()):
@@ -149,6 +149,11 @@ def _own_state(options: PredictorOptions) -> str | None:
     except (OSError, DktError):  # whoever loads it says what is wrong
         return None
     return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=4)
+def _contents(written: tuple[tuple[Path, int, int], ...]) -> str:
+    return " ".join(sha256(file) for file, _, _ in written)
 
 
 @lru_cache(maxsize=4)

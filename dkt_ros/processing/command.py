@@ -45,8 +45,7 @@ def add_commands(subparsers: Any) -> None:
         epilog=_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="recording, glob or folder of them")
-    parser.add_argument("--output", type=path, required=True, metavar="OUT", help="folder")
+    add_recordings(parser)
     add = parser.add_argument_group("output").add_argument
     add(
         "--format",
@@ -88,6 +87,20 @@ def add_commands(subparsers: Any) -> None:
     add_arguments(network)
     add_fusion_arguments(network)
     parser.set_defaults(run=run_process)
+
+
+def add_recordings(parser: argparse.ArgumentParser) -> None:
+    """Which recordings, and where what is made of them goes; see check_output."""
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="recording, glob or folder of them")
+    parser.add_argument("--output", type=path, required=True, metavar="OUT", help="folder")
+
+
+def check_output(output: Path) -> None:
+    """Raises DktError where no folder can be."""
+    from dkt_ros.errors import DktError
+
+    if output.exists() and not output.is_dir():
+        raise DktError(f"{output} is no folder; choose another --output")
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,7 +219,6 @@ def run_process(args: argparse.Namespace) -> int:
 
 
 def _processed(args: argparse.Namespace) -> int:
-    from dkt_ros.errors import DktError
     from dkt_ros.files import StorageError
     from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.many import default_workers, process_many
@@ -214,8 +226,7 @@ def _processed(args: argparse.Namespace) -> int:
 
     cluster = _cluster(args)
     options = process_options(args)
-    if args.output.exists() and not args.output.is_dir():
-        raise DktError(f"{args.output} is no folder; choose another --output")
+    check_output(args.output)
     _check_networks(options, here=cluster is None)
     recordings = find_recordings(args.inputs, options.source, args.output)
     check_concerned(recordings, options.source)

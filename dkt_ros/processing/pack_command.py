@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from dkt_ros.arguments import path, positive
-from dkt_ros.processing.command import add_source_arguments
+from dkt_ros.arguments import positive
+from dkt_ros.processing.command import (
+    add_recordings,
+    add_source_arguments,
+    check_output,
+    source_options,
+)
 from dkt_ros.wording import counted, one_line
 
 if TYPE_CHECKING:
@@ -29,8 +34,7 @@ def add_commands(subparsers: Any) -> None:
         epilog=_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="recording, glob or folder of them")
-    parser.add_argument("--output", type=path, required=True, metavar="OUT", help="folder")
+    add_recordings(parser)
     parser.add_argument(
         "--frames",
         type=positive,
@@ -56,15 +60,13 @@ def add_commands(subparsers: Any) -> None:
 def _pack(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
     from dkt_ros.files import BusyError, StorageError
-    from dkt_ros.processing.command import source_options
     from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.outcome import Outcome, ProcessingError, exit_status
     from dkt_ros.processing.pack import PackOptions, pack, sequence_names
     from dkt_ros.progress import progress_bar
 
     options = PackOptions(source_options(args), args.frames, args.height)
-    if args.output.exists() and not args.output.is_dir():
-        raise DktError(f"{args.output} is no folder; choose another --output")
+    check_output(args.output)
     recordings = find_recordings(args.inputs, options.source, args.output)
     check_concerned(recordings, options.source)
     outcomes = []
