@@ -51,6 +51,7 @@ from dkt_ros.fusion.history import History
 from dkt_ros.fusion.matcher import SMALLEST, Matcher
 from dkt_ros.fusion.network import Refiner, one_thread
 from dkt_ros.fusion.registration import Change, Seen
+from dkt_ros.fusion.standing import Decided, Standing
 from dkt_ros.fusion.view import View, beyond, sensors_view
 from dkt_ros.fusion.weights import matcher_of, refiner_of
 from dkt_ros.geometry import nearest_fill, with_readings_between
@@ -189,6 +190,7 @@ class Fuser:
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
         self._history = History(self.config.steadiness)
+        self._standing = Standing()
 
     def fuse(
         self,
@@ -216,57 +218,78 @@ class Fuser:
         frame = self._reduced(rgb, raw_depth, disparity, alignment)
         on_scale = on_scale or frame.predicted is None  # those weights know how to do without
         way = self._ways[on_scale]
-        scene = make_scene(frame.rgb, frame.readings, frame.predicted, on_scale)
-        if scene is None:
+        if not frame.readings.any():
             self.reset()
             return self._without_readings(rgb.shape[:2], disparity, alignment, frame.reason, way)
         assert raw_depth is not None
-        corrected, trust, log_error, seen = self._decided(scene, frame, way.refiner)
-        trusted = scene.measured & (trust >= 0.5)
-        corrected = hung(corrected, scene.disparity, trusted, _RIM_PX, levels=2)
-        steady, trust = self._history.steady(scene, corrected, trust, _KEPT, stamp_ns)
+        at_rest = self._history.look(frame.rgb, frame.readings, stamp_ns)
+        decided = self._standing.of(frame.readings, frame.predicted, on_scale, at_rest)
+        x = None
+        if decided is None:
+            decided, x = self._decided(frame, way.refiner, on_scale)
+            self._standing.take(decided)
+        measured = frame.readings > 0
+        own = np.arange(measured.size, dtype=np.int32).reshape(measured.shape)
+        nearest = np.where(measured, own, decided.nearest)
+        steady, trust = self._history.steady(decided.corrected, decided.trust, nearest, _KEPT)
         depth, source, shares = self._enlarged(raw_depth, steady, trust)
-        trusted = scene.measured & (trust >= 0.5)
+        trusted = measured & (trust >= 0.5)
         return Fused(
             depth=depth,
             source=source,
             shares=shares,
-            readings=int(np.count_nonzero(scene.measured)),
+            readings=int(np.count_nonzero(measured)),
             trusted=int(np.count_nonzero(trusted)),
-            residual_m=_residual(corrected, scene.disparity, trusted),
-            seen=seen,
-            doubted=_doubted(scene, corrected, trusted),
-            network_used=scene.predicted is not None,
+            residual_m=_residual(decided.corrected, frame.readings, trusted),
+            seen=self._seen(frame, on_scale, x),
+            doubted=_doubted(frame, decided.corrected, trusted),
+            network_used=frame.predicted is not None,
             reason=frame.reason,
-            _log_error=log_error,
+            _log_error=decided.log_error,
             _calibration=way.calibration,
             _tolerance=self.config.tolerance,
             _range=self._range_of(steady),
         )
 
     def _decided(
-        self, scene: Scene, frame: _Reduced, refiner: Refiner | None
-    ) -> tuple[Float32, Float32, Float32, Seen | None]:
-        """Corrected disparity, trust and log error, (h, w) each, and what is seen."""
-        view, part = sensors_view(scene.measured), scene
+        self, frame: _Reduced, refiner: Refiner | None, on_scale: bool
+    ) -> tuple[Decided, Float32 | None]:
+        """What is made of a frame, and its network_input where a refiner saw it."""
+        scene = frame.scene(on_scale)
+        view, part, x = sensors_view(scene.measured), scene, None
         if view is not None:
-            shown = frame.within(view)
-            cut = make_scene(shown.rgb, shown.readings, shown.predicted, scene.on_scale)
-            assert cut is not None
-            part = cut
-        matcher, seen = self._matcher, None
+            part = frame.within(view).scene(on_scale)
         if refiner is None:
             corrected, trust, log_error = _membrane(part)
         else:
             x = network_input(part)
             corrected, trust, log_error = _refined(part, x, refiner, self._device)
-            if matcher is not None and min(x.shape[1:]) >= SMALLEST:
-                told = partial(_matched, matcher, self._device, x)
-                seen = Seen(told, partial(_asked, matcher, self._device, frame))
         if view is not None:
             inside = (corrected, trust, log_error)
             corrected, trust, log_error = beyond(scene, view, inside, frame.predicted)
-        return corrected, trust, log_error, seen
+        trusted = scene.measured & (trust >= 0.5)
+        decided = Decided(
+            corrected=hung(corrected, scene.disparity, trusted, _RIM_PX, levels=2),
+            trust=trust,
+            log_error=log_error,
+            readings=frame.readings,
+            nearest=scene.nearest,
+            predicted=frame.predicted,
+            on_scale=on_scale,
+        )
+        return decided, x
+
+    def _seen(self, frame: _Reduced, on_scale: bool, x: Float32 | None) -> Seen | None:
+        """x: its network_input, where that is known."""
+        matcher, device = self._matcher, self._device
+        shown = frame.shown
+        if matcher is None or min(shown.readings.shape) < SMALLEST:
+            return None
+        if x is None:
+            told = partial(_matched_anew, matcher, device, shown, on_scale)
+        else:
+            told = partial(_matched, matcher, device, x)
+        return Seen(told, partial(_asked, matcher, device, frame))
 
     def _range_of(self, inverse: Float32) -> tuple[float, float]:
         """Metres, between which all depth lies that is the readings' or the network's."""
@@ -398,6 +421,18 @@ class _Reduced:
     predicted: Float32 | None
     reason: str
 
+    def scene(self, on_scale: bool) -> Scene:
+        """Of a frame with readings; see make_scene."""
+        scene = make_scene(self.rgb, self.readings, self.predicted, on_scale)
+        assert scene is not None
+        return scene
+
+    @property
+    def shown(self) -> _Reduced:
+        """What of it the sensor looks at."""
+        view = sensors_view(self.readings > 0)
+        return self if view is None else self.within(view)
+
     def within(self, view: View) -> _Reduced:
         """What of it lies in the view."""
         predicted = None if self.predicted is None else _part(self.predicted, view)
@@ -440,6 +475,11 @@ def _matched(matcher: Matcher, device: torch.device, seen: Float32) -> float:
         return float(matcher(x.to(device, memory_format=torch.channels_last)))
 
 
+def _matched_anew(matcher: Matcher, device: torch.device, frame: _Reduced, on_scale: bool) -> float:
+    """The same of a frame whose network_input is not at hand."""
+    return _matched(matcher, device, network_input(frame.scene(on_scale)))
+
+
 def _asked(
     matcher: Matcher, device: torch.device, frame: _Reduced, changes: Sequence[Change]
 ) -> list[float]:
@@ -449,9 +489,7 @@ def _asked(
     """
     found = []
     for change in changes:
-        undone = replace(frame, readings=change.undone(frame.readings), predicted=None)
-        view = sensors_view(undone.readings > 0)
-        shown = undone if view is None else undone.within(view)
+        shown = replace(frame, readings=change.undone(frame.readings), predicted=None).shown
         scene = make_scene(shown.rgb, shown.readings, None, True)
         if scene is None or min(scene.disparity.shape) < SMALLEST:
             found.append(-np.inf)
@@ -461,19 +499,20 @@ def _asked(
 
 
 def _doubted(
-    scene: Scene, corrected: Float32, trusted: NDArray[np.bool_]
+    frame: _Reduced, corrected: Float32, trusted: NDArray[np.bool_]
 ) -> NDArray[np.uint8] | None:
     """See Fused.doubted; None too where few readings would be left."""
-    some = scene.disparity[trusted]
-    if scene.predicted is None or len(some) == 0:
+    readings = frame.readings
+    some = readings[trusted]
+    if frame.predicted is None or len(some) == 0:
         return None
     # Seen through are those that are farther than what is there, yet not than all else.
     farthest = quantiles(some[:: 1 + len(some) // _MEDIAN_OF], _FARTHEST)[0]
-    behind = ~trusted & (scene.disparity < corrected * np.float32(1 - _BEHIND))
-    behind &= scene.disparity > farthest
+    behind = ~trusted & (readings < corrected * np.float32(1 - _BEHIND))
+    behind &= readings > farthest
     doubted = cv2.dilate(behind.astype(np.uint8), _AROUND)
-    left = scene.measured & (doubted == 0)
-    if np.count_nonzero(left) < _LEFT * np.count_nonzero(scene.measured):
+    left = (readings > 0) & (doubted == 0)
+    if np.count_nonzero(left) < _LEFT * np.count_nonzero(readings):
         return None
     return np.asarray(doubted, np.uint8)
 

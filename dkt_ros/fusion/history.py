@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.arrays import quantiles
-from dkt_ros.fusion.features import Scene
 
 Float32 = NDArray[np.float32]
 
@@ -33,6 +32,7 @@ _LEAST_SPREAD, _MOST_SPREAD = 0.002, 0.015  # relative
 _FEWEST_MOVED = 0.02  # share of the picture that changes where all of it moves
 _MOST_MOVED = 0.25, 0.5  # of which what is left looks alike by chance
 _PEAK = 0.3  # of phase correlation; noise alone gives a tenth
+_STIRRED, _RESTS = 0.0003, 0.2  # share of the picture and speed, up to which nothing moves
 _SPEED_PX = 1.0  # of the camera, at working size, against the mean picture
 _OFTEN = 0.8  # share of frames in which a reading is there that need not prove itself
 _OUTLIER_LEVELS = 6.0
@@ -59,63 +59,90 @@ class _Past:
         return None in (stamp_ns, self.stamp_ns) or stamp_ns > self.stamp_ns  # type: ignore[operator]
 
 
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """The next one: readings (h, w), colour (h/2, w/2, 3), and the share of it in the means.
+
+    coarse: (h/2, w/2); None where the stream begins.
+    """
+
+    readings: Float32
+    colour: Float32
+    stamp_ns: int | None
+    coarse: Float32 | None
+
+
 class History:
-    """The past of one stream."""
+    """The past of one stream: of each frame `look`, then `steady`."""
 
     def __init__(self, steadiness: float) -> None:
         """steadiness: 0..1, share of the past in a frame where nothing moves; 0 is none."""
         self._steadiness = np.float32(steadiness)
         self._past: _Past | None = None
+        self._frame: _Frame | None = None
 
-    def steady(
-        self, scene: Scene, disparity: Float32, trust: Float32, kept: float, stamp_ns: int | None
-    ) -> tuple[Float32, Float32]:
-        """The next frame's disparity without its readings, and trust in them, (h, w) each.
+    def look(self, rgb: NDArray[np.uint8], readings: Float32, stamp_ns: int | None) -> bool:
+        """Whether nothing at all moves in the next frame, which `steady` then goes on with.
 
-        kept: trust from which a reading is published as it is. A stamp that is not later than the
-        last one begins anew.
+        rgb (h, w, 3); readings (h, w) 1/m, 0 = none. A stamp that is not later than the last one
+        begins anew.
         """
-        if self._steadiness == 0:
-            return disparity, trust
-        height, width = disparity.shape
+        height, width = readings.shape
         half = width // 2, height // 2
-        colour = cv2.resize(scene.rgb, half, interpolation=cv2.INTER_AREA).astype(np.float32)
-        measured = scene.measured
-        seen = np.where(measured & (trust >= kept), scene.disparity, disparity)
-        present = measured.astype(np.float32)
+        colour = cv2.resize(rgb, half, interpolation=cv2.INTER_AREA).astype(np.float32)
         past = self._past
-        if past is None or not past.precedes(disparity, stamp_ns):
-            self._past = _Past(seen, trust, scene.disparity, present, colour, stamp_ns)
-            return disparity, trust
+        if self._steadiness == 0 or past is None or not past.precedes(readings, stamp_ns):
+            self._past, self._frame = None, _Frame(readings, colour, stamp_ns, None)
+            return False
         lit = colour * _exposure(colour, past.colour)
-        still = cv2.max(_changed(lit, past.colour), _shifted(scene.disparity, past.readings))
+        changed = cv2.max(_changed(lit, past.colour), _shifted(readings, past.readings))
         few, most = _MOST_MOVED
-        moved = np.count_nonzero(still >= 2.0) / still.size
+        moved = np.count_nonzero(changed >= 2.0) / changed.size
         speed = _speed(lit, past.colour, leap=moved > _FEWEST_MOVED)
         slow = min(2.0 - speed, (most - moved) / (most - few), 1.0)
-        still = np.clip(2.0 - still, 0.0, max(slow, 0.0))
-        coarse = 1.0 - self._steadiness * still
+        still = np.clip(2.0 - changed, 0.0, max(slow, 0.0))
+        self._frame = _Frame(readings, colour, stamp_ns, 1.0 - self._steadiness * still)
+        stirred = np.count_nonzero(changed >= 1.0) / changed.size
+        return bool(stirred <= _STIRRED and speed < _RESTS)
+
+    def steady(
+        self, disparity: Float32, trust: Float32, nearest: NDArray[np.int32], kept: float
+    ) -> tuple[Float32, Float32]:
+        """That frame's disparity without its readings, and trust in them, (h, w) each.
+
+        nearest: flat place of the nearest reading. kept: trust from which a reading is published as
+        it is.
+        """
+        frame, past = self._frame, self._past
+        assert frame is not None
+        measured = frame.readings > 0
+        seen = np.where(measured & (trust >= kept), frame.readings, disparity)
+        present = measured.astype(np.float32)
+        if past is None or frame.coarse is None:
+            self._past = _Past(seen, trust, frame.readings, present, frame.colour, frame.stamp_ns)
+            return disparity, trust
+        size = disparity.shape[::-1]
         gain = np.asarray(
-            cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+            cv2.resize(frame.coarse, size, interpolation=cv2.INTER_LINEAR), np.float32
         )
 
         def mean(before: Float32, now: Float32, share: Float32 = gain) -> Float32:
             return before + share * (now - before)
 
         # Where no reading is left to compare with, the next one is the first.
-        known = np.where(past.readings > 0, past.readings, scene.disparity)
-        readings = np.where(measured, mean(known, scene.disparity), known * (gain < 0.5))
+        known = np.where(past.readings > 0, past.readings, frame.readings)
+        readings = np.where(measured, mean(known, frame.readings), known * (gain < 0.5))
         self._past = past = _Past(
             disparity=mean(past.disparity, seen),
             trust=mean(past.trust, trust),
             readings=np.asarray(readings, np.float32),
             often=mean(past.often, present),
-            colour=mean(past.colour, colour, coarse[..., None]),
-            stamp_ns=stamp_ns,
+            colour=mean(past.colour, frame.colour, frame.coarse[..., None]),
+            stamp_ns=frame.stamp_ns,
         )
         proven = np.clip(past.often * np.float32(2 / _OFTEN) - 1.0, 0.0, 1.0)
         # As trust is: where there is no reading, the nearest one's.
-        return past.disparity, past.trust * proven.take(scene.nearest)
+        return past.disparity, past.trust * proven.take(nearest)
 
 
 def _exposure(colour: Float32, before: Float32) -> np.float32:

@@ -17,6 +17,8 @@ from fixtures.fused_scenes import GlassFrame, rendered_frame
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.errors import DktError
+from dkt_ros.fusion import fuser as fuser_module
+from dkt_ros.fusion import standing
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fuser import Fused, Fuser, Source
 from dkt_ros.fusion.weights import default_weights
@@ -394,6 +396,64 @@ def test_readings_that_come_and_go_are_not_followed(fuser: Fuser, frame: GlassFr
     ]
     single = [fuse(fuser, frame.with_raw(raw)).depth for raw in raws]
     assert flicker(depths[4:], place) < 0.5 * flicker(single, place)
+
+
+def test_at_rest_the_refiner_is_asked_of_some_frames_alone(
+    frame: GlassFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fuser, asked = Fuser(), 0
+    refined = fuser_module._refined
+
+    def counted(*given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return refined(*given)
+
+    monkeypatch.setattr(fuser_module, "_refined", counted)
+    stream = [noisy(frame, seed) for seed in range(16)]
+
+    def depths() -> list[np.ndarray]:
+        fuser.reset()
+        fused = [
+            fuser.fuse(f.rgb, f.raw, f.disparity, f.aligned(), stamp)
+            for stamp, f in enumerate(stream)
+        ]
+        for one, f in zip(fused, stream, strict=True):
+            where = good(frame) & np.isfinite(f.raw)
+            assert (one.depth[where] == f.raw[where]).mean() > 0.85
+        return [one.depth for one in fused]
+
+    found = depths()
+    assert 6 <= asked <= 9
+    monkeypatch.setattr(standing, "_FOR", 0)
+    expected = depths()
+    for where in (frame.glass, ~frame.glass):
+        ours, theirs = (
+            float(np.mean([frame.rel(depth, where) for depth in some[4:]]))
+            for some in (found, expected)
+        )
+        assert ours < 1.02 * theirs
+        assert flicker(found[4:], where) < 1.02 * flicker(expected[4:], where)
+
+
+def test_what_is_put_down_before_a_camera_at_rest_is_seen_at_once(
+    fuser: Fuser, frame: GlassFrame
+) -> None:
+    fuser.reset()
+    stream = [noisy(frame, seed) for seed in range(8)]
+    for last in range(5, 8):  # the decision is new, or stands for the first or second frame
+        fuser.reset()
+        for stamp, f in enumerate(stream[:last]):
+            fuser.fuse(f.rgb, f.raw, f.disparity, f.aligned(), stamp)
+        rows, columns = np.s_[20:60], np.s_[20:70]
+        rgb, raw, disparity = (m.copy() for m in (frame.rgb, frame.raw, frame.disparity))
+        rgb[rows, columns] = (40, 90, 160)
+        raw[rows, columns] = 0.7 * np.nanmin(frame.raw[rows, columns])
+        scale, shift = frame.aligned().scale, frame.aligned().shift
+        disparity[rows, columns] = (1 / raw[rows, columns] - shift) / scale
+        fused = fuser.fuse(rgb, raw, disparity, frame.aligned(), 100)
+        inner = np.s_[28:52, 28:62]
+        assert np.abs(fused.depth[inner] / raw[inner] - 1).mean() < 0.01
 
 
 @pytest.mark.parametrize("forget", ["reset", "stamp", "size"])

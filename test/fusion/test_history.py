@@ -44,7 +44,8 @@ def steadied(
         scene = make_scene(rgb, readings, None, on_scale=True)
         assert scene is not None
         trust = np.full(SIZE, trusts[stamp % 2], np.float32)
-        found.append(history.steady(scene, disparity, trust, 0.5, stamp))
+        history.look(rgb, readings, stamp)
+        found.append(history.steady(disparity, trust, scene.nearest, 0.5))
     return found
 
 
