@@ -327,7 +327,8 @@ def test_two_replays_with_one_clock_say_so(
     listener.spin_until(lambda: listener.node.count_publishers("/clock") == 1)
     second = replay(*words)
     assert second.stdout is not None
-    assert "another node publishes /clock too" in second.stdout.readline()
+    # A busy machine may be late, and told of it, before.
+    assert any("another node publishes /clock too" in line for line in second.stdout)
     for process in (first, second):
         process.send_signal(signal.SIGINT)
         assert finished(process).count("another node publishes") <= 1
