@@ -45,13 +45,15 @@ class NodeParameters(Parameters):
 
     color_transport: str = parameter(
         "raw",
-        "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed.",
+        "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed. A "
+        "topic that is mapped to color/image with /compressed at its end is that.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressed"),
     )
     depth_transport: str = parameter(
         "raw",
-        "How raw depth arrives: sensor_msgs/Image, or PNG or RVL on depth/image/compressedDepth.",
+        "How raw depth arrives: sensor_msgs/Image, or PNG or RVL on depth/image/compressedDepth. A "
+        "topic with either transport at its end is that.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressedDepth"),
     )
