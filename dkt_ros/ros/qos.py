@@ -30,7 +30,12 @@ from rclpy.subscription import Subscription
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.declarations import qos_overrides_of
-from dkt_ros.ros.probe import PROFILE_VARIABLES, other_users, profile_variable
+from dkt_ros.ros.probe import (
+    PROFILE_VARIABLES,
+    discovery_settings,
+    other_users,
+    profile_variable,
+)
 
 try:
     from rclpy import event_handler
@@ -279,6 +284,16 @@ def large_message_advice() -> str:
         f"{profile_variable()} to dkt_ros's config/fastdds.xml for the camera's driver, this "
         "node and the planner"
     )
+
+
+def surroundings(node: Node) -> str:
+    """What decides which other nodes this one finds."""
+    settings = [
+        f"ROS_DOMAIN_ID={node.context.get_domain_id()}",
+        f"RMW_IMPLEMENTATION={get_rmw_implementation_identifier()}",
+        discovery_settings(),
+    ]
+    return ", ".join(filter(None, settings))
 
 
 def other_users_advice() -> str:

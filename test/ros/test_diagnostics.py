@@ -515,9 +515,19 @@ def test_silence_before_this_activation_does_not_count() -> None:
 def test_all_that_a_dead_camera_no_longer_sends_is_one_sentence() -> None:
     gone = {name: InputTopic(f"/{name}", 0) for name in ("camera_info", "color", "depth")}
     snapshot = streams(camera_info=None, color=4.0, depth=4.5)
-    message = status("input", snapshot=snapshot, pipeline=inputs(**gone)).message
+
+    def told(**changed: InputTopic) -> str:
+        here = "ROS_DOMAIN_ID=3, RMW_IMPLEMENTATION=rmw_x"
+        found = inputs(**gone | changed)
+        return status("input", snapshot=snapshot, surroundings=here, pipeline=found).message
+
+    message = told()
     assert message.startswith("no message on /color, /depth, /camera_info for 4.0 s: no publisher")
     assert message.count("no message") == 1
+    alone = "No camera at all is seen from here, by ROS_DOMAIN_ID=3, RMW_IMPLEMENTATION=rmw_x:"
+    assert alone in message
+    assert alone not in told(color=replace(gone["color"], elsewhere=("/cam/rgb",)))
+    assert alone not in told(color=replace(gone["color"], publishers=1))
 
 
 def test_what_is_published_in_place_of_a_topic_that_is_not_is_named_once() -> None:

@@ -224,3 +224,14 @@ def test_nodes_of_other_users_are_told_where_memory_is_shared(
     advice = qos.other_users_advice()
     assert said in advice
     assert bool(said) == bool(advice)
+
+
+def test_what_decides_whom_a_node_finds_is_told(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    node = LifecycleNode("alone", context=context)
+    told = qos.surroundings(node)
+    node.destroy_node()
+    assert f"ROS_DOMAIN_ID={context.get_domain_id()}, RMW_IMPLEMENTATION=rmw_" in told
+    assert ", ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST" in told
