@@ -168,6 +168,26 @@ def test_launch_ends_with_the_node_that_a_bag_is_played_to(repo_root: Path, tmp_
     assert "the node goes on" not in output
 
 
+@pytest.mark.roslaunch
+@pytest.mark.ros
+def test_rviz_shows_all_in_the_frame_of_the_bag_s_camera(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is no frame of tf or of the data shows nothing. The node ends at once, and all."""
+    rviz, words = tmp_path / "lib/rviz2/rviz2", tmp_path / "words"
+    index = tmp_path / "share/ament_index/resource_index/packages/rviz2"
+    for file, content in ((rviz, f'#!/bin/sh\necho "$@" > {words}\n'), (index, "")):
+        file.parent.mkdir(parents=True)
+        file.write_text(content)
+    rviz.chmod(0o755)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path}:{os.environ['AMENT_PREFIX_PATH']}")
+    parameters = tmp_path / "params.yaml"
+    parameters.write_text("/**:\n  ros__parameters:\n    steps: 99\n")
+    demo = repo_root / "dkt_ros/assets/demo/glassware"
+    launched(repo_root, "replay", [f"bag:={demo}", f"params_file:={parameters}", "rviz:=True"])
+    assert "-f camera_color_optical_frame" in words.read_text()
+
+
 def is_alive(pid: str) -> bool:
     """Whether this process runs; one that nobody has waited for does not."""
     try:

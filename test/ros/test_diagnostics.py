@@ -547,6 +547,14 @@ def test_calibration_may_come_once() -> None:
     assert "/camera_info" in status("input", snapshot=streams(camera_info=None)).message
 
 
+def test_a_camera_that_waits_to_be_triggered_may_be_silent() -> None:
+    ages = dict.fromkeys(("color", "depth", "camera_info", "pair", "frame", "depth_image"), 900.0)
+    found = {"snapshot": streams(**ages), "active_s": 1000.0}
+    for part, told in (("input", WARN), ("alignment", WARN), ("inference", OK)):
+        assert status(part, **found).level == told
+        assert status(part, **found, image_timeout_s=3600.0).level == OK
+
+
 def test_a_slow_network_is_not_called_stale() -> None:
     slow = replace(streams(depth_image=5.0), timings_s={"total": (4.0, 4.5)})
     assert status("alignment", snapshot=slow).level == OK
