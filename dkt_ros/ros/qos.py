@@ -185,6 +185,29 @@ class Seldom(CallbackGroup):
         """Nobody waits for it."""
 
 
+class Paced(CallbackGroup):
+    """Of what comes far more often than it is needed, and of which the newest alone counts.
+
+    The executor does not wait for it for a while after each: who uses it sees to being woken.
+    """
+
+    def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._every_s, self._clock, self._due = every_s, clock, clock()
+
+    def can_execute(self, entity: Any) -> bool:
+        """Unless there was one a moment ago."""
+        return self._clock() >= self._due
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Nothing else hinders it."""
+        self._due = self._clock() + self._every_s
+        return True
+
+    def ending_execution(self, entity: Any) -> None:
+        """Nobody waits for it."""
+
+
 def _seldom_asked(entity: Any) -> Any:
     """The publisher or subscription, its events in a group of their own."""
     group = Seldom()

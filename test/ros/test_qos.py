@@ -118,6 +118,18 @@ def test_seldom_is_once_a_second_and_as_long_as_a_turn_takes() -> None:
     assert asked == [1, 2, 16, 17, 31, 32]
 
 
+def test_what_is_paced_has_a_turn_at_once_and_then_no_other_for_a_while() -> None:
+    now = 7.0
+    group = qos.Paced(0.5, lambda: now)
+    assert group.can_execute(None)
+    now = 9.0
+    assert group.can_execute(None), "it may have been waited for as long as that"
+    assert group.beginning_execution(None)
+    assert not group.can_execute(None)
+    now = 9.6
+    assert group.can_execute(None)
+
+
 @pytest.mark.parametrize(
     ("asks", "said"),
     [
