@@ -251,6 +251,15 @@ def check_ros() -> Iterator[Finding]:
     """rclpy, then what hangs on it: the middleware and this package's generated messages."""
     from dkt_ros.ros import probe
 
+    if deadly := probe.deadly_middleware():
+        yield Finding(
+            "middleware",
+            "error",
+            deadly,
+            "unset it, for the default one, or install it (apt install ros-$ROS_DISTRO-NAME, with "
+            "- for _); the wheels that stand in for a ROS installation have rmw_fastrtps_cpp alone",
+        )
+        return
     ros = _asked(
         "ros",
         probe.rclpy_version,
@@ -276,16 +285,10 @@ def check_network() -> Iterator[Finding]:
     from dkt_ros.ros import probe
 
     instead = probe.discovery_variable()
-    settings = ", ".join(
-        f"{variable}={os.environ[variable]}"
-        for variable in (
-            "ROS_DOMAIN_ID",
-            "ROS_AUTOMATIC_DISCOVERY_RANGE",
-            "ROS_LOCALHOST_ONLY",
-            instead,
-        )
-        if os.environ.get(variable)
+    domain = (
+        f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}" if os.environ.get("ROS_DOMAIN_ID") else ""
     )
+    settings = ", ".join(filter(None, [domain, probe.discovery_settings()]))
     if probe.multicast_returns():
         yield Finding("discovery", "ok", f"multicast works; {settings or 'default settings'}")
     elif os.environ.get(instead):

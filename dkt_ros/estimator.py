@@ -270,7 +270,7 @@ class DepthEstimator:
                 frame.intrinsics,
                 given.raw_depth,
             )
-            suspicions = verdict.suspicions + suspicions
+            suspicions = verdict.suspicions + suspicions + self._cut_off(frame)
             fused = self._fuse(frame, answer, verdict.certain)
             begins = self._doubted is None and answer.prediction.frames == 1
             self._doubted = fused.doubted if answer.prediction.on_scale else None
@@ -391,6 +391,24 @@ class DepthEstimator:
         self._seen = self._doubted = None
         self._latest = None
 
+    def _cut_off(self, frame: Frame) -> tuple[Suspicion, ...]:
+        """Readings that are wanted, and that fusion's range leaves out."""
+        (low, high), of = self.depth_range, self.config.fusion
+        if frame.raw_depth is None or (low >= of.min_raw_depth and high <= of.max_raw_depth):
+            return ()
+        some = frame.raw_depth[::_CUT_STRIDE, ::_CUT_STRIDE]
+        near = (some >= low) & (some < of.min_raw_depth)
+        far = (some <= high) & (some > of.max_raw_depth)
+        share = np.count_nonzero(near | far) / some.size
+        if share <= _MANY_CUT:
+            return ()
+        text = (
+            f"{share:.0%} of the raw depth lies within {low:g} .. {high:g} m, where depth is "
+            f"wanted, and outside {of.min_raw_depth:g} .. {of.max_raw_depth:g} m, where readings "
+            "are taken for some: it is taken for unknown"
+        )
+        return (Suspicion("cut off", text, False),)
+
     def _judged_alone(self, answer: _Answer) -> Alignment:
         """What is told of the network's depth by itself: of a metric one's, whether it is any."""
         line, needed = answer.line, self.config.alignment.min_inlier_ratio
@@ -509,6 +527,8 @@ def _check_process(threads: int) -> None:
 
 _THINNED = 160, 288
 _MANY_SPECKLES = 0.02  # of the pixels
+_CUT_STRIDE, _MANY_CUT = 4, 0.02
+"""Pixels between those that are looked at, and their share above which it is told."""
 
 
 def _same_picture(one: Frame, other: Frame) -> bool:

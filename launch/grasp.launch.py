@@ -32,7 +32,10 @@ CONFIG = Path(__file__).parents[1] / "config"
 CAMERAS = CONFIG / "cameras"
 RVIZ = CONFIG / "rviz" / "dkt.rviz"
 FAST_DDS = CONFIG / "fastdds.xml"
-SWITCH = ["true", "false"]
+SPELT = {"true": "true", "1": "true", "false": "false", "0": "false", "": ""}
+"""How switches may be written, in capitals too, as launch's own conditions take them."""
+SWITCHES = ("use_sim_time", "rviz", "loop")
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 PATHS = ("bag", "config", "params_file", "planner_params_file")
 BY_NAME = ("checkpoint", "device", "mode", "backend", "engine_dir", *CAMERA_PARAMETERS)
 """Arguments that are parameters of the node."""
@@ -51,16 +54,22 @@ ARGUMENTS = (
         "camera_info_topic", default_value="", description="instead of the preset's"
     ),
     DeclareLaunchArgument(
+        "frame",
+        default_value="",
+        description="frame_id of the colour images, which RViz shows all in; instead of the "
+        "preset's, which is its driver's default",
+    ),
+    DeclareLaunchArgument(
         "color_transport",
         default_value="",
         choices=["", "raw", "compressed"],
-        description="instead of the preset's; color_topic stays the topic without /compressed",
+        description="instead of the preset's; not needed where color_topic ends in /compressed",
     ),
     DeclareLaunchArgument(
         "depth_transport",
         default_value="",
         choices=["", "raw", "compressedDepth"],
-        description="instead of the preset's; depth_topic stays the topic without its suffix",
+        description="instead of the preset's; not needed where depth_topic ends in a transport",
     ),
     DeclareLaunchArgument(
         "warm_up_size",
@@ -106,17 +115,14 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "use_sim_time",
         default_value="",
-        choices=["", *SWITCH],
-        description="time from /clock; empty: as SetParameter says around this file, else false",
+        description="true or false: time from /clock; empty: as SetParameter says around this "
+        "file, else false",
     ),
     DeclareLaunchArgument(
-        "rviz", default_value="false", choices=SWITCH, description="show the outputs in RViz"
+        "rviz", default_value="false", description="true or false: show the outputs in RViz"
     ),
     DeclareLaunchArgument(
-        "log_level",
-        default_value="info",
-        choices=["debug", "info", "warn", "error", "fatal"],
-        description="of the node",
+        "log_level", default_value="info", description=f"of the node: {', '.join(LOG_LEVELS)}"
     ),
 )
 
@@ -164,7 +170,21 @@ def given_arguments(
     given |= {name: str(Path(path).expanduser()) for name, path in paths.items() if path}
     if "namespace" in given:
         given["namespace"] = whole(context, given["namespace"])
+    given |= {name: switch(name, given[name]) for name in SWITCHES if name in given}
+    if "log_level" in given:
+        given["log_level"] = given["log_level"].lower()
+        if given["log_level"] not in LOG_LEVELS:
+            raise DktError(
+                f"log_level is '{given['log_level']}', expected one of {', '.join(LOG_LEVELS)}"
+            )
     return given
+
+
+def switch(name: str, word: str) -> str:
+    """The word as "true", "false" or "", which leaves it to others. Raises DktError."""
+    if word.lower() not in SPELT:
+        raise DktError(f"{name} is '{word}', expected true or false")
+    return SPELT[word.lower()]
 
 
 def whole(context: LaunchContext, namespace: str) -> str:
@@ -271,7 +291,7 @@ def start(
             Node(
                 package="rviz2",
                 **executable("rviz2", context),
-                arguments=["-d", str(RVIZ)],
+                arguments=["-d", str(RVIZ), *(["-f", preset.frame] if preset.frame else [])],
                 remappings=[(f"/{topic}", f"{prefix}/{topic}") for topic in output_topics()],
                 parameters=[*filter(None, [clock(given)])],
             )

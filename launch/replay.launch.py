@@ -23,17 +23,16 @@ from dkt_ros.ros.params.presets import preset_of_bag
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 GRASP = load_python_launch_file_as_module(str(Path(__file__).with_name("grasp.launch.py")))
-SWITCH = ["true", "false"]
 PATIENCE_S = 600.0  # a large network loads for minutes on its first day
 
 ARGUMENTS = (
     DeclareLaunchArgument("bag", description="ROS 1 or ROS 2 bag: folder, .mcap, .db3 or .bag"),
     DeclareLaunchArgument("rate", default_value="1.0", description="bag seconds per second"),
     DeclareLaunchArgument(
-        "loop", default_value="false", choices=SWITCH, description="start again at the end"
+        "loop", default_value="false", description="true or false: start again at the end"
     ),
     DeclareLaunchArgument(
-        "use_sim_time", default_value="true", choices=SWITCH, description="time from the bag"
+        "use_sim_time", default_value="true", description="true or false: time from the bag"
     ),
     DeclareLaunchArgument(
         "camera",

@@ -142,6 +142,25 @@ def test_ros_that_is_missing_is_one_error_not_three(monkeypatch: pytest.MonkeyPa
     assert "setup.bash" in finding.advice
 
 
+@pytest.mark.ros
+def test_a_middleware_that_ends_every_process_is_named(checkpoint: Path) -> None:
+    """As an RMW_IMPLEMENTATION from a shell's profile that is not installed here."""
+    words = ["doctor", "--json", "--checkpoint", str(checkpoint)]
+    run = subprocess.run(
+        [sys.executable, "-c", f"from dkt_ros.cli import main; exit(main({words}))"],
+        env=os.environ | {"RMW_IMPLEMENTATION": "rmw_nowhere_cpp"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1, run.stderr
+    findings = {finding["name"]: finding for finding in json.loads(run.stdout)}
+    assert findings["middleware"]["level"] == "error"
+    assert "RMW_IMPLEMENTATION is rmw_nowhere_cpp" in findings["middleware"]["detail"]
+    assert "unset it" in findings["middleware"]["advice"]
+    assert findings["checkpoint"]["level"] == "ok", "the rest is looked at all the same"
+
+
 def test_messages_that_were_not_generated_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "rclpy_version", lambda: "any")
     monkeypatch.setattr(probe, "middleware", lambda: "any")

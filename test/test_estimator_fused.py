@@ -113,6 +113,21 @@ def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named(
     assert push(fused(), frame(0)).suspicions == ()
 
 
+def test_readings_that_are_wanted_and_left_out_are_told() -> None:
+    """As where max_depth_m was raised alone."""
+    bound = float(np.nanpercentile(RAW, 70))
+    near = FusionConfig(max_raw_depth=bound)
+    estimate = push(fused(fusion=near), frame(0))
+    (told,) = (one for one in estimate.suspicions if one.cause == "cut off")
+    share = np.count_nonzero(bound < RAW) / RAW.size
+    assert float(told.text.split("%")[0]) == pytest.approx(100 * share, abs=2)
+    assert "of the raw depth lies within 0.1 .. 10 m, where depth is wanted" in told.advice
+    assert "Set raw_min_depth_m and raw_max_depth_m" in told.advice
+    assert not told.certain
+    asked = push(fused(fusion=near, max_depth=bound), frame(0))
+    assert "cut off" not in {one.cause for one in asked.suspicions}, "nor is it wanted"
+
+
 def test_a_filter_that_fills_holes_is_named_and_what_it_filled_is_no_reading() -> None:
     columns = np.maximum.accumulate(np.where(HOLES, 0, np.arange(WIDTH)), axis=1)
     filled = np.take_along_axis(np.nan_to_num(np.round(RAW, 3)), columns, axis=1)

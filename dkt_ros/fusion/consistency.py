@@ -51,6 +51,8 @@ REMEDIES = {
     "ramps": "Have whatever works on the depth take the nearest pixel (image_proc's nodes: "
     "interpolation 0), or map depth/image to the driver's own image",
     "speckles": "Look at the driver's speckle, confidence or flying-pixel filter",
+    "cut off": "Set raw_min_depth_m and raw_max_depth_m to what the sensor measures, or "
+    "min_depth_m and max_depth_m to what is wanted",
     "frozen depth": "Restart the camera's driver",
     "by turns": "Look at who publishes depth/image (ros2 topic info -v), and have the driver "
     "register each image (RealSense: a newer one, enable_sync:=true and one rate for both)",
@@ -90,6 +92,7 @@ _OF_DEPTH = REMEDIES.keys() - {
     "filter",
     "ramps",
     "speckles",
+    "cut off",
 }
 _QUANTITIES = {
     "ray": "what is flat is bent unless the raw depth is the distance along each pixel's ray: does "

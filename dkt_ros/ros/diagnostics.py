@@ -113,6 +113,7 @@ class NodeReport:
     complaints     cause -> what was reported last, and its age in seconds
     dds_advice     what to do about messages that get lost on the way
     users_advice   asked where none pass at all: what to do about nodes of other users, "" if none
+    surroundings   what decides which other nodes are found: domain, middleware, limits
     output_error   what is wrong with clouds or pictures, while depth goes out
     hanging        topic -> for how long one of its reliable readers has acknowledged nothing, and
                    the names of its reliable readers
@@ -135,6 +136,7 @@ class NodeReport:
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     dds_advice: str = ""
     users_advice: Callable[[], str] = lambda: ""
+    surroundings: str = ""
     worker: WorkerStatus = field(default_factory=WorkerStatus)
     output_error: str = ""
     hanging: Mapping[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
@@ -458,6 +460,11 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
         found = dict.fromkeys(t for name in names for t in inputs[name].elsewhere[:MOST_ELSEWHERE])
         there = f" Published are {', '.join(found)}." if found else ""
         sentences.append(f"no message on {topics} for {quiet_s:.1f} s: {guess}{there}")
+    if not any(topic.publishers or topic.elsewhere for topic in inputs.values()):
+        sentences.append(
+            f"No camera at all is seen from here, by {report.surroundings}: expected the same for "
+            "its driver."
+        )
     return " ".join(sentences)
 
 

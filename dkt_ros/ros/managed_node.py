@@ -23,12 +23,13 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock as ClockMessage
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
-from dkt_ros.ros.qos import node_names
+from dkt_ros.ros.qos import Paced, node_names
 from dkt_ros.ros.requests import LOG_PERIOD_S, answer_unreadable, reading_what_it_can
 from dkt_ros.ros.sending import RCLError, Report, SteadyStates, attempt, report_unsent
 from dkt_ros.ros.statistics import Complaints
@@ -46,6 +47,9 @@ STILL_CLOCK = (
     "use_sim_time is set and /clock stands still: is the bag or simulation that sends it paused, "
     "or at its end?"
 )
+CLOCK_EVERY_S = 0.02
+"""How often a message of /clock is read: a simulation with steps of 1 ms sends a thousand a second,
+which takes a third of a core."""
 LASTING_S = 3.0
 """How long something may be wrong with /clock or names before an active node says so."""
 NO_CLOCK = (
@@ -86,9 +90,9 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self._clock_ns, self._clock_moved = 0, 0.0  # when, by the monotonic clock
         self._troubled_since: dict[str, float] = {}
         # On a clock of its own, as it is to notice that the other one stands still.
-        self.create_timer(
-            LASTING_S / 3, self._watch_neighbours, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(LASTING_S / 3, self._watch_neighbours, clock=steady)
+        self._looks_at_clock = self.create_timer(CLOCK_EVERY_S, lambda: None, clock=steady)
         # In a group of its own, so that whatever else comes is answered while it prepares.
         service = self._service_change_state
         self._change_state_at_once = service.callback
@@ -101,6 +105,8 @@ class ManagedNode(LifecycleNode, Generic[Own]):
     ) -> Any:
         """As rclpy's, whose own of /clock raises at a time before 0; no message ends the node."""
         careful = reading_what_it_can(callback, topic, lambda *words: self.report(*words))
+        if kind is ClockMessage:
+            options["callback_group"] = Paced(CLOCK_EVERY_S)
         return super().create_subscription(kind, topic, careful, *words, **options)
 
     @property
@@ -314,6 +320,10 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def _watch_neighbours(self) -> None:
         """Says once what is wrong with /clock or names, and once more if it was well in between."""
+        if not self.get_clock().ros_time_is_active:
+            self._looks_at_clock.cancel()
+        elif self._looks_at_clock.is_canceled():
+            self._looks_at_clock.reset()
         now = time.monotonic()
         for what, trouble in (("clock", self.clock_trouble()), ("twins", self.twins_trouble())):
             if not trouble or self.idle():

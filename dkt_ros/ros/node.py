@@ -249,6 +249,7 @@ class DktNode(ManagedNode[NodeParameters]):
             sync_slop_s=self.parameters.sync_slop_s,
             dds_advice=qos.large_message_advice(),
             users_advice=qos.other_users_advice,
+            surroundings=qos.surroundings(self),
             snapshot=self._statistics.snapshot(),
             complaints=self._complaints.latest(),
             worker=pipeline.worker_status if pipeline else WorkerStatus(),

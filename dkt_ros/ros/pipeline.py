@@ -31,6 +31,7 @@ from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.params.presets import is_compressed, with_transport
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
@@ -97,8 +98,14 @@ class Pipeline:
         # rclpy runs what is ready in the order of creation: calibration before its own image.
         sources: dict[str, tuple[type, str, Callable[[Any], None]]] = {
             "camera_info": (CameraInfo, "color/camera_info", self._intake.on_camera_info),
-            "color": (*self._color_source(), self._intake.on_color),
-            "depth": (*self._depth_source(), self._intake.on_depth),
+            "color": (
+                *self._source("color/image", self._parameters.color_transport),
+                self._intake.on_color,
+            ),
+            "depth": (
+                *self._source("depth/image", self._parameters.depth_transport),
+                self._intake.on_depth,
+            ),
         }
         for name, (message_type, topic, callback) in sources.items():
             self._subscriptions[name] = qos.create_subscription(
@@ -192,19 +199,11 @@ class Pipeline:
         ]
         return tuple(sorted(found, key=lambda o: (-SequenceMatcher(None, topic, o).ratio(), o)))
 
-    def _color_source(self) -> tuple[type, str]:
-        if self._parameters.color_transport == "raw":
-            return Image, "color/image"
-        return CompressedImage, self._transport("color/image", "compressed")
-
-    def _depth_source(self) -> tuple[type, str]:
-        if self._parameters.depth_transport == "raw":
-            return Image, "depth/image"
-        return CompressedImage, self._transport("depth/image", "compressedDepth")
-
-    def _transport(self, base: str, transport: str) -> str:
-        """The topic of a transport, as image_transport names it: the base is remapped, then it."""
-        return f"{self._node.resolve_topic_name(base)}/{transport}"
+    def _source(self, base: str, transport: str) -> tuple[type, str]:
+        """Type and topic, as image_transport names it: the base is remapped, then its transport."""
+        resolved = self._node.resolve_topic_name(base)
+        topic = with_transport(resolved, transport)
+        return (CompressedImage, topic) if is_compressed(topic) else (Image, base)
 
     def _file(self, observation: Observation) -> None:
         self._statistics.seen("pair")

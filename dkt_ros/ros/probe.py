@@ -6,8 +6,11 @@ import fcntl
 import importlib.metadata
 import os
 import pwd
+import re
 import socket
 import struct
+import subprocess
+import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +37,36 @@ def discovery_variable() -> str:
     """The one that stands in for multicast on this distribution; Humble knows no static peers."""
     names = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
     return names[os.environ.get("ROS_DISTRO") == "humble"]
+
+
+def discovery_settings() -> str:
+    """What limits whom processes find, as set in this one's environment: NAME=value, ..."""
+    names = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", discovery_variable())
+    return ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+
+
+def deadly_middleware() -> str:
+    """What ROS says of an RMW_IMPLEMENTATION that it cannot load, "" where it can or none is set.
+
+    It ends the process that asks for it, with a status of its own; so another process asks.
+    """
+    name = os.environ.get("RMW_IMPLEMENTATION")
+    if not name:
+        return ""
+    asking = [sys.executable, "-c", "import rclpy; rclpy.get_rmw_implementation_identifier()"]
+    asked = subprocess.run(
+        asking,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if asked.returncode in (0, 1):  # 1: what this process can be told as well
+        return ""
+    said = re.search(r"\[rcl\]: (.*?)(?:, exiting with|$)", asked.stderr)
+    why = said[1] if said else f"it ends with status {asked.returncode}"
+    return f"RMW_IMPLEMENTATION is {name}, and ROS cannot load that: {why}"
 
 
 def rclpy_version() -> str:
@@ -101,7 +134,7 @@ def multicast_returns() -> bool:
 def fast_dds_profile() -> str | None:
     """The file that Fast DDS takes its settings from, "" for none; None where it is not in use."""
     try:
-        if "fastrtps" not in middleware():
+        if deadly_middleware() or "fastrtps" not in middleware():
             return None
     except (ImportError, OSError):
         return None

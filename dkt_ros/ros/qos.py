@@ -30,7 +30,12 @@ from rclpy.subscription import Subscription
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.declarations import qos_overrides_of
-from dkt_ros.ros.probe import PROFILE_VARIABLES, other_users, profile_variable
+from dkt_ros.ros.probe import (
+    PROFILE_VARIABLES,
+    discovery_settings,
+    other_users,
+    profile_variable,
+)
 
 try:
     from rclpy import event_handler
@@ -180,6 +185,29 @@ class Seldom(CallbackGroup):
         """Nobody waits for it."""
 
 
+class Paced(CallbackGroup):
+    """Of what comes far more often than it is needed, and of which the newest alone counts.
+
+    The executor does not wait for it for a while after each: who uses it sees to being woken.
+    """
+
+    def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._every_s, self._clock, self._due = every_s, clock, clock()
+
+    def can_execute(self, entity: Any) -> bool:
+        """Unless there was one a moment ago."""
+        return self._clock() >= self._due
+
+    def beginning_execution(self, entity: Any) -> bool:
+        """Nothing else hinders it."""
+        self._due = self._clock() + self._every_s
+        return True
+
+    def ending_execution(self, entity: Any) -> None:
+        """Nobody waits for it."""
+
+
 def _seldom_asked(entity: Any) -> Any:
     """The publisher or subscription, its events in a group of their own."""
     group = Seldom()
@@ -279,6 +307,16 @@ def large_message_advice() -> str:
         f"{profile_variable()} to dkt_ros's config/fastdds.xml for the camera's driver, this "
         "node and the planner"
     )
+
+
+def surroundings(node: Node) -> str:
+    """What decides which other nodes this one finds."""
+    settings = [
+        f"ROS_DOMAIN_ID={node.context.get_domain_id()}",
+        f"RMW_IMPLEMENTATION={get_rmw_implementation_identifier()}",
+        discovery_settings(),
+    ]
+    return ", ".join(filter(None, settings))
 
 
 def other_users_advice() -> str:

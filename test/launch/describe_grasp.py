@@ -45,9 +45,9 @@ def generate_test_description() -> LaunchDescription:
         "engine_dir": "/models/dkt.engine",
         "planner": "antipodal",
         "namespace": "left",
-        "use_sim_time": "true",
+        "use_sim_time": "True",  # as Python and nav2's launch files spell it
         "params_file": str(params_file),
-        "log_level": "warn",
+        "log_level": "WARN",
     }
     grasp = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(LAUNCH)), launch_arguments=arguments.items()

@@ -515,9 +515,19 @@ def test_silence_before_this_activation_does_not_count() -> None:
 def test_all_that_a_dead_camera_no_longer_sends_is_one_sentence() -> None:
     gone = {name: InputTopic(f"/{name}", 0) for name in ("camera_info", "color", "depth")}
     snapshot = streams(camera_info=None, color=4.0, depth=4.5)
-    message = status("input", snapshot=snapshot, pipeline=inputs(**gone)).message
+
+    def told(**changed: InputTopic) -> str:
+        here = "ROS_DOMAIN_ID=3, RMW_IMPLEMENTATION=rmw_x"
+        found = inputs(**gone | changed)
+        return status("input", snapshot=snapshot, surroundings=here, pipeline=found).message
+
+    message = told()
     assert message.startswith("no message on /color, /depth, /camera_info for 4.0 s: no publisher")
     assert message.count("no message") == 1
+    alone = "No camera at all is seen from here, by ROS_DOMAIN_ID=3, RMW_IMPLEMENTATION=rmw_x:"
+    assert alone in message
+    assert alone not in told(color=replace(gone["color"], elsewhere=("/cam/rgb",)))
+    assert alone not in told(color=replace(gone["color"], publishers=1))
 
 
 def test_what_is_published_in_place_of_a_topic_that_is_not_is_named_once() -> None:
@@ -535,6 +545,14 @@ def test_what_is_published_in_place_of_a_topic_that_is_not_is_named_once() -> No
 def test_calibration_may_come_once() -> None:
     assert status("input", snapshot=streams(camera_info=500.0)).level == OK
     assert "/camera_info" in status("input", snapshot=streams(camera_info=None)).message
+
+
+def test_a_camera_that_waits_to_be_triggered_may_be_silent() -> None:
+    ages = dict.fromkeys(("color", "depth", "camera_info", "pair", "frame", "depth_image"), 900.0)
+    found = {"snapshot": streams(**ages), "active_s": 1000.0}
+    for part, told in (("input", WARN), ("alignment", WARN), ("inference", OK)):
+        assert status(part, **found).level == told
+        assert status(part, **found, image_timeout_s=3600.0).level == OK
 
 
 def test_a_slow_network_is_not_called_stale() -> None:

@@ -93,6 +93,37 @@ def test_simulated_time_that_two_send_is_told(node: DktNode) -> None:
             player.destroy_node()
 
 
+@pytest.mark.parametrize("node", [["use_sim_time:=true"]], indirect=True)
+def test_of_a_fast_clock_the_newest_time_is_read_and_most_are_not(node: DktNode) -> None:
+    """A simulation's, whose step is a millisecond: each that is read costs Python."""
+    world, executor, last = Node("world"), SingleThreadedExecutor(), 400
+    sent = world.create_publisher(Clock, "/clock", 1)
+    executor.add_node(node)
+    source, read = node._time_source, []
+    (subscription,) = (one for one in node.subscriptions if one.topic_name == "/clock")
+    tell = subscription.callback
+
+    def told(message: Clock) -> None:
+        read.append(message.clock.sec)
+        tell(message)
+
+    subscription.callback = told
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        for step in range(1, last + 1):
+            sent.publish(Clock(clock=Time(sec=step)))
+            executor.spin_once(timeout_sec=0.0)
+        while node.get_clock().now().nanoseconds != last * 10**9:
+            assert time.monotonic() < deadline
+            sent.publish(Clock(clock=Time(sec=last)))
+            executor.spin_once(timeout_sec=None)  # nothing else comes, and it wakes
+        assert source is not None
+        assert len(read) < last / 2
+    finally:
+        executor.shutdown()
+        world.destroy_node()
+
+
 class Watched:
     """An active node, what it says, and the seconds by which it measures how long things last."""
 

@@ -74,7 +74,11 @@ def node(request: pytest.FixtureRequest) -> Iterator[DktNode]:
             estimator.predictor.answers_every = 4 * PRESETS[parameters.live_preset].new
         return Engine(estimator)
 
-    settings = [word for setting in request.param.split() for word in ("-p", setting)]
+    settings = [
+        word
+        for setting in request.param.split()
+        for word in ("-r" if "/" in setting else "-p", setting)
+    ]
     rclpy.init(args=["--ros-args", *settings])
     node = DktNode(build)
     node.autostart()
@@ -264,6 +268,28 @@ def test_topics_that_others_publish_in_place_of_absent_ones_are_seen(node: DktNo
     assert found["camera_info"].elsewhere == (), "this node's own is none"
     assert found["depth"].elsewhere == (), "it is there"
     camera.destroy_node()
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        f"{transports} color/image:=/robot/color/compressed depth/image:=/robot/depth/compressed"
+        for transports in (
+            "color_transport:=raw depth_transport:=raw",
+            "color_transport:=compressed depth_transport:=compressedDepth",
+        )
+    ],
+    indirect=True,
+)
+def test_a_topic_that_names_its_transport_is_heard(node: DktNode) -> None:
+    """Whatever the parameters say: people map what `ros2 topic list` shows."""
+    assert node._pipeline is not None
+    listens = {one.topic_name: one.msg_type for one in node._pipeline._subscriptions.values()}
+    assert listens == {
+        "/color/camera_info": CameraInfo,
+        "/robot/color/compressed": CompressedImage,
+        "/robot/depth/compressed": CompressedImage,
+    }
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)

@@ -118,6 +118,18 @@ def test_seldom_is_once_a_second_and_as_long_as_a_turn_takes() -> None:
     assert asked == [1, 2, 16, 17, 31, 32]
 
 
+def test_what_is_paced_has_a_turn_at_once_and_then_no_other_for_a_while() -> None:
+    now = 7.0
+    group = qos.Paced(0.5, lambda: now)
+    assert group.can_execute(None)
+    now = 9.0
+    assert group.can_execute(None), "it may have been waited for as long as that"
+    assert group.beginning_execution(None)
+    assert not group.can_execute(None)
+    now = 9.6
+    assert group.can_execute(None)
+
+
 @pytest.mark.parametrize(
     ("asks", "said"),
     [
@@ -224,3 +236,14 @@ def test_nodes_of_other_users_are_told_where_memory_is_shared(
     advice = qos.other_users_advice()
     assert said in advice
     assert bool(said) == bool(advice)
+
+
+def test_what_decides_whom_a_node_finds_is_told(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    node = LifecycleNode("alone", context=context)
+    told = qos.surroundings(node)
+    node.destroy_node()
+    assert f"ROS_DOMAIN_ID={context.get_domain_id()}, RMW_IMPLEMENTATION=rmw_" in told
+    assert ", ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST" in told

@@ -45,13 +45,15 @@ class NodeParameters(Parameters):
 
     color_transport: str = parameter(
         "raw",
-        "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed.",
+        "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed. A "
+        "topic that is mapped to color/image with /compressed at its end is that.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressed"),
     )
     depth_transport: str = parameter(
         "raw",
-        "How raw depth arrives: sensor_msgs/Image, or PNG or RVL on depth/image/compressedDepth.",
+        "How raw depth arrives: sensor_msgs/Image, or PNG or RVL on depth/image/compressedDepth. A "
+        "topic with either transport at its end is that.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressedDepth"),
     )
@@ -227,7 +229,7 @@ class NodeParameters(Parameters):
 
     raw_min_depth_m: float = parameter(
         _ALIGNMENT.min_raw_depth,
-        "Nearer raw depth is not looked at when the scale is found.",
+        "Nearer raw depth is taken for unknown, and is not looked at when the scale is found.",
         Applies.ON_CONFIGURE,
         unit="m",
         minimum=0.01,
@@ -235,7 +237,8 @@ class NodeParameters(Parameters):
     )
     raw_max_depth_m: float = parameter(
         _ALIGNMENT.max_raw_depth,
-        "Farther raw depth is not looked at when the scale is found.",
+        "Farther raw depth is taken for unknown, and is not looked at when the scale is found. "
+        "Raise it with max_depth_m, for the sensor's own depth out there.",
         Applies.ON_CONFIGURE,
         unit="m",
         minimum=0.02,
@@ -344,7 +347,12 @@ class NodeParameters(Parameters):
         0.1, "Nearer depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.01, maximum=100.0
     )
     max_depth_m: float = parameter(
-        10.0, "Farther depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.02, maximum=1000.0
+        10.0,
+        "Farther depth becomes NaN.",
+        Applies.AT_ONCE,
+        unit="m",
+        minimum=0.02,
+        maximum=1000.0,
     )
     points_organized: bool = parameter(
         True,

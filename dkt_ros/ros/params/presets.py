@@ -1,7 +1,8 @@
 """Camera presets for the launch files: which topics a camera's driver publishes, and how.
 
-One YAML file per camera in config/cameras/: three topics, and under `parameters` whatever else the
-node has to know of the camera. Knows files and names; nothing of launch or rclpy.
+One YAML file per camera in config/cameras/: three topics, the frame of the colour images, which
+RViz shows all in, and under `parameters` whatever else the node has to know of the camera. Knows
+files and names; nothing of launch or rclpy.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 TOPICS = ("color", "depth", "camera_info")
 CAMERA_PARAMETERS = ("color_transport", "depth_transport", "warm_up_size")
-PRESET_ARGUMENTS = ("camera", *(f"{name}_topic" for name in TOPICS), *CAMERA_PARAMETERS)
+PRESET_ARGUMENTS = ("camera", *(f"{name}_topic" for name in TOPICS), "frame", *CAMERA_PARAMETERS)
 TRANSPORTS = {"raw": "", "compressed": "/compressed", "compressedDepth": "/compressedDepth"}
 _TOPIC = re.compile(r"[~/]?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
@@ -32,12 +33,14 @@ class CameraPreset:
     """A camera as the node sees it.
 
     color, depth, camera_info  topics; with a compressed transport the base topics
+    frame                      frame_id of the colour images; "": not known
     parameters                 the node's parameters that this camera needs
     """
 
     color: str
     depth: str
     camera_info: str
+    frame: str = ""
     parameters: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,6 +51,8 @@ class CameraPreset:
                     f"{name} topic is {topic!r}: expected a topic's name such as "
                     "/camera/color/image_raw, letters, digits and _ between slashes"
                 )
+        if not isinstance(self.frame, str):
+            raise DktError(f"frame is {self.frame!r}: expected the colour images' frame_id")
         NodeParameters.from_values(self.parameters)
 
     @property
@@ -63,12 +68,22 @@ class CameraPreset:
         """The absolute topics that a node in `namespace` subscribes to."""
         transports = NodeParameters.from_values(self.parameters)
         named = (
-            self.color + TRANSPORTS[transports.color_transport],
-            self.depth + TRANSPORTS[transports.depth_transport],
+            with_transport(self.color, transports.color_transport),
+            with_transport(self.depth, transports.depth_transport),
             self.camera_info,
         )
         prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
         return [topic if topic.startswith("/") else prefix + topic for topic in named]
+
+
+def is_compressed(topic: str) -> bool:
+    """Whether the name is that of a transport of compressed images."""
+    return bool(TRANSPORTS.get(topic.rpartition("/")[2]))
+
+
+def with_transport(topic: str, transport: str) -> str:
+    """The topic that a transport has for a base topic; what is one's already is left as it is."""
+    return topic if is_compressed(topic) else topic + TRANSPORTS[transport]
 
 
 def chosen_preset(folder: Path, arguments: Mapping[str, str]) -> CameraPreset:
@@ -77,11 +92,13 @@ def chosen_preset(folder: Path, arguments: Mapping[str, str]) -> CameraPreset:
     `arguments` has the keys PRESET_ARGUMENTS; all but camera may be empty. Raises DktError.
     """
     preset = load_preset(folder, arguments["camera"])
-    topics: dict[str, Any] = {
+    given: dict[str, Any] = {
         name: arguments[f"{name}_topic"] for name in TOPICS if arguments[f"{name}_topic"]
     }
+    # Of a topic that is not its driver's the preset does not know the frame.
+    frame = arguments["frame"] or ("" if given else preset.frame)
     parameters = {**preset.parameters, **_parameters_of(arguments)}
-    return replace(preset, **topics, parameters=parameters)
+    return replace(preset, **given, frame=frame, parameters=parameters)
 
 
 def preset_of_bag(
@@ -112,6 +129,7 @@ def preset_of_bag(
 
 
 def _found_preset(bag: BagReader, arguments: Mapping[str, str]) -> CameraPreset:
+    from dkt_ros.bags.reader import first_message
     from dkt_ros.bags.topics import base_topic, camera_topics
 
     named = {name: arguments[f"{name}_topic"] for name in TOPICS}
@@ -127,6 +145,7 @@ def _found_preset(bag: BagReader, arguments: Mapping[str, str]) -> CameraPreset:
         base_topic(found.color),
         base_topic(found.depth),
         found.camera_info,
+        arguments["frame"] or first_message(bag, found.color).header.frame_id,
         parameters | _parameters_of(arguments),
     )
 
@@ -149,11 +168,12 @@ def load_preset(folder: Path, name: str) -> CameraPreset:
             "the path of a .yaml file like theirs"
         )
     values = read_yaml(path)
-    if not isinstance(values, dict) or not set(TOPICS) <= values.keys() <= {*TOPICS, "parameters"}:
+    known = {*TOPICS, "frame", "parameters"}
+    if not isinstance(values, dict) or not set(TOPICS) <= values.keys() <= known:
         found = sorted(values) if isinstance(values, dict) else values
         raise DktError(
-            f"{path} holds {found}: expected {', '.join(sorted(TOPICS))}, and the node's "
-            "parameters, if need be, under parameters"
+            f"{path} holds {found}: expected {', '.join(sorted(TOPICS))}, and if need be the "
+            "colour images' frame and, under parameters, the node's"
         )
     parameters = values.get("parameters") or {}
     if not isinstance(parameters, dict):

@@ -35,6 +35,7 @@ def test_every_preset_fits_the_node(cameras: Path) -> None:
         assert bool(parse_size(parameters.warm_up_size)) == (name != "none")
         assert len(set(preset.topics())) == 3
         assert all(topic.startswith("/") for topic in preset.topics())
+        assert bool(preset.frame) == (name != "none"), "RViz shows nothing without"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,29 @@ def test_arguments_win_over_the_preset(cameras: Path) -> None:
     assert preset.parameters["warm_up_size"] == "480x640"
 
 
+def test_the_frame_is_that_of_the_topics(cameras: Path) -> None:
+    """Of a topic that is not the driver's own nobody knows it."""
+    arguments = dict.fromkeys(PRESET_ARGUMENTS, "") | {"camera": "zed"}
+    assert chosen_preset(cameras, arguments).frame == "zed_left_camera_frame_optical"
+    arguments["color_topic"] = "/wrist/rgb/color/rect/image"
+    assert not chosen_preset(cameras, arguments).frame
+    arguments["frame"] = "wrist_left_camera_frame_optical"
+    assert chosen_preset(cameras, arguments).frame == "wrist_left_camera_frame_optical"
+    with pytest.raises(DktError, match="frame is 5"):
+        CameraPreset("/a", "/b", "/c", 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("transport", ["", "raw", "compressedDepth"])
+def test_a_topic_may_be_named_with_its_transport(cameras: Path, transport: str) -> None:
+    """As `ros2 topic list` shows it."""
+    arguments = dict.fromkeys(PRESET_ARGUMENTS, "") | {
+        "camera": "realsense",
+        "depth_topic": "/wrist/depth/compressedDepth",
+        "depth_transport": transport,
+    }
+    assert chosen_preset(cameras, arguments).topics()[1] == "/wrist/depth/compressedDepth"
+
+
 def test_a_camera_of_unknown_size_leaves_the_size_to_the_node(cameras: Path) -> None:
     assert "warm_up_size" not in load_preset(cameras, "none").parameters
 
@@ -92,7 +116,7 @@ def test_a_camera_of_unknown_size_leaves_the_size_to_the_node(cameras: Path) -> 
 @pytest.mark.parametrize("namespace", ["left", "/left", "/left/"])
 def test_relative_topics_lie_in_the_namespace(namespace: str) -> None:
     compressed = {"color_transport": "compressed"}
-    preset = CameraPreset("color/image", "/depth", "color/camera_info", compressed)
+    preset = CameraPreset("color/image", "/depth", "color/camera_info", parameters=compressed)
     assert preset.topics(namespace) == [
         "/left/color/image/compressed",
         "/depth",
@@ -168,6 +192,7 @@ def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path)
         "color_transport": "compressed",
         "depth_transport": "compressedDepth",
     }
+    assert preset.frame == "camera_color_optical_frame"
     with pytest.raises(DktError, match=r"has no /camera/camera/color/image_raw.*compressedDepth"):
         preset_of_bag(cameras, arguments | {"camera": "realsense"}, bag)
     color = {"color_topic": "/camera/camera/color/image_raw"}
