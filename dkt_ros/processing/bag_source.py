@@ -44,6 +44,7 @@ from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import depth_of, rgb_of
 from dkt_ros.messages.synchronizer import DropCause, Synchronizer, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.silences import silences, told
 from dkt_ros.processing.source import GIVE_CAMERA, PassedMessage, Pending, Source, SourceOptions
 from dkt_ros.wording import counted
 
@@ -234,8 +235,11 @@ class BagSource(Source):
                     )
                 yield from reading.take(message)
             yield from reading.rest()
-            apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)
-            self.remarks += [text for text in (*bag.remarks, *apart) if text not in before]
+            late, silent = reading.silences()
+            self.notes += [text for text in late if text not in self.notes]
+            if not reading.paired:
+                silent = self._too_far_apart(reading.intake.synchronizer)
+            self.remarks += [text for text in (*bag.remarks, *silent) if text not in before]
 
     def _too_far_apart(self, stamps: Synchronizer[Any, Any]) -> list[str]:
         """What is said where no two stamps match."""
@@ -315,6 +319,7 @@ class _Reading:
         self._filed: deque[_Filed] = deque()
         self._labels: dict[tuple[str, int], RecordedMessage] = {}
         self._now_ns = 0
+        self._stamps_ns: dict[str, list[int]] = {"color": [], "depth": []}
         self.paired = False
         self.intake = Intake(source._options, self, self._file, self._report, queue_size=_QUEUE)
 
@@ -359,11 +364,28 @@ class _Reading:
         if message.topic in (topics.truth, topics.mask):
             self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
         elif message.topic == topics.color:
+            self._stamps_ns["color"].append(stamp_to_ns(value.header.stamp))
             self.intake.on_color(value)
         elif message.topic == topics.depth:
+            self._stamps_ns["depth"].append(stamp_to_ns(value.header.stamp))
             self.intake.on_depth(self._source.registered(value))
         elif self._source.given is None:
             self.intake.on_camera_info(value)
+
+    def silences(self) -> tuple[list[str], list[str]]:
+        """Of colour and depth: which begins later, and which is silent after that."""
+        late, silent = [], []
+        names = {"color": f"colour {self._topics.color}", "depth": f"depth {self._topics.depth}"}
+        for role, other in (("color", "depth"), ("depth", "color")):
+            found = silences(self._stamps_ns[role], self._stamps_ns[other])
+            late += [
+                f"{names[role]} begins {one.end_s:.1f} s after {names[other]}"
+                for one in found
+                if one.is_first
+            ]
+            if later := [one for one in found if not one.is_first]:
+                silent.append(told(names[role], names[other], later))
+        return late, silent
 
     def rest(self) -> Iterator[Pending]:
         """What waits for its calibration or truth."""

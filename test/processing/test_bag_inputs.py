@@ -354,6 +354,28 @@ def test_a_camera_that_begins_later_than_the_other_is_no_loss(tmp_path: Path, mi
     assert len(shots(source)) == 5
     assert source.dropped.total() == 75
     assert source.lost == []
+    (note,) = source.notes
+    assert " begins 7.5 s after " in note
+
+
+@pytest.mark.parametrize("missing", ["color", "depth"])
+def test_a_stream_that_stops_is_a_loss_and_told(
+    tmp_path: Path, missing: str, told: ProcessOptions
+) -> None:
+    def stops(role: str, message: Any, index: int) -> Edited | None:
+        return [] if role == missing and (index >= 30 or index % 2) else None
+
+    path = make_bag(tmp_path / "bag", stops, count=50)
+    source = opened(path)
+    assert len(shots(source)) == 15
+    name, other = {"depth": ("depth", "colour"), "color": ("colour", "depth")}[missing]
+    (line,) = source.lost
+    assert line.startswith(f"{name} /camera/camera/")
+    assert f" is missing for 2.1 s from 2.8 s on to the end, while {other} /camera" in line
+    assert line.endswith("goes on: 21 of its images are without it")
+    summary = processed(path, told, tmp_path / "out")
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+    assert line in summary["lost"]
 
 
 def test_images_without_stamps(tmp_path: Path) -> None:
