@@ -31,6 +31,7 @@ from dkt_ros.bags.topics import (
     recorded_camera,
     rival_cameras,
     unfit_depths,
+    unread_videos,
 )
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
@@ -62,6 +63,8 @@ _ADVICE = {
 }
 _HARMLESS = {DropCause.NO_DEPTH.value, DropCause.NO_COLOR.value}
 """Streams of different rates leave some over."""
+_FLAGS = {"set rectified to true": "add --rectified", "set rectified to false": "omit --rectified"}
+"""What the node is told by a parameter."""
 _MISSING = {
     "color": Outcome.NO_COLOR,
     "depth": Outcome.NO_DEPTH,
@@ -73,6 +76,7 @@ class BagSource(Source):
     """A rosbag of any kind; the topics are found by type and name. Raises ProcessingError."""
 
     kind = "bag"
+    truth_from = "expected a topic of it, with colour's stamps, under /truth or as --truth-topic"
 
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
@@ -81,6 +85,7 @@ class BagSource(Source):
         if _is_part(path):
             self.notes.append(f"it is one file of a bag that was split: {path.parent} is all of it")
         with self._opened() as bag:
+            self.notes += unread_videos(bag.topics)
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
             self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
@@ -121,7 +126,7 @@ class BagSource(Source):
                 f"{self.path}: no raw depth found for {found.color}: expected a 16UC1 or 32FC1 "
                 "image, raw or compressedDepth, registered to colour; "
                 + (f"found {unfit}; " if unfit else "")
-                + "name it (--depth-topic)",
+                + "; ".join(["name it (--depth-topic)", *self.notes]),
             )
         rivals = [] if "color" in options.topics else rival_cameras(bag, found.color)
         if rivals:
@@ -143,7 +148,8 @@ class BagSource(Source):
             rectified = self._options.rectified and self.given is None
             found = depth_camera(bag, self.topics, info, rectified)
         except DktError as error:
-            raise ProcessingError(Outcome.NO_DEPTH, f"{self.path}: {error}") from error
+            text = "; ".join([f"{self.path}: {error}", *self.notes])
+            raise ProcessingError(Outcome.NO_DEPTH, text) from error
         own = "" if self._from_sdk else ". If it is registered already, name it (--depth-topic)"
         self.notes.append(f"{apart}: it is registered here, by {found.told_by}{own}")
         return partial(
@@ -341,6 +347,8 @@ class _Reading:
     def _report(self, cause: str, text: str) -> None:
         self.paired = True  # only pairs are looked at
         text = text.removeprefix("frame dropped: ")
+        for setting, flag in _FLAGS.items():
+            text = text.replace(setting, flag)
         self._source.reasons.setdefault(cause, text)
         if cause not in self._source.dropped and text not in self._source.notes:
             self._source.notes.append(text)

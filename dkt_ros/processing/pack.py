@@ -49,10 +49,6 @@ _FARTHEST_M = 65.535
 """As 16 bits of millimetres reach; something farther would coarsen every step of a tar's depth."""
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 _STATE = "state.json"
-_WHERE_TRUTH = (
-    "a folder's and a video's is named by --truth PATTERN, an .npz's is its array truth, a "
-    "bag's is under /truth or named by --truth-topic"
-)
 _NO_TRUTH, _BAD_TRUTH = "no true depth", "unusable true depth"
 
 
@@ -273,7 +269,7 @@ class _Run:
         if not source.has_truth:
             raise ProcessingError(
                 Outcome.NOTHING_USABLE,
-                f"{source.path}: a {source.kind} without true depth; {_WHERE_TRUTH}",
+                f"{source.path}: a {source.kind} without true depth; {source.truth_from}",
             )
         self._state = self._begun()
 

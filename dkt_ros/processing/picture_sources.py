@@ -218,6 +218,7 @@ class ArraySource(Source):
     """
 
     kind = "arrays"
+    truth_from = "expected an array truth (T, H, W) beside them"
 
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)

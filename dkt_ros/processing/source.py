@@ -116,7 +116,10 @@ class Source(abc.ABC):
     dropped      messages or frames that cannot be used, by cause; reading adds to it
     reasons      the first text of each cause
     flushed      how often the stream began anew, by reason
+    truth_from   how a recording of this kind brings true depth, in words
     """
+
+    truth_from = "expected it as --truth PATTERN"
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path

@@ -159,6 +159,52 @@ def test_a_labs_own_types_are_passed_through_where_the_bag_defines_them(
     assert found.grips[0].force == 2.5
 
 
+def test_colour_that_is_video_is_told_where_another_picture_takes_its_place(
+    bag: Path, tmp_path: Path
+) -> None:
+    packet = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+    name = "/camera/camera/color/image_raw/ffmpeg"
+    own = get_typestore(Stores.ROS2_HUMBLE)
+    own.register(get_types_from_msg("uint8[] data\n", packet))
+    with (
+        BagReader(bag) as recorded,
+        Writer(tmp_path / "oak", version=8, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
+        connections = {
+            topic.name: writer.add_connection(
+                topic.name.replace("/color/image", "/left/image"), topic.msgtype, typestore=own
+            )
+            for topic in recorded.topics.values()
+        }
+        for message in recorded.messages():
+            writer.write(connections[message.topic], message.time_ns, message.cdr)
+        video = writer.add_connection(
+            "/camera/camera/color/image_raw/ffmpeg", packet, typestore=own
+        )
+        cdr = own.serialize_cdr(own.types[packet](np.zeros(3, np.uint8)), packet)
+        writer.write(video, START_NS, cdr)
+    told = f"{name} (FFMPEGPacket) is video, which is not read: image_transport's republish"
+    assert told in str(refused(tmp_path / "oak"))
+    depth = {"depth": "/camera/camera/aligned_depth_to_color/image_raw"}
+    source = opened(tmp_path / "oak", replace(NONE, topics=depth))
+    assert len(shots(source)) == 7
+    assert any(told in note for note in source.notes)
+
+
+def test_rectified_pictures_that_come_with_distortion_are_told_how_to_be_taken(
+    tmp_path: Path,
+) -> None:
+    def distorted(role: str, message: Any, index: int) -> None:
+        if role == "info":
+            message.d[0] = 0.1
+
+    source = opened(make_bag(tmp_path / "bag", distorted))
+    assert len(shots(source)) == COUNT
+    (note,) = source.notes
+    assert "plumb_bob distortion" in note
+    assert "If the images are rectified, add --rectified: P is theirs, not K." in note
+
+
 def test_bags_that_lack_something(tmp_path: Path) -> None:
     no_info = make_bag(tmp_path / "no_info", without("info"))
     error = refused(no_info)
