@@ -267,9 +267,10 @@ class _Run:
         self._folder, self._name = folder, name
         self._held: _Taken | None = None
         if not source.has_truth:
+            what = source.kind if source.kind.endswith("s") else f"a {source.kind}"
             raise ProcessingError(
                 Outcome.NOTHING_USABLE,
-                f"{source.path}: a {source.kind} without true depth; {source.truth_from}",
+                f"{source.path}: {what} without true depth; {source.truth_from}",
             )
         self._state = self._begun()
 
