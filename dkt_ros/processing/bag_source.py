@@ -435,7 +435,7 @@ class _Reading:
         )
 
     def _truth(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.float32] | None:
-        depth = depth_of(self._source._decoded(message))
+        depth = depth_of(self._source._decoded(message), self._source._options.depth_unit_m)
         return depth if self._fits(message, depth, size) else None
 
     def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:

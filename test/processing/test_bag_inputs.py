@@ -118,6 +118,16 @@ def test_truth_and_masks_of_another_size_are_told_and_not_looked_at(tmp_path: Pa
     assert source.notes == [f"/truth/depth {said}", f"/truth/mask {said}"]
 
 
+def test_integers_of_the_truth_have_the_unit_of_raw_depth(tmp_path: Path) -> None:
+    record(labelled_frames(2), tmp_path / "bag", RecordingOptions(color="raw", depth="16UC1"))
+    (_, frame) = shots(opened(tmp_path / "bag", replace(NONE, depth_unit_m=0.002)))
+    truth = 2 * known(labelled_frames(2)[1].truth)
+    np.testing.assert_allclose(known(frame.truth), truth, atol=2e-3)
+    raw = known(frame.frame.raw_depth)
+    read = np.isfinite(raw)
+    np.testing.assert_allclose(raw[read], truth[read], atol=2e-3)
+
+
 def test_topics_are_passed_through(bag: Path) -> None:
     source = opened(bag, replace(NONE, pass_through=True))
     passed = [item for item in source.items() if isinstance(item, PassedMessage)]
