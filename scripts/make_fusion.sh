@@ -21,8 +21,12 @@ refiner() { learn pretrain-fusion "$@"; }
 
 # calibrated NAME HELDOUT OPTIONS...: the one in $folder/NAME calibrated and evaluated.
 calibrated() {
+  local told=$folder/$1/evaluation.txt
+  ! is_judged "$1" "$2" "$told" || return 0
+  mkdir -p "$folder/$1"
   python benchmarks/fusion.py --heldout "$folder/$2" --disparity "$folder/$1/heldout" \
-    --weights "$folder/$1/refiner" --calibrate "${@:3}"
+    --weights "$folder/$1/refiner" --calibrate "${@:3}" | tee "$told.partial"
+  mv "$told.partial" "$told"
 }
 
 scenes=${SCENES:-240} heldout=${HELDOUT:-24}

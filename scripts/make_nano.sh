@@ -27,6 +27,7 @@ render train 433 --pool train --frames 21 --scenes "${MOVING:-40}" --size 160x28
   --sensor mixed
 learn pretrain run train "${DEPTH:-dkt-nano-depth}" --set "start=$folder/colour_run/checkpoint" \
   ${try:+--set stages.0.clip_frames=21}
-dkt eval --data "$folder/heldout" --checkpoint "$folder/run/checkpoint" --mode both \
-  --live-publish all --output "$folder/eval.json"
+is_judged run heldout "$folder/eval.json" ||
+  dkt eval --data "$folder/heldout" --checkpoint "$folder/run/checkpoint" --mode both \
+    --live-publish all --output "$folder/eval.json"
 echo "made: $folder/run/checkpoint, judged in $folder/eval.json"

@@ -43,3 +43,11 @@ learn() {
   [[ ! -e $output/state.pt ]] || more+=(--resume)
   dkt "$1" --data "$folder/$3" --config "$4" --output "$output" "${more[@]}"
 }
+
+# is_judged NAME DATA RESULT: whether RESULT was written since $folder/NAME was trained and the scenes
+# of $folder/DATA were rendered; says so.
+is_judged() {
+  [[ $3 -nt $folder/$1/state.pt ]] || return
+  [[ -z $(find "$folder/$2" -name '*.tar' -newer "$3") ]] || return
+  echo "${0##*/}: $1 is judged already, in $3; without that file it is again"
+}

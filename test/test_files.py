@@ -18,6 +18,7 @@ from dkt_ros.files import (
     BusyError,
     StorageError,
     check_writable,
+    code_digest,
     files_below,
     natural_order,
     only_process,
@@ -167,6 +168,47 @@ def test_a_file_of_another_kind_is_not_replaced(
         assert main([*words, str(recording)]) == 2
         assert f"output {recording} does not end in {ending}" in capsys.readouterr().err
     assert recording.read_text() == "as it was"
+
+
+CODE = """def near(depths, limit=1.0):
+    return [d for d in depths if d in {"a", "b"} or d < limit]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        (CODE, True),
+        ('"""Of depths."""\n# near\n\n' + CODE.replace("\n ", '\n    """Those."""\n ', 1), True),
+        (CODE.replace("return [", "return [\n        ").replace(" or d", "  or  d"), True),
+        (CODE.replace("1.0", "2.0"), False),
+        (CODE.replace("<", "<="), False),
+        (CODE.replace('"b"', '"c"'), False),
+        (CODE.replace("limit", "most"), False),
+        (CODE.replace("def near", "def close"), False),
+        (CODE.replace(":\n", ":\n    print(f'#{limit}')\n", 1), False),
+        ("def near(", False),
+    ],
+)
+def test_a_modules_digest_is_of_what_it_computes(tmp_path: Path, text: str, same: bool) -> None:
+    (tmp_path / "one.py").write_text(CODE)
+    (tmp_path / "other.py").write_text(text)
+    assert (code_digest(tmp_path / "one.py") == code_digest(tmp_path / "other.py")) is same
+
+
+def test_a_modules_digest_is_the_same_in_every_process(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(CODE)
+    ask = "import sys, pathlib, dkt_ros.files as f; print(f.code_digest(pathlib.Path(sys.argv[1])))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", ask, str(tmp_path / "one.py")],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(found) == 1
 
 
 def test_the_digest_is_sha256(tmp_path: Path) -> None:

@@ -172,6 +172,19 @@ def unfit_depths(bag: BagReader, color: str) -> list[str]:
     ]
 
 
+def unread_videos(topics: Mapping[str, BagTopic]) -> list[str]:
+    """A line for each topic of pictures that were recorded as video alone."""
+    held = usable(topics)
+    return [
+        f"{topic.name} ({topic.msgtype.rpartition('/')[2]}) is video, which is not read: "
+        f"{_TO_IMAGE[topic.msgtype]}"
+        for topic in held.values()
+        if topic.msgtype in _VIDEO
+        and (base := topic.name.rpartition("/")[0])
+        and recorded_topic(held, base) not in held
+    ]
+
+
 def _looks(bag: BagReader) -> dict[str, Look]:
     looks = {}
     for topic in bag.topics.values():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import no_folder
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ KINDS = ("transphy3d", "clearpose", "dreds", "hiss", "cleargrasp", "transcg")
 """The names that open_dataset knows, each a module beside this one with a LAYOUT of that kind."""
 
 _TRIED = 20
+_PACKED = "recordings with the truth become one by `dkt pack`"
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +45,8 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
     root = Path(os.path.expanduser(path))  # recipes name folders beyond any shell
     if kind is not None and kind not in KINDS:
         raise DktError(f"no data set kind {kind!r}; known are {', '.join(KINDS)}")
+    if root.is_file():
+        raise DktError(f"{root}: {no_folder(root)} that holds a data set; {_PACKED}")
     layouts = [layout_of(name) for name in (KINDS if kind is None else (kind,))]
     found: dict[str, list[Clip]] = {}
     proven = set() if kind is None else {kind}
@@ -60,7 +64,9 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
     found = {name: clips for name, clips in found.items() if name in proven}
     if not found:
         expected = "; ".join(f"{layout.kind}: {layout.expected}" for layout in layouts)
-        raise DktError(f"{root}: holds no data set{_unreadable(maybe)}; looked for {expected}")
+        raise DktError(
+            f"{root}: holds no data set{_unreadable(maybe)}; looked for {expected}; {_PACKED}"
+        )
     if len(found) > 1:
         counts = ", ".join(
             f"{name} ({counted(len(clips), 'clip')})" for name, clips in found.items()

@@ -8,11 +8,11 @@ import numpy as np
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
-from dkt_ros.formats.numpy_files import arrays_in
+from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
 from dkt_ros.formats.pictures import IMAGES, natural_key
 from dkt_ros.formats.pixels import read_depth, read_rgb
 from dkt_ros.formats.videos import pictures
-from dkt_ros.geometry import USABLE_DEPTH_M, known_depth
+from dkt_ros.geometry import METRES_PER_MILLIMETRE, USABLE_DEPTH_M, has_reading, known_depth
 
 
 def read_clip(path: Path, color: str | None = None) -> np.ndarray:
@@ -40,11 +40,14 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     """The raw depth of a clip read by read_clip, float32 (T, H, W) metres, NaN = unknown.
 
     pattern: glob of a folder's depth, as of pixels.read_depth, in the same order; None: there
-    is none but an .npz's own `raw_depth`. Raises DktError where it does not fit the clip.
+    is none but an .npz's own, `raw_depth` or `depth`. Raises DktError where it does not fit the
+    clip.
     """
     if path.suffix.lower() == ".npz" and path.is_file():
         with arrays_in(path) as content:
-            depth = content.get("raw_depth")
+            depth = next((content[n] for n in ("raw_depth", "depth") if n in content), None)
+        if depth is not None and depth.dtype.kind in "iu" and may_be_depth(depth.dtype):
+            depth = np.where(has_reading(depth), depth * METRES_PER_MILLIMETRE, np.nan)
     elif pattern is None:
         return None
     else:
@@ -66,6 +69,7 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     if depth.shape != rgb.shape[:3] or not np.issubdtype(depth.dtype, np.floating):
         raise DktError(
             f"{path}: raw depth is {depth.dtype} {depth.shape}, expected metres as floats "
+            "or millimetres as integers of 16 bits or more, "
             f"{rgb.shape[:3]}, one picture for each of colour"
         )
     metres = known_depth(depth)

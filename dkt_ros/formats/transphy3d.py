@@ -16,8 +16,8 @@ Three members are this package's own and may be absent in data from elsewhere:
 
 - ``mask.png``       uint8 material class, see MaterialClass
 - ``instance.png``   uint8 number of the object, 0 = the room; metadata.json's ``objects`` says more
-- ``raw_depth.png``  uint16 millimetres, a depth sensor's output registered to colour; 0 = none,
-                     as is 65535
+- ``raw_depth.png``  uint16, a depth sensor's output registered to colour; 0 = none, as is 65535;
+                     millimetres, or steps of ``raw_depth.json``'s ``{"metres_per_step": metres}``
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.formats.pictures import PNG, cut_short, encoded
 from dkt_ros.formats.tar_index import read_members, tar_index
-from dkt_ros.geometry import has_reading, unit_vectors
+from dkt_ros.geometry import has_reading, is_reading, unit_vectors
 
 _DEPTH_STEPS = 65535
 _MILLIMETRES_PER_METRE = 1000.0
+_RAW_STEP = "metres_per_step"
+_WHOLE_MM = 0.01
+"""So far from a whole number of millimetres a float32 of metres may be that was one."""
 _OWN_METADATA = ("camera_matrices", "frame_id", "sequence_id")
 _ADVICE = "make room and run the same command again: it goes on where it stopped"
 _REQUIRED = ("image.png", "depth.png", "depth.json", "metadata.json")
@@ -71,7 +74,8 @@ class SequenceFrame:
     world_to_camera: (4,4) float64; camera axes are x right, y down, z forward; None = unknown.
     mask: (H,W) uint8 of MaterialClass, or None.
     normal: (H,W,3) float32 unit vectors in camera axes as above, 0 = unknown, or None.
-    raw_depth: (H,W) float32 metres, NaN = no reading, or None.
+    raw_depth: (H,W) float32 metres, NaN = no reading, or None. raw_step_m: what one step of it is
+    in the file, None = a millimetre, see fine_step.
     instance: (H,W) uint8, 0 = the room, else the object's number, or None.
     index: the frame's number in its sequence.
     extra: further entries of metadata.json.
@@ -86,6 +90,7 @@ class SequenceFrame:
     raw_depth: np.ndarray | None = None
     instance: np.ndarray | None = None
     index: int = 0
+    raw_step_m: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -130,11 +135,29 @@ def encode_frame(frame: SequenceFrame, sequence: str) -> dict[str, bytes]:
     if frame.instance is not None:
         members["instance.png"] = encoded(".png", frame.instance)
     if frame.raw_depth is not None:
-        millimetres = np.nan_to_num(frame.raw_depth, nan=0.0) * _MILLIMETRES_PER_METRE
+        steps_per_metre = _MILLIMETRES_PER_METRE
+        if frame.raw_step_m is not None:
+            steps_per_metre = 1.0 / frame.raw_step_m
+            members["raw_depth.json"] = json.dumps({_RAW_STEP: frame.raw_step_m}).encode()
+        steps = np.nan_to_num(frame.raw_depth, nan=0.0) * steps_per_metre
         members["raw_depth.png"] = encoded(
-            ".png", np.clip(np.rint(millimetres), 0, 65535).astype(np.uint16)
+            ".png", np.clip(np.rint(steps), 0, _DEPTH_STEPS).astype(np.uint16)
         )
     return members
+
+
+def fine_step(raw_depth: np.ndarray) -> float | None:
+    """A raw_step_m that keeps (H, W) metres better than millimetres; None: nothing is lost in them.
+
+    Of a sensor that tells tenths of millimetres, or of floats.
+    """
+    known = raw_depth[is_reading(raw_depth)]
+    if not known.size:
+        return None
+    millimetres = known.astype(np.float64) * _MILLIMETRES_PER_METRE
+    step = float(known.max()) / (_DEPTH_STEPS - 1)  # the last one is no reading
+    whole = np.abs(millimetres - np.rint(millimetres)).max() < _WHOLE_MM
+    return None if whole or step >= 1 / _MILLIMETRES_PER_METRE else step
 
 
 def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
@@ -152,7 +175,7 @@ def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
     depth = steps.astype(np.float32) * np.float32(max_depth / _DEPTH_STEPS)
     depth[steps == 0] = np.nan
     intrinsics, extrinsics, index, extra = _metadata(members, source)
-    normal = raw_depth = mask = instance = None
+    normal = raw_depth = mask = instance = raw_step_m = None
     if "mask.png" in members:
         mask = _image(members, "mask.png", source, np.uint8, size=size)
     if "instance.png" in members:
@@ -160,9 +183,13 @@ def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
     if "normal.png" in members:
         normal = _normal(members, source, size)
     if "raw_depth.png" in members:
-        millimetres = _image(members, "raw_depth.png", source, np.uint16, size=size)
-        raw_depth = (millimetres / _MILLIMETRES_PER_METRE).astype(np.float32)
-        raw_depth[~has_reading(millimetres)] = np.nan
+        steps = _image(members, "raw_depth.png", source, np.uint16, size=size)
+        steps_per_metre = _MILLIMETRES_PER_METRE
+        if "raw_depth.json" in members:
+            raw_step_m = _number(_json(members, "raw_depth.json", source), _RAW_STEP, source)
+            steps_per_metre = 1.0 / raw_step_m
+        raw_depth = (steps / steps_per_metre).astype(np.float32)
+        raw_depth[~has_reading(steps)] = np.nan
     return SequenceFrame(
         rgb=np.ascontiguousarray(rgb),
         depth=depth,
@@ -173,6 +200,7 @@ def decode_frame(members: Mapping[str, bytes], source: str) -> SequenceFrame:
         raw_depth=raw_depth,
         instance=instance,
         index=index,
+        raw_step_m=raw_step_m,
         extra=extra,
     )
 

@@ -102,6 +102,8 @@ _QUANTITIES = {
 }
 _SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
+_ALONE = 0.3  # log-odds that a suspected change gains more than others: what fits in no way at all
+# fits a little better in many
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 _ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
 _MOVED = 2.0  # mean grey levels
@@ -121,7 +123,8 @@ class ConsistencyConfig:
     refused, doubted  log-odds that colour and depth belong together, below which they are certain
                       not to, or are suspected
     looked_into       log-odds below which it is tried how the depth would lie better
-    better            log-odds gained by such a change that make it certain; 0.7 of it: suspected
+    better            log-odds gained by such a change that make it certain; 0.7 of it: suspected,
+                      where no change unlike it gains nearly as much
     edges             standard deviations by which colour's edges lie on the depth's steps better
                       than shifted ones, from which colour and depth are taken to belong together
     late              share by which depth fits the colour of another moment better than its own,
@@ -510,7 +513,8 @@ class Consistency:
         lies_well = edges > config.edges and by_edges is None
         if registration.frames < config.first_checks or lies_well:
             return []
-        if by_edges is not None or (then >= _PUT_RIGHT and gain > 0.7 * config.better):
+        needed = 0.7 * config.better if registration.stands_out() > _ALONE else config.better
+        if by_edges is not None or (then >= _PUT_RIGHT and gain > needed):
             change = by_edges or change
             scores |= {"shift_x_px": change.x * width, "shift_y_px": change.y * width}
             cause, how = _described(change, width)

@@ -30,6 +30,7 @@ _RESTS, _RESTS_NS = 90, 3_000_000_000  # likewise looks, once everything was tri
 _SOONER = 15  # first one after a fifteenth of that, the next one after two, ...
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
 _OFF_PX, _CLEAR, _HELPS = 3, 3.0, 0.3  # of a shift that both witnesses tell
+_NEAR = 0.06  # of the width; shifts that are less apart tell the same
 _TOLD, _DENIED = 2, 3  # looks in a row from which it is told, and no longer
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
 
@@ -70,6 +71,13 @@ def _taken(zoom: float, shift: float, count: int) -> tuple[NDArray[np.intp], NDA
     at = np.rint(np.arange(count) * back * 1024) + np.rint(-begin * back * 1024)
     places = np.asarray(at + 512, np.intp) >> 10
     return places.clip(0, count - 1), (places >= 0) & (places < count)
+
+
+def _alike(one: Change, other: Change) -> bool:
+    """Whether depth that lies wrong in one of two ways lies nearly right with the other undone."""
+    turned = one.mirrored == other.mirrored and one.upside_down == other.upside_down
+    zoomed = np.sign(one.zoom - 1) == np.sign(other.zoom - 1)
+    return bool(turned and zoomed and math.hypot(one.x - other.x, one.y - other.y) < _NEAR)
 
 
 _AS_IT_IS = Change()
@@ -223,6 +231,12 @@ class Registration:
         """The change that would do most, by how much, and the log-odds with it undone."""
         change = max(self._gains, key=lambda one: self._gains[one][0])
         return change, *self._gains[change]
+
+    def stands_out(self) -> float:
+        """By how much the best change gains more than any that is unlike it, of those tried."""
+        best, gain, _ = self.best()
+        others = [value for one, (value, _) in self._gains.items() if not _alike(one, best)]
+        return gain - max(others, default=-math.inf)
 
     def edges(self) -> float:
         """Standard deviations by which edges lie on steps better than beside; 0: peak elsewhere."""

@@ -318,8 +318,8 @@ class Intake:
         if not self._parameters.rectified and has_distortion(info):
             remarks["distortion"] = (
                 f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
-                "dkt/points leaves out. Rectify the images (image_proc) and set rectified to true "
-                "where its borders matter."
+                "dkt/points leaves out. If the images are rectified, set rectified to true: P is "
+                "theirs, not K. Else rectify them (image_proc) where their borders matter."
             )
         if info.p[0] == 0.0:
             remarks["projection"] = (

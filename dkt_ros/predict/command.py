@@ -47,7 +47,7 @@ def add_commands(subparsers: Any) -> None:
         "--depth",
         metavar="GLOB",
         help="which files of the folder are raw depth, in the same order, 16 bits in mm or floats "
-        "in metres, for a network that is shown it (an .npz has it as raw_depth)",
+        "in metres, for a network that is shown it (an .npz has it as raw_depth or depth)",
     )
     parser.add_argument(
         "--output",

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import described
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
-from dkt_ros.files import sha256, shown
+from dkt_ros.files import code_digest, sha256, shown
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.latent_frames import images_of
@@ -153,7 +153,7 @@ def _own_state(options: PredictorOptions) -> str | None:
 
 @lru_cache(maxsize=4)
 def _contents(written: tuple[tuple[Path, int, int], ...]) -> str:
-    return " ".join(sha256(file) for file, _, _ in written)
+    return " ".join(code_digest(file) for file, _, _ in written)
 
 
 @lru_cache(maxsize=4)

@@ -31,6 +31,7 @@ from dkt_ros.bags.topics import (
     recorded_camera,
     rival_cameras,
     unfit_depths,
+    unread_videos,
 )
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
@@ -44,6 +45,7 @@ from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import depth_of, rgb_of
 from dkt_ros.messages.synchronizer import DropCause, Synchronizer, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
+from dkt_ros.processing.silences import silences, told
 from dkt_ros.processing.source import GIVE_CAMERA, PassedMessage, Pending, Source, SourceOptions
 from dkt_ros.wording import counted
 
@@ -61,6 +63,8 @@ _ADVICE = {
 }
 _HARMLESS = {DropCause.NO_DEPTH.value, DropCause.NO_COLOR.value}
 """Streams of different rates leave some over."""
+_FLAGS = {"set rectified to true": "add --rectified", "set rectified to false": "omit --rectified"}
+"""What the node is told by a parameter."""
 _MISSING = {
     "color": Outcome.NO_COLOR,
     "depth": Outcome.NO_DEPTH,
@@ -72,6 +76,7 @@ class BagSource(Source):
     """A rosbag of any kind; the topics are found by type and name. Raises ProcessingError."""
 
     kind = "bag"
+    truth_from = "expected a topic of it, with colour's stamps, under /truth or as --truth-topic"
 
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
@@ -80,6 +85,7 @@ class BagSource(Source):
         if _is_part(path):
             self.notes.append(f"it is one file of a bag that was split: {path.parent} is all of it")
         with self._opened() as bag:
+            self.notes += unread_videos(bag.topics)
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
             self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
@@ -120,7 +126,7 @@ class BagSource(Source):
                 f"{self.path}: no raw depth found for {found.color}: expected a 16UC1 or 32FC1 "
                 "image, raw or compressedDepth, registered to colour; "
                 + (f"found {unfit}; " if unfit else "")
-                + "name it (--depth-topic)",
+                + "; ".join(["name it (--depth-topic)", *self.notes]),
             )
         rivals = [] if "color" in options.topics else rival_cameras(bag, found.color)
         if rivals:
@@ -142,7 +148,8 @@ class BagSource(Source):
             rectified = self._options.rectified and self.given is None
             found = depth_camera(bag, self.topics, info, rectified)
         except DktError as error:
-            raise ProcessingError(Outcome.NO_DEPTH, f"{self.path}: {error}") from error
+            text = "; ".join([f"{self.path}: {error}", *self.notes])
+            raise ProcessingError(Outcome.NO_DEPTH, text) from error
         own = "" if self._from_sdk else ". If it is registered already, name it (--depth-topic)"
         self.notes.append(f"{apart}: it is registered here, by {found.told_by}{own}")
         return partial(
@@ -234,8 +241,11 @@ class BagSource(Source):
                     )
                 yield from reading.take(message)
             yield from reading.rest()
-            apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)
-            self.remarks += [text for text in (*bag.remarks, *apart) if text not in before]
+            late, silent = reading.silences()
+            self.notes += [text for text in late if text not in self.notes]
+            if not reading.paired:
+                silent = self._too_far_apart(reading.intake.synchronizer)
+            self.remarks += [text for text in (*bag.remarks, *silent) if text not in before]
 
     def _too_far_apart(self, stamps: Synchronizer[Any, Any]) -> list[str]:
         """What is said where no two stamps match."""
@@ -315,6 +325,7 @@ class _Reading:
         self._filed: deque[_Filed] = deque()
         self._labels: dict[tuple[str, int], RecordedMessage] = {}
         self._now_ns = 0
+        self._stamps_ns: dict[str, list[int]] = {"color": [], "depth": []}
         self.paired = False
         self.intake = Intake(source._options, self, self._file, self._report, queue_size=_QUEUE)
 
@@ -336,6 +347,8 @@ class _Reading:
     def _report(self, cause: str, text: str) -> None:
         self.paired = True  # only pairs are looked at
         text = text.removeprefix("frame dropped: ")
+        for setting, flag in _FLAGS.items():
+            text = text.replace(setting, flag)
         self._source.reasons.setdefault(cause, text)
         if cause not in self._source.dropped and text not in self._source.notes:
             self._source.notes.append(text)
@@ -359,11 +372,28 @@ class _Reading:
         if message.topic in (topics.truth, topics.mask):
             self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
         elif message.topic == topics.color:
+            self._stamps_ns["color"].append(stamp_to_ns(value.header.stamp))
             self.intake.on_color(value)
         elif message.topic == topics.depth:
+            self._stamps_ns["depth"].append(stamp_to_ns(value.header.stamp))
             self.intake.on_depth(self._source.registered(value))
         elif self._source.given is None:
             self.intake.on_camera_info(value)
+
+    def silences(self) -> tuple[list[str], list[str]]:
+        """Of colour and depth: which begins later, and which is silent after that."""
+        late, silent = [], []
+        names = {"color": f"colour {self._topics.color}", "depth": f"depth {self._topics.depth}"}
+        for role, other in (("color", "depth"), ("depth", "color")):
+            found = silences(self._stamps_ns[role], self._stamps_ns[other])
+            late += [
+                f"{names[role]} begins {one.end_s:.1f} s after {names[other]}"
+                for one in found
+                if one.is_first
+            ]
+            if later := [one for one in found if not one.is_first]:
+                silent.append(told(names[role], names[other], later))
+        return late, silent
 
     def rest(self) -> Iterator[Pending]:
         """What waits for its calibration or truth."""
@@ -405,7 +435,7 @@ class _Reading:
         )
 
     def _truth(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.float32] | None:
-        depth = depth_of(self._source._decoded(message))
+        depth = depth_of(self._source._decoded(message), self._source._options.depth_unit_m)
         return depth if self._fits(message, depth, size) else None
 
     def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:

@@ -24,7 +24,7 @@ from dkt_ros.processing.picture_sources import (
     ClipSource,
     FolderSource,
     VideoSource,
-    depth_files,
+    files_beside,
     is_clip_file,
     is_picture_folder,
 )
@@ -43,7 +43,7 @@ _CONCERN: dict[str, tuple[str, str, tuple[type[Source], ...]]] = {
     "pass_through": ("--pass-through", "bag", (BagSource,)),
     "color": ("--color", "folder of pictures", (FolderSource,)),
     "depth": ("--depth-images", "folder of pictures or video", (FolderSource, VideoSource)),
-    "truth": ("--truth", "folder of pictures", (FolderSource,)),
+    "truth": ("--truth", "folder of pictures or video", (FolderSource, VideoSource)),
     "mask": ("--mask", "folder of pictures", (FolderSource,)),
     "kind": ("--data-set", "data set", (ClipSource,)),
     "split": ("--split", "data set", (ClipSource,)),
@@ -96,9 +96,9 @@ class Recording:
         return digest.hexdigest()[:16]
 
     def _named(self, options: SourceOptions) -> Iterator[Path]:
-        """A video's depth, and what patterns match in a folder and beside it."""
+        """A video's depth and truth, and what patterns match in a folder and beside it."""
         if self.kind is VideoSource:
-            yield from depth_files(self.path, options)
+            yield from files_beside(self.path, options)
         elif self.kind is FolderSource:
             patterns = (getattr(options, name) for name in ("color", "depth", "truth", "mask"))
             for pattern in filter(None, patterns):

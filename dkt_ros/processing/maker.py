@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from dkt_ros.files import sha256, shown
+from dkt_ros.files import code_digest, sha256, shown
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _APART = ("bench", "ros", "synth", "train", "view")
@@ -43,7 +43,7 @@ def code_state() -> str:
 
 
 def state_of_files(package: Path) -> str:
-    """Another where a module or weights in a folder such as the package's hold something else."""
+    """Another where modules of a folder such as the package's compute, or weights are, another."""
     code = [
         file
         for file in shown(package, "**/*.py")
@@ -52,7 +52,8 @@ def state_of_files(package: Path) -> str:
     weights = [file for name in _WEIGHTS for file in shown(package, f"assets/{name}/*")]
     digest = hashlib.sha256()
     for file in sorted(file for file in (*code, *weights) if file.is_file()):
-        digest.update(f"{file.relative_to(package).as_posix()} {sha256(file)}\n".encode())
+        held = code_digest(file) if file.suffix == ".py" else sha256(file)
+        digest.update(f"{file.relative_to(package).as_posix()} {held}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Recordings with the truth to tars that networks learn from, as `dkt synth` writes them.
 
-Knows which frames make a clip and which recordings are packed already. Knows nothing of how
-recordings are read, or of what a tar holds.
+Knows which frames make a clip, which recordings are packed already and how far a run that was
+killed came. Knows nothing of how recordings are read, or of what a tar holds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -26,19 +27,28 @@ from dkt_ros.datasets.assembly import depth_problem
 from dkt_ros.datasets.plausibility import suspicions
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.files import PARTIAL, StorageError, only_process, shown, storage_error
+from dkt_ros.files import (
+    PARTIAL,
+    StorageError,
+    only_process,
+    shown,
+    storage_error,
+    write_whole,
+)
 from dkt_ros.formats.tar_index import read_members, tar_index
-from dkt_ros.formats.transphy3d import SequenceFrame, decode_frame, write_sequence
+from dkt_ros.formats.transphy3d import SequenceFrame, decode_frame, fine_step, write_sequence
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
 from dkt_ros.geometry import is_reading, resize_nearest
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.maker import code_state
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import Pending, Source, SourceOptions
 
 _FARTHEST_M = 65.535
 """As 16 bits of millimetres reach; something farther would coarsen every step of a tar's depth."""
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
+_STATE = "state.json"
 _NO_TRUTH, _BAD_TRUTH = "no true depth", "unusable true depth"
 
 
@@ -81,6 +91,31 @@ class _Taken:
     frame: SequenceFrame
     epoch: int
     stamp_ns: int
+    suspicions: tuple[str, ...]
+
+
+@dataclass
+class _State:
+    """What is saved with each whole tar. position: of the next frame's in the recording.
+
+    reasons: the first text of what frames were refused for, or suspected of, by kind.
+    """
+
+    position: int = 0
+    clips: int = 0
+    frames: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    suspected: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # JSON knows no counters.
+        self.refused, self.suspected = Counter(self.refused), Counter(self.suspected)
+
+    def count(self, counter: Counter[str], kind: str, text: str) -> None:
+        """Counts a frame of which this is said, and keeps the first one's words."""
+        counter[kind] += 1
+        self.reasons.setdefault(kind, text)
 
 
 def sequence_names(recordings: Sequence[Recording]) -> list[str]:
@@ -106,38 +141,55 @@ def pack(
 ) -> Packed:
     """Writes output/NAME-0000.tar and on, all of them or none, the first one last.
 
-    progress: called with the frames read so far and those that there are. What is packed already is
-    left as it is. Raises ProcessingError where nothing comes of the recording, StorageError where
-    nothing can be written, BusyError where another process packs it.
+    What a killed or interrupted run had packed is not read again, unless by overwrite. progress:
+    called with the frames read so far and those that there are. What is packed already is left as
+    it is. Raises ProcessingError where nothing comes of the recording, StorageError where nothing
+    can be written, BusyError where another process packs it.
     """
     busy = f"{output}/{name}-*.tar is being packed by another process; leave it to that"
     with only_process(output / f"{PARTIAL}-{name}.lock", busy):
         made_of = _made_of(recording, options, output)
         there = _tars(output, name)
         if there and not overwrite:
-            already = _already(recording, there, made_of)
+            already = _already(recording, there, made_of, _record(output, name))
             if already is not None:
                 return already
         work = output / f"{PARTIAL}-{name}"
-        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
-        try:
-            run = _Run(recording.open(options.source), options, made_of, progress)
-            packed = run.write(work, name)
-            _replace(there, work, output)
-        finally:
+        if overwrite:
             shutil.rmtree(work, ignore_errors=True)
+        try:
+            source = recording.open(options.source)
+            packed = _Run(source, options, made_of, progress, work, name).write()
+            _replace(there, work, output, name)
+            _tell_later(_record(output, name), made_of, packed)
+            shutil.rmtree(work, ignore_errors=True)
+        except Exception:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
         return packed
 
 
-def _replace(there: list[Path], work: Path, output: Path) -> None:
+def _replace(there: list[Path], work: Path, output: Path, name: str) -> None:
     """Puts new tars in the place of old ones: without the first one nothing counts as packed."""
     try:
         for old in there:
             old.unlink()
-        for new in sorted(work.iterdir(), key=_number, reverse=True):
+        _record(output, name).unlink(missing_ok=True)
+        for new in reversed(_tars(work, name)):
             os.replace(new, output / new.name)
     except OSError as error:
         raise storage_error(output, error) from error
+
+
+def _record(output: Path, name: str) -> Path:
+    """What is told again of a packed recording; out of sight, as it is none of the data."""
+    return output / f".{name}.json"
+
+
+def _tell_later(record: Path, made_of: dict[str, str], packed: Packed) -> None:
+    if packed.lost or packed.notes:
+        told = {"packed": made_of, "lost": packed.lost, "notes": packed.notes}
+        write_whole(record, json.dumps(told))
 
 
 def _made_of(recording: Recording, options: PackOptions, output: Path) -> dict[str, str]:
@@ -151,8 +203,10 @@ def _made_of(recording: Recording, options: PackOptions, output: Path) -> dict[s
     return {"recording": os.fsencode(recording.name).decode(errors="replace"), "as": digest}
 
 
-def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -> Packed | None:
-    """What an earlier run left; None where a kill let it put but the last tars in their place.
+def _already(
+    recording: Recording, there: list[Path], made_of: dict[str, str], record: Path
+) -> Packed | None:
+    """What an earlier run left, and told; None where a kill let it put but the last tars in place.
 
     Raises ProcessingError where they are of another recording or otherwise made.
     """
@@ -172,7 +226,13 @@ def _already(recording: Recording, there: list[Path], made_of: dict[str, str]) -
         )
     if _number(first) > 0:
         return None
-    return Packed(len(there), sum(len(tar_index(path)) for path in there), already=True)
+    lost, notes = list[str](), list[str]()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads(record.read_text())
+        if told["packed"] == made_of:
+            lost, notes = list(map(str, told["lost"])), list(map(str, told["notes"]))
+    frames = sum(len(tar_index(path)) for path in there)
+    return Packed(len(there), frames, lost, notes, already=True)
 
 
 def _tars(output: Path, name: str) -> list[Path]:
@@ -195,63 +255,91 @@ class _Run:
         options: PackOptions,
         made_of: dict[str, str],
         progress: Callable[[int, int], None],
+        folder: Path,
+        name: str,
     ) -> None:
+        """folder: for the tars, called NAME-0000 and on; what a run of the same left there stays.
+
+        What lies there else is removed.
+        """
         self._source, self._options = source, options
         self._made_of, self._progress = made_of, progress
-        self._refused: Counter[str] = Counter()
-        self._reasons: dict[str, str] = {}
-        self._suspected: Counter[str] = Counter()
+        self._folder, self._name = folder, name
+        self._held: _Taken | None = None
         if not source.has_truth:
+            what = source.kind if source.kind.endswith("s") else f"a {source.kind}"
             raise ProcessingError(
                 Outcome.NOTHING_USABLE,
-                f"{source.path}: a {source.kind} without true depth; a folder's is named by "
-                "--truth PATTERN, a bag's is under /truth or named by --truth-topic",
+                f"{source.path}: {what} without true depth; {source.truth_from}",
             )
+        self._state = self._begun()
 
-    def write(self, folder: Path, name: str) -> Packed:
+    def write(self) -> Packed:
         """Fills the folder."""
-        packed = Packed()
+        source, state = self._source, self._state
         for clip in self._clips():
-            sequence = f"{name}-{packed.clips:04d}"
-            packed.frames += write_sequence(folder / f"{sequence}.tar", sequence, clip)
-            packed.clips += 1
-        refused = [f"{n} x {why}: {self._reasons[why]}" for why, n in sorted(self._refused.items())]
-        packed.lost = [*self._source.lost, *refused]
+            tar = self._tar(state.clips)
+            state.frames += write_sequence(tar, tar.stem, clip)
+            state.clips += 1
+            state.position = self._held.frame.index if self._held is not None else sys.maxsize
+            saved = {"same": self._same, **vars(state)}
+            write_whole(self._folder / _STATE, json.dumps(saved))
+        refused = [f"{n} x {why}: {state.reasons[why]}" for why, n in sorted(state.refused.items())]
+        packed = Packed(state.clips, state.frames, lost=[*source.lost, *refused])
         if not packed.clips:
             why_nothing = "; ".join(packed.lost) or "no frame in it has colour and depth"
             raise ProcessingError(
-                Outcome.NOTHING_USABLE,
-                f"{self._source.path}: no frame could be used: {why_nothing}",
+                Outcome.NOTHING_USABLE, f"{source.path}: no frame could be used: {why_nothing}"
             )
         packed.notes = [
-            *self._source.notes,
+            *source.notes,
             *(
-                self._reasons[kind] + (f" (and so of {n} frames in all)" if n > 1 else "")
-                for kind, n in sorted(self._suspected.items())
+                state.reasons[kind] + (f" (and so of {n} frames in all)" if n > 1 else "")
+                for kind, n in sorted(state.suspected.items())
             ),
         ]
         return packed
 
+    def _tar(self, number: int) -> Path:
+        return self._folder / f"{self._name}-{number:04d}.tar"
+
+    @property
+    def _same(self) -> dict[str, str]:
+        """What a run must have in common with this one that goes on from it."""
+        return {**self._made_of, "code": code_state()}
+
+    def _begun(self) -> _State:
+        """How far an earlier run of the same came."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads((self._folder / _STATE).read_text())
+            state = _State(**{k: v for k, v in found.items() if k != "same"})
+            whole = all(self._tar(number).is_file() for number in range(state.clips))
+            if found["same"] == self._same and whole:
+                return state
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return _State()
+
     def _clips(self) -> Iterator[Iterator[SequenceFrame]]:
         """Frames that belong together; each clip has to be read before the next one."""
-        frames = self._frames()
-        held = next(frames, None)
+        frames, state = self._frames(), self._state
+        self._held = next(frames, None)
 
         def clip() -> Iterator[SequenceFrame]:
-            nonlocal held
             before: _Taken | None = None
             step: int | None = None
             count = 0
-            while held is not None and count < self._options.frames:
+            while (held := self._held) is not None and count < self._options.frames:
                 if before is not None:
                     if not self._goes_on(before, held, step):
                         break
                     step = held.frame.index - before.frame.index
                 before, count = held, count + 1
+                for line in held.suspicions:
+                    state.count(state.suspected, _NUMBER.sub("#", line), line)
                 yield held.frame
-                held = next(frames, None)
+                self._held = next(frames, None)
 
-        while held is not None:
+        while self._held is not None:
             yield clip()
 
     def _goes_on(self, before: _Taken, after: _Taken, step: int | None) -> bool:
@@ -267,22 +355,29 @@ class _Run:
     def _frames(self) -> Iterator[_Taken]:
         """What can be learned from, numbered as it stands in the recording."""
         pending = (item for item in self._source.items() if isinstance(item, Pending))
+        state, begin = self._state, self._state.position
         for index, item in enumerate(pending):
             self._progress(index, self._source.total)
+            if index < begin:
+                continue
             try:
                 labelled = item.decode()
-                frame = self._learnable(labelled, index)
+                frame, suspicions = self._learnable(labelled, index)
             except (ProcessingError, StorageError):
                 raise
             except DktError as error:
                 cause = error.cause if isinstance(error, MessageError) else "unusable frame"
-                self._refused[cause] += 1
-                self._reasons.setdefault(cause, str(error))
+                state.count(state.refused, cause, str(error))
                 continue
-            yield _Taken(frame, item.epoch, labelled.frame.stamp_ns)
+            yield _Taken(frame, item.epoch, labelled.frame.stamp_ns, suspicions)
 
-    def _learnable(self, labelled: LabelledFrame, index: int) -> SequenceFrame:
-        """The frame as a tar holds it. Raises MessageError where it lacks what is learned from."""
+    def _learnable(
+        self, labelled: LabelledFrame, index: int
+    ) -> tuple[SequenceFrame, tuple[str, ...]]:
+        """The frame as a tar holds it, and what looks wrong with it.
+
+        Raises MessageError where it lacks what is learned from.
+        """
         frame, source = labelled.frame, f"frame {index}"
         if labelled.truth is None:
             raise MessageError(
@@ -312,11 +407,7 @@ class _Run:
         mask: np.ndarray | None = labelled.mask
         mask = None if mask is None else resize_nearest(mask, width, height)
         sample = Sample(rgb, near, source, raw_depth, mask, camera_matrix=camera.matrix)
-        for line in suspicions(sample):
-            kind = _NUMBER.sub("#", line)
-            self._suspected[kind] += 1
-            self._reasons.setdefault(kind, line)
-        return SequenceFrame(
+        packed = SequenceFrame(
             rgb=rgb,
             depth=near,
             camera_matrix=camera.matrix,
@@ -324,5 +415,7 @@ class _Run:
             mask=mask,
             raw_depth=raw_depth,
             index=index,
+            raw_step_m=fine_step(raw_depth),
             extra={"stamp_ns": frame.stamp_ns, "packed": self._made_of},
         )
+        return packed, tuple(suspicions(sample))

@@ -27,10 +27,11 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "pack",
         help="recordings with the truth -> tars that every training and evaluation reads",
-        description="Bags with a topic of true depth, folders of colour, raw depth and true depth, "
-        "and data sets with raw depth become clips as `dkt synth render --raw-depth` writes them: "
-        "OUT/NAME-0000.tar and on. Frames without truth or raw depth are told and left out. What "
-        "is there is kept: the same command does what is missing.",
+        description="Bags with a topic of true depth, folders and videos of colour, raw depth and "
+        "true depth, .npz with arrays of these, and data sets with raw depth become clips as `dkt "
+        "synth render --raw-depth` writes them: OUT/NAME-0000.tar and on. Frames without truth or "
+        "raw depth are told and left out. What is there is kept: the same command does what is "
+        "missing, and goes on where a killed one came to.",
         epilog=_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -21,6 +21,7 @@ from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key
 from dkt_ros.formats.pixels import read_depth
+from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
 from dkt_ros.messages.fields import MessageError
@@ -48,7 +49,7 @@ _CAMERA = (
     "scene_camera.*",
 )
 _METRES = "floats in metres, or integers of 16 bits or more,"
-_ARRAYS = ("rgb", "depth", "K", "stamps_ns")
+_ARRAYS = ("rgb", "depth", "K", "stamps_ns", "truth", "mask")
 _ARRAY_FILES = (".npy", ".npz")
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
 
@@ -161,6 +162,7 @@ class VideoSource(Source):
                 f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
         self._depth = _depth_of(path, options)
+        self._truth = _truth_of(path, options)
         try:
             told = videos.facts(path)
         except DktError as error:
@@ -173,6 +175,11 @@ class VideoSource(Source):
                 "calibration are taken as they are stored, not turned"
             )
         self.duration_s = self.total / self._rate_hz
+
+    @property
+    def has_truth(self) -> bool:
+        """See Source."""
+        return bool(self._truth)
 
     def items(self) -> Iterator[Pending]:
         """See Source."""
@@ -191,17 +198,27 @@ class VideoSource(Source):
             )
         elif extra:
             self.remarks.append(f"the video ends with {counted(extra, 'frame')} without depth")
+        if self._truth and len(self._truth) != count:
+            self.notes.append(
+                f"the video gives {counted(count, 'frame')} for {len(self._truth)} of true depth: "
+                "is it that video's?"
+            )
 
     def _read(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> LabelledFrame:
         height, width = rgb.shape[:2]
         camera = self._options.camera(width, height)
-        return LabelledFrame(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID))
+        truth = self._truth[index]() if index < len(self._truth) else None
+        return LabelledFrame(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID), truth)
 
 
 class ArraySource(Source):
-    """An .npz of arrays: rgb (T, H, W, 3), depth (T, H, W) and, if at all, K and stamps_ns."""
+    """An .npz of arrays: rgb (T, H, W, 3), depth (T, H, W).
+
+    Also, if at all, truth and mask (T, H, W), K and stamps_ns.
+    """
 
     kind = "arrays"
+    truth_from = "expected an array truth (T, H, W) beside them"
 
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
@@ -235,6 +252,16 @@ class ArraySource(Source):
                 f"{path}: stamps_ns of {stamps_ns.dtype}, expected whole nanoseconds, 0 or more, "
                 "as ROS counts",
             )
+        for name, fits, expected in (
+            ("truth", may_be_depth, _METRES),
+            ("mask", _may_be_mask, "integers or booleans,"),
+        ):
+            array = self._arrays.get(name)
+            if array is not None and (array.shape != rgb.shape[:3] or not fits(array.dtype)):
+                raise ProcessingError(
+                    Outcome.NOT_A_RECORDING,
+                    f"{path}: {name} is {described(array)}, expected {expected} {rgb.shape[:3]}",
+                )
         self.total = len(rgb)
         self.duration_s = self.total / options.rate_hz
         if stamps_ns is not None and self.total:
@@ -245,6 +272,11 @@ class ArraySource(Source):
                     f"stamps_ns run backwards {counted(len(back), 'time')}, first at frame "
                     f"{back[0] + 1}; the stream begins anew there"
                 )
+
+    @property
+    def has_truth(self) -> bool:
+        """See Source."""
+        return "truth" in self._arrays
 
     def items(self) -> Iterator[Pending]:
         """See Source."""
@@ -262,8 +294,11 @@ class ArraySource(Source):
             camera = self._options.camera(width, height)
         else:
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
-        depth = _metres(self._arrays["depth"][index], self._options.depth_unit_m)
-        return LabelledFrame(Frame(rgb, depth, camera, stamp_ns, FRAME_ID))
+        unit_m, arrays = self._options.depth_unit_m, self._arrays
+        depth = _metres(arrays["depth"][index], unit_m)
+        truth = _metres(arrays["truth"][index], unit_m) if "truth" in arrays else None
+        mask = material_classes(arrays["mask"][index]) if "mask" in arrays else None
+        return LabelledFrame(Frame(rgb, depth, camera, stamp_ns, FRAME_ID), truth, mask)
 
 
 class _Streams:
@@ -288,6 +323,10 @@ def _usable(found: LabelledFrame | DktError) -> LabelledFrame:
     return found
 
 
+def _may_be_mask(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "bui"
+
+
 def _are_stamps(values: NDArray[Any]) -> bool:
     """Whether ROS has such times, in nanoseconds."""
     return values.dtype.kind in "iuf" and bool(
@@ -295,11 +334,14 @@ def _are_stamps(values: NDArray[Any]) -> bool:
     )
 
 
-def depth_files(video: Path, options: SourceOptions) -> list[Path]:
-    """A video's depth: an array's file, or pictures in natural order; [] where there is none."""
-    given = _depth_given(video, options)
-    if given is None:
-        return []
+def files_beside(video: Path, options: SourceOptions) -> list[Path]:
+    """Those of a video's depth and true depth, each an array's or pictures."""
+    given = (_depth_given(video, options), options.truth)
+    return [file for named in given if named is not None for file in _named_files(video, named)]
+
+
+def _named_files(video: Path, given: str) -> list[Path]:
+    """An array's file, or pictures in natural order; [] where there is none."""
     path = Path(given) if Path(given).exists() else video.parent / given
     if path.suffix.lower() in _ARRAY_FILES:
         return [path]
@@ -316,8 +358,11 @@ def _depth_given(video: Path, options: SourceOptions) -> str | None:
     return next((str(path) for path in beside if path.exists()), None)
 
 
-def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[np.float32]]]:
-    """What reads each frame's depth: from pictures in natural order, or an array (T, H, W)."""
+_Readers = list[Callable[[], NDArray[np.float32]]]
+"""What reads each frame's depth."""
+
+
+def _depth_of(video: Path, options: SourceOptions) -> _Readers:
     given = _depth_given(video, options)
     if given is None:
         raise ProcessingError(
@@ -325,28 +370,38 @@ def _depth_of(video: Path, options: SourceOptions) -> list[Callable[[], NDArray[
             f"{video}: no depth beside it ({video.stem}_depth/ or {video.stem}_depth.npy); name a "
             "folder, a pattern, an .npy or .npz (--depth-images)",
         )
+    return _readers(video, given, "depth", options)
+
+
+def _truth_of(video: Path, options: SourceOptions) -> _Readers:
+    """[] where none is named."""
+    return [] if options.truth is None else _readers(video, options.truth, "truth", options)
+
+
+def _readers(video: Path, given: str, what: str, options: SourceOptions) -> _Readers:
+    """Of pictures in natural order, or of an array (T, H, W), in an .npz called `what`."""
     try:
-        files = depth_files(video, options)
+        files = _named_files(video, given)
     except DktError as error:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
     if not files:
         raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
     if files[0].suffix.lower() in _ARRAY_FILES:
-        depth = _depth_array(video, files[0])
+        depth = _depth_array(video, files[0], what)
         if depth is None or depth.ndim != 3 or not may_be_depth(depth.dtype):
             found = "nothing" if depth is None else f"{depth.dtype} of shape {depth.shape}"
             raise ProcessingError(
                 Outcome.NO_DEPTH,
-                f"{video}: {files[0].name} has {found} for depth, expected {_METRES} (T, H, W)",
+                f"{video}: {files[0].name} has {found} for {what}, expected {_METRES} (T, H, W)",
             )
         return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
     return [partial(read_depth, file, options.depth_unit_m) for file in files]
 
 
-def _depth_array(video: Path, path: Path) -> NDArray[Any] | None:
-    """An .npy's array or an .npz's depth; None where there is none."""
+def _depth_array(video: Path, path: Path, what: str) -> NDArray[Any] | None:
+    """An .npy's array or an .npz's one of that name; None where there is none."""
     if path.suffix.lower() == ".npz":
-        return _arrays(path).get("depth")
+        return _arrays(path).get(what)
     try:
         return mapped_array(path)
     except DktError as error:

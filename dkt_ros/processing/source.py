@@ -56,7 +56,7 @@ class SourceOptions:
     pinhole        fx, fy, cx, cy in pixels, the same
     color, depth, truth, mask
                    patterns of a folder's pictures, as of bags/from_images.py; for a video `depth`
-                   names its depth: a folder or pattern of pictures, .npy or .npz
+                   and `truth` name a folder or pattern of pictures, .npy or .npz
     depth_unit_m   what one step of integer depth means
     rectified      whether P of camera_info holds instead of K
     sync_slop_s    how far apart the stamps of colour and depth of one frame may be
@@ -116,7 +116,10 @@ class Source(abc.ABC):
     dropped      messages or frames that cannot be used, by cause; reading adds to it
     reasons      the first text of each cause
     flushed      how often the stream began anew, by reason
+    truth_from   how a recording of this kind brings true depth, in words
     """
+
+    truth_from = "expected it as --truth PATTERN"
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path

@@ -24,7 +24,7 @@ from dkt_ros.train.environment import described as placed
 from dkt_ros.train.export import described
 from dkt_ros.train.log import wandb_module
 from dkt_ros.train.memory import count, without_memory
-from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
+from dkt_ros.train.preview import PreviewClip, check_validation, load_clips, preview, sampled
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.validation import ValidationLoss
 from dkt_ros.wording import counted
@@ -60,6 +60,7 @@ class Materials:
         check_task(base)
         if recipe.wandb is not None:
             wandb_module(recipe.wandb)
+        check_validation(recipe.data)  # before clips are listed, which may take minutes
         height, width = recipe.data.size
         self.report(placed(recipe, accelerator))
         mixture = Mixture(recipe.data.data, stride=lambda frames: frames, threads=1)
@@ -90,6 +91,8 @@ class Materials:
         self.report(count(recipe, without_memory(recipe), bf16).described())
         if recipe.preview.every > 0:
             self._shown()
+        elif recipe.data.validation:
+            self.report("preview.every is 0: validation is not looked at, and no state is the best")
 
     def previews(self) -> Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]:
         """What measures loss, REL, RMSE and delta after one scale and shift per clip, and draws."""

@@ -115,6 +115,18 @@ def load_clips(config: DataConfig, clips: int, frames: int) -> tuple[PreviewClip
     return tuple(found)
 
 
+def check_validation(config: DataConfig) -> None:
+    """Raises DktError for a validation set that cannot be opened or lacks its split.
+
+    Reads no frame.
+    """
+    for number, source in enumerate(config.validation):
+        try:
+            Source(source if source.split != AUTO else _held_out(source))
+        except DktError as error:
+            raise DktError(f"validation[{number}]: {error}") from error
+
+
 def preview(clips: Sequence[PreviewClip], predict: Predict) -> Preview:
     """Predicts all clips, in order."""
     errors: dict[str, DepthErrors] = {}

@@ -17,6 +17,7 @@ from dkt_ros.bags.topics import (
     camera_topics,
     discover_topics,
     recorded_topic,
+    unread_videos,
 )
 from dkt_ros.errors import DktError
 
@@ -133,6 +134,15 @@ def test_what_is_named_must_be_what_it_is_named_for(named: dict[str, str], words
     bag["/empty"] = BagTopic("/empty", IMAGE, 0, False)
     with pytest.raises(NoTopicError, match=words):
         discover_topics(bag, named)
+
+
+def test_video_of_which_there_are_pictures_is_not_missed() -> None:
+    bag = topics(
+        **{"/a": IMAGE, "/a/ffmpeg": VIDEO, "/b/ffmpeg": VIDEO, "/b/compressed": COMPRESSED}
+    )
+    assert unread_videos(bag) == []
+    (line,) = unread_videos(topics(**{"/a": IMAGE, "/c/ffmpeg": VIDEO}))
+    assert line.startswith("/c/ffmpeg (FFMPEGPacket) is video, which is not read: image_transport")
 
 
 def test_video_alone_is_told_with_what_makes_images_of_it() -> None:

@@ -23,13 +23,14 @@ def test_nothing_says_what_was_looked_for(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     for kind in KINDS:
         assert f"{kind}: " in str(caught.value)
+    assert str(caught.value).endswith("recordings with the truth become one by `dkt pack`")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="nowhere: no such folder"):
         open_dataset(tmp_path / "nowhere")
     (tmp_path / "scene.tar").touch()
-    with pytest.raises(DktError, match=r"scene\.tar: is a file, expected a folder"):
+    with pytest.raises(DktError, match=r"scene\.tar: is a file, expected a folder.*`dkt pack`"):
         open_dataset(tmp_path / "scene.tar")
 
 

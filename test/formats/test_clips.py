@@ -184,3 +184,18 @@ def test_raw_depth_of_a_folder_is_millimetres_or_metres(tmp_path: Path) -> None:
     assert found is not None
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.stack([np.where(np.isinf(depth), np.nan, depth)] * 2))
+
+
+@pytest.mark.parametrize("name", ["raw_depth", "depth"])
+def test_raw_depth_of_arrays_has_either_name_and_unit(tmp_path: Path, name: str) -> None:
+    path, rgb = tmp_path / "clip.npz", frames(2)
+    metres = np.full(rgb.shape[:3], 0.5, np.float32)
+    metres[0, 0] = np.nan
+    for depth in (metres, np.nan_to_num(1000 * metres).astype(np.uint16)):
+        np.savez(path, rgb=rgb, **{name: depth})
+        found = read_raw_depth(path, None, rgb)
+        assert found is not None
+        np.testing.assert_allclose(found, metres)
+    np.savez(path, rgb=rgb, **{name: np.full(rgb.shape[:3], 128, np.uint8)})
+    with pytest.raises(DktError, match=r"raw depth is uint8 .* or millimetres as integers of 16"):
+        read_raw_depth(path, None, rgb)

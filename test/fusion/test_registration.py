@@ -220,3 +220,42 @@ def test_what_the_matcher_is_certain_of_goes_before_the_edges_shift() -> None:
     for index in range(6):
         causes = told(consistency, index, OFF_PX, mirrored=5.0)
     assert causes == {"mirrored"}
+
+
+@pytest.mark.parametrize(
+    ("rivals", "expected"),
+    [
+        ({}, {"shifted"}),
+        ({Change(zoom=1.15): 1.2}, set()),
+        ({Change(mirrored=True): 1.2}, set()),
+        ({Change(zoom=1.15): 0.9}, {"shifted"}),
+        ({Change(x=0.05 * np.cos(np.pi / 4), y=0.05 * np.sin(np.pi / 4)): 1.35}, {"shifted"}),
+        ({Change(x=-0.05): 1.2}, set()),
+    ],
+)
+def test_a_change_is_suspected_where_none_that_is_unlike_it_does_nearly_as_much(
+    rivals: dict[Change, float], expected: set[str]
+) -> None:
+    """Of a white door in a white wall, a shift, a zoom and another shift each say a little more."""
+
+    def suspected(best: float) -> set[str]:
+        def gain(asked: Change) -> float:
+            for change, value in {Change(x=0.05): best, **rivals}.items():
+                near = np.hypot(asked.x - change.x, asked.y - change.y) < 1e-6
+                if near and replace(asked, x=change.x, y=change.y) == change:
+                    return value
+            return 0.0
+
+        def ask(changes: Sequence[Change]) -> list[float]:
+            return [1.4 + gain(one) for one in changes]
+
+        rgb = np.repeat((200 * boxes()).astype(np.uint8)[..., None], 3, axis=2)
+        consistency = Consistency()
+        for index in range(8):
+            found = Seen(lambda: 1.4, ask)
+            wall = np.full(EDGE_SIZE, 1.0, np.float32)  # no steps: the edges have no say
+            verdict = consistency.update(rgb, wall, None, index * 10**8, None, found)
+        return {one.cause for one in verdict.suspicions} & {"shifted", "zoomed", "mirrored"}
+
+    assert suspected(1.4) == expected
+    assert suspected(2.0) == {"shifted"}, "certain"

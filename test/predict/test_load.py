@@ -530,9 +530,12 @@ def test_a_network_of_ones_own_has_the_state_of_its_module_and_weights(
     assert before is not None
     for file in files:
         content = file.read_text()
-        file.write_text(content + "  # another")
+        file.write_text(content + "\nanother = 1\n")
         assert network_state(options) not in (None, before), file
         file.write_text(content)
+    code = files[1].read_text()
+    files[1].write_text("# another\n" + code)
+    assert network_state(options) == before
     nowhere = replace(options, checkpoint="a name, no file")
     assert network_state(nowhere) not in (None, before)
     assert network_state(replace(options, predictor="no_such_module:load")) is None

@@ -118,6 +118,16 @@ def test_truth_and_masks_of_another_size_are_told_and_not_looked_at(tmp_path: Pa
     assert source.notes == [f"/truth/depth {said}", f"/truth/mask {said}"]
 
 
+def test_integers_of_the_truth_have_the_unit_of_raw_depth(tmp_path: Path) -> None:
+    record(labelled_frames(2), tmp_path / "bag", RecordingOptions(color="raw", depth="16UC1"))
+    (_, frame) = shots(opened(tmp_path / "bag", replace(NONE, depth_unit_m=0.002)))
+    truth = 2 * known(labelled_frames(2)[1].truth)
+    np.testing.assert_allclose(known(frame.truth), truth, atol=2e-3)
+    raw = known(frame.frame.raw_depth)
+    read = np.isfinite(raw)
+    np.testing.assert_allclose(raw[read], truth[read], atol=2e-3)
+
+
 def test_topics_are_passed_through(bag: Path) -> None:
     source = opened(bag, replace(NONE, pass_through=True))
     passed = [item for item in source.items() if isinstance(item, PassedMessage)]
@@ -157,6 +167,52 @@ def test_a_labs_own_types_are_passed_through_where_the_bag_defines_them(
     assert read is not None
     found: Any = read.deserialize_cdr(message.cdr, topic.msgtype)
     assert found.grips[0].force == 2.5
+
+
+def test_colour_that_is_video_is_told_where_another_picture_takes_its_place(
+    bag: Path, tmp_path: Path
+) -> None:
+    packet = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+    name = "/camera/camera/color/image_raw/ffmpeg"
+    own = get_typestore(Stores.ROS2_HUMBLE)
+    own.register(get_types_from_msg("uint8[] data\n", packet))
+    with (
+        BagReader(bag) as recorded,
+        Writer(tmp_path / "oak", version=8, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
+        connections = {
+            topic.name: writer.add_connection(
+                topic.name.replace("/color/image", "/left/image"), topic.msgtype, typestore=own
+            )
+            for topic in recorded.topics.values()
+        }
+        for message in recorded.messages():
+            writer.write(connections[message.topic], message.time_ns, message.cdr)
+        video = writer.add_connection(
+            "/camera/camera/color/image_raw/ffmpeg", packet, typestore=own
+        )
+        cdr = own.serialize_cdr(own.types[packet](np.zeros(3, np.uint8)), packet)
+        writer.write(video, START_NS, cdr)
+    told = f"{name} (FFMPEGPacket) is video, which is not read: image_transport's republish"
+    assert told in str(refused(tmp_path / "oak"))
+    depth = {"depth": "/camera/camera/aligned_depth_to_color/image_raw"}
+    source = opened(tmp_path / "oak", replace(NONE, topics=depth))
+    assert len(shots(source)) == 7
+    assert any(told in note for note in source.notes)
+
+
+def test_rectified_pictures_that_come_with_distortion_are_told_how_to_be_taken(
+    tmp_path: Path,
+) -> None:
+    def distorted(role: str, message: Any, index: int) -> None:
+        if role == "info":
+            message.d[0] = 0.1
+
+    source = opened(make_bag(tmp_path / "bag", distorted))
+    assert len(shots(source)) == COUNT
+    (note,) = source.notes
+    assert "plumb_bob distortion" in note
+    assert "If the images are rectified, add --rectified: P is theirs, not K." in note
 
 
 def test_bags_that_lack_something(tmp_path: Path) -> None:
@@ -354,6 +410,28 @@ def test_a_camera_that_begins_later_than_the_other_is_no_loss(tmp_path: Path, mi
     assert len(shots(source)) == 5
     assert source.dropped.total() == 75
     assert source.lost == []
+    (note,) = source.notes
+    assert " begins 7.5 s after " in note
+
+
+@pytest.mark.parametrize("missing", ["color", "depth"])
+def test_a_stream_that_stops_is_a_loss_and_told(
+    tmp_path: Path, missing: str, told: ProcessOptions
+) -> None:
+    def stops(role: str, message: Any, index: int) -> Edited | None:
+        return [] if role == missing and (index >= 30 or index % 2) else None
+
+    path = make_bag(tmp_path / "bag", stops, count=50)
+    source = opened(path)
+    assert len(shots(source)) == 15
+    name, other = {"depth": ("depth", "colour"), "color": ("colour", "depth")}[missing]
+    (line,) = source.lost
+    assert line.startswith(f"{name} /camera/camera/")
+    assert f" is missing for 2.1 s from 2.8 s on to the end, while {other} /camera" in line
+    assert line.endswith("goes on: 21 of its images are without it")
+    summary = processed(path, told, tmp_path / "out")
+    assert summary["outcome"] == Outcome.INCOMPLETE.value
+    assert line in summary["lost"]
 
 
 def test_images_without_stamps(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def test_code_and_weights_tell_and_what_stands_apart_does_not(tmp_path: Path) ->
     before = state_of_files(tmp_path)
     (tmp_path / "ros/node.py").write_text("2")
     (tmp_path / "fusion/fuse.pyc").write_text("2")
+    (tmp_path / "estimator.py").write_text('"""Estimates."""\n1  # frame at a time')
     assert state_of_files(tmp_path) == before
     for name in names[:3]:
         (tmp_path / name).write_text("2")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fixtures.dataset_trees import cleargrasp_real
 from fixtures.opened_sources import NONE
-from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames
+from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames, write_video
 
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.cli import main
@@ -52,7 +52,7 @@ def packed(
 ) -> Packed:
     (recording,) = find_recordings([path], source, output)
     options = PackOptions(source, frames, height)
-    return pack(recording, path.name, options, output, overwrite)
+    return pack(recording, path.stem, options, output, overwrite)
 
 
 def clips(output: Path) -> list[tuple[SequenceFrame, ...]]:
@@ -253,6 +253,139 @@ def test_all_of_a_recording_or_nothing(
         "scene-0000.tar",
         "scene-0001.tar",
     ]
+
+
+def test_a_killed_run_goes_on_and_tells_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames are left out before the kill and after it; raw depth looks wrong in all of them."""
+    frames = [
+        replace(one, frame=replace(one.frame, raw_depth=np.float32(3) * known(one.frame.raw_depth)))
+        for one in without_truth(labelled_frames(11), {1, 6, 9})
+    ]
+    bag = bag_of(tmp_path, frames)
+    whole = packed(bag, tmp_path / "whole", frames=2)
+    tars = sorted((tmp_path / "whole").glob("*.tar"))
+    numbers = [[frame.index for frame in read_sequence(tar)] for tar in tars]
+    assert numbers == [[0, 2], [3, 4], [5, 7], [8, 10]]
+    assert "3 x no true depth" in whole.lost[0]
+    assert "raw depth is 3 times" in whole.notes[0]
+    assert "(and so of 8 frames in all)" in whole.notes[0]
+
+    class KillError(BaseException):
+        pass
+
+    def kill(path: Path, sequence: str, frames: Iterator[SequenceFrame]) -> int:
+        if path.stem.endswith("3"):
+            raise KillError
+        return write_sequence(path, sequence, frames)
+
+    read = list[int]()
+    learnable = packing._Run._learnable
+
+    def note(run: packing._Run, labelled: LabelledFrame, index: int) -> object:
+        read.append(index)
+        return learnable(run, labelled, index)
+
+    def killed() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(packing, "write_sequence", kill)
+            with pytest.raises(KillError):
+                packed(bag, tmp_path / "out", frames=2)
+
+    killed()
+    monkeypatch.setattr(packing._Run, "_learnable", note)
+    assert packed(bag, tmp_path / "out", frames=2) == whole
+    assert read == [8, 9, 10]
+    for tar in tars:
+        assert (tmp_path / "out" / tar.name).read_bytes() == tar.read_bytes()
+    assert not (tmp_path / "out" / ".partial-run").exists()
+    assert packed(bag, tmp_path / "out", frames=2) == replace(whole, already=True)
+    # Other code, other options, or a tar that is gone: all of it is read again.
+    for begins, change in ((0, "code"), (0, "options"), (0, "gone"), (8, "")):
+        shutil.rmtree(tmp_path / "out")
+        killed()
+        read.clear()
+        if change == "gone":
+            (tmp_path / "out/.partial-run/run-0001.tar").unlink()
+        with monkeypatch.context() as patch:
+            if change == "code":
+                patch.setattr(packing, "code_state", lambda: "another")
+            packed(bag, tmp_path / "out", frames=3 if change == "options" else 2)
+        assert read[0] == begins, change
+
+
+def test_what_was_left_out_is_told_again(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scenes / "truth/1.npy").unlink()
+    command = ["pack", str(scenes), "--output", str(tmp_path / "out"), "--truth", "truth/*"]
+    assert main([*command, "--depth-unit", "0.003"]) == Outcome.INCOMPLETE.code
+    first, *told = capsys.readouterr().out.splitlines()
+    assert [line[:12] for line in told] == ["  not used: ", "  note: 1 of", "  note: fram"]
+    assert main([*command, "--depth-unit", "0.003"]) == Outcome.INCOMPLETE.code
+    assert capsys.readouterr().out.splitlines() == [f"{first}, there already", *told]
+    for index in range(3):
+        np.save(scenes / "truth" / f"{index}.npy", known(labelled_frames(1)[0].truth))
+    assert main([*command, "--overwrite"]) == 0
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["pictures: 1 clip, 3 frames, there already"]
+
+
+def test_raw_depth_finer_than_millimetres_is_kept(scenes: Path, tmp_path: Path) -> None:
+    raw = np.where(np.isfinite(known(labelled_frames(1)[0].frame.raw_depth)), 0.0, np.nan)
+    for index, step in enumerate((0.001, 0.0001, 0.0)):
+        exact = np.linspace(0.3, 0.8, raw.size, dtype=np.float64).reshape(raw.shape)
+        exact = np.rint(exact / step) * step if step else exact
+        next((scenes / "depth").glob(f"{index}.*")).unlink()
+        np.save(scenes / "depth" / f"{index}.npy", (exact + raw).astype(np.float32))
+        np.save(scenes / "truth" / f"{index}.npy", exact.astype(np.float32))
+    packed(scenes, tmp_path / "out", TRUTH)
+    (clip,) = clips(tmp_path / "out")
+    assert [frame.raw_step_m is None for frame in clip] == [True, False, False]
+    for index, (frame, atol) in enumerate(zip(clip, (1e-7, 7e-6, 7e-6), strict=True)):
+        given = np.load(scenes / "depth" / f"{index}.npy")
+        np.testing.assert_allclose(known(frame.raw_depth), given, atol=atol)
+
+
+def test_arrays_and_a_video_bring_their_truth(tmp_path: Path) -> None:
+    frames = labelled_frames(4)
+    arrays = {
+        "rgb": np.stack([one.frame.rgb for one in frames]),
+        "depth": np.stack([known(one.frame.raw_depth) for one in frames]),
+        "truth": np.stack([known(one.truth) for one in frames]),
+    }
+    mask = np.stack([known(one.mask) for one in frames])
+    np.savez(tmp_path / "scene.npz", **arrays, mask=mask, K=frames[0].frame.intrinsics.matrix)
+    packed(tmp_path / "scene.npz", tmp_path / "of_arrays")
+    (clip,) = clips(tmp_path / "of_arrays")
+    for frame, labelled in zip(clip, frames, strict=True):
+        np.testing.assert_allclose(frame.depth, known(labelled.truth), atol=1e-4)
+        np.testing.assert_array_equal(known(frame.mask), known(labelled.mask))
+    video = write_video(tmp_path / "scene.avi", arrays["rgb"], "MJPG")
+    np.save(tmp_path / "scene_depth.npy", arrays["depth"])
+    np.savez(tmp_path / "true.npz", truth=arrays["truth"][:3])
+    camera = replace(NONE, pinhole=(48.0, 49.0, 24.0, 16.0))
+    with pytest.raises(ProcessingError, match=r"a video without true depth; .*--truth PATTERN"):
+        packed(video, tmp_path / "of_video", camera)
+    told = packed(video, tmp_path / "of_video", replace(camera, truth="true.npz"))
+    (clip,) = clips(tmp_path / "of_video")
+    assert len(clip) == 3
+    np.testing.assert_allclose(clip[2].depth, known(frames[2].truth), atol=1e-4)
+    assert told.lost[0].startswith("1 x no true depth: frame 3 has none")
+    assert "the video gives 4 frames for 3 of true depth: is it that video's?" in told.notes
+    np.savez(tmp_path / "scene.npz", rgb=arrays["rgb"], depth=arrays["depth"], K=np.eye(3))
+    with pytest.raises(ProcessingError, match=r"npz: arrays without true depth; .*array truth"):
+        packed(tmp_path / "scene.npz", tmp_path / "other")
+    np.savez(tmp_path / "scene.npz", **{**arrays, "truth": arrays["truth"][:3]}, K=np.eye(3))
+    with pytest.raises(ProcessingError, match=r"truth is .*expected floats in metres"):
+        packed(tmp_path / "scene.npz", tmp_path / "other")
+    np.savez(tmp_path / "scene.npz", **arrays, mask=mask.astype(np.float32), K=np.eye(3))
+    with pytest.raises(ProcessingError, match=r"mask is .*expected integers"):
+        packed(tmp_path / "scene.npz", tmp_path / "other")
+    np.savez(tmp_path / "true.npz", depth=arrays["truth"])
+    with pytest.raises(ProcessingError, match=r"true\.npz has nothing for truth"):
+        packed(video, tmp_path / "other", replace(camera, truth="true.npz"))
 
 
 def test_without_truth_nothing_is_read(pictures: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import merge_into_checkpoint
 from dkt_ros.predict.clip import predict_disparity
 from dkt_ros.train.commands import add_commands
+from dkt_ros.train.data.sources import Mixture
 from dkt_ros.train.log import read_lines
 from dkt_ros.train.materials import Materials
 from dkt_ros.train.recipe import parse_recipe
@@ -219,6 +220,23 @@ def test_validation_data_are_looked_at_before_the_network_is_loaded(
     words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}"]
     with pytest.raises(DktError, match="nowhere"):
         dkt(*words, "--set", "validation=[{path: nowhere}]")
+    monkeypatch.setattr(Mixture, "require", lambda *_: pytest.fail("clips were listed"))
+    scenes = tmp_path / "scenes"
+    for wanted, found in (("test", "no clip of split 'test'"), ("val", "no clip of split 'val'")):
+        named = f"validation=[{{path: {scenes}}}, {{path: {scenes}, split: {wanted}}}]"
+        for every in (0, 2):
+            with pytest.raises(DktError, match=rf"^validation\[1\]: {scenes}: {found}"):
+                dkt(*words, "--set", named, "--set", f"preview.every={every}")
+
+
+def test_validation_that_nothing_looks_at_is_told(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run"]
+    named = f"--set=validation=[{{path: {tmp_path / 'scenes'}}}]"
+    for every, expected in ((0, True), (2, False)):
+        assert dkt(*words, named, f"--set=preview.every={every}") == 0
+        assert ("validation is not looked at" in capsys.readouterr().err) is expected
 
 
 def test_a_clip_that_is_cut_short_is_left_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from dkt_ros.errors import DktError
 SCRIPT = Path(__file__).parents[3] / "scripts" / "make_fusion.sh"
 COMMAND = """#!/usr/bin/env bash
 echo "${0##*/} $*" >> "$CALLS"
-[[ "$*" == *"--seed ${FAILS:-none} "* ]] || exit 0
+[[ "$*" == *" ${FAILS:-none} "* ]] || exit 0
 exit "$STATUS"
 """
 
@@ -22,11 +23,12 @@ exit "$STATUS"
 def make(folder: Path, **variables: str) -> tuple[int, list[str]]:
     """The script's status and what it called."""
     commands = folder / "commands"
-    commands.mkdir()
+    commands.mkdir(exist_ok=True)
     for name in ("dkt", "python"):
         (commands / name).write_text(COMMAND)
         (commands / name).chmod(0o755)
     calls = folder / "calls"
+    calls.unlink(missing_ok=True)
     path = f"{commands}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "CALLS": str(calls), **variables}
     arguments = ["bash", str(SCRIPT), str(folder / "run")]
@@ -80,6 +82,23 @@ def test_it_renders_trains_and_evaluates(tmp_path: Path, begun: bool) -> None:
     assert calls[18].endswith("--resume") == begun
     for tar in rendered:
         assert (tmp_path / "run/all" / Path(tar).name).samefile(tmp_path / "run" / tar)
+
+
+def test_what_is_judged_is_not_judged_again(tmp_path: Path) -> None:
+    def judged(**variables: str) -> list[str]:
+        _, calls = make(tmp_path, **variables)
+        return [Path(c.split("--weights ")[1]).parts[-2] for c in calls if c[:6] == "python"]
+
+    runs = ["run", "colour_run", "light_run", "light_colour_run"]
+    assert judged(FAILS=f"{tmp_path}/run/colour_run/refiner", STATUS="1") == runs[:2]
+    assert judged() == runs[1:]
+    assert judged() == []
+    later = time.time() + 60
+    for path in ("light_run/state.pt", "heldout/s0420-000009.tar"):
+        (tmp_path / "run" / path).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / path).touch()
+        os.utime(tmp_path / "run" / path, (later, later))
+    assert judged() == runs[:3]
 
 
 @pytest.mark.parametrize("status", ["1", "2", "130"])

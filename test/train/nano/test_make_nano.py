@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,16 @@ def test_it_goes_on_with_the_run_that_is_there(tmp_path: Path, run: str, at: int
     state.touch()
     _, calls = make(tmp_path)
     assert [index for index, call in enumerate(calls) if call.endswith(" --resume")] == [at]
+
+
+@pytest.mark.parametrize(("after_s", "judged"), [(60, False), (-60, True)])
+def test_what_is_judged_is_not_judged_again(tmp_path: Path, after_s: int, judged: bool) -> None:
+    for name in ("run/state.pt", "eval.json"):
+        (tmp_path / "nano" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "nano" / name).touch()
+    os.utime(tmp_path / "nano" / "eval.json", (time.time() + after_s,) * 2)
+    _, calls = make(tmp_path)
+    assert any(call.startswith("eval") for call in calls) is judged
 
 
 @pytest.mark.parametrize("seed", ["100", "101", "420"])
