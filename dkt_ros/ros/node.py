@@ -9,7 +9,7 @@ Parameters  see params/parameters.py
 
 Knows what is alive in which lifecycle state. The executor's one thread checks and files messages
 (intake.py) and answers services, also while another one loads the network; one more decodes, infers
-and publishes (worker.py, outputs.py), a last one makes clouds.
+and publishes (worker.py), two more make clouds and pictures (outputs.py).
 """
 
 from __future__ import annotations
