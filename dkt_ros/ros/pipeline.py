@@ -31,6 +31,7 @@ from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.sending import Report
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
@@ -46,9 +47,9 @@ class Pipeline:
         engine: Engine,
         outputs: Outputs,
         statistics: Statistics,
-        report: qos.Report,
-        failed: qos.Report,
-        captures: Captures | None = None,
+        report: Report,
+        failed: Report,
+        captures: Captures,
     ) -> None:
         """`report` gets what was dropped or looks wrong, `failed` what the inference met.
 
@@ -209,7 +210,7 @@ class Pipeline:
     def _file(self, observation: Observation) -> None:
         self._statistics.seen("pair")
         captures = self._captures
-        if captures is not None and self._parameters.publish == "on_demand":
+        if self._parameters.publish == "on_demand":
             if not captures.wants(observation.arrived_s):
                 self._statistics.skipped()
                 return
@@ -263,7 +264,7 @@ class Pipeline:
                 "the live stream no longer said what the network says of its newest frame alone, "
                 f"and was started anew; where that happens often, {DRIFT_REMEDY}",
             )
-        if self._captures is not None and self._captures.is_wanted:
+        if self._captures.is_wanted:
             self._captures.offer(self._outputs.result(observation, estimate))
         timings_s = self._outputs.publish(observation, estimate)
         self._statistics.timed({**estimate.timings_s, **timings_s})

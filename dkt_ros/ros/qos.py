@@ -31,6 +31,7 @@ from rclpy.subscription import Subscription
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.declarations import qos_overrides_of
 from dkt_ros.ros.probe import PROFILE_VARIABLES, other_users, profile_variable
+from dkt_ros.ros.sending import Report
 
 try:
     from rclpy import event_handler
@@ -59,9 +60,6 @@ _PROMISED = {
 
 ASKED_EVERY_S, TURN_S = 1.0, 0.1
 """How often events of topics are asked for, and for how long."""
-
-Report = Callable[[str, str], None]
-"""report(cause, text): counts the cause in diagnostics and logs the text."""
 
 _UNNAMED = "_NODE_NAME_UNKNOWN_"
 """rmw's word until discovery has brought the name."""
