@@ -36,8 +36,7 @@ from dkt_ros.predict.load import network_state, resolve_device
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
-from dkt_ros.processing.find_sources import SUMMARY as SUMMARY
-from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.find_sources import SUMMARY, Recording
 from dkt_ros.processing.maker import code_state, version
 from dkt_ros.processing.messages import messages_of, typestore
 from dkt_ros.processing.options import ProcessOptions
