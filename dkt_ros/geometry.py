@@ -288,12 +288,18 @@ def nearest_fill(depth: np.ndarray) -> Float32Array:
     known = is_reading(depth)
     if not known.any():
         return np.full(depth.shape, np.nan, np.float32)
-    _, labels = cv2.distanceTransformWithLabels(
+    return depth.ravel()[nearest_places(known)[1]].astype(np.float32)
+
+
+def nearest_places(known: NDArray[np.bool_]) -> tuple[Float32Array, NDArray[np.int32]]:
+    """Pixels to the nearest of those (H, W) that are known, and its flat place; one at least is."""
+    distance, labels = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    by_label = np.zeros(labels.max() + 1, np.float32)
-    by_label[labels[known]] = depth[known]
-    return by_label[labels]
+    places = np.flatnonzero(known).astype(np.int32)
+    by_label = np.zeros(int(labels.max()) + 1, np.int32)
+    by_label[labels.ravel()[places]] = places
+    return np.asarray(distance, np.float32), by_label[labels]
 
 
 def depth_unit(given_m: float, stated_m: float | None) -> float:
