@@ -105,6 +105,7 @@ class DepthEstimate:
     window     frames the network saw
     fused      depth, source and confidence by pixel, where they were fused
     suspicions what speaks against colour, raw depth and network belonging together
+    own_confidence  the network's opinion of its depth, see Prediction; None: it has none
     normals    (H, W, 3) float32 by a network for them, see Prediction; None: there are none
     on_device  the same depth and the frame's colours on the network's device; None: on the host
     """
