@@ -58,22 +58,18 @@ class Settings(Protocol):
     @property
     def sync_slop_s(self) -> float:
         """How far apart the stamps of a pair may be."""
-        ...
 
     @property
     def depth_unit_m(self) -> float:
         """What one step of an integer depth image means."""
-        ...
 
     @property
     def rectified(self) -> bool:
         """Whether P of camera_info holds instead of K."""
-        ...
 
     @property
     def max_gap_s(self) -> float:
         """A longer gap between two frames starts anew."""
-        ...
 
 
 class Counts(Protocol):

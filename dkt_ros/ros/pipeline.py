@@ -119,14 +119,11 @@ class Pipeline:
         self._subscriptions, self._mask = {}, None
         steps = [partial(self._node.destroy_subscription, one) for one in subscriptions]
         try:
-            all_of(*steps, self._let_waiting_go, self._outputs.discard)
+            let_go = partial(self._captures.end, "the node is being deactivated")
+            all_of(*steps, let_go, self._outputs.discard)
         finally:
             ended = self.wind_down(timeout_s)
         return ended
-
-    def _let_waiting_go(self) -> None:
-        if self._captures is not None:
-            self._captures.end("the node is being deactivated")
 
     def wind_down(self, timeout_s: float | None) -> bool:
         """The same of the inference thread alone; subscriptions are left to stop()."""
