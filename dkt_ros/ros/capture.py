@@ -364,10 +364,8 @@ class Captures:
 
     def _fill(self, capture: Capture, request: Any, timeout_s: float, response: Any) -> None:
         """The response of all that came, in a thread of its own."""
-        silent_s = 0.0
-        if capture.newest is not None and len(capture.depths) < capture.frames:
-            silent_s, count = capture.silent_s, len(capture.depths)
-        if silent_s:
+        silent_s, count = 0.0, len(capture.depths)
+        if capture.newest is not None and count < capture.frames and (silent_s := capture.silent_s):
             capture.forget()
         response.frames = len(capture.depths)
         if capture.worst is not None:

@@ -215,10 +215,7 @@ def generate_all(runs: Sequence[GenerateOptions], say: Callable[[str], None] = p
 
 
 def render_scene(
-    options: GenerateOptions,
-    index: int,
-    record: dict[str, Any],
-    after_frame: Callable[[], object],
+    options: GenerateOptions, index: int, record: dict[str, Any], after_frame: Callable[[], object]
 ) -> Iterator[SequenceFrame]:
     """The frames of one scene, rendered one by one as they are asked for. record: the options'."""
     scene = make_scene(options, index)
