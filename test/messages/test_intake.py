@@ -100,6 +100,10 @@ def test_a_pair_becomes_one_observation_in_metres() -> None:
     desk = Desk()
     desk.calibrate()
     desk.show(40)
+    streams = desk.statistics.snapshot().streams
+    assert {name: stream.count for name, stream in streams.items()} == dict.fromkeys(
+        ("camera_info", "color", "depth"), 1
+    )
     (filed,) = desk.filed
     assert filed.frame.stamp_ns == 40 * MS
     assert filed.frame.frame_id == "color_frame"
@@ -146,9 +150,12 @@ def test_slop_acts_at_once() -> None:
 def test_images_before_their_calibration_are_named() -> None:
     desk = Desk()
     desk.show(0)
-    desk.show(33)  # ends the wait of the first
+    color, depth = rgb(), metres()
+    color.header.stamp = depth.header.stamp = make_header(33 * MS, "").stamp
+    desk.intake.on_depth(depth)  # ends the wait of the first
     assert desk.drops == {"no camera_info yet": 1}
     assert "color/camera_info" in desk.reports[0][1]
+    desk.intake.on_color(color)
     desk.calibrate()
     desk.show(66)
     assert [filed.frame.stamp_ns for filed in desk.filed] == [33 * MS, 66 * MS]
