@@ -72,8 +72,7 @@ def read_recipe(
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, *_NO_YAML) as error:
-        reason = " ".join(str(error).split())
-        raise DktError(f"{path} cannot be read as YAML: {reason}") from error
+        raise DktError(f"{path} cannot be read as YAML: {error}") from error
     for change in changes:
         _apply(content, change)
     return path, content
