@@ -61,5 +61,4 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = UniqueKeys) -> Any:
     try:
         return yaml.load(path.read_text(), loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(error).replace("\n", " ")
-        raise DktError(f"{path} is no YAML file: {line}") from error
+        raise DktError(f"{path} is no YAML file: {error}") from error
