@@ -35,9 +35,8 @@ def check_type(name: str, value: object, hint: Any) -> None:
         # Not before something is wrong: a command line is read without numpy.
         from dkt_ros.arrays import described, is_array
 
-        shown = described(value) if is_array(value) else repr(value)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        raise DktError(f"{name} is {shown}, expected {_words(hint)}")
+        found = described(value) if is_array(value) else shown(value)
+        raise DktError(f"{name} is {found}, expected {_words(hint)}")
 
 
 def check_fields(config: Any, nan: bool = False) -> None:

@@ -24,7 +24,7 @@ import dkt_ros
 from dkt_ros.arguments import finite, path
 from dkt_ros.errors import DktError
 from dkt_ros.extras import EXTRAS, install
-from dkt_ros.wording import counted
+from dkt_ros.wording import counted, one_line
 
 Level = Literal["ok", "note", "lack", "error"]
 """ok: there. note: there, with a catch. lack: something optional is missing. error: the node cannot
@@ -277,7 +277,7 @@ def _asked(name: str, question: Callable[[], str], advice: str) -> Finding:
     try:
         return Finding(name, "ok", question())
     except _BROKEN as error:
-        return Finding(name, "error", _one_line(error), advice)
+        return Finding(name, "error", _told(error), advice)
 
 
 def check_network() -> Iterator[Finding]:
@@ -419,7 +419,7 @@ def check_torch() -> Finding:
     try:
         import torch
     except _BROKEN as error:
-        return Finding("torch", "error", _one_line(error), _CORE)
+        return Finding("torch", "error", _told(error), _CORE)
     if torch.cuda.is_available():
         gpus = ", ".join(
             f"{properties.name} with {properties.total_memory / 1024**3:.0f} GiB"
@@ -448,7 +448,7 @@ def check_checkpoint(folder: Path | None) -> Finding:
         folder = folder or default_checkpoint()
         network = load_checkpoint(folder)
     except (DktError, *_BROKEN) as error:
-        return Finding("checkpoint", "error", _one_line(error))
+        return Finding("checkpoint", "error", _told(error))
     info = network.info
     parts = (network.transformer, network.vae)
     millions = sum(weights.numel() for part in parts for weights in part.parameters()) / 1e6
@@ -457,6 +457,6 @@ def check_checkpoint(folder: Path | None) -> Finding:
     )
 
 
-def _one_line(error: BaseException) -> str:
-    text = str(error) if isinstance(error, DktError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+def _told(error: BaseException) -> str:
+    known = isinstance(error, DktError)
+    return str(error) if known else one_line(f"{type(error).__name__}: {error}")

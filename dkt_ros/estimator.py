@@ -42,11 +42,9 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
-from dkt_ros.fusion.fill import LEAST_BETWEEN_M, without_fill, without_runs
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
-from dkt_ros.fusion.ramps import without_ramps
+from dkt_ros.fusion.readings import readings_alone
 from dkt_ros.fusion.registration import Seen
-from dkt_ros.fusion.speckles import without_speckles
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor, checked_answer
 
@@ -107,6 +105,7 @@ class DepthEstimate:
     window     frames the network saw
     fused      depth, source and confidence by pixel, where they were fused
     suspicions what speaks against colour, raw depth and network belonging together
+    own_confidence  the network's opinion of its depth, see Prediction; None: it has none
     normals    (H, W, 3) float32 by a network for them, see Prediction; None: there are none
     on_device  the same depth and the frame's colours on the network's device; None: on the host
     """
@@ -254,7 +253,10 @@ class DepthEstimator:
             self._begin_anew(flush)
         spent = {"predict": 0.0, "align": 0.0}
         given = frame
-        frame, suspicions = _with_readings_alone(given, self.config.fusion.max_raw_depth)
+        suspicions: tuple[Suspicion, ...] = ()
+        if given.raw_depth is not None:
+            raw, suspicions = readings_alone(given.raw_depth, self.config.fusion.max_raw_depth)
+            frame = given if raw is given.raw_depth else replace(given, raw_depth=raw)
         answer = self._answer(frame, spent)
         if answer is None:
             return None
@@ -526,7 +528,6 @@ def _check_process(threads: int) -> None:
 
 
 _THINNED = 160, 288
-_MANY_SPECKLES = 0.02  # of the pixels
 _CUT_STRIDE, _MANY_CUT = 4, 0.02
 """Pixels between those that are looked at, and their share above which it is told."""
 
@@ -540,48 +541,6 @@ def _same_picture(one: Frame, other: Frame) -> bool:
     else:
         depths_agree = np.array_equal(one.raw_depth, other.raw_depth, equal_nan=True)
     return depths_agree and np.array_equal(one.rgb, other.rgb)
-
-
-def _with_readings_alone(frame: Frame, range_m: float) -> tuple[Frame, tuple[Suspicion, ...]]:
-    """The same without what its raw depth holds that is no reading, and what that was."""
-    if frame.raw_depth is None:
-        return frame, ()
-    told = []
-    raw, value = without_fill(frame.raw_depth, range_m)
-    if value is not None:
-        is_far, is_near = value >= np.float32(range_m), value < LEAST_BETWEEN_M
-        end = "as far" if is_far else "as near" if is_near else "beside that"
-        clipped = not (is_far or is_near or (raw > value).any())
-        text = (
-            f"many readings of the raw depth are {value:.6g} m to the bit and nothing else is "
-            f"{end}: holes that the driver has filled"
-            f"{', or depth that was clipped' if clipped else ''}, taken for unknown"
-        )
-        told.append(Suspicion("fill", text, False))
-    raw, share = without_runs(raw)
-    if share:
-        text = (
-            f"{share:.1%} of the raw depth goes on what is beside it to the bit, up to a jump: a "
-            "filter has filled holes. What is known for that is taken for unknown, the rest has "
-            "the depth of what lies beside or behind"
-        )
-        told.append(Suspicion("filter", text, False))
-    raw, width = without_ramps(raw)
-    if width:
-        text = (
-            f"around its holes the raw depth falls towards the camera within {width} px: it was "
-            "resized, rectified or smoothed together with its holes, and what is mixed is taken "
-            "for unknown"
-        )
-        told.append(Suspicion("ramps", text, False))
-    raw, share = without_speckles(raw)
-    if share > _MANY_SPECKLES:
-        text = (
-            f"{share:.1%} of the raw depth agrees with no reading beside it: flying pixels or "
-            "noise, taken for unknown"
-        )
-        told.append(Suspicion("speckles", text, False))
-    return frame if raw is frame.raw_depth else replace(frame, raw_depth=raw), tuple(told)
 
 
 def _thinned(disparity: Array) -> NDArray[np.float32]:

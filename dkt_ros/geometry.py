@@ -1,4 +1,4 @@
-"""Intrinsics, depth and disparity, back-projection, point filters.
+"""Intrinsics, depth and which of it are readings, back-projection, normals, point filters.
 
 Knows pinhole geometry, and scipy for the filter that needs a neighbour search. Knows nothing of
 frames, networks, alignment or ROS. What a cloud is made with (backproject, remove_flying_pixels,
@@ -13,7 +13,6 @@ OpenCV: the top left pixel's centre is (0, 0), the image spans -0.5 .. width - 0
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,9 +34,6 @@ FloatArray = NDArray[np.floating]
 Float32Array = NDArray[np.float32]
 
 _QUERY_POINTS = 1 << 14
-_STILL = 0.01  # relative change of depth that nothing moved for, beyond the spread
-_TELLS = 1 << 14  # pixels, at least, tell of a picture how much of it changed
-_NOISE = 0.1  # relative change that sensor or network may make where nothing moved
 
 
 @dataclass(frozen=True)
@@ -284,55 +280,6 @@ def unit_vectors(vectors: FloatArray) -> Float32Array:
     return np.where(known, vectors / np.where(known, length, 1.0), 0.0).astype(np.float32)
 
 
-def median_depth(depths: FloatArray) -> tuple[Float32Array, Float32Array]:
-    """Depth and spread (H, W) of several depths (N, H, W) of one still scene, metres.
-
-    The spread is the median deviation from the median times 1.4826, the standard deviation of
-    normal noise; where the last depth is far off the median, since something moved, that far. NaN
-    where fewer than half of the depths are known.
-    """
-    known = known_depth(np.asarray(depths))
-    enough = 2 * np.isfinite(known).sum(axis=0) >= len(known)
-    median = _median_of_known(known)
-    median[~enough] = np.nan
-    known -= median
-    off = np.abs(known, out=known)
-    last = off[-1].copy()
-    spread = _median_of_known(off) * np.float32(1.4826)
-    return median, np.where(last > 3 * spread + _STILL * median, last, spread)
-
-
-def changed_share(before: Float32Array, now: Float32Array) -> float:
-    """Share of the pixels (H, W) known in both whose depth changed by more than noise.
-
-    Of a large picture few are looked at.
-    """
-    step = 1 + math.isqrt(now.size // _TELLS)
-    change = np.abs(now[::step, ::step] / before[::step, ::step] - 1)
-    known = np.count_nonzero(np.isfinite(change))
-    return np.count_nonzero(change > _NOISE) / max(known, 1)
-
-
-def approached(before: Float32Array, now: Float32Array) -> float:
-    """By how much depth (H, W) changed as a whole, relative: below 0 where the camera came nearer.
-
-    Noise of single pixels is no part of it. Of a large picture few are looked at.
-    """
-    step = 1 + math.isqrt(now.size // _TELLS)
-    change = now[::step, ::step] / before[::step, ::step] - 1
-    known = change[np.isfinite(change)]
-    return float(np.median(known)) if known.size else 0.0
-
-
-def _median_of_known(values: Float32Array) -> Float32Array:
-    """Over the first axis, without NaN; numpy's nanmedian takes ten times as long."""
-    ordered = np.sort(values, axis=0)  # NaN last
-    last = np.maximum(np.isfinite(ordered).sum(axis=0) - 1, 0)
-    low, high = last // 2, (last + 1) // 2
-    pick = np.take_along_axis(ordered, np.stack([low, high]), axis=0)
-    return np.asarray(pick.mean(axis=0), np.float32)
-
-
 def nearest_fill(depth: np.ndarray) -> Float32Array:
     """Depth (H, W) whose unknown pixels take the value of the nearest known one; NaN without any.
 
@@ -341,12 +288,18 @@ def nearest_fill(depth: np.ndarray) -> Float32Array:
     known = is_reading(depth)
     if not known.any():
         return np.full(depth.shape, np.nan, np.float32)
-    _, labels = cv2.distanceTransformWithLabels(
+    return depth.ravel()[nearest_places(known)[1]].astype(np.float32)
+
+
+def nearest_places(known: NDArray[np.bool_]) -> tuple[Float32Array, NDArray[np.int32]]:
+    """Pixels to the nearest of those (H, W) that are known, and its flat place; one at least is."""
+    distance, labels = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    by_label = np.zeros(labels.max() + 1, np.float32)
-    by_label[labels[known]] = depth[known]
-    return by_label[labels]
+    places = np.flatnonzero(known).astype(np.int32)
+    by_label = np.zeros(int(labels.max()) + 1, np.int32)
+    by_label[labels.ravel()[places]] = places
+    return np.asarray(distance, np.float32), by_label[labels]
 
 
 def depth_unit(given_m: float, stated_m: float | None) -> float:

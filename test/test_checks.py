@@ -110,24 +110,6 @@ def test_no_number_is_nan(config: Any) -> None:
         (called(stamps, math.inf), "rate is inf Hz, expected a positive number"),
         (called(stamps, 10.0, math.nan), "start time is nan s, expected 0 to below 2147483648 s"),
         (called(stamps, 10.0, -1.0), "start time is -1.0 s"),
-    ],
-)
-def test_numbers_out_of_range_are_named(call: Callable[[], Any], words: str) -> None:
-    with pytest.raises(DktError, match=words):
-        call()
-
-
-def test_numbers_of_every_library_are_numbers() -> None:
-    numbers: Any = (20, np.float32(20), 7.5, 5, np.int64(16), 12)
-    assert Intrinsics(*numbers).width == 16
-    assert AlignmentConfig(jump=1, min_inliers=np.uint8(10)).min_inliers == 10  # type: ignore[arg-type]
-    with pytest.raises(DktError, match=r"PredictorOptions.steps is True, expected an integer"):
-        PredictorOptions(steps=True)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
         (called(Fuser, "cpu"), "config is 'cpu', expected FusionConfig or None"),
         (called(Fuser, None, 0), "device is 0, expected device or text"),
         (called(Aligner, "x"), "config is 'x', expected AlignmentConfig"),
@@ -162,9 +144,19 @@ def test_numbers_of_every_library_are_numbers() -> None:
         (called(process, "a", config="x"), "config is 'x', expected EstimatorConfig"),
     ],
 )
-def test_a_wrong_object_is_named(call: Callable[[], Any], words: str) -> None:
+def test_numbers_out_of_range_and_wrong_objects_are_named(
+    call: Callable[[], Any], words: str
+) -> None:
     with pytest.raises(DktError, match=words):
         call()
+
+
+def test_numbers_of_every_library_are_numbers() -> None:
+    numbers: Any = (20, np.float32(20), 7.5, 5, np.int64(16), 12)
+    assert Intrinsics(*numbers).width == 16
+    assert AlignmentConfig(jump=1, min_inliers=np.uint8(10)).min_inliers == 10  # type: ignore[arg-type]
+    with pytest.raises(DktError, match=r"PredictorOptions.steps is True, expected an integer"):
+        PredictorOptions(steps=True)
 
 
 @pytest.mark.parametrize("limits", [None, 1.0, "ab", (0.1,), (0.1, None), (0.1, 1.0, 2.0)])

@@ -41,7 +41,7 @@ def recording() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @MODES
 def test_python_evaluation_and_node_agree(mode: str) -> None:
     pytest.importorskip("rclpy", reason="needs ROS 2")
-    from dkt_ros.ros.engine import build_engine
+    from dkt_ros.ros.engine import SharedNetwork
     from dkt_ros.ros.params.parameters import NodeParameters
 
     rgb, raw, truth = recording()
@@ -50,7 +50,7 @@ def test_python_evaluation_and_node_agree(mode: str) -> None:
 
     estimator = load_estimator(PredictorOptions(**chosen))  # type: ignore[arg-type]
     ours = [estimator.push(frame) for frame in frames]
-    node = build_engine(NodeParameters(**chosen)).estimator  # type: ignore[arg-type]
+    node = SharedNetwork().build(NodeParameters(**chosen)).estimator  # type: ignore[arg-type]
     nodes = [node.push(frame) for frame in frames]
     model = PredictorModel("dkt", load_predictor(PredictorOptions(**chosen)))  # type: ignore[arg-type]
     judged = model.depths(Video("v", rgb, truth, raw=raw), truth, MAIN_ALIGNMENTS, (0.1, 10.0))

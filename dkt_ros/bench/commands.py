@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _METHODS = "raw,fill,network,fused,careful,truth"
 _QUICK, _SIZE = 3, "160x288"
 _MOST = 999_999
-_NETWORKS = {"network", "fused", "careful"}
 _ATTEMPTS, _STRIPS, _SETTINGS = "attempts.jsonl", "strips", "settings.json"
 
 
@@ -119,7 +118,7 @@ def run_bench(args: argparse.Namespace) -> int:
     """Renders, attempts, tells; returns 0."""
     from dkt_ros.bench.attempts import load_planner, try_grasp
     from dkt_ros.bench.figures import format_table, summarise
-    from dkt_ros.bench.methods import METHODS, depths
+    from dkt_ros.bench.methods import METHODS, NETWORKS, depths
     from dkt_ros.bench.page import describe, page, strip
     from dkt_ros.bench.scenes import check_look, clips_of, read_scene, render
     from dkt_ros.evaluation.predictions import parse_predictions
@@ -133,7 +132,8 @@ def run_bench(args: argparse.Namespace) -> int:
     scenes = _QUICK if args.quick else args.scenes
     _check_arguments(args, scenes)
     others = parse_predictions(args.predictions, args.prediction_unit, METHODS)
-    models: list[DepthModel] = [*(_networks(args) if _NETWORKS & set(wanted) else ()), *others]
+    networks = _networks(args) if NETWORKS.keys() & wanted else []
+    models = [*networks, *others]
     data = args.data or output / "scenes"
     look = ["--arrangement", args.arrangement, "--camera", args.camera]
     look += ["--size", args.picture_size]
@@ -148,7 +148,7 @@ def run_bench(args: argparse.Namespace) -> int:
     part, parts = args.shard
     mine = [clip for clip in clips if int(clip.name.split("-")[1]) % parts == part]
     rows = [*wanted, *(other.name for other in others)]
-    single = len(models) - len(others) < 2
+    single = len(networks) < 2
     bar = progress_bar(len(mine), "scene")
     gripper = Gripper()
     for clip in mine:

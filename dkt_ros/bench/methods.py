@@ -18,7 +18,7 @@ from dkt_ros.evaluation.videos import DEFAULT_RANGE
 from dkt_ros.geometry import nearest_fill
 
 METHODS = ("raw", "fill", "network", "fused", "careful", "truth")
-_NETWORKS = {"network": ("online", 0.0), "fused": ("fused", 0.0), "careful": ("fused", 0.5)}
+NETWORKS = {"network": ("online", 0.0), "fused": ("fused", 0.0), "careful": ("fused", 0.5)}
 """Alignment, and the least confidence at the contacts: of fused depth `fused` takes the best grasp,
 `careful` none rather than one whose depth is more likely wrong than right."""
 
@@ -51,8 +51,8 @@ def depths(
         found["raw"] = Told(video.raw[-1])
     if "fill" in wanted:
         found["fill"] = Told(nearest_fill(video.raw[-1]))
-    rows = [name for name in wanted if name in _NETWORKS]
-    alignments = sorted({_NETWORKS[name][0] for name in rows})
+    rows = [name for name in wanted if name in NETWORKS]
+    alignments = sorted({NETWORKS[name][0] for name in rows})
     networks = sum(not isinstance(model, PredictedDepth) for model in models)
     for model in models:
         told = model.depths(video, video.truth, alignments, DEFAULT_RANGE)
@@ -63,7 +63,7 @@ def depths(
             found[model.name] = Told(told[FROM_FILES].depth[-1])
             continue
         for name in rows:
-            alignment, least = _NETWORKS[name]
+            alignment, least = NETWORKS[name]
             one = told[alignment]
             confidence = None if one.confidence is None else one.confidence[-1]
             row = name if networks < 2 else f"{model.name} {name}"

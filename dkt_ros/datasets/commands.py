@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from dkt_ros.arguments import path, positive
-from dkt_ros.datasets.registry import KINDS as KINDS
+from dkt_ros.datasets.registry import KINDS
 from dkt_ros.files import check_writable, write_whole
 from dkt_ros.progress import progress_bar
 from dkt_ros.wording import counted, one_line

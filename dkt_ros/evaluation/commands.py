@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkt_ros.arguments import as_json, finite, natural, path, positive
-from dkt_ros.datasets.commands import KINDS
+from dkt_ros.datasets.registry import KINDS
 from dkt_ros.errors import DktError
 from dkt_ros.files import check_writable
 from dkt_ros.fusion.config import add_fusion_arguments, config_of

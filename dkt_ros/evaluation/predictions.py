@@ -120,7 +120,7 @@ class PredictedDepth:
         """
         folder = self._folder / clip.name
         if not folder.is_dir():
-            raise DktError(f"no folder {folder}")
+            raise DktError(f"{folder}: {no_folder(folder)}")
         found = [path for path in sorted(shown(folder)) if path.suffix.lower() in _ENDINGS]
         stems = {path.stem for path in found}
         places = {key: place for place, key in enumerate(clip.keys)}

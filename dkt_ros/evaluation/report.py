@@ -99,7 +99,7 @@ def format_summary(summary: Summary) -> str:
                 method: regions[region]
                 for method, regions in summary.items()
                 if region in regions
-                and _has_any(regions[region], columns)
+                and _present(columns, [regions[region]])
                 # Every row has a REL.
                 and (columns is not _CONFIDENCE or math.isfinite(regions[region].ece))
             }
@@ -322,10 +322,6 @@ def _block(title: str, rows: Mapping[str, Figures], columns: Sequence[_Column], 
 def _present(columns: Sequence[_Column], rows: Iterable[Figures]) -> list[_Column]:
     rows = list(rows)
     return [c for c in columns if any(math.isfinite(_value(row, c[1])) for row in rows)]
-
-
-def _has_any(figures: Figures, columns: Sequence[_Column]) -> bool:
-    return any(math.isfinite(_value(figures, entry)) for _, entry, _ in columns)
 
 
 def _value(figures: Figures, entry: str) -> float:

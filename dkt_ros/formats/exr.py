@@ -53,10 +53,10 @@ def read_exr(path: Path) -> dict[str, np.ndarray]:
     return planes
 
 
-def read_exr_plane(path: Path, names: Sequence[str] = DEPTH_CHANNELS) -> np.ndarray:
-    """(H, W) float32: the first of the named channels that the file has. Raises DktError."""
+def read_exr_plane(path: Path) -> np.ndarray:
+    """(H, W) float32: the first of DEPTH_CHANNELS that the file has. Raises DktError."""
     planes = read_exr(path)
-    return planes[_first(path, planes, names)]
+    return planes[_first(path, planes, DEPTH_CHANNELS)]
 
 
 def read_exr_depth(path: Path) -> np.ndarray:

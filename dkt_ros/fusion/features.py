@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.arrays import quantiles
 from dkt_ros.fusion.network import INPUT_CHANNELS, SIZE_MULTIPLE
+from dkt_ros.geometry import nearest_places
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -90,13 +91,8 @@ def make_scene(
     measured = disparity > 0
     if not measured.any():
         return None
-    distance, labels = cv2.distanceTransformWithLabels(
-        (~measured).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    places = np.flatnonzero(measured).astype(np.int32)
-    by_label = np.zeros(int(labels.max()) + 1, np.int32)
-    by_label[labels.ravel()[places]] = places
-    nearest = by_label[labels]
+    distance, nearest = nearest_places(measured)
+    places = np.flatnonzero(measured)
     filled = disparity.ravel()[nearest]
     some = disparity.ravel()[places[:: 1 + len(places) // 2048]]
     low, typical, high = quantiles(some, 0.01, 0.5, 0.99)
@@ -110,7 +106,7 @@ def make_scene(
         rgb=rgb,
         disparity=disparity,
         filled=filled,
-        distance=np.asarray(distance, np.float32),
+        distance=distance,
         nearest=nearest,
         predicted=predicted,
         typical=typical,

@@ -19,6 +19,7 @@ from typing import Protocol
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.messages.calibration import unlikely
 from dkt_ros.messages.compressed_images import COMPRESSED_OF_ANOTHER_SIZE
 from dkt_ros.messages.fields import (
     CameraInfo,
@@ -49,23 +50,6 @@ CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
 """Stamps may differ from the node's clock by the first; older than the second they are a bag's."""
 OLDEST_S = 946_684_800.0
 """Of 2000, before which nothing was recorded: earlier stamps count from when something began."""
-FOCAL_RANGE = (0.2, 5.0)
-"""Focal length over the image's longer side of cameras that people use: 136 down to 11 degrees."""
-CENTRE_TOLERANCE, OF_ANOTHER_SIZE = 1.3, 1.12
-"""Centres farther off than the first, by about one factor (the second) along both sides, are of
-images of another size; those of images that were cut out are off by two."""
-CORNER = 0.05
-"""Centres nearer than this share of both sides to the first pixel are no pixels, or none."""
-USUAL_SIZES = (
-    *((320, 180), (424, 240), (480, 270), (640, 360), (848, 480), (960, 540), (1280, 720)),
-    *((1920, 1080), (2208, 1242), (3840, 2160), (320, 240), (640, 480), (800, 600), (1024, 768)),
-    *((1280, 960), (1440, 1080), (1600, 1200), (2048, 1536), (640, 400), (1280, 800), (1920, 1200)),
-)
-"""Of cameras' images, width and height."""
-USUAL_CENTRE = 0.05
-"""A centre nearer than this share to that of such a size is one of its images."""
-TURNED = 0.1
-"""A centre nearer than this share to that of the image turned by a quarter is that one's."""
 
 
 class Settings(Protocol):
@@ -74,22 +58,18 @@ class Settings(Protocol):
     @property
     def sync_slop_s(self) -> float:
         """How far apart the stamps of a pair may be."""
-        ...
 
     @property
     def depth_unit_m(self) -> float:
         """What one step of an integer depth image means."""
-        ...
 
     @property
     def rectified(self) -> bool:
         """Whether P of camera_info holds instead of K."""
-        ...
 
     @property
     def max_gap_s(self) -> float:
         """A longer gap between two frames starts anew."""
-        ...
 
 
 class Counts(Protocol):
@@ -326,8 +306,8 @@ class Intake:
                 "color/camera_info has P[0]=0, and so has dkt/camera_info: RViz and image_geometry "
                 "cannot use it. Have the camera's driver fill P, with K's numbers for raw images."
             )
-        if (unlikely := _unlikely(intrinsics)) is not None:
-            remarks["calibration"] = unlikely + self._other_matrix(info)
+        if text := unlikely(intrinsics):
+            remarks["calibration"] = text + self._other_matrix(info)
         self._sizes.append((info.width, info.height))
         if _turns(self._sizes) >= MOST_TURNS:
             first, *others = (f"{width}x{height}" for width, height in sorted(set(self._sizes)))
@@ -353,7 +333,7 @@ class Intake:
             other = camera_info_to_intrinsics(info, not self._parameters.rectified)
         except MessageError:
             return ""
-        if _unlikely(other) is not None:
+        if unlikely(other):
             return ""
         return (
             f" Its {name} is like a camera's: set rectified to {setting} if that is what the "
@@ -406,63 +386,6 @@ def _encoding(message: ImageMessage) -> str:
 def _turns(sizes: Iterable[tuple[int, int]]) -> int:
     """How often one differs from the one before."""
     return sum(one != other for one, other in pairwise(sizes))
-
-
-def _unlikely(intrinsics: Intrinsics) -> str | None:
-    """What no camera's calibration is like, None when nothing."""
-    longer = max(intrinsics.width, intrinsics.height)
-    low, high = FOCAL_RANGE
-    focal = (intrinsics.fx / longer, intrinsics.fy / longer)
-    is_square = 0.5 < intrinsics.fx / intrinsics.fy < 2.0
-    inside = 0 <= intrinsics.cx <= intrinsics.width and 0 <= intrinsics.cy <= intrinsics.height
-    # Twice the centre is the size of the images that a calibration was made for.
-    scale = (2.0 * intrinsics.cx / intrinsics.width, 2.0 * intrinsics.cy / intrinsics.height)
-    is_scaled = max(scale) < OF_ANOTHER_SIZE * min(scale) and not (
-        1.0 / CENTRE_TOLERANCE < scale[0] < CENTRE_TOLERANCE
-    )
-    in_corner = all(0 <= twice < 2.0 * CORNER for twice in scale)
-    turned = (2.0 * intrinsics.cx / intrinsics.height, 2.0 * intrinsics.cy / intrinsics.width)
-    is_turned = all(abs(twice - 1.0) < TURNED for twice in turned) and not (
-        1.0 / CENTRE_TOLERANCE < intrinsics.width / intrinsics.height < CENTRE_TOLERANCE
-    )
-    usual = None if is_scaled or is_turned else _usual_size(intrinsics)
-    is_off = is_scaled or in_corner or is_turned or usual is not None
-    if is_square and inside and not is_off and all(low <= value <= high for value in focal):
-        return None
-    made_for = "images of another size" if is_scaled else "images that were turned by a quarter"
-    if usual is not None:
-        made_for = f"images of {usual[0]}x{usual[1]}, unless these were cut out of such"
-    expected = (
-        "a centre near the image's, in pixels"
-        if in_corner
-        else f"a centre near the image's. It seems to be a calibration for {made_for}"
-        if is_scaled or is_turned or usual is not None
-        else f"focal lengths of {low * longer:.0f} to {high * longer:.0f} pixels and a centre "
-        "inside the image"
-    )
-    return (
-        f"color/camera_info says fx={intrinsics.fx:g} fy={intrinsics.fy:g} cx={intrinsics.cx:g} "
-        f"cy={intrinsics.cy:g} for images of {intrinsics.width}x{intrinsics.height}: expected "
-        f"{expected}. Points will lie in wrong places; mend the calibration that the driver loads."
-    )
-
-
-def _usual_size(intrinsics: Intrinsics) -> tuple[int, int] | None:
-    """That of a camera's images of another shape, whose centre this is far off these images'."""
-    size = intrinsics.width, intrinsics.height
-    twice = 2.0 * intrinsics.cx, 2.0 * intrinsics.cy
-    if all(
-        1.0 / CENTRE_TOLERANCE < a / b < CENTRE_TOLERANCE for a, b in zip(twice, size, strict=True)
-    ):
-        return None
-    return next(
-        (
-            usual
-            for usual in USUAL_SIZES
-            if all(abs(a / b - 1.0) < USUAL_CENTRE for a, b in zip(twice, usual, strict=True))
-        ),
-        None,
-    )
 
 
 def _other_size(color: tuple[int, int], depth: tuple[int, int]) -> str:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from dkt_ros.model.network import DktNetwork
     from dkt_ros.model.weights import Weights
 
-__all__ = ["CheckpointInfo", "checkpoint_folder", "load_checkpoint", "save_checkpoint"]
-
 TRANSFORMER_DIR = "transformer"
 VAE_DIR = "vae"
 PROMPT_FILE = "prompt_embeds.safetensors"

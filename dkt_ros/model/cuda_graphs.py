@@ -35,7 +35,6 @@ class Recording(Protocol):
 
     def __call__(self, tensors: list[Tensor], /) -> Any:
         """The function's result for these in place of the tensors it was recorded with."""
-        ...
 
 
 Record = Callable[[Callable[..., Any], tuple[Any, ...]], Recording]

@@ -121,7 +121,7 @@ class CheckpointInfo:
             raise DktError(f"expected a JSON object, found {type(content).__name__}")
         # The version comes first: fields of another version would only confuse.
         if "format_version" not in content:
-            raise DktError("format_version is missing")
+            raise DktError(f"format_version is missing, expected {FORMAT_VERSION}")
         if content["format_version"] != FORMAT_VERSION:
             cls(name="unread", format_version=content["format_version"])
         known = {f.name for f in dataclasses.fields(cls)}

@@ -26,7 +26,6 @@ class ConditionedVelocity(Protocol):
         self, noisy: Tensor, rgb_latents: Tensor, timestep: Tensor | float, keep: int | None = None
     ) -> Tensor:
         """(1, Z, T, h, w), conditions with T at dimension 2 -> velocity of the last keep frames."""
-        ...
 
 
 class LiveSampler:

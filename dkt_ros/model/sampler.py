@@ -25,7 +25,6 @@ class VelocityModel(Protocol):
         self, noisy: torch.Tensor, rgb_latents: torch.Tensor, timestep: torch.Tensor | float
     ) -> torch.Tensor:
         """(1, Z, T, h, w) noisy and RGB latents -> velocity of the same shape."""
-        ...
 
 
 def as_they_are(rgb_latents: torch.Tensor) -> torch.Tensor:

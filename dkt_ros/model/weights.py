@@ -159,7 +159,7 @@ def _indexed_shards(index: Path) -> list[Path]:
     shards = [index.parent / str(name) for name in sorted(names)]
     for shard in shards:
         if not shard.is_file():
-            raise DktError(f"{index} names {shard.name}, which is missing")
+            raise DktError(f"{index} names {shard.name}, which is missing; fetch it too")
     return shards
 
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.arrays import Array, described, is_array, to_host
 from dkt_ros.errors import DktError
-from dkt_ros.frames import FlushReason, Frame
-from dkt_ros.geometry import Intrinsics
+from dkt_ros.frames import FlushReason, Frame, frames_of
 
 Progress = Callable[[str, int, int], None]
 """on_progress(stage, parts done, parts in all)."""
@@ -202,6 +201,4 @@ class _Stop:
 
 def black_frame(size: tuple[int, int]) -> Frame:
     """A frame of (height, width) in which nothing is to be seen."""
-    height, width = size
-    camera = Intrinsics(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
-    return Frame(np.zeros((height, width, 3), np.uint8), None, camera, 0, "camera")
+    return next(frames_of([(np.zeros((*size, 3), np.uint8), None)]))

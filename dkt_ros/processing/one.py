@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,7 @@ from dkt_ros.predict.load import network_state, resolve_device
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
-from dkt_ros.processing.find_sources import SUMMARY as SUMMARY
-from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.find_sources import SUMMARY, Recording
 from dkt_ros.processing.maker import code_state, version
 from dkt_ros.processing.messages import messages_of, typestore
 from dkt_ros.processing.options import ProcessOptions
@@ -86,8 +84,12 @@ def process_one(
                 _check_partial(final, recording, options, states)
                 same = _same(recording, options, states)
                 source = recording.open(options.source)
-                as_before = partial(_is_as_before, recording, options, output, states)
-                return _Run(source, same, options, final, load(), progress, as_before).run()
+
+                def is_as_before() -> bool:
+                    now = recording.state(output, options.source)
+                    return now in (None, states["recording_state"][0])
+
+                return _Run(source, same, options, final, load(), progress, is_as_before).run()
             except OSError as error:
                 raise storage_error(final, error) from error
     except (StorageError, BusyError) as error:
@@ -111,12 +113,12 @@ def discard(final: Path) -> None:
 
     Raises StorageError; what is left of it then is taken for no output.
     """
-    partial = final.with_name(final.name + PARTIAL)
+    folder = _partial_of(final)
     try:
         if _summary_of(final) is not None:
-            _remove(partial)
-            os.replace(final, partial)
-        _remove(partial)
+            _remove(folder)
+            os.replace(final, folder)
+        _remove(folder)
     except OSError as error:
         raise storage_error(final, error) from error
 
@@ -146,7 +148,7 @@ def _check_partial(
     final: Path, recording: Recording, options: ProcessOptions, states: _States
 ) -> None:
     """Raises ProcessingError where a run of something else came some way, which is kept."""
-    folder = final.with_name(final.name + PARTIAL)
+    folder = _partial_of(final)
     with suppress(OSError, ValueError, KeyError, TypeError):
         state = json.loads((folder / _STATE).read_text())
         found = {**state["same"], "options": state.get("options")}
@@ -228,13 +230,6 @@ def _maker_states(options: ProcessOptions) -> _States:
     }
 
 
-def _is_as_before(
-    recording: Recording, options: ProcessOptions, output: Path, states: _States
-) -> bool:
-    before, now = states["recording_state"][0], recording.state(output, options.source)
-    return now is None or now == before
-
-
 def _sealed(
     final: Path, recording: Recording, options: ProcessOptions, states: _States
 ) -> dict[str, Any] | None:
@@ -242,7 +237,7 @@ def _sealed(
 
     Raises ProcessingError where it is of something else, which is kept.
     """
-    folder = final.with_name(final.name + PARTIAL)
+    folder = _partial_of(final)
     summary = _summary_of(folder)
     if summary is None:
         return None
@@ -251,11 +246,15 @@ def _sealed(
     return {**summary, "already_there": True}
 
 
-def _remove(partial: Path) -> None:
+def _partial_of(final: Path) -> Path:
+    return final.with_name(final.name + PARTIAL)
+
+
+def _remove(folder: Path) -> None:
     """The summary first, lest half of it be taken for whole."""
-    if partial.is_dir():
-        (partial / SUMMARY).unlink(missing_ok=True)
-        shutil.rmtree(partial)
+    if folder.is_dir():
+        (folder / SUMMARY).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def _seal(folder: Path, final: Path) -> None:
@@ -282,7 +281,7 @@ class _Run:
         self._source, self._options, self._final = source, options, final
         self._same = same
         self._estimator, self._progress = estimator, progress
-        self._folder = final.with_name(final.name + PARTIAL)
+        self._folder = _partial_of(final)
         self._started = time.monotonic()
         self._estimator.reset()
         self._state = self._resumed()

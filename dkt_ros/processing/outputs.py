@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
+from dkt_ros.processing.find_sources import SUMMARY
 from dkt_ros.processing.many import MANIFEST, read_manifest
-from dkt_ros.processing.one import FRAMES, SUMMARY
+from dkt_ros.processing.one import FRAMES
 
 Figures = dict[str, Any]
 """What figures.py tells of one frame."""

@@ -24,7 +24,7 @@ from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import are_of_one_camera
-from dkt_ros.geometry import Intrinsics, approached, changed_share, median_depth, where
+from dkt_ros.geometry import Intrinsics, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import ScaleAlignment
@@ -35,6 +35,7 @@ from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
 from dkt_ros.ros.qos import request_profile
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.sending import SteadyActionServer, answer_surely
+from dkt_ros.ros.still_scene import median_depth, show_one_view
 from dkt_ros.ros.topics import Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
@@ -48,8 +49,6 @@ RESULT_KEPT_S = 10
 POLL_S = 0.002
 LOOKED_EVERY_S = 1.0
 """How often it is looked whether anybody is there to hear the answer."""
-_ANOTHER_VIEW = 0.1  # of the pixels
-_APPROACHED = 0.005  # relative: the camera came nearer or went away
 _SILENT = 3.0  # times the longest wait for a frame so far, and at least this long:
 _SILENT_S = 1.0  # what came before is not what there is to be seen
 _TRUST = (
@@ -131,7 +130,7 @@ class Capture:
         if self.mask is not None:
             depth = where(self.mask, depth)
         depth = _part(depth, rows, columns)
-        alike = [_is_alike(before, depth) for before in self.depths]
+        alike = [show_one_view(before, depth) for before in self.depths]
         self.moved += alike.count(False)
         if not any(alike):
             self.worst = estimate
@@ -365,10 +364,8 @@ class Captures:
 
     def _fill(self, capture: Capture, request: Any, timeout_s: float, response: Any) -> None:
         """The response of all that came, in a thread of its own."""
-        silent_s = 0.0
-        if capture.newest is not None and len(capture.depths) < capture.frames:
-            silent_s, count = capture.silent_s, len(capture.depths)
-        if silent_s:
+        silent_s, count = 0.0, len(capture.depths)
+        if capture.newest is not None and count < capture.frames and (silent_s := capture.silent_s):
             capture.forget()
         response.frames = len(capture.depths)
         if capture.worst is not None:
@@ -469,16 +466,6 @@ def _is_of_one_stream(one: Result, other: Result) -> bool:
         and one.estimate.depth.shape == other.estimate.depth.shape
         and now.frame_id == then.frame_id
         and are_of_one_camera(now.intrinsics, then.intrinsics)
-    )
-
-
-def _is_alike(before: Float32, now: Float32) -> bool:
-    """Whether both show one view; what is too near to be seen may also be a change of it."""
-    known = [np.count_nonzero(np.isfinite(depth)) / now.size for depth in (before, now)]
-    return (
-        changed_share(before, now) < _ANOTHER_VIEW
-        and abs(known[1] - known[0]) < _ANOTHER_VIEW
-        and abs(approached(before, now)) < _APPROACHED
     )
 
 

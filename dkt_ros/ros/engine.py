@@ -112,7 +112,11 @@ class SharedNetwork:
     def build(
         self, parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
     ) -> Engine:
-        """As `build_engine`. Raises DktError also for another network than is loaded."""
+        """Loads the network and warms it up, so that the first frame is not late.
+
+        `log` gets progress. Raises, and leaves no memory in use then, as `load_predictor` does, and
+        DktError for another network than is loaded.
+        """
         options, report = PredictorOptions.taken_from(parameters), _progress_lines(log)
         with self._lock:
             first = next(iter(self._streams), None)
@@ -148,16 +152,6 @@ class SharedNetwork:
                 f"another camera has loaded the network, which all share: {'; '.join(differ)}. "
                 "Set these alike for all cameras, or give this one a process of its own (dkt_node)"
             )
-
-
-def build_engine(
-    parameters: NodeParameters, log: Callable[[str], None] = lambda text: None
-) -> Engine:
-    """Loads the network and warms it up, so that the first frame is not late; `log` gets progress.
-
-    Raises, and leaves no memory in use then, as `load_predictor` does.
-    """
-    return SharedNetwork().build(parameters, log)
 
 
 def estimator_config(parameters: NodeParameters) -> EstimatorConfig:

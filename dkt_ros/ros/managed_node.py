@@ -104,7 +104,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self, kind: Any, topic: str, callback: Callable[[Any], Any], *words: Any, **options: Any
     ) -> Any:
         """As rclpy's, whose own of /clock raises at a time before 0; no message ends the node."""
-        careful = reading_what_it_can(callback, topic, lambda *words: self.report(*words))
+        careful = reading_what_it_can(callback, topic, self.report)
         if kind is ClockMessage:
             options["callback_group"] = Paced(CLOCK_EVERY_S)
         return super().create_subscription(kind, topic, careful, *words, **options)

@@ -9,7 +9,7 @@ Parameters  see params/parameters.py
 
 Knows what is alive in which lifecycle state. The executor's one thread checks and files messages
 (intake.py) and answers services, also while another one loads the network; one more decodes, infers
-and publishes (worker.py, outputs.py), a last one makes clouds.
+and publishes (worker.py), two more make clouds and pictures (outputs.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures, RefusedError
 from dkt_ros.ros.diagnostics import NO_NEW_DEPTH, NodeReport, PipelineReport, diagnostic_array
-from dkt_ros.ros.engine import Engine, SharedNetwork, build_engine
+from dkt_ros.ros.engine import Engine, SharedNetwork
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser, split_ros_args
@@ -72,8 +72,7 @@ class DktNode(ManagedNode[NodeParameters]):
         super().__init__("dkt_node", NodeParameters, namespace)
         logger = self.get_logger()
         self._stage = ""
-        load = build_engine if network is None else network.build
-        self._build = build or partial(load, log=self._progress)
+        self._build = build or partial((network or SharedNetwork()).build, log=self._progress)
         # rclpy's logger wants a line of its own for each severity.
         self._status_log = StatusLog(
             lambda text: logger.info(text),

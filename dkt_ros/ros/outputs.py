@@ -1,8 +1,8 @@
-"""Estimates out: the node's publishers and the thread that serves those who want more than depth.
+"""Estimates out: the node's publishers and the threads that serve those who want more than depth.
 
 What a planner waits for goes out from the inference thread at once; clouds and pictures are made
-and sent by a thread of their own, so that whoever reads them slowly slows nobody else. rclpy allows
-publishing from any thread while the publisher exists. What is published stands in topics.py.
+and sent by two threads of their own, so that whoever reads them slowly slows nobody else. rclpy
+allows publishing from any thread while the publisher exists. What is published stands in topics.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.messages.fields import MessageError, stamp_to_ns
 from dkt_ros.messages.images import image_to_mask
@@ -32,10 +31,11 @@ from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.masks import KEPT, Mask, Masks
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.sending import Report
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import OUTPUTS, Output, Result
 from dkt_ros.ros.transforms import Transforms
-from dkt_ros.ros.undo import all_of, undone_by
+from dkt_ros.ros.undo import all_of, told, undone_by
 
 END_PATIENCE_S = 5.0
 """How long the publishers' end waits for a message that is on its way."""
@@ -111,8 +111,8 @@ class Outputs:
         node: LifecycleNode,
         parameters: NodeParameters,
         statistics: Statistics,
-        report: qos.Report,
-        failed: qos.Report,
+        report: Report,
+        failed: Report,
         outputs: tuple[Output, ...] = OUTPUTS,
     ) -> None:
         """`report` gets QoS that clashes, `failed` which lazy output could not be made, and why.
@@ -270,8 +270,7 @@ class Outputs:
                 return
             self._send(output, result)
         except Exception as failure:  # noqa: BLE001 a filter or the middleware may fail
-            reason = str(failure) if isinstance(failure, DktError) else _described(failure)
-            text = f"{output.topic} failed: {reason}"
+            text = f"{output.topic} failed: {told(failure)}"
             self._errors[output.topic] = text, time.monotonic()
             self._failed(getattr(failure, "cause", "publishing failed"), text)
         else:
@@ -306,7 +305,3 @@ class Outputs:
         except Exception:
             if self._node.context.ok():
                 raise
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

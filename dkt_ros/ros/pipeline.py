@@ -32,6 +32,7 @@ from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.presets import is_compressed, with_transport
+from dkt_ros.ros.sending import Report
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import InferenceWorker, WorkerStatus
@@ -47,9 +48,9 @@ class Pipeline:
         engine: Engine,
         outputs: Outputs,
         statistics: Statistics,
-        report: qos.Report,
-        failed: qos.Report,
-        captures: Captures | None = None,
+        report: Report,
+        failed: Report,
+        captures: Captures,
     ) -> None:
         """`report` gets what was dropped or looks wrong, `failed` what the inference met.
 
@@ -125,14 +126,11 @@ class Pipeline:
         self._subscriptions, self._mask = {}, None
         steps = [partial(self._node.destroy_subscription, one) for one in subscriptions]
         try:
-            all_of(*steps, self._let_waiting_go, self._outputs.discard)
+            let_go = partial(self._captures.end, "the node is being deactivated")
+            all_of(*steps, let_go, self._outputs.discard)
         finally:
             ended = self.wind_down(timeout_s)
         return ended
-
-    def _let_waiting_go(self) -> None:
-        if self._captures is not None:
-            self._captures.end("the node is being deactivated")
 
     def wind_down(self, timeout_s: float | None) -> bool:
         """The same of the inference thread alone; subscriptions are left to stop()."""
@@ -208,7 +206,7 @@ class Pipeline:
     def _file(self, observation: Observation) -> None:
         self._statistics.seen("pair")
         captures = self._captures
-        if captures is not None and self._parameters.publish == "on_demand":
+        if self._parameters.publish == "on_demand":
             if not captures.wants(observation.arrived_s):
                 self._statistics.skipped()
                 return
@@ -262,7 +260,7 @@ class Pipeline:
                 "the live stream no longer said what the network says of its newest frame alone, "
                 f"and was started anew; where that happens often, {DRIFT_REMEDY}",
             )
-        if self._captures is not None and self._captures.is_wanted:
+        if self._captures.is_wanted:
             self._captures.offer(self._outputs.result(observation, estimate))
         timings_s = self._outputs.publish(observation, estimate)
         self._statistics.timed({**estimate.timings_s, **timings_s})

@@ -36,6 +36,7 @@ from dkt_ros.ros.probe import (
     other_users,
     profile_variable,
 )
+from dkt_ros.ros.sending import Report
 
 try:
     from rclpy import event_handler
@@ -64,9 +65,6 @@ _PROMISED = {
 
 ASKED_EVERY_S, TURN_S = 1.0, 0.1
 """How often events of topics are asked for, and for how long."""
-
-Report = Callable[[str, str], None]
-"""report(cause, text): counts the cause in diagnostics and logs the text."""
 
 _UNNAMED = "_NODE_NAME_UNKNOWN_"
 """rmw's word until discovery has brought the name."""

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.service import Service
 from rclpy.time_source import CLOCK_TOPIC
 
-from dkt_ros.ros.sending import answer_surely
+from dkt_ros.ros.sending import Report, answer_surely
 from dkt_ros.ros.statistics import Complaints
 
 LOG_PERIOD_S = 10.0
@@ -43,7 +43,7 @@ class CarefulNode(Node):
             self.get_logger().warning(text)
 
 
-def answer_unreadable(node: Node, report: Callable[[str, str], None]) -> None:
+def answer_unreadable(node: Node, report: Report) -> None:
     """Has requests that rclpy raises at refused, by the services that `node` has by now.
 
     `report(cause, text)` gets what was refused, and answers that could not be sent.
@@ -54,7 +54,7 @@ def answer_unreadable(node: Node, report: Callable[[str, str], None]) -> None:
 
 
 def reading_what_it_can(
-    callback: Callable[[Any], Any], topic: str, report: Callable[[str, str], None]
+    callback: Callable[[Any], Any], topic: str, report: Report
 ) -> Callable[[Any], Any]:
     """A subscription's callback; the messages that it raises at are reported and left out."""
 
@@ -73,7 +73,7 @@ def reading_what_it_can(
     return take
 
 
-def _careful(service: Service, report: Callable[[str, str], None]) -> Callable[[Any, Any], Any]:
+def _careful(service: Service, report: Report) -> Callable[[Any, Any], Any]:
     callback = service.callback
 
     def answer(request: Any, response: Any) -> Any:

@@ -24,7 +24,7 @@ from rclpy.service import Service
 RCLError: type[RuntimeError] = rclpy_implementation.RCLError
 Sent = TypeVar("Sent")
 Report = Callable[[str, str], None]
-"""report(cause, text)"""
+"""report(cause, text): counts the cause in diagnostics and logs the text."""
 
 TRIES = 5
 MOST_FAILURES, WITHIN_S = 100, 1.0

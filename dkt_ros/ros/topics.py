@@ -114,10 +114,6 @@ def _confidence(result: Result) -> Image:
     return depth_to_image(confidence, result.header)
 
 
-def _source(result: Result) -> Image:
-    return mask_to_image(result.estimate.source, result.header)
-
-
 def cloud_options(result: Result) -> CloudOptions:
     """What the parameters say of clouds; raises DktError where tf has no way to crop_frame."""
     parameters = result.parameters
@@ -230,7 +226,7 @@ OUTPUTS = (
     Output(
         "dkt/source",
         Image,
-        _source,
+        lambda result: mask_to_image(result.estimate.source, result.header),
         "mono8: where each pixel's depth comes from, 0 nothing, 1 the sensor, 2 the network",
         lazy=True,
     ),

@@ -215,16 +215,13 @@ def generate_all(runs: Sequence[GenerateOptions], say: Callable[[str], None] = p
 
 
 def render_scene(
-    options: GenerateOptions,
-    index: int,
-    record: dict[str, Any] | None = None,
-    after_frame: Callable[[], None] = lambda: None,
+    options: GenerateOptions, index: int, record: dict[str, Any], after_frame: Callable[[], object]
 ) -> Iterator[SequenceFrame]:
-    """The frames of one scene, rendered one by one as they are asked for."""
+    """The frames of one scene, rendered one by one as they are asked for. record: the options'."""
     scene = make_scene(options, index)
     sensor = sensor_of(options.sensor, options.seed, index, scene.path.radius)
     renderer = Renderer(scene, options.render)
-    extra = {"generator": record or options.record(), **describe(scene)}
+    extra = {"generator": record, **describe(scene)}
     if options.tabletop is not None:
         things = [solid(item) for item in scene.items]
         if scene.area.container is not None:

@@ -17,6 +17,7 @@ from dkt_ros.synth.scene import LIFT, Area, about_z
 from dkt_ros.synth.shapes import Shape
 
 _CLEARANCE = 0.004
+_TRIES = 60
 _UPRIGHT_DROPS = 0.4
 _DROP = 0.02
 """Metres between the floor and the lowest bodies at the start of a drop."""
@@ -25,14 +26,14 @@ Disc = tuple[float, float, float]
 
 
 def place(
-    shapes: Sequence[Shape], area: Area, random: np.random.Generator, tries: int = 60
+    shapes: Sequence[Shape], area: Area, random: np.random.Generator
 ) -> list[np.ndarray | None]:
     """A (4,4) object-to-world matrix for each shape, None where no free place was found."""
     taken: list[Disc] = []
     poses: list[np.ndarray | None] = []
     for shape in shapes:
         poses.append(None)
-        for _ in range(tries):
+        for _ in range(_TRIES):
             rest, discs = _resting(shape, random)
             x, y = _somewhere(area, random)
             moved = [(x + dx, y + dy, r) for dx, dy, r in discs]

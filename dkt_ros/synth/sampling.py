@@ -69,9 +69,8 @@ class SceneOptions:
                 raise DktError(f"--{option} is {value}, expected a share from 0 to 1")
 
 
-def sample_scene(seed: int, index: int, options: SceneOptions | None = None) -> Scene:
-    """Scene `index` of `seed`; options default to SceneOptions()."""
-    options = options or SceneOptions()
+def sample_scene(seed: int, index: int, options: SceneOptions) -> Scene:
+    """Scene `index` of `seed`."""
     random = np.random.default_rng([seed, index])
     container = sample_container(random) if random.random() < options.container_share else None
     in_bin = container is not None and container.kind == "bin"

@@ -8,7 +8,6 @@ from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.synth.scene import Colour, Substance, Texture
 from dkt_ros.synth.shapes import Shape
 
-HELD_OUT_SUBSTANCES = ("amber_glass", "copper")
 _PATTERNS = {
     "wood": 0.28,
     "checker": 0.12,

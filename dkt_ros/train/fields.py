@@ -20,31 +20,20 @@ import yaml
 
 from dkt_ros.checks import check, shown
 from dkt_ros.errors import DktError
+from dkt_ros.unique_keys import UniqueKeys, unclear
 
 T = TypeVar("T")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(UniqueKeys):
     """YAML in which nothing is lost without a word: no key twice, no number of base 8 or 60."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise _unclear(key, f"{key.value} stands there twice, keep one of them")
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         found: int = super().construct_yaml_int(node)
         text = node.value.replace("_", "").lstrip("+-")
         if ":" in text or (text.isdecimal() and int(text) != abs(found)):
-            raise _unclear(node, f"YAML reads {node.value} as {found}; write the number meant")
+            raise unclear(node, f"YAML reads {node.value} as {found}; write the number meant")
         return found
-
-
-def _unclear(node: yaml.Node, problem: str) -> yaml.YAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
@@ -83,8 +72,7 @@ def read_recipe(
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, *_NO_YAML) as error:
-        reason = " ".join(str(error).split())
-        raise DktError(f"{path} cannot be read as YAML: {reason}") from error
+        raise DktError(f"{path} cannot be read as YAML: {error}") from error
     for change in changes:
         _apply(content, change)
     return path, content

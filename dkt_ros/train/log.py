@@ -104,10 +104,9 @@ def _wandb_run(folder: Path, done: int, project: str) -> Any:
     try:
         run = wandb.init(project=project, name=name, id=identity, dir=str(folder), resume="allow")
     except Exception as error:  # whatever it raises, it is about wandb alone
-        reason = " ".join(str(error).split()) or repr(error)
         raise DktError(
-            f"wandb does not begin ({reason}); `wandb login`, or set WANDB_MODE=offline, or --set "
-            "wandb=null"
+            f"wandb does not begin ({str(error) or repr(error)}); `wandb login`, or set "
+            "WANDB_MODE=offline, or --set wandb=null"
         ) from error
     # wandb's own steps only rise, and it drops those that a resumed run does again.
     run.define_metric("*", step_metric="step")

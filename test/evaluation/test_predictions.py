@@ -215,7 +215,7 @@ def test_a_video_without_a_folder_is_named_and_a_tree_without_any_refused(
     skipped = Skipped()
     rows = evaluate_video(only(reader), Methods([model]), RANGE, skipped)
     assert "theirs" not in [row.method for row in rows]
-    assert "no folder" in skipped.reasons[f"{reader.clips[0].name}, theirs"]
+    assert "no such folder" in skipped.reasons[f"{reader.clips[0].name}, theirs"]
     with pytest.raises(DktError, match="no folder is named as a video of the data; expected files"):
         model.check(reader.clips)
 

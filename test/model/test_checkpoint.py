@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import (
-    CheckpointInfo,
     checked_folder,
     checkpoint_folder,
     default_checkpoint,
@@ -25,6 +24,7 @@ from dkt_ros.model.checkpoint import (
     save_checkpoint,
     write_prompt,
 )
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork, pad_prompt
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
-from dkt_ros.model.checkpoint import CheckpointInfo, default_checkpoint, load_checkpoint
+from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.merge import merge_into_checkpoint
 
 RANK, WIDTH = 2, 24  # the tiny transformer's width

@@ -130,7 +130,7 @@ def test_depth_is_the_nodes_to_the_last_bit(tmp_path: Path) -> None:
 
     from dkt_ros.messages.intake import Intake
     from dkt_ros.ros.convert.messages import make_header
-    from dkt_ros.ros.engine import build_engine, estimator_config
+    from dkt_ros.ros.engine import SharedNetwork, estimator_config
     from dkt_ros.ros.params.parameters import NodeParameters
     from dkt_ros.ros.replay.bag_player import message_class
     from dkt_ros.ros.statistics import Statistics
@@ -139,7 +139,7 @@ def test_depth_is_the_nodes_to_the_last_bit(tmp_path: Path) -> None:
     path = tmp_path / "scene"
     record(labelled_frames(5), path, RecordingOptions())
     parameters = NodeParameters(device="cpu", cpu_threads=1)
-    engine = build_engine(parameters)
+    engine = SharedNetwork().build(parameters)
     make = next(output.make for output in OUTPUTS if output.topic == "dkt/depth")
     published: list[bytes] = []
 

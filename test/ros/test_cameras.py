@@ -34,7 +34,7 @@ from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.ros.cameras import make_nodes
-from dkt_ros.ros.engine import Engine, SharedNetwork, build_engine
+from dkt_ros.ros.engine import Engine, SharedNetwork
 from dkt_ros.ros.params.parameters import NodeParameters
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
@@ -71,7 +71,7 @@ def picture(name: str, number: int) -> npt.NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def raw_depths(checkpoint: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
     """What a sensor sees of each camera's frames, so that the network's answer is right."""
-    predictor = build_engine(parameters(checkpoint)).predictor
+    predictor = SharedNetwork().build(parameters(checkpoint)).predictor
     found: dict[str, list[npt.NDArray[np.float32]]] = {}
     for name in NAMES:
         predictor.reset()
@@ -103,7 +103,7 @@ def test_live_streams_that_take_turns_are_as_each_alone(
             found[name].append(pushed(engines[name].estimator, name, number, raw, number))
             numbers[name] += 1
     for name in NAMES:
-        alone = build_engine(given).estimator
+        alone = SharedNetwork().build(given).estimator
         for number, together in enumerate(found[name]):
             expected = pushed(alone, name, number, raw_depths[name][number], number)
             assert expected is not None
@@ -269,7 +269,7 @@ def test_each_camera_gets_its_own_depth_and_normals_to_the_bit(
         planner.wait_until(answered, "depth and normals", again=again)
     for name, limits in (("left", {}), ("right", {"max_depth_m": 0.9})):
         more = {"normals_checkpoint": str(normals_checkpoint), **limits}
-        estimator = build_engine(parameters(checkpoint, **more)).estimator
+        estimator = SharedNetwork().build(parameters(checkpoint, **more)).estimator
         for number, stamp in enumerate(stamps[name]):
             alone = pushed(estimator, name, number, cell.raw[name][number], stamp)
             message = cell.planners[name].depth[stamp]

@@ -20,7 +20,7 @@ from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.predict.clip import ClipPredictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.stream import StreamPredictor
-from dkt_ros.ros.engine import Engine, build_engine, estimator_config
+from dkt_ros.ros.engine import Engine, SharedNetwork, estimator_config
 from dkt_ros.ros.params.parameters import NodeParameters
 
 pytestmark = pytest.mark.ros
@@ -38,7 +38,7 @@ def parameters(checkpoint: Path, **changes: Any) -> NodeParameters:
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> Engine:
-    return build_engine(parameters(checkpoint))
+    return SharedNetwork().build(parameters(checkpoint))
 
 
 def test_the_engine_says_what_it_is(engine: Engine, checkpoint: Path) -> None:
@@ -65,7 +65,7 @@ def test_warming_up_takes_the_size_it_is_told(
         monkeypatch.setattr(kind, "warm_up", lambda self, size, report: sizes.append(size))
     for mode in ("exact", "live"):
         for size in ("", "48x32"):
-            build_engine(parameters(checkpoint, mode=mode, warm_up_size=size))
+            SharedNetwork().build(parameters(checkpoint, mode=mode, warm_up_size=size))
     assert sizes == [(64, 96), (48, 32)] * 2
 
 
@@ -111,7 +111,7 @@ def test_a_failed_warm_up_leaves_no_network_behind(
 
     monkeypatch.setattr(FastNetwork, "velocity", exhausted)
     with pytest.raises(RuntimeError, match="out of memory") as caught:
-        build_engine(parameters(checkpoint, mode=mode))
+        SharedNetwork().build(parameters(checkpoint, mode=mode))
     assert networks, "it never came to computing"
     assert [network() for network in networks] == [None] * len(networks)
     names = [entry.name for entry in caught.traceback]
@@ -125,7 +125,7 @@ def test_a_gpu_that_answers_nothing_any_more_does_not_hinder_closing(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr("torch.cuda.empty_cache", broken)
-    engine = build_engine(parameters(checkpoint))
+    engine = SharedNetwork().build(parameters(checkpoint))
     engine.predictor.info = replace(engine.info, device="cuda:0")
     engine.free_cache()
     engine.close()

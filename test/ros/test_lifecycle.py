@@ -30,7 +30,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.diagnostics import diagnostic_array
-from dkt_ros.ros.engine import Engine, build_engine
+from dkt_ros.ros.engine import Engine, SharedNetwork
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.planner import DktPlanner
@@ -129,7 +129,7 @@ def test_a_failed_configuration_is_named_and_can_be_repeated(
     "node", [("backend:=onnxruntime", "engine_dir:=/nowhere", "device:=cpu")], indirect=True
 )
 def test_an_engine_that_does_not_fit_is_refused_by_name(node: DktNode, workshop: Workshop) -> None:
-    node._build = build_engine
+    node._build = SharedNetwork().build
     node.autostart()
     assert state(node) == "unconfigured"
     assert "engine.json is missing" in node._transition_error

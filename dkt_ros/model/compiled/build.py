@@ -27,6 +27,7 @@ from dkt_ros.model.compiled.manifest import (
     GraphSpec,
     Manifest,
     System,
+    by,
     changed_files,
     differences,
     plan_whole,
@@ -67,9 +68,7 @@ def export_engine(
     network = load_checkpoint(request.checkpoint, "cpu", DTYPES[request.precision])
     multiple = network.size_multiple
     if any(side % multiple for side in request.size):
-        raise DktError(
-            f"size {request.size[0]}x{request.size[1]}: expected multiples of {multiple} pixels"
-        )
+        raise DktError(f"size {by(request.size)}: expected multiples of {multiple} pixels")
     if largest_inputs is not None:
         use_fp8(network.transformer, largest_inputs)
     graphs = NetworkGraphs(network, request.size)
@@ -116,7 +115,7 @@ def export_engine(
     return manifest
 
 
-def update_graphs(folder: Path, request: EngineRequest, export: Export, report: Report) -> Manifest:
+def update_graphs(folder: Path, request: EngineRequest, make: Export, report: Report) -> Manifest:
     """The manifest of graphs that fit the request; they are exported unless they are there."""
     with contextlib.suppress(DktError):  # nothing there, or what this version cannot read
         manifest = Manifest.read(folder)
@@ -133,7 +132,7 @@ def update_graphs(folder: Path, request: EngineRequest, export: Export, report: 
                 file.unlink()
     except OSError as error:
         raise storage_error(folder / MANIFEST_FILE, error) from error
-    return export(request, folder)
+    return make(request, folder)
 
 
 def _check_own(folder: Path) -> None:

@@ -66,7 +66,6 @@ class GraphRunner(Protocol):
 
     def __call__(self, inputs: Mapping[str, Tensor], /) -> dict[str, Tensor]:
         """Tensors by the names, shapes and types of its GraphSpec, in and out."""
-        ...
 
 
 def step_name(frames: int) -> str:

@@ -84,7 +84,10 @@ def export(graph: Traceable) -> Any:
             opset_version=OPSET,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            custom_translation_table=_translations(),
+            custom_translation_table={
+                torch.ops.aten.scaled_dot_product_attention.default: _attention,
+                torch.ops.dkt_ros.fp8_round.default: onnx_fp8_round,
+            },
             optimize=False,
             verbose=False,
         )
@@ -153,13 +156,6 @@ def check_file(file: str) -> None:
         onnx.checker.check_model(file, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise DktError(f"graph {file} is not valid ONNX: {error}") from error
-
-
-def _translations() -> dict[Any, Any]:
-    return {
-        torch.ops.aten.scaled_dot_product_attention.default: _attention,
-        torch.ops.dkt_ros.fp8_round.default: onnx_fp8_round,
-    }
 
 
 def _attention(

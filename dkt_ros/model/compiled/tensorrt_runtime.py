@@ -51,40 +51,28 @@ def load_runners(
     trt = import_tensorrt()
     graphs = [manifest.graph(name) for name in names]
     with torch.cuda.device(device):
-        return _load(trt, folder, manifest, graphs, device, cuda_graphs, on_progress)
-
-
-def _load(
-    trt: Any,
-    folder: Path,
-    manifest: Manifest,
-    graphs: Sequence[GraphSpec],
-    device: torch.device,
-    cuda_graphs: bool,
-    on_progress: Callable[[int, int], None],
-) -> dict[str, GraphRunner]:
-    log = make_logger(trt)
-    runtime = trt.Runtime(log)
-    plans = {graph.plan: graph for graph in graphs}
-    engines = {}
-    for done, (plan, graph) in enumerate(plans.items()):
-        on_progress(done, len(plans))
-        engines[plan] = _deserialize(runtime, log, read_plan(folder, graph), graph)
-    on_progress(len(plans), len(plans))
-    need = max((int(engine.device_memory_size_v2) for engine in engines.values()), default=0)
-    scratch = torch.empty(max(need, 1), dtype=torch.uint8, device=device)
-    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-    runners: dict[str, GraphRunner] = {}
-    for graph in graphs:
-        engine = engines[graph.plan]
-        context = engine.create_execution_context(strategy)
-        if context is None:
-            raise DktError(f"plan {graph.plan} gives no execution context: {log.last()}")
-        context.set_device_memory(scratch.data_ptr(), scratch.nbytes)
-        _choose_profile(manifest, graph, context, device, log)
-        check_described(graph, _described(trt, engine, context))
-        runners[graph.name] = TensorRTRunner(graph, context, scratch, log.last, cuda_graphs)
-    return runners
+        log = make_logger(trt)
+        runtime = trt.Runtime(log)
+        plans = {graph.plan: graph for graph in graphs}
+        engines = {}
+        for done, (plan, graph) in enumerate(plans.items()):
+            on_progress(done, len(plans))
+            engines[plan] = _deserialize(runtime, log, read_plan(folder, graph), graph)
+        on_progress(len(plans), len(plans))
+        need = max((int(engine.device_memory_size_v2) for engine in engines.values()), default=0)
+        scratch = torch.empty(max(need, 1), dtype=torch.uint8, device=device)
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        runners: dict[str, GraphRunner] = {}
+        for graph in graphs:
+            engine = engines[graph.plan]
+            context = engine.create_execution_context(strategy)
+            if context is None:
+                raise DktError(f"plan {graph.plan} gives no execution context: {log.last()}")
+            context.set_device_memory(scratch.data_ptr(), scratch.nbytes)
+            _choose_profile(manifest, graph, context, device, log)
+            check_described(graph, _described(trt, engine, context))
+            runners[graph.name] = TensorRTRunner(graph, context, scratch, log.last, cuda_graphs)
+        return runners
 
 
 def _choose_profile(

@@ -1,4 +1,4 @@
-"""The words after `dkt_node` and `dkt_replay`: ours, ROS's, and what `dkt_node --help` says.
+"""The words after the nodes' commands: ours, ROS's, and what their `--help` says.
 
 Knows words; nothing of what becomes of them, and nothing of rclpy, which would take `--help` for
 one of its own and start the node.

@@ -1,7 +1,7 @@
-"""Documentation for people, made from parameters.py and topics.py so that it cannot drift apart.
+"""What is made from the tables of parameters and topics, so that it cannot drift apart from them.
 
-`python -m dkt_ros.ros.params.docs`, in the checkout, writes it all: config/dkt_node.yaml, and the
-tables between marks in docs/parameters.md, docs/topics.md and docs/planner.md.
+`python -m dkt_ros.ros.params.docs`, in the checkout, writes it all: config/dkt_node.yaml, the
+policy for SROS 2, and the tables between marks in docs/.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from dkt_ros.errors import DktError
+from dkt_ros.unique_keys import UniqueKeys
 
 
 def check_params_file(
@@ -55,24 +56,9 @@ def _names(section: str, node: str) -> bool:
     return re.fullmatch(pattern, node) is not None
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Takes no key twice; YAML has none, and the parser lets the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As SafeLoader's. Raises ConstructorError."""
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"{key.value} stands there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path, loader: type[yaml.SafeLoader] = _UniqueKeys) -> Any:
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] = UniqueKeys) -> Any:
     """A file's contents. Raises DktError where it is no YAML."""
     try:
         return yaml.load(path.read_text(), loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(error).replace("\n", " ")
-        raise DktError(f"{path} is no YAML file: {line}") from error
+        raise DktError(f"{path} is no YAML file: {error}") from error

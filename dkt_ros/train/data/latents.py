@@ -38,4 +38,3 @@ class LatentSource(Protocol):
 
         Raises DktError where the sources have nothing usable left for such a clip.
         """
-        ...

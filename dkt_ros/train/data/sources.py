@@ -147,7 +147,7 @@ class Mixture:
     def has_raw_depth(self) -> bool:
         """Whether the first frame of any clip has; reads such frames until one has."""
         clips = (clip for source in self.sources for clip in source.clips if _frames(clip))
-        return any(_view(clip, _has_raw_depth, 0) is True for clip in clips)
+        return any(_view(clip, lambda one: one.raw_depth is not None, 0) is True for clip in clips)
 
     def nothing_left(self, frames: int, offered: int = 0) -> DktError:
         """What to raise when all candidates have failed. offered: the longest windows there are."""
@@ -236,10 +236,6 @@ def _frames(clip: Clip) -> int:
         return len(clip)
     except DktError:
         return 0
-
-
-def _has_raw_depth(sample: Sample) -> bool:
-    return sample.raw_depth is not None
 
 
 def _named(clip: Clip) -> str:

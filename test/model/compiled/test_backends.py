@@ -233,11 +233,11 @@ class TestNode:
         return NodeParameters(checkpoint=str(checkpoint), **(values | more))
 
     def test_its_depth_is_that_of_torch(self, tiny_checkpoint: Path, tiny_engine: Path) -> None:
-        from dkt_ros.ros.engine import build_engine
+        from dkt_ros.ros.engine import SharedNetwork
 
         lines: list[str] = []
         torch.set_num_threads(2)  # which parameter cpu_threads changes
-        ours = build_engine(
+        ours = SharedNetwork().build(
             self.parameters(tiny_checkpoint, backend="onnxruntime", engine_dir=str(tiny_engine)),
             lines.append,
         )
@@ -257,7 +257,7 @@ class TestNode:
         network = predictor.network
         for runner in network._runners.values():
             assert runner._session.get_session_options().intra_op_num_threads == 1
-        theirs = build_engine(self.parameters(tiny_checkpoint, inference_size="32x48"))
+        theirs = SharedNetwork().build(self.parameters(tiny_checkpoint, inference_size="32x48"))
         for frames in (1, 5):
             rgb = list(frames_of((picture, None) for picture in video(frames, (50, 70))))
             np.testing.assert_allclose(
@@ -295,9 +295,9 @@ class TestNode:
     def test_torch_in_its_place_is_a_warning(
         self, tiny_checkpoint: Path, tiny_engine: Path
     ) -> None:
-        from dkt_ros.ros.engine import build_engine
+        from dkt_ros.ros.engine import SharedNetwork
 
-        engine = build_engine(
+        engine = SharedNetwork().build(
             self.parameters(
                 tiny_checkpoint,
                 backend="onnxruntime",

@@ -113,7 +113,7 @@ def test_mistakes_are_named(tmp_path: Path, repo_root: Path, content: Any, said:
 def test_a_camera_that_stands_there_twice_is_not_lost(tmp_path: Path, repo_root: Path) -> None:
     path = tmp_path / "cell.yaml"
     path.write_text("cameras:\n  left: {camera: zed}\n  left: {camera: realsense}\n")
-    with pytest.raises(DktError, match=r"left stands there twice .*line 3"):
+    with pytest.raises(DktError, match=r"left stands there twice, .*line 3"):
         load_cell(path, repo_root / "config" / "cameras")
 
 
