@@ -30,7 +30,7 @@ from dkt_ros.messages.fields import (
     of_rectified_images,
     stamp_to_ns,
 )
-from dkt_ros.messages.images import check_color, check_depth
+from dkt_ros.messages.images import BitsOf, UsedBits, check_color, check_depth, told_bits
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
@@ -143,6 +143,7 @@ class Intake:
         self._settled_ns: int | None = None
         self._info_comes_last = False
         self._encodings: tuple[str, str] | None = None
+        self._bits, self._bits_of = UsedBits(), (0, (0, 0))
         self._time_jumps = 0
         self._last_ns: int | None = None
         self._epoch = 0
@@ -242,6 +243,7 @@ class Intake:
             _check_sizes((color.height, color.width), (depth.height, depth.width), intrinsics)
         self._follow_stream(color, depth, pair.color_stamp_ns)
         self._remark(color.header.frame_id, depth.header.frame_id, info, intrinsics, pair)
+        size = (intrinsics.height, intrinsics.width)
         return Observation(
             partial(
                 _decode,
@@ -250,9 +252,10 @@ class Intake:
                 self._parameters.depth_unit_m,
                 intrinsics,
                 pair.color_stamp_ns,
+                self._told_bits(color, size),
             ),
             pair.color_stamp_ns,
-            (intrinsics.height, intrinsics.width),
+            size,
             of_images_as_sent(of_rectified_images(info) if self._parameters.rectified else info),
             self._epoch,
             pair.color.arrived_s,
@@ -279,6 +282,15 @@ class Intake:
         self._encodings = encodings
         self._time_jumps = self.synchronizer.time_jumps
         self._last_ns = stamp_ns
+
+    def _told_bits(self, color: ImageMessage, size: tuple[int, int]) -> BitsOf:
+        """What tells how many of 16 bits are used: one for each stream of pictures of one size.
+
+        Raw pictures are asked here, where every frame passes, not the few that are decoded.
+        """
+        if self._bits_of != (self._epoch, size):
+            self._bits, self._bits_of = UsedBits(), (self._epoch, size)
+        return told_bits(color, self._bits) if is_raw(color) else self._bits
 
     def _remark(
         self,
@@ -390,11 +402,16 @@ class Intake:
 
 
 def _decode(
-    color: ImageMessage, depth: ImageMessage, unit_m: float, intrinsics: Intrinsics, stamp_ns: int
+    color: ImageMessage,
+    depth: ImageMessage,
+    unit_m: float,
+    intrinsics: Intrinsics,
+    stamp_ns: int,
+    bits_of: BitsOf,
 ) -> Frame:
     """Raises MessageError where an image is damaged or has another size."""
     size = (intrinsics.height, intrinsics.width)
-    rgb, raw_depth = rgb_of(color, size), depth_of(depth, unit_m, size)
+    rgb, raw_depth = rgb_of(color, size, bits_of), depth_of(depth, unit_m, size)
     _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 
