@@ -413,7 +413,7 @@ class DepthEstimator:
         self, answer: _Answer, fused: Fused, suspicions: tuple[Suspicion, ...]
     ) -> Alignment:
         """What is told of fused depth: over all of it, not of the two-parameter line."""
-        line = answer.line
+        line, config = answer.line, self.config.alignment
         if fused.readings == 0 and fused.network_used:
             return self._judged_alone(answer)
         certain = "; ".join(one.text for one in suspicions if one.certain)
@@ -427,11 +427,18 @@ class DepthEstimator:
             state, reason = AlignmentState.SENSOR, certain or fused.reason
             if not certain and answer.prediction.depth is not None:
                 reason = "; ".join(filter(None, [reason, self._judged_alone(answer).reason]))
-        elif share < self.config.alignment.min_inlier_ratio:
+        elif share < config.min_inlier_ratio:
             state = AlignmentState.HELD
             reason = (
-                f"{share:.0%} of the raw depth is trusted: expected "
-                f"{self.config.alignment.min_inlier_ratio:.0%}"
+                f"{share:.0%} of the raw depth is trusted: expected {config.min_inlier_ratio:.0%}"
+            )
+        elif min(fused.depth.shape) <= _SMALL and fused.expected_error > config.max_uncertainty:
+            state = AlignmentState.HELD
+            height, width = fused.depth.shape
+            reason = (
+                f"the images are {width}x{height}, too few pixels: depth is expected to be off by "
+                f"{fused.expected_error:.0%}, expected {config.max_uncertainty:.0%}; have the "
+                "driver send larger ones"
             )
         scale, shift = line.start or (line.scale, line.shift)
         return replace(
@@ -508,6 +515,7 @@ def _check_process(threads: int) -> None:
 
 
 _THINNED = 160, 288
+_SMALL = 64  # px of a side, up to which a picture may be too small for the networks
 _MANY_SPECKLES = 0.02  # of the pixels
 
 

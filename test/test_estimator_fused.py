@@ -409,6 +409,29 @@ def test_a_picture_without_anything_in_it_never_gives_the_network_s_depth() -> N
     assert estimate.alignment.state is SENSOR
 
 
+def test_depth_of_too_few_pixels_to_be_relied_on_is_not_ok() -> None:
+    def told(side: int, **config: Any) -> AlignmentState:
+        small = [
+            cv2.resize(picture, (side, side), interpolation=how)
+            for picture, how in (
+                (SCENE.rgb, cv2.INTER_AREA),
+                (RAW, cv2.INTER_NEAREST),
+                (SCENE.disparity, cv2.INTER_AREA),
+            )
+        ]
+        rgb, raw, disparity = (np.asarray(picture) for picture in small)
+        estimator = fused(disparity, alignment=AlignmentConfig(**config))
+        (one,) = (push(estimator, one) for one in frames_of([(rgb, raw)]))
+        if one.alignment.state is HELD:
+            assert f"the images are {side}x{side}, too few pixels" in one.alignment.reason
+            assert one.alignment.uncertainty > 0.05
+        return one.alignment.state
+
+    assert told(40) is HELD
+    assert told(40, max_uncertainty=0.2) is OK
+    assert told(80) is OK
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 1), (2, 2), (3, 5), (1, 300), (300, 1)])
 def test_the_smallest_pictures_are_fused(size: tuple[int, int]) -> None:
