@@ -411,15 +411,11 @@ def test_a_picture_without_anything_in_it_never_gives_the_network_s_depth() -> N
 
 def test_depth_of_too_few_pixels_to_be_relied_on_is_not_ok() -> None:
     def told(side: int, **config: Any) -> AlignmentState:
-        small = [
-            cv2.resize(picture, (side, side), interpolation=how)
-            for picture, how in (
-                (SCENE.rgb, cv2.INTER_AREA),
-                (RAW, cv2.INTER_NEAREST),
-                (SCENE.disparity, cv2.INTER_AREA),
-            )
-        ]
-        rgb, raw, disparity = (np.asarray(picture) for picture in small)
+        def small(picture: np.ndarray, how: int) -> np.ndarray:
+            return np.asarray(cv2.resize(picture, (side, side), interpolation=how))
+
+        rgb, raw = small(SCENE.rgb, cv2.INTER_AREA), small(RAW, cv2.INTER_NEAREST)
+        disparity = small(SCENE.disparity, cv2.INTER_AREA)
         estimator = fused(disparity, alignment=AlignmentConfig(**config))
         (one,) = (push(estimator, one) for one in frames_of([(rgb, raw)]))
         if one.alignment.state is HELD:

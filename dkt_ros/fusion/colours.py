@@ -48,10 +48,12 @@ def nothing_seen(rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
     return text and f"{text}: is the camera well?"
 
 
-def broken_off(rgb: NDArray[np.uint8], scores: dict[str, float]) -> str:
+def broken_off(rgb: NDArray[np.uint8], raw: Float32 | None, scores: dict[str, float]) -> str:
     """Whether the lower rows are all alike to the bit, as of a JPEG that was cut short.
 
     Decoders go on with grey, green or the last row; a camera's noise makes no row twice the same.
+    Nor has a bar that was put below a picture; where it was put below depth (H, W) too, or is above
+    as well, that is all it is.
     """
     scores["rows_alike"] = 0.0
     if (rgb[-1] != rgb[-2:][0]).any():
@@ -69,9 +71,12 @@ def broken_off(rgb: NDArray[np.uint8], scores: dict[str, float]) -> str:
     above = rgb[max(0, rows[count] - _ROWS_ABOVE)]
     if (above != rgb[-1]).any(1).mean() < _BROKEN:
         return ""
+    barred = None if raw is None else raw[rows[count - 1] :: max(1, len(raw) // _ROWS)]
+    if (rgb[:2] == rgb[-1]).all() or (barred is not None and not is_reading(barred).any()):
+        return ""
     return (
         f"the colour image's lowest {share:.0%} are the same row to the bit: was it cut short "
-        "before it was decoded?"
+        "before it was decoded, or is a bar put below it?"
     )
 
 

@@ -44,7 +44,7 @@ REMEDIES = {
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
     "broken colour": "Look for a long or slow USB cable, a hub, and other cameras on it; have the "
-    "driver send what it decodes whole alone",
+    "driver send what it decodes whole alone, and the picture without a bar",
     "fill": "Have the driver leave such pixels at 0 or NaN",
     "filter": "Turn the driver's filters that fill holes off (RealSense: hole_filling_filter, and "
     "holes_fill of spatial_filter): glass gets the depth of what is beside it",
@@ -271,7 +271,7 @@ class Consistency:
         found = _told("colour", nothing_seen(rgb, grey, scores), True)
         blind = bool(found)
         if not blind:
-            found += _told("broken colour", broken_off(rgb, scores))
+            found += _told("broken colour", broken_off(rgb, raw_depth, scores))
         inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
         readings, by_depth = np.zeros(EDGE_SIZE, np.float32), list[Suspicion]()
         if raw_depth is not None:

@@ -256,9 +256,27 @@ def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Fra
             )
         return picture
 
-    for change in (enlarged, letterboxed, at_night, burnt_out, drawn, lambda rgb: rgb):
+    def unevenly(rgb: np.ndarray) -> np.ndarray:
+        boxed = rgb.copy()
+        boxed[:9] = boxed[-60:] = 128
+        return boxed
+
+    for change in (enlarged, letterboxed, unevenly, at_night, burnt_out, drawn, lambda rgb: rgb):
         verdict = judged(with_colour(moving[:2], change))
         assert "broken colour" not in {one.cause for one in verdict.suspicions}
+
+
+def test_a_bar_below_colour_and_depth_alike_is_no_broken_picture(moving: list[Frame]) -> None:
+    def barred(rgb: np.ndarray) -> np.ndarray:
+        return np.concatenate([rgb[:-60], np.full_like(rgb[-60:], 128)])
+
+    def without(raw: np.ndarray) -> np.ndarray:
+        return np.concatenate([raw[:-60], np.full_like(raw[-60:], np.nan)])
+
+    over_depth = with_colour(moving[:2], barred)
+    (told,) = judged(over_depth).suspicions
+    assert told.text.endswith("cut short before it was decoded, or is a bar put below it?")
+    assert judged(with_depth(over_depth, without)).suspicions == ()
 
 
 def test_pictures_of_few_pixels_are_not_judged(moving: list[Frame]) -> None:
