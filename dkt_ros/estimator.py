@@ -40,6 +40,7 @@ from dkt_ros.arrays import (
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
+from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fill import LEAST_BETWEEN_M, without_fill, without_runs
@@ -255,13 +256,15 @@ class DepthEstimator:
         spent = {"predict": 0.0, "align": 0.0}
         given = frame
         frame, suspicions = _with_readings_alone(given, self.config.fusion.max_raw_depth)
+        if (light := brightened(frame.rgb)) is not frame.rgb:
+            frame = replace(frame, rgb=light)
         answer = self._answer(frame, spent)
         if answer is None:
             return None
         fused, on_device = None, None
         if self._fuser is not None:
             verdict = self._consistency.update(
-                frame.rgb,
+                given.rgb,
                 frame.raw_depth,
                 _thinned(answer.disparity),
                 frame.stamp_ns,
@@ -287,7 +290,8 @@ class DepthEstimator:
         else:
             alignment = self._judged_alone(answer)
             depth = align_depth(answer.disparity, answer.line, *self.depth_range)
-            on_device = Pixels(depth, answer.prediction.rgb) if is_tensor(depth) else None
+            as_given = is_tensor(depth) and frame.rgb is given.rgb
+            on_device = Pixels(depth, answer.prediction.rgb) if as_given else None
             depth = to_host(depth)
         total = time.perf_counter() - started
         spent["convert" if fused is None else "fuse"] = total - sum(spent.values())
