@@ -128,10 +128,16 @@ def broken_off(rgb: NDArray[np.uint8], raw: Float32 | None, scores: dict[str, fl
 
 
 def registered_to_depth(rgb: NDArray[np.uint8], raw: Float32, scores: dict[str, float]) -> str:
-    """Whether colour is black just where depth (H, W) has no reading."""
+    """Whether colour is black just where depth (H, W) has no reading.
+
+    Margins, of whole rows or columns, were put around both.
+    """
     stride = max(1, min(raw.shape) // _ROWS)
-    some = rgb[::stride, ::stride]
-    known = is_reading(raw[::stride, ::stride])
+    some, known = rgb[::stride, ::stride], is_reading(raw[::stride, ::stride])
+    rows, columns = known.any(1), known.any(0)
+    if rows.any():
+        inside = _from_first_to_last(rows), _from_first_to_last(columns)
+        some, known = some[inside], known[inside]
     unread = 1.0 - np.count_nonzero(known) / known.size
     if not _UNREAD[0] <= unread <= _UNREAD[1]:
         return ""
@@ -146,6 +152,10 @@ def registered_to_depth(rgb: NDArray[np.uint8], raw: Float32, scores: dict[str, 
         "the colour image is black where the raw depth has no reading, and there alone: it seems "
         "to be registered to the depth"
     )
+
+
+def _from_first_to_last(any_: NDArray[np.bool_]) -> slice:
+    return slice(int(any_.argmax()), len(any_) - int(any_[::-1].argmax()))
 
 
 def _share(colours: NDArray[np.uint8], black: int) -> float:

@@ -207,6 +207,13 @@ def test_colour_that_is_registered_to_depth_is_told(moving: list[Frame]) -> None
     # Black things are elsewhere too, and holes at things that are not black.
     dark = [masked(frame, frame[1][:, ::-1]) for frame in moving[:SECOND]]
     assert "colour by depth" not in {one.cause for one in judged(dark).suspicions}
+    # Pictures that were given black margins together.
+    whole = [(rgb, np.nan_to_num(raw, nan=1.0), one) for rgb, raw, one in moving[:SECOND]]
+    boxed = [(rgb.copy(), raw.copy(), one) for rgb, raw, one in whole]
+    for rgb, raw, _ in boxed:
+        rgb[:40], raw[:40], rgb[:, -60:], raw[:, -60:] = 0, 0, 0, 0
+        raw[100:120, 100:120] = 0
+    assert "colour by depth" not in {one.cause for one in judged(boxed).suspicions}
     # As time of flight sees black things: there is no light to measure.
     noise = np.random.default_rng(0).integers(3, 11, moving[0][0].shape, np.uint8)
     black = with_colour(registered, lambda rgb: np.maximum(rgb, noise))
