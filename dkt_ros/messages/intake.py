@@ -26,6 +26,8 @@ from dkt_ros.messages.fields import (
     camera_info_to_intrinsics,
     has_distortion,
     how_reduced,
+    image_size,
+    moved_aside,
     of_images_as_sent,
     of_rectified_images,
     stamp_to_ns,
@@ -40,6 +42,10 @@ Report = Callable[[str, str], None]
 _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
 _ANOTHER_SIZE = (_INFO_OF_ANOTHER_SIZE, COMPRESSED_OF_ANOTHER_SIZE)
 """Causes that binning and region of interest may be behind."""
+_AS_BEFORE = (
+    " Images before were of that size: where they have just become others, their own camera_info "
+    "has yet to come, and nothing can be made of them until it does; have it sent with each image."
+)
 ENCODING_CHANGED = "image encoding changed"
 REMEMBERED_SIZES, MOST_TURNS = 8, 3
 """Frames, and how often the size may change within them before it is remarked on."""
@@ -54,6 +60,8 @@ FOCAL_RANGE = (0.2, 5.0)
 CENTRE_TOLERANCE, OF_ANOTHER_SIZE = 1.3, 1.12
 """Centres farther off than the first, by about one factor (the second) along both sides, are of
 images of another size; those of images that were cut out are off by two."""
+LEAST_ASIDE_M = 0.001
+"""Less beside another camera is none of a stereo pair."""
 CORNER = 0.05
 """Centres nearer than this share of both sides to the first pixel are no pixels, or none."""
 USUAL_SIZES = (
@@ -143,7 +151,7 @@ class Intake:
         self._settled_ns: int | None = None
         self._info_comes_last = False
         self._encodings: tuple[str, str] | None = None
-        self._bits, self._bits_of = UsedBits(), (0, (0, 0))
+        self._bits, self._stream = UsedBits(), (0, (0, 0))
         self._time_jumps = 0
         self._last_ns: int | None = None
         self._epoch = 0
@@ -193,6 +201,8 @@ class Intake:
             cause, text = error.cause, str(error)
             if cause in _ANOTHER_SIZE and self._camera_info is not None:
                 text += how_reduced(self._camera_info)
+                if self._was_of_size(self._camera_info):
+                    text += _AS_BEFORE
         elif isinstance(error, DktError):
             cause, text = "inconsistent frame", str(error)
         else:
@@ -214,9 +224,21 @@ class Intake:
         It may be another one, of another size. The next image ends the wait.
         """
         info = self._camera_info
-        if info is None:
+        if info is None or self._has_changed(pair, info):
             return True
         return self._info_comes_last and stamp_to_ns(info.header.stamp) != pair.color_stamp_ns
+
+    def _has_changed(self, pair: Pair[_Arrival, _Arrival], info: CameraInfo) -> bool:
+        """Whether the camera sends another size now, which its calibration does not say yet."""
+        color, depth = pair.color.message, pair.depth.message
+        if not (is_raw(color) and is_raw(depth) and self._was_of_size(info)):
+            return False
+        size = (color.width, color.height)
+        return size == (depth.width, depth.height) and size != image_size(info)
+
+    def _was_of_size(self, info: CameraInfo) -> bool:
+        """Whether the newest images that fitted any calibration were of this one's size."""
+        return self._stream[1][::-1] == image_size(info)
 
     def _settle(self, pair: Pair[_Arrival, _Arrival]) -> None:
         self._settled_ns = pair.color_stamp_ns
@@ -288,8 +310,8 @@ class Intake:
 
         Raw pictures are asked here, where every frame passes, not the few that are decoded.
         """
-        if self._bits_of != (self._epoch, size):
-            self._bits, self._bits_of = UsedBits(), (self._epoch, size)
+        if self._stream != (self._epoch, size):
+            self._bits, self._stream = UsedBits(), (self._epoch, size)
         return told_bits(color, self._bits) if is_raw(color) else self._bits
 
     def _remark(
@@ -340,6 +362,15 @@ class Intake:
             )
         if (unlikely := _unlikely(intrinsics)) is not None:
             remarks["calibration"] = unlikely + self._other_matrix(info)
+        if (aside_m := moved_aside(info)) > LEAST_ASIDE_M:
+            remarks["stereo"] = (
+                f"P of color/camera_info says that this camera is {aside_m:.3f} m beside the one "
+                "that its frame_id is of (Tx, Ty), as of the second camera of a stereo pair: "
+                "expected none, as of the first. dkt/points are where this camera sees them, and "
+                f"lie beside by as much where '{color_frame}' is the other one's frame: map both "
+                "images and camera_info to the first camera, or ignore this where the frame is "
+                "this camera's own."
+            )
         self._sizes.append((info.width, info.height))
         if _turns(self._sizes) >= MOST_TURNS:
             first, *others = (f"{width}x{height}" for width, height in sorted(set(self._sizes)))

@@ -456,6 +456,37 @@ def test_one_torn_picture_of_16_bits_does_not_leave_a_stream_black() -> None:
     assert seen[-1] == 800 >> 2
 
 
+def test_calibration_that_comes_frames_after_another_size_takes_the_newest_of_them() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(0)
+    height = 2 * HEIGHT
+    for ms in (33, 66, 99):
+        taller = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, "c"))
+        desk.show(ms, rgb(height=height), taller)
+    assert desk.drops == {"camera_info of another size": 2}
+    assert "Images before were of that size" in desk.reports[-1][1]
+    assert "have it sent with each image" in desk.reports[-1][1]
+    desk.calibrate(height=height)
+    assert [filed.frame.stamp_ns for filed in desk.filed] == [0, 99 * MS]
+    assert desk.filed[-1].frame.rgb.shape == (height, WIDTH, 3)
+    assert desk.drops == {"camera_info of another size": 2}
+
+
+@pytest.mark.parametrize(
+    ("at", "moved", "told"), [(3, -0.48, True), (7, -0.48, True), (3, 2e-5, False), (3, 0.0, False)]
+)
+def test_a_stereo_pairs_second_camera_is_remarked_on(at: int, moved: float, told: bool) -> None:
+    desk = Desk()
+    p = [4.0, 0.0, 2.5, 0.0, 0.0, 4.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    p[at] = moved
+    desk.calibrate(p=p)
+    desk.show(0)
+    assert len(desk.filed) == 1
+    text = desk.intake.remarks.get("stereo", "")
+    assert ("this camera is 0.120 m beside the one" in text) == told
+
+
 @pytest.mark.parametrize("begins", ["a gap", "another size", "another encoding"])
 def test_how_many_bits_are_used_is_told_anew_of_another_stream(begins: str) -> None:
     desk = Desk()
