@@ -501,6 +501,12 @@ class Consistency:
         config, registration, width = self.config, self._registration, shape[1]
         registration.take(seen, config.looked_into, stamp_ns)
         scores["log_odds"] = registration.log_odds
+        if registration.comes_by_turns(config.doubted):
+            text = (
+                "in some frames colour and depth belong together, in those between them they do "
+                "not: are some depth images not registered, or does another camera publish?"
+            )
+            return [Suspicion("by turns", text, True)]
         if registration.log_odds >= config.looked_into:
             registration.forget_changes()
             return []

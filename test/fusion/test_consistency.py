@@ -235,6 +235,18 @@ def test_a_picture_that_was_decoded_in_part_is_told(moving: list[Frame], rest: s
     assert re.search("lowest 3[01]%", told.text)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_depth_that_is_mirrored_by_turns_while_the_camera_moves(
+    moving: list[Frame], first: int
+) -> None:
+    """Of which no three frames in a row show the same."""
+    frames = [
+        (rgb, raw[:, ::-1].copy() if index % 2 == first else raw, disparity)
+        for index, (rgb, raw, disparity) in enumerate(moving)
+    ]
+    assert "by turns" in causes(judged(frames))
+
+
 def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Frame]) -> None:
     def enlarged(rgb: np.ndarray) -> np.ndarray:
         return rgb[::2].repeat(2, 0)
