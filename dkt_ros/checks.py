@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dkt_ros.errors import DktError
 
@@ -24,6 +24,27 @@ _KINDS: dict[Any, tuple[type | tuple[type, ...], str]] = {
     type(None): (type(None), "None"),
 }
 """Annotation -> what fits, numpy's numbers included, and its words."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with values, in words, and the names of all that are part of it."""
+
+    text: str
+    names: tuple[str, ...]
+
+
+class ValuesError(DktError):
+    """Values that are wrong or do not go together."""
+
+    def __init__(self, text: str, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> ValuesError:
+        """That says all of them."""
+        some = tuple(problems)
+        return cls("; ".join(problem.text for problem in some), some)
 
 
 def check_type(name: str, value: object, hint: Any) -> None:

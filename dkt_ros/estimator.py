@@ -40,6 +40,7 @@ from dkt_ros.arrays import (
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
+from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
 from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
@@ -257,13 +258,15 @@ class DepthEstimator:
         if given.raw_depth is not None:
             raw, suspicions = readings_alone(given.raw_depth, self.config.fusion.max_raw_depth)
             frame = given if raw is given.raw_depth else replace(given, raw_depth=raw)
+        if (light := brightened(frame.rgb)) is not frame.rgb:
+            frame = replace(frame, rgb=light)
         answer = self._answer(frame, spent)
         if answer is None:
             return None
         fused, on_device = None, None
         if self._fuser is not None:
             verdict = self._consistency.update(
-                frame.rgb,
+                given.rgb,
                 frame.raw_depth,
                 _thinned(answer.disparity),
                 frame.stamp_ns,
@@ -289,7 +292,8 @@ class DepthEstimator:
         else:
             alignment = self._judged_alone(answer)
             depth = align_depth(answer.disparity, answer.line, *self.depth_range)
-            on_device = Pixels(depth, answer.prediction.rgb) if is_tensor(depth) else None
+            as_given = is_tensor(depth) and frame.rgb is given.rgb
+            on_device = Pixels(depth, answer.prediction.rgb) if as_given else None
             depth = to_host(depth)
         total = time.perf_counter() - started
         spent["convert" if fused is None else "fuse"] = total - sum(spent.values())
@@ -433,7 +437,7 @@ class DepthEstimator:
         self, answer: _Answer, fused: Fused, suspicions: tuple[Suspicion, ...]
     ) -> Alignment:
         """What is told of fused depth: over all of it, not of the two-parameter line."""
-        line = answer.line
+        line, config = answer.line, self.config.alignment
         if fused.readings == 0 and fused.network_used:
             return self._judged_alone(answer)
         certain = "; ".join(one.text for one in suspicions if one.certain)
@@ -447,11 +451,18 @@ class DepthEstimator:
             state, reason = AlignmentState.SENSOR, certain or fused.reason
             if not certain and answer.prediction.depth is not None:
                 reason = "; ".join(filter(None, [reason, self._judged_alone(answer).reason]))
-        elif share < self.config.alignment.min_inlier_ratio:
+        elif share < config.min_inlier_ratio:
             state = AlignmentState.HELD
             reason = (
-                f"{share:.0%} of the raw depth is trusted: expected "
-                f"{self.config.alignment.min_inlier_ratio:.0%}"
+                f"{share:.0%} of the raw depth is trusted: expected {config.min_inlier_ratio:.0%}"
+            )
+        elif min(fused.depth.shape) <= _SMALL and fused.expected_error > config.max_uncertainty:
+            state = AlignmentState.HELD
+            height, width = fused.depth.shape
+            reason = (
+                f"the images are {width}x{height}, too few pixels: depth is expected to be off by "
+                f"{fused.expected_error:.0%}, expected {config.max_uncertainty:.0%}; have the "
+                "driver send larger ones"
             )
         scale, shift = line.start or (line.scale, line.shift)
         return replace(
@@ -528,6 +539,7 @@ def _check_process(threads: int) -> None:
 
 
 _THINNED = 160, 288
+_SMALL = 64  # px of a side, up to which a picture may be too small for the networks
 _CUT_STRIDE, _MANY_CUT = 4, 0.02
 """Pixels between those that are looked at, and their share above which it is told."""
 

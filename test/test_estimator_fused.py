@@ -424,6 +424,63 @@ def test_a_picture_without_anything_in_it_never_gives_the_network_s_depth() -> N
     assert estimate.alignment.state is SENSOR
 
 
+def test_depth_of_too_few_pixels_to_be_relied_on_is_not_ok() -> None:
+    def told(side: int, **config: Any) -> AlignmentState:
+        def small(picture: np.ndarray, how: int) -> np.ndarray:
+            return np.asarray(cv2.resize(picture, (side, side), interpolation=how))
+
+        rgb, raw = small(SCENE.rgb, cv2.INTER_AREA), small(RAW, cv2.INTER_NEAREST)
+        disparity = small(SCENE.disparity, cv2.INTER_AREA)
+        estimator = fused(disparity, alignment=AlignmentConfig(**config))
+        (one,) = (push(estimator, one) for one in frames_of([(rgb, raw)]))
+        if one.alignment.state is HELD:
+            assert f"the images are {side}x{side}, too few pixels" in one.alignment.reason
+            assert one.alignment.uncertainty > 0.05
+        return one.alignment.state
+
+    assert told(40) is HELD
+    assert told(40, max_uncertainty=0.2) is OK
+    assert told(80) is OK
+
+
+class Watching(Network):
+    """Keeps what it was shown."""
+
+    shown: np.ndarray
+
+    def push(self, frame: Frame) -> Prediction:
+        self.shown = frame.rgb
+        return super().push(frame)
+
+
+def in_the_dark(share: float) -> Frame:
+    """As a night exposure of 8 bits shows it, with the camera's noise."""
+    noise = np.random.default_rng(0).normal(0, 1, SCENE.rgb.shape)
+    rgb = np.clip(np.rint(SCENE.rgb * share + noise), 0, 255).astype(np.uint8)
+    return replace(frame(0), rgb=rgb)
+
+
+def test_a_dark_picture_that_can_be_read_is_shown_to_the_network_as_by_day() -> None:
+    def shown(given: Frame) -> tuple[np.ndarray, DepthEstimate]:
+        network = Watching(SCENE.disparity)
+        estimate = push(DepthEstimator(network), given)
+        assert estimate.frame is given, "what is published is the camera's own"
+        return network.shown, estimate
+
+    dark, day = in_the_dark(0.05), frame(0)
+    assert np.quantile(dark.rgb, 0.98) < 15
+    rgb, estimate = shown(dark)
+    assert np.corrcoef(rgb.ravel(), day.rgb.ravel())[0, 1] > 0.85
+    assert 90 < np.quantile(rgb, 0.98) < 150
+    assert (estimate.alignment.state, estimate.suspicions) == (OK, ())
+    assert shown(day)[0] is day.rgb
+    capped = in_the_dark(0.0)
+    rgb, estimate = shown(capped)
+    assert rgb is capped.rgb
+    assert estimate.alignment.state is SENSOR
+    assert "the colour image is black" in estimate.alignment.reason
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 1), (2, 2), (3, 5), (1, 300), (300, 1)])
 def test_the_smallest_pictures_are_fused(size: tuple[int, int]) -> None:

@@ -89,7 +89,8 @@ def test_the_python_of_a_recording_runs(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[-1].startswith(f"{START_NS + 200_000_000} ")
-    assert lines[-1].endswith(f" AlignmentState.OK ({HEIGHT}, {WIDTH})")
+    # Of so few pixels no depth can be relied on.
+    assert lines[-1].endswith(f" AlignmentState.HELD ({HEIGHT}, {WIDTH})")
 
 
 def test_the_readmes_python_runs_as_it_stands(

@@ -18,7 +18,14 @@ from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.by_turns import ByTurns
 from dkt_ros.fusion.changes import changed_blocks, changed_colour
-from dkt_ros.fusion.colours import broken_off, nothing_seen, registered_to_depth
+from dkt_ros.fusion.colours import (
+    SMALL,
+    broken_off,
+    fine_grey,
+    nothing_seen,
+    registered_to_depth,
+    shrunk,
+)
 from dkt_ros.fusion.fill import is_noisy
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
@@ -44,7 +51,7 @@ REMEDIES = {
     "expected depth": f"{_UNITS}; or widen expected_min_depth_m and expected_max_depth_m",
     "jump": f"Leave the camera's mode as it is while the node runs. {_UNITS}",
     "broken colour": "Look for a long or slow USB cable, a hub, and other cameras on it; have the "
-    "driver send what it decodes whole alone",
+    "driver send what it decodes whole alone, and the picture without a bar",
     "fill": "Have the driver leave such pixels at 0 or NaN",
     "filter": "Turn the driver's filters that fill holes off (RealSense: hole_filling_filter, and "
     "holes_fill of spatial_filter): glass gets the depth of what is beside it",
@@ -100,7 +107,6 @@ _QUANTITIES = {
     "disparity": "what is flat is bent unless the raw depth is disparity: is it that?",
     "picture": "what is painted on things is in the raw depth too: is it an infrared picture?",
 }
-_SIZE = 80, 144  # (h, w) that pictures are compared at
 _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
 _ALONE = 0.3  # log-odds that a suspected change gains more than others: what fits in no way at all
 # fits a little better in many
@@ -272,13 +278,13 @@ class Consistency:
         was taken from it; raw_depth where that is all.
         """
         scores: dict[str, float] = {}
-        fine = _grey(rgb)
-        grey = _shrunk(fine)
+        fine = fine_grey(rgb)
+        grey = shrunk(fine)
         found = _told("colour", nothing_seen(rgb, grey, scores), True)
         blind = bool(found)
         if not blind:
-            found += _told("broken colour", broken_off(rgb, scores))
-        inverse, known = np.zeros(_SIZE, np.float32), np.zeros(_SIZE, bool)
+            found += _told("broken colour", broken_off(rgb, raw_depth, scores))
+        inverse, known = np.zeros(SMALL, np.float32), np.zeros(SMALL, bool)
         readings, by_depth = np.zeros(EDGE_SIZE, np.float32), list[Suspicion]()
         if raw_depth is not None:
             readings = self._readings(raw_depth, found, scores)
@@ -501,6 +507,12 @@ class Consistency:
         config, registration, width = self.config, self._registration, shape[1]
         registration.take(seen, config.looked_into, stamp_ns)
         scores["log_odds"] = registration.log_odds
+        if registration.comes_by_turns(config.doubted):
+            text = (
+                "in some frames colour and depth belong together, in those between them they do "
+                "not: are some depth images not registered, or does another camera publish?"
+            )
+            return [Suspicion("by turns", text, True)]
         if registration.log_odds >= config.looked_into:
             registration.forget_changes()
             return []
@@ -564,26 +576,15 @@ def _scaled(before: Float32, now: Float32) -> tuple[float, float]:
     return float(np.exp(middle)), 1.4826 * float(np.median(np.abs(change - middle)))
 
 
-def _shrunk(picture: Float32) -> Float32:
-    """Means at the small size."""
-    return np.asarray(cv2.resize(picture, _SIZE[::-1], interpolation=cv2.INTER_AREA), np.float32)
-
-
 def _strided(picture: NDArray[Any]) -> NDArray[Any]:
     """Every k-th pixel, still as many as at the small size."""
-    step = max(1, min(picture.shape[0] // _SIZE[0], picture.shape[1] // _SIZE[1]))
+    step = max(1, min(picture.shape[0] // SMALL[0], picture.shape[1] // SMALL[1]))
     return picture[::step, ::step]
-
-
-def _grey(rgb: NDArray[np.uint8]) -> Float32:
-    """At EDGE_SIZE, 0..255; few pixels of a large picture are looked at."""
-    fine = cv2.resize(rgb, EDGE_SIZE[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.cvtColor(fine, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def _halved(readings: Float32) -> tuple[Float32, NDArray[np.bool_]]:
     """Means of 2 x 2 readings, where at least two are known."""
     known = (readings > 0).astype(np.float32)
-    total, share = _shrunk(readings), _shrunk(known)
+    total, share = shrunk(readings), shrunk(known)
     enough = share > 0.4
     return np.divide(total, share, out=np.zeros_like(total), where=enough), enough

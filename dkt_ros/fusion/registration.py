@@ -11,9 +11,11 @@ and colour's edges are held against the depth's steps: a second witness, that kn
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -32,6 +34,8 @@ _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are 
 _OFF_PX, _CLEAR, _HELPS = 3, 3.0, 0.3  # of a shift that both witnesses tell
 _NEAR = 0.06  # of the width; shifts that are less apart tell the same
 _TOLD, _DENIED = 2, 3  # looks in a row from which it is told, and no longer
+_SWING, _SWINGS = 2.5, 3  # log-odds from one frame to the next, which of a scene differ by 1; of
+_SWUNG_IN = 8  # so many judged ones that are told
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
 
 
@@ -156,6 +160,7 @@ class Registration:
         self._gains: dict[Change, tuple[float, float]] = {}
         self._next = 0
         self._now = self._judged = self._looked = _Moment()
+        self._odds: deque[tuple[int, float]] = deque(maxlen=_SWUNG_IN)
         self._level = math.nan
         self._surface: Float32 | None = None
         self._peak = 0, 0, 0.0
@@ -168,13 +173,28 @@ class Registration:
         self.frames += 1
         self._now = _Moment(self.frames, stamp_ns)
         some = min(self.log_odds, self._newest) >= well or self.rests
-        if some and not self._now.is_long_after(self._judged, _SOME, _SOME_NS):
+        passed = self.frames - self._judged.frame
+        # Of frames that come by turns one half alone would be seen.
+        is_same_half = passed % 2 == 0 and passed > 2 and not self.rests
+        if some and (is_same_half or not self._now.is_long_after(self._judged, _SOME, _SOME_NS)):
             return
         self._judged = self._now
         self._newest = seen.log_odds
+        self._odds.append((self.frames, self._newest))
         self.log_odds = _mean(self.log_odds, self._newest)
         if self.rests and abs(self.log_odds - self._level) > 2 * _IN_VAIN:
             self._forget()  # of a stream as it was before
+
+    def comes_by_turns(self, doubted: float) -> bool:
+        """Whether colour and depth belong together in every other frame or so, and not between.
+
+        By frame and log-odds of the newest ones; what does not belong together is doubted.
+        """
+        swings = sum(
+            frame == before + 1 and abs(now - then) > _SWING and min(now, then) < doubted
+            for (before, then), (frame, now) in pairwise(self._odds)
+        )
+        return swings >= _SWINGS
 
     @property
     def rests(self) -> bool:

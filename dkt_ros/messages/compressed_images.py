@@ -21,8 +21,10 @@ from dkt_ros.messages.fields import CompressedImage, MessageError
 from dkt_ros.messages.images import (
     DEPTH_ENCODINGS,
     INTEGER_DEPTH,
+    BitsOf,
     DepthImage,
     RgbImage,
+    bits_used,
     demosaic_code,
     integer_to_depth,
     upper_bits,
@@ -41,11 +43,13 @@ COMPRESSED_OF_ANOTHER_SIZE = "compressed image of another size"
 Size = tuple[int, int]
 
 
-def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> RgbImage:
+def compressed_to_rgb(
+    message: CompressedImage, size: Size | None = None, bits_of: BitsOf = bits_used
+) -> RgbImage:
     """A JPEG or PNG as (H, W, 3) uint8 RGB.
 
-    size: (height, width) that it has to have. A mosaic (bayer) that was compressed as it is becomes
-    colour. Raises MessageError naming what it is instead, before
+    size: (height, width) that it has to have. bits_of: as in `image_to_rgb`. A mosaic (bayer) that
+    was compressed as it is becomes colour. Raises MessageError naming what it is instead, before
     memory is taken for what it says of itself.
     """
     data = _bytes_of(message, "color")
@@ -62,14 +66,14 @@ def compressed_to_rgb(message: CompressedImage, size: Size | None = None) -> Rgb
     what = f"compressed color image of format '{message.format}'"
     mosaic = _mosaic_code(message.format)
     if mosaic is not None:
-        grey = _in_8_bits(_decode(data, cv2.IMREAD_GRAYSCALE | _AS_STORED, what, size))
+        grey = _in_8_bits(_decode(data, cv2.IMREAD_GRAYSCALE | _AS_STORED, what, size), bits_of)
         return cv2.cvtColor(grey, mosaic)  # type: ignore[return-value]
-    bgr = _in_8_bits(_decode(data, cv2.IMREAD_COLOR | _AS_STORED, what, size))
+    bgr = _in_8_bits(_decode(data, cv2.IMREAD_COLOR | _AS_STORED, what, size), bits_of)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def _in_8_bits(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return upper_bits(picture) if picture.dtype == np.uint16 else picture
+def _in_8_bits(picture: npt.NDArray[Any], bits_of: BitsOf) -> npt.NDArray[np.uint8]:
+    return upper_bits(picture, bits_of(picture)) if picture.dtype == np.uint16 else picture
 
 
 def _mosaic_code(format_: str) -> int | None:

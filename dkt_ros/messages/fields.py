@@ -97,7 +97,7 @@ def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
             f"camera_info has fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} in {name}, expected finite "
             "numbers and positive focal lengths in pixels. Calibrate the camera anew.",
         )
-    roi, (bin_x, bin_y), (width, height) = info.roi, _bins(info), _image_size(info)
+    roi, (bin_x, bin_y), (width, height) = info.roi, _bins(info), image_size(info)
     if width == 0 or height == 0:
         raise MessageError(
             "invalid camera_info",
@@ -147,7 +147,7 @@ def of_images_as_sent(info: CameraInfo) -> CameraInfo:
             matrix[row * columns + 2] -= offset * matrix[columns * 2 + 2]
             for at in range(row * columns, (row + 1) * columns):
                 matrix[at] /= binned
-    copied.width, copied.height = _image_size(info)
+    copied.width, copied.height = image_size(info)
     copied.binning_x = copied.binning_y = 0
     copied.roi = copy.copy(camera)
     copied.roi.x_offset = copied.roi.y_offset = copied.roi.width = copied.roi.height = 0
@@ -176,15 +176,21 @@ def has_distortion(info: CameraInfo) -> bool:
     return any(coefficient != 0.0 for coefficient in info.d)
 
 
-def _bins(info: CameraInfo) -> tuple[int, int]:
-    """Pixels of the sensor in one of the image, along x and y; 0 is 1."""
-    return max(info.binning_x, 1), max(info.binning_y, 1)
+def moved_aside(info: CameraInfo) -> float:
+    """Metres by which P says that the camera is beside the frame that it projects points of."""
+    fx, fy, *_ = _entries(info.p, 4)
+    return math.hypot(*(off / f if f else 0.0 for off, f in ((info.p[3], fx), (info.p[7], fy))))
 
 
-def _image_size(info: CameraInfo) -> tuple[int, int]:
+def image_size(info: CameraInfo) -> tuple[int, int]:
     """(width, height) after region and binning."""
     bin_x, bin_y = _bins(info)
     return (info.roi.width or info.width) // bin_x, (info.roi.height or info.height) // bin_y
+
+
+def _bins(info: CameraInfo) -> tuple[int, int]:
+    """Pixels of the sensor in one of the image, along x and y; 0 is 1."""
+    return max(info.binning_x, 1), max(info.binning_y, 1)
 
 
 def _entries(matrix: Sequence[float], columns: int) -> tuple[float, float, float, float]:

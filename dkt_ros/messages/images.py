@@ -7,6 +7,7 @@ sensor_msgs/Image's fields: rclpy's own, or one read from a bag.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +66,12 @@ _COLOR = {
 }
 _BITS = 10, 12, 16
 """That cameras use of 16."""
-_BITS_STRIDE, _BRIGHTER = 7, 100
-"""Pixels between those that tell; of them one in so many may be brighter, as glints are."""
+_BITS_ROWS, _BRIGHTER = 70, 100
+"""That tell, about; of their pixels one in so many may be brighter, as glints are."""
+_DOUBTED_FOR = 10
+"""Pictures for which one alone that was brighter than all others, torn perhaps, is believed."""
+BitsOf = Callable[[npt.NDArray[Any]], int]
+"""How many of 16 bits the camera uses, by a picture (H, W, ...)."""
 _UNORDERED = ("8UC3", "8UC4")
 INTEGER_DEPTH = ("16UC1", "mono16")
 _FLOAT_DEPTH = ("32FC1",)
@@ -75,7 +80,40 @@ COLOR_ENCODINGS = tuple(_COLOR)
 DEPTH_ENCODINGS = INTEGER_DEPTH + _FLOAT_DEPTH
 
 
-def image_to_rgb(message: Image) -> RgbImage:
+def bits_used(pixels: npt.NDArray[Any]) -> int:
+    """Of 16: told by one picture (H, W, ...) alone, of which a dark one needs less than others."""
+    stride = min(pixels.shape[:2]) // _BITS_ROWS | 1  # of a mosaic all colours
+    some = pixels[::stride, ::stride].astype(np.uint16)
+    at = some.size - 1 - some.size // _BRIGHTER
+    light = int(np.partition(some, at, axis=None)[at])
+    return next(bits for bits in _BITS if light < 1 << bits)
+
+
+class UsedBits:
+    """The same of a stream, whose brightness must not step whenever light comes near a limit.
+
+    What two pictures have needed holds for all that follow.
+    """
+
+    def __init__(self) -> None:
+        self._bits = self._before = _BITS[0]
+        self._without = 0
+
+    def __call__(self, pixels: npt.NDArray[Any]) -> int:
+        """With the next picture."""
+        needed = bits_used(pixels)
+        if needed > self._bits:
+            self._before, self._bits, self._without = self._bits, needed, 0
+        elif needed == self._bits:
+            self._before = needed
+        else:
+            self._without += 1
+            if self._without >= _DOUBTED_FOR:
+                self._bits = self._before = max(self._before, needed)
+        return self._bits
+
+
+def image_to_rgb(message: Image, bits_of: BitsOf = bits_used) -> RgbImage:
     """Colour as (H, W, 3) uint8 RGB; shares the message's memory where that is RGB already.
 
     Of 16 bits the upper 8 that the camera uses are kept. Raises MessageError naming encoding, size
@@ -83,22 +121,27 @@ def image_to_rgb(message: Image) -> RgbImage:
     """
     encoding, pixels = _color_view(message)
     if encoding.bytes_per_channel == 2:
-        pixels = upper_bits(pixels)
+        pixels = upper_bits(pixels, bits_of(pixels))
     if encoding.to_rgb is None:
         return np.ascontiguousarray(pixels)
     return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.to_rgb)  # type: ignore[return-value]
 
 
-def upper_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """16-bit numbers (H, W, ...) as 8: the upper ones of those that the camera uses.
+def told_bits(message: Image, bits_of: BitsOf) -> BitsOf:
+    """What `bits_of` says of this picture, whenever it is asked; of 8 bits it is not asked."""
+    encoding, pixels = _color_view(message)
+    if encoding.bytes_per_channel != 2:
+        return bits_of
+    bits = bits_of(pixels)
+    return lambda _: bits
+
+
+def upper_bits(pixels: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:
+    """16-bit numbers (H, W, ...) as 8: the upper ones of those `bits` that the camera uses.
 
     Many cameras measure 10 or 12 bits and send them as the lower ones, of which the upper 8 of 16
     are black. A picture of all 16 that is as dark as that shows nothing otherwise either.
     """
-    some = pixels[::_BITS_STRIDE, ::_BITS_STRIDE].astype(np.uint16)
-    at = some.size - 1 - some.size // _BRIGHTER
-    light = int(np.partition(some, at, axis=None)[at])
-    bits = next(bits for bits in _BITS if light < 1 << bits)
     upper = pixels >> (bits - 8)
     return (upper if bits == 16 else np.minimum(upper, 255, out=upper)).astype(np.uint8)
 

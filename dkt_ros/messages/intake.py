@@ -27,11 +27,13 @@ from dkt_ros.messages.fields import (
     camera_info_to_intrinsics,
     has_distortion,
     how_reduced,
+    image_size,
+    moved_aside,
     of_images_as_sent,
     of_rectified_images,
     stamp_to_ns,
 )
-from dkt_ros.messages.images import check_color, check_depth
+from dkt_ros.messages.images import BitsOf, UsedBits, check_color, check_depth, told_bits
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
@@ -41,6 +43,10 @@ Report = Callable[[str, str], None]
 _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
 _ANOTHER_SIZE = (_INFO_OF_ANOTHER_SIZE, COMPRESSED_OF_ANOTHER_SIZE)
 """Causes that binning and region of interest may be behind."""
+_AS_BEFORE = (
+    " Images before were of that size: where they have just become others, their own camera_info "
+    "has yet to come, and nothing can be made of them until it does; have it sent with each image."
+)
 ENCODING_CHANGED = "image encoding changed"
 REMEMBERED_SIZES, MOST_TURNS = 8, 3
 """Frames, and how often the size may change within them before it is remarked on."""
@@ -50,6 +56,8 @@ CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
 """Stamps may differ from the node's clock by the first; older than the second they are a bag's."""
 OLDEST_S = 946_684_800.0
 """Of 2000, before which nothing was recorded: earlier stamps count from when something began."""
+LEAST_ASIDE_M = 0.001
+"""Less beside another camera is none of a stereo pair."""
 
 
 class Settings(Protocol):
@@ -123,6 +131,7 @@ class Intake:
         self._settled_ns: int | None = None
         self._info_comes_last = False
         self._encodings: tuple[str, str] | None = None
+        self._bits, self._stream = UsedBits(), (0, (0, 0))
         self._time_jumps = 0
         self._last_ns: int | None = None
         self._epoch = 0
@@ -172,6 +181,8 @@ class Intake:
             cause, text = error.cause, str(error)
             if cause in _ANOTHER_SIZE and self._camera_info is not None:
                 text += how_reduced(self._camera_info)
+                if self._was_of_size(self._camera_info):
+                    text += _AS_BEFORE
         elif isinstance(error, DktError):
             cause, text = "inconsistent frame", str(error)
         else:
@@ -193,9 +204,21 @@ class Intake:
         It may be another one, of another size. The next image ends the wait.
         """
         info = self._camera_info
-        if info is None:
+        if info is None or self._has_changed(pair, info):
             return True
         return self._info_comes_last and stamp_to_ns(info.header.stamp) != pair.color_stamp_ns
+
+    def _has_changed(self, pair: Pair[_Arrival, _Arrival], info: CameraInfo) -> bool:
+        """Whether the camera sends another size now, which its calibration does not say yet."""
+        color, depth = pair.color.message, pair.depth.message
+        if not (is_raw(color) and is_raw(depth) and self._was_of_size(info)):
+            return False
+        size = (color.width, color.height)
+        return size == (depth.width, depth.height) and size != image_size(info)
+
+    def _was_of_size(self, info: CameraInfo) -> bool:
+        """Whether the newest images that fitted any calibration were of this one's size."""
+        return self._stream[1][::-1] == image_size(info)
 
     def _settle(self, pair: Pair[_Arrival, _Arrival]) -> None:
         self._settled_ns = pair.color_stamp_ns
@@ -222,6 +245,7 @@ class Intake:
             _check_sizes((color.height, color.width), (depth.height, depth.width), intrinsics)
         self._follow_stream(color, depth, pair.color_stamp_ns)
         self._remark(color.header.frame_id, depth.header.frame_id, info, intrinsics, pair)
+        size = (intrinsics.height, intrinsics.width)
         return Observation(
             partial(
                 _decode,
@@ -230,9 +254,10 @@ class Intake:
                 self._parameters.depth_unit_m,
                 intrinsics,
                 pair.color_stamp_ns,
+                self._told_bits(color, size),
             ),
             pair.color_stamp_ns,
-            (intrinsics.height, intrinsics.width),
+            size,
             of_images_as_sent(of_rectified_images(info) if self._parameters.rectified else info),
             self._epoch,
             pair.color.arrived_s,
@@ -259,6 +284,15 @@ class Intake:
         self._encodings = encodings
         self._time_jumps = self.synchronizer.time_jumps
         self._last_ns = stamp_ns
+
+    def _told_bits(self, color: ImageMessage, size: tuple[int, int]) -> BitsOf:
+        """What tells how many of 16 bits are used: one for each stream of pictures of one size.
+
+        Raw pictures are asked here, where every frame passes, not the few that are decoded.
+        """
+        if self._stream != (self._epoch, size):
+            self._bits, self._stream = UsedBits(), (self._epoch, size)
+        return told_bits(color, self._bits) if is_raw(color) else self._bits
 
     def _remark(
         self,
@@ -308,6 +342,15 @@ class Intake:
             )
         if text := unlikely(intrinsics):
             remarks["calibration"] = text + self._other_matrix(info)
+        if (aside_m := moved_aside(info)) > LEAST_ASIDE_M:
+            remarks["stereo"] = (
+                f"P of color/camera_info says that this camera is {aside_m:.3f} m beside the one "
+                "that its frame_id is of (Tx, Ty), as of the second camera of a stereo pair: "
+                "expected none, as of the first. dkt/points are where this camera sees them, and "
+                f"lie beside by as much where '{color_frame}' is the other one's frame: map both "
+                "images and camera_info to the first camera, or ignore this where the frame is "
+                "this camera's own."
+            )
         self._sizes.append((info.width, info.height))
         if _turns(self._sizes) >= MOST_TURNS:
             first, *others = (f"{width}x{height}" for width, height in sorted(set(self._sizes)))
@@ -370,11 +413,16 @@ class Intake:
 
 
 def _decode(
-    color: ImageMessage, depth: ImageMessage, unit_m: float, intrinsics: Intrinsics, stamp_ns: int
+    color: ImageMessage,
+    depth: ImageMessage,
+    unit_m: float,
+    intrinsics: Intrinsics,
+    stamp_ns: int,
+    bits_of: BitsOf,
 ) -> Frame:
     """Raises MessageError where an image is damaged or has another size."""
     size = (intrinsics.height, intrinsics.width)
-    rgb, raw_depth = rgb_of(color, size), depth_of(depth, unit_m, size)
+    rgb, raw_depth = rgb_of(color, size, bits_of), depth_of(depth, unit_m, size)
     _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.messages.compressed_images import Size, compressed_to_depth, compressed_to_rgb
 from dkt_ros.messages.fields import CompressedImage, Image
-from dkt_ros.messages.images import DepthImage, RgbImage, image_to_depth, image_to_rgb
+from dkt_ros.messages.images import (
+    BitsOf,
+    DepthImage,
+    RgbImage,
+    bits_used,
+    image_to_depth,
+    image_to_rgb,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -20,9 +27,11 @@ def is_raw(message: ImageMessage) -> TypeIs[Image]:
     return hasattr(message, "encoding")
 
 
-def rgb_of(message: Any, size: Size | None = None) -> RgbImage:
+def rgb_of(message: Any, size: Size | None = None, bits_of: BitsOf = bits_used) -> RgbImage:
     """See image_to_rgb and compressed_to_rgb; size: that of a compressed one."""
-    return image_to_rgb(message) if is_raw(message) else compressed_to_rgb(message, size)
+    if is_raw(message):
+        return image_to_rgb(message, bits_of)
+    return compressed_to_rgb(message, size, bits_of)
 
 
 def depth_of(

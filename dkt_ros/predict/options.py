@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.arguments import DTYPES, given, natural, parse_size, positive
-from dkt_ros.checks import check_fields
+from dkt_ros.checks import Problem, ValuesError, check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.model.backends import BACKENDS
 from dkt_ros.model.live_options import PRESETS, PUBLISH, LiveOptions
@@ -71,9 +71,9 @@ class PredictorOptions:
         check_fields(self)
         problems = list(self._problems())
         if problems:
-            raise DktError("; ".join(problems))
+            raise ValuesError.of(problems)
 
-    def _problems(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[Problem]:
         for name, values in (
             ("dtype", (AUTO, *DTYPES)),
             ("backend", BACKENDS),
@@ -83,37 +83,46 @@ class PredictorOptions:
         ):
             value = getattr(self, name)
             if value not in values:
-                yield f"{name} is {value!r}, expected one of {', '.join(values)}"
+                text = f"{name} is {value!r}, expected one of {', '.join(values)}"
+                yield Problem(text, (name,))
         for name, high in (("cpu_threads", 1024), ("steps", 50), ("seed", 2**31 - 1)):
             if not 0 <= getattr(self, name) <= high:
-                yield f"{name} is {getattr(self, name)}, expected 0 to {high}"
+                text = f"{name} is {getattr(self, name)}, expected 0 to {high}"
+                yield Problem(text, (name,))
         frames = self.buffer_frames
         if frames and (frames < 0 or frames % 4 != 1):
-            yield (
+            text = (
                 f"buffer_frames is {frames}, expected 4N+1: 1, 5, 9, 13, 17 or 21, or 0 for the "
                 "checkpoint's own"
             )
+            yield Problem(text, ("buffer_frames",))
         if self.window is not None and self.overlap is not None and self.overlap >= self.window:
-            yield f"overlap is {self.overlap}, expected less than the window of {self.window}"
+            text = f"overlap is {self.overlap}, expected less than the window of {self.window}"
+            yield Problem(text, ("overlap", "window"))
         if not 0 < self.live_scene_cut <= 1:
-            yield f"live_scene_cut is {self.live_scene_cut}, expected above 0, at most 1"
+            text = f"live_scene_cut is {self.live_scene_cut}, expected above 0, at most 1"
+            yield Problem(text, ("live_scene_cut",))
         if not 0 <= self.live_min_agreement < 1:
-            yield f"live_min_agreement is {self.live_min_agreement}, expected 0 to less than 1"
+            text = f"live_min_agreement is {self.live_min_agreement}, expected 0 to less than 1"
+            yield Problem(text, ("live_min_agreement",))
         if self.inference_size not in (AUTO, NATIVE) and self.size is None:
-            yield (
+            text = (
                 f"inference_size is {self.inference_size!r}, expected {AUTO}, {NATIVE} or "
                 "HEIGHTxWIDTH in pixels such as 480x832"
             )
+            yield Problem(text, ("inference_size",))
         if self.backend != "torch" and not self.engine_dir:
-            yield (
+            text = (
                 f"backend is {self.backend!r} and engine_dir is empty, expected the folder that "
                 "`dkt engine build` has written"
             )
+            yield Problem(text, ("backend", "engine_dir"))
         if self.backend != "torch" and self.inference_size == NATIVE:
-            yield (
+            text = (
                 f"inference_size is '{NATIVE}' and backend {self.backend!r}, expected {AUTO} or "
                 f"the size of the engine, which works at no other: set it to {AUTO}"
             )
+            yield Problem(text, ("inference_size", "backend"))
 
     @property
     def size(self) -> tuple[int, int] | None:

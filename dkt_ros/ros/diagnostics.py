@@ -447,8 +447,13 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
                 "its publisher may have sent it once, before this node came: to get that, set "
                 f"{override}.durability to transient_local and {override}.reliability to reliable"
             )
+        elif topic.publishers and name in report.snapshot.streams:
+            guess = (
+                "it has a publisher, and came before: has the camera stopped (look at its cable "
+                "and its driver's log), or what plays or relays it, or the network?"
+            )
         elif topic.publishers:
-            guess = report.users_advice() if name not in report.snapshot.streams else ""
+            guess = report.users_advice()
             guess = guess or "it has a publisher; is the camera streaming, does QoS match?"
         else:
             guess = "no publisher; is the camera running, is the topic right?"

@@ -207,6 +207,13 @@ def test_colour_that_is_registered_to_depth_is_told(moving: list[Frame]) -> None
     # Black things are elsewhere too, and holes at things that are not black.
     dark = [masked(frame, frame[1][:, ::-1]) for frame in moving[:SECOND]]
     assert "colour by depth" not in {one.cause for one in judged(dark).suspicions}
+    # Pictures that were given black margins together.
+    whole = [(rgb, np.nan_to_num(raw, nan=1.0), one) for rgb, raw, one in moving[:SECOND]]
+    boxed = [(rgb.copy(), raw.copy(), one) for rgb, raw, one in whole]
+    for rgb, raw, _ in boxed:
+        rgb[:40], raw[:40], rgb[:, -60:], raw[:, -60:] = 0, 0, 0, 0
+        raw[100:120, 100:120] = 0
+    assert "colour by depth" not in {one.cause for one in judged(boxed).suspicions}
     # As time of flight sees black things: there is no light to measure.
     noise = np.random.default_rng(0).integers(3, 11, moving[0][0].shape, np.uint8)
     black = with_colour(registered, lambda rgb: np.maximum(rgb, noise))
@@ -226,6 +233,18 @@ def test_a_picture_that_was_decoded_in_part_is_told(moving: list[Frame], rest: s
     (told,) = judged(with_colour(moving[:2], as_bytes)).suspicions
     assert (told.cause, told.certain, told.denies_depth) == ("broken colour", False, False)
     assert re.search("lowest 3[01]%", told.text)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_depth_that_is_mirrored_by_turns_while_the_camera_moves(
+    moving: list[Frame], first: int
+) -> None:
+    """Of which no three frames in a row show the same."""
+    frames = [
+        (rgb, raw[:, ::-1].copy() if index % 2 == first else raw, disparity)
+        for index, (rgb, raw, disparity) in enumerate(moving)
+    ]
+    assert "by turns" in causes(judged(frames))
 
 
 def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Frame]) -> None:
@@ -256,9 +275,27 @@ def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Fra
             )
         return picture
 
-    for change in (enlarged, letterboxed, at_night, burnt_out, drawn, lambda rgb: rgb):
+    def unevenly(rgb: np.ndarray) -> np.ndarray:
+        boxed = rgb.copy()
+        boxed[:9] = boxed[-60:] = 128
+        return boxed
+
+    for change in (enlarged, letterboxed, unevenly, at_night, burnt_out, drawn, lambda rgb: rgb):
         verdict = judged(with_colour(moving[:2], change))
         assert "broken colour" not in {one.cause for one in verdict.suspicions}
+
+
+def test_a_bar_below_colour_and_depth_alike_is_no_broken_picture(moving: list[Frame]) -> None:
+    def barred(rgb: np.ndarray) -> np.ndarray:
+        return np.concatenate([rgb[:-60], np.full_like(rgb[-60:], 128)])
+
+    def without(raw: np.ndarray) -> np.ndarray:
+        return np.concatenate([raw[:-60], np.full_like(raw[-60:], np.nan)])
+
+    over_depth = with_colour(moving[:2], barred)
+    (told,) = judged(over_depth).suspicions
+    assert told.text.endswith("cut short before it was decoded, or is a bar put below it?")
+    assert judged(with_depth(over_depth, without)).suspicions == ()
 
 
 def test_pictures_of_few_pixels_are_not_judged(moving: list[Frame]) -> None:
@@ -408,7 +445,7 @@ def test_colour_without_information(moving: list[Frame], kind: str, words: str) 
         "black": np.zeros_like,
         "grey": lambda rgb: np.full_like(rgb, 128),
         "white": lambda rgb: np.full_like(rgb, 255),
-        "dark": lambda rgb: (rgb * 0.05).astype(np.uint8),
+        "dark": lambda rgb: (rgb * 0.02).astype(np.uint8),
         "noise": lambda rgb: rng.integers(0, 256, rgb.shape).astype(np.uint8),
         "burnt": lambda rgb: np.where(
             np.arange(rgb.shape[1])[:, None] > rgb.shape[1] / 8, 255, rgb

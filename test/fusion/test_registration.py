@@ -259,3 +259,35 @@ def test_a_change_is_suspected_where_none_that_is_unlike_it_does_nearly_as_much(
 
     assert suspected(1.4) == expected
     assert suspected(2.0) == {"shifted"}, "certain"
+
+
+@pytest.mark.parametrize(
+    ("log_odds", "told"),
+    [
+        ([4, -2, 4], False),
+        ([4, -2, 4, -2], True),
+        ([-2, 4, -2, 4], True),
+        ([4, 4, -2, -2, 4, 4], False),
+        ([4, 1, 4, 1, 4, 1], False),
+        ([0.4, -1.8, 0.4, -1.8, 0.4], False),
+        ([4, -2, 4, -2, *[4] * 8], False),
+    ],
+)
+def test_frames_that_belong_together_by_turns(log_odds: list[float], told: bool) -> None:
+    registration = Registration()
+    for index, one in enumerate(log_odds):
+        registration.take(seen(one, one), 4.1, index * 33_000_000)
+    assert registration.comes_by_turns(0.5) == told
+
+
+@pytest.mark.parametrize("period_ms", [33, 66, 100])
+def test_of_frames_that_come_by_turns_both_halves_are_judged(period_ms: int) -> None:
+    registration, told_at = Registration(), []
+    for index in range(24):
+        registration.take(
+            seen(5.0 if index % 2 == 0 else -2.0, 0.0), 4.0, index * period_ms * 10**6
+        )
+        if registration.comes_by_turns(0.5):
+            told_at.append(index)
+    assert told_at[0] < 12
+    assert told_at[-1] == 23

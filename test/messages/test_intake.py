@@ -400,7 +400,7 @@ def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.Mon
     monkeypatch.setattr(desk.intake, "_file", waiting.append)
     decoded = []
 
-    def decode(message: Image) -> Any:
+    def decode(message: Image, _: Any) -> Any:
         decoded.append(message)
         return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
@@ -410,6 +410,104 @@ def test_pictures_are_not_decoded_before_they_are_wanted(monkeypatch: pytest.Mon
     assert (len(waiting), decoded) == (3, [])
     assert waiting[-1].decode().stamp_ns == 66 * MS
     assert len(decoded) == 1
+
+
+def mono(light: int, compressed: bool = False, height: int = HEIGHT) -> Image | CompressedImage:
+    """A plain picture of 16 bits."""
+    values = np.full((height, WIDTH), light, np.uint16)
+    if compressed:
+        data = array("B", cv2.imencode(".png", values)[1].tobytes())
+        return CompressedImage(header=make_header(0, "c"), format="mono16; png", data=data)
+    return Image(
+        header=make_header(0, "c"),
+        height=height,
+        width=WIDTH,
+        encoding="mono16",
+        step=2 * WIDTH,
+        data=array("B", values.tobytes()),
+    )
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_camera_of_twelve_bits_does_not_flicker_where_light_comes_near_ten(
+    compressed: bool,
+) -> None:
+    desk = Desk()
+    desk.calibrate()
+    lights = [900, 1100, 1000, *[1020, 1030] * 10, *[1000] * 30]
+    for index, light in enumerate(lights):
+        desk.show(33 * index, mono(light, compressed))
+    seen = [int(filed.frame.rgb[0, 0, 0]) for filed in desk.filed]
+    # The first is all that is known until then.
+    assert seen == [900 >> 2, *(light >> 4 for light in lights[1:])]
+
+
+def test_frames_that_are_not_decoded_tell_of_the_bits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.calibrate()
+    waiting: list[Observation] = []
+    monkeypatch.setattr(desk.intake, "_file", waiting.append)
+    for index, light in enumerate([1100, 1100, 900]):
+        desk.show(33 * index, mono(light))
+    assert waiting[-1].decode().rgb[0, 0, 0] == 900 >> 4
+
+
+def test_one_torn_picture_of_16_bits_does_not_leave_a_stream_black() -> None:
+    desk = Desk()
+    desk.calibrate()
+    for index, light in enumerate([800, 60_000, *[800] * 12]):
+        desk.show(33 * index, mono(light))
+    seen = [int(filed.frame.rgb[0, 0, 0]) for filed in desk.filed]
+    assert seen[:3] == [800 >> 2, 60_000 >> 8, 800 >> 8]
+    assert seen[-1] == 800 >> 2
+
+
+def test_calibration_that_comes_frames_after_another_size_takes_the_newest_of_them() -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(0)
+    height = 2 * HEIGHT
+    for ms in (33, 66, 99):
+        taller = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, "c"))
+        desk.show(ms, rgb(height=height), taller)
+    assert desk.drops == {"camera_info of another size": 2}
+    assert "Images before were of that size" in desk.reports[-1][1]
+    assert "have it sent with each image" in desk.reports[-1][1]
+    desk.calibrate(height=height)
+    assert [filed.frame.stamp_ns for filed in desk.filed] == [0, 99 * MS]
+    assert desk.filed[-1].frame.rgb.shape == (height, WIDTH, 3)
+    assert desk.drops == {"camera_info of another size": 2}
+
+
+@pytest.mark.parametrize(
+    ("at", "moved", "told"), [(3, -0.48, True), (7, -0.48, True), (3, 2e-5, False), (3, 0.0, False)]
+)
+def test_a_stereo_pairs_second_camera_is_remarked_on(at: int, moved: float, told: bool) -> None:
+    desk = Desk()
+    p = [4.0, 0.0, 2.5, 0.0, 0.0, 4.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    p[at] = moved
+    desk.calibrate(p=p)
+    desk.show(0)
+    assert len(desk.filed) == 1
+    text = desk.intake.remarks.get("stereo", "")
+    assert ("this camera is 0.120 m beside the one" in text) == told
+
+
+@pytest.mark.parametrize("begins", ["a gap", "another size", "another encoding"])
+def test_how_many_bits_are_used_is_told_anew_of_another_stream(begins: str) -> None:
+    desk = Desk()
+    desk.calibrate()
+    for ms in (0, 33):
+        desk.show(ms, mono(1100))
+    now_ms = 10_000 if begins == "a gap" else 66
+    if begins == "another encoding":
+        desk.show(now_ms)
+        now_ms += 33
+    height = 2 * HEIGHT if begins == "another size" else HEIGHT
+    desk.calibrate(height=height)
+    depth = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, "c"))
+    desk.show(now_ms, mono(900, height=height), depth)
+    assert desk.filed[-1].frame.rgb[0, 0, 0] == 900 >> 2
 
 
 def test_remarks_stand_as_long_as_the_frames_show_them() -> None:

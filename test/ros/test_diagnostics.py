@@ -201,15 +201,15 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
-            {"snapshot": streams(depth=9.0)},
+            {"snapshot": streams(depth=None)},
             WARN,
-            "on /depth for 9.0 s: it has a publisher",
+            "on /depth for 60.0 s: it has a publisher; is the camera streaming, does QoS match?",
         ),
         (
             "input",
             {"snapshot": streams(depth=9.0), "users_advice": lambda: "Nodes of another user"},
             WARN,
-            "on /depth for 9.0 s: it has a publisher",
+            "on /depth for 9.0 s: it has a publisher, and came before: has the camera stopped",
         ),
         (
             "input",

@@ -137,6 +137,8 @@ def test_what_does_not_go_with_another_says_how_both_are_set(node: DktNode) -> N
         ("buffer_frames", 3, "or 0 for the checkpoint's own"),
         ("fusion_method", "another", "expected one of refiner, membrane"),
         ("points_outlier_neighbors", 3, "Set points_organized before"),
+        ("warm_up_size", "device", "such as 720x1280, or nothing"),
+        ("backend", "tensorrt", "Set engine_dir before"),
     ],
 )
 def test_words_of_a_refusal_that_are_names_too_are_not_taken_for_them(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +19,7 @@ from rclpy.exceptions import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from dkt_ros.checks import Problem, ValuesError
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.spec import Applies, Parameters, Spec, Value, defaults, specs
 
@@ -169,20 +169,18 @@ class ParameterChanges(Generic[Own]):
             )
         try:
             new = replace(self.current, **changed)
-        except DktError as error:
-            reason = f"{error}{self._how_together(str(error), ours)}"
+        except ValuesError as error:
+            reason = f"{error}{self._how_together(error.problems, ours)}"
             return SetParametersResult(successful=False, reason=reason)
         self.current = new
         self._apply(new)
         return SetParametersResult(successful=True)
 
-    def _how_together(self, problem: str, asked: Mapping[str, Any]) -> str:
+    def _how_together(self, problems: Iterable[Problem], asked: Mapping[str, Any]) -> str:
         """What to do where those that were asked for do not go with others; "" where they do.
 
         Many set several in one request that ROS takes apart: `ros2 param load` does.
         """
-        # What is found names parameters; what is expected has words that are names too.
-        found = " ".join(re.findall(r"parameter (.*?)(?:, expected|;|$)", problem))
-        others = sorted(self._specs.keys() & set(re.findall(r"\w+", found)) - asked.keys())
+        others = sorted({name for problem in problems for name in problem.names} - asked.keys())
         how = "before, or with it by the service set_parameters_atomically"
         return f". Set {', '.join(others)} {how}" if others else ""

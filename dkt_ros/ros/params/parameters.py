@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dkt_ros.alignment.aligner import AlignmentConfig
 from dkt_ros.arguments import DTYPES, parse_size
+from dkt_ros.checks import Problem, ValuesError
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import DEPTHS, METHODS, SENSORS, FusionConfig
 from dkt_ros.geometry import Box
@@ -466,7 +467,7 @@ class NodeParameters(Parameters):
         maximum=1000.0,
     )
 
-    def joint_problems(self) -> Iterator[str]:
+    def joint_problems(self) -> Iterator[Problem]:
         """Values that must fit each other, sizes, and what the network's options refuse."""
         for low, high in (
             ("raw_min_depth_m", "raw_max_depth_m"),
@@ -474,34 +475,38 @@ class NodeParameters(Parameters):
             ("depth_color_min_m", "depth_color_max_m"),
         ):
             if getattr(self, low) >= getattr(self, high):
-                yield (
+                text = (
                     f"parameter {low} is {getattr(self, low):g} and {high} "
                     f"{getattr(self, high):g}, expected {low} to be the smaller"
                 )
+                yield Problem(text, (low, high))
         low_m, high_m = self.expected_min_depth_m, self.expected_max_depth_m
         if (low_m or high_m) and low_m >= high_m:
-            yield (
+            text = (
                 f"parameter expected_min_depth_m is {low_m:g} and expected_max_depth_m {high_m:g}, "
                 "expected expected_min_depth_m to be the smaller, or both 0"
             )
+            yield Problem(text, ("expected_min_depth_m", "expected_max_depth_m"))
         if self.points_organized:
             for name in ("points_voxel_m", "points_outlier_neighbors"):
                 if getattr(self, name):
-                    yield (
+                    text = (
                         f"parameter {name} is {getattr(self, name)} while points_organized is "
                         "true; set points_organized to false, the filter breaks rows and columns"
                     )
+                    yield Problem(text, (name, "points_organized"))
         if self.crop_box:
             try:
                 Box.parse(self.crop_box)
             except DktError as error:
-                yield f"parameter crop_box: {error}"
+                yield Problem(f"parameter crop_box: {error}", ("crop_box",))
         try:
             PredictorOptions.taken_from(self)
-        except DktError as error:
-            yield from (f"parameter {problem}" for problem in str(error).split("; "))
+        except ValuesError as error:
+            yield from (Problem(f"parameter {text}", names) for text, names in error.problems)
         if self.warm_up_size and parse_size(self.warm_up_size) is None:
-            yield (
+            text = (
                 f"parameter warm_up_size is {self.warm_up_size!r}, expected HEIGHTxWIDTH in "
                 "pixels such as 720x1280, or nothing"
             )
+            yield Problem(text, ("warm_up_size",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dkt_ros.checks import Problem
 from dkt_ros.grasp.antipodal import GraspConfig, Gripper, no_room
 from dkt_ros.ros.params.spec import Applies, Parameters, parameter
 
@@ -153,11 +154,11 @@ class PlannerParameters(Parameters):
         maximum=2**31 - 1,
     )
 
-    def joint_problems(self) -> Iterator[str]:
+    def joint_problems(self) -> Iterator[Problem]:
         """A gripper that has no room for anything."""
         names = ("max_width_m", "parameter clearance_m")
         if problem := no_room(self.max_width_m, self.clearance_m, names):
-            yield problem
+            yield Problem(problem, ("max_width_m", "clearance_m"))
 
     @property
     def gripper(self) -> Gripper:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
+from dkt_ros.checks import Problem, ValuesError
 from dkt_ros.errors import DktError
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ class Parameters:
         for name, spec in specs(type(self)).items():
             value = getattr(self, name)
             if (problem := spec.problem(value)) is not None:
-                problems.append(f"parameter {name} is {value!r}, {problem}")
+                problems.append(Problem(f"parameter {name} is {value!r}, {problem}", (name,)))
         if problems := problems or list(self.joint_problems()):
-            raise DktError("; ".join(problems))
+            raise ValuesError.of(problems)
 
-    def joint_problems(self) -> Iterator[str]:
+    def joint_problems(self) -> Iterator[Problem]:
         """What is wrong with values, each in its range, that must fit each other or have a form."""
         return iter(())
 

@@ -27,6 +27,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
 from dkt_ros.bags.reader import BagReader
+from dkt_ros.checks import Problem
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
@@ -63,13 +64,15 @@ class ReplayOptions(Parameters):
     wait_timeout_s: float = _option(60.0, "how long to wait for them before giving up")
     queue_depth: int = _option(20, "messages per topic kept for slow subscribers, at least")
 
-    def joint_problems(self) -> Iterator[str]:
+    def joint_problems(self) -> Iterator[Problem]:
         """A bag has to be named, and nothing waits for less than no time."""
         if not self.bag:
-            yield "no bag given; expected `dkt_replay BAG` or the parameter `bag`"
+            text = "no bag given; expected `dkt_replay BAG` or the parameter `bag`"
+            yield Problem(text, ("bag",))
         for name in ("start_delay_s", "wait_for_subscribers", "wait_timeout_s"):
             if getattr(self, name) < 0:
-                yield f"{name} is {getattr(self, name):g}, expected 0 or more"
+                text = f"{name} is {getattr(self, name):g}, expected 0 or more"
+                yield Problem(text, (name,))
 
     @property
     def pace(self) -> Pace:
