@@ -150,7 +150,7 @@ class ConsistencyConfig:
     looked_into: float = 4.0
     better: float = 1.6
     edges: float = 2.5
-    late: float = 0.15
+    late: float = 0.2
     frozen_frames: int = 3
     stale_s: float = 5.0
     jump: float = 1.5
@@ -483,7 +483,7 @@ class Consistency:
         if lag is None:
             return []
         scores |= {"lag_frames": float(lag.frames), "lag_s": lag.seconds, "lag_gain": lag.gain}
-        if lag.gain <= 0.7 * certain:
+        if lag.gain <= 0.9 * certain:
             return []
         older, younger = ("depth", "colour") if lag.frames > 0 else ("colour", "depth")
         text = (

@@ -28,7 +28,7 @@ LAGS = 6  # frames, at most, that depth is said to be late or early by
 _LOOKED_AT = LAGS + 1  # a peak at the end of the range may lie beyond it
 _MEMORY = 20  # frames of motion in the running means
 _FEWEST = 8
-_EVERY = 5  # frames of motion between looks
+_EVERY = 4  # frames of motion between looks
 _TOLERATED_S = 0.06  # two images of one moment may be taken so far apart
 _AT_REST = 0.9  # correlation of edges with those of _LOOKED_AT frames ago
 _REACH = 3  # px by which depth may lie wrong beside its being late
@@ -76,6 +76,7 @@ class Lateness:
         self._fits: Spectra | None = None
         """(lag + _LOOKED_AT, h, w // 2 + 1): spectra of how steps lie on edges at all shifts."""
         self._moved = 0
+        self._newest: Lag | None = None
         self._lag: Lag | None = None
 
     @property
@@ -89,6 +90,7 @@ class Lateness:
     def take(self, grey: Float32, inverse: Float32, stamp_ns: int) -> Lag | None:
         """The lag as it is known with this frame; None where depth fits its own colour best.
 
+        Two looks in a row have to tell of it: of a healthy camera that turns back, single ones do.
         grey (h, w) 0..255, inverse (h, w) 1/depth, 0 unknown, always of one size.
         """
         edges = _of_unit_energy(colour_edges(grey, 9))
@@ -105,7 +107,8 @@ class Lateness:
             self._fits = fits
         self._fits += (fits - self._fits) * np.float32(1 / min(self._moved, _MEMORY))
         if self._moved >= _FEWEST and self._moved % _EVERY == 0:
-            self._lag = self._looked(edges.shape)
+            before, self._newest = self._newest, self._looked(edges.shape)
+            self._lag = self._newest if _same_way(before, self._newest) else None
         return self._lag
 
     def _looked(self, size: tuple[int, ...]) -> Lag | None:
@@ -124,6 +127,10 @@ class Lateness:
         if not near < abs(frames) <= LAGS or peak < max(own, _FAINTEST):
             return None
         return Lag(frames, frames * period_s, 1 - own / peak)
+
+
+def _same_way(one: Lag | None, other: Lag | None) -> bool:
+    return one is not None and other is not None and one.frames * other.frames > 0
 
 
 def _spectrum(picture: Float32) -> Spectra:

@@ -662,6 +662,21 @@ def of_moments(recorded: list[RecordedFrame], late: int, still: int = 0) -> Verd
     return verdict
 
 
+@pytest.mark.parametrize("start", [3, 30, 57])
+def test_a_healthy_camera_that_goes_there_and_back_is_not_late(
+    recorded: list[RecordedFrame], start: int
+) -> None:
+    consistency, period = Consistency(), 2 * len(recorded) - 2
+    for index in range(40):
+        place = (start + index) % period
+        frame = recorded[min(place, period - place)]
+        assert frame.raw_depth is not None
+        rgb = cv2.resize(frame.rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        raw = frame.raw_depth[::2, ::2].copy()
+        verdict = consistency.update(np.asarray(rgb, np.uint8), raw, None, index * 66_000_000)
+        assert not any(one.cause == "late" and one.certain for one in verdict.suspicions), index
+
+
 def test_late_depth_is_named(recorded: list[RecordedFrame]) -> None:
     verdict = of_moments(recorded, 3)
     assert causes(verdict) == {"late"}

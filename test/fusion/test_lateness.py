@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -70,6 +71,18 @@ def test_the_lag_is_told(frames: int) -> None:
     assert lag.frames == frames
     assert lag.seconds == pytest.approx(frames / 30, rel=0.01)
     assert lag.gain > 0.15
+
+
+def test_a_single_look_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead, behind = Lag(2, 0.06, 0.5), Lag(-2, -0.06, 0.5)
+    looks = [ahead, None, ahead, behind, behind, ahead, ahead, None]
+    monkeypatch.setattr(Lateness, "_looked", lambda self, size: looks.pop(0))
+    lateness, found = Lateness(), list[Lag | None]()
+    for number in range(50):
+        if looks:
+            found.append(lateness.take(*seen(sways(number)), number * PERIOD_NS))
+    assert not looks
+    assert [lag for lag, _ in groupby(found)] == [None, behind, None, ahead, None]
 
 
 def test_within_a_second_of_frames() -> None:
