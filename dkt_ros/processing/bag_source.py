@@ -39,6 +39,7 @@ from dkt_ros.files import StorageError, shown
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
+from dkt_ros.messages.compressed_images import is_deep
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
@@ -326,6 +327,7 @@ class _Reading:
         self._labels: dict[tuple[str, int], RecordedMessage] = {}
         self._now_ns = 0
         self._stamps_ns: dict[str, list[int]] = {"color": [], "depth": []}
+        self._leads = False  # of 16 bits those are shown that pictures so far have needed
         self.paired = False
         self.intake = Intake(source._options, self, self._file, self._report, queue_size=_QUEUE)
 
@@ -373,6 +375,7 @@ class _Reading:
             self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
         elif message.topic == topics.color:
             self._stamps_ns["color"].append(stamp_to_ns(value.header.stamp))
+            self._leads = self._leads or is_deep(value)
             self.intake.on_color(value)
         elif message.topic == topics.depth:
             self._stamps_ns["depth"].append(stamp_to_ns(value.header.stamp))
@@ -420,7 +423,7 @@ class _Reading:
         # Those of frames that were never made.
         for key in [key for key in self._labels if key[1] < stamp]:
             del self._labels[key]
-        return Pending(partial(self._decode, observation, labels), observation.epoch)
+        return Pending(partial(self._decode, observation, labels), observation.epoch, self._leads)
 
     def _decode(
         self, observation: Observation, labels: dict[str, RecordedMessage | None]

@@ -359,6 +359,7 @@ class _Run:
         for index, item in enumerate(pending):
             self._progress(index, self._source.total)
             if index < begin:
+                item.pass_by()
                 continue
             try:
                 labelled = item.decode()
