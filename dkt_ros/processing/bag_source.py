@@ -83,6 +83,7 @@ class BagSource(Source):
         super().__init__(path, name)
         self._options = options
         self._stamps: Synchronizer[Any, Any] | None = None
+        self._silent: list[str] = []
         if _is_part(path):
             self.notes.append(f"it is one file of a bag that was split: {path.parent} is all of it")
         with self._opened() as bag:
@@ -244,9 +245,10 @@ class BagSource(Source):
             yield from reading.rest()
             late, silent = reading.silences()
             self.notes += [text for text in late if text not in self.notes]
-            if not reading.paired:
-                silent = self._too_far_apart(reading.intake.synchronizer)
-            self.remarks += [text for text in (*bag.remarks, *silent) if text not in before]
+            # The bag is whole for all that, which is not said of one with remarks.
+            self._silent = silent if reading.paired else []
+            apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)
+            self.remarks += [text for text in (*bag.remarks, *apart) if text not in before]
 
     def _too_far_apart(self, stamps: Synchronizer[Any, Any]) -> list[str]:
         """What is said where no two stamps match."""
@@ -291,7 +293,7 @@ class BagSource(Source):
         harmless = _HARMLESS
         if self._stamps is not None and not self._stamps.came_late:  # the other stream stood still
             harmless = {*_HARMLESS, DropCause.QUEUE_FULL.value}
-        lines = [*self.remarks]
+        lines = [*self.remarks, *self._silent]
         lines += [
             f"stamps ran backwards {counted(jumps, 'time')}; the stream began anew there"
         ] * bool(jumps)
