@@ -94,6 +94,11 @@ def write_whole(path: Path, content: bytes | str, advice: str = "make room") -> 
         stream.write(content)
 
 
+def user_cache() -> Path:
+    """A folder of the user's for what can be made again. Raises RuntimeError without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dkt_ros"
+
+
 def check_writable(path: Path, ending: str = "") -> None:
     """Raises what whole_file would, before long work for a file; what is there stays as it was.
 

@@ -40,6 +40,7 @@ MOST_PIXELS = 1 << 26
 """Of any image; 8192x8192."""
 COMPRESSED_OF_ANOTHER_SIZE = "compressed image of another size"
 """The cause of a frame that was dropped for that."""
+_PNG_DEPTH_AT = 24
 Size = tuple[int, int]
 
 
@@ -70,6 +71,12 @@ def compressed_to_rgb(
         return cv2.cvtColor(grey, mosaic)  # type: ignore[return-value]
     bgr = _in_8_bits(_decode(data, cv2.IMREAD_COLOR | _AS_STORED, what, size), bits_of)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def is_deep(message: Any) -> bool:
+    """Whether an image message is a PNG of 16 bits; at the cost of its header."""
+    head = bytes(memoryview(message.data)[: _PNG_DEPTH_AT + 1])
+    return head.startswith(PNG) and head[_PNG_DEPTH_AT:] == b"\x10"
 
 
 def _in_8_bits(picture: npt.NDArray[Any], bits_of: BitsOf) -> npt.NDArray[np.uint8]:

@@ -39,6 +39,7 @@ from dkt_ros.files import StorageError, shown
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
+from dkt_ros.messages.compressed_images import is_deep
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
@@ -82,6 +83,7 @@ class BagSource(Source):
         super().__init__(path, name)
         self._options = options
         self._stamps: Synchronizer[Any, Any] | None = None
+        self._silent: list[str] = []
         if _is_part(path):
             self.notes.append(f"it is one file of a bag that was split: {path.parent} is all of it")
         with self._opened() as bag:
@@ -243,9 +245,10 @@ class BagSource(Source):
             yield from reading.rest()
             late, silent = reading.silences()
             self.notes += [text for text in late if text not in self.notes]
-            if not reading.paired:
-                silent = self._too_far_apart(reading.intake.synchronizer)
-            self.remarks += [text for text in (*bag.remarks, *silent) if text not in before]
+            # The bag is whole for all that, which is not said of one with remarks.
+            self._silent = silent if reading.paired else []
+            apart = [] if reading.paired else self._too_far_apart(reading.intake.synchronizer)
+            self.remarks += [text for text in (*bag.remarks, *apart) if text not in before]
 
     def _too_far_apart(self, stamps: Synchronizer[Any, Any]) -> list[str]:
         """What is said where no two stamps match."""
@@ -290,7 +293,7 @@ class BagSource(Source):
         harmless = _HARMLESS
         if self._stamps is not None and not self._stamps.came_late:  # the other stream stood still
             harmless = {*_HARMLESS, DropCause.QUEUE_FULL.value}
-        lines = [*self.remarks]
+        lines = [*self.remarks, *self._silent]
         lines += [
             f"stamps ran backwards {counted(jumps, 'time')}; the stream began anew there"
         ] * bool(jumps)
@@ -326,6 +329,7 @@ class _Reading:
         self._labels: dict[tuple[str, int], RecordedMessage] = {}
         self._now_ns = 0
         self._stamps_ns: dict[str, list[int]] = {"color": [], "depth": []}
+        self._leads = False  # of 16 bits those are shown that pictures so far have needed
         self.paired = False
         self.intake = Intake(source._options, self, self._file, self._report, queue_size=_QUEUE)
 
@@ -373,6 +377,7 @@ class _Reading:
             self._labels[message.topic, stamp_to_ns(value.header.stamp)] = message
         elif message.topic == topics.color:
             self._stamps_ns["color"].append(stamp_to_ns(value.header.stamp))
+            self._leads = self._leads or is_deep(value)
             self.intake.on_color(value)
         elif message.topic == topics.depth:
             self._stamps_ns["depth"].append(stamp_to_ns(value.header.stamp))
@@ -420,7 +425,7 @@ class _Reading:
         # Those of frames that were never made.
         for key in [key for key in self._labels if key[1] < stamp]:
             del self._labels[key]
-        return Pending(partial(self._decode, observation, labels), observation.epoch)
+        return Pending(partial(self._decode, observation, labels), observation.epoch, self._leads)
 
     def _decode(
         self, observation: Observation, labels: dict[str, RecordedMessage | None]

@@ -317,6 +317,8 @@ class _Run:
         since, began_s = 0, time.monotonic()
         for position, item in enumerate(self._source.items()):
             if position < state.position:
+                if isinstance(item, Pending):
+                    item.pass_by()
                 continue
             if isinstance(item, PassedMessage):
                 if self._bag is not None:

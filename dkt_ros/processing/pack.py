@@ -148,20 +148,21 @@ def pack(
     """
     busy = f"{output}/{name}-*.tar is being packed by another process; leave it to that"
     with only_process(output / f"{PARTIAL}-{name}.lock", busy):
-        made_of = _made_of(recording, options, output)
+        made_of, work = _made_of(recording, options, output), output / f"{PARTIAL}-{name}"
         there = _tars(output, name)
         if there and not overwrite:
             already = _already(recording, there, made_of, _record(output, name))
             if already is not None:
+                shutil.rmtree(work, ignore_errors=True)
                 return already
-        work = output / f"{PARTIAL}-{name}"
         if overwrite:
             shutil.rmtree(work, ignore_errors=True)
         try:
             source = recording.open(options.source)
             packed = _Run(source, options, made_of, progress, work, name).write()
-            _replace(there, work, output, name)
+            _clear(there, _record(output, name))
             _tell_later(_record(output, name), made_of, packed)
+            _put(work, output, name)
             shutil.rmtree(work, ignore_errors=True)
         except Exception:
             shutil.rmtree(work, ignore_errors=True)
@@ -169,12 +170,18 @@ def pack(
         return packed
 
 
-def _replace(there: list[Path], work: Path, output: Path, name: str) -> None:
-    """Puts new tars in the place of old ones: without the first one nothing counts as packed."""
+def _clear(there: list[Path], record: Path) -> None:
+    """Old tars go, the first one first: without it nothing counts as packed."""
     try:
-        for old in there:
-            old.unlink()
-        _record(output, name).unlink(missing_ok=True)
+        for old in (*there, record):
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(record, error) from error
+
+
+def _put(work: Path, output: Path, name: str) -> None:
+    """New tars come, the first one last."""
+    try:
         for new in reversed(_tars(work, name)):
             os.replace(new, output / new.name)
     except OSError as error:
@@ -359,6 +366,7 @@ class _Run:
         for index, item in enumerate(pending):
             self._progress(index, self._source.total)
             if index < begin:
+                item.pass_by()
                 continue
             try:
                 labelled = item.decode()

@@ -13,6 +13,9 @@ _LEAST_S = 1.0
 """Shorter ones are a recorder's that begins or ends, or a machine's that was busy."""
 _PERIODS = 10
 """A slow stream is silent between any two of its messages; so many periods are none of it."""
+_SHORTER = 0.9
+"""Of the times between two are no longer than a period: some cameras take two or three pictures at
+each trigger, and then none until the next."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ def silences(times_ns: Sequence[int], others_ns: Sequence[int]) -> list[Silence]
     """Those of the first stream; [] where either has no message."""
     if not times_ns or not others_ns:
         return []
-    times, others = np.sort(np.array(times_ns, np.int64)), np.sort(np.array(others_ns, np.int64))
+    times, others = (np.unique(np.array(these, np.int64)) for these in (times_ns, others_ns))
     start, end = min(times[0], others[0]), max(times[-1], others[-1])
-    period = np.median(np.diff(times)) if len(times) > 1 else 0
+    apart = np.sort(np.diff(times))
+    period = apart[int(_SHORTER * (len(apart) - 1))] if len(apart) else 0
     least = max(_LEAST_S * NANOSECONDS_PER_SECOND, _PERIODS * period)
     edges = np.concatenate([[start], times, [end]])
     found = []

@@ -6,6 +6,7 @@ import abc
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +25,19 @@ GIVE_CAMERA = "give the calibration (--intrinsics FILE, --pinhole FX FY CX CY)"
 class Pending:
     """A frame that is not decoded yet. epoch: rises where the stream broke before this frame.
 
-    decode raises DktError where the frame turns out to be unusable.
+    decode raises DktError where the frame turns out to be unusable. leads: whether those after it
+    are decoded by what it was like.
     """
 
     decode: Callable[[], LabelledFrame]
     epoch: int = 0
+    leads: bool = False
+
+    def pass_by(self) -> None:
+        """What whoever has no need of it does in place of decode, before the next one."""
+        if self.leads:
+            with suppress(DktError):
+                self.decode()
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ STILL_CLOCK = (
 CLOCK_EVERY_S = 0.02
 """How often a message of /clock is read: a simulation with steps of 1 ms sends a thousand a second,
 which takes a third of a core."""
+CLOCK_RESTS_S = 0.75 * CLOCK_EVERY_S
+"""After each. Were it as long as that, every second look would come a moment too early."""
 LASTING_S = 3.0
 """How long something may be wrong with /clock or names before an active node says so."""
 NO_CLOCK = (
@@ -106,7 +108,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         """As rclpy's, whose own of /clock raises at a time before 0; no message ends the node."""
         careful = reading_what_it_can(callback, topic, self.report)
         if kind is ClockMessage:
-            options["callback_group"] = Paced(CLOCK_EVERY_S)
+            options["callback_group"] = Paced(CLOCK_RESTS_S)
         return super().create_subscription(kind, topic, careful, *words, **options)
 
     @property

@@ -72,7 +72,7 @@ class DktNode(ManagedNode[NodeParameters]):
         super().__init__("dkt_node", NodeParameters, namespace)
         logger = self.get_logger()
         self._stage = ""
-        self._build = build or partial((network or SharedNetwork()).build, log=self._progress)
+        self._build = build or partial(self._built_by, network)
         # rclpy's logger wants a line of its own for each severity.
         self._status_log = StatusLog(
             lambda text: logger.info(text),
@@ -94,6 +94,10 @@ class DktNode(ManagedNode[NodeParameters]):
         self._stage = ""
         self.get_logger().info("loading the network")
         return self._build(self.parameters)
+
+    def _built_by(self, network: SharedNetwork | None, parameters: NodeParameters) -> Engine:
+        # One of its own anew each time: what an error still holds of the last is no other camera.
+        return (network or SharedNetwork()).build(parameters, self._progress)
 
     def discard(self, prepared: Engine) -> None:
         """Frees the network."""

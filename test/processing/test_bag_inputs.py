@@ -431,7 +431,38 @@ def test_a_stream_that_stops_is_a_loss_and_told(
     assert line.endswith("goes on: 21 of its images are without it")
     summary = processed(path, told, tmp_path / "out")
     assert summary["outcome"] == Outcome.INCOMPLETE.value
-    assert line in summary["lost"]
+    assert summary["lost"] == [line], "all of it could be read"
+
+
+def test_pictures_of_16_bits_are_as_bright_where_a_killed_run_goes_on(
+    tmp_path: Path, told: ProcessOptions
+) -> None:
+    """A camera of twelve bits, which some pictures alone need."""
+
+    def deep(role: str, message: Any, index: int) -> Edited | None:
+        if role != "color":
+            return None
+        light = np.full((message.height, message.width, 3), 900 if index > 1 else 1100, np.uint16)
+        png = cv2.imencode(".png", light)[1].ravel()
+        kind = typestore().types["sensor_msgs/msg/CompressedImage"]
+        one = kind(header=message.header, format="rgb16; png compressed bgr16", data=png)
+        return [(f"{CameraTopics().color}/compressed", one, START_NS + index * PERIOD_NS)]
+
+    def stop(name: str, done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    bag = make_bag(tmp_path / "bag", deep)
+    assert all(one.leads for one in pending(opened(bag)))
+    options = replace(told, part_frames=2, color="jpeg")
+    processed(bag, options, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        processed(bag, options, tmp_path / "out", stop)
+    assert processed(bag, options, tmp_path / "out")["resumed_at_frame"] == 4
+    whole, made = tmp_path / "whole/bag/bag", tmp_path / "out/bag/bag"
+    with BagReader(whole) as one, BagReader(made) as other:
+        shown = ["/dkt/color/compressed"]
+        assert [m.cdr for m in one.messages(shown)] == [m.cdr for m in other.messages(shown)]
 
 
 def test_images_without_stamps(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -313,6 +314,27 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
                 patch.setattr(packing, "code_state", lambda: "another")
             packed(bag, tmp_path / "out", frames=3 if change == "options" else 2)
         assert read[0] == begins, change
+
+
+def test_what_a_run_that_is_killed_at_its_very_end_left_out_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = bag_of(tmp_path, without_truth(labelled_frames(5), {1}))
+    whole = packed(bag, tmp_path / "whole", frames=2)
+    assert whole.lost
+    put = os.replace
+
+    def kill(here: Path, there: Path) -> None:
+        put(here, there)
+        if there == tmp_path / "out/run-0000.tar":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            packed(bag, tmp_path / "out", frames=2)
+    assert packed(bag, tmp_path / "out", frames=2) == replace(whole, already=True)
+    assert not (tmp_path / "out/.partial-run").exists()
 
 
 def test_what_was_left_out_is_told_again(

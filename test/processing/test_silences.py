@@ -34,6 +34,10 @@ def test_what_is_none() -> None:
     color = ns(every(0.1, 20))
     assert silences(ns(every(3, 18)), color) == [], "that is how slow it is"
     assert silences(ns(every(0.1, 19.2, begin_s=0.8)), color) == [], "a recorder begins and ends"
+    pairs = ns([*every(7, 56), *every(7, 56, begin_s=0.3)])
+    assert silences(pairs, ns(every(0.1, 60))) == [], "a robot has two pictures taken of each bin"
+    twice = ns([*every(1.05, 50), *every(1.05, 50, begin_s=1e-9)])
+    assert silences([*twice, *twice], ns(every(0.1, 50))) == [], "relayed twice"
     both = ns([*every(0.1, 5), *every(0.1, 20, begin_s=12)])
     assert silences(both, both) == [], "the recorder paused"
     assert silences([*both, 0], both) == silences(both, [*both, 0]) == [], "one stamp of 1970"

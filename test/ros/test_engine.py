@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
+import rclpy
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from dkt_ros.predict.clip import ClipPredictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.stream import StreamPredictor
 from dkt_ros.ros.engine import Engine, SharedNetwork, estimator_config
+from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters
 
 pytestmark = pytest.mark.ros
@@ -158,3 +161,18 @@ def test_every_estimator_parameter_arrives() -> None:
     assert (alignment.min_raw_depth, alignment.max_raw_depth) == (0.4, 4.0)
     assert (alignment.min_inlier_ratio, alignment.max_uncertainty) == (0.33, 0.02)
     assert (alignment.max_held_s, alignment.max_held_frames) == (1.5, 7)
+
+
+def test_a_node_alone_is_not_told_of_other_cameras(checkpoint: Path) -> None:
+    """What it loaded before may still be held, as by an error that was caught."""
+    rclpy.init(args=["--ros-args", "-p", "autostart:=false"])
+    node = DktNode()
+    try:
+        before = node._build(parameters(checkpoint))
+        other = node._build(parameters(checkpoint, steps=2))
+        assert before.predictor is not other.predictor
+        before.close()
+        other.close()
+    finally:
+        node.close()
+        rclpy.shutdown()

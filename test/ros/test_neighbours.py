@@ -29,6 +29,7 @@ from dkt_ros.ros.managed_node import (
 )
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.planner import DktPlanner
+from dkt_ros.ros.qos import Paced
 
 pytestmark = pytest.mark.ros
 PATIENCE_S = 60.0
@@ -122,6 +123,21 @@ def test_of_a_fast_clock_the_newest_time_is_read_and_most_are_not(node: DktNode)
     finally:
         executor.shutdown()
         world.destroy_node()
+
+
+@pytest.mark.parametrize("node", [["use_sim_time:=true"]], indirect=True)
+def test_a_clock_is_read_whenever_it_is_looked_at(node: DktNode) -> None:
+    """Each look comes as long after the reading before it as reading takes less than a round."""
+    (subscription,) = (one for one in node.subscriptions if one.topic_name == "/clock")
+    group, now_s = subscription.callback_group, 0.0
+    assert isinstance(group, Paced)
+    group._clock = lambda: now_s
+    for look in range(5):
+        now_s = 1e9 + look * managed_node.CLOCK_EVERY_S
+        assert group.can_execute(subscription)
+        now_s += 0.1 * managed_node.CLOCK_EVERY_S
+        group.beginning_execution(subscription)
+        assert not group.can_execute(subscription)
 
 
 class Watched:

@@ -6,7 +6,6 @@ Networks are strongly typed: types are the graph's, in 10.x by a flag, in 11 the
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import write_whole
+from dkt_ros.files import user_cache, write_whole
 from dkt_ros.model.backends import Progress
 from dkt_ros.model.checkpoint import parse_device
 from dkt_ros.model.compiled.manifest import GraphSpec, System
@@ -61,10 +60,9 @@ def building_system(device: str) -> System:
 
 def timing_cache_file(system: System) -> Path:
     """Where the user's timing cache for this GPU and this TensorRT is kept."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     words = f"{system.gpu} {system.compute_capability} {system.tensorrt}"
     name = re.sub(r"[^a-z0-9.]+", "-", words.lower())
-    return home / "dkt_ros" / "tensorrt" / f"{name}.timing"
+    return user_cache() / "tensorrt" / f"{name}.timing"
 
 
 def build_plan(

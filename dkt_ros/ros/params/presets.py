@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,11 +142,14 @@ def _found_preset(bag: BagReader, arguments: Mapping[str, str]) -> CameraPreset:
         for role, topic in (("color", found.color), ("depth", found.depth))
         if base_topic(topic) != topic
     }
+    frame = arguments["frame"]
+    with suppress(DktError):  # a damaged one costs RViz alone, by default
+        frame = frame or first_message(bag, found.color).header.frame_id
     return CameraPreset(
         base_topic(found.color),
         base_topic(found.depth),
         found.camera_info,
-        arguments["frame"] or first_message(bag, found.color).header.frame_id,
+        frame,
         parameters | _parameters_of(arguments),
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import yaml
 from fixtures.recorded_frames import labelled_frames, recorded
 
 from dkt_ros.arguments import parse_size
+from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.presets import (
@@ -198,6 +202,23 @@ def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path)
     color = {"color_topic": "/camera/camera/color/image_raw"}
     named = preset_of_bag(cameras, arguments | color, bag)
     assert named == preset, "only its compressed form was recorded"
+
+
+def test_a_bag_whose_first_picture_is_damaged_is_played(cameras: Path, tmp_path: Path) -> None:
+    """Its frame is for RViz alone."""
+    bag, arguments = tmp_path / "bag", dict.fromkeys(PRESET_ARGUMENTS, "")
+    record(labelled_frames(2), bag, RecordingOptions(storage="sqlite3"))
+    whole = preset_of_bag(cameras, arguments, bag)
+    (database,) = bag.glob("*.db3")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        first = (
+            "SELECT min(messages.id) FROM messages JOIN topics ON topics.id = topic_id "
+            f"WHERE name LIKE '{whole.color}%'"
+        )
+        connection.execute(f"UPDATE messages SET data = x'0001' WHERE id = ({first})")
+    assert preset_of_bag(cameras, arguments, bag) == replace(whole, frame="")
+    arguments["frame"] = "wrist"
+    assert preset_of_bag(cameras, arguments, bag) == replace(whole, frame="wrist")
 
 
 def test_a_bag_with_unregistered_depth_alone_is_refused_unless_it_is_named(
