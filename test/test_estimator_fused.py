@@ -14,6 +14,7 @@ from dkt_ros.alignment.aligner import AlignmentConfig, AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig
 from dkt_ros.frames import FlushReason, Frame, frames_of
+from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.fusion.fuser import Source
@@ -479,6 +480,16 @@ def test_a_dark_picture_that_can_be_read_is_shown_to_the_network_as_by_day() -> 
     assert rgb is capped.rgb
     assert estimate.alignment.state is SENSOR
     assert "the colour image is black" in estimate.alignment.reason
+
+
+def test_noise_of_a_dark_picture_makes_no_steps_of_its_brightness() -> None:
+    """Depth would follow them: in holes it differed by 2 to 9 % with and without."""
+    random = np.random.default_rng(0)
+    for share in np.geomspace(0.15, 0.05, 24):
+        noisy = [SCENE.rgb * share + random.normal(0, 3, SCENE.rgb.shape) for _ in range(4)]
+        dark = [np.clip(one, 0, 255).astype(np.uint8) for one in noisy]
+        factors = [brightened(one).mean() / one.mean() for one in dark]
+        assert max(factors) < 1.3 * min(factors), share
 
 
 @pytest.mark.filterwarnings("error")

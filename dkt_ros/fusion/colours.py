@@ -22,6 +22,7 @@ _ROWS = 60  # that are looked at
 _LIGHT = 110  # of 255, which some of a picture that is light enough is beyond
 _PLAIN, _BLANK = 10, 4  # grey levels between dark and light parts, of which less show nothing
 _READABLE, _NOISE = 0.5, 0.3  # correlation of neighbours, of dark pictures and of any
+_BY_DEGREES = 0.2  # of correlation, within which of the former a picture is brightened by degrees
 _BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
 _SHOWS = 17, 249  # of 255, between black of video and white that burnt out
 _ROWS_ABOVE, _BROKEN = 17, 0.5  # beyond a JPEG's blocks, and the share of columns that end
@@ -35,16 +36,18 @@ def brightened(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A dark picture as networks know them by day; the same where it is light, or shows nothing.
 
     At a tenth of the light depth in holes was off by twice as much without it, and with it by no
-    more than by day.
+    more than by day. No noise near a limit makes brightness step, which depth would follow.
     """
     stride = max(1, min(rgb.shape[:2]) // _ROWS)
-    (high,) = quantiles(rgb[::stride, ::stride, 1], 0.98)
-    if high >= _LIGHT:
+    (lit,) = quantiles(rgb[::stride, ::stride, 1], 0.98)
+    if lit >= _LIGHT:
         return rgb
     low, _, high = _levels(shrunk(fine_grey(rgb)))
-    if not _is_readable(low, high, _smooth(rgb)):
+    share = min((_smooth(rgb) - _READABLE) / (2 * _BY_DEGREES) + 0.5, 1.0)
+    brightest = max(lit, high)
+    if brightest >= _LIGHT or high - low < _BLANK or share <= 0:
         return rgb
-    return np.asarray(cv2.convertScaleAbs(rgb, alpha=_LIGHT / high), np.uint8)
+    return np.asarray(cv2.convertScaleAbs(rgb, alpha=(_LIGHT / brightest) ** share), np.uint8)
 
 
 def fine_grey(rgb: NDArray[np.uint8]) -> Float32:

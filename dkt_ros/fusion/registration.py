@@ -36,6 +36,7 @@ _NEAR = 0.06  # of the width; shifts that are less apart tell the same
 _TOLD, _DENIED = 2, 3  # looks in a row from which it is told, and no longer
 _SWING, _SWINGS = 2.5, 3  # log-odds from one frame to the next, which of a scene differ by 1; of
 _SWUNG_IN = 8  # so many judged ones that are told
+_ALL_OF_ONE_HALF = 5  # judged ones in a row: a slow stream's are every second frame
 _BESIDE = np.hypot(*np.mgrid[-_EDGE_REACH : _EDGE_REACH + 1, -_EDGE_REACH : _EDGE_REACH + 1]) >= 6
 
 
@@ -176,7 +177,8 @@ class Registration:
         passed = self.frames - self._judged.frame
         # Of frames that come by turns one half alone would be seen.
         is_same_half = passed % 2 == 0 and passed > 2 and not self.rests
-        if some and (is_same_half or not self._now.is_long_after(self._judged, _SOME, _SOME_NS)):
+        is_time = self._now.is_long_after(self._judged, _SOME, _SOME_NS) and not is_same_half
+        if some and not (is_time or self._is_of_unseen_half):
             return
         self._judged = self._now
         self._newest = seen.log_odds
@@ -184,6 +186,13 @@ class Registration:
         self.log_odds = _mean(self.log_odds, self._newest)
         if self.rests and abs(self.log_odds - self._level) > 2 * _IN_VAIN:
             self._forget()  # of a stream as it was before
+
+    @property
+    def _is_of_unseen_half(self) -> bool:
+        """Whether so many judged ones were every second frame, and this one lies between those."""
+        newest = list(self._odds)[-_ALL_OF_ONE_HALF:]
+        between = sum((self.frames - frame) % 2 for frame, _ in newest)
+        return between == _ALL_OF_ONE_HALF and not self.rests
 
     def comes_by_turns(self, doubted: float) -> bool:
         """Whether colour and depth belong together in every other frame or so, and not between.

@@ -280,7 +280,7 @@ def test_frames_that_belong_together_by_turns(log_odds: list[float], told: bool)
     assert registration.comes_by_turns(0.5) == told
 
 
-@pytest.mark.parametrize("period_ms", [33, 66, 100])
+@pytest.mark.parametrize("period_ms", [33, 66, 100, 200])
 def test_of_frames_that_come_by_turns_both_halves_are_judged(period_ms: int) -> None:
     registration, told_at = Registration(), []
     for index in range(24):
