@@ -20,7 +20,7 @@ Float32 = NDArray[np.float32]
 SMALL = 80, 144  # (h, w) that pictures are compared at
 _ROWS = 60  # that are looked at
 _LIGHT = 110  # of 255, which some of a picture that is light enough is beyond
-_PLAIN, _BLANK = 10, 4  # grey levels between dark and light parts, of which less show nothing
+_PLAIN = 10  # grey levels between dark and light parts, of which less show nothing
 _READABLE, _NOISE = 0.5, 0.3  # correlation of neighbours, of dark pictures and of any
 _BY_DEGREES = 0.2  # of correlation, within which of the former a picture is brightened by degrees
 _BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
@@ -45,7 +45,7 @@ def brightened(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     low, _, high = _levels(shrunk(fine_grey(rgb)))
     share = min((_smooth(rgb) - _READABLE) / (2 * _BY_DEGREES) + 0.5, 1.0)
     brightest = max(lit, high)
-    if brightest >= _LIGHT or high - low < _BLANK or share <= 0:
+    if brightest >= _LIGHT or high - low < _PLAIN or share <= 0:
         return rgb
     return np.asarray(cv2.convertScaleAbs(rgb, alpha=(_LIGHT / brightest) ** share), np.uint8)
 
@@ -66,11 +66,6 @@ def _levels(grey: Float32) -> list[float]:
     return quantiles(grey[::3, ::3], 0.02, 0.5, 0.98)
 
 
-def _is_readable(low: float, high: float, smooth: float) -> bool:
-    """Whether a dark picture shows something, by its darker and lighter grey levels."""
-    return high < _LIGHT and high - low >= _BLANK and smooth >= _READABLE
-
-
 def _smooth(rgb: NDArray[np.uint8]) -> float:
     """Correlation of a pixel with its neighbour."""
     rows = rgb[:: max(1, rgb.shape[0] // 20), :, 1].astype(np.float32)
@@ -88,7 +83,7 @@ def nothing_seen(rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
     burnt = np.count_nonzero(grey > 250) / grey.size
     scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
     text = ""
-    if spread < _PLAIN and not _is_readable(low, high, smooth):
+    if spread < _PLAIN:
         what = "black" if middle < 16 else "white" if middle > 239 else "of one grey"
         text = f"the colour image is {what} (its grey levels spread by {spread:.0f} of 255)"
     elif burnt > 0.8:

@@ -445,7 +445,7 @@ def test_colour_without_information(moving: list[Frame], kind: str, words: str) 
         "black": np.zeros_like,
         "grey": lambda rgb: np.full_like(rgb, 128),
         "white": lambda rgb: np.full_like(rgb, 255),
-        "dark": lambda rgb: (rgb * 0.02).astype(np.uint8),
+        "dark": lambda rgb: (rgb * 0.05).astype(np.uint8),
         "noise": lambda rgb: rng.integers(0, 256, rgb.shape).astype(np.uint8),
         "burnt": lambda rgb: np.where(
             np.arange(rgb.shape[1])[:, None] > rgb.shape[1] / 8, 255, rgb
