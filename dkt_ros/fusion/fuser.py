@@ -256,9 +256,9 @@ class Fuser:
     ) -> tuple[Decided, Float32 | None]:
         """What is made of a frame, and its network_input where a refiner saw it."""
         scene = frame.scene(on_scale)
-        view, part, x = sensors_view(scene.measured), scene, None
+        view, part, x = frame.view, scene, None
         if view is not None:
-            part = frame.within(view).scene(on_scale)
+            part = frame.shown.scene(on_scale)
         if refiner is None:
             corrected, trust, log_error = _membrane(part)
         else:
@@ -282,8 +282,10 @@ class Fuser:
     def _seen(self, frame: _Reduced, on_scale: bool, x: Float32 | None) -> Seen | None:
         """x: its network_input, where that is known."""
         matcher, device = self._matcher, self._device
+        if matcher is None:
+            return None
         shown = frame.shown
-        if matcher is None or min(shown.readings.shape) < SMALLEST:
+        if min(shown.readings.shape) < SMALLEST:
             return None
         if x is None:
             told = partial(_matched_anew, matcher, device, shown, on_scale)
@@ -427,14 +429,16 @@ class _Reduced:
         assert scene is not None
         return scene
 
+    @cached_property
+    def view(self) -> View | None:
+        """Where the sensor looks; None: everywhere."""
+        return sensors_view(self.readings > 0)
+
     @property
     def shown(self) -> _Reduced:
-        """What of it the sensor looks at."""
-        view = sensors_view(self.readings > 0)
-        return self if view is None else self.within(view)
-
-    def within(self, view: View) -> _Reduced:
-        """What of it lies in the view."""
+        """What of it lies in that view."""
+        if (view := self.view) is None:
+            return self
         predicted = None if self.predicted is None else _part(self.predicted, view)
         return _Reduced(_part(self.rgb, view), _part(self.readings, view), predicted, self.reason)
 
