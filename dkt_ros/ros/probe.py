@@ -13,6 +13,7 @@ import subprocess
 import sys
 import uuid
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -51,8 +52,11 @@ def deadly_middleware() -> str:
     It ends the process that asks for it, with a status of its own; so another process asks.
     """
     name = os.environ.get("RMW_IMPLEMENTATION")
-    if not name:
-        return ""
+    return _refused(name) if name else ""
+
+
+@lru_cache(maxsize=1)  # asked for by several who look, and each time a process
+def _refused(name: str) -> str:
     asking = [sys.executable, "-c", "import rclpy; rclpy.get_rmw_implementation_identifier()"]
     asked = subprocess.run(
         asking,
