@@ -348,12 +348,7 @@ class NodeParameters(Parameters):
         0.1, "Nearer depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.01, maximum=100.0
     )
     max_depth_m: float = parameter(
-        10.0,
-        "Farther depth becomes NaN.",
-        Applies.AT_ONCE,
-        unit="m",
-        minimum=0.02,
-        maximum=1000.0,
+        10.0, "Farther depth becomes NaN.", Applies.AT_ONCE, unit="m", minimum=0.02, maximum=1000.0
     )
     points_organized: bool = parameter(
         True,
