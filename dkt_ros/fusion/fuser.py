@@ -241,7 +241,7 @@ class Fuser:
             readings=int(np.count_nonzero(measured)),
             trusted=int(np.count_nonzero(trusted)),
             residual_m=_residual(decided.corrected, frame.readings, trusted),
-            seen=self._seen(frame, on_scale, x),
+            seen=self._seen(frame, on_scale, x, at_rest),
             doubted=_doubted(frame, decided.corrected, trusted),
             network_used=frame.predicted is not None,
             reason=frame.reason,
@@ -279,7 +279,9 @@ class Fuser:
         )
         return decided, x
 
-    def _seen(self, frame: _Reduced, on_scale: bool, x: Float32 | None) -> Seen | None:
+    def _seen(
+        self, frame: _Reduced, on_scale: bool, x: Float32 | None, at_rest: bool
+    ) -> Seen | None:
         """x: its network_input, where that is known."""
         matcher, device = self._matcher, self._device
         if matcher is None:
@@ -291,7 +293,7 @@ class Fuser:
             told = partial(_matched_anew, matcher, device, shown, on_scale)
         else:
             told = partial(_matched, matcher, device, x)
-        return Seen(told, partial(_asked, matcher, device, frame))
+        return Seen(told, partial(_asked, matcher, device, frame), at_rest)
 
     def _range_of(self, inverse: Float32) -> tuple[float, float]:
         """Metres, between which all depth lies that is the readings' or the network's."""

@@ -28,6 +28,7 @@ _EDGE_REACH = 24  # px at that size
 _SHARE = 0.3  # of what is new in a running mean
 _AT_ONCE, _AT_REST = 6, 1  # changes that are tried in a look
 _SOME, _SOME_NS = 6, 400_000_000  # while all is well a frame is judged after so many, or so long
+_STILL, _STILL_NS = 30, 2_000_000_000  # likewise where nothing moved since: it would say it again
 _RESTS, _RESTS_NS = 90, 3_000_000_000  # likewise looks, once everything was tried in vain: the
 _SOONER = 15  # first one after a fifteenth of that, the next one after two, ...
 _IN_VAIN = 0.5  # log-odds gained, and by which those of the frames as they are may change meanwhile
@@ -109,10 +110,12 @@ class Seen:
     """What the matcher says of a frame as it is, and would say with changes of its depth undone.
 
     tell: the log-odds of the frame as it is, computed when first asked for.
+    at_rest: whether nothing moved since the frame before.
     """
 
     tell: Callable[[], float]
     ask: Ask
+    at_rest: bool = False
 
     @cached_property
     def log_odds(self) -> float:
@@ -168,6 +171,7 @@ class Registration:
         self._aside: _Aside | None = None
         self._shift: Change | None = None
         self._missed = self._rested = 0
+        self._still = False
 
     def take(self, seen: Seen, well: float, stamp_ns: int) -> None:
         """The next frame as it is; above so many log-odds, or in vain, some frames are enough."""
@@ -177,10 +181,12 @@ class Registration:
         passed = self.frames - self._judged.frame
         # Of frames that come by turns one half alone would be seen.
         is_same_half = passed % 2 == 0 and passed > 2 and not self.rests
-        is_time = self._now.is_long_after(self._judged, _SOME, _SOME_NS) and not is_same_half
+        self._still = self._still and seen.at_rest
+        wait = (_STILL, _STILL_NS) if self._still else (_SOME, _SOME_NS)
+        is_time = self._now.is_long_after(self._judged, *wait) and not is_same_half
         if some and not (is_time or self._is_of_unseen_half):
             return
-        self._judged = self._now
+        self._judged, self._still = self._now, True
         self._newest = seen.log_odds
         self._odds.append((self.frames, self._newest))
         self.log_odds = _mean(self.log_odds, self._newest)

@@ -191,6 +191,26 @@ def test_once_all_was_tried_in_vain_not_each_frame_is_judged() -> None:
     assert told == 2
 
 
+def test_before_a_scene_at_rest_frames_are_judged_less_often_and_one_that_moves_at_once() -> None:
+    judged = list[int]()
+
+    def seen(index: int, at_rest: bool) -> Seen:
+        def tell() -> float:
+            judged.append(index)
+            return 6.0
+
+        return Seen(tell, lambda changes: [6.0], at_rest)
+
+    registration = Registration()
+    for index in range(50):
+        registration.take(seen(index, at_rest=index != 44), 4.0, 33_000_000 * index)
+    assert judged == [0, 31, 44]
+    stamps = Registration()
+    for index in range(4):
+        stamps.take(seen(index, at_rest=True), 4.0, 10**9 * index)
+    assert judged[3:] == [0, 2], "two seconds are enough as well"
+
+
 def told(consistency: Consistency, index: int, right: int, mirrored: float = 2.0) -> set[str]:
     """How a frame of boxes lies wrong, by a matcher to which undoing small shifts says more."""
 
