@@ -440,8 +440,8 @@ def test_what_is_put_down_before_a_camera_at_rest_is_seen_at_once(
     fuser: Fuser, frame: GlassFrame
 ) -> None:
     fuser.reset()
-    stream = [noisy(frame, seed) for seed in range(8)]
-    for last in range(5, 8):  # the decision is new, or stands for the first or second frame
+    stream = [noisy(frame, seed) for seed in range(10)]
+    for last in range(5, 10):  # the decision is new, or stands for the first frame to the fourth
         fuser.reset()
         for stamp, f in enumerate(stream[:last]):
             fuser.fuse(f.rgb, f.raw, f.disparity, f.aligned(), stamp)
