@@ -41,7 +41,7 @@ NAVIGATION = {
     ),
     "Planners": ("consumers", "planner"),
     "Lab": ("process", "ray", "view", "tutorial", "evaluation", "python", "commands"),
-    "Network": ("model", "training", "tensorrt", "figures"),
+    "Network": ("model", "training", "tensorrt", "figures", "experiments"),
     "More": (),
 }
 """Titles of groups, and the pages of docs/ in them; those that are not there are passed over."""
