@@ -322,8 +322,7 @@ def check_network() -> Iterator[Finding]:
             "lack",
             f"the profile that Fast DDS is told to read, {profile}, is no file here, so it shares "
             "512 KB between processes, less than an image: many get lost",
-            f"export {probe.profile_variable()}={probe.own_profile()}: a whole path, for it holds "
-            "in every folder",
+            f"export {probe.profile_variable()}={probe.own_profile()}, an absolute path",
         )
     elif profile is not None:
         yield Finding("images", "ok", f"Fast DDS as {profile} says")
@@ -332,7 +331,7 @@ def check_network() -> Iterator[Finding]:
         yield Finding(
             "memory",
             "note",
-            f"/dev/shm has room for {room:.0f} MiB, and each process may share {_ROOM}",
+            f"/dev/shm has {room:.0f} MiB free, and each process may need {_ROOM}",
             "start containers with --shm-size=1g or --ipc=host",
         )
     left_behind = probe.left_behind_bytes() / 1024**2
