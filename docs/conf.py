@@ -37,9 +37,9 @@ html_css_files = ["tables.css"]
 NAVIGATION = {
     "Robot": (
         *("robot", "operators", "cameras", "recipes", "topics", "parameters", "depth"),
-        *("troubleshooting", "faults"),
+        *("troubleshooting", "faults", "container", "security"),
     ),
-    "Planners": ("consumers", "planner"),
+    "Planners": ("consumers", "planner", "grasp_benchmark"),
     "Lab": ("process", "ray", "view", "tutorial", "evaluation", "python", "commands"),
     "Network": ("model", "training", "tensorrt", "figures", "experiments"),
     "More": (),
