@@ -102,9 +102,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     """Adds `dkt doctor`."""
     parser = subparsers.add_parser(
         "doctor",
-        help="say what is installed and what to do about each lack",
-        description="Says what is installed and what to do about each lack. Exits with 1 when "
-        "something is missing without which the node cannot run.",
+        help="say what is installed, and what to do about what is missing",
+        description="Says what is installed, and what to do about what is missing. Exits with 1 "
+        "if the node cannot run.",
     )
     parser.add_argument(
         "--checkpoint",
@@ -116,11 +116,16 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--dds",
         action="store_true",
-        help="instead of all that, send large images from one process to another, count what is "
-        "lost, and say what to set; exits with 1 where more than 1%% is",
+        help="instead, send large images from one process to another, count lost ones, and say "
+        "what to set; exits with 1 if more than 1%% are lost",
     )
-    parser.add_argument("--size", metavar="HxW", help=f"of those images; default: {_DDS['size']}")
-    for name, unit, what in (("rate", "HZ", "of those images"), ("seconds", "S", "how long")):
+    parser.add_argument(
+        "--size", metavar="HxW", help=f"size of these images; default: {_DDS['size']}"
+    )
+    for name, unit, what in (
+        ("rate", "HZ", "rate of these images"),
+        ("seconds", "S", "for how long"),
+    ):
         parser.add_argument(
             f"--{name}", type=finite, metavar=unit, help=f"{what}; default: {_DDS[name]:g}"
         )
@@ -131,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
     findings = []
     given = {name: value for name in _DDS if (value := getattr(args, name)) is not None}
     if args.dds and args.checkpoint:
-        raise DktError("--checkpoint and --dds: give one of them, --dds looks at no checkpoint")
+        raise DktError("--checkpoint and --dds exclude each other: --dds looks at no checkpoint")
     if args.dds:
         examined = examine_dds(**{**_DDS, **given})
     elif given:
@@ -317,8 +322,7 @@ def check_network() -> Iterator[Finding]:
             "lack",
             f"the profile that Fast DDS is told to read, {profile}, is no file here, so it shares "
             "512 KB between processes, less than an image: many get lost",
-            f"export {probe.profile_variable()}={probe.own_profile()}: a whole path, for it holds "
-            "in every folder",
+            f"export {probe.profile_variable()}={probe.own_profile()}, an absolute path",
         )
     elif profile is not None:
         yield Finding("images", "ok", f"Fast DDS as {profile} says")
@@ -327,7 +331,7 @@ def check_network() -> Iterator[Finding]:
         yield Finding(
             "memory",
             "note",
-            f"/dev/shm has room for {room:.0f} MiB, and each process may share {_ROOM}",
+            f"/dev/shm has {room:.0f} MiB free, and each process may need {_ROOM}",
             "start containers with --shm-size=1g or --ipc=host",
         )
     left_behind = probe.left_behind_bytes() / 1024**2

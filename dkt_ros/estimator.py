@@ -409,9 +409,9 @@ class DepthEstimator:
         if share <= _MANY_CUT:
             return ()
         text = (
-            f"{share:.0%} of the raw depth lies within {low:g} .. {high:g} m, where depth is "
-            f"wanted, and outside {of.min_raw_depth:g} .. {of.max_raw_depth:g} m, where readings "
-            "are taken for some: it is taken for unknown"
+            f"{share:.0%} of the raw depth is in the wanted range of {low:g} .. {high:g} m but "
+            f"outside {of.min_raw_depth:g} .. {of.max_raw_depth:g} m, beyond which readings are "
+            "treated as unknown"
         )
         return (Suspicion("cut off", text, False),)
 
@@ -532,9 +532,9 @@ def _check_process(threads: int) -> None:
     if threads > 1 and _process not in (None, os.getpid()):
         raise DktError(
             f"process {os.getpid()} was forked from {_process}, which computes with several "
-            "threads, and would wait for these forever: expected one that was begun anew "
-            "(multiprocessing.get_context('spawn')), or an estimator loaded in it with "
-            "cpu_threads=1"
+            "threads, and would wait forever for threads that a fork does not copy: expected a "
+            "spawned process (multiprocessing.get_context('spawn')), or an estimator loaded in "
+            "the fork with cpu_threads=1"
         )
 
 

@@ -37,11 +37,11 @@ def load(owners: Mapping[str, Any], data: bytes) -> None:
         found = {name: dict(attributes) for name, attributes in memory.items()}
     # Damaged bytes, or those of another version, make pickle raise almost anything.
     except Exception as error:
-        raise DktError(f"what was saved of the stream cannot be read ({error})") from error
+        raise DktError(f"the saved stream cannot be read ({error})") from error
     if found.keys() != owners.keys():
         raise DktError(
-            f"what was saved of the stream is of {', '.join(found)}, expected "
-            f"{', '.join(owners)}: restore it in one that was loaded the same way"
+            f"the saved stream is of {', '.join(found)}, expected "
+            f"{', '.join(owners)}: restore it in an estimator that was loaded the same way"
         )
     for name, owner in owners.items():
         vars(owner).update(found[name])

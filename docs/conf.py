@@ -37,11 +37,11 @@ html_css_files = ["tables.css"]
 NAVIGATION = {
     "Robot": (
         *("robot", "operators", "cameras", "recipes", "topics", "parameters", "depth"),
-        *("troubleshooting", "faults"),
+        *("troubleshooting", "faults", "container", "security"),
     ),
-    "Planners": ("consumers", "planner"),
+    "Planners": ("consumers", "planner", "grasp_benchmark"),
     "Lab": ("process", "ray", "view", "tutorial", "evaluation", "python", "commands"),
-    "Network": ("model", "training", "tensorrt", "figures"),
+    "Network": ("model", "training", "tensorrt", "figures", "experiments"),
     "More": (),
 }
 """Titles of groups, and the pages of docs/ in them; those that are not there are passed over."""

@@ -362,7 +362,7 @@ def test_images_of_no_size_are_refused(capsys: pytest.CaptureFixture[str]) -> No
     [
         (["--size", "480x640"], "--size: of the images that --dds sends; expected --dds too"),
         (["--rate", "60", "--seconds", "2"], "--rate, --seconds: of the images that --dds sends"),
-        (["--dds", "--checkpoint", "x"], "--checkpoint and --dds: give one of them"),
+        (["--dds", "--checkpoint", "x"], "--checkpoint and --dds exclude each other"),
     ],
 )
 def test_flags_that_would_have_no_effect_are_refused(

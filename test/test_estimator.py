@@ -208,7 +208,7 @@ class TestOneStreamAtATime:
         process.start()
         said = [mine.recv() if mine.poll(60) else "nothing" for _ in range(4)]
         process.kill()
-        refused = "an estimator loaded in it with cpu_threads=1"[-43:]
+        refused = "an estimator loaded in the fork with cpu_threads=1"[-43:]
         assert said == [refused, "done", refused, "done"]
         assert torch.get_num_threads() == threads
 

@@ -122,7 +122,7 @@ def test_readings_that_are_wanted_and_left_out_are_told() -> None:
     (told,) = (one for one in estimate.suspicions if one.cause == "cut off")
     share = np.count_nonzero(bound < RAW) / RAW.size
     assert float(told.text.split("%")[0]) == pytest.approx(100 * share, abs=2)
-    assert "of the raw depth lies within 0.1 .. 10 m, where depth is wanted" in told.advice
+    assert "of the raw depth is in the wanted range of 0.1 .. 10 m but" in told.advice
     assert "Set raw_min_depth_m and raw_max_depth_m" in told.advice
     assert not told.certain
     asked = push(fused(fusion=near, max_depth=bound), frame(0))

@@ -64,7 +64,7 @@ def test_what_cannot_be_saved_is_none(held: Any) -> None:
 )
 def test_what_cannot_be_read_is_told_and_changes_nothing(damaged: bytes) -> None:
     owners = pair(2.0)
-    with pytest.raises(DktError, match="what was saved of the stream cannot be read"):
+    with pytest.raises(DktError, match="the saved stream cannot be read"):
         snapshot.load(owners, damaged)
     saved = snapshot.save(owners)
     assert saved is not None

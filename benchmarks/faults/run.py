@@ -357,20 +357,39 @@ def main() -> None:
 
 HEAD = """# Faults, and what the node does
 
-Made by `benchmarks/faults/run.py`: each fault is played to `dkt_node` (dkt-nano on a CPU, the
-demo's recording at half its size and 6 Hz) over DDS, then the healthy camera again. *Said* is the
-first message on /diagnostics that fits, *s* after how many seconds it came; *states* count the
-depth images that went out meanwhile; *worst OK* is the median of depth over truth of the worst
-frame that was called OK (1 is right; empty where there was none, or no truth holds for the
-pictures); *again* is how many seconds right depth took once the fault was over. Asked of all alike:
-the process lives, no depth has the stamp of another moment, and `dkt/color` is the very picture of
-its stamp.
+What `dkt_node` says and publishes when its input, its neighbours or its start are wrong. To look up
+a message that you have seen, use [Troubleshooting](troubleshooting.md); this page is what was
+measured, by `benchmarks/faults/run.py`. Each fault is played to the node (dkt-nano on a CPU, the
+demo's recording at half its size and 6 Hz) over DDS, then the healthy camera again.
+
+- *Expected*: what the node has to do. In all situations alike: the process lives, no depth has the
+  stamp of another moment, and `dkt/color` is the very picture of its stamp.
+- *Message*: the first on /diagnostics that fits; *after*: how many seconds later it came.
+- *States*: how many depth images went out meanwhile, by [state](depth.md#how-far-to-trust-it).
+- *Worst OK*: median of depth over truth of the worst frame that was called OK (1 is right; empty
+  where there was none, or no truth holds for the pictures).
+- *Right again*: how many seconds the next right depth took once the fault was over.
 
 Seconds are upper bounds: this was measured on two CPU cores beside other work.
-
-| situation | must | said | s | states | worst OK | again, s | |
-|---|---|---|---|---|---|---|---|
 """
+
+COLUMNS = (
+    *("situation", "expected", "message", "after, s", "states", "worst OK", "right again, s"),
+    "",
+)
+
+SECTIONS = {
+    "healthy": "Stream, clocks and stamps",
+    "colour cut short": "Messages that are wrong",
+    "K of zeros": "Calibration and frames",
+    "black (lens cap)": "Pictures that show nothing",
+    "colour frozen, camera moves": "Colour and depth that do not belong together",
+    "metres in 16UC1": "Wrong units, and depth that is something else",
+    "depth's topic has compressed images": "Other nodes and readers",
+    "SIGKILL and a new start": "Start and end",
+    "compressed: JPEG and PNG": "Compressed images",
+}
+"""Headings, each before the first situation of its section."""
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -379,21 +398,28 @@ def table(rows: list[dict[str, Any]]) -> str:
     def cell(value: Any) -> str:
         return "" if value is None else str(value).replace("|", "/")
 
-    lines = []
-    for row in rows:
-        states = ", ".join(f"{number} {name}" for name, number in row["states"].items())
+    page = HEAD
+    blind = [(row["name"], row["blind"]) for row in rows if row.get("blind")]
+    if blind:
+        page += "\n## What the node cannot notice\n\n| situation | what to do |\n|---|---|\n"
+        page += "".join(f"| {cell(name)} | {cell(remedy)} |\n" for name, remedy in blind)
+    for number, row in enumerate(rows):
+        if not number or row["name"] in SECTIONS:
+            page += f"\n## {SECTIONS.get(row['name'], 'Situations')}\n\n"
+            page += f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
+        states = ", ".join(f"{count} {name}" for name, count in row["states"].items())
         ratio = row.get("worst_ok")
         verdict = "; ".join(row["faults"]) or "ok"
         if row.get("blind"):
-            verdict += f"; cannot be seen: {row['blind']}"
+            verdict += "; cannot be noticed"
         if row.get("wrong_ok") and not row["faults"]:
-            verdict += f"; {row['wrong_ok']} frames called OK before it was told"
+            verdict += f"; {row['wrong_ok']} frames called OK before the message"
         values = (
             row["name"], row["must"], row["said"][:230], row.get("told_s"), states,
             None if ratio is None else f"{ratio:.3f}", row.get("recovered_s"), verdict,
         )  # fmt: skip
-        lines.append("| " + " | ".join(cell(value) for value in values) + " |")
-    return HEAD + "\n".join(lines) + "\n"
+        page += "| " + " | ".join(cell(value) for value in values) + " |\n"
+    return page
 
 
 if __name__ == "__main__":

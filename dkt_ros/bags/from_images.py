@@ -163,7 +163,7 @@ def frames_or_errors(
         (remarks if notes is None else notes).append(
             f"{len(of_another_size)} of {len(keys)} pictures are not {first.width}x{first.height} "
             f"as those before, the first is {of_another_size[0].name}, and one calibration cannot "
-            "be right for both: give one that tells its pictures' size, or take them apart"
+            "be right for both: give one that states its pictures' size, or separate the pictures"
         )
     if without_depth:
         near, far = USABLE_DEPTH_M

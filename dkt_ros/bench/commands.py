@@ -32,14 +32,15 @@ _ATTEMPTS, _STRIPS, _SETTINGS = "attempts.jsonl", "strips", "settings.json"
 
 def add_commands(subparsers: Any) -> None:
     """Adds `dkt grasp bench`."""
-    grasp = subparsers.add_parser("grasp", help="what a gripper makes of the depth")
+    grasp = subparsers.add_parser("grasp", help="what depth is worth to a gripper")
     actions = grasp.add_subparsers(dest="action", required=True, metavar="ACTION")
     bench = actions.add_parser(
         "bench",
         help="success of grasping in simulation, by material and method",
         description="Renders scenes of the same objects in glass, metal and dull material, plans "
-        "in each method's depth, and executes the best grasp in MuJoCo. Writes attempts.jsonl, "
-        "bench.json and report.html. Killed, it goes on where it stopped when called again.",
+        "on each method's depth, and executes the best grasp in MuJoCo. Writes "
+        "attempts.jsonl, bench.json and report.html. A killed run resumes when called "
+        "again.",
     )
     add = bench.add_argument
     add("--output", type=path, required=True, metavar="DIR", help="where all of it goes")
@@ -51,7 +52,7 @@ def add_commands(subparsers: Any) -> None:
         "--data",
         type=path,
         metavar="DIR",
-        help="rendered scenes, which are kept there; default: OUTPUT/scenes",
+        help="folder for the rendered scenes, reused if present; default: OUTPUT/scenes",
     )
     add(
         "--arrangement",
@@ -63,8 +64,7 @@ def add_commands(subparsers: Any) -> None:
         "--camera",
         choices=CAMERAS,
         default="fixed",
-        help="where it looks from (%(default)s); orbit: six frames from round the table, of which "
-        "the last is planned in",
+        help="viewpoint (%(default)s); orbit: six frames around the table, planned in the last",
     )
     add(
         "--picture-size",
@@ -83,8 +83,8 @@ def add_commands(subparsers: Any) -> None:
         "--target",
         choices=("mask", "all"),
         default="mask",
-        help="mask: the planner is told which pixels show objects, as by a detector on colour; "
-        "all: it grasps whatever it takes for one (%(default)s)",
+        help="mask: the planner is given the pixels that show objects, as from a detector on "
+        "colour; all: it grasps whatever it takes for an object (%(default)s)",
     )
     add("--jobs", type=positive, default=1, metavar="N", help="processes that render (1)")
     add(
@@ -92,14 +92,14 @@ def add_commands(subparsers: Any) -> None:
         type=shard,
         default="0/1",
         metavar="I/N",
-        help="attempts of every Nth scene alone, I from 0, for processes side by side (0/1)",
+        help="only attempts of every Nth scene, I from 0, for parallel processes (0/1)",
     )
     add(
         "--predictions",
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="a further method: depth in files, as for dkt eval; scenes are named as the tars",
+        help="another method: depth in files, as for dkt eval; scenes are named as the tars",
     )
     add(
         "--prediction-unit",
@@ -170,8 +170,8 @@ def run_bench(args: argparse.Namespace) -> int:
     records = read_records(output / _ATTEMPTS)
     if parts > 1:
         print(
-            f"{counted(len(records), 'attempt')} so far; the same command without --shard tells "
-            "of all"
+            f"{counted(len(records), 'attempt')} so far; the same command without --shard reports "
+            "on all"
         )
         return 0
     summary = summarise(records)

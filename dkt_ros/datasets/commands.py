@@ -37,13 +37,13 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser(
         "check",
-        help="what a data set holds, and every file in it that does not fit",
+        help="a data set's contents, and every file in it that does not fit",
         description="Reads every frame and names every file that does not fit. Exit status: 0 "
         "everything fits, 1 something does not, 2 no data set there.",
     )
     check.add_argument("folder", type=path, help="the data set, one split of it or one scene")
-    check.add_argument("--kind", choices=KINDS, help="its layout; found out when not given")
-    check.add_argument("--json", type=path, metavar="FILE", help="write the report there as well")
+    check.add_argument("--kind", choices=KINDS, help="its layout; default: detected")
+    check.add_argument("--json", type=path, metavar="FILE", help="also write the report there")
     check.add_argument(
         "--sample", type=positive, metavar="N", help="read N random frames, the same in every run"
     )

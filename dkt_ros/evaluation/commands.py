@@ -54,7 +54,7 @@ def add_commands(subparsers: Any) -> None:
         metavar="DIR",
         help="a data set, one split of it or one scene; may be given several times",
     )
-    data.add_argument("--kind", choices=KINDS, help="its layout; found out when not given")
+    data.add_argument("--kind", choices=KINDS, help="its layout; default: detected")
     data.add_argument("--split", choices=("train", "val", "test"), help="default: all of it")
     data.add_argument(
         "--stride",
@@ -89,7 +89,7 @@ def add_commands(subparsers: Any) -> None:
     add_arguments(network, checkpoints=True, modes=MODES)
     add_fusion_arguments(network)
     parser.add_argument(
-        "--no-normals", action="store_true", help="leave out the normals of depth, to save time"
+        "--no-normals", action="store_true", help="skip the normals of depth, to save time"
     )
     parser.add_argument(
         "--long-run",

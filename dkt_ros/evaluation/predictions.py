@@ -157,8 +157,8 @@ def parse_predictions(
         raise DktError(f"--prediction-unit is {unit_m:g}, expected metres per step above 0")
     if unit_m != METRES_PER_MILLIMETRE and not words:
         raise DktError(
-            f"--prediction-unit {unit_m:g} is of the files that --predictions names, and that is "
-            "not given: expected NAME=DIR too"
+            f"--prediction-unit {unit_m:g} applies to the files of --predictions, which is not "
+            "given: expected --predictions NAME=DIR too"
         )
     models: dict[str, PredictedDepth] = {}
     for word in words:

@@ -82,14 +82,14 @@ def add_fusion_arguments(parser: Any) -> None:
         "--depth-sensor",
         choices=SENSORS,
         default=SENSORS[0],
-        help="what measured the raw depth (%(default)s)",
+        help="kind of sensor that measured the raw depth (%(default)s)",
     )
     parser.add_argument(
         "--refiner",
         type=given,
         metavar="DIR",
-        help="what fuses depth, as `dkt pretrain-fusion` writes it; else the package's own. A "
-        "matcher.safetensors in it (`dkt pretrain-matcher`) is used too",
+        help="folder of `dkt pretrain-fusion` with the weights that fuse depth; default: the "
+        "package's own. A matcher.safetensors in it (`dkt pretrain-matcher`) is used too",
     )
 
 

@@ -44,8 +44,8 @@ _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
 _ANOTHER_SIZE = (_INFO_OF_ANOTHER_SIZE, COMPRESSED_OF_ANOTHER_SIZE)
 """Causes that binning and region of interest may be behind."""
 _AS_BEFORE = (
-    " Images before were of that size: where they have just become others, their own camera_info "
-    "has yet to come, and nothing can be made of them until it does; have it sent with each image."
+    " Earlier images had that size: if it has just changed, the new camera_info has not arrived "
+    "yet, and these images cannot be used until it does; have it sent with each image."
 )
 ENCODING_CHANGED = "image encoding changed"
 REMEMBERED_SIZES, MOST_TURNS = 8, 3
@@ -344,12 +344,11 @@ class Intake:
             remarks["calibration"] = text + self._other_matrix(info)
         if (aside_m := moved_aside(info)) > LEAST_ASIDE_M:
             remarks["stereo"] = (
-                f"P of color/camera_info says that this camera is {aside_m:.3f} m beside the one "
-                "that its frame_id is of (Tx, Ty), as of the second camera of a stereo pair: "
-                "expected none, as of the first. dkt/points are where this camera sees them, and "
-                f"lie beside by as much where '{color_frame}' is the other one's frame: map both "
-                "images and camera_info to the first camera, or ignore this where the frame is "
-                "this camera's own."
+                f"P of color/camera_info has an offset (Tx, Ty) of {aside_m:.3f} m, as of the "
+                "second camera of a stereo pair: expected none, as of the first. If "
+                f"'{color_frame}' is the first camera's frame, dkt/points are displaced by as "
+                "much: map both images and camera_info to the first camera. Ignore this if the "
+                "frame is this camera's own."
             )
         self._sizes.append((info.width, info.height))
         if _turns(self._sizes) >= MOST_TURNS:

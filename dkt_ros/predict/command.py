@@ -27,8 +27,8 @@ def add_commands(subparsers: Any) -> None:
         "predict",
         help="relative disparity of a video",
         description="Writes the relative disparity of a video, near = large. Mode exact sees the "
-        "whole video; mode live makes what a node in mode live makes of its frames one by one, NaN "
-        "in frames that it has none for.",
+        "whole video; mode live processes frame by frame like a node in mode live, "
+        "with NaN for frames that get no depth.",
     )
     parser.add_argument(
         "--input",
@@ -40,8 +40,8 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--color",
         metavar="GLOB",
-        help="which images of the folder, such as '*rgb.png' or 'color/*'; needed where it holds "
-        "depth too",
+        help="which images of the folder, such as '*rgb.png' or 'color/*'; needed if it also "
+        "holds depth",
     )
     parser.add_argument(
         "--depth",
@@ -54,8 +54,8 @@ def add_commands(subparsers: Any) -> None:
         required=True,
         type=path,
         metavar="FILE",
-        help=".npz that gets disparity, float32 (T,H,W) in [0,1], NaN in frames without depth; "
-        "1/depth in 1/m of a network that was shown raw depth",
+        help=".npz to write: disparity, float32 (T,H,W) in [0,1], NaN in frames without depth; "
+        "for a network that was shown raw depth, 1/depth in 1/m",
     )
     add_arguments(parser)
     parser.set_defaults(run=run_predict)

@@ -180,7 +180,7 @@ def add_arguments(parser: Any, checkpoints: bool = False, modes: tuple[str, ...]
         "--checkpoint",
         type=given,
         metavar="DIR",
-        help="dkt-nano, inside the package, where none is given"
+        help="checkpoint folder; default: dkt-nano, inside the package"
         + ("; several are compared" if checkpoints else ""),
         **({"action": "append"} if checkpoints else {"default": argparse.SUPPRESS}),
     )
@@ -191,30 +191,42 @@ def add_arguments(parser: Any, checkpoints: bool = False, modes: tuple[str, ...]
         "--publish",
         dest="live_publish",
         choices=PUBLISH,
-        help="live: depth each time a window is full, or of every frame",
+        help="live: depth of the newest frame of each full window, or of every frame",
     )
     add("--window", dest="window", type=positive, metavar="N", help="exact: latent frames at once")
-    add("--overlap", dest="overlap", type=natural, metavar="N", help="exact: shared by two windows")
-    add("--steps", dest="steps", type=positive, metavar="N", help="default: the checkpoint's")
-    add("--seed", dest="seed", type=natural, metavar="N", help="of the noise")
+    add(
+        "--overlap",
+        dest="overlap",
+        type=natural,
+        metavar="N",
+        help="exact: latent frames shared by two windows",
+    )
+    add(
+        "--steps",
+        dest="steps",
+        type=positive,
+        metavar="N",
+        help="denoising steps; default: the checkpoint's",
+    )
+    add("--seed", dest="seed", type=natural, metavar="N", help="seed of the noise")
     add(
         "--size",
         dest="inference_size",
         type=_size,
         metavar="auto|native|HxW",
-        help="the network works at; auto: the area it was trained at, an engine's own",
+        help="working size of the network; auto: the area it was trained at, or the engine's size",
     )
-    add("--device", dest="device", help="auto, cpu, cuda or cuda:N")
-    add("--cpu-threads", dest="cpu_threads", type=positive, metavar="N", help="of torch")
-    add("--dtype", dest="dtype", choices=(AUTO, *DTYPES), help="of torch")
-    add("--backend", dest="backend", choices=BACKENDS, help="who computes")
+    add("--device", dest="device", help="where to compute: auto, cpu, cuda or cuda:N")
+    add("--cpu-threads", dest="cpu_threads", type=positive, metavar="N", help="threads of torch")
+    add("--dtype", dest="dtype", choices=(AUTO, *DTYPES), help="data type of torch")
+    add("--backend", dest="backend", choices=BACKENDS, help="what runs the network")
     add(
         "--engine-dir",
         "--engine",
         dest="engine_dir",
         type=given,
         metavar="DIR",
-        help="of `dkt engine build`, for backends other than torch",
+        help="folder of `dkt engine build`, for backends other than torch",
     )
 
 

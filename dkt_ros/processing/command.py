@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from dkt_ros.processing.options import ProcessOptions
     from dkt_ros.processing.source import SourceOptions
 
+_DESCRIPTION = """Runs bags, folders of colour and depth pictures, data sets, videos with depth and
+folders of these through the node's own estimator. Each recording gets a folder below the
+output. Existing output is kept: the same command resumes where an earlier one stopped."""
+
 _CODES = """exit status: 0 all done; 1 of several recordings some failed (the manifest says why);
 2 wrong arguments; 3 done, but part of a recording could not be used; of a single recording:
 4 no camera_info, 5 no raw depth, 6 no colour, 7 several cameras, 8 empty, 9 not a recording,
 10 no frame could be used, 11 inference failed, 12 output cannot be written, 13 output exists,
 14 worker process died; 15 all is written, but no frame has depth at any pixel;
-130 interrupted, the same command goes on.
+130 interrupted, the same command resumes.
 The last line on stdout is JSON."""
 
 WRONG = 2
@@ -39,9 +43,7 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "process",
         help="recordings -> metric depth: a bag or files, as fast as the machine allows",
-        description="Bags, folders of colour and depth pictures, data sets, videos with depth and "
-        "folders of these, through the node's own estimator. Each recording gets a folder below "
-        "the output. What is there is kept: the same command goes on where an earlier one came to.",
+        description=_DESCRIPTION,
         epilog=_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,34 +54,71 @@ def add_commands(subparsers: Any) -> None:
         nargs="+",
         default=["bag"],
         choices=("bag", *FILE_FORMATS),
-        help="bag (mcap), 16-bit PNG in millimetres, EXR, npz, PLY, contact_graspnet's npz (bag)",
+        help="what to write: bag (mcap), 16-bit PNG in millimetres, EXR, npz, PLY, "
+        "contact_graspnet's npz (bag)",
     )
-    add("--points", action="store_true", help="the bag gets /dkt/points too")
-    add("--color-encoding", choices=COLORS, default=COLORS[0], help="of the bag's colour (raw)")
-    add("--pass-through", action="store_true", help="the bag gets the recorded topics too")
-    add("--overwrite", action="store_true", help="outputs of these recordings are made anew")
-    add("--workers", type=positive, metavar="N", help="processes, a recording each (the cores)")
-    add("--retries", type=natural, default=1, metavar="N", help="where a process dies (1)")
-    add("--ray", metavar="ADDRESS", help="a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, local")
-    add("--ray-gpus", type=finite, default=0.0, metavar="X", help="of a recording; 0: the CPU (0)")
-    add("--max-frames", type=positive, metavar="N", help="no more of each recording")
+    add("--points", action="store_true", help="also write /dkt/points into the bag")
+    add(
+        "--color-encoding",
+        choices=COLORS,
+        default=COLORS[0],
+        help="encoding of colour in the bag (raw)",
+    )
+    add("--pass-through", action="store_true", help="also copy the recorded topics into the bag")
+    add("--overwrite", action="store_true", help="replace existing outputs of these recordings")
+    add(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="recordings processed in parallel (number of cores)",
+    )
+    add(
+        "--retries",
+        type=natural,
+        default=1,
+        metavar="N",
+        help="retries of a recording whose process died (1)",
+    )
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="run on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, local",
+    )
+    add(
+        "--ray-gpus",
+        type=finite,
+        default=0.0,
+        metavar="X",
+        help="GPUs for each recording, with --ray; 0: CPU only (0)",
+    )
+    add(
+        "--max-frames",
+        type=positive,
+        metavar="N",
+        help="process at most N frames of each recording",
+    )
     add(
         "--part-frames",
         type=positive,
         default=300,
         metavar="N",
-        help="frames between two points that a killed run goes on from, five minutes at most "
+        help="frames between two points from which a killed run resumes, five minutes at most "
         "(%(default)s)",
     )
     add_source_arguments(parser)
     add = parser.add_argument_group("depth").add_argument
-    add("--depth", choices=("fused", "network"), default="fused", help="as the node's (fused)")
+    add(
+        "--depth",
+        choices=("fused", "network"),
+        default="fused",
+        help="what to output, as the node's parameter depth (fused)",
+    )
     for name, default, text in (
         ("min_depth", 0.1, "nearer depth becomes NaN"),
         ("max_depth", 10.0, "farther depth becomes NaN"),
-        ("raw_min_depth", 0.1, "nearer raw depth is not looked at"),
-        ("raw_max_depth", 10.0, "farther raw depth is not looked at"),
-        ("min_confidence", 0.0, "less trusted depth becomes NaN"),
+        ("raw_min_depth", 0.1, "nearer raw depth counts as unknown"),
+        ("raw_max_depth", 10.0, "farther raw depth counts as unknown"),
+        ("min_confidence", 0.0, "depth with less confidence becomes NaN"),
     ):
         flag = f"--{name.replace('_', '-')}"
         add(flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})")
@@ -91,8 +130,10 @@ def add_commands(subparsers: Any) -> None:
 
 def add_recordings(parser: argparse.ArgumentParser) -> None:
     """Which recordings, and where what is made of them goes; see check_output."""
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="recording, glob or folder of them")
-    parser.add_argument("--output", type=path, required=True, metavar="OUT", help="folder")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN", help="recording, glob, or folder of recordings"
+    )
+    parser.add_argument("--output", type=path, required=True, metavar="OUT", help="output folder")
 
 
 def check_output(output: Path) -> None:
@@ -108,34 +149,64 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recording")
     add = group.add_argument
     for role in ("color", "depth", "camera-info", "truth", "mask"):
-        add(f"--{role}-topic", metavar="TOPIC", help="of a bag; else found")
+        add(
+            f"--{role}-topic",
+            metavar="TOPIC",
+            help="topic in a bag; default: found by type and name",
+        )
     camera = group.add_mutually_exclusive_group()
     camera.add_argument(
         "--intrinsics",
         type=given,
         metavar="FILE",
-        help="calibration (ROS YAML, OpenCV, Kalibr, 3x3 …)",
+        help="calibration file (ROS YAML, OpenCV, Kalibr, 3x3 …)",
     )
     camera.add_argument(
-        "--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels"
+        "--pinhole",
+        type=finite,
+        nargs=4,
+        metavar=("FX", "FY", "CX", "CY"),
+        help="intrinsics in pixels, instead of a file",
     )
-    add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")
-    add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")
-    add("--truth", metavar="GLOB", help="a folder's or a video's true depth")
-    add("--mask", metavar="GLOB", help="a folder's masks of glass and metal")
+    add("--color", metavar="GLOB", help="colour images of a folder, such as 'color/*'")
+    add("--depth-images", metavar="GLOB", help="depth images or arrays of a folder or video")
+    add("--truth", metavar="GLOB", help="true depth of a folder or video")
+    add("--mask", metavar="GLOB", help="masks of glass and metal of a folder")
     add(
         "--depth-unit",
         type=finite,
         default=0.001,
         metavar="M",
-        help="of integer depth (0.001, or what the recording says)",
+        help="metres per unit of integer depth (0.001, or what the recording says)",
     )
-    add("--rectified", action="store_true", help="P of camera_info holds instead of K")
-    add("--sync-slop", type=finite, default=0.02, metavar="S", help="colour to depth (0.02)")
-    add("--max-gap", type=float, default=3.0, metavar="S", help="longer ones start anew (3)")
-    add("--rate", type=finite, default=10.0, metavar="HZ", help="of pictures without stamps (10)")
-    add("--data-set", metavar="KIND", help="kind of data set; else found")
-    add("--split", metavar="NAME", help="of a data set")
+    add(
+        "--rectified",
+        action="store_true",
+        help="images are rectified: use P of camera_info instead of K",
+    )
+    add(
+        "--sync-slop",
+        type=finite,
+        default=0.02,
+        metavar="S",
+        help="largest time between colour and depth of a frame (0.02)",
+    )
+    add(
+        "--max-gap",
+        type=float,
+        default=3.0,
+        metavar="S",
+        help="longer gaps between frames restart the stream (3)",
+    )
+    add(
+        "--rate",
+        type=finite,
+        default=10.0,
+        metavar="HZ",
+        help="frame rate of pictures without stamps (10)",
+    )
+    add("--data-set", metavar="KIND", help="kind of data set; default: detected")
+    add("--split", metavar="NAME", help="split of a data set")
 
 
 def source_options(args: argparse.Namespace) -> SourceOptions:

@@ -26,17 +26,23 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "compare",
         help="two outputs, or two checkpoints, presets or backends on the same recordings",
-        description="Tables, difference maps and speed. Exit status 0 where B is within the limits "
-        "of A, 1 where it is not. A and B are outputs of `dkt process`, or, with --recording, "
-        "settings such as 'checkpoint=dkt-1.3b,mode=live,live_preset=fast' ('' for the defaults).",
+        description="Compares by tables, difference maps and speed. Exit status 0 if B is within "
+        "the limits of A, 1 if not. A and B are outputs of `dkt process`, or, with "
+        "--recording, settings such as "
+        "'checkpoint=dkt-1.3b,mode=live,live_preset=fast' ('' for the defaults).",
     )
-    parser.add_argument("a", metavar="A", help="output, or settings, as it was")
-    parser.add_argument("b", metavar="B", help="the one that is judged")
-    parser.add_argument("--recording", nargs="+", metavar="IN", help="processed by A and by B")
+    parser.add_argument("a", metavar="A", help="reference output, or settings")
+    parser.add_argument("b", metavar="B", help="output, or settings, to judge")
+    parser.add_argument(
+        "--recording",
+        nargs="+",
+        metavar="IN",
+        help="recordings to process with the settings A and B",
+    )
     for name, default, text in (
         ("tolerance", 0.01, "relative difference of depth that counts as the same"),
-        ("max-share", 0.01, "share of the pixels that may differ by more"),
-        ("max-lost", 0.01, "share of pixels, or frames, that B may lack"),
+        ("max-share", 0.01, "share of pixels that may differ by more"),
+        ("max-lost", 0.01, "share of pixels, or frames, that may be missing in B"),
         ("max-worse", 0.005, "by how much the mean error against truth may rise"),
     ):
         flag = f"--{name}"
@@ -44,10 +50,10 @@ def add_commands(subparsers: Any) -> None:
             flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})"
         )
     parser.add_argument(
-        "--output", type=path, metavar="DIR", help="gets compare.md, compare.json and maps/"
+        "--output", type=path, metavar="DIR", help="folder for compare.md, compare.json and maps/"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="with --recording: A and B are processed anew"
+        "--overwrite", action="store_true", help="with --recording: process A and B again"
     )
     add_source_arguments(parser)
     parser.set_defaults(run=_run)

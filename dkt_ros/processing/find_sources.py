@@ -183,7 +183,8 @@ def check_concerned(recordings: Sequence[Recording], options: SourceOptions) -> 
         if getattr(options, name) and not any(issubclass(kind, kinds) for kind in found):
             told = ", ".join(sorted(str(kind.kind) for kind in found))
             raise DktError(
-                f"{flag}: is of a {expected} alone, and none is given (found: {told}); leave it out"
+                f"{flag} applies only to a {expected}, and none is given (found: {told}); leave "
+                "it out"
             )
 
 

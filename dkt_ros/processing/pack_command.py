@@ -17,6 +17,12 @@ from dkt_ros.wording import counted, one_line
 if TYPE_CHECKING:
     from dkt_ros.processing.pack import Packed
 
+_DESCRIPTION = """Bags with a topic of true depth, folders and videos of colour, raw depth and true
+depth, .npz with arrays of these, and data sets with raw depth become clips as `dkt synth render
+--raw-depth` writes them: OUT/NAME-0000.tar and on. Frames without truth or raw depth are skipped
+and reported. Existing output is kept: the same command does what is missing and resumes a killed
+run."""
+
 _CODES = """exit status: 0 all done; 1 of several recordings some failed; 2 wrong arguments, or
 nothing can be written; 3 done, but part of a recording could not be used; of a single recording
 what `dkt process --help` says; 130 interrupted."""
@@ -26,12 +32,8 @@ def add_commands(subparsers: Any) -> None:
     """Adds `dkt pack`."""
     parser = subparsers.add_parser(
         "pack",
-        help="recordings with the truth -> tars that every training and evaluation reads",
-        description="Bags with a topic of true depth, folders and videos of colour, raw depth and "
-        "true depth, .npz with arrays of these, and data sets with raw depth become clips as `dkt "
-        "synth render --raw-depth` writes them: OUT/NAME-0000.tar and on. Frames without truth or "
-        "raw depth are told and left out. What is there is kept: the same command does what is "
-        "missing, and goes on where a killed one came to.",
+        help="recordings with ground truth -> tars for training and evaluation",
+        description=_DESCRIPTION,
         epilog=_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,18 +43,18 @@ def add_commands(subparsers: Any) -> None:
         type=positive,
         default=21,
         metavar="N",
-        help="most of a clip; 1: pictures that are no video (%(default)s, as the LoRA's recipe "
-        "draws)",
+        help="largest length of a clip; 1 for pictures that are no video (%(default)s, as the "
+        "LoRA's recipe draws)",
     )
     parser.add_argument(
         "--height",
         type=positive,
         metavar="PX",
-        help="higher pictures become so high, in their own shape: 160 for the small networks, "
-        "whose training holds all of them in memory (as they are)",
+        help="scale larger pictures down to this height, keeping their aspect ratio: 160 for the "
+        "small networks, whose training holds all of them in memory (no scaling)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="tars of these recordings are made anew"
+        "--overwrite", action="store_true", help="replace existing tars of these recordings"
     )
     add_source_arguments(parser)
     parser.set_defaults(run=_pack)

@@ -15,14 +15,16 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "report",
         help="outputs of dkt process -> one HTML file that opens offline",
-        description="Words, figures over time, frames to look through with the worst first, error "
-        "maps and a cloud to turn, in one file that needs no network.",
+        description="Writes one HTML file that opens offline: a summary in words, figures over "
+        "time, frames to browse, worst first, error maps and a rotatable cloud.",
     )
-    parser.add_argument("outputs", nargs="+", type=path, metavar="OUT", help="of dkt process")
+    parser.add_argument(
+        "outputs", nargs="+", type=path, metavar="OUT", help="output of dkt process"
+    )
     parser.add_argument("--output", type=path, default=Path("report.html"), help="(%(default)s)")
     parser.add_argument("--title", default="dkt_ros report", help="(%(default)s)")
     parser.add_argument(
-        "--frames", type=positive, default=40, metavar="N", help="pictures a recording (40)"
+        "--frames", type=positive, default=40, metavar="N", help="frames shown per recording (40)"
     )
     parser.set_defaults(run=_run)
 

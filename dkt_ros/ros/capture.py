@@ -312,7 +312,7 @@ class Captures:
                         break
                     if audience.is_gone():
                         capture.refused = RefusedError(
-                            Status.CANCELLED, f"nobody is left who calls {service}"
+                            Status.CANCELLED, f"{service} has no client any more"
                         )
                         text = f"a request for depth was ended: {capture.refused}"
                         self._node.report("capture deserted", text)

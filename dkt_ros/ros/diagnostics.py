@@ -187,7 +187,7 @@ def _lifecycle(report: NodeReport) -> _Part:
         remedy = {
             "unconfigured": f"; configure it (ros2 lifecycle set {report.node_name} configure)",
             "inactive": f"; activate it (ros2 lifecycle set {report.node_name} activate)",
-            "finalized": ", nor will be; end this process and start it anew",
+            "finalized": " any more; end this process and restart it",
         }.get(report.lifecycle, "")
         return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made{remedy}", values)
     if report.twins:

@@ -64,8 +64,8 @@ class Engine:
             return ""
         return (
             f"the camera's images are {height}x{width} (rows x columns), and the network was "
-            f"warmed up for {warm[0]}x{warm[1]}: the first frames have it compile, for minutes if "
-            f"it is large. Set parameter warm_up_size to {height}x{width}."
+            f"warmed up for {warm[0]}x{warm[1]}: the first frames trigger compilation, which takes "
+            f"minutes for a large network. Set parameter warm_up_size to {height}x{width}."
         )
 
     def close(self) -> None:

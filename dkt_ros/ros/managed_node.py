@@ -290,7 +290,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         try:
             self.release()
         except Exception as error:  # noqa: BLE001 told; what can be is down, and inactive no more
-            self.report("cleaning up", f"not all could be taken down: {told(error)}")
+            self.report("cleaning up", f"some of it could not be destroyed: {told(error)}")
 
     def _end(self, state: LifecycleState) -> None:
         """Whatever fails of it, the state is no longer what it was."""
@@ -353,7 +353,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             return ""
         state = "finalized" if is_final else "shutting down"
         name = self.get_fully_qualified_name()
-        return f"{name} is {state}, expected active: end its process and start it anew"
+        return f"{name} is {state}, expected active: end its process and restart it"
 
     def twins_trouble(self) -> str:
         """What is told where other nodes go by this one's name; else ""."""

@@ -250,11 +250,11 @@ class Outputs:
     def _tell_missed(self, too_late: bool) -> None:
         text = (
             f"masks come after the depth of their stamp, which waits for them {LONGEST_WAIT_S:g} s "
-            f"and while it is one of the newest {KEPT}. Have the segmenter take less time, or send "
-            "the mask with a request to dkt/capture_depth"
+            f"and while it is one of the newest {KEPT}. Use a faster segmenter, or send the mask "
+            "with a request to dkt/capture_depth"
             if too_late
-            else "no depth has the stamps of the masks that come: expected those of colour images "
-            "that depth is made for. Have the segmenter read dkt/color, and copy its header"
+            else "no depth has the stamps of the masks that come: expected stamps of colour images "
+            "that get depth. Have the segmenter read dkt/color, and copy its header"
         )
         self._report("mask without depth", text)
 

@@ -257,8 +257,8 @@ class Pipeline:
         if estimate.flush is FlushReason.DRIFT:
             self._report(
                 estimate.flush.value,
-                "the live stream no longer said what the network says of its newest frame alone, "
-                f"and was started anew; where that happens often, {DRIFT_REMEDY}",
+                "the live stream had drifted from the network's answer to the newest frame alone, "
+                f"and was restarted; if that happens often, {DRIFT_REMEDY}",
             )
         if self._captures.is_wanted:
             self._captures.offer(self._outputs.result(observation, estimate))

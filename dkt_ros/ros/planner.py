@@ -238,9 +238,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         if wanted.min_confidence and known.any() and np.isnan(confidence[known]).all():
             raise RefusedError(
                 Status.NO_DEPTH,
-                f"{self.resolve_service_name(CAPTURE)} tells no confidence: expected dkt_node's "
-                "parameter depth at fused, or min_confidence 0, which grasps what nobody vouches "
-                "for",
+                f"{self.resolve_service_name(CAPTURE)} gives no confidence: expected dkt_node's "
+                "parameter depth at fused, or min_confidence 0, to grasp without it",
             )
         depth[~(_floats(seen.spread) <= wanted.max_spread_m)] = np.nan
         varied = 1 - np.count_nonzero(np.isfinite(depth)) / max(np.count_nonzero(known), 1)

@@ -99,14 +99,14 @@ class SteadySpin:
             if isinstance(error, MemoryError):
                 self._report(
                     "out of memory",
-                    f"no memory for what the executor was at ({first_line(error) or 'MemoryError'})"
-                    ": expected a machine, or a limit (ulimit -v), with room for it",
+                    f"out of memory in a callback ({first_line(error) or 'MemoryError'}): "
+                    "expected more free memory, or a higher limit (ulimit -v)",
                 )
             elif rclpy.ok() and is_let_go:
                 self._report(
                     "taking failed",
                     f"the middleware could not read what came ({first_line(error)}), and it is "
-                    "lost: expected a sender whose messages are defined as they are here",
+                    "lost: expected a sender with the message definitions of this machine",
                 )
             else:
                 report_unsent(error, self._report)

@@ -183,8 +183,8 @@ OUTPUTS = (
         "dkt/camera_info",
         CameraInfo,
         lambda result: camera_info_with_header(result.observation.camera_info, result.header),
-        "pairs with `dkt/depth`; the camera's region and binning are in K and P, which many read "
-        "alone",
+        "pairs with `dkt/depth`; the camera's region of interest and binning are applied to K and "
+        "P, as many readers ignore them",
     ),
     Output(
         "dkt/depth",
@@ -203,7 +203,7 @@ OUTPUTS = (
         "dkt/color",
         Image,
         lambda result: rgb_to_image(result.estimate.frame.rgb, result.header),
-        "rgb8, the very image that `dkt/depth` belongs to: pairs exactly, however old it is",
+        "rgb8, the image that `dkt/depth` was computed from: pairs exactly, however old it is",
         lazy=True,
         prompt=True,
     ),
@@ -211,7 +211,7 @@ OUTPUTS = (
         "dkt/depth_mm",
         Image,
         lambda result: depth_to_millimetres(result.estimate.depth, result.header),
-        "16UC1, `dkt/depth` in millimetres, 0 = unknown (REP-118); beside the same camera_info",
+        "16UC1, `dkt/depth` in millimetres, 0 = unknown (REP-118); with the same camera_info",
         lazy=True,
         prompt=True,
     ),
@@ -242,7 +242,7 @@ OUTPUTS = (
         "dkt/object_points",
         PointCloud2,
         _points,
-        "the same of the object alone that an image on `mask` shows, where both have one stamp",
+        "the same for only the object on a `mask` image of the same stamp",
         lazy=True,
         masked=True,
         newest=True,
@@ -252,7 +252,7 @@ OUTPUTS = (
         Image,
         _normals,
         "32FC3, unit vectors in the camera's optical frame that face the camera, NaN = unknown; "
-        "from depth, or by the network of `normals_checkpoint`",
+        "computed from depth, or by the network of `normals_checkpoint`",
         lazy=True,
     ),
     Output(
@@ -267,7 +267,7 @@ OUTPUTS = (
         "dkt/depth/compressedDepth",
         CompressedImage,
         _compressed_depth,
-        "`dkt/depth` as image_transport's compressedDepth, to record and for slow links; within "
+        "`dkt/depth` as image_transport's compressedDepth, for recording and slow links; within "
         "0.1 mm at 1 m",
         lazy=True,
     ),
@@ -283,7 +283,7 @@ def _rows() -> list[tuple[str, str, str]]:
     rows = []
     for output in OUTPUTS:
         kind = f"{output.type.__module__.partition('.')[0]}/{output.type.__name__}"
-        rows.append((output.topic, kind, output.help + "; made when someone listens" * output.lazy))
+        rows.append((output.topic, kind, output.help + "; made only for subscribers" * output.lazy))
     return [*rows, _DIAGNOSTICS]
 
 

@@ -57,9 +57,9 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     render = actions.add_parser(
         "render",
         help="render scenes of glass and metal into tars",
-        description="Renders scenes into tars in TransPhy3D's layout, one a scene. The same seed "
-        "gives the same scenes. Killed, or ended by Ctrl-C, it goes on where it stopped when "
-        "called again. Exit status: 0 done, 1 some scenes failed (named), 2 refused.",
+        description="Renders scenes into tars in TransPhy3D's layout, one per scene. The same "
+        "seed gives the same scenes. A killed or interrupted run resumes when called "
+        "again. Exit status: 0 done, 1 some scenes failed (named), 2 refused.",
         formatter_class=_Defaults,
     )
     add = render.add_argument
@@ -70,15 +70,20 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         "--sensor",
         choices=["d435", "d405", "structured-light", "tof", "mixed"],
         default="d435",
-        help="that camera; mixed takes one for each scene that suits its distance",
+        help="the simulated camera; mixed picks one for each scene that suits its distance",
     )
-    add("--version", type=int, default=3, help="of the generator; 2 gives the scenes of before")
+    add(
+        "--version",
+        type=int,
+        default=3,
+        help="version of the scene generator; 2 renders the older scenes",
+    )
     picture = render.add_argument_group("picture")
     add = picture.add_argument
     add("--size", type=size, default="192x320", metavar="HxW", help="pixels; DKT's is 480x832")
     add("--samples", type=int, default=8, help="per pixel, before denoising")
     add("--infrared-samples", type=int, default=1, help="per quarter pixel of the infrared pair")
-    add("--bounces", type=int, default=24, help="surfaces of glass on a path of light, at most")
+    add("--bounces", type=int, default=24, help="largest number of glass surfaces on a light path")
     add("--threads", type=int, default=2, help="0 = all cores")
     scene = render.add_argument_group("scene")
     add = scene.add_argument
@@ -89,25 +94,38 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         help="train leaves some shapes and materials out; held-out shows them in every scene",
     )
     add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="a scene")
-    add("--drop-share", type=finite, default=0.5, help="of scenes: dropped, not put down; 0 to 1")
     add(
-        "--container-share", type=finite, default=0.3, help="of scenes: on a tray, in a bin; 0 to 1"
+        "--drop-share",
+        type=finite,
+        default=0.5,
+        help="share of scenes with dropped instead of placed objects",
     )
-    add("--meshes", type=path, metavar="DIR", help="your GLB, glTF, OBJ, PLY, STL files")
-    add("--mesh-share", type=finite, default=0.5, help="of objects: your meshes; 0 to 1")
+    add("--container-share", type=finite, default=0.3, help="share of scenes with a tray or a bin")
+    add(
+        "--meshes",
+        type=path,
+        metavar="DIR",
+        help="folder of GLB, glTF, OBJ, PLY or STL files to place",
+    )
+    add("--mesh-share", type=finite, default=0.5, help="share of objects that are your meshes")
     add("--mesh-scale", type=finite, metavar="S", help="metres per unit; without it, guessed")
-    add("--hdris", type=path, metavar="DIR", help="your .hdr, .exr panoramas in place of the room")
+    add(
+        "--hdris",
+        type=path,
+        metavar="DIR",
+        help="folder of .hdr or .exr panoramas that replace the room",
+    )
     add(
         "--shares",
         type=_share,
         nargs="+",
         default=[],
         metavar="NAME=X",
-        help="how often what is in view, 0 to 1: " + ", ".join(_SHARES),
+        help="how often each of these appears, 0 to 1: " + ", ".join(_SHARES),
     )
     orbit = render.add_argument_group(
         "camera path, a circle with sines in radius and elevation",
-        "of version 2, and of version 3 with --shares views=0; --fov holds always",
+        "for version 2, and for version 3 with --shares views=0; --fov always applies",
     )
     for name, default, what in (
         ("fov", (40.0, 70.0), "horizontal view in degrees"),
@@ -117,7 +135,9 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     ):
         words = {"nargs": 2, "metavar": ("MIN", "MAX")}
         orbit.add_argument(f"--{name}", type=finite, default=default, help=what, **words)
-    orbit.add_argument("--period", type=finite, default=60.0, help="of the radius's sine in frames")
+    orbit.add_argument(
+        "--period", type=finite, default=60.0, help="period of the radius's sine, in frames"
+    )
     render.set_defaults(run=_render)
 
 
@@ -125,7 +145,7 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     """Which scenes, and where they go."""
     add = parser.add_argument
     add("--output", type=path, required=True, metavar="DIR", help="where the tars go")
-    add("--seed", type=int, default=0, help="scene k of seed s is always the same")
+    add("--seed", type=int, default=0, help="the same seed gives the same scenes")
     add("--scenes", type=int, required=True, metavar="N", help="number of scenes, all shards'")
     add("--start", type=int, default=0, metavar="K", help="number of the first scene")
     add("--shard", type=shard, default="0/1", metavar="I/N", help="every Nth scene, I from 0")
@@ -148,15 +168,17 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         "--arrangement",
         choices=ARRANGEMENTS,
         default="table",
-        help="table: put down, apart; else dropped onto one another, bowls, cutlery and tools too",
+        help="table: placed apart; else dropped onto one another, with bowls, cutlery and tools",
     )
     add(
         "--camera",
         choices=CAMERAS,
         default="fixed",
-        help="beside the table, above it, or going round it",
+        help="beside the table, above it, or circling it",
     )
-    add("--frames", type=int, metavar="F", help="of orbit, 6 without it; the others stand still")
+    add(
+        "--frames", type=int, metavar="F", help="frames of orbit (6); the other cameras stand still"
+    )
     add(
         "--objects",
         type=int,
@@ -273,7 +295,7 @@ def _leave() -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     # On stderr, for Blender's own output on stdout is being held back.
-    text = "interrupted; what is whole stays, and the same command goes on from there"
+    text = "interrupted; finished scenes are kept, and the same command resumes"
     print(text, file=sys.stderr, flush=True)
 
 

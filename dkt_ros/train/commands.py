@@ -14,9 +14,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser = subparsers.add_parser(
         "train",
         help="fine-tune a checkpoint on depth data: LoRA, full, or for one step",
-        description="Fine-tunes a checkpoint as a recipe says; the shipped ones explain every "
-        f"field, they lie in {RECIPES}. Several processes, on GPUs or on CPUs: torchrun "
-        "--nproc-per-node N -m dkt_ros.cli train ...; Ctrl-C saves and leaves.",
+        description="Fine-tunes a checkpoint as a recipe says. The shipped recipes explain every "
+        f"field; they are in {RECIPES}. Several processes, on GPUs or on CPUs: torchrun "
+        "--nproc-per-node N -m dkt_ros.cli train ...; Ctrl-C saves and exits.",
     )
     parser.add_argument(
         "--config",
@@ -24,13 +24,15 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="NAME|FILE",
         help="the recipe: lora, full, one_step, or a file of your own",
     )
-    parser.add_argument("--output", type=path, required=True, metavar="DIR", help="the run")
+    parser.add_argument(
+        "--output", type=path, required=True, metavar="DIR", help="folder of the run"
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="put over the recipe's value, as in --set lora.rank=16 or --set data.0.path=DIR",
+        help="override a value of the recipe, as in --set lora.rank=16 or --set data.0.path=DIR",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--resume", action="store_true", help="continue the run in --output")

@@ -41,7 +41,9 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--points", type=positive, default=20_000, metavar="N", help="of a cloud (%(default)s)"
     )
-    parser.add_argument("--max-frames", type=positive, metavar="N", help="no more of a recording")
+    parser.add_argument(
+        "--max-frames", type=positive, metavar="N", help="show at most N frames of a recording"
+    )
     add = parser.add_argument_group("live").add_argument
     add("--namespace", default="", metavar="NS", help="dkt_node's")
     add("--duration", type=finite, metavar="S", help="ends then; else with Ctrl-C")

@@ -414,7 +414,7 @@ def test_a_normals_checkpoint(
         (["--predictions", "theirs=nowhere"], "no such folder"),
         (["--predictions", "theirs=."], "no folder is named as a video"),
         (["--prediction-unit", "-1"], "expected metres per step above 0"),
-        (["--prediction-unit", "0.01"], "--predictions names"),
+        (["--prediction-unit", "0.01"], "files of --predictions"),
         (["--refiner", "none/there"], "none/there/refiner.json cannot be used"),
     ],
 )

@@ -471,7 +471,7 @@ def test_calibration_that_comes_frames_after_another_size_takes_the_newest_of_th
         taller = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, "c"))
         desk.show(ms, rgb(height=height), taller)
     assert desk.drops == {"camera_info of another size": 2}
-    assert "Images before were of that size" in desk.reports[-1][1]
+    assert "Earlier images had that size" in desk.reports[-1][1]
     assert "have it sent with each image" in desk.reports[-1][1]
     desk.calibrate(height=height)
     assert [filed.frame.stamp_ns for filed in desk.filed] == [0, 99 * MS]
@@ -490,7 +490,7 @@ def test_a_stereo_pairs_second_camera_is_remarked_on(at: int, moved: float, told
     desk.show(0)
     assert len(desk.filed) == 1
     text = desk.intake.remarks.get("stereo", "")
-    assert ("this camera is 0.120 m beside the one" in text) == told
+    assert ("an offset (Tx, Ty) of 0.120 m" in text) == told
 
 
 @pytest.mark.parametrize("begins", ["a gap", "another size", "another encoding"])

@@ -145,7 +145,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "no depth is made; activate it (ros2 lifecycle set /dkt_node activate)",
         ),
         ("lifecycle", {"lifecycle": "unconfigured"}, WARN, "set /dkt_node configure"),
-        ("lifecycle", {"lifecycle": "finalized"}, WARN, "end this process and start it anew"),
+        ("lifecycle", {"lifecycle": "finalized"}, WARN, "end this process and restart it"),
         ("lifecycle", {"lifecycle": "unconfigured", "loading_s": 7.2}, WARN, "network, for 7 s"),
         (
             "lifecycle",

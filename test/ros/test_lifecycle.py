@@ -317,7 +317,7 @@ def test_cleaning_up_takes_all_down_though_one_publisher_stays(
         destroy = Failing(node.destroy_publisher, 0, RCLError("no more"))
         patched.setattr(node, "destroy_publisher", destroy)
         assert node.trigger_cleanup() == SUCCESS
-    assert "not all could be taken down: RCLError: no more" in capfd.readouterr().err
+    assert "some of it could not be destroyed: RCLError: no more" in capfd.readouterr().err
     assert len(list(node.publishers)) == before + 1
     assert not node.is_configured()
     assert node.trigger_configure() == SUCCESS
@@ -380,9 +380,7 @@ def test_shutdown_from_active_releases_everything(node: DktNode, workshop: Works
     assert state(node) == "finalized"
     assert topics(node) == set()
     assert not hasattr(workshop.built[0], "estimator"), "the engine was closed"
-    assert (
-        node.idle() == "/dkt_node is finalized, expected active: end its process and start it anew"
-    )
+    assert node.idle() == "/dkt_node is finalized, expected active: end its process and restart it"
 
 
 class Managed:

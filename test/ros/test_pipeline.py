@@ -299,7 +299,7 @@ def test_a_live_stream_that_drifted_is_told(node: DktNode) -> None:
     show_frames(node, 3)
     eventually(lambda: "flushed: live stream had drifted" in values(node, "inference"))
     told = values(node, "input")["last live stream had drifted"]
-    assert "started anew" in told
+    assert "restarted" in told
     assert "live_preset" in told
 
 

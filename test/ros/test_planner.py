@@ -324,7 +324,7 @@ def test_depth_without_confidence_is_told() -> None:
         _up=lambda header: None,
     )
     with pytest.raises(
-        RefusedError, match="capture_depth tells no confidence: expected dkt_node"
+        RefusedError, match="capture_depth gives no confidence: expected dkt_node"
     ) as no:
         DktPlanner._plan(planner, RegionOfInterest(), None, seen)
     assert no.value.status == Response.NO_DEPTH

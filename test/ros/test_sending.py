@@ -114,7 +114,7 @@ def test_nothing_is_sent_again_once_ros_is_shut_down(told: list[tuple[str, str]]
     ("error", "cause", "said"),
     [
         (RCLError(WHY), "sending failed", SAID),
-        (MemoryError(), "out of memory", "no memory for what the executor was at (MemoryError): "),
+        (MemoryError(), "out of memory", "out of memory in a callback (MemoryError): "),
     ],
 )
 def test_spinning_goes_on(

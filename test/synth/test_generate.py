@@ -154,7 +154,7 @@ def test_an_interrupt_ends_a_render_at_once_and_leaves_no_half(tmp_path: Path) -
     finally:
         process.kill()
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1].startswith("interrupted; what is whole stays")
+    assert errors.splitlines()[-1].startswith("interrupted; finished scenes are kept")
     assert "Traceback" not in errors
     assert list(output.iterdir()) == list(scratch.iterdir()) == []
 
@@ -177,7 +177,7 @@ main(["synth", "{command}", "--output", "{tmp_path}/out", "--scenes", "1"])
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True)
     assert done.returncode == 130, done.stderr
-    assert done.stderr.startswith("interrupted; what is whole stays")
+    assert done.stderr.startswith("interrupted; finished scenes are kept")
     assert not any(tmp_path.iterdir())
 
 

@@ -46,26 +46,27 @@ class NodeParameters(Parameters):
 
     color_transport: str = parameter(
         "raw",
-        "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed. A "
-        "topic that is mapped to color/image with /compressed at its end is that.",
+        "How colour arrives: sensor_msgs/Image, or a JPEG or PNG on color/image/compressed. "
+        "Mapping color/image to a topic that ends in /compressed selects the latter.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressed"),
     )
     depth_transport: str = parameter(
         "raw",
-        "How raw depth arrives: sensor_msgs/Image, or PNG or RVL on depth/image/compressedDepth. A "
-        "topic with either transport at its end is that.",
+        "How raw depth arrives: sensor_msgs/Image, or PNG or RVL on depth/image/compressedDepth. "
+        "Mapping depth/image to a topic that ends in /compressedDepth or /compressed selects the "
+        "latter.",
         Applies.ON_CONFIGURE,
         choices=("raw", "compressedDepth"),
     )
     rectified: bool = parameter(
         False,
-        "The images are rectified: P of camera_info holds instead of K.",
+        "The images are rectified: use P of camera_info instead of K.",
         Applies.ON_CONFIGURE,
     )
     depth_unit_m: float = parameter(
         0.001,
-        "What one step of an integer raw depth image means.",
+        "Metres per unit of an integer raw depth image.",
         Applies.ON_CONFIGURE,
         unit="m",
         minimum=1e-5,
@@ -73,7 +74,7 @@ class NodeParameters(Parameters):
     )
     sync_slop_s: float = parameter(
         0.02,
-        "How far apart the stamps of colour and depth of one frame may be.",
+        "Largest difference between the stamps of colour and depth of one frame.",
         Applies.AT_ONCE,
         unit="s",
         minimum=0.0,
@@ -105,16 +106,16 @@ class NodeParameters(Parameters):
     )
     dtype: str = parameter(
         _PREDICTOR.dtype,
-        "Computing type of backend torch; `auto` is bfloat16 on a GPU (float16 before Ampere) and "
-        "float32 on a CPU. An engine has its own.",
+        "Data type that backend torch computes in; `auto` is bfloat16 on a GPU (float16 before "
+        "Ampere) and float32 on a CPU. An engine has its own.",
         Applies.ON_CONFIGURE,
         choices=("auto", *DTYPES),
     )
     backend: str = parameter(
         _PREDICTOR.backend,
-        "What computes the network: `torch`, or the graphs of an engine by `tensorrt` or "
-        "`onnxruntime` (`dkt engine build` makes one). The node refuses an engine that was not "
-        "made for the other parameters, and says why.",
+        "What runs the network: `torch`, or an engine by `tensorrt` or `onnxruntime` (`dkt engine "
+        "build` makes one). The node refuses an engine that does not match the other parameters, "
+        "and says why.",
         Applies.ON_CONFIGURE,
         choices=BACKENDS,
     )
@@ -125,29 +126,30 @@ class NodeParameters(Parameters):
     )
     engine_fallback: bool = parameter(
         _PREDICTOR.engine_fallback,
-        "Compute with torch where the engine does not fit, or computes something else than torch, "
-        "and warn in diagnostics.",
+        "If the engine does not match, or its results differ from torch's, use torch and warn in "
+        "diagnostics.",
         Applies.ON_CONFIGURE,
     )
     cpu_threads: int = parameter(
         _PREDICTOR.cpu_threads,
-        "Threads the network may use on a CPU; 0: as many as torch likes.",
+        "Threads that the network may use on a CPU; 0: torch decides.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=1024,
     )
     inference_size: str = parameter(
         _PREDICTOR.inference_size,
-        "Size the network works at: `auto` (the area it was trained at, the camera's aspect "
-        "ratio; the very size it was trained at where that is within 5%), `native` (the camera's) "
-        "or HEIGHTxWIDTH. With an engine `auto` is the one size it was built for.",
+        "Size that the network works at: `auto` (the area it was trained at with the camera's "
+        "aspect ratio; exactly the size it was trained at if that is within 5%), `native` (the "
+        "camera's) or HEIGHTxWIDTH. With an engine `auto` is the size it was built for.",
         Applies.ON_CONFIGURE,
     )
     warm_up_size: str = parameter(
         "",
-        "HEIGHTxWIDTH of the camera that the network is warmed up for when it is configured; "
-        "empty: the size it was trained at. On a GPU a camera of another size has its first frames "
-        "compile, minutes of it for a large network. The camera presets of grasp.launch.py set it.",
+        "HEIGHTxWIDTH of the camera's images, for which the network is warmed up when the node is "
+        "configured; empty: the size it was trained at. On a GPU the first frames of another size "
+        "trigger compilation, which takes minutes for a large network. The camera presets of "
+        "grasp.launch.py set it.",
         Applies.ON_CONFIGURE,
     )
     steps: int = parameter(
@@ -159,69 +161,71 @@ class NodeParameters(Parameters):
     )
     seed: int = parameter(
         _PREDICTOR.seed,
-        "Seed of the noise, the same for every frame; unused where a flow begins at raw depth.",
+        "Seed of the noise, the same for every frame; unused if the flow starts from raw depth.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=2**31 - 1,
     )
     mode: str = parameter(
         _PREDICTOR.mode,
-        "`exact`: the exact sampler on the newest buffer_frames, for every frame; `live`: the live "
-        "sampler, which remembers the stream and computes what is new.",
+        "`exact`: the exact sampler on the newest buffer_frames, for every frame; `live`: the "
+        "live sampler, which keeps the stream's state and computes only what is new.",
         Applies.ON_CONFIGURE,
         choices=MODES,
     )
     live_preset: str = parameter(
         _PREDICTOR.live_preset,
-        "Windows and steps of mode live; `fast` computes least, `quality` sees the most frames.",
+        "Windows and steps of mode live; `fast` is the cheapest, `quality` sees the most frames.",
         Applies.ON_CONFIGURE,
         choices=tuple(PRESETS),
     )
     live_publish: str = parameter(
         _PREDICTOR.live_publish,
-        "In mode live: `latest` is the newest frame's depth each time a window is full (every 16, "
-        "12 or 8 frames, by preset, fewer where the checkpoint is right on short clips alone: 4 "
-        "with dkt-nano); `all` is depth of every frame, one window each.",
+        "In mode live: `latest` publishes the newest frame's depth each time a window is full "
+        "(every 16, 12 or 8 frames, by preset; fewer for a checkpoint that was trained on short "
+        "clips: 4 with dkt-nano); `all` publishes depth of every frame, one window each.",
         Applies.ON_CONFIGURE,
         choices=PUBLISH,
     )
     live_scene_cut: float = parameter(
         _PREDICTOR.live_scene_cut,
-        "In mode live: mean change of a pixel's brightness between two frames, as a share of "
-        "white, beyond what light and exposure do to all of it, above which the stream starts "
-        "anew; 1: never.",
+        "In mode live: the stream restarts when the mean brightness change of the pixels between "
+        "two frames, beyond a global change of light or exposure, exceeds this share of white; 1: "
+        "never.",
         Applies.ON_CONFIGURE,
         minimum=0.01,
         maximum=1.0,
     )
     live_min_agreement: float = parameter(
         _PREDICTOR.live_min_agreement,
-        "In mode live: correlation with what the network says of the newest frame alone, looked at "
-        "after some windows, below which the stream has drifted and starts anew; 0: never.",
+        "In mode live: the stream counts as drifted and restarts when its correlation with the "
+        "network's answer to the newest frame alone, checked every few windows, falls below this; "
+        "0: never.",
         Applies.ON_CONFIGURE,
         minimum=0.0,
         maximum=0.95,
     )
     buffer_frames: int = parameter(
         _PREDICTOR.buffer_frames,
-        "In mode exact: frames the network sees at once: 1, 5, 9, ... 4N+1; 0: as many as the "
-        "checkpoint does best with.",
+        "In mode exact: frames that the network sees at once: 1, 5, 9, ... 4N+1; 0: the number "
+        "with which the checkpoint works best.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=81,
     )
     frame_choice: str = parameter(
         "newest",
-        "Which frames inference gets when it is slower than the camera: `newest`, whenever it is "
-        "free, or `even`, every k-th, k from the time it takes; in mode live with live_publish "
-        "latest from its mean over a window, whose frames (16, 12 or 8, by preset) may wait while "
-        "the one before is computed: depth may lag by one window, never by more.",
+        "Which frames inference gets when it is slower than the camera: `newest`, the newest "
+        "whenever it is free; or `even`, every k-th, with k from the inference time. In mode live "
+        "with live_publish latest, k comes from the mean over a window, and its frames (16, 12 or "
+        "8, by preset) may wait while the previous window is computed: depth may lag by one "
+        "window, never by more.",
         Applies.ON_CONFIGURE,
         choices=POLICIES,
     )
     max_gap_s: float = parameter(
         3.0,
-        "A longer gap between the stamps of two frames from the camera starts anew.",
+        "A longer gap between the stamps of two camera frames restarts the stream.",
         Applies.AT_ONCE,
         unit="s",
         minimum=0.05,
@@ -230,7 +234,7 @@ class NodeParameters(Parameters):
 
     raw_min_depth_m: float = parameter(
         _ALIGNMENT.min_raw_depth,
-        "Nearer raw depth is taken for unknown, and is not looked at when the scale is found.",
+        "Nearer raw depth is treated as unknown, also when the scale is fitted.",
         Applies.ON_CONFIGURE,
         unit="m",
         minimum=0.01,
@@ -238,8 +242,8 @@ class NodeParameters(Parameters):
     )
     raw_max_depth_m: float = parameter(
         _ALIGNMENT.max_raw_depth,
-        "Farther raw depth is taken for unknown, and is not looked at when the scale is found. "
-        "Raise it with max_depth_m, for the sensor's own depth out there.",
+        "Farther raw depth is treated as unknown, also when the scale is fitted. Raise it "
+        "together with max_depth_m, to keep the sensor's own depth in that range.",
         Applies.ON_CONFIGURE,
         unit="m",
         minimum=0.02,
@@ -247,8 +251,8 @@ class NodeParameters(Parameters):
     )
     expected_min_depth_m: float = parameter(
         0.0,
-        "Where the scene must lie: with the median of the raw depth outside the expected range "
-        "the network is not used and dkt/alignment says so (wrong units). 0 and 0: anywhere.",
+        "Range in which the scene must lie: if the median of the raw depth is outside, the "
+        "network is not used and dkt/alignment says so (wrong units). 0 and 0: anywhere.",
         Applies.ON_CONFIGURE,
         unit="m",
         minimum=0.0,
@@ -271,15 +275,15 @@ class NodeParameters(Parameters):
     )
     align_max_uncertainty: float = parameter(
         _ALIGNMENT.max_uncertainty,
-        "Largest relative standard error of depth (0.05 = 5%) with which a scale is believed. "
-        "Fused depth, which the readings correct locally, begins with one of up to 30% even so.",
+        "Largest relative standard error of depth (0.05 = 5%) at which a scale is accepted. Fused "
+        "depth, which the readings correct locally, starts from a scale with up to 30%.",
         Applies.ON_CONFIGURE,
         minimum=0.0001,
         maximum=1.0,
     )
     align_max_held_s: float = parameter(
         _ALIGNMENT.max_held_s,
-        "How long an earlier frame's scale is held while none can be found.",
+        "How long an earlier frame's scale is used while none can be found.",
         Applies.ON_CONFIGURE,
         unit="s",
         minimum=0.0,
@@ -287,7 +291,7 @@ class NodeParameters(Parameters):
     )
     align_max_held_frames: int = parameter(
         _ALIGNMENT.max_held_frames,
-        "And for how many frames.",
+        "For how many frames it is used, at most.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=10000,
@@ -295,39 +299,38 @@ class NodeParameters(Parameters):
 
     publish: str = parameter(
         "continuous",
-        "`continuous`: depth of the camera's stream; `on_demand`: nothing is computed or published "
-        "but while dkt/capture_depth asks for it, with a fresh stream for each request.",
+        "`continuous`: depth of the camera's stream; `on_demand`: compute and publish only while "
+        "a dkt/capture_depth request is being served, with a new stream for each request.",
         Applies.AT_ONCE,
         choices=("continuous", "on_demand"),
     )
     depth: str = parameter(
         DEPTHS[0],
         "What dkt/depth is: `fused`, the sensor's depth where it can be trusted and the network's "
-        "elsewhere, joined without a step; or `network`, the network's alone, on one scale and "
-        "shift.",
+        "elsewhere, joined seamlessly; or `network`, the network's alone, on one scale and shift.",
         Applies.ON_CONFIGURE,
         choices=DEPTHS,
     )
     fusion_method: str = parameter(
         _FUSION.method,
-        "How depth is fused: `refiner`, a small learned network, or `membrane`, without learning: "
-        "the network's disparity bent onto the readings.",
+        "How depth is fused: `refiner`, by a small learned network, or `membrane`, without "
+        "learning, by fitting the network's disparity smoothly to the readings.",
         Applies.ON_CONFIGURE,
         choices=METHODS,
     )
     depth_sensor: str = parameter(
         SENSORS[0],
-        "What measures the raw depth, and so how it fails on glass: `stereo`, active or passive; "
-        "`structured-light`; `tof`, time of flight, a solid-state lidar too. The refiner has "
-        "weights for the first, and for the other two.",
+        "Kind of depth sensor, and so how it fails on glass: `stereo`, active or passive; "
+        "`structured-light`; `tof`, time of flight, including solid-state lidar. The refiner has "
+        "weights for the first, and others for the latter two.",
         Applies.ON_CONFIGURE,
         choices=SENSORS,
     )
     refiner: str = parameter(
         str(_FUSION.weights),
-        "Folder of the refiner's weights (`dkt pretrain-fusion` writes one), and of a matcher's "
-        "(`dkt pretrain-matcher`) where it holds one; empty: the package's for the depth sensor, "
-        "those for networks that are shown raw depth or those for all others.",
+        "Folder with a refiner's weights (`dkt pretrain-fusion` writes one) and optionally a "
+        "matcher's (`dkt pretrain-matcher`); empty: the package's weights for this depth_sensor "
+        "and kind of network.",
         Applies.ON_CONFIGURE,
     )
     confidence_tolerance: float = parameter(
@@ -339,7 +342,7 @@ class NodeParameters(Parameters):
     )
     min_confidence: float = parameter(
         _FUSION.min_confidence,
-        "Fused depth with less confidence becomes NaN, in dkt/depth and in clouds; 0: keeps all.",
+        "Fused depth with less confidence becomes NaN, in dkt/depth and in clouds; 0: keep all.",
         Applies.AT_ONCE,
         minimum=0.0,
         maximum=1.0,
@@ -357,38 +360,39 @@ class NodeParameters(Parameters):
     )
     points_stride: int = parameter(
         1,
-        "One point of dkt/points for every so many pixels, in rows and in columns; a cloud of "
-        "1280x720 is 29 MB per frame.",
+        "Use every Nth pixel of rows and columns for dkt/points; a full cloud of 1280x720 is 29 "
+        "MB per frame.",
         Applies.AT_ONCE,
         minimum=1,
         maximum=64,
     )
     points_max_jump: float = parameter(
         0.0,
-        "Drops points of dkt/points beside a jump in depth of more than this share of the depth "
-        "(0.03 = 3%); 0: keeps all. dkt/depth is left as it is.",
+        "Drop points of dkt/points beside a jump in depth of more than this share of the depth "
+        "(0.03 = 3%); 0: keep all. Does not affect dkt/depth.",
         Applies.AT_ONCE,
         minimum=0.0,
         maximum=1.0,
     )
     points_layout: str = parameter(
         "xyzrgb32",
-        "Bytes of a point: `xyzrgb32`, 32 with the colour at 16, as depth_image_proc; `packed16`, "
-        "16 with the colour at 12, for readers of fixed offsets (those that read the first row "
-        "alone want points_organized false too).",
+        "Memory layout of a point: `xyzrgb32`, 32 bytes with the colour at 16, as "
+        "depth_image_proc; `packed16`, 16 bytes with the colour at 12, for readers with fixed "
+        "offsets (those that read only the first row also need points_organized false).",
         Applies.AT_ONCE,
         choices=("xyzrgb32", "packed16"),
     )
     points_color_field: str = parameter(
         "rgb",
-        "The colour's field: `rgb`, a float32, or `rgba`, a uint32 with alpha 255, as GPD wants.",
+        "Colour field of a point: `rgb`, a float32, or `rgba`, a uint32 with alpha 255, as GPD "
+        "needs.",
         Applies.AT_ONCE,
         choices=("rgb", "rgba"),
     )
     crop_box: str = parameter(
         "",
-        "Workspace of all clouds, `XMIN XMAX YMIN YMAX ZMIN ZMAX` in metres in crop_frame; empty: "
-        "everything. Depth images are left as they are.",
+        "Workspace to which all clouds are cropped, `XMIN XMAX YMIN YMAX ZMIN ZMAX` in metres in "
+        "crop_frame; empty: no cropping. Does not affect depth images.",
         Applies.AT_ONCE,
     )
     crop_frame: str = parameter(
@@ -404,7 +408,8 @@ class NodeParameters(Parameters):
     )
     points_voxel_m: float = parameter(
         0.0,
-        "One point for each cube of this edge; 0: all points. Needs points_organized false.",
+        "Edge of the voxels that clouds are thinned to, one point each; 0: all points. Needs "
+        "points_organized false.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.0,
@@ -412,42 +417,44 @@ class NodeParameters(Parameters):
     )
     points_outlier_neighbors: int = parameter(
         0,
-        "Drops points that stand off from this many neighbours; 0: keeps all. Needs "
-        "points_organized false.",
+        "Drop outliers, judged by the distance to this many nearest neighbours; 0: keep all. "
+        "Needs points_organized false.",
         Applies.AT_ONCE,
         minimum=0,
         maximum=1000,
     )
     points_outlier_deviations: float = parameter(
         2.0,
-        "How many standard deviations farther than usual such a point's neighbours are.",
+        "A point is an outlier if its mean distance to these neighbours exceeds that of all "
+        "points by more than this many standard deviations.",
         Applies.AT_ONCE,
         minimum=0.01,
         maximum=100.0,
     )
     compressed_depth_format: str = parameter(
         "png",
-        "How dkt/depth/compressedDepth is packed: `png`, or `rvl`, which is larger or smaller by "
-        "the scene and takes more of the CPU here.",
+        "Compression of dkt/depth/compressedDepth: `png`, or `rvl`, which is larger or smaller "
+        "depending on the scene and takes more CPU time here.",
         Applies.AT_ONCE,
         choices=("png", "rvl"),
     )
     normals_checkpoint: str = parameter(
         str(_PREDICTOR.normals_checkpoint),
-        "Folder of a checkpoint of task normal (`dkt convert --prompt normal`) that dkt/normals "
-        "come from, by a second inference for each frame while anybody listens; empty: by depth.",
+        "Folder of a checkpoint of task normal (`dkt convert --prompt normal`) that computes "
+        "dkt/normals, by a second inference per frame while the topic has subscribers; empty: "
+        "compute them from depth.",
         Applies.ON_CONFIGURE,
     )
     normals_reach_px: int = parameter(
         2,
-        "Pixels to each side from which dkt/normals are computed of depth: more are smoother.",
+        "Pixels to each side from which dkt/normals are computed from depth: more are smoother.",
         Applies.AT_ONCE,
         minimum=1,
         maximum=16,
     )
     depth_color_min_m: float = parameter(
         0.2,
-        "Depth that is blue in dkt/depth_color, as is what is nearer.",
+        "Depth shown blue in dkt/depth_color, as is anything nearer.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.0,
@@ -455,7 +462,7 @@ class NodeParameters(Parameters):
     )
     depth_color_max_m: float = parameter(
         2.0,
-        "Depth that is red in dkt/depth_color, as is what is farther.",
+        "Depth shown red in dkt/depth_color, as is anything farther.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.01,

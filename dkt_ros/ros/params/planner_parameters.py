@@ -22,7 +22,7 @@ class PlannerParameters(Parameters):
     )
     period_s: float = parameter(
         0.0,
-        "Plan by itself, so often; 0: only when dkt/plan_grasps is called.",
+        "Interval at which it plans by itself; 0: only when dkt/plan_grasps is called.",
         Applies.AT_ONCE,
         unit="s",
         minimum=0.0,
@@ -37,34 +37,35 @@ class PlannerParameters(Parameters):
     )
     timeout_s: float = parameter(
         10.0,
-        "How long they may take.",
+        "How long to wait for these depth images.",
         Applies.AT_ONCE,
         unit="s",
         minimum=0.1,
         maximum=600.0,
     )
     accept_held: bool = parameter(
-        False, "Plan on depth that stands on an earlier frame's scale too.", Applies.AT_ONCE
+        False, "Also plan on depth that uses an earlier frame's scale (HELD).", Applies.AT_ONCE
     )
     rectified: bool = parameter(
-        False, "As dkt_node's: P of camera_info holds instead of K.", Applies.AT_ONCE
+        False, "As dkt_node's: use P of camera_info instead of K.", Applies.AT_ONCE
     )
     up_frame: str = parameter(
         "",
-        "A tf frame whose z points up: no wall is taken for the table. Empty: the plane on which "
-        "things stand, or the largest, is the table. Needs tf2_ros.",
+        "A tf frame whose z points up, so that no wall is taken for the table. Empty: the table "
+        "is the plane on which objects stand, or else the largest. Needs tf2_ros.",
         Applies.ON_CONFIGURE,
     )
     min_confidence: float = parameter(
         _CONFIG.min_confidence,
-        "Smallest mean of dkt/confidence at either contact; 0: grasps what nobody vouches for.",
+        "Smallest mean of dkt/confidence at each contact; 0: also grasp where depth has no "
+        "confidence.",
         Applies.AT_ONCE,
         minimum=0.0,
         maximum=1.0,
     )
     max_spread_m: float = parameter(
         0.01,
-        "Depth that varies more than this over the frames counts as unknown.",
+        "Depth that varies by more than this over the frames counts as unknown.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.0001,
@@ -72,14 +73,14 @@ class PlannerParameters(Parameters):
     )
     max_unseen: float = parameter(
         _CONFIG.max_unseen,
-        "Largest share of the room for the fingers that the camera has not seen.",
+        "Largest share of the fingers' space that the camera may not have seen.",
         Applies.AT_ONCE,
         minimum=0.0,
         maximum=1.0,
     )
     max_width_m: float = parameter(
         _GRIPPER.max_width,
-        "Between the open fingers.",
+        "Gripper opening.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.005,
@@ -87,7 +88,7 @@ class PlannerParameters(Parameters):
     )
     finger_thickness_m: float = parameter(
         _GRIPPER.finger_thickness,
-        "Of a finger, along the way that it closes.",
+        "Size of a finger along its closing direction.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.001,
@@ -95,7 +96,7 @@ class PlannerParameters(Parameters):
     )
     finger_breadth_m: float = parameter(
         _GRIPPER.finger_breadth,
-        "Of a finger, across.",
+        "Size of a finger across its closing direction.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.001,
@@ -103,7 +104,7 @@ class PlannerParameters(Parameters):
     )
     finger_length_m: float = parameter(
         _GRIPPER.finger_length,
-        "From the palm to the tips.",
+        "Length of a finger from palm to tip.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.01,
@@ -111,7 +112,7 @@ class PlannerParameters(Parameters):
     )
     clearance_m: float = parameter(
         _GRIPPER.clearance,
-        "Between an open finger and the object, on each side.",
+        "Clearance between an open finger and the object, on each side.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.0,
@@ -119,14 +120,14 @@ class PlannerParameters(Parameters):
     )
     friction: float = parameter(
         _CONFIG.friction,
-        "Coefficient between finger and object; wet glass has 0.2.",
+        "Friction coefficient between finger and object; wet glass has 0.2.",
         Applies.AT_ONCE,
         minimum=0.01,
         maximum=2.0,
     )
     table_clearance_m: float = parameter(
         _CONFIG.table_clearance,
-        "Between fingertips and table.",
+        "Clearance between fingertips and table.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.0,
@@ -134,21 +135,29 @@ class PlannerParameters(Parameters):
     )
     min_height_m: float = parameter(
         _CONFIG.min_height,
-        "What stands less over the table is no object.",
+        "Anything that stands less than this above the table is no object.",
         Applies.AT_ONCE,
         unit="m",
         minimum=0.002,
         maximum=1.0,
     )
     samples: int = parameter(
-        _CONFIG.samples, "Grasps that are tried.", Applies.AT_ONCE, minimum=1, maximum=100000
+        _CONFIG.samples,
+        "Number of grasps that are sampled.",
+        Applies.AT_ONCE,
+        minimum=1,
+        maximum=100000,
     )
     grasps: int = parameter(
-        _CONFIG.count, "Grasps of an answer, at most.", Applies.AT_ONCE, minimum=1, maximum=1000
+        _CONFIG.count,
+        "Largest number of grasps in an answer.",
+        Applies.AT_ONCE,
+        minimum=1,
+        maximum=1000,
     )
     seed: int = parameter(
         _CONFIG.seed,
-        "Of the sampling: the same depth and seed give the same grasps.",
+        "Seed of the sampling: the same depth and seed give the same grasps.",
         Applies.AT_ONCE,
         minimum=0,
         maximum=2**31 - 1,

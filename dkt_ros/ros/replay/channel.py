@@ -74,8 +74,8 @@ class Channel:
             if time.monotonic() - self._missing_since > _HANGS_AFTER_S:
                 self._hangs = True
                 self._warn(
-                    f"{self._publisher.topic_name}: a reliable subscriber acknowledges nothing and "
-                    "is waited for no more; its process hangs, or its machine is gone or too slow"
+                    f"{self._publisher.topic_name}: a reliable subscriber acknowledges nothing; "
+                    "going on without it. Its process hangs, or its machine is gone or too slow"
                 )
         time.sleep(max(0.0, self._unsure[0] + _KEPT_S - time.monotonic()))
 

@@ -249,7 +249,7 @@ def _chosen(dataset: Dataset, split: str) -> tuple[Clip, ...]:
         split = "train" if "train" in dataset.splits else UNSPLIT
         if split not in dataset.splits:
             raise DktError(
-                f"{dataset.root}: holds nothing but {' and '.join(dataset.splits)} data; if it is "
-                f"to be trained on, say so by split: {dataset.splits[0]} (or any)"
+                f"{dataset.root}: holds only {' and '.join(dataset.splits)} data; to train on it, "
+                f"set split: {dataset.splits[0]} (or any)"
             )
     return dataset.select(None if split == "any" else split)

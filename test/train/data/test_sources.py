@@ -112,7 +112,7 @@ def test_the_training_split_is_taken_by_itself(tmp_path: Path) -> None:
     whole = mixture(SourceConfig(str(tmp_path / "set"), split="any")).sources[0]
     assert len(whole.clips) == 2
     # A folder of nothing but test data is not trained on unless one says so.
-    with pytest.raises(DktError, match="nothing but test data; if it is to be trained on"):
+    with pytest.raises(DktError, match="only test data; to train on it"):
         mixture(SourceConfig(str(tmp_path / "set" / "test")))
 
 
