@@ -122,7 +122,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add("--color", metavar="GLOB", help="a folder's colour pictures, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="a folder's or a video's depth pictures or arrays")
     add("--truth", metavar="GLOB", help="a folder's or a video's true depth")
-    add("--mask", metavar="GLOB", help="a folder's masks of glass and metal")
+    add("--mask", metavar="GLOB", help="a folder's or a video's masks of glass and metal")
     add(
         "--depth-unit",
         type=finite,
