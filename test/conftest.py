@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _ROOT = Path(__file__).resolve().parents[1]
 _domain_locks: list[IO[str]] = []
@@ -58,6 +59,9 @@ def _isolate_ros() -> None:
 _isolate_ros()
 # Humble's messages always look at what they are given, those of later distributions when told to.
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+# How long an example or making one takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _missing(*modules: str) -> list[str]:

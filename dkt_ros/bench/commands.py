@@ -208,8 +208,9 @@ def read_records(path: Path) -> list[Record]:
             continue
         records[_key(record)] = record
     order = {name: place for place, name in enumerate(METHODS)}
+    others = order["truth"] - 0.5  # of several networks or of files, by name
     return sorted(
-        records.values(), key=lambda r: (r.scene, r.material, order.get(r.method, 3.5), r.method)
+        records.values(), key=lambda r: (r.scene, r.material, order.get(r.method, others), r.method)
     )
 
 

@@ -5,6 +5,8 @@ Knows one frame. Knows nothing of files.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from dkt_ros.datasets.sample import Sample
@@ -13,6 +15,7 @@ from dkt_ros.formats.transphy3d import MaterialClass
 _MEDIAN_DEPTH_M = (0.01, 100.0)
 _RAW_TO_TRUE = (0.8, 1.25)
 _NORMAL_ANGLE_DEG = 45.0
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 _MIDDLE = (0.25, 0.75)
 """Of the picture's sides, where a camera's principal point lies."""
 _SQUARE = 1.1
@@ -30,6 +33,23 @@ def suspicions(sample: Sample) -> tuple[str, ...]:
     checks = (_depth_unit, _raw_depth_unit, _camera, _normal_axes, _mask, _picture)
     found = (check(sample) for check in checks)
     return tuple(f"{sample.source}: {line}" for line in found if line)
+
+
+class Suspects:
+    """Tells each kind of suspicion once, with the frame that showed it first."""
+
+    def __init__(self) -> None:
+        self._kinds: set[str] = set()
+
+    def of(self, sample: Sample) -> list[str]:
+        """As suspicions, without what was told of a frame before."""
+        told = []
+        for line in suspicions(sample):
+            kind = _NUMBER.sub("#", line.removeprefix(sample.source))
+            if kind not in self._kinds:
+                self._kinds.add(kind)
+                told.append(line)
+        return told
 
 
 def normal_angle(sample: Sample) -> float | None:

@@ -179,7 +179,7 @@ def run_eval(args: argparse.Namespace) -> int:
             bar.close()
         reports.append(report)
         parts = [describe(report), format_summary(report.summary), legend(report.summary)]
-        parts += [format_difference(report.summary, methods.models), format_videos(report)]
+        parts += [format_difference([report.results], methods.models), format_videos(report)]
         parts.append(format_long_runs(report))
         print("\n" + "\n\n".join(part for part in parts if part), flush=True)
         if args.output is not None:
@@ -194,7 +194,8 @@ def run_eval(args: argparse.Namespace) -> int:
             f"mean over {len(reports)} data sets, each counting once; what a set lacks is the mean "
             "of the others"
         )
-        parts = [title, format_summary(total), format_difference(total, methods.models)]
+        results = [report.results for report in reports]
+        parts = [title, format_summary(total), format_difference(results, methods.models)]
         print("\n" + "\n\n".join(part for part in parts if part))
     return 0
 

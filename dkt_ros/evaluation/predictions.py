@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from dkt_ros.wording import counted
 _log = logging.getLogger(__name__)
 
 _ENDINGS = (".png", ".exr", ".npz", ".npy")
+_NUMBER = re.compile(r"\d+$")
 _OTHER_UNIT = 5.0
 """How many times the truth is no error of a network's but another unit, or no depth."""
 _INVERSE = -0.5
@@ -116,7 +118,8 @@ class PredictedDepth:
     def _files(self, clip: Clip) -> tuple[dict[int, Path], list[str]]:
         """Place in the clip to the frame's file, and names of files that are of no frame.
 
-        Raises DktError where there is no folder, or where two files are of one frame.
+        Raises DktError where there is no folder, two files are of one frame, or numbers may be
+        those in the frames' names as well as their places.
         """
         folder = self._folder / clip.name
         if not folder.is_dir():
@@ -127,6 +130,15 @@ class PredictedDepth:
         if not stems <= places.keys() and all(
             stem.isdecimal() and int(stem) < len(clip) for stem in stems
         ):
+            by_number = {int(ends[0]): key for key in places if (ends := _NUMBER.findall(key))}
+            meant = {stem: by_number.get(int(stem)) for stem in stems}
+            apart = [(stem, key) for stem, key in meant.items() if key != clip.keys[int(stem)]]
+            if apart and None not in meant.values():
+                stem, key = min(apart, key=str)
+                raise DktError(
+                    f"{folder}: {stem} may be the frame {key} or, as its place from 0, "
+                    f"{clip.keys[int(stem)]}; name files as the frames are"
+                )
             places = {stem: int(stem) for stem in stems}
         files: dict[int, Path] = {}
         for path in found:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from dkt_ros.evaluation.confidence import DECILES
@@ -14,6 +15,7 @@ from dkt_ros.evaluation.evaluate import (
     SHARED,
     TRUTH,
     Regions,
+    Result,
     Summary,
     method_name,
     summarise_sets,
@@ -22,7 +24,7 @@ from dkt_ros.evaluation.judge import Figures
 from dkt_ros.evaluation.local_lines import LOCAL_LINES
 from dkt_ros.evaluation.long_runs import ENDS, Curve
 from dkt_ros.evaluation.models import ALIGNMENTS, DepthModel
-from dkt_ros.evaluation.regions import OBJECTS, in_order
+from dkt_ros.evaluation.regions import OBJECTS, REGIONS, in_order
 from dkt_ros.evaluation.sets import SetReport
 from dkt_ros.files import write_whole
 from dkt_ros.wording import counted
@@ -182,24 +184,30 @@ def format_videos(report: SetReport) -> str:
     return "\n".join(lines)
 
 
-def format_difference(summary: Summary, models: Sequence[DepthModel]) -> str:
-    """Every model against the first, on the frames that both answer; "" where there is one."""
-    tables = [_difference(summary, models[0], after) for after in models[1:]]
+def format_difference(sets: Sequence[Sequence[Result]], models: Sequence[DepthModel]) -> str:
+    """Every model against the first, on the frames that both answer; "" where there is one.
+
+    sets: each data set's results. A video counts where both have a figure of it.
+    """
+    rows = [{(one.method, one.video): one.regions for one in results} for results in sets]
+    tables = [_difference(rows, models[0], after) for after in models[1:]]
     return "\n\n".join(table for table in tables if table)
 
 
-def _difference(summary: Summary, first: DepthModel, second: DepthModel) -> str:
+_Rows = Sequence[Mapping[tuple[str, str], Regions]]
+"""Of each set, method and video to figures."""
+
+
+def _difference(sets: _Rows, first: DepthModel, second: DepthModel) -> str:
     rows = []
     for alignment in ALIGNMENTS:
-        after = summary.get(method_name(second.name, alignment))
-        before = summary.get(method_name(first.name, alignment))
+        after = method_name(second.name, alignment)
+        before = [method_name(first.name, alignment)]
         if second.answers_every > 1:
-            before = summary.get(method_name(first.name, alignment, shared=True), before)
-        if after is None or before is None:
-            continue
-        for region in in_order(set(after) & set(before)):
+            before.insert(0, method_name(first.name, alignment, shared=True))
+        for region in REGIONS:
             for title, entry in _COMPARED:
-                old, new = getattr(before[region], entry), getattr(after[region], entry)
+                old, new = _paired_means(sets, before, after, region, entry)
                 if math.isfinite(old) and math.isfinite(new):
                     change = 100 * (new / old - 1) if old else math.nan
                     cells = (_cell(100 * old), _cell(100 * new), _cell(change, sign=True))
@@ -208,6 +216,31 @@ def _difference(summary: Summary, first: DepthModel, second: DepthModel) -> str:
         return ""
     header = (f"{second.name} against {first.name}, same frames", "before %", "after %", "change %")
     return _columns([header, *rows], 11)
+
+
+def _paired_means(
+    sets: _Rows, before: Sequence[str], after: str, region: str, entry: str
+) -> tuple[float, float]:
+    """A figure of the first of the rows `before` that is there, and of another row.
+
+    Means over the videos in which both have it, then over the sets; NaN where none is.
+    """
+    means = []
+    for rows in sets:
+        pairs = []
+        for (method, video), regions in rows.items():
+            other = next((rows[name, video] for name in before if (name, video) in rows), None)
+            if method != after or other is None:
+                continue
+            pair = [getattr(one.get(region, Figures()), entry) for one in (other, regions)]
+            if all(map(math.isfinite, pair)):
+                pairs.append(pair)
+        if pairs:
+            means.append([fmean(side) for side in zip(*pairs, strict=True)])
+    if not means:
+        return math.nan, math.nan
+    old, new = (fmean(side) for side in zip(*means, strict=True))
+    return old, new
 
 
 def format_long_runs(report: SetReport) -> str:

@@ -5,17 +5,26 @@ Knows what a whole set's results are made of. Knows nothing of tables or files o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.evaluate import Methods, Result, Summary, evaluate_video, summarise
+from dkt_ros.evaluation.evaluate import (
+    TRUTH,
+    Methods,
+    Result,
+    Summary,
+    evaluate_video,
+    summarise,
+)
 from dkt_ros.evaluation.long_runs import Curve, long_runs, mean_curves
 from dkt_ros.evaluation.models import PredictorModel
 from dkt_ros.evaluation.videos import Video, VideoReader
+from dkt_ros.wording import counted
 
 
 @dataclass
@@ -68,7 +77,7 @@ def evaluate_set(
             if results:
                 report.results += results
                 report.frames[video.name] = len(video)
-                parts.add(video)
+                parts.add(video, [result.method for result in results])
                 for model in methods.models if methods.long_run else ():
                     if not isinstance(model, PredictorModel):
                         continue
@@ -81,21 +90,26 @@ def evaluate_set(
             on_video(number, video.name, sum(report.frames.values()))
     report.long_runs = {name: mean_curves(found) for name, found in runs.items()}
     report.left_out = reader.left_out
-    report.notes = [*parts.notes(methods), *reader.remarks]
+    report.notes = [*parts.notes(methods), *parts.failed(), *reader.remarks]
     return report
 
 
 class _Parts:
-    """Counts what the videos of a set have."""
+    """Counts what the videos of a set have, and how many have which row."""
 
     def __init__(self) -> None:
         self._videos = 0
         self._reflective = False
         self._have = dict.fromkeys(("raw", "classes", "poses", "normals"), 0)
         self._longest = 0
+        self._rows: Counter[str] = Counter()
+        self._without_raw: set[str] = set()
 
-    def add(self, video: Video) -> None:
+    def add(self, video: Video, rows: Sequence[str]) -> None:
         self._videos += 1
+        self._rows.update(row for row in rows if row != TRUTH)
+        if video.raw is None:
+            self._without_raw.update(rows)
         self._reflective |= video.reflective
         self._longest = max(self._longest, len(video))
         posed = video.camera_matrices is not None and video.world_to_camera is not None
@@ -132,3 +146,12 @@ class _Parts:
         if self._have["classes"] and not self._reflective:
             lines.append("masks do not tell transparent from reflective")
         return lines
+
+    def failed(self) -> list[str]:
+        """A line for rows that some videos lack where others like them have one."""
+        short = dict[str, list[str]]()
+        for row, count in self._rows.items():
+            possible = self._videos if row in self._without_raw else self._have["raw"]
+            if count < possible:
+                short.setdefault(f"{count} of {counted(possible, 'video')}", []).append(row)
+        return [f"means over {share} alone: {'; '.join(rows)}" for share, rows in short.items()]

@@ -13,6 +13,7 @@ import numpy as np
 
 from dkt_ros.datasets.dataset import Clip, Dataset
 from dkt_ros.datasets.iterate import Skipped, read_frame
+from dkt_ros.datasets.plausibility import Suspects
 from dkt_ros.datasets.registry import layout_of
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
@@ -70,7 +71,8 @@ class VideoReader:
     90 H W bytes with predictions); None is all. with_normals: whether to read true normals.
 
     After iterating: skipped names what did not fit, left_out counts frames that stride and
-    max_frames passed over, remarks holds what is odd about clips as a whole.
+    max_frames passed over, remarks holds what is odd about clips as a whole and what their first
+    frames give away as wrong, each kind once.
     Raises DktError where the split has no clip, or stride or max_frames is below 1.
     """
 
@@ -82,6 +84,7 @@ class VideoReader:
     skipped: Skipped = field(default_factory=Skipped)
     left_out: int = 0
     remarks: list[str] = field(default_factory=list)
+    _suspects: Suspects = field(default_factory=Suspects, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("stride", "max_frames"):
@@ -105,11 +108,15 @@ class VideoReader:
         self.remarks.extend(clip.problems())
         reflective = layout_of(self.dataset.kind).tells_reflective
         samples: list[Sample] = []
+        looked_at = False
         kept: list[int] = []
         for index in indices:
             frame = read_frame(clip, index, self.skipped, with_normal=self.with_normals)
             if frame is None:
                 continue
+            if not looked_at:
+                self.remarks.extend(self._suspects.of(frame))
+                looked_at = True
             if not clip.is_video:
                 picture = stack(f"{clip.name}/{clip.keys[index]}", [frame], reflective)
                 yield replace(picture, clip=clip, indices=(index,))

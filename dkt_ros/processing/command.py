@@ -171,7 +171,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add("--color", metavar="GLOB", help="colour images of a folder, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="depth images or arrays of a folder or video")
     add("--truth", metavar="GLOB", help="true depth of a folder or video")
-    add("--mask", metavar="GLOB", help="masks of glass and metal of a folder")
+    add("--mask", metavar="GLOB", help="masks of glass and metal of a folder or video")
     add(
         "--depth-unit",
         type=finite,

@@ -44,7 +44,7 @@ _CONCERN: dict[str, tuple[str, str, tuple[type[Source], ...]]] = {
     "color": ("--color", "folder of pictures", (FolderSource,)),
     "depth": ("--depth-images", "folder of pictures or video", (FolderSource, VideoSource)),
     "truth": ("--truth", "folder of pictures or video", (FolderSource, VideoSource)),
-    "mask": ("--mask", "folder of pictures", (FolderSource,)),
+    "mask": ("--mask", "folder of pictures or video", (FolderSource, VideoSource)),
     "kind": ("--data-set", "data set", (ClipSource,)),
     "split": ("--split", "data set", (ClipSource,)),
 }
@@ -96,7 +96,7 @@ class Recording:
         return digest.hexdigest()[:16]
 
     def _named(self, options: SourceOptions) -> Iterator[Path]:
-        """A video's depth and truth, and what patterns match in a folder and beside it."""
+        """A video's depth, truth and masks, and what patterns match in a folder and beside it."""
         if self.kind is VideoSource:
             yield from files_beside(self.path, options)
         elif self.kind is FolderSource:

@@ -44,6 +44,7 @@ from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.maker import code_state
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import Pending, Source, SourceOptions
+from dkt_ros.wording import counted
 
 _FARTHEST_M = 65.535
 """As 16 bits of millimetres reach; something farther would coarsen every step of a tar's depth."""
@@ -159,10 +160,12 @@ def pack(
             shutil.rmtree(work, ignore_errors=True)
         try:
             source = recording.open(options.source)
-            packed = _Run(source, options, made_of, progress, work, name).write()
+            run = _Run(source, options, made_of, progress, work, name)
+            packed = run.write()
             _clear(there, _record(output, name))
             _tell_later(_record(output, name), made_of, packed)
             _put(work, output, name)
+            packed.notes += run.begun_anew
             shutil.rmtree(work, ignore_errors=True)
         except Exception:
             shutil.rmtree(work, ignore_errors=True)
@@ -267,8 +270,9 @@ class _Run:
     ) -> None:
         """folder: for the tars, called NAME-0000 and on; what a run of the same left there stays.
 
-        What lies there else is removed.
+        What lies there else is removed, and is told in begun_anew.
         """
+        self.begun_anew: list[str] = []
         self._source, self._options = source, options
         self._made_of, self._progress = made_of, progress
         self._folder, self._name = folder, name
@@ -323,6 +327,16 @@ class _Run:
             whole = all(self._tar(number).is_file() for number in range(state.clips))
             if found["same"] == self._same and whole:
                 return state
+            if found["same"] == self._same:
+                why = "lacks a part"
+            elif {**found["same"], "code": self._same["code"]} == self._same:
+                why = "was of other code of dkt_ros"
+            else:
+                why = "was of other options, or before the recording changed"
+            self.begun_anew.append(
+                f"what a killed run had packed, {counted(state.clips, 'clip')}, {why}: all of it "
+                "was packed anew"
+            )
         shutil.rmtree(self._folder, ignore_errors=True)
         return _State()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key
-from dkt_ros.formats.pixels import read_depth
+from dkt_ros.formats.pixels import read_depth, read_mask
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
 from dkt_ros.geometry import Intrinsics, known_depth
@@ -49,6 +49,7 @@ _CAMERA = (
     "scene_camera.*",
 )
 _METRES = "floats in metres, or integers of 16 bits or more,"
+_LABELS = "integers or booleans,"
 _ARRAYS = ("rgb", "depth", "K", "stamps_ns", "truth", "mask")
 _ARRAY_FILES = (".npy", ".npz")
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
@@ -149,7 +150,7 @@ class ClipSource(Source):
 
 
 class VideoSource(Source):
-    """A colour video and its depth: pictures in a folder, or an array (T, H, W)."""
+    """A colour video, its depth and, if named, truth and masks: pictures, or an array (T, H, W)."""
 
     kind = "video"
 
@@ -162,7 +163,8 @@ class VideoSource(Source):
                 f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
         self._depth = _depth_of(path, options)
-        self._truth = _truth_of(path, options)
+        self._truth = _beside(path, options.truth, "truth", options)
+        self._masks = _beside(path, options.mask, "mask", options)
         try:
             told = videos.facts(path)
         except DktError as error:
@@ -198,17 +200,20 @@ class VideoSource(Source):
             )
         elif extra:
             self.remarks.append(f"the video ends with {counted(extra, 'frame')} without depth")
-        if self._truth and len(self._truth) != count:
-            self.notes.append(
-                f"the video gives {counted(count, 'frame')} for {len(self._truth)} of true depth: "
-                "is it that video's?"
-            )
+        for what, given in (("true depth", self._truth), ("masks", self._masks)):
+            if given and len(given) != count:
+                self.notes.append(
+                    f"the video gives {counted(count, 'frame')} for {len(given)} of {what}: "
+                    "is it that video's?"
+                )
 
     def _read(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> LabelledFrame:
         height, width = rgb.shape[:2]
         camera = self._options.camera(width, height)
         truth = self._truth[index]() if index < len(self._truth) else None
-        return LabelledFrame(Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID), truth)
+        mask = self._masks[index]() if index < len(self._masks) else None
+        frame = Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID)
+        return LabelledFrame(frame, truth, mask)
 
 
 class ArraySource(Source):
@@ -254,7 +259,7 @@ class ArraySource(Source):
             )
         for name, fits, expected in (
             ("truth", may_be_depth, _METRES),
-            ("mask", _may_be_mask, "integers or booleans,"),
+            ("mask", _may_be_mask, _LABELS),
         ):
             array = self._arrays.get(name)
             if array is not None and (array.shape != rgb.shape[:3] or not fits(array.dtype)):
@@ -335,18 +340,19 @@ def _are_stamps(values: NDArray[Any]) -> bool:
 
 
 def files_beside(video: Path, options: SourceOptions) -> list[Path]:
-    """Those of a video's depth and true depth, each an array's or pictures."""
+    """Those of a video's depth, true depth and masks, each an array's or pictures."""
     given = (_depth_given(video, options), options.truth)
-    return [file for named in given if named is not None for file in _named_files(video, named)]
+    found = [file for named in given if named is not None for file in _named_files(video, named)]
+    return found + ([] if options.mask is None else _named_files(video, options.mask, PICTURES))
 
 
-def _named_files(video: Path, given: str) -> list[Path]:
+def _named_files(video: Path, given: str, suffixes: Collection[str] = DEPTHS) -> list[Path]:
     """An array's file, or pictures in natural order; [] where there is none."""
     path = Path(given) if Path(given).exists() else video.parent / given
     if path.suffix.lower() in _ARRAY_FILES:
         return [path]
     pictures = shown(path) if path.is_dir() else shown(video.parent, given)
-    files = [file for file in pictures if file.suffix.lower() in DEPTHS]
+    files = [file for file in pictures if file.suffix.lower() in suffixes]
     return sorted(files, key=natural_key)
 
 
@@ -358,8 +364,8 @@ def _depth_given(video: Path, options: SourceOptions) -> str | None:
     return next((str(path) for path in beside if path.exists()), None)
 
 
-_Readers = list[Callable[[], NDArray[np.float32]]]
-"""What reads each frame's depth."""
+_Readers = list[Callable[[], NDArray[Any]]]
+"""What reads each frame's depth, or its mask."""
 
 
 def _depth_of(video: Path, options: SourceOptions) -> _Readers:
@@ -373,32 +379,40 @@ def _depth_of(video: Path, options: SourceOptions) -> _Readers:
     return _readers(video, given, "depth", options)
 
 
-def _truth_of(video: Path, options: SourceOptions) -> _Readers:
+def _beside(video: Path, given: str | None, what: str, options: SourceOptions) -> _Readers:
     """[] where none is named."""
-    return [] if options.truth is None else _readers(video, options.truth, "truth", options)
+    return [] if given is None else _readers(video, given, what, options)
 
 
 def _readers(video: Path, given: str, what: str, options: SourceOptions) -> _Readers:
     """Of pictures in natural order, or of an array (T, H, W), in an .npz called `what`."""
+    read: Callable[[Path], NDArray[Any]] = partial(read_depth, metres_per_unit=options.depth_unit_m)
+    take: Callable[[NDArray[Any]], NDArray[Any]] = partial(_metres, unit_m=options.depth_unit_m)
+    suffixes: Collection[str] = DEPTHS
+    pictures, fits, expected = "depth pictures", may_be_depth, _METRES
+    if what == "mask":
+        read, take = read_mask, material_classes
+        suffixes, pictures, fits, expected = PICTURES, "masks", _may_be_mask, _LABELS
+    lacking = Outcome.NO_DEPTH if what == "depth" else Outcome.NOT_A_RECORDING
     try:
-        files = _named_files(video, given)
+        files = _named_files(video, given, suffixes)
     except DktError as error:
-        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {error}") from error
+        raise ProcessingError(lacking, f"{video}: {error}") from error
     if not files:
-        raise ProcessingError(Outcome.NO_DEPTH, f"{video}: {given} holds no depth pictures")
+        raise ProcessingError(lacking, f"{video}: {given} holds no {pictures}")
     if files[0].suffix.lower() in _ARRAY_FILES:
-        depth = _depth_array(video, files[0], what)
-        if depth is None or depth.ndim != 3 or not may_be_depth(depth.dtype):
-            found = "nothing" if depth is None else f"{depth.dtype} of shape {depth.shape}"
+        array = _array(video, files[0], what)
+        if array is None or array.ndim != 3 or not fits(array.dtype):
+            found = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
             raise ProcessingError(
-                Outcome.NO_DEPTH,
-                f"{video}: {files[0].name} has {found} for {what}, expected {_METRES} (T, H, W)",
+                lacking,
+                f"{video}: {files[0].name} has {found} for {what}, expected {expected} (T, H, W)",
             )
-        return [partial(_metres, frame, options.depth_unit_m) for frame in depth]
-    return [partial(read_depth, file, options.depth_unit_m) for file in files]
+        return [partial(take, frame) for frame in array]
+    return [partial(read, file) for file in files]
 
 
-def _depth_array(video: Path, path: Path, what: str) -> NDArray[Any] | None:
+def _array(video: Path, path: Path, what: str) -> NDArray[Any] | None:
     """An .npy's array or an .npz's one of that name; None where there is none."""
     if path.suffix.lower() == ".npz":
         return _arrays(path).get(what)

@@ -64,8 +64,8 @@ class SourceOptions:
     intrinsics     calibration file in place of (or for want of) what the recording says
     pinhole        fx, fy, cx, cy in pixels, the same
     color, depth, truth, mask
-                   patterns of a folder's pictures, as of bags/from_images.py; for a video `depth`
-                   and `truth` name a folder or pattern of pictures, .npy or .npz
+                   patterns of a folder's pictures, as of bags/from_images.py; for a video all but
+                   `color` name a folder or pattern of pictures, .npy or .npz
     depth_unit_m   what one step of integer depth means
     rectified      whether P of camera_info holds instead of K
     sync_slop_s    how far apart the stamps of colour and depth of one frame may be

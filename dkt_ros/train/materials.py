@@ -74,6 +74,8 @@ class Materials:
         )
         for line in mixture.summary(with_frames=True):
             self.report(line)
+        for line in mixture.suspicions():
+            self.report(f"note: {line}")
         if recipe.data.conditioned:
             if not mixture.has_raw_depth():
                 raise DktError(

@@ -269,6 +269,14 @@ def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(
         _append(Path("/dev/full"), record)
 
 
+def test_attempts_are_in_the_order_of_methods_with_others_before_the_truth(tmp_path: Path) -> None:
+    path = tmp_path / "attempts.jsonl"
+    expected = ["raw", "fused", "careful", "B fused", "theirs", "truth"]
+    for method in sorted(expected, reverse=True):
+        _append(path, Record("s", "diffuse", method, "held"))
+    assert [record.method for record in read_records(path)] == expected
+
+
 def test_a_folder_without_scenes_is_refused(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

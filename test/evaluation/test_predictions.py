@@ -17,6 +17,7 @@ from dkt_ros.evaluation.evaluate import Methods, evaluate_video
 from dkt_ros.evaluation.judge import Figures
 from dkt_ros.evaluation.predictions import PredictedDepth, parse_predictions
 from dkt_ros.evaluation.videos import Video, VideoReader
+from dkt_ros.formats.transphy3d import write_sequence
 
 RANGE = (0.1, 10.0)
 
@@ -115,6 +116,28 @@ def test_names_are_the_frames_or_else_their_places(tmp_path: Path) -> None:
         assert list(video.indices) == list(places)[::2]
         expected = np.mean([0.01 * index for index in video.indices])
         assert measured(video, tmp_path / start).rel == pytest.approx(expected, abs=1e-4)
+
+
+def test_numbers_that_may_be_names_or_places_are_refused(tmp_path: Path) -> None:
+    """Of frames 2 to 7, as a packed recording's later clip has; frame 2 is not what 2 counts to."""
+    frames = [trees.sequence_frame(index) for index in range(2, 8)]
+    write_sequence(tmp_path / "data" / "run-0001.tar", "run-0001", frames)
+    (video,) = VideoReader(open_dataset(tmp_path / "data"), with_normals=False)
+    folder = folder_of(tmp_path, video)
+    truth = np.nan_to_num(video.truth)
+    for number in (2, 3):
+        write_npy(folder / str(number), truth[number])
+    skipped = Skipped()
+    evaluate_video(video, Methods([PredictedDepth("a", tmp_path / "theirs")]), RANGE, skipped)
+    (why,) = skipped.reasons.values()
+    assert why.endswith(
+        "2 may be the frame run-0001_00000002 or, as its place from 0, run-0001_00000004; name "
+        "files as the frames are"
+    )
+    write_npy(folder / "0", truth[0])  # no frame's number: all are places
+    skipped = Skipped()
+    assert measured(video, tmp_path / "theirs", skipped).rel == pytest.approx(0, abs=1e-6)
+    assert skipped.count == 3
 
 
 def test_what_a_mac_leaves_beside_files_is_no_prediction(

@@ -12,7 +12,7 @@ from fixtures.evaluated_scenes import exact, live
 
 from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.evaluate import Result
+from dkt_ros.evaluation.evaluate import Result, Summary
 from dkt_ros.evaluation.judge import Figures
 from dkt_ros.evaluation.long_runs import Curve
 from dkt_ros.evaluation.report import (
@@ -40,6 +40,10 @@ def report(results: list[Result], **changes: object) -> SetReport:
 def nothing(rgb: np.ndarray, /) -> np.ndarray:
     """In the place of a network that is not asked."""
     raise NotImplementedError
+
+
+def of_one_video(summary: Summary) -> list[Result]:
+    return [Result(method, "one", regions) for method, regions in summary.items()]
 
 
 def words(text: str, line: int) -> str:
@@ -172,14 +176,14 @@ def test_live_is_set_against_exact_on_the_same_frames() -> None:
         "dkt live, online": {"all": Figures(rel=0.3)},
         "dkt exact, online, live frames": {"all": Figures(rel=0.2)},
     }
-    lines = format_difference(summary, [exact(nothing), live(nothing)]).splitlines()
+    lines = format_difference([of_one_video(summary)], [exact(nothing), live(nothing)]).splitlines()
     assert lines[0].startswith("dkt live against dkt exact, same frames")
     assert [line.split()[-3:] for line in lines[1:]] == [
         ["10.00", "11.00", "+10.00"],
         ["2.00", "1.00", "-50.00"],
         ["20.00", "30.00", "+50.00"],
     ]
-    alone = {"dkt live, video": {"all": Figures(rel=0.1)}}
+    alone = [of_one_video({"dkt live, video": {"all": Figures(rel=0.1)}})]
     assert format_difference(alone, [live(nothing)]) == ""
     assert format_difference(alone, [exact(nothing), live(nothing)]) == ""
     assert format_difference(alone, []) == ""
@@ -196,7 +200,7 @@ def test_every_model_is_set_against_the_first_on_the_frames_that_both_answer() -
     }
     models = [kind(nothing, f"{n} {kind.__name__}") for n in "AB" for kind in (exact, live)]
     found = {}
-    for table in format_difference(summary, models).split("\n\n"):
+    for table in format_difference([of_one_video(summary)], models).split("\n\n"):
         head, row = table.splitlines()
         found[head.split(",")[0]] = row.split()[-3:]
     assert found == {
@@ -204,6 +208,35 @@ def test_every_model_is_set_against_the_first_on_the_frames_that_both_answer() -
         "B exact against A exact": ["40.00", "20.00", "-50.00"],
         "B live against A exact": ["10.00", "30.00", "+200.00"],
     }
+
+
+def test_a_difference_is_of_the_videos_of_which_both_have_a_figure() -> None:
+    """Of the hard video B has none, of another no glass, and of the second set nothing at all."""
+    before, after = "A exact, video", "B exact, video"
+
+    def figures(all_of_it: float, glass: float = math.nan) -> dict[str, Figures]:
+        return {"all": Figures(rel=all_of_it), "transparent": Figures(rel=glass)}
+
+    first = [
+        Result(before, "easy", figures(0.1, 0.2)),
+        Result(after, "easy", figures(0.1, 0.1)),
+        Result(before, "other", figures(0.3, 0.8)),
+        Result(after, "other", figures(0.3)),
+        Result(before, "hard", figures(0.9, 0.9)),
+    ]
+    second, third = (
+        [Result(before, "easy", figures(0.9))],
+        [
+            Result(before, "easy", figures(0.4)),
+            Result(after, "easy", figures(0.4)),
+        ],
+    )
+    models = [exact(nothing, "A exact"), exact(nothing, "B exact")]
+    lines = format_difference([first, second, third], models).splitlines()[1:]
+    assert [" ".join(line.split()) for line in lines] == [
+        "REL, video, all 30.00 30.00 +0.00",
+        "REL, video, transparent 20.00 10.00 -50.00",
+    ]
 
 
 def test_long_runs_are_told_by_their_ends() -> None:

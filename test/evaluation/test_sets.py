@@ -158,6 +158,24 @@ def test_what_some_videos_lack_is_counted(tmp_path: Path) -> None:
     assert report.summary["raw"]["rest"].coverage > 0.9
 
 
+def test_rows_that_failed_on_some_videos_are_told_to_be_means_of_the_others(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path, splits=("train", "test", "val"))
+    reader = VideoReader(open_dataset(tmp_path), with_normals=False)
+    asked = list[int]()
+
+    def failing(rgb: np.ndarray, /) -> np.ndarray:
+        asked.append(0)
+        if len(asked) == 1:
+            raise DktError("no")
+        return plane(rgb)
+
+    models = [exact(plane), exact(failing, "other")]
+    methods = Methods(models, ("video",), with_normals=False)
+    report = evaluate_set(reader, methods, (0.1, 10.0))
+    assert report.notes == ["means over 2 of 3 videos alone: other, video"]
+    assert report.skipped.count == 1
+
+
 def test_videos_of_one_frame_and_normals_of_nothing_are_as_good_as_none(tmp_path: Path) -> None:
     frame = trees.sequence_frame(0)
     assert frame.normal is not None

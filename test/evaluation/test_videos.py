@@ -16,6 +16,7 @@ from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.regions import UNKNOWN_CLASS
 from dkt_ros.evaluation.videos import VideoReader, depth_range_of, stack
+from dkt_ros.formats.transphy3d import write_sequence
 
 
 def test_a_rendered_sequence_is_a_video_with_all_parts(tmp_path: Path) -> None:
@@ -166,6 +167,18 @@ def test_what_is_odd_about_a_clip_is_told(tmp_path: Path) -> None:
     (video,) = reader
     assert video.world_to_camera is None
     assert any("metadata.mat" in remark for remark in reader.remarks)
+
+
+def test_what_its_first_frames_give_away_as_wrong_is_told_once(tmp_path: Path) -> None:
+    """Raw depth of a tenth in all frames of three videos; one sound video more says nothing."""
+    for name, factor in (("a", 0.1), ("b", 0.1), ("c", 0.1), ("d", 1.0)):
+        frames = [trees.sequence_frame(index) for index in range(2)]
+        wrong = [replace(f, raw_depth=np.float32(factor) * f.depth) for f in frames]
+        write_sequence(tmp_path / f"{name}.tar", name, wrong)
+    reader = VideoReader(open_dataset(tmp_path))
+    assert len(list(reader)) == 4
+    (told,) = reader.remarks
+    assert "a_00000000: raw depth is 0.1 times the true one in the median" in told
 
 
 def test_depth_ranges() -> None:

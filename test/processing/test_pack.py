@@ -303,6 +303,12 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
     assert not (tmp_path / "out" / ".partial-run").exists()
     assert packed(bag, tmp_path / "out", frames=2) == replace(whole, already=True)
     # Other code, other options, or a tar that is gone: all of it is read again.
+    anew = {
+        "code": "was of other code of dkt_ros",
+        "options": "was of other options, or before the recording changed",
+        "gone": "lacks a part",
+        "": "",
+    }
     for begins, change in ((0, "code"), (0, "options"), (0, "gone"), (8, "")):
         shutil.rmtree(tmp_path / "out")
         killed()
@@ -312,8 +318,12 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
         with monkeypatch.context() as patch:
             if change == "code":
                 patch.setattr(packing, "code_state", lambda: "another")
-            packed(bag, tmp_path / "out", frames=3 if change == "options" else 2)
+            told = packed(bag, tmp_path / "out", frames=3 if change == "options" else 2)
         assert read[0] == begins, change
+        said = f"what a killed run had packed, 3 clips, {anew[change]}: all of it was packed anew"
+        assert told.notes == [*whole.notes, *([said] if change else [])]
+    # It is news of that run alone.
+    assert packed(bag, tmp_path / "out", frames=2).notes == whole.notes
 
 
 def test_what_a_run_that_is_killed_at_its_very_end_left_out_is_told(

@@ -267,6 +267,36 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     assert source.lost == ["the video ends with 2 frames without depth"]
 
 
+def test_a_video_with_masks(tmp_path: Path) -> None:
+    """Of pictures, as labelling tools write them, or of an array; the last frame has none."""
+    frames = labelled_frames(3)
+    path = write_video(tmp_path / "clip.avi", np.stack([f.frame.rgb for f in frames]), "MJPG")
+    np.save(tmp_path / "clip_depth.npy", np.ones((3, HEIGHT, WIDTH), np.float32))
+    mask = np.zeros((2, HEIGHT, WIDTH), np.uint8)
+    mask[0, 3:9], mask[1, 5:7], mask[1, 20:22] = 255, 2, 1
+    expected = np.where(mask == 255, 1, mask)
+    np.savez(tmp_path / "labels.npz", mask=mask)
+    (tmp_path / "masks").mkdir()
+    for number, picture in zip((9, 10), mask, strict=True):
+        cv2.imwrite(str(tmp_path / f"masks/{number}.png"), picture)
+    for given in ("labels.npz", "masks", "masks/*.png"):
+        source = opened(path, replace(PINHOLE, mask=given))
+        found = [shot.mask for shot in shots(source)]
+        np.testing.assert_array_equal(np.stack([known(one) for one in found[:2]]), expected)
+        assert found[2] is None
+        assert source.notes == ["the video gives 3 frames for 2 of masks: is it that video's?"]
+    np.save(tmp_path / "clip_mask.npy", mask.astype(np.float32))
+    for given, said in (("clip_mask.npy", "has float32"), ("nothing/*", "holds no masks")):
+        error = refused(path, replace(PINHOLE, mask=given))
+        assert error.outcome is Outcome.NOT_A_RECORDING
+        assert said in str(error)
+    (one,) = find_recordings([path], PINHOLE)
+    masked = replace(PINHOLE, mask="masks")
+    before = one.state(tmp_path / "out", masked)
+    (tmp_path / "masks/11.png").write_bytes(b"")
+    assert one.state(tmp_path / "out", masked) != before
+
+
 def test_what_lies_beside_a_video_or_a_folder_is_part_of_it(pictures: Path, tmp_path: Path) -> None:
     rgb = np.stack([labelled.frame.rgb for labelled in labelled_frames(2)])
     path = write_video(tmp_path / "clip.avi", rgb, "MJPG")

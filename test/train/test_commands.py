@@ -19,6 +19,7 @@ from fixtures.training_scenes import write_scene
 
 import dkt_ros.train.run as run_module
 from dkt_ros.errors import DktError
+from dkt_ros.formats.transphy3d import read_sequence, write_sequence
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.info import CheckpointInfo
@@ -160,6 +161,19 @@ def test_one_of_several_processes_says_what_a_dry_run_would_do(
     monkeypatch.setattr(Accelerator, "is_main_process", property(lambda self: False))
     assert dkt("train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_data_set_that_looks_wrong_is_told_before_it_is_learned(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tar in (tmp_path / "scenes").glob("*.tar"):
+        frames = [
+            replace(frame, raw_depth=np.float32(10) * frame.depth) for frame in read_sequence(tar)
+        ]
+        write_sequence(tar, tar.stem, frames)
+    assert dkt("train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run") == 0
+    said = capsys.readouterr().err
+    assert said.count("raw depth is 10 times the true one in the median") == 1
 
 
 def test_what_the_previews_show_is_said(config: Path, tmp_path: Path) -> None:

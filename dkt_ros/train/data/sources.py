@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from dkt_ros.datasets.dataset import UNSPLIT, Clip, Dataset, unusual_steps
 from dkt_ros.datasets.iterate import Skipped
+from dkt_ros.datasets.plausibility import Suspects
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
@@ -24,6 +25,7 @@ from dkt_ros.train.data.config import AUTO, SourceConfig
 from dkt_ros.wording import counted
 
 T = TypeVar("T")
+_LOOKED_AT = 3
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,16 @@ class Mixture:
         clips = (clip for source in self.sources for clip in source.clips if _frames(clip))
         return any(_view(clip, lambda one: one.raw_depth is not None, 0) is True for clip in clips)
 
+    def suspicions(self) -> list[str]:
+        """What the first frames of each source's first clips give away as wrong, each kind once."""
+        told = []
+        for source in self.sources:
+            suspects = Suspects()
+            for clip in [clip for clip in source.clips if _frames(clip)][:_LOOKED_AT]:
+                found = _view(clip, partial(_suspected, suspects), 0)
+                told += [] if isinstance(found, _Unreadable) else found
+        return told
+
     def nothing_left(self, frames: int, offered: int = 0) -> DktError:
         """What to raise when all candidates have failed. offered: the longest windows there are."""
         roots = ", ".join(str(source.root) for source in self.sources)
@@ -228,6 +240,11 @@ def _view(clip: Clip, view: Callable[[Sample], T], index: int) -> T | _Unreadabl
     except DktError as error:
         return _Unreadable(str(error))
     return view(sample)
+
+
+def _suspected(suspects: Suspects, sample: Sample) -> list[str]:
+    """Of what is learned from, which the camera's matrix is none of."""
+    return suspects.of(replace(sample, camera_matrix=None))
 
 
 def _frames(clip: Clip) -> int:

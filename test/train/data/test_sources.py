@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -35,6 +36,21 @@ def first(mixture: Mixture, frames: int, draws: int) -> Iterator[Window]:
 
 def source_of(sample: Sample) -> str:
     return sample.source
+
+
+def test_what_first_frames_give_away_as_wrong_is_told_once_of_each_set(tmp_path: Path) -> None:
+    for folder, factor in (("sound", 1.0), ("tenth", 0.1), ("tenfold", 10.0)):
+        for name in "ab":
+            frame = trees.sequence_frame(0)
+            wrong = replace(frame, raw_depth=np.float32(factor) * frame.depth)
+            write_sequence(tmp_path / folder / f"{name}.tar", name, [wrong])
+    roots = [tmp_path / name for name in ("sound", "tenth", "tenfold")]
+    told = mixture(*(SourceConfig(str(root)) for root in roots)).suspicions()
+    assert [line.partition(": ")[2] for line in told] == [
+        f"a_00000000: raw depth is {times} times the true one in the median; another unit or camera?"
+        for times in ("0.1", "10")
+    ]
+    assert [str(root) in line for root, line in zip(roots[1:], told, strict=True)] == [True, True]
 
 
 @pytest.fixture
