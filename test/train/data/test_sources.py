@@ -47,7 +47,8 @@ def test_what_first_frames_give_away_as_wrong_is_told_once_of_each_set(tmp_path:
     roots = [tmp_path / name for name in ("sound", "tenth", "tenfold")]
     told = mixture(*(SourceConfig(str(root)) for root in roots)).suspicions()
     assert [line.partition(": ")[2] for line in told] == [
-        f"a_00000000: raw depth is {times} times the true one in the median; another unit or camera?"
+        f"a_00000000: raw depth is {times} times the true one in the median; "
+        "another unit or camera?"
         for times in ("0.1", "10")
     ]
     assert [str(root) in line for root, line in zip(roots[1:], told, strict=True)] == [True, True]
