@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -116,6 +117,8 @@ _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _MUCH = 0.25  # of depth; of less, a pane may be read now as itself, now as what is behind it
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
+_ENDED, _LULLS = 1.0, 3  # seconds in which depth stayed as it was, and times as long as the longest
+# time between two odd images, from which these come no more
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -254,9 +257,11 @@ class Consistency:
         self._torn = Torn()
         self._steps = Steps()
         self._by_turns = ByTurns()
-        self._odd: deque[tuple[int, float]] = deque(maxlen=2)
+        self._odd: deque[tuple[int, float]] = deque()
+        self._unlike_ns = 0
         self._last: tuple[Float32, Float32, float] | None = None
-        self._jump: tuple[float, int] | None = None
+        self._jump: tuple[float, int, int] | None = None
+        self._of_scale = 0
 
     def update(
         self,
@@ -431,7 +436,7 @@ class Consistency:
 
         Told by the readings where both frames have some, else by the network's line.
         """
-        level = 0.0
+        level, told = 0.0, self._jump
         if line is not None and relative is not None and np.isfinite(line).all():
             level = line[0] * relative + line[1]
         if self._last is not None:
@@ -445,11 +450,15 @@ class Consistency:
             large = max(factor, 1 / factor) > self.config.jump and uneven < _UNEVEN
             if large and _alike(before, grey) > _ALIKE:
                 back = self._jump is not None and 0.8 < self._jump[0] * factor < 1.25
-                self._jump = None if back else (factor, now)
+                # What it is back at may be wrong, where that was one frame's alone.
+                is_known = self._jump is not None and self._jump[2] > 1
+                told = None if back and is_known else (factor, now, self._of_scale)
+                self._jump, self._of_scale = None if back else told, 0
+        self._of_scale += 1
         self._last = grey, inverse, level
-        if self._jump is None:
+        if told is None:
             return []
-        factor, when = self._jump
+        factor, when, _ = told
         text = (
             f"depth became {factor:.2g} times as large between two frames that look alike, "
             f"{(now - when) / 1e9:.1f} s ago: did the depth's unit or the camera's mode change?"
@@ -463,6 +472,8 @@ class Consistency:
         if share := self._by_turns.take(grey, inverse):
             scores["other_depth"] = share
             self._odd.append((now, share))
+        if not self._by_turns.alike:
+            self._unlike_ns = now
         while self._odd and (now - self._odd[0][0]) / 1e9 > self.config.jump_s:
             self._odd.popleft()
         if not self._odd:
@@ -471,7 +482,10 @@ class Consistency:
             "a depth image was unlike those before and after it, though what is seen was the same: "
             "are some not registered, or does another camera publish?"
         )
-        is_certain = len(self._odd) > 1 and min(share for _, share in self._odd) > _MUCH
+        since_s = (now - self._unlike_ns) / 1e9
+        longest_s = max((b - a for (a, _), (b, _) in pairwise(self._odd)), default=0) / 1e9
+        lasts = len(self._odd) > 1 and since_s <= max(_ENDED, _LULLS * longest_s)
+        is_certain = lasts and min(share for _, share in list(self._odd)[-2:]) > _MUCH
         return [Suspicion("by turns", text, is_certain)]
 
     def _late(

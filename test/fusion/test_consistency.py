@@ -481,6 +481,16 @@ def test_a_jump_of_scale_and_its_way_back(moving: list[Frame]) -> None:
     assert "jump" not in causes(judged([*jumped, *still(moving[0], 1)]))
 
 
+def test_a_scale_that_was_one_frames_alone_is_not_known_to_be_right_when_it_is_back(
+    moving: list[Frame],
+) -> None:
+    """Of a stream that begins with what comes by turns."""
+    right = still(moving[0], 4)
+    half = with_depth(right, lambda raw: raw * np.float32(0.5))
+    assert "jump" in causes(judged([half[0], right[1], half[2]]))
+    assert "jump" not in causes(judged([*right[:2], half[2], right[3]]))
+
+
 def test_a_jump_of_the_line(moving: list[Frame]) -> None:
     consistency = Consistency()
     rgb, _, disparity = moving[0]
