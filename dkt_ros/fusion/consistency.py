@@ -119,6 +119,7 @@ _MUCH = 0.25  # of depth; of less, a pane may be read now as itself, now as what
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _ENDED, _LULLS = 1.0, 3  # seconds in which depth stayed as it was, and times as long as the longest
 # time between two odd images, from which these come no more
+_NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -257,6 +258,7 @@ class Consistency:
         self._torn = Torn()
         self._steps = Steps()
         self._by_turns = ByTurns()
+        self._nearly = 0
         self._odd: deque[tuple[int, float]] = deque()
         self._unlike_ns = 0
         self._last: tuple[Float32, Float32, float] | None = None
@@ -285,7 +287,7 @@ class Consistency:
         scores: dict[str, float] = {}
         fine = fine_grey(rgb)
         grey = shrunk(fine)
-        found = _told("colour", nothing_seen(rgb, grey, scores), True)
+        found = self._nothing_seen(rgb, grey, scores)
         blind = bool(found)
         if not blind:
             found += _told("broken colour", broken_off(rgb, raw_depth, scores))
@@ -329,6 +331,21 @@ class Consistency:
         # Depth of another moment lies beside its colour too, each time elsewhere.
         found += late if any(one.certain for one in late) else late + beside
         return Verdict(tuple(found), scores)
+
+    def _nothing_seen(
+        self, rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """Whether the picture shows nothing, or nearly so after some that did.
+
+        Near a limit noise would have one picture in two used.
+        """
+        text = nothing_seen(rgb, grey, scores)
+        if text:
+            self._nearly = _NEARLY
+        elif self._nearly:
+            text = nothing_seen(rgb, grey, scores, or_nearly=True)
+            self._nearly = self._nearly - 1 if text else 0
+        return _told("colour", text, True)
 
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
         """1/raw at the fine size, 1/m, 0 unknown."""

@@ -19,6 +19,7 @@ from demo.stamps import header_stamp_ns
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import discover_topics
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.colours import fine_grey, shrunk
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Verdict
 from dkt_ros.fusion.registration import CHANGES, Change, Seen
 
@@ -555,6 +556,26 @@ def test_a_jump_is_seen_while_the_camera_moves_and_the_light_changes(
     after = with_colour(moving[3:5], lambda rgb: (gain * rgb).astype(np.uint8))
     after = [(rgb, raw * np.float32(1.8), disparity / 1.8) for rgb, raw, disparity in after]
     assert "jump" in causes(judged([*moving[:3], *after]))
+
+
+def test_a_picture_near_a_limit_is_not_used_by_turns(moving: list[Frame]) -> None:
+    rgb, raw, disparity = moving[0]
+    low, high = np.quantile(shrunk(fine_grey(rgb)), [0.02, 0.98])
+
+    def spread(levels: float) -> np.ndarray:
+        return np.rint(40 + (rgb - low) * levels / (high - low)).clip(0, 255).astype(np.uint8)
+
+    def told(levels: list[float]) -> str:
+        judge = Judge()
+        verdicts = [
+            judge.update(spread(level), raw, disparity, t * PERIOD_NS)
+            for t, level in enumerate(levels)
+        ]
+        return "".join("C" if "colour" in causes(verdict) else "." for verdict in verdicts)
+
+    assert told([11, 8, 11, 8, 11, 11, 8, 11]) == ".CCCCCCC"
+    assert told([8, 14, 14]) == "C..", "at once where it is clear"
+    assert told([8, *[11] * 12]) == "C" * 11 + "..", "and where it lasts"
 
 
 def test_flickering_lights_tell_nothing_of_depth_without_noise(moving: list[Frame]) -> None:
