@@ -131,6 +131,7 @@ class NodeReport:
     resting: bool = False
     image_timeout_s: float = 2.0
     sync_slop_s: float = 0.02
+    align_max_uncertainty: float = 0.05
     pipeline: PipelineReport = field(default_factory=PipelineReport)
     snapshot: Snapshot = field(default_factory=Snapshot)
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
@@ -599,6 +600,16 @@ def _alignment(report: NodeReport) -> _Part:
         shares = vars(report.shares).items()
         values += [(f"share of {source}", f"{share:.2f}") for source, share in shares]
     if alignment.state is AlignmentState.OK:
-        return _Part("alignment", OK, f"residual {alignment.residual_m * 1e3:.1f} mm", values)
+        text = f"residual {alignment.residual_m * 1e3:.1f} mm"
+        if alignment.inliers == 0:
+            return _Part("alignment", OK, alignment.reason, values)
+        if alignment.uncertainty <= report.align_max_uncertainty:
+            return _Part("alignment", OK, text, values)
+        text += (
+            f"; but the depth is expected to be off by {alignment.uncertainty:.0%} or more in half "
+            "of the picture: have the sensor see more of the scene, and take what dkt/confidence "
+            "is sure of (min_confidence)"
+        )
+        return _Part("alignment", WARN, text, values)
     level = ERROR if alignment.state is AlignmentState.UNALIGNED else WARN
     return _Part("alignment", level, f"{alignment.state.name}: {alignment.reason}", values)

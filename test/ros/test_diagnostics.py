@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -483,6 +484,18 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"alignment": replace(HEALTHY.alignment, state=AlignmentState.HELD, reason="few")},  # type: ignore[type-var]
             WARN,
             "HELD: few",
+        ),
+        (
+            "alignment",
+            {"alignment": replace(HEALTHY.alignment, uncertainty=0.133)},  # type: ignore[type-var]
+            WARN,
+            "residual 2.0 mm; but the depth is expected to be off by 13% or more in half of",
+        ),
+        (
+            "alignment",
+            {"alignment": replace(HEALTHY.alignment, inliers=0, uncertainty=inf, reason="alone")},  # type: ignore[type-var]
+            OK,
+            "alone",
         ),
         (
             "alignment",

@@ -272,7 +272,8 @@ class NodeParameters(Parameters):
     align_max_uncertainty: float = parameter(
         _ALIGNMENT.max_uncertainty,
         "Largest relative standard error of depth (0.05 = 5%) with which a scale is believed. "
-        "Fused depth, which the readings correct locally, begins with one of up to 30% even so.",
+        "Fused depth, which the readings correct locally, begins with one of up to 30% even so; "
+        "diagnostics warn where more is expected of it.",
         Applies.ON_CONFIGURE,
         minimum=0.0001,
         maximum=1.0,
