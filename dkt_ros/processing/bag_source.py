@@ -44,7 +44,7 @@ from dkt_ros.messages.fields import as_option, stamp_to_ns
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import depth_of, rgb_of
-from dkt_ros.messages.synchronizer import DropCause, Synchronizer, wide_enough
+from dkt_ros.messages.synchronizer import DropCause, Synchronizer, told_apart, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.silences import silences, told
 from dkt_ros.processing.source import GIVE_CAMERA, PassedMessage, Pending, Source, SourceOptions
@@ -242,6 +242,7 @@ class BagSource(Source):
                 yield from reading.take(message)
             yield from reading.rest()
             late, silent = reading.silences()
+            late += filter(None, [told_apart(reading.intake.synchronizer.apart_s)])
             self.notes += [text for text in late if text not in self.notes]
             # The bag is whole for all that, which is not said of one with remarks.
             self._silent = silent if reading.paired else []

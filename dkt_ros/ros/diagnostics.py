@@ -16,7 +16,7 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.fuser import Shares
 from dkt_ros.messages.intake import ENCODING_CHANGED
-from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, wide_enough
+from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, told_apart, wide_enough
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
@@ -84,6 +84,7 @@ class PipelineReport:
     inputs      "color", "depth", "camera_info" -> topic
     remarks     cause -> what is likely wrong with the frames that come now
     offset_s    newest colour stamp less newest depth stamp
+    apart_s     how long after its colour depth is stamped, where that is the same in all pairs
     missed_s    how far the nearest depth is from colour that finds none near enough
     late_s      "color", "depth" -> how far it comes behind the other, which does not wait as long
     lost_share  "color", "depth" -> share of the messages that did not arrive, by their stamps
@@ -92,6 +93,7 @@ class PipelineReport:
     inputs: Mapping[str, InputTopic] = field(default_factory=dict)
     remarks: Mapping[str, str] = field(default_factory=dict)
     offset_s: float | None = None
+    apart_s: float | None = None
     missed_s: float | None = None
     late_s: Mapping[str, float] = field(default_factory=dict)
     lost_share: Mapping[str, float] = field(default_factory=dict)
@@ -218,6 +220,8 @@ def _input(report: NodeReport) -> _Part:
         ]
     if pipeline.offset_s is not None:
         values.append(("color stamp - depth stamp (s)", f"{pipeline.offset_s:.3f}"))
+    if pipeline.apart_s is not None:
+        values.append(("depth stamp - its colour's (s)", f"{pipeline.apart_s:.3f}"))
     values += [
         (f"{name} lost on the way (%)", f"{100 * share:.0f}")
         for name, share in pipeline.lost_share.items()
@@ -261,6 +265,7 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
         *_crowds(report),
         *_losses(report, is_told=cost_frames),
         *_flushes(report),
+        *filter(None, [told_apart(report.pipeline.apart_s)]),
         *report.pipeline.remarks.values(),
     ]
     if recent or lasting:

@@ -159,6 +159,7 @@ class Pipeline:
             inputs={name: self._input(entry) for name, entry in self._subscriptions.items()},
             remarks=self._intake.remarks,
             offset_s=stamps.offset_s,
+            apart_s=stamps.apart_s,
             missed_s=stamps.missed_s,
             late_s=stamps.late_s,
             lost_share=stamps.lost_share(),

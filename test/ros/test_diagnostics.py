@@ -100,6 +100,8 @@ def test_the_numbers_are_there() -> None:
     assert found["color rate (Hz)"] == "30.0"
     assert found["dropped: truncated image"] == "3"
     assert found["color stamp - depth stamp (s)"] == "0.001"
+    found_apart = values(status("input", pipeline=pipeline(apart_s=-0.004)))
+    assert found_apart["depth stamp - its colour's (s)"] == "-0.004"
     found = values(status("inference"))
     assert found["depth images"] == "100"
     assert {k: v for k, v in found.items() if "messages" in k} == {"dkt/points messages": "7"}
@@ -246,6 +248,8 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "disparity is no depth; map it to what a node makes of it",
         ),
         ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
+        ("input", {"pipeline": pipeline(apart_s=-0.018)}, WARN, "depth is stamped 18 ms before"),
+        ("input", {"pipeline": pipeline(apart_s=0.004)}, OK, "30.0 frames per second"),
         (
             "input",
             {"snapshot": streams(pair=9.0), "pipeline": pipeline(offset_s=86.4)},
