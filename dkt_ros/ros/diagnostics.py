@@ -35,6 +35,8 @@ FEWEST_PAIRS = 10
 RESTING = "publish is on_demand, and nobody asks for depth"
 NO_NEW_DEPTH = "no new depth"
 """Why is another status' matter."""
+DDS_FORGETS_S = 25.0
+"""After which a process that was killed is surely forgotten: 20 s, and some to spare."""
 MOST_ELSEWHERE = 4
 """Topics that are named in place of one that nobody publishes."""
 FLUSHES_WORTH_A_WARNING = 3
@@ -65,6 +67,7 @@ class InputTopic:
     other_types  types on this topic besides the subscription's own, which it cannot hear
     latched      whether all publishers keep their messages for subscribers that come late
     nodes        full names of the publishers' nodes
+    crowded_s    for how long two of them have been there together
     elsewhere    where nobody publishes it, topics of its type that others publish, likest first
     """
 
@@ -75,6 +78,7 @@ class InputTopic:
     latched: bool = False
     nodes: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    crowded_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -256,13 +260,15 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
     patience_s = max(report.image_timeout_s, 2.0 * longest_s)
     complaints = _complaints(report, patience_s)
     cost_frames = any(cause in report.snapshot.drops for cause in complaints)
-    recent = list(complaints.values())
+    # What else is wrong comes of that, where more than one camera is sure to publish.
+    crowds, restarted = _crowds(report)
+    recent = [*crowds, *complaints.values()]
     if _quiet_s(streams.get("pair"), active_s) > report.image_timeout_s:
         if cost_frames:
             return ERROR, _first_of(recent)
-        return WARN, _first_of([_unpaired(report), *recent])
+        return WARN, _first_of([*crowds, _unpaired(report), *complaints.values(), *restarted])
     lasting = [
-        *_crowds(report),
+        *restarted,
         *_losses(report, is_told=cost_frames),
         *_flushes(report),
         *filter(None, [told_apart(report.pipeline.apart_s)]),
@@ -353,23 +359,29 @@ def _late(pipeline: PipelineReport) -> str:
     return ""
 
 
-def _crowds(report: NodeReport) -> list[str]:
-    """Inputs that more than one publisher sends, whose pictures get mixed."""
-    found = []
+def _crowds(report: NodeReport) -> tuple[list[str], list[str]]:
+    """Inputs that more than one publisher sends, whose pictures get mixed.
+
+    Those that surely do, and those of one name that may have been killed and started anew.
+    """
+    sure: list[str] = []
+    restarted: list[str] = []
     for topic in report.pipeline.inputs.values():
         if topic.publishers < 2 or topic.other_types:
             continue
         unnamed = max(topic.publishers - len(topic.nodes), 0)
         nodes = [*topic.nodes, *["one whose name is not known yet"] * unnamed]
+        may_be_one = unnamed == 0 and len(set(nodes)) == 1 and topic.crowded_s <= DDS_FORGETS_S
         why = (
             f"was {nodes[0]} killed and started anew? DDS forgets the one before within 20 "
             "s. Where more than one runs, pictures of all are mixed in one stream: end all but one"
-            if unnamed == 0 and len(set(nodes)) == 1
+            if may_be_one
             else "pictures of all are mixed in one stream; end all but one, or give each camera a "
             "namespace"
         )
-        found.append(f"{topic.topic} has {topic.publishers} publishers ({', '.join(nodes)}): {why}")
-    return found
+        text = f"{topic.topic} has {topic.publishers} publishers ({', '.join(nodes)}): {why}"
+        (restarted if may_be_one else sure).append(text)
+    return sure, restarted
 
 
 def _losses(report: NodeReport, is_told: bool) -> list[str]:

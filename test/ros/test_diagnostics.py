@@ -177,6 +177,31 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam",) * 2, crowded_s=30))},
+            WARN,
+            "/color has 2 publishers (/cam, /cam): pictures of all are mixed",
+        ),
+        (
+            "input",
+            {
+                "pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam", "/replay"))),
+                "snapshot": slow_streams(pair=9.0),
+                "complaints": {"e": ("camera_info of another size", 0.1)},
+            },
+            WARN,
+            "/color has 2 publishers (/cam, /replay): pictures of all are mixed",
+        ),
+        (
+            "input",
+            {
+                "pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam", "/replay"))),
+                "complaints": {"by turns": ("a depth image was unlike", 0.1)},
+            },
+            WARN,
+            "or give each camera a namespace (and 1 more, see the values)",
+        ),
+        (
+            "input",
             {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam",)))},
             WARN,
             "/color has 2 publishers (/cam, one whose name is not known yet): pictures of all are",
