@@ -119,6 +119,7 @@ _MUCH = 0.25  # of depth; of less, a pane may be read now as itself, now as what
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _ENDED, _LULLS = 1.0, 3  # seconds in which depth stayed as it was, and times as long as the longest
 # time between two odd images, from which these come no more
+_FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
@@ -259,6 +260,7 @@ class Consistency:
         self._steps = Steps()
         self._by_turns = ByTurns()
         self._nearly = 0
+        self._shown, self._usual = 0, 0.0
         self._odd: deque[tuple[int, float]] = deque()
         self._unlike_ns = 0
         self._last: tuple[Float32, Float32, float] | None = None
@@ -314,11 +316,14 @@ class Consistency:
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
-        if blind or np.count_nonzero(known) < _FEWEST:
+        # The frame that `seen` is of may have been black, or of an emitter that blinks.
+        shown, self._shown = self._shown, 0 if blind else int(np.count_nonzero(known))
+        self._usual = max(self._shown, _USUAL * self._usual)
+        if blind or self._shown < _FEWEST:
             return Verdict(tuple(found), scores)
         found += self._taking_turns(grey, inverse, stamp_ns, scores)
         beside: list[Suspicion] = []
-        if seen is not None:
+        if seen is not None and shown > _FEW * self._usual:
             beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
         if beside and min(rgb.shape[:2]) < _SMALLEST:
             text = (

@@ -558,6 +558,40 @@ def test_a_jump_is_seen_while_the_camera_moves_and_the_light_changes(
     assert "jump" in causes(judged([*moving[:3], *after]))
 
 
+@pytest.mark.parametrize("every", [2, 4])
+def test_lights_that_blink_say_nothing_of_what_is_registered(
+    moving: list[Frame], every: int
+) -> None:
+    judge = Judge()
+    for t, (rgb, raw, disparity) in enumerate(still(moving[0], 14)):
+        is_off = t % every == every - 1
+        shown = np.zeros_like(rgb) if is_off else rgb
+        verdict = judge.update(shown, raw, disparity, t * PERIOD_NS)
+        assert causes(verdict) == ({"colour"} if is_off else set())
+
+
+def says(odds: float) -> Seen:
+    return Seen(lambda: odds, lambda changes: [odds] * len(changes))
+
+
+@pytest.mark.parametrize("left", [0.25, 1.0])
+def test_an_emitter_that_blinks_says_nothing_of_what_is_registered(
+    moving: list[Frame], left: float
+) -> None:
+    """What the matcher says of the few readings that are left is not held against the others."""
+    consistency, rng = Consistency(), np.random.default_rng(0)
+    height, width = moving[0][1].shape
+    told = set[str]()
+    for t, (rgb, raw, disparity) in enumerate(still(moving[0], 14)):
+        lost = (rng.random((height // 8, width // 8)) >= left).astype(np.uint8) * (t % 2)
+        raw = np.where(cv2.resize(lost, (width, height), interpolation=0) > 0, np.nan, raw)
+        seen = says(5.0 if t % 2 else -2.0) if t else None  # of the frame before
+        told |= causes(
+            consistency.update(rgb, raw.astype(np.float32), disparity, t * PERIOD_NS, seen=seen)
+        )
+    assert told == (set() if left < 1 else {"by turns"})
+
+
 def test_a_picture_near_a_limit_is_not_used_by_turns(moving: list[Frame]) -> None:
     rgb, raw, disparity = moving[0]
     low, high = np.quantile(shrunk(fine_grey(rgb)), [0.02, 0.98])
