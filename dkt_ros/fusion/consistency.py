@@ -121,6 +121,8 @@ _ENDED, _LULLS = 1.0, 3  # seconds in which depth stayed as it was, and times as
 # time between two odd images, from which these come no more
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
+_AT_REST = 1.15, 0.1  # change of depth that is a jump where colour stays the same: changes by less
+# than that share of its spread; whoever comes as much nearer changes it by three times that
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -142,7 +144,8 @@ class ConsistencyConfig:
                       from which it is certain to be of that moment; 0.7 of it: suspected
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
     stale_s           seconds of identical colour that are said even where nothing else moves
-    jump              factor of depth between two alike pictures that is a jump of scale
+    jump              factor of depth between two alike pictures that is a jump of scale; of
+                      readings before a camera at rest 1.15 is enough
     jump_s            seconds for which a jump is certain
     """
 
@@ -464,12 +467,15 @@ class Consistency:
         if self._last is not None:
             before, old, old_level = self._last
             both = (old > 0) & (inverse > 0)
-            if np.count_nonzero(both) > _FEWEST:
+            measured = np.count_nonzero(both) > _FEWEST
+            if measured:
                 factor, uneven = _scaled(old[both], inverse[both])
             else:
                 factor, uneven = (old_level / level if min(old_level, level) > 0 else 1.0), 0.0
             scores["jump"] = factor
-            large = max(factor, 1 / factor) > self.config.jump and uneven < _UNEVEN
+            change = max(factor, 1 / factor)
+            at_rest = measured and change > _AT_REST[0] and _same(before, grey)
+            large = (at_rest or change > self.config.jump) and uneven < _UNEVEN
             if large and _alike(before, grey) > _ALIKE:
                 back = self._jump is not None and 0.8 < self._jump[0] * factor < 1.25
                 # What it is back at may be wrong, where that was one frame's alone.
@@ -603,6 +609,11 @@ def _alike(before: Float32, now: Float32) -> float:
     old, new = before - before.mean(), now - now.mean()
     energy = float(np.square(old).sum()) * float(np.square(new).sum())
     return float((old * new).sum()) / max(energy, 1e-6) ** 0.5
+
+
+def _same(before: Float32, now: Float32) -> bool:
+    """Whether a camera at rest sees both, as far as its noise lets tell."""
+    return bool(changed_colour(before, now).mean() < _AT_REST[1] * now.std())
 
 
 def _scaled(before: Float32, now: Float32) -> tuple[float, float]:

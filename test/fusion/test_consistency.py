@@ -482,6 +482,22 @@ def test_a_jump_of_scale_and_its_way_back(moving: list[Frame]) -> None:
     assert "jump" not in causes(judged([*jumped, *still(moving[0], 1)]))
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_a_smaller_jump_is_one_before_a_camera_at_rest(moving: list[Frame], factor: float) -> None:
+    *before, after = still(moving[0], 4)
+    jumped = with_depth([after], lambda raw: raw * np.float32(factor))
+    assert "jump" in causes(judged([*before, *jumped]))
+    dim = with_colour([*before, *jumped], lambda rgb: rgb // 2)
+    assert "jump" in causes(judged(dim)), "at dusk"
+    assert "jump" not in causes(judged([*before, after]))
+    nearer = moved(1.25, 0, 0)
+    come = with_colour(
+        with_depth([after], lambda raw: nearer(raw) * np.float32(0.8)),
+        lambda rgb: cv2.merge([nearer(one) for one in cv2.split(rgb)]),
+    )
+    assert "jump" not in causes(judged([*before, *come]))
+
+
 def test_a_scale_that_was_one_frames_alone_is_not_known_to_be_right_when_it_is_back(
     moving: list[Frame],
 ) -> None:
