@@ -263,7 +263,7 @@ class Consistency:
         self._steps = Steps()
         self._by_turns = ByTurns()
         self._nearly = 0
-        self._shown, self._usual = 0, 0.0
+        self._shown, self._usual = np.inf, 0.0  # of a frame before the first nothing is known
         self._odd: deque[tuple[int, float]] = deque()
         self._unlike_ns = 0
         self._last: tuple[Float32, Float32, float] | None = None
@@ -320,7 +320,7 @@ class Consistency:
         is_depth = not any(one.denies_depth for one in found)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
         # The frame that `seen` is of may have been black, or of an emitter that blinks.
-        shown, self._shown = self._shown, 0 if blind else int(np.count_nonzero(known))
+        shown, self._shown = self._shown, 0.0 if blind else float(np.count_nonzero(known))
         self._usual = max(self._shown, _USUAL * self._usual)
         if blind or self._shown < _FEWEST:
             return Verdict(tuple(found), scores)
