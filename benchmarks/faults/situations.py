@@ -493,6 +493,13 @@ def situations() -> list[Situation]:
             "0.033 s apart.*raise sync_slop_s to 0.04",
         ),
         Situation(
+            "depth stamped 18 ms late",
+            "right depth; say so",
+            stamps(lambda i, ns: ns, lambda i, ns: ns + 18_000_000),
+            "depth is stamped 18 ms after the colour",
+            works=True,
+        ),
+        Situation(
             "depth stamps jitter by 15 ms",
             "right depth of the pairs within the slop; say what is lost",
             stamps(lambda i, ns: ns, lambda i, ns: ns + int(chance.normal(0, 15e6))),

@@ -20,6 +20,7 @@ from dkt_ros.bags.topics import CameraTopics, NoTopicError, info_of_depth, is_sd
 from dkt_ros.depth_registration import DepthRegistration, Lens
 from dkt_ros.errors import DktError
 from dkt_ros.messages.cameras import Pose, lens_of, pose_of, rigid
+from dkt_ros.messages.fields import as_option
 from dkt_ros.messages.pixels import depth_of
 
 _EXTRINSICS = "realsense2_camera_msgs/msg/Extrinsics"
@@ -82,7 +83,7 @@ def depth_camera(
                 "frames, or extrinsics/depth_to_color"
             )
         pose, told_by = found
-        moved = DepthRegistration(own, lens_of(color_info, rectified), pose)
+        moved = DepthRegistration(own, lens_of(color_info, rectified, as_option), pose)
         unit_m = realsense_sdk.unit_m(bag, topics.depth) if from_sdk else None
     except DktError as error:
         raise NoTopicError(

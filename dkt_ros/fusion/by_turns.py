@@ -29,6 +29,11 @@ class ByTurns:
         self._frames: deque[tuple[Float32, Float32]] = deque(maxlen=2)
         self._changed = np.zeros(0, bool), 0.0
 
+    @property
+    def alike(self) -> bool:
+        """Whether the newest frame has the depth of the one before."""
+        return self._changed[1] < _OTHER
+
     def take(self, grey: Float32, inverse: Float32) -> float:
         """How much of the depth was another in the frame before, if that was the odd one; else 0.
 

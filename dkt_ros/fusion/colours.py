@@ -22,6 +22,8 @@ _ROWS = 60  # that are looked at
 _LIGHT = 110  # of 255, which some of a picture that is light enough is beyond
 _PLAIN = 10  # grey levels between dark and light parts, of which less show nothing
 _READABLE, _NOISE = 0.5, 0.3  # correlation of neighbours, of dark pictures and of any
+_BURNT = 0.8  # share of the pixels
+_CLEARLY = 1.2  # times as far, at which a picture is beyond these limits whatever its noise
 _BY_DEGREES = 0.2  # of correlation, within which of the former a picture is brightened by degrees
 _BROKEN_OFF, _ALIKE_ELSEWHERE = 0.1, 0.1  # share of them that are alike, below and above that
 _SHOWS = 17, 249  # of 255, between black of video and white that burnt out
@@ -76,19 +78,21 @@ def _smooth(rgb: NDArray[np.uint8]) -> float:
     return float(product / max(float(square), 1e-6))
 
 
-def nothing_seen(rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]) -> str:
-    """Whether a picture is without information; grey (h, w): the same, small."""
+def nothing_seen(
+    rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float], or_nearly: bool = False
+) -> str:
+    """Whether a picture is without information, or nearly; grey (h, w): the same, small."""
     low, middle, high = _levels(grey)
     spread, smooth = high - low, _smooth(rgb)
     burnt = np.count_nonzero(grey > 250) / grey.size
     scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
-    text = ""
-    if spread < _PLAIN:
+    text, clearly = "", _CLEARLY if or_nearly else 1.0
+    if spread < _PLAIN * clearly:
         what = "black" if middle < 16 else "white" if middle > 239 else "of one grey"
         text = f"the colour image is {what} (its grey levels spread by {spread:.0f} of 255)"
-    elif burnt > 0.8:
+    elif burnt > _BURNT / clearly:
         text = f"{burnt:.0%} of the colour image are saturated"
-    elif smooth < _NOISE:
+    elif smooth < _NOISE * clearly:
         text = f"the colour image is noise (neighbouring pixels correlate by {smooth:.2f})"
     return text and f"{text}: is the camera well?"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -116,6 +117,12 @@ _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _MUCH = 0.25  # of depth; of less, a pane may be read now as itself, now as what is behind it
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
+_ENDED, _LULLS = 1.0, 3  # seconds in which depth stayed as it was, and times as long as the longest
+# time between two odd images, from which these come no more
+_FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
+_NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
+_AT_REST = 1.15, 0.1  # change of depth that is a jump where colour stays the same: changes by less
+# than that share of its spread; whoever comes as much nearer changes it by three times that
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -137,7 +144,8 @@ class ConsistencyConfig:
                       from which it is certain to be of that moment; 0.7 of it: suspected
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
     stale_s           seconds of identical colour that are said even where nothing else moves
-    jump              factor of depth between two alike pictures that is a jump of scale
+    jump              factor of depth between two alike pictures that is a jump of scale; of
+                      readings before a camera at rest 1.15 is enough
     jump_s            seconds for which a jump is certain
     """
 
@@ -254,9 +262,13 @@ class Consistency:
         self._torn = Torn()
         self._steps = Steps()
         self._by_turns = ByTurns()
-        self._odd: deque[tuple[int, float]] = deque(maxlen=2)
+        self._nearly = 0
+        self._shown, self._usual = np.inf, 0.0  # of a frame before the first nothing is known
+        self._odd: deque[tuple[int, float]] = deque()
+        self._unlike_ns = 0
         self._last: tuple[Float32, Float32, float] | None = None
-        self._jump: tuple[float, int] | None = None
+        self._jump: tuple[float, int, int] | None = None
+        self._of_scale = 0
 
     def update(
         self,
@@ -280,7 +292,7 @@ class Consistency:
         scores: dict[str, float] = {}
         fine = fine_grey(rgb)
         grey = shrunk(fine)
-        found = _told("colour", nothing_seen(rgb, grey, scores), True)
+        found = self._nothing_seen(rgb, grey, scores)
         blind = bool(found)
         if not blind:
             found += _told("broken colour", broken_off(rgb, raw_depth, scores))
@@ -307,11 +319,14 @@ class Consistency:
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
-        if blind or np.count_nonzero(known) < _FEWEST:
+        # The frame that `seen` is of may have been black, or of an emitter that blinks.
+        shown, self._shown = self._shown, 0.0 if blind else float(np.count_nonzero(known))
+        self._usual = max(self._shown, _USUAL * self._usual)
+        if blind or self._shown < _FEWEST:
             return Verdict(tuple(found), scores)
         found += self._taking_turns(grey, inverse, stamp_ns, scores)
         beside: list[Suspicion] = []
-        if seen is not None:
+        if seen is not None and shown > _FEW * self._usual:
             beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
         if beside and min(rgb.shape[:2]) < _SMALLEST:
             text = (
@@ -324,6 +339,21 @@ class Consistency:
         # Depth of another moment lies beside its colour too, each time elsewhere.
         found += late if any(one.certain for one in late) else late + beside
         return Verdict(tuple(found), scores)
+
+    def _nothing_seen(
+        self, rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """Whether the picture shows nothing, or nearly so after some that did.
+
+        Near a limit noise would have one picture in two used.
+        """
+        text = nothing_seen(rgb, grey, scores)
+        if text:
+            self._nearly = _NEARLY
+        elif self._nearly:
+            text = nothing_seen(rgb, grey, scores, or_nearly=True)
+            self._nearly = self._nearly - 1 if text else 0
+        return _told("colour", text, True)
 
     def _readings(self, raw: Float32, found: list[Suspicion], scores: dict[str, float]) -> Float32:
         """1/raw at the fine size, 1/m, 0 unknown."""
@@ -431,25 +461,32 @@ class Consistency:
 
         Told by the readings where both frames have some, else by the network's line.
         """
-        level = 0.0
+        level, told = 0.0, self._jump
         if line is not None and relative is not None and np.isfinite(line).all():
             level = line[0] * relative + line[1]
         if self._last is not None:
             before, old, old_level = self._last
             both = (old > 0) & (inverse > 0)
-            if np.count_nonzero(both) > _FEWEST:
+            measured = np.count_nonzero(both) > _FEWEST
+            if measured:
                 factor, uneven = _scaled(old[both], inverse[both])
             else:
                 factor, uneven = (old_level / level if min(old_level, level) > 0 else 1.0), 0.0
             scores["jump"] = factor
-            large = max(factor, 1 / factor) > self.config.jump and uneven < _UNEVEN
+            change = max(factor, 1 / factor)
+            at_rest = measured and change > _AT_REST[0] and _same(before, grey)
+            large = (at_rest or change > self.config.jump) and uneven < _UNEVEN
             if large and _alike(before, grey) > _ALIKE:
                 back = self._jump is not None and 0.8 < self._jump[0] * factor < 1.25
-                self._jump = None if back else (factor, now)
+                # What it is back at may be wrong, where that was one frame's alone.
+                is_known = self._jump is not None and self._jump[2] > 1
+                told = None if back and is_known else (factor, now, self._of_scale)
+                self._jump, self._of_scale = None if back else told, 0
+        self._of_scale += 1
         self._last = grey, inverse, level
-        if self._jump is None:
+        if told is None:
             return []
-        factor, when = self._jump
+        factor, when, _ = told
         text = (
             f"depth became {factor:.2g} times as large between two frames that look alike, "
             f"{(now - when) / 1e9:.1f} s ago: did the depth's unit or the camera's mode change?"
@@ -463,6 +500,8 @@ class Consistency:
         if share := self._by_turns.take(grey, inverse):
             scores["other_depth"] = share
             self._odd.append((now, share))
+        if not self._by_turns.alike:
+            self._unlike_ns = now
         while self._odd and (now - self._odd[0][0]) / 1e9 > self.config.jump_s:
             self._odd.popleft()
         if not self._odd:
@@ -471,7 +510,10 @@ class Consistency:
             "a depth image was unlike those before and after it, though what is seen was the same: "
             "are some not registered, or does another camera publish?"
         )
-        is_certain = len(self._odd) > 1 and min(share for _, share in self._odd) > _MUCH
+        since_s = (now - self._unlike_ns) / 1e9
+        longest_s = max((b - a for (a, _), (b, _) in pairwise(self._odd)), default=0) / 1e9
+        lasts = len(self._odd) > 1 and since_s <= max(_ENDED, _LULLS * longest_s)
+        is_certain = lasts and min(share for _, share in list(self._odd)[-2:]) > _MUCH
         return [Suspicion("by turns", text, is_certain)]
 
     def _late(
@@ -567,6 +609,11 @@ def _alike(before: Float32, now: Float32) -> float:
     old, new = before - before.mean(), now - now.mean()
     energy = float(np.square(old).sum()) * float(np.square(new).sum())
     return float((old * new).sum()) / max(energy, 1e-6) ** 0.5
+
+
+def _same(before: Float32, now: Float32) -> bool:
+    """Whether a camera at rest sees both, as far as its noise lets tell."""
+    return bool(changed_colour(before, now).mean() < _AT_REST[1] * now.std())
 
 
 def _scaled(before: Float32, now: Float32) -> tuple[float, float]:

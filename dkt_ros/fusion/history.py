@@ -34,7 +34,7 @@ _MOST_MOVED = 0.25, 0.5  # of which what is left looks alike by chance
 _PEAK = 0.3  # of phase correlation; noise alone gives a tenth
 _STIRRED, _RESTS = 0.0003, 0.2  # share of the picture and speed, up to which nothing moves
 _SPEED_PX = 1.0  # of the camera, at working size, against the mean picture
-_OFTEN = 0.8  # share of frames in which a reading is there that need not prove itself
+_OFTEN = 0.8  # share of frames in which a reading is there that need not prove itself, at most
 _OUTLIER_LEVELS = 6.0
 
 
@@ -140,7 +140,10 @@ class History:
             colour=mean(past.colour, frame.colour, frame.coarse[..., None]),
             stamp_ns=frame.stamp_ns,
         )
-        proven = np.clip(past.often * np.float32(2 / _OFTEN) - 1.0, 0.0, 1.0)
+        # All come and go of a laser whose lines wander, or where everything is nearly too dark.
+        some = past.often[measured][:: 1 + measured.size // 2048]
+        enough = min(_OFTEN, float(np.median(some))) if len(some) else _OFTEN
+        proven = np.clip(past.often * np.float32(2 / enough) - 1.0, 0.0, 1.0)
         # As trust is: where there is no reading, the nearest one's.
         return past.disparity, past.trust * proven.take(nearest)
 

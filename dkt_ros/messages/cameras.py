@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.depth_registration import Lens
-from dkt_ros.messages.fields import camera_info_to_intrinsics
+from dkt_ros.messages.fields import HowToSet, as_parameter, camera_info_to_intrinsics
 
 Pose = NDArray[np.float64]
 
 
-def lens_of(info: Any, rectified: bool = False) -> Lens:
+def lens_of(info: Any, rectified: bool = False, how_to_set: HowToSet = as_parameter) -> Lens:
     """The camera of a camera_info, of whoever; rectified: P's. Raises MessageError, DktError."""
-    camera = camera_info_to_intrinsics(info, rectified)
+    camera = camera_info_to_intrinsics(info, rectified, how_to_set)
     if rectified:
         return Lens(camera)
     model = distortion_model(info.distortion_model)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from dkt_ros.errors import DktError
@@ -62,12 +62,28 @@ class MessageError(DktError):
         self.cause = cause
 
 
+HowToSet = Callable[[bool], str]
+"""In words, how whoever reads them says whether images are rectified."""
+
+
+def as_parameter(rectified: bool) -> str:
+    """Of a node."""
+    return f"set rectified to {str(rectified).lower()}"
+
+
+def as_option(rectified: bool) -> str:
+    """Of a command."""
+    return "add --rectified" if rectified else "omit --rectified"
+
+
 def stamp_to_ns(stamp: Any) -> int:
     """A stamp in nanoseconds."""
     return int(stamp.sec) * NANOSECONDS_PER_SECOND + int(stamp.nanosec)
 
 
-def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
+def camera_info_to_intrinsics(
+    info: CameraInfo, rectified: bool, how_to_set: HowToSet = as_parameter
+) -> Intrinsics:
     """The pinhole camera of the images that `info` comes with, in their own pixels.
 
     `rectified` tells whether those images are rectified: then the left 3x3 of P holds, else K.
@@ -84,8 +100,8 @@ def camera_info_to_intrinsics(info: CameraInfo, rectified: bool) -> Intrinsics:
             f"camera_info has {name}[0]={fx:g}, "
             + (
                 f"and {other}[0]={matrices[other][0]:g}: it is filled for "
-                f"{'raw' if rectified else 'rectified'} images only. If these are, set rectified "
-                f"to {'false' if rectified else 'true'}."
+                f"{'raw' if rectified else 'rectified'} images only. If these are, "
+                f"{how_to_set(not rectified)}."
                 if matrices[other][0] > 0.0
                 else f"and no {other} either: the camera is not calibrated. Calibrate it "
                 "(camera_calibration) or let its driver publish the factory calibration."

@@ -7,6 +7,7 @@ sensor_msgs/Image's fields: rclpy's own, or one read from a bag.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,9 @@ _BITS = 10, 12, 16
 """That cameras use of 16."""
 _BITS_ROWS, _BRIGHTER = 70, 100
 """That tell, about; of their pixels one in so many may be brighter, as glints are."""
-_DOUBTED_FOR = 10
-"""Pictures for which one alone that was brighter than all others, torn perhaps, is believed."""
+_DOUBTED_FOR, _IN_A_ROW, _A_LITTLE = 10, 5, 2
+"""Pictures for which one that was brighter than all others, torn perhaps, is believed; so many in a
+row are believed for good, as are two of no more than so many times what was enough before."""
 BitsOf = Callable[[npt.NDArray[Any]], int]
 """How many of 16 bits the camera uses, by a picture (H, W, ...)."""
 _UNORDERED = ("8UC3", "8UC4")
@@ -82,35 +84,42 @@ DEPTH_ENCODINGS = INTEGER_DEPTH + _FLOAT_DEPTH
 
 def bits_used(pixels: npt.NDArray[Any]) -> int:
     """Of 16: told by one picture (H, W, ...) alone, of which a dark one needs less than others."""
+    return _bits_for(_light_of(pixels))
+
+
+def _light_of(pixels: npt.NDArray[Any]) -> int:
+    """Below which nearly all of a picture is."""
     stride = min(pixels.shape[:2]) // _BITS_ROWS | 1  # of a mosaic all colours
     some = pixels[::stride, ::stride].astype(np.uint16)
     at = some.size - 1 - some.size // _BRIGHTER
-    light = int(np.partition(some, at, axis=None)[at])
+    return int(np.partition(some, at, axis=None)[at])
+
+
+def _bits_for(light: int) -> int:
     return next(bits for bits in _BITS if light < 1 << bits)
 
 
 class UsedBits:
     """The same of a stream, whose brightness must not step whenever light comes near a limit.
 
-    What two pictures have needed holds for all that follow.
+    What pictures have needed that were no torn ones holds for all that follow.
     """
 
     def __init__(self) -> None:
-        self._bits = self._before = _BITS[0]
-        self._without = 0
+        self._believed = _BITS[0]
+        self._lights: deque[int] = deque(maxlen=_DOUBTED_FOR)
 
     def __call__(self, pixels: npt.NDArray[Any]) -> int:
         """With the next picture."""
-        needed = bits_used(pixels)
-        if needed > self._bits:
-            self._before, self._bits, self._without = self._bits, needed, 0
-        elif needed == self._bits:
-            self._before = needed
-        else:
-            self._without += 1
-            if self._without >= _DOUBTED_FOR:
-                self._bits = self._before = max(self._before, needed)
-        return self._bits
+        self._lights.append(_light_of(pixels))
+        newest = list(self._lights)[-_IN_A_ROW:]
+        if len(newest) == _IN_A_ROW:
+            self._believed = max(self._believed, _bits_for(min(newest)))
+        enough = 1 << self._believed
+        near = [light for light in self._lights if enough <= light < _A_LITTLE * enough]
+        if len(near) > 1:
+            self._believed = _bits_for(near[0])
+        return max(self._believed, _bits_for(max(self._lights)))
 
 
 def image_to_rgb(message: Image, bits_of: BitsOf = bits_used) -> RgbImage:

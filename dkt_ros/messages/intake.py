@@ -23,7 +23,9 @@ from dkt_ros.messages.calibration import unlikely
 from dkt_ros.messages.compressed_images import COMPRESSED_OF_ANOTHER_SIZE
 from dkt_ros.messages.fields import (
     CameraInfo,
+    HowToSet,
     MessageError,
+    as_parameter,
     camera_info_to_intrinsics,
     has_distortion,
     how_reduced,
@@ -112,12 +114,14 @@ class Intake:
         report: Report,
         now_ns: Callable[[], int] | None = None,
         queue_size: int = QUEUE_SIZE,
+        how_to_set: HowToSet = as_parameter,
     ) -> None:
         """`file` gets each observation; `report(cause, text)` what was dropped or looks wrong.
 
         `now_ns`: the clock that stamps are expected to come from. `queue_size`: messages of a
-        stream that wait for the other one.
+        stream that wait for the other one. `how_to_set`: words for whether images are rectified.
         """
+        self._how_to_set = how_to_set
         self._parameters = parameters
         self._statistics = statistics
         self._file = file
@@ -237,7 +241,7 @@ class Intake:
                 "color/camera_info to the topic that belongs to the colour image; if it is sent "
                 "once only (latched), diagnostics say how to get it.",
             )
-        intrinsics = camera_info_to_intrinsics(info, self._parameters.rectified)
+        intrinsics = camera_info_to_intrinsics(info, self._parameters.rectified, self._how_to_set)
         # What can be known without decoding, so that a broken message takes no other one's place.
         if is_raw(color) and is_raw(depth):
             check_color(color)
@@ -332,8 +336,9 @@ class Intake:
         if not self._parameters.rectified and has_distortion(info):
             remarks["distortion"] = (
                 f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
-                "dkt/points leaves out. If the images are rectified, set rectified to true: P is "
-                "theirs, not K. Else rectify them (image_proc) where their borders matter."
+                "dkt/points leaves out. If the images are rectified, "
+                f"{self._how_to_set(True)}: P is theirs, not K. Else rectify them (image_proc) "
+                "where their borders matter."
             )
         if info.p[0] == 0.0:
             remarks["projection"] = (
@@ -370,7 +375,7 @@ class Intake:
 
     def _other_matrix(self, info: CameraInfo) -> str:
         """What to do where the other matrix is like a camera's; "" where it is not."""
-        name, setting = ("K", "false") if self._parameters.rectified else ("P", "true")
+        name, is_p = ("K", False) if self._parameters.rectified else ("P", True)
         try:
             other = camera_info_to_intrinsics(info, not self._parameters.rectified)
         except MessageError:
@@ -378,8 +383,8 @@ class Intake:
         if unlikely(other):
             return ""
         return (
-            f" Its {name} is like a camera's: set rectified to {setting} if that is what the "
-            "images are."
+            f" Its {name} is like a camera's: {self._how_to_set(is_p)} if that is what the images "
+            "are."
         )
 
     def _clock_remark(self, stamp_ns: int) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.fields import camera_info_to_intrinsics, stamp_to_ns
+from dkt_ros.messages.fields import as_option, camera_info_to_intrinsics, stamp_to_ns
 from dkt_ros.messages.pixels import depth_of, rgb_of
 
 SERIES = (
@@ -54,7 +54,7 @@ def moment_of(role: str, message: Any, rectified: bool = False) -> Moment:
         state = AlignmentState(message.state).name
         return Moment(stamp_ns, series=series, state=told_state(state, message.reason))
     if role == "camera_info":
-        return Moment(stamp_ns, intrinsics=camera_info_to_intrinsics(message, rectified))
+        return Moment(stamp_ns, intrinsics=camera_info_to_intrinsics(message, rectified, as_option))
     if role == "color":
         return Moment(stamp_ns, color=rgb_of(message))
     values: dict[str, Any] = {role: depth_of(message)}

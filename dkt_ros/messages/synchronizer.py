@@ -22,6 +22,10 @@ Payload = TypeVar("Payload")
 QUEUE_SIZE, LONGEST_WAIT_S, MOST_WAITING = 10, 0.5, 60
 """Unpaired messages of a stream are kept up to the first, and beyond it as long as they span no
 longer than the second and are no more than the third: what lags behind does so by time."""
+FEWEST_PAIRS, MOST_PAIRS, STEADY_NS, APART_S = 10, 30, 2_000_000, 0.01
+"""Newest pairs, at least and at most, whose stamps tell whether they are apart for good: by what
+differs no more than the third (the middle four fifths of them), and is worth a word from the last
+on."""
 GIVEN_UP = 300
 """Newest stamps of such that were given up, by which what comes later still is known."""
 
@@ -129,6 +133,20 @@ def wide_enough(distance_s: float) -> float:
     return math.ceil(distance_s * 1.2 * 100.0) / 100.0
 
 
+def told_apart(seconds: float | None) -> str:
+    """What to do about depth that is stamped so long after its colour; "" where it is little."""
+    if seconds is None or abs(seconds) < APART_S:
+        return ""
+    return (
+        f"depth is stamped {abs(seconds) * 1000:.0f} ms {'after' if seconds > 0 else 'before'} the "
+        "colour that it is paired with, frame for frame: what moves, and all while the camera "
+        f"does, lies beside its colour by what it moves meanwhile (at 0.5 m/s by "
+        f"{abs(seconds) * 500:.0f} mm), or by a frame's time more where the stamps are wrong. Have "
+        "the driver take and stamp both at once (RealSense: enable_sync:=true; Orbbec: "
+        "enable_frame_sync:=true)"
+    )
+
+
 class Synchronizer(Generic[Color, Depth]):
     """Streams in, pairs out; every message that is not paired is counted under its cause.
 
@@ -150,6 +168,7 @@ class Synchronizer(Generic[Color, Depth]):
         self.time_jumps = 0
         self.came_late = 0  # messages whose partner had been given up
         self._missed_ns: deque[int] = deque(maxlen=MISSES)
+        self._apart_ns: deque[int] = deque(maxlen=MOST_PAIRS)
 
     def __len__(self) -> int:
         """How many messages wait for a partner, both streams together."""
@@ -168,6 +187,7 @@ class Synchronizer(Generic[Color, Depth]):
         self.dropped[DropCause.TIME_JUMP] += len(self)
         self._color = _Stream()
         self._depth = _Stream()
+        self._apart_ns.clear()
 
     @property
     def offset_s(self) -> float | None:
@@ -175,6 +195,15 @@ class Synchronizer(Generic[Color, Depth]):
         if self._color.last_ns is None or self._depth.last_ns is None:
             return None
         return (self._color.last_ns - self._depth.last_ns) * 1e-9
+
+    @property
+    def apart_s(self) -> float | None:
+        """How long after its colour depth is stamped, in all pairs of late alike; None: unlike."""
+        apart = sorted(self._apart_ns)
+        tenth = len(apart) // 10
+        if len(apart) < FEWEST_PAIRS or apart[-1 - tenth] - apart[tenth] > STEADY_NS:
+            return None
+        return statistics.median(apart) * 1e-9
 
     @property
     def missed_s(self) -> float | None:
@@ -255,6 +284,7 @@ class Synchronizer(Generic[Color, Depth]):
                 depths.popleft()
                 self.dropped[DropCause.NO_COLOR] += 1
             depth_ns, depth = depths.popleft()
+            self._apart_ns.append(depth_ns - color_ns)
             yield Pair(color, depth, color_ns, depth_ns)
 
     def _nearer_expected(self, color_ns: int, distance_ns: int) -> bool:

@@ -33,7 +33,7 @@ class FastNetwork:
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)
         self.transformer = FastTransformer(
-            network.transformer, network.prompt_embeds, network.info.condition
+            network.transformer, network.prompt_embeds, network.info.sees_depth
         )
         device = self.device if accelerate else torch.device("cpu")
         self._encode = accelerated(self.encoder.first, device)

@@ -77,12 +77,12 @@ class FastTransformer(nn.Module):
     """
 
     def __init__(
-        self, transformer: WanTransformer3DModel, prompt_embeds: Tensor, condition: str = "none"
+        self, transformer: WanTransformer3DModel, prompt_embeds: Tensor, sees_depth: bool = False
     ) -> None:
         """prompt_embeds: (1, L, text_dim), the prompt as the transformer takes it.
 
-        condition: the checkpoint's, beside RGB; inputs without one are always zero. The weights are
-        shared, not copied.
+        sees_depth: whether the checkpoint is shown raw depth beside RGB; else those inputs are
+        always zero. The weights are shared, not copied.
         """
         super().__init__()
         config, embedder = transformer.config, transformer.condition_embedder
@@ -97,7 +97,7 @@ class FastTransformer(nn.Module):
         self.norm_out, self.proj_out = transformer.norm_out, transformer.proj_out
         self.scale_shift_table = transformer.scale_shift_table
         weight = transformer.patch_embedding.weight
-        self.conditions = self.channels * (1 if condition == "none" else 2)
+        self.conditions = self.channels * (2 if sees_depth else 1)
         noisy, rgb, _ = weight.tensor_split((self.channels, self.channels + self.conditions), dim=1)
         self.register_buffer("noisy_weight", noisy.flatten(1).detach().clone())
         self.register_buffer("rgb_weight", rgb.flatten(1).detach().clone())

@@ -93,6 +93,11 @@ class CheckpointInfo:
         check("sources", self.sources, "a mapping of file name to SHA-256", hashes)
 
     @property
+    def sees_depth(self) -> bool:
+        """Whether the network is shown raw depth beside RGB."""
+        return self.condition != "none"
+
+    @property
     def begins_at_raw_depth(self) -> bool:
         """Whether the flow of a clip with raw depth begins there instead of at noise."""
         return self.condition == "from_raw_depth"

@@ -154,7 +154,7 @@ def _check_parts(
             raise DktError(f"VAE config: {name} has {len(vae.config[name])} values, z_dim {z_dim}")
     if not all(0 < value < float("inf") for value in vae.config["latents_std"]):
         raise DktError("VAE config: latents_std has values that are no finite numbers above 0")
-    if info.condition != "none" and config["in_channels"] < 3 * z_dim:
+    if info.sees_depth and config["in_channels"] < 3 * z_dim:
         raise DktError(
             f"the transformer takes {config['in_channels']} channels: expected at least "
             f"{3 * z_dim}, for dkt.json says that it is shown {info.condition}"

@@ -132,7 +132,7 @@ def _run(
     """
     canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
     readings, limits = np.empty(0, np.float32), None
-    if network.info.condition != "none" and raw_depth:
+    if network.info.sees_depth and raw_depth:
         readings = np.stack([canvas.readings(one) for one in raw_depth])
         limits = range_of(readings)
     # What is best on one frame sees each by itself; the readings' range keeps all on one scale. A

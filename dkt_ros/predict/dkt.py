@@ -34,7 +34,7 @@ def conditions(info: CheckpointInfo, rgb_latents: Tensor, raw: Tensor | None) ->
 
     raw: None where a clip has no readings; their latents are zero, as in training.
     """
-    if info.condition == "none":
+    if not info.sees_depth:
         return rgb_latents
     raw = torch.zeros_like(rgb_latents) if raw is None else raw
     return torch.cat([rgb_latents, raw], dim=1)
@@ -120,7 +120,7 @@ class DktPredictor(Predictor):
     @property
     def sees_depth(self) -> bool:
         """Whether the checkpoint is shown raw depth."""
-        return self.network.info.condition != "none"
+        return self.network.info.sees_depth
 
     @property
     def on_gpu(self) -> bool:

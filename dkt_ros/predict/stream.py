@@ -184,7 +184,7 @@ class LivePredictor:
         self._encoder = self._network.encoder_stream()
         self._decoder = self._network.decoder_stream()
         self._raw_encoder = self._network.encoder_stream()
-        self._sees_depth = info.condition != "none"
+        self._sees_depth = info.sees_depth
         self._is_normals = info.task == "normal"
         self._clip = clip_latents(info.clip, self.options.new)
         self.reset()

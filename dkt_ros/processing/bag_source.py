@@ -40,11 +40,11 @@ from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
 from dkt_ros.messages.compressed_images import is_deep
-from dkt_ros.messages.fields import stamp_to_ns
+from dkt_ros.messages.fields import as_option, stamp_to_ns
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import depth_of, rgb_of
-from dkt_ros.messages.synchronizer import DropCause, Synchronizer, wide_enough
+from dkt_ros.messages.synchronizer import DropCause, Synchronizer, told_apart, wide_enough
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.silences import silences, told
 from dkt_ros.processing.source import GIVE_CAMERA, PassedMessage, Pending, Source, SourceOptions
@@ -64,8 +64,6 @@ _ADVICE = {
 }
 _HARMLESS = {DropCause.NO_DEPTH.value, DropCause.NO_COLOR.value}
 """Streams of different rates leave some over."""
-_FLAGS = {"set rectified to true": "add --rectified", "set rectified to false": "omit --rectified"}
-"""What the node is told by a parameter."""
 _MISSING = {
     "color": Outcome.NO_COLOR,
     "depth": Outcome.NO_DEPTH,
@@ -244,6 +242,7 @@ class BagSource(Source):
                 yield from reading.take(message)
             yield from reading.rest()
             late, silent = reading.silences()
+            late += filter(None, [told_apart(reading.intake.synchronizer.apart_s)])
             self.notes += [text for text in late if text not in self.notes]
             # The bag is whole for all that, which is not said of one with remarks.
             self._silent = silent if reading.paired else []
@@ -331,7 +330,14 @@ class _Reading:
         self._stamps_ns: dict[str, list[int]] = {"color": [], "depth": []}
         self._leads = False  # of 16 bits those are shown that pictures so far have needed
         self.paired = False
-        self.intake = Intake(source._options, self, self._file, self._report, queue_size=_QUEUE)
+        self.intake = Intake(
+            source._options,
+            self,
+            self._file,
+            self._report,
+            queue_size=_QUEUE,
+            how_to_set=as_option,
+        )
 
     def seen(self, stream: str) -> None:
         """Nobody asks how many."""
@@ -351,8 +357,6 @@ class _Reading:
     def _report(self, cause: str, text: str) -> None:
         self.paired = True  # only pairs are looked at
         text = text.removeprefix("frame dropped: ")
-        for setting, flag in _FLAGS.items():
-            text = text.replace(setting, flag)
         self._source.reasons.setdefault(cause, text)
         if cause not in self._source.dropped and text not in self._source.notes:
             self._source.notes.append(text)

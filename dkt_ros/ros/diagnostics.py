@@ -16,7 +16,7 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.fuser import Shares
 from dkt_ros.messages.intake import ENCODING_CHANGED
-from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, wide_enough
+from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, told_apart, wide_enough
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import RATE_WINDOW_S, Snapshot, StreamSnapshot
@@ -35,6 +35,8 @@ FEWEST_PAIRS = 10
 RESTING = "publish is on_demand, and nobody asks for depth"
 NO_NEW_DEPTH = "no new depth"
 """Why is another status' matter."""
+DDS_FORGETS_S = 25.0
+"""After which a process that was killed is surely forgotten: 20 s, and some to spare."""
 MOST_ELSEWHERE = 4
 """Topics that are named in place of one that nobody publishes."""
 FLUSHES_WORTH_A_WARNING = 3
@@ -65,6 +67,7 @@ class InputTopic:
     other_types  types on this topic besides the subscription's own, which it cannot hear
     latched      whether all publishers keep their messages for subscribers that come late
     nodes        full names of the publishers' nodes
+    crowded_s    for how long two of them have been there together
     elsewhere    where nobody publishes it, topics of its type that others publish, likest first
     """
 
@@ -75,6 +78,7 @@ class InputTopic:
     latched: bool = False
     nodes: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    crowded_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class PipelineReport:
     inputs      "color", "depth", "camera_info" -> topic
     remarks     cause -> what is likely wrong with the frames that come now
     offset_s    newest colour stamp less newest depth stamp
+    apart_s     how long after its colour depth is stamped, where that is the same in all pairs
     missed_s    how far the nearest depth is from colour that finds none near enough
     late_s      "color", "depth" -> how far it comes behind the other, which does not wait as long
     lost_share  "color", "depth" -> share of the messages that did not arrive, by their stamps
@@ -92,6 +97,7 @@ class PipelineReport:
     inputs: Mapping[str, InputTopic] = field(default_factory=dict)
     remarks: Mapping[str, str] = field(default_factory=dict)
     offset_s: float | None = None
+    apart_s: float | None = None
     missed_s: float | None = None
     late_s: Mapping[str, float] = field(default_factory=dict)
     lost_share: Mapping[str, float] = field(default_factory=dict)
@@ -131,6 +137,7 @@ class NodeReport:
     resting: bool = False
     image_timeout_s: float = 2.0
     sync_slop_s: float = 0.02
+    align_max_uncertainty: float = 0.05
     pipeline: PipelineReport = field(default_factory=PipelineReport)
     snapshot: Snapshot = field(default_factory=Snapshot)
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
@@ -217,6 +224,8 @@ def _input(report: NodeReport) -> _Part:
         ]
     if pipeline.offset_s is not None:
         values.append(("color stamp - depth stamp (s)", f"{pipeline.offset_s:.3f}"))
+    if pipeline.apart_s is not None:
+        values.append(("depth stamp - its colour's (s)", f"{pipeline.apart_s:.3f}"))
     values += [
         (f"{name} lost on the way (%)", f"{100 * share:.0f}")
         for name, share in pipeline.lost_share.items()
@@ -251,15 +260,18 @@ def _input_verdict(report: NodeReport, active_s: float) -> tuple[bytes, str]:
     patience_s = max(report.image_timeout_s, 2.0 * longest_s)
     complaints = _complaints(report, patience_s)
     cost_frames = any(cause in report.snapshot.drops for cause in complaints)
-    recent = list(complaints.values())
+    # What else is wrong comes of that, where more than one camera is sure to publish.
+    crowds, restarted = _crowds(report)
+    recent = [*crowds, *complaints.values()]
     if _quiet_s(streams.get("pair"), active_s) > report.image_timeout_s:
         if cost_frames:
             return ERROR, _first_of(recent)
-        return WARN, _first_of([_unpaired(report), *recent])
+        return WARN, _first_of([*crowds, _unpaired(report), *complaints.values(), *restarted])
     lasting = [
-        *_crowds(report),
+        *restarted,
         *_losses(report, is_told=cost_frames),
         *_flushes(report),
+        *filter(None, [told_apart(report.pipeline.apart_s)]),
         *report.pipeline.remarks.values(),
     ]
     if recent or lasting:
@@ -347,23 +359,29 @@ def _late(pipeline: PipelineReport) -> str:
     return ""
 
 
-def _crowds(report: NodeReport) -> list[str]:
-    """Inputs that more than one publisher sends, whose pictures get mixed."""
-    found = []
+def _crowds(report: NodeReport) -> tuple[list[str], list[str]]:
+    """Inputs that more than one publisher sends, whose pictures get mixed.
+
+    Those that surely do, and those of one name that may have been killed and started anew.
+    """
+    sure: list[str] = []
+    restarted: list[str] = []
     for topic in report.pipeline.inputs.values():
         if topic.publishers < 2 or topic.other_types:
             continue
         unnamed = max(topic.publishers - len(topic.nodes), 0)
         nodes = [*topic.nodes, *["one whose name is not known yet"] * unnamed]
+        may_be_one = unnamed == 0 and len(set(nodes)) == 1 and topic.crowded_s <= DDS_FORGETS_S
         why = (
             f"was {nodes[0]} killed and started anew? DDS forgets the one before within 20 "
             "s. Where more than one runs, pictures of all are mixed in one stream: end all but one"
-            if unnamed == 0 and len(set(nodes)) == 1
+            if may_be_one
             else "pictures of all are mixed in one stream; end all but one, or give each camera a "
             "namespace"
         )
-        found.append(f"{topic.topic} has {topic.publishers} publishers ({', '.join(nodes)}): {why}")
-    return found
+        text = f"{topic.topic} has {topic.publishers} publishers ({', '.join(nodes)}): {why}"
+        (restarted if may_be_one else sure).append(text)
+    return sure, restarted
 
 
 def _losses(report: NodeReport, is_told: bool) -> list[str]:
@@ -599,6 +617,16 @@ def _alignment(report: NodeReport) -> _Part:
         shares = vars(report.shares).items()
         values += [(f"share of {source}", f"{share:.2f}") for source, share in shares]
     if alignment.state is AlignmentState.OK:
-        return _Part("alignment", OK, f"residual {alignment.residual_m * 1e3:.1f} mm", values)
+        text = f"residual {alignment.residual_m * 1e3:.1f} mm"
+        if alignment.inliers == 0:
+            return _Part("alignment", OK, alignment.reason, values)
+        if alignment.uncertainty <= report.align_max_uncertainty:
+            return _Part("alignment", OK, text, values)
+        text += (
+            f"; but the depth is expected to be off by {alignment.uncertainty:.0%} or more in half "
+            "of the picture: have the sensor see more of the scene, and take what dkt/confidence "
+            "is sure of (min_confidence)"
+        )
+        return _Part("alignment", WARN, text, values)
     level = ERROR if alignment.state is AlignmentState.UNALIGNED else WARN
     return _Part("alignment", level, f"{alignment.state.name}: {alignment.reason}", values)

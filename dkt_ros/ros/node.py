@@ -250,6 +250,7 @@ class DktNode(ManagedNode[NodeParameters]):
             image_timeout_s=self.parameters.image_timeout_s,
             pipeline=pipeline.report() if pipeline else PipelineReport(),
             sync_slop_s=self.parameters.sync_slop_s,
+            align_max_uncertainty=self.parameters.align_max_uncertainty,
             dds_advice=qos.large_message_advice(),
             users_advice=qos.other_users_advice,
             surroundings=qos.surroundings(self),

@@ -6,6 +6,7 @@ nothing of lifecycle states.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -88,6 +89,7 @@ class Pipeline:
             turns=engine.turns,
         )
         self._subscriptions: dict[str, Subscription] = {}
+        self._publishers: dict[str, dict[tuple[int, ...], float]] = {}  # since when they are there
         self._mask: Subscription | None = None
         self.alignment: Alignment | None = None
         self.shares: Shares | None = None
@@ -159,6 +161,7 @@ class Pipeline:
             inputs={name: self._input(entry) for name, entry in self._subscriptions.items()},
             remarks=self._intake.remarks,
             offset_s=stamps.offset_s,
+            apart_s=stamps.apart_s,
             missed_s=stamps.missed_s,
             late_s=stamps.late_s,
             lost_share=stamps.lost_share(),
@@ -170,15 +173,21 @@ class Pipeline:
 
     def _input(self, subscription: Subscription) -> InputTopic:
         publishers = self._node.get_publishers_info_by_topic(subscription.topic_name)
+        now = time.monotonic()
         kind = subscription.msg_type
         own = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
         others = sorted({info.topic_type for info in publishers} - {own})
         late = DurabilityPolicy.TRANSIENT_LOCAL
         latched = bool(publishers) and all(p.qos_profile.durability == late for p in publishers)
         nodes = qos.node_names(publishers)
-        elsewhere = () if publishers else self._published_elsewhere(own, subscription.topic_name)
+        topic = subscription.topic_name
+        known = self._publishers.get(topic, {})
+        since = {gid: known.get(gid, now) for gid in (tuple(p.endpoint_gid) for p in publishers)}
+        self._publishers[topic] = since
+        crowded_s = now - sorted(since.values())[1] if len(since) > 1 else 0.0
+        elsewhere = () if publishers else self._published_elsewhere(own, topic)
         return InputTopic(
-            subscription.topic_name, len(publishers), own, tuple(others), latched, nodes, elsewhere
+            topic, len(publishers), own, tuple(others), latched, nodes, elsewhere, crowded_s
         )
 
     def _published_elsewhere(self, kind: str, topic: str) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> 
 
     def predict(rgb: np.ndarray, readings: np.ndarray | None) -> np.ndarray:
         canvas = Canvas((rgb.shape[1], rgb.shape[2]), None, network.size_multiple)
-        shown = network.info.condition != "none" and readings is not None
+        shown = network.info.sees_depth and readings is not None
         limits = range_of(readings) if shown and readings is not None else None
         with torch.no_grad():
             latents, raw = network.encode_rgb(canvas.paint(rgb)), None

@@ -36,12 +36,11 @@ def prepare(network: DktNetwork, recipe: Recipe) -> dict[str, nn.Parameter]:
         add_lora(transformer, recipe.lora, recipe.seed)
     else:
         transformer.requires_grad_(True)
-    conditioned = recipe.data.condition != "none"
-    if conditioned:
+    if recipe.data.shows_depth:
         _show_depth(network)
     network.info = replace(network.info, condition=recipe.data.condition)
     _freeze_idle(network)
-    if conditioned:
+    if recipe.data.shows_depth:
         transformer.patch_embedding.float()
     if recipe.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
@@ -88,7 +87,7 @@ def _show_depth(network: DktNetwork) -> None:
     """Has the patch embedding learn; inputs that nothing was shown in yet begin at weight zero."""
     embedding, channels = network.transformer.patch_embedding, network.latent_channels
     embedding.requires_grad_(True)
-    if network.info.condition == "none":
+    if not network.info.sees_depth:
         with torch.no_grad():
             embedding.weight[:, 2 * channels : 3 * channels].zero_()
 
@@ -97,7 +96,7 @@ def _freeze_idle(network: DktNetwork) -> None:
     """Freezes parameters that a backward pass over the smallest clip does not reach."""
     side = network.size_multiple // network.spatial_ratio
     latents = torch.ones(1, network.latent_channels, 1, side, side, device=network.device)
-    shown = latents.repeat(1, 1 if network.info.condition == "none" else 2, 1, 1, 1)
+    shown = latents.repeat(1, 2 if network.info.sees_depth else 1, 1, 1, 1)
     # Where nothing learns there is still something to go back to.
     network.velocity(latents.requires_grad_(), shown, 500.0).sum().backward()
     for parameter in network.transformer.parameters():

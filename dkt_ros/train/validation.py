@@ -48,7 +48,7 @@ class ValidationLoss:
 
     def _encode(self, network: DktNetwork, clip: PreviewClip) -> LatentBatch:
         data, ratio = self._recipe.data, network.spatial_ratio
-        shown = AS_IT_IS if data.condition != "none" else None
+        shown = AS_IT_IS if data.shows_depth else None
         view = view_clip(clip.views, Augmentation(sensor=shown), data.disparity, ratio)
-        entry = encode_clip(network, view, data.condition)
+        entry = encode_clip(network, view, data.shows_depth)
         return LatentBatch(**{name: value[None].float() for name, value in entry.items()})

@@ -287,6 +287,22 @@ def test_what_is_missing_is_named(tmp_path: Path, made: Callable[..., Path]) -> 
     assert raised.value.outcome is Outcome.NO_DEPTH
 
 
+def test_how_a_command_is_told_of_rectified_images_is_said_of_depth_apart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Bag.info
+
+    def without_k(bag: Bag, camera: Intrinsics, *words: str) -> Any:
+        info = make(bag, camera, *words)
+        if camera is COLOR:
+            info.k[:] = 0
+        return info
+
+    monkeypatch.setattr(Bag, "info", without_k)
+    with pytest.raises(ProcessingError, match=r"K\[0\]=0, .* If these are, add --rectified\."):
+        BagSource(tf_bag(tmp_path / "a.bag"), "a", SourceOptions())
+
+
 def test_a_given_calibration_is_of_colour(tmp_path: Path) -> None:
     given = (COLOR.fx, COLOR.fy, COLOR.cx, COLOR.cy)
     _, found = shots(sdk_bag(tmp_path / "a.bag"), pinhole=given)

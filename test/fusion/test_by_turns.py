@@ -106,6 +106,41 @@ def test_one_is_suspected_and_more_are_certain() -> None:
     assert "by turns" not in {one.cause for one in later.suspicions}
 
 
+def states(frames: int, is_other: Callable[[int], bool], period_ms: int, moves: bool) -> str:
+    """C where it is certain that depth comes by turns; the camera may move from frame 20 on."""
+    consistency, told, rng = Consistency(), "", np.random.default_rng(0)
+    for t in range(frames):
+        raw = unregistered(SCENE.raw) if is_other(t) else SCENE.raw
+        raw = (raw * (1 + rng.normal(0, 0.003, raw.shape))).astype(np.float32)
+        rgb, way = SCENE.rgb, 9 * max(0, t - 20) if moves else 0
+        if way:
+            rgb, raw = (np.ascontiguousarray(np.roll(one, way, 1)) for one in (rgb, raw))
+        verdict = consistency.update(rgb, raw, None, t * period_ms * 1_000_000)
+        is_certain = any(one.certain for one in verdict.suspicions if one.cause == "by turns")
+        told += "C" if is_certain else "."
+    return told
+
+
+@pytest.mark.parametrize("period_ms", [33, 166])
+def test_what_has_ended_is_certain_for_a_second_more(period_ms: int) -> None:
+    told = states(60, lambda t: t < 20 and t % 2 == 1, period_ms, moves=False)
+    assert told.startswith("..." + "C" * 17)
+    ended = told.index(".", 4)
+    assert 1000 < (ended - 20) * period_ms < 1300
+    assert "C" not in told[ended:]
+
+
+def test_it_is_certain_without_a_break_where_odd_images_come_now_and_then() -> None:
+    odd = set(np.flatnonzero(np.random.default_rng(3).random(150) < 0.1).tolist())
+    told = states(150, odd.__contains__, 100, moves=False)
+    assert told.count(".C") == 1
+
+
+def test_it_stays_certain_while_the_camera_moves_and_nothing_shows_its_end() -> None:
+    told = states(60, lambda t: t % 2 == 1, 100, moves=True)
+    assert told.strip(".") == "C" * 57
+
+
 def test_a_pane_that_is_read_by_turns_is_never_certain() -> None:
     """As itself and as what is behind it: what this package is for."""
     consistency, told = Consistency(), set[bool]()

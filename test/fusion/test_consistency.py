@@ -19,6 +19,7 @@ from demo.stamps import header_stamp_ns
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import discover_topics
 from dkt_ros.errors import DktError
+from dkt_ros.fusion.colours import fine_grey, shrunk
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Verdict
 from dkt_ros.fusion.registration import CHANGES, Change, Seen
 
@@ -481,6 +482,32 @@ def test_a_jump_of_scale_and_its_way_back(moving: list[Frame]) -> None:
     assert "jump" not in causes(judged([*jumped, *still(moving[0], 1)]))
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_a_smaller_jump_is_one_before_a_camera_at_rest(moving: list[Frame], factor: float) -> None:
+    *before, after = still(moving[0], 4)
+    jumped = with_depth([after], lambda raw: raw * np.float32(factor))
+    assert "jump" in causes(judged([*before, *jumped]))
+    dim = with_colour([*before, *jumped], lambda rgb: rgb // 2)
+    assert "jump" in causes(judged(dim)), "at dusk"
+    assert "jump" not in causes(judged([*before, after]))
+    nearer = moved(1.25, 0, 0)
+    come = with_colour(
+        with_depth([after], lambda raw: nearer(raw) * np.float32(0.8)),
+        lambda rgb: cv2.merge([nearer(one) for one in cv2.split(rgb)]),
+    )
+    assert "jump" not in causes(judged([*before, *come]))
+
+
+def test_a_scale_that_was_one_frames_alone_is_not_known_to_be_right_when_it_is_back(
+    moving: list[Frame],
+) -> None:
+    """Of a stream that begins with what comes by turns."""
+    right = still(moving[0], 4)
+    half = with_depth(right, lambda raw: raw * np.float32(0.5))
+    assert "jump" in causes(judged([half[0], right[1], half[2]]))
+    assert "jump" not in causes(judged([*right[:2], half[2], right[3]]))
+
+
 def test_a_jump_of_the_line(moving: list[Frame]) -> None:
     consistency = Consistency()
     rgb, _, disparity = moving[0]
@@ -545,6 +572,60 @@ def test_a_jump_is_seen_while_the_camera_moves_and_the_light_changes(
     after = with_colour(moving[3:5], lambda rgb: (gain * rgb).astype(np.uint8))
     after = [(rgb, raw * np.float32(1.8), disparity / 1.8) for rgb, raw, disparity in after]
     assert "jump" in causes(judged([*moving[:3], *after]))
+
+
+@pytest.mark.parametrize("every", [2, 4])
+def test_lights_that_blink_say_nothing_of_what_is_registered(
+    moving: list[Frame], every: int
+) -> None:
+    judge = Judge()
+    for t, (rgb, raw, disparity) in enumerate(still(moving[0], 14)):
+        is_off = t % every == every - 1
+        shown = np.zeros_like(rgb) if is_off else rgb
+        verdict = judge.update(shown, raw, disparity, t * PERIOD_NS)
+        assert causes(verdict) == ({"colour"} if is_off else set())
+
+
+def says(odds: float) -> Seen:
+    return Seen(lambda: odds, lambda changes: [odds] * len(changes))
+
+
+@pytest.mark.parametrize("left", [0.25, 1.0])
+def test_an_emitter_that_blinks_says_nothing_of_what_is_registered(
+    moving: list[Frame], left: float
+) -> None:
+    """What the matcher says of the few readings that are left is not held against the others."""
+    consistency, rng = Consistency(), np.random.default_rng(0)
+    height, width = moving[0][1].shape
+    told = set[str]()
+    for t, (rgb, raw, disparity) in enumerate(still(moving[0], 14)):
+        lost = (rng.random((height // 8, width // 8)) >= left).astype(np.uint8) * (t % 2)
+        raw = np.where(cv2.resize(lost, (width, height), interpolation=0) > 0, np.nan, raw)
+        seen = says(5.0 if t % 2 else -2.0) if t else None  # of the frame before
+        told |= causes(
+            consistency.update(rgb, raw.astype(np.float32), disparity, t * PERIOD_NS, seen=seen)
+        )
+    assert told == (set() if left < 1 else {"by turns"})
+
+
+def test_a_picture_near_a_limit_is_not_used_by_turns(moving: list[Frame]) -> None:
+    rgb, raw, disparity = moving[0]
+    low, high = np.quantile(shrunk(fine_grey(rgb)), [0.02, 0.98])
+
+    def spread(levels: float) -> np.ndarray:
+        return np.rint(40 + (rgb - low) * levels / (high - low)).clip(0, 255).astype(np.uint8)
+
+    def told(levels: list[float]) -> str:
+        judge = Judge()
+        verdicts = [
+            judge.update(spread(level), raw, disparity, t * PERIOD_NS)
+            for t, level in enumerate(levels)
+        ]
+        return "".join("C" if "colour" in causes(verdict) else "." for verdict in verdicts)
+
+    assert told([11, 8, 11, 8, 11, 11, 8, 11]) == ".CCCCCCC"
+    assert told([8, 14, 14]) == "C..", "at once where it is clear"
+    assert told([8, *[11] * 12]) == "C" * 11 + "..", "and where it lasts"
 
 
 def test_flickering_lights_tell_nothing_of_depth_without_noise(moving: list[Frame]) -> None:

@@ -107,6 +107,18 @@ def test_a_reading_that_comes_and_goes_has_to_prove_itself() -> None:
     np.testing.assert_allclose(trust[:24], 0.9, atol=0.01)
 
 
+def test_readings_that_all_come_and_go_need_not_prove_themselves() -> None:
+    """As of a laser whose lines wander from frame to frame."""
+    rng = np.random.default_rng(0)
+    shown = [rng.random(SIZE) < 0.05 for _ in range(12)]
+    frames = [
+        (picture(n), np.where(there, flat(1.05), 0).astype(np.float32), flat(1.0))
+        for n, there in enumerate(shown)
+    ]
+    trust = steadied(frames)[-1][1][shown[-1]]
+    assert (trust > 0.8).mean() > 0.7
+
+
 def test_trust_is_steadied_too() -> None:
     frames = [(picture(n), flat(1.0), flat(1.0)) for n in range(12)]
     _, trust = steadied(frames, trusts=(0.2, 0.8))[-1]

@@ -452,14 +452,24 @@ def test_frames_that_are_not_decoded_tell_of_the_bits_too(monkeypatch: pytest.Mo
     assert waiting[-1].decode().rgb[0, 0, 0] == 900 >> 4
 
 
-def test_one_torn_picture_of_16_bits_does_not_leave_a_stream_black() -> None:
+@pytest.mark.parametrize("more", [[], [60_000], [800, 800, 60_000], [9_000, 30_000, 60_000]])
+def test_torn_pictures_of_16_bits_do_not_leave_a_stream_black(more: list[int]) -> None:
     desk = Desk()
     desk.calibrate()
-    for index, light in enumerate([800, 60_000, *[800] * 12]):
+    for index, light in enumerate([800, 60_000, 800, *more, *[800] * 12]):
         desk.show(33 * index, mono(light))
     seen = [int(filed.frame.rgb[0, 0, 0]) for filed in desk.filed]
     assert seen[:3] == [800 >> 2, 60_000 >> 8, 800 >> 8]
     assert seen[-1] == 800 >> 2
+
+
+@pytest.mark.parametrize("lights", [[3000] * 5, [1100, 1900], [3000] * 5 + [20_000]])
+def test_what_a_camera_of_twelve_bits_needed_holds_in_the_dark(lights: list[int]) -> None:
+    desk = Desk()
+    desk.calibrate()
+    for index, light in enumerate([*lights, *[800] * 30]):
+        desk.show(33 * index, mono(light))
+    assert desk.filed[-1].frame.rgb[0, 0, 0] == 800 >> 4
 
 
 def test_calibration_that_comes_frames_after_another_size_takes_the_newest_of_them() -> None:

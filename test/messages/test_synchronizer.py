@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dkt_ros.messages.synchronizer import (
     Pair,
     Synchronizer,
     lost_share,
+    told_apart,
 )
 
 MS = 1_000_000
@@ -285,3 +287,37 @@ def test_a_pause_is_no_loss_and_misses_are_measured() -> None:
         box.push_color(stamp + number * 10**9, number)
         box.push_depth(stamp + number * 10**9, number)
     assert box.missed_s is None
+
+
+@pytest.mark.parametrize(
+    ("offsets_ms", "apart_ms"),
+    [
+        ([18], 18),
+        ([-13], -13),
+        ([18, 18, 19, 18, 18, 18, 18, 18, 18, 2], 18),
+        ([15, -15], None),
+        (range(-10, 10), None),
+    ],
+)
+def test_depth_that_is_stamped_beside_its_colour_for_good_is_known(
+    offsets_ms: Sequence[int], apart_ms: float | None
+) -> None:
+    box: Synchronizer[None, None] = Synchronizer(0.02)
+    for index in range(30):
+        stamp_ns = (1000 + 100 * index) * MS
+        box.push_color(stamp_ns, None)
+        box.push_depth(stamp_ns + offsets_ms[index % len(offsets_ms)] * MS, None)
+        assert index >= 9 or box.apart_s is None, "of too few"
+    expected = None if apart_ms is None else pytest.approx(apart_ms * 1e-3)
+    assert box.apart_s == expected
+    said = told_apart(box.apart_s)
+    assert bool(said) == (apart_ms is not None)
+    if apart_ms == 18:
+        assert "stamped 18 ms after the colour" in said
+        assert "at 0.5 m/s by 9 mm" in said
+    box.push_color(0, None)
+    assert box.apart_s is None, "of a stream that begins anew"
+
+
+def test_a_little_apart_is_nothing_to_tell() -> None:
+    assert told_apart(0.006) == told_apart(None) == ""

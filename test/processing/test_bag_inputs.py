@@ -465,6 +465,17 @@ def test_pictures_of_16_bits_are_as_bright_where_a_killed_run_goes_on(
         assert [m.cdr for m in one.messages(shown)] == [m.cdr for m in other.messages(shown)]
 
 
+def test_depth_that_is_stamped_beside_its_colour_for_good_is_noted(tmp_path: Path) -> None:
+    def later(role: str, message: Any, index: int) -> None:
+        if role == "depth":
+            message.header.stamp.nanosec += 18_000_000
+
+    source = opened(make_bag(tmp_path / "bag", later, count=12))
+    assert len(shots(source)) == 12
+    (note,) = source.notes
+    assert "depth is stamped 18 ms after the colour that it is paired with" in note
+
+
 def test_images_without_stamps(tmp_path: Path) -> None:
     def unstamped(role: str, message: Any, index: int) -> None:
         message.header.stamp = type(message.header.stamp)(0, 0)

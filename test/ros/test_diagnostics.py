@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -99,6 +100,8 @@ def test_the_numbers_are_there() -> None:
     assert found["color rate (Hz)"] == "30.0"
     assert found["dropped: truncated image"] == "3"
     assert found["color stamp - depth stamp (s)"] == "0.001"
+    found_apart = values(status("input", pipeline=pipeline(apart_s=-0.004)))
+    assert found_apart["depth stamp - its colour's (s)"] == "-0.004"
     found = values(status("inference"))
     assert found["depth images"] == "100"
     assert {k: v for k, v in found.items() if "messages" in k} == {"dkt/points messages": "7"}
@@ -174,6 +177,31 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam",) * 2, crowded_s=30))},
+            WARN,
+            "/color has 2 publishers (/cam, /cam): pictures of all are mixed",
+        ),
+        (
+            "input",
+            {
+                "pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam", "/replay"))),
+                "snapshot": slow_streams(pair=9.0),
+                "complaints": {"e": ("camera_info of another size", 0.1)},
+            },
+            WARN,
+            "/color has 2 publishers (/cam, /replay): pictures of all are mixed",
+        ),
+        (
+            "input",
+            {
+                "pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam", "/replay"))),
+                "complaints": {"by turns": ("a depth image was unlike", 0.1)},
+            },
+            WARN,
+            "or give each camera a namespace (and 1 more, see the values)",
+        ),
+        (
+            "input",
             {"pipeline": inputs(color=InputTopic("/color", 2, nodes=("/cam",)))},
             WARN,
             "/color has 2 publishers (/cam, one whose name is not known yet): pictures of all are",
@@ -245,6 +273,8 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "disparity is no depth; map it to what a node makes of it",
         ),
         ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
+        ("input", {"pipeline": pipeline(apart_s=-0.018)}, WARN, "depth is stamped 18 ms before"),
+        ("input", {"pipeline": pipeline(apart_s=0.004)}, OK, "30.0 frames per second"),
         (
             "input",
             {"snapshot": streams(pair=9.0), "pipeline": pipeline(offset_s=86.4)},
@@ -483,6 +513,18 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"alignment": replace(HEALTHY.alignment, state=AlignmentState.HELD, reason="few")},  # type: ignore[type-var]
             WARN,
             "HELD: few",
+        ),
+        (
+            "alignment",
+            {"alignment": replace(HEALTHY.alignment, uncertainty=0.133)},  # type: ignore[type-var]
+            WARN,
+            "residual 2.0 mm; but the depth is expected to be off by 13% or more in half of",
+        ),
+        (
+            "alignment",
+            {"alignment": replace(HEALTHY.alignment, inliers=0, uncertainty=inf, reason="alone")},  # type: ignore[type-var]
+            OK,
+            "alone",
         ),
         (
             "alignment",

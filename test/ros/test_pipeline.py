@@ -32,6 +32,7 @@ from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
+from dkt_ros.ros.diagnostics import InputTopic
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -252,6 +253,32 @@ def test_publishers_of_another_type_and_of_the_past_are_seen(node: DktNode) -> N
         "color": False,
         "depth": False,
     }
+
+
+@pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)
+def test_for_how_long_two_publishers_are_there_together_is_seen(
+    node: DktNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time that a driver is killed and started anew it is another."""
+    assert node._pipeline is not None
+    report, ahead, clock = node._pipeline.report, [0.0], time.monotonic
+    monkeypatch.setattr("dkt_ros.ros.pipeline.time.monotonic", lambda: clock() + ahead[0])
+
+    def color(publishers: int) -> InputTopic:
+        eventually(lambda: report().inputs["color"].publishers == publishers)
+        return report().inputs["color"]
+
+    camera = rclpy.create_node("camera")
+    first, second = (camera.create_publisher(Image, "color/image", 1) for _ in range(2))
+    assert color(2).crowded_s < 20
+    ahead[0] += 40
+    assert color(2).crowded_s > 30
+    camera.destroy_publisher(first)
+    assert color(1).crowded_s == 0
+    camera.create_publisher(Image, "color/image", 1)
+    assert color(2).crowded_s < 20, "of another, however long the second is there"
+    camera.destroy_publisher(second)
+    camera.destroy_node()
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=newest"], indirect=True)

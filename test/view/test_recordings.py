@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
-from dkt_ros.messages.moments import SERIES, Moment
+from dkt_ros.messages.fields import MessageError
+from dkt_ros.messages.moments import SERIES, Moment, moment_of
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.api import process
 from dkt_ros.processing.source import SourceOptions
@@ -45,6 +47,14 @@ def output(bag: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return made
+
+
+def test_a_calibration_that_is_not_filled_names_the_option() -> None:
+    info = SimpleNamespace(
+        k=[0.0] * 9, p=[500.0] * 12, header=SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=0))
+    )
+    with pytest.raises(MessageError, match=r"If these are, add --rectified\."):
+        moment_of("camera_info", info)
 
 
 def told() -> DepthEstimator:

@@ -59,7 +59,7 @@ class NetworkGraphs:
         self.encoder = StreamingEncoder(network.vae)
         self.decoder = StreamingDecoder(network.vae)
         self.transformer = FastTransformer(
-            network.transformer, network.prompt_embeds, network.info.condition
+            network.transformer, network.prompt_embeds, network.info.sees_depth
         )
         self.size = size
         self.channels = network.latent_channels

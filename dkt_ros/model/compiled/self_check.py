@@ -140,7 +140,7 @@ def _results(
 
     def embedded(part: Tensor) -> Tensor:
         # Of a network that is shown raw depth, with latents of it that differ.
-        sees_depth = network.info.condition != "none"
+        sees_depth = network.info.sees_depth
         return network.embed_rgb(torch.cat([part, -part], dim=1) if sees_depth else part)
 
     yield EMBED_RGB, embedded(latents[:, :, :1])

@@ -276,7 +276,8 @@ class NodeParameters(Parameters):
     align_max_uncertainty: float = parameter(
         _ALIGNMENT.max_uncertainty,
         "Largest relative standard error of depth (0.05 = 5%) at which a scale is accepted. Fused "
-        "depth, which the readings correct locally, starts from a scale with up to 30%.",
+        "depth, which the readings correct locally, starts from a scale with up to 30%; "
+        "diagnostics warn if its expected error is larger.",
         Applies.ON_CONFIGURE,
         minimum=0.0001,
         maximum=1.0,

@@ -123,9 +123,14 @@ class DataConfig:
         check("size", list(self.size), "[height, width], multiples of 16", valid)
 
     @property
+    def shows_depth(self) -> bool:
+        """Whether the network learns to be shown raw depth."""
+        return self.condition != "none"
+
+    @property
     def conditioned(self) -> float:
         """Share of samples that come with their raw depth, where their set has any."""
-        return 0.0 if self.condition == "none" else 1.0 - self.condition_dropped
+        return 1.0 - self.condition_dropped if self.shows_depth else 0.0
 
 
 DATA_FIELDS = tuple(entry.name for entry in dataclasses.fields(DataConfig))

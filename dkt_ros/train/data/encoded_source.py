@@ -162,7 +162,7 @@ class EncodedSource:
         if path not in self._files:
             self._files[path] = files_digest(path)
         changes = dataclasses.asdict(augmentation)
-        if self._config.condition == "none":
+        if not self._config.shows_depth:
             del changes["sensor"]
         return {
             **self._base,
@@ -191,7 +191,7 @@ class EncodedSource:
                 self._useless[key] = str(error)
             return None
         self.encoded += 1
-        entry = encode_clip(self._network, clip, self._config.condition)
+        entry = encode_clip(self._network, clip, self._config.shows_depth)
         if not all(bool(tensor.isfinite().all()) for tensor in entry.values()):
             raise DktError(
                 f"{window}: the VAE's latents are not finite in {self._network.vae.dtype}; "
@@ -200,17 +200,19 @@ class EncodedSource:
         return entry
 
 
-def encode_clip(network: DktNetwork, clip: ClipView, condition: str = "none") -> dict[str, Tensor]:
+def encode_clip(
+    network: DktNetwork, clip: ClipView, shows_depth: bool = False
+) -> dict[str, Tensor]:
     """Latents rgb and disparity (Z, n, h, w) and weight (1, n, h, w), float16 on the CPU.
 
-    With a condition rgb has 2 Z channels, the second half of the raw depth, zero where it is not
-    shown. Disparity goes in as three equal channels. One clip at a time, so that its latents do not
+    Where depth is shown rgb has 2 Z channels, the second half of the raw depth, zero where there is
+    none. Disparity goes in as three equal channels. One clip at a time, so that its latents do not
     depend on what else is in a batch; without autocast, for the same reason.
     """
     disparity = clip.disparity.expand(-1, 3, -1, -1, -1)
     with torch.no_grad(), torch.autocast(network.device.type, enabled=False):
         latents = {"rgb": network.encode_rgb(clip.rgb), "disparity": network.encode_rgb(disparity)}
-        if condition != "none":
+        if shows_depth:
             raw = None if clip.raw is None else network.encode_rgb(clip.raw)
             hidden = torch.zeros_like(latents["rgb"]) if raw is None else raw
             latents["rgb"] = torch.cat([latents["rgb"], hidden], dim=1)

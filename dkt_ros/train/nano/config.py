@@ -158,7 +158,7 @@ class NanoConfig(SmallConfig):
     @property
     def conditioned(self) -> float:
         """Share of clips that are shown with their raw depth."""
-        return 0.0 if self.condition == "none" else 1.0 - self.condition_dropped
+        return 1.0 - self.condition_dropped if self.info.sees_depth else 0.0
 
     @property
     def total_steps(self) -> int:

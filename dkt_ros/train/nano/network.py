@@ -82,7 +82,7 @@ class NanoModel(nn.Module):
             ) from None
         for name in ("latents_mean", "latents_std"):
             getattr(self, name).copy_(torch.tensor(network.vae.config[name]))
-        if network.info.condition == "none":
+        if not network.info.sees_depth:
             self.transformer.patch_embedding.weight[:, 2 * LATENT_CHANNELS :].zero_()
 
     def part_pictures(self) -> None:
