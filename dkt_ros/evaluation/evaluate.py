@@ -17,7 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.evaluation.baselines import BASELINES
 from dkt_ros.evaluation.judge import Figures, Judge
 from dkt_ros.evaluation.metrics import mean_of
-from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, DepthModel, Depths
+from dkt_ros.evaluation.models import ALIGNMENTS, MAIN_ALIGNMENTS, DepthModel, Depths
 from dkt_ros.evaluation.regions import in_order
 from dkt_ros.evaluation.videos import Video
 
@@ -61,6 +61,20 @@ class Methods:
 def method_name(model: str, alignment: str, shared: bool = False) -> str:
     """A model's row; shared: only on the frames that the live sampler has a depth for."""
     return ", ".join(filter(None, (model, alignment))) + (SHARED if shared else "")
+
+
+def rows_of_raw(models: Sequence[DepthModel]) -> set[str]:
+    """Rows that only a video with raw depth has: the baselines' and the models' online ones."""
+    return {
+        *BASELINES,
+        *(
+            method_name(model.name, alignment, shared)
+            for model in models
+            for alignment in ALIGNMENTS
+            if alignment != "video"
+            for shared in (False, True)
+        ),
+    }
 
 
 def evaluate_video(

@@ -19,6 +19,7 @@ from dkt_ros.evaluation.evaluate import (
     Result,
     Summary,
     evaluate_video,
+    rows_of_raw,
     summarise,
 )
 from dkt_ros.evaluation.long_runs import Curve, long_runs, mean_curves
@@ -90,7 +91,7 @@ def evaluate_set(
             on_video(number, video.name, sum(report.frames.values()))
     report.long_runs = {name: mean_curves(found) for name, found in runs.items()}
     report.left_out = reader.left_out
-    report.notes = [*parts.notes(methods), *parts.failed(), *reader.remarks]
+    report.notes = [*parts.notes(methods), *parts.failed(methods), *reader.remarks]
     return report
 
 
@@ -103,13 +104,10 @@ class _Parts:
         self._have = dict.fromkeys(("raw", "classes", "poses", "normals"), 0)
         self._longest = 0
         self._rows: Counter[str] = Counter()
-        self._without_raw: set[str] = set()
 
     def add(self, video: Video, rows: Sequence[str]) -> None:
         self._videos += 1
         self._rows.update(row for row in rows if row != TRUTH)
-        if video.raw is None:
-            self._without_raw.update(rows)
         self._reflective |= video.reflective
         self._longest = max(self._longest, len(video))
         posed = video.camera_matrices is not None and video.world_to_camera is not None
@@ -147,11 +145,12 @@ class _Parts:
             lines.append("masks do not tell transparent from reflective")
         return lines
 
-    def failed(self) -> list[str]:
-        """A line for rows that some videos lack where others like them have one."""
+    def failed(self, methods: Methods) -> list[str]:
+        """A line for rows that some videos lack which could have one."""
         short = dict[str, list[str]]()
+        of_raw = rows_of_raw(methods.models)
         for row, count in self._rows.items():
-            possible = self._videos if row in self._without_raw else self._have["raw"]
+            possible = self._have["raw"] if row in of_raw else self._videos
             if count < possible:
                 short.setdefault(f"{count} of {counted(possible, 'video')}", []).append(row)
         return [f"means over {share} alone: {'; '.join(rows)}" for share, rows in short.items()]

@@ -321,9 +321,11 @@ class _Run:
 
     def _begun(self) -> _State:
         """How far an earlier run of the same came."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        clips, why = len(_tars(self._folder, self._name)), "is without a note of how far it came"
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             found = json.loads((self._folder / _STATE).read_text())
             state = _State(**{k: v for k, v in found.items() if k != "same"})
+            clips = state.clips
             whole = all(self._tar(number).is_file() for number in range(state.clips))
             if found["same"] == self._same and whole:
                 return state
@@ -333,9 +335,10 @@ class _Run:
                 why = "was of other code of dkt_ros"
             else:
                 why = "was of other options, or before the recording changed"
+        if clips:
             self.begun_anew.append(
-                f"what a killed run had packed, {counted(state.clips, 'clip')}, {why}: all of it "
-                "was packed anew"
+                f"what a killed run had packed, {counted(clips, 'clip')}, {why}: all of it was "
+                "packed anew"
             )
         shutil.rmtree(self._folder, ignore_errors=True)
         return _State()

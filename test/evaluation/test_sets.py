@@ -176,6 +176,33 @@ def test_rows_that_failed_on_some_videos_are_told_to_be_means_of_the_others(tmp_
     assert report.skipped.count == 1
 
 
+def test_rows_that_failed_where_there_is_no_raw_depth_are_told_too(tmp_path: Path) -> None:
+    """Those of raw depth, which the last video has none of, are not."""
+    for name in "abc":
+        frames = [trees.sequence_frame(index) for index in range(2)]
+        raw = [frame.depth if name != "c" else None for frame in frames]
+        write_sequence(
+            tmp_path / f"{name}.tar",
+            name,
+            [replace(f, raw_depth=one) for f, one in zip(frames, raw, strict=True)],
+        )
+
+    class Files:
+        name, answers_every = "theirs", 1
+
+        def depths(self, video: Video, truth: np.ndarray, *_: object) -> dict[str, Depths]:
+            if video.raw is None:
+                raise DktError("no")
+            return {FROM_FILES: Depths(truth)}
+
+    reader = VideoReader(open_dataset(tmp_path), with_normals=False)
+    methods = Methods([exact(plane), Files()], ("video", "online"), with_normals=False)
+    report = evaluate_set(reader, methods, (0.1, 10.0))
+    assert [note for note in report.notes if "alone" in note] == [
+        "means over 2 of 3 videos alone: theirs"
+    ]
+
+
 def test_videos_of_one_frame_and_normals_of_nothing_are_as_good_as_none(tmp_path: Path) -> None:
     frame = trees.sequence_frame(0)
     assert frame.normal is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -307,14 +308,18 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
         "code": "was of other code of dkt_ros",
         "options": "was of other options, or before the recording changed",
         "gone": "lacks a part",
+        "unread": "is without a note of how far it came",
         "": "",
     }
-    for begins, change in ((0, "code"), (0, "options"), (0, "gone"), (8, "")):
+    for begins, change in ((0, "code"), (0, "options"), (0, "gone"), (0, "unread"), (8, "")):
         shutil.rmtree(tmp_path / "out")
         killed()
         read.clear()
         if change == "gone":
             (tmp_path / "out/.partial-run/run-0001.tar").unlink()
+        if change == "unread":  # as another version's, which counts something more
+            state = tmp_path / "out/.partial-run/state.json"
+            state.write_text(json.dumps({**json.loads(state.read_text()), "more": 1}))
         with monkeypatch.context() as patch:
             if change == "code":
                 patch.setattr(packing, "code_state", lambda: "another")
