@@ -264,6 +264,8 @@ class Consistency:
         self._by_turns = ByTurns()
         self._nearly = 0
         self._shown, self._usual = np.inf, 0.0  # of a frame before the first nothing is known
+        self._seen: Seen | None = None  # and not judged yet
+        self._beside: list[Suspicion] = []
         self._odd: deque[tuple[int, float]] = deque()
         self._unlike_ns = 0
         self._last: tuple[Float32, Float32, float] | None = None
@@ -319,15 +321,22 @@ class Consistency:
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
-        # The frame that `seen` is of may have been black, or of an emitter that blinks.
+        # The frame that `seen` is of may have been black, or of an emitter that blinks; of one that
+        # was not it is kept where this one is black.
         shown, self._shown = self._shown, 0.0 if blind else float(np.count_nonzero(known))
         self._usual = max(self._shown, _USUAL * self._usual)
+        says_something = shown > _FEW * self._usual
+        if says_something:
+            self._seen = seen
         if blind or self._shown < _FEWEST:
             return Verdict(tuple(found), scores)
         found += self._taking_turns(grey, inverse, stamp_ns, scores)
-        beside: list[Suspicion] = []
-        if seen is not None and shown > _FEW * self._usual:
-            beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
+        if (newest := self._seen) is not None:
+            self._seen = None
+            self._beside = self._registered(newest, stamp_ns, fine, readings, rgb.shape, scores)
+        elif says_something:
+            self._beside = []
+        beside = self._beside
         if beside and min(rgb.shape[:2]) < _SMALLEST:
             text = (
                 f"the images are {rgb.shape[1]}x{rgb.shape[0]}: too few pixels to tell whether "

@@ -630,6 +630,25 @@ def test_an_emitter_that_blinks_says_nothing_of_what_is_registered(
     assert told == (set() if left < 1 else {"by turns"})
 
 
+@pytest.mark.parametrize("blinks", ["lights", "emitter"])
+def test_depth_beside_its_colour_is_told_all_the_time_whatever_blinks(
+    moving: list[Frame], blinks: str
+) -> None:
+    """Not in every second frame alone, by whose depth the network would be used by turns."""
+    judge, rng, told = Judge(), np.random.default_rng(0), list[bool]()
+    for t, (rgb, raw, disparity) in enumerate(still(moving[0], 24)):
+        raw = moved(1, 20 if t >= 6 else 0, 0)(raw)
+        if t % 2 and blinks == "lights":
+            rgb = np.zeros_like(rgb)
+        elif t % 2:
+            lost = (rng.random((raw.shape[0] // 8, raw.shape[1] // 8)) < 0.75).astype(np.uint8)
+            raw = np.where(cv2.resize(lost, raw.shape[::-1], interpolation=0) > 0, np.nan, raw)
+        told.append(bool(causes(judge.update(rgb, raw, disparity, t * PERIOD_NS)) - {"colour"}))
+    assert not any(told[:6])
+    assert all(told[16::2])
+    assert blinks == "lights" or all(told[16:])
+
+
 def test_a_picture_near_a_limit_is_not_used_by_turns(moving: list[Frame]) -> None:
     rgb, raw, disparity = moving[0]
     low, high = np.quantile(shrunk(fine_grey(rgb)), [0.02, 0.98])
