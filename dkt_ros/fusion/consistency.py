@@ -122,7 +122,7 @@ _ENDED, _LULLS = 1.0, 3  # seconds in which depth stayed as it was, and times as
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 _AT_REST = 1.15, 0.1  # change of depth that is a jump where colour stays the same: changes by less
-# than that share of its spread; whoever comes as much nearer changes it by three times that
+# than that share of its spread, and would by more (by three times that) if it had come as near
 _UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
@@ -145,7 +145,7 @@ class ConsistencyConfig:
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
     stale_s           seconds of identical colour that are said even where nothing else moves
     jump              factor of depth between two alike pictures that is a jump of scale; of
-                      readings before a camera at rest 1.15 is enough
+                      readings before a camera that is seen to be at rest 1.15 is enough
     jump_s            seconds for which a jump is certain
     """
 
@@ -264,6 +264,8 @@ class Consistency:
         self._by_turns = ByTurns()
         self._nearly = 0
         self._shown, self._usual = np.inf, 0.0  # of a frame before the first nothing is known
+        self._seen: Seen | None = None  # and not judged yet
+        self._beside: list[Suspicion] = []
         self._odd: deque[tuple[int, float]] = deque()
         self._unlike_ns = 0
         self._last: tuple[Float32, Float32, float] | None = None
@@ -319,15 +321,22 @@ class Consistency:
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
-        # The frame that `seen` is of may have been black, or of an emitter that blinks.
+        # The frame that `seen` is of may have been black, or of an emitter that blinks; of one that
+        # was not it is kept where this one is black.
         shown, self._shown = self._shown, 0.0 if blind else float(np.count_nonzero(known))
         self._usual = max(self._shown, _USUAL * self._usual)
+        says_something = shown > _FEW * self._usual
+        if says_something:
+            self._seen = seen
         if blind or self._shown < _FEWEST:
             return Verdict(tuple(found), scores)
         found += self._taking_turns(grey, inverse, stamp_ns, scores)
-        beside: list[Suspicion] = []
-        if seen is not None and shown > _FEW * self._usual:
-            beside = self._registered(seen, stamp_ns, fine, readings, rgb.shape, scores)
+        if (newest := self._seen) is not None:
+            self._seen = None
+            self._beside = self._registered(newest, stamp_ns, fine, readings, rgb.shape, scores)
+        elif says_something:
+            self._beside = []
+        beside = self._beside
         if beside and min(rgb.shape[:2]) < _SMALLEST:
             text = (
                 f"the images are {rgb.shape[1]}x{rgb.shape[0]}: too few pixels to tell whether "
@@ -474,8 +483,10 @@ class Consistency:
                 factor, uneven = (old_level / level if min(old_level, level) > 0 else 1.0), 0.0
             scores["jump"] = factor
             change = max(factor, 1 / factor)
-            at_rest = measured and change > _AT_REST[0] and _same(before, grey)
-            large = (at_rest or change > self.config.jump) and uneven < _UNEVEN
+            large = change > self.config.jump
+            if measured and not large and change > _AT_REST[0]:
+                large = _at_rest(before, grey, (old > 0) | (inverse > 0), factor)
+            large = large and uneven < _UNEVEN
             if large and _alike(before, grey) > _ALIKE:
                 back = self._jump is not None and 0.8 < self._jump[0] * factor < 1.25
                 # What it is back at may be wrong, where that was one frame's alone.
@@ -611,9 +622,22 @@ def _alike(before: Float32, now: Float32) -> float:
     return float((old * new).sum()) / max(energy, 1e-6) ** 0.5
 
 
-def _same(before: Float32, now: Float32) -> bool:
-    """Whether a camera at rest sees both, as far as its noise lets tell."""
-    return bool(changed_colour(before, now).mean() < _AT_REST[1] * now.std())
+def _at_rest(before: Float32, now: Float32, measured: NDArray[np.bool_], factor: float) -> bool:
+    """Whether what was measured, and what is about it, is shown to be no farther away by that.
+
+    Pictures (h, w). A bare table that comes nearer looks as before, and shows nothing.
+    """
+    there = cv2.dilate(measured.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    height, width = now.shape
+    about = (width - 1) / 2, (height - 1) / 2
+    farther = cv2.getRotationMatrix2D(about, 0, 1 / factor)
+    gone = np.asarray(
+        cv2.warpAffine(before, farther, (width, height), borderMode=cv2.BORDER_REPLICATE),
+        np.float32,
+    )
+    as_is, as_gone = (float(changed_colour(one, now)[there].mean()) for one in (before, gone))
+    least = _AT_REST[1] * float(now[there].std())
+    return as_is < least < as_gone and as_gone > 2 * as_is
 
 
 def _scaled(before: Float32, now: Float32) -> tuple[float, float]:

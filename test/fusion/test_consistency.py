@@ -498,6 +498,28 @@ def test_a_smaller_jump_is_one_before_a_camera_at_rest(moving: list[Frame], fact
     assert "jump" not in causes(judged([*before, *come]))
 
 
+def test_what_comes_nearer_before_a_picture_that_does_not_show_it_is_no_jump() -> None:
+    """A bare table, and an object that is lifted where nothing else has readings."""
+    rng, (height, width) = np.random.default_rng(0), (144, 240)
+    y, x = (np.mgrid[:height, :width] - np.reshape([height, width], (2, 1, 1)) / 2) / width
+    bare = 180 * (1 - 0.8 * (x**2 + y**2))
+    plain = 125 + 60 * smooth_field((height, width), rng, 12)
+
+    def seen(at_m: float, lifted: bool) -> Frame:
+        there = np.maximum(np.abs(x), np.abs(y)) < 0.12 / at_m
+        grey = np.where(there, 120, plain) if lifted else bare
+        rgb = (np.repeat(grey[..., None], 3, 2) + rng.normal(0, 1, (height, width, 3))).clip(0, 255)
+        raw = np.where(there | (not lifted), at_m, np.nan)
+        return rgb.astype(np.uint8), raw.astype(np.float32), np.ones((height, width), np.float32)
+
+    for lifted in (False, True):
+        frames = [seen(1.0, lifted), seen(1.0, lifted), seen(0.84, lifted)]
+        consistency = Consistency()
+        told = [consistency.update(*frame, t * PERIOD_NS) for t, frame in enumerate(frames)]
+        assert told[2].scores["jump"] == pytest.approx(0.84, abs=0.01)
+        assert "jump" not in causes(told[2])
+
+
 def test_a_scale_that_was_one_frames_alone_is_not_known_to_be_right_when_it_is_back(
     moving: list[Frame],
 ) -> None:
@@ -606,6 +628,25 @@ def test_an_emitter_that_blinks_says_nothing_of_what_is_registered(
             consistency.update(rgb, raw.astype(np.float32), disparity, t * PERIOD_NS, seen=seen)
         )
     assert told == (set() if left < 1 else {"by turns"})
+
+
+@pytest.mark.parametrize("blinks", ["lights", "emitter"])
+def test_depth_beside_its_colour_is_told_all_the_time_whatever_blinks(
+    moving: list[Frame], blinks: str
+) -> None:
+    """Not in every second frame alone, by whose depth the network would be used by turns."""
+    judge, rng, told = Judge(), np.random.default_rng(0), list[bool]()
+    for t, (rgb, raw, disparity) in enumerate(still(moving[0], 24)):
+        raw = moved(1, 20 if t >= 6 else 0, 0)(raw)
+        if t % 2 and blinks == "lights":
+            rgb = np.zeros_like(rgb)
+        elif t % 2:
+            lost = (rng.random((raw.shape[0] // 8, raw.shape[1] // 8)) < 0.75).astype(np.uint8)
+            raw = np.where(cv2.resize(lost, raw.shape[::-1], interpolation=0) > 0, np.nan, raw)
+        told.append(bool(causes(judge.update(rgb, raw, disparity, t * PERIOD_NS)) - {"colour"}))
+    assert not any(told[:6])
+    assert all(told[16::2])
+    assert blinks == "lights" or all(told[16:])
 
 
 def test_a_picture_near_a_limit_is_not_used_by_turns(moving: list[Frame]) -> None:
