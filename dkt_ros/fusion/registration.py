@@ -179,8 +179,8 @@ class Registration:
         self._now = _Moment(self.frames, stamp_ns)
         some = min(self.log_odds, self._newest) >= well or self.rests
         passed = self.frames - self._judged.frame
-        # Of frames that come by turns one half alone would be seen.
-        is_same_half = passed % 2 == 0 and passed > 2 and not self.rests
+        # Of frames that come by turns one part alone would be seen.
+        is_same_half = passed % 2 == 0 and passed > 2
         self._still = self._still and seen.at_rest
         wait = (_STILL, _STILL_NS) if self._still else (_SOME, _SOME_NS)
         is_time = self._now.is_long_after(self._judged, *wait) and not is_same_half
@@ -198,7 +198,7 @@ class Registration:
         """Whether so many judged ones were every second frame, and this one lies between those."""
         newest = list(self._odds)[-_ALL_OF_ONE_HALF:]
         between = sum((self.frames - frame) % 2 for frame, _ in newest)
-        return between == _ALL_OF_ONE_HALF and not self.rests
+        return between == _ALL_OF_ONE_HALF
 
     def comes_by_turns(self, doubted: float) -> bool:
         """Whether colour and depth belong together in every other frame or so, and not between.

@@ -186,9 +186,24 @@ def test_once_all_was_tried_in_vain_not_each_frame_is_judged() -> None:
     frame = Seen(tell, lambda changes: [2.0] * len(changes))
     tried_in_vain(registration, frame)
     told = 0
-    for _ in range(12):
+    for _ in range(14):
         registration.take(replace(frame), 4.0, 0)
     assert told == 2
+
+
+@pytest.mark.parametrize(("every", "period_ms"), [(6, 33), (3, 33), (4, 100), (2, 200)])
+def test_what_comes_by_turns_is_met_where_all_was_tried_in_vain(every: int, period_ms: int) -> None:
+    """A change is in vain too where most frames need none."""
+    registration = Registration()
+    good, bad = (Seen(lambda: 4.2, lambda _: []), Seen(lambda: -3.0, lambda _: []))
+    tried_in_vain(registration, Seen(lambda: 4.2, lambda changes: [4.2] * len(changes)))
+    first = registration.frames
+    for index in range(60):
+        is_bad = (first + index) % every >= every - max(1, every // 3)
+        registration.take(replace(bad if is_bad else good), 4.0, period_ms * 1_000_000 * index)
+        if registration.log_odds < 3.0:
+            return
+    pytest.fail("no frame of those that are wrong was judged")
 
 
 def test_before_a_scene_at_rest_frames_are_judged_less_often_and_one_that_moves_at_once() -> None:
