@@ -42,6 +42,7 @@ from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews
 from dkt_ros.processing.run_state import RunState
+from dkt_ros.processing.seal import is_sealed, seal
 from dkt_ros.processing.source import PassedMessage, Pending, Source
 
 Progress = Callable[[str, int, int], None]
@@ -402,7 +403,8 @@ class _Run:
         state.elapsed_s = self._elapsed_s
         name = f"state-{state.position}.pickle"
         write_whole(self._folder / name, memory)
-        about = {"same": self._same, "snapshot": name, "options": self._options.plain}
+        saved = name, seal(memory)
+        about = {"same": self._same, "snapshot": saved, "options": self._options.plain}
         content = {**vars(state), **about}
         write_whole(self._folder / _STATE, json.dumps(plain(content)))
         for old in self._folder.glob("state-*.pickle"):
@@ -424,10 +426,12 @@ class _Run:
             found = json.loads((self._folder / _STATE).read_text())
             found.pop("options", None)
             if found.pop("same") == self._same:
-                memory = (self._folder / found.pop("snapshot")).read_bytes()
+                name, sealed = found.pop("snapshot")
+                memory = (self._folder / name).read_bytes()
                 state = RunState(**found)
-                self._estimator.restore(memory)
-                return state
+                if is_sealed(memory, sealed):
+                    self._estimator.restore(memory)
+                    return state
         except (OSError, ValueError, KeyError, TypeError, DktError):
             pass
         _remove(self._folder)

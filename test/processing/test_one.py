@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -309,9 +310,20 @@ def test_what_cannot_be_gone_on_from_is_begun_anew(
         with pytest.raises(KeyboardInterrupt):
             processed(bag, options, tmp_path)
     (memory,) = (tmp_path / "scene.partial").glob("state-*.pickle")
-    memory.write_bytes(b"cno_such_module\nAnything\n.")
+    memory.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
     assert processed(bag, options, tmp_path)["resumed_at_frame"] is None
     assert len(depths(tmp_path / "scene")) == COUNT
+    assert not (tmp_path / "ran").exists(), "somebody else's pickle was read"
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
 
 
 def interrupt(name: str, done: int, total: int) -> None:
