@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 NAME = "a name: some text in one line, without control characters"
 """What is_name expects, in words."""
 
@@ -9,6 +12,11 @@ NAME = "a name: some text in one line, without control characters"
 def counted(number: int, noun: str) -> str:
     """1 frame, 2 frames; for nouns whose plural has an s."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def kind_of(text: str) -> str:
+    """The same for texts that differ in their numbers alone."""
+    return _NUMBER.sub("#", text)
 
 
 def is_name(value: object) -> bool:

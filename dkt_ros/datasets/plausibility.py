@@ -5,17 +5,15 @@ Knows one frame. Knows nothing of files.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.formats.transphy3d import MaterialClass
+from dkt_ros.wording import kind_of
 
 _MEDIAN_DEPTH_M = (0.01, 100.0)
 _RAW_TO_TRUE = (0.8, 1.25)
 _NORMAL_ANGLE_DEG = 45.0
-_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 _MIDDLE = (0.25, 0.75)
 """Of the picture's sides, where a camera's principal point lies."""
 _SQUARE = 1.1
@@ -45,7 +43,7 @@ class Suspects:
         """As suspicions, without what was told of a frame before."""
         told = []
         for line in suspicions(sample):
-            kind = _NUMBER.sub("#", line.removeprefix(sample.source))
+            kind = kind_of(line.removeprefix(sample.source))
             if kind not in self._kinds:
                 self._kinds.add(kind)
                 told.append(line)

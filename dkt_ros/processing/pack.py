@@ -44,11 +44,10 @@ from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.maker import code_state
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.source import Pending, Source, SourceOptions
-from dkt_ros.wording import counted
+from dkt_ros.wording import counted, kind_of
 
 _FARTHEST_M = 65.535
 """As 16 bits of millimetres reach; something farther would coarsen every step of a tar's depth."""
-_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 _STATE = "state.json"
 _NO_TRUTH, _BAD_TRUTH = "no true depth", "unusable true depth"
 
@@ -359,7 +358,7 @@ class _Run:
                     step = held.frame.index - before.frame.index
                 before, count = held, count + 1
                 for line in held.suspicions:
-                    state.count(state.suspected, _NUMBER.sub("#", line), line)
+                    state.count(state.suspected, kind_of(line), line)
                 yield held.frame
                 self._held = next(frames, None)
 

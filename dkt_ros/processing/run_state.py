@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 from dkt_ros.frames import FlushReason
 from dkt_ros.processing.outcome import Outcome
 from dkt_ros.processing.source import Source
+from dkt_ros.wording import kind_of
 
 _EMPTY, _WHY = "no depth, state ", "no depth, reason "
 """What frames without depth are counted under."""
 _STATE, _RESTART, _SUSPECTED = "state ", "restart: ", "suspected: "
-_NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
-"""Differs from frame to frame in texts that say the same."""
 
 
 @dataclass
@@ -59,7 +57,7 @@ class RunState:
 
     def _tell(self, prefix: str, text: str) -> None:
         """Counts a frame of which this is said, and keeps the first one's words."""
-        kind = prefix + _NUMBER.sub("#", text)
+        kind = prefix + kind_of(text)
         self.counts[kind] += 1
         self.reasons.setdefault(kind, text)
 
