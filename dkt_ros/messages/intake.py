@@ -375,16 +375,16 @@ class Intake:
 
     def _other_matrix(self, info: CameraInfo) -> str:
         """What to do where the other matrix is like a camera's; "" where it is not."""
-        name, is_p = ("K", False) if self._parameters.rectified else ("P", True)
+        otherwise = not self._parameters.rectified
         try:
-            other = camera_info_to_intrinsics(info, not self._parameters.rectified)
+            other = camera_info_to_intrinsics(info, otherwise)
         except MessageError:
             return ""
         if unlikely(other):
             return ""
         return (
-            f" Its {name} is like a camera's: {self._how_to_set(is_p)} if that is what the images "
-            "are."
+            f" Its {'P' if otherwise else 'K'} is like a camera's: {self._how_to_set(otherwise)} "
+            "if that is what the images are."
         )
 
     def _clock_remark(self, stamp_ns: int) -> str | None:
