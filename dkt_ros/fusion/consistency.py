@@ -6,9 +6,7 @@ depth that is not registered or of another scene. Knows nothing of networks, ali
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -28,6 +26,7 @@ from dkt_ros.fusion.colours import (
     shrunk,
 )
 from dkt_ros.fusion.fill import is_noisy
+from dkt_ros.fusion.jumps import Jumps
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
@@ -112,18 +111,11 @@ _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, muc
 _ALONE = 0.3  # log-odds that a suspected change gains more than others: what fits in no way at all
 # fits a little better in many
 _FEWEST = 600  # readings at that size; fewer cannot be judged
-_ALIKE = 0.7  # correlation of colour; scenes that have nothing in common reach 0.5
 _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
-_MUCH = 0.25  # of depth; of less, a pane may be read now as itself, now as what is behind it
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
-_ENDED, _LULLS = 1.0, 3  # seconds in which depth stayed as it was, and times as long as the longest
-# time between two odd images, from which these come no more
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
-_AT_REST = 1.15, 0.1  # change of depth that is a jump where colour stays the same: changes by less
-# than that share of its spread, and would by more (by three times that) if it had come as near
-_UNEVEN = 0.1  # spread of a change of depth, relative, beyond which it is none of the scale
 
 
 @dataclass(frozen=True)
@@ -262,15 +254,11 @@ class Consistency:
         self._torn = Torn()
         self._steps = Steps()
         self._by_turns = ByTurns()
+        self._jumps = Jumps()
         self._nearly = 0
         self._shown, self._usual = np.inf, 0.0  # of a frame before the first nothing is known
         self._seen: Seen | None = None  # and not judged yet
         self._beside: list[Suspicion] = []
-        self._odd: deque[tuple[int, float]] = deque()
-        self._unlike_ns = 0
-        self._last: tuple[Float32, Float32, float] | None = None
-        self._jump: tuple[float, int, int] | None = None
-        self._of_scale = 0
 
     def update(
         self,
@@ -466,38 +454,16 @@ class Consistency:
         now: int,
         scores: dict[str, float],
     ) -> list[Suspicion]:
-        """A jump of scale between two pictures that look alike; relative: median disparity.
-
-        Told by the readings where both frames have some, else by the network's line.
-        """
-        level, told = 0.0, self._jump
+        """A jump of scale between two pictures that look alike; relative: median disparity."""
+        level = 0.0
         if line is not None and relative is not None and np.isfinite(line).all():
             level = line[0] * relative + line[1]
-        if self._last is not None:
-            before, old, old_level = self._last
-            both = (old > 0) & (inverse > 0)
-            measured = np.count_nonzero(both) > _FEWEST
-            if measured:
-                factor, uneven = _scaled(old[both], inverse[both])
-            else:
-                factor, uneven = (old_level / level if min(old_level, level) > 0 else 1.0), 0.0
-            scores["jump"] = factor
-            change = max(factor, 1 / factor)
-            large = change > self.config.jump
-            if measured and not large and change > _AT_REST[0]:
-                large = _at_rest(before, grey, (old > 0) | (inverse > 0), factor)
-            large = large and uneven < _UNEVEN
-            if large and _alike(before, grey) > _ALIKE:
-                back = self._jump is not None and 0.8 < self._jump[0] * factor < 1.25
-                # What it is back at may be wrong, where that was one frame's alone.
-                is_known = self._jump is not None and self._jump[2] > 1
-                told = None if back and is_known else (factor, now, self._of_scale)
-                self._jump, self._of_scale = None if back else told, 0
-        self._of_scale += 1
-        self._last = grey, inverse, level
+        told = self._jumps.take(grey, inverse, level, now, self.config.jump)
+        if self._jumps.factor is not None:
+            scores["jump"] = self._jumps.factor
         if told is None:
             return []
-        factor, when, _ = told
+        factor, when = told
         text = (
             f"depth became {factor:.2g} times as large between two frames that look alike, "
             f"{(now - when) / 1e9:.1f} s ago: did the depth's unit or the camera's mode change?"
@@ -508,23 +474,16 @@ class Consistency:
         self, grey: Float32, inverse: Float32, now: int, scores: dict[str, float]
     ) -> list[Suspicion]:
         """Whether some depth images are unlike those before and after them."""
-        if share := self._by_turns.take(grey, inverse):
+        share = self._by_turns.take(grey, inverse)
+        if share:
             scores["other_depth"] = share
-            self._odd.append((now, share))
-        if not self._by_turns.alike:
-            self._unlike_ns = now
-        while self._odd and (now - self._odd[0][0]) / 1e9 > self.config.jump_s:
-            self._odd.popleft()
-        if not self._odd:
+        is_certain = self._by_turns.last(share, now, self.config.jump_s)
+        if is_certain is None:
             return []
         text = (
             "a depth image was unlike those before and after it, though what is seen was the same: "
             "are some not registered, or does another camera publish?"
         )
-        since_s = (now - self._unlike_ns) / 1e9
-        longest_s = max((b - a for (a, _), (b, _) in pairwise(self._odd)), default=0) / 1e9
-        lasts = len(self._odd) > 1 and since_s <= max(_ENDED, _LULLS * longest_s)
-        is_certain = lasts and min(share for _, share in list(self._odd)[-2:]) > _MUCH
         return [Suspicion("by turns", text, is_certain)]
 
     def _late(
@@ -613,38 +572,6 @@ def _words(dx: float, dy: float) -> str:
         if abs(value) >= 2
     ]
     return " and ".join(parts) or "a few px"
-
-
-def _alike(before: Float32, now: Float32) -> float:
-    """Correlation of two pictures, which light and exposure leave as it is."""
-    old, new = before - before.mean(), now - now.mean()
-    energy = float(np.square(old).sum()) * float(np.square(new).sum())
-    return float((old * new).sum()) / max(energy, 1e-6) ** 0.5
-
-
-def _at_rest(before: Float32, now: Float32, measured: NDArray[np.bool_], factor: float) -> bool:
-    """Whether what was measured, and what is about it, is shown to be no farther away by that.
-
-    Pictures (h, w). A bare table that comes nearer looks as before, and shows nothing.
-    """
-    there = cv2.dilate(measured.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    height, width = now.shape
-    about = (width - 1) / 2, (height - 1) / 2
-    farther = cv2.getRotationMatrix2D(about, 0, 1 / factor)
-    gone = np.asarray(
-        cv2.warpAffine(before, farther, (width, height), borderMode=cv2.BORDER_REPLICATE),
-        np.float32,
-    )
-    as_is, as_gone = (float(changed_colour(one, now)[there].mean()) for one in (before, gone))
-    least = _AT_REST[1] * float(now[there].std())
-    return as_is < least < as_gone and as_gone > 2 * as_is
-
-
-def _scaled(before: Float32, now: Float32) -> tuple[float, float]:
-    """Factor by which depth became larger, of readings (n,) in 1/m, and its relative spread."""
-    change = np.log(before / now)
-    middle = float(np.median(change))
-    return float(np.exp(middle)), 1.4826 * float(np.median(np.abs(change - middle)))
 
 
 def _strided(picture: NDArray[Any]) -> NDArray[Any]:
