@@ -103,6 +103,26 @@ def quantiles(values: NDArray[Any], *shares: float) -> list[float]:
     return [float(value) for value in ordered[below] + parts]
 
 
+def median(values: NDArray[Any]) -> float:
+    """numpy's of all values, at least one, NaN where one is; at a third of the time for few."""
+    flat = values.ravel()
+    half, last = len(flat) // 2, len(flat) - 1
+    below = half if len(flat) % 2 else half - 1
+    # The last one too: it is where NaN goes.
+    ordered = np.partition(flat, (below, half, last))
+    if np.isnan(ordered[last]):
+        return float("nan")
+    return (float(ordered[below]) + float(ordered[half])) / 2
+
+
+def some_where(mask: NDArray[np.bool_], values: NDArray[Any], every: int = 1) -> NDArray[Any]:
+    """Every so many of the values at which a mask of the same shape is true, (n,).
+
+    By indices: picking by a mask of booleans is several times slower.
+    """
+    return values.ravel()[np.flatnonzero(mask)[::every]]
+
+
 def rows_where(mask: Array, *arrays: Array) -> tuple[Array, ...]:
     """The rows of arrays (N, ...) at which mask (N,) is true.
 

@@ -346,9 +346,9 @@ def to_millimetres(depth: NDArray[Any]) -> NDArray[np.uint16]:
 
 
 def unknown_unless(known: NDArray[np.bool_], depth: Float32Array) -> Float32Array:
-    """Writes NaN where `known` is false: all bits set, at an eighth of what an index takes."""
+    """Writes NaN where `known` is false: all bits set, at a tenth of what an index takes."""
     bits = depth.view(np.int32)
-    bits |= np.negative(np.logical_not(known).view(np.int8)).astype(np.int32)
+    bits |= np.subtract(known.view(np.int8), np.int8(1))
     return depth
 
 

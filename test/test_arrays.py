@@ -45,6 +45,24 @@ def test_quantiles_are_numpy_s(count: int, dtype: type) -> None:
     assert np.isnan(arrays.quantiles(values, *shares)).all()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 999, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_median_is_numpy_s(count: int, dtype: type) -> None:
+    values: np.ndarray = np.random.default_rng(count).uniform(0, 255, (1, count)).astype(dtype)
+    assert arrays.median(values) == pytest.approx(np.median(values.astype(np.float64)), rel=1e-6)
+    if dtype is not np.uint8:
+        values[0, count // 2] = np.nan
+        assert np.isnan(arrays.median(values))
+
+
+def test_some_of_the_values_under_a_mask() -> None:
+    chance = np.random.default_rng(0)
+    values, mask = chance.normal(size=(7, 9)), chance.random((7, 9)) > 0.5
+    np.testing.assert_array_equal(arrays.some_where(mask, values), values[mask])
+    np.testing.assert_array_equal(arrays.some_where(mask, values, 4), values[mask][::4])
+    assert len(arrays.some_where(np.zeros_like(mask), values)) == 0
+
+
 def test_several_arrays_in_one_download() -> None:
     points = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     colours = np.arange(15, dtype=np.uint8).reshape(5, 3)

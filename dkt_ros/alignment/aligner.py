@@ -30,7 +30,7 @@ from dkt_ros.alignment.line_filter import (
 )
 from dkt_ros.alignment.line_fit import LineFit, fit_line, follow_line, line_covariance
 from dkt_ros.alignment.pixels import Samples, replaced, sample
-from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating
+from dkt_ros.arrays import Array, described, float32, invert, is_array, is_floating, median
 from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import is_reading
@@ -411,7 +411,7 @@ class Aligner:
         residual = float("nan")
         if inliers:
             errors = 1 / samples.y[agree] - 1 / line.at(samples.d[agree])
-            residual = float(np.median(np.abs(errors)))
+            residual = median(np.abs(errors))
         found = Alignment(
             scale=float(line.values[0]),
             shift=float(line.values[1]),
@@ -451,7 +451,7 @@ def _as_it_is(found: Samples) -> Alignment:
     d, y = found.d[known], found.y[known]
     error = np.abs(d / y - 1)
     agree = error <= INLIER_LIMIT
-    residual = float(np.median(np.abs(1 / y[agree] - 1 / d[agree]))) if agree.any() else np.nan
+    residual = median(np.abs(1 / y[agree] - 1 / d[agree])) if agree.any() else np.nan
     why = "no raw depth to compare it with"
     if found.unanswered or len(found.d):
         why = "it gives no depth where there is raw depth to compare it with"
@@ -461,7 +461,7 @@ def _as_it_is(found: Samples) -> Alignment:
         inliers=int(agree.sum()),
         inlier_ratio=float(agree.mean()) if len(d) else 0.0,
         residual_m=residual,
-        uncertainty=float(np.median(error)) if len(d) else np.inf,
+        uncertainty=median(error) if len(d) else np.inf,
         state=AlignmentState.OK,
         reason="" if len(d) else f"the network's own metric scale; {why}",
     )

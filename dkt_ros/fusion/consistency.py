@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import median, some_where
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.by_turns import ByTurns
@@ -303,9 +304,7 @@ class Consistency:
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
         # A picture in which nothing is to be seen stands still.
         found += [one for one in stopped if not blind or one.cause == "frozen depth"]
-        level = (
-            None if disparity is None or blind else float(np.median(_strided(disparity)[::2, ::2]))
-        )
+        level = None if disparity is None or blind else median(_strided(disparity)[::2, ::2])
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
@@ -360,25 +359,25 @@ class Consistency:
         any_ = is_reading(some)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
         if np.count_nonzero(any_) > _FEWEST:
-            median = float(np.median(some[any_][::4]))
+            middle = median(some_where(any_, some, 4))
             outside = 1.0 - np.count_nonzero(inside) / np.count_nonzero(any_)
-            scores |= {"outside": outside, "median_m": median}
+            scores |= {"outside": outside, "median_m": middle}
             if outside > 0.5:
                 found.append(
                     Suspicion(
                         "depth range",
                         f"{outside:.0%} of the raw readings lie outside {config.min_raw_depth:g} "
-                        f".. {config.max_raw_depth:g} m, their median is {median:.3g} m: is the "
+                        f".. {config.max_raw_depth:g} m, their median is {middle:.3g} m: is the "
                         "depth in the right unit?",
                         outside > 0.8,
                     )
                 )
             expected = config.expected_depth_m
-            if expected is not None and not expected[0] <= median <= expected[1]:
+            if expected is not None and not expected[0] <= middle <= expected[1]:
                 found.append(
                     Suspicion(
                         "expected depth",
-                        f"the median raw depth is {median:.3g} m, outside the expected "
+                        f"the median raw depth is {middle:.3g} m, outside the expected "
                         f"{expected[0]:g} .. {expected[1]:g} m: is the depth in the right unit?",
                         True,
                     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import some_where
 from dkt_ros.geometry import is_reading
 
 Float32 = NDArray[np.float32]
@@ -62,18 +63,19 @@ def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
     range_m: as far as readings are looked at.
     """
     stride = max(1, min(raw.shape) // _SAMPLES)
-    some = raw[::stride, ::stride]
-    known = np.count_nonzero(is_reading(some))
-    near = some[(some > 0) & (some <= _FARTHEST_M * _ALONE)]
+    some = np.ascontiguousarray(raw[::stride, ::stride])
+    readings = some_where(is_reading(some), some)
+    known = len(readings)
+    near = readings[readings <= np.float32(_FARTHEST_M * _ALONE)]
     value, count = _commonest(near, known)
     if 0 < value <= _FARTHEST_M and count >= _PURE * np.count_nonzero(near < _ALONE * value):
         return value
-    far = some[(some >= np.float32(range_m)) & (some < np.inf)]
+    far = readings[readings >= np.float32(range_m)]
     value, count = _commonest(far, known)
     # Where most lie there, the range or the unit is another one.
     if value and _PURE_FAR * len(far) <= count <= 0.5 * known:
         return value
-    value = _between(some[is_reading(some)], range_m)
+    value = _between(readings, range_m)
     return value if value and is_noisy(raw) else None
 
 
@@ -169,11 +171,13 @@ def _runs(raw: Float32, rows: NDArray[np.intp]) -> tuple[NDArray, ...]:
     np.not_equal(line[:, 1:], line[:, :-1], out=begins[:, 1:])
     first = np.flatnonzero(begins)
     length = np.diff(first, append=begins.size)
-    row, start = first // width, first % width
     # Where each pixel was made several, runs are as many times as long.
     least = _RUN_PX * width / max(1, np.count_nonzero(begins.any(axis=0)))
-    long = (length >= least) & (start > 0) & (start + length < width)
-    row, start, length = rows[row[long]], start[long], length[long]
+    long = np.flatnonzero(length >= least)
+    first, length = first[long], length[long]
+    row, start = first // width, first % width
+    inside = (start > 0) & (start + length < width)
+    row, start, length = rows[row[inside]], start[inside], length[inside]
     value = raw[row, start]
     middle = start + length // 2
     known = is_reading(value)

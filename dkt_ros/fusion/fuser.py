@@ -28,8 +28,10 @@ from dkt_ros.arrays import (
     device_of,
     is_array,
     is_floating,
+    median,
     namespace,
     quantiles,
+    some_where,
     to_host,
 )
 from dkt_ros.checks import check_type
@@ -157,7 +159,7 @@ class Fused:
         """Median over the picture of the relative error that is expected, calibrated."""
         some = np.ravel(self._log_error)
         some = some[:: 1 + len(some) // _MEDIAN_OF]
-        return float(self._calibration.expected_error(float(np.median(some))))
+        return float(self._calibration.expected_error(median(some)))
 
 
 class Fuser:
@@ -509,11 +511,11 @@ def _doubted(
 ) -> NDArray[np.uint8] | None:
     """See Fused.doubted; None too where few readings would be left."""
     readings = frame.readings
-    some = readings[trusted]
-    if frame.predicted is None or len(some) == 0:
+    if frame.predicted is None or not trusted.any():
         return None
     # Seen through are those that are farther than what is there, yet not than all else.
-    farthest = quantiles(some[:: 1 + len(some) // _MEDIAN_OF], _FARTHEST)[0]
+    some = some_where(trusted, readings, 1 + np.count_nonzero(trusted) // _MEDIAN_OF)
+    farthest = quantiles(some, _FARTHEST)[0]
     behind = ~trusted & (readings < corrected * np.float32(1 - _BEHIND))
     behind &= readings > farthest
     doubted = cv2.dilate(behind.astype(np.uint8), _AROUND)
@@ -532,7 +534,7 @@ def _membrane(scene: Scene) -> tuple[Float32, Float32, Float32]:
         log_error = np.log(0.01 + 0.1 * np.tanh(scene.distance / 16))
         return scene.filled, np.ones_like(scene.filled), np.asarray(log_error, np.float32)
     off = np.abs(scene.disparity / scene.predicted - 1.0)
-    spread = 1.4826 * float(np.median(off[scene.measured]))
+    spread = 1.4826 * median(off[scene.measured])
     limit = max(3 * spread, 0.02)
     trust = np.clip((1.5 * limit - off) / (0.5 * limit), 0.0, 1.0).astype(np.float32)
     trust = cv2.blur(trust.ravel()[scene.nearest], (3, 3))
@@ -568,11 +570,11 @@ def _picked_on(device: Hashable, full: tuple[int, int], size: tuple[int, int]) -
 
 
 def _residual(inverse: Float32, readings: Float32, trusted: NDArray[np.bool_]) -> float:
-    found = np.flatnonzero(trusted)
-    found = found[:: 1 + len(found) // _MEDIAN_OF]
-    if len(found) == 0:
+    if not trusted.any():
         return float("nan")
-    return float(np.median(np.abs(1 / inverse.ravel()[found] - 1 / readings.ravel()[found])))
+    every = 1 + np.count_nonzero(trusted) // _MEDIAN_OF
+    found, own = (some_where(trusted, one, every) for one in (inverse, readings))
+    return median(np.abs(1 / found - 1 / own))
 
 
 def _part(map_: NDArray[Any], view: View) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import quantiles
+from dkt_ros.arrays import median, quantiles, some_where
 
 Float32 = NDArray[np.float32]
 
@@ -141,8 +141,8 @@ class History:
             stamp_ns=frame.stamp_ns,
         )
         # All come and go of a laser whose lines wander, or where everything is nearly too dark.
-        some = past.often[measured][:: 1 + measured.size // 2048]
-        enough = min(_OFTEN, float(np.median(some))) if len(some) else _OFTEN
+        some = some_where(measured, past.often, 1 + measured.size // 2048)
+        enough = min(_OFTEN, median(some)) if len(some) else _OFTEN
         proven = np.clip(past.often * np.float32(2 / enough) - 1.0, 0.0, 1.0)
         # As trust is: where there is no reading, the nearest one's.
         return past.disparity, past.trust * proven.take(nearest)
@@ -155,7 +155,7 @@ def _exposure(colour: Float32, before: Float32) -> np.float32:
     lit = (cv2.min(now, then) > dark) & (cv2.max(now, then) < bright)
     if np.count_nonzero(lit) < _FEWEST_LIT * lit.size:
         return np.float32(1)
-    factor = float(np.median(then[lit] / now[lit]))
+    factor = median(then[lit] / now[lit])
     return np.float32(min(max(factor, 1 / _BRIGHTER), _BRIGHTER))
 
 
@@ -174,11 +174,11 @@ def _shifted(readings: Float32, before: Float32) -> Float32:
     height, width = readings.shape
     both = (readings > 0) & (before > 0)
     changes = (readings - before) * both
-    found = np.abs(changes[both][:: 1 + both.size // 8192])
+    found = np.abs(some_where(both, changes, 1 + both.size // 8192))
     if len(found) == 0:
         return np.zeros((height // 2, width // 2), np.float32)
-    level = float(np.median(readings[both][:: 1 + both.size // 2048]))
-    spread = min(max(1.4826 * float(np.median(found)), _LEAST_SPREAD * level), _MOST_SPREAD * level)
+    level = median(some_where(both, readings, 1 + both.size // 2048))
+    spread = min(max(1.4826 * median(found), _LEAST_SPREAD * level), _MOST_SPREAD * level)
     changes = np.clip(changes, -8 * spread, 8 * spread)
     parts = cv2.merge([changes, np.abs(changes), both.astype(np.float32)])
     parts = cv2.resize(parts, (width // 2, height // 2), interpolation=cv2.INTER_AREA)

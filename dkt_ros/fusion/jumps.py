@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import median
 from dkt_ros.fusion.changes import changed_colour
 
 Float32 = NDArray[np.float32]
@@ -94,5 +95,5 @@ def _at_rest(before: Float32, now: Float32, measured: NDArray[np.bool_], factor:
 def _scaled(before: Float32, now: Float32) -> tuple[float, float]:
     """Factor by which depth became larger, of readings (n,) in 1/m, and its relative spread."""
     change = np.log(before / now)
-    middle = float(np.median(change))
-    return float(np.exp(middle)), 1.4826 * float(np.median(np.abs(change - middle)))
+    middle = median(change)
+    return float(np.exp(middle)), 1.4826 * median(np.abs(change - middle))

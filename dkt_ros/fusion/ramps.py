@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import median, some_where
 from dkt_ros.geometry import is_reading
 
 Float32 = NDArray[np.float32]
@@ -30,6 +31,7 @@ _SAMPLES = 150
 """Rows or columns, of the fewer, that are looked at first."""
 _NEAR, _LEAST_NEAR = 0.4, 0.002
 """Of the median distance, and share of the readings that a ramp has below that."""
+_FOURTH = 4  # of them tell how far most are
 _AROUND = np.ones((3, 3), np.uint8)
 
 
@@ -66,9 +68,12 @@ def _without_dips(raw: Float32, depth: Float32, width: int) -> Float32:
 def _falls(raw: Float32) -> bool:
     """Whether some readings are far nearer than most: a look at a few that spares the others."""
     stride = max(1, min(raw.shape) // _SAMPLES)
-    some = raw[::stride, ::stride]
-    some = some[is_reading(some)]
-    return bool(len(some) and np.mean(some < _NEAR * np.median(some)) > _LEAST_NEAR)
+    some = np.ascontiguousarray(raw[::stride, ::stride])
+    some = some_where(is_reading(some), some)
+    if len(some) == 0:
+        return False
+    near = np.count_nonzero(some < np.float32(_NEAR * median(some[::_FOURTH])))
+    return near > _LEAST_NEAR * len(some)
 
 
 def _ratios(depth: Float32, known: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Float32]:

@@ -162,6 +162,9 @@ class Registration:
         self.frames = 0
         self.log_odds = self._newest = math.nan
         self._gains: dict[Change, tuple[float, float]] = {}
+        # Of those, as long as they are as they are.
+        self._best: tuple[Change, float, float] | None = None
+        self._lead: float | None = None
         self._next = 0
         self._now = self._judged = self._looked = _Moment()
         self._odds: deque[tuple[int, float]] = deque(maxlen=_SWUNG_IN)
@@ -227,6 +230,7 @@ class Registration:
 
     def _forget(self) -> None:
         self._gains.clear()
+        self._best = self._lead = None
         self._surface = self._aside = None
         self._rested = 0
 
@@ -258,20 +262,25 @@ class Registration:
         for change, value in zip(some, others, strict=True):
             gain, before = self._gains.get(change, (math.nan, math.nan))
             self._gains[change] = _mean(gain, value - own), _mean(before, value)
+        self._best = self._lead = None
         self._level, self._looked = self.log_odds, self._now
         self._aside = _Aside(aside, by_edges - own, by_edges).after(self._aside)
         self._weigh(self._aside)
 
     def best(self) -> tuple[Change, float, float]:
         """The change that would do most, by how much, and the log-odds with it undone."""
-        change = max(self._gains, key=lambda one: self._gains[one][0])
-        return change, *self._gains[change]
+        if self._best is None:
+            change, means = max(self._gains.items(), key=lambda item: item[1][0])
+            self._best = change, *means
+        return self._best
 
     def stands_out(self) -> float:
         """By how much the best change gains more than any that is unlike it, of those tried."""
-        best, gain, _ = self.best()
-        others = [value for one, (value, _) in self._gains.items() if not _alike(one, best)]
-        return gain - max(others, default=-math.inf)
+        if self._lead is None:
+            best, gain, _ = self.best()
+            others = [value for one, (value, _) in self._gains.items() if not _alike(one, best)]
+            self._lead = gain - max(others, default=-math.inf)
+        return self._lead
 
     def edges(self) -> float:
         """Standard deviations by which edges lie on steps better than beside; 0: peak elsewhere."""

@@ -50,6 +50,8 @@ def speckles(raw: Float32, rows: NDArray[np.intp]) -> Places:
         shared[:, :-1] |= as_next
         row, column = np.nonzero(~shared & is_reading(line))
         row = rows[row]
+        if len(row) == 0:
+            return row, column
         reading = raw[row, column]
         around, alone = np.zeros(len(row), np.uint8), np.ones(len(row), bool)
         for dy, dx in _BESIDE:
