@@ -18,7 +18,7 @@ from dkt_ros.arrays import quantiles
 Float32 = NDArray[np.float32]
 
 _AFTER = 3  # frames in a row in which nothing moved
-_FOR = 4  # more frames
+_FOR = 7  # more frames
 _CELL, _OTHER = 8, 0.4  # pixels; of a cell's readings came or went: more than flickers
 _COME_OR_GONE = 0.03  # share of such cells
 _SAME = (0.5, 0.95), (0.015, 0.08)  # shares of a prediction, that changed by so much, relative

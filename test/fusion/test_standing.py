@@ -42,11 +42,11 @@ def at_rest(first: Decided, frames: int = 4) -> Standing:
 
 def test_stands_for_some_frames_once_nothing_has_moved_for_some(first: Decided) -> None:
     standing, found = Standing(), []
-    for _ in range(13):
+    for _ in range(19):
         found.append(stands(standing, first))
         if not found[-1]:
             standing.take(first)
-    assert found == [False] * 3 + [*[True] * 4, False] * 2
+    assert found == [False] * 3 + [*[True] * 7, False] * 2
 
 
 def test_motion_ends_it_at_once_and_for_some_frames(first: Decided) -> None:
