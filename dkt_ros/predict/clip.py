@@ -7,15 +7,16 @@ brought to the camera's size.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dkt_ros.arrays import write_to
 from dkt_ros.checks import check, check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
@@ -26,6 +27,7 @@ from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.predict.dkt import DktPredictor, answered, beginning_or_noise, conditions, raw_pictures
+from dkt_ros.predict.nearer import Nearer
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import (
     Prediction,
@@ -82,12 +84,20 @@ def predict_disparity(
     Raises DktError for input of another shape or type and for options that do not fit together.
     """
     _check(network, rgb, "depth")
+    options = options or PredictOptions()
+    canvas = _canvas(network, rgb, options)
+    readings, limits = np.empty(0, np.float32), None
+    if network.info.sees_depth and raw_depth:
+        readings = np.stack([canvas.readings(one) for one in raw_depth])
+        limits = range_of(readings)
     disparity = np.empty(rgb.shape[:3], np.float32)
-
-    def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
-        disparity[frames] = canvas.disparity(decoded)
-
-    limits = _run(network, rgb, options or PredictOptions(), on_progress, store, raw_depth)
+    shown = network, canvas, rgb, options, on_progress, readings
+    if limits is not None and _one_by_one(network, options, readings):
+        for at, answer in enumerate(_pictures(*shown, limits)):
+            write_to(disparity[at], answer)
+    else:
+        for frames, video in _videos(*shown, limits):
+            disparity[frames] = canvas.disparity(video)
     return disparity if limits is None else limits.disparity(disparity)
 
 
@@ -108,62 +118,83 @@ def predict_normals(
     checkpoint.
     """
     _check(network, rgb, "normal")
+    options = options or PredictOptions()
+    canvas = _canvas(network, rgb, options)
     normals = np.empty(rgb.shape, np.float32)
-
-    def store(frames: slice, canvas: Canvas, decoded: torch.Tensor) -> None:
-        normals[frames] = canvas.normals(decoded)
-
-    _run(network, rgb, options or PredictOptions(), no_progress, store)
+    for frames, video in _videos(network, canvas, rgb, options):
+        normals[frames] = canvas.normals(video)
     return normals
 
 
+def _canvas(network: StreamingNetwork, rgb: np.ndarray, options: PredictOptions) -> Canvas:
+    return Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
+
+
 @torch.inference_mode()
-def _run(
+def _videos(
     network: StreamingNetwork,
+    canvas: Canvas,
+    rgb: np.ndarray,
+    options: PredictOptions,
+    on_progress: Progress = no_progress,
+    readings: NDArray[np.float32] | None = None,
+    limits: DisparityRange | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Chunk by chunk: which frames, and their decoded video (1, 3, T, h, w) in [-1, 1].
+
+    readings: (frames, h, w), which limits are of; without those none are shown.
+    """
+    spans = chunk_spans(len(rgb))
+    # A generator, so that a long clip at full size never exists as float.
+    images = (
+        canvas.paint(upload(pad_chunk(rgb[begin:end], begin), network.device))
+        for begin, end in spans
+    )
+    clip = _Clip(network, images, len(spans), options, on_progress)
+    decoded = clip.decoded(_raw_chunks(readings, spans, limits, network.device))
+    for (begin, end), video in zip(spans, decoded, strict=True):
+        yield slice(begin, end), video[:, :, : end - begin]
+
+
+def _one_by_one(
+    network: StreamingNetwork, options: PredictOptions, readings: NDArray[np.float32]
+) -> bool:
+    """Whether each frame is answered by itself: of a network that is best so.
+
+    The readings' range keeps all on one scale; a frame that has too few of its own needs the
+    others'.
+    """
+    if network.info.buffer_frames != 1 or options.window is not None:
+        return False
+    return all(range_of(one[None]) is not None for one in readings)
+
+
+@torch.inference_mode()
+def _pictures(
+    network: StreamingNetwork,
+    canvas: Canvas,
     rgb: np.ndarray,
     options: PredictOptions,
     on_progress: Progress,
-    store: Callable[[slice, Canvas, Tensor], None],
-    raw_depth: Sequence[NDArray[np.float32] | None] = (),
-) -> DisparityRange | None:
-    """Chunk by chunk: store(frames, canvas, their decoded video (1, 3, T, h, w) in [-1, 1]).
+    readings: NDArray[np.float32],
+    limits: DisparityRange,
+) -> Iterator[Tensor]:
+    """Each frame's disparity (H, W) by itself; see _alone."""
+    near = Nearer()
+    for at, one in enumerate(rgb):
 
-    Returns the range of the readings, where the network is shown any.
-    """
-    canvas = Canvas((rgb.shape[1], rgb.shape[2]), options.size, network.size_multiple)
-    readings, limits = np.empty(0, np.float32), None
-    if network.info.sees_depth and raw_depth:
-        readings = np.stack([canvas.readings(one) for one in raw_depth])
-        limits = range_of(readings)
-    # What is best on one frame sees each by itself; the readings' range keeps all on one scale. A
-    # frame that has too few of its own needs the others'.
-    alone = network.info.buffer_frames == 1 and options.window is None and limits is not None
-    alone = alone and all(range_of(one[None]) is not None for one in readings)
-    frames = 1 if alone else len(rgb)
-    for start in range(0, len(rgb), frames):
-        spans = chunk_spans(frames)
-        clip, shown = rgb[start : start + frames], readings[start : start + frames]
-        # A generator, so that a long clip at full size never exists as float.
-        images = (
-            canvas.paint(upload(pad_chunk(clip[begin:end], begin), network.device))
-            for begin, end in spans
-        )
-        raw = _raw_chunks(shown, spans, limits, network.device)
-        report = partial(_report_frame, on_progress, start, len(rgb)) if alone else on_progress
-        decoded = _decoded(network, images, len(spans), options, report, raw)
-        for (begin, end), video in zip(spans, decoded, strict=True):
-            store(slice(start + begin, start + end), canvas, video[:, :, : end - begin])
-    return limits
+        def report(*_: Any, at: int = at) -> None:
+            on_progress("frames", at, len(rgb))
 
-
-def _report_frame(
-    on_progress: Progress, at: int, count: int, stage: str, done: int, total: int
-) -> None:
-    on_progress("frames", at + (stage == "decode" and done == total), count)
+        image = canvas.paint(upload(one[None], network.device))
+        clip = _Clip(network, iter([image]), 1, options, report)
+        raw = _raw_chunks(readings[at : at + 1], chunk_spans(1), limits, network.device)
+        yield _alone(clip, canvas, raw, limits, near)
+        on_progress("frames", at + 1, len(rgb))
 
 
 def _raw_chunks(
-    readings: NDArray[np.float32],
+    readings: NDArray[np.float32] | None,
     spans: Sequence[tuple[int, int]],
     limits: DisparityRange | None,
     device: torch.device,
@@ -172,49 +203,71 @@ def _raw_chunks(
 
     readings: (frames, h, w).
     """
-    if limits is None:
+    if limits is None or readings is None:
         return
     for start, stop in spans:
         yield raw_pictures(pad_chunk(readings[start:stop], start), limits, device)
 
 
-def _decoded(
-    network: StreamingNetwork,
-    images: Iterator[Tensor],
-    chunks: int,
-    options: PredictOptions,
-    on_progress: Progress,
-    raw: Iterator[Tensor],
-) -> Iterator[Tensor]:
-    """Images of each latent (1, 3, 1 then 4, h, w) in [-1, 1] -> the same of the decoded video.
+class _Clip:
+    """A clip whose colours are encoded: answered with readings or without."""
 
-    raw: the pictures of each latent's raw depth, where there is any to be shown.
-    """
-    steps, window, overlap = _schedule(network, options)
-    encoder, latents = network.encoder_stream(), []
-    on_progress("encode", 0, chunks)
-    for latent in _through(encoder, images, chunks):
-        latents.append(latent)
-        on_progress("encode", len(latents), chunks)
-    rgb_latents = torch.cat(latents, dim=2)
-    raw_latents = list(_through(encoder, raw, chunks))
-    shown = torch.cat(raw_latents, dim=2) if raw_latents else None
-    result = sample(
-        network,
-        conditions(network.info, rgb_latents, shown),
-        beginning_or_noise(network.info, shown, tuple(rgb_latents.shape), options.seed),
-        steps=steps,
-        shift=network.info.sigma_shift,
-        window=window,
-        overlap=overlap,
-        embed=network.embed_rgb,
-        on_progress=lambda done, total: on_progress("denoise", done, total),
-    )
-    decoder = network.decoder_stream()
-    on_progress("decode", 0, chunks)
-    for done, video in enumerate(_through(decoder, result.split(1, dim=2), chunks), 1):
-        on_progress("decode", done, chunks)
-        yield video
+    def __init__(
+        self,
+        network: StreamingNetwork,
+        images: Iterator[Tensor],
+        chunks: int,
+        options: PredictOptions,
+        on_progress: Progress,
+    ) -> None:
+        """images: of each latent (1, 3, 1 then 4, h, w) in [-1, 1], `chunks` of them."""
+        self._network, self._chunks = network, chunks
+        self._options, self._report = options, on_progress
+        self._encoder, latents = network.encoder_stream(), []
+        on_progress("encode", 0, chunks)
+        for latent in _through(self._encoder, images, chunks):
+            latents.append(latent)
+            on_progress("encode", len(latents), chunks)
+        self._colours = torch.cat(latents, dim=2)
+
+    def decoded(self, raw: Iterable[Tensor] = ()) -> Iterator[Tensor]:
+        """The decoded video of each latent (1, 3, 1 then 4, h, w) in [-1, 1].
+
+        raw: the pictures of each latent's raw depth, where there is any to be shown.
+        """
+        network, chunks, report = self._network, self._chunks, self._report
+        steps, window, overlap = _schedule(network, self._options)
+        raw_latents = list(_through(self._encoder, raw, chunks))
+        shown = torch.cat(raw_latents, dim=2) if raw_latents else None
+        shape = tuple(self._colours.shape)
+        result = sample(
+            network,
+            conditions(network.info, self._colours, shown),
+            beginning_or_noise(network.info, shown, shape, self._options.seed),
+            steps=steps,
+            shift=network.info.sigma_shift,
+            window=window,
+            overlap=overlap,
+            embed=network.embed_rgb,
+            on_progress=lambda done, total: report("denoise", done, total),
+        )
+        decoder = network.decoder_stream()
+        report("decode", 0, chunks)
+        for done, video in enumerate(_through(decoder, result.split(1, dim=2), chunks), 1):
+            report("decode", done, chunks)
+            yield video
+
+
+def _alone(
+    clip: _Clip, canvas: Canvas, raw: Iterator[Tensor], limits: DisparityRange, near: Nearer
+) -> Tensor:
+    """Disparity (H, W) of a clip of one frame; in [0, 1], above where it is nearer than limits."""
+
+    def answer(raw: Iterable[Tensor]) -> Tensor:
+        [video] = clip.decoded(raw)
+        return canvas.disparity_tensor(video)[0]
+
+    return near.of(answer(raw), limits, lambda: answer(()))
 
 
 def _through(stream: Stream, chunks: Iterable[Tensor], count: int) -> Iterator[Tensor]:
@@ -246,10 +299,12 @@ class ClipPredictor(DktPredictor):
         self._readings: deque[NDArray[np.float32]] = deque(maxlen=self.buffer_frames)  # (h, w)
         self._canvas: Canvas | None = None
         self._was_shown: bool | None = None
+        self._near = Nearer()
 
     def reset(self) -> None:
         """Forgets the stream."""
         self._was_shown = None
+        self._near = Nearer()
         self._images.clear()
         self._readings.clear()
         self._canvas = None
@@ -277,14 +332,16 @@ class ClipPredictor(DktPredictor):
         before, self._was_shown = self._was_shown, limits is not None
         restarted = None if before in (None, self._was_shown) else FlushReason.RANGE
         raw = _raw_chunks(readings, spans, limits, self.network.device)
-        for video in _decoded(
-            self.network, chunks, len(spans), self._sampling, self._stop.check, raw
-        ):
-            newest = video[:, :, -1:]
-        if self.network.info.task == "normal":
-            normals = self._canvas.normals(newest)[0]
-            return Prediction(frame.rgb, normals=normals, frames=count)
-        disparity = self._canvas.disparity_tensor(newest)[0]
+        encoded = _Clip(self.network, chunks, len(spans), self._sampling, self._stop.check)
+        if limits is not None and self.buffer_frames == 1:
+            disparity = _alone(encoded, self._canvas, raw, limits, self._near)
+        else:
+            for video in encoded.decoded(raw):
+                newest = video[:, :, -1:]
+            if self.network.info.task == "normal":
+                normals = self._canvas.normals(newest)[0]
+                return Prediction(frame.rgb, normals=normals, frames=count)
+            disparity = self._canvas.disparity_tensor(newest)[0]
         if self.network.device.type == "cpu":
             return answered(frame.rgb, disparity.numpy(), limits, count, restarted)
         return answered(picture, disparity, limits, count, restarted)

@@ -1,0 +1,201 @@
+"""Glass that is nearer than the readings' range: the network's answer to colour alone goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures.tiny_checkpoint import make_tiny_checkpoint
+
+import dkt_ros.predict.nearer as nearer
+from dkt_ros.arrays import to_host
+from dkt_ros.frames import Frame, frames_of
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.condition import DisparityRange, range_of
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.predict.clip import ClipPredictor, PredictOptions, predict_disparity
+from dkt_ros.predict.nearer import Nearer
+from dkt_ros.predict.options import PredictorOptions
+
+LIMITS = DisparityRange(0.5, 2.5)
+SIZE = (90, 160)
+GLASS = slice(30, 60), slice(50, 100)
+
+
+def truth(glass: float = 4.0) -> np.ndarray:
+    """1/m: a table, and glass before it."""
+    table = np.linspace(0.7, 1.8, SIZE[0], dtype=np.float32)[:, None].repeat(SIZE[1], 1)
+    table[GLASS] = glass
+    return table
+
+
+def shown(disparity: np.ndarray) -> np.ndarray:
+    """The answer to readings: within their range."""
+    low, high = LIMITS.low, LIMITS.high
+    return np.clip((disparity - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def of_colour(disparity: np.ndarray, seed: int = 0, scale: float = 5.0) -> np.ndarray:
+    """The answer to colour alone: relative, and less exact."""
+    noise = np.random.default_rng(seed).normal(0, 0.01, SIZE)
+    return ((disparity - 0.4) / scale + noise).astype(np.float32)
+
+
+def found(near: Nearer, disparity: np.ndarray, colour: np.ndarray | None) -> np.ndarray:
+    """1/m; colour: None where it must not be asked."""
+
+    def ask() -> np.ndarray:
+        assert colour is not None
+        return colour
+
+    return to_host(LIMITS.disparity(near.of(shown(disparity), LIMITS, ask)))
+
+
+def test_glass_nearer_than_the_range_is_where_colour_says() -> None:
+    answer = found(Nearer(), truth(), of_colour(truth()))
+    assert np.median(answer[GLASS]) == pytest.approx(4.0, rel=0.05)
+    outside = np.ones(SIZE, bool)
+    outside[GLASS] = False
+    np.testing.assert_array_equal(answer[outside], LIMITS.disparity(shown(truth()))[outside])
+
+
+def test_readings_seen_through_glass_leave_the_scale_alone() -> None:
+    seen_through, colour = truth(), of_colour(truth())
+    seen_through[45:80, 105:150] = 0.8  # so the network says, which believes them
+    answer = found(Nearer(), seen_through, colour)
+    assert np.median(answer[GLASS]) == pytest.approx(4.0, rel=0.1)
+
+
+def test_nothing_becomes_farther() -> None:
+    answer = found(Nearer(), truth(), of_colour(truth(2.0)))
+    assert (answer >= LIMITS.disparity(shown(truth())) - 1e-6).all()
+
+
+@pytest.mark.parametrize("glass", [1.9, 2.29])
+def test_colour_is_not_asked_where_the_range_is_enough(glass: float) -> None:
+    found(Nearer(), truth(glass), None)
+
+
+def test_a_few_pixels_at_the_end_are_none() -> None:
+    disparity = truth(1.9)
+    disparity[:2, :40] = 4.0  # half a percent
+    near = Nearer()
+    found(near, disparity, None)
+    found(near, truth(), of_colour(truth()))
+    answer = found(near, disparity, of_colour(disparity))  # once asked it goes on
+    assert np.median(answer[:2, :40]) == pytest.approx(4.0, rel=0.05)
+    found(near, truth(1.9), None)
+    found(near, disparity, None)
+
+
+def test_colour_that_does_not_see_the_same_scene_is_not_heard() -> None:
+    chance = np.random.default_rng(1).random(SIZE).astype(np.float32)
+    for colour in (chance, np.full(SIZE, 0.5, np.float32), 1 - of_colour(truth())):
+        answer = found(Nearer(), truth(), colour)
+        np.testing.assert_array_equal(answer, LIMITS.disparity(shown(truth())))
+
+
+def test_noise_in_the_scale_does_not_make_glass_flicker() -> None:
+    near, depths = Nearer(), []
+    for seed in range(12):
+        scale = 5.0 * (1 + 0.05 * (-1) ** seed)
+        answer = found(near, truth(), of_colour(truth(), 0, scale) * scale / 5.0)
+        depths.append(1 / np.median(answer[GLASS]))
+    alone = [1 / np.median(found(Nearer(), truth(), of_colour(truth(), s))[GLASS]) for s in (0, 1)]
+    assert np.ptp(depths) / np.mean(depths) < 0.02
+    assert np.mean(depths) == pytest.approx(alone[0], rel=0.03)
+
+
+def test_another_scene_has_its_own_scale() -> None:
+    near = Nearer()
+    for _ in range(5):
+        found(near, truth(), of_colour(truth()))
+    answer = found(near, truth(8.0), of_colour(truth(8.0), scale=10.0))
+    assert np.median(answer[GLASS]) == pytest.approx(8.0, rel=0.1)
+
+
+def test_tensors_are_answered_alike() -> None:
+    disparity, colour = truth(), of_colour(truth())
+    expected = Nearer().of(shown(disparity), LIMITS, lambda: colour)
+    first, second = (torch.from_numpy(one) for one in (shown(disparity), colour))
+    answer = Nearer().of(first, LIMITS, lambda: second)
+    assert isinstance(answer, torch.Tensor)
+    np.testing.assert_allclose(answer.numpy(), expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> FastNetwork:
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("alone"), condition="from_raw_depth")
+    told = json.loads((folder / "dkt.json").read_text())
+    (folder / "dkt.json").write_text(json.dumps(told | {"buffer_frames": 1}))
+    return FastNetwork(load_checkpoint(folder))
+
+
+def frames(count: int) -> list[Frame]:
+    size = (64, 96)
+    rgb = np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    depth = np.linspace(1.2, 0.6, size[0], dtype=np.float32)[:, None].repeat(size[1], 1)
+    return list(frames_of((one, depth) for one in rgb))
+
+
+def test_a_stream_and_a_video_ask_the_network_for_colour(
+    network: FastNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[np.ndarray] = []
+
+    def of(self: Nearer, answer: Any, limits: DisparityRange, colour: Any) -> Any:
+        assert limits == range_of(1 / frames(1)[0].raw_depth[None])  # type: ignore[index]
+        heard.append(to_host(colour()))
+        return answer + 1.0
+
+    some, predictor = frames(3), ClipPredictor(network)
+    plain = [to_host(predictor.push(one).disparity) for one in some]
+    predictor.reset()
+    alone = [to_host(predictor.push(replace(one, raw_depth=None)).disparity) for one in some]
+    predictor.reset()
+    monkeypatch.setattr(Nearer, "of", of)
+    answers = [to_host(predictor.push(one).disparity) for one in some]
+    video = predict_disparity(
+        network, np.stack([one.rgb for one in some]), raw_depth=[one.raw_depth for one in some]
+    )
+    for one, expected in zip(heard, [*alone, *alone], strict=True):
+        np.testing.assert_array_equal(one, expected)
+    limits = range_of(1 / some[0].raw_depth[None])  # type: ignore[index]
+    assert limits is not None
+    for one, before in zip([*answers, *video], [*plain, *plain], strict=True):
+        np.testing.assert_allclose(one, before + (limits.high - limits.low), rtol=1e-5)
+
+
+def test_clips_of_several_frames_are_left_as_they_are(
+    network: FastNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearer, "_MANY", -1.0)
+    monkeypatch.setattr(Nearer, "of", lambda *_: pytest.fail("asked"))
+    predictor = ClipPredictor(network, PredictorOptions(buffer_frames=5))
+    for frame in frames(2):
+        predictor.push(frame)
+    some = frames(2)
+    predict_disparity(
+        network,
+        np.stack([one.rgb for one in some]),
+        PredictOptions(window=2, overlap=1),
+        raw_depth=[one.raw_depth for one in some],
+    )
+
+
+def test_a_video_tells_how_far_it_is_once_for_each_frame(network: FastNetwork) -> None:
+    some, told = frames(3), list[tuple[str, int, int]]()
+    predict_disparity(
+        network,
+        np.stack([one.rgb for one in some]),
+        on_progress=lambda *words: told.append(words),
+        raw_depth=[one.raw_depth for one in some],
+    )
+    assert {stage for stage, _, _ in told} == {"frames"}
+    done = [at for _, at, _ in told]
+    assert done == sorted(done)
+    assert done[-1] == told[-1][2] == 3
