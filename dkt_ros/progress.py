@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
 
+Progress = Callable[[str, int, int], None]
+"""on_progress(stage, parts done, parts in all)."""
+
 _LINE_S = 30.0
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Tells nobody."""
 
 
 def progress_bar(total: int | None, unit: str, **options: Any) -> tqdm:

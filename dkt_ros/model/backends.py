@@ -6,13 +6,14 @@ imports no deep learning library before it is asked to load.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dkt_ros.errors import DktError
+from dkt_ros.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from dkt_ros.model.compiled.manifest import GraphRunner, Manifest, System
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from dkt_ros.model.streaming_network import StreamingNetwork
 
 BACKENDS = ("torch", "tensorrt", "onnxruntime")
-
-Progress = Callable[[str, int, int], None]
-"""on_progress(stage, parts done, parts in all)."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,7 @@ class Loaded:
     note: str = ""
 
 
-def load_network(
-    request: Request, on_progress: Progress = lambda stage, done, total: None
-) -> Loaded:
+def load_network(request: Request, on_progress: Progress = no_progress) -> Loaded:
     """Loads what the request names.
 
     Raises DktError where something is missing, damaged or does not fit; for an engine only if
@@ -151,7 +147,7 @@ def engine_network(
     manifest: Manifest,
     windows: Sequence[int],
     device: str | None,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
     widen: bool = False,
 ) -> EngineNetwork:
     """An engine's network, its files compared with engine.json.

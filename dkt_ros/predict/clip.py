@@ -29,13 +29,8 @@ from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.predict.dkt import DktPredictor, answered, beginning_or_noise, conditions, raw_pictures
 from dkt_ros.predict.nearer import Nearer
 from dkt_ros.predict.options import PredictorOptions
-from dkt_ros.predict.predictor import (
-    Prediction,
-    PredictorInfo,
-    Progress,
-    black_frame,
-    no_progress,
-)
+from dkt_ros.predict.predictor import Prediction, PredictorInfo, black_frame
+from dkt_ros.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)

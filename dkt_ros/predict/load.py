@@ -31,7 +31,8 @@ from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.latent_frames import images_of
 from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import AUTO, PredictorOptions
-from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress, no_progress
+from dkt_ros.predict.predictor import Predictor, PredictorInfo
+from dkt_ros.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from dkt_ros.model.streaming_network import StreamingNetwork

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.frames import Frame
-from dkt_ros.predict.predictor import Prediction, Predictor, Progress, no_progress
+from dkt_ros.predict.predictor import Prediction, Predictor
+from dkt_ros.progress import Progress, no_progress
 
 
 class WithNormals(Predictor):

@@ -7,7 +7,7 @@ deep learning library.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 from dkt_ros.arrays import Array, described, is_array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame, frames_of
-
-Progress = Callable[[str, int, int], None]
-"""on_progress(stage, parts done, parts in all)."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Tells nobody."""
+from dkt_ros.progress import Progress, no_progress
 
 
 class InferenceCancelledError(Exception):

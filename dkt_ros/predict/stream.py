@@ -29,13 +29,8 @@ from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.model.windows import clip_latents, windows_until_full
 from dkt_ros.predict.dkt import DktPredictor, answered, beginning, conditions, raw_pictures
 from dkt_ros.predict.options import PredictorOptions
-from dkt_ros.predict.predictor import (
-    Prediction,
-    PredictorInfo,
-    Progress,
-    black_frame,
-    no_progress,
-)
+from dkt_ros.predict.predictor import Prediction, PredictorInfo, black_frame
+from dkt_ros.progress import Progress, no_progress
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _CUT_STRIDE = 8

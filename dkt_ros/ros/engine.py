@@ -17,7 +17,8 @@ from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
 from dkt_ros.predict.load import free_cache, load_predictor, released_on_error
 from dkt_ros.predict.options import PredictorOptions
-from dkt_ros.predict.predictor import Predictor, PredictorInfo, Progress
+from dkt_ros.predict.predictor import Predictor, PredictorInfo
+from dkt_ros.progress import Progress
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.turns import Turns
 

@@ -45,10 +45,10 @@ from dkt_ros.predict.predictor import (
     Prediction,
     Predictor,
     PredictorInfo,
-    Progress,
     black_frame,
 )
 from dkt_ros.predict.stream import StreamPredictor
+from dkt_ros.progress import Progress
 
 
 def options(checkpoint: Path, **changes: Any) -> PredictorOptions:

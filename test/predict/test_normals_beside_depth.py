@@ -19,14 +19,8 @@ from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.load import load_normals, load_predictor
 from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import PredictorOptions
-from dkt_ros.predict.predictor import (
-    InferenceCancelledError,
-    Prediction,
-    Predictor,
-    PredictorInfo,
-    Progress,
-    no_progress,
-)
+from dkt_ros.predict.predictor import InferenceCancelledError, Prediction, Predictor, PredictorInfo
+from dkt_ros.progress import Progress, no_progress
 
 SIZE = 64, 96
 

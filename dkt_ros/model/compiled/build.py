@@ -12,7 +12,6 @@ from pathlib import Path
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import PARTIAL, sha256, storage_error
-from dkt_ros.model.backends import Progress
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.fp8 import use_fp8
 from dkt_ros.model.compiled.graphs import NetworkGraphs
@@ -37,6 +36,7 @@ from dkt_ros.model.compiled.network import write_constants
 from dkt_ros.model.compiled.onnx_export import check_file, export, graph_writer, import_onnx
 from dkt_ros.model.compiled.self_check import write_checks
 from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.progress import Progress
 
 GRAPH_FILES = 6
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.backends import Progress
 from dkt_ros.model.compiled.manifest import (
     CHECKS_FILE,
     DECODER_FIRST,
@@ -31,6 +30,7 @@ from dkt_ros.model.compiled.manifest import (
 from dkt_ros.model.latent_frames import FRAMES_PER_LATENT, images_of
 from dkt_ros.model.sampler import TRAIN_TIMESTEPS
 from dkt_ros.model.streaming_network import StreamingNetwork
+from dkt_ros.progress import Progress
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "fp8": 0.3}
 """Largest relative RMS error by precision: some times torch's own in that type (dkt-nano: 0.001 in

@@ -16,7 +16,6 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import user_cache, write_whole
-from dkt_ros.model.backends import Progress
 from dkt_ros.model.checkpoint import parse_device
 from dkt_ros.model.compiled.manifest import GraphSpec, System
 from dkt_ros.model.compiled.tensorrt_module import (
@@ -26,6 +25,7 @@ from dkt_ros.model.compiled.tensorrt_module import (
     is_rtx,
     make_logger,
 )
+from dkt_ros.progress import Progress
 
 
 @dataclass(frozen=True)
