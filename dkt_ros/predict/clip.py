@@ -26,8 +26,8 @@ from dkt_ros.model.latent_frames import chunk_spans, pad_chunk
 from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
 from dkt_ros.model.streaming_vae import Stream
+from dkt_ros.predict.beyond import Beyond
 from dkt_ros.predict.dkt import DktPredictor, answered, beginning_or_noise, conditions, raw_pictures
-from dkt_ros.predict.nearer import Nearer
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, PredictorInfo, black_frame
 from dkt_ros.progress import Progress, no_progress
@@ -175,7 +175,7 @@ def _pictures(
     limits: DisparityRange,
 ) -> Iterator[Tensor]:
     """Each frame's disparity (H, W) by itself; see _alone."""
-    near = Nearer()
+    beyond = Beyond()
     for at, one in enumerate(rgb):
 
         def report(*_: Any, at: int = at) -> None:
@@ -184,7 +184,7 @@ def _pictures(
         image = canvas.paint(upload(one[None], network.device))
         clip = _Clip(network, iter([image]), 1, options, report)
         raw = _raw_chunks(readings[at : at + 1], chunk_spans(1), limits, network.device)
-        yield _alone(clip, canvas, raw, limits, near)
+        yield _alone(clip, canvas, raw, limits, beyond)
         on_progress("frames", at + 1, len(rgb))
 
 
@@ -254,15 +254,15 @@ class _Clip:
 
 
 def _alone(
-    clip: _Clip, canvas: Canvas, raw: Iterator[Tensor], limits: DisparityRange, near: Nearer
+    clip: _Clip, canvas: Canvas, raw: Iterator[Tensor], limits: DisparityRange, beyond: Beyond
 ) -> Tensor:
-    """Disparity (H, W) of a clip of one frame; in [0, 1], above where it is nearer than limits."""
+    """Disparity (H, W) of a clip of one frame; in [0, 1], but for what lies beyond limits."""
 
     def answer(raw: Iterable[Tensor]) -> Tensor:
         [video] = clip.decoded(raw)
         return canvas.disparity_tensor(video)[0]
 
-    return near.of(answer(raw), limits, lambda: answer(()))
+    return beyond.of(answer(raw), limits, lambda: answer(()))
 
 
 def _through(stream: Stream, chunks: Iterable[Tensor], count: int) -> Iterator[Tensor]:
@@ -294,12 +294,12 @@ class ClipPredictor(DktPredictor):
         self._readings: deque[NDArray[np.float32]] = deque(maxlen=self.buffer_frames)  # (h, w)
         self._canvas: Canvas | None = None
         self._was_shown: bool | None = None
-        self._near = Nearer()
+        self._beyond = Beyond()
 
     def reset(self) -> None:
         """Forgets the stream."""
         self._was_shown = None
-        self._near = Nearer()
+        self._beyond = Beyond()
         self._images.clear()
         self._readings.clear()
         self._canvas = None
@@ -329,7 +329,7 @@ class ClipPredictor(DktPredictor):
         raw = _raw_chunks(readings, spans, limits, self.network.device)
         encoded = _Clip(self.network, chunks, len(spans), self._sampling, self._stop.check)
         if limits is not None and self.buffer_frames == 1:
-            disparity = _alone(encoded, self._canvas, raw, limits, self._near)
+            disparity = _alone(encoded, self._canvas, raw, limits, self._beyond)
         else:
             for video in encoded.decoded(raw):
                 newest = video[:, :, -1:]

@@ -1,4 +1,4 @@
-"""Glass that is nearer than the readings' range: the network's answer to colour alone goes on."""
+"""Glass nearer than the readings' range, a wall farther: the answer to colour alone goes on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 import torch
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
-import dkt_ros.predict.nearer as nearer
+import dkt_ros.predict.beyond as beyond
 from dkt_ros.arrays import to_host
 from dkt_ros.frames import Frame, frames_of
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.condition import DisparityRange, range_of
 from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.predict.beyond import Beyond
 from dkt_ros.predict.clip import ClipPredictor, PredictOptions, predict_disparity
-from dkt_ros.predict.nearer import Nearer
 from dkt_ros.predict.options import PredictorOptions
 
 LIMITS = DisparityRange(0.5, 2.5)
@@ -39,13 +39,15 @@ def shown(disparity: np.ndarray) -> np.ndarray:
     return np.clip((disparity - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def of_colour(disparity: np.ndarray, seed: int = 0, scale: float = 5.0) -> np.ndarray:
+def of_colour(
+    disparity: np.ndarray, seed: int = 0, scale: float = 5.0, noise: float = 0.01
+) -> np.ndarray:
     """The answer to colour alone: relative, and less exact."""
-    noise = np.random.default_rng(seed).normal(0, 0.01, SIZE)
-    return ((disparity - 0.4) / scale + noise).astype(np.float32)
+    off = np.random.default_rng(seed).normal(0, noise, SIZE)
+    return ((disparity - 0.4) / scale + off).astype(np.float32)
 
 
-def found(near: Nearer, disparity: np.ndarray, colour: np.ndarray | None) -> np.ndarray:
+def found(near: Beyond, disparity: np.ndarray, colour: np.ndarray | None) -> np.ndarray:
     """1/m; colour: None where it must not be asked."""
 
     def ask() -> np.ndarray:
@@ -56,7 +58,7 @@ def found(near: Nearer, disparity: np.ndarray, colour: np.ndarray | None) -> np.
 
 
 def test_glass_nearer_than_the_range_is_where_colour_says() -> None:
-    answer = found(Nearer(), truth(), of_colour(truth()))
+    answer = found(Beyond(), truth(), of_colour(truth()))
     assert np.median(answer[GLASS]) == pytest.approx(4.0, rel=0.05)
     outside = np.ones(SIZE, bool)
     outside[GLASS] = False
@@ -66,24 +68,58 @@ def test_glass_nearer_than_the_range_is_where_colour_says() -> None:
 def test_readings_seen_through_glass_leave_the_scale_alone() -> None:
     seen_through, colour = truth(), of_colour(truth())
     seen_through[45:80, 105:150] = 0.8  # so the network says, which believes them
-    answer = found(Nearer(), seen_through, colour)
+    answer = found(Beyond(), seen_through, colour)
     assert np.median(answer[GLASS]) == pytest.approx(4.0, rel=0.1)
 
 
-def test_nothing_becomes_farther() -> None:
-    answer = found(Nearer(), truth(), of_colour(truth(2.0)))
+def test_glass_becomes_no_farther() -> None:
+    answer = found(Beyond(), truth(), of_colour(truth(2.0)))
     assert (answer >= LIMITS.disparity(shown(truth())) - 1e-6).all()
+
+
+WALL = slice(0, 25)
+
+
+def room(wall: float, rows: slice = WALL) -> np.ndarray:
+    """1/m: the table before a wall, which no sensor reaches."""
+    disparity = truth(1.6)
+    disparity[rows] = wall
+    return disparity
+
+
+def test_a_wall_beyond_the_range_is_where_colour_says() -> None:
+    answer = found(Beyond(), room(0.3), of_colour(room(0.3), noise=0.002))
+    assert np.median(answer[WALL]) == pytest.approx(0.3, abs=0.05)
+    np.testing.assert_array_equal(answer[30:], LIMITS.disparity(shown(room(0.3)))[30:])
+
+
+def test_a_wall_becomes_no_nearer_and_at_most_twice_as_far() -> None:
+    answer = found(Beyond(), room(0.3), of_colour(room(0.6)))
+    np.testing.assert_array_equal(answer, LIMITS.disparity(shown(room(0.3))))
+    answer = found(Beyond(), room(0.3), of_colour(room(-3.0)))
+    assert answer.min() == pytest.approx(0.25)
+
+
+def test_what_may_be_the_line_s_error_is_no_distance() -> None:
+    colour = of_colour(room(0.45))
+    colour += np.random.default_rng(3).normal(0, 0.02, SIZE).astype(np.float32)  # 0.1 1/m
+    answer = found(Beyond(), room(0.45), colour)
+    assert np.median(answer[WALL]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_little_far_away_is_worth_no_second_look() -> None:
+    found(Beyond(), room(0.3, slice(0, 4)), None)
 
 
 @pytest.mark.parametrize("glass", [1.9, 2.29])
 def test_colour_is_not_asked_where_the_range_is_enough(glass: float) -> None:
-    found(Nearer(), truth(glass), None)
+    found(Beyond(), truth(glass), None)
 
 
 def test_a_few_pixels_at_the_end_are_none() -> None:
     disparity = truth(1.9)
     disparity[:2, :40] = 4.0  # half a percent
-    near = Nearer()
+    near = Beyond()
     found(near, disparity, None)
     found(near, truth(), of_colour(truth()))
     answer = found(near, disparity, of_colour(disparity))  # once asked it goes on
@@ -95,23 +131,23 @@ def test_a_few_pixels_at_the_end_are_none() -> None:
 def test_colour_that_does_not_see_the_same_scene_is_not_heard() -> None:
     chance = np.random.default_rng(1).random(SIZE).astype(np.float32)
     for colour in (chance, np.full(SIZE, 0.5, np.float32), 1 - of_colour(truth())):
-        answer = found(Nearer(), truth(), colour)
+        answer = found(Beyond(), truth(), colour)
         np.testing.assert_array_equal(answer, LIMITS.disparity(shown(truth())))
 
 
 def test_noise_in_the_scale_does_not_make_glass_flicker() -> None:
-    near, depths = Nearer(), []
+    near, depths = Beyond(), []
     for seed in range(12):
         scale = 5.0 * (1 + 0.05 * (-1) ** seed)
         answer = found(near, truth(), of_colour(truth(), 0, scale) * scale / 5.0)
         depths.append(1 / np.median(answer[GLASS]))
-    alone = [1 / np.median(found(Nearer(), truth(), of_colour(truth(), s))[GLASS]) for s in (0, 1)]
+    alone = [1 / np.median(found(Beyond(), truth(), of_colour(truth(), s))[GLASS]) for s in (0, 1)]
     assert np.ptp(depths) / np.mean(depths) < 0.02
     assert np.mean(depths) == pytest.approx(alone[0], rel=0.03)
 
 
 def test_another_scene_has_its_own_scale() -> None:
-    near = Nearer()
+    near = Beyond()
     for _ in range(5):
         found(near, truth(), of_colour(truth()))
     answer = found(near, truth(8.0), of_colour(truth(8.0), scale=10.0))
@@ -120,9 +156,9 @@ def test_another_scene_has_its_own_scale() -> None:
 
 def test_tensors_are_answered_alike() -> None:
     disparity, colour = truth(), of_colour(truth())
-    expected = Nearer().of(shown(disparity), LIMITS, lambda: colour)
+    expected = Beyond().of(shown(disparity), LIMITS, lambda: colour)
     first, second = (torch.from_numpy(one) for one in (shown(disparity), colour))
-    answer = Nearer().of(first, LIMITS, lambda: second)
+    answer = Beyond().of(first, LIMITS, lambda: second)
     assert isinstance(answer, torch.Tensor)
     np.testing.assert_allclose(answer.numpy(), expected, atol=1e-6)
 
@@ -147,7 +183,7 @@ def test_a_stream_and_a_video_ask_the_network_for_colour(
 ) -> None:
     heard: list[np.ndarray] = []
 
-    def of(self: Nearer, answer: Any, limits: DisparityRange, colour: Any) -> Any:
+    def of(self: Beyond, answer: Any, limits: DisparityRange, colour: Any) -> Any:
         assert limits == range_of(1 / frames(1)[0].raw_depth[None])  # type: ignore[index]
         heard.append(to_host(colour()))
         return answer + 1.0
@@ -157,7 +193,7 @@ def test_a_stream_and_a_video_ask_the_network_for_colour(
     predictor.reset()
     alone = [to_host(predictor.push(replace(one, raw_depth=None)).disparity) for one in some]
     predictor.reset()
-    monkeypatch.setattr(Nearer, "of", of)
+    monkeypatch.setattr(Beyond, "of", of)
     answers = [to_host(predictor.push(one).disparity) for one in some]
     video = predict_disparity(
         network, np.stack([one.rgb for one in some]), raw_depth=[one.raw_depth for one in some]
@@ -173,8 +209,8 @@ def test_a_stream_and_a_video_ask_the_network_for_colour(
 def test_clips_of_several_frames_are_left_as_they_are(
     network: FastNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nearer, "_MANY", -1.0)
-    monkeypatch.setattr(Nearer, "of", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(beyond, "_ASKED", (-1.0, -1.0))
+    monkeypatch.setattr(Beyond, "of", lambda *_: pytest.fail("asked"))
     predictor = ClipPredictor(network, PredictorOptions(buffer_frames=5))
     for frame in frames(2):
         predictor.push(frame)

@@ -1,0 +1,129 @@
+"""What lies beyond the range that a network shown raw depth answers in: its answer to colour tells.
+
+Knows two answers to one picture, with its readings and without. Knows nothing of how they are made.
+
+With readings the answer lies in their range and a little more (model/condition.py). Glass that no
+sensor sees may stand nearer than that, a wall may stand farther than the sensor reaches; the answer
+ends there. To colour alone it is relative and has no end: on the scale that both answers share
+within the range, it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dkt_ros.arrays import Array, median, namespace, to_host
+from dkt_ros.model.condition import DisparityRange
+
+_NEAR, _FAR = (0.8, 0.9), (0.1, 0.05)
+"""Of the range: from the first on colour is heard by degrees, from the second on alone."""
+_ASKED, _GO_ON = (0.01, 0.05), (0.005, 0.03)
+"""Shares of the picture at the near end and at the far one from which colour is asked; and once it
+was, lest what stands at the limit come and go. A little far away is worth no second look."""
+_SURE, _FARTHEST = 2.0, 0.5
+"""So many times what both differ by a wall has to be farther, as a small error of its disparity is
+a large one of its depth; to what share of the disparity at most."""
+_SEEN, _TELLING, _FEWEST = 20000, 500, 100
+"""Pixels that are looked at, and within the range those that tell the scale."""
+_ALIKE = 0.7
+"""Correlation of both answers within the range: with less one of both has not understood it."""
+_SHARE, _OTHER = 0.1, 0.3
+"""Of what is new in the scale, which noise moves and what lies far beyond with it; relative change
+of the nearest that is another scene's."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """From colour's answer to 1/m, and how far the other one lies from it, 1/m."""
+
+    scale: float
+    shift: float
+    spread: float
+
+
+class Beyond:
+    """One stream's pictures, each answered by itself."""
+
+    def __init__(self) -> None:
+        self._asked = False, False
+        self._line: _Line | None = None
+
+    def of(self, answer: Array, limits: DisparityRange, colour: Callable[[], Array]) -> Array:
+        """The answer (H, W) in [0, 1] of the range, above or below where colour says so.
+
+        colour: asked where needed, for the answer without readings, (H, W) up to scale and shift.
+        Both are numpy's, or tensors on one device. What is near becomes no farther, what is far no
+        nearer.
+        """
+        near, far = self._asked = self._ends(answer)
+        if not (near or far):
+            self._line = None
+            return answer
+        alone = colour()
+        line = _line(answer, alone, limits)
+        if line is None:
+            return answer
+        self._line = line = _mean(self._line, line)
+        width, low = limits.high - limits.low, limits.low
+        on_scale = alone * (line.scale / width) + (line.shift - low) / width
+        found = answer
+        if near:
+            found = found + _heard(answer, *_NEAR) * (on_scale - answer).clip(0.0)
+        if far:
+            gone = (answer - on_scale - _SURE * line.spread / width).clip(0.0)
+            most = (answer + low / width) * (1.0 - _FARTHEST)
+            found = found - _heard(answer, *_FAR) * namespace(answer).minimum(gone, most)
+        return found
+
+    def _ends(self, answer: Array) -> tuple[bool, bool]:
+        """Whether so much lies at the near end, and at the far one."""
+        at_end = answer >= _NEAR[1], answer <= _FAR[1]
+        count = answer.shape[0] * answer.shape[1]
+        near, far = (
+            float(one.sum()) / count >= (go_on if asked else least)
+            for one, asked, least, go_on in zip(at_end, self._asked, _ASKED, _GO_ON, strict=True)
+        )
+        return near, far
+
+
+def _heard(answer: Array, begins: float, ends: float) -> Array:
+    return ((answer - begins) / (ends - begins)).clip(0.0, 1.0)
+
+
+def _line(answer: Array, colour: Array, limits: DisparityRange) -> _Line | None:
+    """By what lies within the range; None where that does not tell it.
+
+    By Theil (1950) and Sen (1968): readings through glass, which one of both believes, have no say.
+    """
+    y, x = (to_host(one).ravel()[:: max(1, len(one.ravel()) // _SEEN)] for one in (answer, colour))
+    within = np.flatnonzero((y > _FAR[0]) & (y < _NEAR[0]))
+    within = within[:: 1 + len(within) // _TELLING]
+    x, y = x[within], limits.disparity(y[within])
+    if len(within) < _FEWEST or min(x.std(), y.std()) == 0:
+        return None
+    if np.corrcoef(x, y)[0, 1] < _ALIKE:
+        return None
+    first, second = np.triu_indices(len(x), 1)
+    across = x[first] - x[second]
+    some = np.flatnonzero(across)
+    scale = median((y[first] - y[second])[some] / across[some])
+    off = y - scale * x
+    shift = median(off)
+    return _Line(scale, shift, 1.4826 * median(np.abs(off - shift)))
+
+
+def _mean(before: _Line | None, line: _Line) -> _Line:
+    """Of the lines of a stream, up to another scene's."""
+    if before is None:
+        return line
+    old, new = before.scale + before.shift, line.scale + line.shift  # at 1, where it is nearest
+    if abs(new - old) > _OTHER * old:
+        return line
+    return _Line(
+        before.scale + _SHARE * (line.scale - before.scale),
+        before.shift + _SHARE * (line.shift - before.shift),
+        line.spread,
+    )
