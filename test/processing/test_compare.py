@@ -119,6 +119,27 @@ def test_nothing_to_compare_is_not_within_the_limits(bag: Path, tmp_path: Path) 
     assert one.why == ["no pixel is known in both"]
 
 
+def test_errors_are_those_of_the_frames_in_which_both_have_one(
+    outputs: dict[str, Path], files: Path
+) -> None:
+    """A hard frame that B has no known pixel of must not make B the better one."""
+
+    def with_errors(folder: Path, values: list[float | None]) -> None:
+        file = folder / "scene" / "frames.jsonl"
+        frames = [json.loads(line) for line in file.read_text().splitlines()]
+        for frame, value in zip(frames, values, strict=True):
+            frame["errors"] = {"all": {"rel": value}}
+        file.write_text("".join(f"{json.dumps(frame)}\n" for frame in frames))
+
+    before = shutil.copytree(outputs["files"], files.with_name("before"))
+    with_errors(before, [0.5, 0.1, None, 0.1, 0.1, 0.1, 0.1])
+    with_errors(files, [None, 0.2, 0.9, 0.2, 0.2, 0.2, 0.2])
+    (one,) = compare(before, files, Limits())
+    assert one.errors_a == pytest.approx({"all": 0.1})
+    assert one.errors_b == pytest.approx({"all": 0.2})
+    assert one.why == ["error on all rose from 10.00% to 20.00%"]
+
+
 def test_a_damaged_output_is_not_within_the_limits(outputs: dict[str, Path], files: Path) -> None:
     (files / "scene" / "npz" / f"000006_{START_NS + 600_000_000}.npz").unlink()
     with pytest.raises(DktError, match="6 of 7 frames of depth can be read"):
