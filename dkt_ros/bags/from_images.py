@@ -45,7 +45,7 @@ class ImageFolder:
     intrinsics: a file, fx, fy, cx, cy in pixels, or a pattern: each picture has the file whose `*`
     are the same as its own first ones (`*/K.txt` beside `*/rgb/*`).
     metres_per_unit: of 16-bit depth maps; where it is a millimetre, what the intrinsics' file says
-    of it holds.
+    of it holds, unless override_unit.
     repeat: how often each picture is shown in a row, with stamps that go on.
     gap_s: extra seconds between two pictures, so that unrelated scenes are not taken for one video.
     """
@@ -62,6 +62,7 @@ class ImageFolder:
     frame_id: str = FRAME_ID
     repeat: int = 1
     gap_s: float = 0.0
+    override_unit: bool = False
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
@@ -81,7 +82,7 @@ class ImageFolder:
     @property
     def unit_m(self) -> float:
         """Metres that one step of depth means."""
-        return depth_unit(self.metres_per_unit, self.stated_unit_m)
+        return depth_unit(self.metres_per_unit, self.stated_unit_m, self.override_unit)
 
 
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
@@ -95,6 +96,13 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
         if isinstance(found, DktError):
             raise found
         yield found
+
+
+def unit_remarks(unit_m: float, stated_m: float | None, calibration: object) -> list[str]:
+    """What is said of depth whose calibration states another unit than a millimetre."""
+    if stated_m is None or math.isclose(stated_m, METRES_PER_MILLIMETRE, rel_tol=1e-4):
+        return []
+    return [f"a step of depth is taken for {unit_m:g} m; {calibration} says {stated_m:g}"]
 
 
 def picture_count(source: ImageFolder) -> int:
@@ -111,11 +119,9 @@ def frames_or_errors(
     them, as is depth of no picture.
     """
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
-    stated = source.stated_unit_m
-    if stated is not None and not math.isclose(stated, METRES_PER_MILLIMETRE, rel_tol=1e-4):
-        (remarks if notes is None else notes).append(
-            f"a step of depth is taken for {source.unit_m:g} m; {source.intrinsics} says {stated:g}"
-        )
+    (remarks if notes is None else notes).extend(
+        unit_remarks(source.unit_m, source.stated_unit_m, source.intrinsics)
+    )
     color = _matches(source.folder, source.color, PICTURES)
     partners = {
         role: _paired(source, role, pattern, color, remarks, notes)

@@ -155,7 +155,9 @@ class BagSource(Source):
         return partial(
             RegisteredImage,
             registration=found.registration,
-            unit_m=depth_unit(self._options.depth_unit_m, found.unit_m),
+            unit_m=depth_unit(
+                self._options.depth_unit_m, found.unit_m, self._options.override_unit
+            ),
             frame_id=color.header.frame_id,
         )
 

@@ -175,9 +175,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--depth-unit",
         type=finite,
-        default=0.001,
         metavar="M",
-        help="metres per unit of integer depth (0.001, or what the recording says)",
+        help="metres per unit of integer depth (what the recording states, else 0.001)",
     )
     add(
         "--rectified",
@@ -212,6 +211,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 def source_options(args: argparse.Namespace) -> SourceOptions:
     """What the flags of add_source_arguments say. Raises DktError."""
     from dkt_ros.errors import DktError
+    from dkt_ros.geometry import METRES_PER_MILLIMETRE
     from dkt_ros.processing.source import GIVE_CAMERA, SourceOptions
 
     camera = args.intrinsics
@@ -227,7 +227,8 @@ def source_options(args: argparse.Namespace) -> SourceOptions:
         depth=args.depth_images,
         truth=args.truth,
         mask=args.mask,
-        depth_unit_m=args.depth_unit,
+        depth_unit_m=METRES_PER_MILLIMETRE if args.depth_unit is None else args.depth_unit,
+        override_unit=args.depth_unit is not None,
         rectified=args.rectified,
         sync_slop_s=args.sync_slop,
         max_gap_s=args.max_gap,

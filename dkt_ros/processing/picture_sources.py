@@ -12,18 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.arrays import described
-from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
+from dkt_ros.bags.from_images import (
+    NO_DEPTH,
+    ImageFolder,
+    frames_or_errors,
+    picture_count,
+    unit_remarks,
+)
 from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
+from dkt_ros.formats.intrinsics import stated_depth_unit
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key
 from dkt_ros.formats.pixels import read_depth, read_mask
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
-from dkt_ros.geometry import Intrinsics, known_depth
+from dkt_ros.geometry import Intrinsics, depth_unit, known_depth
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.messages.images import integer_to_depth
 from dkt_ros.processing.outcome import Outcome, ProcessingError
@@ -84,6 +91,7 @@ class FolderSource(Source):
             truth=options.truth,
             mask=options.mask,
             metres_per_unit=options.depth_unit_m,
+            override_unit=options.override_unit,
             rate_hz=options.rate_hz,
         )
         try:
@@ -162,9 +170,10 @@ class VideoSource(Source):
                 Outcome.NO_CAMERA_INFO,
                 f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
-        self._depth = _depth_of(path, options)
-        self._truth = _beside(path, options.truth, "truth", options)
-        self._masks = _beside(path, options.mask, "mask", options)
+        unit_m = _unit(options, self.notes)
+        self._depth = _depth_of(path, options, unit_m)
+        self._truth = _beside(path, options.truth, "truth", unit_m)
+        self._masks = _beside(path, options.mask, "mask", unit_m)
         try:
             told = videos.facts(path)
         except DktError as error:
@@ -227,7 +236,7 @@ class ArraySource(Source):
 
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
-        self._options = options
+        self._options, self._unit_m = options, _unit(options, self.notes)
         self._arrays = _arrays(path)
         rgb, depth = self._arrays.get("rgb"), self._arrays.get("depth")
         if rgb is None or rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
@@ -299,11 +308,20 @@ class ArraySource(Source):
             camera = self._options.camera(width, height)
         else:
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
-        unit_m, arrays = self._options.depth_unit_m, self._arrays
+        unit_m, arrays = self._unit_m, self._arrays
         depth = _metres(arrays["depth"][index], unit_m)
         truth = _metres(arrays["truth"][index], unit_m) if "truth" in arrays else None
         mask = material_classes(arrays["mask"][index]) if "mask" in arrays else None
         return LabelledFrame(Frame(rgb, depth, camera, stamp_ns, FRAME_ID), truth, mask)
+
+
+def _unit(options: SourceOptions, notes: list[str]) -> float:
+    """Metres of a step of integer depth; tells of a calibration that states another."""
+    file = Path(options.intrinsics or "")
+    stated = stated_depth_unit(file) if file.is_file() else None
+    unit_m = depth_unit(options.depth_unit_m, stated, options.override_unit)
+    notes += unit_remarks(unit_m, stated, file)
+    return unit_m
 
 
 class _Streams:
@@ -368,7 +386,7 @@ _Readers = list[Callable[[], NDArray[Any]]]
 """What reads each frame's depth, or its mask."""
 
 
-def _depth_of(video: Path, options: SourceOptions) -> _Readers:
+def _depth_of(video: Path, options: SourceOptions, unit_m: float) -> _Readers:
     given = _depth_given(video, options)
     if given is None:
         raise ProcessingError(
@@ -376,18 +394,18 @@ def _depth_of(video: Path, options: SourceOptions) -> _Readers:
             f"{video}: no depth beside it ({video.stem}_depth/ or {video.stem}_depth.npy); name a "
             "folder, a pattern, an .npy or .npz (--depth-images)",
         )
-    return _readers(video, given, "depth", options)
+    return _readers(video, given, "depth", unit_m)
 
 
-def _beside(video: Path, given: str | None, what: str, options: SourceOptions) -> _Readers:
+def _beside(video: Path, given: str | None, what: str, unit_m: float) -> _Readers:
     """[] where none is named."""
-    return [] if given is None else _readers(video, given, what, options)
+    return [] if given is None else _readers(video, given, what, unit_m)
 
 
-def _readers(video: Path, given: str, what: str, options: SourceOptions) -> _Readers:
+def _readers(video: Path, given: str, what: str, unit_m: float) -> _Readers:
     """Of pictures in natural order, or of an array (T, H, W), in an .npz called `what`."""
-    read: Callable[[Path], NDArray[Any]] = partial(read_depth, metres_per_unit=options.depth_unit_m)
-    take: Callable[[NDArray[Any]], NDArray[Any]] = partial(_metres, unit_m=options.depth_unit_m)
+    read: Callable[[Path], NDArray[Any]] = partial(read_depth, metres_per_unit=unit_m)
+    take: Callable[[NDArray[Any]], NDArray[Any]] = partial(_metres, unit_m=unit_m)
     suffixes: Collection[str] = DEPTHS
     pictures, fits, expected = "depth pictures", may_be_depth, _METRES
     if what == "mask":

@@ -16,11 +16,13 @@ from fixtures.opened_sources import NONE, PINHOLE, opened, pending, processed, r
 from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames, write_video
 
 import dkt_ros
+from dkt_ros.cli import build_parser
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import load_estimator
 from dkt_ros.formats import videos
 from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.geometry import to_millimetres
+from dkt_ros.processing.command import source_options
 from dkt_ros.processing.find_sources import find_recordings
 from dkt_ros.processing.one import process_one
 from dkt_ros.processing.options import ProcessOptions
@@ -72,6 +74,38 @@ def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
     given = opened(pictures, SourceOptions(depth_unit_m=0.002))
     np.testing.assert_allclose(known(shots(given)[0].frame.raw_depth), 2 * millimetres, rtol=1e-6)
     assert any("taken for 0.002 m" in note for note in given.notes)
+    in_millimetres = opened(pictures, SourceOptions(override_unit=True))
+    found = known(shots(in_millimetres)[0].frame.raw_depth)
+    np.testing.assert_array_equal(found, millimetres)
+    assert any("taken for 0.001 m" in note for note in in_millimetres.notes)
+
+
+def test_a_unit_that_is_given_holds_whichever_it_is() -> None:
+    def options(*flags: str) -> SourceOptions:
+        command = ["process", "in", "--output", "out", *flags]
+        return source_options(build_parser().parse_args(command))
+
+    assert options() == SourceOptions()
+    assert options("--depth-unit", "0.001") == SourceOptions(override_unit=True)
+    given = options("--depth-unit", "0.002")
+    assert given == SourceOptions(depth_unit_m=0.002, override_unit=True)
+
+
+def test_the_unit_in_a_calibration_file_holds_for_arrays_and_videos_too(tmp_path: Path) -> None:
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"fx": 50, "fy": 50, "cx": 24, "cy": 16, "depth_scale": 0.0001}))
+    frames = labelled_frames(2)
+    tenths = np.full((2, HEIGHT, WIDTH), 8000, np.uint16)
+    rgb = np.stack([labelled.frame.rgb for labelled in frames])
+    np.savez(tmp_path / "a.npz", rgb=rgb, depth=tenths)
+    write_video(tmp_path / "b.mp4", rgb, "mp4v")
+    np.save(tmp_path / "b_depth.npy", tenths)
+    for name in ("a.npz", "b.mp4"):
+        for flags, metres in ((False, 0.8), (True, 8.0)):
+            options = SourceOptions(intrinsics=str(camera), override_unit=flags)
+            source = opened(tmp_path / name, options)
+            assert known(shots(source)[1].frame.raw_depth)[0, 0] == pytest.approx(metres)
+            assert any("camera.json says 0.0001" in note for note in source.notes)
 
 
 def test_each_picture_has_its_own_camera_as_in_bop_scenes(pictures: Path) -> None:
