@@ -10,12 +10,19 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, checked_stamp, stamps
+from dkt_ros.bags.recording import (
+    DEFAULT_START_S,
+    FRAME_ID,
+    LabelledFrame,
+    checked_stamp,
+    labelled,
+    stamps,
+)
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, no_folder, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
@@ -95,6 +102,8 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
     for found in frames_or_errors(source, [] if remarks is None else remarks):
         if isinstance(found, DktError):
             raise found
+        for why in found.unusable.values():
+            raise DktError(why)
         yield found
 
 
@@ -116,7 +125,7 @@ def frames_or_errors(
     """As read_frames, but an unusable file costs its frame: the error is in its place.
 
     With notes a missing one does, too; truth or a mask that is missing costs nothing and is told in
-    them, as is depth of no picture.
+    them, as is depth of no picture. One that cannot be used is told in its frame.
     """
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
     (remarks if notes is None else notes).extend(
@@ -147,15 +156,15 @@ def frames_or_errors(
                 raise MessageError(
                     NO_DEPTH, f"{color[key]}: no depth by the pattern {source.depth!r}"
                 )
-            labelled = _read(source, cameras, key, files, times[0])
+            read = _read(source, cameras, key, files, times[0])
         except DktError as error:
             yield error
             continue
-        camera = labelled.frame.intrinsics
+        camera = read.frame.intrinsics
         first = first or camera
         if replace(camera, width=first.width, height=first.height) == first != camera:
             of_another_size.append(color[key])
-        raw_depth = labelled.frame.raw_depth
+        raw_depth = read.frame.raw_depth
         if raw_depth is not None:
             if _is_usable(raw_depth):
                 any_usable = True
@@ -164,7 +173,7 @@ def frames_or_errors(
                 if not any_usable:
                     _refuse_out_of_range(files["depth"], raw_depth, source.unit_m)
         for stamp_ns in times:
-            yield replace(labelled, frame=replace(labelled.frame, stamp_ns=stamp_ns))
+            yield replace(read, frame=replace(read.frame, stamp_ns=stamp_ns))
     if of_another_size and first is not None:
         (remarks if notes is None else notes).append(
             f"{len(of_another_size)} of {len(keys)} pictures are not {first.width}x{first.height} "
@@ -191,13 +200,13 @@ def _read(
     intrinsics = _intrinsics(source, cameras, key, width, height)
     scale = source.unit_m
     raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
-    truth = read_depth(files["truth"], scale) if "truth" in files else None
-    mask = read_mask(files["mask"]) if "mask" in files else None
+    truth = partial(read_depth, files["truth"], scale) if "truth" in files else None
+    mask = partial(read_mask, files["mask"]) if "mask" in files else None
     try:
         frame = Frame(rgb, raw_depth, intrinsics, stamp_ns, source.frame_id)
-        return LabelledFrame(frame, truth, mask)
     except DktError as error:
         raise DktError(f"{files['color']}: {error}") from error
+    return labelled(frame, truth, mask, str(files["color"]))
 
 
 def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict[Key, Path]:

@@ -23,7 +23,7 @@ from dkt_ros.bags.reader import (
     RecordedMessage,
     decoded,
 )
-from dkt_ros.bags.recording import FRAME_ID, LabelledFrame
+from dkt_ros.bags.recording import FRAME_ID, LabelledFrame, labelled
 from dkt_ros.bags.topics import (
     CameraTopics,
     NoTopicError,
@@ -438,10 +438,12 @@ class _Reading:
     ) -> LabelledFrame:
         frame = observation.decode()
         truth, mask = labels.get("truth"), labels.get("mask")
-        return LabelledFrame(
+        size = frame.rgb.shape[:2]
+        return labelled(
             frame,
-            None if truth is None else self._truth(truth, frame.rgb.shape[:2]),
-            None if mask is None else self._mask(mask, frame.rgb.shape[:2]),
+            None if truth is None else partial(self._truth, truth, size),
+            None if mask is None else partial(self._mask, mask, size),
+            f"stamp {frame.stamp_ns * 1e-9:.3f}",
             observation.camera_info,
         )
 

@@ -403,6 +403,8 @@ class _Run:
         Raises MessageError where it lacks what is learned from.
         """
         frame, source = labelled.frame, f"frame {index}"
+        for name, why in labelled.unusable.items():
+            raise MessageError(f"unusable {name}", f"{source}: {why}")
         if labelled.truth is None:
             raise MessageError(
                 _NO_TRUTH,

@@ -19,7 +19,7 @@ from dkt_ros.bags.from_images import (
     picture_count,
     unit_remarks,
 )
-from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, stamps
+from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, labelled, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
@@ -219,10 +219,10 @@ class VideoSource(Source):
     def _read(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> LabelledFrame:
         height, width = rgb.shape[:2]
         camera = self._options.camera(width, height)
-        truth = self._truth[index]() if index < len(self._truth) else None
-        mask = self._masks[index]() if index < len(self._masks) else None
+        truth = self._truth[index] if index < len(self._truth) else None
+        mask = self._masks[index] if index < len(self._masks) else None
         frame = Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID)
-        return LabelledFrame(frame, truth, mask)
+        return labelled(frame, truth, mask, f"frame {index}")
 
 
 class ArraySource(Source):

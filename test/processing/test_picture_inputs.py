@@ -184,6 +184,27 @@ def test_missing_depth_costs_its_frame_and_missing_truth_nothing(
     assert [bool(one["errors"]) for one in figures] == [True, False]
 
 
+def test_truth_and_masks_that_cannot_be_used_cost_no_depth(
+    pictures: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "depth", pictures / "true")
+    (pictures / "true" / "1.png").write_bytes(b"no picture")
+    (pictures / "mask").mkdir()
+    for index in range(3):
+        cv2.imwrite(str(pictures / "mask" / f"{index}.png"), np.ones((16, 24), np.uint8))
+    options = replace(told, bag=False, source=replace(NONE, truth="true/*", mask="mask/*"))
+    summary = processed(pictures, options, tmp_path / "out")
+    assert (summary["answered"], summary["outcome"]) == (3, Outcome.DONE.value)
+    mask, truth = summary["notes"]
+    assert mask.startswith("3 frames without mask, which cannot be used: ")
+    assert "color/0.png: mask is 24x16, colour is 48x32" in mask
+    assert truth.startswith("1 frame without true depth, which cannot be used: ")
+    assert "color/1.png: " in truth
+    assert "true/1.png" in truth
+    lines = (tmp_path / "out" / pictures.name / "frames.jsonl").read_text().splitlines()
+    assert [bool(json.loads(line)["errors"]) for line in lines] == [True, False, True]
+
+
 def test_clips_of_which_frames_have_no_raw_depth(told: ProcessOptions, tmp_path: Path) -> None:
     def processed(name: str, with_depth: tuple[int, ...]) -> dict[str, Any]:
         frames = [sequence_frame(index) for index in range(3)]
