@@ -257,6 +257,11 @@ def test_all_of_a_recording_or_nothing(
                 packed(bag, output, frames=3, overwrite=overwrite)
     assert list((tmp_path / "new").iterdir()) == []
     assert indices(tmp_path) == [list(range(7))]
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_tell_later", lambda *_: full(Path("1"), "", iter(())))
+        with pytest.raises(StorageError, match="the disk is full"):
+            packed(bag, tmp_path, frames=3, overwrite=True)
+    assert indices(tmp_path) == [list(range(7))]
     # What a kill leaves lies out of sight, and is gone with the next run.
     left = tmp_path / "new/.partial-scene/scene-0000.tar"
     left.parent.mkdir()
