@@ -74,9 +74,9 @@ def train(
     """Runs to recipe.steps, saving on the way, and exports the result; or until a signal.
 
     On SIGINT or SIGTERM the step or preview is finished and the state saved. make_source: the
-    training data for a network; make_previews: called if the recipe wants previews. describe: tells what will be done,
-    before anything is loaded; without it the processes are told of. report: called with lines to
-    show.
+    training data for a network; make_previews: called if the recipe wants previews. describe:
+    tells what will be done, before anything is loaded; without it the processes are told of.
+    report: called with lines to show.
     Raises DktError for a folder that holds a run already (without `resume`) or none (with it), and
     where a step or a file fails; the last good state stays and is named.
     """
