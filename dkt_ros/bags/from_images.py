@@ -234,10 +234,18 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
             continue
         other = found.setdefault(match.groups(), path)
         if other != path:
-            raise DktError(f"{folder}: {other.name} and {path.name} both match {pattern!r}")
+            raise DktError(
+                f"{folder}: {other.name} and {path.name} both match {pattern!r}; remove one, or "
+                f"name a pattern that only one matches, such as {_narrower(pattern, path)!r}"
+            )
     if not found:
         raise DktError(f"{folder}: no file matches {pattern!r}")
     return found
+
+
+def _narrower(pattern: str, path: Path) -> str:
+    """The pattern for files of one suffix alone."""
+    return pattern.removesuffix(".*") + path.suffix if pattern.endswith("*") else pattern
 
 
 def _paired(

@@ -125,7 +125,7 @@ class BagSource(Source):
                 Outcome.NO_DEPTH,
                 f"{self.path}: no raw depth found for {found.color}: expected a 16UC1 or 32FC1 "
                 "image, raw or compressedDepth, registered to colour; "
-                + (f"found {unfit}; " if unfit else "")
+                + (f"found {unfit}, which is none; record one too, or " if unfit else "")
                 + "; ".join(["name it (--depth-topic)", *self.notes]),
             )
         rivals = [] if "color" in options.topics else rival_cameras(bag, found.color)
