@@ -73,7 +73,7 @@ def run_predict(args: argparse.Namespace) -> int:
     options = options_of(args)
     _check_output(args.output, args.input)
     rgb = read_clip(args.input, args.color)
-    raw_depth = read_raw_depth(args.input, args.depth, rgb)
+    raw_depth = read_raw_depth(args.input, args.depth, rgb, args.color)
     pictures = zip(rgb, [None] * len(rgb) if raw_depth is None else raw_depth, strict=True)
     progress = StageProgress()
     predictor = load_predictor(options, progress, video_frames=len(rgb))

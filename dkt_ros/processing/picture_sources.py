@@ -26,7 +26,7 @@ from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.intrinsics import stated_depth_unit
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
-from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key
+from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key, skipping
 from dkt_ros.formats.pixels import read_depth, read_mask
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -186,6 +186,15 @@ class VideoSource(Source):
                 "calibration are taken as they are stored, not turned"
             )
         self.duration_s = self.total / self._rate_hz
+        for files in _pictures_beside(path, options):
+            if len(files) != told.frames and (apart := skipping(files)):
+                raise ProcessingError(
+                    Outcome.NOT_A_RECORDING,
+                    f"{path}: none of the pictures beside it is between {apart[0]} and "
+                    f"{apart[1].name}, and there are {len(files)} for {told.frames or 'its'} "
+                    "frames: expected one for each frame, in order; fill up with pictures of 0, "
+                    "or give an array (.npy)",
+                )
 
     @property
     def has_truth(self) -> bool:
@@ -362,6 +371,18 @@ def files_beside(video: Path, options: SourceOptions) -> list[Path]:
     given = (_depth_given(video, options), options.truth)
     found = [file for named in given if named is not None for file in _named_files(video, named)]
     return found + ([] if options.mask is None else _named_files(video, options.mask, PICTURES))
+
+
+def _pictures_beside(video: Path, options: SourceOptions) -> Iterator[list[Path]]:
+    """Those of depth, true depth and masks that are no array."""
+    for given, suffixes in (
+        (_depth_given(video, options), DEPTHS),
+        (options.truth, DEPTHS),
+        (options.mask, PICTURES),
+    ):
+        files = [] if given is None else _named_files(video, given, suffixes)
+        if len(files) > 1:
+            yield files
 
 
 def _named_files(video: Path, given: str, suffixes: Collection[str] = DEPTHS) -> list[Path]:

@@ -352,6 +352,26 @@ def test_a_video_with_masks(tmp_path: Path) -> None:
     assert one.state(tmp_path / "out", masked) != before
 
 
+@pytest.mark.parametrize("role", ["depth", "truth", "mask"])
+def test_pictures_beside_a_video_of_which_some_are_missing_are_refused(
+    tmp_path: Path, role: str
+) -> None:
+    """Taken one by one those behind the gap would belong to other frames."""
+    frames = labelled_frames(6)
+    path = write_video(tmp_path / "clip.avi", np.stack([f.frame.rgb for f in frames]), "MJPG")
+    np.save(tmp_path / "clip_depth.npy", np.ones((6, HEIGHT, WIDTH), np.float32))
+    (tmp_path / "beside").mkdir()
+    picture = np.ones((HEIGHT, WIDTH), np.uint16)
+    options = SourceOptions(pinhole=PINHOLE.pinhole, **{role: "beside"})  # type: ignore[arg-type]
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / f"beside/frame_{5 * number:04d}.png"), picture)
+    assert opened(path, options).total == 6  # counted by five, and one for each frame
+    (tmp_path / "beside/frame_0015.png").unlink()
+    error = refused(path, options)
+    assert error.outcome is Outcome.NOT_A_RECORDING
+    assert "frame_0010.png and frame_0020.png, and there are 5 for 6 frames" in str(error)
+
+
 def test_what_lies_beside_a_video_or_a_folder_is_part_of_it(pictures: Path, tmp_path: Path) -> None:
     rgb = np.stack([labelled.frame.rgb for labelled in labelled_frames(2)])
     path = write_video(tmp_path / "clip.avi", rgb, "MJPG")
