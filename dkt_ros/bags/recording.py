@@ -68,13 +68,15 @@ def labelled(
     unusable: dict[str, str] = {}
 
     def read(name: str, reader: Callable[[], NDArray[_T] | None] | None) -> NDArray[_T] | None:
+        said = ""  # what cannot be read names itself
         try:
             picture = None if reader is None else reader()
+            said = f"{source}: "
             if picture is not None:
                 _check_size(name, picture, frame)
             return picture
         except DktError as error:
-            unusable[name] = f"{source}: {error}"
+            unusable[name] = f"{said}{error}"
             return None
 
     known, classes = read(TRUTH, truth), read(MASK, mask)
