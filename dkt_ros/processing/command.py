@@ -305,7 +305,7 @@ def _processed(args: argparse.Namespace) -> int:
     workers = args.workers or 1
     if args.workers is None and cluster is None:
         workers = default_workers(len(recordings), options.predictor.device)
-    bar = _Bar(len(recordings))
+    bar = Bar(len(recordings))
     began = time.monotonic()
     try:
         results = process_many(
@@ -383,16 +383,19 @@ def _summary_line(output: Path, results: list[Result], status: int, elapsed_s: f
     )
 
 
-class _Bar:
-    """Frames of all recordings on one bar; a line for each recording that ended."""
+class Bar:
+    """Frames of all recordings on one bar; a line for each recording that ended.
 
-    def __init__(self, recordings: int) -> None:
+    label: in front of them.
+    """
+
+    def __init__(self, recordings: int, label: str = "process") -> None:
         from dkt_ros.progress import progress_bar
 
         self._recordings = recordings
         self._frames: dict[str, tuple[int, int]] = {}
         self._begun: dict[str, int] = {}
-        self._bar = progress_bar(None, "frame", desc="process: ")
+        self._bar = progress_bar(None, "frame", desc=f"{label}: ")
 
     def advance(self, name: str, done: int, total: int) -> None:
         """A recording came so far."""

@@ -61,7 +61,7 @@ class Comparison:
     identical: whether all that both know is the same to the last bit, NaN alike.
     errors_a, errors_b: mean relative error against truth by region, over the frames in which both
     have one. seconds_a, seconds_b: mean time a frame of the recording, answered or not. why: what
-    is beyond the limits.
+    is beyond the limits. neither: why neither has an output; that is within them.
     """
 
     name: str
@@ -79,6 +79,7 @@ class Comparison:
     seconds_a: float = float("nan")
     seconds_b: float = float("nan")
     why: list[str] = field(default_factory=list)
+    neither: str = ""
 
 
 def compare(a: Path, b: Path, limits: Limits, maps: Path | None = None) -> list[Comparison]:
@@ -100,10 +101,14 @@ def compare(a: Path, b: Path, limits: Limits, maps: Path | None = None) -> list[
             one = mine or theirs
             assert one is not None  # a pair has one at least
             comparison = Comparison(one.name, identical=False)
-            comparison.why.append(f"only in {'A' if mine else 'B'}")
+            side, others = ("A", of_b) if mine else ("B", of_a)
+            reason = others.failed.get(one.name)
+            comparison.why.append(f"only in {side}" + (f", failed: {reason}" if reason else ""))
             found.append(comparison)
         else:
             found.append(compare_outputs(mine, theirs, limits, maps))
+    for name in sorted(of_a.failed.keys() & of_b.failed.keys()):
+        found.append(Comparison(name, identical=False, neither=of_b.failed[name]))
     return found
 
 
@@ -179,11 +184,14 @@ def table(found: list[Comparison]) -> str:
             for region in (OBJECTS, "all")
         ]
         verdict = "; ".join(one.why) or ("identical" if one.identical else "within the limits")
+        if one.neither:
+            verdict = f"in neither, failed: {one_line(one.neither)}"
         lines.append(
             f"| {one_line(one.name)} | {one.frames} ({one.only_a}, {one.only_b}) | "
             f"{_percent(one.mean)} | {_percent(one.p95)} | {_percent(one.beyond)} | "
             f"{_percent(one.lost)}, {_percent(one.gained)} | {errors[0]} | "
-            f"{errors[1]} | {1e3 * one.seconds_a:.0f}, {1e3 * one.seconds_b:.0f} | {verdict} |"
+            f"{errors[1]} | {_milliseconds(one.seconds_a)}, {_milliseconds(one.seconds_b)} | "
+            f"{verdict} |"
         )
     return "\n".join(lines)
 
@@ -270,6 +278,10 @@ def _picture(
     maps = [colored(depth, low, high, UNKNOWN) for depth in (mine, theirs)]
     error = colored(difference, 0.0, ERROR_SCALE, UNKNOWN, cv2.COLORMAP_INFERNO)
     return np.concatenate([maps[0], bar, maps[1], bar, error], axis=1)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f}" if np.isfinite(seconds) else "-"
 
 
 def _percent(share: float | None) -> str:
