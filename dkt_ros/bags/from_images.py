@@ -206,7 +206,8 @@ def _read(
         frame = Frame(rgb, raw_depth, intrinsics, stamp_ns, source.frame_id)
     except DktError as error:
         raise DktError(f"{files['color']}: {error}") from error
-    return labelled(frame, truth, mask, str(files["color"]))
+    found = labelled(frame, truth, mask, str(files["color"]))
+    return replace(found, picture=files["color"].relative_to(source.folder).as_posix())
 
 
 def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict[Key, Path]:

@@ -40,6 +40,7 @@ class LabelledFrame:
     mask         (H, W) uint8 of transphy3d.MaterialClass, or None
     camera_info  the recorded calibration message, where there is one
     unusable     "true depth" or "mask" -> why what there is of it cannot be used
+    picture      the colour picture's name in the recording; "" where only its stamp names it
     """
 
     frame: Frame
@@ -47,6 +48,7 @@ class LabelledFrame:
     mask: NDArray[np.uint8] | None = None
     camera_info: Any = None
     unusable: dict[str, str] = field(default_factory=dict)
+    picture: str = ""
 
     def __post_init__(self) -> None:
         for name, picture in ((TRUTH, self.truth), (MASK, self.mask)):

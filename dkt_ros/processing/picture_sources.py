@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,8 @@ class ClipSource(Source):
         # Unrelated pictures lie apart in time, so that who reads them takes them for no video.
         stamp_ns += 0 if self._clip.is_video else index * 4 * NANOSECONDS_PER_SECOND
         frame = Frame(sample.rgb, sample.raw_depth, camera, stamp_ns, FRAME_ID)
-        return LabelledFrame(frame, sample.depth, sample.mask)
+        key = str(self._clip.keys[index])
+        return LabelledFrame(frame, sample.depth, sample.mask, picture=key)
 
 
 class VideoSource(Source):
@@ -231,7 +233,7 @@ class VideoSource(Source):
         truth = self._truth[index] if index < len(self._truth) else None
         mask = self._masks[index] if index < len(self._masks) else None
         frame = Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID)
-        return labelled(frame, truth, mask, f"frame {index}")
+        return replace(labelled(frame, truth, mask, f"frame {index}"), picture=str(index))
 
 
 class ArraySource(Source):
@@ -321,7 +323,8 @@ class ArraySource(Source):
         depth = _metres(arrays["depth"][index], unit_m)
         truth = _metres(arrays["truth"][index], unit_m) if "truth" in arrays else None
         mask = material_classes(arrays["mask"][index]) if "mask" in arrays else None
-        return LabelledFrame(Frame(rgb, depth, camera, stamp_ns, FRAME_ID), truth, mask)
+        frame = Frame(rgb, depth, camera, stamp_ns, FRAME_ID)
+        return LabelledFrame(frame, truth, mask, picture=str(index))
 
 
 def _unit(options: SourceOptions, notes: list[str]) -> float:

@@ -204,6 +204,16 @@ def test_truth_and_masks_that_cannot_be_used_cost_no_depth(
     assert [bool(json.loads(line)["errors"]) for line in lines] == [True, False, True]
 
 
+def test_which_picture_a_frame_is_is_told_where_some_are_missing(
+    pictures: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    (pictures / "depth" / "1.png").unlink()
+    processed(pictures, replace(told, bag=False), tmp_path / "out")
+    lines = (tmp_path / "out" / pictures.name / "frames.jsonl").read_text().splitlines()
+    told_of = [(json.loads(line)["index"], json.loads(line)["picture"]) for line in lines]
+    assert told_of == [(0, "color/0.png"), (1, "color/2.png")]
+
+
 def test_clips_of_which_frames_have_no_raw_depth(told: ProcessOptions, tmp_path: Path) -> None:
     def processed(name: str, with_depth: tuple[int, ...]) -> dict[str, Any]:
         frames = [sequence_frame(index) for index in range(3)]
