@@ -25,10 +25,10 @@ def add_commands(subparsers: Any) -> None:
     """Adds `dkt predict`."""
     parser = subparsers.add_parser(
         "predict",
-        help="relative disparity of a video",
+        help="relative disparity of a video, without scale (metric depth: process)",
         description="Writes the relative disparity of a video, near = large. Mode exact sees the "
         "whole video; mode live processes frame by frame like a node in mode live, "
-        "with NaN for frames that get no depth.",
+        "with NaN for frames that get no depth. For metric depth, and for bags: `dkt process`.",
     )
     parser.add_argument(
         "--input",

@@ -170,8 +170,12 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--color", metavar="GLOB", help="colour images of a folder, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="depth images or arrays of a folder or video")
-    add("--truth", metavar="GLOB", help="true depth of a folder or video")
-    add("--mask", metavar="GLOB", help="masks of glass and metal of a folder or video")
+    add("--truth", metavar="GLOB", help="true depth of a folder or video, as depth is")
+    add(
+        "--mask",
+        metavar="GLOB",
+        help="masks of a folder or video: 0 other, 1 or 255 transparent, 2 reflective",
+    )
     add(
         "--depth-unit",
         type=finite,

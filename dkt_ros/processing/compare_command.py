@@ -29,8 +29,8 @@ def add_commands(subparsers: Any) -> None:
         "compare",
         help="two outputs, or two checkpoints, presets or backends on the same recordings",
         description="Compares by tables, difference maps and speed. Exit status 0 if B is within "
-        "the limits of A, 1 if not. A and B are outputs of `dkt process`, or, with "
-        "--recording, settings such as "
+        "the limits of A, 1 if not, 2 if they cannot be compared. A and B are outputs of "
+        "`dkt process`, or, with --recording, settings such as "
         "'checkpoint=dkt-1.3b,mode=live,live_preset=fast' ('' for the defaults).",
     )
     parser.add_argument("a", metavar="A", help="reference output, or settings")
@@ -52,7 +52,11 @@ def add_commands(subparsers: Any) -> None:
             flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})"
         )
     parser.add_argument(
-        "--output", type=path, metavar="DIR", help="folder for compare.md, compare.json and maps/"
+        "--output",
+        type=path,
+        metavar="DIR",
+        help="folder for compare.md, compare.json and maps/, with --recording also the outputs A/ "
+        "and B/, which are used again",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="with --recording: process A and B again"
