@@ -302,9 +302,13 @@ def nearest_places(known: NDArray[np.bool_]) -> tuple[Float32Array, NDArray[np.i
     return np.asarray(distance, np.float32), by_label[labels]
 
 
-def depth_unit(given_m: float, stated_m: float | None) -> float:
-    """Metres that a step of depth means: as given, or, where that is the default, as stated."""
-    return stated_m if given_m == METRES_PER_MILLIMETRE and stated_m else given_m
+def depth_unit(given_m: float, stated_m: float | None, override: bool) -> float:
+    """Metres that a step of depth means: as given, or as stated where that is but the default.
+
+    override: what is given holds even so.
+    """
+    default = given_m == METRES_PER_MILLIMETRE and not override
+    return stated_m if default and stated_m else given_m
 
 
 def has_reading(steps: NDArray[Any]) -> NDArray[np.bool_]:

@@ -48,10 +48,9 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument(
         "--depth-scale",
         type=finite,
-        default=0.001,
         metavar="METRES",
-        help="metres per unit of 16-bit depth, default %(default)s; EXR, TIFF and .npy of floats "
-        "are in metres",
+        help="metres per unit of 16-bit depth (what the calibration file states, else 0.001); EXR, "
+        "TIFF and .npy of floats are in metres",
     )
     camera = parser.add_mutually_exclusive_group(required=True)
     camera.add_argument(
@@ -140,7 +139,8 @@ def _from_images(args: argparse.Namespace) -> int:
         depth=args.depth or None,
         truth=args.truth,
         mask=args.mask,
-        metres_per_unit=args.depth_scale,
+        metres_per_unit=METRES_PER_MILLIMETRE if args.depth_scale is None else args.depth_scale,
+        override_unit=args.depth_scale is not None,
         rate_hz=args.rate,
         start_s=DEFAULT_START_S if args.start_time is None else args.start_time,
         frame_id=args.frame_id,

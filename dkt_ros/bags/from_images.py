@@ -10,12 +10,19 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.bags.recording import DEFAULT_START_S, FRAME_ID, LabelledFrame, checked_stamp, stamps
+from dkt_ros.bags.recording import (
+    DEFAULT_START_S,
+    FRAME_ID,
+    LabelledFrame,
+    checked_stamp,
+    labelled,
+    stamps,
+)
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, no_folder, shown
 from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
@@ -45,7 +52,7 @@ class ImageFolder:
     intrinsics: a file, fx, fy, cx, cy in pixels, or a pattern: each picture has the file whose `*`
     are the same as its own first ones (`*/K.txt` beside `*/rgb/*`).
     metres_per_unit: of 16-bit depth maps; where it is a millimetre, what the intrinsics' file says
-    of it holds.
+    of it holds, unless override_unit.
     repeat: how often each picture is shown in a row, with stamps that go on.
     gap_s: extra seconds between two pictures, so that unrelated scenes are not taken for one video.
     """
@@ -62,6 +69,7 @@ class ImageFolder:
     frame_id: str = FRAME_ID
     repeat: int = 1
     gap_s: float = 0.0
+    override_unit: bool = False
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
@@ -81,7 +89,7 @@ class ImageFolder:
     @property
     def unit_m(self) -> float:
         """Metres that one step of depth means."""
-        return depth_unit(self.metres_per_unit, self.stated_unit_m)
+        return depth_unit(self.metres_per_unit, self.stated_unit_m, self.override_unit)
 
 
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
@@ -94,7 +102,16 @@ def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterat
     for found in frames_or_errors(source, [] if remarks is None else remarks):
         if isinstance(found, DktError):
             raise found
+        for why in found.unusable.values():
+            raise DktError(why)
         yield found
+
+
+def unit_remarks(unit_m: float, stated_m: float | None, calibration: object) -> list[str]:
+    """What is said of depth whose calibration states another unit than a millimetre."""
+    if stated_m is None or math.isclose(stated_m, METRES_PER_MILLIMETRE, rel_tol=1e-4):
+        return []
+    return [f"a step of depth is taken for {unit_m:g} m; {calibration} says {stated_m:g}"]
 
 
 def picture_count(source: ImageFolder) -> int:
@@ -108,14 +125,12 @@ def frames_or_errors(
     """As read_frames, but an unusable file costs its frame: the error is in its place.
 
     With notes a missing one does, too; truth or a mask that is missing costs nothing and is told in
-    them, as is depth of no picture.
+    them, as is depth of no picture. One that cannot be used is told in its frame.
     """
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
-    stated = source.stated_unit_m
-    if stated is not None and not math.isclose(stated, METRES_PER_MILLIMETRE, rel_tol=1e-4):
-        (remarks if notes is None else notes).append(
-            f"a step of depth is taken for {source.unit_m:g} m; {source.intrinsics} says {stated:g}"
-        )
+    (remarks if notes is None else notes).extend(
+        unit_remarks(source.unit_m, source.stated_unit_m, source.intrinsics)
+    )
     color = _matches(source.folder, source.color, PICTURES)
     partners = {
         role: _paired(source, role, pattern, color, remarks, notes)
@@ -141,15 +156,15 @@ def frames_or_errors(
                 raise MessageError(
                     NO_DEPTH, f"{color[key]}: no depth by the pattern {source.depth!r}"
                 )
-            labelled = _read(source, cameras, key, files, times[0])
+            read = _read(source, cameras, key, files, times[0])
         except DktError as error:
             yield error
             continue
-        camera = labelled.frame.intrinsics
+        camera = read.frame.intrinsics
         first = first or camera
         if replace(camera, width=first.width, height=first.height) == first != camera:
             of_another_size.append(color[key])
-        raw_depth = labelled.frame.raw_depth
+        raw_depth = read.frame.raw_depth
         if raw_depth is not None:
             if _is_usable(raw_depth):
                 any_usable = True
@@ -158,7 +173,7 @@ def frames_or_errors(
                 if not any_usable:
                     _refuse_out_of_range(files["depth"], raw_depth, source.unit_m)
         for stamp_ns in times:
-            yield replace(labelled, frame=replace(labelled.frame, stamp_ns=stamp_ns))
+            yield replace(read, frame=replace(read.frame, stamp_ns=stamp_ns))
     if of_another_size and first is not None:
         (remarks if notes is None else notes).append(
             f"{len(of_another_size)} of {len(keys)} pictures are not {first.width}x{first.height} "
@@ -185,13 +200,14 @@ def _read(
     intrinsics = _intrinsics(source, cameras, key, width, height)
     scale = source.unit_m
     raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
-    truth = read_depth(files["truth"], scale) if "truth" in files else None
-    mask = read_mask(files["mask"]) if "mask" in files else None
+    truth = partial(read_depth, files["truth"], scale) if "truth" in files else None
+    mask = partial(read_mask, files["mask"]) if "mask" in files else None
     try:
         frame = Frame(rgb, raw_depth, intrinsics, stamp_ns, source.frame_id)
-        return LabelledFrame(frame, truth, mask)
     except DktError as error:
         raise DktError(f"{files['color']}: {error}") from error
+    found = labelled(frame, truth, mask, str(files["color"]))
+    return replace(found, picture=files["color"].relative_to(source.folder).as_posix())
 
 
 def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict[Key, Path]:
@@ -219,10 +235,18 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
             continue
         other = found.setdefault(match.groups(), path)
         if other != path:
-            raise DktError(f"{folder}: {other.name} and {path.name} both match {pattern!r}")
+            raise DktError(
+                f"{folder}: {other.name} and {path.name} both match {pattern!r}; remove one, or "
+                f"name a pattern that only one matches, such as {_narrower(pattern, path)!r}"
+            )
     if not found:
         raise DktError(f"{folder}: no file matches {pattern!r}")
     return found
+
+
+def _narrower(pattern: str, path: Path) -> str:
+    """The pattern for files of one suffix alone."""
+    return pattern.removesuffix(".*") + path.suffix if pattern.endswith("*") else pattern
 
 
 def _paired(

@@ -6,10 +6,10 @@ Knows which message goes onto which topic. Knows nothing of where the frames com
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,32 +26,72 @@ DEFAULT_START_S = 1_700_000_000.0
 LAST_S = 2**31
 """ROS counts seconds to here."""
 _TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+_T = TypeVar("_T", bound=np.generic)
+TRUTH, MASK = "true depth", "mask"
 FRAME_ID = "camera_color_optical_frame"
 """As realsense-ros calls it, for what was recorded without one."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledFrame:
-    """A camera frame and what is known of it. Raises DktError where sizes differ.
+    """A camera frame and what is known of it. Raises DktError where sizes differ; see labelled.
 
     truth        (H, W) float32 metres, NaN unknown; None: nobody knows
     mask         (H, W) uint8 of transphy3d.MaterialClass, or None
     camera_info  the recorded calibration message, where there is one
+    unusable     "true depth" or "mask" -> why what there is of it cannot be used
+    picture      the colour picture's name in the recording; "" where only its stamp names it
     """
 
     frame: Frame
     truth: NDArray[np.float32] | None = None
     mask: NDArray[np.uint8] | None = None
     camera_info: Any = None
+    unusable: dict[str, str] = field(default_factory=dict)
+    picture: str = ""
 
     def __post_init__(self) -> None:
-        expected = self.frame.rgb.shape[:2]
-        for name, picture in (("true depth", self.truth), ("mask", self.mask)):
-            if picture is not None and picture.shape[:2] != expected:
-                raise DktError(
-                    f"{name} is {picture.shape[1]}x{picture.shape[0]}, colour is "
-                    f"{expected[1]}x{expected[0]}: they must be registered to each other"
-                )
+        for name, picture in ((TRUTH, self.truth), (MASK, self.mask)):
+            if picture is not None:
+                _check_size(name, picture, self.frame)
+
+
+def labelled(
+    frame: Frame,
+    truth: Callable[[], NDArray[np.float32] | None] | None,
+    mask: Callable[[], NDArray[np.uint8] | None] | None,
+    source: str,
+    camera_info: Any = None,
+) -> LabelledFrame:
+    """The frame with what is read of it, if there is any; what cannot be used is told in unusable.
+
+    source: what to say the frame is.
+    """
+    unusable: dict[str, str] = {}
+
+    def read(name: str, reader: Callable[[], NDArray[_T] | None] | None) -> NDArray[_T] | None:
+        said = ""  # what cannot be read names itself
+        try:
+            picture = None if reader is None else reader()
+            said = f"{source}: "
+            if picture is not None:
+                _check_size(name, picture, frame)
+            return picture
+        except DktError as error:
+            unusable[name] = f"{said}{error}"
+            return None
+
+    known, classes = read(TRUTH, truth), read(MASK, mask)
+    return LabelledFrame(frame, known, classes, camera_info, unusable)
+
+
+def _check_size(name: str, picture: NDArray[Any], frame: Frame) -> None:
+    expected = frame.rgb.shape[:2]
+    if picture.shape[:2] != expected:
+        raise DktError(
+            f"{name} is {picture.shape[1]}x{picture.shape[0]}, colour is "
+            f"{expected[1]}x{expected[0]}: they must be registered to each other, in one size"
+        )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ Knows one frame. Knows nothing of files.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dkt_ros.datasets.sample import Sample
@@ -48,6 +50,10 @@ class Suspects:
                 self._kinds.add(kind)
                 told.append(line)
         return told
+
+    def of_learned(self, sample: Sample) -> list[str]:
+        """Of what is learned from, which the camera's matrix is none of."""
+        return self.of(replace(sample, camera_matrix=None))
 
 
 def normal_angle(sample: Sample) -> float | None:

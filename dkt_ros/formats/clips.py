@@ -9,7 +9,7 @@ import numpy as np
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
-from dkt_ros.formats.pictures import IMAGES, natural_key
+from dkt_ros.formats.pictures import IMAGES, natural_key, out_of_step
 from dkt_ros.formats.pixels import read_depth, read_rgb
 from dkt_ros.formats.videos import pictures
 from dkt_ros.geometry import METRES_PER_MILLIMETRE, USABLE_DEPTH_M, has_reading, known_depth
@@ -36,13 +36,20 @@ def read_clip(path: Path, color: str | None = None) -> np.ndarray:
     return _read_video(path)
 
 
-def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarray | None:
+def read_raw_depth(
+    path: Path, pattern: str | None, rgb: np.ndarray, color: str | None = None
+) -> np.ndarray | None:
     """The raw depth of a clip read by read_clip, float32 (T, H, W) metres, NaN = unknown.
 
     pattern: glob of a folder's depth, as of pixels.read_depth, in the same order; None: there
-    is none but an .npz's own, `raw_depth` or `depth`. Raises DktError where it does not fit the
-    clip.
+    is none but an .npz's own, `raw_depth` or `depth`. color: as given to read_clip. Raises DktError
+    where it does not fit the clip.
     """
+    if pattern is not None and not path.is_dir():
+        raise DktError(
+            f"input {path} is no folder: depth is chosen by name in folders only; an .npz has it "
+            "as raw_depth or depth"
+        )
     if path.suffix.lower() == ".npz" and path.is_file():
         with arrays_in(path) as content:
             depth = next((content[n] for n in ("raw_depth", "depth") if n in content), None)
@@ -51,9 +58,12 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     elif pattern is None:
         return None
     else:
-        if not path.is_dir():
-            raise DktError(f"input {path} is no folder: depth is chosen by name in folders only")
         files = sorted(shown(path, pattern), key=natural_key)
+        if other := out_of_step(_images(path, color), files):
+            raise DktError(
+                f"{path}: of colour and depth in the order of their names {other[0].name} would "
+                f"have {other[1].name}: a picture is missing before; remove what has no partner"
+            )
         depths = [read_depth(file) for file in files]
         for file, picture in zip(files, depths, strict=True):
             if picture.shape != rgb.shape[1:3]:
@@ -83,19 +93,22 @@ def read_raw_depth(path: Path, pattern: str | None, rgb: np.ndarray) -> np.ndarr
     return metres
 
 
+def _images(folder: Path, color: str | None) -> list[Path]:
+    found = shown(folder) if color is None else shown(folder, color)
+    files = (file for file in found if file.suffix.lower() in IMAGES)
+    return sorted(files, key=natural_key)
+
+
 def _read_folder(folder: Path, color: str | None) -> np.ndarray:
-    inside = shown(folder)
-    found = inside if color is None else shown(folder, color)
-    files = [file for file in found if file.suffix.lower() in IMAGES]
+    files = _images(folder, color)
     if not files and color is not None:
-        names = ", ".join(sorted(file.name for file in inside)[:3]) or "nothing"
+        names = ", ".join(sorted(file.name for file in shown(folder))[:3]) or "nothing"
         raise DktError(f"{folder} holds no image {color}; it holds {names} and so on")
     if not files:
         raise DktError(
             f"{folder} holds no images; expected files ending in {', '.join(IMAGES)}, or a pattern "
             "of those in folders below (--color 'color/*')"
         )
-    files.sort(key=natural_key)
     frames: list[np.ndarray] = []
     for file in files:
         frame = _read_image(file)
@@ -124,7 +137,8 @@ def _read_npz(file: Path) -> np.ndarray:
         rgb = content["rgb"]
     if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3 or 0 in rgb.shape:
         raise DktError(
-            f"{file}: rgb is {rgb.dtype} {rgb.shape}, expected uint8 (frames, height, width, 3)"
+            f"{file}: rgb is {rgb.dtype} {rgb.shape}, expected uint8 (frames, height, width, 3), "
+            "none of it 0"
         )
     return rgb
 

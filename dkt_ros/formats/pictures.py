@@ -1,14 +1,17 @@
-"""Files of pictures: their names, PNG and JPEG whose content ends too early, and how one is made.
+"""Files of pictures: their names and numbers, PNG and JPEG that end too early, how one is made.
 
 Decoders fill up what is missing without a word.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order
@@ -21,6 +24,7 @@ PICTURES = (*IMAGES, ".exr", ".npy")
 DEPTHS = (*PICTURES, ".npz")
 """Endings of files that pixels.read_depth reads."""
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
@@ -32,6 +36,42 @@ _PADDING = 4096
 def natural_key(path: Path) -> list[tuple[int, str]]:
     """natural_order of pictures, in their folders' order, whose names may differ in case."""
     return natural_order(path.as_posix().lower())
+
+
+def numbers(files: Sequence[Path]) -> NDArray[np.float64] | None:
+    """The last number in the names that varies from file to file; None where there is none."""
+    found = [_NUMBER.findall(file.with_suffix("").as_posix()) for file in files]
+    if len({len(texts) for texts in found}) != 1:
+        return None
+    varying = [column for column in zip(*found, strict=True) if len(set(column)) > 1]
+    return np.array(varying[-1], np.float64) if varying else None
+
+
+def out_of_step(files: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The first two of a place whose numbers lie apart otherwise than those at the beginning.
+
+    None where they go together, or are not counted alike, as stamps and indices are.
+    """
+    mine, theirs = numbers(files), numbers(others)
+    if mine is None or theirs is None or len(mine) != len(theirs):
+        return None
+    step, other = (float(np.median(np.diff(one))) for one in (mine, theirs))
+    if step <= 0 or not 0.5 < other / step < 2:
+        return None
+    apart = np.abs(theirs - mine - (theirs[0] - mine[0])) >= step / 2
+    first = int(np.argmax(apart))
+    return (files[first], others[first]) if apart.any() else None
+
+
+def skipping(files: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Neighbours of files that are counted, between which most numbers are missing, or None."""
+    found = numbers(files)
+    steps = np.diff(found) if found is not None else np.ones(1)
+    least = steps.min()
+    if least < 1 or (steps % least).any() or steps.max() == 1:
+        return None  # no counting: times, or several scenes
+    first = int(np.argmax(steps))
+    return files[first], files[first + 1]
 
 
 def cut_short(content: bytes | memoryview) -> bool:

@@ -80,6 +80,8 @@ def _index(path: Path, file_size: int, _modified: int) -> TarIndex:
                 file.seek(tar.offset)
                 end = file.read(tarfile.BLOCKSIZE)
                 more = any(any(block) for block in iter(partial(file.read, 2**20), b""))
+    except IsADirectoryError as error:
+        raise DktError(f"{path}: is a folder, expected one tar, such as of those in it") from error
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DktError(
             f"{path}: not a readable uncompressed tar ({error}); download or render it again"

@@ -25,10 +25,10 @@ def add_commands(subparsers: Any) -> None:
     """Adds `dkt predict`."""
     parser = subparsers.add_parser(
         "predict",
-        help="relative disparity of a video",
+        help="relative disparity of a video, without scale (metric depth: process)",
         description="Writes the relative disparity of a video, near = large. Mode exact sees the "
         "whole video; mode live processes frame by frame like a node in mode live, "
-        "with NaN for frames that get no depth.",
+        "with NaN for frames that get no depth. For metric depth, and for bags: `dkt process`.",
     )
     parser.add_argument(
         "--input",
@@ -73,7 +73,7 @@ def run_predict(args: argparse.Namespace) -> int:
     options = options_of(args)
     _check_output(args.output, args.input)
     rgb = read_clip(args.input, args.color)
-    raw_depth = read_raw_depth(args.input, args.depth, rgb)
+    raw_depth = read_raw_depth(args.input, args.depth, rgb, args.color)
     pictures = zip(rgb, [None] * len(rgb) if raw_depth is None else raw_depth, strict=True)
     progress = StageProgress()
     predictor = load_predictor(options, progress, video_frames=len(rgb))

@@ -101,11 +101,14 @@ def check_named(options: PredictorOptions, here: bool = True) -> None:
     here: whether this machine's device is meant.
     """
     from dkt_ros.model.checkpoint import parse_device
+    from dkt_ros.model.compiled.manifest import Manifest
 
     if _kind(options.predictor) is load_dkt:
         request = request_of(options)
         if here:
             parse_device(request.device)
+            if options.backend != "torch" and not options.engine_fallback:
+                Manifest.read(Path(options.engine_dir))
 
 
 def network_state(options: PredictorOptions) -> str | None:

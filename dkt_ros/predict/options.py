@@ -184,7 +184,13 @@ def add_arguments(parser: Any, checkpoints: bool = False, modes: tuple[str, ...]
         + ("; several are compared" if checkpoints else ""),
         **({"action": "append"} if checkpoints else {"default": argparse.SUPPRESS}),
     )
-    parser.add_argument("--mode", choices=modes, default=default.mode, help=f"({default.mode})")
+    parser.add_argument(
+        "--mode",
+        choices=modes,
+        default=default.mode,
+        help="exact: the published sampler, a window of frames at once; live: a stream, of which "
+        f"only what is new is computed ({default.mode})",
+    )
     add("--preset", dest="live_preset", choices=tuple(PRESETS), help="live: windows and steps")
     add(
         "--live-publish",

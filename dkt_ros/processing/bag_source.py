@@ -23,7 +23,7 @@ from dkt_ros.bags.reader import (
     RecordedMessage,
     decoded,
 )
-from dkt_ros.bags.recording import FRAME_ID, LabelledFrame
+from dkt_ros.bags.recording import FRAME_ID, LabelledFrame, labelled
 from dkt_ros.bags.topics import (
     CameraTopics,
     NoTopicError,
@@ -125,7 +125,7 @@ class BagSource(Source):
                 Outcome.NO_DEPTH,
                 f"{self.path}: no raw depth found for {found.color}: expected a 16UC1 or 32FC1 "
                 "image, raw or compressedDepth, registered to colour; "
-                + (f"found {unfit}; " if unfit else "")
+                + (f"found {unfit}, which is none; record one too, or " if unfit else "")
                 + "; ".join(["name it (--depth-topic)", *self.notes]),
             )
         rivals = [] if "color" in options.topics else rival_cameras(bag, found.color)
@@ -155,7 +155,9 @@ class BagSource(Source):
         return partial(
             RegisteredImage,
             registration=found.registration,
-            unit_m=depth_unit(self._options.depth_unit_m, found.unit_m),
+            unit_m=depth_unit(
+                self._options.depth_unit_m, found.unit_m, self._options.override_unit
+            ),
             frame_id=color.header.frame_id,
         )
 
@@ -436,10 +438,12 @@ class _Reading:
     ) -> LabelledFrame:
         frame = observation.decode()
         truth, mask = labels.get("truth"), labels.get("mask")
-        return LabelledFrame(
+        size = frame.rgb.shape[:2]
+        return labelled(
             frame,
-            None if truth is None else self._truth(truth, frame.rgb.shape[:2]),
-            None if mask is None else self._mask(mask, frame.rgb.shape[:2]),
+            None if truth is None else partial(self._truth, truth, size),
+            None if mask is None else partial(self._mask, mask, size),
+            f"stamp {frame.stamp_ns * 1e-9:.3f}",
             observation.camera_info,
         )
 

@@ -170,14 +170,17 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--color", metavar="GLOB", help="colour images of a folder, such as 'color/*'")
     add("--depth-images", metavar="GLOB", help="depth images or arrays of a folder or video")
-    add("--truth", metavar="GLOB", help="true depth of a folder or video")
-    add("--mask", metavar="GLOB", help="masks of glass and metal of a folder or video")
+    add("--truth", metavar="GLOB", help="true depth of a folder or video, as depth is")
+    add(
+        "--mask",
+        metavar="GLOB",
+        help="masks of a folder or video: 0 other, 1 or 255 transparent, 2 reflective",
+    )
     add(
         "--depth-unit",
         type=finite,
-        default=0.001,
         metavar="M",
-        help="metres per unit of integer depth (0.001, or what the recording says)",
+        help="metres per unit of integer depth (what the recording states, else 0.001)",
     )
     add(
         "--rectified",
@@ -212,6 +215,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 def source_options(args: argparse.Namespace) -> SourceOptions:
     """What the flags of add_source_arguments say. Raises DktError."""
     from dkt_ros.errors import DktError
+    from dkt_ros.geometry import METRES_PER_MILLIMETRE
     from dkt_ros.processing.source import GIVE_CAMERA, SourceOptions
 
     camera = args.intrinsics
@@ -227,7 +231,8 @@ def source_options(args: argparse.Namespace) -> SourceOptions:
         depth=args.depth_images,
         truth=args.truth,
         mask=args.mask,
-        depth_unit_m=args.depth_unit,
+        depth_unit_m=METRES_PER_MILLIMETRE if args.depth_unit is None else args.depth_unit,
+        override_unit=args.depth_unit is not None,
         rectified=args.rectified,
         sync_slop_s=args.sync_slop,
         max_gap_s=args.max_gap,
@@ -304,7 +309,7 @@ def _processed(args: argparse.Namespace) -> int:
     workers = args.workers or 1
     if args.workers is None and cluster is None:
         workers = default_workers(len(recordings), options.predictor.device)
-    bar = _Bar(len(recordings))
+    bar = Bar(len(recordings))
     began = time.monotonic()
     try:
         results = process_many(
@@ -382,16 +387,19 @@ def _summary_line(output: Path, results: list[Result], status: int, elapsed_s: f
     )
 
 
-class _Bar:
-    """Frames of all recordings on one bar; a line for each recording that ended."""
+class Bar:
+    """Frames of all recordings on one bar; a line for each recording that ended.
 
-    def __init__(self, recordings: int) -> None:
+    label: in front of them.
+    """
+
+    def __init__(self, recordings: int, label: str = "process") -> None:
         from dkt_ros.progress import progress_bar
 
         self._recordings = recordings
         self._frames: dict[str, tuple[int, int]] = {}
         self._begun: dict[str, int] = {}
-        self._bar = progress_bar(None, "frame", desc="process: ")
+        self._bar = progress_bar(None, "frame", desc=f"{label}: ")
 
     def advance(self, name: str, done: int, total: int) -> None:
         """A recording came so far."""

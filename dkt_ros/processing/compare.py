@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from dkt_ros.processing.previews import ERROR_SCALE, UNKNOWN
 from dkt_ros.processing.written_depth import written_depth
 from dkt_ros.wording import counted, one_line
 
+_T = TypeVar("_T")
 _MAPS = 4
 """Pictures of the frames that differ most, for each recording."""
 _SEPARATOR = 4
@@ -58,8 +59,9 @@ class Comparison:
     frames: answered by both. only_a, only_b: by one. mean, p95: relative difference of pixels that
     both know. beyond: share of them above the tolerance. lost, gained: pixels that B lacks or A.
     identical: whether all that both know is the same to the last bit, NaN alike.
-    errors_a, errors_b: mean relative error against truth by region. seconds_a, seconds_b: mean
-    time a frame of the recording, answered or not. why: what is beyond the limits.
+    errors_a, errors_b: mean relative error against truth by region, over the frames in which both
+    have one. seconds_a, seconds_b: mean time a frame of the recording, answered or not. why: what
+    is beyond the limits. neither: why neither has an output; that is within them.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Comparison:
     seconds_a: float = float("nan")
     seconds_b: float = float("nan")
     why: list[str] = field(default_factory=list)
+    neither: str = ""
 
 
 def compare(a: Path, b: Path, limits: Limits, maps: Path | None = None) -> list[Comparison]:
@@ -98,10 +101,14 @@ def compare(a: Path, b: Path, limits: Limits, maps: Path | None = None) -> list[
             one = mine or theirs
             assert one is not None  # a pair has one at least
             comparison = Comparison(one.name, identical=False)
-            comparison.why.append(f"only in {'A' if mine else 'B'}")
+            side, others = ("A", of_b) if mine else ("B", of_a)
+            reason = others.failed.get(one.name)
+            comparison.why.append(f"only in {side}" + (f", failed: {reason}" if reason else ""))
             found.append(comparison)
         else:
             found.append(compare_outputs(mine, theirs, limits, maps))
+    for name in sorted(of_a.failed.keys() & of_b.failed.keys()):
+        found.append(Comparison(name, identical=False, neither=of_b.failed[name]))
     return found
 
 
@@ -153,7 +160,7 @@ def compare_outputs(a: Output, b: Output, limits: Limits, maps: Path | None = No
     for name, each in (("mean", means), ("p95", tails), ("beyond", beyond)):
         setattr(result, name, float(np.mean(each)) if each else float("nan"))
     result.lost, result.gained = (float(np.mean(v)) if v else 0.0 for v in (lost, gained))
-    result.errors_a, result.errors_b = _errors(a, common), _errors(b, common)
+    result.errors_a, result.errors_b = _errors(a, b, common)
     result.seconds_a, result.seconds_b = (
         one.summary["inference_s"] / one.summary["frames"] for one in (a, b)
     )
@@ -177,11 +184,14 @@ def table(found: list[Comparison]) -> str:
             for region in (OBJECTS, "all")
         ]
         verdict = "; ".join(one.why) or ("identical" if one.identical else "within the limits")
+        if one.neither:
+            verdict = f"in neither, failed: {one_line(one.neither)}"
         lines.append(
             f"| {one_line(one.name)} | {one.frames} ({one.only_a}, {one.only_b}) | "
             f"{_percent(one.mean)} | {_percent(one.p95)} | {_percent(one.beyond)} | "
             f"{_percent(one.lost)}, {_percent(one.gained)} | {errors[0]} | "
-            f"{errors[1]} | {1e3 * one.seconds_a:.0f}, {1e3 * one.seconds_b:.0f} | {verdict} |"
+            f"{errors[1]} | {_milliseconds(one.seconds_a)}, {_milliseconds(one.seconds_b)} | "
+            f"{verdict} |"
         )
     return "\n".join(lines)
 
@@ -209,21 +219,35 @@ def _pairs(a: Outputs, b: Outputs) -> Iterator[tuple[Output | None, Output | Non
 
 
 def _chosen(folder: Path, common: Counter[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    return _first_of(written_depth(folder), common)
+
+
+def _first_of(found: Iterable[tuple[int, _T]], common: Counter[int]) -> Iterator[tuple[int, _T]]:
+    """What has a common stamp, as often as both have it."""
     left = Counter(common)
-    for stamp, depth in written_depth(folder):
+    for stamp, one in found:
         if left[stamp]:
             left[stamp] -= 1
-            yield stamp, depth
+            yield stamp, one
 
 
-def _errors(one: Output, common: Counter[int]) -> dict[str, float]:
-    """Mean relative error by region, over the frames that both have."""
-    found: dict[str, list[float]] = {}
-    for frame in one.frames:
-        for region, errors in frame["errors"].items() if frame["stamp_ns"] in common else ():
-            if errors["rel"] is not None:
-                found.setdefault(region, []).append(errors["rel"])
-    return {region: float(np.mean(values)) for region, values in found.items()}
+def _errors(
+    a: Output, b: Output, common: Counter[int]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Each one's mean relative error by region, over the same frames."""
+    sides = (
+        _first_of(((frame["stamp_ns"], frame["errors"]) for frame in one.frames), common)
+        for one in (a, b)
+    )
+    found: dict[str, list[tuple[float, float]]] = {}
+    for (_, mine), (_, theirs) in zip(*sides, strict=True):
+        for region in mine.keys() & theirs.keys():
+            pair = mine[region]["rel"], theirs[region]["rel"]
+            if None not in pair:
+                found.setdefault(region, []).append(pair)
+    means = {region: np.mean(pairs, axis=0) for region, pairs in found.items()}
+    before, after = ({name: float(mean[side]) for name, mean in means.items()} for side in (0, 1))
+    return before, after
 
 
 def _beyond(result: Comparison, limits: Limits) -> Iterator[str]:
@@ -254,6 +278,10 @@ def _picture(
     maps = [colored(depth, low, high, UNKNOWN) for depth in (mine, theirs)]
     error = colored(difference, 0.0, ERROR_SCALE, UNKNOWN, cv2.COLORMAP_INFERNO)
     return np.concatenate([maps[0], bar, maps[1], bar, error], axis=1)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f}" if np.isfinite(seconds) else "-"
 
 
 def _percent(share: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 BEYOND = 1
 """Exit status where B is not within the limits."""
+_EXPECTED = {int: "a whole number", float: "a number"}
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -27,8 +29,8 @@ def add_commands(subparsers: Any) -> None:
         "compare",
         help="two outputs, or two checkpoints, presets or backends on the same recordings",
         description="Compares by tables, difference maps and speed. Exit status 0 if B is within "
-        "the limits of A, 1 if not. A and B are outputs of `dkt process`, or, with "
-        "--recording, settings such as "
+        "the limits of A, 1 if not, 2 if they cannot be compared. A and B are outputs of "
+        "`dkt process`, or, with --recording, settings such as "
         "'checkpoint=dkt-1.3b,mode=live,live_preset=fast' ('' for the defaults).",
     )
     parser.add_argument("a", metavar="A", help="reference output, or settings")
@@ -50,7 +52,11 @@ def add_commands(subparsers: Any) -> None:
             flag, type=finite, default=default, metavar="X", help=f"{text} ({default:g})"
         )
     parser.add_argument(
-        "--output", type=path, metavar="DIR", help="folder for compare.md, compare.json and maps/"
+        "--output",
+        type=path,
+        metavar="DIR",
+        help="folder for compare.md, compare.json and maps/, with --recording also the outputs A/ "
+        "and B/, which are used again",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="with --recording: process A and B again"
@@ -97,16 +103,32 @@ def _run(args: argparse.Namespace) -> int:
 def _processed(args: argparse.Namespace, settings: str, output: Path) -> Path:
     """The recordings processed with these settings."""
     from dkt_ros.errors import DktError
-    from dkt_ros.processing.command import source_options
+    from dkt_ros.processing.command import Bar, source_options
     from dkt_ros.processing.find_sources import check_concerned, find_recordings
     from dkt_ros.processing.many import process_many
+    from dkt_ros.processing.outcome import Outcome
 
     options = parsed_settings(settings)
     options = replace(options, source=source_options(args))
     recordings = find_recordings(args.recording, options.source, output)
     check_concerned(recordings, options.source)
-    for result in process_many(recordings, options, output, overwrite=args.overwrite):
-        if not result.outcome.succeeded:
+    print(f"{output.name}: {settings or 'default settings'}", file=sys.stderr)
+    bar = Bar(len(recordings), output.name)
+    try:
+        results = process_many(
+            recordings,
+            options,
+            output,
+            progress=bar.advance,
+            tell=bar.tell,
+            overwrite=args.overwrite,
+        )
+    finally:
+        bar.close()
+    to_mend = (Outcome.OUTPUT_EXISTS, Outcome.NOT_WRITTEN)
+    failed = [result for result in results if not result.outcome.succeeded]
+    for result in failed:
+        if result.outcome in to_mend or len(failed) == len(results):
             raise DktError(result.error)
     return output
 
@@ -130,14 +152,14 @@ def parsed_settings(text: str) -> ProcessOptions:
         name, equals, value = setting.partition("=")
         if not equals or name not in kinds:
             raise DktError(
-                f"{setting!r}: no setting; with --recording A and B are name=value with names of "
-                f"{', '.join(sorted(kinds))}"
+                f"{setting!r}: no setting; with --recording A and B are name=value, such as "
+                f"checkpoint=dkt-1.3b, with names of {', '.join(sorted(kinds))}"
             )
         try:
             values[name] = _TRUTHS[value] if kinds[name] is bool else kinds[name](value)
         except KeyError as error:
             raise DktError(f"{setting!r}: expected {name}=true or {name}=false") from error
         except ValueError as error:
-            raise DktError(f"{setting!r}: {error}") from error
+            raise DktError(f"{setting!r}: expected {_EXPECTED[kinds[name]]}") from error
     config = EstimatorConfig(max_gap_s=math.inf, depth=values.pop("depth", "fused"))
     return ProcessOptions(predictor=PredictorOptions(**values), estimator=config)

@@ -25,8 +25,9 @@ _STRIDE = 4
 def frame_figures(index: int, labelled: LabelledFrame, estimate: DepthEstimate) -> dict[str, Any]:
     """Plain JSON values, None where there is none; shares and relative errors in 0..1.
 
-    network_rel: median |network - raw| / raw where the raw depth is trusted. errors, raw_errors:
-    against the truth, by region. timings_s: by stage.
+    picture: the colour picture's name, or its number in a video. network_rel: median |network -
+    raw| / raw where the raw depth is trusted. errors, raw_errors: against the truth, by region.
+    timings_s: by stage.
     """
     alignment, shares = estimate.alignment, estimate.shares
     raw = labelled.frame.raw_depth
@@ -34,6 +35,7 @@ def frame_figures(index: int, labelled: LabelledFrame, estimate: DepthEstimate) 
     found = {
         "index": index,
         "stamp_ns": labelled.frame.stamp_ns,
+        "picture": labelled.picture or None,
         "state": alignment.state.name,
         "reason": alignment.reason,
         "flush": None if estimate.flush is None else estimate.flush.value,

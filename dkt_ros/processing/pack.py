@@ -48,7 +48,7 @@ from dkt_ros.wording import counted, kind_of
 
 _FARTHEST_M = 65.535
 """As 16 bits of millimetres reach; something farther would coarsen every step of a tar's depth."""
-_STATE = "state.json"
+_STATE, _TOLD = "state.json", "told.json"
 _NO_TRUTH, _BAD_TRUTH = "no true depth", "unusable true depth"
 
 
@@ -143,8 +143,9 @@ def pack(
 
     What a killed or interrupted run had packed is not read again, unless by overwrite. progress:
     called with the frames read so far and those that there are. What is packed already is left as
-    it is. Raises ProcessingError where nothing comes of the recording, StorageError where nothing
-    can be written, BusyError where another process packs it.
+    it is. A failure, unlike a kill, leaves nothing of the new ones: out of sight they would keep a
+    full disk full. Raises ProcessingError where nothing comes of the recording, StorageError where
+    nothing can be written, BusyError where another process packs it.
     """
     busy = f"{output}/{name}-*.tar is being packed by another process; leave it to that"
     with only_process(output / f"{PARTIAL}-{name}.lock", busy):
@@ -161,8 +162,9 @@ def pack(
             source = recording.open(options.source)
             run = _Run(source, options, made_of, progress, work, name)
             packed = run.write()
+            # All that needs room is written while the old tars are there still.
+            _tell_later(work / _TOLD, made_of, packed)
             _clear(there, _record(output, name))
-            _tell_later(_record(output, name), made_of, packed)
             _put(work, output, name)
             packed.notes += run.begun_anew
             shutil.rmtree(work, ignore_errors=True)
@@ -182,8 +184,10 @@ def _clear(there: list[Path], record: Path) -> None:
 
 
 def _put(work: Path, output: Path, name: str) -> None:
-    """New tars come, the first one last."""
+    """New tars come, the first one last, behind what is told of them."""
     try:
+        if (work / _TOLD).exists():
+            os.replace(work / _TOLD, _record(output, name))
         for new in reversed(_tars(work, name)):
             os.replace(new, output / new.name)
     except OSError as error:
@@ -403,6 +407,8 @@ class _Run:
         Raises MessageError where it lacks what is learned from.
         """
         frame, source = labelled.frame, f"frame {index}"
+        for name, why in labelled.unusable.items():
+            raise MessageError(f"unusable {name}", f"{source}: {why}")
         if labelled.truth is None:
             raise MessageError(
                 _NO_TRUTH,

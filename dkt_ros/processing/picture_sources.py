@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.arrays import described
-from dkt_ros.bags.from_images import NO_DEPTH, ImageFolder, frames_or_errors, picture_count
-from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, stamps
+from dkt_ros.bags.from_images import (
+    NO_DEPTH,
+    ImageFolder,
+    frames_or_errors,
+    picture_count,
+    unit_remarks,
+)
+from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, labelled, stamps
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
+from dkt_ros.formats.intrinsics import stated_depth_unit
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
-from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key
+from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key, skipping
 from dkt_ros.formats.pixels import read_depth, read_mask
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
-from dkt_ros.geometry import Intrinsics, known_depth
+from dkt_ros.geometry import Intrinsics, depth_unit, known_depth
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.messages.images import integer_to_depth
 from dkt_ros.processing.outcome import Outcome, ProcessingError
@@ -84,6 +92,7 @@ class FolderSource(Source):
             truth=options.truth,
             mask=options.mask,
             metres_per_unit=options.depth_unit_m,
+            override_unit=options.override_unit,
             rate_hz=options.rate_hz,
         )
         try:
@@ -146,7 +155,8 @@ class ClipSource(Source):
         # Unrelated pictures lie apart in time, so that who reads them takes them for no video.
         stamp_ns += 0 if self._clip.is_video else index * 4 * NANOSECONDS_PER_SECOND
         frame = Frame(sample.rgb, sample.raw_depth, camera, stamp_ns, FRAME_ID)
-        return LabelledFrame(frame, sample.depth, sample.mask)
+        key = str(self._clip.keys[index])
+        return LabelledFrame(frame, sample.depth, sample.mask, picture=key)
 
 
 class VideoSource(Source):
@@ -162,9 +172,10 @@ class VideoSource(Source):
                 Outcome.NO_CAMERA_INFO,
                 f"{path}: a video says nothing of its camera; {GIVE_CAMERA}",
             )
-        self._depth = _depth_of(path, options)
-        self._truth = _beside(path, options.truth, "truth", options)
-        self._masks = _beside(path, options.mask, "mask", options)
+        unit_m = _unit(options, self.notes)
+        self._depth = _depth_of(path, options, unit_m)
+        self._truth = _beside(path, options.truth, "truth", unit_m)
+        self._masks = _beside(path, options.mask, "mask", unit_m)
         try:
             told = videos.facts(path)
         except DktError as error:
@@ -177,6 +188,15 @@ class VideoSource(Source):
                 "calibration are taken as they are stored, not turned"
             )
         self.duration_s = self.total / self._rate_hz
+        for files in _pictures_beside(path, options):
+            if len(files) != told.frames and (apart := skipping(files)):
+                raise ProcessingError(
+                    Outcome.NOT_A_RECORDING,
+                    f"{path}: none of the pictures beside it is between {apart[0]} and "
+                    f"{apart[1].name}, and there are {len(files)} for {told.frames or 'its'} "
+                    "frames: expected one for each frame, in order; fill up with pictures of 0, "
+                    "or give an array (.npy)",
+                )
 
     @property
     def has_truth(self) -> bool:
@@ -210,10 +230,10 @@ class VideoSource(Source):
     def _read(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> LabelledFrame:
         height, width = rgb.shape[:2]
         camera = self._options.camera(width, height)
-        truth = self._truth[index]() if index < len(self._truth) else None
-        mask = self._masks[index]() if index < len(self._masks) else None
+        truth = self._truth[index] if index < len(self._truth) else None
+        mask = self._masks[index] if index < len(self._masks) else None
         frame = Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID)
-        return LabelledFrame(frame, truth, mask)
+        return replace(labelled(frame, truth, mask, f"frame {index}"), picture=str(index))
 
 
 class ArraySource(Source):
@@ -227,7 +247,7 @@ class ArraySource(Source):
 
     def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
         super().__init__(path, name)
-        self._options = options
+        self._options, self._unit_m = options, _unit(options, self.notes)
         self._arrays = _arrays(path)
         rgb, depth = self._arrays.get("rgb"), self._arrays.get("depth")
         if rgb is None or rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
@@ -299,11 +319,21 @@ class ArraySource(Source):
             camera = self._options.camera(width, height)
         else:
             camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
-        unit_m, arrays = self._options.depth_unit_m, self._arrays
+        unit_m, arrays = self._unit_m, self._arrays
         depth = _metres(arrays["depth"][index], unit_m)
         truth = _metres(arrays["truth"][index], unit_m) if "truth" in arrays else None
         mask = material_classes(arrays["mask"][index]) if "mask" in arrays else None
-        return LabelledFrame(Frame(rgb, depth, camera, stamp_ns, FRAME_ID), truth, mask)
+        frame = Frame(rgb, depth, camera, stamp_ns, FRAME_ID)
+        return LabelledFrame(frame, truth, mask, picture=str(index))
+
+
+def _unit(options: SourceOptions, notes: list[str]) -> float:
+    """Metres of a step of integer depth; tells of a calibration that states another."""
+    file = Path(options.intrinsics or "")
+    stated = stated_depth_unit(file) if file.is_file() else None
+    unit_m = depth_unit(options.depth_unit_m, stated, options.override_unit)
+    notes += unit_remarks(unit_m, stated, file)
+    return unit_m
 
 
 class _Streams:
@@ -346,6 +376,18 @@ def files_beside(video: Path, options: SourceOptions) -> list[Path]:
     return found + ([] if options.mask is None else _named_files(video, options.mask, PICTURES))
 
 
+def _pictures_beside(video: Path, options: SourceOptions) -> Iterator[list[Path]]:
+    """Those of depth, true depth and masks that are no array."""
+    for given, suffixes in (
+        (_depth_given(video, options), DEPTHS),
+        (options.truth, DEPTHS),
+        (options.mask, PICTURES),
+    ):
+        files = [] if given is None else _named_files(video, given, suffixes)
+        if len(files) > 1:
+            yield files
+
+
 def _named_files(video: Path, given: str, suffixes: Collection[str] = DEPTHS) -> list[Path]:
     """An array's file, or pictures in natural order; [] where there is none."""
     path = Path(given) if Path(given).exists() else video.parent / given
@@ -368,7 +410,7 @@ _Readers = list[Callable[[], NDArray[Any]]]
 """What reads each frame's depth, or its mask."""
 
 
-def _depth_of(video: Path, options: SourceOptions) -> _Readers:
+def _depth_of(video: Path, options: SourceOptions, unit_m: float) -> _Readers:
     given = _depth_given(video, options)
     if given is None:
         raise ProcessingError(
@@ -376,18 +418,18 @@ def _depth_of(video: Path, options: SourceOptions) -> _Readers:
             f"{video}: no depth beside it ({video.stem}_depth/ or {video.stem}_depth.npy); name a "
             "folder, a pattern, an .npy or .npz (--depth-images)",
         )
-    return _readers(video, given, "depth", options)
+    return _readers(video, given, "depth", unit_m)
 
 
-def _beside(video: Path, given: str | None, what: str, options: SourceOptions) -> _Readers:
+def _beside(video: Path, given: str | None, what: str, unit_m: float) -> _Readers:
     """[] where none is named."""
-    return [] if given is None else _readers(video, given, what, options)
+    return [] if given is None else _readers(video, given, what, unit_m)
 
 
-def _readers(video: Path, given: str, what: str, options: SourceOptions) -> _Readers:
+def _readers(video: Path, given: str, what: str, unit_m: float) -> _Readers:
     """Of pictures in natural order, or of an array (T, H, W), in an .npz called `what`."""
-    read: Callable[[Path], NDArray[Any]] = partial(read_depth, metres_per_unit=options.depth_unit_m)
-    take: Callable[[NDArray[Any]], NDArray[Any]] = partial(_metres, unit_m=options.depth_unit_m)
+    read: Callable[[Path], NDArray[Any]] = partial(read_depth, metres_per_unit=unit_m)
+    take: Callable[[NDArray[Any]], NDArray[Any]] = partial(_metres, unit_m=unit_m)
     suffixes: Collection[str] = DEPTHS
     pictures, fits, expected = "depth pictures", may_be_depth, _METRES
     if what == "mask":

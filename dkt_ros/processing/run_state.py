@@ -9,11 +9,12 @@ from typing import Any
 from dkt_ros.frames import FlushReason
 from dkt_ros.processing.outcome import Outcome
 from dkt_ros.processing.source import Source
-from dkt_ros.wording import kind_of
+from dkt_ros.wording import counted, kind_of
 
 _EMPTY, _WHY = "no depth, state ", "no depth, reason "
 """What frames without depth are counted under."""
 _STATE, _RESTART, _SUSPECTED = "state ", "restart: ", "suspected: "
+_LABEL = "label: "
 
 
 @dataclass
@@ -55,6 +56,12 @@ class RunState:
         if flush is not None:
             self.counts[f"{_RESTART}{flush.value}"] += 1
 
+    def miss(self, unusable: dict[str, str]) -> None:
+        """Counts a frame's truth or mask that could not be used; see LabelledFrame."""
+        for name, why in unusable.items():
+            self.counts[_LABEL + name] += 1
+            self.reasons.setdefault(_LABEL + name, why)
+
     def _tell(self, prefix: str, text: str) -> None:
         """Counts a frame of which this is said, and keeps the first one's words."""
         kind = prefix + kind_of(text)
@@ -68,6 +75,15 @@ class RunState:
         return [
             f"{n} of {answered} frames: {self.reasons[_SUSPECTED + kind]}"
             for kind, n in sorted(self._counted(_SUSPECTED).items())
+        ]
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """What of truth and masks could not be used, a line each."""
+        return [
+            f"{counted(n, 'frame')} without {name}, which cannot be used: "
+            f"{self.reasons[_LABEL + name]}"
+            for name, n in sorted(self._counted(_LABEL).items())
         ]
 
     @property

@@ -66,7 +66,8 @@ class SourceOptions:
     color, depth, truth, mask
                    patterns of a folder's pictures, as of bags/from_images.py; for a video all but
                    `color` name a folder or pattern of pictures, .npy or .npz
-    depth_unit_m   what one step of integer depth means
+    depth_unit_m   what one step of integer depth means; where it is a millimetre, what the
+                   recording states holds, unless override_unit
     rectified      whether P of camera_info holds instead of K
     sync_slop_s    how far apart the stamps of colour and depth of one frame may be
     rate_hz        of what has no stamps
@@ -82,6 +83,7 @@ class SourceOptions:
     truth: str | None = None
     mask: str | None = None
     depth_unit_m: float = 0.001
+    override_unit: bool = False
     rectified: bool = False
     sync_slop_s: float = 0.02
     max_gap_s: float = DEFAULT_GAP_S

@@ -32,7 +32,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="override a value of the recipe, as in --set lora.rank=16 or --set data.0.path=DIR",
+        help="override a value of the recipe, as in --set lora.rank=16, --set data.0.path=DIR or, "
+        "for several data sets, --set 'data=[{path: DIR}, {path: DIR}]'",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--resume", action="store_true", help="continue the run in --output")

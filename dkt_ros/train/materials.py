@@ -40,6 +40,7 @@ class Materials:
         self.recipe, self.output, self.report = recipe, output, report
         self._opened: EncodedSource | None = None
         self._clips: tuple[PreviewClip, ...] | None = None
+        self._noted: set[str] = set()
 
     def source(self, network: DktNetwork) -> EncodedSource:
         """The samples, encoded by the network's VAE. DktError where the data cannot give them."""
@@ -75,7 +76,7 @@ class Materials:
         for line in mixture.summary(with_frames=True):
             self.report(line)
         for line in mixture.suspicions():
-            self.report(f"note: {line}")
+            self._note(line)
         if recipe.data.conditioned:
             if not mixture.has_raw_depth():
                 raise DktError(
@@ -117,7 +118,7 @@ class Materials:
         if self._clips is not None:
             return self._clips
         wanted = self.recipe.preview
-        self._clips = clips = load_clips(self.recipe.data, wanted.clips, wanted.frames)
+        self._clips = clips = load_clips(self.recipe.data, wanted.clips, wanted.frames, self._note)
         if held_out := [clip.name for clip in clips if not clip.trained]:
             self.report(f"previews show held-out clips: {', '.join(held_out)}")
         if trained := [clip.name for clip in clips if clip.trained]:
@@ -125,6 +126,12 @@ class Materials:
             why = "validation names them" if named else "no held-out split found"
             self.report(f"previews show training clips: {why}: {', '.join(trained)}")
         return clips
+
+    def _note(self, line: str) -> None:
+        """Reports it once: what is validated on may be what is trained on."""
+        if line not in self._noted:
+            self._noted.add(line)
+            self.report(f"note: {line}")
 
     def __enter__(self) -> Materials:
         return self

@@ -88,17 +88,23 @@ class Preview:
     glass: DepthErrors | None = None
 
 
-def load_clips(config: DataConfig, clips: int, frames: int) -> tuple[PreviewClip, ...]:
+def load_clips(
+    config: DataConfig, clips: int, frames: int, report: Callable[[str], None] = lambda line: None
+) -> tuple[PreviewClip, ...]:
     """The same clips every time, from all validation sets in turn, without augmentation.
 
     Of a set that names no split its val or test split. Without validation sets from the training
     sets' own val or test split, or else from what is trained on.
     frames: of each, rounded down to 4n - 3; pictures and shorter videos give as many as they have.
+    report: called with what the sets' first frames give away as wrong.
     Raises DktError where there is not one usable clip.
     """
     asked = [s for s in config.validation if s.split != AUTO]
     chosen = [*asked, *(_held_out(s) for s in config.validation or config.data if s not in asked)]
     mixtures = [Mixture([source], stride=lambda frames: frames, threads=1) for source in chosen]
+    for mixture in mixtures:
+        for line in mixture.suspicions():
+            report(line)
     trained = {path for source in config.data for path in _trained_on(source)}
     waiting = [_clips(mixture, config.size, frames, trained) for mixture in mixtures]
     found: list[PreviewClip] = []

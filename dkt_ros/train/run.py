@@ -73,10 +73,10 @@ def train(
 ) -> Outcome:
     """Runs to recipe.steps, saving on the way, and exports the result; or until a signal.
 
-    On SIGINT or SIGTERM the step is finished and saved. make_source: the training data for a
-    network; make_previews: called if the recipe wants previews. describe: tells what will be done,
-    before anything is loaded; without it the processes are told of. report: called with lines to
-    show.
+    On SIGINT or SIGTERM the step or preview is finished and the state saved. make_source: the
+    training data for a network; make_previews: called if the recipe wants previews. describe:
+    tells what will be done, before anything is loaded; without it the processes are told of.
+    report: called with lines to show.
     Raises DktError for a folder that holds a run already (without `resume`) or none (with it), and
     where a step or a file fails; the last good state stays and is named.
     """
@@ -145,6 +145,9 @@ class _Run:
         with StopRequest() as stop, bar:
             if trainer.done == 0:
                 self._preview()
+                if (stopped := self._agree(stop.signal)) is not None:
+                    self.report(f"stopped before the first step; {self.states.described()}")
+                    return Outcome(0, stopped)
             while trainer.done < recipe.steps:
                 began = time.perf_counter()
                 values = self._step()
@@ -159,6 +162,7 @@ class _Run:
                 last = trainer.done == recipe.steps
                 if stopped is None and (last or _due(trainer.done, recipe.preview.every)):
                     self._preview()
+                    stopped = self._agree(stop.signal)
                 if stopped is not None or last or _due(trainer.done, recipe.save.every):
                     self.on_main(self._save)
                 if stopped is not None:

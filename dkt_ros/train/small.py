@@ -16,6 +16,7 @@ import numpy as np
 
 from dkt_ros.checks import check
 from dkt_ros.datasets.dataset import UNSPLIT
+from dkt_ros.datasets.plausibility import Suspects
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
@@ -66,7 +67,7 @@ class TarFolder(ABC, Generic[Item]):
     MADE_BY: ClassVar[str] = "dkt synth render"
 
     def __init__(self, folder: Path, report: Report = print) -> None:
-        """report: called with one line for every tar that is left out.
+        """report: called with a line for every tar that is left out, and for what looks wrong.
 
         Raises DktError where the folder is missing or holds no usable sequence.
         """
@@ -75,7 +76,7 @@ class TarFolder(ABC, Generic[Item]):
         self.folder = folder
         self.items: list[Item] = []
         self._seen: set[str] = set()
-        self._report = report
+        self._report, self._suspects = report, Suspects()
         self.rescan()
         if not self.items:
             raise DktError(
@@ -86,6 +87,11 @@ class TarFolder(ABC, Generic[Item]):
     @abstractmethod
     def read(self, path: Path) -> Sequence[Item]:
         """What a tar holds. Raises DktError where it is left out."""
+
+    def look_at(self, sample: Sample) -> None:
+        """Reports what a tar's first frame gives away as wrong, each kind once."""
+        for line in self._suspects.of_learned(sample):
+            self._report(f"note: {line}")
 
     def rescan(self) -> int:
         """Reads tars not seen before; returns how many items were added."""

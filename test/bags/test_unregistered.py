@@ -278,6 +278,10 @@ def test_the_sdk_s_unit_of_depth_holds(tmp_path: Path, made: Callable[..., Path]
     depth = found[0].frame.raw_depth
     assert depth is not None
     assert np.nanmax(depth) == pytest.approx(2 * TABLE, abs=0.1)
+    _, found = shots(path, override_unit=True)
+    depth = found[0].frame.raw_depth
+    assert depth is not None
+    assert np.nanmax(depth) == pytest.approx(10 * TABLE, abs=0.5)
 
 
 @pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag])

@@ -199,3 +199,19 @@ def test_raw_depth_of_arrays_has_either_name_and_unit(tmp_path: Path, name: str)
     np.savez(path, rgb=rgb, **{name: np.full(rgb.shape[:3], 128, np.uint8)})
     with pytest.raises(DktError, match=r"raw depth is uint8 .* or millimetres as integers of 16"):
         read_raw_depth(path, None, rgb)
+
+
+def test_depth_that_would_go_to_another_picture_is_refused(tmp_path: Path) -> None:
+    """Of as many, each side lacks another one."""
+    (tmp_path / "color").mkdir()
+    for number in (0, 1, 3):
+        write_image(tmp_path / f"color/{number}.png", np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / "depth").mkdir()
+    for number in (0, 1, 2):
+        cv2.imwrite(str(tmp_path / f"depth/{number}.png"), np.full((4, 6), 500, np.uint16))
+    rgb = read_clip(tmp_path, "color/*")
+    with pytest.raises(DktError, match=r"3\.png would have 2\.png: a picture is missing before"):
+        read_raw_depth(tmp_path, "depth/*", rgb, "color/*")
+    np.savez(tmp_path / "clip.npz", rgb=rgb, depth=np.ones((3, 4, 6), np.float32))
+    with pytest.raises(DktError, match=r"clip\.npz is no folder: .* an \.npz has it as raw_depth"):
+        read_raw_depth(tmp_path / "clip.npz", "depth/*", rgb)

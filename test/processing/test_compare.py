@@ -119,6 +119,27 @@ def test_nothing_to_compare_is_not_within_the_limits(bag: Path, tmp_path: Path) 
     assert one.why == ["no pixel is known in both"]
 
 
+def test_errors_are_those_of_the_frames_in_which_both_have_one(
+    outputs: dict[str, Path], files: Path
+) -> None:
+    """A hard frame that B has no known pixel of must not make B the better one."""
+
+    def with_errors(folder: Path, values: list[float | None]) -> None:
+        file = folder / "scene" / "frames.jsonl"
+        frames = [json.loads(line) for line in file.read_text().splitlines()]
+        for frame, value in zip(frames, values, strict=True):
+            frame["errors"] = {"all": {"rel": value}}
+        file.write_text("".join(f"{json.dumps(frame)}\n" for frame in frames))
+
+    before = shutil.copytree(outputs["files"], files.with_name("before"))
+    with_errors(before, [0.5, 0.1, None, 0.1, 0.1, 0.1, 0.1])
+    with_errors(files, [None, 0.2, 0.9, 0.2, 0.2, 0.2, 0.2])
+    (one,) = compare(before, files, Limits())
+    assert one.errors_a == pytest.approx({"all": 0.1})
+    assert one.errors_b == pytest.approx({"all": 0.2})
+    assert one.why == ["error on all rose from 10.00% to 20.00%"]
+
+
 def test_a_damaged_output_is_not_within_the_limits(outputs: dict[str, Path], files: Path) -> None:
     (files / "scene" / "npz" / f"000006_{START_NS + 600_000_000}.npz").unlink()
     with pytest.raises(DktError, match="6 of 7 frames of depth can be read"):
@@ -131,8 +152,10 @@ def test_two_ways_to_process(bag: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main([*command, "--tolerance", "1", "--max-worse", "1"]) == 0
     (one,) = json.loads(capsys.readouterr().out.splitlines()[-1])["recordings"]
     assert (one["frames"], one["identical"]) == (COUNT, False)
-    with pytest.raises(DktError, match="no setting"):
+    with pytest.raises(DktError, match=r"no setting; .* such as checkpoint="):
         parsed_settings("speed=fast")
+    with pytest.raises(DktError, match=r"'steps=2\.5': expected a whole number"):
+        parsed_settings("steps=2.5")
     found = parsed_settings("seed=3,mode=live,engine_fallback=true").predictor
     assert (found.seed, found.engine_fallback) == (3, True)
     assert not parsed_settings("engine_fallback=false").predictor.engine_fallback
@@ -146,6 +169,36 @@ def test_two_ways_to_process(bag: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(other) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*other, "--overwrite"]) == 0
+
+
+def test_a_recording_that_fails_does_not_keep_the_others_from_being_compared(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, broken = "predictor=fixtures.told_network:load", tmp_path / "broken.npz"
+    broken.write_bytes(b"nothing")
+    command = ["compare", told, told, "--output", str(tmp_path / "out"), "--recording"]
+    assert main([*command, str(bag), str(broken)]) == 0
+    shown = capsys.readouterr()
+    scene, neither = json.loads(shown.out.splitlines()[-1])["recordings"]
+    assert (scene["frames"], scene["identical"], scene["neither"]) == (COUNT, True, "")
+    assert (neither["name"], neither["why"]) == ("broken", [])
+    assert "cannot be read as numpy's plain arrays" in neither["neither"]
+    assert "| in neither, failed: not a recording: " in shown.out
+    assert shown.err.splitlines()[0] == f"A: {told}"
+    # Of one side alone it is not within the limits, and why is said.
+    shutil.copytree(tmp_path / "out" / "A" / "scene", tmp_path / "out" / "A" / "broken")
+    manifest = json.loads((tmp_path / "out/A/manifest.json").read_text())
+    entries = manifest["recordings"]
+    entries["broken"] = entries["scene"]
+    (tmp_path / "out/A/manifest.json").write_text(json.dumps(manifest))
+    summary = tmp_path / "out/A/broken/summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"name": "broken"}))
+    found = compare(tmp_path / "out/A", tmp_path / "out/B", Limits())
+    (why,) = next(one.why for one in found if one.name == "broken")
+    assert why.startswith("only in A, failed: not a recording: ")
+    capsys.readouterr()
+    assert main([*command, str(broken), "--overwrite"]) == 2
+    assert "cannot be read as numpy's" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_frame_without_common_depth_has_no_map(

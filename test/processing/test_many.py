@@ -106,6 +106,7 @@ def test_exit_codes_of_single_recordings(
     [
         (["--intrinsics", "absent.yaml"], "--intrinsics absent.yaml: no such file"),
         (["--checkpoint", "absent"], "checkpoint absent does not exist"),
+        (["--backend", "onnxruntime", "--engine-dir", "absent"], "absent holds no engine"),
         (["--refiner", "absent"], "absent/refiner.json cannot be used"),
         (["--predictor", "absent:load"], "predictor absent:load cannot be imported"),
         (["--device", "cuda:99"], "device cuda:99 cannot be used"),

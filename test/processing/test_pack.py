@@ -149,6 +149,19 @@ def test_truth_of_another_size_costs_its_frame(scenes: Path, tmp_path: Path) -> 
     assert "true depth is 24x16, colour is 48x32" in told.lost[0]
 
 
+def test_nothing_is_learned_of_a_frame_whose_mask_cannot_be_used(
+    scenes: Path, tmp_path: Path
+) -> None:
+    (scenes / "mask").mkdir()
+    for index in range(3):
+        size = (HEIGHT, WIDTH) if index else (HEIGHT // 2, WIDTH // 2)
+        cv2.imwrite(str(scenes / "mask" / f"{index}.png"), np.eye(*size, dtype=np.uint8))
+    told = packed(scenes, tmp_path / "out", replace(TRUTH, mask="mask/*"))
+    assert [frame.index for clip in clips(tmp_path / "out") for frame in clip] == [1, 2]
+    assert [line.partition(":")[0] for line in told.lost] == ["1 x unusable mask"]
+    assert "mask is 24x16, colour is 48x32" in told.lost[0]
+
+
 def test_truth_in_another_unit_is_refused_and_what_is_far_is_unknown(
     scenes: Path, tmp_path: Path
 ) -> None:
@@ -243,6 +256,11 @@ def test_all_of_a_recording_or_nothing(
             with pytest.raises(StorageError, match="the disk is full"):
                 packed(bag, output, frames=3, overwrite=overwrite)
     assert list((tmp_path / "new").iterdir()) == []
+    assert indices(tmp_path) == [list(range(7))]
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_tell_later", lambda *_: full(Path("1"), "", iter(())))
+        with pytest.raises(StorageError, match="the disk is full"):
+            packed(bag, tmp_path, frames=3, overwrite=True)
     assert indices(tmp_path) == [list(range(7))]
     # What a kill leaves lies out of sight, and is gone with the next run.
     left = tmp_path / "new/.partial-scene/scene-0000.tar"

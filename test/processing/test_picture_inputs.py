@@ -16,11 +16,13 @@ from fixtures.opened_sources import NONE, PINHOLE, opened, pending, processed, r
 from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames, write_video
 
 import dkt_ros
+from dkt_ros.cli import build_parser
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import load_estimator
 from dkt_ros.formats import videos
 from dkt_ros.formats.transphy3d import write_sequence
 from dkt_ros.geometry import to_millimetres
+from dkt_ros.processing.command import source_options
 from dkt_ros.processing.find_sources import find_recordings
 from dkt_ros.processing.one import process_one
 from dkt_ros.processing.options import ProcessOptions
@@ -72,6 +74,38 @@ def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
     given = opened(pictures, SourceOptions(depth_unit_m=0.002))
     np.testing.assert_allclose(known(shots(given)[0].frame.raw_depth), 2 * millimetres, rtol=1e-6)
     assert any("taken for 0.002 m" in note for note in given.notes)
+    in_millimetres = opened(pictures, SourceOptions(override_unit=True))
+    found = known(shots(in_millimetres)[0].frame.raw_depth)
+    np.testing.assert_array_equal(found, millimetres)
+    assert any("taken for 0.001 m" in note for note in in_millimetres.notes)
+
+
+def test_a_unit_that_is_given_holds_whichever_it_is() -> None:
+    def options(*flags: str) -> SourceOptions:
+        command = ["process", "in", "--output", "out", *flags]
+        return source_options(build_parser().parse_args(command))
+
+    assert options() == SourceOptions()
+    assert options("--depth-unit", "0.001") == SourceOptions(override_unit=True)
+    given = options("--depth-unit", "0.002")
+    assert given == SourceOptions(depth_unit_m=0.002, override_unit=True)
+
+
+def test_the_unit_in_a_calibration_file_holds_for_arrays_and_videos_too(tmp_path: Path) -> None:
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"fx": 50, "fy": 50, "cx": 24, "cy": 16, "depth_scale": 0.0001}))
+    frames = labelled_frames(2)
+    tenths = np.full((2, HEIGHT, WIDTH), 8000, np.uint16)
+    rgb = np.stack([labelled.frame.rgb for labelled in frames])
+    np.savez(tmp_path / "a.npz", rgb=rgb, depth=tenths)
+    write_video(tmp_path / "b.mp4", rgb, "mp4v")
+    np.save(tmp_path / "b_depth.npy", tenths)
+    for name in ("a.npz", "b.mp4"):
+        for flags, metres in ((False, 0.8), (True, 8.0)):
+            options = SourceOptions(intrinsics=str(camera), override_unit=flags)
+            source = opened(tmp_path / name, options)
+            assert known(shots(source)[1].frame.raw_depth)[0, 0] == pytest.approx(metres)
+            assert any("camera.json says 0.0001" in note for note in source.notes)
 
 
 def test_each_picture_has_its_own_camera_as_in_bop_scenes(pictures: Path) -> None:
@@ -148,6 +182,36 @@ def test_missing_depth_costs_its_frame_and_missing_truth_nothing(
     figures = [json.loads(line) for line in lines]
     assert figures[1]["stamp_ns"] - figures[0]["stamp_ns"] == 200_000_000
     assert [bool(one["errors"]) for one in figures] == [True, False]
+
+
+def test_truth_and_masks_that_cannot_be_used_cost_no_depth(
+    pictures: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "depth", pictures / "true")
+    (pictures / "true" / "1.png").write_bytes(b"no picture")
+    (pictures / "mask").mkdir()
+    for index in range(3):
+        cv2.imwrite(str(pictures / "mask" / f"{index}.png"), np.ones((16, 24), np.uint8))
+    options = replace(told, bag=False, source=replace(NONE, truth="true/*", mask="mask/*"))
+    summary = processed(pictures, options, tmp_path / "out")
+    assert (summary["answered"], summary["outcome"]) == (3, Outcome.DONE.value)
+    mask, truth = summary["notes"]
+    assert mask.startswith("3 frames without mask, which cannot be used: ")
+    assert "color/0.png: mask is 24x16, colour is 48x32" in mask
+    assert truth.startswith("1 frame without true depth, which cannot be used: ")
+    assert truth.count("1.png: ") == truth.count("true/1.png: ") == 1
+    lines = (tmp_path / "out" / pictures.name / "frames.jsonl").read_text().splitlines()
+    assert [bool(json.loads(line)["errors"]) for line in lines] == [True, False, True]
+
+
+def test_which_picture_a_frame_is_is_told_where_some_are_missing(
+    pictures: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    (pictures / "depth" / "1.png").unlink()
+    processed(pictures, replace(told, bag=False), tmp_path / "out")
+    lines = (tmp_path / "out" / pictures.name / "frames.jsonl").read_text().splitlines()
+    told_of = [(json.loads(line)["index"], json.loads(line)["picture"]) for line in lines]
+    assert told_of == [(0, "color/0.png"), (1, "color/2.png")]
 
 
 def test_clips_of_which_frames_have_no_raw_depth(told: ProcessOptions, tmp_path: Path) -> None:
@@ -295,6 +359,26 @@ def test_a_video_with_masks(tmp_path: Path) -> None:
     before = one.state(tmp_path / "out", masked)
     (tmp_path / "masks/11.png").write_bytes(b"")
     assert one.state(tmp_path / "out", masked) != before
+
+
+@pytest.mark.parametrize("role", ["depth", "truth", "mask"])
+def test_pictures_beside_a_video_of_which_some_are_missing_are_refused(
+    tmp_path: Path, role: str
+) -> None:
+    """Taken one by one those behind the gap would belong to other frames."""
+    frames = labelled_frames(6)
+    path = write_video(tmp_path / "clip.avi", np.stack([f.frame.rgb for f in frames]), "MJPG")
+    np.save(tmp_path / "clip_depth.npy", np.ones((6, HEIGHT, WIDTH), np.float32))
+    (tmp_path / "beside").mkdir()
+    picture = np.ones((HEIGHT, WIDTH), np.uint16)
+    options = SourceOptions(pinhole=PINHOLE.pinhole, **{role: "beside"})  # type: ignore[arg-type]
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / f"beside/frame_{5 * number:04d}.png"), picture)
+    assert opened(path, options).total == 6  # counted by five, and one for each frame
+    (tmp_path / "beside/frame_0015.png").unlink()
+    error = refused(path, options)
+    assert error.outcome is Outcome.NOT_A_RECORDING
+    assert "frame_0010.png and frame_0020.png, and there are 5 for 6 frames" in str(error)
 
 
 def test_what_lies_beside_a_video_or_a_folder_is_part_of_it(pictures: Path, tmp_path: Path) -> None:

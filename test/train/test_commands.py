@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from accelerate import Accelerator
+from fixtures import dataset_trees as trees
 from fixtures.training_scenes import write_scene
 
 import dkt_ros.train.run as run_module
@@ -188,6 +189,12 @@ def test_what_the_previews_show_is_said(config: Path, tmp_path: Path) -> None:
     scenes, other = tmp_path / "scenes", tmp_path / "other"
     (line,) = said(validation=[{"path": str(other)}])
     assert line.startswith(f"previews show held-out clips: {other}")
+    frame = trees.sequence_frame(0)
+    wrong = replace(frame, raw_depth=10 * frame.depth)
+    write_sequence(tmp_path / "tenfold" / "a.tar", "a", [wrong])
+    note, line = said(validation=[{"path": str(tmp_path / "tenfold")}])
+    assert note.startswith(f"note: {tmp_path / 'tenfold'}")
+    assert "raw depth is 10 times the true one" in note
     (line,) = said(validation=[{"path": str(scenes)}])
     assert line.startswith(f"previews show training clips: validation names them: {scenes}")
     wanted = {"every": 2, "clips": 2, "frames": 5}

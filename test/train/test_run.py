@@ -393,6 +393,28 @@ def test_a_signal_saves_and_leaves(
     assert same(final(tmp_path)["weights"], final(whole)["weights"])
 
 
+@pytest.mark.parametrize(("when", "done"), [(1, 0), (2, 2)])
+def test_no_step_is_begun_after_a_signal_during_a_preview(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path, when: int, done: int
+) -> None:
+    calls: list[None] = []
+
+    def judge(network: DktNetwork) -> tuple[dict[str, float], np.ndarray]:
+        calls.append(None)
+        if len(calls) == when:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"loss": 1.0}, np.zeros((4, 4, 3), np.uint8)
+
+    recipe, lines = small_recipe(tiny_checkpoint, ema=0.9, preview={"every": 2}), list[str]()
+    source = lambda network: FixedLatents()  # noqa: E731
+    outcome = train(recipe, tmp_path, source, lambda: judge, report=lines.append)
+    assert (outcome.done, outcome.signal, len(calls)) == (done, signal.SIGTERM, when)
+    said = "stopped at step 2; the last good" if done else "stopped before the first step; no state"
+    assert said in lines[-1]
+    train(recipe, tmp_path, source, lambda: judge, resume=True)
+    assert losses(tmp_path) == losses(whole)
+
+
 def spoil_loss(step: int, batch: LatentBatch) -> None:
     if step == 4:
         batch.rgb.fill_(float("nan"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -157,7 +157,7 @@ class Mixture:
         for source in self.sources:
             suspects = Suspects()
             for clip in [clip for clip in source.clips if _frames(clip)][:_LOOKED_AT]:
-                found = _view(clip, partial(_suspected, suspects), 0)
+                found = _view(clip, suspects.of_learned, 0)
                 told += [] if isinstance(found, _Unreadable) else found
         return told
 
@@ -240,11 +240,6 @@ def _view(clip: Clip, view: Callable[[Sample], T], index: int) -> T | _Unreadabl
     except DktError as error:
         return _Unreadable(str(error))
     return view(sample)
-
-
-def _suspected(suspects: Suspects, sample: Sample) -> list[str]:
-    """Of what is learned from, which the camera's matrix is none of."""
-    return suspects.of(replace(sample, camera_matrix=None))
 
 
 def _frames(clip: Clip) -> int:

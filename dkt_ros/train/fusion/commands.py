@@ -30,7 +30,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     """Adds them."""
     refiner = subparsers.add_parser(
         "pretrain-fusion",
-        help="train the refiner that fuses sensor depth with disparity, on rendered sequences",
+        help="train the refiner that fuses sensor depth with disparity, on rendered or packed "
+        "sequences",
         description="Writes what the node's parameter `refiner` names. The network's disparity is "
         "computed once and kept. Ctrl-C finishes the step and saves; --resume goes on from there.",
     )

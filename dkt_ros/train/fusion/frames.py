@@ -106,6 +106,7 @@ class FrameFolder(TarFolder[TrainingFrame]):
         height, width = samples[0].depth.shape
         if min(height, width) < _SMALLEST:
             raise DktError(f"{path}: pictures of {height}x{width}, expected {_SMALLEST} or more")
+        self.look_at(samples[0])
         looks = list(self._looks(path.stem, samples))
         follows = self._failings > 0
         return [

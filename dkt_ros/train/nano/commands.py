@@ -11,7 +11,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     """Adds `dkt pretrain`."""
     parser = subparsers.add_parser(
         "pretrain",
-        help="train a small network (dkt-nano) from scratch on rendered sequences",
+        help="train a small network (dkt-nano) from scratch on rendered or packed sequences",
         description="Trains VAE and transformer as a recipe says, and writes a checkpoint; the "
         "network of dkt-nano-depth is shown raw depth. Ctrl-C finishes the step and saves; "
         "--resume goes on from there.",

@@ -76,8 +76,15 @@ class SequenceFolder(TarFolder[Clip]):
         return self.items
 
     def read(self, path: Path) -> list[Clip]:
-        """See TarFolder."""
-        return [_read_clip(path)]
+        """See TarFolder; a tar is refused where one frame is: without it it were no video.
+
+        Raises DktError that names what `dkt data check` would.
+        """
+        if breaks := TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True).problems():
+            raise DktError("; ".join(breaks))
+        samples = samples_of(path)
+        self.look_at(samples[0])
+        return [_clip(path.stem, samples)]
 
     def batch(
         self,
@@ -134,16 +141,6 @@ def make_sample(
     given = np.full((1, 1, 1, 1, 1), limits is not None, np.float32)
     wanted, valid, objects, weight = planes
     return Batch(video, wanted, valid, objects, weight, condition, given)
-
-
-def _read_clip(path: Path) -> Clip:
-    """The whole tar, refused where one frame is: without it the others were no video.
-
-    Raises DktError that names what `dkt data check` would.
-    """
-    if breaks := TransPhy3dClip(path, path.stem, UNSPLIT, is_video=True).problems():
-        raise DktError("; ".join(breaks))
-    return _clip(path.stem, samples_of(path))
 
 
 def _clip(name: str, frames: list[Sample]) -> Clip:

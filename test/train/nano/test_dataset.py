@@ -90,6 +90,17 @@ def test_late_and_broken_tars(tmp_path: Path) -> None:
     assert "c.tar" in lines[0]
 
 
+def test_what_first_frames_give_away_as_wrong_is_told_once(tmp_path: Path) -> None:
+    for name in "ab":
+        frame = trees.sequence_frame(0)
+        write_sequence(tmp_path / f"{name}.tar", name, [replace(frame, raw_depth=10 * frame.depth)])
+    lines: list[str] = []
+    assert len(SequenceFolder(tmp_path, lines.append).clips) == 2
+    (line,) = lines
+    assert line.startswith(f"note: {tmp_path / 'a.tar'}: ")
+    assert "raw depth is 10 times the true one" in line
+
+
 def flat(frame: SequenceFrame) -> SequenceFrame:
     return replace(frame, depth=np.full_like(frame.depth, 0.7))
 

@@ -1,0 +1,57 @@
+"""Which pictures belong together by the numbers in their names, and where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dkt_ros.formats.pictures import out_of_step, skipping
+
+
+def files(pattern: str, numbers: Sequence[float | str]) -> list[Path]:
+    return [Path("/set7/take_1") / pattern.format(number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("colour", "depth", "first"),
+    [
+        ([0, 1, 3, 4], [0, 1, 2, 3], 2),
+        ([0, 1, 2, 3], [1, 2, 3, 4], None),  # counted from 1
+        ([0, 5, 10, 15], [0, 5, 15, 20], 2),
+        ([1e9, 1e9 + 33, 1e9 + 67], [1e9 + 4, 1e9 + 36, 1e9 + 80], None),
+        ([0, 1, 2], [1000, 1033, 1066], None),  # indices and times
+        (["1.10", "1.20", "1.30"], ["1.11", "1.29", "1.41"], 1),
+    ],
+)
+def test_pictures_that_are_out_of_step(
+    colour: Sequence[float], depth: Sequence[float], first: int | None
+) -> None:
+    mine, theirs = files("rgb/{}.png", colour), files("depth/{}.exr", depth)
+    expected = None if first is None else (mine[first], theirs[first])
+    assert out_of_step(mine, theirs) == expected
+
+
+def test_names_without_numbers_and_single_pictures_are_in_step() -> None:
+    for names in (["a"], ["a", "b"], [1]):
+        assert out_of_step(files("{}.png", names), files("{}.npy", names)) is None
+        assert skipping(files("{}.png", names)) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "between"),
+    [
+        ([3, 4, 5, 6], None),
+        ([3, 4, 6, 7], (4, 6)),
+        ([0, 10, 20, 40], (20, 40)),
+        ([0, 10, 20], (0, 10)),
+        ([1000, 1033, 1067, 1100], None),  # times
+    ],
+)
+def test_where_pictures_are_missing(
+    numbers: Sequence[int], between: tuple[int, int] | None
+) -> None:
+    found = skipping(files("{:06d}_depth.png", numbers))
+    expected = None if between is None else tuple(files("{:06d}_depth.png", between))
+    assert found == expected
