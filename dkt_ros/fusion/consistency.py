@@ -72,7 +72,8 @@ REMEDIES = {
     "small": "Have the driver send larger images",
     "torn": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the driver",
     "frozen colour": "Restart the camera's driver",
-    "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
+    "stale colour": "Restart the camera's driver, unless a still picture is being replayed or a "
+    "simulation stands still",
     "late": "Have the driver stamp each image when it was taken and pair them by that (RealSense: "
     "enable_sync:=true; Orbbec: enable_frame_sync:=true), turn temporal filters of its depth off, "
     "and look at what stamps images anew between camera and node",
@@ -115,6 +116,8 @@ _MOVED = 2.0  # mean grey levels
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
+_SAMPLED = np.s_[::23, ::3]  # pixels; what lies apart evenly, as registered to more of them, is met
+_FEWEST_SAMPLED = 20  # readings of those that can be the same
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 
 
@@ -230,8 +233,10 @@ class _Stream:
     repeats: int = 0
     other: Float32 | None = None
 
-    def update(self, sample: NDArray[Any], other: Float32 | None, stamp_ns: int) -> None:
-        if self.sample is not None and np.array_equal(self.sample, sample, equal_nan=True):
+    def update(self, sample: NDArray[Any] | None, other: Float32 | None, stamp_ns: int) -> None:
+        """With the next frame's; None: it shows nothing that could be the same."""
+        is_same = sample is not None and self.sample is not None
+        if is_same and np.array_equal(self.sample, sample, equal_nan=True):  # type: ignore[arg-type]
             self.repeats += 1
         else:
             self.sample, self.since_ns, self.repeats, self.other = sample, stamp_ns, 0, other
@@ -298,8 +303,10 @@ class Consistency:
             text = "" if blind else registered_to_depth(rgb, raw_depth, scores)
             by_depth = _told("colour by depth", text)
             found += by_depth
-            self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
-        self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
+            sample = raw_depth[_SAMPLED].copy()
+            has_depth = np.count_nonzero(is_reading(sample)) >= _FEWEST_SAMPLED
+            self._depth.update(sample if has_depth else None, grey, stamp_ns)
+        self._colour.update(rgb[_SAMPLED].copy(), inverse, stamp_ns)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
         # A picture in which nothing is to be seen stands still.
         found += [one for one in stopped if not blind or one.cause == "frozen depth"]

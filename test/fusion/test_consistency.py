@@ -416,6 +416,22 @@ def test_depth_without_any_reading_is_not_frozen(moving: list[Frame]) -> None:
     assert "frozen depth" not in causes(judged([(f[0], empty, f[2]) for f in moving[:SECOND]]))
 
 
+@pytest.mark.parametrize("kept", [np.s_[1::2], np.s_[1::3], np.s_[:, 1::2], np.s_[2::4, 3::4]])
+def test_depth_with_gaps_in_every_row_is_not_frozen(
+    moving: list[Frame], kept: tuple[slice, ...]
+) -> None:
+    """As what was registered to a picture of more pixels; where it is frozen it is told too."""
+
+    def thinned(raw: np.ndarray) -> np.ndarray:
+        thin = np.full_like(raw, np.nan)
+        thin[kept] = raw[kept]
+        return thin
+
+    thin = with_depth(moving[:SECOND], thinned)
+    assert "frozen depth" not in causes(judged(thin))
+    assert "frozen depth" in causes(judged([(f[0], thin[0][1], f[2]) for f in thin]))
+
+
 def test_a_picture_that_stands_still_is_stale_not_frozen(moving: list[Frame]) -> None:
     verdict = judged([moving[0]] * 30)
     assert [one.cause for one in verdict.suspicions] == ["stale colour"]
