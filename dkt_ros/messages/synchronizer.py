@@ -125,7 +125,14 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
 
 
 def _together(steps: Sequence[int]) -> float:
-    """How much some steps together vary, 1 being that of steps that know nothing of each other."""
+    """How much some steps together vary, 1 being that of steps that know nothing of each other.
+
+    A longest one in which the camera has stopped for a while is left out.
+    """
+    longest = max(steps)
+    if longest >= STOPPED * statistics.median(steps):
+        at = steps.index(longest)
+        steps = [*steps[:at], *steps[at + 1 :]]
     several = [sum(steps[at : at + TOGETHER]) for at in range(len(steps) - TOGETHER + 1)]
     alone = TOGETHER * statistics.pvariance(steps)
     return statistics.pvariance(several) / alone if alone else 1.0

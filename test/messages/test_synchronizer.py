@@ -247,6 +247,7 @@ def test_stamps_by_arrival_are_no_loss(late: float, seed: int) -> None:
     bunched = [round(stamp * 1e9) for stamp in sent]
     assert lost_share(bunched) == pytest.approx(0.0, abs=0.05)
     jittered = np.sort(np.arange(90) / 30.0 + random.normal(0.0, 0.008, 90))
+    jittered[50:] += 0.5  # the camera stopped for a moment
     assert lost_share([round(stamp * 1e9) for stamp in jittered]) == pytest.approx(0.0)
 
 
