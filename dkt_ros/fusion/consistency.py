@@ -30,6 +30,7 @@ from dkt_ros.fusion.jumps import Jumps
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.fusion.resent import Resent
 from dkt_ros.fusion.steps import Steps
 from dkt_ros.fusion.torn import Torn
 from dkt_ros.geometry import Intrinsics, is_reading, with_readings_between
@@ -74,6 +75,9 @@ REMEDIES = {
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed or a "
     "simulation stands still",
+    "sent again": "Have the driver take both at one rate and send each image once, and no node "
+    "between repeat the last one",
+    "nothing left": "Widen min_depth_m and max_depth_m, or lower min_confidence",
     "late": "Have the driver stamp each image when it was taken and pair them by that (RealSense: "
     "enable_sync:=true; Orbbec: enable_frame_sync:=true), turn temporal filters of its depth off, "
     "and look at what stamps images anew between camera and node",
@@ -101,6 +105,8 @@ _OF_DEPTH = REMEDIES.keys() - {
     "ramps",
     "speckles",
     "cut off",
+    "sent again",
+    "nothing left",
 }
 _QUANTITIES = {
     "ray": "what is flat is bent unless the raw depth is the distance along each pixel's ray: does "
@@ -253,6 +259,8 @@ class Consistency:
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
+        self._resent = {"colour": Resent(), "depth": Resent()}
+        self._grey: Float32 | None = None
         self._registration = Registration()
         self._lateness = Lateness()
         self._quantity = Quantity()
@@ -307,6 +315,7 @@ class Consistency:
             has_depth = np.count_nonzero(is_reading(sample)) >= _FEWEST_SAMPLED
             self._depth.update(sample if has_depth else None, grey, stamp_ns)
         self._colour.update(rgb[_SAMPLED].copy(), inverse, stamp_ns)
+        found += self._sent_again(grey)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
         # A picture in which nothing is to be seen stands still.
         found += [one for one in stopped if not blind or one.cause == "frozen depth"]
@@ -426,6 +435,25 @@ class Consistency:
             "image's to the bit, though what is seen there has moved: was it torn on the way?"
         )
         return [Suspicion("torn", text, True)]
+
+    def _sent_again(self, grey: Float32) -> list[Suspicion]:
+        """Whether one stream's images are often those before, while the other one goes on."""
+        before, self._grey = self._grey, grey
+        again = {"colour": self._colour.repeats > 0, "depth": self._depth.repeats > 0}
+        moved = 0.0 if before is None else float(changed_colour(before, grey).mean())
+        found: list[Suspicion] = []
+        for name, other in (("colour", "depth"), ("depth", "colour")):
+            self._resent[name].take(again[name], again[other], moved)
+            if (counts := self._resent[name].found()) is None:
+                continue
+            count, number, longest = counts
+            text = (
+                f"{count} of the newest {number} {name} images are the one before to the bit, "
+                f"under new stamps: {name} is up to {counted(longest, 'frame')} older than the "
+                f"{other} of its stamp"
+            )
+            found.append(Suspicion("sent again", text, False))
+        return found
 
     def _frozen(
         self, grey: Float32, inverse: Float32, has_depth: bool, now: int, scores: dict[str, float]

@@ -411,6 +411,21 @@ def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> N
         assert causes(judge.update(picture, torn, None, index * PERIOD_NS)) == set()
 
 
+@pytest.mark.parametrize("which", ["colour", "depth"])
+def test_images_that_are_sent_again_are_told(recorded: list[RecordedFrame], which: str) -> None:
+    """Of a driver that has one of the two half as often, and fills its place with the last."""
+    judge = Consistency()
+    for index, frame in enumerate(recorded[:16]):
+        before = recorded[index - index % 2]
+        rgb, depth = (before, frame) if which == "colour" else (frame, before)
+        assert depth.raw_depth is not None
+        verdict = judge.update(rgb.rgb, depth.raw_depth, None, index * PERIOD_NS)
+    (told,) = (one for one in verdict.suspicions if one.cause == "sent again")
+    assert f"8 of the newest 16 {which} images" in told.text
+    assert f"{which} is up to 1 frame older" in told.text
+    assert not told.certain
+
+
 def test_depth_without_any_reading_is_not_frozen(moving: list[Frame]) -> None:
     empty = np.full_like(moving[0][1], np.nan)
     assert "frozen depth" not in causes(judged([(f[0], empty, f[2]) for f in moving[:SECOND]]))
