@@ -440,7 +440,10 @@ class Consistency:
         """Whether one stream's images are often those before, while the other one goes on."""
         before, self._grey = self._grey, grey
         again = {"colour": self._colour.repeats > 0, "depth": self._depth.repeats > 0}
-        moved = 0.0 if before is None else float(changed_colour(before, grey).mean())
+        # In most streams nothing is, and looking at how they move would cost more than the rest.
+        moved, is_asked = 0.0, any(again.values()) or any(map(bool, self._resent.values()))
+        if is_asked and before is not None:
+            moved = float(changed_colour(before, grey).mean())
         found: list[Suspicion] = []
         for name, other in (("colour", "depth"), ("depth", "colour")):
             self._resent[name].take(again[name], again[other], moved)

@@ -21,6 +21,10 @@ class Resent:
         self._again: deque[bool] = deque(maxlen=_NEWEST)
         self._moved: deque[float] = deque(maxlen=_NEWEST)
 
+    def __bool__(self) -> bool:
+        """Whether any was sent again."""
+        return any(self._again)
+
     def take(self, again: bool, other_again: bool, moved: float) -> None:
         """The next frame: whether its picture, and the other stream's, is the one before.
 
