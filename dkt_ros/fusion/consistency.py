@@ -32,7 +32,7 @@ from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
 from dkt_ros.fusion.resent import Resent
 from dkt_ros.fusion.steps import Steps
-from dkt_ros.fusion.torn import Torn
+from dkt_ros.fusion.torn import Torn, change_of_colour
 from dkt_ros.geometry import Intrinsics, is_reading, with_readings_between
 from dkt_ros.wording import counted
 
@@ -72,6 +72,8 @@ REMEDIES = {
     "registered to depth shows nothing where glass gives no reading",
     "small": "Have the driver send larger images",
     "torn": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the driver",
+    "torn colour": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the "
+    "driver",
     "frozen colour": "Restart the camera's driver",
     "stale colour": "Restart the camera's driver, unless a still picture is being replayed or a "
     "simulation stands still",
@@ -98,6 +100,7 @@ _OF_DEPTH = REMEDIES.keys() - {
     "frozen colour",
     "stale colour",
     "broken colour",
+    "torn colour",
     "colour by depth",
     "small",
     "fill",
@@ -118,12 +121,13 @@ _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, muc
 _ALONE = 0.3  # log-odds that a suspected change gains more than others: what fits in no way at all
 # fits a little better in many
 _FEWEST = 600  # readings at that size; fewer cannot be judged
-_MOVED = 2.0  # mean grey levels
+_MOVED, _DEPTH_MOVED = 2.0, 0.1  # mean grey levels; share of the blocks with another depth
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
 _SAMPLED = np.s_[::23, ::3]  # pixels; what lies apart evenly, as registered to more of them, is met
 _FEWEST_SAMPLED = 20  # readings of those that can be the same
+_PIECES, _PIECE = 20, 128  # rows of colour, about, and pixels of each
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 
 
@@ -264,7 +268,7 @@ class Consistency:
         self._registration = Registration()
         self._lateness = Lateness()
         self._quantity = Quantity()
-        self._torn = Torn()
+        self._torn, self._torn_colour = Torn(change_of_colour), Torn(_change_of_depth)
         self._steps = Steps()
         self._by_turns = ByTurns()
         self._jumps = Jumps()
@@ -314,6 +318,7 @@ class Consistency:
             sample = raw_depth[_SAMPLED].copy()
             has_depth = np.count_nonzero(is_reading(sample)) >= _FEWEST_SAMPLED
             self._depth.update(sample if has_depth else None, grey, stamp_ns)
+            found += [] if blind else self._colour_of_another(rgb, inverse, scores)
         self._colour.update(rgb[_SAMPLED].copy(), inverse, stamp_ns)
         found += self._sent_again(grey)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
@@ -425,16 +430,23 @@ class Consistency:
         part = self._torn.take(raw, grey)
         if part is None:
             return []
-        begin, end, moved = part
-        scores["part_moved"] = moved
+        scores["part_moved"] = part[2]
         # Light and its shadows move too, where nothing else does: told of what has noise alone.
-        if moved <= _MOVED or not is_noisy(raw):
+        if part[2] <= _MOVED or not is_noisy(raw):
             return []
-        text = (
-            f"{end - begin:.0%} of the raw depth's rows, from {begin:.0%} down, are an earlier "
-            "image's to the bit, though what is seen there has moved: was it torn on the way?"
-        )
-        return [Suspicion("torn", text, True)]
+        return [Suspicion("torn", _told_torn("raw depth", part), True)]
+
+    def _colour_of_another(
+        self, rgb: NDArray[np.uint8], inverse: Float32, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """The same of the picture's rows, where depth moves."""
+        part = self._torn_colour.take(_middle(rgb), inverse)
+        if part is None:
+            return []
+        scores["depth_moved_in_part"] = part[2]
+        if part[2] <= _DEPTH_MOVED:
+            return []
+        return [Suspicion("torn colour", _told_torn("colour image", part), True)]
 
     def _sent_again(self, grey: Float32) -> list[Suspicion]:
         """Whether one stream's images are often those before, while the other one goes on."""
@@ -474,7 +486,7 @@ class Consistency:
         if colour.repeats >= needed and has_depth and colour.other is not None:
             _, moved = changed_blocks(colour.other, inverse, _OTHER_DEPTH)
             scores["depth_moved"] = moved
-            if moved > 0.1:
+            if moved > _DEPTH_MOVED:
                 text = "depth changes and the colour images are identical: the colour is frozen"
                 found.append(Suspicion("frozen colour", text, True))
                 return found
@@ -586,6 +598,26 @@ class Consistency:
             return []
         text = "what is seen in colour is not in the depth: are they of one scene and moment?"
         return [Suspicion("foreign", text, registration.log_odds < config.refused)]
+
+
+def _middle(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pieces of some rows: to look at pixels here and there of all takes ten times as long."""
+    height, width = rgb.shape[:2]
+    begin = max(0, (width - _PIECE) // 2)
+    return rgb[:: max(1, height // _PIECES), begin : begin + _PIECE]
+
+
+def _change_of_depth(then: Float32, now: Float32) -> float:
+    _, share = changed_blocks(then, now, _OTHER_DEPTH)
+    return share
+
+
+def _told_torn(what: str, part: tuple[float, float, float]) -> str:
+    begin, end, _ = part
+    return (
+        f"{end - begin:.0%} of the {what}'s rows, from {begin:.0%} down, are an earlier image's to "
+        "the bit, though what is seen there has moved: was it torn on the way?"
+    )
 
 
 def _told(cause: str, text: str, certain: bool = False) -> list[Suspicion]:

@@ -394,6 +394,37 @@ def test_a_part_of_an_earlier_image_is_told_in_that_frame_alone(
     assert told[7].suspicions[0].denies_depth
 
 
+@pytest.mark.parametrize("rows", [slice(200, None), slice(None, 90)])
+def test_a_part_of_an_earlier_picture_is_told_where_depth_has_moved(
+    moving: list[Frame], rows: slice
+) -> None:
+    """As where half of a frame is lost on the way, and the buffer holds another's."""
+    judge, told = Consistency(), []
+    for index, (rgb, raw, _) in enumerate(moving):
+        torn = rgb.copy()
+        if index in (6, 8):
+            torn[rows] = moving[0][0][rows]
+        told.append(judge.update(torn, raw, None, index * PERIOD_NS))
+    assert [causes(one) for one in told] == [
+        {"torn colour"} if i in (6, 8) else set() for i in range(9)
+    ]
+    assert "the colour image's rows" in told[8].suspicions[0].text
+    assert not told[8].suspicions[0].denies_depth
+
+
+def test_a_plain_part_of_a_picture_is_not_torn(moving: list[Frame]) -> None:
+    """A bar below it, or what burnt out."""
+
+    def barred(rgb: np.ndarray) -> np.ndarray:
+        rgb = rgb.copy()
+        rgb[200:] = 255
+        return rgb
+
+    judge = Consistency()
+    for index, (rgb, raw, _) in enumerate(with_colour(moving, barred)):
+        assert "torn colour" not in causes(judge.update(rgb, raw, None, index * PERIOD_NS))
+
+
 def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> None:
     """An arm moves in the lower half of a simulator's still picture; a shadow passes."""
     (rgb, raw, _), judge = moving[0], Consistency()
