@@ -85,6 +85,8 @@ REMEDIES = {
     "and look at what stamps images anew between camera and node",
     "ray": "Have it send depth along the optical axis (Isaac Sim: distance_to_image_plane; AirSim: "
     "DepthPlanar)",
+    "buffer": "Have it send metres, far * near / (far - (far - near) * buffer) by the planes that "
+    "it renders between (PyBullet, MuJoCo, Unity)",
     "disparity": "Map depth/image to depth, and have a node between turn disparity into it",
     "picture": "Map depth/image to the camera's depth; its infrared comes as mono16 too",
     "foreign": "Map color/image and depth/image to one camera, and have both images stamped when "
@@ -115,6 +117,8 @@ _QUANTITIES = {
     "ray": "what is flat is bent unless the raw depth is the distance along each pixel's ray: does "
     "a simulator send that?",
     "disparity": "what is flat is bent unless the raw depth is disparity: is it that?",
+    "buffer": "what is flat is bent unless the raw depth is a renderer's depth buffer, which ends "
+    "at 1: does a simulator send that?",
     "picture": "what is painted on things is in the raw depth too: is it an infrared picture?",
 }
 _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
@@ -415,7 +419,7 @@ class Consistency:
         scores: dict[str, float],
     ) -> list[Suspicion]:
         """Whether the raw depth's numbers are depth; grey and readings at EDGE_SIZE."""
-        self._quantity.take(grey, readings, camera)
+        self._quantity.take(grey, readings, camera, raw)
         cause, measured = self._quantity.found()
         scores |= measured
         # No sensor's disparity is without noise, but ramps that somebody made up are.
