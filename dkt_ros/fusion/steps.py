@@ -50,7 +50,8 @@ class Steps:
 
         Cause ("rounded" or "stretched"), a sentence, and whether it is certain; None of depth.
         """
-        if self._frames < _LOOKS or self._frames % _EVERY == 0:
+        is_suspect = 0 < self._ends[1] < _LOOKS
+        if self._frames < _LOOKS or self._frames % _EVERY == 0 or is_suspect:
             self._found = self._look(raw)
         self._frames += 1
         return self._found

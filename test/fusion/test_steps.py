@@ -76,6 +76,14 @@ def test_depth_is_depth(raw: np.ndarray) -> None:
     assert told(raw) is None
 
 
+def test_what_begins_in_mid_stream_is_looked_at_more_often_once_it_is_suspected() -> None:
+    steps = Steps()
+    found = [steps.take(RAW) for _ in range(11)]
+    assert set(found) == {None}
+    found = [steps.take(stretched(RAW).astype(np.float32)) for _ in range(12)]
+    assert [one is None for one in found].index(False) == 11
+
+
 ROWS, COLUMNS = np.mgrid[0:240, 0:320]
 SLOPE = (0.5 + 0.9 * ROWS / 240) * np.random.default_rng(0).normal(1, 0.004, ROWS.shape)
 
