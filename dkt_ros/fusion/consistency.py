@@ -126,6 +126,8 @@ _ALONE = 0.3  # log-odds that a suspected change gains more than others: what fi
 # fits a little better in many
 _FEWEST = 600  # readings at that size; fewer cannot be judged
 _MOVED, _DEPTH_MOVED = 2.0, 0.1  # mean grey levels; share of the blocks with another depth
+_OF_NOISE, _SURELY_MOVED = 1.5, 0.8  # times the share that noise has; a share that is no noise's
+_EVERY_ROW = slice(None)
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
@@ -269,6 +271,7 @@ class Consistency:
         self._colour, self._depth = _Stream(), _Stream()
         self._resent = {"colour": Resent(), "depth": Resent()}
         self._grey: Float32 | None = None
+        self._inverse: Float32 | None = None  # of the frame before
         self._registration = Registration()
         self._lateness = Lateness()
         self._quantity = Quantity()
@@ -326,6 +329,7 @@ class Consistency:
         self._colour.update(rgb[_SAMPLED].copy(), inverse, stamp_ns)
         found += self._sent_again(grey)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
+        self._inverse = inverse
         # A picture in which nothing is to be seen stands still.
         found += [one for one in stopped if not blind or one.cause == "frozen depth"]
         level = (
@@ -447,10 +451,22 @@ class Consistency:
         part = self._torn_colour.take(_middle(rgb), inverse)
         if part is None:
             return []
-        scores["depth_moved_in_part"] = part[2]
-        if part[2] <= _DEPTH_MOVED:
+        begin, end, moved = part
+        scores["depth_moved_in_part"] = moved
+        rows = slice(int(begin * len(inverse)), max(1, int(end * len(inverse))))
+        if not self._moves(moved, inverse, rows):
             return []
         return [Suspicion("torn colour", _told_torn("colour image", part), True)]
+
+    def _moves(self, share: float, inverse: Float32, rows: slice = _EVERY_ROW) -> bool:
+        """Whether such a share of blocks with another depth than earlier is more than noise has.
+
+        Noise, which far readings have most of, changes as much from each frame to the next.
+        """
+        if share <= _DEPTH_MOVED or self._inverse is None:
+            return False
+        noise = _change_of_depth(self._inverse[rows], inverse[rows])
+        return share > min(_DEPTH_MOVED / 2 + _OF_NOISE * noise, _SURELY_MOVED)
 
     def _sent_again(self, grey: Float32) -> list[Suspicion]:
         """Whether one stream's images are often those before, while the other one goes on."""
@@ -490,7 +506,7 @@ class Consistency:
         if colour.repeats >= needed and has_depth and colour.other is not None:
             _, moved = changed_blocks(colour.other, inverse, _OTHER_DEPTH)
             scores["depth_moved"] = moved
-            if moved > _DEPTH_MOVED:
+            if self._moves(moved, inverse):
                 text = "depth changes and the colour images are identical: the colour is frozen"
                 found.append(Suspicion("frozen colour", text, True))
                 return found

@@ -394,6 +394,21 @@ def test_a_part_of_an_earlier_image_is_told_in_that_frame_alone(
     assert told[7].suspicions[0].denies_depth
 
 
+@pytest.mark.parametrize("noise", [0.01, 0.02, 0.04])
+@pytest.mark.parametrize("arm", [False, True])
+def test_noisy_depth_does_not_move(moving: list[Frame], noise: float, arm: bool) -> None:
+    """Of a picture that a video codec leaves as it is where nothing moves; far readings are so."""
+    (rgb, raw, _), judge, rng = moving[0], Consistency(), np.random.default_rng(0)
+    for index in range(8):
+        picture = rgb.copy()
+        if arm:
+            picture[:100, 40 * index : 40 * index + 60] = 30
+        patches = cv2.GaussianBlur(rng.standard_normal(raw.shape).astype(np.float32), (0, 0), 3)
+        noisy = raw * (1 + np.float32(noise / patches.std()) * patches)
+        verdict = judge.update(picture, noisy, None, index * PERIOD_NS)
+        assert not {"frozen colour", "torn colour"} & {one.cause for one in verdict.suspicions}
+
+
 @pytest.mark.parametrize("rows", [slice(200, None), slice(None, 90)])
 def test_a_part_of_an_earlier_picture_is_told_where_depth_has_moved(
     moving: list[Frame], rows: slice
