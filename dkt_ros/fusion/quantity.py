@@ -116,9 +116,11 @@ def _named(flat: Collection[Float64], alike: Collection[float]) -> tuple[str, di
 
 def _is_buffer(raw: Float32) -> bool:
     """Whether planes are linear in the numbers as they are, none of which is beyond 1."""
+    if min(raw.shape) < _APART:
+        return False
     number, linear, as_depth, most = 0, 0, 0, 0.0
     for lines in (raw, raw.T):
-        apart, step = max(1, len(lines) // _APART), max(1, len(lines) // _PLACES)
+        apart, step = len(lines) // _APART, max(1, len(lines) // _PLACES)
         some = lines[:, :: max(1, lines.shape[1] // _SLOPES)]
         first, second, third = (
             some[begin : len(lines) - 2 * apart + begin : step].astype(np.float64)
