@@ -287,7 +287,10 @@ class DepthEstimator:
                     fused = self._fuse(frame, answer, verdict.certain)
                     self._doubted = fused.doubted
             self._seen = fused.seen
-            fused = fused.limited(*self.depth_range, self.min_confidence)
+            limited = fused.limited(*self.depth_range, self.min_confidence)
+            if limited.shares.nothing == 1.0 > fused.shares.nothing:
+                suspicions += (Suspicion("nothing left", self._nothing_left(), False),)
+            fused = limited
             depth, alignment = fused.depth, self._judged(answer, fused, suspicions)
         else:
             alignment = self._judged_alone(answer)
@@ -415,6 +418,14 @@ class DepthEstimator:
             "treated as unknown"
         )
         return (Suspicion("cut off", text, False),)
+
+    def _nothing_left(self) -> str:
+        low, high = self.depth_range
+        return (
+            f"of the depth that was found none is {low:g} .. {high:g} m far and sure by "
+            f"{self.min_confidence:g}, as min_depth_m, max_depth_m and min_confidence ask for: "
+            "nothing is published but NaN"
+        )
 
     def _judged_alone(self, answer: _Answer) -> Alignment:
         """What is told of the network's depth by itself: of a metric one's, whether it is any."""

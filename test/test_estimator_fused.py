@@ -350,6 +350,18 @@ def test_less_trusted_pixels_become_unknown_on_demand() -> None:
     assert np.isfinite(push(estimator, frame(1)).depth).all()
 
 
+@pytest.mark.parametrize(
+    "limits", [{"min_depth": 9.0}, {"fusion": FusionConfig(min_confidence=1.0)}]
+)
+def test_limits_that_leave_no_depth_at_all_are_told(limits: dict[str, Any]) -> None:
+    estimate = push(fused(**limits), frame(0))
+    assert np.isnan(estimate.depth).all()
+    (told,) = (one for one in estimate.suspicions if one.cause == "nothing left")
+    assert "min_confidence" in told.advice
+    assert not told.certain
+    assert "nothing left" not in [one.cause for one in push(fused(), frame(0)).suspicions]
+
+
 @pytest.mark.parametrize("end", ["min_depth", "max_depth"])
 def test_fused_depth_outside_the_range_is_unknown(end: str) -> None:
     free = push(fused(), frame(0)).depth

@@ -376,6 +376,38 @@ def stretched(raw: np.ndarray) -> np.ndarray:
     return np.where(raw > 0, (raw - low) / (high - low) * 255.0, 0).astype(np.uint16)
 
 
+def stretched_to_16_bits(raw: np.ndarray) -> np.ndarray:
+    """The same in 16 bits."""
+    low, high = raw[raw > 0].min(), raw.max()
+    return np.where(raw > 0, (raw - low) / (high - low) * 65535.0, 0).astype(np.uint16)
+
+
+def with_grid(raw: np.ndarray) -> np.ndarray:
+    """As registered to a picture of more pixels: rows and columns that no reading fell on."""
+    raw = raw.copy()
+    raw[::3] = raw[:, ::3] = 0
+    return raw
+
+
+def depth_buffer(number: int) -> np.ndarray:
+    """What a renderer between 0.1 and 5 m has of the true depth, which it has without noise."""
+    truth = FRAMES[turn(number)].truth
+    assert truth is not None
+    return np.nan_to_num(5.0 / 4.9 * (1.0 - 0.1 / truth)).astype(np.float32)
+
+
+def half_frozen(number: int) -> np.ndarray:
+    """Colour whose lower half stays what it was at first."""
+    rgb = FRAMES[turn(number)].rgb.copy()
+    rgb[HEIGHT // 2 :] = FRAMES[0].rgb[HEIGHT // 2 :]
+    return rgb
+
+
+def late_at_times(cell: Cell) -> Callable[[int, int], Messages]:
+    """Stamped when they were read, which is late at times; colour and depth alike."""
+    return stamps(lambda i, ns: ns + 130_000_000 * (i % 5 == 0))(cell)
+
+
 def registered_to_depth(number: int) -> np.ndarray:
     """Colour, black where depth has no reading."""
     index = turn(number)
@@ -512,6 +544,19 @@ def situations() -> list[Situation]:
             "do not arrive|were lost",
         ),
         Situation(
+            "stamped by arrival, every fifth late",
+            go_on,
+            late_at_times,
+            works=True,
+        ),
+        Situation(
+            "every depth image twice, under the next stamp too",
+            "depth; say so",
+            pictures(None, lambda number: RAW[turn(number - number % 2)], truth=False),
+            "depth images are the one before to the bit",
+            works=True,
+        ),
+        Situation(
             "every message twice",
             "right depth; say so",
             repeated(2),
@@ -645,6 +690,13 @@ def situations() -> list[Situation]:
                 ("camera_info in another frame", "info", "other", "calibration of the same camera"),
             )
         ),
+        Situation(
+            "P of NaN, K is right",
+            "right depth; say so",
+            fields("info", p=[float("nan")] * 12),
+            r"P\[0\]=nan",
+            works=True,
+        ),
         # Pictures.
         Situation(
             "black (lens cap)",
@@ -681,6 +733,12 @@ def situations() -> list[Situation]:
             "not OK; say so",
             pictures(lambda i: FRAMES[0].rgb, truth=False),
             "colour is frozen",
+        ),
+        Situation(
+            "the colour's lower half frozen, camera moves",
+            "not OK; say so",
+            pictures(half_frozen, truth=False),
+            "the colour image's rows",
         ),
         Situation(
             "depth frozen, camera moves",
@@ -774,6 +832,7 @@ def situations() -> list[Situation]:
             for name, sent, told in (
                 ("distances along the rays", raw_of(along_rays), "the distance along each"),
                 ("disparity", raw_of(disparity), "the raw depth is disparity"),
+                ("a depth buffer", depth_buffer, "renderer's depth buffer"),
                 ("an infrared picture", infrared, "an infrared picture"),
             )
         ),
@@ -794,6 +853,18 @@ def situations() -> list[Situation]:
             "not OK; say what it is",
             pictures(None, raw_of(stretched)),
             "are whole 255ths|largest number is",
+        ),
+        Situation(
+            "depth stretched to 65535",
+            "not OK; say what it is",
+            pictures(None, raw_of(stretched_to_16_bits)),
+            "fill all of 16 bits",
+        ),
+        Situation(
+            "depth with a grid of holes",
+            go_on,
+            pictures(None, raw_of(with_grid)),
+            works=True,
         ),
         Situation(
             "colour registered to depth",

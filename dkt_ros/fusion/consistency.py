@@ -31,8 +31,9 @@ from dkt_ros.fusion.jumps import Jumps
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
+from dkt_ros.fusion.resent import Resent
 from dkt_ros.fusion.steps import Steps
-from dkt_ros.fusion.torn import Torn
+from dkt_ros.fusion.torn import Torn, change_of_colour
 from dkt_ros.geometry import Intrinsics, is_reading, with_readings_between
 from dkt_ros.wording import counted
 
@@ -72,13 +73,21 @@ REMEDIES = {
     "registered to depth shows nothing where glass gives no reading",
     "small": "Have the driver send larger images",
     "torn": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the driver",
+    "torn colour": "Look for a long or slow USB cable, a hub, and other cameras on it; restart the "
+    "driver",
     "frozen colour": "Restart the camera's driver",
-    "stale colour": "Restart the camera's driver, unless a still picture is being replayed",
+    "stale colour": "Restart the camera's driver, unless a still picture is being replayed or a "
+    "simulation stands still",
+    "sent again": "Have the driver take both at one rate and send each image once, and no node "
+    "between repeat the last one",
+    "nothing left": "Widen min_depth_m and max_depth_m, or lower min_confidence",
     "late": "Have the driver stamp each image when it was taken and pair them by that (RealSense: "
     "enable_sync:=true; Orbbec: enable_frame_sync:=true), turn temporal filters of its depth off, "
     "and look at what stamps images anew between camera and node",
     "ray": "Have it send depth along the optical axis (Isaac Sim: distance_to_image_plane; AirSim: "
     "DepthPlanar)",
+    "buffer": "Have it send metres, far * near / (far - (far - near) * buffer) by the planes that "
+    "it renders between (PyBullet, MuJoCo, Unity)",
     "disparity": "Map depth/image to depth, and have a node between turn disparity into it",
     "picture": "Map depth/image to the camera's depth; its infrared comes as mono16 too",
     "foreign": "Map color/image and depth/image to one camera, and have both images stamped when "
@@ -94,6 +103,7 @@ _OF_DEPTH = REMEDIES.keys() - {
     "frozen colour",
     "stale colour",
     "broken colour",
+    "torn colour",
     "colour by depth",
     "small",
     "fill",
@@ -101,21 +111,30 @@ _OF_DEPTH = REMEDIES.keys() - {
     "ramps",
     "speckles",
     "cut off",
+    "sent again",
+    "nothing left",
 }
 _QUANTITIES = {
     "ray": "what is flat is bent unless the raw depth is the distance along each pixel's ray: does "
     "a simulator send that?",
     "disparity": "what is flat is bent unless the raw depth is disparity: is it that?",
+    "buffer": "what is flat is bent unless the raw depth is a renderer's depth buffer, which ends "
+    "at 1: does a simulator send that?",
     "picture": "what is painted on things is in the raw depth too: is it an infrared picture?",
 }
 _PUT_RIGHT = 1.5  # log-odds of depth put right: where little is to be seen, much fits as well
 _ALONE = 0.3  # log-odds that a suspected change gains more than others: what fits in no way at all
 # fits a little better in many
 _FEWEST = 600  # readings at that size; fewer cannot be judged
-_MOVED = 2.0  # mean grey levels
+_MOVED, _DEPTH_MOVED = 2.0, 0.1  # mean grey levels; share of the blocks with another depth
+_OF_NOISE, _SURELY_MOVED = 1.5, 0.8  # times the share that noise has; a share that is no noise's
+_EVERY_ROW = slice(None)
 _OTHER_DEPTH = 0.02  # relative change of a block's mean reading
 _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies on its colour
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
+_SAMPLED = np.s_[::23, ::3]  # pixels; what lies apart evenly, as registered to more of them, is met
+_FEWEST_SAMPLED = 20  # readings of those that can be the same
+_PIECES, _PIECE = 20, 128  # rows of colour, about, and pixels of each
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 
 
@@ -231,8 +250,10 @@ class _Stream:
     repeats: int = 0
     other: Float32 | None = None
 
-    def update(self, sample: NDArray[Any], other: Float32 | None, stamp_ns: int) -> None:
-        if self.sample is not None and np.array_equal(self.sample, sample, equal_nan=True):
+    def update(self, sample: NDArray[Any] | None, other: Float32 | None, stamp_ns: int) -> None:
+        """With the next frame's; None: it shows nothing that could be the same."""
+        is_same = sample is not None and self.sample is not None
+        if is_same and np.array_equal(self.sample, sample, equal_nan=True):  # type: ignore[arg-type]
             self.repeats += 1
         else:
             self.sample, self.since_ns, self.repeats, self.other = sample, stamp_ns, 0, other
@@ -249,10 +270,13 @@ class Consistency:
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
+        self._resent = {"colour": Resent(), "depth": Resent()}
+        self._grey: Float32 | None = None
+        self._inverse: Float32 | None = None  # of the frame before
         self._registration = Registration()
         self._lateness = Lateness()
         self._quantity = Quantity()
-        self._torn = Torn()
+        self._torn, self._torn_colour = Torn(change_of_colour), Torn(_change_of_depth)
         self._steps = Steps()
         self._by_turns = ByTurns()
         self._jumps = Jumps()
@@ -299,9 +323,14 @@ class Consistency:
             text = "" if blind else registered_to_depth(rgb, raw_depth, scores)
             by_depth = _told("colour by depth", text)
             found += by_depth
-            self._depth.update(raw_depth[::24, ::2].copy(), grey, stamp_ns)
-        self._colour.update(rgb[::24, ::2].copy(), inverse, stamp_ns)
+            sample = raw_depth[_SAMPLED].copy()
+            has_depth = np.count_nonzero(is_reading(sample)) >= _FEWEST_SAMPLED
+            self._depth.update(sample if has_depth else None, grey, stamp_ns)
+            found += [] if blind else self._colour_of_another(rgb, inverse, scores)
+        self._colour.update(rgb[_SAMPLED].copy(), inverse, stamp_ns)
+        found += self._sent_again(grey)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
+        self._inverse = inverse
         # A picture in which nothing is to be seen stands still.
         found += [one for one in stopped if not blind or one.cause == "frozen depth"]
         level = None if disparity is None or blind else median(_strided(disparity)[::2, ::2])
@@ -393,7 +422,7 @@ class Consistency:
         scores: dict[str, float],
     ) -> list[Suspicion]:
         """Whether the raw depth's numbers are depth; grey and readings at EDGE_SIZE."""
-        self._quantity.take(grey, readings, camera)
+        self._quantity.take(grey, readings, camera, raw)
         cause, measured = self._quantity.found()
         scores |= measured
         # No sensor's disparity is without noise, but ramps that somebody made up are.
@@ -408,16 +437,57 @@ class Consistency:
         part = self._torn.take(raw, grey)
         if part is None:
             return []
-        begin, end, moved = part
-        scores["part_moved"] = moved
+        scores["part_moved"] = part[2]
         # Light and its shadows move too, where nothing else does: told of what has noise alone.
-        if moved <= _MOVED or not is_noisy(raw):
+        if part[2] <= _MOVED or not is_noisy(raw):
             return []
-        text = (
-            f"{end - begin:.0%} of the raw depth's rows, from {begin:.0%} down, are an earlier "
-            "image's to the bit, though what is seen there has moved: was it torn on the way?"
-        )
-        return [Suspicion("torn", text, True)]
+        return [Suspicion("torn", _told_torn("raw depth", part), True)]
+
+    def _colour_of_another(
+        self, rgb: NDArray[np.uint8], inverse: Float32, scores: dict[str, float]
+    ) -> list[Suspicion]:
+        """The same of the picture's rows, where depth moves."""
+        part = self._torn_colour.take(_middle(rgb), inverse)
+        if part is None:
+            return []
+        begin, end, moved = part
+        scores["depth_moved_in_part"] = moved
+        rows = slice(int(begin * len(inverse)), max(1, int(end * len(inverse))))
+        if not self._moves(moved, inverse, rows):
+            return []
+        return [Suspicion("torn colour", _told_torn("colour image", part), True)]
+
+    def _moves(self, share: float, inverse: Float32, rows: slice = _EVERY_ROW) -> bool:
+        """Whether such a share of blocks with another depth than earlier is more than noise has.
+
+        Noise, which far readings have most of, changes as much from each frame to the next.
+        """
+        if share <= _DEPTH_MOVED or self._inverse is None:
+            return False
+        noise = _change_of_depth(self._inverse[rows], inverse[rows])
+        return share > min(_DEPTH_MOVED / 2 + _OF_NOISE * noise, _SURELY_MOVED)
+
+    def _sent_again(self, grey: Float32) -> list[Suspicion]:
+        """Whether one stream's images are often those before, while the other one goes on."""
+        before, self._grey = self._grey, grey
+        again = {"colour": self._colour.repeats > 0, "depth": self._depth.repeats > 0}
+        # In most streams nothing is, and looking at how they move would cost more than the rest.
+        moved, is_asked = 0.0, any(again.values()) or any(map(bool, self._resent.values()))
+        if is_asked and before is not None:
+            moved = float(changed_colour(before, grey).mean())
+        found: list[Suspicion] = []
+        for name, other in (("colour", "depth"), ("depth", "colour")):
+            self._resent[name].take(again[name], again[other], moved)
+            if (counts := self._resent[name].found()) is None:
+                continue
+            count, number, longest = counts
+            text = (
+                f"{count} of the newest {number} {name} images are the one before to the bit, "
+                f"under new stamps: {name} is up to {counted(longest, 'frame')} older than the "
+                f"{other} of its stamp"
+            )
+            found.append(Suspicion("sent again", text, False))
+        return found
 
     def _frozen(
         self, grey: Float32, inverse: Float32, has_depth: bool, now: int, scores: dict[str, float]
@@ -435,7 +505,7 @@ class Consistency:
         if colour.repeats >= needed and has_depth and colour.other is not None:
             _, moved = changed_blocks(colour.other, inverse, _OTHER_DEPTH)
             scores["depth_moved"] = moved
-            if moved > 0.1:
+            if self._moves(moved, inverse):
                 text = "depth changes and the colour images are identical: the colour is frozen"
                 found.append(Suspicion("frozen colour", text, True))
                 return found
@@ -547,6 +617,26 @@ class Consistency:
             return []
         text = "what is seen in colour is not in the depth: are they of one scene and moment?"
         return [Suspicion("foreign", text, registration.log_odds < config.refused)]
+
+
+def _middle(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pieces of some rows: to look at pixels here and there of all takes ten times as long."""
+    height, width = rgb.shape[:2]
+    begin = max(0, (width - _PIECE) // 2)
+    return rgb[:: max(1, height // _PIECES), begin : begin + _PIECE]
+
+
+def _change_of_depth(then: Float32, now: Float32) -> float:
+    _, share = changed_blocks(then, now, _OTHER_DEPTH)
+    return share
+
+
+def _told_torn(what: str, part: tuple[float, float, float]) -> str:
+    begin, end, _ = part
+    return (
+        f"{end - begin:.0%} of the {what}'s rows, from {begin:.0%} down, are an earlier image's to "
+        "the bit, though what is seen there has moved: was it torn on the way?"
+    )
 
 
 def _told(cause: str, text: str, certain: bool = False) -> list[Suspicion]:

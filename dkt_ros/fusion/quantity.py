@@ -2,7 +2,9 @@
 
 Knows small pictures and the camera's rays. What is flat tells: in 1/depth a plane is linear in the
 pixels, and nothing else of it is but by chance. A simulator's distances along the rays bend it; of
-disparity that was sent for depth, the numbers themselves are linear. And depth has nothing of what
+disparity that was sent for depth, the numbers themselves are linear, and so are those of a
+renderer's depth buffer, A - B/depth, which end at 1 and may differ little from each other: without
+a sensor's noise the last digits still tell. And depth has nothing of what
 is painted on a surface, while an infrared picture has.
 """
 
@@ -33,6 +35,14 @@ _FINE = (7, 7)  # px, finer than which is what surfaces have on them
 _ROUGH = 0.01  # median of what is finer in depth, relative: sensors' noise is half of that
 _ALIKE = 0.3  # correlation of that with colour's, wherever it lies; of a sensor's up to 0.15
 _CLIPPED = 0.9
+_END, _APART, _PLACES, _SLOPES, _LEAST_SLOPE = 1.0, 6, 80, 60, 1e-3
+"""What a depth buffer ends at. Of the picture, how far apart the readings are of which three in a
+line tell; where such begin, and in how many lines; relative step between two of them."""
+_TELLING, _LINEAR, _SO_MANY, _TIMES = 300, 0.15, 0.25, 4
+"""Such threes; how near to linear, of a plane's bend; their share, and times those that bend as in
+depth."""
+_ALL = 0.9
+"""Of one plane that fills the picture, whoever makes up depth makes it linear, too."""
 
 
 class Quantity:
@@ -42,14 +52,22 @@ class Quantity:
         self._frames = 0
         self._flat: deque[Float64] = deque(maxlen=_LOOKS)
         self._alike: deque[float] = deque(maxlen=_LOOKS)
+        self._buffer: deque[bool] = deque(maxlen=_LOOKS)
         self._found: tuple[str, dict[str, float]] = "", {}
         self._restless = False
 
-    def take(self, grey: Float32 | None, readings: Float32, camera: Intrinsics | None) -> None:
+    def take(
+        self,
+        grey: Float32 | None,
+        readings: Float32,
+        camera: Intrinsics | None,
+        raw: Float32 | None = None,
+    ) -> None:
         """The next frame's; most are left out.
 
         grey (h, w), None where it shows nothing. readings (h, w) 1/m, 0 unknown. camera: of the
-        picture that both were reduced from, whatever its size.
+        picture that both were reduced from, whatever its size. raw (H, W) metres, 0/NaN/inf
+        unknown: that picture's; without it no depth buffer is found.
         """
         due = self._frames < _LOOKS or self._frames % (_SOON if self._restless else _EVERY) == 0
         self._frames += 1
@@ -59,17 +77,21 @@ class Quantity:
             self._flat.append(_on_planes(readings, camera))
         if grey is not None:
             self._alike.append(_likeness(grey, readings))
+        if raw is not None:
+            self._buffer.append(_is_buffer(raw))
         self._found = _named(self._flat, self._alike)
+        if self._buffer and all(self._buffer):
+            self._found = "buffer", self._found[1]
         newest, _ = _named(list(self._flat)[-1:], list(self._alike)[-1:])
-        self._restless = bool(newest or self._found[0])
+        self._restless = bool(newest or self._found[0] or any(self._buffer))
 
     @property
     def is_certain(self) -> bool:
         """Whether enough was looked at."""
-        return max(len(self._flat), len(self._alike)) >= _LOOKS
+        return max(len(self._flat), len(self._alike), len(self._buffer)) >= _LOOKS
 
     def found(self) -> tuple[str, dict[str, float]]:
-        """ "ray", "disparity", "picture" or "" for depth; and the numbers behind it."""
+        """ "ray", "disparity", "picture", "buffer" or "" for depth; and the numbers behind it."""
         return self._found
 
 
@@ -90,6 +112,36 @@ def _named(flat: Collection[Float64], alike: Collection[float]) -> tuple[str, di
         if scores["like_colour"] > _ALIKE:
             found = "picture"
     return found, scores
+
+
+def _is_buffer(raw: Float32) -> bool:
+    """Whether planes are linear in the numbers as they are, none of which is beyond 1."""
+    if min(raw.shape) < _APART:
+        return False
+    number, linear, as_depth, most = 0, 0, 0, 0.0
+    for lines in (raw, raw.T):
+        apart, step = len(lines) // _APART, max(1, len(lines) // _PLACES)
+        some = lines[:, :: max(1, lines.shape[1] // _SLOPES)]
+        first, second, third = (
+            some[begin : len(lines) - 2 * apart + begin : step].astype(np.float64)
+            for begin in (0, apart, 2 * apart)
+        )
+        if np.fmax.reduce(second, axis=None) > _END:
+            return False
+        with np.errstate(invalid="ignore", divide="ignore"):
+            one, other = second - first, third - second
+            low, high = (pick(np.abs(one), np.abs(other)) for pick in (np.minimum, np.maximum))
+            telling = (low > _LEAST_SLOPE * second) & (high < 2 * low) & (one * other > 0)
+            known = (first > 0) & (second > 0) & (third > 0)
+            telling &= known
+            # 0 of what is linear as it is, 1 of what is so in 1/depth.
+            bend = (2 * (other - one) * second / np.square(one + other))[telling]
+        is_linear = np.abs(bend) < _LINEAR
+        number, linear = number + len(bend), linear + np.count_nonzero(is_linear)
+        as_depth += np.count_nonzero(np.abs(bend - 1) < _LINEAR)
+        most = max(most, np.count_nonzero(is_linear) / max(1, np.count_nonzero(known)))
+    enough = number >= _TELLING and linear >= max(_SO_MANY * number, _TIMES * as_depth)
+    return bool(enough and most < _ALL)
 
 
 def _on_planes(readings: Float32, camera: Intrinsics) -> Float64:

@@ -30,6 +30,9 @@ _METRES = 3  # values in whole metres that are no table and the floor
 _BYTE = 255
 _LEAST_OF_BYTE = 40  # values; of fewer the largest may be a byte's by chance
 _STRETCHED_TO, _FROM = 1.0, 0.25  # of the largest, where readings begin, at most, if stretched
+_ALL_16_BITS = 0.1, 10.0, 50.0, 65.54  # m: they begin below the first, and end between the last,
+# as 65535 is no reading; so far noise goes too, of which there is little beyond the second
+_MUCH = 0.2
 _FINEST_M = 25e-6  # of which sensors' units are multiples: 0.1, 0.125, 0.25 and 1 mm
 _PEAKS = 0.001  # share of the pixels that have a frame's largest value, at most, if stretched
 
@@ -47,7 +50,8 @@ class Steps:
 
         Cause ("rounded" or "stretched"), a sentence, and whether it is certain; None of depth.
         """
-        if self._frames < _LOOKS or self._frames % _EVERY == 0:
+        is_suspect = 0 < self._ends[1] < _LOOKS
+        if self._frames < _LOOKS or self._frames % _EVERY == 0 or is_suspect:
             self._found = self._look(raw)
         self._frames += 1
         return self._found
@@ -82,6 +86,9 @@ def _end(raw: Float32, readings: Float32, step: float, values: int) -> str:
         largest = float(np.fmax.reduce(raw[np.isfinite(raw)]))
     if readings.min() > _FROM * largest:
         return ""
+    low, far, high, end = _ALL_16_BITS
+    if high <= largest <= end and np.mean(readings > far) > _MUCH and raw[raw > 0].min() < low:
+        return "the raw depth's numbers fill all of 16 bits"
     if values >= _LEAST_OF_BYTE and abs(largest - _BYTE * step) < _EVEN * step:
         return f"the raw depth's numbers are whole 255ths of {largest:.3g} m"
     if largest != _STRETCHED_TO or np.count_nonzero(raw == _STRETCHED_TO) > _PEAKS * raw.size:

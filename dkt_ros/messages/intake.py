@@ -340,13 +340,14 @@ class Intake:
                 f"{self._how_to_set(True)}: P is theirs, not K. Else rectify them (image_proc) "
                 "where their borders matter."
             )
-        if info.p[0] == 0.0:
-            remarks["projection"] = (
-                "color/camera_info has P[0]=0, and so has dkt/camera_info: RViz and image_geometry "
-                "cannot use it. Have the camera's driver fill P, with K's numbers for raw images."
-            )
         if text := unlikely(intrinsics):
             remarks["calibration"] = text + self._other_matrix(info)
+        elif fault := _projection_fault(info):
+            remarks["projection"] = (
+                f"color/camera_info has {fault}, and so has dkt/camera_info: whoever reads P there "
+                "(RViz, image_geometry, depth_image_proc) cannot use it, or puts points in wrong "
+                "places. Have the camera's driver fill P, with K's numbers for raw images."
+            )
         if (aside_m := moved_aside(info)) > LEAST_ASIDE_M:
             remarks["stereo"] = (
                 f"P of color/camera_info has an offset (Tx, Ty) of {aside_m:.3f} m, as of the "
@@ -429,6 +430,20 @@ def _decode(
     rgb, raw_depth = rgb_of(color, size, bits_of), depth_of(depth, unit_m, size)
     _check_sizes(rgb.shape[:2], raw_depth.shape, intrinsics)
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
+
+
+def _projection_fault(info: CameraInfo) -> str:
+    """What is wrong with P, which many readers take though images are raw; "" for nothing."""
+    try:
+        camera = camera_info_to_intrinsics(info, rectified=True)
+    except MessageError:
+        return f"P[0]={info.p[0]:g} and P[5]={info.p[5]:g}"
+    if unlikely(camera):
+        return (
+            f"fx={camera.fx:g} fy={camera.fy:g} cx={camera.cx:g} cy={camera.cy:g} in P, which are "
+            f"no camera's of {camera.width}x{camera.height} images"
+        )
+    return ""
 
 
 def _encoding(message: ImageMessage) -> str:

@@ -36,6 +36,9 @@ PACE_STAMPS, FEWEST_STAMPS = 90, 20
 OWN_PACE, ALIKE = (16, 4), 0.2
 """Steps in a row that differ by no more than that share are the camera's own pace, as in the dark,
 where they span so many periods (the first) and are so many (the second): loss is not as even."""
+TOGETHER, MADE_UP_FOR, CLEARLY_MADE_UP_FOR, UNEVEN = 4, 0.55, 0.3, 0.12
+"""So many steps vary by less than these shares of what they would by loss: the first where steps
+are off from whole periods by more than the last, in the mean."""
 STOPPED = 4
 """The longest step, if of so many periods or more, is a camera that stopped for a while."""
 LONGEST_PAUSE_NS = 2 * 10**9
@@ -98,7 +101,9 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     """How large a share of a stream's messages is missing between these stamps; None: too few.
 
     The stream's period is that of the shortest steps, which jitter makes shorter still; whoever
-    steps by about k of them has lost k - 1 messages, unless all around step so.
+    steps by about k of them has lost k - 1 messages, unless all around step so. None are missing
+    where short steps make up for long ones, which no loss does: images are stamped late and early
+    by turns there, as when they are by their arrival.
     """
     if len(stamps_ns) < FEWEST_STAMPS:
         return None
@@ -106,6 +111,9 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     steps = [after - before for before, after in itertools.pairwise(ordered)]
     shortest = sorted(steps)[len(steps) // 20]
     period = statistics.median(step for step in steps if step <= 1.5 * shortest)
+    uneven = statistics.fmean(abs(step / period - round(step / period)) for step in steps)
+    if _together(steps) < (MADE_UP_FOR if uneven > UNEVEN else CLEARLY_MADE_UP_FOR):
+        return 0.0
     taken = [max(1, round(step / period)) for step in steps]
     if (longest := max(taken)) >= STOPPED:
         taken.remove(longest)
@@ -114,6 +122,20 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
         len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in _runs(taken)
     )
     return 1.0 - len(taken) / sent
+
+
+def _together(steps: Sequence[int]) -> float:
+    """How much some steps together vary, 1 being that of steps that know nothing of each other.
+
+    A longest one in which the camera has stopped for a while is left out.
+    """
+    longest = max(steps)
+    if longest >= STOPPED * statistics.median(steps):
+        at = steps.index(longest)
+        steps = [*steps[:at], *steps[at + 1 :]]
+    several = [sum(steps[at : at + TOGETHER]) for at in range(len(steps) - TOGETHER + 1)]
+    alone = TOGETHER * statistics.pvariance(steps)
+    return statistics.pvariance(several) / alone if alone else 1.0
 
 
 def _runs(steps: Sequence[int]) -> Iterator[list[int]]:

@@ -28,8 +28,12 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 MEBIBYTE = 1 << 20
 
 
+_BASE = {"color": "color/image", "depth": "depth/image", "camera_info": "color/camera_info"}
+"""What an input is called where it is mapped."""
 IMAGES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
 LOSS_WORTH_A_WARNING = 0.1
+_NEARLY = 0.8
+"""Of what most images are lost by, at least, what else they may be lost by."""
 FEWEST_PAIRS = 10
 """Shares of fewer messages than this say nothing."""
 RESTING = "publish is on_demand, and nobody asks for depth"
@@ -307,16 +311,20 @@ def _unpaired(report: NodeReport) -> str:
     """Why colour and depth arrive and find no partners, and what to do."""
     drops, pipeline = report.snapshot.recent_drops, report.pipeline
     came = _stream(report, "color").recent + _stream(report, "depth").recent
+    lost = {cause.value: drops[cause.value] for cause in DropCause if cause.value in drops}
+    most = max(lost, key=lost.__getitem__, default="")
     repeated, unstamped = (
-        drops.get(cause.value, 0) for cause in (DropCause.DUPLICATE, DropCause.NO_STAMP)
+        lost.get(cause.value, 0) for cause in (DropCause.DUPLICATE, DropCause.NO_STAMP)
     )
-    if came and repeated >= came / 2:
+    # One stream's alone leave as many of the other's without a partner.
+    enough = max(1.0, _NEARLY * lost.get(most, 0))
+    if repeated >= enough:
         remedy = report.clock_trouble or _STAMP_THEM
         return (
             f"stamps stand still: {repeated} of {came} images of the last {RATE_WINDOW_S:g} s had "
             f"the stamp of the one before; {remedy}"
         )
-    if came and unstamped >= came / 2:
+    if unstamped >= enough:
         return _unstamped(unstamped)
     if late := _late(pipeline):
         return late
@@ -329,8 +337,7 @@ def _unpaired(report: NodeReport) -> str:
             "driver stamp both images alike"
         )
     offset = "" if pipeline.offset_s is None else f", now {pipeline.offset_s:.3f} s apart"
-    lost = {cause.value: drops[cause.value] for cause in DropCause if cause.value in drops}
-    mostly = f"; most are lost as '{max(lost, key=lost.__getitem__)}'" if lost else ""
+    mostly = f"; most are lost as '{most}'" if most else ""
     return (
         f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
         "both must come from one clock"
@@ -458,6 +465,11 @@ def _silence(report: NodeReport, silent: list[str], active_s: float) -> str:
             guess = (
                 f"it is published as {', '.join(topic.other_types)}, expected {topic.type}: "
                 f"{_other_type(topic)}"
+            )
+        elif set(topic.nodes) == {report.node_name}:
+            guess = (
+                f"this node alone publishes it, as its own output: map {_BASE[name]} to the "
+                "camera's topic"
             )
         elif topic.latched and name not in report.snapshot.streams:
             override = f"qos_overrides.{topic.topic}.subscription"

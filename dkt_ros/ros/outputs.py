@@ -26,7 +26,7 @@ from dkt_ros.messages.images import image_to_mask
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.synchronizer import LONGEST_WAIT_S
 from dkt_ros.ros import qos
-from dkt_ros.ros.convert.clouds import CloudWriter
+from dkt_ros.ros.convert.clouds import CloudWriter, has_points
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.masks import KEPT, Mask, Masks
@@ -283,12 +283,29 @@ class Outputs:
             message = output.make(result)
             if message is None:
                 return
+            if output.topic == "dkt/points" and not has_points(message):
+                self._tell_empty(result)
             acknowledged = self._acknowledged[output.topic]
             acknowledged.look()
             self._publishers[output.topic].publish(message)
             acknowledged.sent_at = time.monotonic()
             result.stages_s[f"{output.name} message"] = time.perf_counter() - began
             self._statistics.seen(output.topic)
+
+    def _tell_empty(self, result: Result) -> None:
+        """Says why a cloud has no points, where there is depth to make them of."""
+        if result.estimate.shares.nothing == 1.0:
+            return
+        parameters = result.parameters
+        frame = parameters.crop_frame or f"{result.header.frame_id}, the camera's optical frame"
+        box = f"lies in crop_box, {parameters.crop_box} m in {frame}: expected "
+        why = (
+            f"{box}XMIN XMAX YMIN YMAX ZMIN ZMAX of the workspace in crop_frame"
+            if parameters.crop_box
+            else "passes points_max_jump, points_outlier_neighbors and points_outlier_deviations: "
+            "set them less strictly"
+        )
+        self._report("empty cloud", f"dkt/points has no points: none of the depth {why}.")
 
     def is_heard(self, topic: str) -> bool:
         """Whether anybody listens to this topic; nobody does where the process is ending."""

@@ -185,7 +185,9 @@ class Pipeline:
         since = {gid: known.get(gid, now) for gid in (tuple(p.endpoint_gid) for p in publishers)}
         self._publishers[topic] = since
         crowded_s = now - sorted(since.values())[1] if len(since) > 1 else 0.0
-        elsewhere = () if publishers else self._published_elsewhere(own, topic)
+        is_own = set(nodes) == {self._node.get_fully_qualified_name()}
+        heard = bool(publishers) and not is_own
+        elsewhere = () if heard else self._published_elsewhere(own, topic)
         return InputTopic(
             topic, len(publishers), own, tuple(others), latched, nodes, elsewhere, crowded_s
         )

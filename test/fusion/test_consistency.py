@@ -394,6 +394,52 @@ def test_a_part_of_an_earlier_image_is_told_in_that_frame_alone(
     assert told[7].suspicions[0].denies_depth
 
 
+@pytest.mark.parametrize("noise", [0.01, 0.02, 0.04])
+@pytest.mark.parametrize("arm", [False, True])
+def test_noisy_depth_does_not_move(moving: list[Frame], noise: float, arm: bool) -> None:
+    """Of a picture that a video codec leaves as it is where nothing moves; far readings are so."""
+    (rgb, raw, _), judge, rng = moving[0], Consistency(), np.random.default_rng(0)
+    for index in range(8):
+        picture = rgb.copy()
+        if arm:
+            picture[:100, 40 * index : 40 * index + 60] = 30
+        patches = cv2.GaussianBlur(rng.standard_normal(raw.shape).astype(np.float32), (0, 0), 3)
+        noisy = raw * (1 + np.float32(noise / patches.std()) * patches)
+        verdict = judge.update(picture, noisy, None, index * PERIOD_NS)
+        assert not {"frozen colour", "torn colour"} & {one.cause for one in verdict.suspicions}
+
+
+@pytest.mark.parametrize("rows", [slice(200, None), slice(None, 90)])
+def test_a_part_of_an_earlier_picture_is_told_where_depth_has_moved(
+    moving: list[Frame], rows: slice
+) -> None:
+    """As where half of a frame is lost on the way, and the buffer holds another's."""
+    judge, told = Consistency(), []
+    for index, (rgb, raw, _) in enumerate(moving):
+        torn = rgb.copy()
+        if index in (6, 8):
+            torn[rows] = moving[0][0][rows]
+        told.append(judge.update(torn, raw, None, index * PERIOD_NS))
+    assert [causes(one) for one in told] == [
+        {"torn colour"} if i in (6, 8) else set() for i in range(9)
+    ]
+    assert "the colour image's rows" in told[8].suspicions[0].text
+    assert not told[8].suspicions[0].denies_depth
+
+
+def test_a_plain_part_of_a_picture_is_not_torn(moving: list[Frame]) -> None:
+    """A bar below it, or what burnt out."""
+
+    def barred(rgb: np.ndarray) -> np.ndarray:
+        rgb = rgb.copy()
+        rgb[200:] = 255
+        return rgb
+
+    judge = Consistency()
+    for index, (rgb, raw, _) in enumerate(with_colour(moving, barred)):
+        assert "torn colour" not in causes(judge.update(rgb, raw, None, index * PERIOD_NS))
+
+
 def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> None:
     """An arm moves in the lower half of a simulator's still picture; a shadow passes."""
     (rgb, raw, _), judge = moving[0], Consistency()
@@ -411,9 +457,40 @@ def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> N
         assert causes(judge.update(picture, torn, None, index * PERIOD_NS)) == set()
 
 
+@pytest.mark.parametrize("which", ["colour", "depth"])
+def test_images_that_are_sent_again_are_told(recorded: list[RecordedFrame], which: str) -> None:
+    """Of a driver that has one of the two half as often, and fills its place with the last."""
+    judge = Consistency()
+    for index, frame in enumerate(recorded[:16]):
+        before = recorded[index - index % 2]
+        rgb, depth = (before, frame) if which == "colour" else (frame, before)
+        assert depth.raw_depth is not None
+        verdict = judge.update(rgb.rgb, depth.raw_depth, None, index * PERIOD_NS)
+    (told,) = (one for one in verdict.suspicions if one.cause == "sent again")
+    assert f"8 of the newest 16 {which} images" in told.text
+    assert f"{which} is up to 1 frame older" in told.text
+    assert not told.certain
+
+
 def test_depth_without_any_reading_is_not_frozen(moving: list[Frame]) -> None:
     empty = np.full_like(moving[0][1], np.nan)
     assert "frozen depth" not in causes(judged([(f[0], empty, f[2]) for f in moving[:SECOND]]))
+
+
+@pytest.mark.parametrize("kept", [np.s_[1::2], np.s_[1::3], np.s_[:, 1::2], np.s_[2::4, 3::4]])
+def test_depth_with_gaps_in_every_row_is_not_frozen(
+    moving: list[Frame], kept: tuple[slice, ...]
+) -> None:
+    """As what was registered to a picture of more pixels; where it is frozen it is told too."""
+
+    def thinned(raw: np.ndarray) -> np.ndarray:
+        thin = np.full_like(raw, np.nan)
+        thin[kept] = raw[kept]
+        return thin
+
+    thin = with_depth(moving[:SECOND], thinned)
+    assert "frozen depth" not in causes(judged(thin))
+    assert "frozen depth" in causes(judged([(f[0], thin[0][1], f[2]) for f in thin]))
 
 
 def test_a_picture_that_stands_still_is_stale_not_frozen(moving: list[Frame]) -> None:

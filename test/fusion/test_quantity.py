@@ -48,6 +48,33 @@ def test_what_is_no_depth_is_named(cause: str, sent: Callable[[np.ndarray], np.n
     assert (told.cause, told.certain, told.denies_depth) == (cause, True, True)
 
 
+def rendered(depth: np.ndarray, frames: int = 3) -> Verdict:
+    """Of frames without noise."""
+    consistency = Consistency()
+    for index in range(frames):
+        stamp_ns = index * 100_000_000
+        verdict = consistency.update(SCENE.rgb, depth, None, stamp_ns, camera=CAMERA)
+    return verdict
+
+
+@pytest.mark.parametrize(("near", "far"), [(0.01, 10.0), (0.01, 100.0), (0.02, 3.5), (0.1, 5.0)])
+def test_a_renderers_depth_buffer_is_named(near: float, far: float) -> None:
+    """As PyBullet and MuJoCo give it: of a table all within some hundredths, shortly before 1."""
+    sent = (far / (far - near) * (1 - near / SCENE.truth)).astype(np.float32)
+    (told,) = rendered(sent).suspicions
+    assert (told.cause, told.certain, told.denies_depth) == ("buffer", True, True)
+    (first,) = rendered(sent, 1).suspicions
+    assert not first.certain, "one look"
+
+
+def test_rendered_depth_of_less_than_a_metre_is_no_buffer() -> None:
+    """Nor is a slope that somebody made up, or what is turned by a quarter."""
+    near = (SCENE.truth / np.nanmax(SCENE.truth)).astype(np.float32)
+    slope = np.linspace(1.0, 0.6, HEIGHT, dtype=np.float32)[:, None].repeat(WIDTH, axis=1)
+    for depth in (near, 0.5 * near, slope):
+        assert "buffer" not in {one.cause for one in rendered(depth).suspicions}
+
+
 def test_depth_is_depth() -> None:
     noise = np.random.default_rng(1).standard_normal(SCENE.raw.shape)
     for raw in (SCENE.raw, SCENE.raw * (1 + 0.02 * noise), SCENE.truth):

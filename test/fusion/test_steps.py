@@ -39,6 +39,7 @@ def stretched(raw: np.ndarray) -> np.ndarray:
         ("stretched", True, stretched(RAW)),
         ("stretched", True, np.where(np.isnan(RAW), np.inf, stretched(RAW))),
         ("stretched", True, stretched(np.rint(RAW * 1000))),
+        ("stretched", True, np.fmod(np.rint(stretched(RAW) * 65535), 65535) / 1000),
         ("stretched", True, np.mod(np.rint(RAW * 1000), 256) / 1000),
     ],
 )
@@ -54,14 +55,33 @@ def test_what_was_rounded_or_stretched_is_told(cause: str, certain: bool, sent: 
         np.rint(RAW * 100) / 100,
         np.where(np.rint(RAW * 1000) <= 1000, np.rint(RAW * 1000) / 1000, np.nan),
         np.minimum(RAW, 1.0),
+        np.where(np.arange(RAW.shape[1]) < 9, 65.0, RAW),  # far noise
         26.0 / np.rint(26.0 / RAW * 16) * 16,
         np.full_like(RAW, 1.0),
         np.full_like(RAW, np.nan),
     ],
-    ids=["floats", "mm", "cm", "cut at 1 m", "clipped at 1 m", "stereo", "a wall", "nothing"],
+    ids=[
+        "floats",
+        "mm",
+        "cm",
+        "cut at 1 m",
+        "clipped at 1 m",
+        "far noise",
+        "stereo",
+        "a wall",
+        "nothing",
+    ],
 )
 def test_depth_is_depth(raw: np.ndarray) -> None:
     assert told(raw) is None
+
+
+def test_what_begins_in_mid_stream_is_looked_at_more_often_once_it_is_suspected() -> None:
+    steps = Steps()
+    found = [steps.take(RAW) for _ in range(11)]
+    assert set(found) == {None}
+    found = [steps.take(stretched(RAW).astype(np.float32)) for _ in range(12)]
+    assert [one is None for one in found].index(False) == 11
 
 
 ROWS, COLUMNS = np.mgrid[0:240, 0:320]

@@ -626,11 +626,23 @@ def test_the_camera_s_own_message_is_left_as_it_is() -> None:
 
 
 def test_a_projection_matrix_that_others_cannot_use_is_remarked_on() -> None:
-    desk = Desk()
-    for p, told in (([0.0] * 12, True), ([9.0, *[0.0] * 11], False)):
+    """RViz and depth_image_proc read P; drivers have sent NaN in it, and another size's."""
+    desk, nan = Desk(), float("nan")
+    good = [5.0, 0.0, 2.0, 0.0, 0.0, 5.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    for number, (p, said) in enumerate(
+        (
+            ([0.0] * 12, "P[0]=0 "),
+            ([nan, 0.0, nan, 0.0, 0.0, nan, nan, *good[7:]], "P[0]=nan "),
+            ([5.0, *[0.0] * 11], "P[5]=0"),
+            ([10.0, 0.0, 5.5, 0.0, 0.0, 10.0, 3.5, *good[7:]], "cy=3.5 in P, which are no"),
+            (good, ""),
+        )
+    ):
         desk.calibrate(p=p)
-        desk.show(10 if told else 20)
-        assert ("projection" in desk.intake.remarks) == told
+        desk.show(10 * (number + 1))
+        remark = desk.intake.remarks.get("projection", "")
+        assert said in remark
+        assert bool(remark) == bool(said)
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,26 @@ def test_jitter_is_no_loss() -> None:
     assert share < 0.1
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("late", [0.05, 0.2, 0.4])
+def test_stamps_by_arrival_are_no_loss(late: float, seed: int) -> None:
+    """As of drivers that stamp what they have read, on a busy machine: two come at once, then."""
+    random = np.random.default_rng(seed)
+    sent = np.arange(90) / 30.0
+    sent += (random.random(90) < late) * random.uniform(0.01, 0.031, 90)
+    bunched = [round(stamp * 1e9) for stamp in sent]
+    assert lost_share(bunched) == pytest.approx(0.0, abs=0.05)
+    jittered = np.sort(np.arange(90) / 30.0 + random.normal(0.0, 0.008, 90))
+    jittered[50:] += 0.5  # the camera stopped for a moment
+    assert lost_share([round(stamp * 1e9) for stamp in jittered]) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("steps_ms", [(60.0, 6.6), (90.0, 5.0, 5.0), (33.3, 66.6)])
+def test_bunches_and_what_a_throttle_passes_on_are_no_loss(steps_ms: tuple[float, ...]) -> None:
+    stamps = np.tile(steps_ms, 40).cumsum()[:90] * MS
+    assert lost_share([round(stamp) for stamp in stamps]) == pytest.approx(0.0)
+
+
 def test_a_slower_pace_is_no_loss() -> None:
     # A camera that exposes for longer in the dark, for a while and again.
     steps = ([33] * 20 + [67] * 20) * 2 + [133] * 10

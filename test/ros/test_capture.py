@@ -458,8 +458,8 @@ def test_depth_that_is_certain_to_be_none_of_what_is_seen_is_none(cause: str) ->
     found.add(frame(TABLE, suspicions=(replace(suspicion, certain=False),)))
     assert len(found.depths) == 2, "nothing is certain"
     found.add(frame(TABLE, suspicions=(suspicion,)))
-    others = ("cut off", "fill", "filter", "ramps", "small", "speckles")
-    is_right = "colour" in cause or cause in others
+    beside = "cut off", "fill", "filter", "nothing left", "ramps", "sent again", "small", "speckles"
+    is_right = "colour" in cause or cause in beside
     assert len(found.depths) == (3 if is_right else 0)
     assert found.problem == ("" if is_right else "it is wrong")
 

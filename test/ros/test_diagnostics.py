@@ -321,6 +321,31 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {
+                "snapshot": replace(
+                    streams(pair=3.0),
+                    recent_drops={
+                        "the same stamp twice": 80,
+                        "waited for the other stream too long": 85,
+                    },
+                ),
+                "pipeline": pipeline(offset_s=96023438.9),
+            },
+            WARN,
+            "stamps stand still: 80 of 300 images",
+        ),
+        (
+            "input",
+            {
+                "snapshot": streams(depth=None),
+                "pipeline": inputs(depth=InputTopic("/dkt/depth", 1, nodes=("/dkt_node",))),
+            },
+            WARN,
+            "no message on /dkt/depth for 60.0 s: this node alone publishes it, as its own output: "
+            "map depth/image to the camera's topic",
+        ),
+        (
+            "input",
             {"snapshot": replace(streams(), recent_drops={"stamped 0 or less": 150})},
             WARN,
             "150 images of the last 5 s were stamped 0 or less",

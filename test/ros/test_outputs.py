@@ -240,6 +240,33 @@ def test_colour_goes_with_every_depth_however_busy_the_lazy_outputs_are(
     outputs.destroy()
 
 
+@pytest.mark.parametrize("organized", [True, False])
+@pytest.mark.parametrize(
+    ("box", "said"), [("-9 9 -9 9 5 6", "lies in crop_box, -9 9 -9 9 5 6 m in camera"), ("", "")]
+)
+def test_a_cloud_without_points_is_told(
+    node: LifecycleNode, box: str, said: str, organized: bool
+) -> None:
+    """As of a box that was measured in another frame."""
+    reports: list[tuple[str, str]] = []
+    statistics = Statistics()
+    parameters = NodeParameters(crop_box=box, points_organized=organized)
+    node.create_subscription(PointCloud2, "dkt/points", lambda message: None, 1)
+    outputs = Outputs(
+        node, parameters, statistics, lambda *one: reports.append(one), lambda *one: None
+    )
+
+    def came() -> bool:
+        publish(outputs, 1)
+        return "dkt/points" in statistics.snapshot().streams
+
+    eventually(came)
+    outputs.destroy()
+    told = dict(reports)
+    assert said in told.get("empty cloud", "")
+    assert ("empty cloud" in told) == bool(said)
+
+
 def test_a_tf_frame_without_tf2_is_refused(
     node: LifecycleNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ from dkt_ros.geometry import (
     voxel_downsample,
 )
 
+_LOOKED_AT = 2000
+"""Points of a cloud before all of them: in most there is one among so few."""
 LAYOUTS = {"xyzrgb32": (8, 4), "packed16": (4, 3)}
 """Name -> 4-byte cells of a point, and which of them holds the colour."""
 
@@ -186,6 +188,15 @@ class CloudWriter:
         if len(self._reused.data) != size:
             self._renew(size)
         return np.frombuffer(self._reused.data, dtype=np.float32).reshape(*shape, self._cells)
+
+
+def has_points(cloud: PointCloud2) -> bool:
+    """Whether any place is known in a cloud with x at 0."""
+    if not cloud.width:
+        return False
+    across = np.frombuffer(cloud.data, np.float32)[:: cloud.point_step // 4]
+    some = across[:: 1 + len(across) // _LOOKED_AT]
+    return bool(np.isfinite(some).any() or np.isfinite(across).any())
 
 
 def _moved(cloud: PointCloud2, options: CloudOptions) -> PointCloud2:

@@ -1,0 +1,47 @@
+"""Streams that send an image again under a new stamp, as where depth is slower than its colour.
+
+Knows of each frame whether its picture is to the bit the one before, and how much colour moved.
+Knows no pictures. What stands still in front of a camera without noise is the same for long, and in
+both streams; an image that is sent again is so a few times, and then comes the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+_NEWEST, _FEWEST, _CHANGES = 16, 12, 4  # frames; of the last so many show another picture
+_OFTEN, _LONGEST = 0.3, 4  # share of them that are sent again, at least; in a row, at most
+_MOVED = 0.7  # mean grey levels between two frames: what stands still may come as often as it likes
+
+
+class Resent:
+    """One stream's newest frames."""
+
+    def __init__(self) -> None:
+        self._again: deque[bool] = deque(maxlen=_NEWEST)
+        self._moved: deque[float] = deque(maxlen=_NEWEST)
+
+    def __bool__(self) -> bool:
+        """Whether any was sent again."""
+        return any(self._again)
+
+    def take(self, again: bool, other_again: bool, moved: float) -> None:
+        """The next frame: whether its picture, and the other stream's, is the one before.
+
+        moved: mean change of colour, grey levels, since the frame before.
+        """
+        if again and other_again:
+            return
+        self._again.append(again)
+        self._moved.append(moved)
+
+    def found(self) -> tuple[int, int, int] | None:
+        """How many of how many were sent again, and the most in a row; None where that is well."""
+        count, number, longest, run = sum(self._again), len(self._again), 0, 0
+        for again in self._again:
+            run = run + 1 if again else 0
+            longest = max(longest, run)
+        often = number >= _FEWEST and count >= _OFTEN * number and number - count >= _CHANGES
+        if not often or longest > _LONGEST or max(self._moved) < _MOVED:
+            return None
+        return count, number, longest
