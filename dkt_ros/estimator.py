@@ -328,8 +328,8 @@ class DepthEstimator:
     def restore(self, saved: bytes) -> None:
         """Goes on, to the same bit, where an estimator that was loaded the same way was saved.
 
-        The bytes are a pickle, of this version: take them from nobody but yourself. Raises DktError
-        where they cannot be read; nothing has changed then.
+        The bytes are a pickle: take them from nobody but yourself. Raises DktError where they
+        cannot be read or are of other code; nothing has changed then.
         """
         snapshot.load(self._owners, saved)
 
