@@ -463,6 +463,21 @@ def test_torn_pictures_of_16_bits_do_not_leave_a_stream_black(more: list[int]) -
     assert seen[-1] == 800 >> 2
 
 
+def test_a_lone_torn_picture_makes_one_dark_and_light_that_comes_again_makes_no_steps() -> None:
+    desk = Desk()
+    desk.calibrate()
+    lone = [800, 800, 60_000, *[800] * 12]
+    blinking = [3000, 800, 800] * 8  # of 12 bits, by a lamp
+    for index, light in enumerate([*lone, *blinking]):
+        desk.show(33 * index, mono(light))
+    seen = [int(filed.frame.rgb[0, 0, 0]) for filed in desk.filed]
+    assert seen[:2] == [800 >> 2] * 2
+    assert seen[2:4] == [60_000 >> 8, 800 >> 8]
+    assert seen[4 : len(lone)] == [800 >> 2] * 11
+    after_the_second = len(lone) + 3
+    assert seen[after_the_second:] == [light >> 4 for light in blinking[3:]]
+
+
 @pytest.mark.parametrize("lights", [[3000] * 5, [1100, 1900], [3000] * 5 + [20_000]])
 def test_what_a_camera_of_twelve_bits_needed_holds_in_the_dark(lights: list[int]) -> None:
     desk = Desk()
