@@ -50,8 +50,8 @@ _AS_BEFORE = (
     "yet, and these images cannot be used until it does; have it sent with each image."
 )
 ENCODING_CHANGED = "image encoding changed"
-REMEMBERED_SIZES, MOST_TURNS = 8, 3
-"""Frames, and how often the size may change within them before it is remarked on."""
+REMEMBERED, MOST_TURNS = 8, 3
+"""Frames, and how often size or frame_id may change within them before it is remarked on."""
 MOST_REMARKS = 20
 """Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
 CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
@@ -141,7 +141,8 @@ class Intake:
         self._epoch = 0
         self._now_ns = now_ns
         self._was_off = False
-        self._sizes: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_SIZES)
+        self._sizes: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
+        self._frames: deque[str] = deque(maxlen=REMEMBERED)
         self._remarked: set[str] = set()
         self.remarks: dict[str, str] = {}
         """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
@@ -362,6 +363,13 @@ class Intake:
                 f"images of {first} and {' and '.join(others)} come by turns: expected one size. "
                 "Is color/image published by more than one camera?"
             )
+        self._frames.append(color_frame)
+        if _turns(self._frames) >= MOST_TURNS:
+            names = " and ".join(f"'{name}'" for name in sorted(set(self._frames)))
+            remarks["frame_ids"] = (
+                f"color/image has frame_id {names} by turns: expected that of one camera. Is it "
+                "published by more than one, or do two come through a relay or a player?"
+            )
         off = self._clock_remark(pair.color_stamp_ns)
         # The first image of a bag that starts anew may come before its clock.
         if off is not None and self._was_off:
@@ -435,9 +443,9 @@ def _encoding(message: ImageMessage) -> str:
     return str(message.encoding if is_raw(message) else message.format)
 
 
-def _turns(sizes: Iterable[tuple[int, int]]) -> int:
+def _turns(values: Iterable[object]) -> int:
     """How often one differs from the one before."""
-    return sum(one != other for one, other in pairwise(sizes))
+    return sum(one != other for one, other in pairwise(values))
 
 
 def _other_size(color: tuple[int, int], depth: tuple[int, int]) -> str:

@@ -559,6 +559,18 @@ def test_sizes_that_come_by_turns_are_remarked_on() -> None:
             assert f"images of {WIDTH}x{HEIGHT} and {WIDTH}x{2 * HEIGHT} come by turns" in remark
 
 
+def test_frames_of_two_cameras_that_come_by_turns_are_remarked_on() -> None:
+    """Through one publisher perhaps, as of a relay, which diagnostics cannot count."""
+    desk = Desk()
+    desk.calibrate()
+    for number, name in enumerate(["left"] * 3 + ["left", "right"] * 2 + ["left"] * 8):
+        desk.show(33 * number, rgb(name), metres(name))
+        remark = desk.intake.remarks.get("frame_ids", "")
+        assert bool(remark) == (6 <= number < 12), number
+        if remark:
+            assert "has frame_id 'left' and 'right' by turns" in remark
+
+
 @pytest.mark.parametrize(
     ("k", "said"),
     [
