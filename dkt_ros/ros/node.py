@@ -27,9 +27,10 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures, RefusedError
-from dkt_ros.ros.diagnostics import NO_NEW_DEPTH, NodeReport, PipelineReport, diagnostic_array
+from dkt_ros.ros.diagnostics import NO_NEW_DEPTH, diagnostic_array
 from dkt_ros.ros.engine import Engine, SharedNetwork
 from dkt_ros.ros.managed_node import ManagedNode
+from dkt_ros.ros.node_report import NodeReport, PipelineReport
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser, split_ros_args
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
