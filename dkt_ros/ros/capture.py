@@ -28,10 +28,11 @@ from dkt_ros.geometry import Intrinsics, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import ScaleAlignment
+from dkt_ros.ros.beside import NextTurn, awake
 from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
-from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
+from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.qos import request_profile
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.sending import SteadyActionServer, answer_surely

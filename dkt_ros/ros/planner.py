@@ -36,9 +36,10 @@ from dkt_ros.messages.fields import camera_info_to_intrinsics
 from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.ros import qos
+from dkt_ros.ros.beside import NextTurn, awake
 from dkt_ros.ros.capture import NAME as CAPTURE
 from dkt_ros.ros.capture import RefusedError
-from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
+from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
