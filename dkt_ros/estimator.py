@@ -43,7 +43,8 @@ from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
-from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
+from dkt_ros.fusion.fused import Fused, Shares, Source
+from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.fusion.readings import readings_alone
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.predict.options import PredictorOptions

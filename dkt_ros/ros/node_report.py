@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dkt_ros.alignment.aligner import Alignment
-from dkt_ros.fusion.fuser import Shares
+from dkt_ros.fusion.fused import Shares
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
