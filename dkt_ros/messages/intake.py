@@ -39,6 +39,7 @@ from dkt_ros.messages.images import BitsOf, UsedBits, check_color, check_depth, 
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
+from dkt_ros.wording import kind_of
 
 Report = Callable[[str, str], None]
 
@@ -376,8 +377,9 @@ class Intake:
             remarks["clock"] = off
         self._was_off = off is not None
         for cause, text in remarks.items():
-            if text not in self._remarked and len(self._remarked) < MOST_REMARKS:
-                self._remarked.add(text)
+            # A clock that drifts, or a bag that is played slowly, has another number each second.
+            if (kind := kind_of(text)) not in self._remarked and len(self._remarked) < MOST_REMARKS:
+                self._remarked.add(kind)
                 self._report(cause, text)
         self.remarks = remarks
 

@@ -681,6 +681,18 @@ def test_stamps_far_from_the_clock_are_remarked_on(now_s: float, said: str | Non
     assert remark is None if said is None else said in str(remark)
 
 
+def test_a_clock_that_drifts_is_told_once_and_leaves_room_for_others() -> None:
+    """As of a bag that is played slowly: each second has another number."""
+    desk = Desk()
+    desk.calibrate()
+    for second in range(30):
+        desk.now_ns = (1_000_000_000 + 2 * second) * 1000 * MS
+        desk.show((1_000_000_000 - 10 + second) * 1000)
+    assert [cause for cause, _ in desk.reports].count("clock") == 1
+    desk.show((1_000_000_000 + 20) * 1000 + 33, rgb(""))
+    assert desk.reports[-1][0] == "frame_id"
+
+
 def test_stamps_of_a_bag_without_its_clock_are_not_remarked_on() -> None:
     desk = Desk()
     desk.calibrate()
