@@ -26,6 +26,8 @@ MEBIBYTE = 1 << 20
 RESTING = "publish is on_demand, and nobody asks for depth"
 NO_NEW_DEPTH = "no new depth"
 """Why is another status' matter."""
+STUCK_TIMES, FIRST_S = 10.0, 30.0
+"""Times the longest frame of late, or seconds of the first, from which one that goes on is told."""
 
 
 def diagnostic_array(report: NodeReport, header: Header) -> DiagnosticArray:
@@ -165,6 +167,8 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
         )
     if worker.error or report.output_error:
         return WARN, worker.error or report.output_error
+    if stuck := _stuck(report):
+        return WARN, stuck
     if report.hanging:
         return WARN, _hanging(report)
     if worker.state is WorkerState.STOPPED:
@@ -180,6 +184,20 @@ def _inference_verdict(report: NodeReport, output: StreamSnapshot) -> tuple[byte
     if choice is not None and choice.share is not None and choice.share < 0.995:
         text += f", from {100 * choice.share:.0f}% of the frames ({_choice(choice)})"
     return OK, text
+
+
+def _stuck(report: NodeReport) -> str:
+    """What to do about a frame that takes far longer than those before it; "" where none does."""
+    _, longest_s = report.snapshot.timings_s.get("total", (0.0, 0.0))
+    patience_s = max(report.image_timeout_s, STUCK_TIMES * longest_s) if longest_s else FIRST_S
+    if (busy_s := report.worker.busy_s) <= patience_s:
+        return ""
+    before = f", and of late none more than {longest_s:.1f} s" if longest_s else ""
+    return (
+        f"one frame has taken {busy_s:.0f} s so far{before}: does the device hang (nvidia-smi, "
+        "dmesg), is the machine out of memory, or does the network compile for another picture "
+        "size? If it does not end, end this process and restart it"
+    )
 
 
 def _hanging(report: NodeReport) -> str:

@@ -656,6 +656,29 @@ def test_lost_frames_whose_cause_is_named_are_no_second_trouble() -> None:
     assert message == "frame dropped: it holds 100 bytes"
 
 
+@pytest.mark.parametrize(
+    ("busy_s", "longest_s", "told"),
+    [
+        (1.9, 0.2, ""),
+        (2.1, 0.2, "one frame has taken 2 s so far, and of late none more than 0.2 s: does the"),
+        (29.0, 3.0, ""),
+        (31.0, 3.0, "taken 31 s so far, and of late none more than 3.0 s"),
+        (29.0, None, ""),
+        (31.0, None, "one frame has taken 31 s so far: does the device hang"),
+    ],
+)
+def test_a_frame_that_finds_no_end_is_told(
+    busy_s: float, longest_s: float | None, told: str
+) -> None:
+    worker = WorkerStatus(WorkerState.INFERRING, busy_s=busy_s)
+    timings_s = {} if longest_s is None else {"total": (0.1, longest_s)}
+    found = status(
+        "inference", worker=worker, snapshot=replace(HEALTHY.snapshot, timings_s=timings_s)
+    )
+    assert found.level == (WARN if told else OK)
+    assert told in found.message
+
+
 def test_old_complaints_are_listed_but_do_not_alarm() -> None:
     found = status("input", complaints={"frame_id": ("depth/image has frame_id 'x'", 30.0)})
     assert found.level == OK
