@@ -16,7 +16,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
-from dkt_ros.errors import DktError
+from dkt_ros.errors import DktError, place_of
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.calibration import unlikely
@@ -192,7 +192,8 @@ class Intake:
         elif isinstance(error, DktError):
             cause, text = "inconsistent frame", str(error)
         else:
-            cause, text = "unexpected error", f"{type(error).__name__}: {error}"
+            cause = "unexpected error"
+            text = f"{type(error).__name__}: {error}{place_of(error)}"
         self._statistics.dropped(cause)
         self._report(cause, f"frame dropped: {text}")
 

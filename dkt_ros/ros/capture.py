@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.alignment.aligner import AlignmentState
-from dkt_ros.errors import DktError
+from dkt_ros.errors import DktError, place_of
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import are_of_one_camera
 from dkt_ros.geometry import Intrinsics, where
@@ -337,7 +337,7 @@ class Captures:
         return response
 
     def _failed(self, error: Exception) -> str:
-        text = f"the capture failed: {type(error).__name__}: {error}"
+        text = f"the capture failed: {type(error).__name__}: {error}{place_of(error)}"
         self._node.report("capture failed", text)
         return text
 

@@ -29,7 +29,7 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
-from dkt_ros.errors import DktError
+from dkt_ros.errors import DktError, place_of
 from dkt_ros.grasp.antipodal import Grasp, Gripper, Plan, plan_grasps
 from dkt_ros.grasp.heights import Scene
 from dkt_ros.messages.fields import camera_info_to_intrinsics
@@ -162,7 +162,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         except DktError as error:
             response.status, response.message = Status.BAD_REQUEST, str(error)
         except Exception as error:  # noqa: BLE001 raised in the executor, it would end the planner
-            text = f"planning failed: {type(error).__name__}: {error}"
+            text = f"planning failed: {type(error).__name__}: {error}{place_of(error)}"
             self.report("planning failed", text)
             response = PlanGrasps.Response(status=Status.FAILED, message=text)
         finally:

@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.service import Service
 from rclpy.time_source import CLOCK_TOPIC
 
+from dkt_ros.errors import place_of
 from dkt_ros.ros.sending import Report, answer_surely
 from dkt_ros.ros.statistics import Complaints
 
@@ -63,9 +64,10 @@ def reading_what_it_can(
         try:
             return callback(message)
         except Exception as error:  # noqa: BLE001 raised in the executor, it would end the process
+            what = f"{type(error).__name__}: {error}{place_of(error)}"
             text = (
-                f"a message on {topic} was left out ({type(error).__name__}: {error}): look at "
-                f"who publishes it (ros2 topic info -v {topic})"
+                f"a message on {topic} was left out ({what}): look at who publishes it "
+                f"(ros2 topic info -v {topic})"
             )
             report("unreadable message", text)
             return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
+from dkt_ros.errors import place_of
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.messages.observation import Observation
@@ -215,4 +216,5 @@ def _named(error: BaseException) -> tuple[str, str]:
 
 def _describe(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text + place_of(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from dataclasses import dataclass
 from typing import Any
@@ -378,6 +379,9 @@ def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> 
     desk.show(0)
     assert desk.drops == {"unexpected error": 1}
     assert "ZeroDivisionError: surprise" in desk.reports[0][1]
+    monkeypatch.setattr("dkt_ros.messages.intake.check_color", None)
+    desk.show(20)
+    assert re.search(r"not callable \(messages/intake\.py:\d+\)", desk.reports[-1][1])
     monkeypatch.undo()
     desk.show(33)
     assert len(desk.filed) == 1
