@@ -58,7 +58,7 @@ class _Part:
 
 
 def _lifecycle(report: NodeReport) -> _Part:
-    values = [("state", report.lifecycle)]
+    values = [("state", report.lifecycle), ("dkt_ros", report.version)]
     if report.loading_s is not None:
         text = f"loading the network, for {report.loading_s:.0f} s so far"
         if report.loading_stage:

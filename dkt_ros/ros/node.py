@@ -44,6 +44,7 @@ from dkt_ros.ros.transforms import Transforms
 from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import WorkerStatus
 from dkt_ros.srv import CaptureDepth
+from dkt_ros.versions import own_version
 from dkt_ros.wording import counted
 
 HALT_PATIENCE_S = 10.0
@@ -237,6 +238,7 @@ class DktNode(ManagedNode[NodeParameters]):
         loading = self._preparing_since
         return NodeReport(
             node_name=self.get_fully_qualified_name(),
+            version=own_version(),
             lifecycle=self._state_machine.current_state[1],
             transition_error=self._transition_error,
             loading_s=None if loading is None else time.monotonic() - loading,

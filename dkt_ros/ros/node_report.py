@@ -62,6 +62,7 @@ class PipelineReport:
 class NodeReport:
     """All that diagnostics are made from, at one moment.
 
+    version        of this package
     lifecycle      the lifecycle state's label; transition_error the last failed transition's text
     loading_s      seconds since the network began to load, None while it does not
     loading_stage  the last part of it that is done, e.g. "warm-up 2/6 after 3.1 s"
@@ -82,6 +83,7 @@ class NodeReport:
 
     node_name: str
     lifecycle: str
+    version: str = ""
     transition_error: str = ""
     loading_s: float | None = None
     loading_stage: str = ""

@@ -102,6 +102,7 @@ def test_the_numbers_are_there() -> None:
     assert found["color stamp - depth stamp (s)"] == "0.001"
     found_apart = values(status("input", pipeline=pipeline(apart_s=-0.004)))
     assert found_apart["depth stamp - its colour's (s)"] == "-0.004"
+    assert values(status("lifecycle", version="1.2.3"))["dkt_ros"] == "1.2.3"
     found = values(status("inference"))
     assert found["depth images"] == "100"
     assert {k: v for k, v in found.items() if "messages" in k} == {"dkt/points messages": "7"}
