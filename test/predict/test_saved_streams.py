@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from torch import Tensor
 
 from dkt_ros import snapshot
 from dkt_ros.frames import Frame, frames_of
+from dkt_ros.model.cuda_graphs import RecordedFunction, with_tensors
 from dkt_ros.predict.load import load_predictor
 from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import PredictorOptions
@@ -48,10 +51,32 @@ def normals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Load = Callable[[], Predictor]
 
 
-@pytest.fixture(params=["exact", "live", "exact, with normals", "live, with normals"])
-def load(request: pytest.FixtureRequest, options: PredictorOptions, normals: Path) -> Load:
-    mode, _, with_normals = request.param.partition(", ")
-    asked = replace(options, mode=mode, normals_checkpoint=normals if with_normals else "")
+class Replay:
+    """As a CUDA graph, which no pickle holds."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._call = lambda tensors: function(*with_tensors(arguments, iter(tensors)))
+
+    def __call__(self, tensors: list[Tensor]) -> Any:
+        return self._call(tensors)
+
+
+@pytest.fixture(
+    params=["exact", "live", "exact, with normals", "live, with normals", "live, recorded"]
+)
+def load(
+    request: pytest.FixtureRequest,
+    options: PredictorOptions,
+    normals: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Load:
+    mode, _, more = request.param.partition(", ")
+    if more == "recorded":  # as on a GPU
+        recorded = "dkt_ros.model.fast_network.accelerated"
+        monkeypatch.setattr(recorded, lambda function, _: RecordedFunction(function, Replay))
+    asked = replace(
+        options, mode=mode, normals_checkpoint=normals if more == "with normals" else ""
+    )
     return lambda: load_predictor(asked)
 
 
