@@ -64,7 +64,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self._state_machine = SteadyStates(self._state_machine, self.report)
         answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
-        self._neighbours = Neighbours(self, self.idle)
+        self._neighbours = Neighbours(self, self.idle, self.report)
         # In a group of its own, so that whatever else comes is answered while it prepares.
         service = self._service_change_state
         self._change_state_at_once = service.callback

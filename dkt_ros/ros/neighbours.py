@@ -13,6 +13,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from dkt_ros.ros.qos import node_names
+from dkt_ros.ros.requests import living_on
+from dkt_ros.ros.sending import Report
 
 STILL_CLOCK = (
     "use_sim_time is set and /clock stands still: is the bag or simulation that sends it paused, "
@@ -38,14 +40,17 @@ NO_TIME_YET = (
 class Neighbours:
     """Looks around for one node."""
 
-    def __init__(self, node: Node, idle: Callable[[], str]) -> None:
-        """idle: "" while the node does what others can disturb, else anything."""
+    def __init__(self, node: Node, idle: Callable[[], str], report: Report) -> None:
+        """idle: "" while the node does what others can disturb, else anything.
+
+        report: should looking fail.
+        """
         self._node, self._idle = node, idle
         self._clock_ns, self._clock_moved = 0, 0.0  # when, by the monotonic clock
         self._troubled_since: dict[str, float] = {}
         # On a clock of its own, as it is to notice that the other one stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(LASTING_S / 3, self.look, clock=steady)
+        node.create_timer(LASTING_S / 3, living_on(self.look, report), clock=steady)
         self._looks_at_clock = node.create_timer(CLOCK_EVERY_S, lambda: None, clock=steady)
 
     def look(self) -> None:

@@ -37,6 +37,7 @@ from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
 from dkt_ros.ros.process import run_main
+from dkt_ros.ros.requests import living_on
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.status_log import StatusLog
 from dkt_ros.ros.topics import topics_text
@@ -87,7 +88,7 @@ class DktNode(ManagedNode[NodeParameters]):
         # On a clock of its own: a paused bag must not silence the node.
         self.create_timer(
             self.parameters.diagnostics_period_s,
-            self.publish_diagnostics,
+            living_on(self.publish_diagnostics, self.report),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
